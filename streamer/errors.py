@@ -1,0 +1,273 @@
+"""
+What can go wrong, and how a stream ends.
+
+Knows no HTTP status and no vendor's shape: each surface has one table from these
+classes to its own answers.
+
+The tree::
+
+    Error
+    ├── Rejected                the caller's fault; repeating it unchanged is no use
+    │   ├── Invalid             a field, parameter or cursor is wrong; says which
+    │   ├── Unauthenticated     no credential, or one that does not hold; has a defect
+    │   ├── Forbidden           the credential is good and does not allow this
+    │   ├── NotFound            no such thing, or not the caller's
+    │   ├── Conflict            an idempotency key was used for something else
+    │   ├── TooLarge            a body is over its limit
+    │   └── Refused             a limit on listeners, requests or connects; has a limit
+    └── Unavailable             our fault; worth a retry
+        ├── StoreAway           the store cannot be reached; nothing was written
+        ├── OutcomeUnknown      a write was sent and its answer did not come back
+        └── Draining            this node is going away
+
+A stream does not end by an exception but by a value: `Disconnect`, from the table at
+the end of this module. The ranges tell a client what to do without knowing the code:
+4000-4099 come back with back-off and resume, 4100-4199 come back after the delay
+given, 4200-4299 do not come back without a new token or a fix.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+__all__ = [
+    "AHEAD_OF_RATE",
+    "DRAINING",
+    "FORBIDDEN",
+    "NODE_FULL",
+    "PROTOCOL",
+    "REPLACED",
+    "RESYNC",
+    "SILENT",
+    "SLOW",
+    "STORE_AWAY",
+    "TOKEN_INVALID",
+    "TOO_MANY_LISTENERS",
+    "Conflict",
+    "Defect",
+    "Disconnect",
+    "Draining",
+    "Error",
+    "FieldError",
+    "Forbidden",
+    "Invalid",
+    "Limit",
+    "Malformed",
+    "NotFound",
+    "OutcomeUnknown",
+    "Refused",
+    "Rejected",
+    "StoreAway",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+]
+
+
+class Error(Exception):
+    """Base of everything this server raises on purpose."""
+
+
+class Rejected(Error):
+    """The request cannot be carried out as it is."""
+
+
+class FieldError(NamedTuple):
+    """
+    One thing wrong with a request.
+
+    `where` is the place as a path of names and indices, starting with ``body``,
+    ``query``, ``path`` or ``header``. `problem` is a sentence without a full stop.
+    """
+
+    where: tuple[str | int, ...]
+    problem: str
+
+
+class Malformed(Rejected):
+    """The body is no JSON document that can be read. `problem` says why."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the body is not JSON: {self.problem}"
+
+
+class Unsupported(Rejected):
+    """The body's media type or encoding is not read here."""
+
+    def __init__(self, header: str, expected: str) -> None:
+        self.header = header
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.header} must be {self.expected}"
+
+
+class Invalid(Rejected):
+    """Fields, parameters or cursors are wrong. Holds all that were found."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        assert errors
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{'.'.join(map(str, error.where))}: {error.problem}"
+            for error in self.errors
+        )
+
+
+class Defect(enum.Enum):
+    """What is wrong with a credential. The names are ours; surfaces translate."""
+
+    MISSING = "no credential was given"
+    AMBIGUOUS = "more than one credential was given"
+    SCHEME = "the authorization scheme is not Bearer"
+    NOT_JWT = "the token is not a JSON Web Token"
+    MALFORMED = "the token's header cannot be read"
+    UNREADABLE = "the token's claims cannot be read"
+    KEY_ID = "the token names an unknown key"
+    SIGNATURE = "the token's signature does not match"
+    VERSION = "the token's version is not supported"
+    CLAIM = "a claim of the token is missing or wrong"
+    EXPIRED = "the token is expired"
+    UNKNOWN_KEY = "the backend key is unknown"
+
+
+class Unauthenticated(Rejected):
+    """No credential, or one that does not hold. `detail` names the claim, if any."""
+
+    def __init__(self, defect: Defect, detail: str = "") -> None:
+        self.defect = defect
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.defect.value}{': ' if self.detail else ''}{self.detail}"
+
+
+class Forbidden(Rejected):
+    """The credential is good, and does not allow this."""
+
+    def __init__(self, needed: str) -> None:
+        self.needed = needed
+
+    def __str__(self) -> str:
+        return f"this needs {self.needed}"
+
+
+class NotFound(Rejected):
+    """There is no such thing in what the caller may see."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} is unknown"
+
+
+class Conflict(Rejected):
+    """An idempotency key was used before for a different request."""
+
+    def __str__(self) -> str:
+        return "the idempotency key was used for a different request"
+
+
+class TooLarge(Rejected):
+    """A body or message is over its limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"the body is larger than {self.limit_bytes} bytes"
+
+
+class Limit(enum.Enum):
+    """Which limit refused a connection or request."""
+
+    LISTENERS_PER_PLAYER = "too many listeners for this player"
+    REQUESTS_PER_PLAYER = "too many requests in flight for this player"
+    CONNECTIONS_PER_NODE = "this node has no room for another connection"
+    CONNECTS_PER_SECOND = "this node is taking connections as fast as it may"
+    REQUESTS_PER_NODE = "this node has no room for another request"
+
+
+class Refused(Rejected):
+    """A limit was reached. `retry_after_s` is when it is worth another try."""
+
+    def __init__(self, limit: Limit, *, retry_after_s: int = 1) -> None:
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.limit.value
+
+
+class Unavailable(Error):
+    """The server cannot do this now. `retry_after_s` is when to try again."""
+
+    retry_after_s = 1
+
+
+class StoreAway(Unavailable):
+    """The store cannot be reached or refuses writes. Nothing was written."""
+
+    def __str__(self) -> str:
+        return "the store is away; nothing was stored"
+
+
+class OutcomeUnknown(Unavailable):
+    """
+    A write was sent and its answer did not come back.
+
+    It may or may not have been carried out. A caller who gave an idempotency key
+    repeats the request with the same key and gets the outcome, once.
+    """
+
+    def __str__(self) -> str:
+        return (
+            "the store did not confirm the write; repeat the request with the same "
+            "idempotency key to learn its outcome without a second effect"
+        )
+
+
+class Draining(Unavailable):
+    """This node is going away and takes nothing new."""
+
+    def __str__(self) -> str:
+        return "this node is shutting down"
+
+
+class Disconnect(NamedTuple):
+    """
+    Why a stream ends, as told to its client.
+
+    `code` is a WebSocket close code; SSE carries it in the ``bye`` event. A code is
+    never used again for another reason.
+    """
+
+    code: int
+    reason: str
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether a client should come back with the credential it has."""
+        return self.code < 4200
+
+
+SLOW = Disconnect(4000, "slow")
+RESYNC = Disconnect(4001, "resync")
+SILENT = Disconnect(4002, "silent")
+DRAINING = Disconnect(4100, "draining")
+TOO_MANY_LISTENERS = Disconnect(4101, "too many listeners")
+NODE_FULL = Disconnect(4102, "node full")
+AHEAD_OF_RATE = Disconnect(4103, "rate")
+STORE_AWAY = Disconnect(4104, "store away")
+TOKEN_INVALID = Disconnect(4200, "token invalid or expired")
+FORBIDDEN = Disconnect(4201, "forbidden")
+REPLACED = Disconnect(4202, "replaced by the same instance")
+PROTOCOL = Disconnect(4203, "protocol")

@@ -1,0 +1,307 @@
+"""
+The nouns: notification, entry, position, cursor, player, and the limits of fields.
+
+Knows how they are written: the id, the cursor and the stored fragment as text and
+bytes. Knows nothing of Redis, HTTP, connections or the vendors' words.
+
+An entry's id is its own locator. It is a UUIDv7 whose 74 free bits hold the place in
+the log::
+
+    48 bits   4   12 bits  2   20 bits   42 bits
+    at_ms    ver  offset  var  offset    tag
+
+so an id leads to its entry without an index, and ids of one log sort as the log does.
+The tag is random and belongs to the entry alone: when a failed-over store hands out an
+offset a second time, the tag shows it.
+
+A position is a place in one log: `epoch` names the log's incarnation, the rest names
+the last entry the reader has. A cursor is a position as an opaque string: the id's 16
+bytes behind the epoch's four. A bare id is a good cursor too; its epoch is then 0,
+which stands for "not known" and skips that one comparison.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple, NewType
+
+import msgspec
+
+__all__ = [
+    "EPOCH_MAX",
+    "ZERO",
+    "App",
+    "Entry",
+    "Log",
+    "Notification",
+    "Player",
+    "Position",
+    "Priority",
+    "Property",
+    "Resource",
+    "decode_cursor",
+    "decode_fragment",
+    "decode_id",
+    "encode_cursor",
+    "encode_fragment",
+    "encode_id",
+    "iso_time",
+    "new_epoch",
+    "new_tag",
+    "parse_app",
+    "parse_player",
+]
+
+App = NewType("App", str)
+"""Name of a tenant: 1 to 64 letters, digits, ``_`` or ``-``."""
+
+Player = NewType("Player", str)
+"""A recipient's normalised name within its app; see `parse_player`."""
+
+
+class Log(NamedTuple):
+    """The log of one player, by name."""
+
+    app: App
+    player: Player
+
+
+Priority = Literal["low", "medium", "high", "emergency"]
+
+EPOCH_MAX: Final = 2**32 - 1
+OFFSET_MAX: Final = 2**32 - 1
+TAG_MAX: Final = 2**42 - 1
+AT_MS_MAX: Final = 2**48 - 1
+
+_APP = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CROCKFORD = {digit: i for i, digit in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+
+PLAYER_CHARS_MAX: Final = 128
+CURSOR_CHARS_MAX: Final = 2_048
+
+
+def parse_app(text: str) -> App | None:
+    """Return `text` as an app's name, or None where it cannot be one."""
+    return App(text) if _APP.fullmatch(text) else None
+
+
+def parse_player(text: str) -> Player | None:
+    """
+    Return the player that `text` names, or None where it cannot name one.
+
+    A dashed UUID in either case and a ULID are two spellings of the same 128 bits and
+    give the same player, spelled as a lower-case UUID. Any other string of 1 to 128
+    characters without control characters stands for itself, but for ``me``, which
+    the paths use for the caller.
+    """
+    if _UUID.fullmatch(text):
+        return Player(text.lower())
+    if _ULID.fullmatch(text):
+        number = 0
+        for char in text:
+            number = number << 5 | _CROCKFORD[char]
+        return Player(str(uuid.UUID(int=number)))
+    if not 1 <= len(text) <= PLAYER_CHARS_MAX or text == "me" or _CONTROL.search(text):
+        return None
+    return Player(text)
+
+
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a notification is about: a path and the ETag it had at that time."""
+
+    url: str
+    etag: str | None = None
+
+
+class Property(msgspec.Struct, frozen=True):
+    """One key and value of a notification's ordered list of properties."""
+
+    key: str = ""
+    value: str = ""
+
+
+class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    The immutable thing published, without what the log adds (id and time).
+
+    `data` is any JSON value; null is a value, and `msgspec.UNSET` is its absence.
+    A field that is absent on the wire has the default given here.
+    """
+
+    type: str | None = None
+    title: str | None = None
+    body: str | None = None
+    data: Any = msgspec.UNSET  # any JSON value, kept as the sender gave it
+    properties: tuple[Property, ...] = ()
+    priority: Priority = "medium"
+    resource: Resource | None = None
+    source: str | None = None
+    """The surface it came in on, set by the server."""
+
+
+class Position(NamedTuple):
+    """A place in one log: everything up to and including `offset` is behind it."""
+
+    epoch: int
+    at_ms: int
+    offset: int
+    tag: int
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is behind it: good in any epoch, means from offset 1."""
+        return self.offset == 0
+
+
+ZERO: Final = Position(0, 0, 0, 0)
+
+
+class Entry(NamedTuple):
+    """A notification at its place in a log. `fragment` is as `encode_fragment` made."""
+
+    epoch: int
+    at_ms: int
+    offset: int
+    tag: int
+    fragment: bytes
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.at_ms, self.offset, self.tag)
+
+    @property
+    def id(self) -> str:
+        return encode_id(self.at_ms, self.offset, self.tag)
+
+    @property
+    def json(self) -> bytes:
+        """The notification as one line of JSON, id and time spliced in front."""
+        return b'{"id":"%b","created_at":"%b",%b' % (
+            self.id.encode(),
+            iso_time(self.at_ms).encode(),
+            self.fragment,
+        )
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Notification)
+
+
+def encode_fragment(notification: Notification) -> bytes:
+    """
+    Return the canonical JSON of `notification` without its opening brace.
+
+    The publisher encodes once; nodes only put id and time in front (`Entry.json`). It
+    is one line: JSON escapes every control character, so no field can break out of an
+    SSE event or a log line.
+
+    Raises:
+        ValueError: Nothing is set, or `data` cannot be written as JSON.
+    """
+    encoded = _encoder.encode(notification)
+    if encoded == b"{}":
+        raise ValueError("a notification without any field")
+    return encoded[1:]
+
+
+def decode_fragment(fragment: bytes) -> Notification:
+    """Return the notification that `encode_fragment` wrote."""
+    return _decoder.decode(b"{" + fragment)
+
+
+def new_epoch() -> int:
+    """Return a random epoch, never 0."""
+    return secrets.randbelow(EPOCH_MAX) + 1
+
+
+def new_tag() -> int:
+    """Return 42 random bits."""
+    return secrets.randbits(42)
+
+
+def encode_id(at_ms: int, offset: int, tag: int) -> str:
+    """Return the id of the entry at that place, as a dashed lower-case UUID."""
+    text = f"{_pack(at_ms, offset, tag):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def decode_id(text: str) -> Position | None:
+    """
+    Return the place that an id names, epoch 0, or None if `text` is no id of ours.
+
+    Accepts a dashed UUID in either case. Whether an entry is there is not known.
+    """
+    if not _UUID.fullmatch(text):
+        return None
+    return _unpack(0, int(text.replace("-", ""), 16))
+
+
+def encode_cursor(position: Position) -> str:
+    """Return `position` as an opaque string of 27 characters, safe in a URL."""
+    if position.is_zero:
+        raw = bytes(20)
+    else:
+        packed = _pack(position.at_ms, position.offset, position.tag)
+        raw = position.epoch.to_bytes(4) + packed.to_bytes(16)
+    return _base64(raw)
+
+
+def decode_cursor(text: str) -> Position | None:
+    """
+    Return the position that a cursor or a bare notification id names, or None.
+
+    It is a hint and nothing more: what it says is compared with the log before it is
+    believed, so a forged one can only lose its own sender's place.
+    """
+    if len(text) != 27:
+        return decode_id(text)
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=", b"-_", validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        return None
+    if _base64(raw) != text:  # Two spellings of the last, half-used digit.
+        return None
+    if not any(raw):
+        return ZERO
+    return _unpack(int.from_bytes(raw[:4]), int.from_bytes(raw[4:]))
+
+
+def iso_time(at_ms: int) -> str:
+    """Return UTC milliseconds as RFC 3339 text, e.g. ``2026-11-20T22:52:39.123Z``."""
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _pack(at_ms: int, offset: int, tag: int) -> int:
+    assert 0 < offset <= OFFSET_MAX
+    assert 0 <= tag <= TAG_MAX
+    assert 0 <= at_ms <= AT_MS_MAX
+    return (
+        at_ms << 80
+        | 0x7 << 76
+        | (offset >> 20) << 64
+        | 0b10 << 62
+        | (offset & 0xFFFFF) << 42
+        | tag
+    )
+
+
+def _unpack(epoch: int, number: int) -> Position | None:
+    if number >> 76 & 0xF != 0x7 or number >> 62 & 0b11 != 0b10:
+        return None
+    offset = (number >> 64 & 0xFFF) << 20 | (number >> 42 & 0xFFFFF)
+    if offset == 0:
+        return None
+    return Position(epoch, number >> 80, offset, number & TAG_MAX)
