@@ -1,0 +1,164 @@
+"""
+Leases: how many listeners a player has, across all nodes.
+
+Decides whether one more may listen. Knows the scripts and the heartbeats under which
+leases stand. Knows nothing of connections but a name for each.
+
+A lease is void when the heartbeat of its node is: the slots of a node that died come
+back within `ALIVE_MS` without anybody doing anything. The list of live nodes is an
+argument of the script, because it lives in another slot than the player's keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import Final, NamedTuple
+
+from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
+from ..model import Log
+from .keys import NODES, channel, lease_key
+from .link import Link, Script
+
+__all__ = ["Lease", "Leases"]
+
+HEARTBEAT_S: Final = 5.0
+ALIVE_MS: Final = 15_000
+"""Three missed heartbeats."""
+
+REMEMBERED_MS: Final = 3_600_000
+LEASE_MS: Final = 25 * 3_600_000
+"""An hour more than the longest token, and so the longest stream, lasts."""
+
+RETRY_AFTER_S: Final = 5
+
+# What the script answers, besides 0.
+TAKEN: Final = 1
+UNSURE: Final = -1
+
+_TAKE = Script("lease_take")
+_HEARTBEAT = Script("heartbeat")
+
+_logger = logging.getLogger(__name__)
+
+
+class Lease(NamedTuple):
+    """One listener's place among its player's."""
+
+    log: Log
+    connection: str
+
+
+class Leases:
+    """
+    This node's leases.
+
+    Args:
+        link: The way to the store.
+        most: Listeners per player.
+
+    """
+
+    def __init__(self, link: Link, *, most: int) -> None:
+        self._link = link
+        self._most = most
+        self.node = secrets.token_hex(8)
+        self._alive: list[bytes] = []
+        self._to_drop: set[Lease] = set()
+
+    @staticmethod
+    def new_connection() -> str:
+        """Return a name for a connection, unique across nodes."""
+        return secrets.token_hex(8)
+
+    async def take(self, log: Log, connection: str, *, instance: str = "") -> Lease:
+        """
+        Take a lease for a connection.
+
+        A client that names its `instance`, random and its own, gets back the lease its
+        last connection holds, and that connection is told to end.
+
+        Raises:
+            Refused: The player has all the listeners it may have.
+            StoreAway: No lease was taken, as far as anybody will notice.
+
+        """
+        lease = Lease(log, connection)
+        try:
+            taken = await self._take(lease, instance, fresh=not self._alive)
+            if taken == UNSURE:
+                taken = await self._take(lease, instance, fresh=True)
+        except (OutcomeUnknown, asyncio.CancelledError) as error:
+            # It may have been taken; nobody is going to use it.
+            self._to_drop.add(lease)
+            if isinstance(error, OutcomeUnknown):
+                raise StoreAway from error
+            raise
+        if taken != TAKEN:
+            raise Refused(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
+        return lease
+
+    async def _take(self, lease: Lease, instance: str, *, fresh: bool) -> int:
+        if fresh:
+            await self.beat()
+        taken: int = await self._link.run(
+            _TAKE,
+            (lease_key(lease.log),),
+            (
+                self._most,
+                LEASE_MS,
+                channel(lease.log),
+                self.node,
+                lease.connection,
+                instance,
+                int(fresh),
+                *self._alive,
+            ),
+        )
+        return taken
+
+    async def drop(self, lease: Lease) -> None:
+        """Give a lease back. Never fails: what cannot be said is said later."""
+        self._to_drop.add(lease)
+        try:
+            await self._drop_all()
+        except Unavailable:
+            _logger.info("leases wait to be given back: the store is away")
+
+    async def run(self) -> None:
+        """Keep the heartbeat; runs until cancelled."""
+        while True:
+            try:
+                await self.beat()
+                await self._drop_all()
+            except Unavailable:
+                _logger.debug("no heartbeat: the store is away")
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def beat(self) -> None:
+        """Say that this node is alive; learn who else is. Raises Unavailable."""
+        self._alive = await self._link.run(
+            _HEARTBEAT, (NODES,), (self.node, ALIVE_MS, REMEMBERED_MS)
+        )
+
+    async def leave(self) -> None:
+        """End the heartbeat, and with it every lease of this node."""
+        try:
+            await self._link.call("ZREM", NODES, self.node, write=True)
+        except Unavailable:
+            _logger.info("the node's leases end in %d s: the store is away", 15)
+
+    async def _drop_all(self) -> None:
+        leases = list(self._to_drop)
+        replies = await self._link.call_many(
+            [
+                ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
+                for lease in leases
+            ],
+            write=True,
+        )
+        for lease, reply in zip(leases, replies, strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            self._to_drop.discard(lease)

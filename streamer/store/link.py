@@ -1,0 +1,333 @@
+"""
+One multiplexed connection to the store.
+
+Decides when a command may be sent, whom a reply belongs to, and what a failure means.
+Knows Redis replies and the two ways of failing: nothing happened (`StoreAway`) and
+nobody knows (`OutcomeUnknown`). Knows nothing of keys, scripts' meaning or apps.
+
+Theory of operation. Every command of this process goes over one socket, in the order
+of the calls, and replies come back in that order: a queue of futures is all the
+bookkeeping there is. Commands issued in the same turn of the event loop travel in one
+packet and, in a store that syncs before it answers, share one fsync; a pool would give
+each a connection, a packet and a sync of its own. A caller that is cancelled leaves its
+future behind, and the reply is dropped when it comes: nobody ever gets another's.
+
+Nothing is sent twice. redis-py repeats a command up to ten times when the reply is
+lost, which turns one append into several; so only its connecting is used here (URL,
+TLS, authentication), and whoever wants a write repeated has to make it idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from ..errors import OutcomeUnknown, StoreAway
+
+__all__ = ["Command", "Link", "Reply", "Script", "ScriptCall", "Wire", "connect"]
+
+Reply = Any  # bytes, int, None, a list of these, or an exception
+Command = tuple[str | bytes | int, ...]
+
+CONNECT_TIMEOUT_S: Final = 2.0
+PENDING_MAX: Final = 50_000
+"""Commands under way. More means that the store cannot keep up: refuse, don't grow."""
+
+# Replies that mean "not now, and nothing was done". A script is judged by them before
+# it starts, so they hold for scripts too.
+_NOT_NOW: Final = (
+    "LOADING",
+    "BUSY ",
+    "OOM",
+    "MISCONF",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "NOAUTH",
+)
+_INCOMPLETE: Final = object()
+
+
+class Script:
+    """A Lua script by its digest. `name` is its file in ``lua/`` without the ending."""
+
+    def __init__(self, name: str, *, prelude: str | None = None) -> None:
+        folder = Path(__file__).parent / "lua"
+        parts = [prelude, name] if prelude else [name]
+        self.name = name
+        self.text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class ScriptCall(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int]
+
+    def by_digest(self) -> Command:
+        keys, args = self.keys, self.args
+        return ("EVALSHA", self.script.sha, len(keys), *keys, *args)
+
+    def by_text(self) -> Command:
+        keys, args = self.keys, self.args
+        return ("EVAL", self.script.text, len(keys), *keys, *args)
+
+
+class Wire(asyncio.Protocol):
+    """
+    An open connection: commands out, parsed replies in, both without waiting.
+
+    Args:
+        on_reply: Called with each reply, in order. An error reply is a value.
+        on_lost: Called once when the connection is gone.
+
+    """
+
+    def __init__(
+        self,
+        on_reply: Callable[[Reply], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._on_reply = on_reply
+        self._on_lost = on_lost
+        self._connection: AbstractConnection | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def adopt(self, connection: AbstractConnection) -> None:
+        """Take over the socket of a connection that redis-py has set up."""
+        # redis-py offers no way to its transport; tests/store/test_link.py fails if
+        # these attributes move.
+        writer = connection._writer
+        assert writer is not None
+        transport = cast(asyncio.Transport, writer.transport)
+        transport.set_protocol(self)
+        self._connection, self._transport = connection, transport
+
+    def send(self, *commands: Command) -> None:
+        assert self._transport is not None
+        self._transport.write(b"".join(hiredis.pack_command(c) for c in commands))
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not _INCOMPLETE:
+            self._on_reply(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._release()
+        self._on_lost()
+
+    def abort(self) -> None:
+        """Drop the connection at once; `on_lost` follows."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _release(self) -> None:
+        # The connection object closes what it holds when it is collected; it holds a
+        # dead transport by then, and must not warn about it.
+        if self._connection is not None:
+            self._connection._reader = self._connection._writer = None
+            self._connection = None
+
+
+async def connect(url: str, wire: Wire, *, name: str) -> None:
+    """
+    Connect, authenticate and hand the socket to `wire`.
+
+    Raises:
+        StoreAway: No connection within two seconds, or it was refused.
+
+    """
+    pool = ConnectionPool.from_url(
+        url,
+        protocol=2,
+        client_name=name,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=CONNECT_TIMEOUT_S,
+    )
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
+    try:
+        await connection.connect()
+    except (RedisError, OSError) as error:
+        raise StoreAway from error
+    wire.adopt(connection)
+
+
+class Link:
+    """
+    The process's way to the store. Safe to call from any number of tasks.
+
+    It connects on the first call and again on the first call after a loss. A call made
+    while the store is away fails at once; nothing is queued for later.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix:///path``, as redis-py reads it.
+        name: What ``CLIENT LIST`` shows.
+        timeout_s: A reply that takes longer fails its call and drops the connection.
+
+    """
+
+    def __init__(
+        self, url: str, *, name: str = "streamer", timeout_s: float = 5.0
+    ) -> None:
+        self.url = url
+        self._name = name
+        self._timeout_s = timeout_s
+        self._wire: Wire | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def call(self, *command: str | bytes | int, write: bool = False) -> Reply:
+        """
+        Run one command and return its reply; strings come as bytes.
+
+        Cancelling forgets the reply. It does not undo the command.
+
+        Raises:
+            StoreAway: Nothing was done.
+            OutcomeUnknown: `write` was set, and the command was sent without an answer.
+            ResponseError: The store refused the command; nothing was done.
+
+        """
+        (reply,) = await self.call_many([command], write=write)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def call_many(
+        self, commands: Sequence[Command], *, write: bool = False
+    ) -> list[Reply]:
+        """
+        Run commands in one packet, in order, not as a transaction.
+
+        Returns their replies; one that failed is an exception in the list, of the
+        classes that `call` raises.
+
+        Raises:
+            StoreAway: None of them was sent.
+
+        """
+        if not commands:
+            return []
+        wire = await self._ready()
+        if len(self._pending) + len(commands) > PENDING_MAX:
+            raise StoreAway
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        futures = [loop.create_future() for _ in commands]
+        self._pending.extend((future, deadline) for future in futures)
+        wire.send(*commands)
+        if self._timer is None:
+            self._timer = loop.call_at(deadline, self._check_timeout)
+        replies = [await future for future in futures]
+        return [_verdict(reply, write=write) for reply in replies]
+
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Reply:
+        """Run one script; see `run_many`. Raises as `call` with `write` does."""
+        (reply,) = await self.run_many([ScriptCall(script, keys, args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def run_many(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+        """
+        Run scripts in one packet, in order; a failed one is an exception in the list.
+
+        A store that does not know a script yet is sent its text. That is no repetition
+        of a write: an unknown digest did nothing.
+        """
+        replies = await self.call_many([call.by_digest() for call in calls], write=True)
+        unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
+        if unknown:
+            again = [calls[i].by_text() for i in unknown]
+            for i, reply in zip(
+                unknown, await self.call_many(again, write=True), strict=True
+            ):
+                replies[i] = reply
+        return replies
+
+    async def close(self) -> None:
+        """Drop the connection. Calls under way fail; a later call connects again."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.abort()
+            await asyncio.sleep(0)
+
+    async def _ready(self) -> Wire:
+        if self._wire is None:
+            # Callers share one attempt. It belongs to none of them, so that one who is
+            # cancelled does not take it from the others.
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect())
+            attempt = self._connecting
+            await asyncio.wait([attempt])
+            if attempt.cancelled() or attempt.exception() is not None:
+                raise StoreAway
+            if self._wire is None:
+                raise StoreAway
+        return self._wire
+
+    async def _connect(self) -> None:
+        wire = Wire(self._on_reply, self._on_lost)
+        try:
+            await connect(self.url, wire, name=self._name)
+            self._wire = wire
+        finally:
+            self._connecting = None
+
+    def _on_reply(self, reply: Reply) -> None:
+        future, _ = self._pending.popleft()
+        if not future.done():
+            future.set_result(reply)
+
+    def _on_lost(self) -> None:
+        self._wire = None
+        pending, self._pending = self._pending, deque()
+        for future, _ in pending:
+            if not future.done():
+                future.set_result(_INCOMPLETE)
+
+    def _check_timeout(self) -> None:
+        # One timer for all calls: deadlines rise along the queue, so the first is next.
+        self._timer = None
+        if not self._pending:
+            return
+        loop = asyncio.get_running_loop()
+        _, deadline = self._pending[0]
+        if deadline <= loop.time():
+            if self._wire is not None:
+                self._wire.abort()
+            return
+        self._timer = loop.call_at(deadline, self._check_timeout)
+
+
+def _is_unknown_script(reply: Reply) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("NOSCRIPT")
+
+
+def _verdict(reply: Reply, *, write: bool) -> Reply:
+    if reply is _INCOMPLETE:
+        return OutcomeUnknown() if write else StoreAway()
+    if isinstance(reply, hiredis.ReplyError):
+        text = str(reply)
+        return StoreAway(text) if text.startswith(_NOT_NOW) else ResponseError(text)
+    return reply

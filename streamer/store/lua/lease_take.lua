@@ -1,0 +1,45 @@
+-- Take one of a player's leases on listening.
+--
+-- KEYS  lease
+-- ARGV  leases at most, lifetime of the key in ms, channel, node, connection, instance
+--       ("" for none), whether the list of nodes is fresh (0 or 1), then the nodes that
+--       are alive
+-- Gives 1; or 0 when all are taken; or -1 when only leases of nodes that are not in the
+-- list stand in the way, and the list is not fresh.
+--
+-- Leases of nodes that are not alive are void. A node takes its first lease after its
+-- first heartbeat, so a fresh list has every node that holds one; an older list may lack
+-- a node that has just come. A client that names its instance takes over the lease it
+-- had, and the connection that held it is told.
+
+local most, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local node, connection, instance = ARGV[4], ARGV[5], ARGV[6]
+local fresh = ARGV[7] == '1'
+local alive = {}
+for i = 8, #ARGV do alive[ARGV[i]] = true end
+
+local counted, unknown, replaced = 0, {}, nil
+local leases = redis.call('HGETALL', KEYS[1])
+for i = 1, #leases, 2 do
+  local member = leases[i]
+  if not alive[string.match(member, '^[^:]+')] then
+    unknown[#unknown + 1] = member
+  elseif instance ~= '' and leases[i + 1] == instance then
+    replaced = member
+  elseif member ~= node .. ':' .. connection then
+    counted = counted + 1
+  end
+end
+
+if counted >= most then return 0 end
+if not fresh and counted + #unknown >= most then return -1 end
+if fresh then
+  for _, member in ipairs(unknown) do redis.call('HDEL', KEYS[1], member) end
+end
+if replaced then
+  redis.call('HDEL', KEYS[1], replaced)
+  redis.call('SPUBLISH', channel, 'replaced ' .. string.match(replaced, ':(.*)$'))
+end
+redis.call('HSET', KEYS[1], node .. ':' .. connection, instance)
+redis.call('PEXPIRE', KEYS[1], lifetime)
+return 1

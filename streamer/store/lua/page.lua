@@ -1,0 +1,56 @@
+-- Read a page, newest first, with its read marks.
+--
+-- KEYS  state, log, done, reads
+-- ARGV  retention ms, clock, newest place to return (a stream id, "(id" without it, or
+--       "+"), oldest place ("-", "id" or "(id"), entries to return at most, the version
+--       the caller has ("" for none)
+-- Gives version, head (epoch, time, offset, tag), unread, items, and for each item the
+--       ms of its read mark, 0 where there is none. Items and marks are left out when
+--       the caller's version is still the one.
+
+local newest, oldest, count, known = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+
+local state = read_state()
+local floor = floor_offset(state)
+local version = table.concat(
+  { int(state.epoch), int(state.head), int(floor), int(state.marks) }, '.')
+local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
+local count_unread = unread(state, floor)
+if known == version then return { version, head, count_unread } end
+
+-- Time of the first mark that covered an offset. A mark over a range reached only what
+-- was there, so every range that holds the offset was made after its entry.
+local ranges = nil
+local function range_read_at(offset)
+  if not ranges then
+    ranges = {}
+    local all = redis.call('HGETALL', READS)
+    for i = 1, #all, 2 do
+      local upto = string.match(all[i], '^<=(%d+)$')
+      if upto then ranges[#ranges + 1] = { tonumber(upto), tonumber(all[i + 1]) } end
+    end
+  end
+  local best = 0
+  for _, range in ipairs(ranges) do
+    if range[1] >= offset and (best == 0 or range[2] < best) then best = range[2] end
+  end
+  return best
+end
+
+local function read_at(offset)
+  if offset >= state.base
+    and redis.call('GETBIT', DONE, int(offset - state.base)) == 0 then return 0 end
+  local own = redis.call('HGET', READS, int(offset))
+  if own then return tonumber(own) end
+  return range_read_at(offset)
+end
+
+local items, marks = {}, {}
+if count > 0 and state.head >= floor then
+  items = redis.call('XREVRANGE', LOG, newest, oldest, 'COUNT', count)
+  for i, item in ipairs(items) do
+    local _, offset = place(item[1])
+    marks[i] = read_at(offset)
+  end
+end
+return { version, head, count_unread, items, marks }
