@@ -1,0 +1,33 @@
+"""
+Free-form JSON values: what of them is acceptable.
+
+Decides whether a value that a sender may choose freely can be read by every client
+there is. Knows Python's picture of JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["problem_with"]
+
+DEPTH_MAX: Final = 64
+"""Nesting that every parser takes; ours alone would take about a thousand."""
+
+INT_MAX: Final = 2**64 - 1
+"""Integers past 64 bits fail in most clients, and silently lose digits in some."""
+
+
+def problem_with(value: Any) -> str | None:  # Any JSON value.
+    """Return what is wrong with `value`, or None. Takes O(size), without recursion."""
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, dict | list):
+            if depth > DEPTH_MAX:
+                return f"is nested deeper than {DEPTH_MAX} levels"
+            children = item.values() if isinstance(item, dict) else item
+            waiting += [(child, depth + 1) for child in children]
+        elif isinstance(item, int) and not -INT_MAX <= item <= INT_MAX:
+            return "has an integer of more than 64 bits"
+    return None

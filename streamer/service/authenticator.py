@@ -1,0 +1,247 @@
+"""
+From the headers of a request to the caller who sent it.
+
+Knows where a credential may be carried, how a backend key is told from a token, and
+for how long the records that credentials are checked against may be remembered. Knows
+nothing of rights: `Caller` has them.
+
+A credential comes in one of three places; in more than one only if all say the same:
+
+    Authorization: Bearer CREDENTIAL
+    x-auth-token: CREDENTIAL
+    Cookie: Authorization=bearer CREDENTIAL
+
+Records are kept for `RECORD_TTL_S`. A credential that was taken back ends within that
+time, and while it lasts a request needs no store to be recognised. Only what was found
+is kept: that something is unknown is asked again each time, so a fresh key or app
+counts at once. However many callers ask for one record, the store is asked once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from ..core import tokens
+from ..core.access import Caller
+from ..core.tokens import AppRecord
+from ..errors import Defect, Unauthenticated
+from ..model import App
+from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+
+__all__ = ["RECORDS_MAX", "RECORD_TTL_S", "Authenticator", "Credentials"]
+
+RECORD_TTL_S: Final = 5.0
+"""How long a revoked key may still work."""
+
+RECORDS_MAX: Final = 10_000
+"""Records kept of each kind; about 1 KiB each. The oldest gives way."""
+
+_SCHEME: Final = b"bearer"
+_COOKIE: Final = b"Authorization"
+
+_Key = TypeVar("_Key")
+_Record = TypeVar("_Record")
+
+
+class Credentials(NamedTuple):
+    """
+    What a request offers as proof, not looked at yet.
+
+    `from_cookie` says that a browser may have added it by itself, so that the page it
+    acts for has to be asked about: check ``Origin`` before doing anything for it.
+    """
+
+    token: bytes
+    from_cookie: bool = False
+
+    def __repr__(self) -> str:
+        # The tuple's own would put the secret into logs and tracebacks.
+        return f"Credentials(from_cookie={self.from_cookie})"
+
+    @classmethod
+    def from_headers(cls, headers: Iterable[tuple[bytes, bytes]]) -> Credentials:
+        """
+        Find the credential in the headers of an ASGI scope.
+
+        Raises:
+            Unauthenticated: MISSING, AMBIGUOUS or SCHEME.
+        """
+        carried: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            carried.setdefault(name.lower(), []).append(value)
+        sent = {
+            _strip_scheme(_only(carried.get(b"authorization", []))),
+            _only(carried.get(b"x-auth-token", [])).strip(),
+        }
+        cookies = set(map(_strip_scheme, _cookies(carried.get(b"cookie", []))))
+        found = (sent | cookies) - {b""}
+        if not found:
+            raise Unauthenticated(Defect.MISSING)
+        if len(found) > 1:
+            raise Unauthenticated(Defect.AMBIGUOUS)
+        token = found.pop()
+        return cls(token, from_cookie=token not in sent)
+
+    @classmethod
+    def from_token(cls, token: str) -> Credentials:
+        """
+        Take the credential that a stream's client sent in a message.
+
+        Raises:
+            Unauthenticated: MISSING.
+        """
+        if not token:
+            raise Unauthenticated(Defect.MISSING)
+        # A lone surrogate is a wrong credential like any other, not a crash.
+        return cls(token.encode("utf-8", "surrogatepass"))
+
+
+class Authenticator:
+    """
+    Recognise callers.
+
+    Args:
+        apps: Where records come from.
+        clock: Unix time in seconds, against which tokens expire.
+        monotonic: Seconds by which remembered records age.
+
+    """
+
+    def __init__(
+        self,
+        apps: Apps,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._apps = apps
+        self._clock = clock
+        self._app_records: _Records[App, AppRecord] = _Records(monotonic)
+        self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        """
+        Return who holds these credentials.
+
+        Raises:
+            Unauthenticated: They do not hold; `defect` and `detail` say why.
+            StoreAway: The record to check them against is not at hand.
+        """
+        if credentials.token.startswith(KEY_PREFIX):
+            return await self._key_caller(credentials.token)
+        return await self._token_caller(credentials.token)
+
+    async def _key_caller(self, text: bytes) -> Caller:
+        record = await self._key_records.find(
+            key_digest(text), lambda: self._apps.find_key(text)
+        )
+        if record is None:
+            raise Unauthenticated(Defect.UNKNOWN_KEY)
+        return Caller.from_key(record.app, record.scopes)
+
+    async def _token_caller(self, token: bytes) -> Caller:
+        unverified = tokens.parse(token)
+        app = unverified.audience
+        record = await self._app_records.find(app, lambda: self._apps.get(app))
+        if record is None:
+            raise Unauthenticated(Defect.CLAIM, "aud")
+        claims = tokens.verify(unverified, record, now_s=int(self._clock()))
+        return Caller(
+            app=claims.app,
+            player=claims.player,
+            permissions=claims.permissions,
+            expires_at_s=claims.expires_at_s,
+        )
+
+
+class _Records(Generic[_Key, _Record]):
+    """Records found in the store, kept for a while and asked for once at a time."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        # In the order in which they came in, so the oldest is always the first.
+        self._kept: dict[_Key, tuple[_Record, float]] = {}
+        self._asking: dict[_Key, asyncio.Task[_Record | None]] = {}
+
+    async def find(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        """
+        Return the record kept for `key`, or what `ask` finds.
+
+        Cancelling one caller leaves the question open for the others.
+        """
+        record = self._recall(key)
+        if record is not None:
+            return record
+        # A question that was on its way before this call may have missed what was
+        # stored since. The second one cannot have.
+        joined = key in self._asking
+        record = await self._ask_once(key, ask)
+        if record is None and joined:
+            record = self._recall(key) or await self._ask_once(key, ask)
+        return record
+
+    def _recall(self, key: _Key) -> _Record | None:
+        kept = self._kept.get(key)
+        if kept is None or self._monotonic() - kept[1] >= RECORD_TTL_S:
+            return None
+        return kept[0]
+
+    async def _ask_once(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key, ask))
+            # All who wait may be cancelled; the failure is then nobody's to hear.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asking[key] = task
+        return await asyncio.shield(task)
+
+    async def _ask(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        # The answer is as old as the question, so that a record is never believed
+        # for longer than it should be by the time the store took.
+        asked_at = self._monotonic()
+        try:
+            record = await ask()
+        finally:
+            del self._asking[key]
+        self._kept.pop(key, None)
+        if record is not None:
+            if len(self._kept) >= RECORDS_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = record, asked_at
+        return record
+
+
+def _only(values: list[bytes]) -> bytes:
+    # Two of a header that has one meaning: whoever is in front of this server may
+    # have looked at the other one.
+    if len(values) > 1:
+        raise Unauthenticated(Defect.AMBIGUOUS)
+    return values[0] if values else b""
+
+
+def _strip_scheme(value: bytes) -> bytes:
+    """Return the credential of ``Bearer CREDENTIAL``, empty where there is none."""
+    scheme, _, credential = value.strip().partition(b" ")
+    if scheme and scheme.lower() != _SCHEME:
+        raise Unauthenticated(Defect.SCHEME)
+    return credential.strip()
+
+
+def _cookies(headers: Iterable[bytes]) -> Iterable[bytes]:
+    """Yield the values of the cookie that carries a credential (RFC 6265, 5.4)."""
+    for header in headers:
+        for pair in header.split(b";"):
+            name, _, value = pair.partition(b"=")
+            if name.strip() == _COOKIE:
+                # Not every cookie jar writes a space; some quote it, some encode it.
+                yield unquote_to_bytes(value.strip()).strip(b'"')

@@ -1,0 +1,199 @@
+"""
+Following a log: joining, catching up, and being told.
+
+Decides when the store is read for readers that are behind, and in what portions. Knows
+the hub, the relay and the inbox. Knows nothing of transports.
+
+There is one way to catch up, for every reason. A reader that joins, saw a hole, was cut
+off from its feed with the whole process, or is doubted in its turn, is replaying; its
+log is read from its place; what comes is given to all readers at that place. Reads are
+pipelined, `BATCH` at a time, so that a reconnect of ten thousand readers reaches the
+store as a hundred packets one after the other.
+
+Order when a reader joins: subscribe, attach, read. An entry appended before the
+subscription is in the read; one appended after it is announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ..core.subscription import Place, Start
+from ..errors import RESYNC, Unavailable
+from ..hub import Hub, Reader
+from ..model import Entry, Log
+from ..store.inbox import Inbox, Read, ReadAfter
+from ..store.relay import Relay
+
+__all__ = ["Feeds"]
+
+BATCH: Final = 100
+"""Logs read in one packet."""
+
+PORTION: Final = 100
+"""Entries read at a time for one reader."""
+
+CONGESTED_S: Final = 0.05
+"""How soon to look again at a reader that has not taken its last portion."""
+
+BACK_OFF_S: Final = (0.05, 2.0)
+
+_logger = logging.getLogger(__name__)
+
+
+class Feeds:
+    """
+    What keeps this process's readers complete.
+
+    Args:
+        store_url: Where announcements come from.
+        inbox: Where logs are read.
+        replay_max: A reader that joins further behind than this gets a gap.
+        check_s: How often every reader's place is compared with its log.
+
+    """
+
+    def __init__(
+        self, store_url: str, inbox: Inbox, *, replay_max: int, check_s: int
+    ) -> None:
+        self._inbox = inbox
+        self._replay_max = replay_max
+        self._check_s = check_s
+        self._behind = asyncio.Event()
+        self.hub = Hub(self._behind.set)
+        self._relay = Relay(store_url, self)
+
+    @property
+    def connected(self) -> bool:
+        """Whether announcements are coming in."""
+        return self._relay.connected
+
+    @asynccontextmanager
+    async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
+        """
+        Let `reader` follow `log` for the block.
+
+        Raises:
+            StoreAway: The log cannot be listened to.
+
+        """
+        try:
+            await self._relay.subscribe(log)
+            self.hub.attach(log, reader)
+            try:
+                yield
+            finally:
+                self.hub.detach(log, reader)
+        finally:
+            if log not in self.hub.logs:
+                self._relay.unsubscribe(log)
+
+    async def run(self) -> None:
+        """Keep readers complete; runs until cancelled, raises when broken."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._relay.run(), name="relay")
+            tasks.create_task(self._catch_up(), name="catch-up")
+            tasks.create_task(self._check_positions(), name="position check")
+
+    # What the relay tells.
+
+    def entry(self, log: Log, entry: Entry) -> None:
+        self.hub.dispatch(log, entry)
+
+    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+        self.hub.marked(log, marks=marks, unread=unread, body=body)
+
+    def replaced(self, log: Log, connection: str) -> None:
+        self.hub.replace(log, connection)
+
+    def subscribed(self, log: Log) -> None:
+        self.hub.doubt(log)
+
+    # What is done about it.
+
+    async def _catch_up(self) -> None:
+        low_s, high_s = BACK_OFF_S
+        delay_s = low_s
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            try:
+                congested = await self._catch_up_once()
+            except Unavailable:
+                # Readers stay open and silent: closing them would turn a short outage
+                # into a storm.
+                self._behind.set()
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
+                delay_s = min(2 * delay_s, high_s)
+                continue
+            delay_s = low_s
+            if congested:
+                self._behind.set()
+                await asyncio.sleep(CONGESTED_S)
+
+    async def _catch_up_once(self) -> bool:
+        """Read once for every log that is behind; say whether only waiting is left."""
+        congested = False
+        logs = list(self.hub.behind)
+        for first in range(0, len(logs), BATCH):
+            reads: list[tuple[Log, Place]] = []
+            for log in logs[first : first + BATCH]:
+                places = self.hub.places(log)
+                if not places:
+                    self.hub.behind.discard(log)
+                for place, readers in places.items():
+                    if all(reader.congested for reader in readers):
+                        congested = True
+                    else:
+                        reads.append((log, place))
+            await self._read(reads)
+        if self.hub.behind and not congested:
+            self._behind.set()
+        return congested
+
+    async def _read(self, reads: list[tuple[Log, Place]]) -> None:
+        asked = [
+            ReadAfter(log, place, PORTION, self._behind_max(log, place))
+            for log, place in reads
+        ]
+        replies = await self._inbox.read_many(asked)
+        for (log, place), reply in zip(reads, replies, strict=True):
+            if isinstance(reply, Unavailable):
+                raise reply
+            if isinstance(reply, Exception):
+                _logger.error("the log of %s cannot be read: %s", log.player, reply)
+                for reader in self.hub.readers(log):
+                    reader.end(RESYNC)
+            else:
+                self._give(log, place, reply)
+
+    def _behind_max(self, log: Log, place: Place) -> int:
+        # Only who joins can be too far behind. Who is live gets what it would have got
+        # anyway; and who asked for the earliest has asked for all of it.
+        if place is Start.EARLIEST:
+            return 0
+        readers = self.hub.places(log).get(place, ())
+        return self._replay_max if all(r.joining for r in readers) else 0
+
+    def _give(self, log: Log, place: Place, read: Read) -> None:
+        for reader in self.hub.places(log).get(place, ()):
+            if not reader.congested:
+                reader.history(
+                    place, read.history, unread=read.unread, marks=read.marks
+                )
+
+    async def _check_positions(self) -> None:
+        """Doubt every log once in `check_s`, a part of them each second."""
+        turn = 0
+        while True:
+            await asyncio.sleep(1)
+            turn = (turn + 1) % self._check_s
+            for log in tuple(self.hub.logs):
+                if zlib.crc32(log.player.encode()) % self._check_s == turn:
+                    self.hub.doubt(log)

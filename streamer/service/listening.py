@@ -1,0 +1,154 @@
+"""
+Being let in to listen, and being let go.
+
+Decides whether a stream or a held poll may open on this node, takes the player's lease,
+and gives every slot back exactly once, however the listening ends: slots are held by
+``with`` blocks of the coroutine that serves the connection, so that there is nothing a
+client can do, or a response that never starts can leave undone, that skips the end of
+the block. Knows the node's limits, leases and feeds. Knows nothing of transports.
+
+It also keeps the time: heartbeats, ends of credentials, and the staged drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from .. import errors
+from ..config import Config
+from ..core.limits import Rate, Slots
+from ..errors import Draining, Limit, Refused
+from ..hub import Reader
+from ..model import Log
+from ..store.leases import Leases
+from .feeds import Feeds
+
+__all__ = ["Listening"]
+
+TICK_S: Final = 1.0
+DRAIN_GRACE_S: Final = 1.0
+DRAIN_DELAY_MS: Final = 2_000
+"""Readers come back within this, at random: the other nodes meet no wall of them."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Listening:
+    """
+    The listeners of this node.
+
+    Args:
+        feeds: What keeps them complete.
+        leases: What counts them per player.
+        config: The limits.
+
+    """
+
+    def __init__(self, feeds: Feeds, leases: Leases, config: Config) -> None:
+        self._feeds = feeds
+        self._leases = leases
+        self._drain_s = config.drain_s
+        self._slots = Slots(config.connections_max, Limit.CONNECTIONS_PER_NODE)
+        self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.draining = False
+
+    @property
+    def open(self) -> int:
+        """Connections that hold a slot of this node."""
+        return self._slots.taken
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """
+        Hold one of the node's slots for a connection.
+
+        Raises:
+            Draining: The node is going away.
+            Refused: Connections come too fast, or the node is full.
+
+        """
+        if self.draining:
+            raise Draining
+        if not self._rate.allow(time.monotonic()):
+            raise Refused(Limit.CONNECTS_PER_SECOND)
+        with self._slots.hold():
+            self._empty.clear()
+            try:
+                yield
+            finally:
+                if self._slots.taken == 1:
+                    self._empty.set()
+
+    def new_connection(self) -> str:
+        """Return a name for a connection, to be used in `listen`."""
+        return self._leases.new_connection()
+
+    @asynccontextmanager
+    async def listen(
+        self, log: Log, reader: Reader, *, instance: str = ""
+    ) -> AsyncIterator[None]:
+        """
+        Count `reader` among its player's listeners and let it follow the log.
+
+        Raises:
+            Refused: The player has all the listeners it may have.
+            StoreAway: Neither can be done now.
+
+        """
+        lease = await self._leases.take(log, reader.connection, instance=instance)
+        try:
+            async with self._feeds.follow(log, reader):
+                yield
+        finally:
+            await asyncio.shield(self._leases.drop(lease))
+
+    async def run(self) -> None:
+        """Keep leases, feeds and time; runs until cancelled, raises when broken."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._leases.run(), name="leases")
+            tasks.create_task(self._feeds.run(), name="feeds")
+            tasks.create_task(self._tick(), name="clock")
+
+    async def drain(self) -> None:
+        """
+        Let nobody in, and send everybody away, spread over the drain window.
+
+        A reader gets its notifications until its turn comes. Returns when the last one
+        has gone, or a second after the window when some do not take their leave.
+        """
+        self.draining = True
+        try:
+            async with asyncio.timeout(self._drain_s + DRAIN_GRACE_S):
+                await self._send_away(list(self._feeds.hub.all_readers()))
+                await self._empty.wait()
+        except TimeoutError:
+            _logger.warning("%d connections did not take their leave", self.open)
+        await self._leases.leave()
+
+    async def _send_away(self, readers: list[Reader]) -> None:
+        random.shuffle(readers)
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        for i, reader in enumerate(readers):
+            turn_s = begun_s + self._drain_s * i / len(readers)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), turn_s - loop.time())
+            if self._empty.is_set():
+                return
+            reader.end(errors.DRAINING, delay_ms=random.randrange(1, DRAIN_DELAY_MS))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s, unix_s = time.monotonic(), time.time()
+            for reader in self._feeds.hub.all_readers():
+                reader.tick(now_s, unix_s)

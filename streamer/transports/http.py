@@ -1,0 +1,150 @@
+"""
+What every surface needs of HTTP: bodies, conditional requests, the page's origin.
+
+Decides how much of a body is read and what of it is believed. Knows Starlette's request
+and the errors of ours. Knows nothing of any surface's shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+
+from ..errors import (
+    FieldError,
+    Forbidden,
+    Invalid,
+    Malformed,
+    TooLarge,
+    Unsupported,
+)
+
+__all__ = ["decode_body", "etag_matches", "query_int", "read_body", "require_origin"]
+
+T = TypeVar("T")
+
+_MSGSPEC_PATH: Final = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
+_PATH_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """
+    Return a request's body, which has to be plain JSON.
+
+    Raises:
+        Unsupported: It says it is something else, or compressed.
+        TooLarge: It is larger; no more than the limit was read.
+        Malformed: The client went away in the middle of it.
+
+    """
+    media_type = request.headers.get("content-type", "application/json")
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise Unsupported("Content-Type", "application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Unsupported("Content-Encoding", "identity")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise TooLarge(limit_bytes)
+    except ClientDisconnect:
+        raise Malformed("it ends early") from None
+    return bytes(body)
+
+
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """
+    Decode a JSON body.
+
+    Raises:
+        Malformed: It is no JSON, or too deep, or not UTF-8.
+        Invalid: It is JSON of another shape; says where.
+
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Invalid(field_error(str(error))) from error
+    except msgspec.DecodeError as error:
+        raise Malformed(str(error)) from error
+    except RecursionError as error:
+        raise Malformed("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise Malformed("it is not UTF-8") from error
+
+
+def field_error(text: str) -> FieldError:
+    """Return what msgspec says was wrong, with its path as ours."""
+    match = _MSGSPEC_PATH.fullmatch(text)
+    if match is None:
+        return FieldError(("body",), text)
+    problem, path = match.groups()
+    steps: list[str | int] = ["body"]
+    for name, index in _PATH_STEP.findall(path):
+        steps.append(int(index) if index.isdecimal() else name or index)
+    return FieldError(tuple(steps), problem)
+
+
+def query_int(
+    request: Request, name: str, default: int, *, least: int, most: int
+) -> int:
+    """
+    Return an integer of the query.
+
+    Raises:
+        Invalid: It is no integer, or out of bounds.
+
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    # `isdecimal` also takes digits of other scripts, which int() would read.
+    if text.isascii() and text.isdecimal() and len(text) <= 9:
+        number = int(text)
+        if least <= number <= most:
+            return number
+    problem = f"must be an integer from {least} to {most}"
+    raise Invalid(FieldError(("query", name), problem))
+
+
+def etag_matches(request: Request, etag: str) -> bool:
+    """Whether ``If-None-Match`` names `etag` (RFC 9110, 13.1.2: compared weakly)."""
+    given = request.headers.get("if-none-match")
+    if given is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return "*" in tags or etag.removeprefix("W/") in tags
+
+
+def require_origin(
+    headers: Headers, allowed: Collection[str], *, from_cookie: bool
+) -> None:
+    """
+    Refuse what a foreign page's browser sends in its user's name.
+
+    A request without ``Origin`` is no page's, and is let through unless it is
+    authenticated by a cookie, which a browser adds by itself.
+
+    Raises:
+        Forbidden: The page is not one of ours.
+
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        if from_cookie:
+            raise Forbidden("an Origin header where a cookie is the credential")
+        return
+    if origin in allowed:
+        return
+    if urlsplit(origin).netloc != headers.get("host") or origin == "null":
+        raise Forbidden("an allowed origin; see the setting allowed_origins")

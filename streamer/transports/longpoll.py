@@ -1,0 +1,95 @@
+"""
+Held polls: wait until a log has something, for as long as the caller likes.
+
+Decides when a poll wakes. Knows the hub's readers and ASGI's way of saying that the
+client has gone. Knows nothing of what the poll answers: whoever waited reads the log,
+which is where the truth is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+
+from ..core.subscription import History, Place, Subscription
+from ..errors import Disconnect
+from ..model import Entry, Log, Position
+from ..service.listening import Listening
+
+__all__ = ["wait_for_entry"]
+
+
+class _Waiter:
+    """A reader that only wants to know when there is something."""
+
+    joining = False
+    """It reads by itself, in portions, so it is never too far behind."""
+    congested = False
+
+    def __init__(self, position: Position, connection: str) -> None:
+        self.subscription = Subscription(position)
+        self.connection = connection
+        self.woken = asyncio.Event()
+
+    def offer(self, entry: Entry) -> None:
+        if self.subscription.live(entry).entries:
+            self.woken.set()
+
+    def history(
+        self, asked: Place, history: History, *, unread: int, marks: int
+    ) -> None:
+        delivery = self.subscription.history(asked, history)
+        if delivery.entries or delivery.gap:
+            self.woken.set()
+
+    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+        pass
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        # A poll is answered, with nothing; its client comes back as always.
+        self.woken.set()
+
+    def tick(self, now_s: float, unix_s: float) -> None:
+        pass
+
+
+async def wait_for_entry(
+    listening: Listening,
+    log: Log,
+    position: Position,
+    *,
+    deadline_s: float,
+    request: Request,
+) -> None:
+    """
+    Return when something may follow `position`, the deadline is over, or nobody waits.
+
+    It counts as a listener of its player and of the node while it waits.
+
+    Raises:
+        Refused: The player or the node has all the listeners it may have.
+        Draining: The node is going away.
+        StoreAway: The log cannot be listened to.
+
+    """
+    waiter = _Waiter(position, listening.new_connection())
+    with listening.admit():
+        async with listening.listen(log, waiter):
+            woken = asyncio.create_task(waiter.woken.wait(), name="poll")
+            leaving = asyncio.create_task(_until_gone(request), name="leaving")
+            try:
+                await asyncio.wait(
+                    (woken, leaving),
+                    timeout=deadline_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                woken.cancel()
+                leaving.cancel()
+                await asyncio.gather(woken, leaving, return_exceptions=True)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,95 @@
+"""
+What a stream has been given and has not sent yet.
+
+Decides nothing: the session has decided that an event fits before it comes here. Knows
+how many bytes wait, since when, and whether the stream is to end. The one place where
+the synchronous fan-out meets a connection that has to be waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from ..errors import Disconnect
+from .handle import Handle
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """
+    A session's sink; its other end is `pump`.
+
+    Args:
+        handle: The connection, where the server has one to give: what it has taken and
+            not sent counts as buffered too.
+
+    """
+
+    def __init__(self, handle: Handle | None) -> None:
+        self._handle = handle
+        self._events: list[bytes] = []
+        self._bytes = 0
+        self._since_s: float | None = None
+        self._wake = asyncio.Event()
+        self._pumping: asyncio.Task[None] | None = None
+        self.closing: Disconnect | None = None
+        """Why the stream ends, once it does."""
+
+    def write(self, event: bytes) -> None:
+        if self.closing is None:
+            self._events.append(event)
+            self._bytes += len(event)
+            if self._since_s is None:
+                self._since_s = monotonic()
+            self._wake.set()
+
+    def buffered(self) -> int:
+        return self._bytes + (self._handle.buffered() if self._handle else 0)
+
+    def waiting_since_s(self) -> float | None:
+        return self._since_s
+
+    def close(self, disconnect: Disconnect) -> None:
+        if self.closing is None:
+            self.closing = disconnect
+            self._wake.set()
+
+    def abort(self, disconnect: Disconnect) -> None:
+        self._events.clear()
+        self._bytes = 0
+        self.close(disconnect)
+        if self._pumping is not None:
+            self._pumping.cancel()
+
+    def cut_off(self) -> None:
+        """Drop the connection itself, where that is possible."""
+        if self._handle is not None:
+            self._handle.abort()
+
+    def pump(
+        self, send: Callable[[list[bytes]], Awaitable[None]]
+    ) -> asyncio.Task[None]:
+        """
+        Start sending what comes in, all that waits at a time.
+
+        The task ends when `close` was called and everything before it is sent, or at
+        once after `abort`, also out of a send that is stuck. Whoever starts it has to
+        cancel it.
+        """
+        self._pumping = asyncio.create_task(self._pump(send), name="outbox")
+        return self._pumping
+
+    async def _pump(self, send: Callable[[list[bytes]], Awaitable[None]]) -> None:
+        while self._events or self.closing is None:
+            if not self._events:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            events, self._events = self._events, []
+            sending = sum(map(len, events))
+            await send(events)
+            self._bytes -= sending
+            self._since_s = monotonic() if self._events else None
