@@ -1,0 +1,181 @@
+"""
+The native surface: publish, pages, read marks, the stream.
+
+Decides nothing but which service a path asks. Knows Starlette, the services, and
+`wire`. ``me`` in a path is the player of the caller's token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from ...core.access import Caller
+from ...errors import Error, FieldError, Invalid
+from ...model import Log, Player, Position, parse_player
+from ...service.authenticator import Authenticator, Credentials
+from ...service.inboxes import Inboxes, parse_cursor
+from ...service.publisher import Publisher
+from ...service.requests import Requests
+from ...transports.http import (
+    decode_body,
+    etag_matches,
+    query_int,
+    read_body,
+    require_origin,
+)
+from ...transports.sse import SseStream
+from ...transports.streams import StreamParts
+from ...transports.websocket import WebSocketStream
+from . import wire
+
+__all__ = ["Native"]
+
+PAGE_LIMIT: Final = 20
+PAGE_LIMIT_MAX: Final = 100
+
+_decode_publish: Final = msgspec.json.Decoder(wire.PublishBody)
+_decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Native:
+    """The surface and its routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        publisher: Publisher,
+        inboxes: Inboxes,
+        requests: Requests,
+        streams: StreamParts,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._authenticator = authenticator
+        self._publisher = publisher
+        self._inboxes = inboxes
+        self._requests = requests
+        self._allowed_origins = allowed_origins
+        self._sse = SseStream(streams, refuse=wire.problem)
+        self._websocket = WebSocketStream(streams, refuse=wire.problem)
+
+    def routes(self) -> list[BaseRoute]:
+        inbox = "/v1/players/{player:path}/notifications"
+        return [
+            WebSocketRoute("/v1/stream", self._websocket),
+            Route("/v1/stream", self._sse),
+            Route("/v1/notifications", _answers(self.publish), methods=["POST"]),
+            Route(f"{inbox}/read", _answers(self.mark_read), methods=["POST"]),
+            Route(inbox, _answers(self.page), methods=["GET"]),
+            Route(f"{inbox}/{{id}}", _answers(self.one), methods=["GET"]),
+        ]
+
+    async def publish(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        body = decode_body(
+            _decode_publish, await read_body(request, wire.PUBLISH_BYTES_MAX)
+        )
+        published = await self._publisher.publish(
+            caller,
+            body.players(),
+            [body.notification()],
+            idempotency_key=request.headers.get("idempotency-key"),
+        )
+        headers = {"Idempotent-Replayed": "true"} if published.replayed else None
+        return _json(wire.encode_published(published), headers=headers)
+
+    async def page(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        player = _player(request, caller)
+        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        known = _known_version(request)
+        with self._requests.hold(Log(caller.app, player)):
+            page = await self._inboxes.page(
+                caller,
+                player,
+                newest=_cursor(request, "before"),
+                newest_included=False,
+                oldest=_cursor(request, "after"),
+                count=limit + 1,
+                version=known,
+            )
+        headers = {"ETag": f'"{page.version}"', "Cache-Control": "private, no-cache"}
+        if page.entries is None or etag_matches(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        shown, more = page.entries[:limit], len(page.entries) > limit
+        return _json(wire.encode_page(page, shown, more=more), headers=headers)
+
+    async def one(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        player = _player(request, caller)
+        with self._requests.hold(Log(caller.app, player)):
+            found = await self._inboxes.one(caller, player, request.path_params["id"])
+        return _json(wire.encode_entry(found))
+
+    async def mark_read(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        player = _player(request, caller)
+        body = decode_body(_decode_mark, await read_body(request, wire.MARK_BYTES_MAX))
+        if isinstance(body.ids, list):
+            marked = await self._inboxes.mark_ids(caller, player, body.ids)
+        elif isinstance(body.up_to, str):
+            position = parse_cursor(body.up_to, "body", "up_to")
+            marked = await self._inboxes.mark_up_to(caller, player, position)
+        else:
+            marked = await self._inboxes.mark_all(caller, player)
+        return _json(b'{"unread":%d}' % marked.unread)
+
+    async def _caller(self, request: Request) -> Caller:
+        credentials = Credentials.from_headers(request.headers.raw)
+        if request.method != "GET":
+            require_origin(
+                request.headers,
+                self._allowed_origins,
+                from_cookie=credentials.from_cookie,
+            )
+        return await self._authenticator.caller(credentials)
+
+
+def _answers(handler: Handler) -> Handler:
+    """Let `handler` raise what is wrong; answer it as a problem document."""
+
+    async def answering(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Error as error:
+            return wire.problem(error)
+
+    return answering
+
+
+def _player(request: Request, caller: Caller) -> Player:
+    text = request.path_params["player"]
+    if text == "me":
+        return caller.require_me()
+    player = parse_player(text)
+    if player is None:
+        raise Invalid(FieldError(("path", "player"), "is not a player name"))
+    return player
+
+
+def _cursor(request: Request, name: str) -> Position | None:
+    text = request.query_params.get(name)
+    return parse_cursor(text, "query", name) if text else None
+
+
+def _known_version(request: Request) -> str:
+    # One tag, as every client sends that was given one by us, saves reading the
+    # entries; a list is compared afterwards.
+    tag = request.headers.get("if-none-match", "").strip().removeprefix("W/")
+    return tag.strip('"') if tag.isascii() and len(tag) <= 100 else ""
+
+
+def _json(body: bytes, *, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, headers=headers, media_type="application/json")
