@@ -152,7 +152,9 @@ class SseCodec:
         return b"event: ping\ndata: {}\n\n"
 
     def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
-        return b"retry: %d\nevent: bye\ndata: %b\n\n" % (
-            max(delay_ms, 1),
+        # Without a delay the one given at the start stays in force.
+        retry = self.retry(delay_ms).removesuffix(b"\n") if delay_ms else b""
+        return b"%bevent: bye\ndata: %b\n\n" % (
+            retry,
             _encode(_bye(disconnect, delay_ms)),
         )

@@ -24,7 +24,7 @@ from ..errors import (
     TOKEN_INVALID,
     Disconnect,
 )
-from ..model import Entry, encode_cursor
+from ..model import Entry, Position, encode_cursor
 from .codec import Codec, Hello, WebSocketCodec
 from .limits import Rate
 from .subscription import Delivery, History, Place, Subscription
@@ -194,7 +194,11 @@ class Session:
         delivery = self.subscription.history(asked, history)
         if not self._greeted:
             self._greeted = True
-            begin = history.head if history.gap else history.start
+            # With a gap to follow, `hello` leaves the client where it was: cut off
+            # between the two, it would otherwise never hear of the gap.
+            begin = history.start
+            if history.gap is not None and isinstance(asked, Position):
+                begin = asked
             hello = Hello(encode_cursor(begin), self._limits.heartbeat_s, unread, marks)
             self._write(self._codec.hello(hello))
         self._deliver(delivery)

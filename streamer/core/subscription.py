@@ -16,8 +16,9 @@ that this cannot be done and where the stream goes on::
           live() finds a hole or another past, or doubt() is called
 
 While replaying, history is the authority: live entries wait, and each page of history
-settles what came before. There is no third state for a lost place. The log itself says
-so in the answer to a read (`History.gap`), and the reader goes on from the head.
+settles what came before it was asked for (`ask`), and nothing that came after. There is
+no third state for a lost place. The log itself says so in the answer to a read
+(`History.gap`), and the reader goes on from the head.
 
 What `live` cannot notice is the loss of the *last* message: nothing follows to show the
 hole. So whoever drives this class calls `doubt` after every reconnect of the feed, and
@@ -118,13 +119,14 @@ class Subscription:
 
     """
 
-    __slots__ = ("_pending", "place", "state")
+    __slots__ = ("_doubted", "_pending", "place", "state")
 
     def __init__(self, place: Place) -> None:
         self.place: Place = place
         """Position of the last entry delivered; a `Start` until history resolves it."""
         self.state = State.REPLAYING
         self._pending: list[Entry] | None = None
+        self._doubted = True
 
     @property
     def position(self) -> Position:
@@ -147,7 +149,7 @@ class Subscription:
         # otherwise pass for a duplicate of an entry of the old one. A reader with
         # nothing behind it has no past that an epoch could contradict.
         if entry.epoch != position.epoch and not position.is_zero:
-            self.state = State.REPLAYING
+            self.doubt()
             return _NOTHING
         if entry.offset <= position.offset:
             # A late copy, unless it shows another past: the same offset with another
@@ -157,14 +159,25 @@ class Subscription:
             else:
                 same = entry.at_ms <= position.at_ms
             if not same:
-                self.state = State.REPLAYING
+                self.doubt()
             return _NOTHING
         if entry.offset == position.offset + 1 and entry.fragment:
             self.place = entry.position
             return Delivery([entry])
-        self.state = State.REPLAYING
+        self.doubt()
         self._hold(entry)
         return _NOTHING
+
+    def ask(self) -> Place:
+        """
+        Return the place to read after. Call it right before the read is sent.
+
+        What waits until here is let go: it was announced before, so the read has it,
+        or the log has lost it. One read at a time may be under way.
+        """
+        self._pending = None
+        self._doubted = False
+        return self.place
 
     def history(self, asked: Place, page: History) -> Delivery:
         """
@@ -172,7 +185,8 @@ class Subscription:
 
         A read that was asked for another place than this reader's is ignored. The state
         is still ``REPLAYING`` afterwards when `page` does not reach the head of the
-        log, or when what waited shows a hole behind it: read again from `place`.
+        log, when what waited shows a hole behind it, and when there was reason to doubt
+        after the read was asked for, be it for another reader: ask again.
         """
         if self.state is State.LIVE or asked != self.place:
             return _NOTHING
@@ -181,18 +195,18 @@ class Subscription:
             self.place = page.head
         else:
             self._advance(page)
-        if self.position.offset < page.head.offset:
-            return Delivery(page.entries)
-        self.state = State.LIVE
         entries = list(page.entries)
-        pending, self._pending = self._pending, None
-        for entry in pending or ():
-            entries += self.live(entry).entries
+        if self.position.offset >= page.head.offset and not self._doubted:
+            self.state = State.LIVE
+            pending, self._pending = self._pending, None
+            for entry in pending or ():
+                entries += self.live(entry).entries
         return Delivery(entries, page.gap, page.head if page.gap else None)
 
     def doubt(self) -> None:
-        """The feed may have dropped something: let history say."""
+        """The feed may have dropped something: let a read say that is yet to be asked."""
         self.state = State.REPLAYING
+        self._doubted = True
 
     def _advance(self, page: History) -> None:
         self.place = page.start

@@ -1,0 +1,191 @@
+"""
+Whether to come back, and when. Values in, values out: no clock, no sleep, no I/O.
+
+Knows close codes by their ranges, so that a server may have reasons this client has
+never heard of::
+
+    4000-4099  come back with back-off        anything else likewise: 1001, 1006, ...
+    4100-4199  come back after the delay given, and a random bit
+    4200-4299  do not come back; 4200 may try once more with another token
+
+A refused handshake is treated as the close code that says the same.
+
+Back-off has full jitter: the wait is anywhere between nothing and a limit that
+doubles, so that readers cut off together do not come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from .errors import Refused, TokenExpired
+
+__all__ = [
+    "SYSTEM_CLOCK",
+    "Clock",
+    "Ending",
+    "NewToken",
+    "Reconnect",
+    "Stop",
+    "Wait",
+    "ending_of_status",
+    "full_jitter_s",
+    "parse_retry_after",
+]
+
+BACKOFF_FIRST_S: Final = 0.5
+BACKOFF_MAX_S: Final = 20.0
+STABLE_S: Final = 10.0
+"""A connection that held so long, or brought news, starts the back-off anew."""
+DELAY_MAX_S: Final = 300.0
+"""A longer delay asked for is taken for a mistake: it would look like a dead client."""
+
+TOKEN_INVALID: Final = 4200
+FORBIDDEN: Final = 4201
+PROTOCOL: Final = 4203
+TOO_MANY_LISTENERS: Final = 4101
+NODE_FULL: Final = 4102
+
+_TRANSIENT: Final = frozenset({408, 425, 429})
+"""The 4xx statuses that say "later" and not "never"."""
+
+
+class Clock(NamedTuple):
+    """Time and chance, given from outside so that tests need neither."""
+
+    now_s: Callable[[], float]
+    """Monotonic seconds."""
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+    """Uniform in [0, 1)."""
+
+
+# Jitter keeps clients apart; nobody gains by predicting it.
+SYSTEM_CLOCK: Final = Clock(time.monotonic, asyncio.sleep, random.random)
+
+
+class Ending(NamedTuple):
+    """
+    How a connection ended, or why there was none.
+
+    `code` is a WebSocket close code, None where there was none. `delay_s` is how
+    long the server asks to stay away, None if it did not say.
+    """
+
+    code: int | None
+    reason: str
+    delay_s: float | None = None
+
+
+class Wait(NamedTuple):
+    """Come back after so long."""
+
+    delay_s: float
+
+
+class NewToken(NamedTuple):
+    """Get another token and come back at once."""
+
+
+class Stop(NamedTuple):
+    """Do not come back."""
+
+    error: Refused
+
+
+class Reconnect:
+    """
+    The decisions of one stream over all its connections.
+
+    Args:
+        has_token_source: Whether another token can be had.
+        random: Uniform in [0, 1).
+    """
+
+    def __init__(self, *, has_token_source: bool, random: Callable[[], float]) -> None:
+        self._has_token_source = has_token_source
+        self._random = random
+        self._attempt = 0
+        self._renewed = False
+        self._opened_at_s: float | None = None
+
+    def opened(self, now_s: float) -> None:
+        """Take note that a connection is open and has been greeted."""
+        self._opened_at_s = now_s
+
+    def proved(self) -> None:
+        """Take note that the connection is of use: it brought something unseen."""
+        self._attempt = 0
+        self._renewed = False
+
+    def after(self, ending: Ending, now_s: float) -> Wait | NewToken | Stop:
+        """Decide what follows `ending`. Called once per connection or attempt."""
+        opened_at_s, self._opened_at_s = self._opened_at_s, None
+        if opened_at_s is not None and now_s - opened_at_s >= STABLE_S:
+            self.proved()
+        code = ending.code or 0
+        if code == TOKEN_INVALID:
+            return self._token_refused(ending.reason)
+        self._renewed = False
+        if 4200 <= code <= 4299:
+            return Stop(Refused(code, ending.reason))
+        jitter_s = full_jitter_s(self._attempt, self._random())
+        self._attempt += 1
+        if 4100 <= code <= 4199 and ending.delay_s is not None:
+            return Wait(min(max(ending.delay_s, 0.0), DELAY_MAX_S) + jitter_s)
+        return Wait(jitter_s)
+
+    def _token_refused(self, reason: str) -> NewToken | Stop:
+        # Once in a row: a source whose fresh token is refused as well would be asked
+        # for ever, and without any wait.
+        if self._renewed or not self._has_token_source:
+            return Stop(TokenExpired(TOKEN_INVALID, reason))
+        self._renewed = True
+        return NewToken()
+
+
+def full_jitter_s(attempt: int, chance: float) -> float:
+    """Return the wait before retry number `attempt`, from 0; `chance` is in [0, 1)."""
+    # The exponent is bounded because 2.0**1024 overflows on a very long outage.
+    return chance * min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt, 16))
+
+
+def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> Ending:
+    """Return the ending that a handshake refused with HTTP `status` amounts to."""
+    if status == 401:
+        code = TOKEN_INVALID
+    elif status == 403:
+        code = FORBIDDEN
+    elif status == 409:
+        code = TOO_MANY_LISTENERS
+    elif status >= 500 or status in _TRANSIENT:
+        code = NODE_FULL
+    else:
+        # A cursor, a path or a method that is wrong stays wrong.
+        code = PROTOCOL
+    return Ending(code, reason, retry_after_s)
+
+
+def parse_retry_after(value: str | None, now_s: float) -> float | None:
+    """
+    Return how many seconds a ``Retry-After`` asks for, None if it says nothing.
+
+    Both forms of RFC 9110 section 10.2.3 are read; `now_s` is wall time. A wait
+    longer than `DELAY_MAX_S` is cut to it.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # Nobody means a number of more digits, and int() refuses thousands of them.
+        return min(float(value[:9]), DELAY_MAX_S)
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return min(max(date.timestamp() - now_s, 0.0), DELAY_MAX_S)
