@@ -12,46 +12,11 @@ import asyncio
 
 from starlette.requests import Request
 
-from ..core.subscription import History, Place, Subscription
-from ..errors import Disconnect
-from ..model import Entry, Log, Position
+from ..model import Log, Position
 from ..service.listening import Listening
+from ..service.watcher import Watcher
 
 __all__ = ["wait_for_entry"]
-
-
-class _Waiter:
-    """A reader that only wants to know when there is something."""
-
-    joining = False
-    """It reads by itself, in portions, so it is never too far behind."""
-    congested = False
-
-    def __init__(self, position: Position, connection: str) -> None:
-        self.subscription = Subscription(position)
-        self.connection = connection
-        self.woken = asyncio.Event()
-
-    def offer(self, entry: Entry) -> None:
-        if self.subscription.live(entry).entries:
-            self.woken.set()
-
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
-    ) -> None:
-        delivery = self.subscription.history(asked, history)
-        if delivery.entries or delivery.gap:
-            self.woken.set()
-
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
-        pass
-
-    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
-        # A poll is answered, with nothing; its client comes back as always.
-        self.woken.set()
-
-    def tick(self, now_s: float, unix_s: float) -> None:
-        pass
 
 
 async def wait_for_entry(
@@ -73,7 +38,7 @@ async def wait_for_entry(
         StoreAway: The log cannot be listened to.
 
     """
-    waiter = _Waiter(position, listening.new_connection())
+    waiter = Watcher(position, listening.new_connection())
     with listening.admit():
         async with listening.listen(log, waiter):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")

@@ -1,0 +1,317 @@
+"""
+The host: signals, and the order in which a process comes and goes.
+
+Decides when the process is ready and how it ends. Knows uvicorn, as only the two
+protocol modules do besides. Knows nothing of routes, players or the store beyond the
+members of `App`.
+
+Up: listen, accept, wait until the app says that it delivers, announce. Down, on the
+first SIGINT or SIGTERM::
+
+    listeners closed -> app.drain() -> what is left, about 1 s -> background parts
+
+Kept-alive connections are served during the drain: readers are moved away then, and
+a request may be on its way. A second signal leaves the drain out. A background part
+that dies takes the process with it, by the same way as a second signal, and its error
+is what `run` raises: a server that answers and delivers nothing is worse than one that
+is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, Protocol
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from .app import build
+from .config import Config
+from .transports.http_protocol import http_protocol
+from .transports.listening import BACKLOG, authority, listen
+from .transports.websocket_protocol import WebSocketProtocol
+
+__all__ = ["App", "Host", "run", "run_app", "run_background"]
+
+logger = logging.getLogger(__name__)
+
+# A WebSocket peer owes a pong within this time, or within a heartbeat if that is less.
+PONG_TIMEOUT_S: Final = 20
+
+# What `drain` may take beyond its window before it is given up.
+DRAIN_GRACE_S: Final = 2
+
+# uvicorn waits this long for requests that were not answered before the drain ended.
+FINISH_S: Final = 1
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_ENDED: Final = "the background parts ended by themselves"
+
+
+class App(Protocol):
+    """What the composition root builds."""
+
+    @property
+    def asgi(self) -> ASGIApp:
+        """The routes."""
+
+    async def run(self) -> None:
+        """Run the background parts until cancelled; raise when one is broken."""
+
+    async def ready(self) -> None:
+        """Return as soon as a publish would be stored and delivered."""
+
+    async def drain(self) -> None:
+        """Say goodbye to every reader within the drain window; take no new ones."""
+
+
+class Host:
+    """Serve one ASGI app on the configured host and port."""
+
+    def __init__(
+        self, app: ASGIApp, config: Config, *, drain: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._config = config
+        self._server = _Server(_uvicorn_config(app, config), drain, config.drain_s)
+
+    async def run(self, *, started: Callable[[str], None]) -> None:
+        """
+        Listen and serve until `stop`. Cancelling it ends as a second `stop` does.
+
+        Args:
+            started: Called once with the base URL as soon as connections are accepted.
+
+        Raises:
+            OSError: The host has no such address, or the port is taken; says which.
+
+        """
+        sockets = await listen(self._config.host, self._config.port)
+        port = sockets[0].getsockname()[1]
+        url = f"http://{authority(self._config.host or '0.0.0.0', port)}"
+        self._server.on_started = lambda: started(url)
+        serving = asyncio.create_task(self._server.serve(sockets), name="uvicorn")
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self.stop()
+            self.stop()
+            await serving
+            raise
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    def stop(self) -> None:
+        """Begin to stop; a second call leaves the drain out. For a signal handler."""
+        self._server.stop()
+
+
+async def run(
+    config: Config, store_url: str, *, announce: Callable[[str], None]
+) -> None:
+    """
+    Build the app and serve it until SIGINT or SIGTERM.
+
+    Args:
+        config: The settings.
+        store_url: Where the store is, whether embedded or not.
+        announce: Called once with the base URL when `/readyz` would say 200.
+
+    Raises:
+        OSError: The port cannot be listened on.
+        Exception: What a background part died of.
+
+    """
+    await run_app(build(config, store_url), config, announce=announce)
+
+
+async def run_app(app: App, config: Config, *, announce: Callable[[str], None]) -> None:
+    """Run the app's background parts and its host; see `run`."""
+    host = Host(app.asgi, config, drain=app.drain)
+    with _on_signals(host.stop):
+        await _run_parts(app, host, announce)
+
+
+async def run_background(config: Config, store_url: str) -> None:
+    """Run the background parts alone, without a port, until SIGINT or SIGTERM."""
+    working = asyncio.create_task(build(config, store_url).run(), name="background")
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        working.cancel()
+
+    with _on_signals(stop):
+        try:
+            await working
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+    if not stopped:
+        raise RuntimeError(_ENDED)
+
+
+@contextlib.contextmanager
+def _on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _run_parts(app: App, host: Host, announce: Callable[[str], None]) -> None:
+    """Run all parts until the host has stopped or any of them dies."""
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def greet() -> None:
+        where = await url
+        await app.ready()
+        announce(where)
+
+    background = asyncio.create_task(app.run(), name="background")
+    serving = asyncio.create_task(host.run(started=url.set_result), name="host")
+    greeting = asyncio.create_task(greet(), name="announce")
+    watched = {background, serving, greeting}
+    try:
+        while not serving.done() and not background.done():
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if greeting in done:
+                greeting.result()
+                watched.discard(greeting)
+    finally:
+        # The host first: its connections may still use what runs in the background.
+        for task in (greeting, serving, background):
+            await _cancel(task)
+    for task in (background, serving):
+        if not task.cancelled():
+            task.result()
+    if serving.cancelled():
+        raise RuntimeError(_ENDED)
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel and wait; what the task died of stays in it for its owner to raise."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our signals and our way to stop."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], Awaitable[None]],
+        drain_s: float,
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._drain_max_s = drain_s + DRAIN_GRACE_S
+        self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self.on_started: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurried.set()
+            self.force_exit = True
+        self._stopping.set()
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
+
+    async def main_loop(self) -> None:
+        # uvicorn's own looks ten times a second; its tick keeps the Date header.
+        while not self._stopping.is_set():
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            listener.close()
+        try:
+            if not self._hurried.is_set():
+                await self._drain_unless_hurried()
+        finally:
+            if not self._hurried.is_set():
+                await super().shutdown(sockets)
+            await self._end_rest()
+
+    async def _drain_unless_hurried(self) -> None:
+        draining = asyncio.ensure_future(self._drain())
+        hurried = asyncio.create_task(self._hurried.wait())
+        done, pending = await asyncio.wait(
+            {draining, hurried},
+            timeout=self._drain_max_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for part in pending:
+            part.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        if not done:
+            logger.error("drain is given up after %s s", self._drain_max_s)
+        elif draining in done:
+            draining.result()
+
+    async def _end_rest(self) -> None:
+        """End what did not go by itself, and wait for its tasks to notice."""
+        connections = list(self.server_state.connections)
+        for connection in connections:
+            connection.shutdown()
+        # A socket takes its close frame when it is written, or never.
+        for connection in connections:
+            connection.transport.abort()
+        # uvicorn logs a cancelled request as the app's failure, traceback and all; most
+        # end by themselves, told that their client is gone.
+        if tasks := set(self.server_state.tasks):
+            _, stubborn = await asyncio.wait(tasks, timeout=FINISH_S)
+            for task in stubborn:
+                task.cancel()
+            if stubborn:
+                await asyncio.wait(stubborn, timeout=FINISH_S)
+
+
+def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:
+    heartbeat_s = config.heartbeat_s
+    return uvicorn.Config(
+        app,
+        http=http_protocol(config),
+        ws=WebSocketProtocol,
+        ws_max_size=config.message_bytes_max,
+        ws_ping_interval=heartbeat_s,
+        ws_ping_timeout=min(heartbeat_s, PONG_TIMEOUT_S),
+        # Compression costs memory per connection, and lets 765 kB become 770 MiB.
+        ws_per_message_deflate=False,
+        lifespan="off",
+        interface="asgi3",
+        loop="none",
+        log_config=None,
+        # uvicorn's information is one line per WebSocket, its query and the ticket in
+        # it included.
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # A proxy's word on who the client is counts nowhere.
+        proxy_headers=False,
+        forwarded_allow_ips=[],
+        workers=1,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=FINISH_S,
+    )

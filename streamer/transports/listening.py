@@ -1,0 +1,119 @@
+"""
+Listening sockets, and what every connection inherits from them.
+
+Decides how much the kernel may hold for a reader that does not read, and how long a
+peer that is gone without a word may look alive. Knows sockets. Knows nothing of what
+is spoken on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import sys
+from typing import Any, Final
+
+__all__ = ["BACKLOG", "authority", "listen"]
+
+# The kernel clips it to net.core.somaxconn. A node that is restarted meets all of its
+# clients within a second or two.
+BACKLOG: Final = 4_096
+
+# Linux books twice the number. Without it the kernel buffers megabytes for each reader
+# that does not read, memory that no process is seen to use.
+SEND_BUFFER_BYTES: Final = 65_536
+
+# How long sent bytes may stay unacknowledged. With a heartbeat at least every 25 s it
+# finds a peer that is gone without a word, also behind an event stream.
+UNACKNOWLEDGED_MS: Final = 20_000
+
+# For connections on which nothing is written: a held poll, an idle kept-alive one.
+KEEPALIVE_IDLE_S: Final = 15
+KEEPALIVE_INTERVAL_S: Final = 5
+KEEPALIVE_PROBES: Final = 3
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """
+    Return a listening socket for each address of `host`, all on the same port.
+
+    Connections queue from here on, up to `BACKLOG`.
+
+    Raises:
+        OSError: Its text names the address and says what to do about it.
+
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as exc:
+        raise OSError(exc.errno, f"host {host!r} is not known: {exc.strerror}") from exc
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            sock = _listen_at(family, (address[0], port, *address[2:]))
+        except OSError as exc:
+            # `localhost` stands for ::1 too, also where IPv6 is switched off.
+            if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                missing = exc
+                continue
+            for sock in sockets:
+                sock.close()
+            raise
+        sockets.append(sock)
+        port = port or sock.getsockname()[1]
+    if not sockets:
+        raise missing or OSError(f"host {host!r} has no address")
+    return sockets
+
+
+def authority(host: str, port: int) -> str:
+    """Return `host` and `port` as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = None
+    try:
+        # asyncio switches Nagle's algorithm off only where the protocol is named.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        _set_options(sock)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as exc:
+        if sock is not None:
+            sock.close()
+        why = _why_not(authority(*address[:2]), exc)
+        raise OSError(exc.errno, why) from exc
+    return sock
+
+
+def _why_not(where: str, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"{where} is in use; stop the program that listens there or use --port"
+    if exc.errno == errno.EACCES:
+        return f"{where} may not be used by this user; use a --port from 1024 up"
+    return f"{where} cannot be listened on: {exc.strerror}"
+
+
+def _set_options(sock: socket.socket) -> None:
+    """Set what every accepted socket inherits."""
+    if sys.platform != "win32":  # There it would let two programs share the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPALIVE", KEEPALIVE_IDLE_S),  # macOS calls it so
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),  # Linux
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

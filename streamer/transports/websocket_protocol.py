@@ -1,0 +1,178 @@
+"""
+A WebSocket on one connection: what ends it, and what a client may make us do.
+
+Decides the close code when the peer is silent or floods, and bounds what one client
+can pile up below the app: fragments, pings, pongs that it does not read. Knows
+uvicorn's `WebSocketsSansIOProtocol`, which frames, pings and calls the app. Knows
+nothing of the messages inside; their rate is the session's business.
+
+However a connection ends, the app receives one ``websocket.disconnect`` first, and
+what it sends afterwards raises `ClientDisconnected`, an `OSError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import math
+from typing import Final, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
+from websockets.frames import CloseCode, Frame
+
+from ..errors import AHEAD_OF_RATE, SILENT
+from .handle import EXTENSION, Handle
+from .http_protocol import (
+    LINGER_S,
+    WRITE_BUFFER_HIGH_BYTES,
+    WRITE_BUFFER_LOW_BYTES,
+    encode_refusal,
+)
+
+__all__ = ["WebSocketProtocol"]
+
+logger = logging.getLogger(__name__)
+
+# A fragment of no bytes costs a message limit nothing, and a list entry each.
+FRAGMENTS_MAX: Final = 1_024
+
+# Pings and pongs taken from a client within a second. Libraries send one per 20 s; the
+# same number as for messages.
+CONTROLS_PER_S_MAX: Final = 20
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection; its limits come with uvicorn's own configuration."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(
+            WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
+        )
+        self._control_count = 0
+        self._control_since_s = -math.inf
+
+    def data_received(self, data: bytes) -> None:
+        if self.disconnected:
+            return
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self._refuse_handshake()
+
+    async def run_asgi(self) -> None:
+        # Here and not where the scope is made: that method also starts this task.
+        extensions = cast("dict[str, object]", self.scope["extensions"])
+        extensions[EXTENSION] = Handle(self.transport)
+        await super().run_asgi()
+
+    def shutdown(self) -> None:
+        """Close at once with 1012. Readers the drain reached are gone by then."""
+        if self.transport.is_closing():
+            # uvicorn would send a second close frame, which raises.
+            return
+        super().shutdown()
+
+    # Messages.
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= FRAGMENTS_MAX:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+        else:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        # uvicorn finds invalid UTF-8 too, and writes an error with a traceback into the
+        # log for each: a way to fill a disk.
+        if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
+            self.frames = []
+            self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+        else:
+            super().send_receive_event_to_app()
+
+    # Control frames.
+
+    def handle_ping(self) -> None:
+        if not self._admit_control():
+            return
+        if self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
+            # A client that pings and does not read is owed nothing: pongs would pile
+            # up. RFC 6455 section 5.5.3 lets a later pong stand for those left out.
+            self.conn.data_to_send()
+        else:
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._admit_control():
+            super().handle_pong(event)
+
+    def keepalive_timeout(self) -> None:
+        self.pong_timer = None
+        self.pending_ping_payload = None
+        self._fail(SILENT.code, SILENT.reason)
+
+    def handle_parser_exception(self) -> None:
+        close = self.conn.close_sent
+        assert close is not None, "websockets fails the connection before it says so"
+        self._end(close.code, close.reason)
+
+    def _admit_control(self) -> bool:
+        at_s = self.loop.time()
+        if at_s - self._control_since_s >= 1:
+            self._control_since_s = at_s
+            self._control_count = 0
+        self._control_count += 1
+        if self._control_count > CONTROLS_PER_S_MAX:
+            self._fail(AHEAD_OF_RATE.code, AHEAD_OF_RATE.reason)
+            return False
+        return True
+
+    # Endings.
+
+    def _fail(self, code: int, reason: str) -> None:
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(code, reason)
+            self._end(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """
+        Send the close frame that is ready and let go of the peer within `LINGER_S`.
+
+        The peer may go on sending meanwhile, into the void: closing a socket with
+        unread bytes in it resets it, and the peer would not see the code.
+        """
+        logger.debug("%s is closed with %d (%s)", self.client, code, reason)
+        self.stop_keepalive()
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": code, "reason": reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        # What the app sends from here on goes to a client that is gone.
+        self.disconnected = True
+        self.writable.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _refuse_handshake(self) -> None:
+        """
+        Answer a handshake that `websockets` cannot read.
+
+        It allows lines of 8 KiB, less than our limits do. uvicorn waits for more then,
+        although all there is has been given.
+        """
+        answer = b"".join(self.conn.data_to_send())
+        self.transport.write(answer or encode_refusal(http.HTTPStatus.BAD_REQUEST))
+        self.transport.close()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

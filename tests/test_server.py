@@ -1,0 +1,515 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from streamer.config import Config
+from streamer.server import DRAIN_GRACE_S, Host, run_app
+
+GUARD_S = 10
+
+
+class FakeApp:
+    """
+    What the composition root would build, with every part in the test's hands.
+
+    ``/stream`` is a stream that says goodbye when drained, ``/stubborn`` one that does
+    not, ``/slow`` answers when `answer` is set, anything else at once.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.answer = asyncio.Event()
+        self.running = asyncio.Event()
+        self.deliverable = asyncio.Event()
+        self.broken: asyncio.Future[None] = asyncio.Future()
+        self.drained = asyncio.Event()
+        self.may_finish_drain = asyncio.Event()
+        self.may_finish_drain.set()
+        self.draining = asyncio.Event()
+
+    async def run(self) -> None:
+        self.running.set()
+        try:
+            await self.broken
+        finally:
+            self.log.append("background ended")
+
+    async def ready(self) -> None:
+        await self.deliverable.wait()
+
+    async def drain(self) -> None:
+        self.log.append("drain")
+        self.draining.set()
+        await self.may_finish_drain.wait()
+        self.drained.set()
+        self.log.append("drained")
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in ("/stream", "/stubborn"):
+            await self._stream(scope["path"], send)
+            return
+        if scope["path"] == "/slow":
+            self.log.append("slow began")
+            await self.answer.wait()
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _stream(self, path: str, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        goodbye = self.drained if path == "/stream" else asyncio.Event()
+        try:
+            await goodbye.wait()
+            await send({"type": "http.response.body", "body": b"bye"})
+        finally:
+            self.log.append("stream ended")
+
+
+class Wire:
+    """One raw connection."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def get(self, path: str) -> None:
+        self.writer.write(b"GET %b HTTP/1.1\r\nHost: here\r\n\r\n" % path.encode())
+
+    async def read_until(self, end: bytes) -> bytes:
+        async with asyncio.timeout(GUARD_S):
+            return await self.reader.readuntil(end)
+
+    async def read_to_end(self) -> bytes:
+        async with asyncio.timeout(GUARD_S):
+            with contextlib.suppress(ConnectionError):
+                return await self.reader.read()
+            return b""
+
+
+class Running:
+    """A server under test, its address and its end."""
+
+    def __init__(self, stop: Callable[[], None], task: asyncio.Task[None], url: str):
+        self.stop = stop
+        self.task = task
+        self.host, _, port = url.removeprefix("http://").rpartition(":")
+        self.port = int(port)
+        self.wires: list[Wire] = []
+
+    async def connect(self) -> Wire:
+        wire = Wire(*await asyncio.open_connection(self.host, self.port))
+        self.wires.append(wire)
+        return wire
+
+    async def end(self) -> None:
+        async with asyncio.timeout(GUARD_S):
+            await self.task
+
+
+@pytest.fixture
+async def app() -> FakeApp:
+    return FakeApp()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+    """Give a function that starts a `Host` for an app."""
+    everything: list[Running] = []
+
+    async def start(app: FakeApp, **settings: Any) -> Running:
+        config = msgspec.structs.replace(Config(port=0), **settings)
+        host = Host(app.asgi, config, drain=app.drain)
+        url: asyncio.Future[str] = asyncio.Future()
+        task = asyncio.create_task(host.run(started=url.set_result))
+        async with asyncio.timeout(GUARD_S):
+            running = Running(host.stop, task, await url)
+        everything.append(running)
+        return running
+
+    yield start
+    await end_all(everything)
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+    """Give a function that runs an app as the process would, announced."""
+    everything: list[Running] = []
+
+    async def start(app: FakeApp, **settings: Any) -> Running:
+        config = msgspec.structs.replace(Config(port=0), **settings)
+        url: asyncio.Future[str] = asyncio.Future()
+        task = asyncio.create_task(run_app(app, config, announce=url.set_result))
+        async with asyncio.timeout(GUARD_S):
+            running = Running(terminate, task, await url)
+        everything.append(running)
+        return running
+
+    yield start
+    await end_all(everything)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def end_all(everything: list[Running]) -> None:
+    for running in everything:
+        running.task.cancel()
+        await asyncio.wait({running.task})
+        for wire in running.wires:
+            wire.writer.close()
+
+
+async def refuses_connections(running: Running) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(running.host, running.port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+# The host.
+
+
+async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
+    servers = [await serve(app), await serve(app)]
+
+    for running in servers:
+        wire = await running.connect()
+        wire.get("/")
+        answer = await wire.read_until(b"ok")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert servers[0].port != servers[1].port
+
+
+async def test_answers_have_a_date_and_do_not_name_the_server(
+    serve: Any, app: FakeApp
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    wire.get("/")
+
+    head = await wire.read_until(b"\r\n\r\n")
+    assert b"\r\ndate: " in head
+    assert b"server:" not in head.lower()
+
+
+async def test_a_taken_port_is_an_error_that_names_it(serve: Any, app: FakeApp) -> None:
+    running = await serve(app)
+
+    with pytest.raises(OSError, match=rf"127\.0\.0\.1:{running.port} is in use"):
+        await serve_elsewhere(app, running.port)
+
+
+async def serve_elsewhere(app: FakeApp, port: int) -> None:
+    host = Host(app.asgi, Config(port=port), drain=app.drain)
+    await host.run(started=lambda url: None)
+
+
+async def test_a_stop_closes_the_door_then_drains_then_ends(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    stream = await running.connect()
+    stream.get("/stream")
+    await stream.read_until(b"hello\r\n")
+    app.may_finish_drain.clear()
+
+    running.stop()
+
+    await app.draining.wait()
+    assert await refuses_connections(running)
+    assert not running.task.done()
+    app.may_finish_drain.set()
+    assert await stream.read_to_end() == b"3\r\nbye\r\n0\r\n\r\n"
+    await running.end()
+    assert app.log == ["drain", "drained", "stream ended"]
+
+
+async def test_kept_connections_are_answered_during_the_drain(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    wire.get("/")
+    await wire.read_until(b"ok")
+    app.may_finish_drain.clear()
+    running.stop()
+    await app.draining.wait()
+
+    wire.get("/")
+
+    await wire.read_until(b"ok")
+    app.may_finish_drain.set()
+    await running.end()
+
+
+async def test_a_request_on_its_way_is_answered_after_the_drain(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    wire.get("/slow")
+    await until(lambda: app.log == ["slow began"])
+
+    running.stop()
+    await app.drained.wait()
+    app.answer.set()
+
+    assert (await wire.read_to_end()).endswith(b"ok")
+    await running.end()
+
+
+async def test_a_stream_that_outstays_the_drain_is_closed(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    wire.get("/stubborn")
+    await wire.read_until(b"hello\r\n")
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+
+    running.stop()
+
+    assert await wire.read_to_end() == b""
+    await running.end()
+    assert loop.time() - began_at < 3
+    assert app.log == ["drain", "drained", "stream ended"]
+
+
+async def test_a_second_stop_leaves_the_drain_out(serve: Any, app: FakeApp) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    wire.get("/stream")
+    await wire.read_until(b"hello\r\n")
+    app.may_finish_drain.clear()
+    running.stop()
+    await app.draining.wait()
+
+    running.stop()
+    running.stop()
+
+    await running.end()
+    assert await wire.read_to_end() == b""
+    assert app.log == ["drain", "stream ended"]
+
+
+async def test_a_drain_without_end_is_given_up(
+    serve: Any,
+    app: FakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app.may_finish_drain.clear()
+    running = await serve(app, drain_s=0.1 - DRAIN_GRACE_S)
+
+    running.stop()
+
+    await running.end()
+    assert app.log == ["drain"]
+    assert "drain is given up" in caplog.text
+
+
+async def test_a_drain_that_fails_ends_the_host_with_its_error(
+    serve: Any, app: FakeApp
+) -> None:
+    async def fail() -> None:
+        raise ValueError("drain")
+
+    app.drain = fail  # type: ignore[method-assign]
+    running = await serve(app)
+    wire = await running.connect()
+
+    running.stop()
+
+    with pytest.raises(ValueError, match="drain"):
+        await running.end()
+    assert await wire.read_to_end() == b""
+
+
+async def test_a_cancelled_host_ends_its_connections(serve: Any, app: FakeApp) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    wire.get("/stream")
+    await wire.read_until(b"hello\r\n")
+
+    running.task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running.end()
+    assert await wire.read_to_end() == b""
+    assert await refuses_connections(running)
+    assert app.log == ["stream ended"]
+
+
+# The process.
+
+
+async def test_it_is_announced_when_the_app_delivers(app: FakeApp) -> None:
+    urls: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    running = asyncio.create_task(run_app(app, Config(port=port), announce=urls.append))
+    await until(lambda: connects(port))
+    assert urls == []
+
+    app.deliverable.set()
+
+    await until(lambda: urls)
+    assert urls == [f"http://127.0.0.1:{port}"]
+    running.cancel()
+    await asyncio.wait({running})
+
+
+def connects(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_drains_and_ends_the_background_last(
+    run: Any, app: FakeApp, number: signal.Signals
+) -> None:
+    app.deliverable.set()
+    running = await run(app)
+
+    os.kill(os.getpid(), number)
+
+    await running.end()
+    assert app.log == ["drain", "drained", "background ended"]
+
+
+async def test_a_signal_before_readiness_ends_it_too(app: FakeApp) -> None:
+    task = asyncio.create_task(run_app(app, Config(port=0), announce=lambda url: None))
+    await app.running.wait()
+
+    terminate()
+
+    async with asyncio.timeout(GUARD_S):
+        await task
+
+
+async def test_a_second_signal_does_not_wait_for_the_drain(
+    run: Any, app: FakeApp
+) -> None:
+    app.deliverable.set()
+    app.may_finish_drain.clear()
+    running = await run(app)
+    terminate()
+    await app.draining.wait()
+
+    terminate()
+
+    await running.end()
+    assert app.log == ["drain", "background ended"]
+
+
+async def test_a_background_part_that_dies_ends_the_run(run: Any, app: FakeApp) -> None:
+    app.deliverable.set()
+    running = await run(app)
+    wire = await running.connect()
+    wire.get("/stream")
+    await wire.read_until(b"hello\r\n")
+
+    app.broken.set_exception(ValueError("relay"))
+
+    with pytest.raises(ValueError, match="relay"):
+        await running.end()
+    assert await wire.read_to_end() == b""
+    assert await refuses_connections(running)
+
+
+async def test_a_background_part_that_dies_before_readiness_ends_the_run(
+    app: FakeApp,
+) -> None:
+    app.broken.set_exception(ValueError("relay"))
+
+    with pytest.raises(ValueError, match="relay"):
+        await run_app(app, Config(port=0), announce=lambda url: None)
+
+
+async def test_background_parts_that_end_by_themselves_are_an_error(
+    run: Any, app: FakeApp
+) -> None:
+    app.deliverable.set()
+    running = await run(app)
+
+    app.broken.set_result(None)
+
+    with pytest.raises(RuntimeError, match="ended by themselves"):
+        await running.end()
+
+
+async def test_a_probe_that_fails_ends_the_run(app: FakeApp) -> None:
+    async def fail() -> None:
+        raise ValueError("probe")
+
+    app.ready = fail  # type: ignore[method-assign]
+
+    with pytest.raises(ValueError, match="probe"):
+        await run_app(app, Config(port=0), announce=lambda url: None)
+    assert app.log == ["background ended"]
+
+
+async def test_a_taken_port_ends_the_run(serve: Any, app: FakeApp) -> None:
+    port = (await serve(app)).port
+
+    with pytest.raises(OSError, match="is in use"):
+        await run_app(FakeApp(), Config(port=port), announce=lambda url: None)
+
+
+async def test_uvicorn_says_nothing_in_normal_operation(
+    run: Any, app: FakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    app.deliverable.set()
+    running = await run(app)
+    wire = await running.connect()
+    wire.get("/?ticket=secret")
+    await wire.read_until(b"ok")
+
+    terminate()
+
+    await running.end()
+    assert [r for r in caplog.records if r.name.startswith("uvicorn")] == []
+
+
+async def until(fact: Callable[[], Any]) -> None:
+    async with asyncio.timeout(GUARD_S):
+        while not fact():  # noqa: ASYNC110  # the fact is somebody else's
+            await asyncio.sleep(0.005)
+
+
+# What is relied upon.
+
+
+def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
+    source = inspect.getsource(uvicorn.Server)
+    for use in (
+        "with self.capture_signals():",
+        "await self.startup(sockets=sockets)",
+        "if not self.should_exit:\n            await self.main_loop()",
+        "if self.started:\n            await self.shutdown(sockets=sockets)",
+        "self.servers: list[asyncio.base_events.Server]",
+        "for connection in list(self.server_state.connections):",
+        "timeout=self.config.timeout_graceful_shutdown",
+    ):
+        assert use in source, f"uvicorn {uvicorn.__version__} lacks {use}"

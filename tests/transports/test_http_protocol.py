@@ -1,0 +1,642 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httptools
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from streamer.transports.handle import find_handle
+from streamer.transports.http_protocol import LINGER_S, HttpProtocol
+
+GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+MIB = 1_048_576
+
+# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+
+
+def get(path: str = "/", *fields: bytes) -> bytes:
+    """Return a request whose connection is closed after the answer."""
+    lines = [b"GET %b HTTP/1.1" % path.encode(), b"Host: here", b"Connection: close"]
+    return b"\r\n".join([*lines, *fields, b"", b""])
+
+
+def field_bytes(request: bytes) -> int:
+    """Return what the fields of a request count against the limit."""
+    return len(request.partition(b"\r\n")[2]) - len(b"\r\n")
+
+
+def assert_status(answer: bytes, status: int) -> None:
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    assert answer.count(b"HTTP/1.1 ") == 1, answer[:2000]
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+async def test_the_bytes_of_header_fields_have_a_limit(
+    serve: Any, app: Any, excess: int, status: int
+) -> None:
+    request = get("/", b"Pad: " + b"x" * 300)
+    served = await serve(app, header_bytes_max=field_bytes(request) - excess)
+    wire = await served.connect()
+
+    assert_status(await wire.ask(request), status)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+async def test_the_number_of_header_fields_has_a_limit(
+    serve: Any, app: Any, excess: int, status: int
+) -> None:
+    served = await serve(app, header_count_max=20)
+    wire = await served.connect()
+
+    assert_status(await wire.ask(get("/", *[b"A: b"] * (18 + excess))), status)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 414)])
+async def test_the_url_has_a_limit(
+    serve: Any, app: Any, excess: int, status: int
+) -> None:
+    served = await serve(app, url_bytes_max=500)
+    wire = await served.connect()
+
+    assert_status(await wire.ask(get("/?" + "q" * (498 + excess))), status)
+
+
+async def test_five_thousand_headers_are_refused(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    assert_status(await wire.ask(get("/", *[b"A: b"] * 5_000)), 431)
+
+
+async def test_a_refused_client_sees_the_end_without_delay(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+
+    assert_status(await wire.ask(b"nonsense\r\n\r\n"), 400)
+
+    assert loop.time() - began_at < LINGER_S / 2
+
+
+async def test_a_url_of_200_kb_is_refused(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    assert_status(await wire.ask(get("/" + "u" * 200_000)), 414)
+
+
+async def test_half_a_url_over_the_limit_is_refused_before_it_ends(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app, url_bytes_max=500)).connect()
+
+    assert_status(await wire.ask(b"GET /" + b"u" * 600), 414)
+
+
+def one_long_value() -> Iterator[bytes]:
+    yield b"GET / HTTP/1.1\r\nHost: here\r\nA: "
+    yield from [b"x" * 65_536] * 480
+
+
+def one_long_name() -> Iterator[bytes]:
+    yield b"GET / HTTP/1.1\r\nHost: here\r\n"
+    yield from [b"x" * 65_536] * 480
+
+
+def many_fields() -> Iterator[bytes]:
+    yield b"GET / HTTP/1.1\r\nHost: here\r\n"
+    yield from [b"A: bcde\r\n" * 7_000] * 480
+
+
+def nothing_but_space() -> Iterator[bytes]:
+    yield b"GET / HTTP/1.1\r\nHost: here\r\nA:"
+    yield from [b" " * 65_536] * 480
+
+
+def nothing_but_line_ends() -> Iterator[bytes]:
+    yield from [b"\r\n" * 32_768] * 480
+
+
+def one_long_trailer() -> Iterator[bytes]:
+    yield b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: "
+    yield from [b"x" * 65_536] * 480
+
+
+def a_long_second_head() -> Iterator[bytes]:
+    yield GET + b"GET / HTTP/1.1\r\nHost: here\r\nA: "
+    yield from [b"x" * 65_536] * 480
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+@pytest.mark.parametrize(
+    "flood",
+    [
+        one_long_value,
+        one_long_name,
+        many_fields,
+        nothing_but_space,
+        nothing_but_line_ends,
+        one_long_trailer,
+        a_long_second_head,
+    ],
+)
+async def test_thirty_megabytes_of_head_are_refused_and_not_kept(
+    serve: Any, app: Any, flood: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    peak = before = resident_bytes()
+
+    async def send() -> None:
+        nonlocal peak
+        for data in flood():
+            wire.send(data)
+            await wire.writer.drain()
+            peak = max(peak, resident_bytes())
+
+    sending = asyncio.create_task(send())
+    answer = await wire.read_to_end()
+
+    await asyncio.gather(sending, return_exceptions=True)
+    assert b"HTTP/1.1 431 " in answer
+    assert peak - before < 8 * MIB
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# What two servers could read differently.
+
+POST = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        POST + b"Content-Length: +5\r\n\r\nhello",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 0x5\r\n\r\nhello",
+        POST + b"Content-Length: 5, 5\r\n\r\nhello",
+        POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n2;a\nab\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        get("/", b"A: b\rc"),
+        get("/", b"A: b\x00c"),
+        get("/", b"A: b", b" folded"),
+        get("/", b"no colon"),
+        b"GET / HTTP/1.1\nHost: here\n\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\xc3\xb6st\r\n\r\n",
+        b"GET / HTTP/1.2\r\nHost: here\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: here\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: here\r\n\r\n",
+        b"GET here/there HTTP/1.1\r\nHost: here\r\n\r\n",
+        b"CONNECT there:443 HTTP/1.1\r\nHost: there\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_closed(
+    serve: Any, app: Any, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    assert_status(await wire.ask(request_bytes), 400)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: [::1]:8080\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+        b"GET http://here/ HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        POST + b"Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"\r\n" + get(),
+    ],
+)
+async def test_what_is_unusual_and_clear_is_answered(
+    serve: Any, app: Any, request_bytes: bytes
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    assert_status(await wire.ask(request_bytes), 200)
+
+
+async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    answer = await wire.ask(
+        POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        b"0\r\nAuthorization: Bearer other\r\n\r\n"
+    )
+
+    assert answer.endswith(b"5 bytes")
+    assert b"authorization" not in dict(app.scopes[0]["headers"])
+
+
+async def test_an_upgrade_nobody_speaks_is_ignored(
+    serve: Any, app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    answer = await wire.ask(
+        b"GET / HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    )
+
+    assert_status(answer, 200)
+    assert caplog.records == []
+
+
+# Several requests on one connection.
+
+
+async def test_a_connection_is_kept_for_the_next_request(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    for _ in range(3):
+        wire.send(GET)
+        assert await wire.status() == 200
+        assert await wire.read(7) == b"0 bytes"
+
+
+async def test_pipelined_requests_are_answered_in_order(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+    bodies = [b"x" * length for length in range(20)]
+
+    answers = await wire.ask(
+        b"".join(
+            b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+            for body in bodies
+        )
+        + get()
+    )
+
+    sizes = [int(part.split()[0]) for part in answers.split(b"\r\n\r\n")[1:]]
+    assert sizes == [*range(20), 0]
+
+
+async def test_each_pipelined_head_is_counted_alone(serve: Any, app: Any) -> None:
+    request = GET[:-2] + b"Pad: " + b"x" * 300 + b"\r\n\r\n"
+    wire = await (
+        await serve(app, header_bytes_max=field_bytes(request), header_count_max=2)
+    ).connect()
+
+    wire.send(request * 50)
+
+    for _ in range(50):
+        assert await wire.status() == 200
+        assert await wire.read(7) == b"0 bytes"
+
+
+async def test_a_bad_request_waits_for_the_answer_before_it(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + b"nonsense\r\n\r\n")
+    await until(lambda: app.scopes)
+
+    app.release.set()
+
+    answer = await wire.read_to_end()
+    assert_status(answer, 200)
+    assert answer.endswith(b"released")
+
+
+async def test_garbage_after_a_request_does_not_cut_into_its_stream(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await wire.read_until(b"event\r\n")
+
+    wire.send(b"nonsense\r\n\r\n")
+    wire.writer.write_eof()
+
+    assert await wire.read_to_end() == b""
+
+
+async def test_a_body_that_turns_bad_is_refused_and_the_app_is_told(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    await until(lambda: app.scopes)
+
+    assert_status(await wire.ask(b"zz\r\n"), 400)
+    assert await app.ending() == "disconnect"
+
+
+async def test_an_answer_that_comes_after_the_refusal_is_dropped(
+    serve: Any, app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(
+        b"POST /held HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    )
+    assert await wire.status() == 400
+
+    app.release.set()
+
+    assert await app.ending() == "answered"
+    assert b"HTTP/1.1" not in await wire.read_to_end()
+    assert caplog.records == []
+
+
+# Time.
+
+
+async def test_a_silent_connection_is_closed_without_an_answer(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app, first_request_s=0.1)).connect()
+
+    assert await wire.read_to_end() == b""
+
+
+async def test_line_ends_do_not_count_as_a_first_request(serve: Any, app: Any) -> None:
+    wire = await (await serve(app, first_request_s=0.2)).connect()
+
+    assert await dribble(wire, b"\r\n" * 100) == b""
+
+
+async def test_half_a_head_times_out(serve: Any, app: Any) -> None:
+    wire = await (await serve(app, header_timeout_s=0.1)).connect()
+
+    assert_status(await wire.ask(GET[:-2]), 408)
+
+
+async def test_a_dribbled_head_times_out(serve: Any, app: Any) -> None:
+    wire = await (await serve(app, header_timeout_s=0.2)).connect()
+
+    assert_status(await dribble(wire, GET[:-2] + b"A: " + b"x" * 100), 408)
+
+
+async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -> None:
+    wire = await (await serve(app, body_timeout_s=0.1)).connect()
+
+    assert_status(await wire.ask(POST + b"Content-Length: 9\r\n\r\nhalf"), 408)
+    assert await app.ending() == "disconnect"
+
+
+async def test_a_dribbled_body_times_out(serve: Any, app: Any) -> None:
+    wire = await (await serve(app, body_timeout_s=0.2)).connect()
+    wire.send(POST + b"Content-Length: 100\r\n\r\n")
+
+    assert_status(await dribble(wire, b"x" * 99), 408)
+
+
+async def test_half_a_body_after_its_answer_closes_the_connection(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app, body_timeout_s=0.1)).connect()
+
+    answer = await wire.ask(
+        b"POST /early HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\nhalf"
+    )
+
+    assert_status(answer, 200)
+
+
+async def test_a_body_the_app_does_not_read_is_not_timed(serve: Any, app: Any) -> None:
+    size = 1_000_000  # more than uvicorn and the kernel take in advance
+    wire = await (await serve(app, body_timeout_s=0.1)).connect()
+    wire.send(
+        b"POST /held HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+    )
+    await until(lambda: app.scopes)
+
+    await asyncio.sleep(0.3)  # three times the time a body has
+    app.release.set()
+
+    assert_status(await wire.read_to_end(), 200)
+
+
+async def test_a_complete_request_may_be_held(serve: Any, app: Any) -> None:
+    timers = dict.fromkeys(
+        ["first_request_s", "header_timeout_s", "body_timeout_s"], 0.1
+    )
+    wire = await (await serve(app, **timers)).connect()
+    wire.send(get("/held"))
+    await until(lambda: app.scopes)
+
+    await asyncio.sleep(0.3)  # longer than all of them
+    app.release.set()
+
+    assert (await wire.read_to_end()).endswith(b"released")
+
+
+async def test_half_a_second_head_does_not_cut_the_held_answer(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app, header_timeout_s=0.1)).connect()
+    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + GET[:-2])
+    await until(lambda: app.scopes)
+
+    await asyncio.sleep(0.3)  # the second head is given up meanwhile
+    app.release.set()
+
+    answer = await wire.read_to_end()
+    assert_status(answer, 200)
+    assert answer.endswith(b"released")
+
+
+async def test_an_idle_connection_is_closed(
+    serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve(app)
+    monkeypatch.setattr(HttpProtocol, "_allowed_s", hurried_when_idle)
+    wire = await served.connect()
+
+    answer = await wire.ask(GET)
+
+    assert answer.endswith(b"0 bytes")
+
+
+def hurried_when_idle(protocol: HttpProtocol) -> float | None:
+    return 0.1 if protocol.cycle and protocol.cycle.response_complete else None
+
+
+async def test_no_deadline_outlives_its_connection(serve: Any, app: Any) -> None:
+    served = await serve(app)
+    (protocol,) = await connected_protocols(served, GET)
+    assert protocol._deadline is not None
+    assert protocol.timeout_keep_alive_task is None  # uvicorn's, which knows less
+
+    await served.close_wires()
+
+    await until(lambda: protocol._deadline is None)
+
+
+async def dribble(wire: Any, data: bytes) -> bytes:
+    """Send `data` a byte at a time until the other side closes; return its answer."""
+    answer = asyncio.create_task(wire.read_to_end())
+    for byte in data:
+        wire.send(bytes([byte]))
+        await asyncio.wait({answer}, timeout=0.02)
+        if answer.done():
+            break
+    received: bytes = await answer
+    return received
+
+
+async def until(fact: Any) -> None:
+    async with asyncio.timeout(10):
+        while not fact():  # noqa: ASYNC110  # the fact is somebody else's
+            await asyncio.sleep(0.005)
+
+
+async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]:
+    wire = await served.connect()
+    wire.send(request)
+    await wire.status()
+    return [
+        connection
+        for connection in served.host._server.server_state.connections
+        if isinstance(connection, HttpProtocol)
+    ]
+
+
+# The connection below.
+
+
+async def test_a_stream_can_see_its_backlog_and_abort(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await wire.read_until(b"event\r\n")
+    assert app.handle.buffered() == 0
+
+    app.handle.abort()
+    app.handle.abort()
+
+    assert await wire.read_to_end() == b""
+    assert await app.ending() == "disconnect"
+    assert app.handle.buffered() == 0
+
+
+async def test_the_write_buffer_has_marks_with_room_between(
+    serve: Any, app: Any
+) -> None:
+    (protocol,) = await connected_protocols(await serve(app), GET)
+
+    assert protocol.transport.get_write_buffer_limits() == (16_384, 65_536)
+
+
+def test_there_is_no_handle_on_another_server() -> None:
+    assert find_handle({"type": "http"}) is None
+    assert find_handle({"type": "http", "extensions": None}) is None
+    assert find_handle({"type": "websocket", "extensions": {"other": {}}}) is None
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_an_upgrade_leaves_no_http_protocol_behind(
+    serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve(app)
+    made: list[weakref.ref[HttpProtocol]] = []
+    connection_made = HttpProtocol.connection_made
+
+    def remember(self: HttpProtocol, transport: asyncio.Transport) -> None:
+        made.append(weakref.ref(self))
+        connection_made(self, transport)
+
+    monkeypatch.setattr(HttpProtocol, "connection_made", remember)
+    gc.disable()
+    try:
+        for _ in range(10):
+            wire = await served.connect()
+            wire.send(UPGRADE)
+            assert await wire.status() == 101
+        assert len(made) == 10
+        assert [ref() for ref in made if ref() is not None] == []
+    finally:
+        gc.enable()
+
+
+async def test_an_upgrade_is_refused_while_an_answer_is_pending(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + UPGRADE)
+    await until(lambda: app.scopes)
+
+    app.release.set()
+
+    answer = await wire.read_to_end()
+    assert_status(answer, 200)
+    assert answer.endswith(b"released")
+
+
+# What is relied upon.
+
+
+def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
+    for name in HttpProtocol.__dict__:
+        if not name.startswith("_") and name != "limits":
+            assert hasattr(HttpToolsProtocol, name), name
+    source = inspect.getsource(HttpToolsProtocol)
+    for use in (
+        "self._unset_keepalive_if_required()",
+        "self._should_upgrade()",
+        "on_response=self.on_response_complete",
+        "self.parser = httptools.HttpRequestParser(self)",
+        "self.pipeline.appendleft((self.cycle, app))",
+        "timeout_keep_alive = config.timeout_keep_alive",
+        "self.cycle = RequestResponseCycle(",
+    ):
+        assert use in source, f"uvicorn {uvicorn.__version__} lacks {use}"
+
+
+def test_the_parser_gives_the_reason_of_a_failed_callback() -> None:
+    reason = ValueError("mine")
+
+    class Failing:
+        def on_url(self, url: bytes) -> None:
+            raise reason
+
+    with pytest.raises(httptools.HttpParserCallbackError) as caught:
+        httptools.HttpRequestParser(Failing()).feed_data(GET)
+
+    assert caught.value.__context__ is reason

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from streamer.transports.listening import authority, listen
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of Linux's options")
+async def test_accepted_sockets_inherit_the_options(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await wire.read_until(b"event\r\n")
+    accepted = app.handle._transport.get_extra_info("socket")
+
+    def option(level: int, name: int) -> Any:
+        return accepted.getsockopt(level, name)
+
+    assert option(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65_536
+    assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+    assert option(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
+    assert option(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+    assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+async def test_all_addresses_of_a_name_get_the_same_port() -> None:
+    sockets = await listen("localhost", 0)
+
+    assert len({sock.getsockname()[1] for sock in sockets}) == 1
+    close(sockets)
+
+
+async def test_a_taken_port_is_named() -> None:
+    first = await listen("127.0.0.1", 0)
+    port = first[0].getsockname()[1]
+
+    with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port} is in use") as caught:
+        await listen("127.0.0.1", port)
+
+    assert caught.value.errno == errno.EADDRINUSE
+    close(first)
+
+
+async def test_a_port_whose_connections_linger_can_be_used_again() -> None:
+    (first,) = await listen("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        accepted, _ = first.accept()
+        accepted.close()  # this side closes first and keeps the pair in TIME_WAIT
+        client.recv(1)
+    first.close()
+
+    close(await listen("127.0.0.1", port))
+
+
+async def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0 cannot be listened on"):
+        await listen("192.0.2.1", 0)
+
+
+async def test_a_name_that_is_none_is_named() -> None:
+    with pytest.raises(OSError, match=r"host 'no such host' is not known"):
+        await listen("no such host", 0)
+
+
+def test_an_ipv6_address_is_put_in_brackets() -> None:
+    assert authority("::1", 80) == "[::1]:80"
+    assert authority("127.0.0.1", 80) == "127.0.0.1:80"

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
+from websockets.frames import Close
+
+from streamer.transports.websocket_protocol import (
+    CONTROLS_PER_S_MAX,
+    FRAGMENTS_MAX,
+    WebSocketProtocol,
+)
+
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+
+
+def upgrade(*fields: bytes) -> bytes:
+    lines = [
+        b"GET / HTTP/1.1",
+        b"Host: here",
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    return b"\r\n".join([*lines, *fields, b"", b""])
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    """Return a client's frame; its mask is zero, so the payload stays readable."""
+    head = bytes([fin << 7 | opcode])
+    size = len(payload)
+    if size < 126:
+        head += bytes([0x80 | size])
+    else:
+        head += bytes([0x80 | 127]) + size.to_bytes(8)
+    return head + bytes(4) + payload
+
+
+async def read_frame(wire: Any) -> tuple[int, bytes]:
+    first, size = await wire.read(2)
+    if size == 126:
+        size = int.from_bytes(await wire.read(2))
+    elif size == 127:
+        size = int.from_bytes(await wire.read(8))
+    return first & 0x0F, await wire.read(size)
+
+
+async def read_close(wire: Any) -> tuple[int, str]:
+    """Return the close frame that comes, past pings and echoes."""
+    while (received := await read_frame(wire))[0] != CLOSE:
+        pass
+    close = Close.parse(received[1])
+    return close.code, close.reason
+
+
+@pytest.fixture
+async def open_socket(serve: Any, app: Any) -> Callable[..., Any]:
+    async def open_socket(**settings: Any) -> Any:
+        wire = await (await serve(app, **settings)).connect()
+        wire.send(upgrade())
+        assert await wire.status() == 101
+        return wire
+
+    return open_socket
+
+
+async def test_messages_go_both_ways(open_socket: Any) -> None:
+    wire = await open_socket()
+
+    wire.send(frame(TEXT, "grüße".encode()))
+
+    assert await read_frame(wire) == (TEXT, "grüße".encode())
+
+
+async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    wire.send(upgrade(b"Sec-WebSocket-Extensions: permessage-deflate"))
+
+    head = await wire.read_until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"extensions" not in head.lower()
+
+
+async def test_a_peer_without_pongs_is_closed_as_silent(
+    open_socket: Any, app: Any
+) -> None:
+    wire = await open_socket(heartbeat_s=0.1)
+
+    assert (await read_frame(wire))[0] == PING
+    assert await read_close(wire) == (4002, "silent")
+    assert await app.ending() == (4002, "silent")
+    assert await wire.read_to_end() == b""
+
+
+async def test_a_peer_that_answers_pings_stays(open_socket: Any) -> None:
+    wire = await open_socket(heartbeat_s=0.1)
+
+    for _ in range(4):
+        opcode, payload = await read_frame(wire)
+        assert opcode == PING
+        wire.send(frame(PONG, payload))
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(TEXT, b"x" * 1_001), 1009),
+        (frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 600), 1009),
+        (frame(TEXT, b"", fin=False) + frame(CONT, fin=False) * FRAGMENTS_MAX, 1009),
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (frame(TEXT, b"\xc3", fin=False) + frame(CONT, b"("), 1007),
+        (frame(3, b"reserved"), 1002),
+        (frame(CONT, b"of nothing"), 1002),
+        (b"\x81\x01x", 1002),  # not masked
+        (b"\xc1" + frame(TEXT, b"compressed")[1:], 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(PING) * (CONTROLS_PER_S_MAX + 1), 4103),
+        (frame(PONG) * (CONTROLS_PER_S_MAX + 1), 4103),
+    ],
+)
+async def test_a_fault_closes_with_its_code_and_the_app_is_told(
+    open_socket: Any,
+    app: Any,
+    sent: bytes,
+    code: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = await open_socket(message_bytes_max=1_000)
+
+    wire.send(sent)
+
+    assert (await read_close(wire))[0] == code
+    assert (await app.ending())[0] == code
+    assert await wire.read_to_end() == b""
+    assert caplog.records == []
+
+
+async def test_a_message_of_the_largest_size_passes(open_socket: Any) -> None:
+    wire = await open_socket(message_bytes_max=1_000)
+
+    wire.send(frame(TEXT, b"x" * 1_000))
+
+    assert await read_frame(wire) == (TEXT, b"x" * 1_000)
+
+
+async def test_the_code_reaches_a_client_that_is_still_sending(
+    open_socket: Any, app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await open_socket(message_bytes_max=1_000)
+
+    wire.send(frame(TEXT, b"x" * 3_000_000))
+
+    assert (await read_close(wire))[0] == 1009
+    await wire.writer.drain()
+    assert (await app.ending())[0] == 1009
+    assert caplog.records == []
+
+
+async def test_what_the_app_sends_after_a_fault_is_an_os_error(serve: Any) -> None:
+    caught: asyncio.Queue[BaseException | None] = asyncio.Queue()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        try:
+            await send({"type": "websocket.send", "text": "too late"})
+        except OSError as exc:
+            caught.put_nowait(exc)
+        else:
+            caught.put_nowait(None)
+
+    wire = await (await serve(app)).connect()
+    wire.send(upgrade())
+    assert await wire.status() == 101
+
+    wire.send(frame(TEXT, b"\xff"))
+
+    async with asyncio.timeout(10):
+        assert isinstance(await caught.get(), OSError)
+
+
+async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
+    open_socket: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "streamer.transports.websocket_protocol.CONTROLS_PER_S_MAX", 10**9
+    )
+    wire = await open_socket()
+    wire.writer.transport.pause_reading()
+    flood = frame(PING, b"x" * 125) * 1_000
+
+    for _ in range(60):  # 7.5 MB of pongs, more than the kernel takes
+        wire.send(flood)
+        await wire.writer.drain()
+    wire.send(frame(TEXT, b"done"))
+    await wire.writer.drain()
+
+    # The echo waits behind the pongs; what is buffered stays at the mark.
+    assert app.handle.buffered() < 200_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [([b"Pad: " + b"x" * 10_000], 431), ([b"A: b"] * 130, 431)],
+)
+async def test_a_handshake_beyond_the_library_is_answered(
+    serve: Any, app: Any, fields: list[bytes], status: int
+) -> None:
+    wire = await (await serve(app, header_count_max=1_000)).connect()
+
+    wire.send(upgrade(*fields))
+
+    assert await wire.status() == status
+    await wire.read_to_end()
+
+
+async def test_a_handshake_with_a_long_url_is_answered(serve: Any, app: Any) -> None:
+    wire = await (await serve(app)).connect()
+
+    wire.send(upgrade().replace(b"GET /", b"GET /" + b"u" * 10_000))
+
+    assert await wire.status() == 414
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET", b"POST", 405),
+        (b"Version: 13", b"Version: 12", 400),
+        (b"Key: dGhlIHNhbXBsZSBub25jZQ==", b"Key: short", 400),
+    ],
+)
+async def test_a_wrong_handshake_is_answered(
+    serve: Any, app: Any, old: bytes, new: bytes, status: int
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    wire.send(upgrade().replace(old, new))
+
+    assert await wire.status() == status
+    await wire.read_to_end()
+
+
+async def test_a_socket_can_see_its_backlog_and_abort(
+    open_socket: Any, app: Any
+) -> None:
+    wire = await open_socket()
+    assert app.handle.buffered() == 0
+
+    app.handle.abort()
+
+    assert await wire.read_to_end() == b""
+    assert (await app.ending())[0] == 1005
+
+
+async def test_a_stop_closes_sockets_with_1012(serve: Any, app: Any) -> None:
+    served = await serve(app)
+    wires = [await served.connect() for _ in range(3)]
+    for wire in wires:
+        wire.send(upgrade())
+        assert await wire.status() == 101
+
+    served.host.stop()
+
+    for wire in wires:
+        assert (await read_close(wire))[0] == 1012
+
+
+async def test_a_socket_that_is_closing_may_be_shut_down(serve: Any, app: Any) -> None:
+    served = await serve(app)
+    wire = await served.connect()
+    wire.send(upgrade())
+    assert await wire.status() == 101
+    (protocol,) = served.host._server.server_state.connections
+
+    protocol.shutdown()
+    protocol.shutdown()
+
+    assert (await read_close(wire))[0] == 1012
+    assert await wire.read_to_end() == b""
+
+
+def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
+    for name in WebSocketProtocol.__dict__:
+        if not name.startswith("_"):
+            assert hasattr(WebSocketsSansIOProtocol, name), name
+    source = inspect.getsource(WebSocketsSansIOProtocol)
+    for use in (
+        "self.ping_timeout, self.keepalive_timeout",
+        "self.loop.create_task(self.run_asgi())",
+        '"extensions": {"websocket.http.response": {}}',
+        "self.frames.append(event.data)",
+        "if self.disconnected:\n            raise ClientDisconnected()",
+        "if self.close_timer is None:\n            self.transport.close()",
+        "self.handshake_initiated = True",
+        "max_size=self.config.ws_max_size",
+    ):
+        assert use in source, use
