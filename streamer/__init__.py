@@ -1,1 +1,86 @@
-"""x"""
+"""
+streamer: a real-time notification push server, and how it is built.
+
+A game's backend publishes a notification to players. The server keeps it in each
+player's inbox and pushes it at once to every open connection of that player: WebSocket
+for game clients, Server-Sent Events for browsers, long poll where neither works. The
+inbox is REST: newest-first pages, read marks, unread counts.
+
+One notification, end to end
+============================
+::
+
+    POST on any surface -> its wire.py decodes
+      -> publisher: rights, limits, idempotency
+      -> one script: number, append, announce              acknowledged from here on
+           -> every node with a listener: relay -> hub.dispatch (never waits)
+                -> each session: next in order? write it. A hole? It is behind.
+                     -> feeds: read the log from its place, go on
+
+    GET a page -> inbox reads the log newest first with its marks -> wire.py encodes
+
+Four ideas carry the rest
+=========================
+**The log is the truth, Pub/Sub is the wake-up.** An append is one atomic script in the
+store: it gives the entry the next offset, stores it, and announces it. Announcements
+may be lost, doubled or late; nobody relies on them. A reader that sees a hole, has
+lost its feed, or is doubted in its turn (once in 15 s, which is what finds the loss of
+the *last* message) is read for from its place. That is one mechanism for joining,
+catching up and checking; `core.subscription` holds its rules, `service.feeds` drives
+it.
+
+**A place is epoch, offset and tag.** Offsets of a log go up by one without holes; the
+epoch changes when the log is lost; the tag is random per entry and shows when a store
+that lost its tail hands out offsets again. A reader gets everything after its place, or
+an explicit gap and the place where the stream goes on. An id carries time, offset and
+tag, so it leads to its entry without an index, and one cursor serves every transport.
+
+**The core decides, the edges carry.** `core` and `hub` are values in, values out: no
+async, no clock, no sockets. What they decide is carried by transports, remembered by
+the store, and asked for by surfaces, which translate and do nothing else.
+
+**Nothing is unbounded, and nothing is sent twice.** Every queue, body and list has a
+named limit. A reader over its limit is cut and comes back with its cursor, which costs
+it nothing; it delays nobody. A write whose answer was lost is never repeated behind the
+caller's back: the caller is told, and repeats it with an idempotency key.
+
+The rooms
+=========
+::
+
+    errors, model    the error tree and close codes; notification, entry, position, ids
+    config           the settings; the only reader of the environment
+    core/            DECIDES. subscription (history merged with live), session (one
+                     stream), codec (events as bytes), access and tokens (who may what),
+                     limits, values
+    store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
+                     step), link (one multiplexed connection), inbox, leases, relay
+                     (announcements), apps, embedded (the private Valkey)
+    hub              FANS OUT. log -> readers of this process
+    service/         DOES. publisher, inboxes, feeds (keeping readers complete),
+                     listening (being let in, drained), authenticator, requests,
+                     store_watch
+    transports/      CARRY. websocket, sse, longpoll, outbox; the protocol classes under
+                     uvicorn that keep HTTP clean
+    surfaces/        TRANSLATE. native/ rallyhere/ operations/: wire (pure) and routes
+    app              the composition root: builds everything, opens nothing
+    server           the host: sockets, signals, drain; starts uvicorn
+    cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
+
+Imports run one way: errors, model <- core <- store, hub <- service <- transports <-
+surfaces <- app <- server <- cli; `config` may be read by all but core and store. Parts
+get what they need by their constructor; there are no module globals to look things up
+in. `tests/test_layout.py` holds this.
+
+Processes
+=========
+`streamer serve` is complete by itself: it runs a private Valkey over a unix socket,
+synced to disk before every answer. With ``--redis URL`` it is one of any number of
+equal nodes. The process owns its background parts, and a part that dies ends the
+process: a server that answers and delivers nothing is worse than one that is restarted.
+On SIGTERM a node stops being ready, stops accepting, sends its readers away spread over
+a few seconds, each with a ``bye``, and ends.
+
+The stream's protocol is written down in ``clients/PROTOCOL.md``, the names of all keys
+in `store.keys`.
+"""

@@ -21,11 +21,11 @@ from starlette.types import ASGIApp
 
 from .config import Config
 from .core.session import SessionLimits
-from .errors import Unavailable
 from .service.authenticator import Authenticator
 from .service.feeds import Feeds
 from .service.inboxes import Inboxes
 from .service.listening import Listening
+from .service.probe import Probe
 from .service.publisher import Publisher
 from .service.requests import Requests
 from .store.apps import Apps
@@ -35,6 +35,7 @@ from .store.link import Link
 from .surfaces.native import wire as native_wire
 from .surfaces.native.routes import Native
 from .surfaces.operations.routes import Operations
+from .surfaces.rallyhere.routes import RallyHere
 from .transports.streams import StreamParts
 
 __all__ = ["App", "build"]
@@ -50,36 +51,34 @@ class App:
     """
 
     def __init__(
-        self, asgi: ASGIApp, link: Link, feeds: Feeds, listening: Listening
+        self, asgi: ASGIApp, link: Link, listening: Listening, probe: Probe
     ) -> None:
         self.asgi = asgi
         self.listening = listening
         self._link = link
-        self._feeds = feeds
+        self._probe = probe
 
     async def run(self) -> None:
         """Run the background parts until cancelled; raise when one is broken."""
         try:
-            await self.listening.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.listening.run(), name="listening")
+                tasks.create_task(self._probe.run(), name="probe")
         finally:
             await self._link.close()
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
         # The store has no event for being there.
-        while await self.unready():  # noqa: ASYNC110
+        while self.unready():  # noqa: ASYNC110
             await asyncio.sleep(READY_POLL_S)
 
-    async def unready(self) -> str | None:
+    def unready(self) -> str | None:
         """Say why a publish would not be stored and delivered, None if it would be."""
         if self.listening.draining:
             return "draining"
-        if not self._feeds.connected:
-            return "no announcements: the store is away"
-        try:
-            await self._link.call("PING")
-        except Unavailable:
-            return "the store is away"
+        if not self._probe.heard:
+            return "the store is away, or this node does not hear its announcements"
         return None
 
     async def drain(self) -> None:
@@ -107,6 +106,7 @@ def build(config: Config, store_url: str) -> App:
     )
     leases = Leases(link, most=config.listeners_per_player_max)
     listening = Listening(feeds, leases, config)
+    probe = Probe(link, feeds, leases.node)
     authenticator = Authenticator(Apps(link))
     inboxes = Inboxes(inbox)
     publisher = Publisher(link, inbox)
@@ -132,13 +132,21 @@ def build(config: Config, store_url: str) -> App:
         streams=streams,
         allowed_origins=origins,
     )
+    rallyhere = RallyHere(
+        authenticator=authenticator,
+        publisher=publisher,
+        inboxes=inboxes,
+        requests=requests,
+        listening=listening,
+        allowed_origins=origins,
+    )
     operations = Operations(lambda: app.unready())
     asgi = Starlette(
-        routes=[*operations.routes(), *native.routes()],
+        routes=[*operations.routes(), *native.routes(), *rallyhere.routes()],
         middleware=_middleware(config),
-        exception_handlers={HTTPException: _no_route},
+        exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
-    app = App(asgi, link, feeds, listening)
+    app = App(asgi, link, listening, probe)
     return app
 
 
@@ -173,3 +181,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
         error.detail,
         headers=dict(error.headers or {}),
     )
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """Answer what is a fault of ours; Starlette logs it with its traceback."""
+    return native_wire.problem_response(500, "internal", "this is a fault of ours")

@@ -42,6 +42,8 @@ __all__ = [
 MESSAGES_PER_S: Final = 20
 REF_CHARS_MAX: Final = 64
 MARK_IDS_MAX: Final = 1_000
+ENVELOPE_BYTES: Final = 200
+"""What an event adds to its fragment: id, time, cursor and names come to about 170."""
 
 
 class Sink(Protocol):
@@ -140,6 +142,7 @@ class Session:
         "_expires_at_s",
         "_greeted",
         "_limits",
+        "_marks",
         "_pinged_at_s",
         "_rate",
         "_sink",
@@ -167,6 +170,7 @@ class Session:
         self._limits = limits
         self._expires_at_s = expires_at_s
         self._greeted = False
+        self._marks = 0
         self._rate = Rate(MESSAGES_PER_S, burst=MESSAGES_PER_S)
         self._pinged_at_s = pinged_at_s
 
@@ -177,8 +181,11 @@ class Session:
 
     @property
     def congested(self) -> bool:
-        """Whether more history should wait until the reader has taken some."""
-        return self._sink.buffered() > self._limits.send_buffer_bytes // 4
+        """Whether history should wait: for room, or for ever since the stream ended."""
+        return (
+            self.ended is not None
+            or self._sink.buffered() > self._limits.send_buffer_bytes // 4
+        )
 
     def offer(self, entry: Entry) -> None:
         """Take a live entry."""
@@ -188,9 +195,15 @@ class Session:
     def history(
         self, asked: Place, history: History, *, unread: int, marks: int
     ) -> None:
-        """Take what a read of the log after `asked` gave."""
+        """
+        Take what a read of the log after `asked` gave, or as much as there is room for.
+
+        How much a portion weighs is nothing that the reader has a say in, so it must
+        not be cut as slow for it. The rest is read again.
+        """
         if self.ended is not None or asked != self.subscription.place:
             return
+        history = self._fitting(history)
         delivery = self.subscription.history(asked, history)
         if not self._greeted:
             self._greeted = True
@@ -201,12 +214,21 @@ class Session:
                 begin = asked
             hello = Hello(encode_cursor(begin), self._limits.heartbeat_s, unread, marks)
             self._write(self._codec.hello(hello))
+        elif marks > self._marks:
+            # The feed did not say which.
+            body = b'"ids":null'
+            self._write(self._codec.read(marks=marks, unread=unread, body=body))
+        self._marks = max(marks, self._marks)
         self._deliver(delivery)
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
         """Tell the reader of a mark, wherever it was made."""
         if self._greeted:
+            self._marks = marks
             self._write(self._codec.read(marks=marks, unread=unread, body=body))
+        else:
+            # What begins the stream may have been read before.
+            self.subscription.doubt()
 
     def receive(self, text: str, now_s: float) -> Command | None:
         """
@@ -248,16 +270,18 @@ class Session:
 
     def tick(self, now_s: float, unix_s: float) -> None:
         """Do what is due: end an expired or stuck stream, ping."""
-        if self.ended is not None:
-            return
         waiting_since_s = self._sink.waiting_since_s()
-        if self._expires_at_s is not None and unix_s >= self._expires_at_s:
-            self.end(TOKEN_INVALID)
-        elif (
+        if (
             waiting_since_s is not None
             and now_s - waiting_since_s >= self._limits.send_age_s
         ):
+            # Also one that has ended: whoever does not take the farewell would keep
+            # its slot for as long as it likes.
             self._cut()
+        elif self.ended is not None:
+            return
+        elif self._expires_at_s is not None and unix_s >= self._expires_at_s:
+            self.end(TOKEN_INVALID)
         elif now_s - self._pinged_at_s >= self._limits.heartbeat_s:
             self._pinged_at_s = now_s
             self._write(self._codec.ping())
@@ -269,6 +293,14 @@ class Session:
         if self.ended is None:
             self.ended = disconnect
             self._sink.close(disconnect)
+
+    def _fitting(self, history: History) -> History:
+        room = self._limits.send_buffer_bytes // 2
+        for i, entry in enumerate(history.entries):
+            room -= len(entry.fragment) + ENVELOPE_BYTES
+            if room < 0 and i > 0:
+                return history._replace(entries=history.entries[:i])
+        return history
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.gap is not None:
@@ -288,5 +320,6 @@ class Session:
 
     def _cut(self) -> None:
         # No farewell: it would wait behind what the reader does not take.
-        self.ended = SLOW
-        self._sink.abort(SLOW)
+        if self.ended is None:
+            self.ended = SLOW
+        self._sink.abort(self.ended)

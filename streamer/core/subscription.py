@@ -204,7 +204,7 @@ class Subscription:
         return Delivery(entries, page.gap, page.head if page.gap else None)
 
     def doubt(self) -> None:
-        """The feed may have dropped something: let a read say that is yet to be asked."""
+        """The feed may have dropped something: only a read yet to come can say."""
         self.state = State.REPLAYING
         self._doubted = True
 

@@ -39,6 +39,9 @@ BATCH: Final = 100
 PORTION: Final = 100
 """Entries read at a time for one reader."""
 
+PORTION_BYTES: Final = 262_144
+"""The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
+
 CONGESTED_S: Final = 0.05
 """How soon to look again at a reader that has not taken its last portion."""
 
@@ -91,8 +94,11 @@ class Feeds:
             finally:
                 self.hub.detach(log, reader)
         finally:
-            if log not in self.hub.logs:
-                self._relay.unsubscribe(log)
+            self._relay.unsubscribe(log)
+
+    def reconnect(self) -> None:
+        """Drop the connection that announcements come by; a fresh one follows."""
+        self._relay.reconnect()
 
     async def run(self) -> None:
         """Keep readers complete; runs until cancelled, raises when broken."""
@@ -150,8 +156,10 @@ class Feeds:
                 for place, readers in places.items():
                     if all(reader.congested for reader in readers):
                         congested = True
-                    else:
-                        reads.append((log, place))
+                        continue
+                    for reader in readers:
+                        reader.subscription.ask()
+                    reads.append((log, place))
             await self._read(reads)
         if self.hub.behind and not congested:
             self._behind.set()
@@ -159,7 +167,7 @@ class Feeds:
 
     async def _read(self, reads: list[tuple[Log, Place]]) -> None:
         asked = [
-            ReadAfter(log, place, PORTION, self._behind_max(log, place))
+            ReadAfter(log, place, PORTION, self._behind_max(log, place), PORTION_BYTES)
             for log, place in reads
         ]
         replies = await self._inbox.read_many(asked)

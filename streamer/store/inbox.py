@@ -72,13 +72,15 @@ class ReadAfter(NamedTuple):
     One read of `read_after`.
 
     `behind_max` is how many entries may follow the place before the read gives a gap
-    instead (0: any number).
+    instead (0: any number). `bytes_max` ends the read early, a few entries after that
+    many bytes (0: never).
     """
 
     log: Log
     place: Place
     limit: int
     behind_max: int = 0
+    bytes_max: int = 0
 
 
 class Read(NamedTuple):
@@ -198,11 +200,17 @@ class Inbox:
             ScriptCall(
                 _READ_AFTER,
                 inbox_keys(read.log),
-                (*self._times(), *_place(read.place), read.limit, read.behind_max),
+                (
+                    *self._times(),
+                    *_place(read.place),
+                    read.limit,
+                    read.behind_max,
+                    read.bytes_max,
+                ),
             )
             for read in reads
         ]
-        replies = await self._link.run_many(calls)
+        replies = await self._link.run_many(calls, write=False)
         return [
             reply if isinstance(reply, Exception) else _read(reply) for reply in replies
         ]
@@ -244,6 +252,7 @@ class Inbox:
                 count,
                 version,
             ),
+            write=False,
         )
         return _page(reply)
 
@@ -315,6 +324,8 @@ def _place(place: Place) -> tuple[str | int, ...]:
 def _bound(place: Position | None, included: bool, default: str) -> str:
     if place is None:
         return default
+    if place.is_zero:
+        return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
     return f"{'' if included else '('}{place.at_ms}-{place.offset}"
 
 

@@ -59,6 +59,9 @@ _NOT_NOW: Final = (
 )
 _INCOMPLETE: Final = object()
 
+# hiredis types its argument as a tuple of one.
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+
 
 class Script:
     """A Lua script by its digest. `name` is its file in ``lua/`` without the ending."""
@@ -109,18 +112,27 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def adopt(self, connection: AbstractConnection) -> None:
-        """Take over the socket of a connection that redis-py has set up."""
+        """
+        Take over the socket of a connection that redis-py has set up.
+
+        Raises:
+            StoreAway: It is lost already.
+
+        """
         # redis-py offers no way to its transport; tests/store/test_link.py fails if
         # these attributes move.
         writer = connection._writer
         assert writer is not None
         transport = cast(asyncio.Transport, writer.transport)
+        if transport.is_closing():
+            # Lost before anybody listened; `on_lost` would never be called.
+            raise StoreAway
         transport.set_protocol(self)
         self._connection, self._transport = connection, transport
 
     def send(self, *commands: Command) -> None:
         assert self._transport is not None
-        self._transport.write(b"".join(hiredis.pack_command(c) for c in commands))
+        self._transport.write(b"".join(map(_pack, commands)))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -162,9 +174,18 @@ async def connect(url: str, wire: Wire, *, name: str) -> None:
     )
     connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     try:
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]  # as above
+        # redis-py waits with `asyncio.wait_for`, which in Python 3.11 swallows a
+        # cancellation that comes as it ends. A part that cannot be cancelled would
+        # keep the process from stopping.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
     except (RedisError, OSError) as error:
         raise StoreAway from error
+    except asyncio.CancelledError:
+        await connection.disconnect(nowait=True)
+        raise
     wire.adopt(connection)
 
 
@@ -230,38 +251,54 @@ class Link:
             raise StoreAway
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
+        # First what may fail: a command that cannot be written must not leave a future
+        # behind that takes the reply of another.
+        wire.send(*commands)
         futures = [loop.create_future() for _ in commands]
         self._pending.extend((future, deadline) for future in futures)
-        wire.send(*commands)
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._check_timeout)
         replies = [await future for future in futures]
         return [_verdict(reply, write=write) for reply in replies]
 
     async def run(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+        *,
+        write: bool = True,
     ) -> Reply:
-        """Run one script; see `run_many`. Raises as `call` with `write` does."""
-        (reply,) = await self.run_many([ScriptCall(script, keys, args)])
+        """Run one script; see `run_many`. Raises as `call` does."""
+        (reply,) = await self.run_many([ScriptCall(script, keys, args)], write=write)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    async def run_many(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+    async def run_many(
+        self, calls: Sequence[ScriptCall], *, write: bool = True
+    ) -> list[Reply]:
         """
         Run scripts in one packet, in order; a failed one is an exception in the list.
 
         A store that does not know a script yet is sent its text. That is no repetition
         of a write: an unknown digest did nothing.
+
+        Raises:
+            StoreAway: None of them was sent.
+
         """
-        replies = await self.call_many([call.by_digest() for call in calls], write=True)
+        digests = [call.by_digest() for call in calls]
+        replies = await self.call_many(digests, write=write)
         unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
-        if unknown:
-            again = [calls[i].by_text() for i in unknown]
-            for i, reply in zip(
-                unknown, await self.call_many(again, write=True), strict=True
-            ):
-                replies[i] = reply
+        texts = [calls[i].by_text() for i in unknown]
+        try:
+            again = await self.call_many(texts, write=write)
+        except StoreAway as error:
+            # The others may have been carried out, so it is the failure of these alone.
+            again = [error] * len(texts)
+        for i, reply in zip(unknown, again, strict=True):
+            replies[i] = reply
         return replies
 
     async def close(self) -> None:

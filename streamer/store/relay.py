@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -80,6 +81,7 @@ class Relay:
         self._name = name
         self._logs: dict[bytes, Log] = {}
         self._confirmed: dict[Log, asyncio.Future[None]] = {}
+        self._wanted: Counter[Log] = Counter()
         self._unwanted: dict[Log, float] = {}
         self._wire: Wire | None = None
         self._lost = asyncio.Event()
@@ -93,10 +95,13 @@ class Relay:
         """
         Listen to a log; return when the store has confirmed it.
 
+        However it ends, it is to be followed by one `unsubscribe`.
+
         Raises:
             StoreAway: Not connected, or the connection was lost before that.
 
         """
+        self._wanted[log] += 1
         self._unwanted.pop(log, None)
         if self._wire is None:
             raise StoreAway
@@ -114,9 +119,18 @@ class Relay:
             raise StoreAway
 
     def unsubscribe(self, log: Log) -> None:
-        """Stop listening to a log, unless `subscribe` is called again soon."""
+        """Stop listening once all who subscribed have left, and nobody comes soon."""
+        self._wanted[log] -= 1
+        if self._wanted[log]:
+            return
+        del self._wanted[log]
         if log in self._confirmed:
             self._unwanted[log] = asyncio.get_running_loop().time() + LINGER_S
+
+    def reconnect(self) -> None:
+        """Drop the connection; `run` makes a fresh one."""
+        if self._wire is not None:
+            self._wire.abort()
 
     async def run(self) -> None:
         """Keep the connection; runs until cancelled."""

@@ -33,8 +33,11 @@ if state.head + count > 4294967295 then
 end
 
 if state.epoch == 0 then
-  -- A log without state is the rest of something lost: its offsets mean nothing.
-  redis.call('DEL', LOG, DONE, READS)
+  -- A log without state is the rest of something lost: its offsets mean nothing. Looked
+  -- for first, because a store that is full lets a script go on that has begun to write.
+  if redis.call('EXISTS', LOG, DONE, READS) > 0 then
+    redis.call('DEL', LOG, DONE, READS)
+  end
   state.epoch = tonumber(new_epoch)
 end
 

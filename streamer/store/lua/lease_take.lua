@@ -18,14 +18,14 @@ local fresh = ARGV[7] == '1'
 local alive = {}
 for i = 8, #ARGV do alive[ARGV[i]] = true end
 
-local counted, unknown, replaced = 0, {}, nil
+local counted, unknown, replaced = 0, {}, {}
 local leases = redis.call('HGETALL', KEYS[1])
 for i = 1, #leases, 2 do
   local member = leases[i]
   if not alive[string.match(member, '^[^:]+')] then
     unknown[#unknown + 1] = member
   elseif instance ~= '' and leases[i + 1] == instance then
-    replaced = member
+    replaced[#replaced + 1] = member
   elseif member ~= node .. ':' .. connection then
     counted = counted + 1
   end
@@ -36,9 +36,9 @@ if not fresh and counted + #unknown >= most then return -1 end
 if fresh then
   for _, member in ipairs(unknown) do redis.call('HDEL', KEYS[1], member) end
 end
-if replaced then
-  redis.call('HDEL', KEYS[1], replaced)
-  redis.call('SPUBLISH', channel, 'replaced ' .. string.match(replaced, ':(.*)$'))
+for _, member in ipairs(replaced) do
+  redis.call('HDEL', KEYS[1], member)
+  redis.call('SPUBLISH', channel, 'replaced ' .. string.match(member, ':(.*)$'))
 end
 redis.call('HSET', KEYS[1], node .. ':' .. connection, instance)
 redis.call('PEXPIRE', KEYS[1], lifetime)

@@ -2,7 +2,8 @@
 --
 -- KEYS  state, log, done, reads
 -- ARGV  retention ms, clock, start (after, latest or earliest), epoch, time, offset and
---       tag of the position, entries to return at most, entries behind at most (0: any)
+--       tag of the position, entries to return at most, entries behind at most (0: any),
+--       bytes to return, about, whatever the number of entries (0: any)
 -- Gives gap ("" for none), the start that was resolved (epoch, time, offset, tag), the
 --       head (the same), unread, marks, items of the log.
 --
@@ -11,6 +12,8 @@
 local start, offset, tag = ARGV[3], tonumber(ARGV[6]), ARGV[7]
 local epoch, ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local count, behind_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+local bytes_max = tonumber(ARGV[10])
+local STEP = 8
 
 local state = read_state()
 local floor = floor_offset(state)
@@ -20,9 +23,8 @@ local function gap()
   if epoch ~= 0 and epoch ~= state.epoch then return 'epoch' end
   if offset > state.head then return 'ahead' end
   if offset + 1 < floor then return 'trimmed' end
-  if offset == 0 then return nil end
   if offset == state.head then
-    if tag ~= state.tag or ms ~= state.ms then return 'diverged' end
+    if offset > 0 and (tag ~= state.tag or ms ~= state.ms) then return 'diverged' end
   elseif offset >= floor and not item_at(int(ms), int(offset), tag) then
     return 'diverged'
   end
@@ -44,10 +46,28 @@ elseif start == 'earliest' and floor <= state.head then
   from = { int(state.epoch), '0', int(floor - 1), '0' }
 end
 
+-- Some items at a time, so that large ones are not all fetched to be left out.
+local function items_after(after)
+  local items, bytes = {}, 0
+  repeat
+    local step = math.min(count - #items, STEP)
+    if bytes_max == 0 then step = count end
+    local got = redis.call('XRANGE', LOG, after, '+', 'COUNT', step)
+    for _, item in ipairs(got) do
+      items[#items + 1] = item
+      bytes = bytes + #item[2][4]
+    end
+    if #got > 0 then after = '(' .. got[#got][1] end
+  until #got < step or #items >= count or bytes >= bytes_max
+  return items
+end
+
 local items = {}
 if not reason and start ~= 'latest' and count > 0 and state.head >= tonumber(from[3]) + 1 then
+  -- The time of a place right in front of the first item has nothing to be compared
+  -- with: it may be forged, and would lead past items.
   local after = '-'
-  if from[2] ~= '0' then after = '(' .. from[2] .. '-' .. from[3] end
-  items = redis.call('XRANGE', LOG, after, '+', 'COUNT', count)
+  if tonumber(from[3]) >= floor then after = '(' .. from[2] .. '-' .. from[3] end
+  items = items_after(after)
 end
 return { reason or '', from, head, unread(state, floor), state.marks, items }

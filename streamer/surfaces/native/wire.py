@@ -132,7 +132,7 @@ class PublishBody(
             data=self.data,
             properties=tuple(Property(p.key, p.value) for p in self.properties),
             priority=self.priority,
-            resource=resource and Resource(resource.url, resource.etag),
+            resource=Resource(resource.url, resource.etag) if resource else None,
             source=SOURCE,
         )
 

@@ -1,14 +1,14 @@
 """
 What the ground crew asks: is it alive, would it deliver.
 
-``/healthz`` says that the process answers. ``/readyz`` says 200 only while a publish
-would be stored and its announcement heard here, and the node is not going away; else
-503 with the reason.
+``/healthz`` says that the process answers. ``/readyz`` says 200 only while what is
+published comes back to this node, and the node is not going away; else 503 with the
+reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 from starlette.requests import Request
@@ -29,7 +29,7 @@ class Operations:
 
     """
 
-    def __init__(self, unready: Callable[[], Awaitable[str | None]]) -> None:
+    def __init__(self, unready: Callable[[], str | None]) -> None:
         self._unready = unready
 
     def routes(self) -> list[BaseRoute]:
@@ -42,7 +42,7 @@ class Operations:
         return _answer(200, {"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
-        reason = await self._unready()
+        reason = self._unready()
         if reason is None:
             return _answer(200, {"status": "ready"})
         return _answer(503, {"status": "not ready", "reason": reason})

@@ -1,0 +1,206 @@
+"""
+The RallyHere surface: page, long poll, create, one by id.
+
+Decides the order of checks and which service a path asks. Knows Starlette, the
+services, and `wire`. Each operation exists twice, by a player's id and for ``me``, the
+player of the caller's token; the second takes names that are no UUID, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from ...core.access import Caller
+from ...core.subscription import Place
+from ...core.tokens import LEEWAY_S
+from ...errors import Error
+from ...model import Entry, Log, Player, Position
+from ...service.authenticator import Authenticator, Credentials
+from ...service.inboxes import Inboxes
+from ...service.listening import Listening
+from ...service.publisher import Publisher
+from ...service.requests import Requests
+from ...transports.http import decode_body, etag_matches, read_body, require_origin
+from ...transports.longpoll import wait_for_entry
+from . import wire
+from .wire import PageQuery, PollQuery
+
+__all__ = ["RallyHere"]
+
+_decode_creates: Final = msgspec.json.Decoder(wire.NotificationCreates)
+
+Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
+
+
+class RallyHere:
+    """The surface and its routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        publisher: Publisher,
+        inboxes: Inboxes,
+        requests: Requests,
+        listening: Listening,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._authenticator = authenticator
+        self._publisher = publisher
+        self._inboxes = inboxes
+        self._requests = requests
+        self._listening = listening
+        self._allowed_origins = allowed_origins
+
+    def routes(self) -> list[BaseRoute]:
+        # Not "me" beside an id, but an id that may be "me": one route each.
+        player = "/v1/player/{player_uuid:path}"
+        inbox = f"{player}/notification"
+        routes = [
+            Route(f"{player}/stream/notification/lp", self._answers(self.poll)),
+            Route(inbox, self._answers(self.inbox), methods=["GET", "POST"]),
+            Route(f"{inbox}/{{notification_id}}", self._answers(self.one)),
+        ]
+        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
+        # A redirect to another spelling would be built from the caller's Host.
+        router = Router(routes, redirect_slashes=False)
+        return [Mount("/notification", router, middleware=[no_route])]
+
+    async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
+        # One route for both, so that a 405 names both.
+        handler = self.create if request.method == "POST" else self.page
+        return await handler(request, caller, player)
+
+    async def page(self, request: Request, caller: Caller, player: Player) -> Response:
+        caller.require_read(player)
+        query = PageQuery.parse(request.query_params)
+        given = request.headers.get("if-none-match", "")
+        with self._requests.hold(Log(caller.app, player)):
+            page = await self._inboxes.page(
+                caller,
+                player,
+                newest=query.start_at,
+                oldest=query.exclude_before,
+                count=query.page_size + 1,
+                version=query.known_version(given),
+            )
+        etag = query.etag(page.version)
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if page.entries is None or etag_matches(request, etag):
+            return Response(status_code=304, headers=headers)
+        entries = [found.entry for found in page.entries]
+        return _json(wire.encode_page(entries, query.page_size), headers)
+
+    async def poll(self, request: Request, caller: Caller, player: Player) -> Response:
+        caller.require_listen(player)
+        query = PollQuery.parse(request.query_params)
+        log = Log(caller.app, player)
+        with self._requests.hold(log):
+            entries, position = await self._after(caller, player, query.place, query)
+        if not entries and query.deadline_s:
+            await wait_for_entry(
+                self._listening,
+                log,
+                position,
+                deadline_s=_wait_s(query, caller),
+                request=request,
+            )
+            # Whatever ended it: the log knows what there is.
+            entries, position = await self._after(caller, player, position, query)
+        headers = {"Cache-Control": "no-store"}
+        return _json(wire.encode_poll(entries, position), headers)
+
+    async def create(
+        self, request: Request, caller: Caller, player: Player
+    ) -> Response:
+        caller.require_write(player)
+        body = await read_body(request, wire.BODY_BYTES_MAX)
+        notifications = decode_body(_decode_creates, body).notifications()
+        with self._requests.hold(Log(caller.app, player)):
+            published = await self._publisher.publish(
+                caller,
+                [player],
+                notifications,
+                idempotency_key=request.headers.get("idempotency-key"),
+            )
+        ((_, positions),) = published.positions
+        headers = {"Idempotent-Replayed": "true"} if published.replayed else None
+        return _json(wire.encode_created(positions[-1]), headers)
+
+    async def one(self, request: Request, caller: Caller, player: Player) -> Response:
+        caller.require_read(player)
+        with self._requests.hold(Log(caller.app, player)):
+            found = await self._inboxes.one(
+                caller, player, request.path_params["notification_id"]
+            )
+        return _json(wire.encode_notification(found.entry))
+
+    async def _after(
+        self, caller: Caller, player: Player, place: Place, query: PollQuery
+    ) -> tuple[list[Entry], Position]:
+        """Read what follows `place`; return it and where the caller is then."""
+        count = query.max_page_size
+        read = await self._inboxes.after(caller, player, place, count=count)
+        if read.history.gap:
+            place = query.reset_to
+            read = await self._inboxes.after(caller, player, place, count=count)
+        entries = read.history.entries
+        return entries, entries[-1].position if entries else read.history.start
+
+    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Let `handler` raise what is wrong; answer it in RallyHere's shape."""
+
+        async def answering(request: Request) -> Response:
+            try:
+                caller = await self._caller(request)
+                text = request.path_params["player_uuid"]
+                player = (
+                    caller.require_me() if text == "me" else wire.parse_player_id(text)
+                )
+                return await handler(request, caller, player)
+            except Error as error:
+                return wire.refusal(error)
+
+        return answering
+
+    async def _caller(self, request: Request) -> Caller:
+        credentials = Credentials.from_headers(request.headers.raw)
+        caller = await self._authenticator.caller(credentials)
+        from_cookie = credentials.from_cookie
+        # A page's GET of its own host has no Origin. One that has a foreign one could
+        # not read the answer, but would hold a listener's slot of its victim.
+        if request.method == "POST" or (from_cookie and "origin" in request.headers):
+            require_origin(
+                request.headers, self._allowed_origins, from_cookie=from_cookie
+            )
+        return caller
+
+
+def _wait_s(query: PollQuery, caller: Caller) -> float:
+    """Return how long a poll may wait: its credential has to hold as long."""
+    if caller.expires_at_s is None:
+        return query.deadline_s
+    left_s = caller.expires_at_s + LEEWAY_S - time.time()
+    return max(0.0, min(query.deadline_s, left_s))
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
+    return wire.error_response(
+        error.status_code, code, error.detail, headers=error.headers
+    )
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, headers=headers, media_type="application/json")

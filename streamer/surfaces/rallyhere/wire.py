@@ -1,0 +1,495 @@
+"""
+The RallyHere notification API as bytes: parameters, bodies, answers, errors.
+
+Decides shapes, limits of fields, error codes, and how one notification is written in
+RallyHere's words. Pure: no I/O, no services. The contract is the page
+player_get_notifications_page of rallyhere.gg and its OpenAPI document (read 2026-11).
+Where both are silent, this is what holds:
+
+Checks come in the order credential, player, right, parameters. Who is nobody learns
+nothing, a client with a wrong id is told of that and not of rights, and who may not
+read an inbox cannot find out what its cursors look like.
+
+Errors. Every defect of a credential is a 403 with ``auth_success`` false, which is what
+makes RallyHere's clients refresh their token; there is no 401. All other errors say
+true, a missing right among them. No credential, several, or another scheme is
+``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``. Codes that the
+page does not have: ``resource_not_found`` (404) also for a path that does not exist,
+``method_not_allowed`` (405), ``body_too_large`` (413), ``service_unavailable`` (503,
+with ``Retry-After``). A body that is no JSON, or is sent as something else, is a 422,
+and so is an idempotency key that was used for another request.
+
+Cursors and notification ids are accepted alike and mean the place of an entry; empty is
+absent. The page's ``cursor`` feeds ``start_at``: it names the next older entry not yet
+returned, and past the oldest, or past the end of the window that ``exclude_before``
+cuts, the place in front of every entry. A page from there is empty for ever and has
+the same cursor; a long poll from there begins with the oldest. A page finds its place
+by time alone, so a cursor whose entry is gone still divides newer from older. A long
+poll resets by its strategy when entries behind its cursor are gone for good, or the
+cursor is another log's. Text that is no cursor at all is a 422 in both.
+
+The ETag of a page covers the inbox and the query: the same entries under other
+parameters are another page. A tag without quotes is understood too, since the page
+calls it a plain string.
+
+A long poll ends with its credential, if that is before the deadline, and when the
+server goes away: with 200, no entries, and a cursor that goes on. The server that is
+going away refuses the next one with 503.
+
+Creating is atomic for the batch. Members that the page does not have are ignored, as
+its server does (it is a FastAPI application); null is absence where a field is
+optional. The keys and values of ``custom_data`` have 256 KiB at most in all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.responses import Response
+
+from ... import errors
+from ...core.subscription import Place, Start
+from ...errors import Defect, Error, FieldError, Invalid
+from ...model import (
+    ZERO,
+    Entry,
+    Notification,
+    Player,
+    Position,
+    Property,
+    Resource,
+    decode_fragment,
+    encode_cursor,
+    encode_id,
+    iso_time,
+    parse_player,
+)
+from ...service.inboxes import parse_cursor
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "NotificationCreates",
+    "PageQuery",
+    "PollQuery",
+    "encode_created",
+    "encode_notification",
+    "encode_page",
+    "encode_poll",
+    "error_response",
+    "parse_player_id",
+    "refusal",
+]
+
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A hundred messages of 4,096 characters of four bytes each, and data with them."""
+
+NOTIFICATIONS_MAX: Final = 100
+TEXT_CHARS_MAX: Final = 4_096
+CUSTOM_DATA_BYTES_MAX: Final = 256 * 1024
+PAGE_SIZE: Final = 10
+PAGE_SIZE_MAX: Final = 100
+DEADLINE_S: Final = 30
+DEADLINE_S_MAX: Final = 900
+
+SOURCE: Final = "rallyhere"
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def parse_player_id(text: str) -> Player:
+    """
+    Return the player of a path.
+
+    Raises:
+        Invalid: It is neither a UUID nor a ULID, which is ``bad_id``.
+
+    """
+    player = parse_player(text)
+    # A ULID comes out of it as the UUID it is; any other name as itself.
+    if player is None or not _UUID.fullmatch(player):
+        raise Invalid(FieldError(("path", "player_uuid"), "is no UUID and no ULID"))
+    return player
+
+
+class PageQuery(NamedTuple):
+    """The parameters of a page, understood."""
+
+    page_size: int
+    start_at: Position | None
+    exclude_before: Position | None
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> PageQuery:
+        """Raise Invalid with all that is wrong in `query`."""
+        fields = _Fields(query)
+        parsed = cls(
+            page_size=fields.int("page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
+            start_at=fields.position("start_at"),
+            exclude_before=fields.position("exclude_before"),
+        )
+        fields.done()
+        return parsed
+
+    @property
+    def digest(self) -> str:
+        """A name for these parameters, to be part of an ETag."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    def etag(self, version: str) -> str:
+        """Return the ETag of this page of an inbox at `version`."""
+        return f'"{version}-{self.digest}"'
+
+    def known_version(self, if_none_match: str) -> str:
+        """
+        Return the version of the inbox that the caller's page shows, if it is a page
+        of these parameters, else "".
+        """
+        # One tag is what clients send; of a list nothing is known before it is read.
+        tag = if_none_match.strip().removeprefix("W/").strip('"')
+        version, _, digest = tag.rpartition("-")
+        return version if digest == self.digest else ""
+
+
+class PollQuery(NamedTuple):
+    """The parameters of a long poll, understood."""
+
+    max_page_size: int
+    exclude_before: Position | None
+    reset_to: Start
+    deadline_s: int
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> PollQuery:
+        """Raise Invalid with all that is wrong in `query`."""
+        fields = _Fields(query)
+        parsed = cls(
+            max_page_size=fields.int("max_page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
+            exclude_before=fields.position("exclude_before"),
+            reset_to=fields.start("offset_reset_strategy"),
+            deadline_s=fields.int("deadline", DEADLINE_S, 0, DEADLINE_S_MAX),
+        )
+        fields.done()
+        return parsed
+
+    @property
+    def place(self) -> Place:
+        """Where the caller is."""
+        return self.exclude_before or self.reset_to
+
+
+class _Fields:
+    """The fields of a query; notes what is wrong and goes on, so that all is told."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self._query = query
+        self._wrong: list[FieldError] = []
+
+    def int(self, name: str, default: int, least: int, most: int) -> int:
+        text = self._query.get(name)
+        if text is None:
+            return default
+        # `isdecimal` also takes digits of other scripts, which int() would read.
+        if text.isascii() and text.isdecimal() and len(text) <= 9:
+            number = int(text)
+            if least <= number <= most:
+                return number
+        self._note(name, f"must be an integer from {least} to {most}")
+        return default
+
+    def position(self, name: str) -> Position | None:
+        text = self._query.get(name)
+        if not text:
+            return None
+        try:
+            return parse_cursor(text, "query", name)
+        except Invalid as error:
+            self._wrong += error.errors
+            return None
+
+    def start(self, name: str) -> Start:
+        text = self._query.get(name, Start.LATEST.value)
+        try:
+            return Start(text)
+        except ValueError:
+            self._note(name, "must be latest or earliest")
+            return Start.LATEST
+
+    def done(self) -> None:
+        if self._wrong:
+            raise Invalid(*self._wrong)
+
+    def _note(self, name: str, problem: str) -> None:
+        self._wrong.append(FieldError(("query", name), problem))
+
+
+_Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
+
+
+# Unknown members are ignored here, see above.
+class NotificationCreate(msgspec.Struct, frozen=True):
+    """A notification as its sender writes it."""
+
+    message: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
+    rh_url: _Text | None = None
+    custom_data: dict[str, _Text] | None = None
+    etag: Annotated[str, Meta(min_length=1)] | None = None
+
+    def notification(self) -> Notification:
+        resource = None
+        if self.rh_url is not None or self.etag is not None:
+            resource = Resource(self.rh_url or "", self.etag)
+        properties = (self.custom_data or {}).items()
+        return Notification(
+            body=self.message,
+            properties=tuple(Property(key, value) for key, value in properties),
+            resource=resource,
+            source=SOURCE,
+        )
+
+    @property
+    def custom_data_bytes(self) -> int:
+        pairs = (self.custom_data or {}).items()
+        return sum(len(key.encode()) + len(value.encode()) for key, value in pairs)
+
+
+class NotificationCreates(msgspec.Struct, frozen=True):
+    """A batch of them."""
+
+    items: Annotated[
+        list[NotificationCreate], Meta(min_length=1, max_length=NOTIFICATIONS_MAX)
+    ] = msgspec.field(name="notifications")
+
+    def notifications(self) -> list[Notification]:
+        """
+        Return what is to be published, in order.
+
+        Raises:
+            Invalid: The custom data of some is too large; all of them are listed.
+
+        """
+        wrong = [
+            FieldError(
+                ("body", "notifications", i, "custom_data"),
+                f"has {size} bytes, allowed {CUSTOM_DATA_BYTES_MAX}",
+            )
+            for i, item in enumerate(self.items)
+            if (size := item.custom_data_bytes) > CUSTOM_DATA_BYTES_MAX
+        ]
+        if wrong:
+            raise Invalid(*wrong)
+        return [item.notification() for item in self.items]
+
+
+class _Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A notification as RallyHere's clients read it, in the page's order of fields."""
+
+    message: str
+    rh_url: str | UnsetType = UNSET
+    custom_data: dict[str, str]
+    etag: str | UnsetType = UNSET
+    notification_id: str
+    created: str
+
+
+class _ShownMany(msgspec.Struct, frozen=True):
+    notifications: list[_Shown]
+    cursor: str
+
+
+def encode_notification(entry: Entry) -> bytes:
+    """Return one notification."""
+    return _encode(_shown(entry))
+
+
+def encode_page(entries: Sequence[Entry], page_size: int) -> bytes:
+    """Return a page of `entries`, of which one more than `page_size` was read."""
+    following = entries[page_size:]
+    # In front of every entry that there is or will be: nothing is older than that.
+    cursor = following[0].position if following else ZERO
+    return _encode_many(entries[:page_size], cursor)
+
+
+def encode_poll(entries: Sequence[Entry], position: Position) -> bytes:
+    """Return what a long poll found; its caller is at `position` after it."""
+    return _encode_many(entries, position)
+
+
+def encode_created(position: Position) -> bytes:
+    """Return the answer to a batch whose last notification stands at `position`."""
+    last = encode_id(position.at_ms, position.offset, position.tag)
+    return _encode({"notification_id": last})
+
+
+def _encode_many(entries: Sequence[Entry], cursor: Position) -> bytes:
+    shown = _ShownMany([_shown(entry) for entry in entries], encode_cursor(cursor))
+    return _encode(shown)
+
+
+def _shown(entry: Entry) -> _Shown:
+    notification = decode_fragment(entry.fragment)
+    resource = notification.resource
+    return _Shown(
+        message=_cut(_message(notification)),
+        rh_url=_cut(resource.url) if resource and resource.url else UNSET,
+        custom_data=_custom_data(notification),
+        etag=resource.etag if resource and resource.etag else UNSET,
+        notification_id=entry.id,
+        created=iso_time(entry.at_ms),
+    )
+
+
+def _message(notification: Notification) -> str:
+    if notification.body is not None:
+        return notification.body
+    return notification.title or notification.type or ""
+
+
+def _custom_data(notification: Notification) -> dict[str, str]:
+    # A property of the sender's that is called so wins: it is what the sender wrote
+    # into this map, or would have.
+    pairs = {
+        "type": notification.type,
+        "title": notification.title,
+        **{item.key: item.value for item in notification.properties},
+    }
+    return {key: _cut(value) for key, value in pairs.items() if value}
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return f"{text[: TEXT_CHARS_MAX - 1]}…"
+
+
+_DEFECTS: Final = {
+    Defect.MISSING: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.AMBIGUOUS: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.SCHEME: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.NOT_JWT: ("auth_not_jwt", "Invalid Authorization"),
+    Defect.MALFORMED: (
+        "auth_malformed_access",
+        "Invalid Authorization - malformed access token",
+    ),
+    Defect.UNREADABLE: ("auth_token_unknown", "Failed to parse token"),
+    Defect.KEY_ID: (
+        "auth_invalid_key_id",
+        "Invalid Authorization - Invalid Key ID in Access Token",
+    ),
+    Defect.SIGNATURE: ("auth_token_sig_invalid", "Token Signature is invalid"),
+    Defect.VERSION: ("auth_invalid_version", "Invalid Authorization - version"),
+    Defect.CLAIM: (
+        "auth_token_invalid_claim",
+        "Token contained invalid claim value: {}",
+    ),
+    Defect.EXPIRED: ("auth_token_expired", "Token is expired"),
+    Defect.UNKNOWN_KEY: (
+        "auth_invalid_key_id",
+        "Invalid Authorization - {}",
+    ),
+}
+"""Code and description of each; {} stands for the claim, or for what is wrong."""
+
+_TOO_MANY: Final = (409, "too_many_listening_to_single_client")
+_NO_ROOM: Final = (503, "connection_limit_reached")
+_LIMITS: Final = {
+    errors.Limit.LISTENERS_PER_PLAYER: _TOO_MANY,
+    errors.Limit.REQUESTS_PER_PLAYER: _TOO_MANY,
+    errors.Limit.CONNECTIONS_PER_NODE: _NO_ROOM,
+    errors.Limit.CONNECTS_PER_SECOND: _NO_ROOM,
+    errors.Limit.REQUESTS_PER_NODE: _NO_ROOM,
+}
+
+
+def refusal(error: Error) -> Response:
+    """Return the answer that tells of an error."""
+    match error:
+        case errors.Unauthenticated(defect=defect, detail=detail):
+            code, text = _DEFECTS[defect]
+            desc = text.format(detail or defect.value)
+            return error_response(403, code, desc, auth_success=False)
+        case errors.Forbidden():
+            desc = f"Insufficient Permissions: {error}"
+            return error_response(403, "insufficient_permissions", desc)
+        case errors.NotFound():
+            return error_response(404, "resource_not_found", str(error))
+        case errors.TooLarge():
+            return error_response(413, "body_too_large", str(error))
+        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+            status, code = _LIMITS[limit]
+            return error_response(status, code, str(error), retry_after_s=retry_after_s)
+        case errors.Unavailable(retry_after_s=retry_after_s):
+            return error_response(
+                503, "service_unavailable", str(error), retry_after_s=retry_after_s
+            )
+        case Invalid(errors=fields) if fields[0].where[0] == "path":
+            desc = "Passed client id is not a valid id"
+            return error_response(400, "bad_id", desc)
+        case Invalid(errors=fields):
+            return _unprocessable(*map(_detail, fields))
+        case errors.Malformed():
+            return _unprocessable(_Detail(["body"], str(error), "json_invalid"))
+        case errors.Unsupported(header=header):
+            where: list[str | int] = ["header", header.lower()]
+            return _unprocessable(_Detail(where, str(error), "value_error"))
+        case errors.Conflict():
+            where = ["header", "idempotency-key"]
+            return _unprocessable(_Detail(where, str(error), "value_error"))
+    raise AssertionError(f"{error!r} has no place in the table of refusals")
+
+
+def error_response(
+    status: int,
+    code: str,
+    desc: str,
+    *,
+    auth_success: bool = True,
+    retry_after_s: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error in RallyHere's shape."""
+    sent = dict(headers or {})
+    if retry_after_s is not None:
+        sent["Retry-After"] = str(retry_after_s)
+    body = {"auth_success": auth_success, "error_code": code, "desc": desc}
+    return Response(_encode(body), status, sent, "application/json")
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    """One item of a validation error. `type` is a word of Pydantic's."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_Kind = Callable[[str], bool]
+_TYPES: Final[dict[str, _Kind]] = {
+    "too_short": lambda problem: "of length >=" in problem,
+    "too_long": lambda problem: "of length <=" in problem,
+    "type_error": lambda problem: problem.startswith("Expected `"),
+}
+
+
+def _detail(error: FieldError) -> _Detail:
+    loc = list(error.where)
+    if missing := _MISSING.fullmatch(error.problem):
+        return _Detail([*loc, missing[1]], "Field required", "missing")
+    if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
+        # The publisher counts notifications; here they are members of a list.
+        loc.insert(1, "notifications")
+    if loc[0] == "header":
+        loc = [str(name).lower() for name in loc]
+    kinds = (kind for kind, holds in _TYPES.items() if holds(error.problem))
+    return _Detail(loc, error.problem, next(kinds, "value_error"))
+
+
+def _unprocessable(*details: _Detail) -> Response:
+    body: dict[str, Any] = {"detail": details}
+    return Response(_encode(body), 422, media_type="application/json")
