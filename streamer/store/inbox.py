@@ -47,10 +47,10 @@ ONCE_MS: Final = 24 * 3_600_000
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 DAY_MS: Final = 86_400_000
 
-_APPEND = Script("append", prelude="_inbox")
-_READ_AFTER = Script("read_after", prelude="_inbox")
-_PAGE = Script("page", prelude="_inbox")
-_MARK = Script("mark", prelude="_inbox")
+_APPEND = Script("append", behind=("_inbox", "_append"))
+_READ_AFTER = Script("read_after", behind=("_inbox",))
+_PAGE = Script("page", behind=("_inbox",))
+_MARK = Script("mark", behind=("_inbox",))
 
 
 class Once(NamedTuple):

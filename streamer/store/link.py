@@ -64,11 +64,18 @@ _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignm
 
 
 class Script:
-    """A Lua script by its digest. `name` is its file in ``lua/`` without the ending."""
+    """
+    A Lua script by its digest.
 
-    def __init__(self, name: str, *, prelude: str | None = None) -> None:
+    Args:
+        name: Its file in ``lua/`` without the ending.
+        behind: Files of functions that it uses, in the same way.
+
+    """
+
+    def __init__(self, name: str, *, behind: Sequence[str] = ()) -> None:
         folder = Path(__file__).parent / "lua"
-        parts = [prelude, name] if prelude else [name]
+        parts = [*behind, name]
         self.name = name
         self.text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

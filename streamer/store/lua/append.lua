@@ -11,8 +11,6 @@
 
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local inline_max, digest, once_ms = tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local FIRST = 9
-local count = (#ARGV - FIRST + 1) / 2
 
 if digest ~= '' then
   local record = redis.call('GET', KEYS[5])
@@ -26,52 +24,23 @@ if digest ~= '' then
   end
 end
 
-local state = read_state()
-local ms = math.max(NOW_MS, state.ms)
-if state.head + count > 4294967295 then
+local batch, tags = {}, {}
+for i = 9, #ARGV, 2 do
+  batch[#batch + 1] = { ARGV[i], ARGV[i + 1] }
+  tags[#tags + 1] = ARGV[i]
+end
+
+local inbox = inbox_at(1)
+local state = read_state(inbox)
+if state.head + #batch > OFFSET_MAX then
   return redis.error_reply('LOGFULL offsets of this log are used up')
 end
 
-if state.epoch == 0 then
-  -- A log without state is the rest of something lost: its offsets mean nothing. Looked
-  -- for first, because a store that is full lets a script go on that has begun to write.
-  if redis.call('EXISTS', LOG, DONE, READS) > 0 then
-    redis.call('DEL', LOG, DONE, READS)
-  end
-  state.epoch = tonumber(new_epoch)
-end
-
-local tags = {}
-for i = 1, count do
-  local tag, fragment = ARGV[FIRST + 2 * i - 2], ARGV[FIRST + 2 * i - 1]
-  local offset = int(state.head + i)
-  redis.call('XADD', LOG, int(ms) .. '-' .. offset, 't', tag, 'n', fragment)
-  tags[i] = tag
-end
-redis.call('XTRIM', LOG, 'MAXLEN', entries_max)
-local first = int(state.head + 1)
-redis.call('HSET', STATE, 'epoch', int(state.epoch), 'head', int(state.head + count),
-  'ms', int(ms), 'tag', tags[count])
-
--- A day more than the retention, so that a key never goes before its entries do; the
--- state stays as long again, so that a player who was away finds offsets going on.
-local lifetime = int(RETENTION_MS + 86400000)
-redis.call('PEXPIRE', LOG, lifetime)
-redis.call('PEXPIRE', DONE, lifetime)
-redis.call('PEXPIRE', READS, lifetime)
-redis.call('PEXPIRE', STATE, int(2 * RETENTION_MS + 2 * 86400000))
-floor_offset(state)
-
+local first = append(inbox, state, NOW_MS, batch, entries_max, new_epoch)
+floor_offset(inbox, state)
 if digest ~= '' then
-  redis.call('SET', KEYS[5], table.concat(
-    { digest, int(state.epoch), int(ms), first, table.concat(tags, ',') }, ' '),
-    'PX', once_ms)
+  redis.call('SET', KEYS[5], table.concat({ digest, int(state.epoch), int(state.ms),
+    int(first), table.concat(tags, ',') }, ' '), 'PX', once_ms)
 end
-
-for i = 1, count do
-  local fragment = ARGV[FIRST + 2 * i - 1]
-  if #fragment > inline_max then fragment = '' end
-  redis.call('SPUBLISH', channel, table.concat({ 'entry', int(state.epoch), int(ms),
-    int(state.head + i), tags[i], fragment }, ' '))
-end
-return { 0, int(state.epoch), int(ms), first, tags }
+announce(channel, state, first, batch, inline_max)
+return { 0, int(state.epoch), int(state.ms), int(first), tags }

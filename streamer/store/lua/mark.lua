@@ -9,40 +9,41 @@
 
 local channel, body, mode = ARGV[3], ARGV[4], ARGV[5]
 
-local state = read_state()
-local floor = floor_offset(state)
-local before = unread(state, floor)
+local inbox = inbox_at(1)
+local state = read_state(inbox)
+local floor = floor_offset(inbox, state)
+local before = unread(inbox, state, floor)
 
 -- Let the bitmap begin at the multiple of 8 at or below `offset`; all below is done.
 local function rebase(offset)
   local base = offset - offset % 8
   if base <= state.base then return end
-  local kept = redis.call('GETRANGE', DONE, int((base - state.base) / 8), -1)
-  local lifetime = redis.call('PTTL', DONE)
+  local kept = redis.call('GETRANGE', inbox.done, int((base - state.base) / 8), -1)
+  local lifetime = redis.call('PTTL', inbox.done)
   if kept == '' then
-    redis.call('DEL', DONE)
+    redis.call('DEL', inbox.done)
   else
-    redis.call('SET', DONE, kept)
-    if lifetime > 0 then redis.call('PEXPIRE', DONE, lifetime) end
+    redis.call('SET', inbox.done, kept)
+    if lifetime > 0 then redis.call('PEXPIRE', inbox.done, lifetime) end
   end
   state.base = base
-  redis.call('HSET', STATE, 'base', int(base))
+  redis.call('HSET', inbox.state, 'base', int(base))
 end
 
 local function mark_up_to(offset)
   rebase(offset + 1)
   for done = math.max(state.base, 1), offset do
-    redis.call('SETBIT', DONE, int(done - state.base), 1)
+    redis.call('SETBIT', inbox.done, int(done - state.base), 1)
   end
-  redis.call('HSETNX', READS, '<=' .. int(offset), int(NOW_MS))
+  redis.call('HSETNX', inbox.reads, '<=' .. int(offset), int(NOW_MS))
 end
 
 local function mark_one(ms, offset, tag)
   local number = tonumber(offset)
   if number < math.max(floor, state.base) or number > state.head then return end
-  if not item_at(ms, offset, tag) then return end
-  if redis.call('SETBIT', DONE, int(number - state.base), 1) == 0 then
-    redis.call('HSET', READS, offset, int(NOW_MS))
+  if not item_at(inbox, ms, offset, tag) then return end
+  if redis.call('SETBIT', inbox.done, int(number - state.base), 1) == 0 then
+    redis.call('HSET', inbox.reads, offset, int(NOW_MS))
   end
 end
 
@@ -51,16 +52,16 @@ end
 local function good(epoch, ms, offset, tag)
   if epoch ~= 0 and epoch ~= state.epoch then return false end
   if offset > state.head or offset < floor then return false end
-  return item_at(int(ms), int(offset), tag) ~= nil
+  return item_at(inbox, int(ms), int(offset), tag) ~= nil
 end
 
 -- Marks of entries that are gone. A thousand more than are kept pile up before the hash
 -- is walked, so that the walk costs nothing per mark.
 local function forget_gone()
-  if redis.call('HLEN', READS) <= state.head - floor + 1 + 1000 then return end
-  local names = redis.call('HKEYS', READS)
+  if redis.call('HLEN', inbox.reads) <= state.head - floor + 1 + 1000 then return end
+  local names = redis.call('HKEYS', inbox.reads)
   for _, name in ipairs(names) do
-    if tonumber(string.match(name, '%d+')) < floor then redis.call('HDEL', READS, name) end
+    if tonumber(string.match(name, '%d+')) < floor then redis.call('HDEL', inbox.reads, name) end
   end
 end
 
@@ -75,14 +76,14 @@ if before > 0 then
   end
 end
 
-local after = unread(state, floor)
+local after = unread(inbox, state, floor)
 if after < before then
   forget_gone()
-  state.marks = redis.call('HINCRBY', STATE, 'marks', 1)
-  local lifetime = redis.call('PTTL', LOG)
+  state.marks = redis.call('HINCRBY', inbox.state, 'marks', 1)
+  local lifetime = redis.call('PTTL', inbox.log)
   if lifetime > 0 then
-    redis.call('PEXPIRE', DONE, lifetime)
-    redis.call('PEXPIRE', READS, lifetime)
+    redis.call('PEXPIRE', inbox.done, lifetime)
+    redis.call('PEXPIRE', inbox.reads, lifetime)
   end
   redis.call('SPUBLISH', channel,
     table.concat({ 'read', int(state.marks), int(after), body }, ' '))

@@ -10,12 +10,13 @@
 
 local newest, oldest, count, known = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 
-local state = read_state()
-local floor = floor_offset(state)
+local inbox = inbox_at(1)
+local state = read_state(inbox)
+local floor = floor_offset(inbox, state)
 local version = table.concat(
   { int(state.epoch), int(state.head), int(floor), int(state.marks) }, '.')
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
-local count_unread = unread(state, floor)
+local count_unread = unread(inbox, state, floor)
 if known == version then return { version, head, count_unread } end
 
 -- Time of the first mark that covered an offset. A mark over a range reached only what
@@ -24,7 +25,7 @@ local ranges = nil
 local function range_read_at(offset)
   if not ranges then
     ranges = {}
-    local all = redis.call('HGETALL', READS)
+    local all = redis.call('HGETALL', inbox.reads)
     for i = 1, #all, 2 do
       local upto = string.match(all[i], '^<=(%d+)$')
       if upto then ranges[#ranges + 1] = { tonumber(upto), tonumber(all[i + 1]) } end
@@ -39,15 +40,15 @@ end
 
 local function read_at(offset)
   if offset >= state.base
-    and redis.call('GETBIT', DONE, int(offset - state.base)) == 0 then return 0 end
-  local own = redis.call('HGET', READS, int(offset))
+    and redis.call('GETBIT', inbox.done, int(offset - state.base)) == 0 then return 0 end
+  local own = redis.call('HGET', inbox.reads, int(offset))
   if own then return tonumber(own) end
   return range_read_at(offset)
 end
 
 local items, marks = {}, {}
 if count > 0 and state.head >= floor then
-  items = redis.call('XREVRANGE', LOG, newest, oldest, 'COUNT', count)
+  items = redis.call('XREVRANGE', inbox.log, newest, oldest, 'COUNT', count)
   for i, item in ipairs(items) do
     local _, offset = place(item[1])
     marks[i] = read_at(offset)

@@ -15,8 +15,9 @@ local count, behind_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 local bytes_max = tonumber(ARGV[10])
 local STEP = 8
 
-local state = read_state()
-local floor = floor_offset(state)
+local inbox = inbox_at(1)
+local state = read_state(inbox)
+local floor = floor_offset(inbox, state)
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
 
 local function gap()
@@ -25,7 +26,7 @@ local function gap()
   if offset + 1 < floor then return 'trimmed' end
   if offset == state.head then
     if offset > 0 and (tag ~= state.tag or ms ~= state.ms) then return 'diverged' end
-  elseif offset >= floor and not item_at(int(ms), int(offset), tag) then
+  elseif offset >= floor and not item_at(inbox, int(ms), int(offset), tag) then
     return 'diverged'
   end
   if behind_max > 0 and state.head - offset > behind_max then return 'too_far' end
@@ -52,7 +53,7 @@ local function items_after(after)
   repeat
     local step = math.min(count - #items, STEP)
     if bytes_max == 0 then step = count end
-    local got = redis.call('XRANGE', LOG, after, '+', 'COUNT', step)
+    local got = redis.call('XRANGE', inbox.log, after, '+', 'COUNT', step)
     for _, item in ipairs(got) do
       items[#items + 1] = item
       bytes = bytes + #item[2][4]
@@ -70,4 +71,4 @@ if not reason and start ~= 'latest' and count > 0 and state.head >= tonumber(fro
   if tonumber(from[3]) >= floor then after = '(' .. from[2] .. '-' .. from[3] end
   items = items_after(after)
 end
-return { reason or '', from, head, unread(state, floor), state.marks, items }
+return { reason or '', from, head, unread(inbox, state, floor), state.marks, items }
