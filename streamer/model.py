@@ -145,6 +145,8 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     resource: Resource | None = None
     source: str | None = None
     """The surface it came in on, set by the server."""
+    due_at: str | None = None
+    """When it should have been sent, where that was much earlier; RFC 3339."""
 
 
 class Position(NamedTuple):

@@ -26,7 +26,7 @@ from ..store.inbox import ONCE_MS, Appended, Inbox, Once
 from ..store.keys import request_key
 from ..store.link import Link
 
-__all__ = ["PLAYERS_MAX", "Published", "Publisher"]
+__all__ = ["PLAYERS_MAX", "Published", "Publisher", "checked_key", "encode"]
 
 PLAYERS_MAX: Final = 1_000
 FRAGMENT_BYTES_MAX: Final = 524_288
@@ -89,11 +89,11 @@ class Publisher:
         assert notifications
         for player in players:
             caller.require_write(player)
-        fragments = _encode(notifications)
+        fragments = encode(notifications)
         distinct = list(dict.fromkeys(players))
         once = None
         if idempotency_key is not None:
-            once = Once(_checked(idempotency_key), _digest(distinct, fragments))
+            once = Once(checked_key(idempotency_key), _digest(distinct, fragments))
             await self._claim(caller, once)
         appended = await self._append(
             [(Log(caller.app, player), fragments) for player in distinct], once
@@ -146,7 +146,8 @@ def _incomplete(outcomes: Sequence[Appended | Exception]) -> Exception:
     return OutcomeUnknown()
 
 
-def _encode(notifications: Sequence[Notification]) -> list[bytes]:
+def encode(notifications: Sequence[Notification]) -> list[bytes]:
+    """Return notifications as the log keeps them. Raises Invalid."""
     fragments = []
     for i, notification in enumerate(notifications):
         try:
@@ -162,7 +163,8 @@ def _encode(notifications: Sequence[Notification]) -> list[bytes]:
     return fragments
 
 
-def _checked(key: str) -> str:
+def checked_key(key: str) -> str:
+    """Return an idempotency key that is acceptable. Raises Invalid."""
     if (
         1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX
         and key.isascii()

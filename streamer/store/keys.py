@@ -33,6 +33,23 @@ Per idempotency key, each for 24 hours:
 ``{k}:request:app:key`` string
     Digest of the request that used the key; k is the bucket of (app, key).
 
+Of the timetable, b being the bucket that a schedule's id begins with: its player's
+where it has a single one, its campaign's where it has one, else a random one:
+
+``{b}:due`` zset
+    ``app:id`` of every pending schedule -> due time in ms.
+``{b}:sending`` zset
+    ``app:id`` of every schedule whose audience is being served -> since when, in ms.
+``{b}:schedule:app:id`` hash
+    The schedule; see `timetable`. Lives for 90 days after it was sent or cancelled.
+``{b}:schedules:app``, ``{b}:named:app:player:label``, ``{b}:sends:app:campaign`` zsets
+    Indexes: id -> when it was made. Live as long as what they list can.
+``{b}:slots:app:campaign`` set
+    Schedules that hold one of a campaign's few slots.
+``{r}:to:app:id`` list
+    Recipients of a schedule in bucket r that are not served yet, and a last item with
+    their number. Lives for as long as a schedule can wait, and a day.
+
 Global:
 
 ``streamer:apps`` hash: app -> record.
@@ -52,11 +69,21 @@ __all__ = [
     "BUCKETS",
     "KEYS",
     "NODES",
+    "bucket_of",
+    "cards_key",
     "channel",
+    "due_key",
     "inbox_keys",
     "lease_key",
+    "named_key",
     "once_key",
+    "recipients_key",
     "request_key",
+    "schedule_key",
+    "schedules_key",
+    "sending_key",
+    "sends_key",
+    "slots_key",
 ]
 
 BUCKETS: Final = 256
@@ -97,6 +124,47 @@ def channel(log: Log) -> str:
 
 def once_key(log: Log, idempotency_key: str) -> str:
     return f"{'once'.join(_around_kind(log))}:{idempotency_key}"
+
+
+def bucket_of(app: App, name: str) -> int:
+    """Return the bucket of a player, or of anything else that has a name in an app."""
+    return _bucket(app, name)
+
+
+def due_key(bucket: int) -> str:
+    return f"{{{bucket}}}:due"
+
+
+def sending_key(bucket: int) -> str:
+    return f"{{{bucket}}}:sending"
+
+
+def schedule_key(bucket: int, app: App, schedule_id: str) -> str:
+    return f"{{{bucket}}}:schedule:{app}:{schedule_id}"
+
+
+def schedules_key(bucket: int, app: App) -> str:
+    return f"{{{bucket}}}:schedules:{app}"
+
+
+def named_key(log: Log, label: str) -> str:
+    return f"{'named'.join(_around_kind(log))}:{label}"
+
+
+def sends_key(app: App, campaign: str) -> str:
+    return f"{{{_bucket(app, campaign)}}}:sends:{app}:{campaign}"
+
+
+def slots_key(app: App, campaign: str) -> str:
+    return f"{{{_bucket(app, campaign)}}}:slots:{app}:{campaign}"
+
+
+def recipients_key(bucket: int, app: App, schedule_id: str) -> str:
+    return f"{{{bucket}}}:to:{app}:{schedule_id}"
+
+
+def cards_key(bucket: int, app: App, campaign: str) -> str:
+    return f"{{{bucket}}}:cards:{app}:{campaign}"
 
 
 def request_key(app: App, idempotency_key: str) -> str:

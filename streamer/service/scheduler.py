@@ -1,0 +1,151 @@
+"""
+Firing what is due.
+
+Decides when to look into the timetable and in what portions to send. Any number of
+schedulers may run, and any of them may be killed at any point: each step is one script
+that either happened or did not, so there is no lease that could run out and no leader.
+Knows the timetable. Knows nothing of who scheduled what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ..core.schedule import Schedule, begins_ms, clocks_agree
+from ..errors import Unavailable
+from ..store.timetable import Due, Timetable
+
+__all__ = ["Scheduler"]
+
+POLL_S: Final = 0.25
+"""Two looks fit into the second within which a send goes out, with time to send it."""
+
+PER_BUCKET: Final = 100
+BATCH: Final = 100
+"""Schedules fired, or recipients served, in one step: about a millisecond of the store.
+A thousand would hold everybody else up for seven."""
+
+BACK_OFF_S: Final = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """
+    One scheduler.
+
+    Args:
+        timetable: What is due.
+        clock_s: Unix time of this node.
+
+    """
+
+    def __init__(
+        self, timetable: Timetable, *, clock_s: Callable[[], float] = time.time
+    ) -> None:
+        self._timetable = timetable
+        self._clock_s = clock_s
+        self._paused = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is fired, because clocks disagree."""
+        return self._paused
+
+    async def run(self) -> None:
+        """Fire what is due; runs until cancelled, raises when broken."""
+        # Apart, so that an audience of a million holds up nobody's reminder.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self.fire_due), name="fire")
+            tasks.create_task(self._repeat(self.send_on), name="send")
+
+    async def fire_due(self) -> bool:
+        """Fire and begin what is due; return whether there may be more at once."""
+        now_ms = await self._timetable.now_ms()
+        if not self._check_clocks(now_ms):
+            return False
+        dues = await self._timetable.due(now_ms, limit=PER_BUCKET)
+        for first in range(0, len(dues), BATCH):
+            await self._fire(dues[first : first + BATCH])
+        return len(dues) >= PER_BUCKET
+
+    async def send_on(self) -> bool:
+        """Serve the audiences that are being sent, as far as they may be by now."""
+        schedules = await self._sending()
+        if schedules:
+            now_ms = await self._timetable.now_ms()
+            for schedule in schedules:
+                await self._send(schedule, now_ms)
+        return False
+
+    async def _repeat(self, step: Callable[[], Awaitable[bool]]) -> None:
+        while True:
+            try:
+                busy = await step()
+            except Unavailable:
+                # What was under way is found again as it was.
+                await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
+            else:
+                await asyncio.sleep(0 if busy else POLL_S * random.uniform(0.8, 1))
+
+    def _check_clocks(self, now_ms: int) -> bool:
+        agree = clocks_agree(now_ms, int(self._clock_s() * 1000))
+        if not agree and not self._paused:
+            _logger.error(
+                "nothing is fired: this node's clock and the store's are %.0f s apart",
+                now_ms / 1000 - self._clock_s(),
+            )
+        elif agree and self._paused:
+            _logger.warning("firing again: the clocks agree")
+        self._paused = not agree
+        return agree
+
+    async def _fire(self, dues: list[Due]) -> None:
+        schedules = await self._timetable.get_many(dues)
+        single = [s for s in schedules if s is not None and s.player is not None]
+        # What has no record any more is taken out by beginning it.
+        audience = [
+            due
+            for due, schedule in zip(dues, schedules, strict=True)
+            if schedule is None or schedule.player is None
+        ]
+        # In due order per player, also when several of one player's were overdue.
+        single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
+        await self._timetable.fire(single)
+        await self._timetable.begin(audience)
+
+    async def _sending(self) -> list[Schedule]:
+        dues = await self._timetable.sending()
+        schedules = await self._timetable.get_many(dues)
+        return [schedule for schedule in schedules if schedule is not None]
+
+    async def _send(self, schedule: Schedule, now_ms: int) -> None:
+        """Serve of an audience what may be served at this time."""
+        served = await self._timetable.served(schedule)
+        turns = list(enumerate(schedule.buckets))
+        # Several schedulers at work on one audience shall not meet at every step.
+        random.shuffle(turns)
+        for nth, bucket in turns:
+            if bucket in served or begins_ms(schedule, nth) > now_ms:
+                continue
+            if schedule.campaign:
+                await self._timetable.enlist_cards(schedule, bucket)
+            await self._serve_bucket(schedule, bucket)
+
+    async def _serve_bucket(self, schedule: Schedule, bucket: int) -> None:
+        """Serve a bucket's recipients to the end."""
+        while True:
+            players, count = await self._timetable.waiting(
+                schedule, bucket, limit=BATCH
+            )
+            if players:
+                await self._timetable.deliver(schedule, bucket, players)
+                continue
+            # Without a count nobody has written them down: gone with the store's data.
+            await self._timetable.finish(schedule, bucket, count or 0)
+            return

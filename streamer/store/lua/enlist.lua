@@ -1,0 +1,31 @@
+-- Write down the recipients of a schedule in one bucket, once.
+--
+-- KEYS  recipients, then cards if they are to be taken from there
+-- ARGV  lifetime in ms, then the recipients if there are no cards
+-- Gives how many there are; it does so too when they were written down before.
+--
+-- The list ends with "\0" and their number, which is no player's name. It stays when all
+-- before it are served, and so keeps a second writing from serving them again.
+
+local recipients = KEYS[1]
+local last = redis.call('LINDEX', recipients, -1)
+if last then return tonumber(string.sub(last, 2)) end
+
+local count = 0
+if KEYS[2] then
+  -- A card is "<status> <player>".
+  local cards = redis.call('HVALS', KEYS[2])
+  for _, card in ipairs(cards) do
+    local player = string.match(card, '^active (.*)$')
+    if player then
+      redis.call('RPUSH', recipients, player)
+      count = count + 1
+    end
+  end
+else
+  count = #ARGV - 1
+  for i = 2, #ARGV do redis.call('RPUSH', recipients, ARGV[i]) end
+end
+redis.call('RPUSH', recipients, '\0' .. string.format('%d', count))
+redis.call('PEXPIRE', recipients, ARGV[1])
+return count
