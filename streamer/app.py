@@ -9,6 +9,7 @@ because a server that goes on answering while it delivers nothing is worse than 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from starlette.applications import Starlette
@@ -28,10 +29,13 @@ from .service.listening import Listening
 from .service.probe import Probe
 from .service.publisher import Publisher
 from .service.requests import Requests
+from .service.scheduler import Scheduler
+from .service.schedules import Schedules
 from .store.apps import Apps
 from .store.inbox import DAY_MS, Inbox
 from .store.leases import Leases
 from .store.link import Link
+from .store.timetable import Timetable
 from .surfaces.native import wire as native_wire
 from .surfaces.native.routes import Native
 from .surfaces.operations.routes import Operations
@@ -51,12 +55,18 @@ class App:
     """
 
     def __init__(
-        self, asgi: ASGIApp, link: Link, listening: Listening, probe: Probe
+        self,
+        asgi: ASGIApp,
+        link: Link,
+        listening: Listening,
+        probe: Probe,
+        scheduler: Scheduler | None,
     ) -> None:
         self.asgi = asgi
         self.listening = listening
         self._link = link
         self._probe = probe
+        self._scheduler = scheduler
 
     async def run(self) -> None:
         """Run the background parts until cancelled; raise when one is broken."""
@@ -64,6 +74,8 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.listening.run(), name="listening")
                 tasks.create_task(self._probe.run(), name="probe")
+                if self._scheduler is not None:
+                    tasks.create_task(self._scheduler.run(), name="scheduler")
         finally:
             await self._link.close()
 
@@ -110,6 +122,12 @@ def build(config: Config, store_url: str) -> App:
     authenticator = Authenticator(Apps(link))
     inboxes = Inboxes(inbox)
     publisher = Publisher(link, inbox)
+    timetable = Timetable(
+        link,
+        retention_ms=config.retention_days * DAY_MS,
+        entries_max=config.entries_max,
+    )
+    schedules = Schedules(link, timetable, clock_s=time.time)
     requests = Requests(config)
     origins = frozenset(config.allowed_origins)
     streams = StreamParts(
@@ -127,6 +145,7 @@ def build(config: Config, store_url: str) -> App:
     native = Native(
         authenticator=authenticator,
         publisher=publisher,
+        schedules=schedules,
         inboxes=inboxes,
         requests=requests,
         streams=streams,
@@ -146,7 +165,8 @@ def build(config: Config, store_url: str) -> App:
         middleware=_middleware(config),
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
-    app = App(asgi, link, listening, probe)
+    scheduler = Scheduler(timetable) if config.background else None
+    app = App(asgi, link, listening, probe, scheduler)
     return app
 
 
@@ -157,7 +177,7 @@ def _middleware(config: Config) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=config.allowed_origins,
         allow_credentials=True,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=[
             "Authorization",
             "Content-Type",

@@ -13,6 +13,7 @@ The tree::
     │   ├── Forbidden           the credential is good and does not allow this
     │   ├── NotFound            no such thing, or not the caller's
     │   ├── Conflict            an idempotency key was used for something else
+    │   ├── TooLate             a schedule has begun and can no longer be changed
     │   ├── TooLarge            a body is over its limit
     │   └── Refused             a limit on listeners, requests or connects; has a limit
     └── Unavailable             our fault; worth a retry
@@ -60,6 +61,7 @@ __all__ = [
     "Rejected",
     "StoreAway",
     "TooLarge",
+    "TooLate",
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
@@ -174,6 +176,16 @@ class Conflict(Rejected):
 
     def __str__(self) -> str:
         return "the idempotency key was used for a different request"
+
+
+class TooLate(Rejected):
+    """A schedule has begun, or is over, and can no longer be changed."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"the schedule is already {self.state}"
 
 
 class TooLarge(Rejected):

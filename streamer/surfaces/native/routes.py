@@ -16,12 +16,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from ...core.access import Caller
-from ...errors import Error, FieldError, Invalid
+from ...core.schedule import State
+from ...errors import Error, FieldError, Invalid, TooLate
 from ...model import Log, Player, Position, parse_player
 from ...service.authenticator import Authenticator, Credentials
 from ...service.inboxes import Inboxes, parse_cursor
-from ...service.publisher import Publisher
+from ...service.publisher import PLAYERS_MAX, Publisher
 from ...service.requests import Requests
+from ...service.schedules import Schedules
 from ...transports.http import (
     decode_body,
     etag_matches,
@@ -41,6 +43,7 @@ PAGE_LIMIT_MAX: Final = 100
 
 _decode_publish: Final = msgspec.json.Decoder(wire.PublishBody)
 _decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+_decode_move: Final = msgspec.json.Decoder(wire.MoveBody)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -53,6 +56,7 @@ class Native:
         *,
         authenticator: Authenticator,
         publisher: Publisher,
+        schedules: Schedules,
         inboxes: Inboxes,
         requests: Requests,
         streams: StreamParts,
@@ -60,6 +64,7 @@ class Native:
     ) -> None:
         self._authenticator = authenticator
         self._publisher = publisher
+        self._schedules = schedules
         self._inboxes = inboxes
         self._requests = requests
         self._allowed_origins = allowed_origins
@@ -72,6 +77,12 @@ class Native:
             WebSocketRoute("/v1/stream", self._websocket),
             Route("/v1/stream", self._sse),
             Route("/v1/notifications", _answers(self.publish), methods=["POST"]),
+            Route("/v1/schedules", _answers(self.schedules), methods=["GET"]),
+            Route(
+                "/v1/schedules/{id}",
+                _answers(self.schedule),
+                methods=["GET", "PATCH", "DELETE"],
+            ),
             Route(f"{inbox}/read", _answers(self.mark_read), methods=["POST"]),
             Route(inbox, _answers(self.page), methods=["GET"]),
             Route(f"{inbox}/{{id}}", _answers(self.one), methods=["GET"]),
@@ -82,11 +93,25 @@ class Native:
         body = decode_body(
             _decode_publish, await read_body(request, wire.PUBLISH_BYTES_MAX)
         )
+        players, notification = body.players(), body.notification()
+        idempotency_key = request.headers.get("idempotency-key")
+        due_ms = body.due_ms()
+        if due_ms is not None or len(players) > PLAYERS_MAX or body.spread_s:
+            schedule, replayed = await self._schedules.schedule(
+                caller,
+                players,
+                notification,
+                due_ms=due_ms or 0,
+                spread_ms=body.spread_s * 1000,
+                idempotency_key=idempotency_key,
+            )
+            return _json(
+                b'{"schedule":%b}' % wire.encode_schedule(schedule),
+                status=202,
+                headers={"Idempotent-Replayed": "true"} if replayed else None,
+            )
         published = await self._publisher.publish(
-            caller,
-            body.players(),
-            [body.notification()],
-            idempotency_key=request.headers.get("idempotency-key"),
+            caller, players, [notification], idempotency_key=idempotency_key
         )
         headers = {"Idempotent-Replayed": "true"} if published.replayed else None
         return _json(wire.encode_published(published), headers=headers)
@@ -131,6 +156,32 @@ class Native:
         else:
             marked = await self._inboxes.mark_all(caller, player)
         return _json(b'{"unread":%d}' % marked.unread)
+
+    async def schedules(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        after = wire.parse_after(request.query_params.get("after") or "0.")
+        found = await self._schedules.page(caller, after=after, limit=limit + 1)
+        shown, more = found[:limit], len(found) > limit
+        return _json(wire.encode_schedules(shown, more=more))
+
+    async def schedule(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        schedule_id = request.path_params["id"]
+        if request.method == "DELETE":
+            changed = await self._schedules.cancel(caller, schedule_id)
+            # A second cancellation has nothing left to do, and is not refused for it.
+            if changed.state is not State.CANCELLED:
+                raise TooLate(changed.state.value)
+        elif request.method == "PATCH":
+            body = decode_body(
+                _decode_move, await read_body(request, wire.MARK_BYTES_MAX)
+            )
+            changed = await self._schedules.move(caller, schedule_id, body.due_ms())
+            if not changed.done:
+                raise TooLate(changed.state.value)
+        schedule = await self._schedules.get(caller, schedule_id)
+        return _json(wire.encode_schedule(schedule))
 
     async def _caller(self, request: Request) -> Caller:
         credentials = Credentials.from_headers(request.headers.raw)
@@ -177,5 +228,7 @@ def _known_version(request: Request) -> str:
     return tag.strip('"') if tag.isascii() and len(tag) <= 100 else ""
 
 
-def _json(body: bytes, *, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, headers=headers, media_type="application/json")
+def _json(
+    body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    return Response(body, status, headers=headers, media_type="application/json")

@@ -12,6 +12,7 @@ parameter or path segment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
 from ... import errors
+from ...core.schedule import Schedule
 from ...core.values import problem_with
 from ...errors import Error, FieldError, Invalid
 from ...model import (
@@ -33,17 +35,22 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.publisher import PLAYERS_MAX, Published
+from ...service.publisher import Published
+from ...service.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
 from ...store.inbox import Page, PageEntry
 
 __all__ = [
     "MARK_BYTES_MAX",
     "PUBLISH_BYTES_MAX",
     "MarkBody",
+    "MoveBody",
     "PublishBody",
     "encode_entry",
     "encode_page",
     "encode_published",
+    "encode_schedule",
+    "encode_schedules",
+    "parse_after",
     "problem",
 ]
 
@@ -54,6 +61,7 @@ DATA_BYTES_MAX: Final = 64 * 1024
 SOURCE: Final = "native"
 
 _encode: Final = msgspec.json.Encoder().encode
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Url = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -73,7 +81,7 @@ class Recipients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     players: Annotated[
         list[Annotated[str, Meta(min_length=1, max_length=128)]],
-        Meta(min_length=1, max_length=PLAYERS_MAX),
+        Meta(min_length=1, max_length=RECIPIENTS_MAX),
     ]
 
 
@@ -90,6 +98,22 @@ class PublishBody(
     properties: Annotated[list[PropertyBody], Meta(max_length=64)] = []
     priority: Priority = "medium"
     resource: ResourceBody | None = None
+    send_at: datetime | None = None
+    """When to send it, with a time zone; absent or past means at once."""
+    spread_s: Annotated[int, Meta(ge=0, le=SPREAD_MAX_MS // 1000)] = 0
+    """Seconds over which a large audience is served."""
+
+    def due_ms(self) -> int | None:
+        """
+        Return when it is to be sent, None for at once.
+
+        Raises:
+            Invalid: The time has no zone.
+
+        """
+        if self.send_at is None:
+            return None
+        return to_ms(self.send_at, "send_at")
 
     def players(self) -> list[Player]:
         """
@@ -137,6 +161,16 @@ class PublishBody(
         )
 
 
+class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``PATCH /v1/schedules/{id}``."""
+
+    send_at: datetime
+
+    def due_ms(self) -> int:
+        """Return the new time. Raises Invalid if it has no zone."""
+        return to_ms(self.send_at, "send_at")
+
+
 class MarkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST …/read``: exactly one of the three."""
 
@@ -174,6 +208,53 @@ def encode_published(published: Published) -> bytes:
             ]
         }
     )
+
+
+def encode_schedule(schedule: Schedule) -> bytes:
+    """Return a schedule as the native surface shows it."""
+    document: dict[str, Any] = {
+        "id": schedule.id,
+        "state": schedule.state.value,
+        "send_at": iso_time(schedule.due_ms),
+        "created_at": iso_time(schedule.created_ms),
+        "total": schedule.total,
+        "delivered": schedule.delivered,
+        "late": schedule.is_late,
+        "notification": msgspec.Raw(b"{" + schedule.fragment),
+    }
+    if schedule.settled_ms:
+        document["settled_at"] = iso_time(schedule.settled_ms)
+    if schedule.spread_ms:
+        document["spread_s"] = schedule.spread_ms // 1000
+    if schedule.player is not None:
+        document["to"] = schedule.player
+    return _encode(document)
+
+
+def encode_schedules(schedules: Sequence[Schedule], *, more: bool) -> bytes:
+    """Return a page of schedules; with `more`, others follow the last of them."""
+    last = schedules[-1] if more else None
+    return b'{"schedules":[%b],"next":%b}' % (
+        b",".join(map(encode_schedule, schedules)),
+        _encode(f"{last.created_ms}.{last.id}" if last else None),
+    )
+
+
+def parse_after(text: str) -> tuple[int, str]:
+    """Return the place that ``next`` named. Raises Invalid."""
+    created, _, schedule_id = text.partition(".")
+    if created.isascii() and created.isdecimal() and len(text) <= 64:
+        return int(created), schedule_id
+    raise Invalid(FieldError(("query", "after"), "is not a place in the schedules"))
+
+
+def to_ms(when: datetime, field: str) -> int:
+    """Return a time as ms of Unix time. Raises Invalid if it has no zone."""
+    if when.tzinfo is None:
+        problem = "needs a time zone, as in 2026-11-20T18:00:00Z"
+        raise Invalid(FieldError(("body", field), problem))
+    # Arithmetic rather than timestamp(): exact, and the same beyond 2038 everywhere.
+    return (when - _EPOCH) // timedelta(milliseconds=1)
 
 
 def encode_entry(found: PageEntry) -> bytes:
@@ -227,6 +308,8 @@ def problem(error: Error) -> Response:
             status, kind = 404, "not-found"
         case errors.Conflict():
             status, kind = 422, "idempotency-key-reuse"
+        case errors.TooLate():
+            status, kind = 409, "too-late"
         case errors.TooLarge():
             status, kind = 413, "too-large"
         case errors.Refused(limit=limit, retry_after_s=retry_after_s):
