@@ -47,6 +47,10 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 SecondsOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
+Confirmation: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
@@ -59,6 +63,9 @@ _ORDERED: Final = (
         "one player cannot have more than the node",
     ),
     ("url_bytes_max", "header_bytes_max", "the URL is part of the head"),
+    ("workers", "connections_max", "the workers share it"),
+    ("workers", "connects_per_s_max", "the workers share it"),
+    ("workers", "requests_in_flight_max", "the workers share it"),
 )
 
 
@@ -77,9 +84,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Directory of the embedded store; empty means the user's data directory."""
     redis: str = ""
     """URL of an external Redis or Valkey (7.0 or later); empty means embedded."""
+    workers: Workers = 1
+    """Processes that share the port and this node's limits; about one per core."""
     background: bool = True
     """Whether this process also does the housekeeping of `streamer scheduler`."""
     log_level: LogLevel = "info"
+
+    # What an acknowledged publish survives.
+    durability: Durability = "always"
+    """
+    ``always``: a kill and a power cut, the store syncs before it answers. ``everysec``:
+    may cost the last seconds. ``replicated``: the loss of the primary too, external
+    stores only. ``none``: promises nothing. A store that gives less is refused.
+    """
+    replicas_min: Replicas = 1
+    """Replicas that confirm a publish under ``replicated``."""
+    replication_timeout_ms: Confirmation = 1_000
+    """How long to wait for them; then the publish's outcome is unknown (503)."""
 
     # The log.
     retention_days: Days = 90
@@ -294,6 +315,11 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
         )
     if config.redis and (problem := _redis_problem(config.redis)):
         yield f"redis ({sources['redis']}) {problem}"
+    if config.durability == "replicated" and not config.redis:
+        yield (
+            f"durability ({sources['durability']}) is replicated, and the embedded "
+            "store has no replicas: name an external one with redis"
+        )
     for origin in config.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
             yield (

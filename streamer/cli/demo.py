@@ -1,0 +1,113 @@
+"""
+The app `demo`: what makes the first minute work without reading anything.
+
+Knows what `streamer serve` and `streamer store` put into an empty store, and the lines
+to paste. A store that has anything in it is left as it is.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .settings import open_link
+
+if TYPE_CHECKING:
+    from ..store.link import Link
+
+__all__ = ["Demo", "greeting", "prepare"]
+
+TOKEN_TTL_S: Final = 86_400
+_APP: Final = "demo"
+_PLAYER: Final = "alice"
+
+
+class Demo(NamedTuple):
+    """Credentials of the demo. `key` is None where one was made on an earlier start."""
+
+    token: str
+    key: str | None
+
+
+async def prepare(url: str) -> Demo | None:
+    """
+    Return the credentials of the demo app, made if the store at `url` is empty.
+
+    A key is made with the app and never again, or every start would leave one behind.
+    Returns None where the store has other apps only.
+    """
+    from ..core.tokens import mint
+    from ..model import App, Player
+    from ..store.apps import Apps
+
+    async with open_link(url) as link:
+        apps = Apps(link)
+        key = None
+        if await _is_empty(link):
+            await apps.create(App(_APP))
+            key = await apps.add_key(App(_APP))
+        record = await apps.get(App(_APP))
+    if record is None:
+        return None
+    token = mint(record, Player(_PLAYER), ttl_s=TOKEN_TTL_S, now_s=int(time.time()))
+    return Demo(token, key)
+
+
+def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
+    """
+    Return what to print when the server at `address` is ready.
+
+    Args:
+        demo: The demo's credentials, if there is the app.
+        address: URL without a final slash.
+        data_dir: To be named in commands, where it is not the default one.
+
+    """
+    lines = [f"streamer is ready at {address}", ""]
+    if demo is None:
+        return "\n".join(
+            [*lines[:1], "  `streamer key` and `streamer token` make credentials"]
+        )
+    place = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
+    key = demo.key or "$STREAMER_CLI_KEY"
+    lines += [f"  player {_PLAYER}'s token, for 24 h:", f"    {demo.token}"]
+    if demo.key:
+        lines += ["  backend key, shown this once:", f"    {demo.key}"]
+    else:
+        lines += [
+            "  backend key: was shown on the first start, and none is made on later",
+            "  ones. To make another:",
+            f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{place})",
+        ]
+    return "\n".join([*lines, "", *_lines_to_paste(address, demo.token, key), ""])
+
+
+def _lines_to_paste(address: str, token: str, key: str) -> list[str]:
+    message = f'{{"to":{{"players":["{_PLAYER}"]}},"title":"Hello","body":"It works."}}'
+    return [
+        f"  listen as {_PLAYER} (leave it running):",
+        f"curl -N -H 'Authorization: Bearer {token}' {address}/v1/stream",
+        f"  publish to {_PLAYER}, from another terminal:",
+        f'curl -H "Authorization: Bearer {key}" -H "Content-Type: application/json" '
+        f"-d '{message}' {address}/v1/notifications",
+        f"  read {_PLAYER}'s page, newest first:",
+        f"curl -H 'Authorization: Bearer {token}' "
+        f"{address}/v1/players/me/notifications",
+    ]
+
+
+def _program() -> str:
+    """Return what to type for `streamer`: its path, where it is not on ``PATH``."""
+    name = "streamer"
+    called = sys.argv[0]
+    if Path(called).name != name or shutil.which(name) == called:
+        return name
+    return shlex.quote(called)
+
+
+async def _is_empty(link: Link) -> bool:
+    return bool(await link.call("DBSIZE") == 0)

@@ -1,0 +1,135 @@
+"""
+`streamer doctor`: what is configured, and whether the machine and the store will do.
+
+Knows what the server needs of its surroundings, and says what it found in plain words:
+``ok``, ``warning`` (works, and look at it), ``problem`` (a promise would be broken).
+Changes nothing. Ends with status 1 if there is a problem.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+
+from ..config import DEFAULT
+from ..core.store_health import (
+    Finding,
+    Promise,
+    judge,
+    judge_clock,
+    judge_durability,
+    judge_policy,
+    judge_version,
+)
+from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max
+from .settings import open_link, resolve, run, store_options, store_url
+
+if TYPE_CHECKING:
+    from ..config import Config, Resolved
+    from ..store.link import Link
+
+__all__ = [
+    "doctor",
+    "judge_clock",
+    "judge_durability",
+    "judge_fds",
+    "judge_policy",
+    "judge_version",
+]
+
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command()
+@store_options
+def doctor(file: str | None, **flags: object) -> None:
+    """Say what is configured and whether machine and store will do."""
+    resolved = resolve(file, **flags)
+    _print_settings(resolved)
+    findings = run(_examine(resolved.config))
+    for verdict, text in findings:
+        click.echo(f"{click.style(f'{verdict:8}', fg=_COLOURS[verdict])} {text}")
+    if any(finding.verdict == "problem" for finding in findings):
+        sys.exit(1)
+
+
+def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
+    """Judge whether as many connections as configured can be open."""
+    needed = connections_max + FDS_BESIDE_CONNECTIONS
+    text = f"{whose} may have {limit} files open, {needed} are needed"
+    if limit < needed:
+        return Finding("problem", f"{text}: raise the limit or lower connections_max")
+    return Finding("ok", text)
+
+
+def _print_settings(resolved: Resolved) -> None:
+    """Print the settings that somebody gave, and the two that say where things are."""
+    config, sources = resolved
+    for name, source in sources.items():
+        if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
+            value = getattr(config, name)
+            shown = _without_password(value) if name == "redis" else value
+            click.echo(f"{name} = {shown!r}  ({source})")
+    click.echo()
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+async def _examine(config: Config) -> list[Finding]:
+    findings = [
+        judge_fds(
+            fd_limit_max(),
+            config.connections_max + config.requests_in_flight_max,
+            "a server started here",
+        )
+    ]
+    findings += [finding async for finding in _examine_store(config)]
+    return findings
+
+
+async def _examine_store(config: Config) -> AsyncIterator[Finding]:
+    from ..errors import StoreAway
+    from ..store.binary import StoreFailed, find_server
+    from ..store.directory import holds_store
+
+    promise = Promise(config.durability, config.replicas_min)
+    if not config.redis and not holds_store(Path(config.data_dir)):
+        # Looking must not leave a data directory behind.
+        try:
+            yield Finding("ok", f"an embedded store would be run by {find_server()}")
+        except StoreFailed as exc:
+            yield Finding("problem", str(exc))
+        yield Finding("ok", f"{config.data_dir} has no store; the first start makes it")
+        return
+    try:
+        async with store_url(config) as url, open_link(url) as link:
+            for finding in await _ask_store(link, promise):
+                yield finding
+    except StoreAway:
+        where = _without_password(config.redis) or config.data_dir
+        yield Finding("problem", f"the store at {where} does not answer")
+    except StoreFailed as exc:
+        yield Finding("problem", str(exc))
+
+
+async def _ask_store(link: Link, promise: Promise) -> list[Finding]:
+    from ..store.health import read_facts
+
+    facts = await read_facts(link)
+    before = time.time()
+    seconds, micros = await link.call("TIME")
+    store_s = int(seconds) + int(micros) / 1_000_000
+    ahead_s = (before + time.time()) / 2 - store_s
+    return [*judge(facts, promise).values(), judge_clock(ahead_s)]

@@ -1,0 +1,203 @@
+"""
+`streamer publish` and `streamer tail`: a hand on the wire.
+
+Knows the Python client and how its events look on a terminal. Knows nothing of the
+server: both commands work against a remote one, and use no setting of this machine's.
+
+What is printed comes from other people, so control characters are shown and not sent
+to the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from streamer_client import (
+    Client,
+    Error,
+    Event,
+    Gap,
+    Notification,
+    Sent,
+    Stream,
+)
+
+__all__ = ["publish", "tail"]
+
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+
+_url_option = click.option(
+    "--url",
+    envvar="STREAMER_CLI_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    help="Address of the server.",
+)
+
+
+@click.command()
+@click.option("--player", "players", multiple=True, required=True, help="Recipient.")
+@click.option("--type", help="What kind of notification it is, for programs.")
+@click.option("--title", help="One line.")
+@click.option("--body", help="The text.")
+@click.option("--data", metavar="JSON", help="Anything else, for programs.")
+@click.option("--priority", type=click.Choice(["low", "medium", "high", "emergency"]))
+@click.option(
+    "--idempotency-key",
+    help="Publishing again with the same key has no second effect.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@_url_option
+@click.option(
+    "--key",
+    envvar="STREAMER_CLI_KEY",
+    show_envvar=True,
+    required=True,
+    help="Backend key with the right to send.",
+)
+def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) -> None:
+    """Publish a notification to one or more players; print its ids."""
+    fields["data"] = msgspec.UNSET if data is None else _parse_json(data)
+    with _errors_for_people():
+        sent = asyncio.run(_publish(url, key, fields))
+    for result in sent:
+        click.echo(_json(result) if as_json else result.id)
+
+
+@click.command()
+@click.option(
+    "--cursor",
+    help="Go on behind this place; 'earliest' is the oldest that is kept. "
+    "Without it, what comes from now on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@_url_option
+@click.option(
+    "--token",
+    envvar="STREAMER_CLI_TOKEN",
+    show_envvar=True,
+    required=True,
+    help="Token of the player to listen for.",
+)
+def tail(url: str, token: str, cursor: str | None, as_json: bool) -> None:
+    """
+    Print a player's notifications as they come, until Ctrl-C.
+
+    Reconnects by itself. Notifications go to stdout, everything else to stderr: gaps,
+    and at the end the cursor that --cursor takes to go on without loss.
+    """
+    with _errors_for_people():
+        asyncio.run(_tail(url, token, cursor, as_json))
+
+
+async def _publish(url: str, key: str, fields: dict[str, Any]) -> tuple[Sent, ...]:
+    async with Client(url, token=key.strip()) as client:
+        return await client.publish(**fields)
+
+
+async def _tail(url: str, token: str, cursor: str | None, as_json: bool) -> None:
+    async with Client(url, token=token.strip()) as client:
+        stream = client.notifications(cursor)
+        try:
+            with _closed_by_signals(stream):
+                async for event in stream:
+                    _show(event, as_json)
+        finally:
+            if stream.cursor is not None:
+                click.echo(f"cursor: {stream.cursor}", err=True)
+
+
+@contextlib.contextmanager
+def _closed_by_signals(stream: Stream) -> Iterator[None]:
+    """
+    End `stream` on SIGINT and SIGTERM, so that the loop over it ends by itself.
+
+    An event already taken is printed to its end, and the cursor is true.
+    """
+    loop = asyncio.get_running_loop()
+    closing: list[asyncio.Task[None]] = []  # The loop itself holds tasks weakly.
+
+    def close() -> None:
+        closing.append(loop.create_task(stream.aclose()))
+
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Elsewhere than on Unix a KeyboardInterrupt has to do.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, close)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """Turn what a person can do something about into one line and exit status 1."""
+    try:
+        yield
+    except (Error, ValueError) as error:
+        raise click.ClickException(_printable(str(error))) from error
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # The reader, say head, has had enough. Python would complain about the rest
+        # of the buffer on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show(event: Event, as_json: bool) -> None:
+    if isinstance(event, Gap):
+        text = _json(event) if as_json else f"gap: {event.reason}; some are missing"
+        click.echo(click.style(_printable(text), fg="red"), err=True)
+    else:
+        click.echo(_json(event) if as_json else _line(event))
+
+
+def _line(notification: Notification) -> str:
+    """Return `notification` on one line for people: time, urgency, words, the rest."""
+    parts = [f"{notification.created_at.astimezone():%Y-%m-%d %H:%M:%S}"]
+    if notification.priority != "medium":
+        parts.append(f"[{notification.priority}]")
+    if notification.type is not None:
+        parts.append(f"<{notification.type}>")
+    words = [text for text in (notification.title, notification.body) if text]
+    if words:
+        parts.append(" - ".join(words))
+    if notification.data is not msgspec.UNSET:
+        parts.append(f"data={_json(notification.data)}")
+    parts += [f"{pair.key}={pair.value}" for pair in notification.properties]
+    if notification.resource is not None:
+        parts.append(f"-> {notification.resource.url}")
+    return _printable(" ".join(parts))
+
+
+def _printable(text: str) -> str:
+    """Return `text` with everything a terminal could obey written as an escape."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise click.BadParameter(str(error), param_hint="--data") from error

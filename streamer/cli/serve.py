@@ -1,0 +1,155 @@
+"""
+`streamer serve` and `streamer scheduler`: the store and the server in one command.
+
+Knows in which order they start and stop, and what a person at a terminal is told. The
+server takes the signals and drains; this module stops the store after it, and ends the
+server when the store is gone (a server without its store would answer and be deaf).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import DEFAULT
+from .limits import raise_fd_limit
+from .logs import log_to_stderr
+from .settings import resolve, run, store_options
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..store.embedded import Embedded
+
+__all__ = ["scheduler", "serve"]
+
+
+@click.command()
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
+@click.option("--port", type=int, help="Port to listen on. Default: 8080.")
+@click.option(
+    "--background/--no-background",
+    default=None,
+    help="Whether to do the work of `streamer scheduler` too. Default: yes.",
+)
+@store_options
+def serve(file: str | None, **flags: object) -> None:
+    """
+    Run the server until Ctrl-C or SIGTERM.
+
+    Without --redis the store is a private one, kept in the data directory; on an empty
+    one the app `demo` is made, and lines to try it with are printed.
+    """
+    resolved = resolve(file, **flags)
+    named = resolved.sources["data_dir"] != DEFAULT
+    _run(_serve(resolved.config, data_dir_named=named), resolved.config)
+
+
+@click.command()
+@store_options
+def scheduler(file: str | None, **flags: object) -> None:
+    """Do the housekeeping of servers that run with --no-background."""
+    config = resolve(file, **flags).config
+    _run(_schedule(config), config)
+
+
+def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
+    log_to_stderr(config.log_level)
+    raise_fd_limit()
+    try:
+        run(work, loop_factory=_new_loop)
+    except OSError as exc:  # Of the listening socket; others have their own handling.
+        raise click.ClickException(exc.strerror or str(exc)) from exc
+
+
+async def _serve(config: Config, *, data_dir_named: bool) -> None:
+    from .. import server
+    from .demo import greeting, prepare
+
+    async with _store(config) as (url, embedded):
+        demo = await prepare(url) if embedded else None
+        data_dir = config.data_dir if data_dir_named else None
+
+        def announce(address: str) -> None:
+            click.echo(greeting(demo, _reachable(address), data_dir))
+
+        await _while_alive(embedded, server.run(config, url, announce=announce))
+
+
+async def _schedule(config: Config) -> None:
+    from .. import server
+
+    async with _store(config) as (url, embedded):
+        await _while_alive(embedded, server.run_background(config, url))
+
+
+@contextlib.asynccontextmanager
+async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
+    """Give the store's URL, and the store itself where it is ours to watch."""
+    from ..store.embedded import Embedded
+
+    if config.redis:
+        yield config.redis, None
+        return
+    embedded = await Embedded.start(Path(config.data_dir))
+    try:
+        yield embedded.url, embedded
+    finally:
+        await embedded.stop()
+
+
+async def _while_alive(
+    embedded: Embedded | None, work: Coroutine[Any, Any, None]
+) -> None:
+    """Run `work` to its end; cancel it and raise if the store ends before."""
+    if embedded is None:
+        await work
+        return
+    from ..store.embedded import StoreFailed
+
+    ended = asyncio.create_task(embedded.wait())
+    working = asyncio.create_task(_deaf_after(work))
+    try:
+        await asyncio.wait([ended, working], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+            return
+        raise StoreFailed(
+            f"the embedded store ended by itself (status {ended.result()}): "
+            f"{embedded.last_words() or 'it said nothing'}"
+        )
+    finally:
+        for task in (ended, working):
+            task.cancel()
+        await asyncio.gather(ended, working, return_exceptions=True)
+
+
+async def _deaf_after(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, which handles signals; ignore them from its end on."""
+    try:
+        await work
+    finally:
+        # The store closes its log, which takes `STOP_S` at most. An impatient Ctrl-C
+        # would only make its next start slower.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _reachable(address: str) -> str:
+    """Return `address` as one can be called: "every interface" is no place to go."""
+    for anywhere in ("//0.0.0.0", "//[::]"):
+        address = address.replace(anywhere, "//127.0.0.1")
+    return address.rstrip("/")
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Windows, with an external store.
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,104 @@
+"""
+What the commands share: the options that choose a store, and the way to it.
+
+Knows click, the settings and how an expected failure reads on a terminal. Knows nothing
+of what a command does with the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..config import Config, Resolved
+    from ..store.link import Link
+
+__all__ = ["open_link", "resolve", "run", "store_options", "store_url"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def store_options(command: Command) -> Command:
+    """Give a command ``--data-dir``, ``--redis`` and ``--config``."""
+    for option in (
+        click.option(
+            "--config",
+            "file",
+            metavar="PATH",
+            help="TOML file of settings. Default: what STREAMER_CONFIG names.",
+        ),
+        click.option(
+            "--redis",
+            metavar="URL",
+            help="An external Redis or Valkey, 7.0 or later, instead.",
+        ),
+        click.option("--data-dir", metavar="PATH", help="Where the store is kept."),
+    ):
+        command = option(command)
+    return command
+
+
+def resolve(file: str | None, **flags: object) -> Resolved:
+    """Return the settings; a wrong one ends the command with all that is wrong."""
+    from .. import config
+
+    try:
+        return config.resolve(flags, os.environ, file=file)
+    except config.ConfigError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def run(
+    work: Coroutine[Any, Any, T],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
+    """Run `work` to its end; our own errors end the command with a sentence."""
+    from ..errors import Error
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(work)
+    except Error as exc:
+        raise click.ClickException(str(exc)) from exc
+    except _store_errors() as exc:
+        raise click.ClickException(f"the store refused: {exc}") from exc
+
+
+@contextlib.asynccontextmanager
+async def store_url(config: Config) -> AsyncIterator[str]:
+    """Give the URL of the configured store, started for the time if it is not up."""
+    from ..store.embedded import attach
+
+    if config.redis:
+        yield config.redis
+        return
+    async with attach(Path(config.data_dir)) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def open_link(url: str) -> AsyncIterator[Link]:
+    """Give a connection to the store at `url`, made at the first call."""
+    from ..store.link import Link
+
+    link = Link(url, name="streamer-cli")
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+def _store_errors() -> type[Exception]:
+    # Evaluated when something was raised: a command that goes well does not need it.
+    from redis.exceptions import RedisError
+
+    return RedisError

@@ -1,0 +1,79 @@
+"""
+`streamer store`: the embedded server alone, in the foreground.
+
+For a Procfile, where several processes share it over loopback TCP. Ends by itself only
+when the server does, with a non-zero status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+
+from .settings import resolve, run
+
+__all__ = ["store"]
+
+
+@click.command()
+@click.option("--data-dir", metavar="PATH", help="Where the store is kept.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default=True,
+    help="Listen on this port of 127.0.0.1 as well; 0 is on the socket alone.",
+)
+@click.option("--config", "file", metavar="PATH", help="TOML file of settings.")
+def store(data_dir: str | None, port: int, file: str | None) -> None:
+    """Run the embedded store alone, until Ctrl-C or SIGTERM."""
+    config = resolve(file, data_dir=data_dir).config
+    if config.redis:
+        raise click.UsageError(
+            "a Redis URL is configured; `streamer store` runs the embedded store"
+        )
+    run(_store(Path(config.data_dir), port))
+
+
+async def _store(data_dir: Path, port: int) -> None:
+    from ..store.embedded import Embedded, StoreFailed
+    from .demo import prepare
+
+    # Asked for before the start: a signal while it starts must stop it, not leave it.
+    async with _stop_signal() as stop:
+        embedded = await Embedded.start(data_dir, port=port)
+        try:
+            if (demo := await prepare(embedded.url)) and demo.key:
+                click.echo(f"made the app demo; its backend key: {demo.key}")
+            also = f" and redis://127.0.0.1:{port}" if port else ""
+            click.echo(f"the store is ready at {embedded.url}{also}")
+            ended = asyncio.create_task(embedded.wait())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if ended.done():
+                raise StoreFailed(
+                    f"the store ended by itself (status {ended.result()}): "
+                    f"{embedded.last_words()}"
+                )
+        finally:
+            await embedded.stop()
+
+
+@contextlib.asynccontextmanager
+async def _stop_signal() -> AsyncIterator[asyncio.Event]:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

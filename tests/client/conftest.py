@@ -1,0 +1,96 @@
+"""A whole server in this process, on a real store, with the credentials of one app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamer.app import App, build
+from streamer.config import Config
+from streamer.core.tokens import mint
+from streamer.model import App as AppName
+from streamer.model import Player
+from streamer.server import Host
+from streamer.store.apps import AppRecord, Apps
+from streamer.store.link import Link
+
+GUARD_S = 10
+
+
+class Running:
+    """A server that can be stopped and started again on the same port."""
+
+    def __init__(self, store_url: str, settings: dict[str, Any]) -> None:
+        self.url = ""
+        self.key = ""
+        self._record: AppRecord | None = None
+        self._store_url = store_url
+        self._config = msgspec.structs.replace(Config(port=0, drain_s=0), **settings)
+        self._host: Host | None = None
+        self._app: App | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def prepare(self) -> None:
+        """Make the app and its backend key."""
+        link = Link(self._store_url)
+        apps = Apps(link)
+        self._record = await apps.create(AppName("game"))
+        self.key = await apps.add_key(AppName("game"))
+        await link.close()
+
+    def token(self, player: str, *, ttl_s: int = 3600) -> str:
+        assert self._record is not None
+        return mint(self._record, Player(player), ttl_s=ttl_s, now_s=int(time.time()))
+
+    async def start(self) -> None:
+        started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._app = build(self._config, self._store_url)
+        self._host = Host(self._app.asgi, self._config, drain=self._app.drain)
+        self._tasks = [
+            asyncio.create_task(self._app.run()),
+            asyncio.create_task(self._host.run(started=started.set_result)),
+        ]
+        async with asyncio.timeout(GUARD_S):
+            self.url = (await started).rstrip("/")
+            await self._app.ready()
+        port = int(self.url.rpartition(":")[2])
+        self._config = msgspec.structs.replace(self._config, port=port)
+
+    async def stop(self) -> None:
+        """Drain and stop, as SIGTERM does."""
+        if self._host is None:
+            return
+        self._host.stop()
+        running, serving = self._tasks
+        async with asyncio.timeout(GUARD_S):
+            await serving
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+        self._host = None
+
+
+Serve = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def serve_streams(store_url: str) -> AsyncIterator[Serve]:
+    """Give a function that starts a server, with settings by name."""
+    servers: list[Running] = []
+
+    async def start(**settings: Any) -> Running:
+        running = Running(store_url, settings)
+        servers.append(running)
+        await running.prepare()
+        await running.start()
+        return running
+
+    yield start
+    for running in servers:
+        await running.stop()

@@ -1,0 +1,211 @@
+"""The decisions of a stream about coming back, without any connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer_client.backoff import (
+    DELAY_MAX_S,
+    STABLE_S,
+    Ending,
+    NewToken,
+    Reconnect,
+    Stop,
+    Wait,
+    ending_of_status,
+    full_jitter_s,
+    parse_retry_after,
+)
+from streamer_client.errors import Refused, TokenExpired
+
+LOST = Ending(None, "lost")
+EXPIRED = Ending(4200, "token invalid or expired")
+
+
+def reconnect(*, has_token_source: bool = False, chance: float = 1.0) -> Reconnect:
+    """Decisions whose jitter is always `chance` of its limit."""
+    return Reconnect(has_token_source=has_token_source, random=lambda: chance)
+
+
+def delay_after(decisions: Reconnect, ending: Ending, now_s: float = 0.0) -> float:
+    decision = decisions.after(ending, now_s)
+    assert isinstance(decision, Wait)
+    return decision.delay_s
+
+
+def test_the_limit_of_the_wait_doubles_up_to_twenty_seconds() -> None:
+    decisions = reconnect()
+
+    delays = [delay_after(decisions, LOST) for _ in range(8)]
+
+    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
+
+
+def test_the_wait_is_anywhere_below_its_limit() -> None:
+    assert full_jitter_s(3, 0.0) == 0.0
+    assert full_jitter_s(3, 0.5) == 2.0
+
+
+def test_an_outage_of_weeks_overflows_nothing() -> None:
+    assert full_jitter_s(1_000_000, 1.0) == 20.0
+
+
+@pytest.mark.parametrize(
+    "code", [None, 1000, 1001, 1006, 1009, 1011, 1012, 3000, 4000, 4099, 4300, 4999]
+)
+def test_everything_outside_the_two_special_ranges_comes_back(code: int | None) -> None:
+    assert delay_after(reconnect(), Ending(code, "")) == 0.5
+
+
+@pytest.mark.parametrize("code", [4100, 4104, 4199])
+def test_a_delay_given_is_kept_and_a_random_bit_is_added(code: int) -> None:
+    assert delay_after(reconnect(), Ending(code, "", 3.0)) == 3.5
+    assert delay_after(reconnect(chance=0.0), Ending(code, "", 3.0)) == 3.0
+
+
+def test_the_random_bit_grows_when_the_delay_given_does_not_help() -> None:
+    decisions = reconnect()
+
+    delays = [delay_after(decisions, Ending(4101, "", 1.0)) for _ in range(4)]
+
+    assert delays == [1.5, 2.0, 3.0, 5.0]
+
+
+def test_a_delay_that_was_not_given_is_backed_off() -> None:
+    assert delay_after(reconnect(), Ending(4100, "draining")) == 0.5
+
+
+def test_an_absurd_delay_is_cut() -> None:
+    assert delay_after(reconnect(chance=0.0), Ending(4100, "", 1e9)) == DELAY_MAX_S
+    assert delay_after(reconnect(chance=0.0), Ending(4100, "", -5.0)) == 0.0
+
+
+@pytest.mark.parametrize("code", [4201, 4202, 4203, 4250, 4299])
+def test_the_last_range_does_not_come_back(code: int) -> None:
+    decision = reconnect(has_token_source=True).after(Ending(code, "why"), 0.0)
+
+    assert isinstance(decision, Stop)
+    assert type(decision.error) is Refused
+    assert (decision.error.code, decision.error.reason) == (code, "why")
+
+
+def test_a_refused_token_without_a_source_ends_the_stream() -> None:
+    decision = reconnect().after(EXPIRED, 0.0)
+
+    assert isinstance(decision, Stop)
+    assert isinstance(decision.error, TokenExpired)
+
+
+def test_a_refused_token_is_replaced_once() -> None:
+    decisions = reconnect(has_token_source=True)
+
+    assert decisions.after(EXPIRED, 0.0) == NewToken()
+    assert isinstance(decisions.after(EXPIRED, 0.0), Stop)
+
+
+def test_a_token_that_served_may_be_replaced_again() -> None:
+    decisions = reconnect(has_token_source=True)
+
+    for hour in range(3):
+        decisions.opened(hour * 3600.0)
+        assert decisions.after(EXPIRED, hour * 3600.0 + 3599) == NewToken()
+
+
+def test_a_greeting_alone_does_not_make_a_token_good() -> None:
+    decisions = reconnect(has_token_source=True)
+    decisions.after(EXPIRED, 0.0)
+
+    decisions.opened(1.0)
+
+    assert isinstance(decisions.after(EXPIRED, 1.0), Stop)
+
+
+def test_a_token_that_expired_in_an_outage_is_replaced() -> None:
+    decisions = reconnect(has_token_source=True)
+    decisions.after(EXPIRED, 0.0)
+    decisions.after(LOST, 1.0)
+
+    assert decisions.after(EXPIRED, 7200.0) == NewToken()
+
+
+def test_a_greeting_alone_does_not_reset_the_wait() -> None:
+    decisions = reconnect()
+    delay_after(decisions, LOST)
+
+    decisions.opened(0.0)
+
+    assert delay_after(decisions, LOST, STABLE_S - 0.1) == 1.0
+
+
+def test_a_connection_that_held_resets_the_wait() -> None:
+    decisions = reconnect()
+    for _ in range(5):
+        delay_after(decisions, LOST)
+
+    decisions.opened(100.0)
+
+    assert delay_after(decisions, LOST, 100.0 + STABLE_S) == 0.5
+
+
+def test_news_reset_the_wait() -> None:
+    decisions = reconnect()
+    for _ in range(5):
+        delay_after(decisions, LOST)
+
+    decisions.opened(100.0)
+    decisions.proved()
+
+    assert delay_after(decisions, LOST, 100.1) == 0.5
+
+
+def test_an_attempt_that_failed_does_not_count_the_time_of_the_last_connection() -> (
+    None
+):
+    decisions = reconnect()
+    decisions.opened(0.0)
+    delay_after(decisions, LOST, 1.0)
+
+    assert delay_after(decisions, LOST, 100.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, 4200),
+        (403, 4201),
+        (409, 4101),
+        (429, 4102),
+        (500, 4102),
+        (503, 4102),
+        (400, 4203),
+        (404, 4203),
+        (422, 4203),
+    ],
+)
+def test_a_refused_handshake_is_the_close_code_that_says_the_same(
+    status: int, code: int
+) -> None:
+    assert ending_of_status(status, "why", 2.0) == Ending(code, "why", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("٣", None),
+        ("0", 0.0),
+        (" 7 ", 7.0),
+        ("9" * 5000, DELAY_MAX_S),
+        ("Thu, 01 Jan 1970 00:01:00 GMT", 20.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 01 Jan 2970 00:00:00 GMT", DELAY_MAX_S),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(
+    value: str | None, expected: float | None
+) -> None:
+    assert parse_retry_after(value, now_s=40.0) == expected

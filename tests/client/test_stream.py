@@ -1,0 +1,749 @@
+"""The stream against a server that does what a script says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from streamer_client import (
+    Client,
+    Error,
+    Gap,
+    Notification,
+    Refused,
+    Stream,
+    TokenExpired,
+)
+from streamer_client.backoff import Clock
+
+Act = Callable[[ServerConnection], Awaitable[None]]
+
+NO_HEARTBEAT_S = 3600
+HEARTBEAT_S = 0.02
+
+
+class Refusal:
+    """Refuse the handshake with this status."""
+
+    def __init__(self, status: int, retry_after: str | None = None) -> None:
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ScriptedServer:
+    """Plays the next act of its script on each connection, and holds on to others."""
+
+    def __init__(self) -> None:
+        self.script: list[Act | Refusal] = []
+        self.cursors: list[str | None] = []
+        self.tokens: list[str] = []
+        self.instances: list[str] = []
+        self.closed_with: list[int | None] = []
+        self.changed = asyncio.Condition()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def refuse(self, connection: ServerConnection, request: Request) -> Response | None:
+        query = parse_qs(urlsplit(request.path).query)
+        self.cursors.append(query.get("cursor", [None])[0])
+        self.instances.append(query["instance"][0])
+        self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
+        if not self.script or not isinstance(self.script[0], Refusal):
+            return None
+        refusal = self.script.pop(0)
+        assert isinstance(refusal, Refusal)
+        response = connection.respond(refusal.status, '{"title":"no"}')
+        if refusal.retry_after is not None:
+            response.headers["Retry-After"] = refusal.retry_after
+        return response
+
+    async def play(self, connection: ServerConnection) -> None:
+        act = self.script.pop(0) if self.script else says(hello("end"), stay=True)
+        assert not isinstance(act, Refusal)
+        try:
+            await act(connection)
+        except ConnectionClosed:
+            pass
+        await connection.wait_closed()
+        async with self.changed:
+            self.closed_with.append(connection.close_code)
+            self.changed.notify_all()
+
+    async def closed(self, count: int) -> None:
+        """Wait until so many connections have ended."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.closed_with) >= count)
+
+
+class FakeClock:
+    """Sleeps take no time and are written down; chance is always at its middle."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+        self.now_s = 0.0
+        self.clock = Clock(lambda: self.now_s, self.sleep, lambda: 0.5)
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    listener: Server
+    async with serve(
+        scripted.play,
+        "127.0.0.1",
+        0,
+        process_request=scripted.refuse,
+        ping_interval=None,
+        close_timeout=1,
+    ) as listener:
+        scripted.port = next(iter(listener.sockets)).getsockname()[1]
+        yield scripted
+
+
+@pytest.fixture
+def time() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def client(server: ScriptedServer, time: FakeClock) -> AsyncIterator[Client]:
+    async with Client(server.url, token="t0", clock=time.clock) as client:
+        yield client
+
+
+def hello(cursor: str, heartbeat_s: float = NO_HEARTBEAT_S) -> dict[str, Any]:
+    return {"type": "hello", "cursor": cursor, "heartbeat_s": heartbeat_s}
+
+
+def note(number: int, cursor: str | None = None) -> dict[str, Any]:
+    """Notification `number`, with the cursor behind it."""
+    return {
+        "type": "notification",
+        "cursor": cursor or f"c{number}",
+        "notification": {"id": f"n{number}", "created_at": "2026-11-20T22:52:39.123Z"},
+    }
+
+
+def gap(reason: str, cursor: str) -> dict[str, Any]:
+    return {"type": "gap", "reason": reason, "cursor": cursor}
+
+
+def bye(code: int, delay_ms: int) -> dict[str, Any]:
+    return {"type": "bye", "code": code, "reason": "why", "delay_ms": delay_ms}
+
+
+def says(*messages: dict[str, Any] | str, stay: bool = False, code: int = 1001) -> Act:
+    """An act: say these messages, then leave with `code`, or `stay`."""
+
+    async def act(connection: ServerConnection) -> None:
+        for message in messages:
+            text = message if isinstance(message, str) else json.dumps(message)
+            await connection.send(text)
+        if not stay:
+            await connection.close(code)
+
+    return act
+
+
+async def cut(connection: ServerConnection) -> None:
+    """An act: greet, and drop the line without a word."""
+    await connection.send(json.dumps(hello("c0")))
+    connection.transport.abort()
+
+
+async def take(stream: Stream, count: int) -> list[str]:
+    """Take so many events, each as a word."""
+    return [word(await anext(stream)) for _ in range(count)]
+
+
+def word(event: Notification | Gap) -> str:
+    return f"gap:{event.reason}" if isinstance(event, Gap) else event.id
+
+
+async def test_a_stream_resumes_behind_what_it_received(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [
+        says(hello("c0"), note(1), note(2)),
+        says(hello("c2"), note(3), stay=True),
+    ]
+
+    assert await take(client.notifications(), 3) == ["n1", "n2", "n3"]
+    assert server.cursors == [None, "c2"]
+
+
+async def test_a_stream_from_now_has_a_place_as_soon_as_it_is_greeted(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [cut, says(hello("c5"), note(1), stay=True)]
+
+    await take(client.notifications(), 1)
+
+    assert server.cursors == [None, "c0"]
+
+
+async def test_all_connections_of_a_stream_have_one_name(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [cut, says(hello("c0"), note(1), stay=True)]
+    await take(client.notifications(), 1)
+
+    assert len(server.instances) == 2
+    assert len(set(server.instances)) == 1
+
+
+async def test_streams_have_different_names(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(hello("c0"), note(1), stay=True)] * 2
+    await take(client.notifications(), 1)
+    await take(client.notifications(), 1)
+
+    assert len(set(server.instances)) == 2
+
+
+async def test_a_place_of_its_own_is_not_given_up_for_the_greeting(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [cut, says(hello("c5"), note(1), stay=True)]
+
+    await take(client.notifications("mine"), 1)
+
+    assert server.cursors == ["mine", "mine"]
+
+
+async def test_the_cursor_moves_when_an_event_is_taken(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(hello("c0"), note(1), note(2), note(3), stay=True)]
+    stream = client.notifications()
+    cursors = [stream.cursor]
+
+    for _ in range(3):
+        await anext(stream)
+        cursors.append(stream.cursor)
+
+    assert cursors == [None, "c1", "c2", "c3"]
+
+
+async def test_a_gap_is_reported_and_gone_on_from(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [
+        says(hello("c0"), note(1), gap("trimmed", "c9")),
+        says(hello("c9"), note(10), stay=True),
+    ]
+    stream = client.notifications()
+
+    assert await take(stream, 2) == ["n1", "gap:trimmed"]
+    assert stream.cursor == "c9"
+    assert await take(stream, 1) == ["n10"]
+    assert server.cursors == [None, "c9"]
+
+
+async def test_what_a_second_connection_repeats_is_dropped(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [
+        says(hello("c0"), note(1), note(2)),
+        says(hello("c0"), note(1), note(2), note(3), stay=True),
+    ]
+
+    assert await take(client.notifications(), 3) == ["n1", "n2", "n3"]
+
+
+async def test_what_one_connection_repeats_is_passed_on(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(hello("c0"), note(1), note(1, "c2"), stay=True)]
+
+    assert await take(client.notifications(), 2) == ["n1", "n1"]
+
+
+async def test_lost_connections_are_backed_off(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [cut, cut, cut, says(hello("c0"), note(1), stay=True)]
+
+    await take(client.notifications(), 1)
+
+    assert time.slept_s == [0.25, 0.5, 1.0]
+
+
+async def test_news_reset_the_back_off_and_repeats_do_not(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [
+        says(hello("c0"), note(1)),
+        says(hello("c0"), note(1)),
+        says(hello("c0"), note(1)),
+        says(hello("c0"), note(2)),
+        says(hello("c2"), note(3), stay=True),
+    ]
+
+    await take(client.notifications(), 3)
+
+    assert time.slept_s == [0.25, 0.5, 1.0, 0.25]
+
+
+async def test_a_quiet_connection_that_held_resets_the_back_off(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    async def hold(connection: ServerConnection) -> None:
+        await says(hello("c0"), {"type": "ping"}, stay=True)(connection)
+        assert await connection.recv() == '{"type":"pong"}'
+        time.now_s += 10
+        await connection.close()
+
+    server.script = [cut, cut, hold, says(hello("c0"), note(1), stay=True)]
+
+    await take(client.notifications(), 1)
+
+    assert time.slept_s == [0.25, 0.5, 0.25]
+
+
+async def test_the_delay_of_a_bye_is_kept(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [
+        says(hello("c0"), bye(4100, 2500), code=4100),
+        says(hello("c0"), note(1), stay=True),
+    ]
+
+    await take(client.notifications(), 1)
+
+    assert time.slept_s == [2.75]
+
+
+async def test_a_bye_counts_even_if_the_line_is_cut_behind_it(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    async def act(connection: ServerConnection) -> None:
+        await connection.send(json.dumps(hello("c0")))
+        await connection.send(json.dumps(bye(4100, 4000)))
+        await connection.wait_closed()
+
+    server.script = [act, says(hello("c0"), note(1), stay=True)]
+
+    await take(client.notifications(), 1)
+
+    assert time.slept_s == [4.25]
+
+
+@pytest.mark.parametrize("code", [4201, 4202, 4203])
+async def test_a_final_close_code_ends_the_iteration_once(
+    server: ScriptedServer, client: Client, code: int
+) -> None:
+    server.script = [says(hello("c0"), note(1), code=code)]
+    stream = client.notifications()
+    await take(stream, 1)
+
+    with pytest.raises(Refused) as caught:
+        await anext(stream)
+
+    assert caught.value.code == code
+    assert [event async for event in stream] == []
+
+
+async def test_a_refused_token_without_a_source_is_the_caller_s_to_replace(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(hello("c0"), code=4200)]
+
+    with pytest.raises(TokenExpired):
+        await anext(client.notifications())
+
+
+@pytest.mark.parametrize("refusal", [says(code=4200), Refusal(401)])
+async def test_a_refused_token_is_replaced_from_the_source(
+    server: ScriptedServer, time: FakeClock, refusal: Act | Refusal
+) -> None:
+    tokens = iter(["t1", "t2"])
+
+    async def source() -> str:
+        return next(tokens)
+
+    server.script = [refusal, says(hello("c0"), note(1), stay=True)]
+    async with Client(server.url, token_source=source, clock=time.clock) as client:
+        await take(client.notifications("c0"), 1)
+
+    assert server.tokens == ["t1", "t2"]
+    assert time.slept_s == []
+
+
+async def test_a_source_of_bad_tokens_is_asked_once_more_and_no_further(
+    server: ScriptedServer, time: FakeClock
+) -> None:
+    asked = 0
+
+    async def source() -> str:
+        nonlocal asked
+        asked += 1
+        return f"bad{asked}"
+
+    server.script = [Refusal(401), Refusal(401), Refusal(401)]
+    async with Client(server.url, token_source=source, clock=time.clock) as client:
+        with pytest.raises(TokenExpired):
+            await anext(client.notifications())
+
+    assert server.tokens == ["bad1", "bad2"]
+
+
+async def test_what_a_token_source_raises_reaches_the_consumer(
+    server: ScriptedServer, time: FakeClock
+) -> None:
+    async def source() -> str:
+        raise LookupError("nobody is signed in")
+
+    async with Client(server.url, token_source=source, clock=time.clock) as client:
+        with pytest.raises(LookupError):
+            await anext(client.notifications())
+
+
+async def test_a_full_server_is_asked_again_when_it_said(
+    server: ScriptedServer, client: Client, time: FakeClock
+) -> None:
+    server.script = [
+        Refusal(503, retry_after="3"),
+        Refusal(409, retry_after="1"),
+        Refusal(500),
+        says(hello("c0"), note(1), stay=True),
+    ]
+
+    await take(client.notifications(), 1)
+
+    assert time.slept_s == [3.25, 1.5, 1.0]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_a_request_that_stays_wrong_is_not_repeated(
+    server: ScriptedServer, client: Client, status: int
+) -> None:
+    server.script = [Refusal(status)]
+
+    with pytest.raises(Refused, match=f"{status} no"):
+        await anext(client.notifications())
+
+
+async def test_nobody_listening_is_an_outage_like_any_other(time: FakeClock) -> None:
+    slept = asyncio.Event()
+
+    async def sleep(delay_s: float) -> None:
+        await time.sleep(delay_s)
+        if len(time.slept_s) == 3:
+            slept.set()
+            await asyncio.Event().wait()
+
+    clock = time.clock._replace(sleep=sleep)
+    async with Client("http://127.0.0.1:1", token="t", clock=clock) as client:
+        waiting = asyncio.ensure_future(anext(client.notifications()))
+        await slept.wait()
+        await client.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+    assert time.slept_s == [0.25, 0.5, 1.0]
+
+
+async def test_a_ping_is_answered(server: ScriptedServer, client: Client) -> None:
+    heard: asyncio.Queue[str | bytes] = asyncio.Queue()
+
+    async def act(connection: ServerConnection) -> None:
+        await says(hello("c0"), note(1), {"type": "ping"}, stay=True)(connection)
+        heard.put_nowait(await connection.recv())
+
+    server.script = [act]
+    await take(client.notifications(), 1)
+
+    assert await heard.get() == '{"type":"pong"}'
+
+
+async def test_a_quiet_server_is_pinged_and_its_pong_is_enough(
+    server: ScriptedServer, client: Client
+) -> None:
+    pinged = 0
+
+    async def act(connection: ServerConnection) -> None:
+        nonlocal pinged
+        await connection.send(json.dumps(hello("c0", HEARTBEAT_S)))
+        while pinged < 5:
+            assert await connection.recv() == '{"type":"ping"}'
+            pinged += 1
+            await connection.send('{"type":"pong"}')
+        await connection.send(json.dumps(note(1)))
+
+    server.script = [act]
+    await take(client.notifications(), 1)
+
+    assert pinged == 5
+    assert server.cursors == [None]
+
+
+async def test_a_dead_server_is_given_up_and_come_back_to(
+    server: ScriptedServer, client: Client
+) -> None:
+    async def deaf(connection: ServerConnection) -> None:
+        await connection.send(json.dumps(hello("c0", HEARTBEAT_S)))
+        # Reading no more is what a half-open connection looks like from afar.
+        connection.transport.pause_reading()
+        await dead.wait()
+        connection.transport.resume_reading()
+
+    dead = asyncio.Event()
+    server.script = [deaf, says(hello("c0"), note(1), stay=True)]
+
+    assert await take(client.notifications(), 1) == ["n1"]
+    dead.set()
+    assert server.cursors == [None, "c0"]
+
+
+async def test_a_slow_consumer_is_not_taken_for_a_silent_server(
+    server: ScriptedServer, client: Client
+) -> None:
+    pings: asyncio.Queue[str | bytes] = asyncio.Queue()
+
+    async def act(connection: ServerConnection) -> None:
+        await says(hello("c0", HEARTBEAT_S), note(1), note(2), note(3), stay=True)(
+            connection
+        )
+        async for message in connection:
+            pings.put_nowait(message)
+            await connection.send('{"type":"pong"}')
+
+    server.script = [act]
+    stream = client.notifications(buffer_max=1)
+    await take(stream, 1)
+    # Notification 2 fills the buffer and 3 waits outside: the stream reads nothing,
+    # for longer than the silence it allows its server.
+    loop = asyncio.get_running_loop()
+    late = asyncio.Event()
+    loop.call_later(5 * HEARTBEAT_S, late.set)
+    await late.wait()
+
+    assert pings.empty()
+    assert await take(stream, 2) == ["n2", "n3"]
+    assert await pings.get() == '{"type":"ping"}'
+    assert server.cursors == [None]
+
+
+async def test_a_full_buffer_stops_reading_the_socket(
+    server: ScriptedServer, client: Client
+) -> None:
+    sent = 0
+    stuck = asyncio.Event()
+    padding = "x" * 200_000
+
+    async def act(connection: ServerConnection) -> None:
+        nonlocal sent
+        await connection.send(json.dumps(hello("c0")))
+        for number in range(1, 500):
+            message = note(number)
+            message["notification"]["body"] = padding
+            try:
+                async with asyncio.timeout(0.2):
+                    await connection.send(json.dumps(message))
+            except TimeoutError:
+                stuck.set()
+                connection.transport.abort()
+                return
+            sent = number
+
+    server.script = [act]
+    stream = client.notifications(buffer_max=2)
+    await take(stream, 1)
+    await stuck.wait()
+
+    assert sent < 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no json",
+        '{"type":"notification","cursor":"c1","notification":{"id":7}}',
+        '{"type":"gap"}',
+    ],
+)
+async def test_an_unreadable_message_is_asked_for_again(
+    server: ScriptedServer, client: Client, time: FakeClock, message: str
+) -> None:
+    server.script = [
+        says(hello("c0"), note(1), message, note(3), stay=True),
+        says(hello("c1"), note(2), note(3), stay=True),
+    ]
+
+    assert await take(client.notifications(), 3) == ["n1", "n2", "n3"]
+    assert server.cursors == [None, "c1"]
+    assert time.slept_s == [0.25]
+
+
+async def test_a_stream_that_does_not_begin_with_hello_is_unreadable(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [
+        says(note(7), stay=True),
+        says(hello("c0"), note(1), stay=True),
+    ]
+
+    assert await take(client.notifications(), 1) == ["n1"]
+
+
+async def test_pings_may_come_before_hello(
+    server: ScriptedServer, client: Client
+) -> None:
+    ping = {"type": "ping"}
+    server.script = [says(ping, ping, hello("c0"), note(1), stay=True)]
+
+    assert await take(client.notifications(), 1) == ["n1"]
+    assert server.cursors == [None]
+
+
+async def test_messages_of_a_newer_server_are_passed_over(
+    server: ScriptedServer, client: Client
+) -> None:
+    weather = {"type": "weather", "cursor": "c99"}
+    read = {"type": "read", "all": True, "unread": 0, "marks_version": 3}
+    server.script = [says(hello("c0"), weather, read, note(1), stay=True)]
+
+    assert await take(client.notifications(), 1) == ["n1"]
+
+
+async def test_closing_says_goodbye_and_ends_a_waiting_consumer(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.script = [says(hello("c0"), note(1), stay=True)]
+    stream = client.notifications()
+    await take(stream, 1)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+
+    await stream.aclose()
+    await stream.aclose()
+
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    await server.closed(1)
+    assert server.closed_with == [1000]
+    assert stream.cursor == "c1"
+
+
+async def test_a_client_closes_its_streams(
+    server: ScriptedServer, time: FakeClock
+) -> None:
+    server.script = [says(hello("c0"), note(1), stay=True)]
+    async with Client(server.url, token="t", clock=time.clock) as client:
+        async for _ in client.notifications():
+            break
+
+    await server.closed(1)
+    assert server.closed_with == [1000]
+
+
+async def test_a_stream_that_never_began_can_be_closed(client: Client) -> None:
+    stream = client.notifications()
+
+    await stream.aclose()
+
+    assert [event async for event in stream] == []
+
+
+async def test_cancelling_a_step_loses_nothing(
+    server: ScriptedServer, client: Client
+) -> None:
+    go_on = asyncio.Event()
+
+    async def act(connection: ServerConnection) -> None:
+        await says(hello("c0"), stay=True)(connection)
+        await go_on.wait()
+        await says(note(1), note(2), stay=True)(connection)
+
+    server.script = [act]
+    stream = client.notifications()
+    step = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    go_on.set()
+
+    assert await take(stream, 2) == ["n1", "n2"]
+
+
+def test_all_errors_have_one_root() -> None:
+    assert issubclass(TokenExpired, Refused)
+    assert issubclass(Refused, Error)
+
+
+class Log:
+    """A log of `length` notifications on a server that misbehaves, by `chance`."""
+
+    def __init__(self, length: int, chance: random.Random) -> None:
+        self.length = length
+        self.chance = chance
+        self.connections = 0
+
+    async def play(self, connection: ServerConnection) -> None:
+        self.connections += 1
+        assert connection.request is not None
+        query = parse_qs(urlsplit(connection.request.path).query)
+        begin = int(query.get("cursor", ["0"])[0])
+        # A cursor that is a little old: what a server that lost its tail may resume at.
+        begin = max(0, begin - self.chance.choice([0, 0, 3]))
+        await connection.send(json.dumps(hello(str(begin))))
+        patience = self.chance.randrange(12)
+        for number in range(begin + 1, self.length + 1):
+            if patience == 0:
+                await self.misbehave(connection)
+                return
+            patience -= 1
+            await connection.send(json.dumps(note(number, str(number))))
+        await connection.wait_closed()
+
+    async def misbehave(self, connection: ServerConnection) -> None:
+        match self.chance.randrange(5):
+            case 0:
+                connection.transport.abort()
+            case 1:
+                await connection.close(self.chance.choice([1000, 1012, 4000, 4104]))
+            case 2:
+                await connection.send(json.dumps(bye(4100, 10)))
+                await connection.close(4100)
+            case 3:
+                await connection.send('{"type":"notification"')
+                await connection.wait_closed()
+            case 4:
+                await connection.send(json.dumps({"type": "ping"}))
+                connection.transport.abort()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_a_server_does_everything_comes_once_and_in_order(
+    seed: int, time: FakeClock
+) -> None:
+    log = Log(60, random.Random(seed))
+    async with serve(log.play, "127.0.0.1", 0, ping_interval=None) as listener:
+        port = next(iter(listener.sockets)).getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        async with Client(url, token="t", clock=time.clock) as client:
+            stream = client.notifications("0", buffer_max=1 + seed)
+            taken = await take(stream, log.length)
+
+    assert taken == [f"n{number}" for number in range(1, log.length + 1)]
+    assert stream.cursor == str(log.length)
+    assert log.connections > 1

@@ -1,0 +1,56 @@
+"""
+What every test may ask for: a real store, empty, on a server that runs for the session.
+
+``STREAMER_TEST_STORE=redis-server`` runs the tests on that program instead of the one
+`streamer serve` would choose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.store.binary import find_server
+from streamer.store.embedded import Embedded
+
+
+@pytest.fixture(scope="session")
+def store_binary() -> Path:
+    """Return the server program the tests run on."""
+    wanted = os.environ.get("STREAMER_TEST_STORE")
+    if not wanted:
+        return find_server()
+    found = shutil.which(wanted)
+    if found is None:
+        pytest.skip(f"STREAMER_TEST_STORE names {wanted}, which is not on PATH")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def session_store(
+    store_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Give the URL of one server for all tests; what is in it is nobody's."""
+    # A loop of its own, closed at once: nothing of an embedded store belongs to one.
+    loop = asyncio.new_event_loop()
+    data_dir = tmp_path_factory.mktemp("store")
+    embedded = loop.run_until_complete(Embedded.start(data_dir, binary=store_binary))
+    yield embedded.url
+    loop.run_until_complete(embedded.stop())
+    loop.close()
+
+
+@pytest.fixture
+def store_url(session_store: str) -> str:
+    """Return the URL of an empty store."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(session_store.removeprefix("unix://"))
+        connection.sendall(b"FLUSHALL SYNC\r\n")
+        assert connection.recv(64) == b"+OK\r\n"
+    return session_store

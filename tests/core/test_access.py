@@ -1,0 +1,160 @@
+"""The rights of each kind of caller, as a table, and the names they go by."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.access import (
+    DEFAULT_PERMISSIONS,
+    DEFAULT_SCOPES,
+    PERMISSIONS,
+    SCOPES,
+    Caller,
+    parse_permissions,
+    parse_scopes,
+)
+from streamer.errors import Forbidden
+from streamer.model import App, Player
+
+APP = App("demo")
+OWN = Player("own")
+OTHER = Player("other")
+
+
+def with_token(*permissions: str) -> Caller:
+    return Caller(APP, OWN, frozenset(permissions))
+
+
+def with_key(*scopes: str) -> Caller:
+    return Caller.from_key(APP, frozenset(scopes))
+
+
+# Rights as letters: r read, w write, m mark, l listen; on the caller's own player and
+# on another one. A backend key has no own player, so both columns are "another".
+RIGHTS = [
+    ("no permission", with_token(), "", ""),
+    ("self read", with_token("notification:player:self:read"), "rml", ""),
+    ("self write", with_token("notification:player:self:write"), "wm", ""),
+    ("self all", with_token("notification:player:self:*"), "rwml", ""),
+    ("player read", with_token("notification:player:read"), "rml", "rl"),
+    ("player write", with_token("notification:player:write"), "wm", "wm"),
+    ("player all", with_token("notification:player:*"), "rwml", "rwml"),
+    (
+        "self write and player read",
+        with_token("notification:player:self:write", "notification:player:read"),
+        "rwml",
+        "rl",
+    ),
+    ("key read", with_key("notifications:read"), "rl", "rl"),
+    ("key send", with_key("notifications:send"), "wm", "wm"),
+    ("key default", with_key(*DEFAULT_SCOPES), "rwml", "rwml"),
+    ("key admin", with_key("admin"), "", ""),
+    ("key schedules", with_key("schedules:write"), "", ""),
+    # Nothing below is a permission, however much it looks like one.
+    ("suffix", with_token("notification:player:self:readx"), "", ""),
+    ("case", with_token("Notification:Player:Self:Read"), "", ""),
+    ("space", with_token(" notification:player:read"), "", ""),
+    ("short wildcard", with_token("notification:*"), "", ""),
+    ("lone wildcard", with_token("*"), "", ""),
+    ("self wildcard", with_token("notification:player:self"), "", ""),
+    ("joined", with_token("notification:player:read notification:player:*"), "", ""),
+    ("empty string", with_token(""), "", ""),
+    ("scope in a token", with_token("notifications:read", "admin"), "", ""),
+    ("permission in a key", with_key("notification:player:*"), "", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("caller", "own", "other"),
+    [row[1:] for row in RIGHTS],
+    ids=[row[0] for row in RIGHTS],
+)
+def test_rights_are_those_of_the_table(caller: Caller, own: str, other: str) -> None:
+    assert rights_on(caller, OWN) == own
+    assert rights_on(caller, OTHER) == other
+
+
+def rights_on(caller: Caller, player: Player) -> str:
+    may = {
+        "r": (caller.may_read, caller.require_read),
+        "w": (caller.may_write, caller.require_write),
+        "m": (caller.may_mark, caller.require_mark),
+        "l": (caller.may_listen, caller.require_listen),
+    }
+    held = ""
+    for letter, (asks, requires) in may.items():
+        if asks(player):
+            requires(player)
+            held += letter
+        else:
+            with pytest.raises(Forbidden):
+                requires(player)
+    return held
+
+
+def test_a_refusal_names_the_narrowest_permission_that_would_do() -> None:
+    caller = with_token()
+
+    with pytest.raises(Forbidden, match=r"permission notification:player:self:read$"):
+        caller.require_read(OWN)
+    with pytest.raises(Forbidden, match=r"permission notification:player:write$"):
+        caller.require_write(OTHER)
+    with pytest.raises(Forbidden, match=r"permission notification:player:self:read$"):
+        caller.require_mark(OWN)
+    with pytest.raises(Forbidden, match=r"permission notification:player:write$"):
+        caller.require_mark(OTHER)
+
+
+def test_me_is_the_player_of_the_token() -> None:
+    assert with_token().require_me() == OWN
+
+
+def test_me_is_nobody_for_a_backend_key() -> None:
+    with pytest.raises(Forbidden, match="player's token"):
+        with_key(*SCOPES).require_me()
+
+
+@pytest.mark.parametrize("scope", sorted(SCOPES))
+def test_a_key_has_the_scopes_it_was_given_and_no_other(scope: str) -> None:
+    caller = with_key(scope)
+
+    for asked in SCOPES:
+        if asked == scope:
+            caller.require_scope(asked)  # type: ignore[arg-type]  # a str from the set
+        else:
+            with pytest.raises(Forbidden, match=f"the scope {asked}"):
+                caller.require_scope(asked)  # type: ignore[arg-type]  # likewise
+
+
+def test_a_token_that_claims_a_scope_has_none() -> None:
+    with pytest.raises(Forbidden):
+        with_token(*SCOPES).require_scope("tokens:mint")
+
+
+def test_an_unknown_scope_in_a_record_gives_nothing() -> None:
+    assert with_key("root", "notifications:*").scopes == frozenset()
+
+
+def test_a_key_made_without_scopes_gets_all_but_admin() -> None:
+    assert parse_scopes([]) == DEFAULT_SCOPES == SCOPES - {"admin"}
+
+
+def test_a_token_made_without_permissions_gets_its_own_player() -> None:
+    assert parse_permissions([]) == DEFAULT_PERMISSIONS
+    assert {"notification:player:self:*"} == DEFAULT_PERMISSIONS
+
+
+def test_known_names_are_taken_as_they_are() -> None:
+    assert parse_permissions(PERMISSIONS) == PERMISSIONS
+    assert parse_scopes(["admin", "admin"]) == {"admin"}
+
+
+@pytest.mark.parametrize("name", ["", "readx", "notification:player:READ", "admin"])
+def test_an_unknown_permission_is_refused_with_the_list(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown permission .*known are .*self:read"):
+        parse_permissions(["notification:player:read", name])
+
+
+def test_an_unknown_scope_is_refused_with_the_list() -> None:
+    with pytest.raises(ValueError, match=r"unknown scope 'root', known are admin"):
+        parse_scopes(["root"])

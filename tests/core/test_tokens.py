@@ -1,0 +1,481 @@
+"""
+Good tokens, a corpus of bad ones with the name of what is wrong, and noise.
+
+The tokens are signed here by hand, so that the corpus can be as wrong as it likes and
+does not share a bug with the code it tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core import tokens
+from streamer.core.tokens import AppRecord, Claims
+from streamer.errors import Defect, Unauthenticated
+from streamer.model import App, Player
+
+NOW_S = 1_800_000_000
+SECRET = bytes(range(32))
+RECORD = AppRecord(App("demo"), SECRET, "streamer", 0)
+OTHER_SECRET = bytes(range(1, 33))
+
+PEM = b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
+
+
+def segment(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def signed(
+    header: bytes, claims: bytes, *, secret: bytes = SECRET, digest: str = "sha256"
+) -> bytes:
+    """A token of these two texts, whatever they are."""
+    text = segment(header) + b"." + segment(claims)
+    return text + b"." + segment(hmac.digest(secret, text, digest))
+
+
+GOOD_HEADER: dict[str, Any] = {"alg": "HS256", "typ": "JWT"}
+GOOD_CLAIMS: dict[str, Any] = {
+    "sub": "p1",
+    "aud": "demo",
+    "iss": "streamer",
+    "iat": NOW_S - 10,
+    "exp": NOW_S + 3_600,
+    "ver": 1,
+    "permissions": ["notification:player:self:*"],
+}
+HEADER = json.dumps(GOOD_HEADER).encode()
+CLAIMS = json.dumps(GOOD_CLAIMS).encode()
+GOOD = signed(HEADER, CLAIMS)
+
+ABSENT = object()
+
+
+def changed(of: dict[str, Any], changes: dict[str, Any]) -> bytes:
+    members = {**of, **changes}
+    kept = {name: value for name, value in members.items() if value is not ABSENT}
+    return json.dumps(kept).encode()
+
+
+def with_header(**changes: Any) -> bytes:
+    return signed(changed(GOOD_HEADER, changes), CLAIMS)
+
+
+def with_claims(**changes: Any) -> bytes:
+    return signed(HEADER, changed(GOOD_CLAIMS, changes))
+
+
+def with_claims_text(find: str, replace: str) -> bytes:
+    """Change the claims as text, for what `json.dumps` would not write."""
+    text = CLAIMS.decode()
+    assert find in text
+    return signed(HEADER, text.replace(find, replace).encode("utf-8", "surrogatepass"))
+
+
+def unsigned(header: dict[str, Any]) -> bytes:
+    return segment(json.dumps(header).encode()) + b"." + segment(CLAIMS) + b"."
+
+
+def read(token: bytes, *, now_s: int = NOW_S, record: AppRecord = RECORD) -> Claims:
+    return tokens.verify(tokens.parse(token), record, now_s=now_s)
+
+
+Row = tuple[str, bytes, Defect, str]
+
+NOT_JWT: list[Row] = [
+    (name, token, Defect.NOT_JWT, "")
+    for name, token in [
+        ("empty", b""),
+        ("one segment", b"abc"),
+        ("two segments", GOOD.rpartition(b".")[0]),
+        ("four segments", GOOD + b".AAAA"),
+        ("encrypted, five segments", b"a.b.c.d.e"),
+        ("trailing dot", GOOD + b"."),
+        ("trailing dots", GOOD + b"..."),
+        ("leading dot", b"." + GOOD),
+        ("dots only", b"." * 100),
+        ("trailing newline", GOOD + b"\n"),
+        ("leading space", b" " + GOOD),
+        ("space inside", GOOD.replace(b".", b" .", 1)),
+        ("padded base64", GOOD + b"="),
+        ("standard base64", GOOD[:-2] + b"+/"),
+        ("not ASCII", GOOD[:-1] + "é".encode()),
+        ("not UTF-8", GOOD[:-1] + b"\xff"),
+        ("NUL inside", GOOD[:-1] + b"\0"),
+        ("impossible length of a segment", b"AAAAA." + GOOD.partition(b".")[2]),
+        ("second spelling of the last digit", GOOD[:-1] + bytes([GOOD[-1] + 1])),
+        ("JSON serialisation", b'{"payload":"","signatures":[]}'),
+        ("backend key", b"sk_" + b"A" * 43),
+        ("one byte too long", b"A" * (tokens.TOKEN_BYTES_MAX + 1)),
+        ("5 MB", b"A" * 5_000_000),
+        ("5 MB signed", signed(HEADER, CLAIMS + b" " * 5_000_000)),
+    ]
+]
+
+MALFORMED: list[Row] = [
+    (name, token, Defect.MALFORMED, detail)
+    for name, token, detail in [
+        ("header is empty", signed(b"", CLAIMS), ""),
+        ("header is no JSON", signed(b"{", CLAIMS), ""),
+        ("header is an array", signed(b'["alg","HS256"]', CLAIMS), ""),
+        ("header is null", signed(b"null", CLAIMS), ""),
+        ("header is not UTF-8", signed(b'{"alg":"\xff"}', CLAIMS), ""),
+        ("header nested deeply", signed(b"[" * 5_000, CLAIMS), ""),
+        ("alg twice", signed(b'{"alg":"none","alg":"HS256"}', CLAIMS), ""),
+        ("alg twice the same", signed(b'{"alg":"HS256","alg":"HS256"}', CLAIMS), ""),
+        ("alg twice by escape", signed(b'{"alg":"HS256","\\u0061lg":1}', CLAIMS), ""),
+        ("alg missing", with_header(alg=ABSENT), "alg"),
+        ("alg an integer", with_header(alg=256), "alg"),
+        ("alg null", with_header(alg=None), "alg"),
+        ("alg a list", with_header(alg=["HS256", "none"]), "alg"),
+        ("crit unknown", with_header(crit=["exp"]), "crit"),
+        ("crit empty", with_header(crit=[]), "crit"),
+        ("crit and b64", with_header(crit=["b64"], b64=False), "crit"),
+        ("b64 false", with_header(b64=False), "b64"),
+        ("b64 true", with_header(b64=True), "b64"),
+        ("own key", with_header(jwk={"kty": "oct", "k": "AAAA"}), "jwk"),
+        ("own key set", with_header(jku="http://169.254.169.254/"), "jku"),
+        ("own certificate", with_header(x5u="https://evil.example/"), "x5u"),
+        ("own chain", with_header(x5c=["AAAA"]), "x5c"),
+        ("typ of a refresh token", with_header(typ="refresh+jwt"), "typ"),
+        ("typ of an id token", with_header(typ="id_token"), "typ"),
+        ("typ an integer", with_header(typ=1), "typ"),
+        ("typ null", with_header(typ=None), "typ"),
+    ]
+]
+
+UNREADABLE: list[Row] = [
+    (name, token, Defect.UNREADABLE, "")
+    for name, token in [
+        ("claims are empty", signed(HEADER, b"")),
+        ("claims are no JSON", signed(HEADER, b"sub=p1")),
+        ("claims are a string", signed(HEADER, b'"p1"')),
+        ("claims are an array", signed(HEADER, b"[" + CLAIMS + b"]")),
+        ("claims are a number", signed(HEADER, b"1")),
+        ("claims are not UTF-8", signed(HEADER, CLAIMS.replace(b"p1", b"\xff\xfe"))),
+        ("claims with a BOM", signed(HEADER, b"\xef\xbb\xbf" + CLAIMS)),
+        ("claims and more", signed(HEADER, CLAIMS + b"{}")),
+        ("claims nested deeply", signed(HEADER, b'{"a":' * 1_000)),
+        ("sub twice", with_claims_text('"sub": "p1"', '"sub": "p1", "sub": "p2"')),
+        ("exp twice", with_claims_text('"ver": 1', '"ver": 1, "exp": 1')),
+        ("a nested name twice", with_claims_text('"ver"', '"x":{"a":1,"a":2}, "ver"')),
+        ("exp NaN", with_claims(exp=float("nan"))),
+        ("exp Infinity", with_claims(exp=float("inf"))),
+        ("exp of 5,000 digits", with_claims_text(str(NOW_S + 3_600), "9" * 5_000)),
+        ("a lone surrogate as bytes", with_claims_text("p1", "\ud800")),
+    ]
+]
+
+KEY_ID: list[Row] = [
+    (f"kid {name}", with_header(kid=kid), Defect.KEY_ID, "")
+    for name, kid in [
+        ("of another secret", "0" * 16),
+        ("a path", "../../../../dev/null"),
+        ("SQL", "' OR '1'='1"),
+        ("a URL", "https://evil.example/jwks.json"),
+        ("empty", ""),
+        ("null", None),
+        ("an integer", 0),
+        ("a list", [RECORD.key_id]),
+        ("in capitals", RECORD.key_id.upper()),
+        ("of 4 KiB", "k" * 4_096),
+    ]
+]
+
+NO_SIGNATURE = [
+    (f"alg {alg}, unsigned", unsigned({"alg": alg, "typ": "JWT"}))
+    for alg in ("none", "None", "NONE", "nOnE", "")
+]
+OTHER_ALGORITHM = [
+    (f"alg {alg}, our HMAC", with_header(alg=alg))
+    for alg in ("HS384", "RS256", "ES256", "EdDSA", "PS256", "hs256", "HS256 ", "dir")
+]
+
+SIGNATURE: list[Row] = [
+    (name, token, Defect.SIGNATURE, "alg")
+    for name, token in [
+        *NO_SIGNATURE,
+        *OTHER_ALGORITHM,
+        (
+            "alg HS512, signed so",
+            signed(changed(GOOD_HEADER, {"alg": "HS512"}), CLAIMS, digest="sha512"),
+        ),
+    ]
+] + [
+    (name, token, Defect.SIGNATURE, "")
+    for name, token in [
+        ("unsigned", unsigned(GOOD_HEADER)),
+        ("another app's secret", signed(HEADER, CLAIMS, secret=OTHER_SECRET)),
+        ("an empty secret", signed(HEADER, CLAIMS, secret=b"")),
+        ("the first half of the secret", signed(HEADER, CLAIMS, secret=SECRET[:16])),
+        ("a public key as secret", signed(HEADER, CLAIMS, secret=PEM)),
+        ("signature of 36 bytes", GOOD[:-1] + b"AAAAA"),
+        ("signature cut short", GOOD[:-3]),
+        ("signed as HS512", signed(HEADER, CLAIMS, digest="sha512")),
+        (
+            "other claims under a good signature",
+            b".".join(
+                [
+                    segment(HEADER),
+                    segment(CLAIMS.replace(b"p1", b"p2")),
+                    GOOD.split(b".")[2],
+                ]
+            ),
+        ),
+        (
+            "other header under a good signature",
+            segment(HEADER + b" ") + GOOD[GOOD.index(b".") :],
+        ),
+    ]
+]
+
+VERSION: list[Row] = [
+    (f"ver {version}", with_claims(ver=version), Defect.VERSION, str(version))
+    for version in (0, 2, 1_000_000)
+]
+
+_CLAIM_VALUES: dict[str, list[Any]] = {
+    "sub": [ABSENT, None, "", "me", 7, ["p1"], {"id": "p1"}, "x" * 129, "a\nb", "\x7f"],
+    "aud": [ABSENT, None, "", "nobody", "DEMO", 1, ["demo"], ["demo", "x"], "a/b"],
+    "iss": [ABSENT, None, "", "Streamer", "streamer ", ["streamer"], 1],
+    "iat": [ABSENT, None, NOW_S + 31, NOW_S + 0.5, str(NOW_S), -1, True, 10**300],
+    "exp": [
+        *(ABSENT, None, "9999999999", 1e308, NOW_S + 0.5, 10**300, -1, True),
+        *(NOW_S - 10, NOW_S - 11, NOW_S - 10 + 86_401, 2**53),
+    ],
+    "nbf": [NOW_S + 31, NOW_S + 0.5, "0", None, -1],
+    "ver": [ABSENT, None, "1", 1.0, True, [1], -1],
+    "permissions": [
+        *(ABSENT, None, "notification:player:*", {"notification:player:*": True}, 1),
+        *(
+            ["notification:player:*", 1],
+            [["notification:player:*"]],
+            [None],
+            ["\ud800"],
+        ),
+    ],
+    "topics": [None, "news", [1], {"news": 1}, ["\udfff"]],
+}
+
+CLAIM: list[Row] = [
+    (
+        f"{name} {'absent' if value is ABSENT else repr(value)[:40]}",
+        with_claims(**{name: value}),
+        Defect.CLAIM,
+        name,
+    )
+    for name, values in _CLAIM_VALUES.items()
+    for value in values
+] + [("no claims", signed(HEADER, b"{}"), Defect.CLAIM, "ver")]
+
+EXPIRED: list[Row] = [
+    (name, with_claims(iat=iat, exp=exp), Defect.EXPIRED, "")
+    for name, iat, exp in [
+        ("expired for the leeway", NOW_S - 100, NOW_S - 30),
+        ("expired for a day", NOW_S - 172_800, NOW_S - 86_400),
+        ("expired in 1970", 0, 1),
+    ]
+]
+
+CORPUS = [
+    *(NOT_JWT + MALFORMED + UNREADABLE + KEY_ID),
+    *(SIGNATURE + VERSION + CLAIM + EXPIRED),
+]
+
+
+@pytest.mark.parametrize(
+    ("token", "defect", "detail"),
+    [row[1:] for row in CORPUS],
+    ids=[row[0] for row in CORPUS],
+)
+def test_a_bad_token_is_refused_by_name(
+    token: bytes, defect: Defect, detail: str
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        read(token)
+
+    assert (refused.value.defect, refused.value.detail) == (defect, detail)
+
+
+def test_the_corpus_reaches_every_defect_of_a_token() -> None:
+    not_of_tokens = {
+        Defect.MISSING,
+        Defect.AMBIGUOUS,
+        Defect.SCHEME,
+        Defect.UNKNOWN_KEY,
+    }
+
+    assert {row[2] for row in CORPUS} == set(Defect) - not_of_tokens
+
+
+def test_a_good_token_says_who_and_what() -> None:
+    token = with_claims(topics=["news"], permissions=["notification:player:read", "?"])
+
+    assert read(token) == Claims(
+        app=App("demo"),
+        player=Player("p1"),
+        permissions=frozenset({"notification:player:read", "?"}),
+        topics=("news",),
+        expires_at_s=NOW_S + 3_600,
+    )
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        with_header(typ=ABSENT),
+        with_header(typ="jwt"),
+        with_header(typ="at+jwt"),
+        with_header(typ="application/at+JWT"),
+        with_header(kid=RECORD.key_id),
+        with_header(x5t="AAAA", whatever={"a": 1}),
+        with_claims(permissions=[]),
+        with_claims(jti="1", scope="all"),
+        with_claims(iat=NOW_S + 30),
+        with_claims(nbf=NOW_S + 30),
+        with_claims(iat=NOW_S - 100, exp=NOW_S - 29),
+        with_claims(iat=NOW_S, exp=NOW_S + 86_400),
+    ],
+)
+def test_what_the_rules_allow_is_accepted(token: bytes) -> None:
+    assert read(token).player == "p1"
+
+
+def test_two_spellings_of_a_player_are_one() -> None:
+    dashed = with_claims(sub="018F5A4E-0000-7000-8000-00000000002A")
+    ulid = with_claims(sub="01HXD4W000E00800000000001A")
+
+    assert read(dashed).player == "018f5a4e-0000-7000-8000-00000000002a"
+    assert read(ulid).player == read(dashed).player
+
+
+def test_the_audience_is_readable_before_anything_is_believed() -> None:
+    token = tokens.parse(signed(HEADER, CLAIMS, secret=OTHER_SECRET))
+
+    assert token.audience == "demo"
+
+
+def test_a_token_does_not_count_in_another_app() -> None:
+    other = AppRecord(App("other"), SECRET, "streamer", 0)
+
+    with pytest.raises(Unauthenticated) as refused:
+        read(GOOD, record=other)
+
+    assert refused.value.defect is Defect.CLAIM
+    assert refused.value.detail == "aud"
+
+
+def test_a_minted_token_is_believed_until_it_expires() -> None:
+    token = tokens.mint(RECORD, Player("p1"), ttl_s=60, now_s=NOW_S).encode()
+
+    assert read(token) == Claims(
+        app=App("demo"),
+        player=Player("p1"),
+        permissions=frozenset({"notification:player:self:*"}),
+        topics=(),
+        expires_at_s=NOW_S + 60,
+    )
+    assert read(token, now_s=NOW_S + 89).expires_at_s == NOW_S + 60
+    with pytest.raises(Unauthenticated, match="expired"):
+        read(token, now_s=NOW_S + 90)
+
+
+def test_a_minted_token_carries_what_was_asked_for() -> None:
+    token = tokens.mint(
+        RECORD,
+        Player("ü " * 64),
+        permissions=["notification:player:read"],
+        topics=["news", "eu"],
+        ttl_s=tokens.TTL_MAX_S,
+        now_s=NOW_S,
+    )
+
+    claims = read(token.encode())
+    assert claims.player == "ü " * 64
+    assert claims.permissions == {"notification:player:read"}
+    assert claims.topics == ("news", "eu")
+
+
+def test_a_minted_token_names_the_secret_without_showing_it() -> None:
+    token = tokens.mint(RECORD, Player("p1"), ttl_s=60, now_s=NOW_S).encode()
+    header = tokens.parse(token).header
+
+    assert header == {"alg": "HS256", "typ": "JWT", "kid": RECORD.key_id}
+    assert RECORD.key_id not in (SECRET.hex(), hashlib.sha256(SECRET).hexdigest()[:16])
+
+
+@pytest.mark.parametrize("ttl_s", [-1, 0, 86_401])
+def test_a_token_is_not_minted_for_longer_than_a_day(ttl_s: int) -> None:
+    with pytest.raises(ValueError, match="may live for 1 to 86400 s"):
+        tokens.mint(RECORD, Player("p1"), ttl_s=ttl_s, now_s=NOW_S)
+
+
+def test_a_token_is_not_minted_with_an_unknown_permission() -> None:
+    with pytest.raises(ValueError, match="unknown permission 'root'"):
+        tokens.mint(RECORD, Player("p1"), permissions=["root"], ttl_s=1, now_s=NOW_S)
+
+
+def test_a_secret_of_31_bytes_makes_no_app() -> None:
+    with pytest.raises(ValueError, match="has 31 bytes, at least 32"):
+        AppRecord(App("demo"), SECRET[:31], "streamer", 0)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(
+            b'{"name":"demo","secret":"AAAA","issuer":"i","created_at_ms":0}',
+            type=AppRecord,
+        )
+
+
+def test_a_record_shows_no_secret_when_printed() -> None:
+    assert "secret" not in repr(RECORD)
+    assert repr(SECRET)[2:-1] not in repr(RECORD)
+
+
+@given(st.binary(max_size=9_000) | st.text(max_size=500).map(str.encode))
+def test_noise_is_refused_and_never_crashes(noise: bytes) -> None:
+    with pytest.raises(Unauthenticated):
+        read(noise)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner)
+    ),
+    max_leaves=8,
+)
+bad_members = st.dictionaries(
+    st.sampled_from([*GOOD_HEADER, *GOOD_CLAIMS, "kid", "crit", "nbf", "topics"]),
+    json_values,
+)
+
+
+@given(bad_members, bad_members)
+def test_a_signed_token_with_odd_members_never_crashes(
+    header: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    token = signed(changed(GOOD_HEADER, header), changed(GOOD_CLAIMS, claims))
+
+    try:
+        believed = read(token)
+    except Unauthenticated:
+        return
+    assert believed.app == "demo"
+    assert believed.expires_at_s > NOW_S - tokens.LEEWAY_S
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_a_token_with_one_byte_changed_is_refused(place: int, change: int) -> None:
+    token = bytearray(GOOD)
+    token[place] ^= change
+
+    with pytest.raises(Unauthenticated):
+        read(bytes(token))

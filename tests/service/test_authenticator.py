@@ -1,0 +1,453 @@
+"""Where credentials are found, who they make a caller, and how long records last."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core import tokens
+from streamer.core.access import DEFAULT_SCOPES
+from streamer.core.tokens import AppRecord
+from streamer.errors import Defect, StoreAway, Unauthenticated
+from streamer.model import App, Player
+from streamer.service import authenticator as module
+from streamer.service.authenticator import RECORD_TTL_S, Authenticator, Credentials
+from streamer.store.apps import Apps
+from streamer.store.embedded import attach
+from streamer.store.keys import KEYS
+from streamer.store.link import Link
+
+NOW_S = 1_800_000_000
+DEMO = App("demo")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+# Credentials in headers.
+
+FOUND: list[tuple[str, Headers, bytes, bool]] = [
+    ("header", [(b"authorization", b"Bearer abc")], b"abc", False),
+    ("scheme in capitals", [(b"authorization", b"BEARER abc")], b"abc", False),
+    ("scheme in small", [(b"authorization", b"bearer abc")], b"abc", False),
+    ("many spaces", [(b"authorization", b"  Bearer   abc ")], b"abc", False),
+    ("name in capitals", [(b"Authorization", b"Bearer abc")], b"abc", False),
+    ("own header", [(b"x-auth-token", b"abc")], b"abc", False),
+    ("not ASCII", [(b"x-auth-token", b"\xff\xfe")], b"\xff\xfe", False),
+    ("cookie", [(b"cookie", b"Authorization=bearer abc")], b"abc", True),
+    ("cookie in capitals", [(b"cookie", b"Authorization=BEARER abc")], b"abc", True),
+    ("quoted cookie", [(b"cookie", b'Authorization="bearer abc"')], b"abc", True),
+    ("encoded cookie", [(b"cookie", b"Authorization=bearer%20abc")], b"abc", True),
+    (
+        "cookie among others",
+        [(b"cookie", b"a=1; Authorization=bearer abc;authorization=x; b")],
+        b"abc",
+        True,
+    ),
+    (
+        "one cookie of two headers",
+        [(b"cookie", b"a=1"), (b"cookie", b"Authorization=bearer abc")],
+        b"abc",
+        True,
+    ),
+    (
+        "cookie set for two paths",
+        [(b"cookie", b"Authorization=bearer abc; Authorization=bearer abc")],
+        b"abc",
+        True,
+    ),
+    (
+        "the same in all three",
+        [
+            (b"authorization", b"Bearer abc"),
+            (b"x-auth-token", b"abc"),
+            (b"cookie", b"Authorization=bearer abc"),
+        ],
+        b"abc",
+        False,
+    ),
+    (
+        "empty ones beside it",
+        [
+            (b"authorization", b""),
+            (b"x-auth-token", b""),
+            (b"cookie", b"Authorization=bearer abc"),
+        ],
+        b"abc",
+        True,
+    ),
+]
+
+REFUSED: list[tuple[str, Headers, Defect]] = [
+    ("no header", [], Defect.MISSING),
+    ("empty header", [(b"authorization", b"")], Defect.MISSING),
+    ("spaces", [(b"authorization", b"   ")], Defect.MISSING),
+    ("scheme alone", [(b"authorization", b"Bearer")], Defect.MISSING),
+    ("scheme and space", [(b"authorization", b"Bearer ")], Defect.MISSING),
+    ("empty own header", [(b"x-auth-token", b" ")], Defect.MISSING),
+    ("empty cookie", [(b"cookie", b"Authorization=")], Defect.MISSING),
+    ("cookie without value", [(b"cookie", b"Authorization")], Defect.MISSING),
+    ("cookie in small", [(b"cookie", b"authorization=bearer abc")], Defect.MISSING),
+    ("other cookie", [(b"cookie", b"xAuthorization=bearer abc")], Defect.MISSING),
+    ("basic", [(b"authorization", b"Basic YTpi")], Defect.SCHEME),
+    ("no scheme", [(b"authorization", b"abc")], Defect.SCHEME),
+    ("colon", [(b"authorization", b"Bearer: abc")], Defect.SCHEME),
+    ("tab", [(b"authorization", b"Bearer\tabc")], Defect.SCHEME),
+    ("cookie without scheme", [(b"cookie", b"Authorization=abc")], Defect.SCHEME),
+    (
+        "two headers",
+        [(b"authorization", b"Bearer abc"), (b"authorization", b"Bearer abd")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "the same header twice",
+        [(b"authorization", b"Bearer abc"), (b"authorization", b"Bearer abc")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "two headers of two schemes",
+        [(b"authorization", b"Basic YTpi"), (b"authorization", b"Bearer abc")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "own header twice",
+        [(b"x-auth-token", b"abc"), (b"x-auth-token", b"abc")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "header and own header",
+        [(b"authorization", b"Bearer abc"), (b"x-auth-token", b"abd")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "header and cookie",
+        [(b"authorization", b"Bearer abc"), (b"cookie", b"Authorization=bearer abd")],
+        Defect.AMBIGUOUS,
+    ),
+    (
+        "two cookies",
+        [(b"cookie", b"Authorization=bearer abc; Authorization=bearer abd")],
+        Defect.AMBIGUOUS,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "from_cookie"),
+    [row[1:] for row in FOUND],
+    ids=[row[0] for row in FOUND],
+)
+def test_a_credential_is_found_wherever_it_may_be(
+    headers: Headers, token: bytes, from_cookie: bool
+) -> None:
+    assert Credentials.from_headers(headers) == (token, from_cookie)
+
+
+@pytest.mark.parametrize(
+    ("headers", "defect"),
+    [row[1:] for row in REFUSED],
+    ids=[row[0] for row in REFUSED],
+)
+def test_none_or_more_than_one_is_refused_by_name(
+    headers: Headers, defect: Defect
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        Credentials.from_headers(headers)
+
+    assert refused.value.defect is defect
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"authorization", b"x-auth-token", b"cookie"]),
+            st.binary(max_size=40)
+            | st.binary(max_size=20).map(lambda noise: b"Bearer " + noise)
+            | st.binary(max_size=20).map(lambda noise: b"Authorization=" + noise),
+        ),
+        max_size=4,
+    )
+)
+def test_noise_in_headers_never_crashes(headers: Headers) -> None:
+    try:
+        found = Credentials.from_headers(headers)
+    except Unauthenticated:
+        return
+    assert found.token
+
+
+def test_a_first_message_brings_a_credential_too() -> None:
+    assert Credentials.from_token("abc") == (b"abc", False)
+    assert Credentials.from_token("\ud800").token
+    with pytest.raises(Unauthenticated, match="no credential"):
+        Credentials.from_token("")
+
+
+def test_credentials_do_not_show_the_secret_when_printed() -> None:
+    assert "abc" not in repr(Credentials(b"abc"))
+
+
+# Callers.
+
+
+class CountingLink(Link):
+    """A link that counts the reads of a record and can hold their answers back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.reads = 0
+        self.held = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def call(self, *command: str | bytes | int, write: bool = False) -> Any:
+        if command[0] != "HGET":
+            return await super().call(*command, write=write)
+        self.reads += 1
+        reply = await super().call(*command, write=write)
+        self.held += 1
+        await self.gate.wait()
+        self.held -= 1
+        return reply
+
+
+class World:
+    """One store, its apps, an authenticator, and the time they share."""
+
+    def __init__(self, link: CountingLink) -> None:
+        self.link = link
+        self.now_s = float(NOW_S)
+        self.apps = Apps(link)
+        self.authenticator = Authenticator(
+            self.apps, clock=lambda: self.now_s, monotonic=lambda: self.now_s
+        )
+
+    def caller(self, text: str) -> Any:
+        return self.authenticator.caller(Credentials.from_token(text))
+
+    async def refuses(self, text: str, defect: Defect, detail: str = "") -> None:
+        with pytest.raises(Unauthenticated) as refused:
+            await self.caller(text)
+        assert (refused.value.defect, refused.value.detail) == (defect, detail)
+
+    def token(self, record: AppRecord, ttl_s: int = 60) -> str:
+        return tokens.mint(record, Player("p1"), ttl_s=ttl_s, now_s=int(self.now_s))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with attach(tmp_path / "store") as url:
+        link = CountingLink(url)
+        yield World(link)
+        await link.close()
+
+
+async def test_a_token_makes_its_player_the_caller(world: World) -> None:
+    demo = await world.apps.create(DEMO)
+
+    caller = await world.caller(world.token(demo))
+
+    assert (caller.app, caller.player) == (DEMO, "p1")
+    assert caller.permissions == {"notification:player:self:*"}
+    assert caller.scopes == frozenset()
+    assert caller.expires_at_s == NOW_S + 60
+
+
+async def test_a_backend_key_makes_a_caller_without_a_player(world: World) -> None:
+    await world.apps.create(DEMO)
+
+    caller = await world.caller(await world.apps.add_key(DEMO))
+
+    assert (caller.app, caller.player, caller.expires_at_s) == (DEMO, None, None)
+    assert caller.scopes == DEFAULT_SCOPES
+    assert caller.may_read(Player("p1"))
+    assert caller.may_write(Player("p1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "defect", "detail"),
+    [
+        ("", Defect.NOT_JWT, ""),
+        ("abc", Defect.NOT_JWT, ""),
+        ("SK_abc", Defect.NOT_JWT, ""),
+        ("sk_", Defect.UNKNOWN_KEY, ""),
+        ("sk_" + "A" * 43, Defect.UNKNOWN_KEY, ""),
+        ("sk_é\0", Defect.UNKNOWN_KEY, ""),
+        ("sk_" + "A" * 100_000, Defect.UNKNOWN_KEY, ""),
+    ],
+)
+async def test_what_does_not_hold_is_refused_by_name(
+    world: World, text: str, defect: Defect, detail: str
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await world.authenticator.caller(Credentials(text.encode()))
+
+    assert (refused.value.defect, refused.value.detail) == (defect, detail)
+
+
+async def test_a_token_for_an_unknown_app_is_refused(world: World) -> None:
+    stranger = AppRecord(App("stranger"), bytes(32), "streamer", 0)
+
+    await world.refuses(world.token(stranger), Defect.CLAIM, "aud")
+
+
+async def test_a_token_signed_by_another_app_is_refused(world: World) -> None:
+    await world.apps.create(DEMO)
+    other = await world.apps.create(App("other"))
+    forged = AppRecord(DEMO, other.secret, other.issuer, 0)
+
+    await world.refuses(world.token(forged), Defect.KEY_ID)
+
+
+async def test_a_token_ends_when_the_clock_says_so(world: World) -> None:
+    token = world.token(await world.apps.create(DEMO))
+    await world.caller(token)
+
+    world.now_s += 60 + tokens.LEEWAY_S
+
+    await world.refuses(token, Defect.EXPIRED)
+
+
+# Records.
+
+
+async def test_a_record_is_asked_for_once_in_its_time(world: World) -> None:
+    demo = await world.apps.create(DEMO)
+    key = await world.apps.add_key(DEMO)
+
+    for _ in range(3):
+        await world.caller(world.token(demo))
+        await world.caller(key)
+    assert world.link.reads == 2
+
+    world.now_s += RECORD_TTL_S
+    await world.caller(key)
+    assert world.link.reads == 3
+
+
+async def test_what_is_unknown_is_asked_again_so_that_it_counts_at_once(
+    world: World,
+) -> None:
+    future = AppRecord(DEMO, bytes(32), "streamer", 0)
+    await world.refuses(world.token(future), Defect.CLAIM, "aud")
+
+    demo = await world.apps.create(DEMO)
+
+    assert (await world.caller(world.token(demo))).player == "p1"
+
+
+async def test_a_revoked_key_ends_within_the_time_of_its_record(world: World) -> None:
+    await world.apps.create(DEMO)
+    key = await world.apps.add_key(DEMO)
+    await world.caller(key)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    await world.link.call("HDEL", KEYS, digest, write=True)
+
+    world.now_s += RECORD_TTL_S
+
+    await world.refuses(key, Defect.UNKNOWN_KEY)
+
+
+async def test_many_callers_ask_the_store_once(world: World) -> None:
+    await world.apps.create(DEMO)
+    key = await world.apps.add_key(DEMO)
+    world.link.gate.clear()
+    calls = [asyncio.create_task(world.caller(key)) for _ in range(50)]
+    await until(lambda: world.link.reads == 1)
+
+    world.link.gate.set()
+
+    callers = await asyncio.gather(*calls)
+    assert {caller.app for caller in callers} == {DEMO}
+    assert world.link.reads == 1
+
+
+async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
+    world: World,
+) -> None:
+    await world.apps.create(DEMO)
+    key = await world.apps.add_key(DEMO)
+    world.link.gate.clear()
+    first = asyncio.create_task(world.caller(key))
+    await until(lambda: world.link.reads == 1)
+    second = asyncio.create_task(world.caller(key))
+
+    first.cancel()
+    world.link.gate.set()
+
+    assert (await second).app == DEMO
+    assert world.link.reads == 1
+
+
+async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -> None:
+    unmade = AppRecord(DEMO, bytes(32), "streamer", 0)
+    world.link.gate.clear()
+    early = asyncio.create_task(world.refuses(world.token(unmade), Defect.CLAIM, "aud"))
+    await until(lambda: world.link.held == 1)
+    demo = await world.apps.create(DEMO)
+    late = asyncio.create_task(world.caller(world.token(demo)))
+    await asyncio.sleep(0)
+
+    world.link.gate.set()
+
+    assert (await late).player == "p1"
+    await early
+    assert world.link.reads == 2
+
+
+async def test_a_kept_record_works_while_the_store_is_away(
+    world: World,
+) -> None:
+    demo = await world.apps.create(DEMO)
+    token = world.token(demo)
+    await world.caller(token)
+    world.link.url = "unix:///nowhere/valkey.sock"
+    await world.link.close()
+
+    assert (await world.caller(token)).player == "p1"
+
+    world.now_s += RECORD_TTL_S
+    with pytest.raises(StoreAway):
+        await world.caller(token)
+
+
+async def test_every_caller_hears_that_the_store_is_away(world: World) -> None:
+    world.link.url = "unix:///nowhere/valkey.sock"
+    await world.link.close()
+
+    outcomes = await asyncio.gather(
+        *(world.caller("sk_x") for _ in range(5)), return_exceptions=True
+    )
+
+    assert {type(outcome) for outcome in outcomes} == {StoreAway}
+
+
+async def test_the_oldest_record_gives_way_when_there_are_too_many(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECORDS_MAX", 2)
+    await world.apps.create(DEMO)
+    keys = [await world.apps.add_key(DEMO) for _ in range(3)]
+    for key in keys:
+        await world.caller(key)
+    assert world.link.reads == 3
+
+    await world.caller(keys[2])
+    await world.caller(keys[1])
+    assert world.link.reads == 3
+
+    await world.caller(keys[0])
+    assert world.link.reads == 4
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Give the loop to others until `fact` holds."""
+    async with asyncio.timeout(5):
+        while not fact():  # noqa: ASYNC110  # There is no event for it.
+            await asyncio.sleep(0)

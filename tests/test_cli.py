@@ -1,0 +1,589 @@
+"""The command line, as a person or a script at a shell meets it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from streamer.cli import doctor, main
+from streamer.cli.doctor import judge_clock, judge_durability, judge_policy
+
+ROOT = Path(__file__).parent.parent
+STREAMER = [sys.executable, "-m", "streamer"]
+
+Process = subprocess.Popen[str]
+Run = Callable[..., Process]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Leave the data directory of whoever runs the tests alone."""
+    for name in os.environ:
+        if name.startswith("STREAMER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start() -> Iterator[Run]:
+    """Start commands that are killed after the test, if need be."""
+    started: list[Process] = []
+
+    def start(*arguments: object) -> Process:
+        process = subprocess.Popen(
+            [*STREAMER, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def streamer(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def secret(*arguments: object) -> str:
+    """Run a command whose last line of stdout is to be used, as a shell would."""
+    result = streamer(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()[-1]
+
+
+def read_until(process: Process, pattern: str) -> str:
+    """Return what `process` printed until a line matches."""
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if re.search(pattern, line):
+            return text
+    pytest.fail(f"ended without {pattern!r}: {text}{process.communicate()[1]}")
+
+
+def stop(process: Process, number: int = signal.SIGTERM) -> tuple[str, str]:
+    process.send_signal(number)
+    return process.communicate(timeout=20)
+
+
+def run_python(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_command(port: int, command: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(command + b"\r\n")
+        return connection.recv(4096)
+
+
+# --- help and settings
+
+
+def test_help_names_every_command_without_loading_any() -> None:
+    script = (
+        "import sys\n"
+        "from streamer.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "heavy = {'asyncio', 'redis', 'uvicorn', 'starlette', 'msgspec'}\n"
+        "print(heavy & sys.modules.keys())"
+    )
+    done = run_python(script)
+
+    for command in ("serve", "store", "app", "key", "token", "doctor", "publish"):
+        assert f"\n  {command} " in done.stdout
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("command", sorted(main.list_commands(click.Context(main))))
+def test_every_command_has_help(command: str) -> None:
+    result = streamer(command, "--help")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_wrong_settings_end_a_command_with_all_of_them() -> None:
+    result = CliRunner().invoke(
+        main,
+        ["serve", "--port", "99999", "--redis", "http://h"],
+        env={"STREAMER_PROT": "1"},
+    )
+
+    assert result.exit_code == 1
+    assert "--port is 99999" in result.output
+    assert "STREAMER_PROT is no setting" in result.output
+    assert "has to begin with redis://" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_procfile_has_commands_that_exist_and_fit_together() -> None:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    commands = {}
+    for line in lines:
+        name, _, text = line.partition(": ")
+        program, command, *arguments = shlex.split(text)
+        assert program == "streamer"
+        found = main.get_command(click.Context(main), command)
+        assert found is not None
+        commands[name] = found.make_context(command, arguments).params
+
+    url = f"redis://127.0.0.1:{commands['store']['port']}"
+    assert commands["web"]["redis"] == commands["scheduler"]["redis"] == url
+    assert commands["web"]["background"] is False
+
+
+# --- app, key, token
+
+
+def test_apps_are_made_once_and_listed(data_dir: Path) -> None:
+    assert streamer("app", "create", "b", "--data-dir", data_dir).exit_code == 0
+    assert streamer("app", "create", "a", "--data-dir", data_dir).exit_code == 0
+
+    again = streamer("app", "create", "a", "--data-dir", data_dir)
+
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+    assert streamer("app", "list", "--data-dir", data_dir).stdout == "a\nb\n"
+
+
+def test_the_last_line_is_the_key_or_the_token_alone(data_dir: Path) -> None:
+    streamer("app", "create", "1001", "--data-dir", data_dir)
+
+    key = secret("key", "--app", "1001", "--data-dir", data_dir)
+    token = secret(
+        *("token", "--app", "1001", "--player", "p", "--ttl", "30m"),
+        *("--permission", "notification:player:*", "--data-dir", data_dir),
+    )
+
+    assert re.fullmatch(r"sk_[A-Za-z0-9_-]{43}", key)
+    assert re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("app", "create", "no spaces"), "no name of an app"),
+        (("key", "--app", "none"), "the app none is unknown"),
+        (("key", "--app", "a", "--scope", "all"), "unknown scope 'all'"),
+        (("token", "--app", "none", "--player", "p"), "the app none is unknown"),
+        (("token", "--app", "a", "--player", "me"), "is no player"),
+        (("token", "--app", "a", "--player", "p", "--ttl", "1y"), "is no duration"),
+        (("token", "--app", "a", "--player", "p", "--ttl", "2d"), "a token may live"),
+        (
+            ("token", "--app", "a", "--player", "p", "--permission", "x"),
+            "unknown permission 'x'",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_told_and_prints_no_secret(
+    store_url: str, arguments: tuple[str, ...], message: str
+) -> None:
+    streamer("app", "create", "a", "--redis", store_url)
+
+    result = streamer(*arguments, "--redis", store_url)
+
+    assert result.exit_code != 0
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_store_that_is_away_is_told_in_one_line() -> None:
+    result = streamer("app", "list", "--redis", f"redis://127.0.0.1:{free_port()}")
+
+    assert result.exit_code == 1
+    assert "the store is away" in result.stderr
+
+
+# --- store
+
+
+def test_store_makes_the_demo_once_and_other_commands_work_beside_it(
+    start: Run, data_dir: Path
+) -> None:
+    port = free_port()
+    process = start("store", "--data-dir", data_dir, "--port", port)
+    text = read_until(process, "is ready")
+    assert "made the app demo" in text
+
+    assert redis_command(port, b"PING") == b"+PONG\r\n"
+    beside = secret("key", "--app", "demo", "--data-dir", data_dir)
+    over_tcp = secret("key", "--app", "demo", "--redis", f"redis://127.0.0.1:{port}")
+    assert beside != over_tcp
+    assert redis_command(port, b"HLEN streamer:keys") == b":3\r\n"
+
+    stop(process)
+    assert process.returncode == 0
+    again = start("store", "--data-dir", data_dir)
+    assert "app demo" not in read_until(again, "is ready")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_store_stops_cleanly_on_a_signal(
+    start: Run, data_dir: Path, number: signal.Signals
+) -> None:
+    process = start("store", "--data-dir", data_dir)
+    read_until(process, "is ready")
+
+    _, errors = stop(process, number)
+
+    assert (process.returncode, errors) == (0, "")
+    assert not (data_dir / "valkey.sock").exists()
+
+
+def test_store_ends_with_an_error_when_its_server_dies(
+    start: Run, data_dir: Path
+) -> None:
+    port = free_port()
+    process = start("store", "--data-dir", data_dir, "--port", port)
+    read_until(process, "is ready")
+
+    redis_command(port, b"SHUTDOWN")
+
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "the store ended by itself (status 0)" in errors
+
+
+def test_a_second_store_on_the_directory_is_refused(start: Run, data_dir: Path) -> None:
+    first = start("store", "--data-dir", data_dir)
+    read_until(first, "is ready")
+
+    second = start("store", "--data-dir", data_dir)
+    _, errors = second.communicate(timeout=20)
+
+    assert second.returncode == 1
+    assert f"in use by process {first.pid}" in errors
+
+
+def test_an_app_made_first_means_no_demo(start: Run, data_dir: Path) -> None:
+    streamer("app", "create", "1001", "--data-dir", data_dir)
+
+    assert "app demo" not in read_until(
+        start("store", "--data-dir", data_dir), "is ready"
+    )
+
+
+# --- serve
+
+
+def serve(start: Run, data_dir: Path) -> tuple[Process, str]:
+    """Start a server; return it and what it printed until it was ready."""
+    process = start("serve", "--data-dir", data_dir, "--port", 0)
+    return process, read_until(process, "/v1/players/me/notifications")
+
+
+def get(url: str, path: str) -> int:
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def pasted(text: str) -> dict[str, str]:
+    """Return the lines to paste by what they do."""
+    lines = [line for line in text.splitlines() if line.startswith("curl")]
+    listen, publish, page = lines
+    return {"listen": listen, "publish": publish, "page": page}
+
+
+def test_serve_is_ready_within_5_s_and_stops_cleanly(
+    start: Run, data_dir: Path
+) -> None:
+    began = time.monotonic()
+    process, text = serve(start, data_dir)
+    assert time.monotonic() - began < 5
+    url = re.findall(r"ready at (\S+)", text)[0]
+
+    assert get(url, "/readyz") == get(url, "/healthz") == 200
+
+    _, errors = stop(process, signal.SIGINT)
+    assert process.returncode == 0, errors
+    assert not (data_dir / "valkey.sock").exists()
+
+
+def test_an_impatient_second_ctrl_c_still_closes_the_store(
+    start: Run, data_dir: Path
+) -> None:
+    process, _ = serve(start, data_dir)
+
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)  # A hand on the keys, not a wait.
+
+    assert process.returncode == 0, process.communicate()[1]
+    assert not (data_dir / "valkey.sock").exists()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_lines_that_serve_prints_work_when_pasted(
+    start: Run, data_dir: Path
+) -> None:
+    _, text = serve(start, data_dir)
+    lines = pasted(text)
+    listener = subprocess.Popen(
+        lines["listen"].replace("curl", "exec curl -sS", 1),
+        shell=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        read_until(listener, "event: hello")
+        sent = subprocess.run(
+            lines["publish"].replace("curl", "curl -sS", 1),
+            shell=True,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        received = read_until(listener, "It works")
+    finally:
+        listener.kill()
+        listener.communicate()
+    page = subprocess.check_output(
+        lines["page"].replace("curl", "curl -sS", 1), shell=True
+    )
+
+    notification_id = json.loads(sent.stdout)["results"][0]["id"]
+    assert notification_id in received
+    assert json.loads(page)["notifications"][0]["id"] == notification_id
+
+
+def test_a_later_start_prints_a_token_and_piles_up_no_keys(
+    start: Run, data_dir: Path
+) -> None:
+    process, first = serve(start, data_dir)
+    key = re.findall(r"^ +(sk_\S+)$", first, re.MULTILINE)[0]
+    stop(process)
+
+    _, later = serve(start, data_dir)
+
+    assert key in pasted(first)["publish"]
+    assert "sk_" not in later
+    assert f"streamer key --app demo --data-dir {data_dir}" in later
+    assert "Bearer ey" in pasted(later)["listen"]
+
+
+def test_serve_ends_with_an_error_when_its_store_dies(
+    start: Run, data_dir: Path
+) -> None:
+    process, _ = serve(start, data_dir)
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(data_dir / "valkey.sock"))
+        connection.sendall(b"SHUTDOWN\r\n")
+
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "the embedded store ended by itself" in errors
+
+
+def test_a_port_in_use_is_told_and_the_store_stopped(
+    start: Run, data_dir: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start("serve", "--data-dir", data_dir, "--port", port)
+        _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert f"127.0.0.1:{port} is in use" in errors
+    assert "Traceback" not in errors
+    assert not (data_dir / "valkey.sock").exists()
+
+
+def test_a_server_takes_all_the_files_it_may_have_open() -> None:
+    script = (
+        "import resource as r\n"
+        "from streamer.cli.limits import fd_limit_max, raise_fd_limit\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
+        "raise_fd_limit()\n"
+        "assert r.getrlimit(r.RLIMIT_NOFILE)[0] == fd_limit_max() > 256"
+    )
+
+    run_python(script)
+
+
+def test_a_log_line_is_one_json_object_whatever_a_client_sent() -> None:
+    hostile = "".join(map(chr, [*range(32), 127, 0x85, 0x9B, 0x2028, 0x1F600]))
+    script = (
+        "import logging\n"
+        "from streamer.cli.logs import log_to_stderr\n"
+        "log_to_stderr('info')\n"
+        f"hostile = {hostile!a} + chr(0xD800)\n"
+        "logging.getLogger('x').debug('not this')\n"
+        "try: raise ValueError(hostile)\n"
+        "except ValueError: logging.getLogger('x').exception('said %s', hostile)"
+    )
+
+    text = run_python(script).stderr
+
+    assert text.endswith("\n")
+    assert all(" " <= char < "\x7f" for char in text[:-1])
+    line = json.loads(text)
+    assert line["message"] == f"said {hostile}\ud800"
+    assert (line["level"], line["logger"]) == ("error", "x")
+    assert "ValueError" in line["error"]
+
+
+# --- doctor
+
+
+def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing_behind(
+    data_dir: Path,
+) -> None:
+    result = streamer("doctor", "--data-dir", data_dir)
+
+    assert result.exit_code == 0, result.output
+    assert f"data_dir = '{data_dir}'  (--data-dir)" in result.output
+    assert "an embedded store would be run by" in result.output
+    assert not data_dir.exists()
+
+
+def test_doctor_examines_a_store_that_runs(store_url: str) -> None:
+    result = streamer("doctor", "--redis", store_url)
+
+    assert result.exit_code == 0, result.output
+    for fact in ("the store is ", "durability is always", "noeviction", "clock"):
+        assert fact in result.output
+
+
+def test_doctor_calls_a_store_that_is_away_a_problem() -> None:
+    url = f"redis://user:secret@127.0.0.1:{free_port()}"
+
+    result = streamer("doctor", "--redis", url)
+
+    assert result.exit_code == 1
+    assert "problem" in result.output
+    assert "does not answer" in result.output
+    assert "secret" not in result.output
+
+
+def test_doctor_says_unknown_where_the_configuration_is_not_told() -> None:
+    with hosted_store() as port:
+        result = streamer("doctor", "--redis", f"redis://127.0.0.1:{port}")
+
+    assert "durability is unknown" in result.output
+    assert "the store is Redis 6.2.14; it has to be 7.0" in result.output
+    assert "the eviction policy is allkeys-lru" in result.output
+    assert "100.000 s apart" in re.sub(r"(99|100)\.\d{3} s", "100.000 s", result.output)
+    assert result.exit_code == 1
+
+
+class hosted_store:
+    """A server that speaks enough of Redis and forbids CONFIG, as hosted ones do."""
+
+    def __enter__(self) -> int:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def __exit__(self, *exc: object) -> None:
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, connection.makefile("rb") as file:
+            while header := file.readline():
+                parts = [
+                    file.read(int(file.readline()[1:]) + 2)[:-2]
+                    for _ in range(int(header[1:]))
+                ]
+                connection.sendall(self._answer(parts[0].upper()))
+
+    def _answer(self, command: bytes) -> bytes:
+        if command == b"CONFIG":
+            return b"-NOPERM this user has no permissions\r\n"
+        if command == b"TIME":
+            return b"*2\r\n$%d\r\n%d\r\n$1\r\n0\r\n" % (10, int(time.time()) - 99)
+        if command == b"INFO":
+            info = b"redis_version:6.2.14\r\nmaxmemory_policy:allkeys-lru\r\n"
+            return b"$%d\r\n%b\r\n" % (len(info), info)
+        return b"+OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("appendonly", "appendfsync", "verdict", "word"),
+    [
+        ("yes", "always", "ok", "always"),
+        ("yes", "everysec", "warning", "everysec"),
+        ("yes", "no", "problem", "durability is no:"),
+        ("no", "always", "problem", "none"),
+        (None, None, "warning", "unknown"),
+    ],
+)
+def test_durability_is_said_in_plain_words(
+    appendonly: str | None, appendfsync: str | None, verdict: str, word: str
+) -> None:
+    finding = judge_durability(appendonly, appendfsync)
+
+    assert finding.verdict == verdict
+    assert word in finding.text
+
+
+def test_any_eviction_policy_but_noeviction_is_a_problem() -> None:
+    assert judge_policy("noeviction").verdict == "ok"
+    assert judge_policy("volatile-ttl").verdict == "problem"
+    assert judge_policy(None).verdict == "warning"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_clocks_apart_are_a_warning_and_then_a_problem(sign: int) -> None:
+    assert judge_clock(sign * 1.0).verdict == "ok"
+    assert judge_clock(sign * 1.1).verdict == "warning"
+    assert judge_clock(sign * 30.1).verdict == "problem"
+
+
+def test_too_few_files_for_the_connections_are_a_problem() -> None:
+    assert doctor.judge_fds(11_064, 11_000, "x").verdict == "ok"
+    assert doctor.judge_fds(11_063, 11_000, "x").verdict == "problem"
+
+
+def test_valkey_is_judged_by_its_own_number() -> None:
+    info = {"redis_version": "7.2.4", "valkey_version": "9.1.2"}
+
+    assert doctor.judge_version(info).text == "the store is Valkey 9.1.2"

@@ -1,0 +1,212 @@
+"""Where settings come from, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from streamer.config import Config, ConfigError, load, resolve
+
+
+def problems(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    file: Path | None = None,
+) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(flags or {}, environ or {}, file=str(file) if file else None)
+    return caught.value.problems
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "streamer.toml"
+
+
+def test_nothing_needs_to_be_set() -> None:
+    config = load({}, {"HOME": "/home/u"})
+
+    assert (config.host, config.port) == ("127.0.0.1", 8080)
+    assert config.redis == ""
+    assert Path(config.data_dir).is_absolute()
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(toml: Path) -> None:
+    toml.write_text("port = 1\nhost = '10.0.0.1'\nentries_max = 1000\n")
+    environ = {"STREAMER_PORT": "2", "STREAMER_HOST": "10.0.0.2"}
+
+    config, sources = resolve({"port": 3}, environ, file=str(toml))
+
+    assert (config.port, config.host, config.entries_max) == (3, "10.0.0.2", 1000)
+    assert sources["port"] == "--port"
+    assert sources["host"] == "STREAMER_HOST"
+    assert sources["entries_max"] == f"entries_max in {toml}"
+    assert sources["replay_max"] == "default"
+
+
+def test_a_flag_that_is_not_given_is_none_and_counts_for_nothing() -> None:
+    assert load({"port": None}, {"STREAMER_PORT": "2"}).port == 2
+
+
+def test_the_environment_may_name_the_file(toml: Path) -> None:
+    toml.write_text("port = 7\n")
+
+    assert load({}, {"STREAMER_CONFIG": str(toml)}).port == 7
+
+
+def test_text_from_the_environment_becomes_what_the_setting_is() -> None:
+    config = load(
+        {},
+        {
+            "STREAMER_BACKGROUND": "false",
+            "STREAMER_ALLOWED_ORIGINS": "https://a.example, http://b.example:8000",
+        },
+    )
+
+    assert config.background is False
+    assert config.allowed_origins == ("https://a.example", "http://b.example:8000")
+
+
+def test_text_in_the_file_is_no_number(toml: Path) -> None:
+    toml.write_text('port = "8080"\n')
+
+    assert problems(file=toml) == [
+        f"port in {toml} is '8080', expected a whole number from 0 to 65535"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"STREAMER_PORT": "65536"}, "a whole number from 0 to 65535"),
+        ({"STREAMER_PORT": "many"}, "a whole number from 0 to 65535"),
+        ({"STREAMER_LISTENERS_PER_PLAYER_MAX": "0"}, "a whole number from 1"),
+        ({"STREAMER_HEADER_TIMEOUT_S": "-1"}, "a whole number from 1"),
+        ({"STREAMER_BACKGROUND": "perhaps"}, "true or false"),
+        ({"STREAMER_LOG_LEVEL": "loud"}, "one of debug, info, warning, error"),
+    ],
+)
+def test_a_value_out_of_range_is_answered_with_the_range(
+    environ: dict[str, str], expected: str
+) -> None:
+    (problem,) = problems(environ=environ)
+
+    assert problem.startswith(f"{next(iter(environ))} is ")
+    assert expected in problem
+
+
+def test_an_unknown_variable_is_an_error_that_names_the_one_meant() -> None:
+    assert problems(environ={"STREAMER_DATADIR": "/x"}) == [
+        "STREAMER_DATADIR is no setting; did you mean STREAMER_DATA_DIR?"
+    ]
+
+
+def test_an_unknown_key_of_the_file_is_an_error(toml: Path) -> None:
+    toml.write_text("prot = 1\n[tls]\n")
+
+    assert problems(file=toml) == [
+        f"prot in {toml} is no setting; did you mean port?",
+        f"tls in {toml} is no setting",
+    ]
+
+
+@pytest.mark.parametrize("name", ["STREAMER_TEST_STORE", "STREAMER_CLI_KEY"])
+def test_variables_of_tests_and_client_are_no_settings(name: str) -> None:
+    load({}, {name: "anything"})
+
+
+def test_an_external_store_has_no_data_directory() -> None:
+    flags = {"redis": "redis://127.0.0.1"}
+
+    assert load(flags, {}).data_dir == ""
+    (problem,) = problems(flags, {"STREAMER_DATA_DIR": "/x"})
+    assert "redis (--redis)" in problem
+    assert "data_dir (STREAMER_DATA_DIR)" in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://:secret@host", "has to begin with redis://"),
+        ("127.0.0.1:6379", "has to begin with redis://"),
+        ("redis://", "names no host"),
+        ("unix://", "names no path"),
+        ("redis://host:port", "is no URL"),
+    ],
+)
+def test_a_wrong_redis_url_is_told_without_its_password(url: str, problem: str) -> None:
+    (found,) = problems({"redis": url})
+
+    assert problem in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize("origin", ["*", "game.example", "https://game.example/path"])
+def test_an_origin_is_scheme_and_host(origin: str) -> None:
+    (problem,) = problems(environ={"STREAMER_ALLOWED_ORIGINS": origin})
+
+    assert origin in problem
+
+
+def test_two_settings_that_were_given_must_not_contradict_each_other() -> None:
+    environ = {"STREAMER_ENTRIES_MAX": "10", "STREAMER_REPLAY_MAX": "11"}
+
+    (problem,) = problems(environ=environ)
+
+    assert "replay_max (11, STREAMER_REPLAY_MAX)" in problem
+
+
+def test_a_default_yields_to_what_is_given() -> None:
+    assert load({}, {"STREAMER_ENTRIES_MAX": "10"}).entries_max == 10
+
+
+def test_all_problems_come_in_one_message(toml: Path) -> None:
+    toml.write_text("colour = 1\nlog_level = 2\n")
+    environ = {"STREAMER_PROT": "1", "STREAMER_PORT": "x", "STREAMER_DATA_DIR": "/x"}
+
+    found = problems({"redis": "redis://h", "drain_s": -1}, environ, file=toml)
+
+    assert len(found) == 6
+    assert all(f"\n  {problem}" in str(ConfigError(found)) for problem in found)
+
+
+def test_a_file_that_is_not_there_or_no_toml_is_an_error(toml: Path) -> None:
+    assert problems(file=toml) == [f"{toml} cannot be read: No such file or directory"]
+
+    toml.write_text("port =\n")
+    assert "is not valid TOML" in problems(file=toml)[0]
+
+    toml.write_bytes(b"\xff")
+    assert "is not valid TOML" in problems(file=toml)[0]
+
+
+def test_the_default_directory_is_where_the_platform_keeps_a_users_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    assert load({}, {"HOME": "/h"}).data_dir == "/h/.local/share/streamer"
+    assert load({}, {"HOME": "/h", "XDG_DATA_HOME": "/d"}).data_dir == "/d/streamer"
+    assert (
+        load({}, {"HOME": "/h", "XDG_DATA_HOME": "rel"}).data_dir
+        == "/h/.local/share/streamer"
+    )
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert (
+        load({}, {"HOME": "/h"}).data_dir == "/h/Library/Application Support/streamer"
+    )
+
+
+def test_every_setting_has_a_default_that_the_loader_would_take() -> None:
+    defaults = {
+        f"STREAMER_{name.upper()}": str(getattr(Config(), name)).lower()
+        for name in Config.__struct_fields__
+        if name != "allowed_origins"
+    }
+
+    config = load({}, defaults)
+
+    assert config == load({}, {})
