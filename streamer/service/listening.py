@@ -107,6 +107,9 @@ class Listening:
         lease = await self._leases.take(log, reader.connection, instance=instance)
         try:
             async with self._feeds.follow(log, reader):
+                if self.draining:
+                    # It was on its way in when `drain` looked who is here.
+                    reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
                 yield
         finally:
             await asyncio.shield(self._leases.drop(lease))
@@ -144,7 +147,7 @@ class Listening:
                 await asyncio.wait_for(self._empty.wait(), turn_s - loop.time())
             if self._empty.is_set():
                 return
-            reader.end(errors.DRAINING, delay_ms=random.randrange(1, DRAIN_DELAY_MS))
+            reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
 
     async def _tick(self) -> None:
         while True:
@@ -152,3 +155,7 @@ class Listening:
             now_s, unix_s = time.monotonic(), time.time()
             for reader in self._feeds.hub.all_readers():
                 reader.tick(now_s, unix_s)
+
+
+def _drain_delay_ms() -> int:
+    return random.randrange(1, DRAIN_DELAY_MS)

@@ -71,8 +71,9 @@ class Probe:
 
     @property
     def heard(self) -> bool:
-        """Whether a probe came back, in time, the last time one was sent."""
-        return time.monotonic() - self._heard_at_s < INTERVAL_S + PATIENCE_S
+        """Whether a probe came back, in time, and the next one still could."""
+        late = time.monotonic() - self._heard_at_s >= INTERVAL_S + PATIENCE_S
+        return self._feeds.connected and not late
 
     async def run(self) -> None:
         """Send probes; runs until cancelled."""

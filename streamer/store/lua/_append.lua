@@ -7,7 +7,10 @@
 local function append(inbox, state, now, batch, entries_max, new_epoch)
   if state.epoch == 0 then
     -- A log without state is the rest of something lost: its offsets mean nothing.
-    redis.call('DEL', inbox.log, inbox.done, inbox.reads)
+    -- Looked for first: a full store lets a script go on that has begun to write.
+    if redis.call('EXISTS', inbox.log, inbox.done, inbox.reads) > 0 then
+      redis.call('DEL', inbox.log, inbox.done, inbox.reads)
+    end
     state.epoch = tonumber(new_epoch)
   end
   local first = state.head + 1

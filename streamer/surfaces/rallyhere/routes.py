@@ -2,8 +2,8 @@
 The RallyHere surface: page, long poll, create, one by id.
 
 Decides the order of checks and which service a path asks. Knows Starlette, the
-services, and `wire`. Each operation exists twice, by a player's id and for ``me``, the
-player of the caller's token; the second takes names that are no UUID, too.
+services, `wire` and `refusals`. Each operation exists twice, by a player's id and for
+``me``, the player of the caller's token, whose name need not be a UUID.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ...service.requests import Requests
 from ...transports.http import decode_body, etag_matches, read_body, require_origin
 from ...transports.longpoll import wait_for_entry
 from . import wire
+from .refusals import error_response, refusal
 from .wire import PageQuery, PollQuery
 
 __all__ = ["RallyHere"]
@@ -169,7 +170,7 @@ class RallyHere:
                 )
                 return await handler(request, caller, player)
             except Error as error:
-                return wire.refusal(error)
+                return refusal(error)
 
         return answering
 
@@ -197,9 +198,7 @@ def _wait_s(query: PollQuery, caller: Caller) -> float:
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
-    return wire.error_response(
-        error.status_code, code, error.detail, headers=error.headers
-    )
+    return error_response(error.status_code, code, error.detail, headers=error.headers)
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

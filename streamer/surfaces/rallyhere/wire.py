@@ -1,23 +1,14 @@
 """
-The RallyHere notification API as bytes: parameters, bodies, answers, errors.
+The RallyHere notification API as bytes: parameters, bodies, answers.
 
-Decides shapes, limits of fields, error codes, and how one notification is written in
-RallyHere's words. Pure: no I/O, no services. The contract is the page
+Decides shapes, limits of fields, and how one notification is written in RallyHere's
+words; `refusals` has the errors. Pure: no I/O, no services. The contract is the page
 player_get_notifications_page of rallyhere.gg and its OpenAPI document (read 2026-11).
 Where both are silent, this is what holds:
 
 Checks come in the order credential, player, right, parameters. Who is nobody learns
 nothing, a client with a wrong id is told of that and not of rights, and who may not
 read an inbox cannot find out what its cursors look like.
-
-Errors. Every defect of a credential is a 403 with ``auth_success`` false, which is what
-makes RallyHere's clients refresh their token; there is no 401. All other errors say
-true, a missing right among them. No credential, several, or another scheme is
-``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``. Codes that the
-page does not have: ``resource_not_found`` (404) also for a path that does not exist,
-``method_not_allowed`` (405), ``body_too_large`` (413), ``service_unavailable`` (503,
-with ``Retry-After``). A body that is no JSON, or is sent as something else, is a 422,
-and so is an idempotency key that was used for another request.
 
 Cursors and notification ids are accepted alike and mean the place of an entry; empty is
 absent. The page's ``cursor`` feeds ``start_at``: it names the next older entry not yet
@@ -45,16 +36,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from starlette.responses import Response
 
-from ... import errors
 from ...core.subscription import Place, Start
-from ...errors import Defect, Error, FieldError, Invalid
+from ...errors import FieldError, Invalid
 from ...model import (
     ZERO,
     Entry,
@@ -80,9 +69,7 @@ __all__ = [
     "encode_notification",
     "encode_page",
     "encode_poll",
-    "error_response",
     "parse_player_id",
-    "refusal",
 ]
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -365,131 +352,3 @@ def _cut(text: str) -> str:
     if len(text) <= TEXT_CHARS_MAX:
         return text
     return f"{text[: TEXT_CHARS_MAX - 1]}…"
-
-
-_DEFECTS: Final = {
-    Defect.MISSING: ("auth_token_format", "Invalid Authorization - {}"),
-    Defect.AMBIGUOUS: ("auth_token_format", "Invalid Authorization - {}"),
-    Defect.SCHEME: ("auth_token_format", "Invalid Authorization - {}"),
-    Defect.NOT_JWT: ("auth_not_jwt", "Invalid Authorization"),
-    Defect.MALFORMED: (
-        "auth_malformed_access",
-        "Invalid Authorization - malformed access token",
-    ),
-    Defect.UNREADABLE: ("auth_token_unknown", "Failed to parse token"),
-    Defect.KEY_ID: (
-        "auth_invalid_key_id",
-        "Invalid Authorization - Invalid Key ID in Access Token",
-    ),
-    Defect.SIGNATURE: ("auth_token_sig_invalid", "Token Signature is invalid"),
-    Defect.VERSION: ("auth_invalid_version", "Invalid Authorization - version"),
-    Defect.CLAIM: (
-        "auth_token_invalid_claim",
-        "Token contained invalid claim value: {}",
-    ),
-    Defect.EXPIRED: ("auth_token_expired", "Token is expired"),
-    Defect.UNKNOWN_KEY: (
-        "auth_invalid_key_id",
-        "Invalid Authorization - {}",
-    ),
-}
-"""Code and description of each; {} stands for the claim, or for what is wrong."""
-
-_TOO_MANY: Final = (409, "too_many_listening_to_single_client")
-_NO_ROOM: Final = (503, "connection_limit_reached")
-_LIMITS: Final = {
-    errors.Limit.LISTENERS_PER_PLAYER: _TOO_MANY,
-    errors.Limit.REQUESTS_PER_PLAYER: _TOO_MANY,
-    errors.Limit.CONNECTIONS_PER_NODE: _NO_ROOM,
-    errors.Limit.CONNECTS_PER_SECOND: _NO_ROOM,
-    errors.Limit.REQUESTS_PER_NODE: _NO_ROOM,
-}
-
-
-def refusal(error: Error) -> Response:
-    """Return the answer that tells of an error."""
-    match error:
-        case errors.Unauthenticated(defect=defect, detail=detail):
-            code, text = _DEFECTS[defect]
-            desc = text.format(detail or defect.value)
-            return error_response(403, code, desc, auth_success=False)
-        case errors.Forbidden():
-            desc = f"Insufficient Permissions: {error}"
-            return error_response(403, "insufficient_permissions", desc)
-        case errors.NotFound():
-            return error_response(404, "resource_not_found", str(error))
-        case errors.TooLarge():
-            return error_response(413, "body_too_large", str(error))
-        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
-            status, code = _LIMITS[limit]
-            return error_response(status, code, str(error), retry_after_s=retry_after_s)
-        case errors.Unavailable(retry_after_s=retry_after_s):
-            return error_response(
-                503, "service_unavailable", str(error), retry_after_s=retry_after_s
-            )
-        case Invalid(errors=fields) if fields[0].where[0] == "path":
-            desc = "Passed client id is not a valid id"
-            return error_response(400, "bad_id", desc)
-        case Invalid(errors=fields):
-            return _unprocessable(*map(_detail, fields))
-        case errors.Malformed():
-            return _unprocessable(_Detail(["body"], str(error), "json_invalid"))
-        case errors.Unsupported(header=header):
-            where: list[str | int] = ["header", header.lower()]
-            return _unprocessable(_Detail(where, str(error), "value_error"))
-        case errors.Conflict():
-            where = ["header", "idempotency-key"]
-            return _unprocessable(_Detail(where, str(error), "value_error"))
-    raise AssertionError(f"{error!r} has no place in the table of refusals")
-
-
-def error_response(
-    status: int,
-    code: str,
-    desc: str,
-    *,
-    auth_success: bool = True,
-    retry_after_s: int | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Return an error in RallyHere's shape."""
-    sent = dict(headers or {})
-    if retry_after_s is not None:
-        sent["Retry-After"] = str(retry_after_s)
-    body = {"auth_success": auth_success, "error_code": code, "desc": desc}
-    return Response(_encode(body), status, sent, "application/json")
-
-
-class _Detail(msgspec.Struct, frozen=True):
-    """One item of a validation error. `type` is a word of Pydantic's."""
-
-    loc: list[str | int]
-    msg: str
-    type: str
-
-
-_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_Kind = Callable[[str], bool]
-_TYPES: Final[dict[str, _Kind]] = {
-    "too_short": lambda problem: "of length >=" in problem,
-    "too_long": lambda problem: "of length <=" in problem,
-    "type_error": lambda problem: problem.startswith("Expected `"),
-}
-
-
-def _detail(error: FieldError) -> _Detail:
-    loc = list(error.where)
-    if missing := _MISSING.fullmatch(error.problem):
-        return _Detail([*loc, missing[1]], "Field required", "missing")
-    if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
-        # The publisher counts notifications; here they are members of a list.
-        loc.insert(1, "notifications")
-    if loc[0] == "header":
-        loc = [str(name).lower() for name in loc]
-    kinds = (kind for kind, holds in _TYPES.items() if holds(error.problem))
-    return _Detail(loc, error.problem, next(kinds, "value_error"))
-
-
-def _unprocessable(*details: _Detail) -> Response:
-    body: dict[str, Any] = {"detail": details}
-    return Response(_encode(body), 422, media_type="application/json")

@@ -1,0 +1,165 @@
+"""
+What the RallyHere surface answers when it does not do what it was asked.
+
+Decides statuses, error codes and the shapes ``{auth_success, error_code, desc}`` and,
+for 422, ``{detail: [{loc, msg, type}]}``. Pure. Where the vendor's page is silent, this
+is what holds:
+
+Every defect of a credential is a 403 with ``auth_success`` false, which is what makes
+RallyHere's clients refresh their token; there is no 401. All other errors say true, a
+missing right among them. No credential, several, or another scheme is
+``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``.
+
+``too_many_listening_to_single_client`` is also what a player's requests in flight run
+into, and ``connection_limit_reached`` the node's; both come with ``Retry-After``.
+
+Codes that the page does not have: ``resource_not_found`` (404, from the OpenAPI
+document) also for a path that does not exist, ``method_not_allowed`` (405),
+``body_too_large`` (413), ``service_unavailable`` (503, with ``Retry-After``) while the
+store is away or this server is going away. A body that is no JSON, or is sent as
+something else, is a 422, and so is an idempotency key that was used for another
+request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from ... import errors
+from ...errors import Defect, Error, FieldError, Invalid
+
+__all__ = ["error_response", "refusal"]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_DEFECTS: Final = {
+    Defect.MISSING: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.AMBIGUOUS: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.SCHEME: ("auth_token_format", "Invalid Authorization - {}"),
+    Defect.NOT_JWT: ("auth_not_jwt", "Invalid Authorization"),
+    Defect.MALFORMED: (
+        "auth_malformed_access",
+        "Invalid Authorization - malformed access token",
+    ),
+    Defect.UNREADABLE: ("auth_token_unknown", "Failed to parse token"),
+    Defect.KEY_ID: (
+        "auth_invalid_key_id",
+        "Invalid Authorization - Invalid Key ID in Access Token",
+    ),
+    Defect.SIGNATURE: ("auth_token_sig_invalid", "Token Signature is invalid"),
+    Defect.VERSION: ("auth_invalid_version", "Invalid Authorization - version"),
+    Defect.CLAIM: (
+        "auth_token_invalid_claim",
+        "Token contained invalid claim value: {}",
+    ),
+    Defect.EXPIRED: ("auth_token_expired", "Token is expired"),
+    Defect.UNKNOWN_KEY: (
+        "auth_invalid_key_id",
+        "Invalid Authorization - {}",
+    ),
+}
+"""Code and description of each; {} stands for the claim, or for what is wrong."""
+
+_TOO_MANY: Final = (409, "too_many_listening_to_single_client")
+_NO_ROOM: Final = (503, "connection_limit_reached")
+_LIMITS: Final = {
+    errors.Limit.LISTENERS_PER_PLAYER: _TOO_MANY,
+    errors.Limit.REQUESTS_PER_PLAYER: _TOO_MANY,
+    errors.Limit.CONNECTIONS_PER_NODE: _NO_ROOM,
+    errors.Limit.CONNECTS_PER_SECOND: _NO_ROOM,
+    errors.Limit.REQUESTS_PER_NODE: _NO_ROOM,
+}
+
+
+def refusal(error: Error) -> Response:
+    """Return the answer that tells of an error."""
+    match error:
+        case errors.Unauthenticated(defect=defect, detail=detail):
+            code, text = _DEFECTS[defect]
+            desc = text.format(detail or defect.value)
+            return error_response(403, code, desc, auth_success=False)
+        case errors.Forbidden():
+            desc = f"Insufficient Permissions: {error}"
+            return error_response(403, "insufficient_permissions", desc)
+        case errors.NotFound():
+            return error_response(404, "resource_not_found", str(error))
+        case errors.TooLarge():
+            return error_response(413, "body_too_large", str(error))
+        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+            status, code = _LIMITS[limit]
+            return error_response(status, code, str(error), retry_after_s=retry_after_s)
+        case errors.Unavailable(retry_after_s=retry_after_s):
+            return error_response(
+                503, "service_unavailable", str(error), retry_after_s=retry_after_s
+            )
+        case Invalid(errors=fields) if fields[0].where[0] == "path":
+            desc = "Passed client id is not a valid id"
+            return error_response(400, "bad_id", desc)
+        case Invalid(errors=fields):
+            return _unprocessable(*map(_detail, fields))
+        case errors.Malformed():
+            return _unprocessable(_Detail(["body"], str(error), "json_invalid"))
+        case errors.Unsupported(header=header):
+            where: list[str | int] = ["header", header.lower()]
+            return _unprocessable(_Detail(where, str(error), "value_error"))
+        case errors.Conflict():
+            where = ["header", "idempotency-key"]
+            return _unprocessable(_Detail(where, str(error), "value_error"))
+    raise AssertionError(f"{error!r} has no place in the table of refusals")
+
+
+def error_response(
+    status: int,
+    code: str,
+    desc: str,
+    *,
+    auth_success: bool = True,
+    retry_after_s: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error in RallyHere's shape."""
+    sent = dict(headers or {})
+    if retry_after_s is not None:
+        sent["Retry-After"] = str(retry_after_s)
+    body = {"auth_success": auth_success, "error_code": code, "desc": desc}
+    return Response(_encode(body), status, sent, "application/json")
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    """One item of a validation error. `type` is a word of Pydantic's."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+
+
+def _detail(error: FieldError) -> _Detail:
+    loc = list(error.where)
+    if missing := _MISSING.fullmatch(error.problem):
+        return _Detail([*loc, missing[1]], "Field required", "missing")
+    if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
+        # The publisher counts notifications; here they are members of a list.
+        loc.insert(1, "notifications")
+    if loc[0] == "header":
+        loc = [str(name).lower() for name in loc]
+    return _Detail(loc, error.problem, _type(error.problem))
+
+
+def _type(problem: str) -> str:
+    if "of length >=" in problem:
+        return "too_short"
+    if "of length <=" in problem:
+        return "too_long"
+    return "type_error" if problem.startswith("Expected `") else "value_error"
+
+
+def _unprocessable(*details: _Detail) -> Response:
+    return Response(_encode({"detail": details}), 422, media_type="application/json")

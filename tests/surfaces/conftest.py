@@ -1,0 +1,169 @@
+"""
+A whole server in this process, and callers of two apps, ``demo`` and ``other``.
+
+Requests reach it as ASGI, without a socket. Its background parts run, so that
+what is published arrives. `Any` in the tests stands for these classes, which cannot
+be imported from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from streamer.app import App, build
+from streamer.config import Config
+from streamer.core.tokens import AppRecord, mint
+from streamer.model import App as AppName
+from streamer.model import Log, Player
+from streamer.store.apps import Apps
+from streamer.store.keys import lease_key
+from streamer.store.link import Link
+
+GUARD_S = 5
+FACT_POLL_S = 0.002
+
+
+class Mint:
+    """Makes tokens: ``mint(player, *permissions, app=…, ttl_s=…, at_s=…)``."""
+
+    def __init__(self, records: dict[str, AppRecord]) -> None:
+        self.records = records
+
+    def __call__(
+        self,
+        player: str,
+        *permissions: str,
+        app: str = "demo",
+        ttl_s: int = 3_600,
+        at_s: int | None = None,
+    ) -> str:
+        return mint(
+            self.records[app],
+            Player(player),
+            permissions=permissions,
+            ttl_s=ttl_s,
+            now_s=int(time.time()) if at_s is None else at_s,
+        )
+
+    def bearer(self, player: str, *permissions: str, **kind: Any) -> dict[str, str]:
+        """Return the headers of a caller."""
+        return {"Authorization": f"Bearer {self(player, *permissions, **kind)}"}
+
+
+class Server:
+    """A running server: the app, and a client of it."""
+
+    def __init__(self, app: App, client: httpx2.AsyncClient, link: Link) -> None:
+        self.app = app
+        self.client = client
+        self.link = link
+
+    async def leases(self, player: str, app: str = "demo") -> int:
+        """Return how many listeners the store counts for a player."""
+        key = lease_key(Log(AppName(app), Player(player)))
+        count: int = await self.link.call("HLEN", key)
+        return count
+
+    def readers(self, player: str, app: str = "demo") -> int:
+        """Return how many listeners of a player this server has."""
+        hub = self.app.listening._feeds.hub
+        return len(hub.readers(Log(AppName(app), Player(player))))
+
+
+Start = Callable[..., Awaitable[Server]]
+Until = Callable[[Callable[[], Any]], Awaitable[None]]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Give a function that returns as soon as what it is given says true."""
+
+    async def until(fact: Callable[[], Any]) -> None:
+        async with asyncio.timeout(GUARD_S):
+            while True:
+                holds = fact()
+                if inspect.isawaitable(holds):
+                    holds = await holds
+                if holds:
+                    return
+                await asyncio.sleep(FACT_POLL_S)
+
+    return until
+
+
+@pytest.fixture
+async def link(store_url: str) -> AsyncIterator[Link]:
+    """Give a way to the store that is not the server's."""
+    link = Link(store_url, name="test")
+    yield link
+    await link.close()
+
+
+@pytest.fixture(name="mint")
+async def make_mint(link: Link) -> Mint:
+    apps = Apps(link)
+    names = ("demo", "other")
+    return Mint({name: await apps.create(AppName(name)) for name in names})
+
+
+@pytest.fixture
+def add_key(link: Link, mint: Mint) -> Callable[..., Awaitable[str]]:
+    """Give a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
+
+    async def add_key(*scopes: str, app: str = "demo") -> str:
+        return await Apps(link).add_key(AppName(app), scopes)
+
+    return add_key
+
+
+@pytest.fixture
+async def backend_key(add_key: Callable[..., Awaitable[str]]) -> str:
+    """Return a key of the app ``demo`` with the default scopes."""
+    return await add_key()
+
+
+@pytest.fixture
+async def start(store_url: str, link: Link, mint: Mint) -> AsyncIterator[Start]:
+    """Give a function that starts a server, with settings by name."""
+    running: list[tuple[Server, asyncio.Task[None]]] = []
+
+    async def start(**settings: Any) -> Server:
+        app = build(msgspec.structs.replace(Config(), **settings), store_url)
+        task = asyncio.create_task(app.run())
+        transport = httpx2.ASGITransport(app.asgi)
+        client = httpx2.AsyncClient(transport=transport, base_url="http://here")
+        server = Server(app, client, link)
+        running.append((server, task))
+        async with asyncio.timeout(GUARD_S):
+            await app.ready()
+        return server
+
+    yield start
+    for server, task in running:
+        await server.client.aclose()
+        assert not task.done(), "a background part has died"
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture
+async def server(start: Start) -> Server:
+    return await start()
+
+
+@pytest.fixture
+def app(server: Server) -> App:
+    return server.app
+
+
+@pytest.fixture
+def client(server: Server) -> httpx2.AsyncClient:
+    return server.client

@@ -1,0 +1,84 @@
+"""A player of RallyHere's, and the four operations as that player's client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+PLAYER = "2f7c2b9a-5d0e-4c3b-9a53-0d7c8f1f5a10"
+BASE = "/notification/v1/player"
+
+
+class Inbox:
+    """One player's notifications as one caller may see them."""
+
+    def __init__(
+        self, client: httpx2.AsyncClient, headers: dict[str, str], player: str
+    ) -> None:
+        self.client = client
+        self.headers = headers
+        self.url = f"{BASE}/{player}/notification"
+        self.poll_url = f"{BASE}/{player}/stream/notification/lp"
+
+    async def page(
+        self, *, headers: dict[str, Any] | None = None, **query: Any
+    ) -> httpx2.Response:
+        sent = {**self.headers, **(headers or {})}
+        return await self.client.get(self.url, headers=sent, params=query)
+
+    async def poll(self, **query: Any) -> httpx2.Response:
+        return await self.client.get(self.poll_url, headers=self.headers, params=query)
+
+    async def create(
+        self, *items: Any, headers: dict[str, str] | None = None
+    ) -> httpx2.Response:
+        return await self.client.post(
+            self.url,
+            headers={**self.headers, **(headers or {})},
+            json={"notifications": list(items)},
+        )
+
+    async def post(self, body: bytes, **headers: str) -> httpx2.Response:
+        """Send a body as it is."""
+        sent = {**self.headers, "content-type": "application/json", **headers}
+        return await self.client.post(self.url, headers=sent, content=body)
+
+    async def one(self, notification_id: str) -> httpx2.Response:
+        url = f"{self.url}/{notification_id}"
+        return await self.client.get(url, headers=self.headers)
+
+    async def say(self, *messages: str) -> str:
+        """Create notifications that must be stored; return the last id."""
+        answer = await self.create(*({"message": message} for message in messages))
+        assert answer.status_code == 200, answer.text
+        notification_id: str = answer.json()["notification_id"]
+        return notification_id
+
+
+@pytest.fixture
+def player() -> str:
+    return PLAYER
+
+
+@pytest.fixture
+def inbox(client: httpx2.AsyncClient, mint: Any, player: str) -> Inbox:
+    """Give the player's inbox as the player sees it."""
+    return Inbox(client, mint.bearer(player), player)
+
+
+@pytest.fixture
+def inbox_of() -> type[Inbox]:
+    """Give the way to another inbox: ``inbox_of(client, headers, player)``."""
+    return Inbox
+
+
+@pytest.fixture(scope="session")
+def shapes() -> dict[str, Any]:
+    """Return the shapes of answers that the vendor's page documents."""
+    text = (Path(__file__).parent / "fixtures" / "page.json").read_bytes()
+    shapes: dict[str, Any] = msgspec.json.decode(text)
+    return shapes

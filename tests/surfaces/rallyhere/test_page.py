@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+ZERO_CURSOR = "A" * 27
+
+
+def assert_shape(value: dict[str, Any], shape: dict[str, list[str]]) -> None:
+    assert set(shape["required"]) <= value.keys()
+    assert value.keys() <= {*shape["required"], *shape["optional"]}
+
+
+def messages(answer: Any) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [item["message"] for item in answer.json()["notifications"]]
+
+
+async def test_a_page_has_the_documented_shape(inbox: Any, shapes: Any) -> None:
+    await inbox.create(
+        {
+            "message": "all",
+            "rh_url": "/session/v1/1",
+            "custom_data": {"k": "v"},
+            "etag": 'W/"1"',
+        },
+        {"message": "least"},
+    )
+
+    page = (await inbox.page()).json()
+
+    assert_shape(page, shapes["page"])
+    least, whole = page["notifications"]
+    for shown in (least, whole):
+        assert_shape(shown, shapes["notification"])
+    assert whole["rh_url"] == "/session/v1/1"
+    assert whole["custom_data"] == {"k": "v"}
+    assert whole["etag"] == 'W/"1"'
+    assert "rh_url" not in least
+    assert "etag" not in least
+
+
+async def test_created_is_a_time_in_utc(inbox: Any) -> None:
+    await inbox.say("a")
+
+    (shown,) = (await inbox.page()).json()["notifications"]
+
+    assert shown["created"].endswith("Z")
+    age = datetime.now(UTC) - datetime.fromisoformat(shown["created"])
+    assert abs(age) < timedelta(seconds=60)
+
+
+async def test_a_page_is_newest_first_and_has_ten(inbox: Any) -> None:
+    await inbox.say(*(str(i) for i in range(12)))
+
+    assert messages(await inbox.page()) == [str(i) for i in range(11, 1, -1)]
+
+
+async def test_an_empty_inbox_has_a_cursor(inbox: Any) -> None:
+    page = (await inbox.page()).json()
+
+    assert page["notifications"] == []
+    assert page["cursor"] == ZERO_CURSOR
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 7, 100])
+async def test_cursors_walk_every_entry_once(inbox: Any, page_size: int) -> None:
+    await inbox.say(*(str(i) for i in range(7)))
+
+    walked: list[str] = []
+    cursor = ""
+    for _ in range(20):
+        page = await inbox.page(page_size=page_size, start_at=cursor)
+        walked += messages(page)
+        if page.json()["cursor"] == cursor:
+            break
+        cursor = page.json()["cursor"]
+
+    assert walked == [str(i) for i in range(6, -1, -1)]
+
+
+async def test_the_end_stays_the_end(inbox: Any) -> None:
+    await inbox.say("a")
+    end = (await inbox.page()).json()["cursor"]
+
+    await inbox.say("b")
+    page = await inbox.page(start_at=end)
+
+    assert messages(page) == []
+    assert page.json()["cursor"] == end
+
+
+async def test_start_at_is_inclusive_and_takes_ids(inbox: Any) -> None:
+    first = await inbox.say("a")
+    await inbox.say("b")
+
+    assert messages(await inbox.page(start_at=first)) == ["a"]
+    assert messages(await inbox.page(start_at=first.upper())) == ["a"]
+
+
+async def test_exclude_before_is_exclusive(inbox: Any) -> None:
+    first = await inbox.say("a")
+    await inbox.say("b", "c")
+
+    assert messages(await inbox.page(exclude_before=first)) == ["c", "b"]
+
+
+async def test_both_form_a_window(inbox: Any) -> None:
+    ids = [await inbox.say(str(i)) for i in range(5)]
+
+    page = await inbox.page(start_at=ids[3], exclude_before=ids[0])
+    assert messages(page) == ["3", "2", "1"]
+    assert page.json()["cursor"] == ZERO_CURSOR
+
+    page = await inbox.page(start_at=ids[3], exclude_before=ids[0], page_size=2)
+    assert messages(page) == ["3", "2"]
+    cursor = page.json()["cursor"]
+    page = await inbox.page(start_at=cursor, exclude_before=ids[0], page_size=2)
+    assert messages(page) == ["1"]
+
+    assert messages(await inbox.page(start_at=ids[0], exclude_before=ids[3])) == []
+
+
+async def test_empty_cursors_are_absent(inbox: Any) -> None:
+    await inbox.say("a")
+
+    assert messages(await inbox.page(start_at="", exclude_before="")) == ["a"]
+
+
+async def test_a_trimmed_cursor_goes_on_by_its_place(
+    start: Any, mint: Any, player: str, inbox_of: Any
+) -> None:
+    server = await start(entries_max=3)
+    inbox = inbox_of(server.client, mint.bearer(player), player)
+    ids = [await inbox.say(str(i)) for i in range(5)]
+
+    page = await inbox.page(exclude_before=ids[0])
+    assert messages(page) == ["4", "3", "2"]
+    page = await inbox.page(start_at=ids[0])
+    assert messages(page) == []
+    assert page.json()["cursor"] == ZERO_CURSOR
+
+
+@pytest.mark.parametrize(
+    ("page_size", "status"),
+    [
+        *(("1", 200), ("100", 200), ("0", 422), ("101", 422), ("-1", 422), ("", 422)),
+        *(("1.0", 422), ("x", 422), ("9" * 30, 422), ("²", 422), ("\u0663", 422)),
+    ],
+)
+async def test_page_size_has_limits(inbox: Any, page_size: str, status: int) -> None:
+    assert (await inbox.page(page_size=page_size)).status_code == status
+
+
+@pytest.mark.parametrize("name", ["start_at", "exclude_before"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("x", "0", "A" * 26, "A" * 28, "!" * 27, "A" * 5000, "\x00", "é", "\ud800"),
+        *("00000000-0000-0000-0000-000000000000", "../../etc/passwd", "ﾊﾟ" * 13),
+    ],
+)
+async def test_a_malformed_cursor_is_refused(
+    inbox: Any, name: str, cursor: str, shapes: Any
+) -> None:
+    raw = cursor.encode("utf-8", "surrogatepass").decode("latin-1")
+
+    answer = await inbox.page(**{name: raw})
+
+    assert answer.status_code == 422
+    (detail,) = answer.json()["detail"]
+    assert_shape(detail, shapes["validation_error"])
+    assert detail["loc"] == ["query", name]
+
+
+async def test_all_wrong_parameters_are_told_at_once(inbox: Any) -> None:
+    answer = await inbox.page(page_size=0, start_at="x", exclude_before="y")
+
+    wrong = [detail["loc"][1] for detail in answer.json()["detail"]]
+    assert wrong == ["page_size", "start_at", "exclude_before"]
+
+
+async def test_a_known_page_is_not_sent_again(inbox: Any) -> None:
+    await inbox.say("a")
+    etag = (await inbox.page()).headers["ETag"]
+
+    for tag in (etag, f"W/{etag}", etag.strip('"'), f'"x", {etag}', "*"):
+        again = await inbox.page(headers={"If-None-Match": tag})
+        assert again.status_code == 304, tag
+        assert again.content == b""
+        assert again.headers["ETag"] == etag
+
+    for tag in ("", '"x"', '"é"', etag[:-2] + '"', f'"{"x" * 5000}"'):
+        again = await inbox.page(headers={"If-None-Match": tag.encode()})
+        assert again.status_code == 200, tag
+
+
+async def test_the_etag_is_of_the_inbox_and_the_query(inbox: Any) -> None:
+    first = await inbox.say("a")
+    etags = [
+        (await inbox.page()).headers["ETag"],
+        (await inbox.page(page_size=11)).headers["ETag"],
+        (await inbox.page(start_at=first)).headers["ETag"],
+        (await inbox.page(exclude_before=first)).headers["ETag"],
+    ]
+    assert len(set(etags)) == 4
+
+    await inbox.say("b")
+
+    for etag in etags:
+        again = await inbox.page(headers={"If-None-Match": etag})
+        assert again.status_code == 200
+
+
+async def test_me_is_the_caller_whatever_the_name(
+    client: Any, mint: Any, inbox_of: Any
+) -> None:
+    me = inbox_of(client, mint.bearer("alice"), "me")
+    notification_id = await me.say("a")
+
+    assert messages(await me.page()) == ["a"]
+    assert (await me.one(notification_id)).json()["message"] == "a"
+    assert messages(await me.poll(deadline=0, offset_reset_strategy="earliest")) == [
+        "a"
+    ]
+
+
+async def test_me_and_the_id_are_one_inbox(
+    inbox: Any, inbox_of: Any, mint: Any, player: str
+) -> None:
+    me = inbox_of(inbox.client, mint.bearer(player), "me")
+    await me.say("a")
+    await inbox.say("b")
+
+    assert messages(await me.page()) == messages(await inbox.page()) == ["b", "a"]
+
+
+async def test_a_ulid_and_its_uuid_are_one_player(
+    client: Any, mint: Any, inbox_of: Any
+) -> None:
+    # 2^128 - 1 in both spellings.
+    uuid, ulid = "ffffffff-ffff-ffff-ffff-ffffffffffff", "7" + "Z" * 25
+    headers = mint.bearer(uuid)
+    await inbox_of(client, headers, uuid.upper()).say("a")
+
+    assert messages(await inbox_of(client, headers, ulid).page()) == ["a"]
+
+
+async def test_one_by_id(inbox: Any, shapes: Any) -> None:
+    first = await inbox.say("a")
+    await inbox.say("b")
+
+    shown = (await inbox.one(first)).json()
+
+    assert_shape(shown, shapes["notification"])
+    assert shown["message"] == "a"
+    assert shown["notification_id"] == first
+    assert (await inbox.one(first.upper())).json() == shown
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        *("x", "..%2f", "A" * 27, "%00", "%ff", "A" * 5000, "a/b", "a%2Fb"),
+        *("00000000-0000-0000-0000-000000000000", "e%CC%81"),
+        "0192f0c1-2b3c-7001-8000-0400000000aa",
+    ],
+)
+async def test_an_unknown_id_is_not_found(inbox: Any, hostile: str) -> None:
+    await inbox.say("a")
+
+    answer = await inbox.one(hostile)
+
+    assert answer.status_code == 404
+    assert answer.json()["error_code"] == "resource_not_found"
+    assert answer.json()["auth_success"] is True
+
+
+async def test_an_id_of_another_inbox_is_not_found(
+    inbox: Any, mint: Any, inbox_of: Any
+) -> None:
+    other = inbox_of(inbox.client, mint.bearer("bob"), "me")
+    mine = await inbox.say("a")
+    theirs = await other.say("b")
+
+    assert (await inbox.one(theirs)).status_code == 404
+    assert (await other.one(mine)).status_code == 404
+
+
+async def test_apps_are_separate(inbox: Any, mint: Any, inbox_of: Any) -> None:
+    player = inbox.url.split("/")[4]
+    other = inbox_of(inbox.client, mint.bearer(player, app="other"), player)
+    mine = await inbox.say("a")
+
+    assert messages(await other.page()) == []
+    assert messages(await other.page(start_at=mine)) == []
+    assert (await other.one(mine)).status_code == 404
+
+
+async def test_what_others_published_is_shown_in_these_words(
+    inbox: Any, client: Any, backend_key: str, player: str
+) -> None:
+    async def publish(**message: Any) -> None:
+        answer = await client.post(
+            "/v1/notifications",
+            headers={"Authorization": f"Bearer {backend_key}"},
+            json={"to": {"players": [player]}, **message},
+        )
+        assert answer.status_code == 200, answer.text
+
+    await publish(
+        type="t",
+        title="T",
+        body="B",
+        properties=[{"key": "k", "value": "v"}, {"key": "none", "value": ""}],
+        resource={"url": "/r"},
+    )
+    await publish(type="t", title="T")
+    await publish(type="t")
+    await publish(data=[1])
+
+    first, second, third, fourth = reversed(
+        (await inbox.page()).json()["notifications"]
+    )
+
+    assert first["message"] == "B"
+    assert first["custom_data"] == {"type": "t", "title": "T", "k": "v"}
+    assert first["rh_url"] == "/r"
+    assert "etag" not in first
+    assert second["message"] == "T"
+    assert third["message"] == "t"
+    assert fourth["message"] == ""
+    assert fourth["custom_data"] == {}

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from streamer.errors import Invalid
+from streamer.model import (
+    ZERO,
+    Entry,
+    Notification,
+    Position,
+    Property,
+    Resource,
+    encode_cursor,
+    encode_fragment,
+)
+from streamer.surfaces.rallyhere import wire
+
+TEXT_MAX = 4_096
+
+
+def shown(notification: Notification) -> dict[str, object]:
+    """Return a notification as it is written here."""
+    entry = Entry(7, 1_700_000_000_123, 1, 5, encode_fragment(notification))
+    written: dict[str, object] = msgspec.json.decode(wire.encode_notification(entry))
+    return written
+
+
+def test_fields_come_in_the_order_of_the_page() -> None:
+    written = shown(Notification(body="b", resource=Resource("/r", "e")))
+
+    assert list(written) == [
+        "message",
+        "rh_url",
+        "custom_data",
+        "etag",
+        "notification_id",
+        "created",
+    ]
+    assert written["created"] == "2023-11-14T22:13:20.123Z"
+
+
+@pytest.mark.parametrize(
+    ("notification", "message"),
+    [
+        (Notification(body="b", title="t", type="y"), "b"),
+        (Notification(body="", title="t", type="y"), ""),
+        (Notification(title="t", type="y"), "t"),
+        (Notification(title="", type="y"), "y"),
+        (Notification(type="y"), "y"),
+        (Notification(data=None), ""),
+    ],
+)
+def test_a_message_is_the_body_or_title_or_type(
+    notification: Notification, message: str
+) -> None:
+    assert shown(notification)["message"] == message
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f600"])
+def test_what_is_longer_is_cut_at_a_character(character: str) -> None:
+    fits = character * TEXT_MAX
+    cut = character * (TEXT_MAX - 1) + "…"
+
+    for text, expected in ((fits, fits), (fits + character, cut)):
+        written = shown(
+            Notification(
+                body=text,
+                resource=Resource(text),
+                properties=(Property("k", text),),
+            )
+        )
+        assert written["message"] == expected
+        assert written["rh_url"] == expected
+        assert written["custom_data"] == {"k": expected}
+
+
+def test_empty_values_are_left_out() -> None:
+    written = shown(
+        Notification(
+            body="b",
+            title="",
+            properties=(Property("k", ""), Property("l", "v")),
+            resource=Resource("", ""),
+        )
+    )
+
+    assert written["custom_data"] == {"l": "v"}
+    assert "rh_url" not in written
+    assert "etag" not in written
+
+
+def test_the_senders_own_property_wins_over_the_type() -> None:
+    written = shown(Notification(type="t", properties=(Property("type", "mine"),)))
+
+    assert written["custom_data"] == {"type": "mine"}
+
+
+def test_an_etag_is_known_for_its_own_query_alone() -> None:
+    query = wire.PageQuery.parse({})
+    other = wire.PageQuery.parse({"page_size": "11"})
+
+    etag = query.etag("1.2.3.4")
+
+    assert query.known_version(etag) == "1.2.3.4"
+    assert query.known_version(f"W/{etag}") == "1.2.3.4"
+    assert other.known_version(etag) == ""
+    assert query.known_version("") == ""
+
+
+def test_a_default_given_is_the_same_page() -> None:
+    assert wire.PageQuery.parse({"page_size": "10", "start_at": ""}) == (
+        wire.PageQuery.parse({})
+    )
+
+
+def test_a_cursor_and_its_id_name_one_place() -> None:
+    place = Position(7, 1_700_000_000_123, 9, 5)
+    entry = Entry(*place, b"")
+
+    by_cursor = wire.PageQuery.parse({"start_at": encode_cursor(place)}).start_at
+    by_id = wire.PageQuery.parse({"start_at": entry.id}).start_at
+
+    assert by_cursor == place
+    assert by_id == place._replace(epoch=0)
+
+
+def test_the_end_is_a_place() -> None:
+    query = wire.PollQuery.parse({"exclude_before": encode_cursor(ZERO)})
+
+    assert query.place == ZERO
+
+
+def test_all_wrong_parameters_are_told() -> None:
+    with pytest.raises(Invalid) as caught:
+        wire.PollQuery.parse(
+            {
+                "max_page_size": "0",
+                "exclude_before": "x",
+                "offset_reset_strategy": "x",
+                "deadline": "901",
+            }
+        )
+
+    assert [error.where[1] for error in caught.value.errors] == [
+        "max_page_size",
+        "exclude_before",
+        "offset_reset_strategy",
+        "deadline",
+    ]
