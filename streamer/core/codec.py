@@ -38,7 +38,11 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Codec(Protocol):
-    """How one transport writes events. Stateless but for the entry it wrote last."""
+    """
+    How one transport writes events. Stateless but for the entry it wrote last.
+
+    What a transport has no words for comes out empty, and is not sent.
+    """
 
     def hello(self, hello: Hello) -> bytes: ...
 

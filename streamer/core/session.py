@@ -310,7 +310,7 @@ class Session:
             self._write(self._codec.entry(entry))
 
     def _write(self, event: bytes) -> None:
-        if self.ended is not None:
+        if self.ended is not None or not event:
             return
         buffered = self._sink.buffered()
         if buffered and buffered + len(event) > self._limits.send_buffer_bytes:

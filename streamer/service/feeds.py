@@ -69,6 +69,7 @@ class Feeds:
         self._replay_max = replay_max
         self._check_s = check_s
         self._behind = asyncio.Event()
+        self._waiting = False
         self.hub = Hub(self._behind.set)
         self._relay = Relay(store_url, self)
 
@@ -139,13 +140,19 @@ class Feeds:
                 delay_s = min(2 * delay_s, high_s)
                 continue
             delay_s = low_s
-            if congested:
-                self._behind.set()
-                await asyncio.sleep(CONGESTED_S)
+            if congested and not self._waiting:
+                # A timer and no sleep: who reads slowly shall delay nobody else.
+                self._waiting = True
+                asyncio.get_running_loop().call_later(CONGESTED_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._waiting = False
+        self._behind.set()
 
     async def _catch_up_once(self) -> bool:
-        """Read once for every log that is behind; say whether only waiting is left."""
+        """Read once for every log that is behind; say whether a reader has to wait."""
         congested = False
+        progress = False
         logs = list(self.hub.behind)
         for first in range(0, len(logs), BATCH):
             reads: list[tuple[Log, Place]] = []
@@ -161,7 +168,8 @@ class Feeds:
                         reader.subscription.ask()
                     reads.append((log, place))
             await self._read(reads)
-        if self.hub.behind and not congested:
+            progress |= bool(reads)
+        if progress and self.hub.behind:
             self._behind.set()
         return congested
 

@@ -28,6 +28,8 @@ class Watcher:
         self.subscription = Subscription(place)
         self.connection = connection
         self.woken = asyncio.Event()
+        self.ended: Disconnect | None = None
+        """Why it was ended, if it was."""
 
     def offer(self, entry: Entry) -> None:
         if self.subscription.live(entry).entries:
@@ -45,6 +47,7 @@ class Watcher:
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         # A poll is answered, with nothing; its client comes back as always.
+        self.ended = self.ended or disconnect
         self.woken.set()
 
     def tick(self, now_s: float, unix_s: float) -> None:

@@ -27,6 +27,7 @@ from ..model import (
 )
 from .keys import channel, inbox_keys, once_key
 from .link import Link, Script, ScriptCall
+from .replicated import Replicated
 
 __all__ = [
     "Appended",
@@ -49,7 +50,7 @@ DAY_MS: Final = 86_400_000
 
 _APPEND = Script("append", behind=("_inbox", "_append"))
 _READ_AFTER = Script("read_after", behind=("_inbox",))
-_PAGE = Script("page", behind=("_inbox",))
+_PAGE = Script("page", behind=("_inbox", "_read_at"))
 _MARK = Script("mark", behind=("_inbox",))
 
 
@@ -125,6 +126,7 @@ class Inbox:
 
     Args:
         link: The way to the store.
+        confirmed: The way of appends, where replicas have to confirm them.
         retention_ms: Age at which an entry leaves.
         entries_max: Entries kept per player.
         clock_ms: Gives the time to use; 0 means the store's own.
@@ -135,11 +137,13 @@ class Inbox:
         self,
         link: Link,
         *,
+        confirmed: Replicated | None = None,
         retention_ms: int = 90 * DAY_MS,
         entries_max: int = 10_000,
         clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._link = link
+        self._appends = confirmed or link
         self._retention_ms = retention_ms
         self._entries_max = entries_max
         self._clock_ms = clock_ms
@@ -174,7 +178,7 @@ class Inbox:
 
         """
         calls = [self._append_call(log, batch, once) for log, batch in batches]
-        replies = await self._link.run_many(calls)
+        replies = await self._appends.run_many(calls)
         return [
             reply if isinstance(reply, Exception) else _appended(reply)
             for reply in replies

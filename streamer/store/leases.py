@@ -5,7 +5,7 @@ Decides whether one more may listen. Knows the scripts and the heartbeats under 
 leases stand. Knows nothing of connections but a name for each.
 
 A lease is void when the heartbeat of its node is: the slots of a node that died come
-back within `ALIVE_MS` without anybody doing anything. The list of live nodes is an
+back within 20 s without anybody doing anything. The list of live nodes is an
 argument of the script, because it lives in another slot than the player's keys.
 """
 
@@ -14,22 +14,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
 from ..model import Log
 from .keys import NODES, channel, lease_key
-from .link import Link, Script
+from .link import Command, Link, Script
 
 __all__ = ["Lease", "Leases"]
 
 HEARTBEAT_S: Final = 5.0
 ALIVE_MS: Final = 15_000
-"""Three missed heartbeats."""
+"""Three missed heartbeats. Other nodes hear of it with their next one, so a dead node's
+leases count for up to 20 s."""
 
 REMEMBERED_MS: Final = 3_600_000
 LEASE_MS: Final = 25 * 3_600_000
-"""An hour more than the longest token, and so the longest stream, lasts."""
+RENEW_S: Final = 12 * 3_600.0
+"""Twice in the lifetime of the key: a stream may last as long as its tokens come."""
 
 RETRY_AFTER_S: Final = 5
 
@@ -57,15 +61,25 @@ class Leases:
     Args:
         link: The way to the store.
         most: Listeners per player.
+        monotonic: Seconds by which an absence is measured.
 
     """
 
-    def __init__(self, link: Link, *, most: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        most: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._link = link
+        self._monotonic = monotonic
         self._most = most
         self.node = secrets.token_hex(8)
         self._alive: list[bytes] = []
+        self._held: dict[Lease, str] = {}
         self._to_drop: set[Lease] = set()
+        self._beaten_at_s = self._renewed_at_s = self._monotonic()
 
     @staticmethod
     def new_connection() -> str:
@@ -97,6 +111,7 @@ class Leases:
             raise
         if taken != TAKEN:
             raise Refused(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
+        self._held[lease] = instance
         return lease
 
     async def _take(self, lease: Lease, instance: str, *, fresh: bool) -> int:
@@ -120,6 +135,7 @@ class Leases:
 
     async def drop(self, lease: Lease) -> None:
         """Give a lease back. Never fails: what cannot be said is said later."""
+        self._held.pop(lease, None)
         self._to_drop.add(lease)
         try:
             await self._drop_all()
@@ -132,22 +148,41 @@ class Leases:
             try:
                 await self.beat()
                 await self._drop_all()
+                await self._renew_if_due()
             except Unavailable:
                 _logger.debug("no heartbeat: the store is away")
             await asyncio.sleep(HEARTBEAT_S)
 
     async def beat(self) -> None:
         """Say that this node is alive; learn who else is. Raises Unavailable."""
+        if self._monotonic() - self._beaten_at_s > ALIVE_MS / 1000:
+            # Others may have taken this node for dead, and its leases for void.
+            self._renewed_at_s = float("-inf")
         self._alive = await self._link.run(
             _HEARTBEAT, (NODES,), (self.node, ALIVE_MS, REMEMBERED_MS)
         )
+        self._beaten_at_s = self._monotonic()
 
     async def leave(self) -> None:
         """End the heartbeat, and with it every lease of this node."""
         try:
             await self._link.call("ZREM", NODES, self.node, write=True)
         except Unavailable:
-            _logger.info("the node's leases end in %d s: the store is away", 15)
+            _logger.info("the node's leases end by themselves: the store is away")
+
+    async def _renew_if_due(self) -> None:
+        """Write down again what is held, after an absence or a long time."""
+        now_s = self._monotonic()
+        if now_s - self._renewed_at_s < RENEW_S:
+            return
+        commands: list[Command] = []
+        for (log, connection), instance in self._held.items():
+            key, member = lease_key(log), f"{self.node}:{connection}"
+            commands += [("HSET", key, member, instance), ("PEXPIRE", key, LEASE_MS)]
+        for reply in await self._link.call_many(commands, write=True):
+            if isinstance(reply, Exception):
+                raise reply
+        self._renewed_at_s = now_s
 
     async def _drop_all(self) -> None:
         leases = list(self._to_drop)

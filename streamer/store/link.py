@@ -137,8 +137,16 @@ class Wire(asyncio.Protocol):
         transport.set_protocol(self)
         self._connection, self._transport = connection, transport
 
+    @property
+    def closing(self) -> bool:
+        """Whether what is sent would go nowhere; `on_lost` follows or has followed."""
+        return self._transport is None or self._transport.is_closing()
+
     def send(self, *commands: Command) -> None:
+        """Send commands; on a lost connection nothing, as `on_lost` will say or has."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            return  # asyncio would drop it as well, but uvloop raises.
         self._transport.write(b"".join(map(_pack, commands)))
 
     def data_received(self, data: bytes) -> None:
@@ -220,6 +228,8 @@ class Link:
         self._connecting: asyncio.Task[None] | None = None
         self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self.connects = 0
+        """How often it has connected; another store may answer each time."""
 
     async def call(self, *command: str | bytes | int, write: bool = False) -> Reply:
         """
@@ -254,7 +264,7 @@ class Link:
         if not commands:
             return []
         wire = await self._ready()
-        if len(self._pending) + len(commands) > PENDING_MAX:
+        if wire.closing or len(self._pending) + len(commands) > PENDING_MAX:
             raise StoreAway
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
@@ -283,7 +293,11 @@ class Link:
         return reply
 
     async def run_many(
-        self, calls: Sequence[ScriptCall], *, write: bool = True
+        self,
+        calls: Sequence[ScriptCall],
+        *,
+        write: bool = True,
+        after: Sequence[Command] = (),
     ) -> list[Reply]:
         """
         Run scripts in one packet, in order; a failed one is an exception in the list.
@@ -291,20 +305,30 @@ class Link:
         A store that does not know a script yet is sent its text. That is no repetition
         of a write: an unknown digest did nothing.
 
+        Args:
+            calls: The scripts.
+            write: As for `call`.
+            after: Commands that go behind the scripts, in the same packet, and again
+                behind those that had to be sent as text. What they answered behind the
+                last script ends the list.
+
         Raises:
             StoreAway: None of them was sent.
 
         """
         digests = [call.by_digest() for call in calls]
-        replies = await self.call_many(digests, write=write)
+        replies = await self.call_many([*digests, *after], write=write)
         unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
+        if not unknown:
+            return replies
         texts = [calls[i].by_text() for i in unknown]
         try:
-            again = await self.call_many(texts, write=write)
+            again = await self.call_many([*texts, *after], write=write)
         except StoreAway as error:
             # The others may have been carried out, so it is the failure of these alone.
-            again = [error] * len(texts)
-        for i, reply in zip(unknown, again, strict=True):
+            again = [error] * (len(texts) + len(after))
+        behind = range(len(calls), len(replies))
+        for i, reply in zip([*unknown, *behind], again, strict=True):
             replies[i] = reply
         return replies
 
@@ -322,10 +346,7 @@ class Link:
             # cancelled does not take it from the others.
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
-            attempt = self._connecting
-            await asyncio.wait([attempt])
-            if attempt.cancelled() or attempt.exception() is not None:
-                raise StoreAway
+            await asyncio.wait([self._connecting])
             if self._wire is None:
                 raise StoreAway
         return self._wire
@@ -335,6 +356,9 @@ class Link:
         try:
             await connect(self.url, wire, name=self._name)
             self._wire = wire
+            self.connects += 1
+        except StoreAway:
+            pass  # Who waits sees that there is no wire; and everybody may have left.
         finally:
             self._connecting = None
 

@@ -12,6 +12,8 @@ import asyncio
 
 from starlette.requests import Request
 
+from ..core.access import Caller
+from ..errors import TOKEN_INVALID, Defect, Unauthenticated
 from ..model import Log, Position
 from ..service.listening import Listening
 from ..service.watcher import Watcher
@@ -26,6 +28,7 @@ async def wait_for_entry(
     *,
     deadline_s: float,
     request: Request,
+    caller: Caller | None = None,
 ) -> None:
     """
     Return when something may follow `position`, the deadline is over, or nobody waits.
@@ -33,6 +36,7 @@ async def wait_for_entry(
     It counts as a listener of its player and of the node while it waits.
 
     Raises:
+        Unauthenticated: REVOKED: the caller's credential was taken back meanwhile.
         Refused: The player or the node has all the listeners it may have.
         Draining: The node is going away.
         StoreAway: The log cannot be listened to.
@@ -40,7 +44,7 @@ async def wait_for_entry(
     """
     waiter = Watcher(position, listening.new_connection())
     with listening.admit():
-        async with listening.listen(log, waiter):
+        async with listening.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")
             leaving = asyncio.create_task(_until_gone(request), name="leaving")
             try:
@@ -53,6 +57,8 @@ async def wait_for_entry(
                 woken.cancel()
                 leaving.cancel()
                 await asyncio.gather(woken, leaving, return_exceptions=True)
+    if waiter.ended is TOKEN_INVALID:
+        raise Unauthenticated(Defect.REVOKED)
 
 
 async def _until_gone(request: Request) -> None:

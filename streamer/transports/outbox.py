@@ -32,6 +32,7 @@ class Outbox:
         self._handle = handle
         self._events: list[bytes] = []
         self._bytes = 0
+        self._sending = 0
         self._since_s: float | None = None
         self._wake = asyncio.Event()
         self._pumping: asyncio.Task[None] | None = None
@@ -47,7 +48,9 @@ class Outbox:
             self._wake.set()
 
     def buffered(self) -> int:
-        return self._bytes + (self._handle.buffered() if self._handle else 0)
+        # What is being sent may be with the connection already, or still here.
+        taken = self._handle.buffered() if self._handle else 0
+        return self._bytes + max(self._sending, taken)
 
     def waiting_since_s(self) -> float | None:
         return self._since_s
@@ -59,7 +62,7 @@ class Outbox:
 
     def abort(self, disconnect: Disconnect) -> None:
         self._events.clear()
-        self._bytes = 0
+        self._bytes = self._sending = 0
         self.close(disconnect)
         if self._pumping is not None:
             self._pumping.cancel()
@@ -89,7 +92,7 @@ class Outbox:
                 self._wake.clear()
                 continue
             events, self._events = self._events, []
-            sending = sum(map(len, events))
+            self._sending, self._bytes = self._bytes, 0
             await send(events)
-            self._bytes -= sending
+            self._sending = 0
             self._since_s = monotonic() if self._events else None

@@ -35,7 +35,10 @@ local function mark_up_to(offset)
   for done = math.max(state.base, 1), offset do
     redis.call('SETBIT', inbox.done, int(done - state.base), 1)
   end
-  redis.call('HSETNX', inbox.reads, '<=' .. int(offset), int(NOW_MS))
+  -- A mark that reached nothing is not kept: so a later range is always a longer one.
+  if unread(inbox, state, floor) < before then
+    redis.call('HSETNX', inbox.reads, '<=' .. int(offset), int(NOW_MS))
+  end
 end
 
 local function mark_one(ms, offset, tag)

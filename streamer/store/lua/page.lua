@@ -14,37 +14,12 @@ local inbox = inbox_at(1)
 local state = read_state(inbox)
 local floor = floor_offset(inbox, state)
 local version = table.concat(
-  { int(state.epoch), int(state.head), int(floor), int(state.marks) }, '.')
+  { int(state.epoch), int(state.head), state.tag, int(floor), int(state.marks) }, '.')
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
 local count_unread = unread(inbox, state, floor)
 if known == version then return { version, head, count_unread } end
 
--- Time of the first mark that covered an offset. A mark over a range reached only what
--- was there, so every range that holds the offset was made after its entry.
-local ranges = nil
-local function range_read_at(offset)
-  if not ranges then
-    ranges = {}
-    local all = redis.call('HGETALL', inbox.reads)
-    for i = 1, #all, 2 do
-      local upto = string.match(all[i], '^<=(%d+)$')
-      if upto then ranges[#ranges + 1] = { tonumber(upto), tonumber(all[i + 1]) } end
-    end
-  end
-  local best = 0
-  for _, range in ipairs(ranges) do
-    if range[1] >= offset and (best == 0 or range[2] < best) then best = range[2] end
-  end
-  return best
-end
-
-local function read_at(offset)
-  if offset >= state.base
-    and redis.call('GETBIT', inbox.done, int(offset - state.base)) == 0 then return 0 end
-  local own = redis.call('HGET', inbox.reads, int(offset))
-  if own then return tonumber(own) end
-  return range_read_at(offset)
-end
+local _, read_at = read_marks(inbox, state)
 
 local items, marks = {}, {}
 if count > 0 and state.head >= floor then

@@ -1,0 +1,245 @@
+"""Events as a strict parser of each wire reads them, whatever their text is."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer import errors
+from streamer.core.codec import Codec, Hello, SseCodec, WebSocketCodec
+from streamer.core.subscription import Gap
+from streamer.model import (
+    Entry,
+    Notification,
+    Position,
+    Property,
+    Resource,
+    decode_cursor,
+    encode_cursor,
+    encode_fragment,
+)
+
+HOSTILE = "\r\n\x00\x1b\x7f\x85\u2028\u2029\ufeff:data: id: event:retry:\n\n"
+POSITION = Position(1, 1_764_000_000_000, 7, 99)
+
+text = st.text(
+    st.one_of(
+        st.sampled_from(HOSTILE),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=40,
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | text,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+notifications = st.builds(
+    Notification,
+    type=text,
+    title=text,
+    body=text,
+    data=values,
+    properties=st.lists(st.builds(Property, text, text), max_size=3).map(tuple),
+    resource=st.none() | st.builds(Resource, text, text),
+    source=text,
+)
+
+
+class Block(NamedTuple):
+    """What an event stream's parser dispatches."""
+
+    event: str
+    data: str
+    id: str | None
+    retry: int | None
+
+
+def parse_sse(stream: bytes) -> list[Block]:
+    """
+    Parse an event stream to the letter of the HTML Standard, 9.2.6.
+
+    Lines end with CR LF, LF or CR. What the standard lets pass in silence, because
+    browsers have to, is an error here: unknown fields, comments, NUL in an id, and an
+    unfinished block at the end.
+    """
+    lines = re.split("\r\n|\n|\r", stream.decode("utf-8", "strict"))
+    assert lines.pop() == "", "the last line is not ended"
+    blocks: list[Block] = []
+    event, last_id, retry, dirty = "", None, None, False
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            assert dirty, "an empty block"
+            blocks.append(Block(event, "\n".join(data), last_id, retry))
+            event, data, last_id, retry, dirty = "", [], None, None, False
+            continue
+        dirty = True
+        name, colon, value = line.partition(":")
+        assert colon, f"no field: {line!r}"
+        value = value.removeprefix(" ")
+        if name == "event":
+            assert not event
+            event = value
+        elif name == "data":
+            data.append(value)
+        elif name == "id":
+            assert last_id is None
+            assert "\0" not in value
+            last_id = value
+        elif name == "retry":
+            assert value.isascii()
+            assert value.isdigit()
+            retry = int(value)
+        else:
+            raise AssertionError(f"unknown field {name!r}")
+    assert not dirty, "an unfinished block"
+    return blocks
+
+
+def entry_of(notification: Notification) -> Entry:
+    return Entry(*POSITION, encode_fragment(notification))
+
+
+@settings(max_examples=150, deadline=None)
+@given(notifications)
+def test_any_notification_is_exactly_one_sse_event(notification: Notification) -> None:
+    entry = entry_of(notification)
+
+    (block,) = parse_sse(SseCodec().entry(entry))
+
+    assert block.event == ""
+    assert block.id == encode_cursor(POSITION)
+    assert block.retry is None
+    assert_same(json.loads(block.data), notification)
+
+
+@settings(max_examples=150, deadline=None)
+@given(notifications)
+def test_any_notification_is_one_json_message(notification: Notification) -> None:
+    message = json.loads(WebSocketCodec().entry(entry_of(notification)).decode())
+
+    assert message["type"] == "notification"
+    assert decode_cursor(message["cursor"]) == POSITION
+    assert_same(message["notification"], notification)
+
+
+def assert_same(wire: dict[str, Any], notification: Notification) -> None:
+    assert wire["id"] == Entry(*POSITION, b"").id
+    assert wire["title"] == notification.title
+    assert wire["type"] == notification.type
+    assert wire["body"] == notification.body
+    assert wire["source"] == notification.source
+    assert wire["data"] == notification.data
+    assert [(p["key"], p["value"]) for p in wire.get("properties", [])] == [
+        (p.key, p.value) for p in notification.properties
+    ] or any(not p.key or not p.value for p in notification.properties)
+    if notification.resource:
+        assert wire["resource"]["url"] == notification.resource.url
+
+
+@given(text, text, st.integers(0, 10**9), st.integers(0, 10**9))
+def test_every_other_event_is_one_too(
+    problem: str, ref: str, unread: int, marks: int
+) -> None:
+    body = json.dumps({"ids": [problem]}, ensure_ascii=False)[1:-1]
+    body = body.replace("\x7f", "\\u007f")  # json.dumps escapes the rest below U+0020.
+    for codec in (SseCodec(), WebSocketCodec()):
+        events = [
+            codec.hello(Hello("cursor", 25, unread, marks)),
+            codec.gap(Gap.TRIMMED, POSITION),
+            codec.read(marks=marks, unread=unread, body=body.encode()),
+            codec.ping(),
+            codec.bye(errors.DRAINING, 5),
+        ]
+        for event in events:
+            assert len(read(codec, event)) == 1
+    websocket = WebSocketCodec()
+    assert json.loads(websocket.error(ref, problem)) == {
+        "type": "error",
+        "ref": ref,
+        "problem": problem,
+    }
+    assert json.loads(websocket.reply(ref, unread))["ref"] == ref
+
+
+def read(codec: Codec, events: bytes) -> list[tuple[str, Any]]:
+    """Return the kind and the content of each event."""
+    if isinstance(codec, SseCodec):
+        return [(block.event, json.loads(block.data)) for block in parse_sse(events)]
+    message = json.loads(events)
+    return [(message.pop("type"), message)]
+
+
+@pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
+def test_both_wires_say_the_same(codec: Codec) -> None:
+    cursor = encode_cursor(POSITION)
+
+    assert read(codec, codec.hello(Hello("c", 25, 3, 17))) == [
+        (
+            "hello",
+            {"cursor": "c", "heartbeat_s": 25, "unread": 3, "marks_version": 17},
+        )
+    ]
+    assert read(codec, codec.gap(Gap.TOO_FAR, POSITION)) == [
+        ("gap", {"reason": "too_far", "cursor": cursor})
+    ]
+    assert read(codec, codec.read(marks=4, unread=2, body=b'"all":true')) == [
+        ("read", {"all": True, "unread": 2, "marks_version": 4})
+    ]
+    assert read(codec, codec.ping()) == [("ping", {})]
+    assert read(codec, codec.bye(errors.SLOW, 0)) == [
+        ("bye", {"code": 4000, "reason": "slow", "reconnect": True, "delay_ms": 0})
+    ]
+
+
+def test_only_what_moves_the_reader_has_an_id_in_sse() -> None:
+    codec = SseCodec()
+    assert parse_sse(codec.hello(Hello("c", 25, 3, 17)))[0].id == "c"
+    assert parse_sse(codec.gap(Gap.EPOCH, POSITION))[0].id == encode_cursor(POSITION)
+    for event in (
+        codec.read(marks=4, unread=2, body=b'"all":true'),
+        codec.ping(),
+        codec.bye(errors.SLOW, 0),
+    ):
+        assert parse_sse(event)[0].id is None
+
+
+def test_a_farewell_tells_event_source_when_to_come_back() -> None:
+    assert parse_sse(SseCodec().bye(errors.DRAINING, 1_234))[0].retry == 1_234
+    # Without a delay the one given before stays in force; 0 would make it hammer.
+    assert parse_sse(SseCodec().bye(errors.DRAINING, 0))[0].retry is None
+
+
+def test_retry_dispatches_nothing() -> None:
+    (block,) = parse_sse(SseCodec().retry(2_000))
+
+    assert block == Block("", "", None, 2_000)
+
+
+@pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
+def test_an_entry_is_encoded_once_for_all_readers(codec: Codec) -> None:
+    first, second = (entry_of(Notification(title=t)) for t in "ab")
+
+    assert codec.entry(first) is codec.entry(first)
+    assert codec.entry(second) != codec.entry(first)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"data: a\rdata: b", b"data: a", b"\n", b"what: x\n\n", b"data: \xff\n\n"],
+)
+def test_the_parser_can_fail(stream: bytes) -> None:
+    with pytest.raises((AssertionError, UnicodeDecodeError)):
+        parse_sse(stream)
+
+
+def test_the_parser_takes_a_lone_cr_for_the_end_of_a_line() -> None:
+    assert parse_sse(b"data: a\rid: b\r\n\r") == [Block("", "a", "b", None)]

@@ -1,0 +1,87 @@
+"""Slots and rates, with a clock of our own."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.limits import Rate, Slots, SlotsPerKey
+from streamer.errors import Limit, Refused
+
+
+def test_a_slot_is_given_back_however_the_block_ends() -> None:
+    slots = Slots(1, Limit.CONNECTIONS_PER_NODE)
+
+    with pytest.raises(KeyError), slots.hold():
+        assert slots.taken == 1
+        raise KeyError
+    with slots.hold():
+        pass
+
+    assert slots.taken == 0
+
+
+def test_one_too_many_is_refused_and_takes_nothing() -> None:
+    slots = Slots(2, Limit.CONNECTIONS_PER_NODE, retry_after_s=7)
+
+    with slots.hold(), slots.hold():
+        with pytest.raises(Refused) as refused, slots.hold():
+            pass
+        assert slots.taken == 2
+
+    assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
+    assert refused.value.retry_after_s == 7
+    assert slots.taken == 0
+
+
+def test_keys_do_not_share_slots() -> None:
+    slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
+
+    with slots.hold("a"), slots.hold("b"):
+        with pytest.raises(Refused), slots.hold("a"):
+            pass
+
+    with slots.hold("a"):
+        pass
+
+
+def test_a_key_without_holders_is_forgotten() -> None:
+    slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
+
+    for number in range(1_000):
+        with slots.hold(number), pytest.raises(Refused), slots.hold(number):
+            pass
+
+    assert not slots._taken
+
+
+def test_a_burst_passes_and_then_the_rate_counts() -> None:
+    rate = Rate(10, burst=5)
+    assert [rate.allow(0.0) for _ in range(6)] == [True] * 5 + [False]
+
+    assert not rate.allow(0.09)
+    assert rate.allow(0.11)
+    assert not rate.allow(0.12)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 1e5, 1e7])
+def test_a_second_lets_through_what_it_should(start_s: float) -> None:
+    rate = Rate(100, burst=1)
+
+    passed = sum(rate.allow(start_s + ms / 1_000) for ms in range(10_000))
+
+    assert 990 <= passed <= 1_001
+
+
+def test_what_is_refused_does_not_count() -> None:
+    rate = Rate(1, burst=1)
+    assert rate.allow(0.0)
+    assert not any(rate.allow(0.5) for _ in range(100))
+
+    assert rate.allow(1.0)
+
+
+def test_idle_time_is_not_saved_up() -> None:
+    rate = Rate(10, burst=3)
+    rate.allow(0.0)
+
+    assert [rate.allow(1e6) for _ in range(4)] == [True, True, True, False]

@@ -1,0 +1,601 @@
+"""
+Every interleaving of small cases, and many of large ones, against a plain model.
+
+A `World` is a log that may be cut, a feed that may drop and double, one read under way
+that may be late, and a reader. `explore` walks every order of events that a `Case`
+allows, brings each end to rest with a last doubt, and judges what the reader got: the
+log's entries in order, none missing, none twice, or an explicit gap and then the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.subscription import (
+    PENDING_MAX,
+    Delivery,
+    Gap,
+    History,
+    Place,
+    Start,
+    State,
+    Subscription,
+)
+from streamer.model import ZERO, Entry, Position
+
+SMALL: Final = b"x"
+
+
+class Case(NamedTuple):
+    """What may happen in a world, each at any time and in any order."""
+
+    messages: int
+    drops: int = 0
+    doubles: int = 0
+    doubts: int = 0
+    losses: int = 0
+    """Times that the store loses its log; the feed is interrupted each time."""
+    cuts: int = 0
+    """Times that it loses the newest entry or two, and goes on from there."""
+    trims: int = 0
+    before: int = 0
+    """Messages in the log before the reader comes."""
+    page: int = 2
+    large: frozenset[int] = frozenset()
+    """Messages, counted from 1, that are announced without a fragment."""
+
+
+class Store(NamedTuple):
+    """The log as the store has it; `entries` are those of the epoch, trimmed or not."""
+
+    epoch: int = 0
+    entries: tuple[Entry, ...] = ()
+    floor: int = 1
+
+    @property
+    def head(self) -> Position:
+        if self.entries:
+            return self.entries[-1].position
+        return Position(self.epoch, 0, 0, 0)
+
+    def append(self, epoch: int, number: int, fragment: bytes) -> Store:
+        epoch = self.epoch or epoch
+        entry = Entry(epoch, number, self.head.offset + 1, number, fragment)
+        return self._replace(epoch=epoch, entries=(*self.entries, entry))
+
+    def cut(self, count: int) -> Store:
+        return self._replace(entries=self.entries[:-count])
+
+    def read(self, place: Place, limit: int, *, trusting: bool) -> History:
+        """Read as the script does; a `trusting` one compares offsets alone."""
+        if place is Start.LATEST:
+            return History(self.head, self.head, [])
+        if place is Start.EARLIEST:
+            start = Position(self.epoch, 0, self.floor - 1, 0)
+        else:
+            assert isinstance(place, Position)
+            start = place._replace(epoch=self.epoch)
+            gap = self._gap(place)
+            if trusting and gap in (Gap.EPOCH, Gap.DIVERGED, Gap.AHEAD):
+                gap = None
+            if gap is not None:
+                return History(self.head, self.head, [], gap)
+        first = max(start.offset, self.floor - 1)
+        return History(start, self.head, [*self.entries[first : first + limit]])
+
+    def _gap(self, place: Position) -> Gap | None:
+        if place.epoch not in (0, self.epoch):
+            return Gap.EPOCH
+        if place.offset > self.head.offset:
+            return Gap.AHEAD
+        if place.offset + 1 < self.floor:
+            return Gap.TRIMMED
+        kept = place.offset >= self.floor or place.offset == self.head.offset
+        if place.offset and kept and place != self._at(place.offset):
+            return Gap.DIVERGED
+        return None
+
+    def _at(self, offset: int) -> Position:
+        return self.entries[offset - 1].position
+
+
+class Under(NamedTuple):
+    """A read under way: not carried out yet, or its answer on the way back."""
+
+    asked: Place
+    answer: History | None = None
+
+
+Announced = Entry | None
+"""What comes by the feed; None is the confirmation of a fresh subscription."""
+
+
+class World:
+    """One state of everything, and the steps that lead on from it."""
+
+    __slots__ = ("case", "got", "left", "queue", "store", "subscription", "under")
+
+    def __init__(self, case: Case, place: Place, kind: type[Subscription]) -> None:
+        self.case = case
+        self.store = Store()
+        for _ in range(case.before):
+            self.store = self.store.append(1, len(self.store.entries) + 1, SMALL)
+        self.subscription = kind(place)
+        self.left = case
+        self.queue: tuple[Announced, ...] = ()
+        self.under: Under | None = None
+        self.got: tuple[Entry | Position, ...] = ()
+        """What the reader was given; a position is where the stream begins anew."""
+
+    def copy(self) -> World:
+        other = object.__new__(type(self))
+        for name in World.__slots__:
+            setattr(other, name, getattr(self, name))
+        old = self.subscription
+        new = object.__new__(type(old))
+        new.place, new.state, new._doubted = old.place, old.state, old._doubted
+        new._pending = None if old._pending is None else list(old._pending)
+        other.subscription = new
+        return other
+
+    def key(self) -> object:
+        s = self.subscription
+        pending = None if s._pending is None else tuple(s._pending)
+        under = self.under and (self.under.asked, repr(self.under.answer))
+        reader = (s.place, s.state, s._doubted, pending, under)
+        return (self.store, self.left, self.queue, self.got, reader)
+
+    def steps(self) -> Iterator[str]:
+        """Name what can happen next."""
+        left = self.left
+        if left.messages:
+            yield "publish"
+        if self.queue:
+            yield "hear"
+            if left.drops and self.queue[0] is not None:
+                yield "drop"
+            if left.doubles and self.queue[0] is not None:
+                yield "double"
+        if self.under is None:
+            if self.subscription.state is State.REPLAYING:
+                yield "ask"
+        else:
+            yield "answer" if self.under.answer is None else "reply"
+        if left.doubts:
+            yield "doubt"
+        if left.losses and self.store.epoch:
+            yield "lose"
+        kept = self.store.head.offset + 1 - self.store.floor
+        if left.cuts:
+            yield from [f"cut {count}" for count in (1, 2) if count <= kept]
+        if left.trims and kept:
+            yield "trim"
+
+    def step(self, name: str) -> None:
+        """Let it happen."""
+        left = self.left
+        if name == "publish":
+            number = self.case.before + self.case.messages - left.messages + 1
+            self.left = left._replace(messages=left.messages - 1)
+            epoch = 1 + self.case.losses - left.losses
+            self.store = self.store.append(epoch, number, SMALL)
+            heard = self.store.entries[-1]
+            if number in self.case.large:
+                heard = heard._replace(fragment=b"")
+            self.queue += (heard,)
+        elif name == "hear":
+            self._hear(self.queue[0])
+            self.queue = self.queue[1:]
+        elif name == "drop":
+            self.left = left._replace(drops=left.drops - 1)
+            self.queue = self.queue[1:]
+        elif name == "double":
+            # Once here and once behind everything else.
+            self.left = left._replace(doubles=left.doubles - 1)
+            self._hear(self.queue[0])
+            self.queue = (*self.queue[1:], self.queue[0])
+        elif name == "ask":
+            self.under = Under(self.subscription.ask())
+        elif name == "answer":
+            self._answer()
+        elif name == "reply":
+            self._reply()
+        elif name == "doubt":
+            self.left = left._replace(doubts=left.doubts - 1)
+            self.subscription.doubt()
+        elif name == "lose":
+            self.left = left._replace(losses=left.losses - 1)
+            self.store = Store()
+            self.queue += (None,)
+        elif name.startswith("cut"):
+            self.left = left._replace(cuts=left.cuts - 1)
+            self.store = self.store.cut(int(name[4:]))
+            self.queue += (None,)
+        elif name == "trim":
+            self.left = left._replace(trims=left.trims - 1)
+            self.store = self.store._replace(floor=self.store.floor + 1)
+        else:
+            raise AssertionError(name)
+
+    def settle(self) -> int:
+        """Let everything come to rest, with a last position check; count the reads."""
+        self.subscription.doubt()
+        reads = 0
+        while self.under or self.subscription.state is State.REPLAYING:
+            if self.under is None:
+                reads += 1
+                assert reads < 2 * len(self.store.entries) + 10, "reads without an end"
+            self.step(
+                "ask"
+                if self.under is None
+                else "answer"
+                if self.under.answer is None
+                else "reply"
+            )
+        return reads
+
+    def judge(self) -> None:
+        """Hold what the reader got against what is in the log."""
+        # One that the log has lost may come again behind the gap that says so: its
+        # announcement can be as late as it likes.
+        kept = [item for item in self.got if item in self.store.entries]
+        assert len(set(kept)) == len(kept), "an entry came twice"
+        segments: list[tuple[Position, list[Entry]]] = []
+        for item in self.got:
+            if isinstance(item, Position):
+                segments.append((item, []))
+                continue
+            start, segment = segments[-1]
+            before = segment[-1].position if segment else start
+            assert item.offset == before.offset + 1, "out of order"
+            assert item.epoch == before.epoch or before.is_zero, "epochs mixed"
+            segment.append(item)
+        start, segment = segments[-1]
+        rest = [*self.store.entries[start.offset :]]
+        assert segment == rest, "not what is in the log"
+        faults = self.case.losses + self.case.cuts
+        # A fault may be told twice: an announcement of the lost past can come between.
+        assert len(segments) - 1 <= 2 * faults + self.case.trims, "too many gaps"
+
+    def _hear(self, heard: Announced) -> None:
+        if heard is None:
+            self.subscription.doubt()
+        else:
+            self._deliver(self.subscription.live(heard))
+
+    def _answer(self) -> None:
+        assert self.under is not None
+        answer = self.store.read(
+            self.under.asked,
+            self.case.page,
+            trusting=isinstance(self.subscription, OffsetsAlone),
+        )
+        self.under = Under(self.under.asked, answer)
+
+    def _reply(self) -> None:
+        assert self.under is not None
+        asked, answer = self.under
+        assert answer is not None
+        self.under = None
+        if not self.got:
+            self.got = (answer.head if answer.gap else answer.start,)
+        self._deliver(self.subscription.history(asked, answer))
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if delivery.gap:
+            assert delivery.resumed_at is not None
+            self.got += (delivery.resumed_at,)
+        self.got += tuple(delivery.entries)
+
+
+class NoDoubt(Subscription):
+    """Control: holes alone send the reader back to history."""
+
+    __slots__ = ()
+
+    def doubt(self) -> None:
+        if self.place is None or isinstance(self.place, Start):
+            super().doubt()
+
+    def live(self, entry: Entry) -> Delivery:
+        if self.state is State.LIVE and entry.offset > self.position.offset + 1:
+            super().doubt()
+        return super().live(entry)
+
+
+class NoDeduplication(Subscription):
+    """Control: what is live is delivered, seen or not."""
+
+    __slots__ = ()
+
+    def live(self, entry: Entry) -> Delivery:
+        if self.state is State.LIVE and entry.offset <= self.position.offset:
+            return Delivery([entry])
+        return super().live(entry)
+
+
+class OffsetsAlone(Subscription):
+    """Control: neither epochs nor tags are compared, here or in the log."""
+
+    __slots__ = ()
+
+    def live(self, entry: Entry) -> Delivery:
+        if self.state is State.LIVE and entry.offset <= self.position.offset:
+            return Delivery([])
+        return super().live(entry)
+
+
+class LateReadSettles(Subscription):
+    """Control: a read settles what is doubted after it was asked for."""
+
+    __slots__ = ()
+
+    def history(self, asked: Place, page: History) -> Delivery:
+        self._doubted = False
+        return super().history(asked, page)
+
+
+def explore(case: Case, *places: Place, kind: type[Subscription] = Subscription) -> int:
+    """Walk every interleaving from each place; return how many states there are."""
+    seen: set[object] = set()
+    for place in places:
+        waiting = [World(case, place, kind)]
+        while waiting:
+            world = waiting.pop()
+            key = (place, world.key())
+            if key in seen:
+                continue
+            seen.add(key)
+            for name in world.steps():
+                after = world.copy()
+                after.step(name)
+                waiting.append(after)
+            if not world.left.messages and not world.queue:
+                end = world.copy()
+                end.settle()
+                end.judge()
+    return len(seen)
+
+
+def position(offset: int, *, epoch: int = 1) -> Position:
+    return Position(epoch, offset, offset, offset)
+
+
+def entry(offset: int, *, epoch: int = 1, tag: int = 0) -> Entry:
+    return Entry(epoch, offset, offset, tag or offset, SMALL)
+
+
+def offsets(delivery: Delivery) -> list[int]:
+    return [entry.offset for entry in delivery.entries]
+
+
+def page(start: int, *found: int, head: int) -> History:
+    return History(position(start), position(head), [entry(o) for o in found])
+
+
+def is_replaying(subscription: Subscription) -> bool:
+    return subscription.state is State.REPLAYING
+
+
+def live_at(offset: int) -> Subscription:
+    subscription = Subscription(position(offset))
+    subscription.history(subscription.ask(), page(offset, head=offset))
+    assert subscription.state is State.LIVE
+    return subscription
+
+
+CASES: Final = {
+    "five messages": (Case(5), (Start.LATEST, Start.EARLIEST)),
+    "two are dropped": (Case(4, drops=2, doubts=1), (Start.LATEST,)),
+    "two are doubled": (Case(4, doubles=2), (Start.LATEST,)),
+    "dropped, doubled, doubted": (
+        Case(3, drops=1, doubles=1, doubts=2),
+        (Start.LATEST, ZERO),
+    ),
+    "a past of three pages": (
+        Case(2, before=5, drops=1, doubles=1, doubts=1),
+        (position(1), Start.EARLIEST),
+    ),
+    "large ones": (Case(4, drops=1, doubts=1, large=frozenset({2, 3})), (ZERO,)),
+    "the log is lost": (
+        Case(3, before=2, losses=1, drops=1, doubts=1),
+        (position(2), position(1)),
+    ),
+    "the tail is lost and written anew": (
+        Case(4, before=2, cuts=1, drops=1),
+        (position(2), position(1)),
+    ),
+    "the tail is lost twice": (Case(3, before=1, cuts=2, drops=1), (position(1),)),
+    "the log is trimmed past the reader": (
+        Case(3, before=3, trims=2, drops=1, doubts=1),
+        (position(1), Start.EARLIEST),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_interleaving_loses_repeats_or_misorders(name: str) -> None:
+    case, places = CASES[name]
+
+    states = explore(case, *places)
+
+    assert states > 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        (NoDoubt, Case(2, drops=1)),
+        (NoDeduplication, Case(2, doubles=1)),
+        (OffsetsAlone, Case(2, before=2, cuts=1)),
+        (LateReadSettles, Case(3, before=2, cuts=1, drops=1)),
+    ],
+)
+def test_a_flawed_merge_is_found_out(kind: type[Subscription], case: Case) -> None:
+    with pytest.raises(AssertionError):
+        explore(case, position(case.before) if case.before else ZERO, kind=kind)
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.data())
+def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None:
+    cuts = data.draw(st.integers(0, 2))
+    case = Case(
+        messages=data.draw(st.integers(1, 100)),
+        drops=data.draw(st.integers(0, 40)),
+        doubles=data.draw(st.integers(0, 40)),
+        doubts=data.draw(st.integers(0, 5)),
+        losses=data.draw(st.integers(0, 2)),
+        cuts=cuts,
+        # What is trimmed cannot be compared: an entry that was written anew and has
+        # left since is not missed.
+        trims=0 if cuts else data.draw(st.integers(0, 5)),
+        before=data.draw(st.integers(0, 30)),
+        page=data.draw(st.integers(1, 20)),
+        large=frozenset(data.draw(st.sets(st.integers(1, 180), max_size=20))),
+    )
+    places: list[Place] = [ZERO, Start.LATEST, Start.EARLIEST]
+    if case.before:
+        places.append(position(data.draw(st.integers(1, case.before))))
+    world = World(case, data.draw(st.sampled_from(places)), Subscription)
+    rng = data.draw(st.randoms(use_true_random=False))
+    while steps := [n for n in world.steps() if n != "ask" or rng.random() < 0.3]:
+        world.step(rng.choice(steps))
+        if not world.left.messages and not world.queue and rng.random() < 0.1:
+            break
+
+    world.settle()
+
+    world.judge()
+
+
+def test_a_hole_in_the_feed_sends_the_reader_back_to_history() -> None:
+    subscription = live_at(3)
+    assert offsets(subscription.live(entry(4))) == [4]
+
+    assert offsets(subscription.live(entry(6))) == []
+    assert is_replaying(subscription)
+
+    asked = subscription.ask()
+    assert asked == position(4)
+    assert offsets(subscription.history(asked, page(4, 5, 6, head=6))) == [5, 6]
+    assert subscription.state is State.LIVE
+
+
+def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
+    subscription = Subscription(position(1))
+    asked = subscription.ask()
+    subscription.live(entry(3))
+    subscription.live(entry(4))
+
+    delivery = subscription.history(asked, page(1, 2, 3, head=3))
+
+    assert offsets(delivery) == [2, 3, 4]
+    assert subscription.state is State.LIVE
+
+
+def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
+    subscription = Subscription(position(0))
+    last = PENDING_MAX + 10
+    asked = subscription.ask()
+    for offset in range(1, last + 1):
+        subscription.live(entry(offset))
+
+    first = subscription.history(asked, page(0, head=0))
+    assert is_replaying(subscription)
+    second = subscription.history(
+        subscription.ask(), page(0, *range(1, last + 1), head=last)
+    )
+
+    assert offsets(first) + offsets(second) == list(range(1, last + 1))
+    assert subscription.state is State.LIVE
+
+
+def test_an_announcement_of_a_lost_past_is_not_waited_for() -> None:
+    # The store lost entry 5 after it had announced 6: the log ends at 4.
+    subscription = live_at(4)
+    subscription.live(entry(6))
+
+    subscription.history(subscription.ask(), page(4, head=4))
+
+    assert subscription.state is State.LIVE
+
+
+def test_a_doubt_outlives_the_read_that_was_under_way() -> None:
+    subscription = Subscription(position(1))
+    asked = subscription.ask()
+    subscription.doubt()
+
+    delivery = subscription.history(asked, page(1, 2, head=2))
+
+    assert offsets(delivery) == [2]
+    assert subscription.state is State.REPLAYING
+
+
+def test_a_read_asked_for_another_reader_settles_nothing() -> None:
+    # It came after the read was sent, so an entry announced in between has passed it.
+    subscription = Subscription(position(1))
+
+    subscription.history(position(1), page(1, head=1))
+
+    assert subscription.state is State.REPLAYING
+
+
+def test_a_read_of_another_place_is_ignored() -> None:
+    subscription = Subscription(position(5))
+    subscription.ask()
+
+    assert subscription.history(position(4), page(4, 5, head=5)) == Delivery([])
+    assert subscription.place == position(5)
+
+
+def test_a_gap_is_told_with_the_place_where_the_stream_goes_on() -> None:
+    subscription = Subscription(position(5))
+    head = position(9)
+
+    delivery = subscription.history(
+        subscription.ask(), History(head, head, [], Gap.TRIMMED)
+    )
+
+    assert delivery == Delivery([], Gap.TRIMMED, head)
+    assert offsets(subscription.live(entry(10))) == [10]
+
+
+def test_a_new_epoch_is_no_duplicate_of_the_old_one() -> None:
+    subscription = live_at(3)
+
+    subscription.live(entry(1, epoch=2))
+
+    assert subscription.state is State.REPLAYING
+
+
+def test_a_reader_with_nothing_behind_it_takes_any_epoch() -> None:
+    subscription = Subscription(Start.LATEST)
+    subscription.history(subscription.ask(), History(ZERO, ZERO, []))
+
+    assert offsets(subscription.live(entry(1, epoch=7))) == [1]
+
+
+@pytest.mark.parametrize("offset", [2, 3])
+def test_a_late_copy_of_another_past_is_doubted(offset: int) -> None:
+    subscription = live_at(3)
+
+    subscription.live(Entry(1, 99, offset, 99, SMALL))
+
+    assert subscription.state is State.REPLAYING
+
+
+def test_a_late_copy_is_dropped() -> None:
+    subscription = live_at(3)
+
+    assert subscription.live(entry(3)) == subscription.live(entry(2)) == Delivery([])
+    assert subscription.state is State.LIVE

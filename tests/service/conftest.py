@@ -1,0 +1,137 @@
+"""A store, logs of one's own, and readers that note what they are given."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.core.codec import WebSocketCodec
+from streamer.core.session import Session, SessionLimits
+from streamer.core.subscription import Place, Start
+from streamer.errors import Disconnect
+from streamer.model import App, Log, Player, decode_cursor
+from streamer.store.embedded import Embedded
+from streamer.store.inbox import Inbox
+from streamer.store.link import Link
+
+GUARD_S = 15
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Return a function that waits for a fact."""
+
+    async def wait(fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(GUARD_S):
+            # What happens elsewhere has no event here.
+            while not fact():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+async def link(store_url: str) -> AsyncIterator[Link]:
+    link = Link(store_url)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def inbox(link: Link) -> Inbox:
+    return Inbox(link)
+
+
+@pytest.fixture
+def log() -> Log:
+    """Return a log that no other test uses."""
+    return Log(App("app"), Player(f"player-{next(_numbers)}"))
+
+
+@pytest.fixture
+async def start_store(
+    tmp_path: Path, store_binary: Path
+) -> AsyncIterator[Callable[[], Awaitable[Embedded]]]:
+    """Return what starts the test's own server, each time on the same data."""
+    started: list[Embedded] = []
+
+    async def start() -> Embedded:
+        started.append(await Embedded.start(tmp_path / "own", binary=store_binary))
+        return started[-1]
+
+    yield start
+    for embedded in started:
+        await embedded.stop()
+
+
+class Client:
+    """The other end of a stream: takes everything at once, unless it is told not to."""
+
+    def __init__(self, place: Place = Start.LATEST, *, buffer: int = 2**20) -> None:
+        self.messages: list[dict[str, object]] = []
+        self.offsets: list[int] = []
+        self.begin: int | None = None
+        """Offset behind which the stream begins."""
+        self.gaps: list[str] = []
+        self.ended: Disconnect | None = None
+        self.stuck_bytes: int | None = None
+        """What waits if it has stopped reading."""
+        self.taken_at_most: int | None = None
+        self.session = Session(
+            place,
+            codec=WebSocketCodec(),
+            sink=self,
+            limits=SessionLimits(send_buffer_bytes=buffer),
+            pinged_at_s=float("inf"),
+            connection=f"c{next(_numbers)}",
+        )
+
+    def write(self, event: bytes) -> None:
+        if self.stuck_bytes is not None:
+            self.stuck_bytes += len(event)
+        message = json.loads(event)
+        self.messages.append(message)
+        if message["type"] == "notification":
+            self.offsets.append(_offset(message["cursor"]))
+        elif message["type"] == "hello":
+            self.begin = _offset(message["cursor"])
+        elif message["type"] == "gap":
+            self.gaps.append(message["reason"])
+            self.begin = _offset(message["cursor"])
+
+    def buffered(self) -> int:
+        return self.stuck_bytes or 0
+
+    def waiting_since_s(self) -> float | None:
+        return None
+
+    def close(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+    def abort(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+    def has(self, last: int) -> bool:
+        """Whether it has everything from its begin to `last`, in order and once."""
+        if self.begin is None:
+            return False
+        expected = list(range(self.begin + 1, last + 1))
+        assert self.offsets == expected[: len(self.offsets)], self.offsets
+        return self.offsets == expected
+
+
+def _offset(cursor: str) -> int:
+    position = decode_cursor(cursor)
+    assert position is not None
+    return position.offset
+
+
+@pytest.fixture
+def make_client() -> type[Client]:
+    return Client

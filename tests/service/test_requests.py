@@ -1,0 +1,56 @@
+"""Requests in flight, of the node and of each player."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from streamer.config import Config
+from streamer.errors import Limit, Refused
+from streamer.model import App, Log, Player
+from streamer.service.requests import Requests
+
+ONE = Log(App("a"), Player("p"))
+OTHER = Log(App("a"), Player("q"))
+
+
+def test_a_player_has_a_share_of_its_own() -> None:
+    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+
+    with requests.hold(ONE):
+        with pytest.raises(Refused) as refused, requests.hold(ONE):
+            pass
+        with requests.hold(OTHER):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_PLAYER
+
+
+def test_the_same_name_in_another_app_is_another_player() -> None:
+    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+
+    with requests.hold(ONE), requests.hold(Log(App("b"), ONE.player)):
+        pass
+
+
+def test_the_node_has_a_limit_over_all_players() -> None:
+    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=2))
+
+    with requests.hold(ONE), requests.hold(OTHER):
+        with pytest.raises(Refused) as refused, requests.hold(ONE):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_NODE
+
+
+def test_a_refusal_takes_nothing() -> None:
+    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=1))
+    with requests.hold(ONE):
+        for _ in range(5):
+            with pytest.raises(Refused), requests.hold(ONE):
+                pass
+
+    with ExitStack() as stack:
+        stack.enter_context(requests.hold(ONE))
+        stack.enter_context(requests.hold(OTHER))

@@ -1,0 +1,202 @@
+"""A link to the store, servers of one's own, and a proxy that does what networks do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from streamer.model import App, Log, Player
+from streamer.store.embedded import Embedded
+from streamer.store.link import Link
+
+GUARD_S = 10
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+async def guard() -> AsyncIterator[None]:
+    """Fail a test that hangs while there is still a loop to say where."""
+    async with asyncio.timeout(50):
+        yield
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Return a function that waits for a fact."""
+
+    async def wait(fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(GUARD_S):
+            # What happens elsewhere has no event here.
+            while not fact():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+async def link(store_url: str) -> AsyncIterator[Link]:
+    link = Link(store_url)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def log() -> Log:
+    """Return a log that no other test uses."""
+    return Log(App("app"), Player(f"player-{next(_numbers)}"))
+
+
+@pytest.fixture(scope="session")
+def debian_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the URL of the system's redis-server."""
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("redis-server is not on PATH")
+    loop = asyncio.new_event_loop()
+    embedded = loop.run_until_complete(
+        Embedded.start(tmp_path_factory.mktemp("redis"), binary=Path(found))
+    )
+    yield embedded.url
+    loop.run_until_complete(embedded.stop())
+    loop.close()
+
+
+@pytest.fixture(params=["chosen", "redis-server"])
+def any_store(request: pytest.FixtureRequest) -> str:
+    """Return the URL of each server there is, one after the other."""
+    name = "session_store" if request.param == "chosen" else "debian_store"
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+StartStore = Callable[[], Awaitable[Embedded]]
+
+
+@pytest.fixture
+async def start_store(tmp_path: Path, store_binary: Path) -> AsyncIterator[StartStore]:
+    """Return what starts the test's own server, each time on the same data."""
+    started: list[Embedded] = []
+
+    async def start() -> Embedded:
+        started.append(await Embedded.start(tmp_path / "own", binary=store_binary))
+        return started[-1]
+
+    yield start
+    for embedded in started:
+        await embedded.stop()
+
+
+class Proxy:
+    """
+    Stands in front of a server and spoils what passes.
+
+    Every way of spoiling is an attribute that counts for all connections from the
+    moment it is set.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target.removeprefix("unix://")
+        self.delay_s: Callable[[], float] = lambda: 0.0
+        """How long each chunk of replies is held."""
+        self.drop: Callable[[bytes], bool] = lambda reply: False
+        """Whether a chunk of replies is swallowed."""
+        self.cut: Callable[[bytes, bytes], bool] = lambda asked, reply: False
+        """Whether to cut the connection instead of passing the reply on."""
+        self.flowing = asyncio.Event()
+        """Cleared, replies wait."""
+        self.flowing.set()
+        self.cuts = 0
+        self.url = ""
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self._port, limit=2**24
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}"
+
+    async def close(self) -> None:
+        """Cut all connections and refuse others, until `open`."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut_all()
+        self.flowing.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut_all(self) -> None:
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        upstream = None
+        try:
+            there, upstream = await asyncio.open_unix_connection(self.target)
+            self._writers |= {writer, upstream}
+            asked = [b""]
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._ask(reader, upstream, asked))
+                both.create_task(self._reply(there, writer, asked))
+        except* (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for one in (writer, upstream):
+                if one is not None:
+                    one.transport.abort()
+                    self._writers.discard(one)
+            self._tasks.discard(task)
+
+    async def _ask(
+        self,
+        reader: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        asked: list[bytes],
+    ) -> None:
+        while data := await reader.read(2**20):
+            asked[0] = data
+            upstream.write(data)
+            await upstream.drain()
+        raise ConnectionResetError
+
+    async def _reply(
+        self,
+        there: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        asked: list[bytes],
+    ) -> None:
+        while data := await there.read(2**20):
+            await asyncio.sleep(self.delay_s())
+            await self.flowing.wait()
+            if self.cut(asked[0], data):
+                self.cuts += 1
+                raise ConnectionResetError
+            if not self.drop(data):
+                writer.write(data)
+                await writer.drain()
+        raise ConnectionResetError
+
+
+@pytest.fixture
+async def proxy(store_url: str) -> AsyncIterator[Proxy]:
+    assert urlsplit(store_url).scheme == "unix"
+    proxy = Proxy(store_url)
+    await proxy.open()
+    yield proxy
+    await proxy.close()

@@ -1,0 +1,196 @@
+"""Who is offered an entry, and which logs have to be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.subscription import History, Place, State, Subscription
+from streamer.errors import REPLACED, Disconnect
+from streamer.hub import Hub
+from streamer.model import App, Entry, Log, Player, Position
+
+LOG = Log(App("a"), Player("p"))
+OTHER = Log(App("a"), Player("q"))
+
+
+def position(offset: int) -> Position:
+    return Position(1, offset, offset, offset)
+
+
+def entry(offset: int) -> Entry:
+    return Entry(1, offset, offset, offset, b"x")
+
+
+class Noting:
+    """A reader that notes what it is given."""
+
+    joining = False
+    congested = False
+
+    def __init__(self, connection: str = "c", *, at: int = 1) -> None:
+        self.subscription = Subscription(position(at))
+        self.connection = connection
+        self.got: list[int] = []
+        self.marks: list[int] = []
+        self.ended: Disconnect | None = None
+
+    def offer(self, entry: Entry) -> None:
+        self.got += [e.offset for e in self.subscription.live(entry).entries]
+
+    def history(
+        self, asked: Place, history: History, *, unread: int, marks: int
+    ) -> None:
+        delivery = self.subscription.history(asked, history)
+        self.got += [e.offset for e in delivery.entries]
+
+    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+        self.marks.append(marks)
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        self.ended = disconnect
+
+    def tick(self, now_s: float, unix_s: float) -> None:
+        pass
+
+    def settle(self) -> None:
+        """Become live where it is."""
+        place = self.subscription.ask()
+        assert isinstance(place, Position)
+        self.history(place, History(place, place, []), unread=0, marks=0)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+def attached(hub: Hub, *readers: Noting, log: Log = LOG) -> None:
+    for reader in readers:
+        hub.attach(log, reader)
+        reader.settle()
+    hub.behind.clear()
+
+
+def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> None:
+    one, two, other = Noting(), Noting(), Noting()
+    attached(hub, one, two)
+    attached(hub, other, log=OTHER)
+
+    hub.dispatch(LOG, entry(2))
+
+    assert (one.got, two.got, other.got) == ([2], [2], [])
+    assert not hub.behind
+
+
+def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
+    hub.dispatch(LOG, entry(2))
+    hub.marked(LOG, marks=1, unread=0, body=b"")
+    hub.replace(LOG, "c")
+    hub.doubt(LOG)
+
+    assert not hub.behind
+    assert not hub.logs
+
+
+def test_a_reader_that_joins_has_to_read() -> None:
+    woken: list[int] = []
+    hub = Hub(lambda: woken.append(1))
+
+    hub.attach(LOG, Noting())
+
+    assert hub.behind == {LOG}
+    assert woken
+
+
+def test_a_hole_makes_the_log_be_read(hub: Hub) -> None:
+    reader = Noting()
+    attached(hub, reader)
+
+    hub.dispatch(LOG, entry(3))
+
+    assert reader.got == []
+    assert hub.behind == {LOG}
+
+
+def test_a_doubt_reaches_every_reader_of_the_log(hub: Hub) -> None:
+    one, two, other = Noting(), Noting(), Noting()
+    attached(hub, one, two)
+    attached(hub, other, log=OTHER)
+
+    hub.doubt(LOG)
+
+    assert one.subscription.state is two.subscription.state is State.REPLAYING
+    assert other.subscription.state is State.LIVE
+    assert hub.behind == {LOG}
+
+
+def test_readers_that_are_behind_are_grouped_by_place(hub: Hub) -> None:
+    one, two, three, live = Noting(at=1), Noting(at=1), Noting(at=5), Noting(at=9)
+    attached(hub, live)
+    for reader in (one, two, three):
+        hub.attach(LOG, reader)
+
+    assert hub.places(LOG) == {position(1): [one, two], position(5): [three]}
+    assert hub.places(OTHER) == {}
+
+
+def test_marks_reach_every_reader(hub: Hub) -> None:
+    one, two = Noting(), Noting()
+    attached(hub, one, two)
+
+    hub.marked(LOG, marks=4, unread=0, body=b'"all":true')
+
+    assert one.marks == two.marks == [4]
+
+
+def test_the_replaced_connection_alone_is_ended(hub: Hub) -> None:
+    one, two = Noting("one"), Noting("two")
+    attached(hub, one, two)
+
+    hub.replace(LOG, "two")
+
+    assert one.ended is None
+    assert two.ended == REPLACED
+
+
+def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
+    one, two = Noting(), Noting()
+    hub.attach(LOG, one)
+    hub.attach(LOG, two)
+
+    assert not hub.detach(LOG, one)
+    assert len(hub) == 1
+    assert hub.detach(LOG, two)
+
+    assert len(hub) == 0
+    assert not hub.logs
+    assert not hub.behind
+
+
+def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
+    class Leaving(Noting):
+        def offer(self, entry: Entry) -> None:
+            super().offer(entry)
+            hub.detach(LOG, self)
+
+    leaving, staying = Leaving(), Noting()
+    attached(hub, leaving, staying)
+
+    hub.dispatch(LOG, entry(2))
+
+    assert leaving.got == staying.got == [2]
+    assert [*hub.all_readers()] == [staying]
+
+
+def test_all_readers_are_those_of_the_moment(hub: Hub) -> None:
+    readers = [Noting() for _ in range(4)]
+    attached(hub, *readers[:2])
+    attached(hub, *readers[2:], log=OTHER)
+
+    seen = 0
+    for reader in hub.all_readers():
+        seen += 1
+        hub.detach(LOG if reader in readers[:2] else OTHER, reader)
+
+    assert seen == 4
+    assert len(hub) == 0

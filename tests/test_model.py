@@ -1,0 +1,219 @@
+"""Ids, cursors, names and fragments: what they hold, and what is none."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.model import (
+    AT_MS_MAX,
+    CURSOR_CHARS_MAX,
+    EPOCH_MAX,
+    OFFSET_MAX,
+    PLAYER_CHARS_MAX,
+    TAG_MAX,
+    ZERO,
+    Entry,
+    Notification,
+    Position,
+    Property,
+    Resource,
+    decode_cursor,
+    decode_fragment,
+    decode_id,
+    encode_cursor,
+    encode_fragment,
+    encode_id,
+    iso_time,
+    new_epoch,
+    new_tag,
+    parse_app,
+    parse_player,
+)
+
+positions = st.builds(
+    Position,
+    st.integers(0, EPOCH_MAX),
+    st.integers(0, AT_MS_MAX),
+    st.integers(1, OFFSET_MAX),
+    st.integers(0, TAG_MAX),
+)
+
+
+@given(positions)
+def test_a_cursor_gives_its_position_back(position: Position) -> None:
+    cursor = encode_cursor(position)
+
+    assert decode_cursor(cursor) == position
+    assert len(cursor) == 27
+    assert cursor.replace("-", "a").replace("_", "a").isalnum()
+
+
+@given(positions)
+def test_an_id_is_a_uuid_version_7_that_leads_to_its_entry(position: Position) -> None:
+    id_ = encode_id(position.at_ms, position.offset, position.tag)
+
+    parsed = uuid.UUID(id_)
+    assert str(parsed) == id_
+    assert parsed.version == 7
+    assert parsed.variant == uuid.RFC_4122
+    assert decode_id(id_) == decode_id(id_.upper()) == position._replace(epoch=0)
+
+
+@given(positions, positions)
+def test_ids_sort_as_the_log_does(one: Position, other: Position) -> None:
+    def place(position: Position) -> tuple[int, int, int]:
+        return position.at_ms, position.offset, position.tag
+
+    assert (encode_id(*place(one)) < encode_id(*place(other))) == (
+        place(one) < place(other)
+    )
+
+
+def test_the_zero_position_has_a_cursor() -> None:
+    assert decode_cursor(encode_cursor(ZERO)) == ZERO
+    # Nothing is behind it in whatever epoch it was read.
+    assert decode_cursor(encode_cursor(Position(7, 0, 0, 0))) == ZERO
+
+
+def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
+    assert decode_cursor(encode_id(5, 6, 7)) == Position(0, 5, 6, 7)
+
+
+@given(st.text(max_size=40) | st.text("Az09-_=+/", min_size=25, max_size=29))
+def test_any_text_is_a_cursor_or_none(text: str) -> None:
+    position = decode_cursor(text)
+
+    if position is not None and len(text) == 27:
+        assert encode_cursor(position) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "A" * 26,
+        "A" * 28,
+        "A" * 26 + "B",  # The last digit's unused bits are set.
+        "A" * 26 + "=",
+        "+" * 27,
+        "/" * 27,
+        "é" * 27,
+        " " + "A" * 26,
+        "\ud800" * 27,
+        "00000000-0000-7000-8000-000000000000",  # Offset 0 is no entry.
+        "00000000-0000-4000-8004-000000000000",  # Version 4.
+        "00000000-0000-7000-c004-000000000000",  # Another variant.
+        "00000000000070008004000000000000",  # No dashes.
+        "00000000-0000-7000-8004-00000000000g",
+        "00000000-0000-7000-8004-000000000000\n",
+        "{00000000-0000-7000-8004-000000000000}",
+        "\u0660" * 8 + "-0000-7000-8004-000000000000",
+        "A" * (CURSOR_CHARS_MAX + 1),
+    ],
+)
+def test_what_is_no_cursor_is_none(text: str) -> None:
+    assert decode_cursor(text) is None
+
+
+def test_two_spellings_of_128_bits_are_one_player() -> None:
+    ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    dashed = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
+
+    assert parse_player(ulid) == parse_player(dashed) == dashed
+    assert parse_player(dashed.upper()) == dashed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "p",
+        "x" * PLAYER_CHARS_MAX,
+        "a:b/c d",
+        "Jürgen ♥",
+        "ME",
+        # Neither spelling, so each stands for itself.
+        "01563e3ab5d3d6764c61efb99302bd5b",
+        "01arz3ndektsv4rrffq69g5fav",
+        "81ARZ3NDEKTSV4RRFFQ69G5FAV",
+    ],
+)
+def test_every_other_name_stands_for_itself(text: str) -> None:
+    assert parse_player(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "me", "x" * (PLAYER_CHARS_MAX + 1), "a\0", "a\n", "\x7f", "\ud800"]
+)
+def test_what_names_no_player_is_none(text: str) -> None:
+    assert parse_player(text) is None
+
+
+@given(st.text())
+def test_a_player_is_named_by_its_own_name(text: str) -> None:
+    player = parse_player(text)
+
+    assert player is None or parse_player(player) == player
+
+
+@pytest.mark.parametrize("text", ["1001", "my-game_2", "A" * 64])
+def test_names_of_apps(text: str) -> None:
+    assert parse_app(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a:b", "a b", "é", "A" * 65, "a\n", ".probe"])
+def test_what_is_no_name_of_an_app(text: str) -> None:
+    assert parse_app(text) is None
+
+
+def test_a_fragment_gives_its_notification_back() -> None:
+    notification = Notification(
+        type="t",
+        title="a\r\nb\0",
+        data={"k": [1, None, "\u2028"]},
+        properties=(Property("k", "v"), Property("k", "w")),
+        priority="high",
+        resource=Resource("/r", '"1"'),
+    )
+
+    fragment = encode_fragment(notification)
+
+    assert decode_fragment(fragment) == notification
+    assert not set(fragment) & set(range(0x20))
+
+
+def test_a_null_is_told_from_nothing() -> None:
+    assert encode_fragment(Notification(data=None)) == b'"data":null}'
+    with pytest.raises(ValueError, match="without any field"):
+        encode_fragment(Notification())
+
+
+def test_id_and_time_come_in_front_of_the_fragment() -> None:
+    entry = Entry(1, 1_700_000_000_123, 2, 3, b'"title":"t"}')
+
+    assert json.loads(entry.json) == {
+        "id": entry.id,
+        "created_at": "2023-11-14T22:13:20.123Z",
+        "title": "t",
+    }
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1, "1970-01-01T00:00:00.001Z"),
+        (1_709_164_799_999, "2024-02-28T23:59:59.999Z"),
+    ],
+)
+def test_times_are_rfc_3339(at_ms: int, text: str) -> None:
+    assert iso_time(at_ms) == text
+
+
+def test_random_parts_stay_within_their_bits() -> None:
+    assert all(1 <= new_epoch() <= EPOCH_MAX for _ in range(100))
+    assert all(0 <= new_tag() <= TAG_MAX for _ in range(100))
