@@ -51,15 +51,16 @@ The rooms
     errors, model    the error tree and close codes; notification, entry, position, ids
     config           the settings; the only reader of the environment
     core/            DECIDES. subscription (history merged with live), session (one
-                     stream), codec (events as bytes), access and tokens (who may what),
-                     limits, values
+                     stream), codec (events as bytes), access, apps, signatures and
+                     tokens (who may what), limits, values
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
                      step), link (one multiplexed connection), inbox, leases, relay
-                     (announcements), apps, embedded (the private Valkey)
+                     (announcements), apps, tickets, embedded (the private Valkey)
     hub              FANS OUT. log -> readers of this process
     service/         DOES. publisher, inboxes, feeds (keeping readers complete),
-                     listening (being let in, drained), authenticator, requests,
-                     store_watch
+                     listening (being let in, drained), authenticator, key_sets
+                     (foreign issuers' keys), sweep (credentials taken back), tickets,
+                     minting, requests, store_watch
     transports/      CARRY. websocket, sse, longpoll, outbox; the protocol classes under
                      uvicorn that keep HTTP clean
     surfaces/        TRANSLATE. native/ rallyhere/ operations/: wire (pure) and routes

@@ -9,7 +9,9 @@ because a server that goes on answering while it delivers nothing is worse than 
 from __future__ import annotations
 
 import asyncio
-import time
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.applications import Starlette
@@ -23,28 +25,50 @@ from starlette.types import ASGIApp
 from .config import Config
 from .core.session import SessionLimits
 from .service.authenticator import Authenticator
+from .service.campaigns import CampaignSends, CampaignsOfApp
+from .service.deliveries import Deliveries
 from .service.feeds import Feeds
 from .service.inboxes import Inboxes
+from .service.key_sets import KeySets
 from .service.listening import Listening
+from .service.listing import Listing
+from .service.minting import Minting
 from .service.probe import Probe
 from .service.publisher import Publisher
 from .service.requests import Requests
 from .service.scheduler import Scheduler
 from .service.schedules import Schedules
+from .service.server_sessions import ServerSessions
+from .service.store_watch import StoreWatch
+from .service.sweep import Sweep
+from .service.tickets import Tickets
 from .store.apps import Apps
+from .store.campaigns import Campaigns
+from .store.devices import Devices
 from .store.inbox import DAY_MS, Inbox
 from .store.leases import Leases
 from .store.link import Link
+from .store.lists import Lists
+from .store.messages import Messages
+from .store.rates import Rates
+from .store.replicated import Replicated
+from .store.tickets import Tickets as KeptTickets
 from .store.timetable import Timetable
+from .surfaces.gateway.routes import Gateway
+from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.native import wire as native_wire
+from .surfaces.native.campaign_routes import NativeCampaigns
 from .surfaces.native.routes import Native
 from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
+from .surfaces.teak.routes import Teak
+from .surfaces.walletwerk.routes import WalletWerk
 from .transports.streams import StreamParts
 
 __all__ = ["App", "build"]
 
 READY_POLL_S: Final = 0.005
+STORE_TIMEOUT_S: Final = 5.0
 
 
 class App:
@@ -60,24 +84,55 @@ class App:
         link: Link,
         listening: Listening,
         probe: Probe,
-        scheduler: Scheduler | None,
+        sweep: Sweep,
+        tickets: Tickets,
+        store_watch: StoreWatch,
+        scheduler: Scheduler,
+        *,
+        confirmed: Replicated | None,
+        background: bool,
     ) -> None:
         self.asgi = asgi
         self.listening = listening
         self._link = link
         self._probe = probe
+        self._sweep = sweep
+        self._tickets = tickets
+        self._store_watch = store_watch
         self._scheduler = scheduler
+        self._confirmed = confirmed
+        self._background = background
 
     async def run(self) -> None:
-        """Run the background parts until cancelled; raise when one is broken."""
+        """Run what a node needs until cancelled; raise when a part is broken."""
+        async with self._connected(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.listening.run(), name="listening")
+            tasks.create_task(self._probe.run(), name="probe")
+            tasks.create_task(self._sweep.run(), name="sweep")
+            tasks.create_task(self._tickets.run(), name="tickets")
+            if self._background:
+                self._start_background(tasks)
+            else:
+                # What the store is worth has to be known before the node is ready.
+                tasks.create_task(self._store_watch.run_once(), name="store watch")
+
+    async def run_background(self) -> None:
+        """Run what `streamer scheduler` does, alone, until cancelled."""
+        async with self._connected(), asyncio.TaskGroup() as tasks:
+            self._start_background(tasks)
+
+    def _start_background(self, tasks: asyncio.TaskGroup) -> None:
+        tasks.create_task(self._store_watch.run(), name="store watch")
+        tasks.create_task(self._scheduler.run(), name="scheduler")
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.listening.run(), name="listening")
-                tasks.create_task(self._probe.run(), name="probe")
-                if self._scheduler is not None:
-                    tasks.create_task(self._scheduler.run(), name="scheduler")
+            yield
         finally:
             await self._link.close()
+            if self._confirmed is not None:
+                await self._confirmed.close()
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
@@ -89,9 +144,19 @@ class App:
         """Say why a publish would not be stored and delivered, None if it would be."""
         if self.listening.draining:
             return "draining"
+        if reason := self._store_watch.unready():
+            return reason
         if not self._probe.heard:
             return "the store is away, or this node does not hear its announcements"
         return None
+
+    def facts(self) -> dict[str, str | int]:
+        """Tell this process from others, and what a publish survives with it."""
+        return {
+            "node": self.listening.node,
+            "pid": os.getpid(),
+            "durability": self._store_watch.durability,
+        }
 
     async def drain(self) -> None:
         """Say goodbye to every reader within the drain window; take no new ones."""
@@ -105,8 +170,10 @@ def build(config: Config, store_url: str) -> App:
     Opens nothing: connections come with `App.run` and the first requests.
     """
     link = Link(store_url)
+    confirmed = _confirmed(config, store_url)
     inbox = Inbox(
         link,
+        confirmed=confirmed,
         retention_ms=config.retention_days * DAY_MS,
         entries_max=config.entries_max,
     )
@@ -117,9 +184,12 @@ def build(config: Config, store_url: str) -> App:
         check_s=config.position_check_s,
     )
     leases = Leases(link, most=config.listeners_per_player_max)
-    listening = Listening(feeds, leases, config)
-    probe = Probe(link, feeds, leases.node)
-    authenticator = Authenticator(Apps(link))
+    apps, key_sets = Apps(link), KeySets()
+    sweep = Sweep(apps, key_sets)
+    tickets = Tickets(KeptTickets(link), sweep)
+    listening = Listening(feeds, leases, config, sweep, Devices(link, leases.node))
+    probe = Probe(link, feeds, leases.node, confirmed=confirmed)
+    authenticator = Authenticator(apps, key_sets=key_sets)
     inboxes = Inboxes(inbox)
     publisher = Publisher(link, inbox)
     timetable = Timetable(
@@ -127,13 +197,14 @@ def build(config: Config, store_url: str) -> App:
         retention_ms=config.retention_days * DAY_MS,
         entries_max=config.entries_max,
     )
-    schedules = Schedules(link, timetable, clock_s=time.time)
+    schedules = Schedules(link, timetable)
     requests = Requests(config)
     origins = frozenset(config.allowed_origins)
     streams = StreamParts(
         authenticator=authenticator,
         listening=listening,
         inboxes=inboxes,
+        tickets=tickets,
         limits=SessionLimits(
             heartbeat_s=config.heartbeat_s,
             send_buffer_bytes=config.send_buffer_bytes,
@@ -148,7 +219,24 @@ def build(config: Config, store_url: str) -> App:
         schedules=schedules,
         inboxes=inboxes,
         requests=requests,
+        minting=Minting(apps),
+        tickets=tickets,
         streams=streams,
+        allowed_origins=origins,
+    )
+    campaigns = Campaigns(link)
+    native_campaigns = NativeCampaigns(
+        authenticator=authenticator,
+        campaigns=CampaignsOfApp(campaigns, timetable),
+        allowed_origins=origins,
+    )
+    teak = Teak(
+        authenticator=authenticator,
+        deliveries=Deliveries(schedules, Messages(link), Rates(link)),
+    )
+    walletwerk = WalletWerk(
+        authenticator=authenticator,
+        sends=CampaignSends(link, campaigns, timetable),
         allowed_origins=origins,
     )
     rallyhere = RallyHere(
@@ -159,15 +247,65 @@ def build(config: Config, store_url: str) -> App:
         listening=listening,
         allowed_origins=origins,
     )
-    operations = Operations(lambda: app.unready())
+    listing = Listing(Lists(link, retention_ms=config.retention_days * DAY_MS))
+    lootlocker = LootLocker(
+        authenticator=authenticator,
+        sessions=ServerSessions(link, apps),
+        publisher=publisher,
+        inboxes=inboxes,
+        listing=listing,
+        requests=requests,
+        retention_ms=config.retention_days * DAY_MS,
+    )
+    gateway = Gateway(
+        authenticator=authenticator,
+        inboxes=inboxes,
+        listing=listing,
+        requests=requests,
+        streams=streams,
+    )
+    operations = Operations(lambda: app.unready(), lambda: app.facts())
     asgi = Starlette(
-        routes=[*operations.routes(), *native.routes(), *rallyhere.routes()],
+        routes=[
+            *operations.routes(),
+            *native.routes(),
+            *native_campaigns.routes(),
+            *rallyhere.routes(),
+            *teak.routes(),
+            *walletwerk.routes(),
+            *lootlocker.routes(),
+            *gateway.routes(),
+        ],
         middleware=_middleware(config),
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
-    scheduler = Scheduler(timetable) if config.background else None
-    app = App(asgi, link, listening, probe, scheduler)
+    # A redirect to another spelling would be built from the caller's Host.
+    asgi.router.redirect_slashes = False
+    app = App(
+        asgi,
+        link,
+        listening,
+        probe,
+        sweep,
+        tickets,
+        StoreWatch(link, config),
+        Scheduler(timetable),
+        confirmed=confirmed,
+        background=config.background,
+    )
     return app
+
+
+def _confirmed(config: Config, store_url: str) -> Replicated | None:
+    if config.durability != "replicated":
+        return None
+    timeout_ms = config.replication_timeout_ms
+    link = Link(
+        store_url,
+        name="streamer-publish",
+        timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
+    )
+    return Replicated(link, replicas_min=config.replicas_min, timeout_ms=timeout_ms)
 
 
 def _middleware(config: Config) -> list[Middleware]:
@@ -185,6 +323,12 @@ def _middleware(config: Config) -> list[Middleware]:
             "If-None-Match",
             "Last-Event-ID",
             "X-Auth-Token",
+            "X-Session-Token",
+            # What LootLocker's SDK adds to each request of a game in a browser.
+            "LL-Request-Id",
+            "LL-Version",
+            "SDK-Version",
+            "User-Instance-Identifier",
         ],
         expose_headers=["ETag", "Retry-After", "Idempotent-Replayed"],
         max_age=3600,

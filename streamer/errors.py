@@ -11,13 +11,18 @@ The tree::
     │   ├── Invalid             a field, parameter or cursor is wrong; says which
     │   ├── Unauthenticated     no credential, or one that does not hold; has a defect
     │   ├── Forbidden           the credential is good and does not allow this
+    │   │   └── ForeignPage     a browser's page of an origin that is not ours
     │   ├── NotFound            no such thing, or not the caller's
     │   ├── Conflict            an idempotency key was used for something else
     │   ├── TooLate             a schedule has begun and can no longer be changed
     │   ├── TooLarge            a body is over its limit
+    │   ├── TooFast             a rate that all nodes keep together is reached
+    │   ├── Spent               a number that is given once and for all is used up
     │   └── Refused             a limit on listeners, requests or connects; has a limit
+    ├── StoreUnfit              the store would break what the settings promise
     └── Unavailable             our fault; worth a retry
         ├── StoreAway           the store cannot be reached; nothing was written
+        ├── IssuerAway          a token cannot be checked: its issuer's keys are not had
         ├── OutcomeUnknown      a write was sent and its answer did not come back
         └── Draining            this node is going away
 
@@ -36,6 +41,7 @@ __all__ = [
     "AHEAD_OF_RATE",
     "DRAINING",
     "FORBIDDEN",
+    "ISSUER_AWAY",
     "NODE_FULL",
     "PROTOCOL",
     "REPLACED",
@@ -52,14 +58,19 @@ __all__ = [
     "Error",
     "FieldError",
     "Forbidden",
+    "ForeignPage",
     "Invalid",
+    "IssuerAway",
     "Limit",
     "Malformed",
     "NotFound",
     "OutcomeUnknown",
     "Refused",
     "Rejected",
+    "Spent",
     "StoreAway",
+    "StoreUnfit",
+    "TooFast",
     "TooLarge",
     "TooLate",
     "Unauthenticated",
@@ -74,6 +85,20 @@ class Error(Exception):
 
 class Rejected(Error):
     """The request cannot be carried out as it is."""
+
+
+class StoreUnfit(Error):
+    """
+    A node must not start on this store. `reasons` says all that is wrong with it.
+
+    No caller ever sees it: it ends the process before the first request.
+    """
+
+    def __init__(self, reasons: str) -> None:
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return f"this store will not do: {self.reasons}"
 
 
 class FieldError(NamedTuple):
@@ -138,6 +163,8 @@ class Defect(enum.Enum):
     CLAIM = "a claim of the token is missing or wrong"
     EXPIRED = "the token is expired"
     UNKNOWN_KEY = "the backend key is unknown"
+    REVOKED = "the credential was taken back"
+    TICKET = "the ticket is unknown, used up or expired"
 
 
 class Unauthenticated(Rejected):
@@ -159,6 +186,14 @@ class Forbidden(Rejected):
 
     def __str__(self) -> str:
         return f"this needs {self.needed}"
+
+
+class ForeignPage(Forbidden):
+    """
+    A browser sent this for a page that is not one of ours.
+
+    A stream is refused to it before it is opened, whatever it asks for.
+    """
 
 
 class NotFound(Rejected):
@@ -198,6 +233,28 @@ class TooLarge(Rejected):
         return f"the body is larger than {self.limit_bytes} bytes"
 
 
+class TooFast(Rejected):
+    """An app calls faster than it may. `retry_after_s` is when there is room again."""
+
+    def __init__(self, per_s: int, *, retry_after_s: int = 1) -> None:
+        self.per_s = per_s
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"this may be called {self.per_s} times a second"
+
+
+class Spent(Rejected):
+    """A number that is given once and for all is used up; waiting is no use."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what = what
+        self.most = most
+
+    def __str__(self) -> str:
+        return f"{self.what} are limited to {self.most}, and all are used"
+
+
 class Limit(enum.Enum):
     """Which limit refused a connection or request."""
 
@@ -230,6 +287,15 @@ class StoreAway(Unavailable):
 
     def __str__(self) -> str:
         return "the store is away; nothing was stored"
+
+
+class IssuerAway(Unavailable):
+    """The keys that a token has to be checked with were never had, and are not now."""
+
+    retry_after_s = 5
+
+    def __str__(self) -> str:
+        return "the keys of the token's issuer cannot be had"
 
 
 class OutcomeUnknown(Unavailable):
@@ -279,6 +345,7 @@ TOO_MANY_LISTENERS = Disconnect(4101, "too many listeners")
 NODE_FULL = Disconnect(4102, "node full")
 AHEAD_OF_RATE = Disconnect(4103, "rate")
 STORE_AWAY = Disconnect(4104, "store away")
+ISSUER_AWAY = Disconnect(4105, "issuer away")
 TOKEN_INVALID = Disconnect(4200, "token invalid or expired")
 FORBIDDEN = Disconnect(4201, "forbidden")
 REPLACED = Disconnect(4202, "replaced by the same instance")

@@ -24,13 +24,17 @@ _COMMANDS: Final = {
     "serve": _Place("serve", "Run the server; needs no configuration."),
     "scheduler": _Place("serve", "Do the housekeeping of servers run without it."),
     "store": _Place("store", "Run the embedded store alone."),
-    "app": _Place("admin", "Make and list apps."),
-    "key": _Place("admin", "Make a backend key for an app."),
-    "token": _Place("admin", "Make a token for a player."),
+    "app": _Place("apps", "Make and change apps."),
+    "key": _Place("credentials", "Make a backend key for an app; list, take back."),
+    "token": _Place("credentials", "Make a token for a player; take them back."),
     "publish": _Place("messages", "Publish a notification."),
     "tail": _Place("messages", "Print a player's notifications as they come."),
     "doctor": _Place("doctor", "Say what is configured and whether it will do."),
 }
+
+
+_INTERNAL: Final = {"worker": _Place("serve", "")}
+"""Commands that our own processes call each other by; no help shows them."""
 
 
 class _LazyGroup(click.Group):
@@ -40,7 +44,7 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = _COMMANDS.get(cmd_name)
+        place = _COMMANDS.get(cmd_name) or _INTERNAL.get(cmd_name)
         if place is None:
             return None
         module = importlib.import_module(f"{__name__}.{place.module}")

@@ -35,7 +35,9 @@ __all__ = [
     "PERMISSIONS",
     "SCOPES",
     "Caller",
+    "KeyProof",
     "Scope",
+    "TokenProof",
     "parse_permissions",
     "parse_scopes",
 ]
@@ -70,10 +72,32 @@ SCOPES: Final[frozenset[str]] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: Final = SCOPES - {"admin"}
 """What a backend key made without any scope gets."""
 
+_TICKET: Final = frozenset({f"{_SELF}:read"})
+"""What a ticket gives: it rides in a URL, so the least that opens a stream."""
+
 _SCOPE_GIVES: Final = {
     "notifications:read": f"{_ANY}:read",
     "notifications:send": f"{_ANY}:write",
 }
+
+
+class TokenProof(msgspec.Struct, frozen=True, tag="token"):
+    """
+    What a token was believed for: enough to ask later whether it still would be.
+
+    `key` is the name of the key that signed it, and gives nothing away.
+    """
+
+    issuer: str
+    audience: str
+    key: str
+    issued_at_s: int
+
+
+class KeyProof(msgspec.Struct, frozen=True, tag="key"):
+    """The digest of the backend key that was recognised."""
+
+    digest: bytes
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -81,7 +105,8 @@ class Caller(msgspec.Struct, frozen=True):
     Someone whose credential held: a player, a service of the studio, or its backend.
 
     `player` is None for a backend key. `expires_at_s` is when the credential ends, in
-    seconds of Unix time; None where it has no end of its own.
+    seconds of Unix time; None where it has no end of its own. `proof` is what the
+    credential is asked about while something long is done for the caller.
     """
 
     app: App
@@ -89,12 +114,32 @@ class Caller(msgspec.Struct, frozen=True):
     permissions: frozenset[str]
     expires_at_s: int | None = None
     scopes: frozenset[str] = frozenset()
+    proof: TokenProof | KeyProof | None = None
 
     @classmethod
-    def from_key(cls, app: App, scopes: frozenset[str]) -> Caller:
+    def from_key(
+        cls,
+        app: App,
+        scopes: frozenset[str],
+        *,
+        expires_at_s: int | None = None,
+        proof: KeyProof | None = None,
+    ) -> Caller:
         """Return the caller that holds a backend key with these scopes."""
         given = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
-        return cls(app, None, frozenset(given), scopes=scopes & SCOPES)
+        return cls(
+            app,
+            None,
+            frozenset(given),
+            expires_at_s=expires_at_s,
+            scopes=scopes & SCOPES,
+            proof=proof,
+        )
+
+    @property
+    def as_ticket(self) -> Caller:
+        """The same player, who may listen and mark as read, and nothing else."""
+        return msgspec.structs.replace(self, permissions=_TICKET)
 
     def may_read(self, player: Player) -> bool:
         """Whether the caller may see this player's notifications."""
@@ -143,6 +188,18 @@ class Caller(msgspec.Struct, frozen=True):
         """Raise `Forbidden`, naming the scope, unless the caller's key has it."""
         if scope not in self.scopes:
             raise Forbidden(f"the scope {scope}")
+
+    def require_grant(self, permissions: Iterable[str]) -> None:
+        """
+        Raise `Forbidden` unless the caller may give these permissions away.
+
+        A right on one's own inbox is what a token is for. A right on everybody's is
+        given by a key that has it, or else minting would be the scope of all scopes.
+        """
+        for scope, right in _SCOPE_GIVES.items():
+            wide = {right, f"{_ANY}:*"}
+            if scope not in self.scopes and not wide.isdisjoint(permissions):
+                raise Forbidden(f"the scope {scope}")
 
     def require_me(self) -> Player:
         """

@@ -134,6 +134,7 @@ class Session:
         pinged_at_s: Monotonic time from which the first ping is counted.
         expires_at_s: Unix time at which its credential ends, None for never.
         connection: Its name in the player's leases.
+        device: What its client is on, "" where it does not say.
 
     """
 
@@ -147,6 +148,7 @@ class Session:
         "_rate",
         "_sink",
         "connection",
+        "device",
         "ended",
         "subscription",
     )
@@ -161,9 +163,11 @@ class Session:
         pinged_at_s: float,
         expires_at_s: float | None = None,
         connection: str = "",
+        device: str = "",
     ) -> None:
         self.subscription = Subscription(place)
         self.connection = connection
+        self.device = device
         self.ended: Disconnect | None = None
         self._codec = codec
         self._sink = sink
@@ -307,7 +311,9 @@ class Session:
             assert delivery.resumed_at is not None
             self._write(self._codec.gap(delivery.gap, delivery.resumed_at))
         for entry in delivery.entries:
-            self._write(self._codec.entry(entry))
+            # What is for another device is behind this reader all the same.
+            if not entry.device or self.device in ("", entry.device):
+                self._write(self._codec.entry(entry))
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:

@@ -5,39 +5,40 @@ Knows the form of a JSON Web Token, the claims this server asks for, and the one
 for each thing that can be wrong with them. Knows nothing of headers, stores or clocks:
 the time is an argument, and so is the record whose secret must have signed the token.
 
-Believing takes three steps, because which app's secret counts is written in the token::
+Believing takes three steps, because which app's keys count is written in the token::
 
     parse(token)       form only: three segments, two JSON objects, an honest header
-      .audience        which app the token says it is for; nothing else is read yet
-    verify(…, record)  signature by that app's record, then every claim
+      .issuer, .audience, .key_id    whose keys to look at; nothing else is read yet
+    verify(…, record, keys)          signature by a key of that app, then every claim
 
-Nothing but `Unverified.audience` is used before the signature held, and it can only
-choose among the server's own apps. The algorithm is the record's: the token's ``alg``
-has to equal it and chooses nothing. Ways for a token to bring its own key (``jwk``,
-``jku``, ``x5u``, ``x5c``) are refused, since a token that has one was not made for us.
+What is read before the signature held can only choose among the server's own apps and
+their keys. The algorithm is the record's: the token's ``alg`` has to equal it and
+chooses nothing. Ways for a token to bring its own key (``jwk``, ``jku``, ``x5u``,
+``x5c``) are refused, since a token that has one was not made for us.
 
 What RFC 7519 leaves open is closed here. Every claim is required, numbers are
 integers, a token lives for at most a day, and a member name given twice refuses the
-token, because two parsers may disagree about which one counts.
+token, because two parsers may disagree about which one counts. An issuer that is not
+this server has to put in exactly the same: ``sub``, ``aud`` (one string), ``iss``,
+``iat``, ``exp``, ``ver`` and ``permissions``.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
-from joserfc.jwk import OctKey
-from joserfc.jws import JWSRegistry
 
 from ..errors import Defect, Unauthenticated
-from ..model import App, Player, parse_app, parse_player
-from .access import parse_permissions
+from ..model import App, Player, parse_player
+from .access import TokenProof, parse_permissions
+from .apps import NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
+from .signatures import Key, KeySet, is_named, secret_key, sign
 
 __all__ = [
     "LEEWAY_S",
@@ -50,6 +51,7 @@ __all__ = [
     "Unverified",
     "mint",
     "parse",
+    "require_algorithm",
     "verify",
 ]
 
@@ -62,9 +64,6 @@ TTL_MAX_S: Final = 86_400
 LEEWAY_S: Final = 30
 """How far the clocks of a studio's backend and of this server may be apart."""
 
-SECRET_BYTES_MIN: Final = 32
-"""RFC 7518 section 3.2: an HMAC key is at least as long as the hash."""
-
 VERSION: Final = 1
 """Of the set of claims, in the claim ``ver``."""
 
@@ -73,38 +72,6 @@ _JWS = re.compile(rb"(%b\.%b)\.%b" % (_SEGMENT, _SEGMENT, _SEGMENT))
 _TYPES: Final = {"jwt", "at+jwt", "application/at+jwt"}
 _REFUSED_IN_HEADER: Final = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
 _INTEGER_MAX: Final = 2**53 - 1  # what every JSON parser agrees on
-
-_registry = JWSRegistry(algorithms=["HS256"])
-
-
-class AppRecord(msgspec.Struct, frozen=True):
-    """
-    An app and what its tokens are checked against.
-
-    Raises:
-        ValueError: The secret has less than `SECRET_BYTES_MIN` bytes.
-    """
-
-    name: App
-    secret: bytes
-    issuer: str
-    created_at_ms: int
-    algorithm: Literal["HS256"] = "HS256"
-
-    def __post_init__(self) -> None:
-        if len(self.secret) < SECRET_BYTES_MIN:
-            raise ValueError(
-                f"the app's secret has {len(self.secret)} bytes, "
-                f"at least {SECRET_BYTES_MIN} are needed"
-            )
-
-    def __repr__(self) -> str:
-        return f"AppRecord(name={self.name!r}, issuer={self.issuer!r})"
-
-    @property
-    def key_id(self) -> str:
-        """The ``kid`` of tokens made with this secret. It does not give it away."""
-        return hashlib.sha256(b"streamer key id\0" + self.secret).hexdigest()[:16]
 
 
 class Claims(NamedTuple):
@@ -115,6 +82,7 @@ class Claims(NamedTuple):
     permissions: frozenset[str]
     topics: tuple[str, ...]
     expires_at_s: int
+    proof: TokenProof
 
 
 class Unverified(NamedTuple):
@@ -126,18 +94,38 @@ class Unverified(NamedTuple):
     claims: dict[str, Any]  # likewise
 
     @property
-    def audience(self) -> App:
+    def audience(self) -> str:
         """
-        Name of the app whose record is to check this token.
+        Which app the token says it is for.
 
         Raises:
-            Unauthenticated: ``aud`` is not one name that an app could have.
+            Unauthenticated: ``aud`` is no string, or one that no app expects.
         """
         audience = self.claims.get("aud")
-        app = parse_app(audience) if isinstance(audience, str) else None
-        if app is None:
+        if not _is_name(audience):
             raise Unauthenticated(Defect.CLAIM, "aud")
-        return app
+        return str(audience)
+
+    @property
+    def issuer(self) -> str:
+        """Who the token says has issued it; empty where it does not say."""
+        issuer = self.claims.get("iss")
+        return str(issuer) if _is_name(issuer) else ""
+
+    @property
+    def key_id(self) -> str | None:
+        """
+        The ``kid`` of the key that the token says has signed it, None without one.
+
+        Raises:
+            Unauthenticated: It is no text.
+        """
+        if "kid" not in self.header:
+            return None
+        key_id = self.header["kid"]
+        if not _is_name(key_id):
+            raise Unauthenticated(Defect.KEY_ID)
+        return str(key_id)
 
 
 def parse(token: bytes) -> Unverified:
@@ -163,20 +151,42 @@ def parse(token: bytes) -> Unverified:
     )
 
 
-def verify(token: Unverified, record: AppRecord, *, now_s: int) -> Claims:
+def require_algorithm(token: Unverified, record: AppRecord) -> None:
     """
-    Return what the token says, if the app's secret signed it and every claim holds.
+    Refuse a token of another algorithm than its app's, before a key is looked for.
 
     Raises:
-        Unauthenticated: KEY_ID, SIGNATURE, VERSION, CLAIM (`detail` names it) or
-            EXPIRED, checked in this order.
+        Unauthenticated: SIGNATURE, with the detail ``alg``.
     """
-    _check_signature(token, record)
+    if not is_named(token.header["alg"], record.algorithm):
+        raise Unauthenticated(Defect.SIGNATURE, "alg")
+
+
+def verify(
+    token: Unverified, record: AppRecord, keys: KeySet | None = None, *, now_s: int
+) -> Claims:
+    """
+    Return what the token says, if a key of the app signed it and every claim holds.
+
+    Args:
+        token: What `parse` returned.
+        record: The app that the token says it is for.
+        keys: The app's keys; those in the record where there are none elsewhere.
+        now_s: Unix time.
+
+    Raises:
+        Unauthenticated: SIGNATURE (with ``alg``), KEY_ID, SIGNATURE, VERSION, CLAIM
+            (`detail` names it), EXPIRED or REVOKED, checked in this order.
+    """
+    require_algorithm(token, record)
+    key = _check_signature(
+        token, record, record.own_keys(now_s) if keys is None else keys
+    )
     claims = token.claims
     version = _integer(claims, "ver")
     if version != VERSION:
         raise Unauthenticated(Defect.VERSION, str(version))
-    if token.audience != record.name:
+    if token.audience != record.expected_audience:
         raise Unauthenticated(Defect.CLAIM, "aud")
     if claims.get("iss") != record.issuer:
         raise Unauthenticated(Defect.CLAIM, "iss")
@@ -184,13 +194,14 @@ def verify(token: Unverified, record: AppRecord, *, now_s: int) -> Claims:
     player = parse_player(subject) if isinstance(subject, str) else None
     if player is None:
         raise Unauthenticated(Defect.CLAIM, "sub")
-    return Claims(
-        app=record.name,
-        player=player,
-        permissions=frozenset(_strings(claims, "permissions")),
-        topics=_strings(claims, "topics") if "topics" in claims else (),
-        expires_at_s=_check_times(claims, now_s),
-    )
+    permissions = frozenset(_strings(claims, "permissions"))
+    topics = _strings(claims, "topics") if "topics" in claims else ()
+    issued_at_s, expires_at_s = _check_times(claims, now_s)
+    if issued_at_s < record.not_before_s:
+        raise Unauthenticated(Defect.REVOKED)
+    # The record's strings, not the token's: one of each for all who listen.
+    proof = TokenProof(record.issuer, record.expected_audience, key.name, issued_at_s)
+    return Claims(record.name, player, permissions, topics, expires_at_s, proof)
 
 
 def mint(
@@ -201,21 +212,36 @@ def mint(
     topics: Iterable[str] = (),
     ttl_s: int,
     now_s: int,
+    not_before_s: int = 0,
 ) -> str:
     """
     Return a signed token for `player` that is good for `ttl_s` seconds.
 
     Without permissions it gets the default: everything on the player's own inbox.
 
+    Args:
+        record: The app, whose secret signs it.
+        player: Whose token it is.
+        permissions: What it gives.
+        topics: The claim of that name.
+        ttl_s: How long it lives.
+        now_s: Unix time.
+        not_before_s: Tokens of the player issued before this were taken back. One that
+            is made in the same second is none of them, and is dated after it.
+
     Raises:
-        ValueError: A permission is unknown, or `ttl_s` is not 1 to `TTL_MAX_S`.
+        ValueError: A permission is unknown, `ttl_s` is not 1 to `TTL_MAX_S`, or the
+            app's tokens are signed by somebody else.
     """
     if not 1 <= ttl_s <= TTL_MAX_S:
         raise ValueError(f"a token may live for 1 to {TTL_MAX_S} s, not {ttl_s}")
+    if record.algorithm != "HS256":
+        raise ValueError(f"tokens of the app {record.name} come from {record.issuer}")
+    now_s = max(now_s, record.not_before_s, not_before_s)
     header = {"alg": record.algorithm, "typ": "JWT", "kid": record.key_id}
     claims = {
         "sub": player,
-        "aud": record.name,
+        "aud": record.expected_audience,
         "iss": record.issuer,
         "iat": now_s,
         "exp": now_s + ttl_s,
@@ -224,8 +250,7 @@ def mint(
         "topics": list(topics),
     }
     signed = b"%b.%b" % (_encode_object(header), _encode_object(claims))
-    algorithm = _registry.get_alg(record.algorithm)
-    signature = algorithm.sign(signed, OctKey.import_key(record.secret))
+    signature = sign(signed, secret_key(record.secret))
     return (b"%b.%b" % (signed, _encode_segment(signature))).decode()
 
 
@@ -242,19 +267,19 @@ def _check_header(header: dict[str, Any]) -> dict[str, Any]:
     return header
 
 
-def _check_signature(token: Unverified, record: AppRecord) -> None:
-    if "kid" in token.header and token.header["kid"] != record.key_id:
+def _check_signature(token: Unverified, record: AppRecord, keys: KeySet) -> Key:
+    """Return the key that signed the token."""
+    candidates = keys.candidates(record.algorithm, token.key_id)
+    if not candidates:
         raise Unauthenticated(Defect.KEY_ID)
-    if token.header["alg"] != record.algorithm:
-        raise Unauthenticated(Defect.SIGNATURE, "alg")
-    algorithm = _registry.get_alg(record.algorithm)
-    key = OctKey.import_key(record.secret)
-    if not algorithm.verify(token.signed, token.signature, key):
-        raise Unauthenticated(Defect.SIGNATURE)
+    for key in candidates:
+        if key.verifies(token.signed, token.signature):
+            return key
+    raise Unauthenticated(Defect.SIGNATURE)
 
 
-def _check_times(claims: dict[str, Any], now_s: int) -> int:
-    """Return ``exp``, if the token is in its time."""
+def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
+    """Return ``iat`` and ``exp``, if the token is in its time."""
     issued_at = _integer(claims, "iat")
     expires_at = _integer(claims, "exp")
     if issued_at > now_s + LEEWAY_S:
@@ -265,7 +290,16 @@ def _check_times(claims: dict[str, Any], now_s: int) -> int:
         raise Unauthenticated(Defect.CLAIM, "exp")
     if now_s >= expires_at + LEEWAY_S:
         raise Unauthenticated(Defect.EXPIRED)
-    return expires_at
+    return issued_at, expires_at
+
+
+def _is_name(value: object) -> bool:
+    # What cannot be printed cannot be encoded either, or belongs into no name.
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= NAME_CHARS_MAX
+        and value.isprintable()
+    )
 
 
 def _integer(claims: dict[str, Any], name: str) -> int:

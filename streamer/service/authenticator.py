@@ -1,9 +1,9 @@
 """
 From the headers of a request to the caller who sent it.
 
-Knows where a credential may be carried, how a backend key is told from a token, and
-for how long the records that credentials are checked against may be remembered. Knows
-nothing of rights: `Caller` has them.
+Knows where a credential may be carried, how a backend key is told from a token, which
+app a token belongs to, and for how long the records that credentials are checked
+against may be remembered. Knows nothing of rights: `Caller` has them.
 
 A credential comes in one of three places; in more than one only if all say the same:
 
@@ -15,6 +15,11 @@ Records are kept for `RECORD_TTL_S`. A credential that was taken back ends withi
 time, and while it lasts a request needs no store to be recognised. Only what was found
 is kept: that something is unknown is asked again each time, so a fresh key or app
 counts at once. However many callers ask for one record, the store is asked once.
+
+A token belongs to the app whose issuer and audience it names. For most the audience is
+the app's name; a foreign issuer may have another, so there is an index of the pairs.
+Neither is believed for it: whichever app comes out, its keys have to have signed the
+token, and its record has to say the same issuer and audience.
 """
 
 from __future__ import annotations
@@ -26,11 +31,12 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from ..core import tokens
-from ..core.access import Caller
+from ..core.access import Caller, KeyProof, TokenProof
 from ..core.tokens import AppRecord
 from ..errors import Defect, Unauthenticated
-from ..model import App
+from ..model import App, Log, parse_app
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from .key_sets import KeySets
 
 __all__ = ["RECORDS_MAX", "RECORD_TTL_S", "Authenticator", "Credentials"]
 
@@ -87,6 +93,21 @@ class Credentials(NamedTuple):
         return cls(token, from_cookie=token not in sent)
 
     @classmethod
+    def from_header(
+        cls, headers: Iterable[tuple[bytes, bytes]], name: bytes
+    ) -> Credentials:
+        """
+        Find the credential in the one header that counts, where others do not.
+
+        Raises:
+            Unauthenticated: MISSING or AMBIGUOUS.
+        """
+        token = _only([sent for key, sent in headers if key.lower() == name]).strip()
+        if not token:
+            raise Unauthenticated(Defect.MISSING)
+        return cls(token)
+
+    @classmethod
     def from_token(cls, token: str) -> Credentials:
         """
         Take the credential that a stream's client sent in a message.
@@ -106,6 +127,7 @@ class Authenticator:
 
     Args:
         apps: Where records come from.
+        key_sets: Where the keys of foreign issuers come from.
         clock: Unix time in seconds, against which tokens expire.
         monotonic: Seconds by which remembered records age.
 
@@ -115,12 +137,16 @@ class Authenticator:
         self,
         apps: Apps,
         *,
+        key_sets: KeySets | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._apps = apps
+        self._key_sets = key_sets or KeySets()
         self._clock = clock
+        self._names: _Records[tuple[str, str], App] = _Records(monotonic)
         self._app_records: _Records[App, AppRecord] = _Records(monotonic)
+        self._not_before_s: _Records[Log, int] = _Records(monotonic)
         self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
 
     async def caller(self, credentials: Credentials) -> Caller:
@@ -130,6 +156,7 @@ class Authenticator:
         Raises:
             Unauthenticated: They do not hold; `defect` and `detail` say why.
             StoreAway: The record to check them against is not at hand.
+            IssuerAway: Neither are its issuer's keys.
         """
         if credentials.token.startswith(KEY_PREFIX):
             return await self._key_caller(credentials.token)
@@ -139,23 +166,63 @@ class Authenticator:
         record = await self._key_records.find(
             key_digest(text), lambda: self._apps.find_key(text)
         )
-        if record is None:
+        if record is None or record.is_over(self._clock() * 1000):
             raise Unauthenticated(Defect.UNKNOWN_KEY)
-        return Caller.from_key(record.app, record.scopes)
+        return Caller.from_key(
+            record.app,
+            record.scopes,
+            expires_at_s=record.expires_at_ms // 1000 or None,
+            proof=KeyProof(record.digest),
+        )
 
     async def _token_caller(self, token: bytes) -> Caller:
         unverified = tokens.parse(token)
-        app = unverified.audience
-        record = await self._app_records.find(app, lambda: self._apps.get(app))
-        if record is None:
-            raise Unauthenticated(Defect.CLAIM, "aud")
-        claims = tokens.verify(unverified, record, now_s=int(self._clock()))
+        record = await self._find_app(unverified.issuer, unverified.audience)
+        tokens.require_algorithm(unverified, record)
+        now_s = int(self._clock())
+        keys = await self._key_sets.find(record, unverified.key_id, now_s=now_s)
+        claims = tokens.verify(unverified, record, keys, now_s=now_s)
+        if now_s < record.revoking_until_s:
+            await self._require_current(Log(claims.app, claims.player), claims.proof)
         return Caller(
             app=claims.app,
             player=claims.player,
             permissions=claims.permissions,
             expires_at_s=claims.expires_at_s,
+            proof=claims.proof,
         )
+
+    async def _find_app(self, issuer: str, audience: str) -> AppRecord:
+        """
+        Return the app that may have such a token.
+
+        Raises:
+            Unauthenticated: CLAIM, ``aud``: there is none.
+        """
+        name = parse_app(audience)
+        record = await self._record(name) if name else None
+        if record and (record.issuer, record.expected_audience) == (issuer, audience):
+            return record
+        pair = issuer, audience
+        other = await self._names.find(pair, lambda: self._apps.find_name(*pair))
+        # The app that only has the name is the one to say what is wrong.
+        record = (await self._record(other) if other else None) or record
+        if record is None:
+            raise Unauthenticated(Defect.CLAIM, "aud")
+        return record
+
+    async def _record(self, name: App) -> AppRecord | None:
+        return await self._app_records.find(name, lambda: self._apps.get(name))
+
+    async def _require_current(self, log: Log, proof: TokenProof) -> None:
+        async def ask() -> int:
+            (not_before_s,) = await self._apps.revoked_before_s([log])
+            return not_before_s
+
+        not_before_s = await self._not_before_s.find(log, ask)
+        assert not_before_s is not None, "0 is kept too"
+        if proof.issued_at_s < not_before_s:
+            raise Unauthenticated(Defect.REVOKED)
 
 
 class _Records(Generic[_Key, _Record]):

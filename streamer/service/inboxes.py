@@ -105,21 +105,26 @@ class Inboxes:
         return await self._inbox.read_after(Log(caller.app, player), place, count=count)
 
     async def mark_ids(
-        self, caller: Caller, player: Player, ids: Sequence[str]
+        self,
+        caller: Caller,
+        player: Player,
+        ids: Sequence[str],
+        *,
+        ids_max: int = MARK_IDS_MAX,
     ) -> Marked:
         """
         Mark notifications as read, all in one step; unknown ids are ignored.
 
         Raises:
             Forbidden: The caller may not mark this inbox.
-            Invalid: There are more than 1,000.
+            Invalid: There are more than `ids_max`.
             StoreAway: Nothing was marked.
             OutcomeUnknown: Repeating it is harmless.
 
         """
         caller.require_mark(player)
-        if len(ids) > MARK_IDS_MAX:
-            problem = f"has {len(ids)} items, allowed {MARK_IDS_MAX}"
+        if len(ids) > ids_max:
+            problem = f"has {len(ids)} items, allowed {ids_max}"
             raise Invalid(FieldError(("body", "ids"), problem))
         places = [place for text in ids if (place := decode_id(text))]
         return await self._inbox.mark_ids(Log(caller.app, player), places)

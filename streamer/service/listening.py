@@ -23,12 +23,15 @@ from typing import Final
 
 from .. import errors
 from ..config import Config
+from ..core.access import Caller
 from ..core.limits import Rate, Slots
-from ..errors import Draining, Limit, Refused
+from ..errors import Draining, Limit, Refused, Unavailable
 from ..hub import Reader
 from ..model import Log
-from ..store.leases import Leases
+from ..store.devices import Devices
+from ..store.leases import Lease, Leases
 from .feeds import Feeds
+from .sweep import Sweep
 
 __all__ = ["Listening"]
 
@@ -48,18 +51,34 @@ class Listening:
         feeds: What keeps them complete.
         leases: What counts them per player.
         config: The limits.
+        sweep: What ends those whose credential is taken back.
+        devices: What knows which device was used last.
 
     """
 
-    def __init__(self, feeds: Feeds, leases: Leases, config: Config) -> None:
+    def __init__(
+        self,
+        feeds: Feeds,
+        leases: Leases,
+        config: Config,
+        sweep: Sweep | None = None,
+        devices: Devices | None = None,
+    ) -> None:
         self._feeds = feeds
         self._leases = leases
+        self._sweep = sweep
+        self._devices = devices
         self._drain_s = config.drain_s
         self._slots = Slots(config.connections_max, Limit.CONNECTIONS_PER_NODE)
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
+
+    @property
+    def node(self) -> str:
+        """The node's name, random and new with every start."""
+        return self._leases.node
 
     @property
     def open(self) -> int:
@@ -94,10 +113,17 @@ class Listening:
 
     @asynccontextmanager
     async def listen(
-        self, log: Log, reader: Reader, *, instance: str = ""
+        self,
+        log: Log,
+        reader: Reader,
+        *,
+        caller: Caller | None = None,
+        instance: str = "",
     ) -> AsyncIterator[None]:
         """
         Count `reader` among its player's listeners and let it follow the log.
+
+        With a `caller` it ends when that one's credential is taken back.
 
         Raises:
             Refused: The player has all the listeners it may have.
@@ -105,14 +131,38 @@ class Listening:
 
         """
         lease = await self._leases.take(log, reader.connection, instance=instance)
+        watching = contextlib.ExitStack()
         try:
             async with self._feeds.follow(log, reader):
+                await self.used(log, reader)
+                if caller is not None and self._sweep is not None:
+                    watching.enter_context(self._sweep.watch(reader, caller))
                 if self.draining:
                     # It was on its way in when `drain` looked who is here.
                     reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
                 yield
         finally:
-            await asyncio.shield(self._leases.drop(lease))
+            watching.close()
+            await asyncio.shield(self._leave(log, reader, lease))
+
+    async def used(self, log: Log, reader: Reader) -> None:
+        """Note that a reader's device is in use, if it has said which it is."""
+        if self._devices is None or not reader.device:
+            return
+        # The device that was used before gets some more, and that is all.
+        with contextlib.suppress(Unavailable):
+            await self._devices.used(log, reader.connection, reader.device)
+
+    async def _leave(self, log: Log, reader: Reader, lease: Lease) -> None:
+        await self._leases.drop(lease)
+        if self._devices is not None and reader.device:
+            with contextlib.suppress(Unavailable):
+                await self._devices.gone(log, reader.connection)
+
+    def renew(self, reader: Reader, caller: Caller) -> None:
+        """Go by a fresh credential of the same player's from here on."""
+        if self._sweep is not None:
+            self._sweep.renew(reader, caller)
 
     async def run(self) -> None:
         """Keep leases, feeds and time; runs until cancelled, raises when broken."""

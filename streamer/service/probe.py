@@ -20,6 +20,7 @@ from ..errors import Unavailable
 from ..model import App, Entry, Log, Player
 from ..store.inbox import Inbox
 from ..store.link import Link
+from ..store.replicated import Replicated
 from .feeds import Feeds
 from .watcher import Watcher
 
@@ -60,11 +61,21 @@ class Probe:
         link: The way to the store.
         feeds: What has to hear it.
         node: The node's name.
+        confirmed: The way of publishes, where replicas have to confirm them.
 
     """
 
-    def __init__(self, link: Link, feeds: Feeds, node: str) -> None:
-        self._inbox = Inbox(link, retention_ms=KEPT_MS, entries_max=1)
+    def __init__(
+        self,
+        link: Link,
+        feeds: Feeds,
+        node: str,
+        *,
+        confirmed: Replicated | None = None,
+    ) -> None:
+        self._inbox = Inbox(
+            link, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
+        )
         self._feeds = feeds
         self._log = Log(_APP, Player(node))
         self._heard_at_s = float("-inf")

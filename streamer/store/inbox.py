@@ -44,6 +44,9 @@ INLINE_MAX: Final = 16_384
 """Largest fragment announced whole, in bytes. A larger one is read from the log, so
 that a few large notifications cannot fill a subscriber's 32 MB output buffer."""
 
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Fragments in one page. A page of the largest notifications is shorter than asked."""
+
 ONCE_MS: Final = 24 * 3_600_000
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 DAY_MS: Final = 86_400_000
@@ -103,13 +106,15 @@ class Page(NamedTuple):
     """
     Entries newest first. `version` changes with anything that a page could show.
 
-    `entries` is None when the caller's version is still the one.
+    `entries` is None when the caller's version is still the one. `following` is the
+    place of the next older entry, where there is one in the range asked for.
     """
 
     version: str
     head: Position
     unread: int
     entries: list[PageEntry] | None
+    following: Position | None = None
 
 
 class Marked(NamedTuple):
@@ -239,7 +244,7 @@ class Inbox:
             newest_included: Whether the entry at `newest` belongs to the page.
             oldest: Place to end at; None is the oldest entry.
             oldest_included: Whether the entry at `oldest` belongs to the page.
-            count: Entries at most.
+            count: Entries at most; fewer where they are large, but one at least.
             version: What the caller has; entries are left out if it is current.
 
         Positions go by their place in time alone: the epoch is not compared, so a place
@@ -255,6 +260,7 @@ class Inbox:
                 _bound(oldest, oldest_included, "-"),
                 count,
                 version,
+                PAGE_BYTES,
             ),
             write=False,
         )
@@ -352,7 +358,8 @@ def _position(fields: list[bytes]) -> Position:
 def _entry(epoch: int, item: list[Any]) -> Entry:
     place, fields = item
     at_ms, _, offset = place.partition(b"-")
-    return Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
+    device = fields[5].decode() if len(fields) > 5 else ""
+    return Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3], device)
 
 
 def _read(reply: list[Any]) -> Read:
@@ -370,10 +377,12 @@ def _read(reply: list[Any]) -> Read:
 def _page(reply: list[Any]) -> Page:
     version, head, unread = reply[:3]
     newest = _position(head)
-    entries = None
+    entries = following = None
     if len(reply) > 3:
         entries = [
             PageEntry(_entry(newest.epoch, item), read_at_ms)
             for item, read_at_ms in zip(reply[3], reply[4], strict=True)
         ]
-    return Page(version.decode(), newest, unread, entries)
+    if len(reply) > 5:
+        following = _entry(newest.epoch, reply[5]).position
+    return Page(version.decode(), newest, unread, entries, following)

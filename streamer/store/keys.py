@@ -22,16 +22,34 @@ Per player, with b = bucket of (app, player):
 ``{b}:lease:app:player`` hash
     Open listeners: ``node:connection`` -> instance. Lives for a day after the last one
     was taken; a lease is void earlier when its node's heartbeat is.
+``{b}:devices:app:player`` hash
+    On which device a listener is, where it says so, and when that was last used:
+    ``node:connection`` -> ``device ms``. Lives as the leases do, without which an item
+    means nothing.
 ``{b}:live:app:player`` sharded channel
     Announcements, see `relay`.
 
 Per idempotency key, each for 24 hours:
 
-``{b}:once:app:player:key`` string
+``{b}:once:app:digest of the key:player`` string
     What became of the key for that player; b is the player's, so that the append
     itself can write it.
 ``{k}:request:app:key`` string
     Digest of the request that used the key; k is the bucket of (app, key).
+
+Of credentials:
+
+``{b}:revoked:app:player`` string
+    Unix time in seconds before which the player's tokens do not count. Lives until all
+    of these have expired, a day and some.
+``{k}:ticket:digest`` string
+    A ticket by its digest; k is the digest's bucket. Four parts with a space between:
+    whether it was used, 0 or 1; ms until when it has to be; ms at which its token ends;
+    its caller as JSON. Lives for a minute, then while its stream is open and two
+    minutes more.
+``{k}:session:digest`` string
+    A server session by its token's digest: the digest of the backend key that opened
+    it. Lives for 24 hours after it was opened or renewed.
 
 Of the timetable, b being the bucket that a schedule's id begins with: its player's
 where it has a single one, its campaign's where it has one, else a random one:
@@ -42,23 +60,45 @@ where it has a single one, its campaign's where it has one, else a random one:
     ``app:id`` of every schedule whose audience is being served -> since when, in ms.
 ``{b}:schedule:app:id`` hash
     The schedule; see `timetable`. Lives for 90 days after it was sent or cancelled.
-``{b}:schedules:app``, ``{b}:named:app:player:label``, ``{b}:sends:app:campaign`` zsets
-    Indexes: id -> when it was made. Live as long as what they list can.
+``{b}:schedules:app``, ``{b}:named:app:label:player``, ``{b}:sends:app:campaign`` zsets
+    Indexes: id -> when it was made; the label as a digest. Live as long as what they
+    list can.
 ``{b}:slots:app:campaign`` set
-    Schedules that hold one of a campaign's few slots.
+    Schedules that hold one of a campaign's few slots. Has no end.
 ``{r}:to:app:id`` list
     Recipients of a schedule in bucket r that are not served yet, and a last item with
-    their number. Lives for as long as a schedule can wait, and a day.
+    their number. Lives for 90 days longer than a schedule waits, so that no outage is
+    long enough to lose them.
+
+Of campaigns, all without an end; a card is one of 1 to 128 characters' names:
+
+``{c}:campaigns:app`` hash
+    campaign -> record; c is the bucket of the app alone.
+``{k}:card:app:campaign`` hash
+    Card -> ``status version buckets player``: what holds, k being the card's bucket.
+``{b}:cards:app:campaign`` hash
+    The same by the bucket of the player, for sending: card -> ``status version
+    player``, or ``moved version`` where the card has left.
+
+Of an app:
+
+``{k}:message:app:identifier`` string
+    Text registered under an identifier; k is the bucket of (app, identifier). No end.
+``{k}:rate:app:operation`` list
+    When the last calls of an operation were let through, in ms. Lives for a second.
 
 Global:
 
 ``streamer:apps`` hash: app -> record.
+``{streamer:apps}:audiences`` hash: JSON of [issuer, audience] -> app; in the same slot.
 ``streamer:keys`` hash: digest of a backend key -> record.
 ``streamer:nodes`` zset: node -> its last heartbeat, in ms of the store's clock.
+``streamer:fence`` string, empty: written to be waited for, see `replicated`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from typing import Final
 
@@ -66,31 +106,43 @@ from ..model import App, Log
 
 __all__ = [
     "APPS",
+    "AUDIENCES",
     "BUCKETS",
+    "FENCE",
     "KEYS",
     "NODES",
     "bucket_of",
+    "campaigns_key",
+    "card_key",
     "cards_key",
     "channel",
+    "devices_key",
     "due_key",
     "inbox_keys",
     "lease_key",
+    "message_key",
     "named_key",
     "once_key",
+    "rate_key",
     "recipients_key",
     "request_key",
+    "revoked_key",
     "schedule_key",
     "schedules_key",
     "sending_key",
     "sends_key",
+    "session_key",
     "slots_key",
+    "ticket_key",
 ]
 
 BUCKETS: Final = 256
 
 APPS: Final = "streamer:apps"
+AUDIENCES: Final = f"{{{APPS}}}:audiences"
 KEYS: Final = "streamer:keys"
 NODES: Final = "streamer:nodes"
+FENCE: Final = "streamer:fence"
 
 
 def _bucket(app: App, name: str) -> int:
@@ -101,6 +153,15 @@ def _bucket(app: App, name: str) -> int:
 def _around_kind(log: Log) -> tuple[str, str]:
     app, player = log
     return f"{{{_bucket(app, player)}}}:", f":{app}:{player}"
+
+
+def _digest(text: str) -> str:
+    # Text may hold any character, as the player may: only one of them can be last.
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _ends(log: Log) -> tuple[str, str]:
+    return f"{{{_bucket(log.app, log.player)}}}:", f":{log.player}"
 
 
 def inbox_keys(log: Log) -> tuple[str, str, str, str]:
@@ -118,12 +179,28 @@ def lease_key(log: Log) -> str:
     return "lease".join(_around_kind(log))
 
 
+def devices_key(log: Log) -> str:
+    return "devices".join(_around_kind(log))
+
+
 def channel(log: Log) -> str:
     return "live".join(_around_kind(log))
 
 
 def once_key(log: Log, idempotency_key: str) -> str:
-    return f"{'once'.join(_around_kind(log))}:{idempotency_key}"
+    return f"once:{log.app}:{_digest(idempotency_key)}".join(_ends(log))
+
+
+def revoked_key(log: Log) -> str:
+    return "revoked".join(_around_kind(log))
+
+
+def ticket_key(digest: bytes) -> str:
+    return f"{{{zlib.crc32(digest) % BUCKETS}}}:ticket:{digest.hex()}"
+
+
+def session_key(digest: bytes) -> str:
+    return f"{{{zlib.crc32(digest) % BUCKETS}}}:session:{digest.hex()}"
 
 
 def bucket_of(app: App, name: str) -> int:
@@ -148,7 +225,7 @@ def schedules_key(bucket: int, app: App) -> str:
 
 
 def named_key(log: Log, label: str) -> str:
-    return f"{'named'.join(_around_kind(log))}:{label}"
+    return f"named:{log.app}:{_digest(label)}".join(_ends(log))
 
 
 def sends_key(app: App, campaign: str) -> str:
@@ -165,6 +242,22 @@ def recipients_key(bucket: int, app: App, schedule_id: str) -> str:
 
 def cards_key(bucket: int, app: App, campaign: str) -> str:
     return f"{{{bucket}}}:cards:{app}:{campaign}"
+
+
+def card_key(app: App, campaign: str, card: str) -> str:
+    return f"{{{_bucket(app, card)}}}:card:{app}:{campaign}"
+
+
+def campaigns_key(app: App) -> str:
+    return f"{{{_bucket(app, '')}}}:campaigns:{app}"
+
+
+def message_key(app: App, identifier: str) -> str:
+    return f"{{{_bucket(app, identifier)}}}:message:{app}:{identifier}"
+
+
+def rate_key(app: App, operation: str) -> str:
+    return f"{{{_bucket(app, operation)}}}:rate:{app}:{operation}"
 
 
 def request_key(app: App, idempotency_key: str) -> str:

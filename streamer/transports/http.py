@@ -8,7 +8,7 @@ and the errors of ours. Knows nothing of any surface's shape.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,24 +18,38 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..errors import (
     FieldError,
-    Forbidden,
+    ForeignPage,
     Invalid,
     Malformed,
     TooLarge,
     Unsupported,
 )
 
-__all__ = ["decode_body", "etag_matches", "query_int", "read_body", "require_origin"]
+__all__ = [
+    "FORM",
+    "JSON",
+    "decode_body",
+    "etag_matches",
+    "media_type_of",
+    "query_int",
+    "read_body",
+    "require_origin",
+]
 
 T = TypeVar("T")
+
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
 
 _MSGSPEC_PATH: Final = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 _PATH_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+async def read_body(
+    request: Request, limit_bytes: int, *, media_types: Sequence[str] = (JSON,)
+) -> bytes:
     """
-    Return a request's body, which has to be plain JSON.
+    Return a request's body, which has to be of one of `media_types`, and plain.
 
     Raises:
         Unsupported: It says it is something else, or compressed.
@@ -43,9 +57,8 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         Malformed: The client went away in the middle of it.
 
     """
-    media_type = request.headers.get("content-type", "application/json")
-    if media_type.partition(";")[0].strip().lower() != "application/json":
-        raise Unsupported("Content-Type", "application/json")
+    if media_type_of(request) not in media_types:
+        raise Unsupported("Content-Type", " or ".join(media_types))
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Unsupported("Content-Encoding", "identity")
     declared = request.headers.get("content-length", "")
@@ -60,6 +73,12 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     except ClientDisconnect:
         raise Malformed("it ends early") from None
     return bytes(body)
+
+
+def media_type_of(request: Request) -> str:
+    """Return what a request says that its body is; without a word it is JSON."""
+    media_type = request.headers.get("content-type", JSON)
+    return media_type.partition(";")[0].strip().lower()
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -136,15 +155,15 @@ def require_origin(
     authenticated by a cookie, which a browser adds by itself.
 
     Raises:
-        Forbidden: The page is not one of ours.
+        ForeignPage: The page is not one of ours.
 
     """
     origin = headers.get("origin")
     if origin is None:
         if from_cookie:
-            raise Forbidden("an Origin header where a cookie is the credential")
+            raise ForeignPage("an Origin header where a cookie is the credential")
         return
     if origin in allowed:
         return
     if urlsplit(origin).netloc != headers.get("host") or origin == "null":
-        raise Forbidden("an allowed origin; see the setting allowed_origins")
+        raise ForeignPage("an allowed origin; see the setting allowed_origins")

@@ -62,6 +62,9 @@ WRITE_BUFFER_LOW_BYTES: Final = 16_384
 # void for a moment while it reads why.
 LINGER_S: Final = 1.0
 
+# A connection that is silent for longer was made in advance, as browsers do.
+NEW_S: Final = 0.5
+
 # Room in a head for what no limit counts: method, version, line ends, optional space.
 HEAD_SLACK_BYTES: Final = 1_024
 
@@ -113,6 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._stage = _Stage.NOTHING
         self._request_count = 0
+        self._made_at_s = 0.0
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_for: tuple[int, _Stage, bool] | None = None
@@ -134,7 +138,15 @@ class HttpProtocol(HttpToolsProtocol):
             WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
         )
         self._handle = Handle(transport)
+        self._made_at_s = self.loop.time()
         self._watch()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first request is on its way, as far as one can tell."""
+        if self._stage is _Stage.NOTHING and self._request_count:
+            return False
+        return self.loop.time() - self._made_at_s < NEW_S
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()

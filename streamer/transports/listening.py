@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any, Final
 
-__all__ = ["BACKLOG", "authority", "listen"]
+__all__ = ["BACKLOG", "authority", "base_url", "listen"]
 
 # The kernel clips it to net.core.somaxconn. A node that is restarted meets all of its
 # clients within a second or two.
@@ -34,11 +34,21 @@ KEEPALIVE_INTERVAL_S: Final = 5
 KEEPALIVE_PROBES: Final = 3
 
 
-async def listen(host: str, port: int) -> list[socket.socket]:
+async def listen(
+    host: str, port: int, *, shared: bool = False, backlog: int = BACKLOG
+) -> list[socket.socket]:
     """
     Return a listening socket for each address of `host`, all on the same port.
 
-    Connections queue from here on, up to `BACKLOG`.
+    Connections queue from here on, up to `backlog`; with 0 the sockets only hold the
+    port, and `socket.listen` opens them.
+
+    Args:
+        host: Name or address; empty is every address.
+        port: 0 is any that is free.
+        shared: Whether other sockets of this user may be opened on the same port. The
+            kernel divides connections evenly among those that listen.
+        backlog: How many connections may queue.
 
     Raises:
         OSError: Its text names the address and says what to do about it.
@@ -55,7 +65,8 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     missing: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
         try:
-            sock = _listen_at(family, (address[0], port, *address[2:]))
+            place = (address[0], port, *address[2:])
+            sock = _listen_at(family, place, shared=shared, backlog=backlog)
         except OSError as exc:
             # `localhost` stands for ::1 too, also where IPv6 is switched off.
             if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -76,14 +87,24 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
+def base_url(host: str, sockets: list[socket.socket]) -> str:
+    """Return the URL under which `sockets`, opened for `host`, are reached."""
+    return f"http://{authority(host or '0.0.0.0', sockets[0].getsockname()[1])}"
+
+
+def _listen_at(
+    family: int, address: tuple[Any, ...], *, shared: bool, backlog: int
+) -> socket.socket:
     sock = None
     try:
         # asyncio switches Nagle's algorithm off only where the protocol is named.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         _set_options(sock)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        if backlog:
+            sock.listen(backlog)
     except OSError as exc:
         if sock is not None:
             sock.close()

@@ -1,34 +1,47 @@
 """
-The native stream over Server-Sent Events.
+Streams over Server-Sent Events: the native one, and those of other surfaces.
 
 Decides the order of opening, which is the WebSocket's, and the shape of the response.
-Knows ASGI. Knows nothing of event blocks, nor of what a session decides.
+Knows ASGI. Knows nothing of event blocks, nor of what a session decides, nor of what
+another surface asks of who wants a stream: that comes as an `Asked`.
 
 The response is written to `send` by this coroutine, not handed to a streaming response:
 a generator that is never started because its client is already gone would never give
 back what its endpoint has taken.
+
+A client that asks for it gets its refusals as a stream of one event, because an
+EventSource that is answered with anything but 200 stops for ever, and tells nobody why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..core.codec import SseCodec
+from ..core.access import Caller
+from ..core.codec import Codec, SseCodec
 from ..errors import Error
 from ..service.authenticator import Credentials
 from .handle import find_handle
 from .http import require_origin
 from .outbox import Outbox
-from .streams import Opening, StreamParts
+from .streams import (
+    FINAL_RETRY_MS,
+    Opening,
+    StreamParts,
+    delay_ms_for,
+    disconnect_for,
+    tells_in_stream,
+)
 
-__all__ = ["SseStream"]
+__all__ = ["Asked", "SseStream"]
 
 RETRY_MS: Final = (1_000, 3_000)
 """When EventSource comes back after a drop; at random, so that a crowd spreads out."""
@@ -40,7 +53,24 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     # nginx would hold events back until its buffer is full.
     (b"x-accel-buffering", b"no"),
+    # EventSource would come back on the same connection, to the very node that has sent
+    # it away, and gives up for good at the first answer that is not 200.
+    (b"connection", b"close"),
 ]
+_START: Final = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+
+
+class Asked(NamedTuple):
+    """
+    What a request for a stream comes to: who asks, for what, in whose words.
+
+    `preamble` goes ahead of every event, if there is one.
+    """
+
+    caller: Caller
+    opening: Opening
+    codec: Codec
+    preamble: bytes = b""
 
 
 class SseStream:
@@ -50,14 +80,21 @@ class SseStream:
     Args:
         parts: What streams are made of.
         refuse: How the surface answers what is refused.
+        ask: Finds out who asks, and for what; raises what is wrong with it. Without it
+            this is the native stream, with tickets and refusals in the stream.
 
     """
 
     def __init__(
-        self, parts: StreamParts, *, refuse: Callable[[Error], Response]
+        self,
+        parts: StreamParts,
+        *,
+        refuse: Callable[[Error], Response],
+        ask: Callable[[Request], Awaitable[Asked]] | None = None,
     ) -> None:
         self._parts = parts
         self._refuse = refuse
+        self._ask = ask
         self._codec = SseCodec()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,43 +102,75 @@ class SseStream:
             with self._parts.listening.admit():
                 await self._serve(scope, receive, send)
         except Error as error:
-            await self._refuse(error)(scope, receive, send)
+            query = Request(scope).query_params
+            if self._ask is None and tells_in_stream(query, error):
+                await self._turn_away(error, send)
+            else:
+                await self._refuse(error)(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        async with AsyncExitStack() as stack:
+            if self._ask is not None:
+                asked = await self._ask(request)
+            else:
+                asked = await self._ask_native(request, stack)
+            await self._open(request, asked, receive, send)
+
+    async def _ask_native(self, request: Request, stack: AsyncExitStack) -> Asked:
         opening = Opening.parse(request.query_params, request.headers)
+        if opening.ticket:
+            caller = await self._parts.by_ticket(opening, request.headers, stack)
+        else:
+            caller = await self._authenticate(request)
+        retry = self._codec.retry(random.randint(*RETRY_MS))
+        return Asked(caller, opening, self._codec, retry)
+
+    async def _authenticate(self, request: Request) -> Caller:
         credentials = Credentials.from_headers(request.headers.raw)
         if credentials.from_cookie and "origin" in request.headers:
             # EventSource sends no Origin to its own host.
             require_origin(
                 request.headers, self._parts.allowed_origins, from_cookie=True
             )
-        caller = await self._parts.authenticator.caller(credentials)
-        outbox = Outbox(find_handle(scope))
-        log, session = self._parts.session(
-            caller, opening, codec=self._codec, sink=outbox
-        )
+        return await self._parts.authenticator.caller(credentials)
+
+    async def _open(
+        self, request: Request, asked: Asked, receive: Receive, send: Send
+    ) -> None:
+        caller, opening, codec, preamble = asked
+        outbox = Outbox(find_handle(request.scope))
+        log, session = self._parts.session(caller, opening, codec=codec, sink=outbox)
         async with self._parts.listening.listen(
-            log, session, instance=opening.instance
+            log, session, caller=caller, instance=opening.instance
         ):
-            await send(
-                {"type": "http.response.start", "status": 200, "headers": _HEADERS}
-            )
+            await send(_START)
             if request.method == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
                 return
-            await self._run(outbox, receive, send)
+            await self._run(outbox, preamble, receive, send)
 
-    async def _run(self, outbox: Outbox, receive: Receive, send: Send) -> None:
+    async def _turn_away(self, error: Error, send: Send) -> None:
+        """Say in a stream that there is none, and when to come back."""
+        disconnect, delay_ms = disconnect_for(error), delay_ms_for(error)
+        events = self._codec.bye(disconnect, delay_ms)
+        if not delay_ms:
+            events = self._codec.retry(random.randint(*FINAL_RETRY_MS)) + events
+        await send(_START)
+        await send({"type": "http.response.body", "body": events})
+
+    async def _run(
+        self, outbox: Outbox, preamble: bytes, receive: Receive, send: Send
+    ) -> None:
         """Carry events out until the stream ends or its client is gone."""
 
         async def send_events(events: list[bytes]) -> None:
             body = b"".join(events)
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        retry_ms = random.randint(*RETRY_MS)
         # Ahead of whatever the session has already said.
-        await send_events([self._codec.retry(retry_ms)])
+        if preamble:
+            await send_events([preamble])
         pumping = outbox.pump(send_events)
         leaving = asyncio.create_task(_until_gone(receive), name="leaving")
         try:

@@ -1,14 +1,15 @@
 """
 What both stream transports share: parts, how a stream is asked for, how it ends.
 
-Decides what the query and headers of ``GET /v1/stream`` mean, and which close code
-tells what an error would have said.
+Decides what the query and headers of ``GET /v1/stream`` mean, where its credential may
+be, which close code tells what an error would have said, and when to come back then.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -20,13 +21,37 @@ from ..core.access import Caller
 from ..core.codec import Codec
 from ..core.session import Session, SessionLimits, Sink
 from ..core.subscription import Place, Start
-from ..errors import Disconnect, Error, FieldError, Invalid, Limit
+from ..errors import (
+    Defect,
+    Disconnect,
+    Error,
+    FieldError,
+    ForeignPage,
+    Invalid,
+    Limit,
+    Unauthenticated,
+)
 from ..model import Log
-from ..service.authenticator import Authenticator
+from ..service.authenticator import Authenticator, Credentials
 from ..service.inboxes import Inboxes, parse_cursor
 from ..service.listening import Listening
+from ..service.tickets import Tickets, instance_of
 
-__all__ = ["Opening", "StreamParts", "disconnect_for"]
+__all__ = [
+    "FINAL_RETRY_MS",
+    "Opening",
+    "StreamParts",
+    "delay_ms_for",
+    "disconnect_for",
+    "tells_in_stream",
+]
+
+FINAL_RETRY_MS: Final = (300_000, 600_000)
+"""
+When a page comes back that was refused for good and does not close its EventSource.
+
+It cannot be told to stay away, only to take its time.
+"""
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 
@@ -43,9 +68,26 @@ class StreamParts(msgspec.Struct, frozen=True):
     authenticator: Authenticator
     listening: Listening
     inboxes: Inboxes
+    tickets: Tickets
     limits: SessionLimits
     allowed_origins: frozenset[str]
     auth_timeout_s: float
+
+    async def by_ticket(
+        self, opening: Opening, headers: Headers, stack: AsyncExitStack
+    ) -> Caller:
+        """
+        Use the ticket of a stream that brings one; `stack` holds it while it is open.
+
+        Raises:
+            Unauthenticated: It does not hold, or there is another credential as well.
+            Unavailable: The store is away.
+
+        """
+        if _has_credentials(headers):
+            raise Unauthenticated(Defect.AMBIGUOUS)
+        using = self.tickets.using(opening.ticket, resuming=opening.resuming)
+        return await stack.enter_async_context(using)
 
     def session(
         self, caller: Caller, opening: Opening, *, codec: Codec, sink: Sink
@@ -69,15 +111,27 @@ class StreamParts(msgspec.Struct, frozen=True):
             pinged_at_s=monotonic() - ahead_s,
             expires_at_s=caller.expires_at_s,
             connection=self.listening.new_connection(),
+            device=opening.device,
         )
         return Log(caller.app, player), session
 
 
 class Opening(NamedTuple):
-    """What a client asks for when it opens a stream."""
+    """
+    What a client asks for when it opens a stream.
+
+    `resuming` is whether it says what the stream brought last, as EventSource does by
+    itself when it comes back.
+    """
 
     place: Place
     instance: str
+    ticket: str = ""
+    resuming: bool = False
+    device: str = ""
+
+    def __repr__(self) -> str:
+        return f"Opening(place={self.place}, instance={self.instance!r})"
 
     @classmethod
     def parse(cls, query: QueryParams, headers: Headers) -> Opening:
@@ -87,19 +141,55 @@ class Opening(NamedTuple):
         ``Last-Event-ID`` wins over ``cursor``: EventSource repeats its first URL.
 
         Raises:
-            Invalid: A cursor or instance is none.
+            Invalid: A parameter is not what it should be.
 
         """
-        instance = query.get("instance", "")
-        if not _INSTANCE.fullmatch(instance):
-            problem = "must be up to 64 letters, digits, '.', '_' or '-'"
-            raise Invalid(FieldError(("query", "instance"), problem))
+        if query.get("refusals", "stream") != "stream":
+            raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
+        ticket = query.get("ticket", "")
+        instance = _name(query, "instance")
+        device = _name(query, "device")
+        if ticket and not instance:
+            instance = instance_of(ticket)
         if last := headers.get("last-event-id"):
-            return cls(parse_cursor(last, "header", "Last-Event-ID"), instance)
+            place = parse_cursor(last, "header", "Last-Event-ID")
+            return cls(place, instance, ticket, resuming=True, device=device)
         cursor = query.get("cursor", "")
         if cursor in ("", "earliest"):
-            return cls(Start.EARLIEST if cursor else Start.LATEST, instance)
-        return cls(parse_cursor(cursor, "query", "cursor"), instance)
+            start = Start.EARLIEST if cursor else Start.LATEST
+            return cls(start, instance, ticket, device=device)
+        place = parse_cursor(cursor, "query", "cursor")
+        return cls(place, instance, ticket, device=device)
+
+
+def _name(query: QueryParams, parameter: str) -> str:
+    """Return a name that a client has given to something. Raises Invalid."""
+    name = query.get(parameter, "")
+    if _INSTANCE.fullmatch(name):
+        return name
+    problem = "must be up to 64 letters, digits, '.', '_' or '-'"
+    raise Invalid(FieldError(("query", parameter), problem))
+
+
+def tells_in_stream(query: QueryParams, error: Error) -> bool:
+    """
+    Whether `error` is told by an open stream, since a browser would hide its status.
+
+    A foreign page is not told anything: there must be no stream for it.
+    """
+    return query.get("refusals") == "stream" and not isinstance(error, ForeignPage)
+
+
+def delay_ms_for(error: Error) -> int:
+    """
+    Return after how long a client that is refused should come back, at random.
+
+    0 where it should not, with what it has.
+    """
+    if not disconnect_for(error).reconnect:
+        return 0
+    least_ms = 1_000 * max(1, getattr(error, "retry_after_s", 1))
+    return random.randint(least_ms, 2 * least_ms + 1_000)
 
 
 def disconnect_for(error: Error) -> Disconnect:
@@ -113,6 +203,16 @@ def disconnect_for(error: Error) -> Disconnect:
             return _DISCONNECTS[limit]
         case errors.Draining():
             return errors.DRAINING
+        case errors.IssuerAway():
+            return errors.ISSUER_AWAY
         case errors.Unavailable():
             return errors.STORE_AWAY
     return errors.PROTOCOL
+
+
+def _has_credentials(headers: Headers) -> bool:
+    try:
+        Credentials.from_headers(headers.raw)
+    except Unauthenticated as error:
+        return error.defect is not Defect.MISSING
+    return True

@@ -4,7 +4,8 @@ The native stream over WebSocket.
 Decides the order of opening: the node's slot, the page's origin, the credential, the
 player's lease, the feed, and only then the upgrade, so that a refusal is an HTTP answer
 wherever there is somebody to read it. With the credential in the first message the
-upgrade comes first, and a refusal is a close code. Knows ASGI and Starlette's
+upgrade comes first, and a refusal is a close code; so it is for a client that asks for
+its refusals in the stream, as browsers hide the status. Knows ASGI and Starlette's
 WebSocket. Knows nothing of frames, nor of what a session decides.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Final
 
@@ -32,12 +34,19 @@ from ..errors import (
     Error,
     Unauthenticated,
 )
+from ..model import Log
 from ..service.authenticator import Credentials
 from ..service.inboxes import parse_cursor
 from .handle import find_handle
 from .http import require_origin
 from .outbox import Outbox
-from .streams import Opening, StreamParts, disconnect_for
+from .streams import (
+    Opening,
+    StreamParts,
+    delay_ms_for,
+    disconnect_for,
+    tells_in_stream,
+)
 
 __all__ = ["WebSocketStream"]
 
@@ -64,13 +73,17 @@ class WebSocketStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
-        try:
-            with self._parts.listening.admit():
-                await _Connection(self._parts, self._codec, websocket).serve()
-        except Error as error:
-            await websocket.send_denial_response(self._refuse(error))
-        except WebSocketDisconnect:
-            pass  # The client is gone; there is nothing left to do.
+        connection = _Connection(self._parts, self._codec, websocket)
+        # The client may be gone at any time; there is nothing left to do then.
+        with contextlib.suppress(WebSocketDisconnect):
+            try:
+                with self._parts.listening.admit():
+                    await connection.serve()
+            except Error as error:
+                if connection.tells(error):
+                    await connection.turn_away(error)
+                else:
+                    await websocket.send_denial_response(self._refuse(error))
 
 
 class _Connection:
@@ -86,25 +99,34 @@ class _Connection:
 
     async def serve(self) -> None:
         """Serve the connection. Raises Error where it is refused before the upgrade."""
+        websocket = self._websocket
         try:
-            opening = Opening.parse(
-                self._websocket.query_params, self._websocket.headers
-            )
-            caller = await self._authenticate()
-            log, session = self._parts.session(
-                caller, opening, codec=self._codec, sink=self._outbox
-            )
-            async with self._parts.listening.listen(
-                log, session, instance=opening.instance
-            ):
-                await self._accept()
-                await self._run(session, caller)
+            opening = Opening.parse(websocket.query_params, websocket.headers)
+            async with AsyncExitStack() as stack:
+                caller = await self._authenticate(opening, stack)
+                await self._open(caller, opening)
         except Error as error:
-            if self._websocket.application_state is WebSocketState.CONNECTING:
+            if not self.tells(error):
                 raise
-            await self._turn_away(disconnect_for(error))
+            await self.turn_away(error)
 
-    async def _authenticate(self) -> Caller:
+    def tells(self, error: Error) -> bool:
+        """Whether a refusal is a close code, and not the answer to the handshake."""
+        if self._websocket.application_state is not WebSocketState.CONNECTING:
+            return True
+        return tells_in_stream(self._websocket.query_params, error)
+
+    async def _open(self, caller: Caller, opening: Opening) -> None:
+        log, session = self._parts.session(
+            caller, opening, codec=self._codec, sink=self._outbox
+        )
+        async with self._parts.listening.listen(
+            log, session, caller=caller, instance=opening.instance
+        ):
+            await self._accept()
+            await self._run(session, caller)
+
+    async def _authenticate(self, opening: Opening, stack: AsyncExitStack) -> Caller:
         headers = self._websocket.headers
         try:
             credentials = Credentials.from_headers(headers.raw)
@@ -117,6 +139,8 @@ class _Connection:
             self._parts.allowed_origins,
             from_cookie=credentials is not None and credentials.from_cookie,
         )
+        if opening.ticket:
+            return await self._parts.by_ticket(opening, headers, stack)
         if credentials is None:
             credentials = await self._first_message()
         return await self._parts.authenticator.caller(credentials)
@@ -159,18 +183,22 @@ class _Connection:
             if text is None:
                 session.end(PROTOCOL)
             elif command := session.receive(text, monotonic()):
-                await self._carry_out(session, caller, command)
+                caller = await self._carry_out(session, caller, command)
 
     async def _carry_out(
         self, session: Session, caller: Caller, command: Command
-    ) -> None:
+    ) -> Caller:
+        """Do what the client asks; return who it is from here on."""
         if isinstance(command, Authenticate):
-            await self._renew(session, caller, command)
-            return
+            return await self._renew(session, caller, command)
+        # Somebody has looked at it.
+        log = Log(caller.app, caller.require_me())
+        await self._parts.listening.used(log, session)
         try:
             session.reply(command.ref, await self._mark(caller, command))
         except Error as error:
             session.fail(command.ref, str(error))
+        return caller
 
     async def _mark(self, caller: Caller, command: MarkRead) -> int:
         inboxes, player = self._parts.inboxes, caller.require_me()
@@ -185,21 +213,24 @@ class _Connection:
 
     async def _renew(
         self, session: Session, caller: Caller, command: Authenticate
-    ) -> None:
+    ) -> Caller:
         try:
             credentials = Credentials.from_token(command.token)
             fresh = await self._parts.authenticator.caller(credentials)
         except Unauthenticated:
             session.end(TOKEN_INVALID)
-            return
+            return caller
         except Error:
-            return  # The old token still counts, and the client will come again.
+            # The old token still counts, and the client will come again.
+            return caller
         player = caller.require_me()
         same = (fresh.app, fresh.player) == (caller.app, player)
-        if same and fresh.may_listen(player):
-            session.renew(fresh.expires_at_s)
-        else:
+        if not same or not fresh.may_listen(player):
             session.end(FORBIDDEN)
+            return caller
+        session.renew(fresh.expires_at_s)
+        self._parts.listening.renew(session, fresh)
+        return fresh
 
     async def _send(self, events: list[bytes]) -> None:
         for event in events:
@@ -213,9 +244,13 @@ class _Connection:
         text: str | None = message.get("text")
         return text
 
-    async def _turn_away(self, disconnect: Disconnect) -> None:
+    async def turn_away(self, error: Error) -> None:
+        """Say in the stream that there is none, and when to come back."""
+        disconnect = disconnect_for(error)
+        bye = self._codec.bye(disconnect, delay_ms_for(error))
+        await self._accept()
         with contextlib.suppress(WebSocketDisconnect):
-            await self._websocket.send_text(self._codec.bye(disconnect, 1_000).decode())
+            await self._websocket.send_text(bye.decode())
         await self._close(disconnect)
 
     async def _close(self, disconnect: Disconnect) -> None:

@@ -16,8 +16,9 @@ import asyncio
 import http
 import logging
 import math
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
@@ -31,6 +32,9 @@ from .http_protocol import (
     WRITE_BUFFER_LOW_BYTES,
     encode_refusal,
 )
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 __all__ = ["WebSocketProtocol"]
 
@@ -67,6 +71,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         extensions = cast("dict[str, object]", self.scope["extensions"])
         extensions[EXTENSION] = Handle(self.transport)
         await super().run_asgi()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.handshake_complete:
+            return
+        # uvicorn takes both of these for an app that forgot to answer, and writes an
+        # error into the log for each.
+        if message["type"] == "websocket.accept":
+            raise ClientDisconnected  # It is gone, and was told nothing.
+        if self.close_sent:
+            self.handshake_complete = True  # With a refusal.
 
     def shutdown(self) -> None:
         """Close at once with 1012. Readers the drain reached are gone by then."""

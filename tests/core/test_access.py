@@ -158,3 +158,38 @@ def test_an_unknown_permission_is_refused_with_the_list(name: str) -> None:
 def test_an_unknown_scope_is_refused_with_the_list() -> None:
     with pytest.raises(ValueError, match=r"unknown scope 'root', known are admin"):
         parse_scopes(["root"])
+
+
+@pytest.mark.parametrize(
+    ("scopes", "permission", "may"),
+    [
+        ({"tokens:mint"}, "notification:player:self:*", True),
+        ({"tokens:mint"}, "notification:player:self:read", True),
+        ({"tokens:mint"}, "notification:player:read", False),
+        ({"tokens:mint"}, "notification:player:*", False),
+        ({"notifications:read"}, "notification:player:read", True),
+        ({"notifications:read"}, "notification:player:write", False),
+        ({"notifications:read"}, "notification:player:*", False),
+        ({"notifications:send"}, "notification:player:write", True),
+        ({"notifications:send", "notifications:read"}, "notification:player:*", True),
+    ],
+)
+def test_a_key_gives_away_no_right_on_everybody_that_it_has_not(
+    scopes: set[str], permission: str, may: bool
+) -> None:
+    caller = Caller.from_key(APP, frozenset(scopes))
+
+    if may:
+        caller.require_grant([permission])
+    else:
+        with pytest.raises(Forbidden):
+            caller.require_grant([permission])
+
+
+def test_a_ticket_is_worth_listening_and_marking_and_nothing_else() -> None:
+    caller = with_token("notification:player:*", "notification:player:self:*").as_ticket
+
+    assert caller.may_listen(OWN)
+    assert caller.may_mark(OWN)
+    assert not caller.may_write(OWN)
+    assert not caller.may_read(OTHER)

@@ -17,8 +17,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from streamer.core import tokens
+from streamer.core.access import TokenProof
+from streamer.core.apps import Retired
+from streamer.core.signatures import KeySet, parse_key_set, read_public_keys
 from streamer.core.tokens import AppRecord, Claims
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App, Player
@@ -312,6 +317,8 @@ def test_the_corpus_reaches_every_defect_of_a_token() -> None:
         Defect.AMBIGUOUS,
         Defect.SCHEME,
         Defect.UNKNOWN_KEY,
+        Defect.REVOKED,
+        Defect.TICKET,
     }
 
     assert {row[2] for row in CORPUS} == set(Defect) - not_of_tokens
@@ -326,6 +333,7 @@ def test_a_good_token_says_who_and_what() -> None:
         permissions=frozenset({"notification:player:read", "?"}),
         topics=("news",),
         expires_at_s=NOW_S + 3_600,
+        proof=TokenProof("streamer", "demo", RECORD.key_id, NOW_S - 10),
     )
 
 
@@ -383,6 +391,7 @@ def test_a_minted_token_is_believed_until_it_expires() -> None:
         permissions=frozenset({"notification:player:self:*"}),
         topics=(),
         expires_at_s=NOW_S + 60,
+        proof=TokenProof("streamer", "demo", RECORD.key_id, NOW_S),
     )
     assert read(token, now_s=NOW_S + 89).expires_at_s == NOW_S + 60
     with pytest.raises(Unauthenticated, match="expired"):
@@ -479,3 +488,327 @@ def test_a_token_with_one_byte_changed_is_refused(place: int, change: int) -> No
 
     with pytest.raises(Unauthenticated):
         read(bytes(token))
+
+
+# What is read before anything is believed.
+
+
+@pytest.mark.parametrize("issuer", [ABSENT, None, 7, "", "x" * 256, "a\nb", "\ud800"])
+def test_an_issuer_that_is_no_name_chooses_no_app(issuer: Any) -> None:
+    assert tokens.parse(with_claims(iss=issuer)).issuer == ""
+
+
+@pytest.mark.parametrize("audience", [ABSENT, None, 7, "", "x" * 256, "\ud800", ["a"]])
+def test_an_audience_that_is_no_name_is_refused_at_once(audience: Any) -> None:
+    with pytest.raises(Unauthenticated, match="aud"):
+        _ = tokens.parse(with_claims(aud=audience)).audience
+
+
+@pytest.mark.parametrize("kid", [None, 7, "", "x" * 256, "\ud800", ["a"], {"a": 1}])
+def test_a_key_id_that_is_no_text_is_looked_up_nowhere(kid: Any) -> None:
+    with pytest.raises(Unauthenticated, match="unknown key"):
+        _ = tokens.parse(with_header(kid=kid)).key_id
+
+
+# Secrets that follow each other, and tokens that were taken back.
+
+ROTATED = msgspec.structs.replace(
+    RECORD, secret=OTHER_SECRET, retired=(Retired(SECRET, NOW_S + 100),)
+)
+
+
+@pytest.mark.parametrize("token", [GOOD, with_header(kid=RECORD.key_id)])
+def test_a_retired_secret_counts_until_its_time_is_over(token: bytes) -> None:
+    assert read(token, record=ROTATED, now_s=NOW_S + 99).player == "p1"
+    with pytest.raises(Unauthenticated) as refused:
+        read(token, record=ROTATED, now_s=NOW_S + 100)
+
+    named = b"kid" in base64.urlsafe_b64decode(token.split(b".")[0] + b"==")
+    assert refused.value.defect is (Defect.KEY_ID if named else Defect.SIGNATURE)
+
+
+def test_the_secret_that_is_named_has_to_have_signed() -> None:
+    header = changed(GOOD_HEADER, {"kid": ROTATED.key_id})
+
+    with pytest.raises(Unauthenticated, match="signature"):
+        read(signed(header, CLAIMS), record=ROTATED)
+    assert read(signed(header, CLAIMS, secret=OTHER_SECRET), record=ROTATED)
+
+
+def test_a_token_issued_before_its_app_was_revoked_is_refused_by_name() -> None:
+    record = msgspec.structs.replace(RECORD, not_before_s=NOW_S - 9)
+
+    with pytest.raises(Unauthenticated) as refused:
+        read(GOOD, record=record)
+    assert refused.value.defect is Defect.REVOKED
+    assert read(with_claims(iat=NOW_S - 9), record=record).player == "p1"
+
+
+def test_a_token_made_in_the_second_of_a_revocation_is_none_of_the_revoked() -> None:
+    record = msgspec.structs.replace(RECORD, not_before_s=NOW_S + 1)
+    player = Player("p1")
+
+    after_app = tokens.mint(record, player, ttl_s=60, now_s=NOW_S)
+    after_player = tokens.mint(
+        RECORD, player, ttl_s=60, now_s=NOW_S, not_before_s=NOW_S + 1
+    )
+
+    for token in (after_app, after_player):
+        assert read(token.encode(), record=record).proof.issued_at_s == NOW_S + 1
+
+
+# Algorithms of two keys.
+
+_KEYS: dict[str, Any] = {
+    "RS256": RSAKey.generate_key(2_048),
+    "ES256": ECKey.generate_key("P-256"),
+    "EdDSA": OKPKey.generate_key("Ed25519"),
+}
+_OTHERS: dict[str, Any] = {
+    "RS256": RSAKey.generate_key(2_048),
+    "ES256": ECKey.generate_key("P-256"),
+    "EdDSA": OKPKey.generate_key("Ed25519"),
+}
+ASYMMETRIC = tuple(_KEYS)
+
+
+def public_set(*keys: tuple[Any, str | None]) -> str:
+    members = []
+    for key, kid in keys:
+        jwk = {**key.as_dict(private=False)}
+        jwk.pop("kid", None)
+        members.append(jwk if kid is None else {**jwk, "kid": kid})
+    return json.dumps({"keys": members})
+
+
+def foreign_record(algorithm: Any, kid: str | None = "k1") -> AppRecord:
+    keys = public_set((_KEYS[algorithm], kid))
+    return AppRecord(
+        App("demo"), b"", "streamer", 0, algorithm=algorithm, public_keys=keys
+    )
+
+
+def signed_by(
+    key: Any,
+    scheme: str,
+    header: dict[str, Any],
+    claims: dict[str, Any] | None = None,
+) -> bytes:
+    """A token whose signature is that of `scheme`, whatever its header says."""
+    name = "Ed25519" if scheme == "EdDSA" else scheme
+    text = segment(json.dumps(header).encode())
+    text += b"." + segment(json.dumps(claims or GOOD_CLAIMS).encode())
+    signature = JWSRegistry(algorithms=[name]).get_alg(name).sign(text, key)
+    return text + b"." + segment(signature)
+
+
+def hmac_of(secret: bytes, header: dict[str, Any]) -> bytes:
+    return signed(json.dumps(header).encode(), CLAIMS, secret=secret)
+
+
+@pytest.mark.parametrize("kid", ["k1", None])
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+def test_a_token_of_a_foreign_issuer_is_believed(
+    algorithm: str, kid: str | None
+) -> None:
+    header = {"alg": algorithm, "typ": "JWT"} | ({"kid": kid} if kid else {})
+
+    token = signed_by(_KEYS[algorithm], algorithm, header)
+
+    claims = read(token, record=foreign_record(algorithm))
+    assert (claims.player, claims.proof.issuer) == ("p1", "streamer")
+
+
+def test_the_two_names_of_ed25519_are_one() -> None:
+    token = signed_by(_KEYS["EdDSA"], "EdDSA", {"alg": "Ed25519", "kid": "k1"})
+
+    assert read(token, record=foreign_record("EdDSA")).player == "p1"
+
+
+def foreign_corpus(algorithm: str) -> list[Row]:
+    key, other = _KEYS[algorithm], _OTHERS[algorithm]
+    pem: bytes = key.as_pem(private=False)
+    jwk = json.dumps(key.as_dict(private=False), separators=(",", ":")).encode()
+    der = b"".join(base64.b64decode(line) for line in pem.splitlines()[1:-1])
+    named = {"alg": algorithm, "kid": "k1"}
+    good = signed_by(key, algorithm, named)
+    head, claims, signature = good.split(b".")
+    raw = base64.urlsafe_b64decode(signature + b"==")
+    confused = [
+        (f"HS256 signed with the public key as {form}", hmac_of(secret, header))
+        for form, secret in [
+            ("PEM", pem),
+            ("PEM without its last newline", pem.rstrip()),
+            ("JWK", jwk),
+            ("key set", public_set((key, "k1")).encode()),
+            ("DER", der),
+            ("nothing", b""),
+        ]
+        for header in ({"alg": "HS256", "kid": "k1"}, {"alg": "HS256"})
+    ]
+    renamed = [
+        (
+            f"signed well, and named {alg}",
+            signed_by(key, algorithm, {**named, "alg": alg}),
+        )
+        for alg in (
+            "none",
+            "HS256",
+            "RS384",
+            "PS256",
+            "ES384",
+            "ES256K",
+            "EdDSA448",
+            "",
+        )
+    ]
+    crossed = [
+        (
+            f"signed with {scheme} and named so",
+            signed_by(_KEYS[scheme], scheme, {"alg": scheme}),
+        )
+        for scheme in ASYMMETRIC
+        if scheme != algorithm
+    ]
+    wrong_alg = [*confused, *renamed, *crossed]
+    wrong_signature = [
+        ("HMAC by the public key under the right name", hmac_of(pem, named)),
+        ("signed by another key", signed_by(other, algorithm, named)),
+        ("unsigned", b".".join([head, claims, b""])),
+        (
+            "other claims",
+            b".".join([head, segment(CLAIMS.replace(b"p1", b"p2")), signature]),
+        ),
+        ("signature of zeros", b".".join([head, claims, segment(b"\0" * 64)])),
+        ("signature cut", b".".join([head, claims, segment(raw[:-4])])),
+        ("signature of 4 KiB", b".".join([head, claims, segment(b"x" * 4_096)])),
+    ]
+    wrong_key = [
+        (f"kid {kid!r}"[:40], signed_by(key, algorithm, {"alg": algorithm, "kid": kid}))
+        for kid in (
+            "k2",
+            "K1",
+            "k1 ",
+            "../k1",
+            "' OR '1'='1",
+            "https://evil.example/",
+            1,
+            ["k1"],
+        )
+    ]
+    own_key = [
+        (name, signed_by(other, algorithm, {"alg": algorithm, name: value}))
+        for name, value in [
+            ("jwk", other.as_dict(private=False)),
+            ("jku", "http://127.0.0.1:1/jwks.json"),
+            ("x5u", "https://evil.example/"),
+            ("x5c", ["AAAA"]),
+        ]
+    ]
+    return [
+        *((name, token, Defect.SIGNATURE, "alg") for name, token in wrong_alg),
+        *((name, token, Defect.SIGNATURE, "") for name, token in wrong_signature),
+        *((name, token, Defect.KEY_ID, "") for name, token in wrong_key),
+        *((name, token, Defect.MALFORMED, name) for name, token in own_key),
+    ]
+
+
+FOREIGN_CORPUS = [
+    (algorithm, *row)
+    for algorithm in ASYMMETRIC
+    for row in foreign_corpus(algorithm)
+    if row[0] != f"signed well, and named {algorithm}"
+]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "token", "defect", "detail"),
+    [(row[0], *row[2:]) for row in FOREIGN_CORPUS],
+    ids=[f"{row[0]}: {row[1]}" for row in FOREIGN_CORPUS],
+)
+def test_a_bad_token_of_a_foreign_issuer_is_refused_by_name(
+    algorithm: str, token: bytes, defect: Defect, detail: str
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        read(token, record=foreign_record(algorithm))
+
+    assert (refused.value.defect, refused.value.detail) == (defect, detail)
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+def test_every_claim_is_asked_of_a_foreign_issuer_too(algorithm: str) -> None:
+    for name in ("sub", "aud", "iss", "iat", "exp", "ver", "permissions"):
+        claims = {key: value for key, value in GOOD_CLAIMS.items() if key != name}
+        token = signed_by(_KEYS[algorithm], algorithm, {"alg": algorithm}, claims)
+
+        with pytest.raises(Unauthenticated) as refused:
+            read(token, record=foreign_record(algorithm))
+        assert (refused.value.defect, refused.value.detail) == (Defect.CLAIM, name)
+
+
+def test_an_audience_of_an_app_may_be_other_than_its_name() -> None:
+    record = msgspec.structs.replace(foreign_record("ES256"), audience="urn:game")
+    claims = {**GOOD_CLAIMS, "aud": "urn:game"}
+
+    token = signed_by(_KEYS["ES256"], "ES256", {"alg": "ES256"}, claims)
+
+    assert read(token, record=record).app == "demo"
+    with pytest.raises(Unauthenticated, match="aud"):
+        read(signed_by(_KEYS["ES256"], "ES256", {"alg": "ES256"}), record=record)
+
+
+def test_a_minted_token_is_for_the_audience_of_its_app() -> None:
+    record = msgspec.structs.replace(RECORD, audience="urn:demo")
+    token = tokens.mint(record, Player("p1"), ttl_s=60, now_s=NOW_S).encode()
+
+    assert read(token, record=record).app == "demo"
+    with pytest.raises(Unauthenticated, match="aud"):
+        read(token)
+
+
+def test_keys_from_elsewhere_count_and_those_of_another_kind_do_not() -> None:
+    record = AppRecord(
+        App("demo"), b"", "streamer", 0, algorithm="RS256", key_set="/keys.json"
+    )
+    keys = parse_key_set(
+        public_set((_KEYS["RS256"], "k1"), (_KEYS["ES256"], "k1")).encode()
+    )
+    header = {"alg": "RS256", "kid": "k1"}
+    token = tokens.parse(signed_by(_KEYS["RS256"], "RS256", header))
+
+    assert tokens.verify(token, record, keys, now_s=NOW_S).player == "p1"
+    with pytest.raises(Unauthenticated, match="unknown key"):
+        tokens.verify(token, record, KeySet(keys.keys[1:]), now_s=NOW_S)
+
+
+def test_public_keys_as_a_file_are_enough_for_a_token_without_an_id() -> None:
+    keys = read_public_keys(_KEYS["EdDSA"].as_pem(private=False))
+    record = AppRecord(
+        App("demo"), b"", "streamer", 0, algorithm="EdDSA", public_keys=keys
+    )
+
+    token = signed_by(_KEYS["EdDSA"], "EdDSA", {"alg": "EdDSA", "kid": "theirs"})
+
+    assert read(token, record=record).player == "p1"
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+def test_no_token_is_minted_for_a_foreign_issuer(algorithm: str) -> None:
+    with pytest.raises(ValueError, match="come from streamer"):
+        tokens.mint(foreign_record(algorithm), Player("p1"), ttl_s=1, now_s=NOW_S)
+
+
+@given(st.sampled_from(ASYMMETRIC), bad_members, bad_members)
+def test_a_foreign_token_with_odd_members_never_crashes(
+    algorithm: str, header: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    record = foreign_record(algorithm)
+    members = {"alg": algorithm, **header}
+    try:
+        token = signed_by(
+            _KEYS[algorithm], algorithm, members, {**GOOD_CLAIMS, **claims}
+        )
+        believed = read(token, record=record)
+    except (Unauthenticated, UnicodeEncodeError):
+        return
+    assert believed.app == "demo"

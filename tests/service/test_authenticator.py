@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import ECKey
+from joserfc.jws import JWSRegistry
 
 from streamer.core import tokens
-from streamer.core.access import DEFAULT_SCOPES
+from streamer.core.access import DEFAULT_SCOPES, KeyProof, TokenProof
 from streamer.core.tokens import AppRecord
-from streamer.errors import Defect, StoreAway, Unauthenticated
+from streamer.errors import Defect, IssuerAway, StoreAway, Unauthenticated
 from streamer.model import App, Player
 from streamer.service import authenticator as module
 from streamer.service.authenticator import RECORD_TTL_S, Authenticator, Credentials
+from streamer.service.key_sets import KeySets
 from streamer.store.apps import Apps
 from streamer.store.embedded import attach
 from streamer.store.keys import KEYS
@@ -388,7 +394,8 @@ async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
 async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -> None:
     unmade = AppRecord(DEMO, bytes(32), "streamer", 0)
     world.link.gate.clear()
-    early = asyncio.create_task(world.refuses(world.token(unmade), Defect.CLAIM, "aud"))
+    # It looks for another app of that audience next, and finds the one made meanwhile.
+    early = asyncio.create_task(world.refuses(world.token(unmade), Defect.KEY_ID))
     await until(lambda: world.link.held == 1)
     demo = await world.apps.create(DEMO)
     late = asyncio.create_task(world.caller(world.token(demo)))
@@ -398,7 +405,6 @@ async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -
 
     assert (await late).player == "p1"
     await early
-    assert world.link.reads == 2
 
 
 async def test_a_kept_record_works_while_the_store_is_away(
@@ -451,3 +457,206 @@ async def until(fact: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not fact():  # noqa: ASYNC110  # There is no event for it.
             await asyncio.sleep(0)
+
+
+# Keys that end.
+
+
+async def test_a_key_says_when_it_ends_and_is_refused_from_then_on(
+    world: World,
+) -> None:
+    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    await world.apps.create(DEMO)
+    key = await world.apps.add_key(DEMO)
+    (record,) = await world.apps.list_keys()
+    await world.apps.rotate_key(record.id, grace_s=60)
+
+    caller = await world.caller(key)
+    assert caller.expires_at_s == NOW_S + 60
+    assert caller.proof == KeyProof(record.digest)
+
+    world.now_s += 60
+    await world.refuses(key, Defect.UNKNOWN_KEY)
+
+
+# Tokens that were taken back.
+
+
+async def test_tokens_of_an_app_are_refused_within_the_time_of_its_record(
+    world: World,
+) -> None:
+    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    demo = await world.apps.create(DEMO)
+    token = world.token(demo)
+    await world.caller(token)
+
+    await world.apps.revoke_tokens(DEMO)
+    world.now_s += RECORD_TTL_S
+
+    await world.refuses(token, Defect.REVOKED)
+    assert (await world.caller(world.token(demo))).player == "p1"
+
+
+async def test_tokens_of_a_player_are_refused_and_those_of_others_are_not(
+    world: World,
+) -> None:
+    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    demo = await world.apps.create(DEMO)
+    other = tokens.mint(demo, Player("p2"), ttl_s=3_600, now_s=int(world.now_s))
+    token = world.token(demo, ttl_s=3_600)
+    await world.caller(token)
+
+    await world.apps.revoke_tokens(DEMO, Player("p1"))
+    world.now_s += RECORD_TTL_S
+
+    await world.refuses(token, Defect.REVOKED)
+    assert (await world.caller(other)).player == "p2"
+    assert (await world.caller(world.token(demo))).player == "p1"
+
+
+async def test_players_are_asked_about_only_while_some_are_revoked(
+    world: World,
+) -> None:
+    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    demo = await world.apps.create(DEMO)
+    await world.apps.revoke_tokens(DEMO, Player("p2"))
+    asked: list[Any] = []
+    ask = world.apps.revoked_before_s
+
+    async def count(logs: Any) -> list[int]:
+        asked.append(logs)
+        return await ask(logs)
+
+    world.authenticator = Authenticator(
+        world.apps, clock=lambda: world.now_s, monotonic=lambda: world.now_s
+    )
+    world.apps.revoked_before_s = count  # type: ignore[method-assign]  # To count.
+
+    for _ in range(3):
+        await world.caller(world.token(demo))
+    assert len(asked) == 1
+
+    world.now_s += 2 * 86_400
+    await world.caller(world.token(demo))
+    assert len(asked) == 1
+
+
+# Tokens of foreign issuers.
+
+ISSUER = "https://id.example"
+KEY = ECKey.generate_key("P-256")
+
+
+def jwk(key: Any, kid: str) -> dict[str, Any]:
+    return {**key.as_dict(private=False), "kid": kid}
+
+
+def foreign_token(
+    now_s: float, *, key: Any = KEY, kid: str = "k1", **claims: Any
+) -> str:
+    header = {"alg": "ES256", "typ": "JWT", "kid": kid}
+    given = {
+        **{"iss": ISSUER, "aud": "urn:game", "sub": "p1", "ver": 1},
+        **{"iat": int(now_s), "exp": int(now_s) + 60},
+        **{"permissions": ["notification:player:self:read"], **claims},
+    }
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in (header, given)
+    ]
+    signed = b".".join(parts)
+    signature = JWSRegistry(algorithms=["ES256"]).get_alg("ES256").sign(signed, key)
+    encoded = base64.urlsafe_b64encode(signature).rstrip(b"=")
+    return b".".join([signed, encoded]).decode()
+
+
+async def add_foreign(
+    world: World, name: str = "game", audience: str = "urn:game", **tokens: Any
+) -> None:
+    given = {"public_keys": json.dumps({"keys": [jwk(KEY, "k1")]})} | tokens
+    await world.apps.create(
+        App(name), issuer=ISSUER, algorithm="ES256", audience=audience, **given
+    )
+
+
+async def test_a_foreign_token_counts_in_the_app_of_its_issuer_and_audience(
+    world: World,
+) -> None:
+    await add_foreign(world)
+    await add_foreign(world, "second", "urn:second")
+    await world.apps.create(App("urn"))
+
+    caller = await world.caller(foreign_token(NOW_S))
+    second = await world.caller(foreign_token(NOW_S, aud="urn:second"))
+
+    assert (caller.app, second.app) == ("game", "second")
+    assert isinstance(caller.proof, TokenProof)
+    assert (caller.proof.issuer, caller.proof.audience) == (ISSUER, "urn:game")
+
+
+async def test_the_audience_chooses_among_apps_and_proves_nothing(
+    world: World,
+) -> None:
+    await add_foreign(world)
+    demo = await world.apps.create(DEMO)
+
+    # Of our own, for the other app; and of the other issuer, for ours.
+    await world.refuses(foreign_token(NOW_S, aud="demo"), Defect.SIGNATURE, "alg")
+    await world.refuses(foreign_token(NOW_S, aud="game"), Defect.CLAIM, "aud")
+    await world.refuses(foreign_token(NOW_S, iss="streamer"), Defect.CLAIM, "aud")
+    await world.refuses(foreign_token(NOW_S, aud="nobody"), Defect.CLAIM, "aud")
+    forged = msgspec.structs.replace(demo, issuer=ISSUER, audience="urn:game")
+    await world.refuses(world.token(forged), Defect.SIGNATURE, "alg")
+
+
+async def test_an_audience_may_be_the_name_of_the_app_too(world: World) -> None:
+    await add_foreign(world, "game", "")
+
+    assert (await world.caller(foreign_token(NOW_S, aud="game"))).app == "game"
+
+
+async def test_a_foreign_app_is_asked_for_once_in_its_time(world: World) -> None:
+    await add_foreign(world)
+    for _ in range(3):
+        await world.caller(foreign_token(NOW_S))
+
+    # The pair and the record: "urn:game" is no name that an app could have.
+    assert world.link.reads == 2
+
+
+async def test_a_key_set_is_asked_for_an_unknown_key_of_its_algorithm_alone(
+    world: World,
+) -> None:
+    asked: list[str] = []
+
+    async def fetch(place: str) -> bytes:
+        asked.append(place)
+        return json.dumps({"keys": [jwk(KEY, f"k{len(asked)}")]}).encode()
+
+    now_s = [1_000.0]
+    key_sets = KeySets(fetch=fetch, monotonic=lambda: now_s[0])
+    world.authenticator = Authenticator(
+        world.apps,
+        key_sets=key_sets,
+        clock=lambda: world.now_s,
+        monotonic=lambda: world.now_s,
+    )
+    await add_foreign(world, public_keys="", key_set="https://id.example/jwks")
+
+    assert (await world.caller(foreign_token(NOW_S, kid="k1"))).app == "game"
+    now_s[0] += 30
+    demo = await world.apps.create(DEMO)
+    forged = msgspec.structs.replace(demo, issuer=ISSUER, audience="urn:game")
+    await world.refuses(world.token(forged), Defect.SIGNATURE, "alg")
+    assert len(asked) == 1
+    assert (await world.caller(foreign_token(NOW_S, kid="k2"))).app == "game"
+    for i in range(50):
+        await world.refuses(foreign_token(NOW_S, kid=f"x{i}"), Defect.KEY_ID)
+    assert len(asked) == 2
+
+
+async def test_a_token_that_cannot_be_checked_is_no_bad_token(world: World) -> None:
+    await add_foreign(world, public_keys="", key_set="/nowhere/jwks.json")
+
+    with pytest.raises(IssuerAway):
+        await world.caller(foreign_token(NOW_S))

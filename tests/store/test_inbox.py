@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from streamer.core.subscription import Gap, Start
 from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import ZERO, App, Entry, Log, Player, Position
-from streamer.store.inbox import INLINE_MAX, Inbox, Once, ReadAfter
+from streamer.store.inbox import INLINE_MAX, PAGE_BYTES, Inbox, Once, ReadAfter
 from streamer.store.keys import inbox_keys, once_key
 from streamer.store.link import Link
 from streamer.store.relay import Relay
@@ -684,3 +684,35 @@ async def test_without_a_store_nothing_is_promised(tmp_path: object, log: Log) -
         with pytest.raises((StoreAway, OutcomeUnknown)) as failed:
             await call
         assert failed.type is StoreAway
+
+
+async def test_a_page_of_large_entries_is_shorter_and_says_what_follows(
+    inbox: Inbox, log: Log
+) -> None:
+    large = b'"body":"%b"}' % (b"x" * 500_000)
+    appended = await inbox.append(log, [large] * 12)
+
+    page = await inbox.page(log, count=12)
+
+    assert page.entries is not None
+    assert len(page.entries) == PAGE_BYTES // len(large)
+    assert page.following == appended.positions[-1 - len(page.entries)]
+
+
+async def test_an_entry_larger_than_a_page_is_a_page(inbox: Inbox, log: Log) -> None:
+    huge = b'"body":"%b"}' % (b"x" * (PAGE_BYTES + 1))
+    appended = await inbox.append(log, [huge, huge])
+
+    page = await inbox.page(log, count=10)
+
+    assert page.entries is not None
+    assert len(page.entries) == 1
+    assert page.following == appended.positions[0]
+
+
+async def test_the_last_page_is_followed_by_nothing(inbox: Inbox, log: Log) -> None:
+    await inbox.append(log, [b'"n":1}'] * 40)
+
+    for count, follows in ((39, True), (40, False), (41, False)):
+        page = await inbox.page(log, count=count)
+        assert (page.following is not None) is follows

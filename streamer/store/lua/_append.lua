@@ -1,8 +1,8 @@
 -- What appending is made of, behind _inbox.lua: for a publish, for a schedule that
 -- fires, for a recipient of an audience.
 
--- Append entries to the log, trim it, keep the keys alive. `batch` is a list of pairs
--- of tag and fragment. Gives the first offset. Checks nothing: a script that fails half
+-- Append entries to the log, trim it, keep the keys alive. `batch` is a list of tag,
+-- fragment and, where it is for one device of the player's only, that. Gives the first offset. Checks nothing: a script that fails half
 -- way keeps what it wrote, so whatever can be wrong is looked at before.
 local function append(inbox, state, now, batch, entries_max, new_epoch)
   if state.epoch == 0 then
@@ -18,8 +18,12 @@ local function append(inbox, state, now, batch, entries_max, new_epoch)
   for _, entry in ipairs(batch) do
     state.head = state.head + 1
     state.tag = entry[1]
-    redis.call('XADD', inbox.log, int(state.ms) .. '-' .. int(state.head),
-      't', entry[1], 'n', entry[2])
+    local id = int(state.ms) .. '-' .. int(state.head)
+    if entry[3] then
+      redis.call('XADD', inbox.log, id, 't', entry[1], 'n', entry[2], 'd', entry[3])
+    else
+      redis.call('XADD', inbox.log, id, 't', entry[1], 'n', entry[2])
+    end
   end
   redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max)
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
@@ -40,7 +44,8 @@ local function announce(channel, state, first, batch, inline_max)
   for i, entry in ipairs(batch) do
     local fragment = entry[2]
     if #fragment > inline_max then fragment = '' end
-    redis.call('SPUBLISH', channel, table.concat({ 'entry', int(state.epoch),
+    local kind = entry[3] and 'for ' .. entry[3] or 'entry'
+    redis.call('SPUBLISH', channel, table.concat({ kind, int(state.epoch),
       int(state.ms), int(first + i - 1), entry[1], fragment }, ' '))
   end
 end

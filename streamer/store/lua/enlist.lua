@@ -13,11 +13,12 @@ if last then return tonumber(string.sub(last, 2)) end
 
 local count = 0
 if KEYS[2] then
-  -- A card is "<status> <player>".
-  local cards = redis.call('HVALS', KEYS[2])
+  -- A card is "<status> <version> <player>". Who has several gets one notification.
+  local cards, seen = redis.call('HVALS', KEYS[2]), {}
   for _, card in ipairs(cards) do
-    local player = string.match(card, '^active (.*)$')
-    if player then
+    local player = string.match(card, '^active %d+ (.*)$')
+    if player and not seen[player] then
+      seen[player] = true
       redis.call('RPUSH', recipients, player)
       count = count + 1
     end

@@ -1,5 +1,5 @@
 """
-The native surface: publish, pages, read marks, the stream.
+The native surface: publish, pages, read marks, the stream, tokens and tickets.
 
 Decides nothing but which service a path asks. Knows Starlette, the services, and
 `wire`. ``me`` in a path is the player of the caller's token.
@@ -21,9 +21,11 @@ from ...errors import Error, FieldError, Invalid, TooLate
 from ...model import Log, Player, Position, parse_player
 from ...service.authenticator import Authenticator, Credentials
 from ...service.inboxes import Inboxes, parse_cursor
+from ...service.minting import Minting
 from ...service.publisher import PLAYERS_MAX, Publisher
 from ...service.requests import Requests
 from ...service.schedules import Schedules
+from ...service.tickets import Tickets
 from ...transports.http import (
     decode_body,
     etag_matches,
@@ -34,7 +36,7 @@ from ...transports.http import (
 from ...transports.sse import SseStream
 from ...transports.streams import StreamParts
 from ...transports.websocket import WebSocketStream
-from . import wire
+from . import credentials, wire
 
 __all__ = ["Native"]
 
@@ -43,7 +45,11 @@ PAGE_LIMIT_MAX: Final = 100
 
 _decode_publish: Final = msgspec.json.Decoder(wire.PublishBody)
 _decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+_decode_token: Final = msgspec.json.Decoder(credentials.TokenBody)
+_decode_ticket: Final = msgspec.json.Decoder(credentials.TicketBody)
 _decode_move: Final = msgspec.json.Decoder(wire.MoveBody)
+
+_SECRET: Final = {"Cache-Control": "no-store"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -59,6 +65,8 @@ class Native:
         schedules: Schedules,
         inboxes: Inboxes,
         requests: Requests,
+        minting: Minting,
+        tickets: Tickets,
         streams: StreamParts,
         allowed_origins: Collection[str],
     ) -> None:
@@ -67,6 +75,8 @@ class Native:
         self._schedules = schedules
         self._inboxes = inboxes
         self._requests = requests
+        self._minting = minting
+        self._tickets = tickets
         self._allowed_origins = allowed_origins
         self._sse = SseStream(streams, refuse=wire.problem)
         self._websocket = WebSocketStream(streams, refuse=wire.problem)
@@ -76,6 +86,8 @@ class Native:
         return [
             WebSocketRoute("/v1/stream", self._websocket),
             Route("/v1/stream", self._sse),
+            Route("/v1/tokens", _answers(self.mint), methods=["POST"]),
+            Route("/v1/tickets", _answers(self.ticket), methods=["POST"]),
             Route("/v1/notifications", _answers(self.publish), methods=["POST"]),
             Route("/v1/schedules", _answers(self.schedules), methods=["GET"]),
             Route(
@@ -128,14 +140,13 @@ class Native:
                 newest=_cursor(request, "before"),
                 newest_included=False,
                 oldest=_cursor(request, "after"),
-                count=limit + 1,
+                count=limit,
                 version=known,
             )
         headers = {"ETag": f'"{page.version}"', "Cache-Control": "private, no-cache"}
         if page.entries is None or etag_matches(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        shown, more = page.entries[:limit], len(page.entries) > limit
-        return _json(wire.encode_page(page, shown, more=more), headers=headers)
+        return _json(wire.encode_page(page), headers=headers)
 
     async def one(self, request: Request) -> Response:
         caller = await self._caller(request)
@@ -182,6 +193,26 @@ class Native:
                 raise TooLate(changed.state.value)
         schedule = await self._schedules.get(caller, schedule_id)
         return _json(wire.encode_schedule(schedule))
+
+    async def mint(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        body = decode_body(_decode_token, await read_body(request, wire.MARK_BYTES_MAX))
+        minted = await self._minting.mint(
+            caller,
+            body.recipient(),
+            permissions=body.permissions or (),
+            topics=body.topics,
+            ttl_s=body.ttl_s,
+        )
+        return _json(credentials.encode_token(minted), headers=_SECRET)
+
+    async def ticket(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        body = await read_body(request, wire.MARK_BYTES_MAX)
+        if body:
+            decode_body(_decode_ticket, body)
+        ticket = await self._tickets.issue(caller)
+        return _json(credentials.encode_ticket(ticket), headers=_SECRET)
 
     async def _caller(self, request: Request) -> Caller:
         credentials = Credentials.from_headers(request.headers.raw)

@@ -228,6 +228,8 @@ def encode_schedule(schedule: Schedule) -> bytes:
         document["spread_s"] = schedule.spread_ms // 1000
     if schedule.player is not None:
         document["to"] = schedule.player
+    if schedule.campaign:
+        document["campaign"] = schedule.campaign
     return _encode(document)
 
 
@@ -265,11 +267,13 @@ def encode_entry(found: PageEntry) -> bytes:
     return b'%b,"read_at":"%b"}' % (text[:-1], iso_time(found.read_at_ms).encode())
 
 
-def encode_page(page: Page, shown: Sequence[PageEntry], *, more: bool) -> bytes:
-    """Return a page of `shown`; with `more`, older ones follow the last of them."""
+def encode_page(page: Page) -> bytes:
+    """Return a page; `next` is where the next older one begins, if there is one."""
+    entries = page.entries or []
+    next_ = encode_cursor(entries[-1].entry.position) if page.following else None
     return b'{"notifications":[%b],"next":%b,"unread":%d,"cursor":"%b"}' % (
-        b",".join(map(encode_entry, shown)),
-        b'"%b"' % encode_cursor(shown[-1].entry.position).encode() if more else b"null",
+        b",".join(map(encode_entry, entries)),
+        _encode(next_),
         page.unread,
         encode_cursor(page.head).encode(),
     )
@@ -326,6 +330,7 @@ def problem(error: Error) -> Response:
 
 _UNAVAILABLE: Final[dict[type[Error], str]] = {
     errors.StoreAway: "store-away",
+    errors.IssuerAway: "issuer-away",
     errors.OutcomeUnknown: "outcome-unknown",
     errors.Draining: "draining",
 }

@@ -62,6 +62,8 @@ _DEFECTS: Final = {
         "auth_invalid_key_id",
         "Invalid Authorization - {}",
     ),
+    Defect.REVOKED: ("auth_token_expired", "Token is expired"),
+    Defect.TICKET: ("auth_token_format", "Invalid Authorization - {}"),
 }
 """Code and description of each; {} stands for the claim, or for what is wrong."""
 

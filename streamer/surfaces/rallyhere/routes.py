@@ -92,15 +92,14 @@ class RallyHere:
                 player,
                 newest=query.start_at,
                 oldest=query.exclude_before,
-                count=query.page_size + 1,
+                count=query.page_size,
                 version=query.known_version(given),
             )
         etag = query.etag(page.version)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if page.entries is None or etag_matches(request, etag):
             return Response(status_code=304, headers=headers)
-        entries = [found.entry for found in page.entries]
-        return _json(wire.encode_page(entries, query.page_size), headers)
+        return _json(wire.encode_page(page), headers)
 
     async def poll(self, request: Request, caller: Caller, player: Player) -> Response:
         caller.require_listen(player)
@@ -115,6 +114,7 @@ class RallyHere:
                 position,
                 deadline_s=_wait_s(query, caller),
                 request=request,
+                caller=caller,
             )
             # Whatever ended it: the log knows what there is.
             entries, position = await self._after(caller, player, position, query)

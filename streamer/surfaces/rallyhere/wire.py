@@ -59,6 +59,7 @@ from ...model import (
     parse_player,
 )
 from ...service.inboxes import parse_cursor
+from ...store.inbox import Page
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -294,12 +295,11 @@ def encode_notification(entry: Entry) -> bytes:
     return _encode(_shown(entry))
 
 
-def encode_page(entries: Sequence[Entry], page_size: int) -> bytes:
-    """Return a page of `entries`, of which one more than `page_size` was read."""
-    following = entries[page_size:]
+def encode_page(page: Page) -> bytes:
+    """Return a page; its cursor names the next older entry."""
     # In front of every entry that there is or will be: nothing is older than that.
-    cursor = following[0].position if following else ZERO
-    return _encode_many(entries[:page_size], cursor)
+    cursor = page.following or ZERO
+    return _encode_many([found.entry for found in page.entries or ()], cursor)
 
 
 def encode_poll(entries: Sequence[Entry], position: Position) -> bytes:

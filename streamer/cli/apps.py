@@ -1,0 +1,243 @@
+"""
+`streamer app`: apps, and whose tokens count in them, from a shell.
+
+Knows files of keys, and the words for a foreign issuer. Works beside a running server,
+where everything counts within seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .names import Duration, app_name, open_apps
+from .settings import resolve, run, store_options
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..core.apps import AppRecord
+    from ..model import App
+
+__all__ = ["app"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def app() -> None:
+    """Make and change apps; an app is a game with players of its own."""
+
+
+def token_options(command: Command) -> Command:
+    """Give a command the options that say whose tokens count."""
+    for option in (
+        click.option("--audience", help="What `aud` says. Default: the app's name."),
+        click.option(
+            "--public-key",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Public keys of the issuer, as PEM or JWK.",
+        ),
+        click.option(
+            "--key-set",
+            metavar="URL|FILE",
+            help="Where the issuer's keys are (JWKS); every node reads it.",
+        ),
+        click.option(
+            "--algorithm",
+            type=click.Choice(["HS256", "RS256", "ES256", "EdDSA"]),
+            help="How tokens are signed. Default: HS256, with the app's own secret.",
+        ),
+        click.option("--issuer", help="Who issues tokens. Default: streamer."),
+    ):
+        command = option(command)
+    return command
+
+
+@app.command()
+@click.argument("name")
+@token_options
+@store_options
+def create(
+    name: str,
+    issuer: str | None,
+    algorithm: str | None,
+    key_set: str | None,
+    public_key: Path | None,
+    audience: str | None,
+    file: str | None,
+    **flags: str | None,
+) -> None:
+    """Make the app NAME: 1 to 64 letters, digits, "_" or "-"."""
+    config = resolve(file, **flags).config
+    given = _members(issuer, algorithm, key_set, public_key, audience)
+    run(_create(config, app_name(name), given))
+    click.echo(f"made the app {name}; `streamer key --app {name}` makes it a key")
+
+
+@app.command()
+@click.argument("name")
+@token_options
+@store_options
+def update(
+    name: str,
+    issuer: str | None,
+    algorithm: str | None,
+    key_set: str | None,
+    public_key: Path | None,
+    audience: str | None,
+    file: str | None,
+    **flags: str | None,
+) -> None:
+    """
+    Change whose tokens count in the app NAME; what is not given stays.
+
+    Streams whose tokens do not count any more end within 30 s.
+    """
+    config = resolve(file, **flags).config
+    given = _members(issuer, algorithm, key_set, public_key, audience)
+    run(_update(config, app_name(name), given))
+    click.echo(f"changed the app {name}")
+
+
+@app.command()
+@click.argument("name")
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="How long the earlier secret counts; 0 where it has leaked.",
+)
+@store_options
+def rotate(name: str, grace: int, file: str | None, **flags: str | None) -> None:
+    """Give the app NAME a new secret and print it, as `streamer app secret` does."""
+    record = run(_rotate(resolve(file, **flags).config, app_name(name), grace))
+    click.echo(f"the earlier secret of {name} counts for {grace} s more", err=True)
+    click.echo(_text(record))
+
+
+@app.command()
+@click.argument("name")
+@store_options
+def secret(name: str, file: str | None, **flags: str | None) -> None:
+    """
+    Print the secret that the app NAME signs its tokens with (HS256), as base64url.
+
+    For a backend that makes its tokens itself.
+    """
+    record = run(_get(resolve(file, **flags).config, app_name(name)))
+    if record.algorithm != "HS256":
+        raise click.ClickException(f"tokens of {name} come from {record.issuer}")
+    click.echo(_text(record))
+
+
+@app.command(name="list")
+@store_options
+def list_apps(file: str | None, **flags: str | None) -> None:
+    """Print the names of all apps, a line each."""
+    for name in run(_list(resolve(file, **flags).config)):
+        click.echo(name)
+
+
+def _members(
+    issuer: str | None,
+    algorithm: str | None,
+    key_set: str | None,
+    public_key: Path | None,
+    audience: str | None,
+) -> dict[str, str]:
+    """Return the members of an app's record that were given."""
+    members = {
+        "issuer": issuer,
+        "algorithm": algorithm,
+        "key_set": _place(key_set) if key_set else None,
+        "public_keys": _public_keys(public_key) if public_key else None,
+        "audience": audience,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _place(text: str) -> str:
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _public_keys(path: Path) -> str:
+    from ..core.signatures import read_public_keys
+
+    try:
+        return read_public_keys(path.read_bytes())
+    except OSError as exc:
+        raise click.UsageError(f"{path} cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise click.UsageError(f"{path} will not do: {exc}") from exc
+
+
+def _text(record: AppRecord) -> str:
+    return base64.urlsafe_b64encode(record.secret).rstrip(b"=").decode()
+
+
+async def _create(config: Config, name: App, given: dict[str, str]) -> None:
+    from ..store.apps import AppExists, AudienceTaken
+
+    async with open_apps(config) as apps:
+        try:
+            record = await apps.create(name, **given)
+        except (AppExists, AudienceTaken) as exc:
+            raise click.ClickException(str(exc)) from exc
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
+    await _look_for_keys(record)
+
+
+async def _update(config: Config, name: App, given: dict[str, str]) -> None:
+    from ..store.apps import AudienceTaken
+
+    async with open_apps(config) as apps:
+        try:
+            record = await apps.change_tokens(name, given)
+        except AudienceTaken as exc:
+            raise click.ClickException(str(exc)) from exc
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
+    await _look_for_keys(record)
+
+
+async def _look_for_keys(record: AppRecord) -> None:
+    """Warn where the key set is not to be had; a node may have better luck."""
+    if not record.key_set:
+        return
+    from ..core.signatures import parse_key_set
+    from ..service.key_sets import KeySetAway, fetch_key_set
+
+    try:
+        parse_key_set(await fetch_key_set(record.key_set))
+    except (KeySetAway, ValueError) as exc:
+        click.echo(f"warning: no key set at {record.key_set} yet: {exc}", err=True)
+
+
+async def _rotate(config: Config, name: App, grace_s: int) -> AppRecord:
+    async with open_apps(config) as apps:
+        try:
+            return await apps.rotate(name, grace_s=grace_s)
+        except ValueError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+async def _get(config: Config, name: App) -> AppRecord:
+    from ..errors import NotFound
+
+    async with open_apps(config) as apps:
+        record = await apps.get(name)
+    if record is None:
+        raise NotFound(f"the app {name}")
+    return record
+
+
+async def _list(config: Config) -> list[str]:
+    async with open_apps(config) as apps:
+        return [record.name for record in await apps.list()]

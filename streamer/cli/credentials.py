@@ -1,0 +1,230 @@
+"""
+`streamer key` and `streamer token`: who may use the server, from a shell.
+
+Knows scopes and permissions as they are typed, and that the last line of stdout is the
+secret alone, so that ``$(streamer key … | tail -n1)`` works; the rest goes to stderr.
+Works beside a running server, where everything counts at once, and what is taken back
+within seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from .names import Duration, app_name, open_apps, player_name
+from .settings import resolve, run, store_options
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..model import App, Player
+    from ..store.apps import KeyRecord
+
+__all__ = ["key", "token"]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--app", "app", metavar="NAME", help="Its app.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="What the key may do; repeatable. Default: everything but admin.",
+)
+@store_options
+def key(
+    app: str | None,
+    scopes: tuple[str, ...],
+    file: str | None,
+    **flags: str | None,
+) -> None:
+    """
+    Make a backend key and print it.
+
+    It is shown this once: the store keeps its digest.
+    """
+    if _has_subcommand():
+        return
+    name = app_name(_required(app, "--app"))
+    config = resolve(file, **flags).config
+    click.echo(run(_add_key(config, name, scopes)))
+
+
+@key.command(name="list")
+@click.option("--app", "app", metavar="NAME", help="Of one app; default: of all.")
+@store_options
+def list_keys(app: str | None, file: str | None, **flags: str | None) -> None:
+    """
+    Print the keys: id, app, when made, when it ends, scopes; a line each.
+
+    The id names a key and opens nothing.
+    """
+    name = app_name(app) if app else None
+    for record in run(_list_keys(resolve(file, **flags).config, name)):
+        click.echo(_line(record))
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@store_options
+def revoke(key_id: str, file: str | None, **flags: str | None) -> None:
+    """Take a backend key back; requests with it are refused within 5 s."""
+    run(_revoke_key(resolve(file, **flags).config, key_id))
+    click.echo(f"the key {key_id} is taken back", err=True)
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--grace", type=Duration(), default="24h", show_default=True, help="See above."
+)
+@store_options
+def rotate(key_id: str, grace: int, file: str | None, **flags: str | None) -> None:
+    """Make a key like ID and print it; ID itself ends after the grace."""
+    text = run(_rotate_key(resolve(file, **flags).config, key_id, grace))
+    click.echo(f"the key {key_id} ends in {grace} s; its successor is", err=True)
+    click.echo(text)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--app", "app", metavar="NAME", help="Its app.")
+@click.option("--player", help="Whose token it is.")
+@click.option(
+    "--permission",
+    "permissions",
+    multiple=True,
+    help="What the player may do; repeatable. Default: notification:player:self:*.",
+)
+@click.option(
+    "--ttl", type=Duration(), default="24h", show_default=True, help="Good for."
+)
+@store_options
+def token(
+    app: str | None,
+    player: str | None,
+    permissions: tuple[str, ...],
+    ttl: int,
+    file: str | None,
+    **flags: str | None,
+) -> None:
+    """Make a token for a player and print it."""
+    if _has_subcommand():
+        return
+    name = app_name(_required(app, "--app"))
+    who = player_name(_required(player, "--player"))
+    config = resolve(file, **flags).config
+    click.echo(run(_mint(config, name, who, permissions, ttl)))
+
+
+@token.command(name="revoke")
+@click.option("--app", "app", required=True, metavar="NAME", help="Of this app.")
+@click.option("--player", help="Of this player alone.")
+@store_options
+def revoke_tokens(
+    app: str, player: str | None, file: str | None, **flags: str | None
+) -> None:
+    """
+    Take back every token issued until now.
+
+    Requests with one are refused within 5 s, streams end within 30 s. A new token is
+    good at once.
+    """
+    name, who = app_name(app), player_name(player) if player else None
+    run(_revoke_tokens(resolve(file, **flags).config, name, who))
+    whose = f"the player {player} of {app}" if player else f"the app {app}"
+    click.echo(f"the tokens of {whose} are taken back", err=True)
+
+
+def _has_subcommand() -> bool:
+    """Whether there is more to the command; its options go behind its name."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        return False
+    given = click.core.ParameterSource.COMMANDLINE
+    for param in ctx.command.params:
+        if param.name and ctx.get_parameter_source(param.name) is given:
+            raise click.UsageError(
+                f"{param.opts[0]} belongs behind {ctx.invoked_subcommand!r}"
+            )
+    return True
+
+
+def _required(value: str | None, option: str) -> str:
+    # Not for click to require: a subcommand has options of its own.
+    if value is None:
+        raise click.UsageError(f"Missing option '{option}'.")
+    return value
+
+
+def _line(record: KeyRecord) -> str:
+    from ..model import iso_time
+
+    end = iso_time(record.expires_at_ms) if record.expires_at_ms else "-"
+    made = iso_time(record.created_at_ms)
+    return "\t".join(
+        [record.id, record.app, made, end, ",".join(sorted(record.scopes))]
+    )
+
+
+async def _add_key(config: Config, name: App, scopes: tuple[str, ...]) -> str:
+    async with open_apps(config) as apps:
+        try:
+            return await apps.add_key(name, scopes)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint="--scope") from exc
+
+
+async def _list_keys(config: Config, name: App | None) -> Sequence[KeyRecord]:
+    from ..errors import NotFound
+
+    async with open_apps(config) as apps:
+        if name is not None and await apps.get(name) is None:
+            raise NotFound(f"the app {name}")
+        return await apps.list_keys(name)
+
+
+async def _revoke_key(config: Config, key_id: str) -> None:
+    async with open_apps(config) as apps:
+        await apps.revoke_key(key_id)
+
+
+async def _rotate_key(config: Config, key_id: str, grace_s: int) -> str:
+    async with open_apps(config) as apps:
+        return await apps.rotate_key(key_id, grace_s=grace_s)
+
+
+async def _revoke_tokens(config: Config, name: App, player: Player | None) -> None:
+    async with open_apps(config) as apps:
+        await apps.revoke_tokens(name, player)
+
+
+async def _mint(
+    config: Config,
+    name: App,
+    player: Player,
+    permissions: tuple[str, ...],
+    ttl_s: int,
+) -> str:
+    from ..core.tokens import mint
+    from ..errors import NotFound
+    from ..model import Log
+
+    async with open_apps(config) as apps:
+        record = await apps.get(name)
+        (not_before_s,) = await apps.revoked_before_s([Log(name, player)])
+    if record is None:
+        raise NotFound(f"the app {name}")
+    try:
+        return mint(
+            record,
+            player,
+            permissions=permissions,
+            ttl_s=ttl_s,
+            now_s=int(time.time()),
+            not_before_s=not_before_s,
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc

@@ -1,0 +1,202 @@
+"""
+An app as it is kept: its name, and what its tokens are checked against.
+
+Decides which combinations of these make sense, which keys count at a time, and whether
+a token that was believed once would still be. Knows keys and times. Knows nothing of
+the form of a token, nor of the store.
+
+An app's tokens come from one issuer and have one algorithm. With HS256 the issuer is
+the app's own backend, or this server for it, and both share a secret. With one of the
+others it is somebody else, whose public keys are in the record or in a key set that
+the record names: a file, or a URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..model import App
+from .access import TokenProof
+from .signatures import Algorithm, KeySet, parse_key_set, secret_key
+
+__all__ = [
+    "DEFAULT_ISSUER",
+    "RETIRED_MAX",
+    "SECRET_BYTES_MIN",
+    "AppRecord",
+    "Retired",
+    "key_set_problem",
+]
+
+SECRET_BYTES_MIN: Final = 32
+"""RFC 7518 section 3.2: an HMAC key is at least as long as the hash."""
+
+DEFAULT_ISSUER: Final = "streamer"
+
+RETIRED_MAX: Final = 3
+"""Earlier secrets that count at once: with the current one, as many as are tried."""
+
+NAME_CHARS_MAX: Final = 255
+"""Of an issuer or audience."""
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """A secret that was replaced and counts for a while yet."""
+
+    secret: bytes
+    until_s: int
+
+    def __repr__(self) -> str:
+        return f"Retired(until_s={self.until_s})"
+
+
+class AppRecord(msgspec.Struct, frozen=True):
+    """
+    An app and what its tokens are checked against.
+
+    `audience` is what ``aud`` has to say; empty stands for the app's name. Either
+    `secret` is given (HS256), or `public_keys`, a key set as text, or `key_set`, an
+    absolute path or a URL. Tokens issued before `not_before_s` do not count; until
+    `revoking_until_s` there may be players with such a time of their own.
+
+    Raises:
+        ValueError: The members do not go together; says why.
+    """
+
+    name: App
+    secret: bytes
+    issuer: str
+    created_at_ms: int
+    algorithm: Algorithm = "HS256"
+    audience: str = ""
+    public_keys: str = ""
+    key_set: str = ""
+    retired: tuple[Retired, ...] = ()
+    not_before_s: int = 0
+    revoking_until_s: int = 0
+
+    def __post_init__(self) -> None:
+        if problem := self._problem():
+            raise ValueError(problem)
+
+    def __repr__(self) -> str:
+        return f"AppRecord(name={self.name!r}, issuer={self.issuer!r})"
+
+    @property
+    def key_id(self) -> str:
+        """The ``kid`` of tokens made with the secret. It does not give it away."""
+        assert self.algorithm == "HS256"
+        return secret_key(self.secret).name
+
+    @property
+    def expected_audience(self) -> str:
+        """What ``aud`` has to say."""
+        return self.audience or self.name
+
+    def with_tokens(
+        self, given: Mapping[str, Any], *, fresh_secret: bytes
+    ) -> AppRecord:
+        """
+        Return the app with other members for its tokens.
+
+        Where the algorithm changes sides between a shared secret and public keys, what
+        was for the other side goes: `fresh_secret` is for an app that has none.
+
+        Raises:
+            ValueError: The members do not go together.
+        """
+        changes = dict(given)
+        if changes.get("algorithm", self.algorithm) == "HS256":
+            changes["secret"] = self.secret or fresh_secret
+            changes = {"public_keys": "", "key_set": "", **changes}
+        else:
+            changes |= {"secret": b"", "retired": ()}
+            if changes.get("key_set"):
+                changes.setdefault("public_keys", "")
+            if changes.get("public_keys"):
+                changes.setdefault("key_set", "")
+        return msgspec.structs.replace(self, **changes)
+
+    def own_keys(self, now_s: int) -> KeySet:
+        """Return the keys that the record itself has."""
+        if self.algorithm != "HS256":
+            assert self.public_keys, "a key set elsewhere has to be fetched"
+            return parse_key_set(self.public_keys.encode())
+        retired = [kept.secret for kept in self.retired if now_s < kept.until_s]
+        return KeySet(map(secret_key, (self.secret, *retired)))
+
+    def vouches_for(
+        self, proof: TokenProof, keys: KeySet, *, not_before_s: int = 0
+    ) -> bool:
+        """
+        Whether the token behind `proof` would be believed again.
+
+        Args:
+            proof: What it was believed for.
+            keys: The keys that count at present.
+            not_before_s: The player's own time before which tokens do not count.
+
+        """
+        return (
+            (proof.issuer, proof.audience) == (self.issuer, self.expected_audience)
+            and proof.issued_at_s >= max(self.not_before_s, not_before_s)
+            and keys.has(self.algorithm, proof.key)
+        )
+
+    def _problem(self) -> str | None:
+        for name in ("issuer", "audience"):
+            if len(getattr(self, name)) > NAME_CHARS_MAX:
+                return f"the {name} has more than {NAME_CHARS_MAX} characters"
+        if not self.issuer:
+            return "the issuer is empty"
+        if self.algorithm == "HS256":
+            if self.public_keys or self.key_set:
+                return "HS256 has a shared secret, and no public keys"
+            if len(self.secret) < SECRET_BYTES_MIN:
+                return (
+                    f"the app's secret has {len(self.secret)} bytes, "
+                    f"at least {SECRET_BYTES_MIN} are needed"
+                )
+            return None
+        if self.secret or self.retired:
+            return f"{self.algorithm} has public keys, and no secret"
+        if bool(self.public_keys) == bool(self.key_set):
+            return f"{self.algorithm} needs either public keys or a key set"
+        if self.key_set:
+            return key_set_problem(self.key_set)
+        if not any(
+            key.algorithm == self.algorithm
+            for key in parse_key_set(self.public_keys.encode()).keys
+        ):
+            return f"none of the public keys is for {self.algorithm}"
+        return None
+
+
+def key_set_problem(place: str) -> str | None:
+    """Say why a key set cannot be fetched from `place`, None if it can be."""
+    if place.startswith("/"):
+        return None
+    try:
+        url = urlsplit(place)
+        host = url.hostname
+        _ = url.port  # Is parsed, and checked, when it is asked for.
+    except ValueError:
+        host = None
+    if not host or url.scheme not in ("https", "http"):
+        return "a key set is an absolute path or an https:// URL"
+    if url.scheme == "http" and not is_loopback(host):
+        return "a key set is fetched with https; http:// is for this machine alone"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine, by its name alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,256 @@
+"""
+Keys that tokens are signed with, and whether a signature holds.
+
+Decides which keys are good enough, which of them a token may mean, and whether one of
+those has signed it. Knows JSON Web Keys (RFC 7517), PEM, and the four algorithms. Knows
+nothing of claims, apps, or where keys come from.
+
+A key is good for one algorithm, the one that its own kind says: RSA for RS256, P-256
+for ES256, Ed25519 for EdDSA. An algorithm is asked for by whoever verifies and never by
+the token, so a public key cannot come to be used as a shared secret: among the keys for
+HS256 there is none (RFC 8725, sections 2.1 and 3.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+from msgspec import Meta
+
+__all__ = [
+    "ALGORITHMS",
+    "KEYS_MAX",
+    "Algorithm",
+    "Key",
+    "KeySet",
+    "is_named",
+    "parse_key_set",
+    "read_public_keys",
+    "secret_key",
+    "sign",
+]
+
+Algorithm: TypeAlias = Literal["HS256", "RS256", "ES256", "EdDSA"]
+
+ALGORITHMS: Final[tuple[Algorithm, ...]] = ("HS256", "RS256", "ES256", "EdDSA")
+
+KEYS_MAX: Final = 32
+"""Keys read from a set; issuers have two to ten."""
+
+KEYS_TRIED_MAX: Final = 4
+"""Keys tried for a token that does not name its own; each costs 30 to 250 µs."""
+
+RSA_BITS: Final = range(2_048, 8_193)
+"""RFC 7518 section 3.3 asks for 2,048; far longer ones take milliseconds to use."""
+
+# The algorithm as tokens spell it. "EdDSA" left the curve open and is deprecated; its
+# successor names it (RFC 9864). With us both mean Ed25519.
+_SPELLINGS: Final[dict[Algorithm, tuple[str, ...]]] = {
+    "HS256": ("HS256",),
+    "RS256": ("RS256",),
+    "ES256": ("ES256",),
+    "EdDSA": ("EdDSA", "Ed25519"),
+}
+_registry: Final = JWSRegistry(algorithms=["HS256", "RS256", "ES256", "Ed25519"])
+_schemes: Final = {
+    algorithm: _registry.get_alg(spellings[-1])
+    for algorithm, spellings in _SPELLINGS.items()
+}
+
+_PEM: Final = re.compile(
+    rb"-----BEGIN ((?:RSA )?PUBLIC KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----"
+)
+
+
+class Key(NamedTuple):
+    """
+    A key that is good for `algorithm`.
+
+    `id` is the ``kid`` that tokens name it by, None where its issuer gave it none.
+    `name` tells it from every other key, and may be known to anybody.
+    """
+
+    algorithm: Algorithm
+    id: str | None
+    name: str
+    material: OctKey | RSAKey | ECKey | OKPKey
+
+    def __repr__(self) -> str:
+        return f"Key({self.algorithm}, {self.name})"
+
+    def verifies(self, signed: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this key's under `signed`."""
+        return _schemes[self.algorithm].verify(signed, signature, self.material)
+
+
+class KeySet:
+    """The keys of one issuer at one time."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = tuple(keys)
+
+    def candidates(self, algorithm: Algorithm, key_id: str | None) -> tuple[Key, ...]:
+        """
+        Return the keys that may have signed a token which names `key_id`.
+
+        Keys without an id stand for any. A token that names none has few keys to be
+        tried, or it means none.
+        """
+        keys = [key for key in self.keys if key.algorithm == algorithm]
+        if key_id is not None:
+            named = [key for key in keys if key.id == key_id]
+            keys = named or [key for key in keys if key.id is None]
+        return tuple(keys) if len(keys) <= KEYS_TRIED_MAX else ()
+
+    def has(self, algorithm: Algorithm, name: str) -> bool:
+        """Whether the key of that name is still in the set."""
+        return any(key.algorithm == algorithm and key.name == name for key in self.keys)
+
+
+def is_named(spelling: object, algorithm: Algorithm) -> bool:
+    """Whether a token's ``alg`` says `algorithm`."""
+    return spelling in _SPELLINGS[algorithm]
+
+
+def secret_key(secret: bytes) -> Key:
+    """Return a shared secret as a key for HS256. Its id does not give it away."""
+    key_id = hashlib.sha256(b"streamer key id\0" + secret).hexdigest()[:16]
+    return Key("HS256", key_id, key_id, OctKey.import_key(secret))
+
+
+def sign(signed: bytes, key: Key) -> bytes:
+    """Return the signature of a key that is not a public one."""
+    return _schemes[key.algorithm].sign(signed, key.material)
+
+
+class _Jwk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is read of a JSON Web Key; every member else is none of our business."""
+
+    kty: Literal["RSA", "EC", "OKP"]
+    n: Annotated[str, Meta(max_length=2_048)] = ""
+    e: Annotated[str, Meta(max_length=16)] = ""
+    crv: str = ""
+    x: Annotated[str, Meta(max_length=64)] = ""
+    y: Annotated[str, Meta(max_length=64)] = ""
+    kid: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    use: str = "sig"
+    key_ops: tuple[str, ...] = ("verify",)
+    alg: str = ""
+    d: Any = None  # Of whatever type: there must be none.
+
+
+class _Set(msgspec.Struct, frozen=True):
+    keys: list[msgspec.Raw]
+
+
+_decode_set: Final = msgspec.json.Decoder(_Set).decode
+_decode_jwk: Final = msgspec.json.Decoder(_Jwk).decode
+
+
+def parse_key_set(document: bytes) -> KeySet:
+    """
+    Return the keys of a JSON Web Key Set that are good for one of our algorithms.
+
+    Others may be there as well, for encryption or of a kind that came after us; they
+    are left out, as RFC 7517 section 5 asks. So are shared and private ones.
+
+    Raises:
+        ValueError: It is no key set, or there is no such key in it.
+    """
+    try:
+        found = _decode_set(document).keys
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ValueError(f"it is no JSON Web Key Set: {exc}") from exc
+    keys = [key for raw in found[:KEYS_MAX] if (key := _parse_jwk(bytes(raw)))]
+    if not keys:
+        raise ValueError("it has no public key for RS256, ES256 or EdDSA")
+    return KeySet(keys)
+
+
+def read_public_keys(text: bytes) -> str:
+    """
+    Return the public keys in `text`, PEM or JWK or a set of these, as one key set.
+
+    Raises:
+        ValueError: There is none, one is not good enough, or a private one is among
+            them.
+    """
+    if b"PRIVATE KEY-----" in text or re.search(rb'"d"\s*:', text):
+        raise ValueError("it has a private key; give the public one alone")
+    if blocks := [match[0] for match in _PEM.finditer(text)]:
+        jwks = [_jwk_of_pem(block) for block in blocks]
+        text = msgspec.json.encode({"keys": jwks})
+    elif b'"keys"' not in text:
+        text = b'{"keys":[%b]}' % text.strip()
+    keys = parse_key_set(text).keys
+    if len(keys) > KEYS_TRIED_MAX:
+        raise ValueError(f"it has {len(keys)} keys, allowed {KEYS_TRIED_MAX}")
+    if len(blocks) > len(keys):
+        raise ValueError("one of its keys is for none of RS256, ES256 and EdDSA")
+    return msgspec.json.encode({"keys": [_jwk_of(key) for key in keys]}).decode()
+
+
+def _jwk_of(key: Key) -> dict[str, Any]:
+    jwk: dict[str, Any] = {**key.material.as_dict(private=False)}
+    # joserfc adds a `kid` of its own making to some.
+    jwk.pop("kid", None)
+    return jwk if key.id is None else {**jwk, "kid": key.id}
+
+
+def _jwk_of_pem(block: bytes) -> dict[str, Any]:
+    for kind in (RSAKey, ECKey, OKPKey):
+        try:
+            # joserfc warns of a short key; what comes of it here is an error.
+            with warnings.catch_warnings(action="ignore"):
+                return dict(kind.import_key(block).as_dict(private=False))
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # Of another kind; how that shows depends on the two kinds.
+    raise ValueError("it has a PEM block that cannot be read")
+
+
+def _parse_jwk(raw: bytes) -> Key | None:
+    try:
+        jwk = _decode_jwk(raw)
+        if jwk.d is not None or jwk.use != "sig" or "verify" not in jwk.key_ops:
+            return None
+        key = _import(jwk)
+    except (
+        *(msgspec.DecodeError, UnicodeDecodeError, RecursionError),
+        *(JoseError, ValueError, TypeError, KeyError),
+    ):
+        return None
+    if key is None or (jwk.alg and not is_named(jwk.alg, key.algorithm)):
+        return None
+    return key
+
+
+def _import(jwk: _Jwk) -> Key | None:
+    material: RSAKey | ECKey | OKPKey
+    match jwk:
+        case _Jwk(kty="RSA"):
+            algorithm: Algorithm = "RS256"
+            if len(jwk.n) < RSA_BITS.start // 6:
+                return None  # Before joserfc warns of it.
+            material = RSAKey.import_key({"kty": "RSA", "n": jwk.n, "e": jwk.e})
+            if material.public_key.key_size not in RSA_BITS:
+                return None
+        case _Jwk(kty="EC", crv="P-256"):
+            algorithm = "ES256"
+            material = ECKey.import_key(
+                {"kty": "EC", "crv": "P-256", "x": jwk.x, "y": jwk.y}
+            )
+        case _Jwk(kty="OKP", crv="Ed25519"):
+            algorithm = "EdDSA"
+            material = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": jwk.x})
+        case _:
+            return None
+    _ = material.public_key  # Is read, and checked, when it is asked for.
+    return Key(algorithm, jwk.kid, material.thumbprint(), material)

@@ -1,0 +1,113 @@
+"""
+An inbox as a numbered list, for readers that count where others have cursors.
+
+Decides how the n-th entries of an inbox are asked of the store, one script and so one
+moment. Knows the script and the shape of its reply. Knows nothing of who may read, nor
+of what an entry says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from ..model import Entry, Log
+from .inbox import PageEntry
+from .keys import inbox_keys
+from .link import Link, Script
+
+__all__ = ["Listed", "Lists"]
+
+PORTION: Final = 100
+"""Entries that a walk reads at a time, for what they may weigh."""
+
+_LIST: Final = Script("list", behind=("_inbox", "_read_at"))
+_WHICH: Final = {None: "any", True: "read", False: "unread"}
+
+
+class Listed(NamedTuple):
+    """Entries newest first, and how many match in all."""
+
+    total: int
+    entries: list[PageEntry]
+
+
+class Lists:
+    """
+    All inboxes of the store, by number. Every method raises StoreAway.
+
+    Args:
+        link: The way to the store.
+        retention_ms: Age at which an entry leaves.
+        clock_ms: Gives the time to use; 0 means the store's own.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        retention_ms: int,
+        clock_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._link = link
+        self._retention_ms = retention_ms
+        self._clock_ms = clock_ms
+
+    async def page(
+        self,
+        log: Log,
+        *,
+        skip: int,
+        count: int,
+        read: bool | None = None,
+        offsets: Sequence[int] = (),
+    ) -> Listed:
+        """
+        Return up to `count` entries after the first `skip` of those that match.
+
+        O(kept), at some ns each, and O(log kept) for each stretch of entries returned.
+
+        Args:
+            log: Whose.
+            skip: Entries that match and are not wanted.
+            count: Entries that are.
+            read: Whether they have a read mark; None for both.
+            offsets: Those that may match, newest first; none stands for all.
+
+        """
+        args = (self._retention_ms, self._clock_ms(), _WHICH[read], skip, count)
+        reply = await self._link.run(
+            _LIST, inbox_keys(log), (*args, *offsets), write=False
+        )
+        epoch, total, items, marks = reply
+        entries = [
+            PageEntry(_entry(int(epoch), item), read_at_ms)
+            for item, read_at_ms in zip(items, marks, strict=True)
+        ]
+        return Listed(total, entries)
+
+    async def walk(self, log: Log) -> AsyncIterator[tuple[int, bytes]]:
+        """
+        Yield offset and fragment of every entry, newest first.
+
+        Some may have expired already. Without a script: what is read in portions need
+        not be of one moment, and costs the store a tenth.
+        """
+        _, key, _, _ = inbox_keys(log)
+        newest = b"+"
+        while True:
+            items = await self._link.call(
+                "XREVRANGE", key, newest, "-", "COUNT", PORTION
+            )
+            for place, fields in items:
+                yield int(place.partition(b"-")[2]), fields[3]
+            if len(items) < PORTION:
+                return
+            newest = b"(" + items[-1][0]
+
+
+def _entry(epoch: int, item: list[Any]) -> Entry:
+    place, fields = item
+    at_ms, _, offset = place.partition(b"-")
+    return Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])

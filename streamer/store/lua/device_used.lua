@@ -1,0 +1,11 @@
+-- Note that a listener's device is in use at this moment.
+--
+-- KEYS  devices
+-- ARGV  node and connection as in the leases, device, lifetime of the key in ms
+-- Gives 1.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1

@@ -1,0 +1,60 @@
+"""
+The gateway's stream as a codec: what a session says, in the gateway's frames.
+
+Decides which of a session's events the gateway has a frame for. Knows the clock, which
+two of the frames show. Knows nothing of connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ...core.codec import Hello
+from ...core.subscription import Gap
+from ...errors import TOKEN_INVALID, Disconnect
+from ...model import Entry, Log, Position
+from . import wire
+
+__all__ = ["GatewayCodec"]
+
+NOTHING: Final = b""
+LOST: Final = "Events were lost, read the list of notifications"
+
+
+class GatewayCodec:
+    """
+    Events as frames for the listeners of one player, whom each frame names.
+
+    Args:
+        log: Whose.
+        clock: Unix time in seconds.
+
+    """
+
+    def __init__(self, log: Log, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+
+    def hello(self, hello: Hello) -> bytes:
+        return wire.encode_connected(self._now_ms())
+
+    def entry(self, entry: Entry) -> bytes:
+        return wire.encode_event(self._log, entry)
+
+    def gap(self, gap: Gap, position: Position) -> bytes:
+        return wire.encode_error(LOST)
+
+    def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
+        return NOTHING
+
+    def ping(self) -> bytes:
+        return wire.encode_keepalive(self._now_ms())
+
+    def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
+        if disconnect == TOKEN_INVALID:
+            return wire.encode_error(wire.UNAUTHORIZED)
+        return NOTHING
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

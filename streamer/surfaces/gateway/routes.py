@@ -1,0 +1,173 @@
+"""
+The casino gateway's surface: a player's list, marks and stream.
+
+Decides who may ask: the bearer of a token for that brand and, where the path names one,
+that player. Knows Starlette, the services and `wire`. The credential comes in a header
+that no browser sends by itself, so the page that a request comes from needs no look.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from ...core.access import Caller
+from ...core.subscription import Start
+from ...errors import Defect, Error, Unauthenticated, Unsupported
+from ...model import Log, Player, parse_player
+from ...service.authenticator import Authenticator, Credentials
+from ...service.inboxes import Inboxes
+from ...service.listing import Listing
+from ...service.requests import Requests
+from ...transports.http import decode_body, read_body
+from ...transports.sse import Asked, SseStream
+from ...transports.streams import Opening, StreamParts
+from . import wire
+from .frames import GatewayCodec
+
+__all__ = ["Gateway"]
+
+KEEPALIVE_S: Final = 15
+
+_decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+
+_logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
+
+
+class Gateway:
+    """
+    The surface and its routes.
+
+    Args:
+        authenticator: Who recognises players.
+        inboxes: Where notifications are marked.
+        listing: Where they are listed.
+        requests: What counts requests in flight.
+        streams: What streams are made of; their heartbeat is the gateway's own.
+        clock: Unix time in seconds, shown in the stream's frames.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        inboxes: Inboxes,
+        listing: Listing,
+        requests: Requests,
+        streams: StreamParts,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._authenticator = authenticator
+        self._inboxes = inboxes
+        self._listing = listing
+        self._requests = requests
+        self._clock = clock
+        limits = msgspec.structs.replace(streams.limits, heartbeat_s=KEEPALIVE_S)
+        parts = msgspec.structs.replace(streams, limits=limits)
+        self._sse = SseStream(parts, refuse=wire.refusal, ask=self._ask)
+
+    def routes(self) -> list[BaseRoute]:
+        inbox = self._answers(self.inbox)
+        paths = ("/{version}/{brand_id}", "/{version}/{brand_id}/{player_id:path}")
+        lists = [Route(path, inbox, methods=["GET", "PATCH"]) for path in paths]
+        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
+        gateway = [
+            Mount("/notifications", routes=lists),
+            Route("/sse/{brand_id}/stream", self._sse, methods=["GET"]),
+        ]
+        return [
+            # A redirect to another spelling would be built from the caller's Host.
+            Mount(path, Router(routes, redirect_slashes=False), middleware=[no_route])
+            for path, routes in (("/gateway", gateway), ("/notifications", lists))
+        ]
+
+    async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
+        # One route for both, so that a 405 names both.
+        handler = self.mark_read if request.method == "PATCH" else self.page
+        with self._requests.hold(Log(caller.app, player)):
+            return await handler(request, caller, player)
+
+    async def page(self, request: Request, caller: Caller, player: Player) -> Response:
+        only_unread = wire.parse_only_unread(request.query_params)
+        listed = await self._listing.page(
+            caller,
+            player,
+            count=wire.LIST_MAX,
+            read=False if only_unread else None,
+        )
+        body = wire.encode_list(Log(caller.app, player), listed.entries)
+        return _json(body, {"Cache-Control": "no-store"})
+
+    async def mark_read(
+        self, request: Request, caller: Caller, player: Player
+    ) -> Response:
+        caller.require_mark(player)
+        body = await read_body(request, wire.BODY_BYTES_MAX)
+        ids = decode_body(_decode_mark, body).ids()
+        await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
+        return _json(wire.MARKED)
+
+    async def _ask(self, request: Request) -> Asked:
+        caller, player = await self._player(request)
+        kinds = request.headers.get("accept", "").lower().split(",")
+        if "text/event-stream" not in (kind.split(";")[0].strip() for kind in kinds):
+            raise Unsupported("Accept", "text/event-stream")
+        codec = GatewayCodec(Log(caller.app, player), self._clock)
+        return Asked(caller, Opening(Start.LATEST, instance=""), codec)
+
+    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Let `handler` raise what is wrong; answer it in the gateway's shape."""
+
+        async def answering(request: Request) -> Response:
+            try:
+                caller, player = await self._player(request)
+                return await handler(request, caller, player)
+            except Error as error:
+                return wire.refusal(error)
+            except Exception:
+                _logger.exception("a request failed")
+                return wire.error_response(500, wire.INTERNAL)
+
+        return answering
+
+    async def _player(self, request: Request) -> tuple[Caller, Player]:
+        """
+        Return who asks, as whom.
+
+        Raises:
+            Unauthenticated: It is nobody, or not of this brand, or not this player.
+            Forbidden: It is no player, or one who may not read.
+
+        """
+        sent = Credentials.from_header(request.headers.raw, b"x-auth-token")
+        caller = await self._authenticator.caller(sent)
+        player = caller.require_me()
+        caller.require_read(player)
+        if request.path_params["brand_id"] != caller.app:
+            raise Unauthenticated(Defect.CLAIM, "aud")
+        named = request.path_params.get("player_id")
+        if named is not None and parse_player(named) != player:
+            raise Unauthenticated(Defect.CLAIM, "sub")
+        return caller, player
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return wire.error_response(error.status_code, error.detail, headers=error.headers)
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, headers=headers, media_type="application/json")

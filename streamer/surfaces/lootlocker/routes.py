@@ -1,0 +1,209 @@
+"""
+The LootLocker surface: a server's sessions and sending, a player's list and marks.
+
+Decides nothing but which service a path asks, and which header counts on it. Knows
+Starlette, the services, `wire` and `refusals`. Credentials come in headers that no
+browser sends by itself, so the page that a request comes from needs no look.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from ...core.access import Caller
+from ...errors import Defect, Error, Unauthenticated
+from ...model import Log
+from ...service.authenticator import Authenticator, Credentials
+from ...service.inboxes import Inboxes
+from ...service.listing import Listed, Listing
+from ...service.publisher import Publisher
+from ...service.requests import Requests
+from ...service.server_sessions import SESSION_PREFIX, ServerSessions
+from ...transports.http import decode_body, read_body
+from . import wire
+from .refusals import error_response, refusal, request_id
+from .wire import ListQuery
+
+__all__ = ["LootLocker"]
+
+_decode_send: Final = msgspec.json.Decoder(wire.SendBody)
+_decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+
+_logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class LootLocker:
+    """
+    The surface and its routes.
+
+    Args:
+        authenticator: Who recognises players and backend keys.
+        sessions: What keeps servers' sessions.
+        publisher: Where notifications go.
+        inboxes: Where they are marked.
+        listing: Where they are listed.
+        requests: What counts requests in flight.
+        retention_ms: Age at which an entry leaves an inbox.
+        clock: Unix time in seconds, told to who pings.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        sessions: ServerSessions,
+        publisher: Publisher,
+        inboxes: Inboxes,
+        listing: Listing,
+        requests: Requests,
+        retention_ms: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._authenticator = authenticator
+        self._sessions = sessions
+        self._publisher = publisher
+        self._inboxes = inboxes
+        self._listing = listing
+        self._requests = requests
+        self._retention_ms = retention_ms
+        self._clock = clock
+
+    def routes(self) -> list[BaseRoute]:
+        server = [
+            *_both("/notifications/v1", self.send, "POST"),
+            *_both("/session", self.open_session, "POST"),
+            *_both("/ping", self.ping, "GET"),
+        ]
+        game = [
+            *_both("/notifications/v1", self.page, "GET"),
+            *_both("/notifications/v1/read", self.mark_read, "PUT"),
+            *_both("/notifications/v1/read/all", self.mark_all_read, "PUT"),
+        ]
+        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
+        return [
+            # A redirect to another spelling would be built from the caller's Host.
+            Mount(path, Router(routes, redirect_slashes=False), middleware=[no_route])
+            for path, routes in (("/server", server), ("/game", game))
+        ]
+
+    async def open_session(self, request: Request) -> Response:
+        key = Credentials.from_header(request.headers.raw, b"x-server-key")
+        return _json(wire.encode_session(await self._sessions.open(key.token)))
+
+    async def ping(self, request: Request) -> Response:
+        await self._server(request, renew=True)
+        return _json(wire.encode_pong(int(self._clock() * 1000)))
+
+    async def send(self, request: Request) -> Response:
+        caller = await self._server(request)
+        body = await read_body(request, wire.BODY_BYTES_MAX)
+        player, notification = decode_body(_decode_send, body).checked()
+        with self._requests.hold(Log(caller.app, player)):
+            published = await self._publisher.publish(
+                caller,
+                [player],
+                [notification],
+                idempotency_key=request.headers.get("idempotency-key"),
+            )
+        headers = {"Idempotent-Replayed": "true"} if published.replayed else None
+        return _json(b"{}", headers)
+
+    async def page(self, request: Request) -> Response:
+        caller = await self._game(request)
+        player = caller.require_me()
+        caller.require_read(player)
+        query = ListQuery.parse(request.query_params)
+        listed = Listed(0, [])
+        if not query.is_empty:
+            with self._requests.hold(Log(caller.app, player)):
+                listed = await self._listing.page(
+                    caller,
+                    player,
+                    skip=query.offset,
+                    count=query.per_page,
+                    read=query.read,
+                    matches=query.matches(),
+                )
+        shown = wire.encode_list(listed, player, query, retention_ms=self._retention_ms)
+        return _json(shown, {"Cache-Control": "no-store"})
+
+    async def mark_read(self, request: Request) -> Response:
+        caller = await self._game(request)
+        player = caller.require_me()
+        body = await read_body(request, wire.BODY_BYTES_MAX)
+        ids = decode_body(_decode_mark, body).ids()
+        with self._requests.hold(Log(caller.app, player)):
+            await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
+        return Response(status_code=204)
+
+    async def mark_all_read(self, request: Request) -> Response:
+        caller = await self._game(request)
+        player = caller.require_me()
+        with self._requests.hold(Log(caller.app, player)):
+            await self._inboxes.mark_all(caller, player)
+        return Response(status_code=204)
+
+    async def _server(self, request: Request, *, renew: bool = False) -> Caller:
+        """Return the backend that asks, by its session or its key."""
+        sent = Credentials.from_header(request.headers.raw, b"x-auth-token")
+        if sent.token.startswith(SESSION_PREFIX):
+            return await self._sessions.caller(sent.token, renew=renew)
+        caller = await self._authenticator.caller(sent)
+        if caller.player is not None:
+            raise Unauthenticated(Defect.UNKNOWN_KEY)
+        return caller
+
+    async def _game(self, request: Request) -> Caller:
+        """Return the player who asks."""
+        sent = Credentials.from_header(request.headers.raw, b"x-session-token")
+        return await self._authenticator.caller(sent)
+
+
+def _both(path: str, handler: Handler, method: str) -> list[BaseRoute]:
+    """Return the routes of a path with and without a slash at its end."""
+    answering = _answers(handler)
+    return [Route(path + end, answering, methods=[method]) for end in ("", "/")]
+
+
+def _answers(handler: Handler) -> Handler:
+    """Let `handler` raise what is wrong; answer it in LootLocker's shape."""
+
+    async def answering(request: Request) -> Response:
+        name = request_id(request.headers)
+        try:
+            return await handler(request)
+        except Error as error:
+            return refusal(error, name)
+        except Exception:
+            _logger.exception("request %s failed", name)
+            message = "this is a fault of ours"
+            return error_response(500, "internal_server_error", message, name)
+
+    return answering
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    name = request_id(request.headers)
+    return error_response(
+        error.status_code, code, error.detail, name, headers=error.headers
+    )
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, headers=headers, media_type="application/json")

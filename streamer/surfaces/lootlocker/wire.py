@@ -1,0 +1,371 @@
+"""
+LootLocker's notification API as bytes: requests, lists, the sending's answer.
+
+Decides shapes, limits of fields, and how one notification is written in LootLocker's
+words; `refusals` has the errors. Pure: no I/O, no services. The contract is the page
+"Send Notification to Player" of the Server API (ref.lootlocker.com, read 2026-11) and,
+for what a game reads, LootLocker's own SDKs. Where both are silent, this is what holds:
+
+Sending. The path works with and without its last slash. `content` is required and may
+be null, which is a value. `properties` is required, may be empty, and what an item of
+it lacks is an empty string. `emergency` is refused, as on the page. The type has no
+digits, as on the page, although an SDK allows them. Members that the page does not have
+are ignored. Nothing but the body's 256 KiB limits how much content and how many
+properties there are; content is at most 64 levels deep and its integers have 64 bits.
+Every ULID names a player: one that has never been seen has an inbox from here on. The
+sending takes an optional ``Idempotency-Key``.
+
+Lists are newest first, and without `read` have both. `player_id` is the ULID of a
+player whose name is a UUID or ULID, and any other name as it is. A notification's `id`
+is the ULID of the same 128 bits that other surfaces write as a UUID; marking takes both
+spellings. `read_at` is left out until it was read: LootLocker's own Unity SDK keeps it as
+a time that cannot be null. `expiration_date` is the day on which
+the entry leaves the inbox by its age. `custom` is true and `source` is
+``lootlocker.server_api`` for everything here, whichever surface it came in on: all of
+it was sent by the game's own backend, nothing by LootLocker. So another `source`, or
+``custom=false``, matches nothing. A `priority`, `read` or `custom` that is none is a
+400.
+
+Pages are counted from 1. There are 20 on one, and 100 at most. A `page` or `per_page`
+that is none is told of in `pagination.errors` of a good answer, and the nearest good
+value is used. A page behind the last one is empty; its `prev_page` is the last one.
+
+Marking ignores unknown ids, and an empty list marks nothing; both are a 204.
+
+A server session lives for 24 hours after it was opened or last pinged; it ends at once
+with its key. A backend key may be used in place of a session. What is in the body of
+``POST /server/session`` does not matter. Both headers carry nothing but what is said
+here: a player's token is no server's, and a key is no player's session.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...core.values import problem_with
+from ...errors import FieldError, Invalid
+from ...model import (
+    Notification,
+    Player,
+    Priority,
+    Property,
+    decode_fragment,
+    iso_time,
+    parse_player,
+)
+from ...service.listing import Listed, Matches
+from ...store.inbox import PageEntry
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "IDS_MAX",
+    "ListQuery",
+    "MarkBody",
+    "SendBody",
+    "encode_list",
+    "encode_pong",
+    "encode_session",
+    "encode_ulid",
+]
+
+BODY_BYTES_MAX: Final = 256 * 1024
+IDS_MAX: Final = 10_000
+"""Ids of one request; the body's limit comes first."""
+
+PER_PAGE: Final = 20
+PER_PAGE_MAX: Final = 100
+PAGE_DIGITS_MAX: Final = 9
+
+SOURCE: Final = "lootlocker"
+SHOWN_SOURCE: Final = "lootlocker.server_api"
+UNTYPED: Final = "custom.notification.received"
+PRIORITIES: Final = ("low", "medium", "high", "emergency")
+SENDABLE: Final = PRIORITIES[:3]
+
+_TYPE: Final = re.compile(r"[a-z_-]+\.[a-z_-]+\.[a-z_-]+", re.ASCII)
+_ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def encode_ulid(text: str) -> str:
+    """Return the ULID of the 128 bits that a UUID names, any other text as it is."""
+    if not _UUID.fullmatch(text):
+        return text
+    number = uuid.UUID(text).int
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+class PropertyBody(msgspec.Struct, frozen=True):
+    key: str = ""
+    value: str = ""
+
+
+class SendBody(msgspec.Struct, frozen=True):
+    """``POST /server/notifications/v1``."""
+
+    notification_type: str
+    priority: str
+    recipient: str
+    content: Any  # any JSON value, null among them
+    properties: list[PropertyBody]
+
+    def checked(self) -> tuple[Player, Notification]:
+        """
+        Return whom it is for and what is to be published.
+
+        Raises:
+            Invalid: Some fields are wrong; all of them are listed.
+
+        """
+        wrong = []
+        if not _TYPE.fullmatch(self.notification_type):
+            problem = "must be three groups of a-z, '_' and '-' with dots between"
+            wrong.append(FieldError(("body", "notification_type"), problem))
+        if self.priority not in SENDABLE:
+            problem = f"must be one of {', '.join(SENDABLE)}"
+            wrong.append(FieldError(("body", "priority"), problem))
+        player = parse_player(self.recipient)
+        if player is None or not _ULID.fullmatch(self.recipient):
+            wrong.append(FieldError(("body", "recipient"), "must be a ULID"))
+        if unfit := problem_with(self.content):
+            wrong.append(FieldError(("body", "content"), unfit))
+        if wrong or player is None:
+            raise Invalid(*wrong)
+        return player, self._notification()
+
+    def _notification(self) -> Notification:
+        return Notification(
+            type=self.notification_type,
+            data=self.content,
+            properties=tuple(
+                Property(item.key, item.value) for item in self.properties
+            ),
+            priority=msgspec.convert(self.priority, Priority),
+            source=SOURCE,
+        )
+
+
+class MarkBody(msgspec.Struct, frozen=True):
+    """``PUT /game/notifications/v1/read``."""
+
+    notifications: list[str]
+
+    def ids(self) -> list[str]:
+        """Return ids as other surfaces write them; what is no id stays as it is."""
+        return [_uuid_of(text) for text in dict.fromkeys(self.notifications)]
+
+
+def _uuid_of(text: str) -> str:
+    upper = text.upper()
+    return parse_player(upper) or text if _ULID.fullmatch(upper) else text
+
+
+class PageError(msgspec.Struct, frozen=True):
+    """What was wrong with a paging value that was not used as it is."""
+
+    field: str
+    message: str
+
+
+class ListQuery(NamedTuple):
+    """The parameters of a list, understood."""
+
+    page: int
+    per_page: int
+    errors: list[PageError]
+    read: bool | None
+    type: str | None
+    priority: str | None
+    source: str | None
+    custom: bool | None
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> ListQuery:
+        """Raise Invalid with all that is wrong in `query`, but for its paging."""
+        fields = _Fields(query)
+        parsed = cls(
+            page=fields.number("page", 1, 10**PAGE_DIGITS_MAX - 1),
+            per_page=fields.number("per_page", PER_PAGE, PER_PAGE_MAX),
+            errors=fields.errors,
+            read=fields.flag("read"),
+            type=query.get("notification_type") or None,
+            priority=fields.priority("priority"),
+            source=query.get("source") or None,
+            custom=fields.flag("custom"),
+        )
+        if fields.wrong:
+            raise Invalid(*fields.wrong)
+        return parsed
+
+    @property
+    def offset(self) -> int:
+        """How many entries are on the pages before this one."""
+        return (self.page - 1) * self.per_page
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing in any inbox can match."""
+        return self.custom is False or self.source not in (None, SHOWN_SOURCE)
+
+    def matches(self) -> Matches | None:
+        """Return what an entry has to be apart from read, None for nothing."""
+        if self.type is None and self.priority is None:
+            return None
+
+        def matches(fragment: bytes) -> bool:
+            kind = _decode_kind(b"{" + fragment)
+            return self.type in (None, kind.type or UNTYPED) and self.priority in (
+                None,
+                kind.priority,
+            )
+
+        return matches
+
+
+class _Fields:
+    """The fields of a query; notes what is wrong and goes on, so that all is told."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self._query = query
+        self.wrong: list[FieldError] = []
+        self.errors: list[PageError] = []
+
+    def number(self, name: str, default: int, most: int) -> int:
+        text = self._query.get(name)
+        if not text:
+            return default
+        # `isdecimal` also takes digits of other scripts, which int() would read.
+        if not (text.isascii() and text.isdecimal()):
+            self.errors.append(PageError(name, "must be a number"))
+            return default
+        number = int(text[:20])
+        if not 1 <= number <= most:
+            self.errors.append(PageError(name, f"must be from 1 to {most}"))
+        return max(1, min(number, most))
+
+    def flag(self, name: str) -> bool | None:
+        text = self._query.get(name, "").lower()
+        if text not in ("", "true", "false"):
+            self._note(name, "must be true or false")
+        return {"true": True, "false": False}.get(text)
+
+    def priority(self, name: str) -> str | None:
+        text = self._query.get(name) or None
+        if text not in (None, *PRIORITIES):
+            self._note(name, f"must be one of {', '.join(PRIORITIES)}")
+        return text
+
+    def _note(self, name: str, problem: str) -> None:
+        self.wrong.append(FieldError(("query", name), problem))
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What lists are filtered by; the rest of a fragment is not decoded."""
+
+    type: str | None = None
+    priority: str = "medium"
+
+
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+
+
+class _Content(msgspec.Struct, frozen=True):
+    context: tuple[Property, ...]
+    body: Any  # any JSON value
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """A notification as LootLocker's SDKs read it."""
+
+    id: str
+    player_id: str
+    notification_type: str
+    priority: str
+    source: str
+    content: _Content
+    custom: bool
+    read: bool
+    created_at: str
+    expiration_date: str
+    read_at: str | UnsetType = UNSET
+
+
+class _Pagination(msgspec.Struct, frozen=True):
+    total: int
+    offset: int
+    per_page: int
+    last_page: int
+    current_page: int
+    next_page: int | None
+    prev_page: int | None
+    errors: list[PageError]
+
+
+class _ShownMany(msgspec.Struct, frozen=True):
+    notifications: list[_Shown]
+    pagination: _Pagination
+
+
+def encode_list(
+    listed: Listed, player: Player, query: ListQuery, *, retention_ms: int
+) -> bytes:
+    """Return a page of a list. `retention_ms` is how old an entry may become."""
+    shown = [_shown(found, player, retention_ms) for found in listed.entries]
+    return _encode(_ShownMany(shown, _pagination(listed.total, query)))
+
+
+def encode_session(token: str) -> bytes:
+    """Return the answer to a session that was opened."""
+    return _encode({"token": token})
+
+
+def encode_pong(at_ms: int) -> bytes:
+    """Return the answer to a ping: the time it is here."""
+    return _encode({"pong": iso_time(at_ms)})
+
+
+def _pagination(total: int, query: ListQuery) -> _Pagination:
+    last = max(1, -(-total // query.per_page))
+    return _Pagination(
+        total=total,
+        offset=query.offset,
+        per_page=query.per_page,
+        last_page=last,
+        current_page=query.page,
+        next_page=query.page + 1 if query.page < last else None,
+        prev_page=min(query.page - 1, last) if query.page > 1 else None,
+        errors=query.errors,
+    )
+
+
+def _shown(found: PageEntry, player: Player, retention_ms: int) -> _Shown:
+    entry = found.entry
+    notification = decode_fragment(entry.fragment)
+    return _Shown(
+        id=encode_ulid(entry.id),
+        player_id=encode_ulid(player),
+        notification_type=notification.type or UNTYPED,
+        priority=notification.priority,
+        source=SHOWN_SOURCE,
+        content=_Content(notification.properties, _body(notification)),
+        custom=True,
+        read=found.read_at_ms > 0,
+        read_at=iso_time(found.read_at_ms) if found.read_at_ms else UNSET,
+        created_at=iso_time(entry.at_ms),
+        expiration_date=iso_time(entry.at_ms + retention_ms),
+    )
+
+
+def _body(notification: Notification) -> Any:
+    if notification.data is not msgspec.UNSET:
+        return notification.data
+    said = {"title": notification.title, "body": notification.body}
+    return {name: text for name, text in said.items() if text is not None}

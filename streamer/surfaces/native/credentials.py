@@ -1,0 +1,62 @@
+"""
+Tokens and tickets as bytes: what is asked for, and what is answered.
+
+Decides shapes and limits of fields. Pure: no I/O, no services.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from ...core.tokens import TTL_MAX_S
+from ...errors import FieldError, Invalid
+from ...model import Player, iso_time, parse_player
+from ...service.minting import Minted
+from ...service.tickets import FIRST_S
+
+__all__ = ["TicketBody", "TokenBody", "encode_ticket", "encode_token"]
+
+TTL_S: Final = 3_600
+"""Of a token whose maker does not say: a leaked one is good for an hour at most."""
+
+_Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,255}\Z")]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/tokens``; `permissions` is absent or has some."""
+
+    player: str
+    permissions: Annotated[list[_Text], Meta(min_length=1, max_length=16)] | None = None
+    ttl_s: Annotated[int, Meta(ge=1, le=TTL_MAX_S)] = TTL_S
+    topics: Annotated[list[_Text], Meta(max_length=16)] = []
+
+    def recipient(self) -> Player:
+        """
+        Return the player, normalised.
+
+        Raises:
+            Invalid: It is no player's name.
+
+        """
+        player = parse_player(self.player)
+        if player is None:
+            raise Invalid(FieldError(("body", "player"), "is not a player name"))
+        return player
+
+
+class TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/tickets``: there is nothing to choose."""
+
+
+def encode_token(minted: Minted) -> bytes:
+    expires_at = iso_time(minted.expires_at_s * 1_000)
+    return _encode({"token": minted.token, "expires_at": expires_at})
+
+
+def encode_ticket(ticket: str) -> bytes:
+    return _encode({"ticket": ticket, "expires_in_s": FIRST_S})

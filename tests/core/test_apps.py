@@ -1,0 +1,178 @@
+"""What an app's record may say, and whether it still vouches for a token."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey, RSAKey
+
+from streamer.core.access import TokenProof
+from streamer.core.apps import AppRecord, Retired, key_set_problem
+from streamer.core.signatures import read_public_keys
+from streamer.model import App
+
+SECRET = bytes(range(32))
+DEMO = AppRecord(App("demo"), SECRET, "streamer", 0)
+RSA = read_public_keys(RSAKey.generate_key(2_048).as_pem(private=False))
+EC = read_public_keys(ECKey.generate_key("P-256").as_pem(private=False))
+URL = "https://id.example/jwks.json"
+
+
+def foreign(**members: Any) -> AppRecord:
+    given = {"algorithm": "RS256", "key_set": URL, **members}
+    return AppRecord(App("game"), given.pop("secret", b""), "https://id", 0, **given)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"secret": SECRET}, "has public keys, and no secret"),
+        ({"retired": (Retired(SECRET, 1),)}, "has public keys, and no secret"),
+        ({"key_set": ""}, "needs either public keys or a key set"),
+        ({"public_keys": RSA}, "needs either public keys or a key set"),
+        ({"key_set": "", "public_keys": EC}, "none of the public keys is for RS256"),
+        ({"key_set": "", "public_keys": "{}"}, "no JSON Web Key Set"),
+        ({"algorithm": "HS256", "secret": SECRET}, "HS256 has a shared secret"),
+        ({"algorithm": "HS256", "key_set": "", "secret": b"x"}, "has 1 bytes"),
+        ({"key_set": "http://id.example/"}, "fetched with https"),
+        ({"audience": "x" * 256}, "the audience has more than 255"),
+    ],
+)
+def test_members_that_do_not_go_together_make_no_app(
+    members: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        foreign(**members)
+
+
+def test_an_issuer_has_a_name() -> None:
+    with pytest.raises(ValueError, match="the issuer is empty"):
+        AppRecord(App("demo"), SECRET, "", 0)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/etc/keys.json",
+        "https://id.example/jwks",
+        "https://id.example:8443/a?b",
+        "http://127.0.0.1:1/",
+        "http://127.8.9.1/",
+        "http://[::1]:80/",
+        "http://localhost/",
+    ],
+)
+def test_a_key_set_comes_from_a_file_https_or_this_machine(place: str) -> None:
+    assert key_set_problem(place) is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        "keys.json",
+        "file:///etc/keys.json",
+        "ftp://id.example/",
+        "https://",
+        "https://id.example:port/",
+        "https://[::1/",
+        "http://id.example/",
+        "http://localhost.evil.example/",
+        "http://127.0.0.1.evil.example/",
+        "http://evil.example@169.254.169.254/",
+        "http://2130706433/",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_key_set_comes_from_nowhere_else(place: str) -> None:
+    assert key_set_problem(place) is not None
+
+
+@given(st.text(max_size=60))
+def test_noise_for_a_place_never_crashes(place: str) -> None:
+    key_set_problem(place)
+    key_set_problem(f"https://{place}")
+
+
+def test_a_retired_secret_counts_until_its_time() -> None:
+    record = msgspec.structs.replace(DEMO, retired=(Retired(bytes(32), 100),))
+
+    assert len(record.own_keys(99).keys) == 2
+    assert len(record.own_keys(100).keys) == 1
+    assert record.own_keys(99).keys[0].name == record.key_id
+
+
+def test_a_record_survives_the_store_and_refuses_what_does_not_make_sense() -> None:
+    for record in (DEMO, foreign(), foreign(key_set="", public_keys=RSA)):
+        encoded = msgspec.json.encode(record)
+        assert msgspec.json.decode(encoded, type=AppRecord) == record
+    broken = json.dumps({**json.loads(msgspec.json.encode(foreign())), "key_set": ""})
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(broken, type=AppRecord)
+
+
+def test_no_secret_is_shown_when_printed() -> None:
+    record = msgspec.structs.replace(DEMO, retired=(Retired(bytes(32), 100),))
+
+    assert "x00" not in repr(record) + repr(record.retired)
+
+
+# Changing sides.
+
+
+def test_an_app_changes_from_a_secret_to_keys_and_back() -> None:
+    given = {"algorithm": "RS256", "key_set": URL, "issuer": "https://id"}
+
+    away = DEMO.with_tokens(given, fresh_secret=bytes(32))
+    back = away.with_tokens({"algorithm": "HS256"}, fresh_secret=bytes(32))
+
+    assert (away.secret, away.key_set) == (b"", URL)
+    assert (back.secret, back.key_set, back.issuer) == (bytes(32), "", "https://id")
+
+
+def test_keys_of_one_kind_take_the_place_of_the_other() -> None:
+    inline = foreign().with_tokens({"public_keys": RSA}, fresh_secret=b"")
+
+    assert (inline.key_set, inline.public_keys) == ("", RSA)
+    assert inline.with_tokens({"key_set": URL}, fresh_secret=b"") == foreign()
+
+
+def test_what_is_not_given_stays() -> None:
+    changed = DEMO.with_tokens({"issuer": "else"}, fresh_secret=bytes(32))
+
+    assert changed == msgspec.structs.replace(DEMO, issuer="else")
+    with pytest.raises(ValueError, match="HS256 has a shared secret"):
+        DEMO.with_tokens({"key_set": URL}, fresh_secret=bytes(32))
+
+
+# Vouching.
+
+PROOF = TokenProof("streamer", "demo", DEMO.key_id, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("proof", "changes", "not_before_s", "holds"),
+    [
+        (PROOF, {}, 0, True),
+        (PROOF, {"not_before_s": 1_000}, 1_000, True),
+        (PROOF, {"not_before_s": 1_001}, 0, False),
+        (PROOF, {}, 1_001, False),
+        (PROOF, {"issuer": "else"}, 0, False),
+        (PROOF, {"audience": "else"}, 0, False),
+        (PROOF, {"secret": bytes(32)}, 0, False),
+        (PROOF, {"secret": bytes(32), "retired": (Retired(SECRET, 51),)}, 0, True),
+        (PROOF, {"secret": bytes(32), "retired": (Retired(SECRET, 50),)}, 0, False),
+    ],
+)
+def test_a_record_vouches_for_what_it_would_believe_again(
+    proof: TokenProof, changes: dict[str, Any], not_before_s: int, holds: bool
+) -> None:
+    record = msgspec.structs.replace(DEMO, **changes)
+
+    keys = record.own_keys(50)
+    assert record.vouches_for(proof, keys, not_before_s=not_before_s) is holds

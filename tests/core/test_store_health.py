@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.store_health import (
+    Facts,
+    Promise,
+    durability_of,
+    judge,
+    judge_memory,
+    parse_facts,
+    unfit,
+    unready,
+)
+
+INFO = (
+    b"# Server\r\nredis_version:7.2.4\r\nvalkey_version:9.1.2\r\n"
+    b"# Memory\r\nused_memory:1048576\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"
+    b"# Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\n"
+    b"# Replication\r\nrole:master\r\nconnected_slaves:2\r\n"
+    b"slave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0\r\n"
+    b"slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\n"
+)
+
+
+def settings(
+    appendonly: str = "yes", appendfsync: str = "always", policy: str = "noeviction"
+) -> list[bytes]:
+    pairs = {
+        "appendonly": appendonly,
+        "appendfsync": appendfsync,
+        "maxmemory-policy": policy,
+        "maxmemory": "0",
+    }
+    return [text.encode() for pair in pairs.items() for text in pair]
+
+
+def facts(appendonly: str = "yes", appendfsync: str = "always") -> Facts:
+    return parse_facts(INFO, settings(appendonly, appendfsync))
+
+
+def info_with(line: bytes) -> bytes:
+    name = line.partition(b":")[0]
+    kept = [one for one in INFO.split(b"\r\n") if not one.startswith(name + b":")]
+    return b"\r\n".join([*kept, line])
+
+
+@pytest.mark.parametrize(
+    ("appendonly", "appendfsync", "kept"),
+    [
+        ("yes", "always", "always"),
+        ("yes", "everysec", "everysec"),
+        ("yes", "no", "no"),
+        ("no", "always", "none"),
+        ("yes", "whatever", "unknown"),
+    ],
+)
+def test_what_a_store_keeps_is_its_log_and_its_sync(
+    appendonly: str, appendfsync: str, kept: str
+) -> None:
+    assert durability_of(facts(appendonly, appendfsync)) == kept
+
+
+# A row per promise: the stores it may be given on.
+GIVEN = {
+    "always": {"always"},
+    "everysec": {"always", "everysec"},
+    "replicated": {"always", "everysec"},
+    "none": {"always", "everysec", "no", "none"},
+}
+STORES = {
+    "always": ("yes", "always"),
+    "everysec": ("yes", "everysec"),
+    "no": ("yes", "no"),
+    "none": ("no", "everysec"),
+}
+
+
+@pytest.mark.parametrize("promised", GIVEN)
+@pytest.mark.parametrize("store", STORES)
+def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) -> None:
+    findings = judge(facts(*STORES[store]), Promise(promised, 1))
+
+    reason = unfit(findings)
+    assert (reason is None) == (store in GIVEN[promised]), reason
+    assert reason is None or f"durability={promised}" in reason
+
+
+@pytest.mark.parametrize("promised", GIVEN)
+def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
+    promised: str,
+) -> None:
+    findings = judge(parse_facts(INFO, None), Promise(promised))
+
+    assert unfit(findings) is None
+    assert findings["durability"].verdict == "warning"
+    assert "unknown" in findings["durability"].text
+
+
+def test_a_store_that_tells_nothing_at_all_is_not_refused_either() -> None:
+    silent = parse_facts(b"", None)
+
+    assert unfit(judge(silent, Promise("always"))) is None
+    assert unready(silent, Promise("always")) is None
+
+
+def test_what_is_asked_for_is_no_problem() -> None:
+    findings = judge(facts("no"), Promise("none"))
+
+    assert findings["durability"].verdict == "warning"
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_store_that_evicts_is_refused(policy: str) -> None:
+    told = parse_facts(INFO, settings(policy=policy))
+    line = f"maxmemory_policy:{policy}".encode()
+    hidden = parse_facts(info_with(line), None)
+
+    for found in (told, hidden):
+        reason = unfit(judge(found, Promise("none")))
+        assert reason is not None
+        assert policy in reason
+
+
+def test_a_store_that_is_too_old_is_refused() -> None:
+    old = parse_facts(b"redis_version:6.2.14\r\n", settings())
+
+    assert "7.0" in (unfit(judge(old, Promise("always"))) or "")
+
+
+def test_replicas_count_when_they_are_in_step() -> None:
+    assert facts().replicas == 1
+    assert unready(facts(), Promise("replicated", 1)) is None
+    assert "2 have to" in (unready(facts(), Promise("replicated", 2)) or "")
+    assert unready(facts(), Promise("always", 2)) is None
+
+
+def test_missing_replicas_do_not_keep_a_node_from_starting() -> None:
+    findings = judge(facts(), Promise("replicated", 2))
+
+    assert unfit(findings) is None
+    assert findings["promise"].verdict == "warning"
+
+
+def test_a_replica_is_a_problem_and_no_reason_to_refuse() -> None:
+    replica = parse_facts(info_with(b"role:slave"), settings())
+    findings = judge(replica, Promise("always"))
+
+    assert findings["role"].verdict == "problem"
+    assert unfit(findings) is None
+    assert unready(replica, Promise("always")) is not None
+
+
+def test_a_log_that_was_not_written_is_a_problem() -> None:
+    failed = parse_facts(info_with(b"aof_last_write_status:err"), settings())
+
+    assert judge(failed, Promise("always"))["log"].verdict == "problem"
+    assert "log" not in judge(facts(), Promise("always"))
+
+
+def test_memory_is_a_warning_near_its_limit() -> None:
+    assert judge_memory(0, 2**40).verdict == "ok"
+    assert judge_memory(100, 80).verdict == "ok"
+    assert judge_memory(100, 81).verdict == "warning"
+    assert judge_memory(None, 1).verdict == "warning"
+
+
+def test_numbers_that_are_none_count_as_zero() -> None:
+    odd = parse_facts(b"used_memory:lots\r\naof_delayed_fsync:-1\r\n", None)
+
+    assert (odd.used_memory, odd.fsyncs_delayed) == (0, 0)

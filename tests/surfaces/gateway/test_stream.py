@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from streamer import errors
+from streamer.core.subscription import Gap
+from streamer.model import ZERO, App, Log, Player
+from streamer.store.keys import inbox_keys
+from streamer.surfaces.gateway.frames import GatewayCodec
+
+LOG = Log(App("1001"), Player("12345"))
+STREAM = "/gateway/sse/1001/stream"
+
+
+def session(server: Any) -> Any:
+    (reader,) = server.app.listening._feeds.hub.readers(LOG)
+    return reader
+
+
+async def test_a_stream_begins_with_connected(open_stream: Any) -> None:
+    stream = await open_stream()
+
+    assert stream.status == 200
+    assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+    (connected,) = stream.frames
+    assert set(connected) == {"type", "timestamp"}
+    assert connected["type"] == "connected"
+    assert connected["timestamp"].endswith("Z")
+    age = datetime.now(UTC) - datetime.fromisoformat(connected["timestamp"])
+    assert abs(age) < timedelta(seconds=60)
+
+
+async def test_what_is_published_after_connected_arrives_at_once(
+    open_stream: Any, casino: Any
+) -> None:
+    await casino.publish(data={"n": 0})
+    streams = [await open_stream() for _ in range(2)]
+
+    published = await casino.publish(type="bonus_granted", data={"n": 1})
+
+    for stream in streams:
+        (_, event) = await stream.take(2)
+        at = event["event_data"].pop("time")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", at)
+        assert event == {
+            "brand_id": 1001,
+            "player_id": 12345,
+            "event_type": "notification",
+            "event_data": {
+                "message_id": published,
+                "event": "bonus_granted",
+                "event_details": {"n": 1},
+                "is_read": False,
+            },
+        }
+    (shown, _) = await casino.shown()
+    assert (shown["message_id"], shown["time"]) == (published, at)
+
+
+async def test_frames_are_data_lines_alone(open_stream: Any, casino: Any) -> None:
+    stream = await open_stream()
+    await casino.publish(type="a\r\nid: 1", body="b\n\ndata: c\r")
+    await casino.publish(type="last")
+
+    await stream.take(3)
+
+    for block in stream.text.split("\n\n")[:-1]:
+        assert block.startswith("data: {"), block
+        assert len(block.splitlines()) == 1
+
+
+async def test_another_player_s_and_brand_s_events_do_not_arrive(
+    open_stream: Any, casino: Any, client: Any, backend_key: str
+) -> None:
+    stream = await open_stream()
+    await casino.publish("2", data={"n": 1})
+    await client.post(
+        "/v1/notifications",
+        headers={"Authorization": f"Bearer {backend_key}"},
+        json={"to": {"players": ["12345"]}, "body": "x"},
+    )
+    await casino.publish(data={"n": 2})
+
+    (_, event) = await stream.take(2)
+
+    assert event["event_data"]["event_details"] == {"n": 2}
+
+
+async def test_a_read_mark_is_no_frame(open_stream: Any, casino: Any) -> None:
+    stream = await open_stream()
+    await casino.mark(await casino.publish(data={"n": 1}))
+    await casino.publish(data={"n": 2})
+
+    frames = await stream.take(3)
+
+    assert ["event_data" in frame for frame in frames] == [False, True, True]
+
+
+async def test_a_keepalive_is_a_comment_and_a_frame_every_15_s(
+    open_stream: Any, server: Any
+) -> None:
+    stream = await open_stream()
+    reader = session(server)
+    now_s = time.monotonic() + 3_600
+    reader.tick(now_s, time.time())
+    await stream.take(2)
+
+    reader.tick(now_s + 14.9, time.time())
+    reader.tick(now_s + 15, time.time())
+    (_, _, keepalive) = await stream.take(3)
+
+    assert keepalive["type"] == "keepalive"
+    stamp = keepalive["timestamp"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", stamp)
+    assert stream.text.count("\n\n") == 3
+    assert stream.text.split("\n\n")[2].split("\n")[0] == f": keepalive {stamp}"
+
+
+async def test_the_header_has_to_name_event_streams(
+    open_stream: Any, token: str
+) -> None:
+    for accept in ("text/event-stream", "text/html, Text/Event-Stream;q=0.9"):
+        stream = await open_stream({"x-auth-token": token, "accept": accept})
+        assert stream.status == 200
+    for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}):
+        stream = await open_stream({"x-auth-token": token, **headers})
+        await stream.end()
+        assert stream.status == 406
+        assert '"status":"error"' in stream.text
+
+
+async def test_who_may_not_listen_gets_the_same_401(
+    open_stream: Any, mint: Any, token: str, brand_key: str, examples: dict[str, Any]
+) -> None:
+    for path, sent in (
+        (STREAM, ""),
+        (STREAM, "x"),
+        (STREAM, mint("12345")),
+        (STREAM, brand_key),
+        (STREAM, mint("1", "notification:player:self:write", app="1001")),
+        ("/gateway/sse/1002/stream", token),
+        ("/gateway/sse/demo/stream", token),
+    ):
+        stream = await open_stream(
+            {"x-auth-token": sent, "accept": "text/event-stream"}, path=path
+        )
+        await stream.end()
+        assert stream.status == 401, path
+        assert stream.text.replace('","', '", "').replace('":', '": ') == (
+            '{"status": "error", "message": '
+            f'"{examples["errors"]["401"]["message"]}"}}'
+        )
+
+
+async def test_a_refusal_is_never_told_in_a_stream(
+    client: Any, assert_error: Any
+) -> None:
+    answer = await client.get(STREAM, params={"refusals": "stream"})
+
+    assert_error(answer, 401)
+
+
+async def test_limits_have_the_gateway_s_shape(
+    start: Any, open_stream: Any, casino_at: Any, assert_error: Any
+) -> None:
+    for setting, status in (
+        ({"listeners_per_player_max": 1}, 409),
+        ({"connections_max": 1}, 503),
+    ):
+        server = await start(**setting)
+        casino = casino_at(server)
+        held = await open_stream(at=server)
+        headers = {**casino.headers, "accept": "text/event-stream"}
+
+        answer = await casino.client.get(STREAM, headers=headers)
+
+        assert_error(answer, status)
+        await held.close()
+        again = await open_stream(at=server)
+        assert again.status == 200
+        await again.close()
+
+
+async def test_a_reader_that_takes_nothing_is_cut(
+    start: Any, open_stream: Any, casino_at: Any
+) -> None:
+    server = await start()
+    casino = casino_at(server)
+    stream = await open_stream(at=server)
+    reader = session(server)
+    stream.stall()
+    await casino.publish(data={"n": 1})
+    await stream.until_stuck()
+
+    reader.tick(time.monotonic() + 11, time.time())
+
+    assert reader.ended == errors.SLOW
+    await stream.close()
+    assert await server.leases("12345", "1001") == 0
+    assert len(stream.frames) == 1
+
+
+async def test_a_drain_ends_it_without_a_word(start: Any, open_stream: Any) -> None:
+    server = await start(drain_s=0)
+    stream = await open_stream(at=server)
+
+    await server.app.drain()
+    await stream.end()
+
+    assert len(stream.frames) == 1
+    refused = await open_stream(at=server)
+    assert refused.status == 503
+
+
+async def test_the_end_of_the_token_is_told(
+    open_stream: Any, server: Any, examples: dict[str, Any]
+) -> None:
+    stream = await open_stream()
+
+    session(server).tick(time.monotonic(), time.time() + 3_601)
+    await stream.end()
+
+    assert stream.frames[1:] == [
+        {"type": "error", "message": examples["errors"]["401"]["message"]}
+    ]
+
+
+async def test_events_that_are_lost_are_told_of(
+    open_stream: Any, casino: Any, link: Any
+) -> None:
+    await casino.publish(data={"n": 1})
+    stream = await open_stream()
+    await link.call("DEL", *inbox_keys(LOG), write=True)
+
+    await casino.publish(data={"n": 2})
+    (_, lost) = await stream.take(2)
+
+    assert lost["type"] == "error"
+    assert "list" in lost["message"]
+    await casino.publish(data={"n": 3})
+    await stream.until(
+        lambda s: s.frames[-1].get("event_data", {}).get("event_details") == {"n": 3}
+    )
+
+
+async def test_a_client_that_goes_away_leaves_nothing(
+    open_stream: Any, server: Any
+) -> None:
+    stream = await open_stream()
+    assert await server.leases("12345", "1001") == 1
+
+    await stream.close()
+
+    assert await server.leases("12345", "1001") == 0
+    assert server.readers("12345", "1001") == 0
+
+
+@pytest.mark.parametrize(
+    "disconnect",
+    [errors.SLOW, errors.DRAINING, errors.REPLACED, errors.RESYNC, errors.STORE_AWAY],
+)
+def test_only_the_end_of_a_token_has_a_word(disconnect: Any) -> None:
+    codec = GatewayCodec(LOG, lambda: 0)
+
+    assert codec.bye(disconnect, 100) == b""
+    assert codec.bye(errors.TOKEN_INVALID, 0).startswith(b'data: {"type":"error"')
+
+
+def test_every_gap_is_the_same_to_a_client() -> None:
+    codec = GatewayCodec(LOG, lambda: 0)
+
+    assert len({codec.gap(gap, ZERO) for gap in Gap}) == 1

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from streamer import errors
+from streamer.errors import Error, FieldError, Invalid
+from streamer.surfaces.gateway.wire import refusal
+
+REFUSALS: list[tuple[Error, int]] = [
+    (Invalid(FieldError(("body",), "x")), 400),
+    (Invalid(FieldError(("body", "message_ids"), "x")), 400),
+    (Invalid(FieldError(("query", "only_unread"), "x")), 400),
+    (errors.Malformed("x"), 400),
+    (errors.Unsupported("Content-Type", "x"), 400),
+    (errors.Unauthenticated(errors.Defect.EXPIRED), 401),
+    (errors.Forbidden("x"), 401),
+    (errors.Unsupported("Accept", "x"), 406),
+    (errors.Refused(errors.Limit.LISTENERS_PER_PLAYER), 409),
+    (errors.TooLarge(1), 413),
+    (errors.Refused(errors.Limit.REQUESTS_PER_PLAYER), 429),
+    (errors.Refused(errors.Limit.CONNECTIONS_PER_NODE), 503),
+    (errors.Refused(errors.Limit.CONNECTS_PER_SECOND), 503),
+    (errors.Refused(errors.Limit.REQUESTS_PER_NODE), 503),
+    (errors.StoreAway(), 503),
+    (errors.IssuerAway(), 503),
+    (errors.OutcomeUnknown(), 503),
+    (errors.Draining(), 503),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), REFUSALS, ids=str)
+def test_every_error_has_a_place(error: Error, status: int) -> None:
+    answer = refusal(error)
+
+    assert answer.status_code == status
+    assert bytes(answer.body).startswith(b'{"status":"error","message":"')
+    assert ("retry-after" in answer.headers) is (status in (409, 429, 503))

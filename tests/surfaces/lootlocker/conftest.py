@@ -1,0 +1,133 @@
+"""A game on LootLocker's API: its server, which sends, and a player, who reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+SEND = "/server/notifications/v1"
+LIST = "/game/notifications/v1"
+
+
+class GameServer:
+    """The studio's server, by a credential of its own."""
+
+    def __init__(
+        self, client: httpx2.AsyncClient, token: str, message: dict[str, Any]
+    ) -> None:
+        self.client = client
+        self.headers = {"x-auth-token": token}
+        self.message = message
+
+    async def send(self, *, without: str = "", key: str = "", **changes: Any) -> Any:
+        """Send the page's example with changes."""
+        body = {**self.message, **changes}
+        body.pop(without, None)
+        headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
+        return await self.client.post(SEND, headers=headers, json=body)
+
+    async def post(self, body: bytes, **headers: str) -> Any:
+        """Send a body as it is."""
+        sent = {**self.headers, "content-type": "application/json", **headers}
+        return await self.client.post(SEND, headers=sent, content=body)
+
+    async def say(self, *contents: Any, **changes: Any) -> None:
+        """Send notifications that must be stored."""
+        for content in contents:
+            answer = await self.send(content=content, **changes)
+            assert answer.status_code == 200, answer.text
+
+
+class Player:
+    """The game on a player's machine."""
+
+    def __init__(self, client: httpx2.AsyncClient, token: str) -> None:
+        self.client = client
+        self.headers = {"x-session-token": token}
+
+    async def list(self, **query: Any) -> Any:
+        return await self.client.get(LIST, headers=self.headers, params=query)
+
+    async def shown(self, **query: Any) -> list[dict[str, Any]]:
+        """Return the notifications of a page that must be there."""
+        answer = await self.list(**query)
+        assert answer.status_code == 200, answer.text
+        shown: list[dict[str, Any]] = answer.json()["notifications"]
+        return shown
+
+    async def contents(self, **query: Any) -> list[Any]:
+        return [item["content"]["body"] for item in await self.shown(**query)]
+
+    async def paging(self, **query: Any) -> dict[str, Any]:
+        answer = await self.list(**query)
+        assert answer.status_code == 200, answer.text
+        paging: dict[str, Any] = answer.json()["pagination"]
+        return paging
+
+    async def read(self, *ids: Any) -> Any:
+        body = {"notifications": list(ids)}
+        return await self.client.put(f"{LIST}/read", headers=self.headers, json=body)
+
+    async def read_all(self) -> Any:
+        return await self.client.put(f"{LIST}/read/all", headers=self.headers)
+
+
+@pytest.fixture(scope="session")
+def example() -> dict[str, Any]:
+    """Return the example that is printed on the vendor's page."""
+    text = (Path(__file__).parent / "fixtures" / "send.json").read_bytes()
+    example: dict[str, Any] = msgspec.json.decode(text)
+    return example
+
+
+@pytest.fixture
+def recipient(example: dict[str, Any]) -> str:
+    """Return the player of the example, as other surfaces write the name."""
+    return "0195fc45-81c8-fe7c-bd31-87f1bd229a3d"
+
+
+@pytest.fixture
+def game_server(
+    client: httpx2.AsyncClient, backend_key: str, example: dict[str, Any]
+) -> GameServer:
+    return GameServer(client, backend_key, example["request"])
+
+
+@pytest.fixture
+def game_server_of(client: httpx2.AsyncClient, example: dict[str, Any]) -> Any:
+    """Give the way to a server with another credential: ``game_server_of(token)``."""
+    return lambda token: GameServer(client, token, example["request"])
+
+
+@pytest.fixture
+def player(client: httpx2.AsyncClient, mint: Any, recipient: str) -> Player:
+    return Player(client, mint(recipient))
+
+
+@pytest.fixture
+def player_of(client: httpx2.AsyncClient) -> Any:
+    """Give the way to another player's game: ``player_of(token)``."""
+    return lambda token: Player(client, token)
+
+
+@pytest.fixture
+def assert_error() -> Any:
+    """Give a check of an error's shape, which returns the body."""
+
+    def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/json"
+        body: dict[str, Any] = answer.json()
+        assert body["code"] == code
+        assert body["message"]
+        assert body["request_id"] == body["trace_id"]
+        assert set(body) <= {"code", "message", "request_id", "trace_id", "param"}
+        if status in (429, 503):
+            assert int(answer.headers["retry-after"]) >= 1
+        return body
+
+    return assert_error

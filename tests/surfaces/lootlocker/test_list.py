@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+LIST = "/game/notifications/v1"
+ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+
+async def publish(client: Any, key: str, player: str, **message: Any) -> str:
+    """Publish natively; return the id."""
+    answer = await client.post(
+        "/v1/notifications",
+        headers={"Authorization": f"Bearer {key}"},
+        json={"to": {"players": [player]}, **message},
+    )
+    assert answer.status_code == 200, answer.text
+    found: str = answer.json()["results"][0]["id"]
+    return found
+
+
+async def test_a_notification_has_the_fields_of_the_sdk(
+    game_server: Any, player: Any
+) -> None:
+    await game_server.say({"a": 1})
+
+    (shown,) = await player.shown()
+
+    assert list(shown) == [
+        "id",
+        "player_id",
+        "notification_type",
+        "priority",
+        "source",
+        "content",
+        "custom",
+        "read",
+        "created_at",
+        "expiration_date",
+    ]
+    assert ULID.fullmatch(shown["id"])
+    assert shown["custom"] is True
+    assert shown["read"] is False
+    assert "read_at" not in shown
+
+
+async def test_an_entry_expires_by_the_retention(
+    start: Any, mint: Any, backend_key: str, player_of: Any
+) -> None:
+    server = await start(retention_days=7)
+    player = type(player_of(""))(server.client, mint("alice"))
+    await publish(server.client, backend_key, "alice", body="x")
+
+    (shown,) = await player.shown()
+
+    created, expires = (
+        datetime.fromisoformat(shown[name])
+        for name in ("created_at", "expiration_date")
+    )
+    assert expires - created == timedelta(days=7)
+
+
+async def test_a_list_is_newest_first_with_read_and_unread(
+    game_server: Any, player: Any
+) -> None:
+    await game_server.say("a", "b", "c")
+    middle = (await player.shown())[1]["id"]
+
+    await player.read(middle)
+
+    assert await player.contents() == ["c", "b", "a"]
+    assert await player.contents(read="false") == ["c", "a"]
+    assert await player.contents(read="true") == ["b"]
+    (shown,) = await player.shown(read="true")
+    assert shown["read"] is True
+    assert datetime.fromisoformat(shown["read_at"]).tzinfo is not None
+
+
+async def test_an_empty_inbox_has_one_empty_page(player: Any) -> None:
+    answer = await player.list()
+
+    assert answer.json() == {
+        "notifications": [],
+        "pagination": {
+            "total": 0,
+            "offset": 0,
+            "per_page": 20,
+            "last_page": 1,
+            "current_page": 1,
+            "next_page": None,
+            "prev_page": None,
+            "errors": [],
+        },
+    }
+
+
+async def test_the_last_slash_does_not_matter(client: Any, player: Any) -> None:
+    answer = await client.get(f"{LIST}/", headers=player.headers)
+
+    assert answer.status_code == 200
+
+
+async def test_pages_have_numbers(game_server: Any, player: Any) -> None:
+    await game_server.say(*range(7))
+
+    pages = [await player.contents(page=page, per_page=3) for page in (1, 2, 3, 4)]
+
+    assert pages == [[6, 5, 4], [3, 2, 1], [0], []]
+    paging = [await player.paging(page=page, per_page=3) for page in (1, 2, 3, 9)]
+    assert {page["total"] for page in paging} == {7}
+    assert {page["last_page"] for page in paging} == {3}
+    assert [page["offset"] for page in paging] == [0, 3, 6, 24]
+    assert [page["current_page"] for page in paging] == [1, 2, 3, 9]
+    assert [page["next_page"] for page in paging] == [2, 3, None, None]
+    assert [page["prev_page"] for page in paging] == [None, 1, 2, 3]
+    assert not any(page["errors"] for page in paging)
+
+
+async def test_a_bad_paging_value_is_told_of_in_a_good_answer(
+    game_server: Any, player: Any
+) -> None:
+    await game_server.say("a")
+
+    answer = await player.list(page="x", per_page="101")
+
+    assert answer.status_code == 200
+    assert len(answer.json()["notifications"]) == 1
+    errors = answer.json()["pagination"]["errors"]
+    assert [error["field"] for error in errors] == ["page", "per_page"]
+    assert all(error["message"] for error in errors)
+
+
+async def test_filters_go_together(game_server: Any, player: Any) -> None:
+    await game_server.say(1, notification_type="a.b.c", priority="low")
+    await game_server.say(2, notification_type="a.b.c", priority="high")
+    await game_server.say(3, notification_type="a.b.d", priority="high")
+    await player.read((await player.shown())[0]["id"])
+
+    assert await player.contents(notification_type="a.b.c") == [2, 1]
+    assert await player.contents(priority="high") == [3, 2]
+    assert await player.contents(priority="high", read="false") == [2]
+    assert await player.contents(priority="high", notification_type="a.b.c") == [2]
+    assert await player.contents(priority="emergency") == []
+    assert await player.contents(notification_type="a.b.x") == []
+    paging = await player.paging(priority="high", per_page=1)
+    assert (paging["total"], paging["last_page"], paging["next_page"]) == (2, 2, 2)
+    assert await player.contents(priority="high", per_page=1, page=2) == [2]
+
+
+async def test_all_here_is_custom_and_of_the_server(
+    game_server: Any, player: Any
+) -> None:
+    await game_server.say(1)
+
+    for query in (
+        {"custom": "true"},
+        {"source": "lootlocker.server_api"},
+        {"read": ""},
+    ):
+        assert await player.contents(**query) == [1]
+    for query in ({"custom": "false"}, {"source": "triggers"}):
+        assert await player.contents(**query) == []
+        assert (await player.paging(**query))["total"] == 0
+
+
+async def test_a_filter_that_is_none_is_refused(player: Any, assert_error: Any) -> None:
+    for query in ({"read": "1"}, {"custom": "yes"}, {"priority": "urgent"}):
+        error = assert_error(await player.list(**query), 400, "parameter_invalid")
+        assert error["param"] in query
+
+
+async def test_what_a_reader_needs_is_filled(
+    client: Any, backend_key: str, mint: Any, player_of: Any
+) -> None:
+    alice = player_of(mint("alice"))
+    sent: list[dict[str, Any]] = [
+        {"type": "level-up", "title": "T", "body": "B", "data": None},
+        {"title": "T", "body": "B"},
+        {"body": "B"},
+        {"type": "t"},
+    ]
+    for message in sent:
+        await publish(client, backend_key, "alice", **message)
+
+    shown = [
+        (item["notification_type"], item["content"]["body"])
+        for item in reversed(await alice.shown())
+    ]
+
+    untyped = "custom.notification.received"
+    assert shown == [
+        ("level-up", None),
+        (untyped, {"title": "T", "body": "B"}),
+        (untyped, {"body": "B"}),
+        ("t", {}),
+    ]
+    assert [item["player_id"] for item in await alice.shown()] == ["alice"] * 4
+    assert len(await alice.shown(notification_type=untyped)) == 2
+
+
+async def test_a_native_emergency_is_shown(
+    client: Any, backend_key: str, mint: Any, player_of: Any
+) -> None:
+    alice = player_of(mint("alice"))
+    await publish(client, backend_key, "alice", body="x", priority="emergency")
+
+    assert len(await alice.shown(priority="emergency")) == 1
+
+
+async def test_both_spellings_are_one_notification(
+    client: Any, backend_key: str, player: Any, recipient: str, mint: Any
+) -> None:
+    first = await publish(client, backend_key, recipient, data=1)
+    await publish(client, backend_key, recipient, data=2)
+    (_, shown) = await player.shown()
+
+    assert (await player.read(first)).status_code == 204
+    assert await player.contents(read="true") == [1]
+    answer = await client.get(
+        f"/v1/players/me/notifications/{first}", headers=mint.bearer(recipient)
+    )
+    assert answer.json()["read_at"] == (await player.shown())[1]["read_at"]
+    assert answer.json()["source"] == "native"
+    assert int(first.replace("-", ""), 16) == crockford(shown["id"])
+
+
+def crockford(text: str) -> int:
+    number = 0
+    for char in text:
+        number = number * 32 + "0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(char)
+    return number
+
+
+async def test_what_was_sent_here_is_read_natively(
+    game_server: Any, client: Any, mint: Any, recipient: str
+) -> None:
+    await game_server.say({"foo": "bar"})
+
+    page = await client.get(
+        "/v1/players/me/notifications", headers=mint.bearer(recipient)
+    )
+
+    (shown,) = page.json()["notifications"]
+    assert shown["type"] == "pull.message.test"
+    assert shown["data"] == {"foo": "bar"}
+    assert shown["properties"] == [{"key": "some-prop", "value": "some-value"}]
+    assert shown["source"] == "lootlocker"
+
+
+async def test_ids_are_marked_in_either_spelling(game_server: Any, player: Any) -> None:
+    await game_server.say("a", "b", "c")
+    c, b, a = [item["id"] for item in await player.shown()]
+
+    answer = await player.read(c, c, b.lower(), "unknown", "", a[:-1], "0" * 26)
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert await player.contents(read="false") == ["a"]
+    assert (await player.read(c)).status_code == 204
+
+
+async def test_an_empty_list_marks_nothing(game_server: Any, player: Any) -> None:
+    await game_server.say("a")
+
+    assert (await player.read()).status_code == 204
+    assert await player.contents(read="false") == ["a"]
+
+
+async def test_all_is_all_that_is_there(game_server: Any, player: Any) -> None:
+    await game_server.say("a", "b")
+
+    answer = await player.read_all()
+    await game_server.say("c")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert await player.contents(read="false") == ["c"]
+    assert await player.contents(read="true") == ["b", "a"]
+
+
+async def test_another_player_s_ids_are_unknown(
+    game_server: Any, player: Any, mint: Any, player_of: Any
+) -> None:
+    await game_server.say("a")
+    ids = [item["id"] for item in await player.shown()]
+
+    assert (await player_of(mint("mallory")).read(*ids)).status_code == 204
+    assert await player.contents(read="false") == ["a"]
+
+
+async def test_what_is_no_list_of_ids_is_refused(
+    client: Any, player: Any, assert_error: Any
+) -> None:
+    for body, code in (
+        (b"", "request_body_invalid"),
+        (b"[]", "request_body_invalid"),
+        (b'{"n":', "request_body_invalid"),
+        (b"{}", "parameter_missing"),
+        (b'{"notifications":null}', "parameter_invalid"),
+        (b'{"notifications":[1]}', "parameter_invalid"),
+    ):
+        answer = await client.put(f"{LIST}/read", headers=player.headers, content=body)
+        assert_error(answer, 400, code)
+
+
+async def test_as_many_ids_as_fit_the_body_are_marked(
+    client: Any, player: Any, game_server: Any
+) -> None:
+    await game_server.say("a")
+    known = (await player.shown())[0]["id"]
+    ids = [f"{i:026d}" for i in range(8_000)]
+
+    assert (await player.read(*ids, known)).status_code == 204
+    assert await player.contents(read="false") == []
+    assert (await player.read(*ids, *ids)).status_code == 413
+
+
+async def test_no_player_is_a_401(
+    client: Any, backend_key: str, mint: Any, assert_error: Any
+) -> None:
+    for headers in (
+        {},
+        {"x-session-token": "x"},
+        {"x-session-token": mint("alice", at_s=1)},
+        {"x-session-token": "sk_" + "x" * 43},
+        {"x-auth-token": mint("alice")},
+        {"Authorization": f"Bearer {mint('alice')}"},
+    ):
+        for method, path in (("GET", ""), ("PUT", "/read"), ("PUT", "/read/all")):
+            answer = await client.request(method, LIST + path, headers=headers)
+            assert_error(answer, 401, "unauthorized")
+
+
+async def test_a_key_is_no_player(
+    client: Any, backend_key: str, assert_error: Any
+) -> None:
+    headers = {"x-session-token": backend_key}
+
+    assert_error(await client.get(LIST, headers=headers), 403, "forbidden")
+
+
+async def test_who_may_not_read_gets_no_list(
+    mint: Any, player_of: Any, assert_error: Any
+) -> None:
+    writer = player_of(mint("alice", "notification:player:self:write"))
+
+    for query in ({}, {"custom": "false"}):
+        assert_error(await writer.list(**query), 403, "forbidden")
+
+
+async def test_apps_are_apart(
+    game_server: Any, mint: Any, player_of: Any, recipient: str
+) -> None:
+    await game_server.say("secret")
+
+    assert await player_of(mint(recipient, app="other")).shown() == []

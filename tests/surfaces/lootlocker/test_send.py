@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from streamer.service.publisher import Publisher
+
+SEND = "/server/notifications/v1"
+KIB = 1_024
+
+
+async def test_the_page_s_example_passes_as_printed(
+    client: Any, backend_key: str, player: Any, example: dict[str, Any]
+) -> None:
+    sent = example["request"]
+
+    answer = await client.request(
+        example["method"],
+        example["path"],
+        headers={"x-auth-token": backend_key},
+        json=sent,
+    )
+
+    assert answer.status_code == example["status"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == example["response"]
+    (shown,) = await player.shown()
+    assert shown["notification_type"] == sent["notification_type"]
+    assert shown["priority"] == sent["priority"]
+    assert shown["player_id"] == sent["recipient"]
+    assert shown["content"] == {"context": sent["properties"], "body": sent["content"]}
+
+
+async def test_the_last_slash_does_not_matter(game_server: Any, client: Any) -> None:
+    for path in (SEND, f"{SEND}/"):
+        answer = await client.post(
+            path, headers=game_server.headers, json=game_server.message
+        )
+        assert answer.status_code == 200
+
+
+async def test_content_is_any_json(game_server: Any, player: Any) -> None:
+    sent = [None, "", "text", 0, -1, 2**64 - 1, 1.5, True, [], [None], {}, {"a": 1}]
+    await game_server.say(*sent)
+
+    shown = await player.contents()
+
+    assert shown == sent[::-1]
+    assert [type(value) for value in shown] == [type(value) for value in sent[::-1]]
+
+
+async def test_every_field_is_required(
+    game_server: Any, player: Any, assert_error: Any
+) -> None:
+    for name in game_server.message:
+        answer = await game_server.send(without=name)
+        assert assert_error(answer, 400, "parameter_missing")["param"] == name
+
+    assert await player.shown() == []
+
+
+async def test_a_priority_is_shown_as_sent(game_server: Any, player: Any) -> None:
+    for priority in ("low", "medium", "high"):
+        await game_server.say(1, priority=priority)
+
+    shown = [item["priority"] for item in await player.shown()]
+    assert shown == ["high", "medium", "low"]
+
+
+async def test_an_emergency_is_refused(
+    game_server: Any, player: Any, assert_error: Any
+) -> None:
+    answer = await game_server.send(priority="emergency")
+
+    assert assert_error(answer, 400, "parameter_invalid")["param"] == "priority"
+    assert await player.shown() == []
+
+
+async def test_the_first_and_the_last_ulid_are_players(
+    game_server: Any, mint: Any, player_of: Any
+) -> None:
+    for recipient in ("0" * 26, "7" + "Z" * 25):
+        await game_server.say("hello", recipient=recipient)
+
+        (shown,) = await player_of(mint(recipient)).shown()
+        assert shown["player_id"] == recipient
+
+
+async def test_key_and_value_may_be_missing(game_server: Any, player: Any) -> None:
+    await game_server.say(1, properties=[{"key": "k"}, {"value": "v"}, {}])
+
+    (shown,) = await player.shown()
+    assert shown["content"]["context"] == [
+        {"key": "k", "value": ""},
+        {"key": "", "value": "v"},
+        {"key": "", "value": ""},
+    ]
+
+
+async def test_properties_keep_order_and_twins(game_server: Any, player: Any) -> None:
+    sent = [{"key": "k", "value": str(i)} for i in range(200)]
+    await game_server.say(1, properties=sent)
+    await game_server.say(2, properties=[])
+
+    empty, full = await player.shown()
+    assert full["content"]["context"] == sent
+    assert empty["content"]["context"] == []
+
+
+async def test_other_properties_are_refused(
+    game_server: Any, assert_error: Any
+) -> None:
+    for properties in (None, {}, "k", ["k"], [{"key": 1}], [{"value": None}]):
+        answer = await game_server.send(properties=properties)
+        error = assert_error(answer, 400, "parameter_invalid")
+        assert error["param"].startswith("properties")
+
+
+async def test_all_that_is_wrong_is_told_at_once(
+    game_server: Any, assert_error: Any
+) -> None:
+    answer = await game_server.send(
+        notification_type="x", priority="emergency", recipient="bob"
+    )
+
+    message = assert_error(answer, 400, "parameter_invalid")["message"]
+    for name in ("notification_type", "priority", "recipient"):
+        assert f"{name}: " in message
+
+
+async def test_a_body_has_256_kib_at_most(
+    game_server: Any, player: Any, assert_error: Any
+) -> None:
+    room = 256 * KIB - len((await game_server.send(content="")).request.content)
+
+    assert (await game_server.send(content="x" * room)).status_code == 200
+    answer = await game_server.send(content="x" * (room + 1))
+
+    assert_error(answer, 413, "request_body_too_large")
+    assert [len(text) for text in await player.contents()] == [room, 0]
+
+
+async def test_what_is_no_object_is_refused(
+    game_server: Any, assert_error: Any
+) -> None:
+    broken = [b"", b"{", b"\xff", b'"\\ud800"', b"[" * 100_000, b"[]", b"null", b'"x"']
+    for body in broken:
+        answer = await game_server.post(body)
+        assert_error(answer, 400, "request_body_invalid")
+
+
+async def test_another_media_type_is_refused(
+    game_server: Any, assert_error: Any
+) -> None:
+    answer = await game_server.post(b"a=b", **{"content-type": "text/plain"})
+
+    assert_error(answer, 415, "request_body_invalid")
+
+
+async def test_members_that_are_unknown_are_ignored(
+    game_server: Any, player: Any
+) -> None:
+    await game_server.say(1, source="triggers", expiration_date="2020-01-01")
+
+    (shown,) = await player.shown()
+    assert shown["source"] == "lootlocker.server_api"
+
+
+async def test_a_key_makes_a_sending_happen_once(
+    game_server: Any, player: Any, assert_error: Any
+) -> None:
+    first = await game_server.send(key="k-1", content=1)
+    second = await game_server.send(key="k-1", content=1)
+
+    assert (first.status_code, first.content) == (200, b"{}")
+    assert "idempotent-replayed" not in first.headers
+    assert (second.status_code, second.content) == (200, b"{}")
+    assert second.headers["idempotent-replayed"] == "true"
+    answer = await game_server.send(key="k-1", content=2)
+    assert_error(answer, 422, "idempotency_key_reused")
+    assert await player.contents() == [1]
+
+
+@pytest.mark.parametrize("length", [255, 256])
+async def test_a_key_has_255_characters_at_most(
+    game_server: Any, assert_error: Any, length: int
+) -> None:
+    answer = await game_server.send(key="k" * length)
+
+    if length == 255:
+        assert answer.status_code == 200
+    else:
+        error = assert_error(answer, 400, "parameter_invalid")
+        assert error["param"] == "Idempotency-Key"
+
+
+async def test_a_request_has_the_name_that_the_client_gave(
+    client: Any, assert_error: Any
+) -> None:
+    for given, taken in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
+        answer = await client.post(SEND, headers={"LL-Request-Id": given})
+        error = assert_error(answer, 401, "unauthorized")
+        assert (error["request_id"] == given) is taken
+
+    answer = await client.post(SEND)
+    assert len(assert_error(answer, 401, "unauthorized")["request_id"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/server/nothing", 404, "not_found"),
+        ("GET", "/game/", 404, "not_found"),
+        ("GET", SEND, 405, "method_not_allowed"),
+        ("DELETE", "/game/notifications/v1", 405, "method_not_allowed"),
+    ],
+)
+async def test_other_paths_are_told_of_in_the_same_shape(
+    client: Any, assert_error: Any, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await client.request(method, path)
+
+    assert_error(answer, status, code)
+
+
+async def test_what_runs_out_is_told_with_a_time(
+    start: Any, mint: Any, assert_error: Any, game_server_of: Any, backend_key: str
+) -> None:
+    server = await start(requests_in_flight_max=0)
+    full = type(game_server_of(""))(server.client, backend_key, {})
+    full.message = game_server_of("").message
+
+    assert_error(await full.send(), 503, "service_unavailable")
+
+    server = await start(requests_per_player_max=0)
+    full.client = server.client
+    assert_error(await full.send(), 429, "rate_limited")
+
+
+async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
+    game_server: Any,
+    assert_error: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Publisher, "publish", broken)
+    with caplog.at_level(logging.CRITICAL):
+        answer = await game_server.send()
+
+    error = assert_error(answer, 500, "internal_server_error")
+    assert "broken" not in error["message"]

@@ -1,0 +1,613 @@
+"""Scheduling and cancelling as Teak's clients do it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+PAGE = json.loads((Path(__file__).parent / "fixtures" / "page.json").read_text())
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+class Game:
+    """A game's backend."""
+
+    def __init__(self, client: Any, secret: str, game_id: Any = "demo") -> None:
+        self.client = client
+        self.credential = {"game_id": game_id, "secret_key": secret}
+
+    def call(self, **parameters: Any) -> dict[str, Any]:
+        """Return the parameters of a good call; what is given as None is left out."""
+        good = {
+            **self.credential,
+            "notification_identifier": "daily",
+            "notification_message": "come back",
+            "user_ids": ["alice"],
+        }
+        both = {**good, **parameters}
+        return {name: value for name, value in both.items() if value is not None}
+
+    async def schedule(self, key: str = "", **parameters: Any) -> Any:
+        headers = {"Idempotency-Key": key} if key else {}
+        return await self.client.post(
+            "/v2/schedule", json=self.call(**parameters), headers=headers
+        )
+
+    async def unschedule(self, **parameters: Any) -> Any:
+        return await self.client.post(
+            "/v2/unschedule", json={**self.credential, **parameters}
+        )
+
+    async def post(self, path: str, body: bytes, media_type: str = JSON) -> Any:
+        headers = {"content-type": media_type}
+        return await self.client.post(path, content=body, headers=headers)
+
+
+@pytest.fixture
+def game(client: Any, backend_key: str) -> Game:
+    return Game(client, backend_key)
+
+
+@pytest.fixture
+def read(client: Any, mint: Any) -> Any:
+    """Give a function that returns a player's notifications, oldest first."""
+
+    async def read(player: str, app: str = "demo") -> list[dict[str, Any]]:
+        url = "/v1/players/me/notifications"
+        answer = await client.get(url, headers=mint.bearer(player, app=app))
+        assert answer.status_code == 200, answer.text
+        return list(reversed(answer.json()["notifications"]))
+
+    return read
+
+
+@pytest.fixture
+def bodies(read: Any) -> Any:
+    async def bodies(player: str) -> list[str]:
+        return [shown["body"] for shown in await read(player)]
+
+    return bodies
+
+
+def ahead(**time: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(**time):%Y-%m-%d %H:%M:%S}"
+
+
+def ids_of(answer: Any) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == JSON
+    body = answer.json()
+    assert body.keys() == PAGE["success"].keys()
+    assert body["status"] == "ok"
+    return list(body["ids"])
+
+
+def errors_of(answer: Any, status: int = 422) -> dict[str, list[str]]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == JSON
+    body = answer.json()
+    assert body.keys() == PAGE["validation"].keys()
+    assert body["status"] == ("rate_limit" if status == 429 else "error")
+    for texts in body["errors"].values():
+        assert texts
+        assert all(isinstance(text, str) for text in texts)
+    errors: dict[str, list[str]] = body["errors"]
+    return errors
+
+
+# As the page has it.
+
+
+async def test_a_call_without_a_time_is_delivered_at_once(
+    game: Game, read: Any
+) -> None:
+    (delivery,) = ids_of(await game.schedule())
+
+    assert isinstance(delivery, str)
+    (shown,) = await read("alice")
+    assert (shown["type"], shown["body"]) == ("daily", "come back")
+    assert shown["source"] == "teak"
+
+
+async def test_the_time_on_the_page_is_long_past_and_so_at_once(
+    game: Game, read: Any
+) -> None:
+    ids_of(await game.schedule(send_time=PAGE["send_time"]))
+
+    (shown,) = await read("alice")
+    assert "due_at" not in shown
+
+
+async def test_an_unknown_game_is_answered_as_on_the_page(game: Game) -> None:
+    answer = await game.schedule(game_id="42")
+
+    assert answer.status_code == 404
+    assert answer.json() == PAGE["not_found"]
+
+
+async def test_a_missing_identifier_is_answered_as_on_the_page(game: Game) -> None:
+    answer = await game.schedule(notification_identifier=None)
+
+    assert answer.status_code == 422
+    assert answer.json() == PAGE["validation"]
+
+
+async def test_the_thirty_first_call_in_a_second_is_answered_as_on_the_page(
+    game: Game,
+) -> None:
+    """Whatever the answers to the others were."""
+    calls = [game.schedule(user_ids=["u"] if i % 2 else []) for i in range(40)]
+    answers = await asyncio.gather(*calls)
+
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 10
+    assert refused[0].json() == PAGE["rate_limit"]
+    assert refused[0].headers["retry-after"] == "1"
+    assert {answer.status_code for answer in answers} == {200, 422, 429}
+
+
+# Who calls.
+
+
+async def test_a_wrong_secret_is_an_unknown_game(
+    game: Game, client: Any, mint: Any, add_key: Any
+) -> None:
+    unknown = await game.schedule(game_id="nobody")
+    for secret in (
+        "wrong",
+        "sk_wrong",
+        game.credential["secret_key"] + "x",
+        await add_key(app="other"),
+        mint("alice", "notification:player:*"),
+        "\x00",
+        "é",
+    ):
+        refused = await Game(client, secret).schedule()
+
+        assert refused.status_code == unknown.status_code == 404
+        assert refused.headers == unknown.headers | {
+            "content-length": refused.headers["content-length"]
+        }
+        assert refused.text == unknown.text.replace("nobody", "demo")
+
+
+async def test_who_has_not_the_secret_cannot_use_up_the_rate(
+    game: Game, client: Any
+) -> None:
+    stranger = Game(client, "sk_wrong")
+    answers = await asyncio.gather(*(stranger.schedule() for _ in range(60)))
+
+    assert {answer.status_code for answer in answers} == {404}
+    ids_of(await game.schedule())
+
+
+async def test_games_and_operations_have_rates_of_their_own(
+    game: Game, client: Any, add_key: Any
+) -> None:
+    other = Game(client, await add_key(app="other"), "other")
+    await asyncio.gather(*(game.schedule() for _ in range(31)))
+
+    ids_of(await other.schedule())
+    ids_of(await game.unschedule(ids=["x"]))
+
+
+async def test_a_key_without_the_right_to_send_is_told_so(
+    game: Game, client: Any, add_key: Any
+) -> None:
+    reader = Game(client, await add_key("notifications:read"))
+    answer = await reader.schedule()
+
+    assert errors_of(answer, 403).keys() == {"authorization"}
+    errors_of(await reader.unschedule(ids=["x"]), 403)
+
+
+async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
+    answer = await client.post("/v2/schedule", json={"user_ids": "x"})
+
+    errors = errors_of(answer)
+    assert errors["game_id"] == errors["secret_key"] == ["must be present"]
+    assert errors.keys() >= {"user_ids", "notification_message"}
+
+
+async def test_a_game_may_be_a_number(client: Any, add_key: Any, link: Any) -> None:
+    from streamer.model import App
+    from streamer.store.apps import Apps
+
+    await Apps(link).create(App("1001"))
+    numbered = Game(client, await add_key(app="1001"), 1001)
+
+    ids_of(await numbered.schedule())
+
+
+# Parameters.
+
+
+async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_scheduled(
+    game: Game, bodies: Any
+) -> None:
+    answer = await game.schedule(
+        notification_identifier="i" * 256,
+        notification_message="m" * 161,
+        user_ids=["alice", "me", "", "x" * 129],
+        send_time="tomorrow",
+    )
+
+    errors = errors_of(answer)
+    assert errors.keys() == {
+        "notification_identifier",
+        "notification_message",
+        "user_ids",
+        "send_time",
+    }
+    assert len(errors["user_ids"]) == 3
+    assert await bodies("alice") == []
+    # Nor is anything registered.
+    ids_of(await game.schedule(notification_message="first"))
+    assert await bodies("alice") == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("name", "at_limit", "past_it"),
+    [
+        ("notification_identifier", "i" * 255, "i" * 256),
+        ("notification_identifier", "é" * 255, "é" * 256),
+        ("notification_message", "m" * 160, "m" * 161),
+        ("notification_message", "😀" * 160, "😀" * 161),
+        ("user_ids", [f"u{i}" for i in range(100)], [f"u{i}" for i in range(101)]),
+        ("user_ids", ["u" * 128], ["u" * 129]),
+        ("user_ids", ["u"] * 100, ["u"] * 101),
+        ("send_time", "d+30", "d+31"),
+    ],
+)
+async def test_every_limit_holds(
+    game: Game, name: str, at_limit: Any, past_it: Any
+) -> None:
+    if name == "send_time":
+        at_limit, past_it = ahead(days=30), ahead(days=30, seconds=2)
+
+    ids_of(await game.schedule(**{name: at_limit}))
+    assert errors_of(await game.schedule(**{name: past_it})).keys() == {name}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("notification_identifier", ""),
+        ("notification_identifier", "  "),
+        ("notification_identifier", None),
+        ("notification_identifier", ["a"]),
+        ("notification_identifier", "\ud800"),
+        ("notification_message", None),
+        ("notification_message", {"a": 1}),
+        ("notification_message", True),
+        ("user_ids", None),
+        ("user_ids", []),
+        ("user_ids", "alice"),
+        ("user_ids", {"a": "b"}),
+        ("user_ids", [None]),
+        ("user_ids", [["alice"]]),
+        ("user_ids", ["alice", "me"]),
+        ("user_ids", ["a\x00b"]),
+        ("send_time", 1_535_043_600),
+        ("send_time", "1535043600"),
+        ("send_time", "2018-08-23"),
+        ("send_time", "2018-08-23 17:00:60"),
+        ("send_time", "2026-02-29 00:00:00"),
+        ("send_time", "9999-12-31 23:59:59"),
+        ("send_time", "9999-12-31T23:59:59-23:59"),
+        ("send_time", "-0001-01-01 00:00:00"),
+        ("send_time", 1e308),
+        ("send_time", ["2018-08-23 17:00:00"]),
+    ],
+)
+async def test_what_is_no_parameter_is_refused(
+    game: Game, bodies: Any, name: str, value: Any
+) -> None:
+    body = {**game.call(), name: value}
+    # A lone surrogate is an escape in JSON.
+    answer = await game.post("/v2/schedule", json.dumps(body).encode())
+
+    if name == "notification_identifier" and value == "\ud800":
+        assert errors_of(answer)
+    else:
+        assert errors_of(answer).keys() == {name}
+    assert await bodies("alice") == []
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%dT%H:%M:%S",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%d %H:%M:%S UTC",
+        "%Y-%m-%dT%H:%M:%S+00:00",
+        "%Y-%m-%dT%H:%M:%S.250Z",
+    ],
+)
+async def test_a_time_in_every_spelling_is_waited_for(
+    game: Game, bodies: Any, client: Any, spelling: str
+) -> None:
+    when = datetime.now(UTC) + timedelta(hours=1)
+
+    (delivery,) = ids_of(await game.schedule(send_time=when.strftime(spelling)))
+
+    assert await bodies("alice") == []
+    headers = {"Authorization": f"Bearer {game.credential['secret_key']}"}
+    schedule = (await client.get(f"/v1/schedules/{delivery}", headers=headers)).json()
+    assert schedule["state"] == "pending"
+    assert schedule["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
+
+
+async def test_a_time_of_another_zone_is_understood(game: Game, client: Any) -> None:
+    when = datetime.now(UTC) + timedelta(hours=1)
+    there = f"{when + timedelta(hours=5, minutes=30):%Y-%m-%dT%H:%M:%S}+05:30"
+
+    (delivery,) = ids_of(await game.schedule(send_time=there))
+
+    headers = {"Authorization": f"Bearer {game.credential['secret_key']}"}
+    schedule = (await client.get(f"/v1/schedules/{delivery}", headers=headers)).json()
+    assert schedule["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("user_ids[]", "alice"), ("user_ids[]", "bob")],
+        [("user_ids", "alice"), ("user_ids", "bob")],
+        [("user_ids[0]", "alice"), ("user_ids[1]", "bob")],
+        [("user_ids[]", "alice"), ("user_ids", "bob")],
+    ],
+    ids=["bracketed", "repeated", "numbered", "mixed"],
+)
+async def test_a_form_is_as_good_as_json(
+    game: Game, bodies: Any, pairs: list[tuple[str, str]]
+) -> None:
+    scalars = list(game.call(user_ids=None, notification_message="a & b = ü").items())
+    body = urlencode([*scalars, *pairs]).encode()
+
+    ids = ids_of(await game.post("/v2/schedule", body, f"{FORM}; charset=UTF-8"))
+
+    assert len(set(ids)) == 2
+    assert await bodies("alice") == await bodies("bob") == ["a & b = ü"]
+
+
+async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Any) -> None:
+    body = urlencode(game.call(user_ids="alice")).encode()
+
+    assert len(ids_of(await game.post("/v2/schedule", body, FORM))) == 1
+
+
+async def test_a_plus_that_was_not_escaped_in_a_form_is_one(
+    game: Game, bodies: Any
+) -> None:
+    when = datetime.now(UTC) + timedelta(hours=3)
+    pairs = urlencode(game.call(user_ids="alice"))
+    body = f"{pairs}&send_time={when:%Y-%m-%dT%H:%M:%S}+02:00".encode()
+
+    ids_of(await game.post("/v2/schedule", body, FORM))
+
+    assert await bodies("alice") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        (b"", JSON, 422),
+        (b"[]", JSON, 422),
+        (b"{", JSON, 422),
+        (b"\xff", JSON, 422),
+        (b"[" * 100_000, JSON, 422),
+        (b"game_id=%ff", FORM, 422),
+        (b"\xff=1", FORM, 422),
+        (b"a=1&" * 2_001, FORM, 422),
+        (b"", FORM, 422),
+        (b"{}", "text/plain", 415),
+        (b"x" * 300_000, JSON, 413),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_refused(
+    game: Game, body: bytes, media_type: str, status: int
+) -> None:
+    errors_of(await game.post("/v2/schedule", body, media_type), status)
+
+
+# Deliveries.
+
+
+async def test_ids_come_in_the_order_of_the_users(game: Game, client: Any) -> None:
+    users = [f"u{i}" for i in range(20)]
+    ids = ids_of(await game.schedule(user_ids=users, send_time=ahead(hours=1)))
+
+    assert len(set(ids)) == 20
+    headers = {"Authorization": f"Bearer {game.credential['secret_key']}"}
+    for user, delivery in zip(users, ids, strict=True):
+        shown = (await client.get(f"/v1/schedules/{delivery}", headers=headers)).json()
+        assert shown["to"] == user
+
+
+async def test_a_user_named_twice_gets_it_once(game: Game, bodies: Any) -> None:
+    ids = ids_of(await game.schedule(user_ids=["alice", "bob", "alice"]))
+
+    assert ids[0] == ids[2] != ids[1]
+    assert await bodies("alice") == await bodies("bob") == ["come back"]
+
+
+async def test_a_call_again_schedules_again(game: Game, bodies: Any) -> None:
+    first, second = ids_of(await game.schedule()), ids_of(await game.schedule())
+
+    assert first != second
+    assert await bodies("alice") == ["come back"] * 2
+
+
+async def test_the_first_message_of_an_identifier_is_its_message(
+    game: Game, client: Any, add_key: Any, bodies: Any, read: Any
+) -> None:
+    await game.schedule(notification_message="first")
+    await game.schedule(notification_message="second")
+    await game.schedule(notification_identifier="other", notification_message="third")
+
+    assert await bodies("alice") == ["first", "first", "third"]
+    other = Game(client, await add_key(app="other"), "other")
+    await other.schedule(notification_message="ours")
+    (shown,) = await read("alice", app="other")
+    assert shown["body"] == "ours"
+
+
+async def test_callers_that_race_for_an_identifier_agree(
+    game: Game, bodies: Any
+) -> None:
+    await asyncio.gather(
+        *(game.schedule(notification_message=f"m{i}") for i in range(20))
+    )
+
+    assert len(set(await bodies("alice"))) == 1
+    assert len(await bodies("alice")) == 20
+
+
+async def test_what_is_due_soon_arrives_by_itself(
+    game: Game, bodies: Any, until: Any
+) -> None:
+    when = f"{datetime.now(UTC) + timedelta(seconds=0.3):%Y-%m-%dT%H:%M:%S.%fZ}"
+    ids_of(await game.schedule(send_time=when))
+
+    async def arrived() -> bool:
+        return bool(await bodies("alice"))
+
+    await until(arrived)
+    assert await bodies("alice") == ["come back"]
+
+
+# Idempotency.
+
+
+async def test_a_repetition_with_its_key_has_one_effect(
+    game: Game, bodies: Any
+) -> None:
+    first = await game.schedule("k", user_ids=["alice", "bob"])
+    again = await game.schedule("k", user_ids=["alice", "bob"])
+
+    assert ids_of(again) == ids_of(first)
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await bodies("alice") == ["come back"]
+
+
+async def test_twins_at_once_have_one_effect(game: Game, bodies: Any) -> None:
+    twins = await asyncio.gather(*(game.schedule("k") for _ in range(10)))
+
+    assert len({tuple(ids_of(twin)) for twin in twins}) == 1
+    assert await bodies("alice") == ["come back"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user_ids": ["bob"]},
+        {"notification_identifier": "x"},
+        {"notification_message": "y"},
+        {"send_time": "2999"},
+    ],
+)
+async def test_another_request_with_the_key_is_refused(
+    game: Game, bodies: Any, change: dict[str, Any]
+) -> None:
+    if "send_time" in change:
+        change = {"send_time": ahead(hours=1)}
+    await game.schedule("k")
+
+    refused = await game.schedule("k", **change)
+
+    assert errors_of(refused).keys() == {"Idempotency-Key"}
+    assert await bodies("alice") == ["come back"]
+    assert await bodies("bob") == []
+
+
+# Cancelling.
+
+
+async def test_what_is_cancelled_by_id_is_listed_and_not_sent(
+    game: Game, client: Any
+) -> None:
+    users = ["alice", "bob", "carl"]
+    ids = ids_of(await game.schedule(user_ids=users, send_time=ahead(hours=1)))
+
+    cancelled = ids_of(await game.unschedule(ids=[ids[2], ids[0], ids[0]]))
+
+    assert sorted(cancelled) == sorted([ids[0], ids[2]])
+    assert ids_of(await game.unschedule(ids=ids)) == [ids[1]]
+    assert ids_of(await game.unschedule(ids=ids)) == []
+
+
+async def test_unknown_sent_and_foreign_ids_are_not_listed(
+    game: Game, client: Any, add_key: Any
+) -> None:
+    sent = ids_of(await game.schedule())
+    other = Game(client, await add_key(app="other"), "other")
+    foreign = ids_of(await other.schedule(send_time=ahead(hours=1)))
+
+    assert ids_of(await game.unschedule(ids=[*sent, *foreign, "x", "", 7])) == []
+    assert ids_of(await other.unschedule(ids=foreign)) == foreign
+
+
+async def test_what_is_cancelled_by_user_is_of_that_identifier(game: Game) -> None:
+    users, later = ["alice", "bob"], ahead(hours=1)
+    daily = ids_of(await game.schedule(user_ids=users, send_time=later))
+    daily += ids_of(await game.schedule(user_ids=["alice"], send_time=later))
+    weekly = ids_of(
+        await game.schedule(
+            user_ids=users, send_time=later, notification_identifier="weekly"
+        )
+    )
+
+    cancelled = ids_of(
+        await game.unschedule(
+            user_ids=["alice", "carl", "alice"], notification_identifier="daily"
+        )
+    )
+
+    assert sorted(cancelled) == sorted([daily[0], daily[2]])
+    assert ids_of(await game.unschedule(ids=[daily[1], *weekly])) == [
+        daily[1],
+        *weekly,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "wrong"),
+    [
+        ({}, {"ids"}),
+        ({"ids": []}, {"ids"}),
+        ({"ids": ["x"] * 1_001}, {"ids"}),
+        ({"ids": "x"}, {"ids"}),
+        ({"ids": [{}]}, {"ids"}),
+        ({"ids": ["x"], "user_ids": ["u"]}, {"user_ids"}),
+        ({"ids": ["x"], "notification_identifier": "i"}, {"notification_identifier"}),
+        ({"user_ids": ["u"]}, {"notification_identifier"}),
+        ({"notification_identifier": "i"}, {"user_ids"}),
+        (
+            {"user_ids": ["u"] * 101, "notification_identifier": "i" * 256},
+            {"user_ids", "notification_identifier"},
+        ),
+    ],
+)
+async def test_what_is_not_to_be_cancelled_is_refused(
+    game: Game, parameters: dict[str, Any], wrong: set[str]
+) -> None:
+    assert errors_of(await game.unschedule(**parameters)).keys() == wrong
+
+
+async def test_a_thousand_ids_are_cancelled_at_once(game: Game) -> None:
+    ids_of(await game.unschedule(ids=[f"x{i}" for i in range(1_000)]))
+
+
+async def test_only_posting_is_possible(client: Any) -> None:
+    for path in ("/v2/schedule", "/v2/unschedule"):
+        assert (await client.get(path)).status_code == 405

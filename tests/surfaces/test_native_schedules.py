@@ -1,0 +1,320 @@
+"""Scheduling on the native surface."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+
+class Backend:
+    def __init__(self, client: Any, key: str) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {key}"}
+
+    async def publish(self, *players: str, key: str = "", **message: Any) -> Any:
+        headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
+        body = {"to": {"players": list(players)}, "body": "b", **message}
+        return await self.client.post("/v1/notifications", headers=headers, json=body)
+
+    async def schedule(self, *players: str, **message: Any) -> dict[str, Any]:
+        """Schedule for one hour ahead unless told otherwise."""
+        message = {"send_at": ahead(hours=1), **message}
+        answer = await self.publish(*(players or ("alice",)), **message)
+        assert answer.status_code == 202, answer.text
+        assert answer.json().keys() == {"schedule"}
+        schedule: dict[str, Any] = answer.json()["schedule"]
+        return schedule
+
+    async def ask(self, method: str, schedule_id: str, body: Any = None) -> Any:
+        url = f"/v1/schedules/{schedule_id}"
+        return await self.client.request(method, url, headers=self.headers, json=body)
+
+    async def get(self, schedule_id: str) -> dict[str, Any]:
+        answer = await self.ask("GET", schedule_id)
+        assert answer.status_code == 200, answer.text
+        schedule: dict[str, Any] = answer.json()
+        return schedule
+
+    async def is_sent(self, schedule_id: str) -> bool:
+        return bool((await self.get(schedule_id))["state"] == "sent")
+
+
+@pytest.fixture
+def backend(client: Any, backend_key: str) -> Backend:
+    return Backend(client, backend_key)
+
+
+@pytest.fixture
+def read(client: Any, mint: Any) -> Any:
+    async def read(player: str) -> list[dict[str, Any]]:
+        url = "/v1/players/me/notifications"
+        answer = await client.get(url, headers=mint.bearer(player))
+        return list(reversed(answer.json()["notifications"]))
+
+    return read
+
+
+def ahead(**time: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(**time):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def problem(answer: Any, status: int, kind: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"about:{kind}"
+    return body
+
+
+async def test_what_is_scheduled_arrives_at_its_time(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    when = ahead(seconds=0.4)
+    made = await backend.schedule("alice", send_at=when, title="T")
+    assert made["state"] == "pending"
+    assert (made["total"], made["delivered"], made["late"]) == (1, 0, False)
+    assert made["notification"] == {"title": "T", "body": "b", "source": "native"}
+    assert made["to"] == "alice"
+    assert await read("alice") == []
+
+    await until(lambda: backend.is_sent(made["id"]))
+
+    (shown,) = await read("alice")
+    assert (shown["title"], shown["body"]) == ("T", "b")
+    assert when[:23] <= shown["created_at"]
+    sent = await backend.get(made["id"])
+    assert (sent["delivered"], sent["late"]) == (1, False)
+    assert sent["settled_at"] >= sent["send_at"]
+
+
+async def test_what_is_past_goes_out_at_once(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    made = await backend.schedule(send_at="2018-08-23T17:00:00Z")
+
+    await until(lambda: backend.is_sent(made["id"]))
+    (shown,) = await read("alice")
+    assert "due_at" not in shown
+
+
+async def test_an_audience_goes_out_with_its_progress_told(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    players = [f"p{i}" for i in range(120)]
+
+    made = await backend.schedule(*players, "p0", send_at=ahead(seconds=0.2))
+    assert made["total"] == 120
+    await until(lambda: backend.is_sent(made["id"]))
+
+    assert (await backend.get(made["id"]))["delivered"] == 120
+    for player in players:
+        assert len(await read(player)) == 1
+
+
+async def test_more_than_a_thousand_players_are_served_by_the_scheduler(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    answer = await backend.publish(*(f"p{i}" for i in range(1_001)))
+    assert answer.status_code == 202, answer.text
+    made = answer.json()["schedule"]
+
+    await until(lambda: backend.is_sent(made["id"]))
+
+    assert (await backend.get(made["id"]))["delivered"] == 1_001
+
+
+async def test_schedules_are_listed_by_pages(backend: Backend) -> None:
+    made = [await backend.schedule() for _ in range(5)]
+    seen: list[Any] = []
+    after = ""
+    while True:
+        answer = await backend.client.get(
+            "/v1/schedules",
+            headers=backend.headers,
+            params={"limit": 2, **({"after": after} if after else {})},
+        )
+        page = answer.json()
+        seen += page["schedules"]
+        after = page["next"]
+        if after is None:
+            break
+
+    assert sorted(seen, key=str) == sorted(made, key=str)
+    assert seen == sorted(seen, key=lambda s: (s["created_at"], s["id"]))
+
+
+@pytest.mark.parametrize("query", [{"after": "x"}, {"limit": 0}, {"limit": 101}])
+async def test_a_wrong_parameter_is_refused(
+    backend: Backend, query: dict[str, Any]
+) -> None:
+    answer = await backend.client.get(
+        "/v1/schedules", headers=backend.headers, params=query
+    )
+
+    problem(answer, 400, "invalid")
+
+
+async def test_what_is_cancelled_stays_so(backend: Backend) -> None:
+    made = await backend.schedule()
+
+    cancelled = await backend.ask("DELETE", made["id"])
+    assert cancelled.status_code == 200
+    assert cancelled.json()["state"] == "cancelled"
+    again = await backend.ask("DELETE", made["id"])
+    assert again.status_code == 200
+    assert again.json() == cancelled.json()
+    moved = await backend.ask("PATCH", made["id"], {"send_at": ahead(hours=2)})
+    problem(moved, 409, "too-late")
+
+
+async def test_what_has_gone_out_is_too_late(backend: Backend, until: Any) -> None:
+    made = await backend.schedule(send_at=ahead(seconds=-1))
+    await until(lambda: backend.is_sent(made["id"]))
+
+    problem(await backend.ask("DELETE", made["id"]), 409, "too-late")
+    move = {"send_at": ahead(hours=1)}
+    problem(await backend.ask("PATCH", made["id"], move), 409, "too-late")
+
+
+async def test_what_is_moved_to_the_past_goes_out_at_once(
+    backend: Backend, until: Any
+) -> None:
+    made = await backend.schedule()
+
+    moved = await backend.ask("PATCH", made["id"], {"send_at": "2018-08-23T17:00:00Z"})
+    assert moved.status_code == 200
+
+    await until(lambda: backend.is_sent(made["id"]))
+
+
+@pytest.mark.parametrize(
+    "send_at",
+    [
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%dT%H:%M:%S+00:00",
+        "%Y-%m-%dT%H:%M:%S.5Z",
+        "%Y-%m-%d %H:%M:%SZ",
+    ],
+)
+async def test_a_time_in_an_accepted_spelling_is_understood(
+    backend: Backend, send_at: str
+) -> None:
+    when = datetime.now(UTC) + timedelta(days=29)
+
+    made = await backend.schedule(send_at=when.strftime(send_at))
+
+    assert made["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
+
+
+@pytest.mark.parametrize(
+    "send_at",
+    [
+        "",
+        "soon",
+        "2018-08-23",
+        "2999-01-01T00:00:00",
+        "2026-02-29T00:00:00Z",
+        "2026-11-20T23:59:60Z",
+        "2026-03-29T02:30:00+01:00[Europe/Berlin]",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-23:59",
+        "-0001-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        1e308,
+        -1,
+        True,
+        {},
+    ],
+)
+async def test_what_is_no_time_within_thirty_days_is_refused(
+    backend: Backend, send_at: Any
+) -> None:
+    wrong = problem(await backend.publish("alice", send_at=send_at), 422, "invalid")
+    assert [error["pointer"] for error in wrong["errors"]] == ["/send_at"]
+
+    made = await backend.schedule()
+    moved = await backend.ask("PATCH", made["id"], {"send_at": send_at})
+    problem(moved, 422, "invalid")
+    assert (await backend.get(made["id"]))["send_at"] == made["send_at"]
+
+
+async def test_thirty_days_are_the_limit(backend: Backend) -> None:
+    await backend.schedule(send_at=ahead(days=30))
+    refused = await backend.publish("alice", send_at=ahead(days=30, seconds=2))
+    problem(refused, 422, "invalid")
+
+
+@pytest.mark.parametrize("spread_s", [0, 14_400])
+async def test_four_hours_are_the_widest_window(
+    backend: Backend, spread_s: int
+) -> None:
+    made = await backend.schedule("a", "b", spread_s=spread_s)
+    assert made.get("spread_s", 0) == spread_s
+
+    for wrong in (14_401, -1, "x"):
+        refused = await backend.publish("a", send_at=ahead(hours=1), spread_s=wrong)
+        problem(refused, 422, "invalid")
+
+
+async def test_one_bad_player_and_nothing_is_scheduled(
+    backend: Backend, client: Any
+) -> None:
+    refused = await backend.publish("alice", "me", send_at=ahead(hours=1))
+    problem(refused, 422, "invalid")
+
+    listed = await client.get("/v1/schedules", headers=backend.headers)
+    assert listed.json() == {"schedules": [], "next": None}
+
+
+async def test_a_repetition_with_its_key_is_answered_the_same(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    when = ahead(seconds=0.3)
+    first = await backend.publish("alice", key="k", send_at=when)
+    twins = await asyncio.gather(
+        *(backend.publish("alice", key="k", send_at=when) for _ in range(5))
+    )
+    schedule_id = first.json()["schedule"]["id"]
+    await until(lambda: backend.is_sent(schedule_id))
+    after = await backend.publish("alice", key="k", send_at=when)
+
+    for again in (*twins, after):
+        assert (again.status_code, again.text) == (202, first.text)
+        assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert len(await read("alice")) == 1
+    refused = await backend.publish("bob", key="k", send_at=when)
+    problem(refused, 422, "idempotency-key-reuse")
+
+
+async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
+    backend: Backend, client: Any, add_key: Any
+) -> None:
+    made = await backend.schedule()
+    foreign = Backend(client, await add_key(app="other"))
+
+    for schedule_id in (made["id"], "nothing"):
+        for method, body in (
+            ("GET", None),
+            ("DELETE", None),
+            ("PATCH", {"send_at": ahead(hours=2)}),
+        ):
+            answer = await foreign.ask(method, schedule_id, body)
+            assert problem(answer, 404, "not-found")["detail"] == (
+                "the schedule is unknown"
+            )
+    assert (await backend.get(made["id"]))["state"] == "pending"
+
+
+async def test_a_player_may_schedule_for_itself_but_sees_no_schedules(
+    backend: Backend, client: Any, mint: Any
+) -> None:
+    alice = Backend(client, mint("alice"))
+
+    made = await alice.schedule("alice")
+
+    problem(await alice.ask("GET", made["id"]), 403, "forbidden")
+    refused = await alice.publish("bob", send_at=ahead(hours=1))
+    problem(refused, 403, "forbidden")
