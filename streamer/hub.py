@@ -27,6 +27,8 @@ class Reader(Protocol):
     subscription: Subscription
     connection: str
     """Its name in the player's leases."""
+    device: str
+    """What its client is on, "" where it does not say."""
 
     @property
     def joining(self) -> bool:

@@ -167,13 +167,18 @@ ZERO: Final = Position(0, 0, 0, 0)
 
 
 class Entry(NamedTuple):
-    """A notification at its place in a log. `fragment` is as `encode_fragment` made."""
+    """
+    A notification at its place in a log. `fragment` is as `encode_fragment` made.
+
+    With a `device` streams on the player's other devices leave it out; pages show it.
+    """
 
     epoch: int
     at_ms: int
     offset: int
     tag: int
     fragment: bytes
+    device: str = ""
 
     @property
     def position(self) -> Position:

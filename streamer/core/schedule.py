@@ -18,6 +18,8 @@ A schedule goes through these states, and never back::
 from __future__ import annotations
 
 import enum
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from ..model import App, Player
@@ -29,6 +31,8 @@ __all__ = [
     "State",
     "begins_ms",
     "clocks_agree",
+    "parse_time",
+    "to_ms",
 ]
 
 AHEAD_MAX_MS: Final = 30 * 86_400_000
@@ -38,6 +42,14 @@ LATE_AFTER_MS: Final = 5_000
 """A send this long past its time says so: the schedule was kept, the time was not."""
 
 CLOCKS_APART_MAX_MS: Final = 30_000
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME: Final = re.compile(
+    r"""(?P<day> \d{4}-\d\d-\d\d ) [Tt ]
+        (?P<clock> \d\d:\d\d ) ((?P<seconds> :\d\d ) ([.,] (?P<fraction> \d{1,9} ))? )?
+        \ ? ([Zz] | UTC | (?P<offset> [+-]\d\d ) (:? (?P<minutes> \d\d ))? )?""",
+    re.ASCII | re.VERBOSE,
+)
 
 
 class State(enum.Enum):
@@ -57,7 +69,8 @@ class Schedule(NamedTuple):
     sent; or, where both are empty, for a list of players that the store keeps apart.
     `total` is how many recipients it has, 0 while a campaign's are not known;
     `delivered` how many of them are served. Times are ms of the store's clock;
-    `settled_ms` is when it was sent or cancelled, 0 before.
+    `settled_ms` is when it was sent or cancelled, 0 before. With `to_latest` it is live
+    only on the device that its player has used last.
     """
 
     app: App
@@ -76,6 +89,7 @@ class Schedule(NamedTuple):
     settled_ms: int = 0
     source: str = ""
     label: str = ""
+    to_latest: bool = False
 
     @property
     def is_late(self) -> bool:
@@ -100,3 +114,33 @@ def clocks_agree(store_ms: int, node_ms: int) -> bool:
     has no need to: it waits until they agree.
     """
     return abs(store_ms - node_ms) <= CLOCKS_APART_MAX_MS
+
+
+def parse_time(text: str) -> int | None:
+    """
+    Return an ISO 8601 date and time as ms of Unix time, or None if it is none.
+
+    ``T`` or a blank may stand between the two; seconds may be left out, and have up to
+    nine digits behind them. Without a zone it is UTC, which has no hour that does not
+    exist. A leap second is not taken: no clock in here ever shows one.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    zone = f"{match['offset'] or '+00'}{match['minutes'] or '00'}"
+    # What fromisoformat() reads differs between versions of Python; this they all do.
+    clock = f"{match['clock']}{match['seconds'] or ':00'}"
+    fraction = f"{match['fraction'] or '':0<6.6}"
+    try:
+        when = datetime.strptime(
+            f"{match['day']} {clock}.{fraction} {zone}", "%Y-%m-%d %H:%M:%S.%f %z"
+        )
+    except ValueError:
+        return None
+    return to_ms(when)
+
+
+def to_ms(when: datetime) -> int:
+    """Return a time that has a zone as ms of Unix time, rounded down."""
+    # Arithmetic rather than timestamp(): exact, and the same beyond 2038 everywhere.
+    return (when - _EPOCH) // timedelta(milliseconds=1)

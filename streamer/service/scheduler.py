@@ -16,9 +16,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..core.schedule import Schedule, begins_ms, clocks_agree
+from ..core.schedule import Schedule, clocks_agree
 from ..errors import Unavailable
 from ..store.timetable import Due, Timetable
+from .sender import BATCH, Sender, all_of
 
 __all__ = ["Scheduler"]
 
@@ -26,9 +27,9 @@ POLL_S: Final = 0.25
 """Two looks fit into the second within which a send goes out, with time to send it."""
 
 PER_BUCKET: Final = 100
-BATCH: Final = 100
-"""Schedules fired, or recipients served, in one step: about a millisecond of the store.
-A thousand would hold everybody else up for seven."""
+
+ABREAST: Final = 16
+"""Audiences served at once."""
 
 BACK_OFF_S: Final = 1.0
 
@@ -49,6 +50,7 @@ class Scheduler:
         self, timetable: Timetable, *, clock_s: Callable[[], float] = time.time
     ) -> None:
         self._timetable = timetable
+        self._sender = Sender(timetable)
         self._clock_s = clock_s
         self._paused = False
 
@@ -75,13 +77,19 @@ class Scheduler:
         return len(dues) >= PER_BUCKET
 
     async def send_on(self) -> bool:
-        """Serve the audiences that are being sent, as far as they may be by now."""
+        """Serve audiences for a while; return whether there is more to do at once."""
         schedules = await self._sending()
-        if schedules:
-            now_ms = await self._timetable.now_ms()
-            for schedule in schedules:
-                await self._send(schedule, now_ms)
-        return False
+        if not schedules:
+            return False
+        now_ms = await self._timetable.now_ms()
+        # A spread audience has its times as well.
+        if not self._check_clocks(now_ms):
+            return False
+        more = False
+        for first in range(0, len(schedules), ABREAST):
+            abreast = schedules[first : first + ABREAST]
+            more |= await all_of(self._sender.send(s, now_ms) for s in abreast)
+        return more
 
     async def _repeat(self, step: Callable[[], Awaitable[bool]]) -> None:
         while True:
@@ -123,29 +131,3 @@ class Scheduler:
         dues = await self._timetable.sending()
         schedules = await self._timetable.get_many(dues)
         return [schedule for schedule in schedules if schedule is not None]
-
-    async def _send(self, schedule: Schedule, now_ms: int) -> None:
-        """Serve of an audience what may be served at this time."""
-        served = await self._timetable.served(schedule)
-        turns = list(enumerate(schedule.buckets))
-        # Several schedulers at work on one audience shall not meet at every step.
-        random.shuffle(turns)
-        for nth, bucket in turns:
-            if bucket in served or begins_ms(schedule, nth) > now_ms:
-                continue
-            if schedule.campaign:
-                await self._timetable.enlist_cards(schedule, bucket)
-            await self._serve_bucket(schedule, bucket)
-
-    async def _serve_bucket(self, schedule: Schedule, bucket: int) -> None:
-        """Serve a bucket's recipients to the end."""
-        while True:
-            players, count = await self._timetable.waiting(
-                schedule, bucket, limit=BATCH
-            )
-            if players:
-                await self._timetable.deliver(schedule, bucket, players)
-                continue
-            # Without a count nobody has written them down: gone with the store's data.
-            await self._timetable.finish(schedule, bucket, count or 0)
-            return

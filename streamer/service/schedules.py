@@ -10,22 +10,38 @@ out not before its time by the store's clock, once, and late rather than never.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..core.access import Caller
 from ..core.schedule import AHEAD_MAX_MS, Schedule, State
-from ..errors import Conflict, FieldError, Invalid, NotFound
+from ..errors import (
+    Conflict,
+    FieldError,
+    Invalid,
+    NotFound,
+    OutcomeUnknown,
+    StoreAway,
+    Unavailable,
+)
 from ..model import App, Log, Notification, Player
 from ..store.inbox import ONCE_MS
 from ..store.keys import BUCKETS, bucket_of, named_key, request_key
 from ..store.link import Link
-from ..store.timetable import Due, Timetable, new_schedule_id, parse_due
+from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
 from .publisher import checked_key, encode
+from .sender import all_of
 
-__all__ = ["SPREAD_MAX_MS", "Cancelled", "Schedules"]
+__all__ = [
+    "SPREAD_MAX_MS",
+    "Cancelled",
+    "RequestKey",
+    "Schedules",
+    "as_entered",
+    "starting",
+]
 
 SPREAD_MAX_MS: Final = 240 * 60_000
 """Four hours, which is what Teak's dashboard offers."""
@@ -49,20 +65,24 @@ class Schedules:
     Args:
         link: The way to the store, for idempotency keys.
         timetable: Where they go.
-        clock_s: Unix time of this node, against which the 30 days are measured.
 
     """
 
-    def __init__(
-        self, link: Link, timetable: Timetable, *, clock_s: Callable[[], float]
-    ) -> None:
+    def __init__(self, link: Link, timetable: Timetable) -> None:
         self._link = link
         self._timetable = timetable
-        self._clock_s = clock_s
 
-    def now_ms(self) -> int:
-        """Return this node's time."""
-        return int(self._clock_s() * 1000)
+    async def now_ms(self) -> int:
+        """
+        Return the store's time, by which it is judged what is due.
+
+        Of a node whose clock is wrong nothing else depends on it either.
+
+        Raises:
+            StoreAway: It cannot be asked.
+
+        """
+        return await self._timetable.now_ms()
 
     async def schedule(
         self,
@@ -91,22 +111,23 @@ class Schedules:
 
         """
         names = list(dict.fromkeys(players))
-        starts_ms = self._check(caller, names, due_ms, spread_ms)
+        _check(caller, names, spread_ms)
         (fragment,) = encode([notification])
+        starts_ms = starting(due_ms, await self.now_ms())
         bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
-        seed = await self._claim(
-            caller, idempotency_key, [fragment, str((due_ms, spread_ms)), *names]
-        )
-        due = Due(*self._new_id(caller.app, bucket, seed))
-        if seed and (known := await self._timetable.get(caller.app, due.id)):
-            return known, True
+        asked: tuple[str | bytes, ...] = fragment, str((due_ms, spread_ms)), *names
+        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        await once.claim(self._link)
+        due = Due(*self._new_id(caller.app, bucket, once.seed))
+        if once.seed and (known := await self._timetable.get(caller.app, due.id)):
+            return as_entered(known), True
         buckets = [] if bucket is not None else await self._timetable.enlist(due, names)
         schedule = Schedule(
             caller.app,
             due.id,
             State.PENDING,
             starts_ms,
-            self.now_ms(),
+            0,
             fragment,
             player=names[0] if bucket is not None else None,
             buckets=tuple(buckets),
@@ -116,7 +137,10 @@ class Schedules:
             label=label,
         )
         entered = await self._timetable.add(schedule)
-        return schedule, not entered.added
+        if entered.added:
+            return schedule._replace(created_ms=entered.created_ms), False
+        # A twin of this request was faster.
+        return as_entered(await self.get_own(caller, schedule.id)), True
 
     async def schedule_each(
         self,
@@ -126,25 +150,33 @@ class Schedules:
         *,
         due_ms: int,
         label: str,
+        also: str = "",
+        to_latest: bool = False,
         idempotency_key: str | None = None,
-    ) -> list[str]:
+    ) -> tuple[list[str], bool]:
         """
         Schedule one notification for each player, each a schedule of its own.
 
         Returns an id for each of `players`, in their order; one that is named twice has
-        the same id twice. They can be found again by player and `label`. Raises as
-        `schedule`; all is checked before the first is entered.
+        the same id twice. The second says whether an earlier request with the same
+        idempotency key had entered them all; `also` is what else has to be the same for
+        that. With `to_latest` it is live only on the device that a player has used last
+        of those it listens on. They can be found again by player and `label`. What is
+        due goes out at once. Raises as `schedule`; all is checked before the first is
+        entered.
         """
         names = list(dict.fromkeys(players))
-        starts_ms = self._check(caller, names, due_ms, 0)
+        _check(caller, names, 0)
         (fragment,) = encode([notification])
-        seed = await self._claim(
-            caller, idempotency_key, [fragment, str(due_ms), label, *names]
-        )
+        now_ms = await self.now_ms()
+        starts_ms = starting(due_ms, now_ms)
+        asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
+        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        await once.claim(self._link)
         ids: dict[Player, str] = {}
         for player in names:
             bucket = bucket_of(caller.app, player)
-            own_seed = f"{seed}\0{player}" if seed else ""
+            own_seed = f"{once.seed}\0{player}" if once.seed else ""
             ids[player] = new_schedule_id(bucket, seed=own_seed)
         schedules = [
             Schedule(
@@ -152,23 +184,20 @@ class Schedules:
                 ids[player],
                 State.PENDING,
                 starts_ms,
-                self.now_ms(),
+                0,
                 fragment,
                 player=player,
                 total=1,
                 source=notification.source or "",
                 label=label,
+                to_latest=to_latest,
             )
             for player in names
         ]
-        # At once, so that they share packets.
-        async with asyncio.TaskGroup() as tasks:
-            for schedule in schedules:
-                assert schedule.player is not None
-                log = Log(caller.app, schedule.player)
-                adding = self._timetable.add(schedule, indexes=[named_key(log, label)])
-                tasks.create_task(adding)
-        return [ids[player] for player in players]
+        entered = await self._add_all(schedules)
+        if starts_ms <= now_ms:
+            await self._fire(schedules)
+        return [ids[player] for player in players], not any(entered)
 
     async def get(self, caller: Caller, schedule_id: str) -> Schedule:
         """
@@ -181,6 +210,10 @@ class Schedules:
 
         """
         caller.require_scope("schedules:write")
+        return await self.get_own(caller, schedule_id)
+
+    async def get_own(self, caller: Caller, schedule_id: str) -> Schedule:
+        """Return a schedule that the caller's rights have been checked for."""
         schedule = await self._timetable.get(caller.app, schedule_id)
         if schedule is None:
             raise NotFound("the schedule")
@@ -204,7 +237,23 @@ class Schedules:
 
     async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> Cancelled:
         """Move a schedule that has not begun to another time; see `cancel`."""
-        return await self._change(caller, schedule_id, self._check_time(due_ms))
+        caller.require_scope("schedules:write")
+        starts_ms = starting(due_ms, await self.now_ms())
+        return await self._change(caller, schedule_id, starts_ms)
+
+    async def cancel_many(self, caller: Caller, ids: Sequence[str]) -> list[str]:
+        """
+        Cancel schedules that have one player each; return the ids cancelled.
+
+        What is none of those, or has gone out, is left out. Raises as `cancel`.
+        """
+        caller.require_scope("schedules:write")
+        named = [parse_due(caller.app, text) for text in dict.fromkeys(ids)]
+        dues = [due for due in named if due is not None]
+        found = await self._timetable.get_many(dues)
+        return await self._cancel_pending(
+            [s for s in found if s is not None and s.player is not None]
+        )
 
     async def cancel_named(
         self, caller: Caller, players: Sequence[Player], label: str
@@ -215,79 +264,66 @@ class Schedules:
         Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
-        cancelled = []
+        pending: list[Schedule] = []
         for player in dict.fromkeys(players):
-            log = Log(caller.app, player)
-            bucket = bucket_of(caller.app, player)
-            listed = await self._timetable.listed(
-                named_key(log, label), bucket=bucket, app=caller.app
+            pending += await self._timetable.listed(
+                named_key(Log(caller.app, player), label),
+                bucket=bucket_of(caller.app, player),
+                app=caller.app,
             )
-            for schedule in listed:
-                if schedule.state is State.PENDING:
-                    due = Due(bucket, caller.app, schedule.id)
-                    _, done = await self._timetable.cancel(due)
-                    cancelled += [schedule.id] if done else []
-        return cancelled
+        return await self._cancel_pending(pending)
+
+    async def _cancel_pending(self, schedules: Sequence[Schedule]) -> list[str]:
+        cancelled: list[str] = []
+
+        async def cancel(schedule: Schedule) -> bool:
+            due = parse_due(schedule.app, schedule.id)
+            assert due is not None
+            _, done = await self._timetable.cancel(due)
+            if done:
+                cancelled.append(schedule.id)
+            return done
+
+        # Together, so that they share packets.
+        pending = [s for s in schedules if s.state is State.PENDING]
+        await all_of(map(cancel, pending))
+        return [s.id for s in pending if s.id in set(cancelled)]
 
     async def _change(
         self, caller: Caller, schedule_id: str, due_ms: int | None
     ) -> Cancelled:
         caller.require_scope("schedules:write")
+        schedule = await self.get_own(caller, schedule_id)
+        if schedule.campaign:
+            caller.require_scope("campaigns:write")
+        if due_ms is not None:
+            await self._timetable.keep_recipients(schedule)
         due = parse_due(caller.app, schedule_id)
-        if due is None:
-            raise NotFound("the schedule")
-        state, done = await self._timetable.cancel(due, due_ms=due_ms)
+        assert due is not None
+        state, done = await self._timetable.cancel(
+            due, campaign=schedule.campaign, due_ms=due_ms
+        )
         if state is None:
             raise NotFound("the schedule")
         return Cancelled(schedule_id, state, done)
 
-    def _check(
-        self, caller: Caller, players: Sequence[Player], due_ms: int, spread_ms: int
-    ) -> int:
-        """Return when to begin, if all is as it has to be. Raises Rejected."""
-        assert players
-        for player in players:
-            caller.require_write(player)
-        starts_ms = self._check_time(due_ms)
-        if not 0 <= spread_ms <= SPREAD_MAX_MS:
-            problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"
-            raise Invalid(FieldError(("body", "spread_s"), problem))
-        if len(players) > RECIPIENTS_MAX:
-            problem = f"has {len(players)} players, allowed {RECIPIENTS_MAX}"
-            raise Invalid(FieldError(("body", "to", "players"), problem))
-        return starts_ms
+    async def _add_all(self, schedules: Sequence[Schedule]) -> list[bool]:
+        """Enter schedules; return which are new. Raises if not all are entered."""
+        outcomes = await self._timetable.add_many(schedules)
+        failures = [o for o in outcomes if isinstance(o, Exception)]
+        for failure in failures:
+            if not isinstance(failure, Unavailable):
+                raise failure
+        if failures and all(isinstance(o, StoreAway) for o in outcomes):
+            raise StoreAway
+        if failures:
+            raise OutcomeUnknown
+        return [outcome.added for outcome in outcomes if isinstance(outcome, Entered)]
 
-    def _check_time(self, due_ms: int) -> int:
-        """Return the time to use: one that is past means now, and is not late."""
-        if due_ms - self.now_ms() > AHEAD_MAX_MS:
-            problem = "lies more than 30 days ahead"
-            raise Invalid(FieldError(("body", "send_at"), problem))
-        return max(due_ms, self.now_ms())
-
-    async def _claim(
-        self, caller: Caller, key: str | None, parts: Sequence[str | bytes]
-    ) -> str:
-        """Return the seed of the ids for a key; "" without one. Raises Conflict."""
-        if key is None:
-            return ""
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part if isinstance(part, bytes) else part.encode())
-            digest.update(b"\0")
-        mine = digest.hexdigest()[:32]
-        before = await self._link.call(
-            "SET",
-            request_key(caller.app, checked_key(key)),
-            mine,
-            "NX",
-            "GET",
-            "PX",
-            ONCE_MS,
-            write=True,
-        )
-        if before is not None and before != mine.encode():
-            raise Conflict
-        return f"{caller.app}\0{key}\0{mine}"
+    async def _fire(self, schedules: Sequence[Schedule]) -> None:
+        # A scheduler would do it within a moment, and will if this fails.
+        with contextlib.suppress(Unavailable):
+            await self._timetable.fire(schedules)
 
     @staticmethod
     def _new_id(app: App, bucket: int | None, seed: str) -> tuple[int, App, str]:
@@ -297,3 +333,81 @@ class Schedules:
             bucket = raw if raw is not None else int(new_schedule_id(0)[-2:], 16)
         assert 0 <= bucket < BUCKETS
         return bucket, app, new_schedule_id(bucket, seed=seed)
+
+
+def as_entered(schedule: Schedule) -> Schedule:
+    """Return what the first request was told: a repetition is told the same."""
+    return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)
+
+
+def starting(due_ms: int, now_ms: int) -> int:
+    """
+    Return the time to enter: one that is past means now, and is not late.
+
+    Raises:
+        Invalid: It is more than 30 days ahead.
+
+    """
+    if due_ms - now_ms > AHEAD_MAX_MS:
+        problem = "lies more than 30 days ahead"
+        raise Invalid(FieldError(("body", "send_at"), problem))
+    return max(due_ms, now_ms)
+
+
+class RequestKey(NamedTuple):
+    """
+    An idempotency key and the request that it stands for.
+
+    `seed` makes the ids of what the request makes: a repetition makes the same things.
+    It is empty without a key.
+    """
+
+    app: App
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, app: App, key: str | None, *parts: str | bytes) -> RequestKey:
+        """Return the key for a request of these parts. Raises Invalid."""
+        if key is None:
+            return cls(app, "", "")
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part if isinstance(part, bytes) else part.encode())
+            digest.update(b"\0")
+        return cls(app, checked_key(key), digest.hexdigest()[:32])
+
+    @property
+    def seed(self) -> str:
+        return f"{self.app}\0{self.key}\0{self.digest}" if self.key else ""
+
+    async def claim(self, link: Link) -> None:
+        """
+        Let the key stand for this request, for a day.
+
+        Raises:
+            Conflict: It stands for another one.
+            StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
+
+        """
+        if not self.key:
+            return
+        name = request_key(self.app, self.key)
+        before = await link.call(
+            "SET", name, self.digest, "NX", "GET", "PX", ONCE_MS, write=True
+        )
+        if before is not None and before != self.digest.encode():
+            raise Conflict
+
+
+def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:
+    """Raise Forbidden or Invalid unless all is as it has to be."""
+    assert players
+    for player in players:
+        caller.require_write(player)
+    if not 0 <= spread_ms <= SPREAD_MAX_MS:
+        problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"
+        raise Invalid(FieldError(("body", "spread_s"), problem))
+    if len(players) > RECIPIENTS_MAX:
+        problem = f"has {len(players)} players, allowed {RECIPIENTS_MAX}"
+        raise Invalid(FieldError(("body", "to", "players"), problem))

@@ -23,6 +23,7 @@ class Watcher:
     joining = False
     """It reads by itself, in portions, so it is never too far behind."""
     congested = False
+    device = ""
 
     def __init__(self, place: Place, connection: str) -> None:
         self.subscription = Subscription(place)

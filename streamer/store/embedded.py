@@ -50,11 +50,11 @@ START_S: Final = 30.0
 """How long a starting server may be silent. While it reads its log it is not."""
 LOG_BYTES_MAX: Final = 1_048_576
 
-DURABLE: Final = (
-    *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+LOGGED: Final = (
+    *("--appendonly", "yes", "--save", ""),
     *("--maxmemory-policy", "noeviction"),
 )
-"""An answered write survives a kill of the server and a power cut."""
+"""With ``--appendfsync always`` an answered write survives a kill and a power cut."""
 
 _PING_EVERY_S: Final = 0.002
 _FIND_EVERY_S: Final = 0.05
@@ -113,6 +113,7 @@ class Embedded:
         data_dir: Path,
         *,
         port: int = 0,
+        fsync: str = "always",
         temporary: bool = False,
         binary: Path | None = None,
     ) -> Embedded:
@@ -125,6 +126,8 @@ class Embedded:
         Args:
             data_dir: Where the store is kept.
             port: Port of 127.0.0.1 to listen on as well; 0 is none.
+            fsync: When a write reaches the disk: ``always`` is before its reply,
+                ``everysec`` within two seconds.
             temporary: Whether the server is for one command. Whoever finds the
                 directory held by such a one waits instead of giving up.
             binary: Server program to run instead of the one that is found.
@@ -140,7 +143,7 @@ class Embedded:
         lock = await directory.take_lock(data_dir, temporary=temporary)
         try:
             directory.refuse_lost_log(data_dir)
-            embedded = _spawn(binary, data_dir, lock, port=port)
+            embedded = _spawn(binary, data_dir, lock, port=port, fsync=fsync)
         except BaseException:
             directory.drop_lock(lock)
             raise
@@ -248,10 +251,13 @@ def _absolute(data_dir: Path) -> Path:
     return data_dir.expanduser().absolute()
 
 
-def _spawn(binary: Path, data_dir: Path, lock: int, *, port: int) -> Embedded:
+def _spawn(
+    binary: Path, data_dir: Path, lock: int, *, port: int, fsync: str
+) -> Embedded:
     network = ("--port", str(port), "--bind", "127.0.0.1") if port else ("--port", "0")
     listen = (*network, "--unixsocket", directory.SOCKET, "--unixsocketperm", "700")
-    command = (str(binary), *listen, *DURABLE, "--loglevel", "warning")
+    log_options = (*LOGGED, "--appendfsync", fsync)
+    command = (str(binary), *listen, *log_options, "--loglevel", "warning")
     try:
         with open(data_dir / directory.LOG, "ab") as log:
             if log.tell() > LOG_BYTES_MAX:

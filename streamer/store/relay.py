@@ -229,10 +229,14 @@ class Relay:
 
     def _announce(self, log: Log, payload: bytes) -> None:
         kind, _, rest = payload.partition(b" ")
-        if kind == b"entry":
+        device = ""
+        if kind == b"for":
+            name, _, rest = rest.partition(b" ")
+            device = name.decode()
+        if kind in (b"entry", b"for"):
             epoch, at_ms, offset, tag, fragment = rest.split(b" ", 4)
-            entry = Entry(int(epoch), int(at_ms), int(offset), int(tag), fragment)
-            self._announcements.entry(log, entry)
+            place = (int(epoch), int(at_ms), int(offset), int(tag))
+            self._announcements.entry(log, Entry(*place, fragment, device))
         elif kind == b"read":
             marks, unread, body = rest.split(b" ", 2)
             self._announcements.read(

@@ -21,21 +21,28 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..core.schedule import LATE_AFTER_MS, Schedule, State
+from ..core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule, State
 from ..model import App, Log, Player, iso_time, new_epoch, new_tag, parse_app
 from .inbox import DAY_MS, INLINE_MAX
 from .keys import (
     BUCKETS,
+    NODES,
     bucket_of,
     cards_key,
     channel,
+    devices_key,
     due_key,
     inbox_keys,
+    lease_key,
+    named_key,
     recipients_key,
     schedule_key,
     schedules_key,
     sending_key,
+    sends_key,
+    slots_key,
 )
+from .leases import ALIVE_MS
 from .link import Link, Reply, Script, ScriptCall
 
 __all__ = ["Due", "Entered", "Timetable", "new_schedule_id"]
@@ -44,7 +51,10 @@ KEPT_MS: Final = 90 * DAY_MS
 """How long a schedule that is sent or cancelled can be asked for."""
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
-RECIPIENTS_MS: Final = 32 * DAY_MS
+
+RECIPIENTS_MS: Final = AHEAD_MAX_MS + KEPT_MS
+"""A schedule whose recipients are gone would be sent to nobody. So they stay as long as
+it may wait, and for the longest outage that it may be late by."""
 
 _SCHEDULE: Final = Script("schedule", behind=("_inbox", "_schedule"))
 _CANCEL: Final = Script("cancel", behind=("_inbox", "_schedule"))
@@ -56,10 +66,15 @@ _FINISH: Final = Script("finish", behind=("_inbox", "_schedule"))
 
 
 class Entered(NamedTuple):
-    """What became of `Timetable.add`: it is there, or was before, or had no slot."""
+    """
+    What became of `Timetable.add`: it is there, or was before, or had no slot.
+
+    `created_ms` is when it was entered, by the store's clock; 0 unless it was.
+    """
 
     added: bool
     full: bool = False
+    created_ms: int = 0
 
 
 class Due(NamedTuple):
@@ -124,6 +139,8 @@ class Timetable:
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreAway."""
+        if given := self._clock_ms():
+            return given
         seconds, micros = await self._link.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -149,59 +166,55 @@ class Timetable:
                 raise reply
         return sorted(by_bucket)
 
-    async def add(
-        self,
-        schedule: Schedule,
-        *,
-        indexes: Sequence[str] = (),
-        slots: str = "",
-        slots_max: int = 0,
-    ) -> Entered:
+    async def keep_recipients(self, schedule: Schedule) -> None:
+        """Let a schedule's recipients stay as long as if it was entered only now."""
+        commands = [
+            (
+                "PEXPIRE",
+                recipients_key(bucket, schedule.app, schedule.id),
+                RECIPIENTS_MS,
+            )
+            for bucket in schedule.buckets
+        ]
+        for reply in await self._link.call_many(commands, write=True):
+            _ok(reply)
+
+    async def add(self, schedule: Schedule, *, slots_max: int = 0) -> Entered:
         """
         Enter a schedule, in one step. One that is there already stays as it is.
 
         Args:
-            schedule: What to enter; its state and times but `due_ms` are not looked at.
-            indexes: Keys of zsets in its slot that shall list it.
-            slots: Key of a set in its slot, of which it has to get one of `slots_max`.
-            slots_max: How many may be in there; 0 for no such limit.
+            schedule: What to enter; of its times only `due_ms` is looked at, and not
+                its state.
+            slots_max: How many of its campaign's may hold a slot; 0 for no limit.
 
         Raises:
             StoreAway: It was not entered.
             OutcomeUnknown: Adding it again is harmless.
 
         """
-        due = _due_of(schedule)
-        fields = {
-            "fragment": schedule.fragment,
-            "player": schedule.player or "",
-            "campaign": schedule.campaign,
-            "buckets": ",".join(map(str, schedule.buckets)),
-            "total": schedule.total,
-            "spread": schedule.spread_ms,
-            "source": schedule.source,
-            "label": schedule.label,
-        }
-        keys = [
-            self._record(due),
-            due_key(due.bucket),
-            schedules_key(due.bucket, due.app),
-            *indexes,
+        (entered,) = await self.add_many([schedule], slots_max=slots_max)
+        if isinstance(entered, Exception):
+            raise entered
+        return entered
+
+    async def add_many(
+        self, schedules: Sequence[Schedule], *, slots_max: int = 0
+    ) -> list[Entered | Exception]:
+        """
+        Enter schedules in one packet, each in a step of its own; see `add`.
+
+        Failures are items of the list, of the classes that `add` raises.
+
+        Raises:
+            StoreAway: None was entered.
+
+        """
+        calls = [self._add_call(schedule, slots_max) for schedule in schedules]
+        return [
+            reply if isinstance(reply, Exception) else _entered(*reply)
+            for reply in await self._link.run_many(calls)
         ]
-        if slots_max:
-            keys.append(slots)
-        args: list[str | bytes | int] = [
-            *self._times(),
-            due.member,
-            due.id,
-            schedule.due_ms,
-            slots_max,
-            INDEX_MS,
-        ]
-        for name, value in fields.items():
-            args += [name, value]
-        entered = await self._link.run(_SCHEDULE, keys, args)
-        return Entered(added=entered == 1, full=entered == -1)
 
     async def get(self, app: App, schedule_id: str) -> Schedule | None:
         """Return a schedule of an app, or None. Raises StoreAway."""
@@ -221,17 +234,18 @@ class Timetable:
         ]
 
     async def cancel(
-        self, due: Due, *, slots: str = "", due_ms: int | None = None
+        self, due: Due, *, campaign: str = "", due_ms: int | None = None
     ) -> tuple[State | None, bool]:
         """
         Cancel a schedule, or with `due_ms` move it, if it has not begun.
 
-        Returns the state it is in then (None: there is none), and whether that was
-        done by this call. Raises as `add`; a second call is harmless.
+        With it goes back the slot of its `campaign`. Returns the state it is in then
+        (None: there is none), and whether that was done by this call. Raises as `add`;
+        a second call is harmless.
         """
         state, done = await self._link.run(
             _CANCEL,
-            (self._record(due), due_key(due.bucket), slots or self._no_slots(due)),
+            (self._record(due), due_key(due.bucket), self._slots(due, campaign)),
             (
                 *self._times(),
                 due.member,
@@ -301,8 +315,12 @@ class Timetable:
         One that is not due, or was fired or cancelled by somebody else, is passed over.
         Raises as `Link.run`; firing again is harmless.
         """
-        replies = await self._link.run_many([self._fire_call(s) for s in schedules])
-        return sum(_ok(reply) for reply in replies)
+        nodes: Sequence[bytes] = ()
+        if any(schedule.to_latest for schedule in schedules):
+            since_ms = await self.now_ms() - ALIVE_MS
+            nodes = await self._link.call("ZRANGEBYSCORE", NODES, since_ms, "+inf")
+        calls = [self._fire_call(schedule, nodes) for schedule in schedules]
+        return sum(_ok(reply) for reply in await self._link.run_many(calls))
 
     async def begin(self, dues: Sequence[Due]) -> None:
         """Begin to send schedules that have an audience; see `fire`."""
@@ -317,13 +335,29 @@ class Timetable:
         for reply in await self._link.run_many(calls):
             _ok(reply)
 
-    async def enlist_cards(self, schedule: Schedule, bucket: int) -> None:
-        """Write down a campaign's active cards in a bucket as recipients, once."""
-        keys = (
-            recipients_key(bucket, schedule.app, schedule.id),
-            cards_key(bucket, schedule.app, schedule.campaign),
-        )
-        await self._link.run(_ENLIST, keys, (RECIPIENTS_MS,))
+    async def enlist_cards(
+        self, schedule: Schedule, buckets: Sequence[int]
+    ) -> dict[int, int]:
+        """
+        Write down the players of a campaign's active cards as recipients, once.
+
+        Returns how many there are in each bucket, be they served or not.
+        """
+        calls = [
+            ScriptCall(
+                _ENLIST,
+                (
+                    recipients_key(bucket, schedule.app, schedule.id),
+                    cards_key(bucket, schedule.app, schedule.campaign),
+                ),
+                (RECIPIENTS_MS,),
+            )
+            for bucket in buckets
+        ]
+        replies = await self._link.run_many(calls)
+        return {
+            bucket: _ok(reply) for bucket, reply in zip(buckets, replies, strict=True)
+        }
 
     async def waiting(
         self, schedule: Schedule, bucket: int, *, limit: int
@@ -364,35 +398,74 @@ class Timetable:
         served: int = await self._link.run(_DELIVER, keys, args)
         return served
 
-    async def finish(self, schedule: Schedule, bucket: int, count: int) -> bool:
-        """Note that a bucket is served; return whether the schedule is sent."""
+    async def finish(self, schedule: Schedule, counts: Mapping[int, int]) -> None:
+        """
+        Note that buckets are served, and how many recipients each had.
+
+        With the last bucket the schedule is sent. Doing it again changes nothing.
+        """
         due = _due_of(schedule)
-        sent = await self._link.run(
-            _FINISH,
-            (self._record(due), sending_key(due.bucket)),
-            (
-                *self._times(),
-                due.member,
-                bucket,
-                count,
-                len(schedule.buckets),
-                KEPT_MS,
-            ),
-        )
-        return bool(sent)
+        keys = (self._record(due), sending_key(due.bucket))
+        buckets = len(schedule.buckets)
+        calls = [
+            ScriptCall(
+                _FINISH,
+                keys,
+                (*self._times(), due.member, bucket, count, buckets, KEPT_MS),
+            )
+            for bucket, count in counts.items()
+        ]
+        # A list's end has to outlast everybody who may still be at it, and no longer.
+        expire = [
+            ("PEXPIRE", recipients_key(bucket, due.app, due.id), DAY_MS)
+            for bucket in counts
+        ]
+        for reply in await self._link.run_many(calls, after=expire):
+            _ok(reply)
 
     async def served(self, schedule: Schedule) -> set[int]:
         """Return the buckets of a schedule that are served. Raises StoreAway."""
         names = await self._link.call("HKEYS", self._record(_due_of(schedule)))
         return {int(name[1:]) for name in names if name[1:].isdigit()}
 
-    def _fire_call(self, schedule: Schedule) -> ScriptCall:
+    def _add_call(self, schedule: Schedule, slots_max: int) -> ScriptCall:
+        due = _due_of(schedule)
+        keys = [self._record(due), due_key(due.bucket), *self._indexes(schedule)]
+        if slots_max:
+            keys.append(self._slots(due, schedule.campaign))
+        args: list[str | bytes | int] = [
+            *self._times(),
+            due.member,
+            due.id,
+            schedule.due_ms,
+            slots_max,
+            INDEX_MS,
+        ]
+        fields = {
+            "fragment": schedule.fragment,
+            "player": schedule.player or "",
+            "campaign": schedule.campaign,
+            "buckets": ",".join(map(str, schedule.buckets)),
+            "total": schedule.total,
+            "spread": schedule.spread_ms,
+            "source": schedule.source,
+            "label": schedule.label,
+            "latest": int(schedule.to_latest),
+        }
+        for name, value in fields.items():
+            args += [name, value]
+        return ScriptCall(_SCHEDULE, keys, args)
+
+    def _fire_call(self, schedule: Schedule, nodes: Sequence[bytes]) -> ScriptCall:
         assert schedule.player is not None
         due = _due_of(schedule)
         log = Log(schedule.app, schedule.player)
+        keys = [*inbox_keys(log), self._record(due), due_key(due.bucket)]
+        if schedule.to_latest:
+            keys += [devices_key(log), lease_key(log)]
         return ScriptCall(
             _FIRE,
-            (*inbox_keys(log), self._record(due), due_key(due.bucket)),
+            keys,
             (
                 *self._times(),
                 self._entries_max,
@@ -404,6 +477,7 @@ class Timetable:
                 LATE_AFTER_MS,
                 _due_member(schedule),
                 KEPT_MS,
+                *nodes,
             ),
         )
 
@@ -425,15 +499,29 @@ class Timetable:
         return schedule_key(due.bucket, due.app, due.id)
 
     @staticmethod
-    def _no_slots(due: Due) -> str:
-        # A key of the same slot that nothing is ever in.
-        return f"{{{due.bucket}}}:slots:"
+    def _slots(due: Due, campaign: str) -> str:
+        # Without a campaign a key of the same slot that nothing is ever in.
+        return slots_key(due.app, campaign) if campaign else f"{{{due.bucket}}}:slots:"
+
+    @staticmethod
+    def _indexes(schedule: Schedule) -> list[str]:
+        due = _due_of(schedule)
+        keys = [schedules_key(due.bucket, due.app)]
+        if schedule.player is not None and schedule.label:
+            keys.append(named_key(Log(due.app, schedule.player), schedule.label))
+        if schedule.campaign:
+            keys.append(sends_key(due.app, schedule.campaign))
+        return keys
 
 
 def _due_of(schedule: Schedule) -> Due:
     due = parse_due(schedule.app, schedule.id)
     assert due is not None
     return due
+
+
+def _entered(outcome: int, created_ms: int) -> Entered:
+    return Entered(outcome == 1, full=outcome == -1, created_ms=int(created_ms))
 
 
 def _due_member(schedule: Schedule) -> str:
@@ -475,4 +563,5 @@ def _schedule(due: Due, reply: list[bytes]) -> Schedule | None:
         settled_ms=number(b"settled"),
         source=text(b"source"),
         label=text(b"label"),
+        to_latest=bool(number(b"latest")),
     )

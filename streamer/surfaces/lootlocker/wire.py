@@ -19,11 +19,11 @@ Lists are newest first, and without `read` have both. `player_id` is the ULID of
 player whose name is a UUID or ULID, and any other name as it is. A notification's `id`
 is the ULID of the same 128 bits that other surfaces write as a UUID; marking takes both
 spellings. `read_at` is left out until it was read: LootLocker's own Unity SDK keeps it
-as a time that cannot be null. `expiration_date` is the day on which the entry leaves the inbox by its age. `custom` is true and `source` is
-``lootlocker.server_api`` for everything here, whichever surface it came in on: all of
-it was sent by the game's own backend, nothing by LootLocker. So another `source`, or
-``custom=false``, matches nothing. A `priority`, `read` or `custom` that is none is a
-400.
+as a time that cannot be null. `expiration_date` is the day on which the entry leaves
+the inbox by its age. `custom` is true and `source` is ``lootlocker.server_api`` for
+everything here, whichever surface it came in on: all of it was sent by the game's own
+backend, nothing by LootLocker. So another `source`, or ``custom=false``, matches
+nothing. A `priority`, `read` or `custom` that is none is a 400.
 
 Pages are counted from 1. There are 20 on one, and 100 at most. A `page` or `per_page`
 that is none is told of in `pagination.errors` of a good answer, and the nearest good

@@ -1,0 +1,304 @@
+"""
+What a store is worth: judged by what it says about itself.
+
+Decides what an acknowledged publish survives on a store, whether the node may promise
+what its settings say, and what an operator has to look at. Knows the words of ``INFO``
+and ``CONFIG``. Knows nothing of how they are asked for.
+
+A store may keep silent: hosts forbid ``CONFIG``. What is not told is *unknown*, which
+is a warning and no reason to refuse, because nobody could ever use such a host then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+__all__ = [
+    "SETTINGS",
+    "Facts",
+    "Finding",
+    "Promise",
+    "Verdict",
+    "durability_of",
+    "judge",
+    "judge_clock",
+    "judge_durability",
+    "judge_memory",
+    "judge_policy",
+    "judge_promise",
+    "judge_version",
+    "parse_facts",
+    "unfit",
+    "unready",
+]
+
+CLOCK_WARNING_S: Final = 1.0
+CLOCK_PROBLEM_S: Final = 30.0
+"""Beyond it nothing is fired on time and tokens are judged wrongly."""
+
+MEMORY_WARNING: Final = 0.8
+"""Part of its memory limit at which a store is nearly full."""
+
+SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
+"""What to ask ``CONFIG GET`` for."""
+
+Verdict: TypeAlias = Literal["ok", "warning", "problem"]
+
+# From weak to strong, as far as the store alone goes. "no" leaves it to the system when
+# the log reaches the disk, "none" keeps no log.
+_STRENGTH: Final = ("none", "no", "everysec", "always")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    verdict: Verdict
+    text: str
+
+
+class Promise(NamedTuple):
+    """What the settings promise: the durability, and how many replicas confirm."""
+
+    durability: str
+    replicas_min: int = 0
+
+    @property
+    def least(self) -> str:
+        """The weakest log the store itself may keep."""
+        # A primary that comes back empty wipes its replicas, so `replicated` needs a
+        # log too. It may be a second behind: the replica has the rest.
+        return "everysec" if self.durability == "replicated" else self.durability
+
+
+class Facts(NamedTuple):
+    """What a store says about itself; None stands for not told."""
+
+    info: Mapping[str, str]
+    appendonly: str | None
+    appendfsync: str | None
+    policy: str | None
+    maxmemory: int | None
+
+    @property
+    def used_memory(self) -> int:
+        return _number(self.info.get("used_memory"))
+
+    @property
+    def is_replica(self) -> bool:
+        return self.info.get("role") == "slave"
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that are in step, as far as the store has heard from them."""
+        lines = (self.info.get(f"slave{i}", "") for i in range(self._connected))
+        return sum(1 for line in lines if "state=online" in line)
+
+    @property
+    def log_written(self) -> bool:
+        """Whether the last write of the log went well."""
+        return self.info.get("aof_last_write_status", "ok") == "ok"
+
+    @property
+    def fsyncs_delayed(self) -> int:
+        """
+        How often a write did not wait for the disk any longer, since the store began.
+
+        Under ``everysec`` the store answers while a sync is under way, for up to two
+        seconds; what it answered then is lost with its process.
+        """
+        return _number(self.info.get("aof_delayed_fsync"))
+
+    @property
+    def _connected(self) -> int:
+        return _number(self.info.get("connected_slaves"))
+
+
+def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> Facts:
+    """
+    Return the facts in the replies to ``INFO`` and ``CONFIG GET``.
+
+    Args:
+        info: The reply to ``INFO``; empty where that is forbidden.
+        settings: The reply to ``CONFIG GET`` of `SETTINGS`; None where it is forbidden.
+
+    """
+    lines = info.decode(errors="replace").splitlines()
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    told = {name: value.strip() for name, _, value in pairs}
+    texts = [text.decode(errors="replace") for text in settings or ()]
+    config = dict(zip(texts[::2], texts[1::2], strict=False))
+    # INFO may be asked where CONFIG may not, and knows some of it.
+    maxmemory = config.get("maxmemory", told.get("maxmemory"))
+    return Facts(
+        told,
+        config.get("appendonly"),
+        config.get("appendfsync"),
+        config.get("maxmemory-policy", told.get("maxmemory_policy")),
+        None if maxmemory is None else _number(maxmemory),
+    )
+
+
+def durability_of(facts: Facts) -> str:
+    """Return what the store itself keeps: always, everysec, no, none or unknown."""
+    if facts.appendonly == "no":
+        return "none"
+    return facts.appendfsync if facts.appendfsync in _STRENGTH else "unknown"
+
+
+def judge(facts: Facts, promise: Promise) -> dict[str, Finding]:
+    """Return all findings by what they are about, worst news included."""
+    promised = judge_promise(facts, promise)
+    durability = judge_durability(facts.appendonly, facts.appendfsync)
+    if promised.verdict != "problem" and durability.verdict == "problem":
+        # It is what the settings ask for.
+        durability = Finding("warning", durability.text)
+    findings = {
+        "version": judge_version(facts.info),
+        "durability": durability,
+        "promise": promised,
+        "policy": judge_policy(facts.policy),
+        "memory": judge_memory(facts.maxmemory, facts.used_memory),
+    }
+    if not facts.log_written:
+        findings["log"] = Finding(
+            "problem", "the store could not write its log: is the disk full?"
+        )
+    if facts.is_replica:
+        findings["role"] = Finding(
+            "problem", "the store is a replica and takes no writes: name the primary"
+        )
+    return findings
+
+
+def unfit(findings: Mapping[str, Finding]) -> str | None:
+    """Say why a node must not start on such a store, None if it may."""
+    reasons = [
+        findings[about].text
+        for about in ("version", "policy", "promise")
+        if findings[about].verdict == "problem"
+    ]
+    return "; ".join(reasons) or None
+
+
+def unready(facts: Facts, promise: Promise) -> str | None:
+    """Say why a publish could not be acknowledged for the time, None if it could."""
+    if facts.is_replica:
+        return "the store is a replica and takes no writes"
+    if promise.durability == "replicated" and facts.replicas < promise.replicas_min:
+        return (
+            f"the store has {facts.replicas} replicas in step, "
+            f"{promise.replicas_min} have to confirm a publish"
+        )
+    return None
+
+
+def judge_version(info: Mapping[str, str]) -> Finding:
+    """Judge what the store is."""
+    # Valkey calls itself Redis 7.2 here, whatever its own number is.
+    claimed = info.get("redis_version")
+    if claimed is None:
+        return Finding("warning", "the store does not tell its version; it has to be 7")
+    valkey = info.get("valkey_version")
+    name, version = ("Valkey", valkey) if valkey else ("Redis", claimed)
+    numbers = tuple(int(part) for part in claimed.split(".")[:2] if part.isdigit())
+    if numbers < (7, 0):
+        return Finding("problem", f"the store is {name} {version}; it has to be 7.0")
+    return Finding("ok", f"the store is {name} {version}")
+
+
+def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding:
+    """Judge what an acknowledged publish survives; None stands for not told."""
+    if appendonly is None or appendfsync is None:
+        return Finding(
+            "warning",
+            "durability is unknown: the store does not tell its configuration. "
+            "Ask its operator whether it runs with appendfsync always",
+        )
+    if appendonly != "yes":
+        return Finding(
+            "problem",
+            "durability is none: the store keeps no append-only file, so when its "
+            "process ends what was acknowledged since the last snapshot is lost",
+        )
+    if appendfsync == "always":
+        return Finding(
+            "ok",
+            "durability is always: what was acknowledged survives a kill of the store "
+            "and a power cut",
+        )
+    if appendfsync == "everysec":
+        return Finding(
+            "warning",
+            "durability is everysec: a power cut loses what was acknowledged in the "
+            "last seconds, and so does a kill of the store while its disk is slow",
+        )
+    return Finding(
+        "problem",
+        f"durability is {appendfsync}: the system writes to disk when it likes, and a "
+        "power cut loses whatever was not yet written",
+    )
+
+
+def judge_promise(facts: Facts, promise: Promise) -> Finding:
+    """Judge whether the store gives what the setting `durability` promises."""
+    found = durability_of(facts)
+    promised = f"durability={promise.durability}"
+    if found == "unknown":
+        if promise.durability == "none":
+            return Finding("ok", f"{promised} promises nothing")
+        return Finding("warning", f"{promised} is promised on the operator's word")
+    if _STRENGTH.index(found) < _STRENGTH.index(promise.least):
+        return Finding("problem", f"{promised} is promised, and {_lack(facts, found)}")
+    if promise.durability != "replicated":
+        return Finding("ok", f"{promised} is what is promised, and the store keeps it")
+    text = (
+        f"{promised}: {facts.replicas} replicas are in step, "
+        f"{promise.replicas_min} confirm each publish"
+    )
+    # A replica may come back while the node waits; so it is no reason not to start.
+    return Finding("ok" if facts.replicas >= promise.replicas_min else "warning", text)
+
+
+def judge_policy(policy: str | None) -> Finding:
+    """Judge what the store does when its memory is full; None stands for not told."""
+    if policy is None:
+        return Finding("warning", "the eviction policy is unknown")
+    if policy == "noeviction":
+        return Finding("ok", "the eviction policy is noeviction")
+    return Finding(
+        "problem",
+        f"the eviction policy is {policy}: a full store would throw inboxes away "
+        "without a word. Set maxmemory-policy noeviction",
+    )
+
+
+def judge_clock(ahead_s: float) -> Finding:
+    """Judge by how many seconds this machine's clock is ahead of the store's."""
+    apart = f"this machine's clock and the store's are {abs(ahead_s):.3f} s apart"
+    if abs(ahead_s) > CLOCK_PROBLEM_S:
+        return Finding("problem", f"{apart}: set them by NTP")
+    if abs(ahead_s) > CLOCK_WARNING_S:
+        return Finding("warning", f"{apart}: set them by NTP")
+    return Finding("ok", apart)
+
+
+def judge_memory(maxmemory: int | None, used: int) -> Finding:
+    """Judge the store's memory limit in bytes; None stands for not told."""
+    used_mib = f"{used / 2**20:.1f} MiB are used"
+    if maxmemory is None:
+        return Finding("warning", f"the memory limit is unknown; {used_mib}")
+    if maxmemory == 0:
+        return Finding("ok", f"memory has no limit of its own; {used_mib}")
+    text = f"memory is limited to {maxmemory / 2**20:.1f} MiB; {used_mib}"
+    return Finding("warning" if used > maxmemory * MEMORY_WARNING else "ok", text)
+
+
+def _lack(facts: Facts, found: str) -> str:
+    if found == "none":
+        return "the store keeps no append-only file (appendonly is no)"
+    return f"the store gives less (appendfsync is {facts.appendfsync})"
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0

@@ -1,0 +1,152 @@
+"""
+The WalletWerk surface: send to a campaign, schedule, list, get, cancel.
+
+Decides nothing but which service a path asks. Knows Starlette, the services and `wire`.
+Every operation is there twice, with ``/api/v1`` in front and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from ...core.access import Caller
+from ...core.schedule import Schedule, State
+from ...errors import Error, TooLate
+from ...service.authenticator import Authenticator, Credentials
+from ...service.campaigns import CampaignSends
+from ...transports.http import decode_body, read_body, require_origin
+from . import wire
+from .wire import ListQuery
+
+__all__ = ["WalletWerk"]
+
+_decode_send: Final = msgspec.json.Decoder(wire.SendBody)
+_decode_schedule: Final = msgspec.json.Decoder(wire.ScheduleBody)
+
+Handler = Callable[[Request, Caller, str], Awaitable[Response]]
+
+
+class WalletWerk:
+    """The surface and its routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        sends: CampaignSends,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._authenticator = authenticator
+        self._sends = sends
+        self._allowed_origins = allowed_origins
+
+    def routes(self) -> list[BaseRoute]:
+        sent = "/{campaign}/notifications"
+        routes = [
+            Route(sent, self._answers(self.send), methods=["POST"]),
+            Route(f"{sent}/schedule", self._answers(self.schedule), methods=["POST"]),
+            # In front of the ids, of which it is none.
+            Route(f"{sent}/scheduled", self._answers(self.scheduled), methods=["GET"]),
+            Route(f"{sent}/{{id}}", self._answers(self.one), methods=["GET", "DELETE"]),
+        ]
+        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
+        # A redirect to another spelling would be built from the caller's Host.
+        router = Router(routes, redirect_slashes=False)
+        return [
+            Mount(path, router, middleware=[no_route])
+            for path in ("/campaigns", "/api/v1/campaigns")
+        ]
+
+    async def send(self, request: Request, caller: Caller, campaign: str) -> Response:
+        await self._sends.check(caller, campaign)
+        body = decode_body(_decode_send, await read_body(request, wire.BODY_BYTES_MAX))
+        schedule, replayed = await self._sends.send(
+            caller,
+            campaign,
+            body.notification(),
+            idempotency_key=request.headers.get("idempotency-key"),
+        )
+        return _created(schedule, scheduled=False, replayed=replayed)
+
+    async def schedule(
+        self, request: Request, caller: Caller, campaign: str
+    ) -> Response:
+        await self._sends.check(caller, campaign)
+        body = decode_body(
+            _decode_schedule, await read_body(request, wire.BODY_BYTES_MAX)
+        )
+        schedule, replayed = await self._sends.send(
+            caller,
+            campaign,
+            body.notification(),
+            due_ms=body.due_ms(),
+            idempotency_key=request.headers.get("idempotency-key"),
+        )
+        return _created(schedule, scheduled=True, replayed=replayed)
+
+    async def scheduled(
+        self, request: Request, caller: Caller, campaign: str
+    ) -> Response:
+        query = ListQuery.parse(request.query_params)
+        found = await self._sends.listed(caller, campaign, state=query.state)
+        return _json(wire.encode_list([] if query.is_empty else found, query))
+
+    async def one(self, request: Request, caller: Caller, campaign: str) -> Response:
+        send_id = request.path_params["id"]
+        if request.method == "DELETE":
+            schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
+            # A second cancellation has nothing left to do, and is not refused for it.
+            if cancelled.state is not State.CANCELLED:
+                raise TooLate(cancelled.state.value)
+        else:
+            schedule = await self._sends.get(caller, campaign, send_id)
+        return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
+
+    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Let `handler` raise what is wrong; answer it in WalletWerk's shape."""
+
+        async def answering(request: Request) -> Response:
+            try:
+                caller = await self._caller(request)
+                return await handler(request, caller, request.path_params["campaign"])
+            except Error as error:
+                return wire.refusal(error)
+
+        return answering
+
+    async def _caller(self, request: Request) -> Caller:
+        credentials = Credentials.from_headers(request.headers.raw)
+        if request.method != "GET":
+            require_origin(
+                request.headers,
+                self._allowed_origins,
+                from_cookie=credentials.from_cookie,
+            )
+        return await self._authenticator.caller(credentials)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
+    return wire.error_response(
+        error.status_code, code, error.detail, headers=error.headers
+    )
+
+
+def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response:
+    body = wire.encode_notification(schedule, scheduled=scheduled)
+    return _json(body, status=201, replayed=replayed)
+
+
+def _json(body: bytes, *, status: int = 200, replayed: bool = False) -> Response:
+    headers = {"Idempotent-Replayed": "true"} if replayed else None
+    return Response(body, status, headers, "application/json")

@@ -1,0 +1,222 @@
+"""
+The WalletWerk notifications API as bytes: bodies, parameters, answers, errors.
+
+Decides shapes, limits of fields, statuses and error codes. Pure: no I/O, no services.
+The contract is the page "Notifications API" of WalletWerk's developer documentation
+(read 2026-11). It shows no answer at all; shapes follow its sibling pages: everything
+is in ``{success, data}`` or ``{success: false, error: {code, message}}``, fields are
+camelCase, lists have ``limit``, ``offset`` and ``pagination``. This is what holds:
+
+A notification is ``pending``, ``sending``, ``sent`` or ``cancelled``. (``failed`` is a
+status too, as a filter; nothing here ever has it, since what fails is tried again.) It
+holds one of its campaign's three slots from the moment it is created, and gives it back
+when it is cancelled while pending, never later. One that is sent at once is answered
+when it is sent, or after two seconds with how far it has got. ``recipientCount`` is
+how many players have it, each once, however many active cards they hold; null while
+pending.
+
+``scheduledFor`` is UTC unless it says otherwise, has to be in the future by the store's
+clock, and is null for what was sent at once. That is no part of the list of scheduled
+ones, but can be read by its id. The list is newest first. ``scheduled`` is no id.
+
+Members of a body that the page does not have are ignored. Statuses: 201 for what was
+created, 400 for what is wrong with a request, 401, 403, 404, 409 for what can no longer
+be cancelled or an idempotency key of another request, 413, 415, 429 for the quota, 503.
+``NOTIFICATION_LIMIT_EXCEEDED`` has no ``Retry-After``: there is no use in waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from ... import errors
+from ...core.schedule import Schedule, State, parse_time
+from ...errors import Error, FieldError, Invalid
+from ...model import Notification, decode_fragment, iso_time
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "ListQuery",
+    "ScheduleBody",
+    "SendBody",
+    "encode_list",
+    "encode_notification",
+    "error_response",
+    "refusal",
+]
+
+BODY_BYTES_MAX: Final = 256 * 1024
+HEADER_CHARS_MAX: Final = 100
+BODY_CHARS_MAX: Final = 500
+LIMIT: Final = 20
+LIMIT_MAX: Final = 100
+OFFSET_MAX: Final = 1_000_000
+
+SOURCE: Final = "walletwerk"
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class SendBody(msgspec.Struct, frozen=True):
+    """A notification to be sent at once. Unknown members are ignored, see above."""
+
+    header: Annotated[str, Meta(min_length=1, max_length=HEADER_CHARS_MAX)]
+    body: Annotated[str, Meta(min_length=1, max_length=BODY_CHARS_MAX)]
+
+    def notification(self) -> Notification:
+        return Notification(title=self.header, body=self.body, source=SOURCE)
+
+
+class ScheduleBody(SendBody, frozen=True, kw_only=True):
+    """A notification to be sent later."""
+
+    scheduled_for: str = msgspec.field(name="scheduledFor")
+
+    def due_ms(self) -> int:
+        """Return when it is to be sent. Raises Invalid if that is no time."""
+        at_ms = parse_time(self.scheduled_for)
+        if at_ms is None:
+            problem = "must be an ISO 8601 date and time, as in 2026-11-20T18:00:00Z"
+            raise Invalid(FieldError(("body", "scheduledFor"), problem))
+        return at_ms
+
+
+class ListQuery(NamedTuple):
+    """The parameters of the list. `state` of None is any; `is_empty` fits nothing."""
+
+    limit: int
+    offset: int
+    state: State | None
+    is_empty: bool
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> ListQuery:
+        """Raise Invalid with all that is wrong in `query`."""
+        wrong: list[FieldError] = []
+        limit = _int(query, "limit", LIMIT, 1, LIMIT_MAX, wrong)
+        offset = _int(query, "offset", 0, 0, OFFSET_MAX, wrong)
+        status = query.get("status") or None
+        state = None
+        if status not in (None, "failed"):
+            try:
+                state = State(status)
+            except ValueError:
+                known = "pending, sending, sent, cancelled or failed"
+                wrong.append(FieldError(("query", "status"), f"must be {known}"))
+        if wrong:
+            raise Invalid(*wrong)
+        return cls(limit, offset, state, status == "failed")
+
+
+def _int(
+    query: Mapping[str, str],
+    name: str,
+    default: int,
+    least: int,
+    most: int,
+    wrong: list[FieldError],
+) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    # `isdecimal` also takes digits of other scripts, which int() would read.
+    if text.isascii() and text.isdecimal() and len(text) <= 9:
+        number = int(text)
+        if least <= number <= most:
+            return number
+    problem = f"must be an integer from {least} to {most}"
+    wrong.append(FieldError(("query", name), problem))
+    return default
+
+
+def encode_notification(schedule: Schedule, *, scheduled: bool) -> bytes:
+    """Return the answer that has one notification."""
+    return _success(_shown(schedule, scheduled=scheduled))
+
+
+def encode_list(found: Sequence[Schedule], query: ListQuery) -> bytes:
+    """Return the page of `found` that is asked for."""
+    total = len(found)
+    shown = found[query.offset : query.offset + query.limit]
+    return _success(
+        {
+            "notifications": [_shown(schedule, scheduled=True) for schedule in shown],
+            "pagination": {
+                "total": total,
+                "limit": query.limit,
+                "offset": query.offset,
+                "hasMore": query.offset + len(shown) < total,
+            },
+        }
+    )
+
+
+def _shown(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
+    notification = decode_fragment(schedule.fragment)
+    reached = schedule.state in (State.SENDING, State.SENT)
+    changed_ms = max(schedule.created_ms, schedule.begun_ms, schedule.settled_ms)
+    is_sent = schedule.state is State.SENT
+    return {
+        "id": schedule.id,
+        "campaignId": schedule.campaign,
+        "header": notification.title or "",
+        "body": notification.body or "",
+        "status": schedule.state.value,
+        "scheduledFor": iso_time(schedule.due_ms) if scheduled else None,
+        "sentAt": iso_time(schedule.settled_ms) if is_sent else None,
+        "recipientCount": schedule.delivered if reached else None,
+        "createdAt": iso_time(schedule.created_ms),
+        "updatedAt": iso_time(changed_ms),
+    }
+
+
+def _success(data: dict[str, Any]) -> bytes:
+    return _encode({"success": True, "data": data})
+
+
+def refusal(error: Error) -> Response:
+    """Return the answer that tells of an error."""
+    match error:
+        case errors.Unauthenticated():
+            challenge = {"WWW-Authenticate": "Bearer"}
+            message = f"The API key is not valid: {error}"
+            return error_response(401, "INVALID_API_KEY", message, challenge)
+        case errors.Forbidden():
+            return error_response(403, "INSUFFICIENT_SCOPE", str(error))
+        case errors.NotFound(what=what):
+            code = f"{what.rpartition(' ')[2].upper()}_NOT_FOUND"
+            return error_response(404, code, str(error))
+        case errors.Spent(most=most):
+            message = f"A campaign may have {most} notifications in its lifetime"
+            return error_response(429, "NOTIFICATION_LIMIT_EXCEEDED", message)
+        case errors.TooLate(state=state):
+            message = f"Only pending notifications can be cancelled, this is {state}"
+            return error_response(409, "NOTIFICATION_NOT_PENDING", message)
+        case errors.Conflict():
+            return error_response(409, "IDEMPOTENCY_KEY_REUSED", str(error))
+        case errors.TooLarge():
+            return error_response(413, "PAYLOAD_TOO_LARGE", str(error))
+        case errors.Unsupported():
+            return error_response(415, "UNSUPPORTED_MEDIA_TYPE", str(error))
+        case errors.Malformed():
+            return error_response(400, "VALIDATION_ERROR", str(error))
+        case Invalid():
+            message = str(error).replace("body.send_at", "body.scheduledFor")
+            return error_response(400, "VALIDATION_ERROR", message)
+        case errors.Unavailable(retry_after_s=retry_after_s):
+            again = {"Retry-After": str(retry_after_s)}
+            return error_response(503, "SERVICE_UNAVAILABLE", str(error), again)
+    raise AssertionError(f"{error!r} has no place in the table of refusals")
+
+
+def error_response(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an error in WalletWerk's shape."""
+    body = {"success": False, "error": {"code": code, "message": message}}
+    return Response(_encode(body), status, headers, "application/json")

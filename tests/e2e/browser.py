@@ -1,0 +1,146 @@
+"""
+A real browser with a page in it, and what the page reports.
+
+The page is served by the test, so its origin is not the server's, as a game's page is
+not. It gets its token in a cookie, which a browser sends to every port of a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
+PAGE = Path(__file__).parent / "page.html"
+GUARD_S = 30
+"""A browser takes its time to start on a busy machine, and to come back: 1 to 3 s."""
+
+
+class Report(NamedTuple):
+    """One thing a stream of the page has seen."""
+
+    transport: str
+    kind: str
+    data: Any
+
+
+class Browser:
+    """Serves the page, runs Chromium on it, and collects what it reports."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: asyncio.Server | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._cookie = ""
+        self.reports: list[Report] = []
+        self.origin = ""
+
+    async def serve(self) -> None:
+        """Serve the page; its origin is known from here on."""
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.origin = f"http://127.0.0.1:{port}"
+
+    def visit(self, token: str, streams: dict[str, str]) -> None:
+        """Open the page, which opens the streams."""
+        assert CHROMIUM is not None
+        self._cookie = f"Authorization=bearer {token}"
+        given = quote(json.dumps({"streams": streams, "token": token}))
+        self._process = subprocess.Popen(
+            [
+                CHROMIUM,
+                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+                *("--no-first-run", "--disable-background-networking"),
+                *("--disable-component-update", "--disable-sync"),
+                f"--user-data-dir={self._folder / 'profile'}",
+                f"{self.origin}/#{given}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def ids(self, transport: str) -> list[str]:
+        """Return the notifications it was given, in order, repetitions included."""
+        return [
+            report.data["id"]
+            for report in self.reports
+            if (report.transport, report.kind) == (transport, "notification")
+        ]
+
+    def count(self, transport: str, kind: str) -> int:
+        return sum(
+            1 for r in self.reports if (r.transport, r.kind) == (transport, kind)
+        )
+
+    async def saw(self, transport: str, kind: str, times: int = 1) -> None:
+        """Wait until a stream has reported something so often."""
+        await self._until(lambda: self.count(transport, kind) >= times)
+
+    async def has(self, transport: str, ids: Collection[str]) -> None:
+        """Wait until a stream has all of these."""
+        await self._until(lambda: set(ids) <= set(self.ids(transport)))
+
+    async def _until(self, fact: Any) -> None:
+        deadline = time.monotonic() + GUARD_S
+        while not fact():
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
+            except TimeoutError:
+                raise AssertionError(f"waited in vain: {self.reports[-20:]}") from None
+
+    async def close(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            await asyncio.to_thread(self._process.wait, GUARD_S)
+        if self._server is not None:
+            self._server.close()
+        for task in tuple(self._answering):
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        await asyncio.sleep(0)  # The transports end in the next turn.
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            extra, body = "", b""
+            if head.startswith("post"):
+                length = int(head.split("content-length: ")[1].split("\r\n")[0])
+                for report in json.loads(await reader.readexactly(length)):
+                    self.reports.append(Report(**report))
+                self._changed.set()
+            elif head.startswith("get / "):
+                extra = f"Set-Cookie: {self._cookie}; Path=/\r\n"
+                body = PAGE.read_bytes()
+            writer.write(
+                f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{extra}"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # The loop logs a cancelled handler as an error of its own.
+        finally:
+            writer.transport.abort()
+            self._answering.discard(task)

@@ -1,0 +1,94 @@
+"""
+A running server as these tests meet it: from outside, over its ports.
+
+`server` is one process for all tests of a module, each with players of its own.
+`make_server`, `make_store` and `make_proxy` give a test something to break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .processes import Server, Store
+from .proxy import Proxy
+from .readers import Api
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a running server that no test may stop or fill up."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        asyncio.run(server.start())
+        yield server
+    finally:
+        server.discard()
+
+
+@pytest.fixture
+async def backend(server: Server) -> AsyncIterator[Api]:
+    """Give the REST API of `server` with a backend key."""
+    async with Api(server.port, await server.key()) as api:
+        yield api
+
+
+@pytest.fixture
+def player() -> str:
+    """Return a player nobody else uses."""
+    return f"player-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def token(server: Server, player: str) -> str:
+    """Return the player's token for `server`."""
+    return await server.token(player)
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Give a function that makes a server, not started, with settings by name."""
+    made: list[Server] = []
+
+    def make(*, redis: str = "", **settings: object) -> Server:
+        server = Server(tmp_path / f"server{len(made)}", redis=redis, **settings)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.discard()
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Give a function that makes a store, not started, with options."""
+    made: list[Store] = []
+
+    def make(*options: str) -> Store:
+        store = Store(tmp_path / f"store{len(made)}", *options)
+        made.append(store)
+        return store
+
+    yield make
+    for store in made:
+        store.discard()
+
+
+@pytest.fixture
+async def make_proxy() -> AsyncIterator[Callable[[int], Awaitable[Proxy]]]:
+    """Give a function that starts a proxy in front of a port."""
+    made: list[Proxy] = []
+
+    async def make(target_port: int) -> Proxy:
+        proxy = await Proxy(target_port).start()
+        made.append(proxy)
+        return proxy
+
+    yield make
+    for proxy in made:
+        await proxy.close()

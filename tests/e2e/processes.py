@@ -1,0 +1,326 @@
+"""
+The programs under test as processes: `streamer serve`, and a store of the test's own.
+
+Nothing in here reaches into a running server: it is started, asked over its ports, and
+stopped or killed. Credentials are made as `streamer token` makes them, in the store,
+which counts at once; only without the price of a process each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from streamer.core.tokens import mint
+from streamer.model import App, Log, Player
+from streamer.store.apps import AppExists, Apps
+from streamer.store.binary import find_server
+from streamer.store.directory import socket_path, socket_url
+from streamer.store.keys import lease_key
+from streamer.store.link import Link
+
+GUARD_S = 20
+"""No wait in these tests is longer; none is expected to come near it."""
+
+KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)
+TOKEN = re.compile(r"^ +(eyJ\S+)$", re.MULTILINE)
+
+
+def free_port() -> int:
+    """Return a port that is free, and that no client is given by chance meanwhile."""
+    while True:
+        # Below what systems hand out to outgoing connections by themselves.
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+async def eventually(
+    fact: Callable[[], object] | Callable[[], Awaitable[object]], *, within_s: float = 0
+) -> None:
+    """Wait until `fact` is true; for what nobody announces."""
+    deadline = time.monotonic() + (within_s or GUARD_S)
+    while True:
+        found = fact()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+class Process:
+    """A program with its output in files, so that nobody has to read along."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._out = folder / f"{name}.out"
+        self._err = folder / f"{name}.err"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _spawn(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        assert self._process is None
+        with self._out.open("ab") as out, self._err.open("ab") as err:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def printed(self) -> str:
+        """All it has written to stdout, over all of its runs."""
+        return self._out.read_text()
+
+    @property
+    def logged(self) -> str:
+        """All it has written to stderr, over all of its runs."""
+        return self._err.read_text()
+
+    def send_signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def end(self) -> int:
+        """Wait for it to end; return its exit status."""
+        assert self._process is not None
+        await eventually(lambda: self.ended)
+        status = self._process.wait()
+        self._process = None
+        return status
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        self.send_signal(number)
+        return await self.end()
+
+    async def kill(self) -> None:
+        await self.stop(signal.SIGKILL)
+
+    def discard(self) -> None:
+        """Leave nothing behind, whatever the test has done."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(GUARD_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+class Server(Process):
+    """
+    `streamer serve` on a data directory of its own, or on the store at `redis`.
+
+    It keeps its port when it is started again. `settings` are given by environment.
+    """
+
+    def __init__(self, folder: Path, *, redis: str = "", **settings: object) -> None:
+        super().__init__(folder, "serve")
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.port = free_port()
+        self.redis = redis
+        self._settings = settings
+        self._records: dict[str, Any] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def store_url(self) -> str:
+        return self.redis or socket_url(socket_path(self.data_dir.absolute()))
+
+    def environment(self) -> dict[str, str]:
+        """Return what a process next to this one needs, without our own settings."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
+        return env | {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder)}
+
+    def spawn(self) -> None:
+        settings = {
+            f"STREAMER_{name.upper()}": str(value)
+            for name, value in self._settings.items()
+        }
+        place = ["--redis", self.redis] if self.redis else []
+        place = place or ["--data-dir", str(self.data_dir)]
+        self._spawn(
+            [*command("serve"), "--port", str(self.port), *place],
+            self.environment() | settings,
+        )
+
+    async def start(self) -> Server:
+        """Start it and return when `/readyz` says 200."""
+        self.spawn()
+        await self.ready()
+        return self
+
+    async def ready(self) -> None:
+        deadline = time.monotonic() + GUARD_S
+        while await self.probe("/readyz") != 200:
+            assert not self.ended, f"did not start: {self.logged}"
+            assert time.monotonic() < deadline, f"is not ready: {self.logged}"
+            await asyncio.sleep(0.01)
+
+    async def probe(self, path: str) -> int:
+        """Return the status of a GET, 0 if there is nobody."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return 0
+        try:
+            writer.write(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
+            status = await reader.readline()
+        except OSError:
+            return 0
+        finally:
+            writer.transport.abort()
+        return int(status.split()[1]) if status else 0
+
+    async def greeting(self) -> str:
+        """Return what it printed, once it is all there."""
+        await eventually(lambda: "/me/notifications\n" in self.printed)
+        return self.printed
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another `streamer` command to its end."""
+        return subprocess.run(
+            [*command(*arguments)],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=GUARD_S,
+            check=False,
+        )
+
+    # Credentials.
+
+    async def token(
+        self,
+        player: str,
+        *,
+        permissions: Iterable[str] = (),
+        ttl_s: int = 3_600,
+        app: str = "demo",
+    ) -> str:
+        if app not in self._records:
+            self._records[app] = await self.record(app)
+        return mint(
+            self._records[app],
+            Player(player),
+            permissions=permissions,
+            ttl_s=ttl_s,
+            now_s=int(time.time()),
+        )
+
+    async def key(self, *, scopes: Iterable[str] = (), app: str = "demo") -> str:
+        await self.record(app)
+        link = Link(self.store_url)
+        try:
+            return await Apps(link).add_key(App(app), scopes)
+        finally:
+            await link.close()
+
+    async def record(self, app: str) -> Any:
+        link = Link(self.store_url)
+        try:
+            apps = Apps(link)
+            try:
+                await apps.create(App(app))
+            except AppExists:
+                pass
+            return await apps.get(App(app))
+        finally:
+            await link.close()
+
+    # The store, from behind the server's back.
+
+    async def ask_store(self, *words: str | int) -> Any:
+        link = Link(self.store_url)
+        try:
+            return await link.call(*words)
+        finally:
+            await link.close()
+
+    async def listeners(self, player: str, count: int) -> None:
+        """Wait until a player has so many leases."""
+        key = lease_key(Log(App("demo"), Player(player)))
+
+        async def counted() -> bool:
+            return bool(await self.ask_store("HLEN", key) == count)
+
+        await eventually(counted)
+
+    async def store_pid(self) -> int:
+        info = (await self.ask_store("INFO", "server")).decode()
+        return int(re.search(r"process_id:(\d+)", info)[1])  # type: ignore[index]
+
+
+class Store(Process):
+    """A Valkey on a port of its own, for faults the embedded one is not open to."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        super().__init__(folder, "store")
+        self._folder = folder
+        self._options = options
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self) -> Store:
+        self._spawn(
+            [
+                *(str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self._folder), "--save", ""),
+                *("--maxmemory-policy", "noeviction", *self._options),
+            ]
+        )
+        deadline = time.monotonic() + GUARD_S
+        while not await self._answers():
+            assert not self.ended, self.printed
+            assert time.monotonic() < deadline, self.printed
+            await asyncio.sleep(0.01)
+        return self
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(b"PING\r\n")
+            return await reader.readline() == b"+PONG\r\n"
+        except OSError:
+            return False
+        finally:
+            writer.transport.abort()
+
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+FORGETFUL = ("--appendonly", "no")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "streamer", *arguments]

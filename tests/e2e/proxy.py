@@ -1,0 +1,136 @@
+"""
+A TCP proxy that does what networks do: cut, stall, delay, refuse, swallow.
+
+It runs in the test's own loop. `tamper` sees every chunk on its way and may change it,
+drop it (empty bytes) or cut the connection instead (None).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+Tamper = Callable[["Pair", bytes, bool], bytes | None]
+"""Called with the connection, a chunk, and whether it goes to the target."""
+
+
+class Pair:
+    """One client's connection and ours to the target behind it."""
+
+    def __init__(self, *writers: asyncio.StreamWriter) -> None:
+        self._writers = writers
+        self.seen: dict[str, int] = {}
+        """For a `tamper` to remember things about this connection."""
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+class Proxy:
+    """Stands in front of a port of this machine."""
+
+    def __init__(self, target_port: int, *, port: int = 0) -> None:
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.pairs: set[Pair] = set()
+        self.port = port
+        self.delay_s = 0.0
+        self.refusing = False
+        self.tamper: Tamper = lambda pair, chunk, up: chunk
+        self.accepted = 0
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        self.resume()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # The transports end in the next turn.
+
+    def cut(self) -> None:
+        """Reset every connection. New ones are let through."""
+        for pair in tuple(self.pairs):
+            pair.cut()
+
+    def go_away(self) -> None:
+        """Reset every connection and accept none until `come_back`."""
+        self.refusing = True
+        self.cut()
+
+    def come_back(self) -> None:
+        self.refusing = False
+
+    def stall(self) -> None:
+        """Let connections stand and nothing through, until `resume`."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        self._flowing.set()
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.accepted += 1
+        pair = Pair(writer)
+        try:
+            if self.refusing:
+                return
+            there, away = await asyncio.open_connection("127.0.0.1", self._target_port)
+            pair = Pair(writer, away)
+            self.pairs.add(pair)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pump(pair, reader, away, up=True))
+                tasks.create_task(self._pump(pair, there, writer, up=False))
+        except OSError:
+            pass
+        except asyncio.CancelledError:
+            # The loop logs a cancelled handler as an error of its own.
+            pass
+        finally:
+            pair.cut()
+            self.pairs.discard(pair)
+            self._tasks.discard(task)
+
+    async def _pump(
+        self,
+        pair: Pair,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        up: bool,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._flowing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                passed = self.tamper(pair, data, up)
+                if passed is None:
+                    break
+                writer.write(passed)
+                await writer.drain()
+            else:
+                # One side is done; the other may still have something to say.
+                if writer.can_write_eof():
+                    writer.write_eof()
+                return
+        pair.cut()

@@ -1,0 +1,291 @@
+"""Several nodes on one store: together they are one server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import httpx2
+import pytest
+
+from .processes import DURABLE, GUARD_S, Server, Store, eventually
+from .readers import TRANSPORTS, Api, Follower, Refused, SseStream, Stream, WsStream
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+
+LISTENERS = 3
+"""Listeners a player may have here: as many as the test has, so none to spare."""
+
+
+async def two_nodes(
+    make_server: MakeServer, make_store: MakeStore, **settings: object
+) -> tuple[Server, Server]:
+    store = await make_store(*DURABLE).start()
+    nodes = [make_server(redis=store.url, **settings) for _ in range(2)]
+    first, second = await asyncio.gather(*(node.start() for node in nodes))
+    return first, second
+
+
+async def read(stream: Stream, ids: Sequence[str]) -> str:
+    """Read the notifications that are due, no more and no less; return the cursor."""
+    messages = await stream.notifications(len(ids))
+    assert [message.id for message in messages] == list(ids)
+    cursor = messages[-1].cursor
+    assert cursor is not None
+    return cursor
+
+
+async def test_a_publish_on_one_node_is_received_on_all(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    one, other = await two_nodes(make_server, make_store)
+    token = await one.token("ann")
+    streams: list[Stream] = [
+        await SseStream.open(one.port, token),
+        await SseStream.open(other.port, token),
+        await WsStream.open(other.port, token),
+    ]
+    for stream in streams:
+        await stream.until("hello")
+    key = await one.key()
+    async with Api(one.port, key) as here, Api(other.port, key) as there:
+        ids = [*await here.published("ann", title="here")]
+        ids += await there.published("ann", title="there")
+        ids += await here.published("ann", title="here again")
+        for stream in streams:
+            await read(stream, ids)
+            stream.cut()
+        for backend in (here, there):
+            assert [one["id"] for one in await backend.inbox("ann")] == ids
+
+
+async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    one, other = await two_nodes(
+        make_server, make_store, listeners_per_player_max=LISTENERS
+    )
+    token = await one.token("ann")
+    moving = await SseStream.open(one.port, token, instance="moving")
+    staying: list[Stream] = [
+        await SseStream.open(other.port, token, instance="sse"),
+        await WsStream.open(other.port, token, instance="websocket"),
+    ]
+    for stream in (moving, *staying):
+        await stream.until("hello")
+    async with Api(other.port, await one.key()) as backend:
+        ids = [*await backend.published("ann", title="before")]
+        for stream in staying:
+            await read(stream, ids)
+        cursor = await read(moving, ids)
+
+        await one.kill()
+        moving.cut()
+        late = [
+            id
+            for i in range(5)
+            for id in await backend.published("ann", title=f"late {i}")
+        ]
+
+        # The dead node's lease still counts, as a newcomer finds out …
+        with pytest.raises(Refused) as refusal:
+            await SseStream.open(other.port, token)
+        assert refusal.value.status == 409
+        # … and whoever held it takes it along.
+        moved = await SseStream.open(
+            other.port, token, cursor=cursor, instance="moving"
+        )
+        await moved.until("hello")
+        late += await backend.published("ann", title="live")
+        for stream in (moved, *staying):
+            await read(stream, late)
+            stream.cut()
+
+
+class Roamer(Follower):
+    """A follower that tries one node after the other when it is cut off."""
+
+    def __init__(self, transport: str, ports: Sequence[int], token: str) -> None:
+        self._ports = itertools.cycle(ports)
+        super().__init__(transport, ports[0], token)
+
+    @property
+    def _port(self) -> int:
+        return next(self._ports)
+
+    @_port.setter
+    def _port(self, port: int) -> None:
+        pass
+
+
+@asynccontextmanager
+async def roaming(
+    transport: str, ports: Sequence[int], token: str
+) -> AsyncIterator[Roamer]:
+    roamer = Roamer(transport, ports, token)
+    running = asyncio.create_task(roamer.run())
+    try:
+        await roamer.joined()
+        yield roamer
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_nodes_restarted_in_turn_lose_nothing(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    nodes = await two_nodes(make_server, make_store, drain_s=1)
+    ports = [node.port for node in nodes]
+    token = await nodes[0].token("ann")
+    async with AsyncExitStack() as stack:
+        roamers = [
+            await stack.enter_async_context(roaming(name, ports[::turn], token))
+            for name in TRANSPORTS
+            for turn in (1, -1)
+        ]
+        backends = [
+            await stack.enter_async_context(Api(port, await nodes[0].key()))
+            for port in ports
+        ]
+        ids: list[str] = []
+        for node, backend in zip(nodes, backends[::-1], strict=True):
+            node.send_signal(signal.SIGTERM)
+            while not node.ended:
+                ids += await backend.published("ann", title=str(len(ids)))
+            assert await node.end() == 0
+            await node.start()
+        ids += await backends[0].published("ann", title="last")
+        for roamer in roamers:
+            await roamer.has(ids)
+            assert roamer.ids == ids
+            assert roamer.gaps == []
+            assert 409 not in roamer.refusals
+    assert all(node.logged == "" for node in nodes)
+
+
+async def facts(node: Server) -> dict[str, Any]:
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        with suppress(httpx2.TransportError):
+            answer = await http.get(f"{node.url}/readyz")
+            return {"code": answer.status_code, **answer.json()}
+    return {}
+
+
+# Durability.
+
+
+async def replicated_store(make_store: MakeStore) -> tuple[Store, Store]:
+    store = await make_store(*DURABLE, "--repl-diskless-sync-delay", "0").start()
+    following = ("--replicaof", "127.0.0.1", str(store.port))
+    return store, await make_store(*DURABLE, *following).start()
+
+
+async def test_a_publish_is_acknowledged_when_a_replica_has_it(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    store, replica = await replicated_store(make_store)
+    node = await make_server(
+        redis=store.url, durability="replicated", replication_timeout_ms=300
+    ).start()
+    assert (await facts(node))["durability"] == "replicated"
+    async with Api(node.port, await node.key()) as backend:
+        ids = [*await backend.published("ann", title="confirmed")]
+        replica.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                answer = await backend.publish("ann", key="k", title="unconfirmed")
+                assert answer.status_code == 503, answer.text
+                assert answer.json()["type"] == "about:outcome-unknown"
+                assert int(answer.headers["retry-after"]) > 0
+            # Marks and pages have nothing to wait for.
+            async with Api(node.port, await node.token("ann")) as player:
+                marked = await player.http.post(
+                    "/v1/players/me/notifications/read", json={"all": True}
+                )
+                assert marked.json() == {"unread": 0}
+        finally:
+            replica.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(GUARD_S):
+            while True:
+                answer = await backend.publish("ann", key="k", title="unconfirmed")
+                if answer.status_code == 200:
+                    break
+        assert answer.headers["idempotent-replayed"] == "true"
+        ids.append(answer.json()["results"][0]["id"])
+        assert [one["id"] for one in await backend.inbox("ann")] == ids
+
+
+async def test_a_node_without_its_replica_is_not_ready_and_says_why(
+    make_server: MakeServer, make_store: MakeStore
+) -> None:
+    store = await make_store(*DURABLE).start()
+    node = make_server(redis=store.url, durability="replicated")
+    node.spawn()
+
+    async def says_why() -> bool:
+        found = await facts(node)
+        return "0 replicas in step, 1 have to" in found.get("reason", "")
+
+    await eventually(says_why)
+    assert (await facts(node))["code"] == 503
+    assert await node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "reason"),
+    [
+        (
+            (*DURABLE, "--maxmemory-policy", "allkeys-lru"),
+            {},
+            "the eviction policy is allkeys-lru",
+        ),
+        (
+            ("--appendonly", "yes", "--appendfsync", "everysec"),
+            {},
+            "durability=always is promised, and the store gives less",
+        ),
+        (
+            ("--appendonly", "no"),
+            {"durability": "everysec"},
+            "durability=everysec is promised, and the store keeps no append-only file",
+        ),
+    ],
+)
+async def test_a_store_that_would_break_the_promise_is_refused(
+    make_server: MakeServer,
+    make_store: MakeStore,
+    options: tuple[str, ...],
+    settings: dict[str, object],
+    reason: str,
+) -> None:
+    store = await make_store(*options).start()
+    node = make_server(redis=store.url, **settings)
+    node.spawn()
+
+    assert await node.end() == 1
+
+    assert re.fullmatch(r"Error: this store will not do: .+\n", node.logged)
+    assert reason in node.logged
+    doctor = await asyncio.to_thread(node.run, "doctor", "--redis", store.url)
+    assert doctor.returncode == 1
+    assert "problem" in doctor.stdout
+
+
+async def test_a_node_says_what_its_embedded_store_keeps(
+    make_server: MakeServer,
+) -> None:
+    node = await make_server(durability="everysec").start()
+
+    found = await facts(node)
+
+    assert found["status"] == "ready"
+    assert found["durability"] == "everysec"
+    settings = await node.ask_store("CONFIG", "GET", "appendfsync")
+    assert settings[1] == b"everysec"

@@ -1,0 +1,253 @@
+"""`streamer serve`: what it prints, how fast it is there, how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .processes import KEY, TOKEN, Server, eventually
+from .readers import TRANSPORTS, Api, Stream
+
+MakeServer = Callable[..., Server]
+
+READY_S = 5
+POLL = "/notification/v1/player/me/stream/notification/lp"
+FAREWELL_S = 8
+"""The drain window, five seconds by default, and what a busy machine adds to it."""
+
+
+def curl_lines(greeting: str) -> list[str]:
+    return [line for line in greeting.splitlines() if line.startswith("curl ")]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+async def test_the_printed_lines_work_when_pasted(make_server: MakeServer) -> None:
+    server = await make_server().start()
+    listen, publish, page = curl_lines(await server.greeting())
+    with pasted(listen) as listening:
+        await output_with(listening, b"event: hello")
+        published = await asyncio.to_thread(paste, publish)
+        (result,) = published["results"]
+        received = await output_with(listening, result["id"].encode())
+    assert b'"title":"Hello"' in received
+    shown = await asyncio.to_thread(paste, page)
+    assert [one["id"] for one in shown["notifications"]] == [result["id"]]
+
+
+@contextlib.contextmanager
+def pasted(line: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a line that is meant to be left running, for the block."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {line}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def paste(line: str) -> dict[str, list[dict[str, str]]]:
+    done = subprocess.run(
+        ["bash", "-c", f"{line} -sS"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    answer: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
+    return answer
+
+
+async def output_with(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    assert process.stdout is not None
+    stdout, output = process.stdout, bytearray()
+
+    def has_it() -> bool:
+        output.extend(stdout.read() or b"")
+        return text in output
+
+    await eventually(has_it)
+    return bytes(output)
+
+
+async def test_it_is_ready_within_five_seconds(make_server: MakeServer) -> None:
+    server = make_server()
+    begun = time.monotonic()
+    await server.start()
+    assert time.monotonic() - begun < READY_S
+    assert await server.probe("/healthz") == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_it_cleanly(
+    make_server: MakeServer, number: signal.Signals
+) -> None:
+    server = await make_server().start()
+    store = await server.store_pid()
+    assert await server.stop(number) == 0
+    assert not is_running(store)
+    assert server.logged == ""
+    assert "Traceback" not in server.printed
+
+
+async def test_a_signal_while_it_starts_leaves_nothing_behind(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    server.spawn()
+    await eventually((server.data_dir / "lock").exists)
+    server.send_signal(signal.SIGTERM)
+    await server.end()
+    # It starts again at once, so nothing holds the directory.
+    await server.start()
+    assert await server.stop() == 0
+
+
+async def test_sigterm_says_goodbye_to_every_kind_of_reader(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server(drain_s=2).start()
+    tokens = {name: await server.token(name) for name in TRANSPORTS}
+    streams = {
+        name: await opener.open(server.port, tokens[name])
+        for name, opener in TRANSPORTS.items()
+    }
+    for stream in streams.values():
+        await stream.until("hello")
+    begun = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    farewells = {name: await farewell(stream) for name, stream in streams.items()}
+    # EventSource shall not come back on a connection to the node that is going away.
+    assert streams["sse"].headers["connection"] == "close"  # type: ignore[union-attr]
+    assert farewells == dict.fromkeys(TRANSPORTS, 4100)
+    assert await server.end() == 0
+    assert time.monotonic() - begun < FAREWELL_S
+    assert server.logged == ""
+
+
+async def farewell(stream: Stream) -> int | None:
+    bye = await stream.until("bye")
+    assert bye.data["reconnect"] is True
+    assert bye.data["delay_ms"] > 0
+    ended = await stream.end()
+    assert ended.code == bye.data["code"]
+    return ended.code
+
+
+async def test_sigterm_answers_a_held_poll_with_nothing(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server(drain_s=2).start()
+    async with Api(server.port, await server.token("p")) as player:
+        polling = asyncio.create_task(player.http.get(POLL, params={"deadline": "20"}))
+        await server.listeners("p", 1)
+        server.send_signal(signal.SIGTERM)
+        answer = await polling
+    assert answer.status_code == 200
+    assert answer.json()["notifications"] == []
+    assert await server.end() == 0
+    assert server.logged == ""
+
+
+async def test_a_second_start_keeps_what_was_stored(make_server: MakeServer) -> None:
+    server = await make_server().start()
+    first = await server.greeting()
+    key, token = KEY.search(first)[1], TOKEN.search(first)[1]  # type: ignore[index]
+    async with Api(server.port, key) as backend:
+        ids = [*await backend.published("alice", title="kept")]
+    assert await server.stop() == 0
+    await server.start()
+    async with Api(server.port, key) as backend:
+        assert [one["id"] for one in await backend.inbox("alice")] == ids
+        ids += await backend.published("alice", title="more")
+    async with Api(server.port, token) as player:
+        assert [one["id"] for one in await player.inbox("me")] == ids
+    again = server.printed.removeprefix(first)
+    # A key is shown once, on the start that made it.
+    assert not KEY.search(again)
+    assert len(curl_lines(again)) == 3
+
+
+async def test_a_second_server_on_the_same_directory_says_so(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server().start()
+    second = await asyncio.to_thread(
+        server.run, "serve", "--port", "0", "--data-dir", str(server.data_dir)
+    )
+    assert second.returncode == 1
+    assert str(server.data_dir) in second.stderr
+    assert "Traceback" not in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert await server.probe("/readyz") == 200
+
+
+async def test_a_taken_port_says_so(make_server: MakeServer) -> None:
+    server = await make_server().start()
+    place = str(server.folder / "other")
+    second = await asyncio.to_thread(
+        server.run, "serve", "--port", str(server.port), "--data-dir", place
+    )
+    assert second.returncode == 1
+    assert f"127.0.0.1:{server.port} is in use" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert await server.probe("/readyz") == 200
+
+
+async def test_doctor_says_what_is_in_force(make_server: MakeServer) -> None:
+    server = await make_server().start()
+    place = ("--data-dir", str(server.data_dir))
+    done = await asyncio.to_thread(server.run, "doctor", *place)
+    assert done.returncode == 0, done.stdout
+    for fact in ("noeviction", "always", "files open", "clock"):
+        assert fact in done.stdout
+    assert re.search(r"\d+\.\d+\.\d+", done.stdout)  # The store's version.
+
+
+async def test_the_store_taking_its_leave_ends_the_server(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server().start()
+    ids = []
+    async with Api(server.port, await server.key()) as backend:
+        for i in range(20):
+            ids += await backend.published("p", title=str(i))
+    os.kill(await server.store_pid(), signal.SIGKILL)
+    assert await server.end() != 0
+    assert "embedded store ended by itself" in server.logged
+    await server.start()
+    async with Api(server.port, await server.key()) as backend:
+        assert [one["id"] for one in await backend.inbox("p")] == ids
+
+
+async def test_a_killed_server_takes_its_store_with_it(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server().start()
+    store = await server.store_pid()
+    await server.kill()
+    await eventually(lambda: not is_running(store))

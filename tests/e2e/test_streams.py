@@ -1,0 +1,379 @@
+"""Streams of a running server: resuming, credentials, limits, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .processes import Server, eventually
+from .readers import TRANSPORTS, Api, Refused, SseStream, Stream, WsStream
+
+MakeServer = Callable[..., Server]
+Opener = type[SseStream] | type[WsStream]
+OPENERS: list[Opener] = [*TRANSPORTS.values()]
+
+POLL = "/notification/v1/player/me/stream/notification/lp"
+
+each_transport = pytest.mark.parametrize(
+    "opener", TRANSPORTS.values(), ids=TRANSPORTS.keys()
+)
+
+
+async def refused(opener: Opener, *args: Any, **kwargs: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await opener.open(*args, **kwargs)
+    return caught.value
+
+
+# Resuming.
+
+
+@each_transport
+async def test_a_reader_gets_what_is_published_while_it_listens(
+    server: Server, backend: Api, player: str, token: str, opener: Opener
+) -> None:
+    stream = await opener.open(server.port, token)
+    hello = await stream.next()
+    assert hello.kind == "hello"
+    assert hello.data["unread"] == 0
+    (id,) = await backend.published(player, title="Hi", data={"a": [1, None]})
+    message = await stream.next()
+    assert (message.kind, message.id) == ("notification", id)
+    assert message.data["title"] == "Hi"
+    assert message.data["data"] == {"a": [1, None]}
+    stream.cut()
+
+
+@each_transport
+async def test_a_reader_that_comes_back_gets_what_it_missed(
+    server: Server, backend: Api, player: str, token: str, opener: Opener
+) -> None:
+    ids = [(await backend.published(player, title=str(i)))[0] for i in range(10)]
+    stream = await opener.open(server.port, token, cursor=ids[3])
+    assert [m.id for m in await stream.notifications(6)] == ids[4:]
+    (id,) = await backend.published(player, title="live")
+    message = await stream.next()
+    assert message.id == id
+    stream.cut()
+    again = await opener.open(server.port, token, cursor=message.cursor)
+    hello = await again.next()
+    assert (hello.kind, hello.cursor) == ("hello", message.cursor)
+    (id,) = await backend.published(player, title="next")
+    assert (await again.next()).id == id
+    again.cut()
+
+
+@each_transport
+async def test_from_the_page_into_the_stream_nothing_is_missed(
+    server: Server, backend: Api, player: str, token: str, opener: Opener
+) -> None:
+    await backend.published(player, title="on the page")
+    async with Api(server.port, token) as mine:
+        page = (await mine.http.get("/v1/players/me/notifications")).json()
+    (id,) = await backend.published(player, title="in between")
+    stream = await opener.open(server.port, token, cursor=page["cursor"])
+    assert (await stream.until("notification")).id == id
+    stream.cut()
+
+
+async def test_last_event_id_wins_over_the_cursor_of_the_query(
+    server: Server, backend: Api, player: str, token: str
+) -> None:
+    ids = [(await backend.published(player, title=str(i)))[0] for i in range(3)]
+    stream = await SseStream.open(server.port, token, cursor="earliest")
+    assert [m.id for m in await stream.notifications(3)] == ids
+    stream.cut()
+    head = {"Last-Event-ID": ids[1]}
+    stream = await SseStream.open(server.port, token, cursor="earliest", headers=head)
+    assert (await stream.until("notification")).id == ids[2]
+    stream.cut()
+
+
+@each_transport
+async def test_a_mark_reaches_the_other_devices(
+    server: Server, backend: Api, player: str, token: str, opener: Opener
+) -> None:
+    stream = await opener.open(server.port, token)
+    marker = await WsStream.open(server.port, token)
+    await stream.until("hello")
+    await marker.until("hello")
+    ids = [(await backend.published(player, title=str(i)))[0] for i in range(3)]
+    await stream.notifications(3)
+    await marker.notifications(3)
+    await marker.send(type="read", ids=ids[:2], ref="r")
+    assert (await marker.until("reply")).data["unread"] == 1
+    assert (await stream.until("read")).data["ids"] == ids[:2]
+    for one in (stream, marker):
+        one.cut()
+
+
+async def test_both_ends_hear_a_heartbeat(make_server: MakeServer) -> None:
+    server = await make_server(heartbeat_s=1).start()
+    token = await server.token("p")
+    for opener in OPENERS:
+        stream = await opener.open(server.port, token)
+        await stream.until("ping")
+        await stream.until("ping")
+        stream.cut()
+
+
+# Credentials.
+
+
+async def test_a_token_that_ends_ends_its_streams(server: Server, player: str) -> None:
+    place = ("--data-dir", str(server.data_dir))
+    arguments = ("token", "--app", "demo", "--player", player, "--ttl", "3", *place)
+    made = await asyncio.to_thread(server.run, *arguments)
+    token = made.stdout.strip()
+    streams = [await opener.open(server.port, token) for opener in OPENERS]
+    for stream in streams:
+        bye = await stream.until("bye")
+        assert bye.data["code"] == 4200
+        assert bye.data["reconnect"] is False
+        assert (await stream.end()).code == 4200
+
+
+async def test_a_fresh_token_keeps_a_websocket_open(
+    server: Server, backend: Api, player: str
+) -> None:
+    short = await server.token(player, ttl_s=2)
+    stream = await WsStream.open(server.port, short)
+    other = await WsStream.open(server.port, short)
+    await stream.send(type="auth", token=await server.token(player))
+    # When the one that was not renewed has ended, the other would have, too.
+    assert (await other.end()).code == 4200
+    (id,) = await backend.published(player, title="still here")
+    assert (await stream.until("notification")).id == id
+    stream.cut()
+
+
+async def test_a_token_of_somebody_else_is_no_renewal(
+    server: Server, token: str
+) -> None:
+    stream = await WsStream.open(server.port, token)
+    await stream.send(type="auth", token=await server.token("somebody-else"))
+    assert (await stream.end()).code == 4201
+
+
+async def test_a_websocket_may_bring_its_token_in_the_first_message(
+    server: Server, backend: Api, player: str, token: str
+) -> None:
+    stream = await WsStream.open(server.port, None)
+    await stream.send(type="auth", token=token)
+    assert (await stream.next()).kind == "hello"
+    (id,) = await backend.published(player, title="Hi")
+    assert (await stream.until("notification")).id == id
+    stream.cut()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"type": "auth", "token": "wrong"},
+        {"type": "auth", "token": ""},
+        {"type": "auth", "token": "a.b.c\n"},
+        {"type": "ping"},
+        {"type": "read", "all": True},
+    ],
+)
+async def test_a_wrong_first_message_ends_a_websocket(
+    server: Server, first: dict[str, Any]
+) -> None:
+    stream = await WsStream.open(server.port, None)
+    await stream.send(**first)
+    bye = await stream.next()
+    assert (bye.kind, bye.data["code"]) == ("bye", 4200)
+    assert (await stream.end()).code == 4200
+
+
+async def test_a_websocket_without_a_credential_is_not_kept(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server(auth_timeout_s=1, connections_max=1).start()
+    begun = time.monotonic()
+    stream = await WsStream.open(server.port, None)
+    assert (await stream.end()).code == 4200
+    assert time.monotonic() - begun < 3
+    # It has given its slot back.
+    stream = await WsStream.open(server.port, await server.token("p"))
+    await stream.until("hello")
+    stream.cut()
+
+
+@each_transport
+async def test_without_a_right_to_read_there_is_no_stream(
+    server: Server, player: str, opener: Opener
+) -> None:
+    token = await server.token(player, permissions=["notification:player:self:write"])
+    assert (await refused(opener, server.port, token)).status == 403
+    wrong = await refused(opener, server.port, token[:-4] + "AAAA")
+    assert wrong.status == 401
+
+
+@each_transport
+async def test_the_same_instance_replaces_its_dead_self(
+    server: Server, backend: Api, player: str, token: str, opener: Opener
+) -> None:
+    first = await opener.open(server.port, token, instance="phone")
+    await first.until("hello")
+    second = await opener.open(server.port, token, instance="phone")
+    await second.until("hello")
+    assert (await first.end()).code == 4202
+    (id,) = await backend.published(player, title="Hi")
+    assert (await second.until("notification")).id == id
+    second.cut()
+
+
+# Limits.
+
+
+async def open_until_refused(
+    opener: Opener, port: int, token: str, most: int
+) -> tuple[list[Stream], Refused]:
+    streams: list[Stream] = []
+    while True:
+        try:
+            streams.append(await opener.open(port, token))
+        except Refused as error:
+            return streams, error
+        assert len(streams) <= most
+
+
+@each_transport
+async def test_a_player_may_have_five_listeners(
+    server: Server, player: str, token: str, opener: Opener
+) -> None:
+    streams, refusal = await open_until_refused(opener, server.port, token, 5)
+    assert len(streams) == 5
+    assert refusal.status == 409
+    assert refusal.problem["limit"] == "listeners_per_player"
+    assert int(refusal.headers["retry-after"]) > 0
+    # On no transport is there a sixth.
+    for other in OPENERS:
+        assert (await refused(other, server.port, token)).status == 409
+    async with Api(server.port, token) as mine:
+        assert (await mine.http.get(POLL, params={"deadline": 5})).status_code == 409
+        # What is answered at once is not listening.
+        assert (await mine.http.get(POLL, params={"deadline": 0})).status_code == 200
+    streams.pop().cut()
+    await server.listeners(player, 4)
+    streams.append(await opener.open(server.port, token))
+    for stream in streams:
+        stream.cut()
+    await server.listeners(player, 0)
+
+
+async def test_somebody_over_the_limit_who_authenticates_late_gets_a_close_code(
+    server: Server, token: str
+) -> None:
+    streams, _ = await open_until_refused(WsStream, server.port, token, 5)
+    late = await WsStream.open(server.port, None)
+    await late.send(type="auth", token=token)
+    assert (await late.end()).code == 4101
+    for stream in streams:
+        stream.cut()
+
+
+async def test_a_full_node_says_so_and_still_serves_pages(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server(connections_max=4, connects_per_s_max=50).start()
+    tokens = [await server.token(name) for name in "abc"]
+    streams: list[Stream] = []
+    for token, opener in zip(tokens * 2, 2 * OPENERS, strict=False):
+        streams.append(await opener.open(server.port, token))
+    for opener in OPENERS:
+        refusal = await refused(opener, server.port, tokens[2])
+        assert refusal.status == 503
+        assert refusal.problem["limit"] == "connections_per_node"
+        assert int(refusal.headers["retry-after"]) > 0
+    async with Api(server.port, tokens[0]) as mine:
+        page = await mine.http.get("/v1/players/me/notifications")
+        assert page.status_code == 200
+    streams.pop().cut()
+
+    async def has_room() -> bool:
+        try:
+            streams.append(await SseStream.open(server.port, tokens[2]))
+        except Refused:
+            return False
+        return True
+
+    await eventually(has_room)
+    for stream in streams:
+        stream.cut()
+
+
+async def test_connecting_too_fast_is_refused(make_server: MakeServer) -> None:
+    server = await make_server(connects_per_s_max=5).start()
+    token = await server.token("p")
+    answers = await asyncio.gather(
+        *(attempt(opener, server.port, token) for opener in 20 * OPENERS)
+    )
+    taken = [opener for opener, limit in answers if limit is None]
+    assert 3 <= len(taken) <= 7
+    refusals = {answer for answer in answers if answer[1] is not None}
+    assert refusals == {(opener, "connects_per_second") for opener in OPENERS}
+
+
+async def attempt(opener: Opener, port: int, token: str) -> tuple[Opener, str | None]:
+    try:
+        stream = await opener.open(port, token)
+    except Refused as error:
+        assert error.status == 503
+        return opener, error.problem["limit"]
+    stream.cut()
+    return opener, None
+
+
+# Misbehaving.
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"binary", 4203),
+        ("no JSON", 4203),
+        ("[" * 20_000, 4203),
+        ('{"type":"unknown"}', 4203),
+        ('{"type":"read"}', 4203),
+        ('{"type":"read","ids":[1]}', 4203),
+        ('{"type":"read","all":true,"more":1}', 4203),
+        ('{"type":"auth","token":1e999}', 4203),
+        ("x" * 65_537, 1009),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+async def test_what_is_no_message_ends_a_websocket(
+    server: Server, token: str, message: str | bytes, code: int
+) -> None:
+    stream = await WsStream.open(server.port, token)
+    await stream.until("hello")
+    await stream.connection.send(message)
+    assert (await stream.end()).code == code
+
+
+async def test_a_flood_of_messages_ends_a_websocket(server: Server, token: str) -> None:
+    stream = await WsStream.open(server.port, token)
+    for _ in range(50):
+        await stream.send(type="ping")
+    assert (await stream.end()).code == 4103
+
+
+async def test_a_neighbour_notices_none_of_it(
+    server: Server, backend: Api, player: str, token: str
+) -> None:
+    neighbour = await WsStream.open(server.port, token)
+    await neighbour.until("hello")
+    for _ in range(20):
+        rude = await WsStream.open(server.port, await server.token("rude"))
+        await rude.connection.send(b"\0" * 1_000)
+        await rude.end()
+    (id,) = await backend.published(player, title="Hi")
+    assert (await neighbour.next()).id == id
+    neighbour.cut()
+    assert "Traceback" not in server.logged

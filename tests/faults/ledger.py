@@ -1,0 +1,167 @@
+"""
+What was asked of the server, what it said, and what it has in the end.
+
+A publish is *acknowledged* (200), *refused* (503 that says that nothing was stored) or
+*unknown* (a 503 that says so, or no answer). After the faults are over: what was
+acknowledged is there exactly once, what was refused is not there, and what is unknown
+is there at most once, and exactly once after it was repeated with its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx2
+
+from streamer.model import decode_id
+
+from ..e2e.readers import Api
+
+
+class Order(NamedTuple):
+    """One publish, told apart by its key, which is also its title."""
+
+    key: str
+    players: tuple[str, ...]
+
+
+class Findings(NamedTuple):
+    """What the check found, as counts of deliveries to a player."""
+
+    acknowledged: int
+    unknown: int
+    refused: int
+    lost: int
+    doubled: int
+    unwanted: int
+    """Stored, though the answer said that nothing was."""
+    holes: int
+    """Inboxes whose offsets are not 1, 2, 3 …"""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.lost} lost of {self.acknowledged} acknowledged, "
+            f"{self.doubled} doubled, {self.unwanted} of {self.refused} refused "
+            f"stored, {self.unknown} unknown repeated, {self.holes} with holes"
+        )
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.doubled or self.unwanted or self.holes)
+
+
+class Ledger:
+    """Publishes under faults, and the book about it."""
+
+    def __init__(self, port: int, credential: str, players: Sequence[str]) -> None:
+        self._port = port
+        self._credential = credential
+        self._players = players
+        self._stopping = False
+        self._grown = asyncio.Event()
+        self.acknowledged: dict[Order, list[str]] = {}
+        self.refused: list[Order] = []
+        self.unknown: list[Order] = []
+
+    @contextmanager
+    def publishing(self, publishers: int) -> Iterator[None]:
+        """Let so many publishers work for the block; `settle` waits for their end."""
+        self._stopping = False
+        self._running = [
+            asyncio.create_task(self._publish(f"{n}.{random.getrandbits(40):x}"))
+            for n in range(publishers)
+        ]
+        try:
+            yield
+        finally:
+            self._stopping = True
+
+    async def settle(self) -> None:
+        async with asyncio.timeout(20):
+            await asyncio.gather(*self._running)
+
+    async def acknowledge(self, count: int) -> None:
+        """Wait until so many more were acknowledged."""
+        wanted = len(self.acknowledged) + count
+        async with asyncio.timeout(20):
+            while len(self.acknowledged) < wanted:
+                self._grown.clear()
+                await self._grown.wait()
+
+    async def _publish(self, name: str) -> None:
+        count = 0
+        async with Api(self._port, self._credential) as api:
+            while not self._stopping:
+                count += 1
+                most = min(3, len(self._players))
+                players = random.sample(self._players, random.choice([1, 1, most]))
+                order = Order(f"{name}.{count}", tuple(players))
+                if not await self._send(api, order):
+                    await asyncio.sleep(0.05)
+
+    async def _send(self, api: Api, order: Order) -> bool:
+        try:
+            answer = await api.publish(*order.players, key=order.key, title=order.key)
+        except httpx2.ConnectError:
+            self.refused.append(order)
+            return False
+        except httpx2.TransportError:
+            self.unknown.append(order)
+            return False
+        if answer.status_code == 200:
+            results = answer.json()["results"]
+            self.acknowledged[order] = [result["id"] for result in results]
+            self._grown.set()
+            return True
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        kind = answer.json()["type"]
+        book = self.unknown if kind == "about:outcome-unknown" else self.refused
+        book.append(order)
+        return False
+
+    async def check(self) -> Findings:
+        """Repeat what is unknown, then compare the book with the inboxes."""
+        async with Api(self._port, self._credential) as api:
+            before = _titles(await self._inboxes(api))
+            repeated, self.unknown = self.unknown, []
+            for order in repeated:
+                assert await self._send(api, order), order
+            inboxes = await self._inboxes(api)
+        wanted = Counter(
+            (player, id)
+            for order, ids in self.acknowledged.items()
+            for player, id in zip(order.players, ids, strict=True)
+        )
+        found = Counter(
+            (player, one["id"]) for player, inbox in inboxes.items() for one in inbox
+        )
+        titles = _titles(inboxes)
+        refused = {(player, o.key) for o in self.refused for player in o.players}
+        offsets = [
+            [decode_id(one["id"]).offset for one in inbox]  # type: ignore[union-attr]
+            for inbox in inboxes.values()
+        ]
+        return Findings(
+            acknowledged=len(wanted),
+            unknown=len(repeated),
+            refused=len(refused),
+            lost=sum((wanted - found).values()),
+            doubled=sum(n - 1 for n in (*before.values(), *titles.values()) if n > 1),
+            unwanted=len(refused & titles.keys()),
+            holes=sum(1 for row in offsets if row != list(range(1, len(row) + 1))),
+        )
+
+    async def _inboxes(self, api: Api) -> dict[str, list[Any]]:
+        return {player: await api.inbox(player) for player in self._players}
+
+
+def _titles(inboxes: dict[str, list[Any]]) -> Counter[tuple[str, str]]:
+    return Counter(
+        (player, one["title"]) for player, inbox in inboxes.items() for one in inbox
+    )

@@ -1,0 +1,156 @@
+"""kill -9 in the middle of publishing: of the server, and of the store under it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from ..e2e.processes import DURABLE, FORGETFUL, Server, Store
+from ..e2e.readers import TRANSPORTS, Api, Follower, following
+from .ledger import Ledger
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+Report = Callable[[object], None]
+
+PLAYERS = ("ann", "ben", "cid", "dot")
+PUBLISHERS = 8
+BETWEEN_KILLS = 60
+"""Publishes acknowledged between one kill and the next."""
+
+
+async def follow_all(
+    stack: AsyncExitStack, server: Server
+) -> dict[str, list[Follower]]:
+    """Give each player a follower per transport."""
+    followers: dict[str, list[Follower]] = {}
+    for player in PLAYERS:
+        token = await server.token(player)
+        followers[player] = [
+            await stack.enter_async_context(following(name, server.port, token))
+            for name in TRANSPORTS
+        ]
+    return followers
+
+
+async def check_followers(
+    server: Server, key: str, followers: dict[str, list[Follower]]
+) -> int:
+    """Check that all have the whole inbox once, in order; return what they have."""
+    seen = 0
+    async with Api(server.port, key) as api:
+        for player, pair in followers.items():
+            ids = [one["id"] for one in await api.inbox(player)]
+            for follower in pair:
+                await follower.has(ids)
+                assert follower.ids == ids
+                assert follower.gaps == []
+                # The leases of killed servers did not keep them out.
+                assert 409 not in follower.refusals
+                seen += len(ids)
+    return seen
+
+
+async def kill_server(server: Server) -> None:
+    await server.kill()
+    await server.start()
+
+
+async def kill_embedded_store(server: Server) -> None:
+    os.kill(await server.store_pid(), signal.SIGKILL)
+    # A server without its store would answer and be deaf: it ends, and says so.
+    assert await server.end() != 0
+    await server.start()
+
+
+@pytest.mark.parametrize("kill", [kill_server, kill_embedded_store])
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+)
+async def test_what_was_acknowledged_outlives_a_kill(
+    make_server: MakeServer, report: Report, kill: Callable[..., object], kills: int
+) -> None:
+    server = await make_server().start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+    async with AsyncExitStack() as stack:
+        followers = await follow_all(stack, server)
+        with ledger.publishing(PUBLISHERS):
+            for _ in range(kills):
+                await ledger.acknowledge(BETWEEN_KILLS)
+                await kill(server)  # type: ignore[misc]
+            await ledger.acknowledge(BETWEEN_KILLS)
+        await ledger.settle()
+        findings = await ledger.check()
+        assert findings.clean, findings
+        received = await check_followers(server, key, followers)
+    report(f"{kills} kills, {findings}; {received} received in order, no gap")
+
+
+@pytest.mark.parametrize("kills", [3])
+async def test_an_external_store_may_be_killed_under_a_server_that_goes_on(
+    make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+    async with AsyncExitStack() as stack:
+        followers = await follow_all(stack, server)
+        with ledger.publishing(PUBLISHERS):
+            for _ in range(kills):
+                await ledger.acknowledge(BETWEEN_KILLS)
+                await store.kill()
+                await store.start()
+            await ledger.acknowledge(BETWEEN_KILLS)
+        await ledger.settle()
+        findings = await ledger.check()
+        assert findings.clean, findings
+        received = await check_followers(server, key, followers)
+        for pair in followers.values():
+            # The live connections have stayed.
+            assert [follower.connects for follower in pair] == [1, 1]
+    report(f"{kills} kills, {findings}; {received} received in order, no gap")
+
+
+async def test_control_a_store_that_forgets_is_found_out(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    """
+    The same book against a store that keeps nothing: the check can fail.
+
+    And the readers are told: their cursors are of a log that is gone.
+    """
+    store = await make_store(*FORGETFUL).start()
+    server = await make_server(redis=store.url, durability="none").start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+    async with AsyncExitStack() as stack:
+        followers = await follow_all(stack, server)
+        with ledger.publishing(PUBLISHERS):
+            await ledger.acknowledge(BETWEEN_KILLS)
+        await ledger.settle()
+        await store.kill()
+        await store.start()
+        key = await server.key()
+        async with Api(server.port, key) as api:
+            ids = await api.published(*PLAYERS, title="in the new log")
+        ledger = _with_credential(ledger, server, key)
+        findings = await ledger.check()
+        for (player, pair), id in zip(followers.items(), ids, strict=True):
+            for follower in pair:
+                await follower.has([id])
+                assert [gap["reason"] for gap in follower.gaps] == ["epoch"], player
+    assert findings.lost == findings.acknowledged > 0
+    report(findings)
+
+
+def _with_credential(ledger: Ledger, server: Server, key: str) -> Ledger:
+    # The keys went with the rest.
+    again = Ledger(server.port, key, PLAYERS)
+    again.acknowledged = ledger.acknowledged
+    return again

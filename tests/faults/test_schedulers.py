@@ -1,0 +1,200 @@
+"""kill -9 while schedules fire: of three scheduler processes, and of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.core.schedule import Schedule, State
+from streamer.core.subscription import Start
+from streamer.errors import Unavailable
+from streamer.model import App, Log, Player
+from streamer.store.inbox import Inbox, ReadAfter
+from streamer.store.keys import bucket_of
+from streamer.store.link import Link
+from streamer.store.timetable import Timetable, new_schedule_id, parse_due
+
+from ..e2e.processes import DURABLE, Process, Store, command, eventually
+
+APP = App("demo")
+MakeStore = Callable[..., Store]
+Report = Callable[[object], None]
+
+
+class SchedulerProcess(Process):
+    """`streamer scheduler`, killed and started again all the time."""
+
+    def __init__(self, folder: Path, name: str, store_url: str) -> None:
+        super().__init__(folder, name)
+        self._name = name
+        self._url = f"{store_url}?client_name={name}"
+        self.kills = 0
+
+    def start(self) -> None:
+        self._spawn(command("scheduler", "--redis", self._url))
+
+    async def keep_dying(self, link: Link) -> None:
+        while True:
+            self.start()
+            await eventually(lambda: self._is_there(link))
+            # From its first moments on, to the middle of its work.
+            await asyncio.sleep(random.uniform(0, 0.5))
+            assert not self.ended, self.logged
+            await self.kill()
+            self.kills += 1
+
+    async def _is_there(self, link: Link) -> bool:
+        try:
+            clients = await link.call("CLIENT", "LIST")
+        except Unavailable:
+            return False
+        return f" name={self._name} ".encode() in clients
+
+
+@pytest.fixture
+def make_scheduler(tmp_path: Path) -> Iterator[Callable[[str], SchedulerProcess]]:
+    made: list[SchedulerProcess] = []
+
+    def make(store_url: str) -> SchedulerProcess:
+        made.append(SchedulerProcess(tmp_path, f"scheduler{len(made)}", store_url))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.discard()
+
+
+@pytest.fixture
+async def make_link() -> AsyncIterator[Callable[[str], Link]]:
+    made: list[Link] = []
+
+    def make(url: str) -> Link:
+        made.append(Link(url))
+        return made[-1]
+
+    yield make
+    for link in made:
+        await link.close()
+
+
+async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
+    """Enter schedules that are due within the next seconds, and an audience."""
+    now_ms = await timetable.now_ms()
+    last_ms = now_ms + max(8_000, count)
+    made = []
+    for i in range(count):
+        player = players[i % len(players)]
+        schedule_id = new_schedule_id(bucket_of(APP, player))
+        due_ms = random.randrange(now_ms, last_ms)
+        fragment = b'"body":"%d"}' % i
+        made.append(
+            Schedule(
+                *(APP, schedule_id, State.PENDING, due_ms, 0, fragment),
+                player=Player(player),
+            )
+        )
+    for first in range(0, count, 500):
+        for entered in await timetable.add_many(made[first : first + 500]):
+            assert not isinstance(entered, Exception)
+    audience = Schedule(
+        *(APP, new_schedule_id(9), State.PENDING, now_ms + 3_000, 0, b'"body":"all"}'),
+        total=len(players),
+    )
+    due = parse_due(APP, audience.id)
+    assert due is not None
+    buckets = await timetable.enlist(due, map(Player, players))
+    await timetable.add(audience._replace(buckets=tuple(buckets)))
+    return last_ms
+
+
+async def is_done(timetable: Timetable, last_ms: int) -> bool:
+    """Whether everything has gone out; a store that is away says nothing."""
+    try:
+        waiting = await timetable.due(last_ms, limit=1)
+        return not waiting and not await timetable.sending()
+    except Unavailable:
+        return False
+
+
+async def check(link: Link, players: list[str], count: int) -> int:
+    """Check that every item is there once; return how many there are."""
+    inbox, bodies = Inbox(link), Counter[bytes]()
+    asked = [
+        ReadAfter(Log(APP, Player(player)), Start.EARLIEST, 10_000)
+        for player in players
+    ]
+    for read in await inbox.read_many(asked):
+        assert not isinstance(read, Exception)
+        own = [entry.fragment for entry in read.history.entries]
+        bodies.update(fragment[fragment.index(b'"body"') :] for fragment in own)
+    assert bodies.pop(b'"body":"all"}') == len(players)
+    assert bodies == {b'"body":"%d"}' % i: 1 for i in range(count)}
+    return len(bodies)
+
+
+async def keep_killing(store: Store) -> None:
+    while True:
+        await asyncio.sleep(2)
+        await store.kill()
+        await store.start()
+
+
+@pytest.mark.parametrize(
+    ("count", "store_dies"),
+    [
+        pytest.param(2_000, False, id="schedulers"),
+        pytest.param(
+            *(30_000, True),
+            id="schedulers and store",
+            marks=[pytest.mark.long, pytest.mark.timeout(300)],
+        ),
+    ],
+)
+async def test_everything_is_sent_once_whoever_is_killed(
+    make_store: MakeStore,
+    make_scheduler: Callable[[str], SchedulerProcess],
+    make_link: Callable[[str], Link],
+    report: Report,
+    count: int,
+    store_dies: bool,
+) -> None:
+    """E1: nothing is missing, nothing is double."""
+    store = await make_store(*DURABLE).start()
+    link = make_link(store.url)
+    timetable = Timetable(link)
+    players = [f"p{i}" for i in range(count // 10)]
+    schedulers = [make_scheduler(store.url) for _ in range(3)]
+    last_ms = await enter(timetable, count, players)
+    begun_s = time.monotonic()
+
+    dying = [asyncio.create_task(each.keep_dying(link)) for each in schedulers]
+    if store_dies:
+        dying.append(asyncio.create_task(keep_killing(store)))
+    done = eventually(lambda: is_done(timetable, last_ms), within_s=200)
+    watching = asyncio.ensure_future(done)
+    try:
+        await asyncio.wait([watching, *dying], return_when=asyncio.FIRST_COMPLETED)
+        for task in dying:
+            # One that has ended has met something else than its kill.
+            assert not task.done() or task.result() is None
+        await watching
+    finally:
+        for task in (watching, *dying):
+            task.cancel()
+        await asyncio.gather(watching, *dying, return_exceptions=True)
+    if store.ended:
+        await store.start()
+
+    assert await check(link, players, count) == count
+    kills = sum(each.kills for each in schedulers)
+    assert kills >= 3
+    took_s = time.monotonic() - begun_s
+    report(
+        f"{count} sends, {kills} scheduler kills in {took_s:.0f} s, 0 lost, 0 double"
+    )

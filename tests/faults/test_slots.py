@@ -1,0 +1,190 @@
+"""Connections that go before they have come, and readers that do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ..e2e.processes import DURABLE, Server, Store, eventually
+from ..e2e.proxy import Proxy
+from ..e2e.readers import (
+    TRANSPORTS,
+    Api,
+    Refused,
+    Stream,
+    request_head,
+)
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+MakeProxy = Callable[[int], "asyncio.Future[Proxy]"]
+Report = Callable[[object], None]
+
+CONNECTIONS_MAX = 8
+ABORTED = 200
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+def stream_head(token: str | None, *, websocket: bool) -> bytes:
+    headers = {"Host": "x"} | (UPGRADE if websocket else {})
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return request_head("GET", "/v1/stream", {}, headers)
+
+
+async def abort(port: int, head: bytes, after_s: float) -> None:
+    """Send a request and reset the connection before the answer is read."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    await asyncio.sleep(after_s)
+    writer.transport.abort()
+
+
+async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
+    make_server: MakeServer,
+    make_store: MakeStore,
+    make_proxy: Callable[[int], object],
+    report: Report,
+) -> None:
+    store = await make_store(*DURABLE).start()
+    proxy: Proxy = await make_proxy(store.port)  # type: ignore[misc]
+    server = make_server(
+        redis=proxy.redis_url,
+        connections_max=CONNECTIONS_MAX,
+        listeners_per_player_max=CONNECTIONS_MAX,
+        auth_timeout_s=60,
+    )
+    await server.start()
+    token = await server.token("p")
+    # With a slow store, most of them go while their lease is being taken.
+    proxy.delay_s = 0.02
+    heads = [
+        stream_head(token, websocket=False),
+        stream_head(token, websocket=True),
+        stream_head(None, websocket=True),
+        stream_head(token, websocket=True)[:-2],
+        b"GET /notification/v1/player/me/stream/notification/lp?deadline=60 HTTP/1.1"
+        b"\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token.encode(),
+    ]
+    for _ in range(ABORTED // CONNECTIONS_MAX):
+        await asyncio.gather(
+            *(
+                abort(server.port, secrets.choice(heads), secrets.randbelow(80) / 1_000)
+                for _ in range(CONNECTIONS_MAX)
+            )
+        )
+    proxy.delay_s = 0
+    await server.listeners("p", 0)
+    streams: list[Stream] = []
+
+    async def opened() -> bool:
+        """As many streams as ever can be open; the last aborted may still be going."""
+        with contextlib.suppress(Refused):
+            while True:
+                opener = list(TRANSPORTS.values())[len(streams) % 2]
+                streams.append(await opener.open(server.port, token))
+        return len(streams) == CONNECTIONS_MAX
+
+    await eventually(opened)
+    for stream in streams:
+        await stream.until("hello")
+        stream.cut()
+    assert server.logged == ""
+    report(f"0 slots leaked by {ABORTED} aborted handshakes")
+
+
+async def stalled(server: Server, token: str, *, websocket: bool) -> socket.socket:
+    """Open a stream that nobody is going to read."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", server.port))
+    await loop.sock_sendall(sock, stream_head(token, websocket=websocket))
+    return sock
+
+
+@pytest.mark.parametrize(
+    ("limit", "data_bytes", "count"),
+    [
+        # Small ones arrive live, and what waits is bounded in bytes. Large ones are
+        # read from the log, only as fast as they are taken, so time is the bound.
+        ({"send_buffer_bytes": 262_144}, 8_000, 120),
+        ({"send_age_s": 1}, 60_000, 40),
+    ],
+    ids=["bytes", "age"],
+)
+async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
+    make_server: MakeServer,
+    report: Report,
+    limit: dict[str, int],
+    data_bytes: int,
+    count: int,
+) -> None:
+    server = await make_server(**limit).start()
+    token = await server.token("p")
+    async with Api(server.port, await server.key()) as backend:
+        healthy = [
+            await opener.open(server.port, token) for opener in TRANSPORTS.values()
+        ]
+        for stream in healthy:
+            await stream.until("hello")
+        book = Timed(backend, healthy, data="x" * data_bytes)
+        before = await book.publish(count)
+        socks = [
+            await stalled(server, token, websocket=websocket)
+            for websocket in (False, True)
+        ]
+        await server.listeners("p", 4)
+        during = await book.publish(count)
+        await server.listeners("p", 2)
+        for sock in socks:
+            sock.close()
+        # Who was cut has lost nothing: its place is where it was.
+        for opener in TRANSPORTS.values():
+            resumed = await opener.open(server.port, token, cursor=book.ids[count - 1])
+            missed = await resumed.notifications(count)
+            assert [message.id for message in missed] == book.ids[count:]
+            resumed.cut()
+        for stream in healthy:
+            stream.cut()
+    assert statistics.median(during) < 3 * statistics.median(before) + 0.02
+    assert max(during) < 1
+    report(
+        f"{1_000 * statistics.median(during):.1f} ms beside two that do not read, "
+        f"{1_000 * statistics.median(before):.1f} ms without (medians of {count})"
+    )
+
+
+class Timed:
+    """Publishes, and how long each takes to reach all readers."""
+
+    def __init__(self, backend: Api, streams: list[Stream], *, data: str) -> None:
+        self._backend = backend
+        self._streams = streams
+        self._data = data
+        self.ids: list[str] = []
+
+    async def publish(self, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            begun = time.monotonic()
+            (id,) = await self._backend.published("p", data=self._data)
+            for stream in self._streams:
+                assert (await stream.until("notification")).id == id
+            seconds.append(time.monotonic() - begun)
+            self.ids.append(id)
+        return seconds

@@ -1,0 +1,376 @@
+"""The store goes, stalls, answers into the void, or loses announcements."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import pytest
+
+from ..e2e.processes import DURABLE, Server, Store, eventually, free_port
+from ..e2e.proxy import Pair, Proxy
+from ..e2e.readers import (
+    TRANSPORTS,
+    Api,
+    Ended,
+    Follower,
+    Refused,
+    WsStream,
+    following,
+)
+
+MakeServer = Callable[..., Server]
+Report = Callable[[object], None]
+
+CHECK_S = 2
+"""Setting `position_check_s`: how long a silent loss may last."""
+
+
+class Setup(NamedTuple):
+    """A server that reaches its store through a proxy."""
+
+    server: Server
+    store: Store
+    proxy: Proxy
+    backend: Api
+
+    async def follow(self, stack: AsyncExitStack, player: str) -> list[Follower]:
+        token = await self.server.token(player)
+        return [
+            await stack.enter_async_context(following(name, self.server.port, token))
+            for name in TRANSPORTS
+        ]
+
+
+class Placed(NamedTuple):
+    """A server and its store, with a gap between them for each test's proxy."""
+
+    server: Server
+    store: Store
+    proxy_port: int
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placed]:
+    folder = tmp_path_factory.mktemp("placed")
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}"
+    placed = Placed(
+        Server(folder / "server", redis=url, position_check_s=CHECK_S),
+        Store(folder / "store", *DURABLE),
+        port,
+    )
+
+    async def begin() -> None:
+        await placed.store.start()
+        proxy = await Proxy(placed.store.port, port=port).start()
+        await placed.server.start()
+        await proxy.close()
+
+    try:
+        asyncio.run(begin())
+        yield placed
+    finally:
+        placed.server.discard()
+        placed.store.discard()
+
+
+@pytest.fixture
+async def setup(placed: Placed) -> AsyncIterator[Setup]:
+    proxy = await Proxy(placed.store.port, port=placed.proxy_port).start()
+    try:
+        await placed.server.ready()
+        key = await placed.server.key()
+        async with Api(placed.server.port, key) as backend:
+            yield Setup(placed.server, placed.store, proxy, backend)
+    finally:
+        await proxy.close()
+
+
+async def test_away_it_stores_nothing_and_its_readers_stay(
+    setup: Setup, player: str
+) -> None:
+    server, store, _, backend = setup
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        ids = await backend.published(player, title="before")
+        await store.stop()
+        for _ in range(3):
+            answer = await backend.publish(player, title="never")
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.json()["type"] == "about:store-away"
+        page = await backend.http.get(f"/v1/players/{player}/notifications")
+        assert page.status_code == 503
+        await eventually(lambda: is_unready(server), within_s=1)
+        assert await server.probe("/healthz") == 200
+        await store.start()
+        await server.ready()
+        for i in range(20):
+            ids += await backend.published(player, title=f"after {i}")
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
+            assert (follower.connects, follower.gaps) == (1, [])
+        assert [one["id"] for one in await backend.inbox(player)] == ids
+
+
+async def test_what_others_published_while_it_was_cut_off_comes_afterwards(
+    setup: Setup, player: str, make_server: MakeServer
+) -> None:
+    neighbour = await make_server(redis=setup.store.url).start()
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        elsewhere = await stack.enter_async_context(
+            Api(neighbour.port, await neighbour.key())
+        )
+        setup.proxy.go_away()
+        ids = [*await elsewhere.published(player, title="1")]
+        ids += await elsewhere.published(player, title="2")
+        setup.proxy.come_back()
+        ids += await elsewhere.published(player, title="3")
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
+            assert (follower.connects, follower.gaps) == (1, [])
+
+
+async def test_away_a_new_reader_is_told_to_come_again(
+    setup: Setup, player: str
+) -> None:
+    server = setup.server
+    token = await server.token(player)
+    setup.proxy.go_away()
+    await eventually(lambda: is_unready(server))
+    for opener in TRANSPORTS.values():
+        with pytest.raises(Refused) as refused:
+            await opener.open(server.port, token)
+        assert refused.value.status == 503
+        assert int(refused.value.headers["retry-after"]) > 0
+    # Who brings the token later can only be told by a close code.
+    stream = await WsStream.open(server.port, None)
+    await stream.send(type="auth", token=token)
+    assert (await stream.end()).code == 4104
+
+
+async def is_unready(server: Server) -> bool:
+    return await server.probe("/readyz") == 503
+
+
+async def test_a_store_that_says_nothing_leaves_the_outcome_unknown(
+    setup: Setup,
+    player: str,
+) -> None:
+    setup.proxy.stall()
+    asked = asyncio.create_task(setup.backend.publish(player, key="k", title="stalled"))
+    answer = await asked
+    assert answer.status_code == 503
+    setup.proxy.resume()
+    await setup.server.ready()
+    again = await setup.backend.publish(player, key="k", title="stalled")
+    assert again.status_code == 200
+    (result,) = again.json()["results"]
+    inbox = await setup.backend.inbox(player)
+    assert [one["id"] for one in inbox] == [result["id"]]
+
+
+def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
+    """Let commands with `text` through, and cut the connection before the answer."""
+    left = times
+
+    def tamper(pair: Pair, chunk: bytes, up: bool) -> bytes | None:
+        nonlocal left
+        if up and text in chunk and left:
+            left -= 1
+            pair.seen["cut"] = 1
+        return None if not up and "cut" in pair.seen else chunk
+
+    return tamper
+
+
+async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
+    setup: Setup, player: str
+) -> None:
+    for times in (1, 2, 3):
+        setup.proxy.tamper = cut_answers_to(b"number %d" % times, times)
+        answer = await setup.backend.publish(player, title=f"number {times}")
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "about:outcome-unknown"
+        await setup.server.ready()
+        inbox = await setup.backend.inbox(player)
+        assert len(inbox) == times
+
+
+async def test_repeated_with_its_key_it_is_stored_once(
+    setup: Setup, player: str, report: Report
+) -> None:
+    stored = []
+    for times in (1, 2, 3):
+        title = f"number {times}"
+        setup.proxy.tamper = cut_answers_to(title.encode(), times)
+        statuses = []
+        while 200 not in statuses:
+            answer = await setup.backend.publish(
+                player, key=f"key {times}", title=title
+            )
+            statuses.append(answer.status_code)
+            assert len(statuses) < 50
+            await asyncio.sleep(0.02)  # As a publisher's back-off.
+        assert answer.headers["idempotent-replayed"] == "true"
+        stored.append(answer.json()["results"][0]["id"])
+    assert [one["id"] for one in await setup.backend.inbox(player)] == stored
+    report(f"{len(stored)} of 3 after 1, 2 and 3 lost answers")
+
+
+async def test_the_last_announcement_may_be_lost(
+    setup: Setup, player: str, report: Report
+) -> None:
+    dropped = 0
+
+    def drop_last(pair: Pair, chunk: bytes, up: bool) -> bytes:
+        nonlocal dropped
+        if not up and b"smessage" in chunk and b"the last" in chunk:
+            dropped += 1
+            return b""
+        return chunk
+
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        setup.proxy.tamper = drop_last
+        ids = await setup.backend.published(player, title="the last")
+        begun = asyncio.get_running_loop().time()
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
+        took = asyncio.get_running_loop().time() - begun
+    assert dropped == 1
+    assert took <= CHECK_S + 2
+    report(f"repaired after {took:.1f} s, checked every {CHECK_S} s")
+
+
+async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
+    setup: Setup, player: str
+) -> None:
+    def deafen(pair: Pair, chunk: bytes, up: bool) -> bytes:
+        return b"" if not up and b"smessage" in chunk else chunk
+
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        setup.proxy.tamper = deafen
+        ids = []
+        for i in range(30):
+            ids += await setup.backend.published(player, title=str(i))
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
+            assert follower.gaps == []
+
+
+@pytest.mark.parametrize(
+    ("players", "publishes"),
+    [
+        (20, 60),
+        pytest.param(200, 130, marks=[pytest.mark.long, pytest.mark.timeout(300)]),
+    ],
+)
+async def test_a_feed_cut_again_and_again_loses_nothing(
+    setup: Setup, player: str, players: int, publishes: int, report: Report
+) -> None:
+    names = [f"p{i}" for i in range(players)]
+    ids: dict[str, list[str]] = {name: [] for name in names}
+    kills = 0
+
+    async def kill() -> None:
+        nonlocal kills
+        while True:
+            await asyncio.sleep(0.05)
+            reply = await setup.server.ask_store("CLIENT", "KILL", "TYPE", "pubsub")
+            kills += reply
+
+    async with AsyncExitStack() as stack:
+        followers = {name: await setup.follow(stack, name) for name in names}
+        killing = asyncio.create_task(kill())
+        for i in range(publishes):
+            for name, id in zip(
+                names, await setup.backend.published(*names, title=str(i)), strict=True
+            ):
+                ids[name].append(id)
+        killing.cancel()
+        for name, pair in followers.items():
+            for follower in pair:
+                await follower.has(ids[name])
+                assert follower.ids == ids[name]
+                assert (follower.connects, follower.gaps) == (1, [])
+    assert kills
+    report(f"0 lost of {2 * players * publishes} with {kills} connections killed")
+
+
+async def test_readers_come_and_go_while_the_feed_is_cut(
+    setup: Setup, report: Report
+) -> None:
+    """The feed of a player is let go 5 s after the last reader, whatever happens."""
+    server = setup.server
+    ends_at = asyncio.get_running_loop().time() + 7
+    came = kills = 0
+
+    async def come_and_go(number: int) -> None:
+        nonlocal came
+        opener = [*TRANSPORTS.values()][number % 2]
+        while asyncio.get_running_loop().time() < ends_at:
+            token = await server.token(f"passer-by {number} {came}")
+            with contextlib.suppress(Refused, Ended):
+                stream = await opener.open(server.port, token)
+                await stream.until("hello")
+                came += 1
+                stream.cut()
+            await asyncio.sleep(0.05)
+
+    async def kill() -> None:
+        nonlocal kills
+        while asyncio.get_running_loop().time() < ends_at:
+            kills += await server.ask_store("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.sleep(0.3)
+
+    await asyncio.gather(kill(), *map(come_and_go, range(4)))
+    assert not server.ended
+    assert "error" not in server.logged
+    await server.ready()
+    report(f"{came} readers, {kills} connections killed")
+
+
+async def test_a_store_restarted_under_readers_that_only_listen(
+    setup: Setup,
+    player: str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        ids = []
+        for round_ in range(3):
+            await setup.store.kill()
+            await setup.store.start()
+            await setup.server.ready()
+            ids += await setup.backend.published(player, title=str(round_))
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
+            assert (follower.connects, follower.gaps) == (1, [])
+
+
+async def test_a_slow_way_to_the_store_only_makes_it_slow(
+    setup: Setup, player: str
+) -> None:
+    setup.proxy.delay_s = 0.1
+    async with AsyncExitStack() as stack:
+        followers = await setup.follow(stack, player)
+        answers = await asyncio.gather(
+            *(setup.backend.publish(player, title=str(i)) for i in range(20))
+        )
+        assert {answer.status_code for answer in answers} == {200}
+        ids = [one["id"] for one in await setup.backend.inbox(player)]
+        assert len(ids) == 20
+        for follower in followers:
+            await follower.has(ids)
+            assert follower.ids == ids
