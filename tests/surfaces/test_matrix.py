@@ -1,0 +1,436 @@
+"""
+Every way in against every way out: six publishers, seven readers.
+
+What each reader has to show is written down here by hand, from the table of the
+vendors' fields, and not computed by the code under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
+ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+"""The same 128 bits."""
+
+INBOX = f"/v1/players/{PLAYER}/notifications"
+RALLYHERE = f"/notification/v1/player/{PLAYER}"
+GUARD_S = 10
+
+# How each publisher is called, oldest first: path, body, how the key is given.
+SENT: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "native",
+        "/v1/notifications",
+        {
+            "to": {"players": [PLAYER]},
+            "type": "quest.done",
+            "title": "Quest complete",
+            "body": "Well done",
+            "data": {"gold": 250},
+            "properties": [{"key": "zone", "value": "moor"}, {"key": "e", "value": ""}],
+            "priority": "high",
+            "resource": {"url": "/quests/17", "etag": "7"},
+        },
+    ),
+    (
+        "gateway",
+        "/v1/notifications",
+        {
+            "to": {"players": [PLAYER]},
+            "type": "bonus_granted",
+            "data": {"amount": 5, "currency": "EUR"},
+        },
+    ),
+    (
+        "rallyhere",
+        f"{RALLYHERE}/notification",
+        {
+            "notifications": [
+                {
+                    "message": "Your friend is here",
+                    "custom_data": {"friend": "bob"},
+                    "rh_url": "/friends/bob",
+                    "etag": "v1",
+                }
+            ]
+        },
+    ),
+    (
+        "lootlocker",
+        "/server/notifications/v1/",
+        {
+            "notification_type": "pull.message.test",
+            "priority": "low",
+            "recipient": ULID,
+            "content": ["a", None],
+            "properties": [{"key": "k", "value": "v"}],
+        },
+    ),
+    (
+        "teak",
+        "/v2/schedule",
+        {
+            "game_id": "demo",
+            "notification_identifier": "daily",
+            "notification_message": "Come back!",
+            "user_ids": [PLAYER],
+        },
+    ),
+    (
+        "walletwerk",
+        "/campaigns/spring/notifications",
+        {"header": "Sale", "body": "Half price"},
+    ),
+]
+
+# What a reader has to show of each, in the order in which they were sent.
+NATIVE: list[dict[str, Any]] = [
+    {
+        "type": "quest.done",
+        "title": "Quest complete",
+        "body": "Well done",
+        "data": {"gold": 250},
+        "properties": [{"key": "zone", "value": "moor"}, {"key": "e", "value": ""}],
+        "priority": "high",
+        "resource": {"url": "/quests/17", "etag": "7"},
+    },
+    {"type": "bonus_granted", "data": {"amount": 5, "currency": "EUR"}},
+    {
+        "body": "Your friend is here",
+        "properties": [{"key": "friend", "value": "bob"}],
+        "resource": {"url": "/friends/bob", "etag": "v1"},
+    },
+    {
+        "type": "pull.message.test",
+        "data": ["a", None],
+        "properties": [{"key": "k", "value": "v"}],
+        "priority": "low",
+    },
+    {"type": "daily", "body": "Come back!"},
+    {"title": "Sale", "body": "Half price"},
+]
+RALLYHERE_SHOWN: list[dict[str, Any]] = [
+    {
+        "message": "Well done",
+        "custom_data": {
+            "zone": "moor",
+            "type": "quest.done",
+            "title": "Quest complete",
+        },
+        "rh_url": "/quests/17",
+        "etag": "7",
+    },
+    {"message": "bonus_granted", "custom_data": {"type": "bonus_granted"}},
+    {
+        "message": "Your friend is here",
+        "custom_data": {"friend": "bob"},
+        "rh_url": "/friends/bob",
+        "etag": "v1",
+    },
+    {
+        "message": "pull.message.test",
+        "custom_data": {"k": "v", "type": "pull.message.test"},
+    },
+    {"message": "Come back!", "custom_data": {"type": "daily"}},
+    {"message": "Half price", "custom_data": {"title": "Sale"}},
+]
+NO_TYPE = "custom.notification.received"
+LOOTLOCKER_SHOWN: list[tuple[str, str, Any, list[dict[str, str]]]] = [
+    (
+        "quest.done",
+        "high",
+        {"gold": 250},
+        [{"key": "zone", "value": "moor"}, {"key": "e", "value": ""}],
+    ),
+    ("bonus_granted", "medium", {"amount": 5, "currency": "EUR"}, []),
+    (
+        NO_TYPE,
+        "medium",
+        {"body": "Your friend is here"},
+        [{"key": "friend", "value": "bob"}],
+    ),
+    ("pull.message.test", "low", ["a", None], [{"key": "k", "value": "v"}]),
+    ("daily", "medium", {"body": "Come back!"}, []),
+    (NO_TYPE, "medium", {"title": "Sale", "body": "Half price"}, []),
+]
+GATEWAY_SHOWN: list[tuple[str, dict[str, Any]]] = [
+    ("quest.done", {"gold": 250}),
+    ("bonus_granted", {"amount": 5, "currency": "EUR"}),
+    ("notification", {"body": "Your friend is here"}),
+    ("pull.message.test", {"data": ["a", None]}),
+    ("daily", {"body": "Come back!"}),
+    ("notification", {"title": "Sale", "body": "Half price"}),
+]
+
+
+class Studio:
+    """A studio that uses every surface for one player."""
+
+    def __init__(self, server: Any, key: str, token: str) -> None:
+        self.server = server
+        self.client = server.client
+        self.key = key
+        self.player = {"Authorization": f"Bearer {token}"}
+        self.token = token
+
+    async def publish_all(self) -> None:
+        await self._campaign()
+        for i, (surface, path, body) in enumerate(SENT, 1):
+            headers = {"Authorization": f"Bearer {self.key}"}
+            if surface == "lootlocker":
+                headers = {"x-auth-token": self.key}
+            elif surface == "teak":
+                headers, body = {}, {**body, "secret_key": self.key}
+            answer = await self.client.post(path, headers=headers, json=body)
+            assert answer.is_success, (surface, answer.text)
+            await self._arrived(i)
+
+    async def _campaign(self) -> None:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        card = {"id": "card", "player": PLAYER, "status": "active"}
+        for path, body in (
+            ("/v1/campaigns/spring", {}),
+            ("/v1/campaigns/spring/cards", [card]),
+        ):
+            answer = await self.client.put(path, headers=headers, json=body)
+            assert answer.is_success, answer.text
+
+    async def _arrived(self, count: int) -> None:
+        # What goes through the timetable is there a moment after its answer.
+        async with asyncio.timeout(GUARD_S):
+            while len(await self.native_page()) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def _get(self, path: str, headers: dict[str, str] | None = None) -> Any:
+        answer = await self.client.get(path, headers=headers or self.player)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def native_page(self) -> list[Any]:
+        shown: list[Any] = (await self._get(INBOX))["notifications"]
+        return shown[::-1]
+
+    async def rallyhere_page(self) -> list[Any]:
+        page = await self._get(f"{RALLYHERE}/notification")
+        shown: list[Any] = page["notifications"]
+        return shown[::-1]
+
+    async def rallyhere_poll(self) -> list[Any]:
+        query = "deadline=0&offset_reset_strategy=earliest"
+        poll = await self._get(f"{RALLYHERE}/stream/notification/lp?{query}")
+        shown: list[Any] = poll["notifications"]
+        return shown
+
+    async def lootlocker_list(self) -> list[Any]:
+        headers = {"x-session-token": self.token}
+        listed = await self._get("/game/notifications/v1", headers)
+        shown: list[Any] = listed["notifications"]
+        return shown[::-1]
+
+    async def gateway_list(self) -> list[Any]:
+        headers = {"x-auth-token": self.token}
+        listed = await self._get("/gateway/notifications/1.0/demo", headers)
+        shown: list[Any] = listed["data"]["notifications"]
+        return shown[::-1]
+
+
+@pytest.fixture
+async def studio(server: Any, backend_key: str, mint: Any) -> Studio:
+    return Studio(server, backend_key, mint(PLAYER))
+
+
+async def frames(
+    asgi: Any,
+    path: str,
+    query: str,
+    headers: dict[str, str],
+    enough: Callable[..., Any],
+) -> tuple[asyncio.Task[None], asyncio.Event]:
+    """Open an event stream; the event is set when `enough` says so of its text."""
+    text = ""
+    done, gone = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal text
+        text += message.get("body", b"").decode()
+        if enough(text):
+            done.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("here", 80),
+    }
+
+    async def serve() -> None:
+        closing = asyncio.create_task(done.wait())
+        closing.add_done_callback(lambda _: gone.set())
+        await asgi(scope, receive, send)
+
+    return asyncio.create_task(serve()), done
+
+
+def data_of(text: str) -> list[Any]:
+    lines = (line for line in text.split("\n") if line.startswith("data: "))
+    return [msgspec.json.decode(line.removeprefix("data: ")) for line in lines]
+
+
+async def stream(
+    studio: Studio, path: str, query: str, headers: dict[str, str], pick: Any
+) -> list[Any]:
+    """Publish to an open stream; return what it showed of the notifications."""
+    seen: list[Any] = []
+    ready = asyncio.Event()
+
+    def enough(text: str) -> bool:
+        ready.set()
+        seen[:] = [shown for data in data_of(text) if (shown := pick(data)) is not None]
+        return len(seen) == len(SENT)
+
+    serving, done = await frames(studio.server.app.asgi, path, query, headers, enough)
+    async with asyncio.timeout(GUARD_S):
+        while not studio.server.readers(PLAYER):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        await studio.publish_all()
+        await done.wait()
+        await serving
+    return seen
+
+
+def native_view(shown: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in shown.items()
+        if name not in ("id", "created_at", "source", "read_at")
+    }
+
+
+def rallyhere_view(shown: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in shown.items()
+        if name not in ("notification_id", "created") and value is not None
+    }
+
+
+def lootlocker_view(shown: dict[str, Any]) -> tuple[Any, ...]:
+    content = shown["content"]
+    kind, priority = shown["notification_type"], shown["priority"]
+    return kind, priority, content["body"], content["context"]
+
+
+def gateway_view(shown: dict[str, Any]) -> tuple[Any, ...]:
+    return shown["event"], shown["event_details"]
+
+
+async def test_the_native_page_shows_all_in_order(studio: Studio) -> None:
+    await studio.publish_all()
+
+    assert [native_view(shown) for shown in await studio.native_page()] == NATIVE
+
+
+async def test_the_native_stream_shows_all_in_order(studio: Studio) -> None:
+    def pick(data: Any) -> Any:
+        return native_view(data) if "id" in data else None
+
+    seen = await stream(studio, "/v1/stream", "", studio.player, pick)
+
+    assert seen == NATIVE
+
+
+async def test_the_rallyhere_page_shows_all_in_order(studio: Studio) -> None:
+    await studio.publish_all()
+
+    shown = [rallyhere_view(one) for one in await studio.rallyhere_page()]
+    assert shown == RALLYHERE_SHOWN
+
+
+async def test_the_rallyhere_poll_shows_all_in_order(studio: Studio) -> None:
+    await studio.publish_all()
+
+    shown = [rallyhere_view(one) for one in await studio.rallyhere_poll()]
+    assert shown == RALLYHERE_SHOWN
+
+
+async def test_the_lootlocker_list_shows_all_in_order(studio: Studio) -> None:
+    await studio.publish_all()
+
+    shown = [lootlocker_view(one) for one in await studio.lootlocker_list()]
+    assert shown == LOOTLOCKER_SHOWN
+
+
+async def test_the_gateway_list_shows_all_in_order(studio: Studio) -> None:
+    await studio.publish_all()
+
+    shown = [gateway_view(one) for one in await studio.gateway_list()]
+    assert shown == GATEWAY_SHOWN
+
+
+async def test_the_gateway_stream_shows_all_in_order(studio: Studio) -> None:
+    def pick(data: Any) -> Any:
+        if data.get("event_type") != "notification":
+            return None
+        return gateway_view(data["event_data"])
+
+    headers = {"x-auth-token": studio.token, "accept": "text/event-stream"}
+    seen = await stream(studio, "/gateway/sse/demo/stream", "", headers, pick)
+
+    assert seen == GATEWAY_SHOWN
+
+
+async def native_mark(studio: Studio, ids: list[str]) -> Any:
+    return await studio.client.post(
+        f"{INBOX}/read", headers=studio.player, json={"ids": ids}
+    )
+
+
+async def lootlocker_mark(studio: Studio, ids: list[str]) -> Any:
+    return await studio.client.put(
+        "/game/notifications/v1/read",
+        headers={"x-session-token": studio.token},
+        json={"notifications": ids},
+    )
+
+
+async def gateway_mark(studio: Studio, ids: list[str]) -> Any:
+    return await studio.client.patch(
+        "/gateway/notifications/1.0/demo",
+        headers={"x-auth-token": studio.token},
+        json={"message_ids": ids},
+    )
+
+
+@pytest.mark.parametrize("mark", [native_mark, lootlocker_mark, gateway_mark])
+async def test_what_is_marked_on_one_surface_is_read_on_all(
+    studio: Studio, mark: Callable[[Studio, list[str]], Awaitable[Any]]
+) -> None:
+    await studio.publish_all()
+    ids = [shown["id"] for shown in await studio.native_page()]
+
+    answer = await mark(studio, [ids[1], ids[4]])
+
+    assert answer.is_success, answer.text
+    read = [False, True, False, False, True, False]
+    assert ["read_at" in shown for shown in await studio.native_page()] == read
+    assert [shown["read"] for shown in await studio.lootlocker_list()] == read
+    assert [shown["is_read"] for shown in await studio.gateway_list()] == read
+    assert (await studio._get(INBOX))["unread"] == 4
