@@ -55,23 +55,27 @@ The rooms
                      tokens (who may what), limits, values
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
                      step), link (one multiplexed connection), inbox, leases, relay
-                     (announcements), apps, tickets, embedded (the private Valkey)
+                     (announcements), replicated (writes that replicas confirm),
+                     apps, tickets, embedded (the private Valkey)
     hub              FANS OUT. log -> readers of this process
     service/         DOES. publisher, inboxes, feeds (keeping readers complete),
                      listening (being let in, drained), authenticator, key_sets
                      (foreign issuers' keys), sweep (credentials taken back), tickets,
-                     minting, requests, store_watch
+                     minting, requests, schedules, scheduler and sender (what is due),
+                     campaigns, store_watch (is the store what was promised?)
     transports/      CARRY. websocket, sse, longpoll, outbox; the protocol classes under
                      uvicorn that keep HTTP clean
-    surfaces/        TRANSLATE. native/ rallyhere/ operations/: wire (pure) and routes
-    app              the composition root: builds everything, opens nothing
+    surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
+                     walletwerk/ operations/: wire (pure) and routes
+    parts, app       the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
+    supervisor       several such processes on one port
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- core <- store, hub <- service <- transports <-
-surfaces <- app <- server <- cli; `config` may be read by all but core and store. Parts
-get what they need by their constructor; there are no module globals to look things up
-in. `tests/test_layout.py` holds this.
+surfaces <- parts <- app <- server, supervisor <- cli; `config` may be read by all but
+core and store. Parts get what they need by their constructor; there are no module
+globals to look things up in. `tests/test_layout.py` holds this.
 
 Processes
 =========
@@ -81,6 +85,11 @@ equal nodes. The process owns its background parts, and a part that dies ends th
 process: a server that answers and delivers nothing is worse than one that is restarted.
 On SIGTERM a node stops being ready, stops accepting, sends its readers away spread over
 a few seconds, each with a ``bye``, and ends.
+
+With ``--workers N`` a node is N processes on one port under a supervisor, which also
+runs the embedded store. The supervisor holds the listening sockets and lends them to
+the workers, so that a worker may be killed or replaced and nobody who connects is
+refused.
 
 The stream's protocol is written down in ``clients/PROTOCOL.md``, the names of all keys
 in `store.keys`.

@@ -1,5 +1,5 @@
 """
-The composition root: builds every part and opens nothing.
+The composition root: puts the surfaces on the parts, and opens nothing.
 
 `build` makes the whole object graph from the settings, without I/O. What has to run
 runs in `App.run`, which the process owns: a part that dies takes the process with it,
@@ -20,40 +20,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from .config import Config
-from .core.session import SessionLimits
-from .service.authenticator import Authenticator
+from .parts import Parts
 from .service.campaigns import CampaignSends, CampaignsOfApp
 from .service.deliveries import Deliveries
-from .service.feeds import Feeds
-from .service.inboxes import Inboxes
-from .service.key_sets import KeySets
-from .service.listening import Listening
-from .service.listing import Listing
 from .service.minting import Minting
-from .service.probe import Probe
-from .service.publisher import Publisher
-from .service.requests import Requests
-from .service.scheduler import Scheduler
-from .service.schedules import Schedules
 from .service.server_sessions import ServerSessions
-from .service.store_watch import StoreWatch
-from .service.sweep import Sweep
-from .service.tickets import Tickets
-from .store.apps import Apps
 from .store.campaigns import Campaigns
-from .store.devices import Devices
-from .store.inbox import DAY_MS, Inbox
-from .store.leases import Leases
-from .store.link import Link
-from .store.lists import Lists
 from .store.messages import Messages
 from .store.rates import Rates
-from .store.replicated import Replicated
-from .store.tickets import Tickets as KeptTickets
-from .store.timetable import Timetable
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.native import wire as native_wire
@@ -63,12 +41,10 @@ from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
 from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.routes import WalletWerk
-from .transports.streams import StreamParts
 
 __all__ = ["App", "build"]
 
 READY_POLL_S: Final = 0.005
-STORE_TIMEOUT_S: Final = 5.0
 
 
 class App:
@@ -78,43 +54,26 @@ class App:
     `asgi` answers requests; `run` has to run beside it; `drain` sends readers away.
     """
 
-    def __init__(
-        self,
-        asgi: ASGIApp,
-        link: Link,
-        listening: Listening,
-        probe: Probe,
-        sweep: Sweep,
-        tickets: Tickets,
-        store_watch: StoreWatch,
-        scheduler: Scheduler,
-        *,
-        confirmed: Replicated | None,
-        background: bool,
-    ) -> None:
-        self.asgi = asgi
-        self.listening = listening
-        self._link = link
-        self._probe = probe
-        self._sweep = sweep
-        self._tickets = tickets
-        self._store_watch = store_watch
-        self._scheduler = scheduler
-        self._confirmed = confirmed
-        self._background = background
+    asgi: ASGIApp
+
+    def __init__(self, parts: Parts) -> None:
+        self.listening = parts.listening
+        self._parts = parts
+        self.asgi = _asgi(self, parts)
 
     async def run(self) -> None:
         """Run what a node needs until cancelled; raise when a part is broken."""
+        parts = self._parts
         async with self._connected(), asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.listening.run(), name="listening")
-            tasks.create_task(self._probe.run(), name="probe")
-            tasks.create_task(self._sweep.run(), name="sweep")
-            tasks.create_task(self._tickets.run(), name="tickets")
-            if self._background:
+            tasks.create_task(parts.listening.run(), name="listening")
+            tasks.create_task(parts.probe.run(), name="probe")
+            tasks.create_task(parts.sweep.run(), name="sweep")
+            tasks.create_task(parts.tickets.run(), name="tickets")
+            if parts.config.background:
                 self._start_background(tasks)
             else:
                 # What the store is worth has to be known before the node is ready.
-                tasks.create_task(self._store_watch.run_once(), name="store watch")
+                tasks.create_task(parts.store_watch.run_once(), name="store watch")
 
     async def run_background(self) -> None:
         """Run what `streamer scheduler` does, alone, until cancelled."""
@@ -122,17 +81,17 @@ class App:
             self._start_background(tasks)
 
     def _start_background(self, tasks: asyncio.TaskGroup) -> None:
-        tasks.create_task(self._store_watch.run(), name="store watch")
-        tasks.create_task(self._scheduler.run(), name="scheduler")
+        tasks.create_task(self._parts.store_watch.run(), name="store watch")
+        tasks.create_task(self._parts.scheduler.run(), name="scheduler")
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await self._link.close()
-            if self._confirmed is not None:
-                await self._confirmed.close()
+            await self._parts.link.close()
+            if self._parts.confirmed is not None:
+                await self._parts.confirmed.close()
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
@@ -144,9 +103,9 @@ class App:
         """Say why a publish would not be stored and delivered, None if it would be."""
         if self.listening.draining:
             return "draining"
-        if reason := self._store_watch.unready():
+        if reason := self._parts.store_watch.unready():
             return reason
-        if not self._probe.heard:
+        if not self._parts.probe.heard:
             return "the store is away, or this node does not hear its announcements"
         return None
 
@@ -155,7 +114,7 @@ class App:
         return {
             "node": self.listening.node,
             "pid": os.getpid(),
-            "durability": self._store_watch.durability,
+            "durability": self._parts.store_watch.durability,
         }
 
     async def drain(self) -> None:
@@ -169,143 +128,78 @@ def build(config: Config, store_url: str) -> App:
 
     Opens nothing: connections come with `App.run` and the first requests.
     """
-    link = Link(store_url)
-    confirmed = _confirmed(config, store_url)
-    inbox = Inbox(
-        link,
-        confirmed=confirmed,
-        retention_ms=config.retention_days * DAY_MS,
-        entries_max=config.entries_max,
-    )
-    feeds = Feeds(
-        store_url,
-        inbox,
-        replay_max=config.replay_max,
-        check_s=config.position_check_s,
-    )
-    leases = Leases(link, most=config.listeners_per_player_max)
-    apps, key_sets = Apps(link), KeySets()
-    sweep = Sweep(apps, key_sets)
-    tickets = Tickets(KeptTickets(link), sweep)
-    listening = Listening(feeds, leases, config, sweep, Devices(link, leases.node))
-    probe = Probe(link, feeds, leases.node, confirmed=confirmed)
-    authenticator = Authenticator(apps, key_sets=key_sets)
-    inboxes = Inboxes(inbox)
-    publisher = Publisher(link, inbox)
-    timetable = Timetable(
-        link,
-        retention_ms=config.retention_days * DAY_MS,
-        entries_max=config.entries_max,
-    )
-    schedules = Schedules(link, timetable)
-    requests = Requests(config)
-    origins = frozenset(config.allowed_origins)
-    streams = StreamParts(
-        authenticator=authenticator,
-        listening=listening,
-        inboxes=inboxes,
-        tickets=tickets,
-        limits=SessionLimits(
-            heartbeat_s=config.heartbeat_s,
-            send_buffer_bytes=config.send_buffer_bytes,
-            send_age_s=config.send_age_s,
-        ),
-        allowed_origins=origins,
-        auth_timeout_s=config.auth_timeout_s,
-    )
-    native = Native(
-        authenticator=authenticator,
-        publisher=publisher,
-        schedules=schedules,
-        inboxes=inboxes,
-        requests=requests,
-        minting=Minting(apps),
-        tickets=tickets,
-        streams=streams,
-        allowed_origins=origins,
-    )
-    campaigns = Campaigns(link)
-    native_campaigns = NativeCampaigns(
-        authenticator=authenticator,
-        campaigns=CampaignsOfApp(campaigns, timetable),
-        allowed_origins=origins,
-    )
-    teak = Teak(
-        authenticator=authenticator,
-        deliveries=Deliveries(schedules, Messages(link), Rates(link)),
-    )
-    walletwerk = WalletWerk(
-        authenticator=authenticator,
-        sends=CampaignSends(link, campaigns, timetable),
-        allowed_origins=origins,
-    )
-    rallyhere = RallyHere(
-        authenticator=authenticator,
-        publisher=publisher,
-        inboxes=inboxes,
-        requests=requests,
-        listening=listening,
-        allowed_origins=origins,
-    )
-    listing = Listing(Lists(link, retention_ms=config.retention_days * DAY_MS))
-    lootlocker = LootLocker(
-        authenticator=authenticator,
-        sessions=ServerSessions(link, apps),
-        publisher=publisher,
-        inboxes=inboxes,
-        listing=listing,
-        requests=requests,
-        retention_ms=config.retention_days * DAY_MS,
-    )
-    gateway = Gateway(
-        authenticator=authenticator,
-        inboxes=inboxes,
-        listing=listing,
-        requests=requests,
-        streams=streams,
-    )
-    operations = Operations(lambda: app.unready(), lambda: app.facts())
+    return App(Parts(config, store_url))
+
+
+def _asgi(app: App, parts: Parts) -> Starlette:
+    operations = Operations(app.unready, app.facts)
     asgi = Starlette(
-        routes=[
-            *operations.routes(),
-            *native.routes(),
-            *native_campaigns.routes(),
-            *rallyhere.routes(),
-            *teak.routes(),
-            *walletwerk.routes(),
-            *lootlocker.routes(),
-            *gateway.routes(),
-        ],
-        middleware=_middleware(config),
+        routes=[*operations.routes(), *_native(parts), *_vendors(parts)],
+        middleware=_middleware(parts.config),
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
     # A redirect to another spelling would be built from the caller's Host.
     asgi.router.redirect_slashes = False
-    app = App(
-        asgi,
-        link,
-        listening,
-        probe,
-        sweep,
-        tickets,
-        StoreWatch(link, config),
-        Scheduler(timetable),
-        confirmed=confirmed,
-        background=config.background,
-    )
-    return app
+    return asgi
 
 
-def _confirmed(config: Config, store_url: str) -> Replicated | None:
-    if config.durability != "replicated":
-        return None
-    timeout_ms = config.replication_timeout_ms
-    link = Link(
-        store_url,
-        name="streamer-publish",
-        timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
+def _native(parts: Parts) -> list[BaseRoute]:
+    native = Native(
+        authenticator=parts.authenticator,
+        publisher=parts.publisher,
+        schedules=parts.schedules,
+        inboxes=parts.inboxes,
+        requests=parts.requests,
+        minting=Minting(parts.apps),
+        tickets=parts.tickets,
+        streams=parts.streams,
+        allowed_origins=parts.origins,
     )
-    return Replicated(link, replicas_min=config.replicas_min, timeout_ms=timeout_ms)
+    campaigns = NativeCampaigns(
+        authenticator=parts.authenticator,
+        campaigns=CampaignsOfApp(Campaigns(parts.link), parts.timetable),
+        allowed_origins=parts.origins,
+    )
+    return [*native.routes(), *campaigns.routes()]
+
+
+def _vendors(parts: Parts) -> list[BaseRoute]:
+    link = parts.link
+    rallyhere = RallyHere(
+        authenticator=parts.authenticator,
+        publisher=parts.publisher,
+        inboxes=parts.inboxes,
+        requests=parts.requests,
+        listening=parts.listening,
+        allowed_origins=parts.origins,
+    )
+    lootlocker = LootLocker(
+        authenticator=parts.authenticator,
+        sessions=ServerSessions(link, parts.apps),
+        publisher=parts.publisher,
+        inboxes=parts.inboxes,
+        listing=parts.listing,
+        requests=parts.requests,
+        retention_ms=parts.retention_ms,
+    )
+    gateway = Gateway(
+        authenticator=parts.authenticator,
+        inboxes=parts.inboxes,
+        listing=parts.listing,
+        requests=parts.requests,
+        streams=parts.streams,
+    )
+    teak = Teak(
+        authenticator=parts.authenticator,
+        deliveries=Deliveries(parts.schedules, Messages(link), Rates(link)),
+    )
+    walletwerk = WalletWerk(
+        authenticator=parts.authenticator,
+        sends=CampaignSends(link, Campaigns(link), parts.timetable),
+        allowed_origins=parts.origins,
+    )
+    surfaces = (rallyhere, lootlocker, gateway, teak, walletwerk)
+    return [route for surface in surfaces for route in surface.routes()]
 
 
 def _middleware(config: Config) -> list[Middleware]:

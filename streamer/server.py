@@ -10,8 +10,10 @@ first SIGINT or SIGTERM::
 
     listeners closed -> app.drain() -> what is left, about 1 s -> background parts
 
-Kept-alive connections are served during the drain: readers are moved away then, and
-a request may be on its way. A second signal leaves the drain out. A background part
+Who has connected is served: what is in the queue of a listener is accepted before that
+is closed, and a connection that has not asked anything yet is heard. Kept-alive
+connections are served during the drain: readers are moved away then, and a request may
+be on its way. A second signal leaves the drain out. A background part
 that dies takes the process with it, by the same way as a second signal, and its error
 is what `run` raises: a server that answers and delivers nothing is worse than one that
 is restarted.
@@ -32,8 +34,8 @@ from starlette.types import ASGIApp
 
 from .app import build
 from .config import Config
-from .transports.http_protocol import http_protocol
-from .transports.listening import BACKLOG, authority, listen
+from .transports.http_protocol import HttpProtocol, http_protocol
+from .transports.listening import BACKLOG, base_url, listen
 from .transports.websocket_protocol import WebSocketProtocol
 
 __all__ = ["App", "Host", "run", "run_app", "run_background"]
@@ -49,6 +51,12 @@ DRAIN_GRACE_S: Final = 2
 # uvicorn waits this long for requests that were not answered before the drain ended.
 FINISH_S: Final = 1
 
+# Turns of the loop: one accepts all that are in the queue, the next ones make them
+# connections.
+ACCEPT_TURNS: Final = 3
+
+NEWCOMERS_POLL_S: Final = 0.01
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _ENDED: Final = "the background parts ended by themselves"
 
@@ -61,7 +69,7 @@ class App(Protocol):
         """The routes."""
 
     async def run(self) -> None:
-        """Run the background parts until cancelled; raise when one is broken."""
+        """Run what a node needs until cancelled; raise when a part is broken."""
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
@@ -71,12 +79,28 @@ class App(Protocol):
 
 
 class Host:
-    """Serve one ASGI app on the configured host and port."""
+    """
+    Serve one ASGI app.
+
+    Args:
+        app: The routes.
+        config: The settings.
+        drain: Sends readers away before the end.
+        sockets: Where connections come in; None opens the configured host and port.
+            Another process may hold the same sockets and go on with them.
+
+    """
 
     def __init__(
-        self, app: ASGIApp, config: Config, *, drain: Callable[[], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        config: Config,
+        *,
+        drain: Callable[[], Awaitable[None]],
+        sockets: list[socket.socket] | None = None,
     ) -> None:
         self._config = config
+        self._sockets = sockets
         self._server = _Server(_uvicorn_config(app, config), drain, config.drain_s)
 
     async def run(self, *, started: Callable[[str], None]) -> None:
@@ -90,9 +114,10 @@ class Host:
             OSError: The host has no such address, or the port is taken; says which.
 
         """
-        sockets = await listen(self._config.host, self._config.port)
-        port = sockets[0].getsockname()[1]
-        url = f"http://{authority(self._config.host or '0.0.0.0', port)}"
+        sockets = self._sockets
+        if sockets is None:
+            sockets = await listen(self._config.host, self._config.port)
+        url = base_url(self._config.host, sockets)
         self._server.on_started = lambda: started(url)
         serving = asyncio.create_task(self._server.serve(sockets), name="uvicorn")
         try:
@@ -112,7 +137,11 @@ class Host:
 
 
 async def run(
-    config: Config, store_url: str, *, announce: Callable[[str], None]
+    config: Config,
+    store_url: str,
+    *,
+    announce: Callable[[str], None],
+    sockets: list[socket.socket] | None = None,
 ) -> None:
     """
     Build the app and serve it until SIGINT or SIGTERM.
@@ -121,25 +150,34 @@ async def run(
         config: The settings.
         store_url: Where the store is, whether embedded or not.
         announce: Called once with the base URL when `/readyz` would say 200.
+        sockets: As for `Host`.
 
     Raises:
         OSError: The port cannot be listened on.
         Exception: What a background part died of.
 
     """
-    await run_app(build(config, store_url), config, announce=announce)
+    app = build(config, store_url)
+    await run_app(app, config, announce=announce, sockets=sockets)
 
 
-async def run_app(app: App, config: Config, *, announce: Callable[[str], None]) -> None:
+async def run_app(
+    app: App,
+    config: Config,
+    *,
+    announce: Callable[[str], None],
+    sockets: list[socket.socket] | None = None,
+) -> None:
     """Run the app's background parts and its host; see `run`."""
-    host = Host(app.asgi, config, drain=app.drain)
+    host = Host(app.asgi, config, drain=app.drain, sockets=sockets)
     with _on_signals(host.stop):
         await _run_parts(app, host, announce)
 
 
 async def run_background(config: Config, store_url: str) -> None:
     """Run the background parts alone, without a port, until SIGINT or SIGTERM."""
-    working = asyncio.create_task(build(config, store_url).run(), name="background")
+    app = build(config, store_url)
+    working = asyncio.create_task(app.run_background(), name="background")
     stopped = False
 
     def stop() -> None:
@@ -244,11 +282,16 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Closing cuts off who stands in the queue, and who was taken from it but is not
+        # yet a connection.
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for listener in self.servers:
             listener.close()
         try:
             if not self._hurried.is_set():
                 await self._drain_unless_hurried()
+            await self._hear_newcomers()
         finally:
             if not self._hurried.is_set():
                 await super().shutdown(sockets)
@@ -270,6 +313,15 @@ class _Server(uvicorn.Server):
         elif draining in done:
             draining.result()
 
+    async def _hear_newcomers(self) -> None:
+        """Give those who have only just connected the time to say what they want."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + FINISH_S
+        while loop.time() < until_s and not self._hurried.is_set():
+            if not any(map(_is_newcomer, self.server_state.connections)):
+                return
+            await asyncio.sleep(NEWCOMERS_POLL_S)
+
     async def _end_rest(self) -> None:
         """End what did not go by itself, and wait for its tasks to notice."""
         connections = list(self.server_state.connections)
@@ -286,6 +338,10 @@ class _Server(uvicorn.Server):
                 task.cancel()
             if stubborn:
                 await asyncio.wait(stubborn, timeout=FINISH_S)
+
+
+def _is_newcomer(connection: object) -> bool:
+    return isinstance(connection, HttpProtocol) and connection.is_new
 
 
 def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:

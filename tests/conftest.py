@@ -19,6 +19,28 @@ import pytest
 from streamer.store.binary import find_server
 from streamer.store.embedded import Embedded
 
+from .faults.battery import (
+    pytest_addoption,
+    pytest_configure,
+    pytest_itemcollected,
+    pytest_report_header,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+    report,
+    seeded,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_itemcollected",
+    "pytest_report_header",
+    "pytest_runtest_makereport",
+    "pytest_terminal_summary",
+    "report",
+    "seeded",
+]
+
 
 @pytest.fixture(scope="session")
 def store_binary() -> Path:

@@ -210,3 +210,17 @@ def test_every_setting_has_a_default_that_the_loader_would_take() -> None:
     config = load({}, defaults)
 
     assert config == load({}, {})
+
+
+def test_an_embedded_store_has_no_replicas() -> None:
+    with pytest.raises(ConfigError, match="has no replicas"):
+        load({}, {"STREAMER_DURABILITY": "replicated"})
+    external = {"STREAMER_REDIS": "redis://store", "STREAMER_DURABILITY": "replicated"}
+    assert load({}, external).durability == "replicated"
+
+
+def test_every_worker_gets_a_share_of_every_limit() -> None:
+    few = {"workers": 4, "connections_max": 3}
+    with pytest.raises(ConfigError, match=r"workers \(4, --workers\) is greater"):
+        load(few, {})
+    assert load({**few, "connections_max": 4}, {}).workers == 4

@@ -2,7 +2,7 @@
 The rooms: who may import whom, and what every module says of itself.
 
 Imports run one way: errors, model, config <- core <- store, hub <- service <-
-transports <- surfaces <- app <- server <- cli.
+transports <- surfaces <- parts <- app <- server <- cli.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FLOORS = [
     {"service"},
     {"transports"},
     {"surfaces", "console"},
+    {"parts"},
     {"app"},
     {"server", "supervisor"},
     {"cli"},

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
+from streamer.transports.http_protocol import NEW_S
 
 GUARD_S = 10
 
@@ -275,6 +276,71 @@ async def test_a_request_on_its_way_is_answered_after_the_drain(
 
     assert (await wire.read_to_end()).endswith(b"ok")
     await running.end()
+
+
+async def test_who_has_only_just_connected_is_heard(serve: Any, app: FakeApp) -> None:
+    running = await serve(app)
+    app.may_finish_drain.clear()
+    wire = await running.connect()
+    running.stop()
+    await app.draining.wait()
+    app.may_finish_drain.set()
+    await app.drained.wait()
+
+    wire.get("/")
+
+    assert (await wire.read_to_end()).endswith(b"ok")
+    await running.end()
+
+
+async def test_who_says_nothing_for_long_is_not_waited_for(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    wire = await running.connect()
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+
+    running.stop()
+
+    assert await wire.read_to_end() == b""
+    await running.end()
+    assert loop.time() - began_at < 2 * NEW_S
+
+
+async def test_a_queue_of_connections_is_accepted_before_the_door_closes(
+    serve: Any, app: FakeApp
+) -> None:
+    running = await serve(app)
+    clients = [socket.create_connection((running.host, running.port)) for _ in range(9)]
+
+    running.stop()  # The loop has had no turn to accept them.
+
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    for client in clients:
+        with client:
+            assert (await asyncio.to_thread(client.recv, 15)).startswith(
+                b"HTTP/1.1 200"
+            )
+    await running.end()
+
+
+async def test_sockets_may_be_given_and_another_goes_on_with_them(
+    app: FakeApp,
+) -> None:
+    urls: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as kept:
+        for turn in range(2):
+            given = [kept.dup()]
+            host = Host(app.asgi, Config(), drain=app.drain, sockets=given)
+            task = asyncio.create_task(host.run(started=urls.append))
+            await until(lambda turn=turn: len(urls) > turn)
+            host.stop()
+            await task
+        assert urls == [f"http://127.0.0.1:{kept.getsockname()[1]}"] * 2
+        # The socket is still there: its queue is somebody else's to serve.
+        assert connects(kept.getsockname()[1])
 
 
 async def test_a_stream_that_outstays_the_drain_is_closed(

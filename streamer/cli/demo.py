@@ -38,7 +38,7 @@ async def prepare(url: str) -> Demo | None:
     Return the credentials of the demo app, made if the store at `url` is empty.
 
     A key is made with the app and never again, or every start would leave one behind.
-    Returns None where the store has other apps only.
+    Returns None where the store has other apps only, or tokens of `demo` are not ours.
     """
     from ..core.tokens import mint
     from ..model import App, Player
@@ -51,7 +51,7 @@ async def prepare(url: str) -> Demo | None:
             await apps.create(App(_APP))
             key = await apps.add_key(App(_APP))
         record = await apps.get(App(_APP))
-    if record is None:
+    if record is None or record.algorithm != "HS256":
         return None
     token = mint(record, Player(_PLAYER), ttl_s=TOKEN_TTL_S, now_s=int(time.time()))
     return Demo(token, key)

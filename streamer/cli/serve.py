@@ -1,6 +1,8 @@
 """
 `streamer serve` and `streamer scheduler`: the store and the server in one command.
 
+`streamer worker` is what `serve` starts several of, and of no use by itself.
+
 Knows in which order they start and stop, and what a person at a terminal is told. The
 server takes the signals and drains; this module stops the store after it, and ends the
 server when the store is gone (a server without its store would answer and be deaf).
@@ -11,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +23,25 @@ import click
 from ..config import DEFAULT
 from .limits import raise_fd_limit
 from .logs import log_to_stderr
-from .settings import resolve, run, store_options
+from .settings import fsync_of, resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..store.embedded import Embedded
+    from ..supervisor import Line, Orders
 
-__all__ = ["scheduler", "serve"]
+__all__ = ["scheduler", "serve", "worker"]
 
 
 @click.command()
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
 @click.option("--port", type=int, help="Port to listen on. Default: 8080.")
+@click.option(
+    "--workers",
+    type=int,
+    help="Processes to share the port, about one per core. Default: 1. SIGHUP "
+    "replaces them one after the other.",
+)
 @click.option(
     "--background/--no-background",
     default=None,
@@ -58,6 +68,18 @@ def scheduler(file: str | None, **flags: object) -> None:
     _run(_schedule(config), config)
 
 
+@click.command(hidden=True)
+@click.argument("line", type=int)
+@click.argument("sockets", type=int, nargs=-1)
+def worker(line: int, sockets: tuple[int, ...]) -> None:
+    """Serve one share of `streamer serve --workers N`, which alone starts this."""
+    from ..supervisor import Line
+
+    supervisor = Line(line)
+    orders = supervisor.read_orders()
+    _run(_work(supervisor, orders, sockets), orders.config)
+
+
 def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
     log_to_stderr(config.log_level)
     raise_fd_limit()
@@ -68,7 +90,6 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
 
 
 async def _serve(config: Config, *, data_dir_named: bool) -> None:
-    from .. import server
     from .demo import greeting, prepare
 
     async with _store(config) as (url, embedded):
@@ -78,7 +99,33 @@ async def _serve(config: Config, *, data_dir_named: bool) -> None:
         def announce(address: str) -> None:
             click.echo(greeting(demo, _reachable(address), data_dir))
 
-        await _while_alive(embedded, server.run(config, url, announce=announce))
+        await _while_alive(embedded, _run_server(config, url, announce))
+
+
+async def _run_server(
+    config: Config, url: str, announce: Callable[[str], None]
+) -> None:
+    if config.workers == 1:
+        from .. import server
+
+        await server.run(config, url, announce=announce)
+    else:
+        from ..supervisor import Supervisor
+
+        await Supervisor(config, url).run(announce=announce)
+
+
+async def _work(line: Line, orders: Orders, fds: tuple[int, ...]) -> None:
+    from .. import server
+
+    serving = server.run(
+        orders.config,
+        orders.store_url,
+        announce=lambda url: line.say_ready(),
+        sockets=[socket.socket(fileno=fd) for fd in fds],
+    )
+    async with line.held():
+        await _deaf_after(serving)
 
 
 async def _schedule(config: Config) -> None:
@@ -90,17 +137,42 @@ async def _schedule(config: Config) -> None:
 
 @contextlib.asynccontextmanager
 async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
-    """Give the store's URL, and the store itself where it is ours to watch."""
+    """
+    Give the store's URL, and the store itself where it is ours to watch.
+
+    Raises:
+        StoreUnfit: It would break what the settings promise.
+
+    """
+    from ..service.store_watch import refuse_unfit
     from ..store.embedded import Embedded
 
     if config.redis:
+        await refuse_unfit(config.redis, config)
         yield config.redis, None
         return
-    embedded = await Embedded.start(Path(config.data_dir))
+    embedded = await Embedded.start(
+        Path(config.data_dir), fsync=fsync_of(config.durability)
+    )
     try:
+        await _forget_nodes(embedded.url)
         yield embedded.url, embedded
     finally:
         await embedded.stop()
+
+
+async def _forget_nodes(url: str) -> None:
+    """
+    Void the leases of nodes that died with the store.
+
+    No node is alive on a store that has only just been started for this one, so nobody
+    has to wait for their heartbeats to run out.
+    """
+    from ..store.keys import NODES
+    from .settings import open_link
+
+    async with open_link(url) as link:
+        await link.call("DEL", NODES, write=True)
 
 
 async def _while_alive(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..config import Config, Resolved
     from ..store.link import Link
 
-__all__ = ["open_link", "resolve", "run", "store_options", "store_url"]
+__all__ = ["fsync_of", "open_link", "resolve", "run", "store_options", "store_url"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -54,6 +54,12 @@ def resolve(file: str | None, **flags: object) -> Resolved:
         return config.resolve(flags, os.environ, file=file)
     except config.ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def fsync_of(durability: str) -> str:
+    """Return how the embedded store has to sync to keep what the setting promises."""
+    # Who asks for nothing does not ask to lose more than a second or two.
+    return "always" if durability == "always" else "everysec"
 
 
 def run(

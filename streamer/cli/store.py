@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from .settings import resolve, run
+from .settings import fsync_of, resolve, run
 
 __all__ = ["store"]
 
@@ -37,16 +37,16 @@ def store(data_dir: str | None, port: int, file: str | None) -> None:
         raise click.UsageError(
             "a Redis URL is configured; `streamer store` runs the embedded store"
         )
-    run(_store(Path(config.data_dir), port))
+    run(_store(Path(config.data_dir), port, fsync=fsync_of(config.durability)))
 
 
-async def _store(data_dir: Path, port: int) -> None:
+async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
     from ..store.embedded import Embedded, StoreFailed
     from .demo import prepare
 
     # Asked for before the start: a signal while it starts must stop it, not leave it.
     async with _stop_signal() as stop:
-        embedded = await Embedded.start(data_dir, port=port)
+        embedded = await Embedded.start(data_dir, port=port, fsync=fsync)
         try:
             if (demo := await prepare(embedded.url)) and demo.key:
                 click.echo(f"made the app demo; its backend key: {demo.key}")

@@ -44,6 +44,7 @@ from .keys import (
 )
 from .leases import ALIVE_MS
 from .link import Link, Reply, Script, ScriptCall
+from .replicated import Replicated
 
 __all__ = ["Due", "Entered", "Timetable", "new_schedule_id"]
 
@@ -118,6 +119,8 @@ class Timetable:
 
     Args:
         link: The way to the store.
+        confirmed: The way of entering, where replicas have to confirm it. What was
+            written before, the recipients, is confirmed with it.
         retention_ms: Age at which an entry leaves an inbox.
         entries_max: Entries kept per player.
         clock_ms: Gives the time to use; 0 means the store's own.
@@ -128,11 +131,13 @@ class Timetable:
         self,
         link: Link,
         *,
+        confirmed: Replicated | None = None,
         retention_ms: int = 90 * DAY_MS,
         entries_max: int = 10_000,
         clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._link = link
+        self._entering = confirmed or link
         self._retention_ms = retention_ms
         self._entries_max = entries_max
         self._clock_ms = clock_ms
@@ -213,7 +218,7 @@ class Timetable:
         calls = [self._add_call(schedule, slots_max) for schedule in schedules]
         return [
             reply if isinstance(reply, Exception) else _entered(*reply)
-            for reply in await self._link.run_many(calls)
+            for reply in await self._entering.run_many(calls)
         ]
 
     async def get(self, app: App, schedule_id: str) -> Schedule | None:

@@ -110,6 +110,7 @@ def entry_of(notification: Notification) -> Entry:
 
 @settings(max_examples=150, deadline=None)
 @given(notifications)
+@pytest.mark.row("F4")
 def test_any_notification_is_exactly_one_sse_event(notification: Notification) -> None:
     entry = entry_of(notification)
 

@@ -251,6 +251,7 @@ def test_odd_members_never_crash(key: Any, members: dict[str, Any]) -> None:
 
 
 @given(st.binary(max_size=500))
+@pytest.mark.row("F4")
 def test_noise_never_crashes(noise: bytes) -> None:
     for read in (parse_key_set, read_public_keys):
         with pytest.raises(ValueError, match="it "):

@@ -419,6 +419,7 @@ CASES: Final = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.row("C5")
 def test_no_interleaving_loses_repeats_or_misorders(name: str) -> None:
     case, places = CASES[name]
 
@@ -436,6 +437,7 @@ def test_no_interleaving_loses_repeats_or_misorders(name: str) -> None:
         (LateReadSettles, Case(3, before=2, cuts=1, drops=1)),
     ],
 )
+@pytest.mark.row("C5")
 def test_a_flawed_merge_is_found_out(kind: type[Subscription], case: Case) -> None:
     with pytest.raises(AssertionError):
         explore(case, position(case.before) if case.before else ZERO, kind=kind)
@@ -447,6 +449,7 @@ def test_a_flawed_merge_is_found_out(kind: type[Subscription], case: Case) -> No
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.data())
+@pytest.mark.row("C5")
 def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None:
     cuts = data.draw(st.integers(0, 2))
     case = Case(

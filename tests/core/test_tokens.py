@@ -302,6 +302,7 @@ CORPUS = [
     [row[1:] for row in CORPUS],
     ids=[row[0] for row in CORPUS],
 )
+@pytest.mark.row("F1")
 def test_a_bad_token_is_refused_by_name(
     token: bytes, defect: Defect, detail: str
 ) -> None:
@@ -311,6 +312,7 @@ def test_a_bad_token_is_refused_by_name(
     assert (refused.value.defect, refused.value.detail) == (defect, detail)
 
 
+@pytest.mark.row("F1")
 def test_the_corpus_reaches_every_defect_of_a_token() -> None:
     not_of_tokens = {
         Defect.MISSING,
@@ -354,6 +356,7 @@ def test_a_good_token_says_who_and_what() -> None:
         with_claims(iat=NOW_S, exp=NOW_S + 86_400),
     ],
 )
+@pytest.mark.row("F1")
 def test_what_the_rules_allow_is_accepted(token: bytes) -> None:
     assert read(token).player == "p1"
 
@@ -449,6 +452,7 @@ def test_a_record_shows_no_secret_when_printed() -> None:
 
 
 @given(st.binary(max_size=9_000) | st.text(max_size=500).map(str.encode))
+@pytest.mark.row("F4")
 def test_noise_is_refused_and_never_crashes(noise: bytes) -> None:
     with pytest.raises(Unauthenticated):
         read(noise)
@@ -726,6 +730,7 @@ FOREIGN_CORPUS = [
     [(row[0], *row[2:]) for row in FOREIGN_CORPUS],
     ids=[f"{row[0]}: {row[1]}" for row in FOREIGN_CORPUS],
 )
+@pytest.mark.row("F1")
 def test_a_bad_token_of_a_foreign_issuer_is_refused_by_name(
     algorithm: str, token: bytes, defect: Defect, detail: str
 ) -> None:

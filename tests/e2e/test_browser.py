@@ -62,6 +62,7 @@ async def visit(
         await browser.close()
 
 
+@pytest.mark.row("F15")
 async def test_cut_off_in_the_middle_it_gets_everything_once_and_in_order(
     visit: Visit,
 ) -> None:
@@ -90,6 +91,7 @@ async def test_cut_off_in_the_middle_it_gets_everything_once_and_in_order(
         assert browser.count(name, "hello") >= 3
 
 
+@pytest.mark.row("F15")
 async def test_a_restart_moves_it_and_it_comes_back(visit: Visit) -> None:
     browser, server, _, backend = visit
     ids = await backend.published("p", title="before")
@@ -112,6 +114,7 @@ async def test_a_restart_moves_it_and_it_comes_back(visit: Visit) -> None:
     assert closes == {4100}
 
 
+@pytest.mark.row("F15")
 async def test_no_text_breaks_out_of_its_event(visit: Visit) -> None:
     browser, _, _, backend = visit
     texts = [

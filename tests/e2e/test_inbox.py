@@ -15,6 +15,7 @@ WALKS = 24
 MARKS = 200
 
 
+@pytest.mark.row("D4")
 async def test_what_was_there_for_the_whole_walk_is_met_once(
     server: Server, backend: Api, player: str
 ) -> None:
@@ -62,6 +63,7 @@ async def mark(api: Api, player: str, **marks: object) -> int:
     return unread
 
 
+@pytest.mark.row("D5")
 async def test_marking_at_random_never_lets_the_count_drift(
     server: Server, backend: Api, player: str, token: str
 ) -> None:
@@ -98,6 +100,7 @@ async def same(*answers: Awaitable[int]) -> set[int]:
     return set(await asyncio.gather(*answers))
 
 
+@pytest.mark.row("D5")
 async def test_the_same_mark_twice_at_once_is_one(backend: Api, player: str) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(6)]
     marks = [mark(backend, player, ids=ids[:4]) for _ in range(20)]
@@ -108,6 +111,7 @@ async def test_the_same_mark_twice_at_once_is_one(backend: Api, player: str) -> 
 
 
 @pytest.mark.parametrize("parallel", [50])
+@pytest.mark.row("D2")
 async def test_one_key_used_by_many_at_once_has_one_effect(
     backend: Api, player: str, parallel: int
 ) -> None:

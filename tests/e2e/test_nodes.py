@@ -65,6 +65,7 @@ async def test_a_publish_on_one_node_is_received_on_all(
             assert [one["id"] for one in await backend.inbox("ann")] == ids
 
 
+@pytest.mark.row("C6")
 async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:
@@ -138,6 +139,7 @@ async def roaming(
         await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.row("C7")
 async def test_nodes_restarted_in_turn_lose_nothing(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:

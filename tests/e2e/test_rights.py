@@ -203,6 +203,7 @@ async def ask(
     return answer.status_code
 
 
+@pytest.mark.row("F2")
 async def test_every_route_gives_what_the_table_says_and_nothing_else(
     server: Server, backend: Api, credentials: dict[str, str | None]
 ) -> None:
@@ -239,6 +240,7 @@ async def test_a_stream_is_for_a_player_that_may_read(
             stream.cut()
 
 
+@pytest.mark.row("F2")
 async def test_an_app_reaches_nothing_of_another(server: Server, backend: Api) -> None:
     (id,) = await backend.published(OWN, title="of the demo app")
     before = await backend.inbox(OWN)

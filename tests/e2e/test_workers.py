@@ -173,6 +173,7 @@ async def test_a_killed_supervisor_leaves_no_orphans(make_server: MakeServer) ->
     await server.start()
 
 
+@pytest.mark.row("C7")
 async def test_sighup_replaces_all_workers_and_refuses_nobody(
     make_server: MakeServer,
 ) -> None:

@@ -1,13 +1,11 @@
 """
-The processes, proxies and readers of the e2e tests, and a place for figures.
+The processes, proxies and readers of the e2e tests, and chance that can be repeated.
 
-A fault test that passes says how much it has seen: its figures are printed at the end
-of the run, since "0 lost" is worth as much as what it is out of.
+A fault test that passes says how much it has seen (`battery.report`), since "0 lost" is
+worth as much as what it is out of.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 
@@ -31,20 +29,7 @@ __all__ = [
     "token",
 ]
 
-_FIGURES = pytest.StashKey[list[str]]()
 
-
-@pytest.fixture
-def report(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Return a function that takes a figure for the summary."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda figure: figures.append(f"{request.node.name}: {figure}")
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if figures := config.stash.get(_FIGURES, []):
-        terminalreporter.section("figures")
-        for figure in figures:
-            terminalreporter.line(figure)
+@pytest.fixture(autouse=True)
+def chance(seeded: None) -> None:
+    """Let every test here begin where the run's seed says."""

@@ -63,6 +63,7 @@ def check_log(server: Server) -> int:
 
 
 @pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "raw"])
+@pytest.mark.row("F11")
 async def test_a_text_stays_in_its_event(
     noisy: Server, report: Report, escaped: bool
 ) -> None:
@@ -108,6 +109,7 @@ async def test_a_text_stays_in_its_event(
     "field",
     ["message", "rh_url", "etag", "custom_data"],
 )
+@pytest.mark.row("F11")
 async def test_a_text_from_rallyhere_stays_in_its_event(
     server: Server, player: str, field: str
 ) -> None:
@@ -150,6 +152,7 @@ async def test_a_text_from_rallyhere_stays_in_its_event(
     ],
     ids=lambda body: repr(body)[20:60],
 )
+@pytest.mark.row("F11")
 async def test_a_body_that_cannot_be_kept_is_refused_whole(
     server: Server, backend: Api, body: bytes
 ) -> None:
@@ -185,6 +188,7 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
+@pytest.mark.row("F11")
 async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
     noisy: Server, report: Report
 ) -> None:
@@ -241,6 +245,7 @@ def head(target: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
+@pytest.mark.row("F11")
 async def test_neither_log_nor_output_has_a_credential_in_it(noisy: Server) -> None:
     token = await noisy.token("p")
     short = await noisy.token("p", ttl_s=1)
@@ -274,6 +279,7 @@ async def test_neither_log_nor_output_has_a_credential_in_it(noisy: Server) -> N
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the memory of a process is read from /proc"
 )
+@pytest.mark.row("F10")
 async def test_what_is_too_large_is_refused_in_little_memory(
     server: Server, report: Report
 ) -> None:

@@ -71,6 +71,7 @@ async def kill_embedded_store(server: Server) -> None:
 @pytest.mark.parametrize(
     "kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
+@pytest.mark.row("A1")
 async def test_what_was_acknowledged_outlives_a_kill(
     make_server: MakeServer, report: Report, kill: Callable[..., object], kills: int
 ) -> None:
@@ -92,6 +93,7 @@ async def test_what_was_acknowledged_outlives_a_kill(
 
 
 @pytest.mark.parametrize("kills", [3])
+@pytest.mark.row("A1")
 async def test_an_external_store_may_be_killed_under_a_server_that_goes_on(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
 ) -> None:
@@ -117,6 +119,7 @@ async def test_an_external_store_may_be_killed_under_a_server_that_goes_on(
     report(f"{kills} kills, {findings}; {received} received in order, no gap")
 
 
+@pytest.mark.row("A1")
 async def test_control_a_store_that_forgets_is_found_out(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:

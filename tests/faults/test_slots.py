@@ -53,6 +53,7 @@ async def abort(port: int, head: bytes, after_s: float) -> None:
     writer.transport.abort()
 
 
+@pytest.mark.row("C12")
 async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
     make_server: MakeServer,
     make_store: MakeStore,
@@ -127,6 +128,7 @@ async def stalled(server: Server, token: str, *, websocket: bool) -> socket.sock
     ],
     ids=["bytes", "age"],
 )
+@pytest.mark.row("C9")
 async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
     make_server: MakeServer,
     report: Report,

@@ -191,6 +191,7 @@ def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
     return tamper
 
 
+@pytest.mark.row("A9")
 async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
     setup: Setup, player: str
 ) -> None:
@@ -204,6 +205,7 @@ async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
         assert len(inbox) == times
 
 
+@pytest.mark.row("A9")
 async def test_repeated_with_its_key_it_is_stored_once(
     setup: Setup, player: str, report: Report
 ) -> None:
@@ -225,6 +227,7 @@ async def test_repeated_with_its_key_it_is_stored_once(
     report(f"{len(stored)} of 3 after 1, 2 and 3 lost answers")
 
 
+@pytest.mark.row("C4")
 async def test_the_last_announcement_may_be_lost(
     setup: Setup, player: str, report: Report
 ) -> None:
@@ -251,6 +254,7 @@ async def test_the_last_announcement_may_be_lost(
     report(f"repaired after {took:.1f} s, checked every {CHECK_S} s")
 
 
+@pytest.mark.row("C2")
 async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
     setup: Setup, player: str
 ) -> None:
@@ -276,6 +280,7 @@ async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
         pytest.param(200, 130, marks=[pytest.mark.long, pytest.mark.timeout(300)]),
     ],
 )
+@pytest.mark.row("C1")
 async def test_a_feed_cut_again_and_again_loses_nothing(
     setup: Setup, player: str, players: int, publishes: int, report: Report
 ) -> None:
@@ -341,6 +346,7 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
     report(f"{came} readers, {kills} connections killed")
 
 
+@pytest.mark.row("C11")
 async def test_a_store_restarted_under_readers_that_only_listen(
     setup: Setup,
     player: str,
@@ -359,6 +365,7 @@ async def test_a_store_restarted_under_readers_that_only_listen(
             assert (follower.connects, follower.gaps) == (1, [])
 
 
+@pytest.mark.row("C14")
 async def test_a_slow_way_to_the_store_only_makes_it_slow(
     setup: Setup, player: str
 ) -> None:

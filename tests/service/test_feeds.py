@@ -190,6 +190,7 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
         await until(lambda: client.has(1))
 
 
+@pytest.mark.row("C1")
 async def test_killed_connections_lose_double_and_disorder_nothing(
     feeds: Feeds, inbox: Inbox, link: Link, make_client: Any, until: Any
 ) -> None:
@@ -228,6 +229,7 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
     assert not any(c.gaps for log in logs for c in clients[log])
 
 
+@pytest.mark.row("C4")
 async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
     make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
@@ -256,6 +258,7 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
     assert feeds.lost == 1
 
 
+@pytest.mark.row("C4")
 async def test_without_the_position_check_it_would_stay_lost(
     make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:

@@ -138,6 +138,7 @@ async def test_a_repeated_request_gives_the_first_answer(
     ("players", "notification"),
     [([P, Q], Notification(title="other")), ([P], HELLO), ([Q, P], HELLO)],
 )
+@pytest.mark.row("D2")
 async def test_a_key_of_another_request_is_a_conflict_and_stores_nothing(
     publisher: Publisher,
     inbox: Inbox,
@@ -165,6 +166,7 @@ async def test_a_key_is_noticed_by_its_player_too(
         )
 
 
+@pytest.mark.row("D2")
 async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
     other = Caller(App("other"), None, BACKEND.permissions)
     await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
@@ -174,6 +176,7 @@ async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
     assert not published.replayed
 
 
+@pytest.mark.row("D2")
 async def test_one_key_from_many_at_once_is_one_effect(
     publisher: Publisher, inbox: Inbox
 ) -> None:

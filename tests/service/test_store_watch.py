@@ -184,6 +184,7 @@ class Times:
         return parse_facts(b"aof_delayed_fsync:%d\r\n" % self.delayed, settings)
 
 
+@pytest.mark.row("A3")
 async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

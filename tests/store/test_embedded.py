@@ -134,6 +134,7 @@ async def test_stop_ends_the_server_and_frees_the_directory(
     await start(data_dir)
 
 
+@pytest.mark.row("A1")
 async def test_a_thousand_acknowledged_entries_survive_kill_9(
     start: Start, data_dir: Path
 ) -> None:
@@ -370,6 +371,7 @@ async def test_a_socket_that_a_dead_server_left_is_no_obstacle(
     assert await ping(again.url)
 
 
+@pytest.mark.row("A8")
 async def test_a_log_that_is_gone_is_not_taken_for_an_empty_store(
     start: Start, data_dir: Path
 ) -> None:
@@ -384,6 +386,7 @@ async def test_a_log_that_is_gone_is_not_taken_for_an_empty_store(
     await start(data_dir)
 
 
+@pytest.mark.row("A8")
 async def test_a_part_of_the_log_that_is_gone_is_told_in_the_servers_words(
     start: Start, data_dir: Path
 ) -> None:
@@ -394,6 +397,7 @@ async def test_a_part_of_the_log_that_is_gone_is_told_in_the_servers_words(
         await start(data_dir)
 
 
+@pytest.mark.row("A8")
 async def test_a_broken_log_is_told_in_the_servers_words(
     start: Start, data_dir: Path
 ) -> None:

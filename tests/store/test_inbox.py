@@ -120,6 +120,7 @@ async def test_a_read_creates_no_epoch(inbox: Inbox, link: Link, log: Log) -> No
     assert await link.call("EXISTS", *inbox_keys(log)) == 0
 
 
+@pytest.mark.row("B3")
 async def test_a_lost_log_begins_anew_with_another_epoch(
     inbox: Inbox, link: Link, log: Log
 ) -> None:
@@ -475,6 +476,7 @@ async def test_a_tail_written_anew_is_another_version(
     assert after.entries is not None
 
 
+@pytest.mark.row("D4")
 async def test_a_walk_shows_everything_once_whatever_else_happens(
     link: Link, log: Log
 ) -> None:
@@ -599,6 +601,7 @@ async def test_what_comes_after_a_mark_of_all_is_unread(inbox: Inbox, log: Log) 
     ]
 
 
+@pytest.mark.row("D5")
 async def test_counts_do_not_drift_under_concurrent_marks(link: Link, log: Log) -> None:
     # Battery D5, small.
     rng = random.Random(5)

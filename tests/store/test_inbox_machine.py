@@ -428,11 +428,13 @@ def guard() -> None:
     """Stand in for the folder's guard: the machine has loops of its own."""
 
 
+@pytest.mark.row("C5")
 def test_the_inbox_is_what_the_model_says(any_store: str) -> None:
     assert check(any_store, examples=50, steps=40) > 4_000
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+@pytest.mark.row("C5")
 def test_the_inbox_is_what_the_model_says_for_long(any_store: str) -> None:
     assert check(any_store, examples=500, steps=80) > 50_000

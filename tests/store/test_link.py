@@ -73,6 +73,7 @@ async def test_nothing_to_do_is_done_without_the_store() -> None:
     assert await link.run_many([]) == []
 
 
+@pytest.mark.row("A10")
 async def test_a_cancelled_caller_never_gives_its_reply_to_another(
     proxy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -228,6 +229,7 @@ async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.row("A9")
 async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
     proxy: Any, log: Log, lost: int
 ) -> None:
@@ -250,6 +252,7 @@ async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
     await link.close()
 
 
+@pytest.mark.row("A9")
 async def test_an_append_without_a_key_is_sent_once_and_said_to_be_unknown(
     proxy: Any, log: Log
 ) -> None:
@@ -429,6 +432,7 @@ async def test_any_other_refusal_is_the_callers(link: Link, refusal: str) -> Non
         await link.run(fails, [], [])
 
 
+@pytest.mark.row("F13")
 async def test_a_full_store_takes_nothing_and_says_so(
     start_store: Callable[[], Awaitable[Embedded]], log: Log
 ) -> None:

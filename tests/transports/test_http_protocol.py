@@ -153,6 +153,7 @@ def a_long_second_head() -> Iterator[bytes]:
         a_long_second_head,
     ],
 )
+@pytest.mark.row("F10")
 async def test_thirty_megabytes_of_head_are_refused_and_not_kept(
     serve: Any, app: Any, flood: Any
 ) -> None:
@@ -230,6 +231,7 @@ POST = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
         b"nonsense\r\n\r\n",
     ],
 )
+@pytest.mark.row("F8")
 async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_closed(
     serve: Any, app: Any, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -250,6 +252,7 @@ async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_c
         b"\r\n" + get(),
     ],
 )
+@pytest.mark.row("F8")
 async def test_what_is_unusual_and_clear_is_answered(
     serve: Any, app: Any, request_bytes: bytes
 ) -> None:
@@ -382,6 +385,7 @@ async def test_an_answer_that_comes_after_the_refusal_is_dropped(
 # Time.
 
 
+@pytest.mark.row("F9")
 async def test_a_silent_connection_is_closed_without_an_answer(
     serve: Any, app: Any
 ) -> None:
@@ -396,18 +400,21 @@ async def test_line_ends_do_not_count_as_a_first_request(serve: Any, app: Any) -
     assert await dribble(wire, b"\r\n" * 100) == b""
 
 
+@pytest.mark.row("F9")
 async def test_half_a_head_times_out(serve: Any, app: Any) -> None:
     wire = await (await serve(app, header_timeout_s=0.1)).connect()
 
     assert_status(await wire.ask(GET[:-2]), 408)
 
 
+@pytest.mark.row("F9")
 async def test_a_dribbled_head_times_out(serve: Any, app: Any) -> None:
     wire = await (await serve(app, header_timeout_s=0.2)).connect()
 
     assert_status(await dribble(wire, GET[:-2] + b"A: " + b"x" * 100), 408)
 
 
+@pytest.mark.row("F9")
 async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -> None:
     wire = await (await serve(app, body_timeout_s=0.1)).connect()
 
@@ -415,6 +422,7 @@ async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -
     assert await app.ending() == "disconnect"
 
 
+@pytest.mark.row("F9")
 async def test_a_dribbled_body_times_out(serve: Any, app: Any) -> None:
     wire = await (await serve(app, body_timeout_s=0.2)).connect()
     wire.send(POST + b"Content-Length: 100\r\n\r\n")

@@ -81,6 +81,7 @@ async def test_messages_go_both_ways(open_socket: Any) -> None:
     assert await read_frame(wire) == (TEXT, "grüße".encode())
 
 
+@pytest.mark.row("F7")
 async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
     wire = await (await serve(app)).connect()
 
@@ -91,6 +92,7 @@ async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
     assert b"extensions" not in head.lower()
 
 
+@pytest.mark.row("C8")
 async def test_a_peer_without_pongs_is_closed_as_silent(
     open_socket: Any, app: Any
 ) -> None:
@@ -128,6 +130,7 @@ async def test_a_peer_that_answers_pings_stays(open_socket: Any) -> None:
         (frame(PONG) * (CONTROLS_PER_S_MAX + 1), 4103),
     ],
 )
+@pytest.mark.row("F7")
 async def test_a_fault_closes_with_its_code_and_the_app_is_told(
     open_socket: Any,
     app: Any,

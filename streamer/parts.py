@@ -1,0 +1,132 @@
+"""
+The parts of a server, built from the settings and not opened.
+
+Knows which part needs which, and nothing of surfaces: `app` puts those on top. Nothing
+here does any I/O; connections come with the first use, and what has to run is run by
+`app.App`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .config import Config
+from .core.session import SessionLimits
+from .service.authenticator import Authenticator
+from .service.feeds import Feeds
+from .service.inboxes import Inboxes
+from .service.key_sets import KeySets
+from .service.listening import Listening
+from .service.listing import Listing
+from .service.probe import Probe
+from .service.publisher import Publisher
+from .service.requests import Requests
+from .service.scheduler import Scheduler
+from .service.schedules import Schedules
+from .service.store_watch import StoreWatch
+from .service.sweep import Sweep
+from .service.tickets import Tickets
+from .store.apps import Apps
+from .store.devices import Devices
+from .store.inbox import DAY_MS, Inbox
+from .store.leases import Leases
+from .store.link import Link
+from .store.lists import Lists
+from .store.replicated import Replicated
+from .store.tickets import Tickets as KeptTickets
+from .store.timetable import Timetable
+from .transports.streams import StreamParts
+
+__all__ = ["Parts"]
+
+STORE_TIMEOUT_S: Final = 5.0
+
+
+class Parts:
+    """
+    One node's parts.
+
+    Args:
+        config: The settings.
+        store_url: Where the store is, whether embedded or not.
+
+    """
+
+    def __init__(self, config: Config, store_url: str) -> None:
+        self.config = config
+        self.retention_ms = config.retention_days * DAY_MS
+        self.origins = frozenset(config.allowed_origins)
+
+        self.link = Link(store_url)
+        self.confirmed = _confirmed(config, store_url)
+        self.apps = Apps(self.link)
+        inbox = Inbox(
+            self.link,
+            confirmed=self.confirmed,
+            retention_ms=self.retention_ms,
+            entries_max=config.entries_max,
+        )
+        self.timetable = Timetable(
+            self.link,
+            confirmed=self.confirmed,
+            retention_ms=self.retention_ms,
+            entries_max=config.entries_max,
+        )
+
+        # Who may do what.
+        key_sets = KeySets()
+        self.authenticator = Authenticator(self.apps, key_sets=key_sets)
+        self.sweep = Sweep(self.apps, key_sets)
+        self.tickets = Tickets(KeptTickets(self.link), self.sweep)
+
+        # Who is listening.
+        feeds = Feeds(
+            store_url,
+            inbox,
+            replay_max=config.replay_max,
+            check_s=config.position_check_s,
+        )
+        leases = Leases(self.link, most=config.listeners_per_player_max)
+        devices = Devices(self.link, leases.node)
+        self.listening = Listening(feeds, leases, config, self.sweep, devices)
+        self.probe = Probe(self.link, feeds, leases.node, confirmed=self.confirmed)
+
+        # What can be asked for.
+        self.publisher = Publisher(self.link, inbox)
+        self.schedules = Schedules(self.link, self.timetable)
+        self.inboxes = Inboxes(inbox)
+        self.listing = Listing(Lists(self.link, retention_ms=self.retention_ms))
+        self.requests = Requests(config)
+        self.streams = self._streams()
+
+        # What runs wherever the background does.
+        self.scheduler = Scheduler(self.timetable)
+        self.store_watch = StoreWatch(self.link, config)
+
+    def _streams(self) -> StreamParts:
+        config = self.config
+        return StreamParts(
+            authenticator=self.authenticator,
+            listening=self.listening,
+            inboxes=self.inboxes,
+            tickets=self.tickets,
+            limits=SessionLimits(
+                heartbeat_s=config.heartbeat_s,
+                send_buffer_bytes=config.send_buffer_bytes,
+                send_age_s=config.send_age_s,
+            ),
+            allowed_origins=self.origins,
+            auth_timeout_s=config.auth_timeout_s,
+        )
+
+
+def _confirmed(config: Config, store_url: str) -> Replicated | None:
+    if config.durability != "replicated":
+        return None
+    timeout_ms = config.replication_timeout_ms
+    link = Link(
+        store_url,
+        name="streamer-publish",
+        timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
+    )
+    return Replicated(link, replicas_min=config.replicas_min, timeout_ms=timeout_ms)

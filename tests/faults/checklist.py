@@ -1,0 +1,250 @@
+"""
+What attackers are known to try, and the tests that stand against it.
+
+Knows nothing of how they run: `test_report.py` checks that they exist.
+"""
+
+from __future__ import annotations
+
+TOKENS = "tests/core/test_tokens.py"
+AUTHENTICATOR = "tests/service/test_authenticator.py"
+HTTP = "tests/transports/test_http_protocol.py"
+WEBSOCKET = "tests/transports/test_websocket_protocol.py"
+CREDENTIALS = "tests/surfaces/test_credentials.py"
+NATIVE = "tests/surfaces/test_native.py"
+RIGHTS = "tests/e2e/test_rights.py"
+STREAMS = "tests/e2e/test_streams.py"
+HOSTILE = "tests/faults/test_hostile.py"
+
+CHECKLIST: list[tuple[str, list[str]]] = [
+    (
+        "no credential, an empty one, two that differ",
+        [
+            f"{AUTHENTICATOR}::test_none_or_more_than_one_is_refused_by_name",
+            f"{NATIVE}::test_no_credential_is_401",
+            f"{STREAMS}::test_a_websocket_without_a_credential_is_not_kept",
+        ],
+    ),
+    (
+        "alg none, NoNe, missing; HS256 signed with the public key",
+        [
+            f"{TOKENS}::test_a_bad_token_is_refused_by_name",
+            f"{TOKENS}::test_a_bad_token_of_a_foreign_issuer_is_refused_by_name",
+        ],
+    ),
+    (
+        "kid as a path or no text; jwk, jku, x5u; unknown crit",
+        [
+            f"{TOKENS}::test_a_key_id_that_is_no_text_is_looked_up_nowhere",
+            f"{TOKENS}::test_a_bad_token_is_refused_by_name",
+        ],
+    ),
+    (
+        "claims missing, of the wrong type, doubled; a token of megabytes",
+        [
+            f"{TOKENS}::test_a_signed_token_with_odd_members_never_crashes",
+            f"{TOKENS}::test_the_corpus_reaches_every_defect_of_a_token",
+        ],
+    ),
+    (
+        "another audience, issuer or kind of token",
+        [
+            f"{TOKENS}::test_a_token_does_not_count_in_another_app",
+            f"{TOKENS}::test_a_bad_token_of_a_foreign_issuer_is_refused_by_name",
+        ],
+    ),
+    (
+        "clock skew beyond the leeway",
+        [f"{TOKENS}::test_a_bad_token_is_refused_by_name"],
+    ),
+    (
+        "a token that ends or is revoked while it streams",
+        [
+            f"{STREAMS}::test_a_token_that_ends_ends_its_streams",
+            f"{CREDENTIALS}"
+            "::test_streams_and_polls_end_when_a_players_tokens_are_taken_back",
+        ],
+    ),
+    (
+        "a key set that is away, slow, huge; a flood of unknown kid",
+        [
+            "tests/service/test_key_sets.py"
+            "::test_a_set_that_was_had_is_kept_when_the_next_is_not",
+            "tests/service/test_key_sets.py::test_a_flood_of_unknown_ids_is_one_fetch",
+            "tests/service/test_key_sets.py::test_a_set_that_never_ends_is_cut_off",
+            "tests/service/test_key_sets.py::test_a_slow_issuer_is_given_up",
+        ],
+    ),
+    (
+        "confused permissions: substrings, case, another's inbox",
+        [
+            f"{RIGHTS}::test_every_route_gives_what_the_table_says_and_nothing_else",
+            "tests/core/test_access.py::test_rights_are_those_of_the_table",
+        ],
+    ),
+    (
+        "objects of another player or app by their id",
+        [
+            f"{RIGHTS}::test_an_app_reaches_nothing_of_another",
+            f"{NATIVE}::test_another_apps_inboxes_are_unseen",
+        ],
+    ),
+    (
+        "a backend key wrong, cut, or not ASCII",
+        [
+            "tests/store/test_apps.py::test_anything_but_the_key_finds_nothing",
+            "tests/store/test_apps.py"
+            "::test_the_store_holds_the_digest_of_a_key_and_not_the_key",
+            f"{AUTHENTICATOR}::test_noise_in_headers_never_crashes",
+        ],
+    ),
+    (
+        "a credential in the query; a ticket used twice",
+        [
+            f"{CREDENTIALS}::test_nothing_but_a_ticket_rides_in_the_query",
+            "tests/store/test_tickets.py::test_a_ticket_is_used_once",
+            f"{CREDENTIALS}::test_a_ticket_is_in_no_log",
+        ],
+    ),
+    (
+        "a page of another origin opens a stream with a cookie",
+        [
+            f"{CREDENTIALS}::test_a_foreign_page_is_refused_before_anything_is_opened",
+            "tests/surfaces/rallyhere/test_errors.py"
+            "::test_a_foreign_page_holds_no_poll_with_a_cookie",
+        ],
+    ),
+    (
+        "a form of another site posts with a cookie",
+        [
+            f"{NATIVE}::test_a_post_with_a_cookie_needs_an_origin",
+            f"{NATIVE}::test_other_media_are_unsupported",
+        ],
+    ),
+    (
+        "WebSocket messages too large, compressed, never ending",
+        [
+            f"{WEBSOCKET}::test_a_fault_closes_with_its_code_and_the_app_is_told",
+            f"{WEBSOCKET}::test_compression_is_not_negotiated",
+        ],
+    ),
+    (
+        "floods of messages and pings; what is no message",
+        [
+            f"{STREAMS}::test_a_flood_of_messages_ends_a_websocket",
+            f"{STREAMS}::test_what_is_no_message_ends_a_websocket",
+            f"{WEBSOCKET}::test_pongs_do_not_pile_up_for_a_client_that_does_not_read",
+        ],
+    ),
+    (
+        "listeners without end; listening for others",
+        [
+            f"{STREAMS}::test_a_player_may_have_five_listeners",
+            f"{STREAMS}::test_a_full_node_says_so_and_still_serves_pages",
+            f"{RIGHTS}::test_a_stream_is_for_a_player_that_may_read",
+        ],
+    ),
+    (
+        "silence, half a head, half a body, a reader that does not read",
+        [
+            f"{HTTP}::test_a_silent_connection_is_closed_without_an_answer",
+            f"{HTTP}::test_half_a_head_times_out",
+            f"{HTTP}::test_half_a_body_times_out_and_the_app_is_told",
+            "tests/faults/test_slots.py"
+            "::test_readers_that_do_not_read_are_cut_and_delay_nobody",
+        ],
+    ),
+    (
+        "JSON that is deep, huge, not UTF-8, doubled, trailed by more",
+        [
+            f"{HOSTILE}::test_a_body_that_cannot_be_kept_is_refused_whole",
+            f"{NATIVE}::test_hostile_bodies_are_refused_and_nothing_is_stored",
+        ],
+    ),
+    (
+        "bodies without end, or encoded",
+        [
+            f"{NATIVE}::test_a_body_over_two_mib_is_too_large",
+            f"{NATIVE}::test_other_media_are_unsupported",
+        ],
+    ),
+    (
+        "free data with a million keys",
+        [
+            "tests/surfaces/rallyhere/test_create.py::test_a_batch_has_limits",
+            f"{NATIVE}::test_texts_have_limits",
+        ],
+    ),
+    (
+        "texts that end a line of an event stream",
+        [
+            f"{HOSTILE}::test_a_text_stays_in_its_event",
+            "tests/core/test_codec.py::test_any_notification_is_exactly_one_sse_event",
+            "tests/e2e/test_browser.py::test_no_text_breaks_out_of_its_event",
+        ],
+    ),
+    (
+        "a cursor that is garbage, another's, of the future, huge",
+        [
+            "tests/service/test_feeds.py::test_a_forged_cursor_harms_nobody",
+            f"{NATIVE}::test_hostile_cursors_are_refused",
+            "tests/store/test_inbox.py::test_a_forged_time_leads_past_nothing",
+        ],
+    ),
+    (
+        "a URL in a notification: never followed, and kept in its event",
+        [f"{HOSTILE}::test_a_text_from_rallyhere_stays_in_its_event"],
+    ),
+    (
+        "Host missing, doubled, malformed; odd bytes in paths",
+        [
+            f"{HTTP}::test_an_ambiguous_or_malformed_request_is_refused_and_the_"
+            "connection_closed",
+            f"{NATIVE}::test_hostile_player_names_are_refused",
+        ],
+    ),
+    (
+        "requests that two servers read differently",
+        [
+            f"{HTTP}::test_an_ambiguous_or_malformed_request_is_refused_and_the_"
+            "connection_closed",
+            "tests/faults/test_wire.py"
+            "::test_ambiguous_requests_get_one_answer_and_no_second",
+        ],
+    ),
+    (
+        "line ends and secrets in the log",
+        [
+            f"{HOSTILE}"
+            "::test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw",
+            f"{HOSTILE}::test_neither_log_nor_output_has_a_credential_in_it",
+        ],
+    ),
+    (
+        "a store filled up",
+        [
+            "tests/faults/test_full.py"
+            "::test_a_full_store_takes_no_publish_and_serves_the_rest",
+            "tests/store/test_inbox.py::test_every_key_ends_by_itself",
+            "tests/store/test_inbox.py::test_only_the_newest_are_kept",
+        ],
+    ),
+    (
+        "storms of reconnects",
+        [
+            f"{STREAMS}::test_connecting_too_fast_is_refused",
+            "tests/service/test_listening.py"
+            "::test_connections_that_come_too_fast_are_refused",
+            "tests/service/test_requests.py::test_a_player_has_a_share_of_its_own",
+        ],
+    ),
+    (
+        "operations: secrets too short, stores that evict, strangers' files",
+        [
+            f"{TOKENS}::test_a_secret_of_31_bytes_makes_no_app",
+            "tests/store/test_embedded.py::test_what_is_stored_is_its_owners_alone",
+            "tests/core/test_store_health.py::test_a_store_that_evicts_is_refused",
+        ],
+    ),
+]
+"""The attack, and the tests, as pytest names them without their parameters."""

@@ -1,0 +1,449 @@
+"""What is on the disk: slow disks, torn and flipped logs, power cuts, half batches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from streamer.model import decode_id
+from streamer.store.embedded import Embedded, StoreFailed
+from streamer.store.link import Link
+
+from ..e2e.processes import DURABLE, GUARD_S, Server, Store, eventually
+from ..e2e.readers import TRANSPORTS, Api, following
+from .ledger import Ledger
+from .test_kill import check_followers, follow_all
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+Report = Callable[[object], None]
+
+PLAYERS = ("ann", "ben", "cid", "dot")
+PUBLISHERS = 8
+AOF = Path("appendonlydir") / "appendonly.aof.1.incr.aof"
+
+EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+
+@asynccontextmanager
+async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
+    """Let every fdatasync of a process take so much longer."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    tracer = subprocess.Popen(
+        [
+            *(strace, "-f", "-p", str(pid), "-o", "/dev/null", "-e", "trace=fdatasync"),
+            *("-e", f"inject=fdatasync:delay_enter={delay_us}"),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+
+    def traced() -> bool:
+        if tracer.poll() is not None:
+            pytest.skip("strace may not attach to a process here")
+        return f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{pid}/status").read_text()
+
+    try:
+        await eventually(traced)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
+
+
+@pytest.mark.row("A2")
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+)
+async def test_a_slow_disk_makes_kills_no_worse(
+    make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+    async with AsyncExitStack() as stack:
+        followers = await follow_all(stack, server)
+        with ledger.publishing(PUBLISHERS):
+            for _ in range(kills):
+                async with slowed_disk(store.pid, 30_000):
+                    await ledger.acknowledge(60)
+                    await store.kill()
+                await store.start()
+            await ledger.acknowledge(20)
+        await ledger.settle()
+        findings = await ledger.check()
+        assert findings.clean, findings
+        received = await check_followers(server, key, followers)
+    report(f"{kills} kills, {findings}; {received} received")
+
+
+@pytest.mark.row("A3")
+async def test_control_a_log_synced_later_loses_and_says_so(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    """What is answered before the disk has it can be lost: the check of A2 can fail."""
+    store = await make_store(*EVERYSEC).start()
+    server = await make_server(redis=store.url, durability="everysec").start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+
+    async def degraded() -> bool:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{server.url}/readyz")
+        return bool(answer.json()["durability"] == "degraded")
+
+    with ledger.publishing(PUBLISHERS):
+        async with slowed_disk(store.pid, 4_000_000):
+            await ledger.acknowledge(200)
+            begun = asyncio.get_running_loop().time()
+            await eventually(degraded)
+            took = asyncio.get_running_loop().time() - begun
+            await store.kill()
+        await store.start()
+        await server.ready()
+    await ledger.settle()
+    findings = await ledger.check()
+    report(f"control: {findings}; said degraded after {took:.1f} s")
+    assert findings.lost > 0
+
+
+@pytest.mark.row("A7")
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+)
+async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
+    make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    key = await server.key()
+    ledger = Ledger(server.port, key, PLAYERS)
+    with ledger.publishing(PUBLISHERS):
+        for _ in range(kills):
+            await ledger.acknowledge(30)
+            await server.ask_store("BGREWRITEAOF")
+            # Anywhere in it: the fork, the writing, the change of files.
+            await asyncio.sleep(random.uniform(0, 0.06))
+            await store.kill()
+            await store.start()
+    await ledger.settle()
+    findings = await ledger.check()
+    assert findings.clean, findings
+    report(f"{kills} kills, {findings}")
+
+
+# The power fails.
+
+
+@contextlib.contextmanager
+def mounted(image: Path, folder: Path):  # type: ignore[no-untyped-def]
+    folder.mkdir()
+    done = subprocess.run(["mount", "-o", "loop", image, folder], check=False)
+    if done.returncode:
+        pytest.skip("an image cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def make_image(path: Path) -> Path:
+    if shutil.which("mkfs.ext4") is None or os.geteuid() != 0:
+        pytest.skip("needs root and mkfs.ext4")
+    path.write_bytes(b"")
+    os.truncate(path, 64 * 1_048_576)
+    subprocess.run(["mkfs.ext4", "-q", path], check=True)
+    return path
+
+
+@pytest.mark.row("A4")
+@pytest.mark.privileged
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fsync", ["always", "no"])
+async def test_what_was_acknowledged_outlives_the_power(
+    make_server: MakeServer, tmp_path: Path, report: Report, fsync: str
+) -> None:
+    """
+    The image of a disk has what was synced to it and no more; ``no`` is the control.
+
+    The store is copied by the block, as a machine without power leaves it.
+    """
+    image = make_image(tmp_path / "disk")
+    lost = acknowledged = 0
+    for round_ in range(3):
+        with mounted(image, tmp_path / f"before{round_}") as folder:
+            store = Store(folder / str(round_), "--appendonly", "yes")
+            store._options += ("--appendfsync", fsync)
+            await store.start()
+            server = make_server(
+                redis=store.url, durability="always" if fsync == "always" else "none"
+            )
+            await server.start()
+            key = await server.key()
+            # The keys of the server have to outlive it in the control, too.
+            os.sync()
+            ledger = Ledger(server.port, key, PLAYERS)
+            with ledger.publishing(PUBLISHERS):
+                await ledger.acknowledge(random.randint(150, 300))
+                store.send_signal(signal.SIGSTOP)
+                after = tmp_path / f"image{round_}"
+                shutil.copy(image, after)
+                await store.kill()
+            with mounted(after, tmp_path / f"after{round_}") as survivor:
+                again = Store(survivor / str(round_), *store._options)
+                again.port = store.port
+                await again.start()
+                await server.ready()
+                await ledger.settle()
+                findings = await ledger.check()
+                lost += findings.lost
+                acknowledged += findings.acknowledged
+                await server.stop()
+                await again.stop()
+    report(f"{fsync}: {lost} lost of {acknowledged} acknowledged in 3 power cuts")
+    if fsync == "always":
+        assert lost == 0
+    else:
+        assert lost > 0
+
+
+# The file itself.
+
+
+async def write_log(store: Store, server: Server, count: int) -> None:
+    """Publish with keys, to one and to several players."""
+    async with Api(server.port, await server.key()) as backend:
+        for i in range(count):
+            players = PLAYERS if i % 5 == 0 else PLAYERS[:1]
+            answer = await backend.publish(*players, key=f"key {i}", title=f"n{i}")
+            assert answer.status_code == 200
+    await server.stop()
+    await store.stop()
+
+
+async def violations(link: Link) -> Counter[str]:
+    """Compare every log of the demo app with its state and with what its keys say."""
+    found: Counter[str] = Counter()
+    keys = await link.call("KEYS", "*:demo:*")
+    logs = [key.decode() for key in keys if b"}:log:" in key]
+    states = [key.decode() for key in keys if b"}:state:" in key]
+    found["state without log"] += len(states) - len(logs)
+    for log in logs:
+        head = int(await link.call("HGET", log.replace(":log:", ":state:"), "head"))
+        entries = await link.call("XRANGE", log, "-", "+")
+        offsets = [int(id.partition(b"-")[2]) for id, _ in entries]
+        found["hole"] += offsets != [*range(1, head + 1)]
+        player = log.rpartition(":")[2].encode()
+        onces = [k for k in keys if b"}:once:" in k and k.endswith(b":" + player)]
+        found["key without entry or the reverse"] += len(onces) != len(entries)
+    return found
+
+
+@pytest.mark.row("A5")
+@pytest.mark.parametrize(
+    "cuts",
+    [40, pytest.param(1_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])],
+)
+async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
+    make_server: MakeServer,
+    make_store: MakeStore,
+    tmp_path: Path,
+    report: Report,
+    cuts: int,
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    await write_log(store, server, 40)
+    whole = (store._folder / AOF).read_bytes()
+    seen: set[int] = set()
+    for back in random.sample(range(1, min(8_192, len(whole))), cuts):
+        (store._folder / AOF).write_bytes(whole[:-back])
+        await store.start()
+        link = Link(store.url)
+        try:
+            found = await violations(link)
+            assert found.total() == 0, (back, found)
+            seen.add(await link.call("DBSIZE"))
+        finally:
+            await link.close()
+        await store.kill()
+    # Some cuts took more with them than others, or nothing has been tried.
+    assert len(seen) > 3
+    report(f"0 violations at {cuts} cuts, {len(seen)} different remains")
+
+
+@pytest.mark.row("A8")
+async def test_a_flipped_byte_never_leaves_an_empty_store(
+    make_server: MakeServer, make_store: MakeStore, tmp_path: Path, report: Report
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    await write_log(store, server, 40)
+    whole = (store._folder / AOF).read_bytes()
+    outcomes: Counter[str] = Counter()
+    for number in range(24):
+        folder = tmp_path / f"flipped{number}"
+        folder.mkdir()
+        embedded = await Embedded.start(folder)
+        await embedded.stop()
+        place = random.randrange(len(whole) // 2)
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << random.randrange(8)
+        (folder / AOF).write_bytes(flipped)
+        try:
+            embedded = await Embedded.start(folder)
+        except StoreFailed as error:
+            assert str(error)
+            outcomes["refused"] += 1
+            continue
+        link = Link(embedded.url)
+        try:
+            entries = sum(
+                [
+                    await link.call("XLEN", key)
+                    for key in await link.call("KEYS", "*:log:demo:*")
+                ]
+            )
+            assert entries > 0, place
+            complete = entries == 40 + 8 * (len(PLAYERS) - 1)
+            outcomes["all entries there" if complete else "entries missing"] += 1
+        finally:
+            await link.close()
+            await embedded.stop()
+    report(f"0 of 24 served empty: {dict(outcomes)}")
+
+
+@pytest.mark.row("B3")
+async def test_a_lost_tail_whose_numbers_are_used_again_is_a_gap(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    """A cursor of offsets alone would pass over what took the lost ones' numbers."""
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    key, token = await server.key(), await server.token("ann")
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(Api(server.port, key))
+        kept = [
+            id for i in range(5) for id in await backend.published("ann", title="a")
+        ]
+        cut = (store._folder / AOF).stat().st_size
+        followers = [
+            await stack.enter_async_context(following(name, server.port, token))
+            for name in TRANSPORTS
+        ]
+        lost = [
+            id for i in range(10) for id in await backend.published("ann", title="lost")
+        ]
+        for follower in followers:
+            await follower.has(lost)
+        # One is there all the time, one comes back with the cursor of what is lost.
+        cursor = followers[0].cursor
+        await store.kill()
+        os.truncate(store._folder / AOF, cut)
+        await store.start()
+        await server.ready()
+        again = [
+            id for i in range(10) for id in await backend.published("ann", title="b")
+        ]
+        for follower in followers:
+            await follower.has(again)
+            assert follower.ids == [*lost, *kept, *again] or follower.ids == [
+                *lost,
+                *again,
+            ]
+            assert len(follower.gaps) == 1
+        for opener in TRANSPORTS.values():
+            stream = await opener.open(server.port, token, cursor=cursor)
+            assert (await stream.until("gap")).data["reason"]
+            stream.cut()
+        inbox = [one["id"] for one in await backend.inbox("ann")]
+    assert inbox == [*kept, *again]
+    offsets = [decode_id(id).offset for id in lost]  # type: ignore[union-attr]
+    same = [decode_id(id).offset for id in again]  # type: ignore[union-attr]
+    assert offsets == same
+    report(
+        f"0 silent of {2 * len(TRANSPORTS)} readers; offsets alone would have missed "
+        f"{len(same)}"
+    )
+
+
+# Batches.
+
+
+async def kill_server(server: Server) -> None:
+    await server.kill()
+
+
+async def kill_store(server: Server) -> None:
+    os.kill(await server.store_pid(), signal.SIGKILL)
+    await server.end()
+
+
+@pytest.mark.row("D3")
+@pytest.mark.parametrize("kill", [kill_server, kill_store])
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+)
+async def test_a_batch_is_there_whole_or_not_at_all(
+    make_server: MakeServer,
+    report: Report,
+    kill: Callable[[Server], Awaitable[None]],
+    kills: int,
+) -> None:
+    server = await make_server().start()
+    key = await server.key()
+    acknowledged: set[str] = set()
+    sent = 0
+
+    async def send(player: str, stopped: asyncio.Event) -> None:
+        nonlocal sent
+        async with Api(server.port, key) as api:
+            while not stopped.is_set():
+                sent += 1
+                name = f"{player}.{sent}"
+                body = {"notifications": [{"message": name}] * 100}
+                path = f"/notification/v1/player/{player}/notification"
+                try:
+                    answer = await api.http.post(path, json=body)
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.02)
+                    continue
+                if answer.status_code == 200:
+                    acknowledged.add(name)
+
+    for _ in range(kills):
+        stopped = asyncio.Event()
+        sending = [asyncio.create_task(send(name, stopped)) for name in PLAYERS]
+        wanted = len(acknowledged) + 8
+        await eventually(lambda wanted=wanted: len(acknowledged) >= wanted)
+        await asyncio.sleep(random.uniform(0, 0.02))
+        await kill(server)
+        stopped.set()
+        async with asyncio.timeout(GUARD_S):
+            await asyncio.gather(*sending)
+        await server.start()
+    async with Api(server.port, key) as api:
+        found = Counter(
+            [one["body"] for name in PLAYERS for one in await api.inbox(name)]
+        )
+    partial = [name for name, count in found.items() if count != 100]
+    assert partial == []
+    assert acknowledged <= found.keys()
+    report(
+        f"{kills} kills, 0 partial of {sent} batches of 100, "
+        f"0 lost of {len(acknowledged)} acknowledged"
+    )

@@ -1,0 +1,251 @@
+"""`streamer app`, `key` and `token`: making credentials, changing and taking back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from joserfc.jwk import ECKey, RSAKey
+
+from streamer.cli import main
+from streamer.core.access import Caller
+from streamer.core.apps import AppRecord
+from streamer.errors import Defect, Unauthenticated
+from streamer.model import App
+from streamer.service.authenticator import Authenticator, Credentials
+from streamer.store.apps import Apps
+from streamer.store.link import Link
+
+DEMO = App("demo")
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("STREAMER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+class Shell:
+    """The command line on one store, and a look into that."""
+
+    def __init__(self, store_url: str) -> None:
+        self.store_url = store_url
+
+    def run(self, *arguments: object) -> Result:
+        words = [*map(str, arguments), "--redis", self.store_url]
+        return CliRunner().invoke(main, words)
+
+    def good(self, *arguments: object) -> str:
+        """Return the last line of stdout."""
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output
+        return (result.stdout.splitlines() or [""])[-1]
+
+    def ask(self, question: Callable[[Apps], Any]) -> Any:
+        async def ask() -> Any:
+            link = Link(self.store_url)
+            try:
+                return await question(Apps(link))
+            finally:
+                await link.close()
+
+        return asyncio.run(ask())
+
+    def record(self, name: App = DEMO) -> AppRecord:
+        record: AppRecord = self.ask(lambda apps: apps.get(name))
+        return record
+
+    def caller(self, text: str) -> Caller | Defect:
+        """Return whom a server would see, or what it would find wrong."""
+
+        def caller(apps: Apps) -> Any:
+            return Authenticator(apps).caller(Credentials.from_token(text))
+
+        try:
+            found: Caller = self.ask(caller)
+        except Unauthenticated as error:
+            return error.defect
+        return found
+
+
+@pytest.fixture
+def shell(store_url: str) -> Shell:
+    shell = Shell(store_url)
+    shell.good("app", "create", "demo")
+    return shell
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    path = tmp_path / "public.pem"
+    path.write_bytes(RSAKey.generate_key(2_048).as_pem(private=False))
+    return path
+
+
+# Apps.
+
+
+def test_an_app_is_made_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:
+    shell.good(
+        *("app", "create", "game", "--issuer", "https://id", "--audience", "urn:game"),
+        *("--algorithm", "RS256", "--public-key", pem),
+    )
+
+    record = shell.record(App("game"))
+    assert (record.issuer, record.audience) == ("https://id", "urn:game")
+    assert (record.algorithm, record.secret) == ("RS256", b"")
+    assert json.loads(record.public_keys)["keys"][0]["kty"] == "RSA"
+
+
+def test_a_key_set_that_is_not_there_yet_is_said_and_kept(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("--issuer", "https://id", "--algorithm", "ES256", "--key-set", "jwks.json")
+
+    result = shell.run("app", "create", "game", *given)
+
+    assert result.exit_code == 0
+    assert "warning: no key set" in result.stderr
+    assert shell.record(App("game")).key_set == str(tmp_path / "jwks.json")
+
+    jwk = ECKey.generate_key("P-256").as_dict(private=False)
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
+    assert shell.run("app", "update", "game", "--issuer", "https://x").stderr == ""
+    assert shell.record(App("game")).issuer == "https://x"
+
+
+def test_an_app_changes_sides_and_back(shell: Shell, pem: Path) -> None:
+    first = shell.record()
+
+    shell.good("app", "update", "demo", "--algorithm", "RS256", "--public-key", pem)
+    assert shell.record().secret == b""
+    shell.good("app", "update", "demo", "--algorithm", "HS256")
+
+    assert shell.record().public_keys == ""
+    assert len(shell.record().secret) == 32
+    assert shell.record().secret != first.secret
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("app", "create", "x", "--key-set", "/a"), "HS256 has a shared secret"),
+        (("app", "create", "x", "--algorithm", "RS256"), "needs either public keys"),
+        (("app", "create", "x", "--algorithm", "none"), "is not one of"),
+        (
+            ("app", "update", "demo", "--algorithm", "RS256", "--key-set", "http://x/"),
+            "fetched with https",
+        ),
+        (("app", "create", "x", "--public-key", "/nothing"), "cannot be read"),
+        (("app", "create", "x", "--public-key", "/dev/null"), "will not do"),
+        (("app", "create", "x", "--audience", "demo"), "belong to another app"),
+        (("app", "update", "nobody", "--issuer", "x"), "the app nobody is unknown"),
+        (("app", "rotate", "nobody"), "the app nobody is unknown"),
+        (("app", "secret", "nobody"), "the app nobody is unknown"),
+        (("key", "list", "--app", "nobody"), "the app nobody is unknown"),
+        (("key", "revoke", "0" * 16), "the key 0000000000000000 is unknown"),
+        (("key", "rotate", "0" * 16), "the key 0000000000000000 is unknown"),
+        (("key",), "Missing option '--app'"),
+        (("key", "--app", "demo", "list"), "--app belongs behind 'list'"),
+        (("token", "--app", "demo"), "Missing option '--player'"),
+        (("token", "revoke"), "Missing option '--app'"),
+        (("token", "revoke", "--app", "nobody"), "the app nobody is unknown"),
+        (("token", "revoke", "--app", "demo", "--player", "me"), "is no player"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(
+    shell: Shell, arguments: tuple[str, ...], problem: str
+) -> None:
+    result = shell.run(*arguments)
+
+    assert result.exit_code != 0
+    assert problem in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_private_key_is_not_taken(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "private.pem"
+    path.write_bytes(ECKey.generate_key("P-256").as_pem(private=True))
+
+    result = shell.run(
+        *("app", "create", "x", "--algorithm", "ES256", "--public-key", path)
+    )
+
+    assert "it has a private key" in result.output
+    assert shell.record(App("x")) is None
+
+
+def test_the_secret_is_shown_to_who_signs_with_it(shell: Shell, pem: Path) -> None:
+    text = shell.good("app", "secret", "demo")
+
+    assert base64.urlsafe_b64decode(text + "=") == shell.record().secret
+    shell.good("app", "update", "demo", "--algorithm", "RS256", "--public-key", pem)
+    for command in ("secret", "rotate"):
+        assert shell.run("app", command, "demo").exit_code == 1
+    result = shell.run("token", "--app", "demo", "--player", "p")
+    assert "come from streamer" in result.output
+
+
+@pytest.mark.parametrize(("grace", "counts"), [("1h", True), ("0", False)])
+def test_a_rotated_secret_leaves_the_earlier_one_its_grace(
+    shell: Shell, grace: str, counts: bool
+) -> None:
+    token = shell.good("token", "--app", "demo", "--player", "p")
+
+    text = shell.good("app", "rotate", "demo", "--grace", grace)
+
+    assert text == shell.good("app", "secret", "demo")
+    assert isinstance(shell.caller(token), Caller) is counts
+    fresh = shell.good("token", "--app", "demo", "--player", "p")
+    assert isinstance(shell.caller(fresh), Caller)
+
+
+# Keys.
+
+
+def test_keys_are_listed_rotated_and_taken_back_by_their_id(shell: Shell) -> None:
+    old = shell.good("key", "--app", "demo", "--scope", "notifications:read")
+    key_id, app, _, end, scopes = shell.good("key", "list").split("\t")
+    assert (app, end, scopes) == ("demo", "-", "notifications:read")
+
+    new = shell.good("key", "rotate", key_id)
+    listed = shell.run("key", "list", "--app", "demo").stdout.splitlines()
+    assert [line.split("\t")[3] == "-" for line in listed].count(False) == 1
+    for text in (old, new):
+        caller = shell.caller(text)
+        assert isinstance(caller, Caller)
+        assert caller.scopes == {"notifications:read"}
+        assert text not in "".join(listed)
+
+    assert shell.run("key", "revoke", key_id).stdout == ""
+    assert shell.caller(old) is Defect.UNKNOWN_KEY
+    assert isinstance(shell.caller(new), Caller)
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize("player", [(), ("--player", "p")])
+def test_tokens_are_taken_back_and_fresh_ones_are_good(
+    shell: Shell, player: tuple[str, ...]
+) -> None:
+    def token(who: str) -> str:
+        return shell.good("token", "--app", "demo", "--player", who)
+
+    mine, other = token("p"), token("q")
+
+    assert shell.run("token", "revoke", "--app", "demo", *player).stdout == ""
+
+    assert shell.caller(mine) is Defect.REVOKED
+    assert isinstance(shell.caller(other), Caller) is bool(player)
+    assert isinstance(shell.caller(token("p")), Caller)

@@ -1,0 +1,283 @@
+"""Workers as processes that do as they are told, each a line of Python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from streamer import supervisor
+from streamer.config import Config
+from streamer.supervisor import Supervisor, WorkersFailed, share
+
+GUARD_S = 20
+
+# What a worker does that is asked to be this. `line` is a socket to the supervisor.
+BEHAVIOURS = {
+    "good": "line.send(b'ready\\n'); line.recv(1)",
+    "bad": "sys.exit(3)",
+    "short": "line.send(b'ready\\n'); sys.exit(4)",
+    "silent": "line.send(b'ready\\n'); time.sleep(60)",
+    "stubborn": "signal.signal(15, 1); line.send(b'ready\\n'); time.sleep(60)",
+}
+WORKER = """
+import os, pathlib, signal, socket, sys, time
+folder = pathlib.Path({folder!r})
+line = socket.socket(fileno=int(sys.argv[2]))
+orders = line.recv(1_000_000)
+(folder / f"{{os.getpid()}}.pid").write_bytes(orders)
+exec((folder / "behaviour").read_text())
+"""
+
+
+class Fleet:
+    """A supervisor under test, and what its workers are to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.urls: list[str] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def become(self, behaviour: str) -> None:
+        """Say what workers do that start from here on."""
+        (self.folder / "behaviour").write_text(BEHAVIOURS[behaviour])
+
+    def start(self, **settings: int) -> asyncio.Task[None]:
+        config = Config(port=0, drain_s=0, **settings)  # type: ignore[arg-type]
+        running = Supervisor(config, "unix:///nowhere").run(announce=self.urls.append)
+        self.task = asyncio.create_task(running)
+        return self.task
+
+    async def started(self, **settings: int) -> asyncio.Task[None]:
+        task = self.start(**settings)
+        await until(lambda: self.urls or task.done())
+        assert self.urls, task.exception()
+        return task
+
+    @property
+    def begun(self) -> set[int]:
+        """All workers that were ever started."""
+        return {int(path.stem) for path in self.folder.glob("*.pid")}
+
+    @property
+    def alive(self) -> set[int]:
+        return {pid for pid in self.begun if is_there(pid)}
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def until(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(GUARD_S):
+        while not fact():  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.005)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(GUARD_S):
+        await task
+
+
+@pytest.fixture
+async def fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Fleet]:
+    program = [sys.executable, "-S", "-c", WORKER.format(folder=str(tmp_path))]
+    monkeypatch.setattr(supervisor, "_python", lambda: program)
+    fleet = Fleet(tmp_path)
+    fleet.become("good")
+    yield fleet
+    if fleet.task is not None:
+        fleet.task.cancel()
+        await asyncio.wait({fleet.task})
+    assert fleet.alive == set()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("limit", [7, 8, 1_000, 10_001])
+def test_the_shares_of_all_workers_add_up_to_the_limits(
+    workers: int, limit: int
+) -> None:
+    config = Config(
+        workers=workers,
+        connections_max=limit,
+        connects_per_s_max=limit + 1,
+        requests_in_flight_max=limit + 2,
+    )
+
+    shares = [share(config, index) for index in range(workers)]
+
+    for name, whole in (
+        ("connections_max", limit),
+        ("connects_per_s_max", limit + 1),
+        ("requests_in_flight_max", limit + 2),
+    ):
+        parts = [getattr(one, name) for one in shares]
+        assert sum(parts) == whole
+        assert max(parts) - min(parts) <= 1
+        assert min(parts) >= 1
+    assert {one.workers for one in shares} == {1}
+
+
+def test_what_is_no_limit_of_the_node_is_not_divided() -> None:
+    config = Config(workers=4)
+
+    one = share(config, 0)
+
+    assert one.listeners_per_player_max == config.listeners_per_player_max
+    assert one.requests_per_player_max == config.requests_per_player_max
+
+
+async def test_it_is_announced_once_when_all_are_ready(fleet: Fleet) -> None:
+    task = await fleet.started(workers=3)
+
+    assert len(fleet.urls) == 1
+    assert len(fleet.alive) == 3
+    await end(task)
+    assert fleet.alive == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they share one")
+async def test_each_worker_has_a_socket_of_its_own_and_the_port_in_common(
+    fleet: Fleet,
+) -> None:
+    task = await fleet.started(workers=2)
+    port = int(fleet.urls[0].rpartition(":")[2])
+
+    sockets = await asyncio.to_thread(Path("/proc/net/tcp").read_text)
+
+    assert sockets.count(f":{port:04X} 00000000:0000 0A") == 2
+    await end(task)
+
+
+async def test_a_worker_that_does_not_get_up_ends_the_whole(fleet: Fleet) -> None:
+    fleet.become("bad")
+
+    task = fleet.start(workers=2)
+
+    with pytest.raises(WorkersFailed, match=r"3 times in a row.*status 3"):
+        await task
+    assert 3 <= len(fleet.begun) <= 6
+    assert fleet.urls == []
+
+
+async def test_a_worker_that_falls_over_at_once_is_one_that_does_not_get_up(
+    fleet: Fleet,
+) -> None:
+    fleet.become("short")
+
+    task = fleet.start(workers=2)
+
+    with pytest.raises(WorkersFailed, match="status 4"):
+        await task
+
+
+async def test_a_worker_that_is_killed_is_replaced(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
+    task = await fleet.started(workers=2)
+    before = fleet.alive
+
+    # More often than a worker may fail in a row.
+    for _ in range(supervisor.FAILURES_MAX + 1):
+        victim = min(fleet.alive)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda gone=victim: len(fleet.alive - {gone}) == 2)
+
+    assert len(fleet.begun - before) == supervisor.FAILURES_MAX + 1
+    assert not task.done()
+    await end(task)
+
+
+async def test_a_worker_that_has_gone_silent_is_killed_and_replaced(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "SILENT_S", 0.2)
+    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
+    fleet.become("silent")
+
+    task = await fleet.started(workers=1)
+    await until(lambda: len(fleet.begun) > 2)
+
+    assert "gone silent" in caplog.text
+    await end(task)
+
+
+async def test_a_hangup_replaces_all_workers(fleet: Fleet) -> None:
+    task = await fleet.started(workers=2)
+    before = fleet.alive
+
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: len(fleet.alive) == 2 and not fleet.alive & before)
+
+    assert len(fleet.begun) == 4
+    assert len(fleet.urls) == 1
+    await end(task)
+
+
+async def test_a_new_worker_that_does_not_get_up_leaves_the_old_one(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await fleet.started(workers=2)
+    before = fleet.alive
+    fleet.become("bad")
+
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: "no more workers are replaced" in caplog.text)
+
+    assert fleet.alive == before
+    assert len(fleet.begun) == 3
+    fleet.become("good")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: len(fleet.alive) == 2 and not fleet.alive & before)
+    await end(task)
+
+
+async def test_a_worker_that_does_not_end_is_killed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "END_GRACE_S", 0.2)
+    fleet.become("stubborn")
+    task = await fleet.started(workers=1)
+
+    await end(task)
+
+    assert "does not end: killing it" in caplog.text
+
+
+async def test_a_cancelled_supervisor_leaves_no_worker(fleet: Fleet) -> None:
+    task = await fleet.started(workers=2)
+
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+    assert fleet.alive == set()
+
+
+@pytest.mark.parametrize("when", ["before a worker", "after a worker"])
+async def test_a_signal_while_it_starts_leaves_no_worker(
+    fleet: Fleet, when: str
+) -> None:
+    task = fleet.start(workers=2)
+    if when == "after a worker":
+        await until(lambda: fleet.begun)
+    else:
+        await asyncio.sleep(0)
+        await until(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)
+
+    await end(task)
+
+    assert fleet.alive == set()
