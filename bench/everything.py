@@ -1,0 +1,85 @@
+"""
+All questions one after the other, at the sizes of ``RESULTS.md``, which is written.
+
+Takes about an hour and a half; ``--quick`` takes some minutes and proves nothing but
+that everything works. A question that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from . import results
+
+__all__ = ["CASES"]
+
+ROOT = Path(__file__).parents[1]
+QUICK = 20
+"""By how much sizes are divided in a hurry."""
+
+# Name of the files, question, its options.
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    "fanout-ws-1000": ("fanout", {"connections": 1_000}),
+    "fanout-ws-10000": ("fanout", {"connections": 10_000}),
+    "fanout-sse-1000": ("fanout", {"connections": 1_000, "transport": "sse"}),
+    "fanout-sse-10000": ("fanout", {"connections": 10_000, "transport": "sse"}),
+    "unicast": ("unicast", {"connections": 10_000, "rate": 2_000}),
+    "publish-1": ("publish", {}),
+    "publish-100": ("publish", {"batch": 100, "players": 500}),
+    "page": ("page", {}),
+    "page-304": ("page", {"unchanged": True}),
+    "connect-ws": ("connect", {"connections": 10_000}),
+    "connect-sse": ("connect", {"connections": 10_000, "transport": "sse"}),
+    "storm": ("storm", {"connections": 10_000}),
+    "resume": ("resume", {"connections": 1_000}),
+    "schedule": ("schedule", {}),
+    "mixed": ("mixed", {"connections": 1_000}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.everything")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="small, one round")
+    parser.add_argument("--to", type=Path, default=results.RESULTS)
+    options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else list(CASES)
+    failed = [case for case in chosen if not _ask(case, options)]
+    results.write(options.out, options.to)
+    if failed:
+        sys.exit(f"no answer: {', '.join(failed)}")
+
+
+def _ask(case: str, options: argparse.Namespace) -> bool:
+    question, given = CASES[case]
+    if not (ROOT / "bench" / f"{question}.py").exists():
+        return False
+    sizes = dict(given)
+    if options.quick and "connections" in sizes:
+        sizes["connections"] = max(100, int(str(sizes["connections"])) // QUICK)
+    rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
+    file = options.out / f"{case}.json"
+    command = [sys.executable, "-m", f"bench.{question}"]
+    command += [f"--rounds={rounds}", f"--seconds={seconds:g}", f"--json={file}"]
+    command += [f"--html={file.with_suffix('.html')}"]
+    command += [f"--png={file.with_suffix('.png')}"]
+    for name, value in sizes.items():
+        flag = f"--{name.replace('_', '-')}"
+        command.append(flag if value is True else f"{flag}={value}")
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        return False
+    result = json.loads(file.read_text())
+    result["number"] = list(CASES).index(case)
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""
+Careful readers: every message is read, every cursor kept, nothing may be lost or twice.
+
+Decides, as the protocol asks of clients, when a reader that was cut off comes back and
+from where. Knows the stream's messages over WebSocket by their first fields. A message
+carries ``#``, its 19 digits of time, a dot and the number of the publication, which
+goes up by one for each player.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import re
+import socket
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .engine import IN, OUT, Engine
+from .readers import reset
+
+__all__ = ["CURSOR", "Careful", "CarefulPlan"]
+
+CURSOR = b"@CURSOR@"
+"""Stands in a request for the place to go on from."""
+
+_NUMBER = re.compile(rb"#\d{19}\.(\d{10})")
+_CURSOR = re.compile(rb'"cursor":"([^"]+)"')
+_RETRY_AFTER = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
+OPEN_S = 10.0
+"""How long a client waits for an answer to its handshake."""
+
+_BACK_OFF_S = (0.5, 20.0)
+
+
+class CarefulPlan(NamedTuple):
+    """One request per reader, each with `CURSOR` as the value of its last parameter."""
+
+    address: tuple[str, int]
+    requests: Sequence[bytes]
+    in_flight: int = 1_000_000
+    """How many handshakes at a time; the default is a real storm."""
+
+
+class _Reader:
+    __slots__ = (
+        "attempts",
+        "begun_ns",
+        "behind",
+        "cursor",
+        "data",
+        "last",
+        "open",
+        "sock",
+    )
+
+    def __init__(self) -> None:
+        self.cursor = b""
+        self.last = -1
+        self.attempts = 0
+        self.begun_ns = 0
+        self.open = False
+        self.behind = False
+        self.data = b""
+        self.sock: socket.socket | None = None
+
+
+class Careful:
+    """The readers of one process."""
+
+    def __init__(self, engine: Engine, plan: CarefulPlan) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._readers = [_Reader() for _ in plan.requests]
+        self._due: list[tuple[int, int]] = []
+        self._pending = 0
+        self._opening: deque[tuple[int, int]] = deque()
+        self._expected = -1
+        self._begun_ns = 0
+        self.behind = 0
+        self.open = 0
+        self.lost = 0
+        self.doubled = 0
+        self.gaps = 0
+        self.messages = 0
+        self.refused: Counter[str] = Counter()
+        self.took_us = array("I")
+        """From the beginning of `come` to the last message, per reader."""
+
+    def come(
+        self,
+        expected: int,
+        *,
+        spread_s: float,
+        within_s: float,
+        on_turn: Callable[[], None],
+    ) -> bool:
+        """
+        Connect everybody who is not; wait until all have `expected` messages.
+
+        Args:
+            expected: The number of publications so far.
+            spread_s: The first attempt is made at a random time within it.
+            within_s: When to give up.
+            on_turn: Called now and then.
+
+        """
+        self._expect(expected)
+        now_ns = time.monotonic_ns()
+        for number, reader in enumerate(self._readers):
+            if reader.sock is None:
+                reader.attempts = 0
+                self._plan_attempt(number, random.uniform(0, spread_s))
+        self._turn()
+        return self._engine.run(
+            lambda: not self.behind and self.open == len(self._readers),
+            until_ns=now_ns + int(within_s * 1e9),
+            on_turn=lambda: (self._turn(), on_turn()),
+        )
+
+    def drop(self) -> None:
+        """Cut all connections at once."""
+        for reader in self._readers:
+            if reader.sock is not None:
+                self._engine.remove(reader.sock.fileno())
+                reset(reader.sock)
+            reader.sock, reader.open, reader.data = None, False, b""
+        self.open = 0
+        self._pending = 0
+
+    def facts(self) -> dict[str, object]:
+        """Return what has been seen since the beginning."""
+        return {
+            "open": self.open,
+            "behind": self.behind,
+            "lost": self.lost,
+            "doubled": self.doubled,
+            "gaps": self.gaps,
+            "messages": self.messages,
+            "refused": dict(self.refused),
+        }
+
+    def _expect(self, expected: int) -> None:
+        self._expected = expected - 1
+        self._begun_ns = time.monotonic_ns()
+        self.took_us = array("I")
+        self.behind = 0
+        for reader in self._readers:
+            reader.behind = reader.sock is None or reader.last < self._expected
+            self.behind += reader.behind
+
+    def _plan_attempt(self, number: int, delay_s: float) -> None:
+        at_ns = time.monotonic_ns() + int(delay_s * 1e9)
+        heapq.heappush(self._due, (at_ns, number))
+
+    def _turn(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._give_up_before(now_ns - int(OPEN_S * 1e9))
+        # A bounded part at a time, so that what is open is read in between.
+        for _ in range(200):
+            if not self._due or self._pending >= self._plan.in_flight:
+                return
+            if self._due[0][0] > now_ns:
+                break
+            self._connect(heapq.heappop(self._due)[1])
+        if self._due:
+            self._engine.ring_at(self._due[0][0])
+
+    def _give_up_before(self, limit_ns: int) -> None:
+        while self._opening and self._opening[0][0] < limit_ns:
+            begun_ns, number = self._opening.popleft()
+            reader = self._readers[number]
+            waits = reader.sock is not None and not reader.open
+            if waits and reader.begun_ns == begun_ns:
+                self._on_refused(number, f"no answer within {OPEN_S:g} s", 0)
+
+    def _connect(self, number: int) -> None:
+        reader = self._readers[number]
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        reader.sock, reader.data = sock, b""
+        self._pending += 1
+        reader.begun_ns = time.monotonic_ns()
+        self._opening.append((reader.begun_ns, number))
+        sock.connect_ex(self._plan.address)
+        self._engine.add(sock.fileno(), OUT, lambda: self._on_connected(number))
+
+    def _on_connected(self, number: int) -> None:
+        reader = self._readers[number]
+        assert reader.sock is not None
+        request = self._plan.requests[number]
+        if reader.cursor:
+            request = request.replace(CURSOR, reader.cursor)
+        else:
+            request = request.replace(b"?cursor=" + CURSOR, b"")
+        try:
+            reader.sock.send(request)
+        except OSError as exc:
+            self._on_refused(number, exc.strerror or "refused", 0)
+            return
+        self._engine.change(
+            reader.sock.fileno(), IN, lambda: self._on_readable(number, reader)
+        )
+
+    def _on_readable(self, number: int, reader: _Reader) -> None:
+        assert reader.sock is not None
+        try:
+            got = reader.sock.recv(262_144)
+        except BlockingIOError:
+            return
+        except OSError:
+            got = b""
+        if not got:
+            self._on_refused(number, "lost" if reader.open else "closed", 0)
+            return
+        reader.data += got
+        if not reader.open and not self._take_answer(number, reader):
+            return
+        self._take_frames(number, reader)
+
+    def _take_answer(self, number: int, reader: _Reader) -> bool:
+        head, found, rest = reader.data.partition(b"\r\n\r\n")
+        if not found:
+            return False
+        status = head[9:12].decode()
+        if status != "101":
+            retry_after = _RETRY_AFTER.search(head)
+            self._on_refused(number, status, int(retry_after[1]) if retry_after else 0)
+            return False
+        reader.open, reader.data = True, rest
+        self._pending -= 1
+        self.open += 1
+        return True
+
+    def _on_refused(self, number: int, why: str, retry_after_s: int) -> None:
+        reader = self._readers[number]
+        assert reader.sock is not None
+        self.refused[why] += 1
+        self._engine.remove(reader.sock.fileno())
+        reader.sock.close()
+        reader.sock = None
+        if reader.open:
+            reader.open = False
+            self.open -= 1
+        else:
+            self._pending -= 1
+        low_s, high_s = _BACK_OFF_S
+        wait_s = random.uniform(0, min(high_s, low_s * 2**reader.attempts))
+        reader.attempts += 1
+        self._plan_attempt(number, retry_after_s + wait_s)
+
+    def _take_frames(self, number: int, reader: _Reader) -> None:
+        data, at = reader.data, 0
+        while at + 2 <= len(data):
+            length, head = data[at + 1], 2
+            if length == 126:
+                length, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
+            elif length == 127:
+                length, head = int.from_bytes(data[at + 2 : at + 10], "big"), 10
+            end = at + head + length
+            if end > len(data) or (head == 4 and at + 4 > len(data)):
+                break
+            if data[at] == 0x81:
+                self._take_message(reader, data[at + head : end])
+            elif data[at] == 0x89:
+                pong = bytes([0x8A, 0x80 | length]) + b"\0\0\0\0"
+                assert reader.sock is not None
+                reader.sock.send(pong + data[at + head : end])
+            at = end
+        reader.data = data[at:]
+
+    def _take_message(self, reader: _Reader, message: bytes) -> None:
+        cursor = _CURSOR.search(message, 0, 400)
+        number = _NUMBER.search(message)
+        if number is not None:
+            self._take_number(reader, int(number[1]))
+        elif message.startswith(b'{"type":"gap"'):
+            self.gaps += 1
+        elif not message.startswith(b'{"type":"hello"'):
+            return
+        if cursor is not None:
+            reader.cursor = cursor[1]
+        if reader.behind and reader.last >= self._expected:
+            reader.behind = False
+            self.behind -= 1
+            self.took_us.append((time.monotonic_ns() - self._begun_ns) // 1000)
+
+    def _take_number(self, reader: _Reader, number: int) -> None:
+        self.messages += 1
+        if number <= reader.last:
+            self.doubled += 1
+            return
+        self.lost += number - reader.last - 1
+        reader.last = number

@@ -1,0 +1,163 @@
+"""
+The question's end of the load processes.
+
+Starts them, gives orders, splits readers among them and adds up what they saw.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from .worker import main
+
+__all__ = ["Load", "LoadFailed"]
+
+Facts = dict[str, Any]
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+class LoadFailed(Exception):
+    """A load process could not do what it was told."""
+
+
+class _Process:
+    def __init__(self, cores: set[int]) -> None:
+        self._pipe: Connection
+        self._pipe, theirs = _spawn.Pipe()
+        self._process = _spawn.Process(target=main, args=(theirs, cores), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def order(self, name: str, **order: Any) -> None:
+        self._pipe.send((name, order))
+
+    def tell(self, what: object) -> None:
+        self._pipe.send(what)
+
+    def answer(self, on_progress: Callable[[int], None]) -> Facts:
+        while True:
+            try:
+                kind, what = self._pipe.recv()
+            except EOFError:
+                raise LoadFailed("a load process has ended") from None
+            if kind == "progress":
+                on_progress(what)
+            elif kind == "failed":
+                raise LoadFailed(what)
+            else:
+                return what  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+class Load:
+    """
+    All load processes, as one.
+
+    Args:
+        processes: How many. The first one publishes, all have readers.
+        cores: Where they run.
+
+    """
+
+    def __init__(self, processes: int, cores: set[int]) -> None:
+        self._processes = [_Process(cores) for _ in range(processes)]
+        self._share: list[int] = []
+        self.on_progress: Callable[[int], None] = lambda count: None
+
+    def open(self, **plan: Any) -> Facts:
+        """Open readers, split among the processes; see `readers.Plan`."""
+        count, requests = plan.pop("count"), plan.pop("requests")
+        many = len(self._processes)
+        self._share = [count // many + (i < count % many) for i in range(many)]
+        first = 0
+        for process, share in zip(self._processes, self._share, strict=True):
+            if len(requests) == 1:
+                part = requests
+            else:
+                part = requests[first : first + share]
+            process.order("open", plan={**plan, "count": share, "requests": part})
+            first += share
+        return _sum([process.answer(self.on_progress) for process in self._processes])
+
+    def publish(self, *, per_message: int = 0, **order: Any) -> Facts:
+        """
+        Publish, and read until all has come; see `Worker.publish`.
+
+        Args:
+            per_message: How many readers get each message; 0 means all there are.
+            order: As of `Worker.publish`. With several processes a window is one of
+                the first one's readers.
+
+        """
+        first, *others = self._processes
+        everybody = sum(self._share)
+        mine = (self._share or [0])[0]
+        reached = per_message or everybody
+        part = mine / everybody if everybody else 0
+        first.order("publish", per_message=round(reached * part), **order)
+        if not everybody:
+            others = []
+        for process in others:
+            process.order("listen", seconds=order["seconds"])
+        answers = [first.answer(self.on_progress)]
+        for process, share in zip(others, self._share[1:], strict=False):
+            process.tell(answers[0]["sent"] * reached * share // everybody)
+            answers.append(process.answer(self.on_progress))
+        return _sum(answers)
+
+    def ask(self, name: str, **order: Any) -> Facts:
+        """Give the first process an order of its own."""
+        self.begin(name, **order)
+        return self.end()
+
+    def begin(self, name: str, **order: Any) -> None:
+        """Give the first process an order, and go on; `end` is its answer."""
+        self._processes[0].order(name, **order)
+
+    def end(self) -> Facts:
+        return self._processes[0].answer(self.on_progress)
+
+    def rest(self, seconds: float) -> Facts:
+        """Let all read for a time."""
+        return self._all("rest", seconds=seconds)
+
+    def close(self) -> Facts:
+        """Drop all readers."""
+        return self._all("close")
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.stop()
+
+    def _all(self, name: str, **order: Any) -> Facts:
+        for process in self._processes:
+            process.order(name, **order)
+        return _sum([process.answer(self.on_progress) for process in self._processes])
+
+
+def _sum(answers: list[Facts]) -> Facts:
+    """Add up the answers of several processes; the longest time counts."""
+    total = dict(answers[0])
+    total["load_shares"] = [
+        a["load_cpu_s"] / a["wall_s"] if a.get("wall_s") else 0.0 for a in answers
+    ]
+    for answer in answers[1:]:
+        for name, value in answer.items():
+            if name in ("wall_s", "seconds"):
+                total[name] = max(total[name], value)
+            elif isinstance(value, dict):
+                total[name] = dict(Counter(total[name]) + Counter(value))
+            elif isinstance(value, int | float | array) and name in total:
+                total[name] = total[name] + value
+    return total

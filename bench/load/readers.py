@@ -1,0 +1,298 @@
+"""
+Readers: connections that are opened, and count what comes.
+
+Decides when a connection counts as open and what a delivery is. Knows the marks of
+`bench.load`, the handshake's status line, and pings, which it answers. Lean readers
+count; careful ones (`bench.load.careful`) know every message.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .engine import IN, OUT, Engine
+
+__all__ = ["MARK", "Opened", "Plan", "Readers", "Tally", "reset"]
+
+MARK = 0x23  # "#"
+STAMP_DIGITS = 19
+BUFFER_BYTES = 262_144
+HANDSHAKE_S = 15.0
+PING = 0x89
+
+_buffer = bytearray(BUFFER_BYTES)
+_view = memoryview(_buffer)
+
+
+class Plan(NamedTuple):
+    """
+    Connections to be opened.
+
+    Args:
+        address: Where to.
+        requests: One per connection, or a single one for all.
+        count: How many.
+        ready: Bytes that have to have come before it counts as open.
+        in_flight: How many handshakes at a time.
+        sources: How many addresses of 127.0.0.0/8 they come from; each has 28,000
+            ports to its name.
+        sampled: Every how many-th connection notes how late its messages are; 0, none.
+
+    """
+
+    address: tuple[str, int]
+    requests: list[bytes]
+    count: int
+    ready: bytes = b""
+    in_flight: int = 64
+    sources: int = 1
+    sampled: int = 1
+
+
+class Opened(NamedTuple):
+    """What became of a plan. Times are microseconds from connecting to ready."""
+
+    open: int
+    refused: dict[str, int]
+    seconds: float
+    took_us: array[int]
+
+
+class Tally:
+    """What has come so far, over all readers."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.closed = 0
+        self.late_ns = array("q")
+
+
+class Readers:
+    """Open connections of one process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.tally = Tally()
+        self.sockets: list[socket.socket] = []
+
+    def open(self, plan: Plan, on_turn: Callable[[int], None]) -> Opened:
+        """Open connections as `plan` says; `on_turn` is told how many there are."""
+        opening = _Opening(self, plan)
+        begun_ns = time.monotonic_ns()
+        until_ns = begun_ns + int((30 + plan.count / 200) * 1e9)
+        opening.fill()
+        self.engine.run(
+            lambda: opening.done,
+            until_ns=until_ns,
+            on_turn=lambda: (opening.fill(), on_turn(opening.open)),
+        )
+        seconds = (time.monotonic_ns() - begun_ns) / 1e9
+        opening.give_up()
+        return Opened(opening.open, dict(opening.refused), seconds, opening.took_us)
+
+    def adopt(self, sock: socket.socket, *, sampled: bool) -> None:
+        """Count what comes on an open connection."""
+        self.sockets.append(sock)
+        make = self._sampled if sampled else self._lean
+        self.engine.change(sock.fileno(), IN, make(sock))
+
+    def close(self) -> None:
+        """Drop all connections at once, as a network that goes away does."""
+        for sock in self.sockets:
+            self.engine.remove(sock.fileno())
+            reset(sock)
+        self.sockets.clear()
+
+    def _lean(self, sock: socket.socket) -> Callable[[], None]:
+        recv_into, count, find = sock.recv_into, _buffer.count, _buffer.find
+        tally = self.tally
+
+        def on_readable() -> None:
+            try:
+                size = recv_into(_buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            if not size:
+                self._lost(sock)
+                return
+            tally.messages += count(MARK, 0, size)
+            tally.bytes += size
+            # Everything else that is sent is ASCII or a length.
+            if find(PING, 0, size) >= 0:
+                tally.messages -= _answer_pings(sock, size)
+
+        return on_readable
+
+    def _sampled(self, sock: socket.socket) -> Callable[[], None]:
+        tally = self.tally
+        rest = b""
+
+        def on_readable() -> None:
+            nonlocal rest
+            try:
+                size = sock.recv_into(_buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            now_ns = time.monotonic_ns()
+            if not size:
+                self._lost(sock)
+                return
+            tally.messages += _buffer.count(MARK, 0, size)
+            tally.bytes += size
+            if _buffer.find(PING, 0, size) >= 0:
+                tally.messages -= _answer_pings(sock, size)
+            data = rest + _buffer[:size]
+            rest = b""
+            at = data.find(MARK)
+            while at >= 0:
+                stamp = data[at + 1 : at + 1 + STAMP_DIGITS]
+                if len(stamp) < STAMP_DIGITS:
+                    rest = bytes(data[at:])
+                    return
+                if stamp.isdigit():
+                    tally.late_ns.append(now_ns - int(stamp))
+                at = data.find(MARK, at + 1)
+
+        return on_readable
+
+    def _lost(self, sock: socket.socket) -> None:
+        self.tally.closed += 1
+        self.engine.remove(sock.fileno())
+        sock.close()
+
+
+class _Opening:
+    """The handshakes of a plan, so many at a time."""
+
+    def __init__(self, readers: Readers, plan: Plan) -> None:
+        self._readers = readers
+        self._plan = plan
+        self._begun = 0
+        self._pending: dict[socket.socket, tuple[int, bytes]] = {}
+        self._oldest: deque[tuple[int, socket.socket]] = deque()
+        self.open = 0
+        self.refused: Counter[str] = Counter()
+        self.took_us = array("I")
+
+    @property
+    def done(self) -> bool:
+        return self._begun == self._plan.count and not self._pending
+
+    def fill(self) -> None:
+        """Begin as many as may be in flight."""
+        plan = self._plan
+        self._expire()
+        while self._begun < plan.count and len(self._pending) < plan.in_flight:
+            self._begin(self._begun)
+            self._begun += 1
+
+    def give_up(self) -> None:
+        for sock in list(self._pending):
+            self._refuse(sock, "no answer")
+
+    def _expire(self) -> None:
+        limit_ns = time.monotonic_ns() - int(HANDSHAKE_S * 1e9)
+        while self._oldest and self._oldest[0][0] < limit_ns:
+            sock = self._oldest.popleft()[1]
+            if sock in self._pending:
+                self._refuse(sock, "no answer")
+
+    def _begin(self, number: int) -> None:
+        plan = self._plan
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if plan.sources > 1:
+            sock.bind((f"127.0.0.{1 + number % plan.sources}", 0))
+        now_ns = time.monotonic_ns()
+        self._pending[sock] = (now_ns, b"")
+        self._oldest.append((now_ns, sock))
+        request = plan.requests[number % len(plan.requests)]
+        sock.connect_ex(plan.address)
+        self._readers.engine.add(
+            sock.fileno(), OUT, lambda: self._on_connected(sock, request, number)
+        )
+
+    def _on_connected(self, sock: socket.socket, request: bytes, number: int) -> None:
+        try:
+            sock.send(request)
+        except OSError as exc:
+            self._refuse(sock, exc.strerror or "refused")
+            return
+        self._readers.engine.change(
+            sock.fileno(), IN, lambda: self._on_answer(sock, number)
+        )
+
+    def _on_answer(self, sock: socket.socket, number: int) -> None:
+        begun_ns, before = self._pending[sock]
+        try:
+            data = before + sock.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self._refuse(sock, exc.strerror or "reset")
+            return
+        status = data[9:12]
+        if len(data) == len(before):
+            self._refuse(sock, status.decode() or "closed")
+        elif b"\r\n\r\n" not in data or self._plan.ready not in data:
+            self._pending[sock] = (begun_ns, data)
+            if len(status) == 3 and status not in (b"101", b"200"):
+                self._refuse(sock, status.decode())
+        elif status in (b"101", b"200"):
+            del self._pending[sock]
+            self.open += 1
+            self.took_us.append((time.monotonic_ns() - begun_ns) // 1000)
+            sampled = self._plan.sampled
+            self._readers.adopt(sock, sampled=sampled > 0 and number % sampled == 0)
+        else:
+            self._refuse(sock, status.decode())
+
+    def _refuse(self, sock: socket.socket, why: str) -> None:
+        del self._pending[sock]
+        self.refused[why] += 1
+        self._readers.engine.remove(sock.fileno())
+        sock.close()
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset: no farewell, and no port left in TIME_WAIT."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    except OSError:
+        pass
+
+
+def _answer_pings(sock: socket.socket, size: int) -> int:
+    """
+    Walk the frames in the buffer and answer pings, which stand between others.
+
+    Returns how many marks are in pings, whose payload is random with some servers.
+    """
+    at = 0
+    marks = 0
+    while at + 2 <= size and _buffer[at] in (0x81, PING):
+        length, head = _buffer[at + 1], 2
+        if length == 126:
+            length, head = int.from_bytes(_view[at + 2 : at + 4], "big"), 4
+        if _buffer[at] == PING:
+            payload = bytes(_view[at + 2 : at + 2 + length])
+            marks += payload.count(MARK)
+            frame = struct.pack("!BB4s", 0x8A, 0x80 | length, b"\0\0\0\0") + payload
+            try:
+                sock.send(frame)
+            except OSError:
+                return marks
+        at += head + length
+    return marks

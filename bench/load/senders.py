@@ -1,0 +1,261 @@
+"""
+Senders: requests over kept-alive HTTP connections, by timetable or as fast as answered.
+
+Decides what a request's latency is: from when it was due to the end of its answer.
+Knows as much HTTP/1.1 as the servers' answers need: a status line, and a length.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .engine import IN, Engine
+
+__all__ = ["NOW", "PLAYER", "SEQ", "Sender", "Template"]
+
+NOW: Final = "now"
+"""Part of a template: the nanosecond at which the message is due, 19 digits."""
+PLAYER: Final = "player"
+"""Part of a template: the number of a player in turn, 7 digits."""
+SEQ: Final = "seq"
+"""Part of a template: the number of the request, 10 digits."""
+
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
+REFUSAL_BYTES = 600
+
+_BODILESS = (b"304", b"204")
+
+Part = bytes | str
+
+
+class Template:
+    """A request with places for what differs from one to the next."""
+
+    def __init__(self, parts: Sequence[Part], *, players: int = 1) -> None:
+        self._parts = list(parts)
+        self._players = players
+
+    def render(self, number: int, due_ns: int) -> bytes:
+        texts = {
+            NOW: b"%019d" % due_ns,
+            PLAYER: b"%07d" % (number % self._players),
+            SEQ: b"%010d" % number,
+        }
+        return b"".join(
+            texts[part] if isinstance(part, str) else part for part in self._parts
+        )
+
+
+class Sender:
+    """
+    Requests over a few connections.
+
+    Args:
+        engine: The loop.
+        address: Where to.
+        connections: How many; each carries one request at a time.
+        templates: Requests in turn.
+
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        address: tuple[str, int],
+        connections: int,
+        templates: Sequence[Template],
+    ) -> None:
+        self._engine = engine
+        self._templates = templates
+        self._queue: deque[tuple[int, int]] = deque()
+        self._idle: list[_Line] = []
+        self._lines = [_Line(self, engine, address) for _ in range(connections)]
+        self._idle += self._lines
+        self.sent = 0
+        self.answered = 0
+        self.statuses: Counter[str] = Counter()
+        self.took_us = array("I")
+        self.lag_us = array("I")
+        """How long after it was due a request was handed to the kernel."""
+        self.failed: str | None = None
+        self.refusal = b""
+        """The beginning of the first answer that was none of 2xx and 3xx."""
+
+    def submit(self, due_ns: int) -> None:
+        """Send the next request, at once or when a connection is free."""
+        number = self.sent
+        self.sent += 1
+        if self._idle:
+            self._send(self._idle.pop(), number, due_ns)
+        else:
+            self._queue.append((number, due_ns))
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.close()
+
+    def _send(self, line: _Line, number: int, due_ns: int) -> None:
+        template = self._templates[number % len(self._templates)]
+        self.lag_us.append(max(0, time.monotonic_ns() - due_ns) // 1000)
+        line.send(template.render(number, due_ns), due_ns)
+
+    def on_answer(self, line: _Line, status: bytes, due_ns: int) -> None:
+        self.answered += 1
+        self.statuses[status.decode()] += 1
+        self.took_us.append((time.monotonic_ns() - due_ns) // 1000)
+        if self._queue:
+            self._send(line, *self._queue.popleft())
+        else:
+            self._idle.append(line)
+
+    def on_lost(self, why: str) -> None:
+        self.failed = why
+
+
+class _Line:
+    """
+    One kept-alive connection, made when it is needed.
+
+    A server may close it while it is idle, as most do after some seconds.
+    """
+
+    def __init__(
+        self, sender: Sender, engine: Engine, address: tuple[str, int]
+    ) -> None:
+        self._sender = sender
+        self._engine = engine
+        self._address = address
+        self._sock: socket.socket | None = None
+        self._waiting = False
+        self._due_ns = 0
+        self._data = b""
+
+    def send(self, request: bytes, due_ns: int) -> None:
+        self._due_ns = due_ns
+        self._waiting = True
+        try:
+            if self._sock is None:
+                self._connect()
+            assert self._sock is not None
+            self._sock.sendall(request)
+        except OSError as exc:
+            self._sender.on_lost(str(exc))
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._engine.remove(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def _connect(self) -> None:
+        self._sock = socket.create_connection(self._address, timeout=10)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._engine.add(self._sock.fileno(), IN, self._on_readable)
+
+    def _on_readable(self) -> None:
+        assert self._sock is not None
+        try:
+            got = self._sock.recv(262_144)
+        except OSError:
+            got = b""
+        if not got:
+            self.close()
+            if self._waiting:
+                self._sender.on_lost("the server closed a connection")
+            return
+        self._data = data = self._data + got if self._data else got
+        head = data.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        status = data[9:12]
+        found = None if status in _BODILESS else _LENGTH.search(data, 0, head)
+        if len(data) >= head + 4 + (int(found[1]) if found else 0):
+            self._data = b""
+            self._waiting = False
+            if status[:1] not in b"23" and not self._sender.refusal:
+                self._sender.refusal = data[:REFUSAL_BYTES]
+            self._sender.on_answer(self, status, self._due_ns)
+
+
+def send_by_timetable(
+    engine: Engine,
+    sender: Sender,
+    *,
+    rate: float,
+    count: int,
+    done: Callable[[], bool],
+    grace_s: float,
+    on_turn: Callable[[], None],
+) -> bool:
+    """
+    Send `count` requests at `rate` a second, whatever becomes of them.
+
+    Returns whether `done` within `grace_s` after the last was due.
+    """
+    begun_ns = time.monotonic_ns() + 20_000_000
+    step_ns = 1e9 / rate
+
+    def turn() -> None:
+        now_ns = time.monotonic_ns()
+        while sender.sent < count:
+            due_ns = begun_ns + int(sender.sent * step_ns)
+            if due_ns > now_ns:
+                engine.ring_at(due_ns)
+                break
+            sender.submit(due_ns)
+        on_turn()
+
+    turn()
+    until_ns = begun_ns + int((count / rate + grace_s) * 1e9)
+    return engine.run(
+        lambda: sender.failed is not None or (sender.sent >= count and done()),
+        until_ns=until_ns,
+        on_turn=turn,
+    )
+
+
+def send_in_windows(
+    engine: Engine,
+    sender: Sender,
+    *,
+    window: int,
+    seconds: float,
+    count: int,
+    finished: Callable[[], int],
+    on_turn: Callable[[], None],
+) -> bool:
+    """
+    Keep `window` requests unfinished, for a time or a count, whichever ends first.
+
+    `finished` says how many are behind us. Returns whether all were, at the end.
+    """
+    begun_ns = time.monotonic_ns()
+    stop_ns = begun_ns + int(seconds * 1e9)
+
+    def turn() -> None:
+        now_ns = time.monotonic_ns()
+        while (
+            now_ns < stop_ns
+            and sender.sent < count
+            and sender.idle
+            and sender.sent - finished() < window
+        ):
+            sender.submit(now_ns)
+        on_turn()
+
+    def done() -> bool:
+        over = sender.sent >= count or time.monotonic_ns() >= stop_ns
+        return sender.failed is not None or (over and finished() >= sender.sent)
+
+    turn()
+    return engine.run(done, until_ns=stop_ns + 10_000_000_000, on_turn=turn)

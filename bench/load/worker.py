@@ -1,0 +1,231 @@
+"""
+A load process: takes one order at a time over a pipe, answers with what it saw.
+
+Knows readers and senders. An answer is ``("done", facts)`` or ``("failed", why)``;
+before it there may be ``("progress", how many)``.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from .careful import Careful, CarefulPlan
+from .engine import IN, Engine
+from .readers import Plan, Readers
+from .senders import Sender, Template, send_by_timetable, send_in_windows
+
+__all__ = ["main"]
+
+PROGRESS_S = 0.2
+GRACE_S = 10.0
+
+Facts = dict[str, Any]
+
+
+def main(pipe: Connection, cores: set[int]) -> None:
+    """Serve orders until the pipe is closed."""
+    import os
+
+    if cores:
+        os.sched_setaffinity(0, cores)
+    # Ten thousand readers and no garbage in cycles: a collection would be a pause in
+    # the middle of what is measured.
+    gc.disable()
+    worker = Worker(pipe)
+    while True:
+        try:
+            name, order = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            pipe.send(("done", getattr(worker, name)(**order)))
+        except KeyboardInterrupt:
+            return
+        except Exception:
+            pipe.send(("failed", traceback.format_exc()))
+
+
+class Worker:
+    """The orders by name."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._told_s = 0.0
+        self.engine = Engine()
+        self.readers = Readers(self.engine)
+        self.careful: Careful | None = None
+
+    def open(self, plan: Facts) -> Facts:
+        """Open readers; see `Plan`."""
+        with _Clock() as clock:
+            opened = self.readers.open(Plan(**plan), self._tell)
+        return {**opened._asdict(), **clock.facts()}
+
+    def close(self) -> Facts:
+        """Drop all readers."""
+        closed = self.readers.tally.closed
+        self.readers.close()
+        self.careful = None
+        gc.collect()
+        return {"closed": closed}
+
+    def rest(self, seconds: float) -> Facts:
+        """Read what comes for a time."""
+        self.engine.run(
+            lambda: False, until_ns=time.monotonic_ns() + int(seconds * 1e9)
+        )
+        return {"open": len(self.readers.sockets), "closed": self.readers.tally.closed}
+
+    def listen(self, seconds: float) -> Facts:
+        """Read for a time; less if word comes of how many there are, and they came."""
+        tally = self.readers.tally
+        before, before_bytes = tally.messages, tally.bytes
+        del tally.late_ns[:]
+        expected: list[int] = []
+        self.engine.add(
+            self._pipe.fileno(), IN, lambda: expected.append(self._pipe.recv())
+        )
+        with _Clock() as clock:
+            self.engine.run(
+                lambda: bool(expected) and tally.messages - before >= expected[0],
+                until_ns=time.monotonic_ns() + int((seconds + 2 * GRACE_S) * 1e9),
+            )
+        self.engine.remove(self._pipe.fileno())
+        return {
+            "received": tally.messages - before,
+            "bytes": tally.bytes - before_bytes,
+            "late_ns": tally.late_ns,
+            **clock.facts(),
+        }
+
+    def publish(
+        self,
+        address: tuple[str, int],
+        templates: list[list[bytes | str]],
+        per_message: int,
+        *,
+        players: int = 1,
+        connections: int = 1,
+        rate: float = 0,
+        window: int = 0,
+        seconds: float = 0,
+        count: int = 10**9,
+    ) -> Facts:
+        """
+        Publish and read until everything has come; by timetable, or in a window.
+
+        Args:
+            address: Where to publish.
+            templates: Requests in turn.
+            per_message: How many of our readers get each.
+            players: Numbers of players in turn.
+            connections: That carry requests.
+            rate: Requests a second, on a timetable.
+            window: Else: how many may be unread by our readers at a time.
+            seconds: For how long.
+            count: How many at most.
+
+        """
+        tally = self.readers.tally
+        before, before_bytes = tally.messages, tally.bytes
+        del tally.late_ns[:]
+        made = [Template(parts, players=players) for parts in templates]
+        sender = Sender(self.engine, address, connections, made)
+
+        def finished() -> int:
+            if not per_message:
+                return sender.answered
+            return min(sender.answered, (tally.messages - before) // per_message)
+
+        with _Clock() as clock:
+            if rate:
+                planned = min(count, max(1, round(rate * seconds)))
+                send_by_timetable(
+                    self.engine,
+                    sender,
+                    rate=rate,
+                    count=planned,
+                    done=lambda: finished() >= planned,
+                    grace_s=GRACE_S,
+                    on_turn=lambda: self._tell(sender.sent),
+                )
+            else:
+                send_in_windows(
+                    self.engine,
+                    sender,
+                    window=window,
+                    seconds=seconds,
+                    count=count,
+                    finished=finished,
+                    on_turn=lambda: self._tell(sender.sent),
+                )
+        sender.close()
+        return {
+            "sent": sender.sent,
+            "answered": sender.answered,
+            "statuses": dict(sender.statuses),
+            "failed": sender.failed,
+            "refusal": sender.refusal.decode(errors="replace"),
+            "received": tally.messages - before,
+            "bytes": tally.bytes - before_bytes,
+            "took_us": sender.took_us,
+            "lag_us": sender.lag_us,
+            "late_ns": tally.late_ns,
+            **clock.facts(),
+        }
+
+    def settle(self, plan: Facts, expected: int, within_s: float) -> Facts:
+        """Make careful readers and connect them, a few at a time."""
+        self.careful = Careful(self.engine, CarefulPlan(**plan))
+        return self._come(expected, 0.0, within_s)
+
+    def drop(self) -> Facts:
+        """Cut all careful readers at once."""
+        assert self.careful is not None
+        self.careful.drop()
+        return self.careful.facts()
+
+    def come(self, expected: int, spread_s: float, within_s: float) -> Facts:
+        """Let careful readers come back; wait until they have everything."""
+        assert self.careful is not None
+        self.careful._plan = self.careful._plan._replace(in_flight=10**9)
+        return self._come(expected, spread_s, within_s)
+
+    def _come(self, expected: int, spread_s: float, within_s: float) -> Facts:
+        careful = self.careful
+        assert careful is not None
+        with _Clock() as clock:
+            done = careful.come(
+                expected,
+                spread_s=spread_s,
+                within_s=within_s,
+                on_turn=lambda: self._tell(careful.open),
+            )
+        took_us = careful.took_us
+        return {"done": done, "took_us": took_us, **careful.facts(), **clock.facts()}
+
+    def _tell(self, count: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= PROGRESS_S:
+            self._told_s = now_s
+            self._pipe.send(("progress", count))
+
+
+class _Clock:
+    """Time and own CPU time of a block."""
+
+    def __enter__(self) -> _Clock:
+        self._wall_s = time.monotonic()
+        self._cpu_s = time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_s = time.monotonic() - self._wall_s
+        self.cpu_s = time.process_time() - self._cpu_s
+
+    def facts(self) -> Facts:
+        return {"wall_s": self.wall_s, "load_cpu_s": self.cpu_s}

@@ -1,0 +1,118 @@
+"""
+Centrifugo: the widely used real-time server in Go, with its unidirectional transports.
+
+The bench asks it without tokens. With a store it runs on Redis, as several nodes would.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .base import (
+    CACHE,
+    PLAYER_NAME,
+    Absent,
+    Parts,
+    Peer,
+    Setup,
+    Transport,
+    free_port,
+    get,
+    player_name,
+    post,
+    text,
+    upgrade,
+)
+from .stores import start_store
+
+__all__ = ["Centrifugo"]
+
+PACKAGE = "github.com/centrifugal/centrifugo/v6@latest"
+
+
+class Centrifugo(Peer):
+    """One node, messages not kept."""
+
+    name = "centrifugo"
+    title = "Centrifugo"
+    does = "nothing kept, no tokens; unicast through Redis"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._publisher: tuple[str, int] | None = None
+
+    def require(self) -> None:
+        if _program() is None:
+            raise Absent(f"GOBIN={CACHE / 'bin'} go install {PACKAGE}")
+
+    def start(self, setup: Setup) -> None:
+        self.address = ("127.0.0.1", free_port())
+        setup.folder.mkdir(parents=True, exist_ok=True)
+        free = {
+            "allow_subscribe_for_client": True,
+            "allow_subscribe_for_anonymous": True,
+        }
+        config: dict[str, Any] = {
+            "http_api": {"insecure": True},
+            "client": {"insecure": True, "allowed_origins": ["*"]},
+            "channel": {"without_namespace": free},
+            "uni_websocket": {"enabled": True},
+            "uni_sse": {"enabled": True},
+            "usage_stats": {"disabled": True},
+            "log": {"level": "error"},
+        }
+        if setup.stored:
+            url = start_store(self, setup.folder / "store")
+            config["engine"] = {"type": "redis", "redis": {"address": url}}
+        self._launch(config, setup.folder, self.address)
+        if setup.publisher and setup.stored:
+            self._publisher = ("127.0.0.1", free_port())
+            self._launch(config, setup.folder / "p", self._publisher, measured=False)
+
+    def _launch(
+        self,
+        config: dict[str, Any],
+        folder: Path,
+        address: tuple[str, int],
+        *,
+        measured: bool = True,
+    ) -> None:
+        server = {"address": address[0], "port": str(address[1])}
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "config.json"
+        path.write_text(json.dumps({**config, "http_server": server}))
+        program = [str(_program()), "--config", str(path)]
+        self.run(program, folder, measured=measured)
+        self._wait_until_open(folder=folder, address=address)
+
+    @property
+    def publisher(self) -> tuple[str, int]:
+        return self._publisher or self.address
+
+    def readers(self, transport: Transport, players: int) -> list[bytes]:
+        write = upgrade if transport == "ws" else get
+        path = f"/connection/uni_{'websocket' if transport == 'ws' else 'sse'}"
+        return [
+            write(f"{path}?cf_connect={_connect(player_name(number))}")
+            for number in range(players)
+        ]
+
+    def ready(self, transport: Transport) -> bytes:
+        return b'"connect"'
+
+    def publish(self, size: int) -> list[Parts]:
+        body: Parts = [b'{"channel":"', *PLAYER_NAME, b'","data":"', *text(size), b'"}']
+        return [post([b"/api/publish"], body, [b"Content-Type: application/json\r\n"])]
+
+
+def _connect(channel: str) -> str:
+    return quote(json.dumps({"subs": {channel: {}}}, separators=(",", ":")))
+
+
+def _program() -> str | Path | None:
+    built = CACHE / "bin" / "centrifugo"
+    return built if built.exists() else shutil.which("centrifugo")

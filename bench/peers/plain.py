@@ -1,0 +1,84 @@
+"""Starlette on uvicorn, written the plain way, with a store where one is asked for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from .base import (
+    PLAYER_NAME,
+    Absent,
+    Parts,
+    Peer,
+    Setup,
+    Transport,
+    free_port,
+    get,
+    player_name,
+    post,
+    text,
+    upgrade,
+)
+from .stores import start_store
+
+__all__ = ["Plain"]
+
+SECRET = "a secret of thirty-two bytes, or more"
+TOKEN_TTL_S = 86_400
+
+
+class Plain(Peer):
+    """See `plain_app`: what one writes in an afternoon."""
+
+    name = "starlette"
+    title = "Starlette on uvicorn"
+    does = "in memory, nothing kept, no tokens, no limits"
+
+    def start(self, setup: Setup) -> None:
+        self.address = ("127.0.0.1", free_port())
+        env = {"BENCH_SECRET": SECRET, "BENCH_STORE": ""}
+        if setup.stored:
+            env["BENCH_STORE"] = start_store(self, setup.folder / "store")
+        command = [sys.executable, "-m", "uvicorn", "bench.peers.plain_app:app"]
+        command += ["--port", str(self.address[1]), "--loop", "uvloop"]
+        command += ["--http", "httptools", "--ws", "websockets-sansio"]
+        command += ["--no-access-log", "--log-level", "warning", "--backlog", "4096"]
+        command += ["--ws-ping-interval", "60", "--timeout-keep-alive", "600"]
+        command += ["--app-dir", str(Path(__file__).parents[2])]
+        self.run(command, setup.folder, env)
+        self._wait_until_open(folder=setup.folder)
+
+    def readers(self, transport: Transport, players: int) -> list[bytes]:
+        write = upgrade if transport == "ws" else get
+        return [
+            write(f"/{transport}/{player_name(number)}") for number in range(players)
+        ]
+
+    def ready(self, transport: Transport) -> bytes:
+        return b": open" if transport == "sse" else b""
+
+    def publish(self, size: int) -> list[Parts]:
+        return [post([b"/pub/", *PLAYER_NAME], text(size))]
+
+    def publish_stored(self, size: int, players: int, batch: int) -> list[Parts]:
+        if batch > 1:
+            raise Absent("the plain endpoint stores one at a time")
+        to: Parts = [b'{"to":{"players":["', *PLAYER_NAME, b'"]},"body":"']
+        return [post([b"/store"], [*to, *text(size), b'"}'])]
+
+    def page(self, number: int, *, etag: str = "") -> bytes:
+        known = f"If-None-Match: {etag}\r\n" if etag else ""
+        return get("/page", f"Authorization: Bearer {_token(number)}\r\n{known}")
+
+
+def _token(number: int) -> str:
+    from joserfc import jwt
+    from joserfc.jwk import OctKey
+
+    now_s = int(time.time())
+    claims = {"sub": player_name(number), "aud": "demo", "iss": "streamer", "ver": 1}
+    times = {"iat": now_s, "exp": now_s + TOKEN_TTL_S}
+    permissions = {"permissions": ["notification:player:self:*"]}
+    key = OctKey.import_key(SECRET)
+    return jwt.encode({"alg": "HS256"}, {**claims, **times, **permissions}, key)

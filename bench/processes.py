@@ -1,0 +1,107 @@
+"""
+What the kernel says of processes: CPU time, resident memory, which core.
+
+Knows /proc, and which programs are stores. A server is all the processes that descend
+from the one that was started; its store is told apart by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Usage", "cores", "cpu_s", "family", "measure", "pin"]
+
+STORES = {"valkey-server", "redis-server"}
+_NS = 1e9
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Usage(NamedTuple):
+    """CPU time so far in seconds and resident bytes of a server, its store apart."""
+
+    server_cpu_s: float
+    store_cpu_s: float
+    server_rss: int
+    store_rss: int
+
+
+class Family(NamedTuple):
+    """Processes of a server."""
+
+    server: list[int]
+    store: list[int]
+
+
+def family(roots: list[int]) -> Family:
+    """Return the living processes that descend from `roots`, themselves included."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (parent := _parent(int(entry.name))):
+            children.setdefault(parent, []).append(int(entry.name))
+    found = Family([], [])
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        waiting += children.get(pid, ())
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            (found.store if name in STORES else found.server).append(pid)
+    return found
+
+
+def measure(roots: list[int]) -> Usage:
+    """Return what the servers that began as `roots` have used so far."""
+    server, store = family(roots)
+    return Usage(
+        sum(map(cpu_s, server)),
+        sum(map(cpu_s, store)),
+        sum(map(_rss, server)),
+        sum(map(_rss, store)),
+    )
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that the threads of a process have had."""
+    total_ns = 0
+    # `schedstat` counts nanoseconds where `stat` counts ticks of 10 ms.
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            total_ns += int((task / "schedstat").read_text().split()[0])
+    return total_ns / _NS
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Return the cores for servers and those for the load and the stores."""
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2:
+        return set(mine), set(mine)
+    return {mine[0]}, set(mine[1:])
+
+
+def pin(roots: list[int]) -> None:
+    """Put servers on the first core and their stores on the others."""
+    for_servers, for_load = cores()
+    server, store = family(roots)
+    for pids, where in ((server, for_servers), (store, for_load)):
+        for pid in pids:
+            for task in Path(f"/proc/{pid}/task").glob("*"):
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(int(task.name), where)
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
