@@ -40,6 +40,9 @@ Reply = Any  # bytes, int, None, a list of these, or an exception
 Command = tuple[str | bytes | int, ...]
 
 CONNECT_TIMEOUT_S: Final = 2.0
+GRACE_S: Final = 0.05
+"""Long enough for one turn of the event loop, in which waiting replies are read."""
+
 PENDING_MAX: Final = 50_000
 """Commands under way. More means that the store cannot keep up: refuse, don't grow."""
 
@@ -214,7 +217,8 @@ class Link:
     Args:
         url: ``redis://``, ``rediss://`` or ``unix:///path``, as redis-py reads it.
         name: What ``CLIENT LIST`` shows.
-        timeout_s: A reply that takes longer fails its call and drops the connection.
+        timeout_s: A store that owes replies and says nothing for so long is given up:
+            the connection is dropped, and what is under way fails.
 
     """
 
@@ -226,7 +230,8 @@ class Link:
         self._timeout_s = timeout_s
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
+        self._pending: deque[asyncio.Future[Reply]] = deque()
+        self._heard_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.connects = 0
         """How often it has connected; another store may answer each time."""
@@ -267,14 +272,15 @@ class Link:
         if wire.closing or len(self._pending) + len(commands) > PENDING_MAX:
             raise StoreAway
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
         # First what may fail: a command that cannot be written must not leave a future
         # behind that takes the reply of another.
         wire.send(*commands)
         futures = [loop.create_future() for _ in commands]
-        self._pending.extend((future, deadline) for future in futures)
+        if not self._pending:
+            self._heard_at_s = loop.time()
+        self._pending.extend(futures)
         if self._timer is None:
-            self._timer = loop.call_at(deadline, self._check_timeout)
+            self._timer = loop.call_later(self._timeout_s, self._check_timeout)
         replies = [await future for future in futures]
         return [_verdict(reply, write=write) for reply in replies]
 
@@ -363,29 +369,40 @@ class Link:
             self._connecting = None
 
     def _on_reply(self, reply: Reply) -> None:
-        future, _ = self._pending.popleft()
+        future = self._pending.popleft()
+        self._heard_at_s = asyncio.get_running_loop().time()
         if not future.done():
             future.set_result(reply)
 
     def _on_lost(self) -> None:
         self._wire = None
         pending, self._pending = self._pending, deque()
-        for future, _ in pending:
+        for future in pending:
             if not future.done():
                 future.set_result(_INCOMPLETE)
 
     def _check_timeout(self) -> None:
-        # One timer for all calls: deadlines rise along the queue, so the first is next.
+        # One timer for all calls. What counts is when the store was last heard: ten
+        # thousand calls at once may well take longer than one may, and the store be
+        # in the best of health. Dropping it then would fail all of them, and again.
         self._timer = None
         if not self._pending:
             return
         loop = asyncio.get_running_loop()
-        _, deadline = self._pending[0]
-        if deadline <= loop.time():
+        left_s = self._heard_at_s + self._timeout_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._check_timeout)
+        else:
+            # It may be this process that was busy. What has come is read first.
+            self._timer = loop.call_later(GRACE_S, self._give_up, self._heard_at_s)
+
+    def _give_up(self, heard_at_s: float) -> None:
+        self._timer = None
+        if self._pending and self._heard_at_s == heard_at_s:
             if self._wire is not None:
                 self._wire.abort()
-            return
-        self._timer = loop.call_at(deadline, self._check_timeout)
+        else:
+            self._check_timeout()
 
 
 def _is_unknown_script(reply: Reply) -> bool:

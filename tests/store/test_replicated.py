@@ -21,7 +21,7 @@ from streamer.store.link import Link
 from streamer.store.replicated import Replicated
 
 GUARD_S = 20
-TIMEOUT_MS = 300
+TIMEOUT_MS = 1_500
 LOG = Log(App("app"), Player("ann"))
 ONCE = Once("key", "digest")
 

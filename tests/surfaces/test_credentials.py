@@ -104,7 +104,7 @@ class Site:
         return ticket
 
     async def sweep(self) -> None:
-        await self.server.app._sweep.once()
+        await self.server.app._parts.sweep.once()
 
 
 Open = Callable[..., Awaitable[Site]]
@@ -481,7 +481,7 @@ async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
     async def once() -> None:
         swept.set()
 
-    sweep = server.app._sweep
+    sweep = server.app._parts.sweep
     sweep.once, sweep._interval_s = once, 0.001
     sweeping = asyncio.create_task(sweep.run())
 
