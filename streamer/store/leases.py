@@ -12,6 +12,7 @@ argument of the script, because it lives in another slot than the player's keys.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
@@ -36,6 +37,7 @@ RENEW_S: Final = 12 * 3_600.0
 """Twice in the lifetime of the key: a stream may last as long as its tokens come."""
 
 RETRY_AFTER_S: Final = 5
+DROP_BATCH: Final = 512
 
 # What the script answers, besides 0.
 TAKEN: Final = 1
@@ -79,6 +81,7 @@ class Leases:
         self._alive: list[bytes] = []
         self._held: dict[Lease, str] = {}
         self._to_drop: set[Lease] = set()
+        self._dropping: asyncio.Task[None] | None = None
         self._beaten_at_s = self._renewed_at_s = self._monotonic()
 
     @staticmethod
@@ -137,10 +140,18 @@ class Leases:
         """Give a lease back. Never fails: what cannot be said is said later."""
         self._held.pop(lease, None)
         self._to_drop.add(lease)
+        # Shared: when thousands leave at once, each would else say it for all others.
+        if self._dropping is None:
+            self._dropping = asyncio.create_task(self._drop_now(), name="leases")
+        await asyncio.shield(self._dropping)
+
+    async def _drop_now(self) -> None:
         try:
             await self._drop_all()
         except Unavailable:
             _logger.info("leases wait to be given back: the store is away")
+        finally:
+            self._dropping = None
 
     async def run(self) -> None:
         """Keep the heartbeat; runs until cancelled."""
@@ -185,15 +196,17 @@ class Leases:
         self._renewed_at_s = now_s
 
     async def _drop_all(self) -> None:
-        leases = list(self._to_drop)
-        replies = await self._link.call_many(
-            [
-                ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
-                for lease in leases
-            ],
-            write=True,
-        )
-        for lease, reply in zip(leases, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
-            self._to_drop.discard(lease)
+        """Give back what is to be given back, also what comes in meanwhile."""
+        while self._to_drop:
+            leases = list(itertools.islice(self._to_drop, DROP_BATCH))
+            replies = await self._link.call_many(
+                [
+                    ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
+                    for lease in leases
+                ],
+                write=True,
+            )
+            for lease, reply in zip(leases, replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise reply
+                self._to_drop.discard(lease)
