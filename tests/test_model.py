@@ -85,6 +85,7 @@ def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
 
 
 @given(st.text(max_size=40) | st.text("Az09-_=+/", min_size=25, max_size=29))
+@pytest.mark.row("F4")
 def test_any_text_is_a_cursor_or_none(text: str) -> None:
     position = decode_cursor(text)
 

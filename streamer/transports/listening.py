@@ -26,7 +26,7 @@ SEND_BUFFER_BYTES: Final = 65_536
 
 # How long sent bytes may stay unacknowledged. With a heartbeat at least every 25 s it
 # finds a peer that is gone without a word, also behind an event stream.
-UNACKNOWLEDGED_MS: Final = 20_000
+UNACKNOWLEDGED_MS: Final = 18_000
 
 # For connections on which nothing is written: a held poll, an idle kept-alive one.
 KEEPALIVE_IDLE_S: Final = 15

@@ -9,8 +9,9 @@ import random
 import shutil
 import signal
 import subprocess
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -37,19 +38,23 @@ AOF = Path("appendonlydir") / "appendonly.aof.1.incr.aof"
 EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
 
 
-@asynccontextmanager
-async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
-    """Let every fdatasync of a process take so much longer."""
+def slow_down(pid: int, delay_us: int) -> subprocess.Popen[bytes]:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
-    tracer = subprocess.Popen(
+    return subprocess.Popen(
         [
             *(strace, "-f", "-p", str(pid), "-o", "/dev/null", "-e", "trace=fdatasync"),
             *("-e", f"inject=fdatasync:delay_enter={delay_us}"),
         ],
         stderr=subprocess.DEVNULL,
     )
+
+
+@asynccontextmanager
+async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
+    """Let every fdatasync of a process take so much longer."""
+    tracer = slow_down(pid, delay_us)
 
     def traced() -> bool:
         if tracer.poll() is not None:
@@ -150,7 +155,7 @@ async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
 
 
 @contextlib.contextmanager
-def mounted(image: Path, folder: Path):  # type: ignore[no-untyped-def]
+def mounted(image: Path, folder: Path) -> Iterator[Path]:
     folder.mkdir()
     done = subprocess.run(["mount", "-o", "loop", image, folder], check=False)
     if done.returncode:
@@ -404,8 +409,9 @@ async def test_a_batch_is_there_whole_or_not_at_all(
     kill: Callable[[Server], Awaitable[None]],
     kills: int,
 ) -> None:
-    server = await make_server().start()
+    server = await make_server(entries_max=1_000_000).start()
     key = await server.key()
+    players = [str(uuid.uuid4()) for _ in range(4)]
     acknowledged: set[str] = set()
     sent = 0
 
@@ -427,7 +433,7 @@ async def test_a_batch_is_there_whole_or_not_at_all(
 
     for _ in range(kills):
         stopped = asyncio.Event()
-        sending = [asyncio.create_task(send(name, stopped)) for name in PLAYERS]
+        sending = [asyncio.create_task(send(name, stopped)) for name in players]
         wanted = len(acknowledged) + 8
         await eventually(lambda wanted=wanted: len(acknowledged) >= wanted)
         await asyncio.sleep(random.uniform(0, 0.02))
@@ -438,7 +444,7 @@ async def test_a_batch_is_there_whole_or_not_at_all(
         await server.start()
     async with Api(server.port, key) as api:
         found = Counter(
-            [one["body"] for name in PLAYERS for one in await api.inbox(name)]
+            [one["body"] for name in players for one in await api.inbox(name)]
         )
     partial = [name for name, count in found.items() if count != 100]
     assert partial == []

@@ -31,7 +31,7 @@ async def test_accepted_sockets_inherit_the_options(serve: Any, app: Any) -> Non
     assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
     assert option(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
     assert option(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
-    assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 18_000
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 

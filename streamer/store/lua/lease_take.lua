@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take one of a player's leases on listening.
 --
 -- KEYS  lease
@@ -11,6 +12,8 @@
 -- first heartbeat, so a fresh list has every node that holds one; an older list may lack
 -- a node that has just come. A client that names its instance takes over the lease it
 -- had, and the connection that held it is told.
+--
+-- A full store takes it all the same: readers are there, and a few bytes more.
 
 local most, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local node, connection, instance = ARGV[4], ARGV[5], ARGV[6]

@@ -1,0 +1,102 @@
+"""The primary dies while its replica is cut off, and the replica takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamer.store.link import Link
+
+from ..e2e.processes import DURABLE, Server, Store, eventually
+from ..e2e.proxy import Proxy
+from .ledger import Findings, Ledger
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+Report = Callable[[object], None]
+
+PLAYERS = ("ann", "ben", "cid", "dot")
+
+
+async def ask(store: Store, *words: str) -> Any:
+    link = Link(store.url)
+    try:
+        return await link.call(*words)
+    finally:
+        await link.close()
+
+
+async def in_step(store: Store) -> bool:
+    return b"master_link_status:up" in await ask(store, "INFO", "replication")
+
+
+async def lose_the_primary(
+    make_server: MakeServer, make_store: MakeStore, *, durability: str
+) -> tuple[Findings, int]:
+    """Cut the replica off under load, kill the primary, promote the replica."""
+    options = (*DURABLE, "--repl-diskless-sync-delay", "0")
+    primary = await make_store(*options).start()
+    # What replicates goes through one proxy, what the server asks through another.
+    line = await Proxy(primary.port).start()
+    door = await Proxy(primary.port).start()
+    try:
+        replica = await make_store(
+            *options, "--replicaof", "127.0.0.1", str(line.port)
+        ).start()
+        server = await make_server(
+            redis=door.redis_url, durability=durability, replication_timeout_ms=300
+        ).start()
+        key = await server.key()
+        await eventually(lambda: in_step(replica))
+        ledger = Ledger(server.port, key, PLAYERS)
+        with ledger.publishing(8):
+            await ledger.acknowledge(200)
+            line.go_away()
+            # Go on for a while, acknowledged or not.
+            heard = len(ledger.acknowledged) + len(ledger.unknown)
+
+            def went_on() -> bool:
+                return len(ledger.acknowledged) + len(ledger.unknown) >= heard + 24
+
+            await eventually(went_on)
+            door.go_away()
+            await primary.kill()
+            await ask(replica, "REPLICAOF", "NO", "ONE")
+            door._target_port = replica.port
+            door.come_back()
+        await ledger.settle()
+        unconfirmed = len(ledger.unknown)
+        if durability == "replicated":
+            # One more replica, or nothing would be confirmed again.
+            successor = await make_store(
+                *options, "--replicaof", "127.0.0.1", str(replica.port)
+            ).start()
+            await eventually(lambda: in_step(successor))
+        await server.ready()
+        return await ledger.check(), unconfirmed
+    finally:
+        await line.close()
+        await door.close()
+
+
+@pytest.mark.row("B1")
+async def test_what_a_replica_confirmed_outlives_the_primary(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    findings, unconfirmed = await lose_the_primary(
+        make_server, make_store, durability="replicated"
+    )
+    assert findings.clean, findings
+    assert unconfirmed > 0
+    report(findings)
+
+
+@pytest.mark.row("B1")
+async def test_control_what_only_the_primary_had_dies_with_it(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    findings, _ = await lose_the_primary(make_server, make_store, durability="always")
+    assert findings.lost > 0
+    report(f"control: {findings}")

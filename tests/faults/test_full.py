@@ -1,0 +1,140 @@
+"""The store's memory or its disk is full, and then has room again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from ..e2e.processes import DURABLE, Server, Store
+from ..e2e.readers import TRANSPORTS, Api, following
+
+MakeServer = Callable[..., Server]
+MakeStore = Callable[..., Store]
+Report = Callable[[object], None]
+
+
+@pytest.mark.row("F13")
+async def test_a_full_store_takes_no_publish_and_serves_the_rest(
+    make_server: MakeServer, make_store: MakeStore, report: Report
+) -> None:
+    store = await make_store(*DURABLE).start()
+    server = await make_server(redis=store.url).start()
+    token = await server.token("ann")
+    stored: list[str] = []
+    refused = 0
+    async with AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(following(name, server.port, token))
+            for name in TRANSPORTS
+        ]
+        backend = await stack.enter_async_context(Api(server.port, await server.key()))
+        used = int((await server.ask_store("INFO", "memory")).split(b":")[1].split()[0])
+        await server.ask_store("CONFIG", "SET", "maxmemory", used + 2_000_000)
+        while refused < 20:
+            answer = await backend.publish("ann", "ben", data="x" * 60_000)
+            if answer.status_code == 200:
+                stored.append(answer.json()["results"][0]["id"])
+                continue
+            refused += 1
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["retry-after"]) > 0
+        for name in ("ann", "ben"):
+            assert len(await backend.inbox(name)) == len(stored)
+        async with Api(server.port, token) as mine:
+            page = await mine.http.get("/v1/players/me/notifications")
+            assert page.status_code == 200
+            marked = await mine.http.post(
+                "/v1/players/me/notifications/read", json={"all": True}
+            )
+            assert marked.status_code in (200, 503), marked.text
+        late = await TRANSPORTS["sse"].open(server.port, token, cursor="earliest")
+        assert (await late.until("notification")).id == stored[0]
+        late.cut()
+        await server.ask_store("CONFIG", "SET", "maxmemory", 0)
+        stored += await backend.published("ann", title="room again")
+        for follower in followers:
+            await follower.has(stored)
+            assert follower.ids == stored
+            assert (follower.connects, follower.gaps) == (1, [])
+    report(
+        f"{refused} of {refused} publishes 503, 0 half stored, pages and streams went "
+        f"on, marks were answered {marked.status_code}"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("a disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.row("A6")
+@pytest.mark.privileged
+async def test_a_full_disk_loses_nothing_and_recovers_with_room(
+    make_server: MakeServer, small_disk: Path, report: Report
+) -> None:
+    """With ``always`` the store ends itself; whoever runs it starts it again."""
+    store = Store(small_disk / "store", *DURABLE)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(4 * 1_048_576))
+    await store.start()
+    server = await make_server(redis=store.url).start()
+    token = await server.token("ann")
+    stored: list[str] = []
+    refused = 0
+    try:
+        async with AsyncExitStack() as stack:
+            followers = [
+                await stack.enter_async_context(following(name, server.port, token))
+                for name in TRANSPORTS
+            ]
+            key = await server.key()
+            backend = await stack.enter_async_context(Api(server.port, key))
+            while refused < 10:
+                answer = await backend.publish("ann", data="x" * 60_000)
+                if answer.status_code == 200:
+                    assert not refused, "stored after the disk was full"
+                    stored.append(answer.json()["results"][0]["id"])
+                else:
+                    assert answer.status_code == 503, answer.text
+                    refused += 1
+            ballast.unlink()
+            begun = time.monotonic()
+            if store.ended:
+                await store.end()
+                await store.start()
+            while (
+                answer := await backend.publish("ann", title="t")
+            ).status_code != 200:
+                assert time.monotonic() < begun + 20
+                await asyncio.sleep(0.02)
+            took = time.monotonic() - begun
+            stored.append(answer.json()["results"][0]["id"])
+            inbox = [one["id"] for one in await backend.inbox("ann")]
+            # What was unknown may be there, once.
+            assert set(stored) <= set(inbox)
+            assert len(inbox) - len(stored) <= 1
+            for follower in followers:
+                await follower.has(inbox)
+                assert (follower.connects, follower.gaps) == (1, [])
+    finally:
+        store.discard()
+    report(
+        f"0 lost of {len(stored)} acknowledged, {refused} times 503, "
+        f"first 200 {took:.1f} s after there was room"
+    )

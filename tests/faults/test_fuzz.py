@@ -1,0 +1,143 @@
+"""Chance against every decoder of what comes from outside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.codec import WebSocketCodec
+from streamer.core.session import MarkRead, Session, SessionLimits
+from streamer.core.subscription import Start
+from streamer.errors import Disconnect, Invalid, Malformed
+from streamer.model import (
+    Position,
+    decode_cursor,
+    decode_id,
+    encode_cursor,
+    parse_app,
+    parse_player,
+)
+from streamer.surfaces.gateway import wire as gateway
+from streamer.surfaces.lootlocker import wire as lootlocker
+from streamer.surfaces.native import campaign_wire, credentials
+from streamer.surfaces.native import wire as native
+from streamer.surfaces.rallyhere import wire as rallyhere
+from streamer.surfaces.walletwerk import wire as walletwerk
+from streamer.transports.http import decode_body
+
+pytestmark = pytest.mark.row("F4")
+
+LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
+
+BODIES = [
+    native.PublishBody,
+    native.MarkBody,
+    native.MoveBody,
+    credentials.TokenBody,
+    credentials.TicketBody,
+    campaign_wire.CampaignBody,
+    campaign_wire.Cards,
+    campaign_wire.StatusBody,
+    rallyhere.NotificationCreates,
+    lootlocker.SendBody,
+    lootlocker.MarkBody,
+    gateway.MarkBody,
+    walletwerk.SendBody,
+    walletwerk.ScheduleBody,
+]
+
+WORDS = [
+    *("to", "players", "title", "body", "data", "type", "priority", "properties"),
+    *("ids", "up_to", "all", "read", "auth", "token", "ping", "pong", "ref"),
+    *("notifications", "message", "rh_url", "custom_data", "etag", "at", "key"),
+]
+leaves: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(WORDS)
+)
+documents = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(WORDS) | st.text(), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+texts = st.text() | documents.map(json.dumps)
+
+
+class Nowhere:
+    """A sink that notes how a stream ends."""
+
+    ended: Disconnect | None = None
+
+    def write(self, event: bytes) -> None:
+        json.loads(event)
+
+    def buffered(self) -> int:
+        return 0
+
+    def waiting_since_s(self) -> float | None:
+        return None
+
+    def close(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+    def abort(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+
+@settings(max_examples=1_000)
+@given(texts)
+@example("[" * 60_000)
+@example("9" * 60_000)
+@example('{"type":"read","ids":["\ud800"]}')
+def test_any_message_is_understood_or_ends_the_stream(text: str) -> None:
+    sink = Nowhere()
+    session = Session(
+        Start.LATEST, codec=WebSocketCodec(), sink=sink, limits=LIMITS, pinged_at_s=0
+    )
+
+    command = session.receive(text, 0)
+
+    assert isinstance(command, MarkRead) or command is None or sink.ended is None
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: f"{body.__module__}")
+@settings(max_examples=300)
+@given(st.binary() | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
+@example(b"[" * 100_000)
+@example(b'{"to":{"players":["\xed\xa0\x80"]}}')
+@example(b'{"title":"\\ud800"}')
+def test_any_body_is_decoded_or_refused(body: Any, given_bytes: bytes) -> None:
+    try:
+        decode_body(msgspec.json.Decoder(body), given_bytes)
+    except (Invalid, Malformed) as error:
+        assert str(error) is not None
+
+
+@settings(max_examples=2_000)
+@given(st.text(max_size=60) | st.text("0123456789abcdefAZaz-_=", max_size=40))
+def test_any_text_is_a_place_or_none(text: str) -> None:
+    for decode in (decode_cursor, decode_id):
+        place = decode(text)
+        assert place is None or isinstance(place, Position)
+        if isinstance(place, Position):
+            assert decode_cursor(encode_cursor(place)) == place
+
+
+@settings(max_examples=500)
+@given(st.text())
+def test_any_text_is_a_name_or_none(text: str) -> None:
+    for parse in (parse_app, parse_player):
+        name = parse(text)
+        assert name is None or str(name)
