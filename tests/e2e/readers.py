@@ -354,6 +354,10 @@ class Follower:
         """Wait until it has been greeted so often."""
         await self._until(lambda: self.connects >= times)
 
+    async def missed(self) -> None:
+        """Wait until it has been told of a gap."""
+        await self._until(lambda: self.gaps)
+
     async def has(self, ids: Collection[str]) -> None:
         """Wait until it has all of these."""
         missing = set(ids)
