@@ -17,9 +17,10 @@ from starlette.routing import BaseRoute, Route
 
 from ...core.access import Caller
 from ...errors import Error
-from ...service.authenticator import Authenticator, Credentials
+from ...service.authenticator import Authenticator
 from ...service.campaigns import CampaignsOfApp
-from ...transports.http import decode_body, query_int, read_body, require_origin
+from ...transports.callers import Callers
+from ...transports.http import decode_body, query_int, read_body
 from . import campaign_wire, wire
 
 __all__ = ["NativeCampaigns"]
@@ -45,9 +46,8 @@ class NativeCampaigns:
         campaigns: CampaignsOfApp,
         allowed_origins: Collection[str],
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = Callers(authenticator, allowed_origins)
         self._campaigns = campaigns
-        self._allowed_origins = allowed_origins
 
     def routes(self) -> list[BaseRoute]:
         one = "/v1/campaigns/{id}"
@@ -122,21 +122,11 @@ class NativeCampaigns:
 
         async def answering(request: Request) -> Response:
             try:
-                return await handler(request, await self._caller(request))
+                return await handler(request, await self._callers.of(request))
             except Error as error:
                 return wire.problem(error)
 
         return answering
-
-    async def _caller(self, request: Request) -> Caller:
-        credentials = Credentials.from_headers(request.headers.raw)
-        if request.method != "GET":
-            require_origin(
-                request.headers,
-                self._allowed_origins,
-                from_cookie=credentials.from_cookie,
-            )
-        return await self._authenticator.caller(credentials)
 
 
 def _json(body: bytes) -> Response:

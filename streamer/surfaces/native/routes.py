@@ -19,19 +19,19 @@ from ...core.access import Caller
 from ...core.schedule import State
 from ...errors import Error, FieldError, Invalid, TooLate
 from ...model import Log, Player, Position, parse_player
-from ...service.authenticator import Authenticator, Credentials
+from ...service.authenticator import Authenticator
 from ...service.inboxes import Inboxes, parse_cursor
 from ...service.minting import Minting
 from ...service.publisher import PLAYERS_MAX, Publisher
 from ...service.requests import Requests
 from ...service.schedules import Schedules
 from ...service.tickets import Tickets
+from ...transports.callers import Callers
 from ...transports.http import (
     decode_body,
     etag_matches,
     query_int,
     read_body,
-    require_origin,
 )
 from ...transports.sse import SseStream
 from ...transports.streams import StreamParts
@@ -70,14 +70,13 @@ class Native:
         streams: StreamParts,
         allowed_origins: Collection[str],
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = Callers(authenticator, allowed_origins)
         self._publisher = publisher
         self._schedules = schedules
         self._inboxes = inboxes
         self._requests = requests
         self._minting = minting
         self._tickets = tickets
-        self._allowed_origins = allowed_origins
         self._sse = SseStream(streams, refuse=wire.problem)
         self._websocket = WebSocketStream(streams, refuse=wire.problem)
 
@@ -101,7 +100,7 @@ class Native:
         ]
 
     async def publish(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         body = decode_body(
             _decode_publish, await read_body(request, wire.PUBLISH_BYTES_MAX)
         )
@@ -129,7 +128,7 @@ class Native:
         return _json(wire.encode_published(published), headers=headers)
 
     async def page(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         player = _player(request, caller)
         limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
         known = _known_version(request)
@@ -149,14 +148,14 @@ class Native:
         return _json(wire.encode_page(page), headers=headers)
 
     async def one(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         player = _player(request, caller)
         with self._requests.hold(Log(caller.app, player)):
             found = await self._inboxes.one(caller, player, request.path_params["id"])
         return _json(wire.encode_entry(found))
 
     async def mark_read(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         player = _player(request, caller)
         body = decode_body(_decode_mark, await read_body(request, wire.MARK_BYTES_MAX))
         if isinstance(body.ids, list):
@@ -169,7 +168,7 @@ class Native:
         return _json(b'{"unread":%d}' % marked.unread)
 
     async def schedules(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
         after = wire.parse_after(request.query_params.get("after") or "0.")
         found = await self._schedules.page(caller, after=after, limit=limit + 1)
@@ -177,7 +176,7 @@ class Native:
         return _json(wire.encode_schedules(shown, more=more))
 
     async def schedule(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         schedule_id = request.path_params["id"]
         if request.method == "DELETE":
             changed = await self._schedules.cancel(caller, schedule_id)
@@ -195,7 +194,7 @@ class Native:
         return _json(wire.encode_schedule(schedule))
 
     async def mint(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         body = decode_body(_decode_token, await read_body(request, wire.MARK_BYTES_MAX))
         minted = await self._minting.mint(
             caller,
@@ -207,22 +206,12 @@ class Native:
         return _json(credentials.encode_token(minted), headers=_SECRET)
 
     async def ticket(self, request: Request) -> Response:
-        caller = await self._caller(request)
+        caller = await self._callers.of(request)
         body = await read_body(request, wire.MARK_BYTES_MAX)
         if body:
             decode_body(_decode_ticket, body)
         ticket = await self._tickets.issue(caller)
         return _json(credentials.encode_ticket(ticket), headers=_SECRET)
-
-    async def _caller(self, request: Request) -> Caller:
-        credentials = Credentials.from_headers(request.headers.raw)
-        if request.method != "GET":
-            require_origin(
-                request.headers,
-                self._allowed_origins,
-                from_cookie=credentials.from_cookie,
-            )
-        return await self._authenticator.caller(credentials)
 
 
 def _answers(handler: Handler) -> Handler:

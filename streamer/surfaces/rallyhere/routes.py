@@ -25,12 +25,13 @@ from ...core.subscription import Place
 from ...core.tokens import LEEWAY_S
 from ...errors import Error
 from ...model import Entry, Log, Player, Position
-from ...service.authenticator import Authenticator, Credentials
+from ...service.authenticator import Authenticator
 from ...service.inboxes import Inboxes
 from ...service.listening import Listening
 from ...service.publisher import Publisher
 from ...service.requests import Requests
-from ...transports.http import decode_body, etag_matches, read_body, require_origin
+from ...transports.callers import Callers
+from ...transports.http import decode_body, etag_matches, read_body
 from ...transports.longpoll import wait_for_entry
 from . import wire
 from .refusals import error_response, refusal
@@ -56,12 +57,11 @@ class RallyHere:
         listening: Listening,
         allowed_origins: Collection[str],
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = Callers(authenticator, allowed_origins)
         self._publisher = publisher
         self._inboxes = inboxes
         self._requests = requests
         self._listening = listening
-        self._allowed_origins = allowed_origins
 
     def routes(self) -> list[BaseRoute]:
         # Not "me" beside an id, but an id that may be "me": one route each.
@@ -163,7 +163,7 @@ class RallyHere:
 
         async def answering(request: Request) -> Response:
             try:
-                caller = await self._caller(request)
+                caller = await self._callers.of(request)
                 text = request.path_params["player_uuid"]
                 player = (
                     caller.require_me() if text == "me" else wire.parse_player_id(text)
@@ -173,18 +173,6 @@ class RallyHere:
                 return refusal(error)
 
         return answering
-
-    async def _caller(self, request: Request) -> Caller:
-        credentials = Credentials.from_headers(request.headers.raw)
-        caller = await self._authenticator.caller(credentials)
-        from_cookie = credentials.from_cookie
-        # A page's GET of its own host has no Origin. One that has a foreign one could
-        # not read the answer, but would hold a listener's slot of its victim.
-        if request.method == "POST" or (from_cookie and "origin" in request.headers):
-            require_origin(
-                request.headers, self._allowed_origins, from_cookie=from_cookie
-            )
-        return caller
 
 
 def _wait_s(query: PollQuery, caller: Caller) -> float:

@@ -21,9 +21,10 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from ...core.access import Caller
 from ...core.schedule import Schedule, State
 from ...errors import Error, TooLate
-from ...service.authenticator import Authenticator, Credentials
+from ...service.authenticator import Authenticator
 from ...service.campaigns import CampaignSends
-from ...transports.http import decode_body, read_body, require_origin
+from ...transports.callers import Callers
+from ...transports.http import decode_body, read_body
 from . import wire
 from .wire import ListQuery
 
@@ -45,9 +46,8 @@ class WalletWerk:
         sends: CampaignSends,
         allowed_origins: Collection[str],
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = Callers(authenticator, allowed_origins)
         self._sends = sends
-        self._allowed_origins = allowed_origins
 
     def routes(self) -> list[BaseRoute]:
         sent = "/{campaign}/notifications"
@@ -116,22 +116,12 @@ class WalletWerk:
 
         async def answering(request: Request) -> Response:
             try:
-                caller = await self._caller(request)
+                caller = await self._callers.of(request)
                 return await handler(request, caller, request.path_params["campaign"])
             except Error as error:
                 return wire.refusal(error)
 
         return answering
-
-    async def _caller(self, request: Request) -> Caller:
-        credentials = Credentials.from_headers(request.headers.raw)
-        if request.method != "GET":
-            require_origin(
-                request.headers,
-                self._allowed_origins,
-                from_cookie=credentials.from_cookie,
-            )
-        return await self._authenticator.caller(credentials)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

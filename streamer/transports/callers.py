@@ -1,0 +1,58 @@
+"""
+Who sends a request, for the surfaces whose credentials come in the usual headers.
+
+Decides that a foreign page cannot act in its visitor's name. Knows Starlette's request
+and the authenticator. Knows nothing of rights, nor of any surface's shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.requests import Request
+
+from ..core.access import Caller
+from ..service.authenticator import Authenticator, Credentials
+from .http import require_origin
+
+__all__ = ["Callers"]
+
+
+class Callers:
+    """
+    Recognise callers.
+
+    Args:
+        authenticator: Who knows them.
+        allowed_origins: Whose pages may send requests.
+
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, allowed_origins: Collection[str]
+    ) -> None:
+        self._authenticator = authenticator
+        self._allowed_origins = allowed_origins
+
+    async def of(self, request: Request) -> Caller:
+        """
+        Return who sends `request`.
+
+        Raises:
+            Unauthenticated: It has no credential that holds.
+            Forbidden: It comes from a foreign page.
+            StoreAway: The credential cannot be looked up now.
+
+        """
+        credentials = Credentials.from_headers(request.headers.raw)
+        caller = await self._authenticator.caller(credentials)
+        from_cookie = credentials.from_cookie
+        # A page that reads from its own host sends no Origin. A foreign one could not
+        # read the answer, but would hold what its visitor may hold, such as a
+        # listener's slot.
+        reads = request.method in ("GET", "HEAD")
+        if not reads or (from_cookie and "origin" in request.headers):
+            require_origin(
+                request.headers, self._allowed_origins, from_cookie=from_cookie
+            )
+        return caller
