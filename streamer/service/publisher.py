@@ -21,12 +21,19 @@ from redis.exceptions import ResponseError
 
 from ..core.access import Caller
 from ..errors import Conflict, FieldError, Invalid, OutcomeUnknown, StoreAway
-from ..model import Log, Notification, Player, Position, encode_fragment
+from ..model import App, Log, Notification, Player, Position, encode_fragment
 from ..store.inbox import ONCE_MS, Appended, Inbox, Once
 from ..store.keys import request_key
 from ..store.link import Link
 
-__all__ = ["PLAYERS_MAX", "Published", "Publisher", "checked_key", "encode"]
+__all__ = [
+    "PLAYERS_MAX",
+    "Published",
+    "Publisher",
+    "checked_key",
+    "claim_key",
+    "encode",
+]
 
 PLAYERS_MAX: Final = 1_000
 FRAGMENT_BYTES_MAX: Final = 524_288
@@ -94,7 +101,9 @@ class Publisher:
         once = None
         if idempotency_key is not None:
             once = Once(checked_key(idempotency_key), _digest(distinct, fragments))
-            await self._claim(caller, once)
+            # The appends carry the key too, and are what makes a repetition harmless.
+            # This record is what sees the key come back with another list of players.
+            await claim_key(self._link, caller.app, once.key, once.digest)
         appended = await self._append(
             [(Log(caller.app, player), fragments) for player in distinct], once
         )
@@ -103,16 +112,6 @@ class Publisher:
             [(player, by_player[player].positions) for player in players],
             replayed=all(one.replayed for one in appended),
         )
-
-    async def _claim(self, caller: Caller, once: Once) -> None:
-        # The appends carry the key too, and are what makes a repetition harmless. This
-        # record is what sees the key come back with another list of players.
-        key = request_key(caller.app, once.key)
-        before = await self._link.call(
-            "SET", key, once.digest, "NX", "GET", "PX", ONCE_MS, write=True
-        )
-        if before is not None and before != once.digest.encode():
-            raise Conflict
 
     async def _append(
         self, batches: list[tuple[Log, list[bytes]]], once: Once | None
@@ -161,6 +160,29 @@ def encode(notifications: Sequence[Notification]) -> list[bytes]:
             raise Invalid(FieldError(("body", i), problem))
         fragments.append(fragment)
     return fragments
+
+
+async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
+    """
+    Let an idempotency key stand for the request of that digest, for a day.
+
+    Raises:
+        Conflict: It stands for another one.
+        StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
+
+    """
+    before = await link.call(
+        "SET",
+        request_key(app, key),
+        digest,
+        "NX",
+        "GET",
+        "PX",
+        ONCE_MS,
+        write=True,
+    )
+    if before is not None and before != digest.encode():
+        raise Conflict
 
 
 def checked_key(key: str) -> str:

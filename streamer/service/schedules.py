@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 from ..core.access import Caller
 from ..core.schedule import AHEAD_MAX_MS, Schedule, State
 from ..errors import (
-    Conflict,
     FieldError,
     Invalid,
     NotFound,
@@ -27,11 +26,10 @@ from ..errors import (
     Unavailable,
 )
 from ..model import App, Log, Notification, Player
-from ..store.inbox import ONCE_MS
-from ..store.keys import BUCKETS, bucket_of, named_key, request_key
+from ..store.keys import BUCKETS, bucket_of, named_key
 from ..store.link import Link
 from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
-from .publisher import checked_key, encode
+from .publisher import checked_key, claim_key, encode
 from .sender import all_of
 
 __all__ = [
@@ -382,22 +380,9 @@ class RequestKey(NamedTuple):
         return f"{self.app}\0{self.key}\0{self.digest}" if self.key else ""
 
     async def claim(self, link: Link) -> None:
-        """
-        Let the key stand for this request, for a day.
-
-        Raises:
-            Conflict: It stands for another one.
-            StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
-
-        """
-        if not self.key:
-            return
-        name = request_key(self.app, self.key)
-        before = await link.call(
-            "SET", name, self.digest, "NX", "GET", "PX", ONCE_MS, write=True
-        )
-        if before is not None and before != self.digest.encode():
-            raise Conflict
+        """Let the key, if there is one, stand for this request; see `claim_key`."""
+        if self.key:
+            await claim_key(link, self.app, self.key, self.digest)
 
 
 def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from ..errors import (
     FieldError,
@@ -34,6 +35,7 @@ __all__ = [
     "query_int",
     "read_body",
     "require_origin",
+    "until_gone",
 ]
 
 T = TypeVar("T")
@@ -143,6 +145,12 @@ def etag_matches(request: Request, etag: str) -> bool:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
     return "*" in tags or etag.removeprefix("W/") in tags
+
+
+async def until_gone(receive: Receive) -> None:
+    """Return when the client of a request whose body was read has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def require_origin(

@@ -17,6 +17,7 @@ from ..errors import TOKEN_INVALID, Defect, Unauthenticated
 from ..model import Log, Position
 from ..service.listening import Listening
 from ..service.watcher import Watcher
+from .http import until_gone
 
 __all__ = ["wait_for_entry"]
 
@@ -46,7 +47,7 @@ async def wait_for_entry(
     with listening.admit():
         async with listening.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")
-            leaving = asyncio.create_task(_until_gone(request), name="leaving")
+            leaving = asyncio.create_task(until_gone(request.receive), name="leaving")
             try:
                 await asyncio.wait(
                     (woken, leaving),
@@ -59,8 +60,3 @@ async def wait_for_entry(
                 await asyncio.gather(woken, leaving, return_exceptions=True)
     if waiter.ended is TOKEN_INVALID:
         raise Unauthenticated(Defect.REVOKED)
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

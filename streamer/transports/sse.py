@@ -30,7 +30,7 @@ from ..core.codec import Codec, SseCodec
 from ..errors import Error
 from ..service.authenticator import Credentials
 from .handle import find_handle
-from .http import require_origin
+from .http import require_origin, until_gone
 from .outbox import Outbox
 from .streams import (
     FINAL_RETRY_MS,
@@ -172,7 +172,7 @@ class SseStream:
         if preamble:
             await send_events([preamble])
         pumping = outbox.pump(send_events)
-        leaving = asyncio.create_task(_until_gone(receive), name="leaving")
+        leaving = asyncio.create_task(until_gone(receive), name="leaving")
         try:
             await asyncio.wait((pumping, leaving), return_when=asyncio.FIRST_COMPLETED)
             gone = leaving.done()
@@ -192,8 +192,3 @@ class SseStream:
                 await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             outbox.cut_off()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
