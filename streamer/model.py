@@ -35,6 +35,7 @@ import msgspec
 
 __all__ = [
     "EPOCH_MAX",
+    "TOPIC_PATTERN",
     "ZERO",
     "App",
     "Entry",
@@ -45,17 +46,21 @@ __all__ = [
     "Priority",
     "Property",
     "Resource",
+    "Topic",
     "decode_cursor",
     "decode_fragment",
     "decode_id",
     "encode_cursor",
     "encode_fragment",
     "encode_id",
+    "everyone_log",
     "iso_time",
     "new_epoch",
     "new_tag",
     "parse_app",
     "parse_player",
+    "parse_topic",
+    "topic_log",
 ]
 
 App = NewType("App", str)
@@ -66,11 +71,41 @@ Player = NewType("Player", str)
 
 
 class Log(NamedTuple):
-    """The log of one player, by name."""
+    """
+    A log, by name: a player's, or an audience's (`topic_log`, `everyone_log`).
+
+    An audience's name begins with a control character, which no player's can.
+    """
 
     app: App
     player: Player
 
+    @property
+    def is_audience(self) -> bool:
+        return self.player[0] == _AUDIENCE
+
+    @property
+    def topic(self) -> Topic | None:
+        """The topic whose log it is, None for a player's or everyone's."""
+        return Topic(self.player[2:]) if self.player.startswith(_TOPIC) else None
+
+
+def topic_log(app: App, topic: Topic) -> Log:
+    """Return the log of a topic."""
+    return Log(app, Player(_TOPIC + topic))
+
+
+def everyone_log(app: App) -> Log:
+    """Return the log of what is for every player of the app."""
+    return Log(app, Player(_EVERYONE))
+
+
+Topic = NewType("Topic", str)
+"""Name of a topic within its app; see `parse_topic`."""
+
+_AUDIENCE: Final = "\x01"
+_TOPIC: Final = _AUDIENCE + "t"
+_EVERYONE: Final = _AUDIENCE + "e"
 
 Priority = Literal["low", "medium", "high", "emergency"]
 
@@ -79,10 +114,14 @@ OFFSET_MAX: Final = 2**32 - 1
 TAG_MAX: Final = 2**42 - 1
 AT_MS_MAX: Final = 2**48 - 1
 
+TOPIC_PATTERN: Final = r"[A-Za-z0-9_.:/-]{1,128}"
+
 _APP = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_TOPIC_NAME = re.compile(TOPIC_PATTERN, re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _CROCKFORD = {digit: i for i, digit in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 PLAYER_CHARS_MAX: Final = 128
@@ -113,6 +152,11 @@ def parse_player(text: str) -> Player | None:
     if not 1 <= len(text) <= PLAYER_CHARS_MAX or text == "me" or _CONTROL.search(text):
         return None
     return Player(text)
+
+
+def parse_topic(text: str) -> Topic | None:
+    """Return `text` as a topic: 1 to 128 letters, digits or any of ``_ . : / -``."""
+    return Topic(text) if _TOPIC_NAME.fullmatch(text) else None
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -148,6 +192,14 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """The surface it came in on, set by the server."""
     due_at: str | None = None
     """When it should have been sent, where that was much earlier; RFC 3339."""
+    expires_at: str | None = None
+    """When it ends by itself; RFC 3339."""
+    collapse_key: str | None = None
+    """What it is about: the next one with the same key takes its place."""
+    topic: str | None = None
+    """The topic it was sent to, set by the server."""
+    everyone: bool = False
+    """Whether it was sent to every player of the app, set by the server."""
 
 
 class Position(NamedTuple):
@@ -172,6 +224,8 @@ class Entry(NamedTuple):
     A notification at its place in a log. `fragment` is as `encode_fragment` made.
 
     With a `device` streams on the player's other devices leave it out; pages show it.
+    One that `withdraws` another is no notification: it only says so, and only streams
+    bring it. A `dead` one has expired, was withdrawn or replaced: readers go past it.
     """
 
     epoch: int
@@ -180,6 +234,11 @@ class Entry(NamedTuple):
     tag: int
     fragment: bytes
     device: str = ""
+    replaces: str = ""
+    """Id of the notification that this one takes the place of."""
+    withdraws: str = ""
+    """Id of the notification that this entry withdraws."""
+    dead: bool = False
 
     @property
     def position(self) -> Position:
@@ -192,8 +251,18 @@ class Entry(NamedTuple):
     @property
     def json(self) -> bytes:
         """The notification as one line of JSON, id and time spliced in front."""
+        raw = _pack(self.at_ms, self.offset, self.tag).to_bytes(16)
+        return self._json(raw)
+
+    @property
+    def cursor_and_json(self) -> tuple[bytes, bytes]:
+        """Its own place's cursor and the JSON: what one and the other begin with."""
+        raw = _pack(self.at_ms, self.offset, self.tag).to_bytes(16)
+        return _cursor(self.epoch.to_bytes(4) + raw), self._json(raw)
+
+    def _json(self, raw: bytes) -> bytes:
         return b'{"id":"%b","created_at":"%b",%b' % (
-            self.id.encode(),
+            _dashed(raw.hex()).encode(),
             iso_time(self.at_ms).encode(),
             self.fragment,
         )
@@ -237,8 +306,7 @@ def new_tag() -> int:
 
 def encode_id(at_ms: int, offset: int, tag: int) -> str:
     """Return the id of the entry at that place, as a dashed lower-case UUID."""
-    text = f"{_pack(at_ms, offset, tag):032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return _dashed(f"{_pack(at_ms, offset, tag):032x}")
 
 
 def decode_id(text: str) -> Position | None:
@@ -259,7 +327,7 @@ def encode_cursor(position: Position) -> str:
     else:
         packed = _pack(position.at_ms, position.offset, position.tag)
         raw = position.epoch.to_bytes(4) + packed.to_bytes(16)
-    return _base64(raw)
+    return _cursor(raw).decode()
 
 
 def decode_cursor(text: str) -> Position | None:
@@ -275,8 +343,8 @@ def decode_cursor(text: str) -> Position | None:
         raw = base64.b64decode(text.encode("ascii") + b"=", b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         return None
-    if _base64(raw) != text:  # Two spellings of the last, half-used digit.
-        return None
+    if len(raw) != 20 or _cursor(raw).decode() != text:
+        return None  # Two spellings of the last, half-used digit.
     if not any(raw):
         return ZERO
     return _unpack(int.from_bytes(raw[:4]), int.from_bytes(raw[4:]))
@@ -295,8 +363,13 @@ def _iso_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+def _cursor(raw: bytes) -> bytes:
+    # 20 bytes are 27 digits and one "=".
+    return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE)[:27]
+
+
+def _dashed(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _pack(at_ms: int, offset: int, tag: int) -> int:

@@ -32,7 +32,16 @@ from typing import Final, NamedTuple
 
 from ..model import Entry, Position
 
-__all__ = ["Delivery", "Gap", "History", "Place", "Start", "State", "Subscription"]
+__all__ = [
+    "Delivery",
+    "Gap",
+    "History",
+    "Place",
+    "Start",
+    "State",
+    "Subscription",
+    "is_plainly_next",
+]
 
 PENDING_MAX: Final = 64
 """
@@ -110,6 +119,16 @@ class Delivery(NamedTuple):
 _NOTHING: Final = Delivery([])
 
 
+def is_plainly_next(entry: Entry, position: Position) -> bool:
+    """
+    Whether a live reader at `position` may be given `entry` without further ado.
+
+    `Subscription.live` would say so too; this is asked once for all who are there.
+    """
+    follows = entry.epoch == position.epoch and entry.offset == position.offset + 1
+    return follows and bool(entry.fragment)
+
+
 class Subscription:
     """
     Merge history and live entries of one log.
@@ -119,32 +138,47 @@ class Subscription:
 
     """
 
-    __slots__ = ("_doubted", "_pending", "place", "state")
+    __slots__ = ("_doubted", "_pending", "_place", "live_at")
 
     def __init__(self, place: Place) -> None:
-        self.place: Place = place
-        """Position of the last entry delivered; a `Start` until history resolves it."""
-        self.state = State.REPLAYING
+        self.live_at: Position | None = None
+        """
+        Position of the last entry delivered while live, None while replaying.
+
+        Whoever delivers the entry right behind it may set it to that one's position:
+        this is all that a fan-out has to look at and to change.
+        """
+        self._place = place
         self._pending: list[Entry] | None = None
         self._doubted = True
 
     @property
+    def state(self) -> State:
+        return State.REPLAYING if self.live_at is None else State.LIVE
+
+    @property
+    def place(self) -> Place:
+        """Position of the last entry delivered; a `Start` until history resolves it."""
+        return self.live_at or self._place
+
+    @property
     def position(self) -> Position:
         """The reader's position; only once history has resolved the place."""
-        assert isinstance(self.place, Position)
-        return self.place
+        place = self.live_at or self._place
+        assert isinstance(place, Position)
+        return place
 
     def live(self, entry: Entry) -> Delivery:
         """
         Take an entry from the feed; return what may be delivered.
 
         An entry without a fragment was too large to be announced whole: it counts as
-        word that there is something to read.
+        word that there is something to read. One that withdraws needs none.
         """
-        if self.state is State.REPLAYING:
+        position = self.live_at
+        if position is None:
             self._hold(entry)
             return _NOTHING
-        position = self.position
         # Compare epochs before offsets: a new epoch begins at offset 1, which would
         # otherwise pass for a duplicate of an entry of the old one. A reader with
         # nothing behind it has no past that an epoch could contradict.
@@ -161,8 +195,9 @@ class Subscription:
             if not same:
                 self.doubt()
             return _NOTHING
-        if entry.offset == position.offset + 1 and entry.fragment:
-            self.place = entry.position
+        whole = entry.fragment or entry.withdraws
+        if entry.offset == position.offset + 1 and whole:
+            self.live_at = entry.position
             return Delivery([entry])
         self.doubt()
         self._hold(entry)
@@ -192,27 +227,32 @@ class Subscription:
             return _NOTHING
         if page.gap is not None:
             assert not page.entries
-            self.place = page.head
+            self._place = page.head
         else:
             self._advance(page)
         entries = list(page.entries)
         if self.position.offset >= page.head.offset and not self._doubted:
-            self.state = State.LIVE
+            self.live_at = self.position
             pending, self._pending = self._pending, None
             for entry in pending or ():
                 entries += self.live(entry).entries
         return Delivery(entries, page.gap, page.head if page.gap else None)
 
+    def rewind(self, position: Position) -> None:
+        """Go back: what was delivered behind `position` has reached nobody."""
+        self._place, self.live_at = position, None
+        self._pending, self._doubted = None, True
+
     def doubt(self) -> None:
         """The feed may have dropped something: only a read yet to come can say."""
-        self.state = State.REPLAYING
+        self._place, self.live_at = self.place, None
         self._doubted = True
 
     def _advance(self, page: History) -> None:
-        self.place = page.start
+        self._place = page.start
         for entry in page.entries:
             assert entry.offset == self.position.offset + 1
-            self.place = entry.position
+            self._place = entry.position
 
     def _hold(self, entry: Entry) -> None:
         if self._pending is None:

@@ -2,8 +2,13 @@
 A player's inbox: the log with its read marks.
 
 Decides how appending, reading and marking are asked of the store, each one script and
-so one atomic step. Knows the scripts in ``lua/`` and the shape of their replies. Knows
-nothing of who may do what, nor of surfaces.
+so one atomic step. Knows the scripts in ``lua/``. Knows nothing of who may do what, nor
+of surfaces. The log of an audience is the same thing, without marks.
+
+An entry ends when its time is over, when it is withdrawn, or when another takes its
+place. It stays where it is; from then on no page shows it, nothing counts it, and a
+read brings no more of it than its place. That time has come for some is seen by whoever
+looks at the inbox next.
 
 A clock may be given for tests. Without one the store's own counts, which is what makes
 several nodes agree.
@@ -12,12 +17,12 @@ several nodes agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from ..core.subscription import Gap, History, Place, Start
+from ..core.subscription import Place, Start
+from ..core.views import Audience
 from ..model import (
     ZERO,
-    Entry,
     Log,
     Position,
     encode_cursor,
@@ -25,12 +30,28 @@ from ..model import (
     new_epoch,
     new_tag,
 )
-from .keys import channel, inbox_keys, once_key
+from .entries import (
+    Appended,
+    Draft,
+    Marked,
+    Once,
+    Page,
+    PageEntry,
+    Read,
+    parse_appended,
+    parse_audience,
+    parse_page,
+    parse_read,
+    place_args,
+)
+from .keys import channel, devices_key, inbox_keys, lease_key, mutes_key, once_key
+from .leases import alive_nodes
 from .link import Link, Script, ScriptCall
 from .replicated import Replicated
 
 __all__ = [
     "Appended",
+    "Draft",
     "Inbox",
     "Marked",
     "Once",
@@ -38,6 +59,7 @@ __all__ = [
     "PageEntry",
     "Read",
     "ReadAfter",
+    "Withdrawn",
 ]
 
 INLINE_MAX: Final = 16_384
@@ -51,24 +73,15 @@ ONCE_MS: Final = 24 * 3_600_000
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 DAY_MS: Final = 86_400_000
 
-_APPEND = Script("append", behind=("_inbox", "_append"))
+_APPEND = Script("append", behind=("_inbox", "_append", "_device"))
+_WITHDRAW = Script("withdraw", behind=("_inbox", "_append"))
 _READ_AFTER = Script("read_after", behind=("_inbox",))
 _PAGE = Script("page", behind=("_inbox", "_read_at"))
-_MARK = Script("mark", behind=("_inbox",))
+_MARK = Script("mark", behind=("_inbox", "_marks"))
+_MARK_UNREAD = Script("mark_unread", behind=("_inbox", "_marks"))
+_AUDIENCE = Script("audience", behind=("_inbox",))
 
-
-class Once(NamedTuple):
-    """An idempotency key and the digest of the request it belongs to."""
-
-    key: str
-    digest: str
-
-
-class Appended(NamedTuple):
-    """Where a batch stands in the log; `replayed` when it was there before."""
-
-    positions: list[Position]
-    replayed: bool
+_UNKNOWN: Final = -1
 
 
 class ReadAfter(NamedTuple):
@@ -87,42 +100,10 @@ class ReadAfter(NamedTuple):
     bytes_max: int = 0
 
 
-class Read(NamedTuple):
-    """What came of it, with the inbox's counters at the same moment."""
+class Withdrawn(NamedTuple):
+    """What became of a withdrawal; not `done` where the entry was over already."""
 
-    history: History
-    unread: int
-    marks: int
-
-
-class PageEntry(NamedTuple):
-    """An entry and when it was marked as read, in ms; 0 when it was not."""
-
-    entry: Entry
-    read_at_ms: int
-
-
-class Page(NamedTuple):
-    """
-    Entries newest first. `version` changes with anything that a page could show.
-
-    `entries` is None when the caller's version is still the one. `following` is the
-    place of the next older entry, where there is one in the range asked for.
-    """
-
-    version: str
-    head: Position
-    unread: int
-    entries: list[PageEntry] | None
-    following: Position | None = None
-
-
-class Marked(NamedTuple):
-    """The state after a mark: unread entries, entries newly marked, marks version."""
-
-    unread: int
-    changed: int
-    marks: int
+    done: bool
 
 
 class Inbox:
@@ -154,25 +135,26 @@ class Inbox:
         self._clock_ms = clock_ms
 
     async def append(
-        self, log: Log, fragments: Sequence[bytes], *, once: Once | None = None
+        self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
     ) -> Appended:
         """Append one batch; see `append_many`. Raises what that puts in its list."""
-        (appended,) = await self.append_many([(log, fragments)], once=once)
+        (appended,) = await self.append_many([(log, drafts)], once=once)
         if isinstance(appended, Exception):
             raise appended
         return appended
 
     async def append_many(
         self,
-        batches: Sequence[tuple[Log, Sequence[bytes]]],
+        batches: Sequence[tuple[Log, Sequence[Draft | bytes]]],
         *,
         once: Once | None = None,
     ) -> list[Appended | Exception]:
         """
         Append a batch to each log and announce it. Atomic per log, in order.
 
-        With `once`, a batch that was appended under the same key within 24 hours is
-        not appended again; its first positions come back.
+        Bytes are a draft of nothing but a fragment. What a player has muted is left out
+        of its batch. With `once`, a batch that was appended under the same key within
+        24 hours is not appended again; its first positions come back.
 
         Failures are items of the list: StoreAway (not appended), OutcomeUnknown (not
         known), ResponseError (``CONFLICT``: the key belongs to another digest).
@@ -182,12 +164,58 @@ class Inbox:
             StoreAway: Nothing was appended anywhere.
 
         """
-        calls = [self._append_call(log, batch, once) for log, batch in batches]
+        drafts = [(log, [_draft(one) for one in batch]) for log, batch in batches]
+        nodes: Sequence[bytes] = ()
+        if any(one.device == "latest" for _, batch in drafts for one in batch):
+            nodes = await alive_nodes(self._link)
+        calls = [self._append_call(log, batch, once, nodes) for log, batch in drafts]
         replies = await self._appends.run_many(calls)
         return [
-            reply if isinstance(reply, Exception) else _appended(reply)
+            reply if isinstance(reply, Exception) else parse_appended(reply)
             for reply in replies
         ]
+
+    async def pass_by(self, logs: Sequence[Log], notification: bytes) -> None:
+        """
+        Announce a notification, JSON, and keep nothing of it.
+
+        Who listens at this moment gets it, at most once. Raises StoreAway,
+        OutcomeUnknown.
+        """
+        commands = [
+            ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
+        ]
+        for reply in await self._link.call_many(commands, write=True):
+            if isinstance(reply, Exception):
+                raise reply
+
+    async def withdraw(self, log: Log, place: Position) -> Withdrawn | None:
+        """
+        Withdraw the entry at `place`, or return None if there is no such entry.
+
+        It is over, and an entry that says so is appended and announced, in one step.
+        Withdrawing it again does nothing. O(log n). Raises as `append`.
+        """
+        args = (encode_id(*place[1:]), *place_args([place]))
+        outcome = await self._withdraw(log, args)
+        return None if outcome == _UNKNOWN else Withdrawn(bool(outcome))
+
+    async def hide(self, log: Log, notification_id: str) -> None:
+        """
+        Say in a player's log that a notification is withdrawn that lies in another.
+
+        An entry is appended and announced, each time. O(log n). Raises as `append`.
+        """
+        await self._withdraw(log, (notification_id,))
+
+    async def _withdraw(self, log: Log, args: Sequence[str]) -> int:
+        head = self._entries_max, new_epoch(), channel(log), new_tag()
+        call = ScriptCall(_WITHDRAW, inbox_keys(log), (*self._times(), *head, *args))
+        (outcome,) = await self._appends.run_many([call])
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, int)
+        return outcome
 
     async def read_after(
         self, log: Log, place: Place, *, count: int, behind_max: int = 0
@@ -203,7 +231,8 @@ class Inbox:
         Carry out reads in one packet. A failed one is an exception in the list.
 
         Each gives up to `limit` entries after its place, or the reason why there is a
-        gap; see `core.subscription`. O(log n + limit).
+        gap; see `core.subscription`. Entries that are over come without a fragment, as
+        `dead`; nothing is left out. O(log n + limit).
         """
         calls = [
             ScriptCall(
@@ -221,7 +250,8 @@ class Inbox:
         ]
         replies = await self._link.run_many(calls, write=False)
         return [
-            reply if isinstance(reply, Exception) else _read(reply) for reply in replies
+            reply if isinstance(reply, Exception) else parse_read(reply)
+            for reply in replies
         ]
 
     async def page(
@@ -248,60 +278,134 @@ class Inbox:
             version: What the caller has; entries are left out if it is current.
 
         Positions go by their place in time alone: the epoch is not compared, so a place
-        that is gone still divides newer from older. O(log n + count).
+        that is gone still divides newer from older. O(log n + count), and O(1) for each
+        entry that is passed over because it has ended.
 
         """
-        reply = await self._link.run(
-            _PAGE,
-            inbox_keys(log),
-            (
-                *self._times(),
-                _bound(newest, newest_included, "+"),
-                _bound(oldest, oldest_included, "-"),
-                count,
-                version,
-                PAGE_BYTES,
-            ),
-            write=False,
+        bounds = (
+            _bound(newest, newest_included, "+"),
+            _bound(oldest, oldest_included, "-"),
         )
-        return _page(reply)
+        call = self.page_call(log, bounds, count, version)
+        return parse_page(await self._link.run(*call, write=False))
 
-    async def mark_ids(self, log: Log, places: Sequence[Position]) -> Marked:
+    def page_call(
+        self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
+    ) -> ScriptCall:
+        """Return the call that `page` makes, between two bounds of the store's."""
+        args = (*self._times(), *bounds, count, version, PAGE_BYTES)
+        return ScriptCall(_PAGE, inbox_keys(log), args)
+
+    async def mark_ids(
+        self,
+        log: Log,
+        places: Sequence[Position],
+        *,
+        elsewhere: int = 0,
+        force: bool = False,
+    ) -> Marked:
         """
         Mark the entries at `places` as read, all in one step.
 
         A place whose tag is not the entry's, or whose entry is gone, is ignored.
         O(places).
+
+        Args:
+            log: Whose.
+            places: What to mark; the announcement names them all.
+            elsewhere: What is unread in other logs of the player's: it is counted in
+                what is announced and returned.
+            force: Whether something was marked there, which is to be announced even if
+                it is all.
+
         """
-        args = ["ids"]
-        for place in places:
-            args += [str(place.at_ms), str(place.offset), str(place.tag)]
-        shown = b",".join(b'"%b"' % _id(p) for p in places[:MARK_IDS_ANNOUNCED_MAX])
-        whole = len(places) <= MARK_IDS_ANNOUNCED_MAX
-        # A reader that is not told which ids reads its page again.
-        body = b'"ids":[%b]' % shown if whole else b'"ids":null'
-        return await self._mark(log, body, args)
+        args = ["ids", *place_args(places)]
+        return await self._mark(_MARK, log, _ids(places), elsewhere, force, args)
 
-    async def mark_up_to(self, log: Log, position: Position) -> Marked:
-        """Mark everything up to and including `position`, if the log knows it."""
+    async def mark_up_to(
+        self, log: Log, position: Position, *, elsewhere: int = 0, force: bool = False
+    ) -> Marked:
+        """
+        Mark everything up to and including `position`, if the log knows it.
+
+        O(kept) at worst. The rest is as with `mark_ids`.
+        """
         body = b'"up_to":"%b"' % encode_cursor(position).encode()
-        return await self._mark(log, body, ["up_to", *map(str, position)])
+        args = ["up_to", *map(str, position)]
+        return await self._mark(_MARK, log, body, elsewhere, force, args)
 
-    async def mark_all(self, log: Log) -> Marked:
-        """Mark everything that is in the log at this moment."""
-        return await self._mark(log, b'"all":true', ["all"])
+    async def mark_all(
+        self, log: Log, *, elsewhere: int = 0, force: bool = False
+    ) -> Marked:
+        """Mark everything that is in the log at this moment; see `mark_up_to`."""
+        return await self._mark(_MARK, log, b'"all":true', elsewhere, force, ["all"])
 
-    async def _mark(self, log: Log, body: bytes, args: list[str]) -> Marked:
+    async def mark_unread(
+        self,
+        log: Log,
+        places: Sequence[Position],
+        *,
+        elsewhere: int = 0,
+        force: bool = False,
+    ) -> Marked:
+        """
+        Take back the marks of the entries at `places`; see `mark_ids`.
+
+        An entry that is over stays done. O(places), and O(kept / 8) bytes where an
+        entry is among the oldest.
+        """
+        body = b'"read":false,' + _ids(places)
+        args = place_args(places)
+        return await self._mark(_MARK_UNREAD, log, body, elsewhere, force, args)
+
+    async def audiences(self, logs: Sequence[Log]) -> list[Audience]:
+        """
+        Return where audiences' logs stand, and which of their entries are over.
+
+        In one packet, each of its own moment. O(kept / 8) bytes for each. Raises
+        StoreAway.
+        """
+        calls = [self.audience_call(log) for log in logs]
+        found = []
+        for reply in await self._link.run_many(calls, write=False):
+            if isinstance(reply, Exception):
+                raise reply
+            found.append(parse_audience(reply))
+        return found
+
+    def audience_call(self, log: Log) -> ScriptCall:
+        """Return the call whose reply `parse_audience` takes."""
+        return ScriptCall(_AUDIENCE, inbox_keys(log), self._times())
+
+    async def _mark(
+        self,
+        script: Script,
+        log: Log,
+        body: bytes,
+        elsewhere: int,
+        force: bool,
+        args: Sequence[str],
+    ) -> Marked:
         reply = await self._link.run(
-            _MARK, inbox_keys(log), (*self._times(), channel(log), body, *args)
+            script,
+            inbox_keys(log),
+            (*self._times(), channel(log), body, elsewhere, int(force), *args),
         )
         return Marked(*reply)
 
     def _append_call(
-        self, log: Log, fragments: Sequence[bytes], once: Once | None
+        self,
+        log: Log,
+        drafts: Sequence[Draft],
+        once: Once | None,
+        nodes: Sequence[bytes],
     ) -> ScriptCall:
-        assert fragments
-        keys: tuple[str, ...] = inbox_keys(log)
+        assert drafts
+        keys = [*inbox_keys(log), mutes_key(log)]
+        if once:
+            keys.append(once_key(log, once.key))
+        if nodes:
+            keys += [devices_key(log), lease_key(log)]
         args: list[str | bytes | int] = [
             *self._times(),
             self._entries_max,
@@ -310,19 +414,27 @@ class Inbox:
             INLINE_MAX,
             once.digest if once else "",
             ONCE_MS,
+            len(nodes),
+            *nodes,
         ]
-        if once:
-            keys = (*keys, once_key(log, once.key))
-        for fragment in fragments:
-            args += [new_tag(), fragment]
+        for draft in drafts:
+            args += [new_tag(), *draft[:4], int(draft.device == "latest")]
         return ScriptCall(_APPEND, keys, args)
 
     def _times(self) -> tuple[int, int]:
         return self._retention_ms, self._clock_ms()
 
 
-def _id(place: Position) -> bytes:
-    return encode_id(place.at_ms, place.offset, place.tag).encode()
+def _draft(given: Draft | bytes) -> Draft:
+    return Draft(given) if isinstance(given, bytes) else given
+
+
+def _ids(places: Sequence[Position]) -> bytes:
+    # A reader that is not told which ids reads its page again.
+    if len(places) > MARK_IDS_ANNOUNCED_MAX:
+        return b'"ids":null'
+    ids = [b'"%b"' % encode_id(*place[1:]).encode() for place in places]
+    return b'"ids":[%b]' % b",".join(ids)
 
 
 def _place(place: Place) -> tuple[str | int, ...]:
@@ -337,52 +449,3 @@ def _bound(place: Position | None, included: bool, default: str) -> str:
     if place.is_zero:
         return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
     return f"{'' if included else '('}{place.at_ms}-{place.offset}"
-
-
-def _appended(reply: list[Any]) -> Appended:
-    replayed, epoch, at_ms, offset, tags = reply
-    first = int(offset)
-    return Appended(
-        [
-            Position(int(epoch), int(at_ms), first + i, int(tag))
-            for i, tag in enumerate(tags)
-        ],
-        bool(replayed),
-    )
-
-
-def _position(fields: list[bytes]) -> Position:
-    return Position(*map(int, fields))
-
-
-def _entry(epoch: int, item: list[Any]) -> Entry:
-    place, fields = item
-    at_ms, _, offset = place.partition(b"-")
-    device = fields[5].decode() if len(fields) > 5 else ""
-    return Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3], device)
-
-
-def _read(reply: list[Any]) -> Read:
-    gap, start, head, unread, marks, items = reply
-    newest = _position(head)
-    history = History(
-        _position(start),
-        newest,
-        [_entry(newest.epoch, item) for item in items],
-        Gap(gap.decode()) if gap else None,
-    )
-    return Read(history, unread, marks)
-
-
-def _page(reply: list[Any]) -> Page:
-    version, head, unread = reply[:3]
-    newest = _position(head)
-    entries = following = None
-    if len(reply) > 3:
-        entries = [
-            PageEntry(_entry(newest.epoch, item), read_at_ms)
-            for item, read_at_ms in zip(reply[3], reply[4], strict=True)
-        ]
-    if len(reply) > 5:
-        following = _entry(newest.epoch, reply[5]).position
-    return Page(version.decode(), newest, unread, entries, following)

@@ -9,16 +9,39 @@ Per player, with b = bucket of (app, player):
 
 ``{b}:log:app:player`` stream
     One item per entry, id ``<at_ms>-<offset>``; fields ``t`` the tag, ``n`` the
-    fragment. Lives for the retention after the last append.
+    fragment; then, where it has them, ``d`` the device it is for, ``r`` the id that it
+    takes the place of, and ``w`` the id that it withdraws: such a one is no
+    notification, and its fragment is empty. Lives for the retention after the last
+    append.
 ``{b}:state:app:player`` hash
     ``epoch``; ``head``, ``ms`` and ``tag`` of the newest entry; ``base`` (every offset
-    below it is done); ``marks``, a count of changes to the read marks. Lives twice as
-    long as the log, so that a player who was away finds offsets going on.
+    below it is done); ``marks``, a count of changes to the read marks; ``range``, the
+    highest offset up to which all were marked; ``ended``, how many have expired, there
+    since an entry of the log first could end; ``ends_at``, when the next one expires,
+    in ms; ``acked``, the highest offset that a client said it has. Lives twice as long
+    as the log, so that a player who was away finds offsets going on.
 ``{b}:done:app:player`` string
-    Bitmap of done offsets from ``base``, a multiple of 8, on. Lives as the log does.
+    Bitmap of done offsets from ``base``, a multiple of 8, on: read, or ended. Lives as
+    the log does.
 ``{b}:reads:app:player`` hash
     When an entry was marked: offset -> ms, and ``<=N`` -> ms where all up to N were.
     Lives as the log does.
+``{b}:ends:app:player`` zset
+    Offsets of entries that end or have ended -> when, in ms to come; or, in the past,
+    the same as a negative number, 1 for withdrawn, 2 for replaced, 3 for no
+    notification at all, each half a unit further from 0 where it had been read before
+    that. Lives as the log does.
+``{b}:collapse:app:player`` hash
+    Collapse key -> ``ms offset tag`` of the newest entry with it. Lives as the log
+    does.
+``{b}:mutes:app:player`` set
+    Types of notification that the player does not want. Has no end.
+``{b}:views:app:player`` hash
+    What the player sees of audiences; its fields are told of in ``lua/_view.lua``. Has
+    no end while there is a topic in it, else twice the retention after the last look.
+``{b}:tally:app:audience`` hash
+    How many players have read or confirmed an audience's entries: ``read <offset>`` and
+    ``acked <offset>``. Lives as the log does.
 ``{b}:lease:app:player`` hash
     Open listeners: ``node:connection`` -> instance. Lives for a day after the last one
     was taken; a lease is void earlier when its node's heartbeat is.
@@ -28,6 +51,10 @@ Per player, with b = bucket of (app, player):
     means nothing.
 ``{b}:live:app:player`` sharded channel
     Announcements, see `relay`.
+
+An audience, a topic or everyone, has a log too, under a name that no player can have:
+the character 1 with ``t`` and the topic, or with ``e``. It has the keys above as far as
+they are needed.
 
 Per idempotency key, each for 24 hours:
 
@@ -54,8 +81,10 @@ Of credentials:
 Of the timetable, b being the bucket that a schedule's id begins with: its player's
 where it has a single one, its campaign's where it has one, else a random one:
 
+``{b}:due:app`` zset
+    ``app:id`` of every pending schedule of an app -> due time in ms.
 ``{b}:due`` zset
-    ``app:id`` of every pending schedule -> due time in ms.
+    App -> when the first of its pending schedules is due.
 ``{b}:sending`` zset
     ``app:id`` of every schedule whose audience is being served -> since when, in ms.
 ``{b}:schedule:app:id`` hash
@@ -86,6 +115,13 @@ Of an app:
     Text registered under an identifier; k is the bucket of (app, identifier). No end.
 ``{k}:rate:app:operation`` list
     When the last calls of an operation were let through, in ms. Lives for a second.
+``{k}:quota:app:publishes``, ``{k}:quota:app:bytes`` string
+    What is left in a bucket, and at what ms: ``left ms``. Lives until it is full.
+``{k}:quota:app:pending`` zset
+    Schedules that hold one of the app's places: id -> due ms. Lives for a month.
+``{k}:quota:app:players:period`` HyperLogLog
+    Players that were sent something within a period of 30 days, of an app that may have
+    only so many. Lives as long as it is looked at, and a month more.
 
 Global:
 
@@ -100,7 +136,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..model import App, Log
 
@@ -111,18 +147,23 @@ __all__ = [
     "FENCE",
     "KEYS",
     "NODES",
+    "InboxKeys",
     "bucket_of",
     "campaigns_key",
     "card_key",
     "cards_key",
     "channel",
     "devices_key",
+    "due_apps_key",
     "due_key",
     "inbox_keys",
     "lease_key",
     "message_key",
+    "mutes_key",
     "named_key",
     "once_key",
+    "players_key",
+    "quota_key",
     "rate_key",
     "recipients_key",
     "request_key",
@@ -133,7 +174,9 @@ __all__ = [
     "sends_key",
     "session_key",
     "slots_key",
+    "tally_key",
     "ticket_key",
+    "views_key",
 ]
 
 BUCKETS: Final = 256
@@ -164,15 +207,40 @@ def _ends(log: Log) -> tuple[str, str]:
     return f"{{{_bucket(log.app, log.player)}}}:", f":{log.player}"
 
 
-def inbox_keys(log: Log) -> tuple[str, str, str, str]:
-    """Return the keys that every inbox script takes, in their order."""
+class InboxKeys(NamedTuple):
+    """The keys that every inbox script takes, in their order."""
+
+    state: str
+    log: str
+    done: str
+    reads: str
+    ends: str
+    collapse: str
+
+
+def inbox_keys(log: Log) -> InboxKeys:
+    """Return the keys of a log."""
     head, tail = _around_kind(log)
-    return (
+    return InboxKeys(
         f"{head}state{tail}",
         f"{head}log{tail}",
         f"{head}done{tail}",
         f"{head}reads{tail}",
+        f"{head}ends{tail}",
+        f"{head}collapse{tail}",
     )
+
+
+def tally_key(audience: Log) -> str:
+    return "tally".join(_around_kind(audience))
+
+
+def views_key(log: Log) -> str:
+    return "views".join(_around_kind(log))
+
+
+def mutes_key(log: Log) -> str:
+    return "mutes".join(_around_kind(log))
 
 
 def lease_key(log: Log) -> str:
@@ -208,7 +276,11 @@ def bucket_of(app: App, name: str) -> int:
     return _bucket(app, name)
 
 
-def due_key(bucket: int) -> str:
+def due_key(bucket: int, app: App) -> str:
+    return f"{{{bucket}}}:due:{app}"
+
+
+def due_apps_key(bucket: int) -> str:
     return f"{{{bucket}}}:due"
 
 
@@ -258,6 +330,15 @@ def message_key(app: App, identifier: str) -> str:
 
 def rate_key(app: App, operation: str) -> str:
     return f"{{{_bucket(app, operation)}}}:rate:{app}:{operation}"
+
+
+def quota_key(app: App, name: str) -> str:
+    return f"{{{_bucket(app, name)}}}:quota:{app}:{name}"
+
+
+def players_key(app: App, period: int) -> str:
+    # Those of all periods are counted together, so they share a slot.
+    return f"{quota_key(app, 'players')}:{period}"
 
 
 def request_key(app: App, idempotency_key: str) -> str:

@@ -24,7 +24,7 @@ from ..model import Log
 from .keys import NODES, channel, lease_key
 from .link import Command, Link, Script
 
-__all__ = ["Lease", "Leases"]
+__all__ = ["Lease", "Leases", "alive_nodes"]
 
 HEARTBEAT_S: Final = 5.0
 ALIVE_MS: Final = 15_000
@@ -47,6 +47,19 @@ _TAKE = Script("lease_take")
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
+
+
+async def alive_nodes(link: Link) -> list[bytes]:
+    """Return the nodes whose leases hold, by the store's clock. Raises StoreAway."""
+    time_, beats = await link.call_many(
+        [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
+    )
+    for reply in (time_, beats):
+        if isinstance(reply, Exception):
+            raise reply
+    since_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000 - ALIVE_MS
+    pairs = zip(beats[::2], beats[1::2], strict=True)
+    return [node for node, beat_ms in pairs if int(beat_ms) >= since_ms]
 
 
 class Lease(NamedTuple):
@@ -138,12 +151,22 @@ class Leases:
 
     async def drop(self, lease: Lease) -> None:
         """Give a lease back. Never fails: what cannot be said is said later."""
+        self.let_go(lease)
+        assert self._dropping is not None
+        await asyncio.shield(self._dropping)
+
+    def let_go(self, lease: Lease) -> None:
+        """Give a lease back as soon as the store can be told; `drop` waits for it."""
         self._held.pop(lease, None)
         self._to_drop.add(lease)
         # Shared: when thousands leave at once, each would else say it for all others.
         if self._dropping is None:
             self._dropping = asyncio.create_task(self._drop_now(), name="leases")
-        await asyncio.shield(self._dropping)
+
+    async def settled(self) -> None:
+        """Wait until the store was told what `let_go` has given back, or is away."""
+        if self._dropping is not None:
+            await asyncio.wait([self._dropping])
 
     async def _drop_now(self) -> None:
         try:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -60,6 +60,7 @@ _NOT_NOW: Final = (
     "TRYAGAIN",
     "NOAUTH",
 )
+_NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
 
 # hiredis types its argument as a tuple of one.
@@ -235,6 +236,11 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self.connects = 0
         """How often it has connected; another store may answer each time."""
+        self.errors: Counter[str] = Counter()
+        """
+        Commands that failed: ``away`` were not done, of ``unknown`` ones nobody knows,
+        and ``refused`` ones the store has answered with an error of theirs.
+        """
 
     async def call(self, *command: str | bytes | int, write: bool = False) -> Reply:
         """
@@ -269,7 +275,12 @@ class Link:
         if not commands:
             return []
         wire = await self._ready()
-        if wire.closing or len(self._pending) + len(commands) > PENDING_MAX:
+        if (
+            wire is None
+            or wire.closing
+            or len(self._pending) + len(commands) > PENDING_MAX
+        ):
+            self.errors["away"] += len(commands)
             raise StoreAway
         loop = asyncio.get_running_loop()
         # First what may fail: a command that cannot be written must not leave a future
@@ -282,7 +293,7 @@ class Link:
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._check_timeout)
         replies = [await future for future in futures]
-        return [_verdict(reply, write=write) for reply in replies]
+        return [self._verdict(reply, write=write) for reply in replies]
 
     async def run(
         self,
@@ -346,15 +357,13 @@ class Link:
             self._wire.abort()
             await asyncio.sleep(0)
 
-    async def _ready(self) -> Wire:
+    async def _ready(self) -> Wire | None:
         if self._wire is None:
             # Callers share one attempt. It belongs to none of them, so that one who is
             # cancelled does not take it from the others.
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
             await asyncio.wait([self._connecting])
-            if self._wire is None:
-                raise StoreAway
         return self._wire
 
     async def _connect(self) -> None:
@@ -367,6 +376,20 @@ class Link:
             pass  # Who waits sees that there is no wire; and everybody may have left.
         finally:
             self._connecting = None
+
+    def _verdict(self, reply: Reply, *, write: bool) -> Reply:
+        if reply is _INCOMPLETE:
+            self.errors["unknown" if write else "away"] += 1
+            return OutcomeUnknown() if write else StoreAway()
+        if isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if text.startswith(_NOT_NOW):
+                self.errors["away"] += 1
+                return StoreAway(text)
+            # A script that is sent again, as text, has not failed.
+            self.errors["refused"] += not text.startswith(_NO_SCRIPT)
+            return ResponseError(text)
+        return reply
 
     def _on_reply(self, reply: Reply) -> None:
         future = self._pending.popleft()
@@ -406,13 +429,4 @@ class Link:
 
 
 def _is_unknown_script(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith("NOSCRIPT")
-
-
-def _verdict(reply: Reply, *, write: bool) -> Reply:
-    if reply is _INCOMPLETE:
-        return OutcomeUnknown() if write else StoreAway()
-    if isinstance(reply, hiredis.ReplyError):
-        text = str(reply)
-        return StoreAway(text) if text.startswith(_NOT_NOW) else ResponseError(text)
-    return reply
+    return isinstance(reply, ResponseError) and str(reply).startswith(_NO_SCRIPT)

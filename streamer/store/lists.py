@@ -9,10 +9,10 @@ of what an entry says.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from ..model import Entry, Log
-from .inbox import PageEntry
+from ..model import Log
+from .entries import PageEntry, parse_entry
 from .keys import inbox_keys
 from .link import Link, Script
 
@@ -66,7 +66,8 @@ class Lists:
         """
         Return up to `count` entries after the first `skip` of those that match.
 
-        O(kept), at some ns each, and O(log kept) for each stretch of entries returned.
+        Entries that are over do not match. O(kept), at some ns each, and O(log kept)
+        for each stretch of entries returned.
 
         Args:
             log: Whose.
@@ -82,32 +83,27 @@ class Lists:
         )
         epoch, total, items, marks = reply
         entries = [
-            PageEntry(_entry(int(epoch), item), read_at_ms)
+            PageEntry(parse_entry(int(epoch), item), read_at_ms)
             for item, read_at_ms in zip(items, marks, strict=True)
         ]
         return Listed(total, entries)
 
     async def walk(self, log: Log) -> AsyncIterator[tuple[int, bytes]]:
         """
-        Yield offset and fragment of every entry, newest first.
+        Yield offset and fragment of every notification, newest first.
 
-        Some may have expired already. Without a script: what is read in portions need
-        not be of one moment, and costs the store a tenth.
+        Some may be too old, or over, already. Without a script: what is read in
+        portions need not be of one moment, and costs the store a tenth.
         """
-        _, key, _, _ = inbox_keys(log)
         newest = b"+"
         while True:
             items = await self._link.call(
-                "XREVRANGE", key, newest, "-", "COUNT", PORTION
+                "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", PORTION
             )
-            for place, fields in items:
-                yield int(place.partition(b"-")[2]), fields[3]
+            for item in items:
+                entry = parse_entry(0, item)
+                if not entry.withdraws:
+                    yield entry.offset, entry.fragment
             if len(items) < PORTION:
                 return
             newest = b"(" + items[-1][0]
-
-
-def _entry(epoch: int, item: list[Any]) -> Entry:
-    place, fields = item
-    at_ms, _, offset = place.partition(b"-")
-    return Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])

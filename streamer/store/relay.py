@@ -9,8 +9,12 @@ reads the log.
 An announcement is one message on a log's channel, its parts parted by a blank::
 
     entry <epoch> <at_ms> <offset> <tag> <fragment, empty if it is large>
+    with <facts> <epoch> … the same of an entry with facts: name=value,name=value of
+        device, replaces and withdraws
     read <marks version> <unread> <JSON members>
     replaced <connection>
+    passing <JSON>          a notification for who is here, and in no log
+    audiences               the player's have changed
 
 Pub/Sub delivers at most once, and only while connected. Every confirmation of a
 subscription is therefore passed on: the first one tells that the feed flows, each
@@ -58,6 +62,11 @@ class Announcements(Protocol):
 
     def replaced(self, log: Log, connection: str) -> None: ...
 
+    def passing(self, log: Log, notification: bytes) -> None: ...
+
+    def regrouped(self, log: Log) -> None:
+        """The player of `log` has joined or left an audience."""
+
     def subscribed(self, log: Log) -> None:
         """The feed of `log` flows from here on; before, it may have dropped some."""
 
@@ -85,7 +94,10 @@ class Relay:
         self._unwanted: dict[Log, float] = {}
         self._wire: Wire | None = None
         self._lost = asyncio.Event()
-        self._heard_at_s = 0.0
+        self._heard = False
+        """Whether anything came since that was looked at; cheaper than a time."""
+        self.losses = 0
+        """How often the connection was lost."""
 
     @property
     def connected(self) -> bool:
@@ -142,6 +154,7 @@ class Relay:
                     delay_s = low_s
                     await self._watch()
                     self._forget_connection()
+                    self.losses += 1
                     _logger.warning("announcements interrupted: connection lost")
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
@@ -157,7 +170,6 @@ class Relay:
         except StoreAway:
             return False
         self._wire = wire
-        self._heard_at_s = asyncio.get_running_loop().time()
         wire.send(*_in_batches("SSUBSCRIBE", self._logs))
         return True
 
@@ -165,7 +177,8 @@ class Relay:
         """Ping, and drop what nobody wants, until the connection is lost."""
         loop = asyncio.get_running_loop()
         assert self._wire is not None
-        ping_at_s = loop.time() + PING_S
+        heard_at_s = loop.time()
+        ping_at_s = heard_at_s + PING_S
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(1.0):
@@ -173,7 +186,9 @@ class Relay:
             except TimeoutError:
                 pass
             now_s = loop.time()
-            if now_s - self._heard_at_s > 2 * PING_S:
+            if self._heard:
+                self._heard, heard_at_s = False, now_s
+            if now_s - heard_at_s > 2 * PING_S:
                 self._wire.abort()
                 await self._lost.wait()
             elif now_s >= ping_at_s:
@@ -201,7 +216,7 @@ class Relay:
         self._confirmed = {log: loop.create_future() for log in self._logs.values()}
 
     def _on_reply(self, reply: Reply) -> None:
-        self._heard_at_s = asyncio.get_running_loop().time()
+        self._heard = True
         if isinstance(reply, hiredis.ReplyError):
             _logger.error("the store refused a subscription: %s", reply)
             if self._wire is not None:
@@ -229,14 +244,17 @@ class Relay:
 
     def _announce(self, log: Log, payload: bytes) -> None:
         kind, _, rest = payload.partition(b" ")
-        device = ""
-        if kind == b"for":
-            name, _, rest = rest.partition(b" ")
-            device = name.decode()
-        if kind in (b"entry", b"for"):
-            epoch, at_ms, offset, tag, fragment = rest.split(b" ", 4)
-            place = (int(epoch), int(at_ms), int(offset), int(tag))
-            self._announcements.entry(log, Entry(*place, fragment, device))
+        if kind == b"entry":
+            self._announcements.entry(log, _entry(rest))
+        elif kind == b"with":
+            facts, _, rest = rest.partition(b" ")
+            named = dict(fact.split("=") for fact in facts.decode().split(","))
+            entry = _entry(rest)._replace(
+                device=named.get("device", ""),
+                replaces=named.get("replaces", ""),
+                withdraws=named.get("withdraws", ""),
+            )
+            self._announcements.entry(log, entry)
         elif kind == b"read":
             marks, unread, body = rest.split(b" ", 2)
             self._announcements.read(
@@ -244,6 +262,15 @@ class Relay:
             )
         elif kind == b"replaced":
             self._announcements.replaced(log, rest.decode())
+        elif kind == b"passing":
+            self._announcements.passing(log, rest)
+        elif kind == b"audiences":
+            self._announcements.regrouped(log)
+
+
+def _entry(text: bytes) -> Entry:
+    epoch, at_ms, offset, tag, fragment = text.split(b" ", 4)
+    return Entry(int(epoch), int(at_ms), int(offset), int(tag), fragment)
 
 
 def _in_batches(command: str, channels: Iterable[bytes]) -> list[Command]:

@@ -52,7 +52,7 @@ class Replicated:
     """
 
     def __init__(self, link: Link, *, replicas_min: int, timeout_ms: int) -> None:
-        self._link = link
+        self.link = self._link = link
         self._replicas_min = replicas_min
         self._confirm: tuple[Command, Command] = (
             ("SET", FENCE, ""),

@@ -26,14 +26,15 @@ from ..model import App, Log, Player, iso_time, new_epoch, new_tag, parse_app
 from .inbox import DAY_MS, INLINE_MAX
 from .keys import (
     BUCKETS,
-    NODES,
     bucket_of,
     cards_key,
     channel,
     devices_key,
+    due_apps_key,
     due_key,
     inbox_keys,
     lease_key,
+    mutes_key,
     named_key,
     recipients_key,
     schedule_key,
@@ -42,7 +43,7 @@ from .keys import (
     sends_key,
     slots_key,
 )
-from .leases import ALIVE_MS
+from .leases import alive_nodes
 from .link import Link, Reply, Script, ScriptCall
 from .replicated import Replicated
 
@@ -59,10 +60,12 @@ it may wait, and for the longest outage that it may be late by."""
 
 _SCHEDULE: Final = Script("schedule", behind=("_inbox", "_schedule"))
 _CANCEL: Final = Script("cancel", behind=("_inbox", "_schedule"))
-_FIRE: Final = Script("fire", behind=("_inbox", "_append", "_schedule"))
+_FIRE: Final = Script("fire", behind=("_inbox", "_append", "_device", "_schedule"))
 _BEGIN: Final = Script("begin", behind=("_inbox", "_schedule"))
 _ENLIST: Final = Script("enlist")
-_DELIVER: Final = Script("deliver", behind=("_inbox", "_append", "_schedule"))
+_DELIVER: Final = Script(
+    "deliver", behind=("_inbox", "_append", "_device", "_schedule")
+)
 _FINISH: Final = Script("finish", behind=("_inbox", "_schedule"))
 
 
@@ -239,24 +242,32 @@ class Timetable:
         ]
 
     async def cancel(
-        self, due: Due, *, campaign: str = "", due_ms: int | None = None
+        self,
+        due: Due,
+        *,
+        campaign: str = "",
+        due_ms: int | None = None,
+        fragment: bytes = b"",
+        expires_ms: int = 0,
     ) -> tuple[State | None, bool]:
         """
         Cancel a schedule, or with `due_ms` move it, if it has not begun.
 
-        With it goes back the slot of its `campaign`. Returns the state it is in then
-        (None: there is none), and whether that was done by this call. Raises as `add`;
-        a second call is harmless.
+        One that is moved may get another `fragment`, that says when it expires then.
+        With a cancelled one goes back the slot of its `campaign`. Returns the state it
+        is in then (None: there is none), and whether that was done by this call. Raises
+        as `add`; a second call is harmless.
         """
         state, done = await self._link.run(
             _CANCEL,
-            (self._record(due), due_key(due.bucket), self._slots(due, campaign)),
+            (*self._places(due), self._slots(due, campaign)),
             (
                 *self._times(),
                 due.member,
                 due.id,
                 "" if due_ms is None else due_ms,
                 KEPT_MS,
+                *((fragment, expires_ms) if fragment else ()),
             ),
         )
         return (State(state.decode()) if state else None), bool(done)
@@ -301,11 +312,37 @@ class Timetable:
     # What a scheduler does.
 
     async def due(self, now_ms: int, *, limit: int) -> list[Due]:
-        """Return up to `limit` due schedules of each bucket. Raises StoreAway."""
-        return await self._members(
-            ("ZRANGEBYSCORE", due_key(bucket), "-inf", now_ms, "LIMIT", 0, limit)
-            for bucket in range(BUCKETS)
+        """
+        Return what is due, the earliest first: about `limit` of it, and some of all.
+
+        An app in a bucket has the same share of the limit as any other in any other,
+        and at least one, however many of its schedules are due. O(buckets + shares).
+        Raises StoreAway.
+        """
+        behind = ("-inf", now_ms, "WITHSCORES", "LIMIT", 0)
+        found = await self._link.call_many(
+            [
+                ("ZRANGEBYSCORE", due_apps_key(bucket), *behind, limit)
+                for bucket in range(BUCKETS)
+            ]
         )
+        places = [
+            (bucket, _app(name))
+            for bucket, reply in enumerate(found)
+            for name in _ok(reply)[::2]
+        ]
+        share = max(1, limit // max(1, len(places)))
+        replies = await self._link.call_many(
+            [("ZRANGEBYSCORE", due_key(*place), *behind, share) for place in places]
+        )
+        dues: list[tuple[float, Due]] = []
+        for (bucket, _), reply in zip(places, replies, strict=True):
+            members = _ok(reply)
+            dues += [
+                (float(due_ms), _due(bucket, member))
+                for member, due_ms in zip(members[::2], members[1::2], strict=True)
+            ]
+        return [due for _, due in sorted(dues)]
 
     async def sending(self) -> list[Due]:
         """Return the schedules whose audience is being served. Raises StoreAway."""
@@ -320,25 +357,27 @@ class Timetable:
         One that is not due, or was fired or cancelled by somebody else, is passed over.
         Raises as `Link.run`; firing again is harmless.
         """
+        return sum(await self.fire_each(schedules))
+
+    async def fire_each(self, schedules: Sequence[Schedule]) -> list[bool]:
+        """Fire schedules as `fire` does; return of each whether it was fired here."""
         nodes: Sequence[bytes] = ()
         if any(schedule.to_latest for schedule in schedules):
-            since_ms = await self.now_ms() - ALIVE_MS
-            nodes = await self._link.call("ZRANGEBYSCORE", NODES, since_ms, "+inf")
+            nodes = await alive_nodes(self._link)
         calls = [self._fire_call(schedule, nodes) for schedule in schedules]
-        return sum(_ok(reply) for reply in await self._link.run_many(calls))
+        return [bool(_ok(reply)) for reply in await self._link.run_many(calls)]
 
-    async def begin(self, dues: Sequence[Due]) -> None:
-        """Begin to send schedules that have an audience; see `fire`."""
+    async def begin(self, dues: Sequence[Due]) -> list[bool]:
+        """Begin to send schedules that have an audience; see `fire_each`."""
         calls = [
             ScriptCall(
                 _BEGIN,
-                (self._record(due), due_key(due.bucket), sending_key(due.bucket)),
+                (*self._places(due), sending_key(due.bucket)),
                 (*self._times(), due.member),
             )
             for due in dues
         ]
-        for reply in await self._link.run_many(calls):
-            _ok(reply)
+        return [bool(_ok(reply)) for reply in await self._link.run_many(calls)]
 
     async def enlist_cards(
         self, schedule: Schedule, buckets: Sequence[int]
@@ -386,6 +425,7 @@ class Timetable:
     ) -> int:
         """Serve recipients if they are the next ones; return how many were served."""
         keys = [recipients_key(bucket, schedule.app, schedule.id)]
+        nodes = await alive_nodes(self._link) if schedule.to_latest else []
         args: list[str | bytes | int] = [
             *self._times(),
             self._entries_max,
@@ -395,10 +435,17 @@ class Timetable:
             schedule.due_ms,
             LATE_AFTER_MS + schedule.spread_ms,
             _due_member(schedule),
+            schedule.type,
+            schedule.expires_ms,
+            schedule.collapse_key,
+            len(nodes),
+            *nodes,
         ]
         for player in players:
             log = Log(schedule.app, player)
-            keys += inbox_keys(log)
+            keys += [*inbox_keys(log), mutes_key(log)]
+            if nodes:
+                keys += [devices_key(log), lease_key(log)]
             args += [player, channel(log), new_tag()]
         served: int = await self._link.run(_DELIVER, keys, args)
         return served
@@ -435,7 +482,7 @@ class Timetable:
 
     def _add_call(self, schedule: Schedule, slots_max: int) -> ScriptCall:
         due = _due_of(schedule)
-        keys = [self._record(due), due_key(due.bucket), *self._indexes(schedule)]
+        keys = [*self._places(due), *self._indexes(schedule)]
         if slots_max:
             keys.append(self._slots(due, schedule.campaign))
         args: list[str | bytes | int] = [
@@ -456,6 +503,10 @@ class Timetable:
             "source": schedule.source,
             "label": schedule.label,
             "latest": int(schedule.to_latest),
+            "type": schedule.type,
+            "expires": schedule.expires_ms,
+            "ttl": schedule.ttl_ms,
+            "collapse": schedule.collapse_key,
         }
         for name, value in fields.items():
             args += [name, value]
@@ -465,7 +516,7 @@ class Timetable:
         assert schedule.player is not None
         due = _due_of(schedule)
         log = Log(schedule.app, schedule.player)
-        keys = [*inbox_keys(log), self._record(due), due_key(due.bucket)]
+        keys = [*inbox_keys(log), mutes_key(log), *self._places(due)]
         if schedule.to_latest:
             keys += [devices_key(log), lease_key(log)]
         return ScriptCall(
@@ -489,15 +540,15 @@ class Timetable:
     async def _members(self, commands: Iterable[tuple[str | int, ...]]) -> list[Due]:
         found = []
         for bucket, reply in enumerate(await self._link.call_many(list(commands))):
-            for member in _ok(reply):
-                app, _, schedule_id = member.decode().partition(":")
-                name = parse_app(app)
-                assert name is not None
-                found.append(Due(bucket, name, schedule_id))
+            found += [_due(bucket, member) for member in _ok(reply)]
         return found
 
     def _times(self) -> tuple[int, int]:
         return self._retention_ms, self._clock_ms()
+
+    def _places(self, due: Due) -> tuple[str, str, str]:
+        """Return the record's key, and those by which it is found when it is due."""
+        return self._record(due), due_key(due.bucket, due.app), due_apps_key(due.bucket)
 
     @staticmethod
     def _record(due: Due) -> str:
@@ -517,6 +568,17 @@ class Timetable:
         if schedule.campaign:
             keys.append(sends_key(due.app, schedule.campaign))
         return keys
+
+
+def _app(name: bytes) -> App:
+    app = parse_app(name.decode())
+    assert app is not None
+    return app
+
+
+def _due(bucket: int, member: bytes) -> Due:
+    app, _, schedule_id = member.partition(b":")
+    return Due(bucket, _app(app), schedule_id.decode())
 
 
 def _due_of(schedule: Schedule) -> Due:
@@ -569,4 +631,8 @@ def _schedule(due: Due, reply: list[bytes]) -> Schedule | None:
         source=text(b"source"),
         label=text(b"label"),
         to_latest=bool(number(b"latest")),
+        type=text(b"type"),
+        expires_ms=number(b"expires"),
+        ttl_ms=number(b"ttl"),
+        collapse_key=text(b"collapse"),
     )

@@ -32,7 +32,7 @@ async def fragments(inbox: Inbox, log: Log) -> list[bytes]:
 
 async def fill(inbox: Inbox, log: Log, count: int) -> list[Position]:
     appended = await inbox.append(log, [b"%d" % n for n in range(1, count + 1)])
-    return appended.positions
+    return appended.stored
 
 
 def forged(position: Position) -> Position:
@@ -45,7 +45,7 @@ def forged(position: Position) -> Position:
 async def test_offsets_count_from_one_without_holes(inbox: Inbox, log: Log) -> None:
     positions = []
     for size in (1, 3, 2):
-        positions += (await inbox.append(log, [b"x"] * size)).positions
+        positions += (await inbox.append(log, [b"x"] * size)).stored
 
     assert [p.offset for p in positions] == [1, 2, 3, 4, 5, 6]
     assert len({p.epoch for p in positions}) == 1
@@ -59,10 +59,10 @@ async def test_concurrent_publishers_share_the_offsets_out(
         *(inbox.append(log, [b"%d" % n] * (n % 3 + 1)) for n in range(200))
     )
 
-    offsets = [p.offset for one in appended for p in one.positions]
+    offsets = [p.offset for one in appended for p in one.stored]
     assert sorted(offsets) == list(range(1, len(offsets) + 1))
     for one in appended:
-        batch = [p.offset for p in one.positions]
+        batch = [p.offset for p in one.stored]
         assert batch == list(range(batch[0], batch[0] + len(batch)))
 
 
@@ -80,7 +80,7 @@ async def test_time_never_goes_back_in_a_log(link: Link, log: Log) -> None:
     now_ms = [5_000_000, 4_000_000, 6_000_000]
     inbox = Inbox(link, clock_ms=lambda: now_ms.pop(0))
 
-    at_ms = [(await inbox.append(log, [b"x"])).positions[0].at_ms for _ in range(3)]
+    at_ms = [(await inbox.append(log, [b"x"])).stored[0].at_ms for _ in range(3)]
 
     assert at_ms == [5_000_000, 5_000_000, 6_000_000]
 
@@ -88,7 +88,7 @@ async def test_time_never_goes_back_in_a_log(link: Link, log: Log) -> None:
 async def test_the_store_gives_the_time(inbox: Inbox, link: Link, log: Log) -> None:
     seconds, _ = await link.call("TIME")
 
-    (position,) = (await inbox.append(log, [b"x"])).positions
+    (position,) = (await inbox.append(log, [b"x"])).stored
 
     assert 0 <= position.at_ms - int(seconds) * 1_000 < 60_000
 
@@ -96,8 +96,8 @@ async def test_the_store_gives_the_time(inbox: Inbox, link: Link, log: Log) -> N
 async def test_logs_have_epochs_of_their_own(inbox: Inbox, log: Log) -> None:
     other = Log(log.app, Player(log.player + "-other"))
 
-    (one,) = (await inbox.append(log, [b"x"])).positions
-    (two,) = (await inbox.append(other, [b"x"])).positions
+    (one,) = (await inbox.append(log, [b"x"])).stored
+    (two,) = (await inbox.append(other, [b"x"])).stored
 
     assert one.epoch != two.epoch
     assert one.offset == two.offset == 1
@@ -129,7 +129,7 @@ async def test_a_lost_log_begins_anew_with_another_epoch(
     # What is left of it is of no use without the state.
     await link.call("DEL", inbox_keys(log)[0])
 
-    (after,) = (await inbox.append(log, [b"new"])).positions
+    (after,) = (await inbox.append(log, [b"new"])).stored
 
     assert after.offset == 1
     assert after.epoch != before.epoch
@@ -223,7 +223,7 @@ async def test_many_at_once_with_one_key_are_one(inbox: Inbox, log: Log) -> None
     )
 
     assert Counter(one.replayed for one in appended) == {False: 1, True: 49}
-    assert len({tuple(one.positions) for one in appended}) == 1
+    assert len({tuple(one.stored) for one in appended}) == 1
     assert await fragments(inbox, log) == [b"x"]
 
 
@@ -269,7 +269,8 @@ async def test_marks_do_not_outlive_the_log(inbox: Inbox, link: Link, log: Log) 
 
     await inbox.mark_all(log)
 
-    for key in inbox_keys(log)[2:]:
+    keys = inbox_keys(log)
+    for key in (keys.done, keys.reads):
         assert 0 < await link.call("PTTL", key) <= 100_000
 
 
@@ -281,7 +282,7 @@ async def test_offsets_go_on_after_the_log_has_expired(
     await link.call("DEL", *inbox_keys(log)[1:])
 
     read = await inbox.read_after(log, last, count=9)
-    (after,) = (await inbox.append(log, [b"x"])).positions
+    (after,) = (await inbox.append(log, [b"x"])).stored
 
     assert (read.history.gap, read.unread) == (None, 0)
     assert (after.epoch, after.offset) == (last.epoch, 4)
@@ -328,6 +329,12 @@ class Heard:
     def replaced(self, log: Log, connection: str) -> None:
         raise AssertionError
 
+    def passing(self, log: Log, notification: bytes) -> None:
+        raise AssertionError
+
+    def regrouped(self, log: Log) -> None:
+        raise AssertionError
+
     def subscribed(self, log: Log) -> None:
         pass
 
@@ -343,13 +350,13 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
     small, large = b"with blanks \xff", b"x" * (INLINE_MAX + 1)
 
     appended = await inbox.append(log, [small, large, b"y" * INLINE_MAX])
-    await inbox.mark_up_to(log, appended.positions[0])
-    await inbox.mark_up_to(log, appended.positions[0])
-    await inbox.mark_ids(log, appended.positions)
+    await inbox.mark_up_to(log, appended.stored[0])
+    await inbox.mark_up_to(log, appended.stored[0])
+    await inbox.mark_ids(log, appended.stored)
     await inbox.append(log, [b"end"])
     await until(lambda: heard.entries and heard.entries[-1].fragment == b"end")
 
-    assert [e.position for e in heard.entries[:3]] == appended.positions
+    assert [e.position for e in heard.entries[:3]] == appended.stored
     assert [e.fragment for e in heard.entries[:3]] == [small, b"", b"y" * INLINE_MAX]
     assert [(marks, unread) for marks, unread, _ in heard.reads] == [(1, 2), (2, 0)]
     running.cancel()
@@ -490,9 +497,7 @@ async def test_a_walk_shows_everything_once_whatever_else_happens(
     async def disturb() -> None:
         while not stop:
             clock[0] += rng.randrange(100)
-            known.extend(
-                (await inbox.append(log, [b"x"] * rng.randint(1, 3))).positions
-            )
+            known.extend((await inbox.append(log, [b"x"] * rng.randint(1, 3))).stored)
             await inbox.mark_ids(log, rng.sample(known[-40:], min(3, len(known))))
             if rng.random() < 0.1:
                 await inbox.mark_up_to(log, rng.choice(known[-40:]))
@@ -619,7 +624,7 @@ async def test_counts_do_not_drift_under_concurrent_marks(link: Link, log: Log) 
             kind = rng.random()
             if kind < 0.3:
                 fresh = await inbox.append(log, [b"x"] * rng.randint(1, 2))
-                known.extend(fresh.positions)
+                known.extend(fresh.stored)
             elif kind < 0.7:
                 changed += (await inbox.mark_ids(log, places)).changed
             elif kind < 0.98:
@@ -640,7 +645,7 @@ async def test_counts_do_not_drift_under_concurrent_marks(link: Link, log: Log) 
 async def test_marks_stay_right_while_the_bitmap_moves_on(link: Link, log: Log) -> None:
     # Two moves of 8,192 and more, at a cap of 2,000 kept entries.
     inbox = Inbox(link, entries_max=2_000)
-    state, _, done, reads = inbox_keys(log)
+    keys = inbox_keys(log)
     rng = random.Random(8)
     read: set[int] = set()
     for _ in range(40):
@@ -659,9 +664,9 @@ async def test_marks_stay_right_while_the_bitmap_moves_on(link: Link, log: Log) 
     assert {s.entry.offset for s in page.entries if s.read_at_ms} == {
         n for n in read if n > head - 2_000
     }
-    assert int(await link.call("HGET", state, "base")) >= 2 * 8_192
-    assert await link.call("STRLEN", done) <= (8_192 + 2_000) // 8 + 1
-    assert await link.call("HLEN", reads) <= 3_000
+    assert int(await link.call("HGET", keys.state, "base")) >= 2 * 8_192
+    assert await link.call("STRLEN", keys.done) <= (8_192 + 2_000) // 8 + 1
+    assert await link.call("HLEN", keys.reads) <= 3_000
 
 
 async def test_marks_of_gone_entries_are_forgotten(link: Link, log: Log) -> None:
@@ -699,7 +704,7 @@ async def test_a_page_of_large_entries_is_shorter_and_says_what_follows(
 
     assert page.entries is not None
     assert len(page.entries) == PAGE_BYTES // len(large)
-    assert page.following == appended.positions[-1 - len(page.entries)]
+    assert page.following == appended.stored[-1 - len(page.entries)]
 
 
 async def test_an_entry_larger_than_a_page_is_a_page(inbox: Inbox, log: Log) -> None:
@@ -710,7 +715,7 @@ async def test_an_entry_larger_than_a_page_is_a_page(inbox: Inbox, log: Log) -> 
 
     assert page.entries is not None
     assert len(page.entries) == 1
-    assert page.following == appended.positions[0]
+    assert page.following == appended.stored[0]
 
 
 async def test_the_last_page_is_followed_by_nothing(inbox: Inbox, log: Log) -> None:

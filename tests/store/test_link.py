@@ -247,7 +247,7 @@ async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
 
     assert unknown == lost == proxy.cuts
     assert appended.replayed
-    assert appended.positions[0].offset == 2
+    assert appended.stored[0].offset == 2
     assert await count_entries(link, log) == 2
     await link.close()
 
@@ -457,8 +457,8 @@ async def test_a_full_store_takes_nothing_and_says_so(
     assert [entry.entry.fragment for entry in page.entries] == [b"first"]
     assert page.unread == 1
     await link.call("CONFIG", "SET", "maxmemory", "0")
-    assert (await inbox.append(new, [b"x"])).positions[0].offset == 1
-    assert (await inbox.append(log, [b"x"])).positions[0].offset == 2
+    assert (await inbox.append(new, [b"x"])).stored[0].offset == 1
+    assert (await inbox.append(log, [b"x"])).stored[0].offset == 2
     await link.close()
 
 

@@ -114,7 +114,7 @@ async def test_what_a_replica_confirms_is_acknowledged(node: Node) -> None:
 
     appended = await inbox.append(LOG, [b'"title":"a"}'])
 
-    assert appended.positions[0].offset == 1
+    assert appended.stored[0].offset == 1
     assert await stored(inbox) == 1
 
 
@@ -205,7 +205,7 @@ async def test_appends_of_many_callers_share_packets(node: Node) -> None:
     each = [inbox.append(LOG, [b'"title":"%d"}' % i]) for i in range(50)]
     appended = await asyncio.gather(*each)
 
-    assert [one.positions[0].offset for one in appended] == list(range(1, 51))
+    assert [one.stored[0].offset for one in appended] == list(range(1, 51))
 
 
 async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
@@ -222,7 +222,7 @@ async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
 
     assert isinstance(done[4], asyncio.CancelledError)
     others = [one for one in done if not isinstance(one, BaseException)]
-    assert [one.positions[0].offset for one in others] == list(range(1, 9))
+    assert [one.stored[0].offset for one in others] == list(range(1, 9))
 
 
 async def test_a_store_that_is_away_is_away_for_every_caller() -> None:

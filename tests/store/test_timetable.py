@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -13,18 +13,22 @@ import pytest
 from streamer.core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule, State
 from streamer.core.subscription import Start
 from streamer.model import App, Log, Player, iso_time
-from streamer.store.inbox import DAY_MS, Inbox
+from streamer.store.devices import Devices
+from streamer.store.inbox import DAY_MS, Draft, Inbox
 from streamer.store.keys import (
     BUCKETS,
     bucket_of,
     cards_key,
+    due_apps_key,
     due_key,
     named_key,
     recipients_key,
     schedule_key,
     sends_key,
 )
+from streamer.store.leases import Leases
 from streamer.store.link import Link
+from streamer.store.mutes import Mutes
 from streamer.store.timetable import Due, Timetable, new_schedule_id, parse_due
 
 T = TypeVar("T")
@@ -170,6 +174,9 @@ async def test_what_is_entered_is_what_is_read(
     timetable: Timetable, clock: Clock
 ) -> None:
     entered = reminder("p", NOON + 5, source="native", label="l", spread_ms=7)
+    entered = entered._replace(
+        type="t", expires_ms=NOON + 9, ttl_ms=4, collapse_key="k", to_latest=True
+    )
 
     assert (await timetable.add(entered)).created_ms == NOON
     clock.now_ms += 1_000
@@ -434,6 +441,84 @@ async def test_an_audience_gets_it_once_each(
     assert await timetable.sending() == []
 
 
+# What a schedule says of itself, for one player and for an audience.
+
+
+async def send_to(
+    timetable: Timetable, players: Sequence[str], *, alone: bool, **fields: Any
+) -> None:
+    """Send to each player: all at once as an audience, or each alone."""
+    if alone:
+        each = [reminder(player, **fields) for player in players]
+        for schedule in each:
+            await timetable.add(schedule)
+        await timetable.fire(each)
+    else:
+        schedule = await audience(timetable, *players, **fields)
+        await timetable.begin([due_of(schedule)])
+        await serve(timetable, schedule)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_replaces_and_expires_as_what_is_published(
+    timetable: Timetable, inbox: Inbox, clock: Clock, alone: bool
+) -> None:
+    log = Log(APP, Player("p"))
+    await inbox.append(log, [Draft(b"1", collapse_key="k")])
+
+    await send_to(timetable, ["p"], alone=alone, collapse_key="k", expires_ms=NOON + 5)
+
+    page = await inbox.page(log, count=9)
+    assert [e.entry.fragment for e in page.entries or ()] == [FRAGMENT]
+    clock.now_ms += 5
+    assert (await inbox.page(log, count=9)).entries == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_does_not_reach_who_has_muted_it(
+    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+) -> None:
+    await Mutes(link).mute(Log(APP, Player("p")), "news")
+
+    await send_to(timetable, ["p", "q"], alone=alone, type="news")
+    await send_to(timetable, ["p", "q"], alone=alone, type="mail")
+
+    assert await received(inbox, "p") == [FRAGMENT]
+    assert await received(inbox, "q") == [FRAGMENT] * 2
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_to_the_device_used_last_names_it(
+    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+) -> None:
+    log = Log(APP, Player("p"))
+    leases = Leases(link, most=5)
+    await leases.take(log, "1")
+    await Devices(link, leases.node).used(log, "1", "phone")
+
+    await send_to(timetable, ["p", "q"], alone=alone, to_latest=True)
+    await inbox.append(log, [Draft(b"2", device="latest"), b"3"])
+
+    read = await inbox.read_after(log, Start.EARLIEST, count=9)
+    assert [e.device for e in read.history.entries] == ["phone", "phone", ""]
+    read = await inbox.read_after(Log(APP, Player("q")), Start.EARLIEST, count=9)
+    assert [e.device for e in read.history.entries] == [""]
+
+
+async def test_what_is_sent_and_muted_is_sent_to_nobody(
+    timetable: Timetable, link: Link
+) -> None:
+    await Mutes(link).mute(Log(APP, Player("p")), "news")
+    entered = reminder("p", type="news")
+    await timetable.add(entered)
+
+    assert await timetable.fire([entered]) == 1
+
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert (found.state, found.delivered, found.total) == (State.SENT, 0, 1)
+
+
 async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
     due = Due(1, APP, new_schedule_id(1))
 
@@ -600,8 +685,48 @@ async def test_due_keys_of_all_buckets_are_looked_into(
     made = [reminder(f"p{next(_numbers)}") for _ in range(600)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
 
-    dues = await timetable.due(NOON, limit=100)
+    dues = await timetable.due(NOON, limit=600 * BUCKETS)
 
     assert {due.id for due in dues} == {schedule.id for schedule in made}
     assert {due.bucket for due in dues} > set(range(0, BUCKETS, 64))
-    assert await link.call("ZCARD", due_key(dues[0].bucket)) > 0
+    assert await link.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
+
+
+async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
+    timetable: Timetable,
+) -> None:
+    made = [reminder("p", NOON - i) for i in range(6)]
+    # An id says its bucket, whatever the player.
+    other = reminder("p", app=App("other"))
+    await timetable.add_many([*made, other])
+
+    dues = await timetable.due(NOON, limit=4)
+
+    assert dues == [due_of(made[5]), due_of(made[4]), due_of(other)]
+
+
+async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
+    timetable: Timetable, link: Link
+) -> None:
+    first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
+    await timetable.add_many([second, first])
+    apps = due_apps_key(due_of(first).bucket)
+    assert await link.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
+
+    await timetable.cancel(due_of(first), due_ms=NOON + 30)
+    assert await link.call("ZSCORE", apps, APP) == str(NOON + 20).encode()
+    await timetable.cancel(due_of(second))
+    await timetable.cancel(due_of(first))
+
+    assert await link.call("EXISTS", apps) == 0
+
+
+async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
+    timetable: Timetable, link: Link
+) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+
+    await timetable.fire([entered])
+
+    assert await link.call("EXISTS", due_apps_key(due_of(entered).bucket)) == 0

@@ -1,33 +1,133 @@
 -- What appending is made of, behind _inbox.lua: for a publish, for a schedule that
--- fires, for a recipient of an audience.
+-- fires, for a recipient of an audience, for a withdrawal.
+--
+-- An entry is a table with `tag`, `fragment` and `type`, and where it has them `device`,
+-- the only one of the player's it is for; `expires` in ms; `collapse`, the key by which
+-- it takes the place of an earlier one; `withdraws`, an id. Appending adds `offset` and
+-- `replaces`.
 
--- Append entries to the log, trim it, keep the keys alive. `batch` is a list of tag,
--- fragment and, where it is for one device of the player's only, that. Gives the first offset. Checks nothing: a script that fails half
--- way keeps what it wrote, so whatever can be wrong is looked at before.
-local function append(inbox, state, now, batch, entries_max, new_epoch)
+local OFFSET_MAX = 4294967295
+
+-- An entry as the arguments of a script say it: "0" for never, "" for no key.
+local function entry_of(tag, fragment, kind, expires, collapse)
+  return {
+    tag = tag,
+    fragment = fragment,
+    type = kind,
+    expires = expires ~= '0' and tonumber(expires) or nil,
+    collapse = collapse ~= '' and collapse or nil,
+  }
+end
+
+-- The id of the entry at a place, as text. Built of parts, for it is 128 bits.
+local function id_of(ms, offset, tag)
+  local low, high = offset % 2 ^ 20, math.floor(offset / 2 ^ 20)
+  return string.format('%08x-%04x-%04x-%04x-%06x%06x',
+    math.floor(ms / 2 ^ 16), ms % 2 ^ 16,
+    0x7000 + high, 0x8000 + math.floor(low / 2 ^ 6),
+    low % 2 ^ 6 * 2 ^ 18 + math.floor(tag / 2 ^ 24), tag % 2 ^ 24)
+end
+
+-- Forget of entries that are gone what ended them and what they were about.
+local function forget_gone(inbox, state, floor)
+  local most = state.head - floor + 1 + GONE_MAX
+  if redis.call('ZCARD', inbox.ends) > most then
+    for _, offset in ipairs(redis.call('ZRANGE', inbox.ends, 0, -1)) do
+      if tonumber(offset) < floor then redis.call('ZREM', inbox.ends, offset) end
+    end
+  end
+  if redis.call('HLEN', inbox.collapse) > most then
+    local places = redis.call('HGETALL', inbox.collapse)
+    for i = 1, #places, 2 do
+      local offset = tonumber(string.match(places[i + 1], ' (%d+) '))
+      if offset < floor then redis.call('HDEL', inbox.collapse, places[i]) end
+    end
+  end
+end
+
+-- Find the entry whose place `entry` takes, if it is still kept and not over. Gives its
+-- offset and its id.
+local function predecessor(inbox, state, entry)
+  local before = redis.call('HGET', inbox.collapse, entry.collapse)
+  if not before or not state.ended then return nil end
+  local ms, offset, tag = string.match(before, '^(%d+) (%d+) (%d+)$')
+  if tonumber(ms) < NOW_MS - RETENTION_MS then return nil end
+  if not item_at(inbox, ms, offset, tag) then return nil end
+  local score = tonumber(redis.call('ZSCORE', inbox.ends, offset) or COMING)
+  -- What has expired may not have been noted yet.
+  if is_over(score) or (score > COMING and score <= NOW_MS) then return nil end
+  return tonumber(offset), id_of(tonumber(ms), tonumber(offset), tonumber(tag))
+end
+
+local function store_item(inbox, state, entry)
+  local item = { 't', entry.tag, 'n', entry.fragment }
+  local function add(name, value)
+    if not value then return end
+    item[#item + 1] = name
+    item[#item + 1] = value
+  end
+  add('d', entry.device)
+  add('r', entry.replaces)
+  add('w', entry.withdraws)
+  redis.call(
+    'XADD', inbox.log, int(state.ms) .. '-' .. int(entry.offset), unpack(item))
+end
+
+-- Note of an entry what ends it, or what it ends, once it is stored.
+local function note_ends(inbox, state, entry, replaced)
+  if replaced then end_entry(inbox, state, replaced, REPLACED) end
+  if entry.collapse then
+    redis.call('HSET', inbox.collapse, entry.collapse,
+      table.concat({ int(state.ms), int(entry.offset), entry.tag }, ' '))
+  end
+  if entry.withdraws then
+    end_entry(inbox, state, entry.offset, CONTROL)
+  elseif entry.expires and entry.expires <= NOW_MS then
+    end_entry(inbox, state, entry.offset, -entry.expires)
+  elseif entry.expires then
+    redis.call('ZADD', inbox.ends, int(entry.expires), int(entry.offset))
+    state.ends_at = math.min(entry.expires, state.ends_at or entry.expires)
+    redis.call('HSET', inbox.state, 'ends_at', int(state.ends_at))
+  end
+end
+
+local function append_one(inbox, state, entry)
+  state.head = state.head + 1
+  state.tag, entry.offset = entry.tag, state.head
+  if not (entry.expires or entry.collapse or entry.withdraws) then
+    return store_item(inbox, state, entry)
+  end
+  local replaced = nil
+  if entry.collapse then replaced, entry.replaces = predecessor(inbox, state, entry) end
+  store_item(inbox, state, entry)
+  if not state.ended then
+    state.ended = 0
+    redis.call('HSET', inbox.state, 'ended', 0)
+  end
+  if state.head - state.base >= BASE_BELOW_MAX then
+    local floor = floor_offset(inbox, state)
+    if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
+  end
+  note_ends(inbox, state, entry, replaced)
+end
+
+-- Append entries to the log, trim it, keep the keys alive. Gives the lowest offset kept.
+-- Checks nothing: a script that fails half way keeps what it wrote, so whatever can be
+-- wrong is looked at before.
+local function append(inbox, state, batch, entries_max, new_epoch)
   if state.epoch == 0 then
     -- A log without state is the rest of something lost: its offsets mean nothing.
     -- Looked for first: a full store lets a script go on that has begun to write.
-    if redis.call('EXISTS', inbox.log, inbox.done, inbox.reads) > 0 then
-      redis.call('DEL', inbox.log, inbox.done, inbox.reads)
-    end
+    local rest = { inbox.log, inbox.done, inbox.reads, inbox.ends, inbox.collapse }
+    if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
     state.epoch = tonumber(new_epoch)
   end
-  local first = state.head + 1
-  state.ms = math.max(now, state.ms)
-  for _, entry in ipairs(batch) do
-    state.head = state.head + 1
-    state.tag = entry[1]
-    local id = int(state.ms) .. '-' .. int(state.head)
-    if entry[3] then
-      redis.call('XADD', inbox.log, id, 't', entry[1], 'n', entry[2], 'd', entry[3])
-    else
-      redis.call('XADD', inbox.log, id, 't', entry[1], 'n', entry[2])
-    end
-  end
+  state.ms = math.max(NOW_MS, state.ms)
+  for _, entry in ipairs(batch) do append_one(inbox, state, entry) end
   redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max)
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
     'ms', int(state.ms), 'tag', state.tag)
+  local floor = floor_offset(inbox, state)
 
   -- A day more than the retention, so that a key never goes before its entries do; the
   -- state stays as long again, so that a player who was away finds offsets going on.
@@ -35,19 +135,43 @@ local function append(inbox, state, now, batch, entries_max, new_epoch)
   redis.call('PEXPIRE', inbox.log, lifetime)
   redis.call('PEXPIRE', inbox.done, lifetime)
   redis.call('PEXPIRE', inbox.reads, lifetime)
+  if state.ended then
+    forget_gone(inbox, state, floor)
+    redis.call('PEXPIRE', inbox.ends, lifetime)
+    redis.call('PEXPIRE', inbox.collapse, lifetime)
+  end
   redis.call('PEXPIRE', inbox.state, int(2 * RETENTION_MS + 2 * 86400000))
-  return first
+  return floor
 end
 
--- Tell who is listening. A fragment over `inline_max` is left to be read.
-local function announce(channel, state, first, batch, inline_max)
-  for i, entry in ipairs(batch) do
-    local fragment = entry[2]
+-- What an announcement begins with.
+local function kind_of(entry)
+  local facts = {}
+  if entry.device then facts[1] = 'device=' .. entry.device end
+  if entry.replaces then facts[#facts + 1] = 'replaces=' .. entry.replaces end
+  if entry.withdraws then facts[#facts + 1] = 'withdraws=' .. entry.withdraws end
+  return #facts == 0 and 'entry' or 'with ' .. table.concat(facts, ',')
+end
+
+-- Tell who is listening. A fragment over `inline_max` is left to be read, and so is one
+-- that has expired: reading says so.
+local function announce(channel, state, batch, inline_max)
+  for _, entry in ipairs(batch) do
+    local fragment = entry.fragment
     if #fragment > inline_max then fragment = '' end
-    local kind = entry[3] and 'for ' .. entry[3] or 'entry'
-    redis.call('SPUBLISH', channel, table.concat({ kind, int(state.epoch),
-      int(state.ms), int(first + i - 1), entry[1], fragment }, ' '))
+    if entry.expires and entry.expires <= NOW_MS then fragment = '' end
+    redis.call('SPUBLISH', channel, table.concat({ kind_of(entry), int(state.epoch),
+      int(state.ms), int(entry.offset), entry.tag, fragment }, ' '))
   end
 end
 
-local OFFSET_MAX = 4294967295
+-- Leave out what is of a type that the player has muted.
+local function wanted(mutes, batch)
+  if redis.call('EXISTS', mutes) == 0 then return batch end
+  local heard = {}
+  for _, entry in ipairs(batch) do
+    entry.muted = redis.call('SISMEMBER', mutes, entry.type) == 1
+    if not entry.muted then heard[#heard + 1] = entry end
+  end
+  return heard
+end

@@ -1,8 +1,19 @@
 -- What every inbox script begins with. The first two arguments are the retention and the
--- caller's clock (0: the store's own; a test gives its own). An inbox is four keys in a
+-- caller's clock (0: the store's own; a test gives its own). An inbox is six keys in a
 -- row. Offsets, times and tags stay below 2^53, which a Lua number holds.
 
 local RETENTION_MS = tonumber(ARGV[1])
+
+-- Scores in `ends`. What is COMING is a time in ms. One that has come is kept as its
+-- negative, so that a clock set back brings nothing back to life.
+local WITHDRAWN, REPLACED, CONTROL, COMING = 1, 2, 3, 9
+
+-- The bitmap of what is done begins at most so far below the oldest entry.
+local BASE_BELOW_MAX = 8192
+
+-- What is kept of entries that are gone: so many pile up before they are looked for,
+-- which makes that cost nothing per entry.
+local GONE_MAX = 1000
 
 local function clock_ms()
   local given = tonumber(ARGV[2])
@@ -26,11 +37,15 @@ end
 
 -- The inbox whose keys begin at KEYS[i].
 local function inbox_at(i)
-  return { state = KEYS[i], log = KEYS[i + 1], done = KEYS[i + 2], reads = KEYS[i + 3] }
+  return { state = KEYS[i], log = KEYS[i + 1], done = KEYS[i + 2], reads = KEYS[i + 3],
+    ends = KEYS[i + 4], collapse = KEYS[i + 5] }
 end
 
+-- `ended` is nil as long as the log has had no entry that can end; then it has neither
+-- `ends` nor `collapse`, and nothing has to be looked for.
 local function read_state(inbox)
-  local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'ms', 'tag', 'base', 'marks')
+  local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'ms', 'tag', 'base', 'marks',
+    'ended', 'ends_at')
   return {
     epoch = f[1] and tonumber(f[1]) or 0,
     head = tonumber(f[2] or 0),
@@ -38,6 +53,8 @@ local function read_state(inbox)
     tag = f[4] or '0',
     base = tonumber(f[5] or 0),
     marks = tonumber(f[6] or 0),
+    ended = f[7] and tonumber(f[7]),
+    ends_at = f[8] and tonumber(f[8]),
   }
 end
 
@@ -56,6 +73,80 @@ local function floor_offset(inbox, state)
   return offset
 end
 
+-- What belongs to the log's entries lives no longer than they do.
+local function live_as_log(inbox)
+  local lifetime = redis.call('PTTL', inbox.log)
+  if lifetime <= 0 then return end
+  redis.call('PEXPIRE', inbox.done, lifetime)
+  redis.call('PEXPIRE', inbox.reads, lifetime)
+end
+
+-- Let the bitmap begin at the multiple of 8 at or below `offset`; all below is done.
+local function rebase(inbox, state, offset)
+  local base = offset - offset % 8
+  if base <= state.base then return end
+  local kept = redis.call('GETRANGE', inbox.done, int((base - state.base) / 8), -1)
+  local lifetime = redis.call('PTTL', inbox.done)
+  if kept == '' then
+    redis.call('DEL', inbox.done)
+  else
+    redis.call('SET', inbox.done, kept)
+    if lifetime > 0 then redis.call('PEXPIRE', inbox.done, lifetime) end
+  end
+  state.base = base
+  redis.call('HSET', inbox.state, 'base', int(base))
+end
+
+-- Set an offset's bit; return whether it was set.
+local function set_done(inbox, state, offset)
+  if offset < state.base then return true end
+  return redis.call('SETBIT', inbox.done, int(offset - state.base), 1) == 1
+end
+
+-- Let an entry be over: it is done, and shown no more.
+local function end_entry(inbox, state, offset, score)
+  if set_done(inbox, state, offset) then score = score + (score < 0 and -0.5 or 0.5) end
+  redis.call('ZADD', inbox.ends, string.format('%.1f', score), int(offset))
+end
+
+local function is_over(score)
+  return score and tonumber(score) < COMING
+end
+
+-- Let those entries be over whose time has come. O(1) when there are none, O(log n) each.
+local function expire(inbox, state, floor)
+  if not state.ends_at or state.ends_at > NOW_MS then return end
+  -- The first write is one that a full store takes; after it, it takes the others too.
+  redis.call('HDEL', inbox.state, 'ends_at')
+  if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
+  local due = redis.call('ZRANGEBYSCORE', inbox.ends, COMING, int(NOW_MS), 'WITHSCORES')
+  for i = 1, #due, 2 do
+    local offset = tonumber(due[i])
+    if offset >= floor then
+      end_entry(inbox, state, offset, -tonumber(due[i + 1]))
+      state.ended = state.ended + 1
+    else
+      redis.call('ZREM', inbox.ends, due[i])
+    end
+  end
+  live_as_log(inbox)
+  redis.call('HSET', inbox.state, 'ended', int(state.ended))
+  local following = redis.call(
+    'ZRANGEBYSCORE', inbox.ends, COMING, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  state.ends_at = following[2] and tonumber(following[2])
+  if state.ends_at then redis.call('HSET', inbox.state, 'ends_at', int(state.ends_at)) end
+end
+
+-- Whoever looks at an inbox opens it first: what is too old leaves, what has expired is
+-- over. Gives the inbox whose keys begin at KEYS[i], its state, the lowest offset kept.
+local function open(i)
+  local inbox = inbox_at(i)
+  local state = read_state(inbox)
+  local floor = floor_offset(inbox, state)
+  expire(inbox, state, floor)
+  return inbox, state, floor
+end
+
 -- Exact count of kept entries that are not done: O(kept / 8) bytes, 1.3 KB at most.
 local function unread(inbox, state, floor)
   local from = math.max(floor, state.base)
@@ -71,4 +162,33 @@ local function item_at(inbox, ms, offset, tag)
   local item = redis.call('XRANGE', inbox.log, id, id)[1]
   if item and item[2][2] == tag then return item end
   return nil
+end
+
+-- One of the fields that not every item has: 'd', 'r' or 'w'.
+local function fact(item, name)
+  local fields = item[2]
+  for i = 5, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+  return nil
+end
+
+-- Which of some items are over, as a set of offsets.
+local function those_over(inbox, state, items)
+  local over = {}
+  if not state.ended or #items == 0 then return over end
+  local offsets = {}
+  for i, item in ipairs(items) do
+    local _, offset = place(item[1])
+    offsets[i] = int(offset)
+  end
+  -- In parts: a call takes as many arguments as Lua has stack for.
+  for first = 1, #offsets, 1000 do
+    local last = math.min(first + 999, #offsets)
+    local scores = redis.call('ZMSCORE', inbox.ends, unpack(offsets, first, last))
+    for i, score in ipairs(scores) do
+      if is_over(score) then over[tonumber(offsets[first + i - 1])] = true end
+    end
+  end
+  return over
 end

@@ -1,7 +1,8 @@
 -- When entries were read, behind _inbox.lua.
 
 -- Return two functions of an offset: whether it is done, and the ms of its read mark, 0
--- where there is none. Both are O(1) but for the first call.
+-- where there is none. Both are O(1) but for the first call. Of an entry that is over the
+-- second means nothing unless it had been read before.
 local function read_marks(inbox, state)
   local bits = nil
   local function is_done(offset)

@@ -6,6 +6,28 @@ local function schedule_state(record)
   return redis.call('HGET', record, 'state') or ''
 end
 
+-- What waits lies in a zset of each app, so that no app's backlog lies before another's;
+-- and one of the bucket says when the first of each app is due.
+local function note_first(due, apps, member)
+  local app = string.match(member, '^[^:]+')
+  local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('ZADD', apps, first[2], app)
+  else
+    redis.call('ZREM', apps, app)
+  end
+end
+
+local function put_in(due, apps, member, due_ms)
+  redis.call('ZADD', due, due_ms, member)
+  note_first(due, apps, member)
+end
+
+local function take_out(due, apps, member)
+  redis.call('ZREM', due, member)
+  note_first(due, apps, member)
+end
+
 -- A schedule that has come to its end is kept for a while, to be asked for.
 local function settle(record, state, kept_ms)
   redis.call('HSET', record, 'state', state, 'settled', int(NOW_MS))

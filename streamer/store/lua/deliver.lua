@@ -2,17 +2,22 @@
 -- them off the list, in one step, so that whoever goes on after a crash goes on exactly
 -- where it stopped.
 --
--- KEYS  recipients, then state, log, done, reads of each
+-- KEYS  recipients, then of each the inbox and mutes, and devices and lease if there are
+--       nodes
 -- ARGV  retention ms, clock, entries kept, epoch if a log is new, largest fragment to
 --       announce whole, fragment, due ms, lateness to be marked in ms, the member that
---       marks it, then player, channel and tag of each
+--       marks it, type, when it expires in ms (0: not), collapse key ("": none), how
+--       many nodes follow, the nodes that are alive, if it is for the device used last,
+--       then player, channel and tag of each
 -- Gives how many were served: all, or 0 when they are not the next ones any more.
 
 local recipients = KEYS[1]
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local fragment = mark_late(ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9])
-local FIRST = 10
-local count = (#KEYS - 1) / 4
+local kind, expires, collapse = ARGV[10], ARGV[11], ARGV[12]
+local nodes = tonumber(ARGV[13])
+local FIRST, KEYS_EACH = 14 + nodes, nodes > 0 and 9 or 7
+local count = (#KEYS - 1) / KEYS_EACH
 
 local waiting = redis.call('LRANGE', recipients, 0, count - 1)
 for i = 1, count do
@@ -21,13 +26,17 @@ end
 
 redis.call('LTRIM', recipients, count, -1)
 for i = 1, count do
-  local at = FIRST + 3 * (i - 1)
-  local inbox = inbox_at(4 * i - 2)
+  local at, keys = FIRST + 3 * (i - 1), 2 + KEYS_EACH * (i - 1)
+  local inbox = inbox_at(keys)
   local state = read_state(inbox)
-  if state.head + 1 <= OFFSET_MAX then
-    local batch = { { ARGV[at + 2], fragment } }
-    local first = append(inbox, state, NOW_MS, batch, entries_max, new_epoch)
-    announce(ARGV[at + 1], state, first, batch, inline_max)
+  local entry = entry_of(ARGV[at + 2], fragment, kind, expires, collapse)
+  if nodes > 0 then
+    entry.device = latest_device(KEYS[keys + 7], KEYS[keys + 8], 14, 13 + nodes)
+  end
+  local batch = wanted(KEYS[keys + 6], { entry })
+  if #batch > 0 and state.head + 1 <= OFFSET_MAX then
+    append(inbox, state, batch, entries_max, new_epoch)
+    announce(ARGV[at + 1], state, batch, inline_max)
   end
 end
 return count

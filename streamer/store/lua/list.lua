@@ -1,23 +1,29 @@
 -- List an inbox by number: the newest entry is the first.
 --
--- KEYS  state, log, done, reads
+-- KEYS  the inbox
 -- ARGV  retention ms, clock, which ("any", "read" or "unread"), how many of these to
 --       leave out, how many to return at most, then the offsets that come into
 --       question, newest first (none: all)
 -- Gives epoch, how many match, items, and for each item the ms of its read mark.
 --
 -- What does not match is not touched: offsets have no holes and their marks are a
--- bitmap, so the entries wanted are known by offset before the first is read.
+-- bitmap, so the entries wanted are known by offset before the first is read. What is
+-- over matches nothing.
 
 local which, skip, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local inbox = inbox_at(1)
-local state = read_state(inbox)
-local floor = floor_offset(inbox, state)
+local inbox, state, floor = open(1)
 local is_done, read_at = read_marks(inbox, state)
+
+local over = {}
+if state.ended then
+  local ended = redis.call('ZRANGEBYSCORE', inbox.ends, '-inf', '(' .. COMING)
+  for _, offset in ipairs(ended) do over[tonumber(offset)] = true end
+end
 
 local total, wanted = 0, {}
 local function consider(offset)
+  if over[offset] then return end
   if which ~= 'any' and is_done(offset) ~= (which == 'read') then return end
   total = total + 1
   if total > skip and #wanted < count then wanted[#wanted + 1] = offset end

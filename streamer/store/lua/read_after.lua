@@ -1,13 +1,15 @@
 -- Read what follows a position, or say why that is not possible.
 --
--- KEYS  state, log, done, reads
+-- KEYS  the inbox
 -- ARGV  retention ms, clock, start (after, latest or earliest), epoch, time, offset and
 --       tag of the position, entries to return at most, entries behind at most (0: any),
---       bytes to return, about, whatever the number of entries (0: any)
+--       bytes to read, about, whatever the number of entries (0: any)
 -- Gives gap ("" for none), the start that was resolved (epoch, time, offset, tag), the
 --       head (the same), unread, marks, items of the log.
 --
--- A position's epoch of 0 is not compared: it comes from a bare notification id.
+-- A position's epoch of 0 is not compared: it comes from a bare notification id. Nothing
+-- is left out, so that offsets go up by one: what is over comes without its fragment and
+-- with a field "x". One that withdraws another has no fragment, and comes as it is.
 
 local start, offset, tag = ARGV[3], tonumber(ARGV[6]), ARGV[7]
 local epoch, ms = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -15,9 +17,7 @@ local count, behind_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 local bytes_max = tonumber(ARGV[10])
 local STEP = 8
 
-local inbox = inbox_at(1)
-local state = read_state(inbox)
-local floor = floor_offset(inbox, state)
+local inbox, state, floor = open(1)
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
 
 local function gap()
@@ -47,6 +47,17 @@ elseif start == 'earliest' and floor <= state.head then
   from = { int(state.epoch), '0', int(floor - 1), '0' }
 end
 
+-- What a reader gets of an item that is over: its place, and what it has to take back.
+local function shell(item)
+  local fields = { 't', item[2][2], 'n', '', 'x', '1' }
+  local replaced = fact(item, 'r')
+  if replaced then
+    fields[7] = 'r'
+    fields[8] = replaced
+  end
+  return { item[1], fields }
+end
+
 -- Some items at a time, so that large ones are not all fetched to be left out.
 local function items_after(after)
   local items, bytes = {}, 0
@@ -54,8 +65,11 @@ local function items_after(after)
     local step = math.min(count - #items, STEP)
     if bytes_max == 0 then step = count end
     local got = redis.call('XRANGE', inbox.log, after, '+', 'COUNT', step)
+    local over = those_over(inbox, state, got)
     for _, item in ipairs(got) do
-      items[#items + 1] = item
+      local _, at = place(item[1])
+      local whole = not over[at] or fact(item, 'w')
+      items[#items + 1] = whole and item or shell(item)
       bytes = bytes + #item[2][4]
     end
     if #got > 0 then after = '(' .. got[#got][1] end

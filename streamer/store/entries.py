@@ -1,0 +1,183 @@
+"""
+What is appended to a log, and what the scripts say of its entries.
+
+Decides how their arguments and replies are written. Knows the items of a log and the
+order of fields in a reply. Knows nothing of which script is asked, nor when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from ..core.subscription import Gap, History
+from ..core.views import Audience
+from ..model import Entry, Position
+
+__all__ = [
+    "Appended",
+    "Draft",
+    "Marked",
+    "Once",
+    "Page",
+    "PageEntry",
+    "Read",
+    "parse_appended",
+    "parse_audience",
+    "parse_entry",
+    "parse_page",
+    "parse_position",
+    "parse_read",
+    "place_args",
+]
+
+_NOT_STORED: Final = b"-"
+
+
+class Draft(NamedTuple):
+    """
+    An entry to be appended.
+
+    `fragment` is as `model.encode_fragment` made it, and says the same as the rest,
+    which is what the store goes by. A player that has muted the `type` does not get it.
+    `expires_ms` is Unix time, 0 for never. One with a `collapse_key` takes the place of
+    the last one of that key, if that is still there. On ``latest`` it is live only on
+    the device used last of those that somebody listens on; with none of these, on all.
+    """
+
+    fragment: bytes
+    type: str = ""
+    expires_ms: int = 0
+    collapse_key: str = ""
+    device: Literal["all", "latest"] = "all"
+
+
+class Once(NamedTuple):
+    """An idempotency key and the digest of the request it belongs to."""
+
+    key: str
+    digest: str
+
+
+class Appended(NamedTuple):
+    """
+    Where a batch stands in the log; `replayed` when it was there before.
+
+    A position is None where the player has muted the type: nothing was stored.
+    """
+
+    positions: list[Position | None]
+    replayed: bool
+
+    @property
+    def stored(self) -> list[Position]:
+        """The positions of what was stored."""
+        return [position for position in self.positions if position is not None]
+
+
+class Read(NamedTuple):
+    """What follows a place, with the inbox's counters at the same moment."""
+
+    history: History
+    unread: int
+    marks: int
+
+
+class PageEntry(NamedTuple):
+    """An entry and when it was marked as read, in ms; 0 when it was not."""
+
+    entry: Entry
+    read_at_ms: int
+
+
+class Page(NamedTuple):
+    """
+    Entries newest first. `version` changes with anything that a page could show.
+
+    `entries` is None when the caller's version is still the one. `following` is a place
+    to go on at, that of an older entry in the range asked for; None is the end. Where a
+    great many entries were over it may be the place of such a one.
+    """
+
+    version: str
+    head: Position
+    unread: int
+    entries: list[PageEntry] | None
+    following: Position | None = None
+
+
+class Marked(NamedTuple):
+    """The state after a mark: unread entries, entries changed by it, marks version."""
+
+    unread: int
+    changed: int
+    marks: int
+
+
+def place_args(places: Sequence[Position]) -> list[str]:
+    """Return places as the scripts take them: time, offset and tag of each."""
+    return [str(part) for place in places for part in place[1:]]
+
+
+def parse_position(fields: list[bytes]) -> Position:
+    return Position(*map(int, fields))
+
+
+def parse_entry(epoch: int, item: list[Any]) -> Entry:
+    """Return the entry that an item of a log is: tag, fragment, then what it has."""
+    place, fields = item
+    at_ms, _, offset = place.partition(b"-")
+    entry = Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
+    if len(fields) == 4:
+        return entry
+    facts = dict(zip(fields[4::2], fields[5::2], strict=True))
+    return entry._replace(
+        device=facts.get(b"d", b"").decode(),
+        replaces=facts.get(b"r", b"").decode(),
+        withdraws=facts.get(b"w", b"").decode(),
+        dead=b"x" in facts,
+    )
+
+
+def parse_appended(reply: list[Any]) -> Appended:
+    replayed, epoch, at_ms, offset, tags = reply
+    positions: list[Position | None] = []
+    following = int(offset)
+    for tag in tags:
+        if tag == _NOT_STORED:
+            positions.append(None)
+        else:
+            positions.append(Position(int(epoch), int(at_ms), following, int(tag)))
+            following += 1
+    return Appended(positions, bool(replayed))
+
+
+def parse_read(reply: list[Any]) -> Read:
+    gap, start, head, unread, marks, items = reply
+    newest = parse_position(head)
+    history = History(
+        parse_position(start),
+        newest,
+        [parse_entry(newest.epoch, item) for item in items],
+        Gap(gap.decode()) if gap else None,
+    )
+    return Read(history, unread, marks)
+
+
+def parse_audience(reply: list[Any]) -> Audience:
+    head, floor, base, bits = reply
+    return Audience(parse_position(head), int(floor), int(base), bits)
+
+
+def parse_page(reply: list[Any]) -> Page:
+    version, head, unread = reply[:3]
+    newest = parse_position(head)
+    entries = following = None
+    if len(reply) > 3:
+        entries = [
+            PageEntry(parse_entry(newest.epoch, item), read_at_ms)
+            for item, read_at_ms in zip(reply[3], reply[4], strict=True)
+        ]
+    if len(reply) > 5:
+        following = parse_entry(newest.epoch, reply[5]).position
+    return Page(version.decode(), newest, unread, entries, following)

@@ -1,0 +1,20 @@
+-- Which device a notification is for that is meant for the one used last, behind
+-- _inbox.lua.
+
+-- The device that was used last, of those that somebody listens on. With none of them
+-- it is for whichever comes. The nodes that are alive are the arguments from `first` to
+-- `last`.
+local function latest_device(devices, lease, first, last)
+  local alive = {}
+  for i = first, last do alive[ARGV[i]] = true end
+  local latest, used = nil, 0
+  local items = redis.call('HGETALL', devices)
+  for i = 1, #items, 2 do
+    local device, ms = string.match(items[i + 1], '^(%S+) (%d+)$')
+    if tonumber(ms) >= used and alive[string.match(items[i], '^[^:]+')]
+      and redis.call('HEXISTS', lease, items[i]) == 1 then
+      latest, used = device, tonumber(ms)
+    end
+  end
+  return latest
+end

@@ -1,0 +1,40 @@
+-- Take places for schedules that are about to be entered, all or none.
+--
+-- KEYS  pending
+-- ARGV  clock in ms (0: the store's own), places in all, lifetime in ms, what to tell in
+--       ms where waiting is no use, then due ms and id of each schedule
+-- Gives 0 and the ids that had no place before; or the ms until there may be enough, and
+-- none.
+--
+-- A place is free when its schedule is due: whether that was sent by then is not known
+-- here, and a place whose owner died before entering anything is free then too.
+
+local pending, now, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local lifetime, in_vain = ARGV[3], tonumber(ARGV[4])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+redis.call('ZREMRANGEBYSCORE', pending, '-inf', string.format('%.0f', now))
+local fresh = {}
+for i = 5, #ARGV, 2 do
+  if not redis.call('ZSCORE', pending, ARGV[i + 1]) then fresh[#fresh + 1] = i end
+end
+if #fresh == 0 then return { 0, {} } end
+
+local taken = redis.call('ZCARD', pending)
+local over = taken + #fresh - most
+if over > 0 then
+  if over > taken then return { in_vain, {} } end
+  local last = redis.call('ZRANGE', pending, over - 1, over - 1, 'WITHSCORES')
+  return { math.max(1, tonumber(last[2]) - now), {} }
+end
+
+local ids = {}
+for _, i in ipairs(fresh) do
+  redis.call('ZADD', pending, ARGV[i], ARGV[i + 1])
+  ids[#ids + 1] = ARGV[i + 1]
+end
+redis.call('PEXPIRE', pending, lifetime)
+return { 0, ids }

@@ -1,0 +1,31 @@
+-- Say what became of an entry.
+--
+-- KEYS  the inbox
+-- ARGV  retention ms, clock, time, offset, tag
+-- Gives nothing when there is no such entry; else whether a client has it (0 or 1), the
+--       ms of its read mark (0: none), how it ended ("" for not), and the ms at which
+--       it does or did expire (0: never, or it ended otherwise before).
+
+local inbox, state, floor = open(1)
+local ms, offset, tag = ARGV[3], ARGV[4], ARGV[5]
+local number = tonumber(offset)
+
+local item = number >= floor and item_at(inbox, ms, offset, tag)
+if not item or fact(item, 'w') then return false end
+
+local score = state.ended and tonumber(redis.call('ZSCORE', inbox.ends, offset) or 0) or 0
+local whole = math.floor(math.abs(score))
+local ended = ''
+if score < 0 then
+  ended = 'expired'
+elseif whole == WITHDRAWN then
+  ended = 'withdrawn'
+elseif whole == REPLACED then
+  ended = 'replaced'
+end
+
+local was_read = ended == '' or math.abs(score) > whole
+local _, read_at = read_marks(inbox, state)
+local acked = tonumber(redis.call('HGET', inbox.state, 'acked') or 0)
+return { number <= acked and 1 or 0, was_read and int(read_at(number)) or '0', ended,
+  whole > COMING and int(whole) or '0' }

@@ -1,0 +1,143 @@
+-- Change a player's marks in an audience. Who calls it has looked at the audience's log:
+-- what is passed is there. The inbox's own mark, which follows, tells of it; should that
+-- fail, the pages are others all the same.
+--
+-- KEYS  views, state
+-- ARGV  retention ms, clock, name, the log's epoch and floor, what to do, then
+--       "ids" or "unread" or "deleted" and offsets; "upto" and the offset
+-- Gives the offsets that changed.
+
+local views, name, epoch, floor = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local mode = ARGV[6]
+
+local fields = redis.call('HMGET', views, 'in ' .. name, 'base ' .. name,
+  'done ' .. name, 'deleted ' .. name)
+if not fields[1] then return {} end
+local joined_epoch, joined = string.match(fields[1], '^(%d+) %d+ (%d+)')
+local base, done = tonumber(fields[2] or 0), fields[3] or ''
+local deleted = fields[4] or ''
+joined = tonumber(joined)
+
+local function forget(keep)
+  for _, field in ipairs(redis.call('HKEYS', views)) do
+    local of, offset = string.match(field, '^read (%S+) (%d+)$')
+    if of == name and not keep(tonumber(offset)) then redis.call('HDEL', views, field) end
+  end
+end
+
+if joined_epoch ~= epoch then
+  -- The log was lost, or had never been: what was marked was in another one.
+  if joined_epoch ~= '0' then
+    joined, base, done, deleted = 0, 0, '', ''
+    redis.call('HDEL', views, 'upto ' .. name, 'acked ' .. name, 'deleted ' .. name)
+    forget(function() return false end)
+  end
+  redis.call('HSET', views, 'in ' .. name,
+    table.concat({ epoch, '0', int(joined), '0' }, ' '))
+end
+
+-- Offsets are few, the bitmap is a kilobyte: it is taken apart once.
+local bytes = { string.byte(done, 1, -1) }
+local function bit_at(offset)
+  local at = offset - base
+  return math.floor(at / 8) + 1, 2 ^ (7 - at % 8)
+end
+local function is_done(offset)
+  if offset < base then return true end
+  local index, bit = bit_at(offset)
+  return math.floor((bytes[index] or 0) / bit) % 2 == 1
+end
+local function set(offset, to)
+  local index, bit = bit_at(offset)
+  for i = #bytes + 1, index do bytes[i] = 0 end
+  if is_done(offset) ~= to then bytes[index] = bytes[index] + (to and bit or -bit) end
+end
+-- Let the bitmap begin at the multiple of 8 at or below `offset`.
+local function rebase(offset)
+  local to = offset - offset % 8
+  local kept = {}
+  for i = 1, #bytes + (base - to) / 8 do
+    local at = i + (to - base) / 8
+    kept[i] = at < 1 and 255 or bytes[at] or 0
+  end
+  bytes, base = kept, math.max(to, 0)
+end
+
+local changed = {}
+local first = math.max(floor, joined + 1)
+
+if mode == 'upto' then
+  local upto = tonumber(ARGV[7])
+  for offset = math.max(first, base), upto do
+    if not is_done(offset) then changed[#changed + 1] = int(offset) end
+  end
+  if upto + 1 > base then
+    rebase(upto + 1)
+    for offset = base, upto do set(offset, true) end
+  end
+  if #changed > 0 then
+    -- The last hundred say when; what is older was read by the oldest of these at the
+    -- latest.
+    local marks, highest = {}, 0
+    for mark in string.gmatch(redis.call('HGET', views, 'upto ' .. name) or '', '%S+') do
+      highest = tonumber(string.match(mark, '^%d+'))
+      if highest >= floor then marks[#marks + 1] = mark end
+    end
+    -- What an earlier one had covered was marked as unread since: that has a time of its
+    -- own, so that each of these reaches further than the one before it.
+    for _, offset in ipairs(changed) do
+      if tonumber(offset) > highest then break end
+      redis.call('HSET', views, 'read ' .. name .. ' ' .. offset, int(NOW_MS))
+    end
+    if upto > highest then marks[#marks + 1] = int(upto) .. ':' .. int(NOW_MS) end
+    if #marks > 100 then table.remove(marks, 1) end
+    redis.call('HSET', views, 'upto ' .. name, table.concat(marks, ' '))
+  end
+else
+  if floor - base >= 8192 then rebase(floor) end
+  for i = 7, #ARGV do
+    local offset = tonumber(ARGV[i])
+    local read = 'read ' .. name .. ' ' .. ARGV[i]
+    if offset < first or has(deleted, ARGV[i]) then
+      -- Not the player's.
+    elseif mode == 'unread' then
+      if is_done(offset) then
+        if offset < base then rebase(offset) end
+        set(offset, false)
+        redis.call('HDEL', views, read)
+        changed[#changed + 1] = ARGV[i]
+      end
+    else
+      if not is_done(offset) then
+        set(offset, true)
+        redis.call('HSET', views, read, int(NOW_MS))
+        if mode == 'ids' then changed[#changed + 1] = ARGV[i] end
+      end
+      if mode == 'deleted' then
+        deleted = deleted == '' and ARGV[i] or deleted .. ' ' .. ARGV[i]
+        changed[#changed + 1] = ARGV[i]
+      end
+    end
+  end
+  if redis.call('HLEN', views) > 12000 then
+    forget(function(offset) return offset >= floor end)
+  end
+  if mode == 'deleted' then
+    local kept = {}
+    for word in string.gmatch(deleted, '%d+') do
+      if tonumber(word) >= floor then kept[#kept + 1] = word end
+    end
+    redis.call('HSET', views, 'deleted ' .. name, table.concat(kept, ' '))
+  end
+end
+
+-- string.char takes some hundreds of arguments at most.
+local packed = {}
+for i = 1, #bytes, 200 do
+  packed[#packed + 1] = string.char(unpack(bytes, i, math.min(i + 199, #bytes)))
+end
+redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
+  table.concat(packed))
+-- What is deleted is said to be withdrawn in the player's log, which is a change itself.
+if #changed > 0 and mode ~= 'deleted' then note_change(KEYS[2]) end
+return changed

@@ -1,0 +1,30 @@
+-- When entries of an audience were marked by a player.
+--
+-- KEYS  views
+-- ARGV  name, then offsets
+-- Gives ms for each, 0 where it is not known.
+
+local views, name = KEYS[1], ARGV[1]
+
+local ranges = {}
+for offset, ms in string.gmatch(redis.call('HGET', views, 'upto ' .. name) or '',
+  '(%d+):(%d+)') do
+  ranges[#ranges + 1] = { tonumber(offset), tonumber(ms) }
+end
+
+local times = {}
+for i = 2, #ARGV do
+  local own = redis.call('HGET', views, 'read ' .. name .. ' ' .. ARGV[i])
+  local ms = own and tonumber(own) or 0
+  if not own then
+    -- Each was made behind the one before it.
+    for _, range in ipairs(ranges) do
+      if range[1] >= tonumber(ARGV[i]) then
+        ms = range[2]
+        break
+      end
+    end
+  end
+  times[i - 1] = ms
+end
+return times

@@ -1,0 +1,29 @@
+-- Withdraw an entry: it is over, and an entry behind it says so to those who have it.
+--
+-- KEYS  the inbox
+-- ARGV  retention ms, clock, entries kept, epoch if the log is new, channel, tag of the
+--       entry that says so, the id withdrawn, then time, offset and tag of its entry, or
+--       nothing where it is in another log
+-- Gives 1 when it was withdrawn; 0 when it was over before; -1 when there is no such.
+
+local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local note = { tag = ARGV[6], fragment = '', withdraws = ARGV[7] }
+local ms, offset, tag = ARGV[8], ARGV[9], ARGV[10]
+
+local inbox, state, floor = open(1)
+
+if offset then
+  local number = tonumber(offset)
+  local item = number >= floor and item_at(inbox, ms, offset, tag)
+  if not item or fact(item, 'w') then return -1 end
+  if state.ended and is_over(redis.call('ZSCORE', inbox.ends, offset)) then return 0 end
+end
+if state.head + 1 > OFFSET_MAX then
+  return redis.error_reply('LOGFULL offsets of this log are used up')
+end
+
+local batch = { note }
+append(inbox, state, batch, entries_max, new_epoch)
+if offset then end_entry(inbox, state, tonumber(offset), WITHDRAWN) end
+announce(channel, state, batch, 0)
+return 1
