@@ -17,6 +17,7 @@ The tree::
     │   ├── TooLate             a schedule has begun and can no longer be changed
     │   ├── TooLarge            a body is over its limit
     │   ├── TooFast             a rate that all nodes keep together is reached
+    │   ├── OverQuota           an app has used what it may use; has a quota
     │   ├── Spent               a number that is given once and for all is used up
     │   └── Refused             a limit on listeners, requests or connects; has a limit
     ├── StoreUnfit              the store would break what the settings promise
@@ -65,6 +66,8 @@ __all__ = [
     "Malformed",
     "NotFound",
     "OutcomeUnknown",
+    "OverQuota",
+    "Quota",
     "Refused",
     "Rejected",
     "Spent",
@@ -244,6 +247,27 @@ class TooFast(Rejected):
         return f"this may be called {self.per_s} times a second"
 
 
+class Quota(enum.Enum):
+    """What an app may use only so much of. The names are those of `core.quotas`."""
+
+    PUBLISHES_PER_S = "notifications a second"
+    BYTES_PER_DAY = "bytes a day"
+    PLAYERS = "players"
+    PENDING_SCHEDULES = "pending schedules"
+
+
+class OverQuota(Rejected):
+    """An app has used up a quota. `retry_after_s` is when there may be room again."""
+
+    def __init__(self, quota: Quota, most: int, *, retry_after_s: int = 1) -> None:
+        self.quota = quota
+        self.most = most
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"the app's quota of {self.most} {self.quota.value} is used up"
+
+
 class Spent(Rejected):
     """A number that is given once and for all is used up; waiting is no use."""
 
@@ -260,6 +284,9 @@ class Limit(enum.Enum):
 
     LISTENERS_PER_PLAYER = "too many listeners for this player"
     REQUESTS_PER_PLAYER = "too many requests in flight for this player"
+    TOPICS_PER_PLAYER = "this player has joined as many topics as it may"
+    MUTES_PER_PLAYER = "this player has muted as many types as it may"
+    REQUESTS_PER_APP = "too many requests in flight for this app on this node"
     CONNECTIONS_PER_NODE = "this node has no room for another connection"
     CONNECTS_PER_SECOND = "this node is taking connections as fast as it may"
     REQUESTS_PER_NODE = "this node has no room for another request"

@@ -1,9 +1,9 @@
 """
 This process's map from log to readers.
 
-Decides who is offered an entry. Knows readers by a small protocol and which of their
-logs have to be read. Never waits: `dispatch` offers an entry to every reader of its log
-before it returns, and no reader can hold up another.
+Decides who is offered an entry. Knows readers and their strands by a small protocol,
+and which of their logs have to be read. Never waits: `dispatch` offers an entry to
+everybody in its log before it returns, and no reader can hold up another.
 
 A reader that is not live, because it has just joined, saw a hole or doubts its feed,
 is *behind*: its log is put into `behind`, and whoever reads logs is woken.
@@ -11,24 +11,29 @@ is *behind*: its log is put into `behind`, and whoever reads logs is woken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
-from .core.subscription import History, Place, State, Subscription
+from .core.cursor import Cursor
+from .core.figures import Transport
+from .core.strand import Listener, Strand
+from .core.subscription import (
+    History,
+    Place,
+    State,
+    Subscription,
+    is_plainly_next,
+)
 from .errors import REPLACED, Disconnect
-from .model import Entry, Log
+from .model import Entry, Log, Position, Topic
 
-__all__ = ["Hub", "Reader"]
+__all__ = ["Follower", "Hub", "Reader"]
 
 
-class Reader(Protocol):
-    """Somebody who follows a log: a stream's session, or a held poll."""
+class Follower(Protocol):
+    """Who is in one log: a reader in its player's, or one of its strands."""
 
     subscription: Subscription
-    connection: str
-    """Its name in the player's leases."""
-    device: str
-    """What its client is on, "" where it does not say."""
 
     @property
     def joining(self) -> bool:
@@ -41,32 +46,77 @@ class Reader(Protocol):
     def offer(self, entry: Entry) -> None:
         """Take a live entry."""
 
+    def take(self, entry: Entry, position: Position) -> None:
+        """
+        Take a live entry that is the next one, and is here whole.
+
+        `position` is the entry's; all who take it are to keep the same object.
+        """
+
+    def passing(self, notification: bytes) -> None:
+        """Take a notification that is in no log."""
+
     def history(
         self, asked: Place, history: History, *, unread: int, marks: int
     ) -> None:
         """Take what a read of the log after `asked` gave."""
 
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Take word of a read mark."""
-
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
 
-    def tick(self, now_s: float, unix_s: float) -> None:
-        """Do what is due."""
+
+_F = TypeVar("_F", bound=Follower)
+
+
+class Reader(Follower, Listener, Protocol):
+    """Somebody who follows a player's log: a stream's session, or a held poll."""
+
+    connection: str
+    """Its name in the player's leases."""
+    device: str
+    """What its client is on, "" where it does not say."""
+    cursor: Cursor | None
+    """Where it is in its audiences; None for their newest entries."""
+    topics: tuple[Topic, ...]
+    """Topics that it listens to besides the player's own."""
+    strands: tuple[Strand, ...]
+    """Its places in the logs of its audiences."""
+    moved: Callable[[Any], None] | None
+    """To be called when one of these has moved."""
+    ended: Disconnect | None
+    """Why it was ended, if it was."""
+
+    @property
+    def transport(self) -> Transport | None:
+        """What counts it; None for one that is nobody's connection."""
+
+    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+        """Take word of a read mark."""
+
+    def rewoven(self, strands: tuple[Strand, ...]) -> None:
+        """Go on with these strands."""
+
+    def tell_cursor(self) -> None:
+        """Say where it is in all its logs, if there is somebody to tell."""
+
+    def tick(self, now_s: float, unix_s: float) -> float | None:
+        """Do what is due; return in how many seconds more may be, None for never."""
 
 
 class Hub:
     """
-    Readers by log.
+    Followers by log: readers in players' logs, strands in audiences'.
 
     Args:
-        on_behind: Called when a log got readers that are not live.
+        on_behind: Called when a log got followers that are not live.
 
     """
 
     def __init__(self, on_behind: Callable[[], None] = lambda: None) -> None:
         self._readers: dict[Log, list[Reader]] = {}
+        self._strands: dict[Log, list[Strand]] = {}
+        self._heads: dict[Log, Position] = {}
+        """The last entry dispatched in each log that has followers."""
         self._on_behind = on_behind
         self.behind: set[Log] = set()
 
@@ -75,11 +125,16 @@ class Hub:
 
     @property
     def logs(self) -> Collection[Log]:
-        """Logs that have readers."""
-        return self._readers.keys()
+        """Logs that have followers."""
+        return [*self._readers, *self._strands]
 
     def readers(self, log: Log) -> tuple[Reader, ...]:
+        """Return the readers of a player's log."""
         return tuple(self._readers.get(log, ()))
+
+    def followers(self, log: Log) -> tuple[Follower, ...]:
+        """Return who is in a log, a player's or an audience's."""
+        return tuple(self._in(log))
 
     def all_readers(self) -> Iterator[Reader]:
         """Every reader, as of this moment."""
@@ -87,28 +142,54 @@ class Hub:
             yield from tuple(readers)
 
     def attach(self, log: Log, reader: Reader) -> None:
-        """Let `reader` follow `log`, from its place on."""
+        """Let `reader` follow a player's log, from its place on."""
         self._readers.setdefault(log, []).append(reader)
         self._note_behind(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
         """Let `reader` go; return whether it was the log's last."""
-        readers = self._readers[log]
-        readers.remove(reader)
-        if readers:
-            return False
-        del self._readers[log]
-        self.behind.discard(log)
-        return True
+        return self._remove(self._readers, log, reader)
 
-    def dispatch(self, log: Log, entry: Entry) -> None:
-        """Offer a live entry to every reader of its log."""
-        behind = False
-        for reader in self.readers(log):
-            reader.offer(entry)
-            behind |= reader.subscription.state is State.REPLAYING
+    def weave(self, strand: Strand) -> None:
+        """Let a strand follow its audience's log, from its place on."""
+        self._strands.setdefault(strand.log, []).append(strand)
+        self._note_behind(strand.log)
+
+    def unweave(self, strand: Strand) -> bool:
+        """Let a strand go; return whether it was the log's last."""
+        return self._remove(self._strands, strand.log, strand)
+
+    def dispatch(self, log: Log, entry: Entry) -> bool:
+        """Offer a live entry to everybody in its log; return whether one has got it."""
+        followers = tuple(self._in(log))
+        if not followers:
+            return False
+        position, before = entry.position, self._heads.get(log)
+        self._heads[log] = position
+        # Those who got the last entry from here share its position, the very object:
+        # that one comparison tells that an entry is the next one for them.
+        plain = before is not None and is_plainly_next(entry, before)
+        behind = taken = False
+        for follower in followers:
+            subscription = follower.subscription
+            if plain and subscription.live_at is before:
+                follower.take(entry, position)
+            else:
+                follower.offer(entry)
+                if subscription.live_at == position:
+                    subscription.live_at = position
+            if subscription.live_at is None:
+                behind = True
+            else:
+                taken = True
         if behind:
             self._note_behind(log)
+        return taken
+
+    def passing(self, log: Log, notification: bytes) -> None:
+        """Give everybody in a log a notification, JSON, that is not in it."""
+        for follower in self.followers(log):
+            follower.passing(notification)
 
     def marked(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         """Tell every reader of a log of a read mark."""
@@ -123,20 +204,35 @@ class Hub:
 
     def doubt(self, log: Log) -> None:
         """The feed of a log may have dropped something."""
-        readers = self._readers.get(log)
-        if readers:
-            for reader in readers:
-                reader.subscription.doubt()
+        followers = self._in(log)
+        for follower in followers:
+            follower.subscription.doubt()
+        if followers:
             self._note_behind(log)
 
-    def places(self, log: Log) -> dict[Place, list[Reader]]:
-        """Return the readers of a log that need history, by where they are."""
-        places: dict[Place, list[Reader]] = {}
-        for reader in self._readers.get(log, ()):
-            subscription = reader.subscription
+    def places(self, log: Log) -> dict[Place, list[Follower]]:
+        """Return those in a log that need history, by where they are."""
+        places: dict[Place, list[Follower]] = {}
+        for follower in self._in(log):
+            subscription = follower.subscription
             if subscription.state is State.REPLAYING:
-                places.setdefault(subscription.place, []).append(reader)
+                places.setdefault(subscription.place, []).append(follower)
         return places
+
+    def _in(self, log: Log) -> Sequence[Follower]:
+        if log.is_audience:
+            return self._strands.get(log, ())
+        return self._readers.get(log, ())
+
+    def _remove(self, by_log: dict[Log, list[_F]], log: Log, follower: _F) -> bool:
+        followers = by_log[log]
+        followers.remove(follower)
+        if followers:
+            return False
+        del by_log[log]
+        self._heads.pop(log, None)
+        self.behind.discard(log)
+        return True
 
     def _note_behind(self, log: Log) -> None:
         self.behind.add(log)

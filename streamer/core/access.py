@@ -106,7 +106,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     `player` is None for a backend key. `expires_at_s` is when the credential ends, in
     seconds of Unix time; None where it has no end of its own. `proof` is what the
-    credential is asked about while something long is done for the caller.
+    credential is asked about while something long is done for the caller. `topics` are
+    those that a token names, or what they begin with in front of a ``*``.
     """
 
     app: App
@@ -115,6 +116,7 @@ class Caller(msgspec.Struct, frozen=True):
     expires_at_s: int | None = None
     scopes: frozenset[str] = frozenset()
     proof: TokenProof | KeyProof | None = None
+    topics: tuple[str, ...] = ()
 
     @classmethod
     def from_key(
@@ -164,6 +166,18 @@ class Caller(msgspec.Struct, frozen=True):
             player == self.player and self.may_read(player)
         )
 
+    def may_hear(self, topic: str) -> bool:
+        """Whether the caller's token lets it listen to a topic, or join it."""
+        return any(
+            topic == name or (name.endswith("*") and topic.startswith(name[:-1]))
+            for name in self.topics
+        )
+
+    def require_hear(self, topic: str) -> None:
+        """Raise `Forbidden`, naming the topic, unless `may_hear`."""
+        if not self.may_hear(topic):
+            raise Forbidden(f"a token for the topic {topic}")
+
     def require_read(self, player: Player) -> None:
         """Raise `Forbidden`, naming the permission, unless `may_read`."""
         if not self.may_read(player):
@@ -173,6 +187,11 @@ class Caller(msgspec.Struct, frozen=True):
         """Raise `Forbidden`, naming the permission, unless `may_write`."""
         if not self.may_write(player):
             raise Forbidden(self._name("write", player))
+
+    def require_write_all(self) -> None:
+        """Raise `Forbidden`, naming the permission, unless it may send to everybody."""
+        if self.permissions.isdisjoint(_WRITE_ANY):
+            raise Forbidden(f"the permission {_ANY}:write")
 
     def require_listen(self, player: Player) -> None:
         """Raise `Forbidden`, naming the permission, unless `may_listen`."""

@@ -1,5 +1,5 @@
 """
-An app as it is kept: its name, and what its tokens are checked against.
+An app as it is kept: its name, what its tokens are checked against, what it may use.
 
 Decides which combinations of these make sense, which keys count at a time, and whether
 a token that was believed once would still be. Knows keys and times. Knows nothing of
@@ -22,6 +22,7 @@ import msgspec
 
 from ..model import App
 from .access import TokenProof
+from .quotas import Quotas
 from .signatures import Algorithm, KeySet, parse_key_set, secret_key
 
 __all__ = [
@@ -62,7 +63,8 @@ class AppRecord(msgspec.Struct, frozen=True):
     `audience` is what ``aud`` has to say; empty stands for the app's name. Either
     `secret` is given (HS256), or `public_keys`, a key set as text, or `key_set`, an
     absolute path or a URL. Tokens issued before `not_before_s` do not count; until
-    `revoking_until_s` there may be players with such a time of their own.
+    `revoking_until_s` there may be players with such a time of their own. `quotas` are
+    the app's own, where the settings are not to count.
 
     Raises:
         ValueError: The members do not go together; says why.
@@ -79,6 +81,7 @@ class AppRecord(msgspec.Struct, frozen=True):
     retired: tuple[Retired, ...] = ()
     not_before_s: int = 0
     revoking_until_s: int = 0
+    quotas: Quotas = Quotas()
 
     def __post_init__(self) -> None:
         if problem := self._problem():

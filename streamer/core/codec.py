@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ..errors import Disconnect
-from ..model import Entry, Position, encode_cursor
+from ..model import Entry, Log
 from .subscription import Gap
 
 __all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec"]
@@ -46,12 +46,30 @@ class Codec(Protocol):
 
     def hello(self, hello: Hello) -> bytes: ...
 
-    def entry(self, entry: Entry) -> bytes: ...
+    def entry(self, entry: Entry, tail: str | None) -> bytes:
+        """
+        Write a notification, or that one is withdrawn.
 
-    def gap(self, gap: Gap, position: Position) -> bytes: ...
+        `tail` is what follows the entry's own place in its cursor; None is for an
+        audience's, whose place is told apart from it.
+        """
+
+    def passing(self, notification: bytes) -> bytes:
+        """Write a notification that is in no log, given as JSON."""
+
+    def replaced(self, entry: Entry) -> bytes:
+        """Say what the notification to follow takes the place of."""
+
+    def cursor(self, cursor: str) -> bytes:
+        """Say where the reader is."""
+
+    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes: ...
 
     def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
         """`body` says what was marked: the members ``ids``, ``up_to`` or ``all``."""
+
+    def unread(self, unread: int) -> bytes:
+        """Correct the count."""
 
     def ping(self) -> bytes: ...
 
@@ -67,33 +85,65 @@ def _bye(disconnect: Disconnect, delay_ms: int) -> dict[str, Any]:
     }
 
 
+def _gap(gap: Gap, cursor: str, audience: Log | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"reason": gap.value, "cursor": cursor}
+    if audience is not None:
+        topic = audience.topic
+        told |= {"everyone": True} if topic is None else {"topic": topic}
+    return told
+
+
 def _mark(marks: int, unread: int, body: bytes) -> bytes:
     return b'%b,"unread":%d,"marks_version":%d}' % (body, unread, marks)
+
+
+_Last = tuple[Entry, str | None, bytes] | None
+"""The entry written last, the tail it had, and what it came to."""
 
 
 class WebSocketCodec:
     """Events as JSON objects with a ``type``, one a text message."""
 
     def __init__(self) -> None:
-        self._last: tuple[Entry, bytes] | None = None
+        self._last: _Last = None
+        self._passed = (b"", b"")
 
     def hello(self, hello: Hello) -> bytes:
         return b'{"type":"hello",' + _encode(hello)[1:]
 
-    def entry(self, entry: Entry) -> bytes:
-        if self._last is None or self._last[0] is not entry:
-            cursor = encode_cursor(entry.position).encode()
-            encoded = b'{"type":"notification","cursor":"%b","notification":%b}' % (
-                cursor,
-                entry.json,
-            )
-            self._last = (entry, encoded)
-        return self._last[1]
+    def entry(self, entry: Entry, tail: str | None) -> bytes:
+        last = self._last
+        if last is None or last[0] is not entry or last[1] != tail:
+            self._last = last = (entry, tail, self._entry(entry, tail))
+        return last[2]
 
-    def gap(self, gap: Gap, position: Position) -> bytes:
-        return _encode(
-            {"type": "gap", "reason": gap.value, "cursor": encode_cursor(position)}
-        )
+    def _entry(self, entry: Entry, tail: str | None) -> bytes:
+        cursor, json = entry.cursor_and_json
+        place = b""
+        if tail is not None:
+            place = b'"cursor":"%b%b",' % (cursor, tail.encode())
+        if entry.withdraws:
+            withdrawn = entry.withdraws.encode()
+            return b'{"type":"withdrawn",%b"id":"%b"}' % (place, withdrawn)
+        return b'{"type":"notification",%b"notification":%b}' % (place, json)
+
+    def passing(self, notification: bytes) -> bytes:
+        if self._passed[0] is not notification:
+            event = b'{"type":"notification","notification":%b}' % notification
+            self._passed = (notification, event)
+        return self._passed[1]
+
+    def replaced(self, entry: Entry) -> bytes:
+        return _encode({"type": "replaced", "id": entry.replaces, "by": entry.id})
+
+    def cursor(self, cursor: str) -> bytes:
+        return b'{"type":"cursor","cursor":"%b"}' % cursor.encode()
+
+    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
+        return _encode({"type": "gap", **_gap(gap, cursor, audience)})
+
+    def unread(self, unread: int) -> bytes:
+        return b'{"type":"unread","unread":%d}' % unread
 
     def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
         return b'{"type":"read",' + _mark(marks, unread, body)
@@ -107,8 +157,9 @@ class WebSocketCodec:
     def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
         return _encode({"type": "bye", **_bye(disconnect, delay_ms)})
 
-    def reply(self, ref: str, unread: int) -> bytes:
-        return _encode({"type": "reply", "ref": ref, "unread": unread})
+    def reply(self, ref: str, unread: int | None) -> bytes:
+        told = {} if unread is None else {"unread": unread}
+        return _encode({"type": "reply", "ref": ref, **told})
 
     def error(self, ref: str, problem: str) -> bytes:
         return _encode({"type": "error", "ref": ref, "problem": problem})
@@ -123,7 +174,8 @@ class SseCodec:
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Entry, bytes] | None = None
+        self._last: _Last = None
+        self._passed = (b"", b"")
 
     def retry(self, delay_ms: int) -> bytes:
         """Tell EventSource how long to wait before it comes back."""
@@ -135,19 +187,43 @@ class SseCodec:
             _encode(hello),
         )
 
-    def entry(self, entry: Entry) -> bytes:
-        if self._last is None or self._last[0] is not entry:
-            cursor = encode_cursor(entry.position).encode()
-            encoded = b"id: %b\ndata: %b\n\n" % (cursor, entry.json)
-            self._last = (entry, encoded)
-        return self._last[1]
+    def entry(self, entry: Entry, tail: str | None) -> bytes:
+        last = self._last
+        if last is None or last[0] is not entry or last[1] != tail:
+            self._last = last = (entry, tail, self._entry(entry, tail))
+        return last[2]
 
-    def gap(self, gap: Gap, position: Position) -> bytes:
-        cursor = encode_cursor(position)
+    def _entry(self, entry: Entry, tail: str | None) -> bytes:
+        cursor, json = entry.cursor_and_json
+        place = b""
+        if tail is not None:
+            place = b"id: %b%b\n" % (cursor, tail.encode())
+        if entry.withdraws:
+            withdrawn = entry.withdraws.encode()
+            return b'%bevent: withdrawn\ndata: {"id":"%b"}\n\n' % (place, withdrawn)
+        return b"%bdata: %b\n\n" % (place, json)
+
+    def passing(self, notification: bytes) -> bytes:
+        if self._passed[0] is not notification:
+            self._passed = (notification, b"data: %b\n\n" % notification)
+        return self._passed[1]
+
+    def replaced(self, entry: Entry) -> bytes:
+        told = _encode({"id": entry.replaces, "by": entry.id})
+        return b"event: replaced\ndata: %b\n\n" % told
+
+    def cursor(self, cursor: str) -> bytes:
+        # EventSource remembers it and dispatches nothing, for want of data.
+        return b"id: %b\n\n" % cursor.encode()
+
+    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
         return b"id: %b\nevent: gap\ndata: %b\n\n" % (
             cursor.encode(),
-            _encode({"reason": gap.value, "cursor": cursor}),
+            _encode(_gap(gap, cursor, audience)),
         )
+
+    def unread(self, unread: int) -> bytes:
+        return b'event: unread\ndata: {"unread":%d}\n\n' % unread
 
     def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
         return b"event: read\ndata: {%b\n\n" % _mark(marks, unread, body)

@@ -20,11 +20,19 @@ __all__ = ["Rate", "Slots", "SlotsPerKey"]
 class Slots:
     """At most `most` holders at once."""
 
-    def __init__(self, most: int, limit: Limit, *, retry_after_s: int = 5) -> None:
+    def __init__(
+        self,
+        most: int,
+        limit: Limit,
+        *,
+        retry_after_s: int = 5,
+        refusals: Counter[str] | None = None,
+    ) -> None:
         self.most = most
         self.taken = 0
         self._limit = limit
         self._retry_after_s = retry_after_s
+        self._refusals = Counter() if refusals is None else refusals
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -35,27 +43,46 @@ class Slots:
             Refused: All slots are taken.
 
         """
-        if self.taken >= self.most:
-            raise Refused(self._limit, retry_after_s=self._retry_after_s)
-        self.taken += 1
+        self.take()
         try:
             yield
         finally:
-            self.taken -= 1
+            self.give_back()
+
+    def take(self) -> None:
+        """
+        Take a slot; whoever does has to give it back, once.
+
+        Raises:
+            Refused: All slots are taken.
+
+        """
+        if self.taken >= self.most:
+            self._refusals[self._limit.name.lower()] += 1
+            raise Refused(self._limit, retry_after_s=self._retry_after_s)
+        self.taken += 1
+
+    def give_back(self) -> None:
+        """Give back what was taken."""
+        self.taken -= 1
 
 
 class SlotsPerKey:
     """At most `most` holders at once for each key."""
 
-    def __init__(self, most: int, limit: Limit) -> None:
+    def __init__(
+        self, most: int, limit: Limit, *, refusals: Counter[str] | None = None
+    ) -> None:
         self.most = most
         self._taken: Counter[Hashable] = Counter()
         self._limit = limit
+        self._refusals = Counter() if refusals is None else refusals
 
     @contextmanager
     def hold(self, key: Hashable) -> Iterator[None]:
         """Hold one of `key`'s slots for the block; raises Refused as `Slots` does."""
         if self._taken[key] >= self.most:
+            self._refusals[self._limit.name.lower()] += 1
             raise Refused(self._limit)
         self._taken[key] += 1
         try:

@@ -1,9 +1,9 @@
 """
 Scheduled sends: what one is, and the rules it keeps.
 
-Decides how far ahead a send may lie, when it counts as late, when each part of a spread
-audience begins, and whether clocks agree well enough to fire at all. Knows times as
-numbers. Knows nothing of the store.
+Decides how far ahead a send may lie, when it counts as late, whose turn it is, when
+each part of a spread audience begins, and whether clocks agree well enough to fire at
+all. Knows times as numbers. Knows nothing of the store.
 
 A schedule goes through these states, and never back::
 
@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from ..model import App, Player
 
@@ -31,9 +33,12 @@ __all__ = [
     "State",
     "begins_ms",
     "clocks_agree",
+    "in_turns",
     "parse_time",
     "to_ms",
 ]
+
+T = TypeVar("T")
 
 AHEAD_MAX_MS: Final = 30 * 86_400_000
 """Teak and WalletWerk: at most 30 days ahead."""
@@ -71,6 +76,9 @@ class Schedule(NamedTuple):
     `delivered` how many of them are served. Times are ms of the store's clock;
     `settled_ms` is when it was sent or cancelled, 0 before. With `to_latest` it is live
     only on the device that its player has used last.
+
+    `type`, `expires_ms` (0: never) and `collapse_key` say what its fragment says. With
+    `ttl_ms` it expires so long after it is due: moved, it expires later.
     """
 
     app: App
@@ -90,6 +98,10 @@ class Schedule(NamedTuple):
     source: str = ""
     label: str = ""
     to_latest: bool = False
+    type: str = ""
+    expires_ms: int = 0
+    ttl_ms: int = 0
+    collapse_key: str = ""
 
     @property
     def is_late(self) -> bool:
@@ -103,6 +115,22 @@ def begins_ms(schedule: Schedule, nth: int) -> int:
     """Return when the `nth` of a schedule's buckets may begin to be served."""
     assert schedule.buckets
     return schedule.begun_ms + schedule.spread_ms * nth // len(schedule.buckets)
+
+
+def in_turns(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
+    """
+    Return items so that each app has its turn, its own in the order given.
+
+    The n-th of each app come before the next of any: one with a million of them is
+    ahead of nobody by more than one.
+    """
+    nth: Counter[App] = Counter()
+    ranked: list[tuple[int, T]] = []
+    for item in items:
+        name = app(item)
+        ranked.append((nth[name], item))
+        nth[name] += 1
+    return [item for _, item in sorted(ranked, key=lambda ranks: ranks[0])]
 
 
 def clocks_agree(store_ms: int, node_ms: int) -> bool:

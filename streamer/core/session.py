@@ -6,14 +6,20 @@ known. Knows the subscription, the codec, the limits and the time it is given. K
 nothing of Starlette, asyncio or the store: it writes to a `Sink`, and what its client
 asks for comes out of `receive` as a command for somebody who may wait.
 
-A stream begins with ``hello`` as soon as the log has said where it begins, and ends
-with ``bye`` and a close code, unless there is no room left for a farewell. After `end`
-nothing is written any more, so everybody may call everything at any time.
+A stream begins with ``hello`` as soon as the player's log, and that of each audience
+the player belongs to, has said where it begins. It ends with ``bye`` and a close code,
+unless there is no room left for a farewell. After `end` nothing is written any more, so
+everybody may call everything at any time.
+
+A notification of the player's own log has the whole cursor, with the places in the
+audiences' logs for its tail. An audience's is the same bytes for everybody, so it has
+none: where the reader is in it is told apart, by `tell_cursor`, once for many.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -24,24 +30,34 @@ from ..errors import (
     TOKEN_INVALID,
     Disconnect,
 )
-from ..model import Entry, Position, encode_cursor
+from ..model import Entry, Position, Topic, encode_cursor
 from .codec import Codec, Hello, WebSocketCodec
+from .cursor import Cursor, tail_of
+from .figures import Transport
 from .limits import Rate
-from .subscription import Delivery, History, Place, Subscription
+from .strand import Strand
+from .subscription import Delivery, Gap, History, Place, Subscription
 
 __all__ = [
+    "TOPICS_MAX",
+    "Acknowledge",
     "Authenticate",
     "Command",
     "MarkRead",
     "Session",
     "SessionLimits",
     "Sink",
+    "Subscribe",
+    "Unsubscribe",
     "parse_message",
 ]
 
 MESSAGES_PER_S: Final = 20
 REF_CHARS_MAX: Final = 64
 MARK_IDS_MAX: Final = 1_000
+TOPICS_MAX: Final = 16
+"""Topics that one stream listens to on its own account."""
+
 ENVELOPE_BYTES: Final = 200
 """What an event adds to its fragment: id, time, cursor and names come to about 170."""
 
@@ -90,6 +106,31 @@ class Authenticate(msgspec.Struct, frozen=True, tag="auth", forbid_unknown_field
     token: str
 
 
+class Subscribe(
+    msgspec.Struct, frozen=True, tag="subscribe", forbid_unknown_fields=True
+):
+    """A client's wish to hear topics on this stream, besides what it hears."""
+
+    topics: list[str]
+    ref: str = ""
+
+
+class Unsubscribe(
+    msgspec.Struct, frozen=True, tag="unsubscribe", forbid_unknown_fields=True
+):
+    """A client's wish not to hear topics any more that it has asked for."""
+
+    topics: list[str]
+    ref: str = ""
+
+
+class Acknowledge(msgspec.Struct, frozen=True, tag="ack", forbid_unknown_fields=True):
+    """A client's word that it has everything up to a cursor."""
+
+    cursor: str
+    ref: str = ""
+
+
 class _Ping(msgspec.Struct, frozen=True, tag="ping"):
     pass
 
@@ -98,18 +139,22 @@ class _Pong(msgspec.Struct, frozen=True, tag="pong"):
     pass
 
 
-Command = MarkRead | Authenticate
-_decode: Final = msgspec.json.Decoder(MarkRead | Authenticate | _Ping | _Pong).decode
+Command = MarkRead | Authenticate | Subscribe | Unsubscribe | Acknowledge
+_decode: Final = msgspec.json.Decoder(Command | _Ping | _Pong).decode
 
 
-def parse_message(text: str) -> MarkRead | Authenticate | _Ping | _Pong | None:
+def parse_message(text: str) -> Command | _Ping | _Pong | None:
     """Return what a client said, or None if it is no message of the protocol."""
     try:
-        message: MarkRead | Authenticate | _Ping | _Pong = _decode(text)
+        message: Command | _Ping | _Pong = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if isinstance(message, MarkRead) and not _is_one_mark(message):
         return None
+    if isinstance(message, Subscribe | Unsubscribe):
+        few = 1 <= len(message.topics) <= TOPICS_MAX
+        if not few or len(message.ref) > REF_CHARS_MAX:
+            return None
     return message
 
 
@@ -120,6 +165,19 @@ def _is_one_mark(message: MarkRead) -> bool:
         and len(message.ref) <= REF_CHARS_MAX
         and len(message.ids or ()) <= MARK_IDS_MAX
     )
+
+
+class _Beginning(NamedTuple):
+    """Where a stream begins in one log, and what it brings of it first."""
+
+    strand: Strand | None
+    """None for the player's own log."""
+    place: Position
+    delivery: Delivery
+
+
+def _counts(entry: Entry) -> bool:
+    return not entry.dead and not entry.withdraws
 
 
 class Session:
@@ -135,10 +193,14 @@ class Session:
         expires_at_s: Unix time at which its credential ends, None for never.
         connection: Its name in the player's leases.
         device: What its client is on, "" where it does not say.
+        transport: What counts what it is given; its own where nobody asks.
+        cursor: Where it is in its audiences, None for their newest entries.
+        topics: Topics that this stream alone listens to.
 
     """
 
     __slots__ = (
+        "_beginnings",
         "_codec",
         "_expires_at_s",
         "_greeted",
@@ -147,10 +209,19 @@ class Session:
         "_pinged_at_s",
         "_rate",
         "_sink",
+        "_tail",
+        "_unread",
+        "_unread_doubted",
+        "_unread_off",
         "connection",
+        "cursor",
         "device",
         "ended",
+        "moved",
+        "strands",
         "subscription",
+        "topics",
+        "transport",
     )
 
     def __init__(
@@ -164,8 +235,12 @@ class Session:
         expires_at_s: float | None = None,
         connection: str = "",
         device: str = "",
+        transport: Transport | None = None,
+        cursor: Cursor | None = None,
+        topics: tuple[Topic, ...] = (),
     ) -> None:
         self.subscription = Subscription(place)
+        self.transport = transport or Transport("stream")
         self.connection = connection
         self.device = device
         self.ended: Disconnect | None = None
@@ -173,6 +248,17 @@ class Session:
         self._sink = sink
         self._limits = limits
         self._expires_at_s = expires_at_s
+        self.cursor = cursor
+        self.topics = topics
+        self.strands: tuple[Strand, ...] = ()
+        """Its places in the logs of its audiences; whoever attaches them says so."""
+        self.moved: Callable[[Session], None] | None = None
+        """Called when a place in an audience's log has moved and is to be told."""
+        self._beginnings: list[_Beginning] | None = []
+        self._tail: str | None = None
+        self._unread = 0
+        self._unread_off = 0
+        self._unread_doubted = False
         self._greeted = False
         self._marks = 0
         self._rate = Rate(MESSAGES_PER_S, burst=MESSAGES_PER_S)
@@ -188,13 +274,47 @@ class Session:
         """Whether history should wait: for room, or for ever since the stream ended."""
         return (
             self.ended is not None
+            or (not self._greeted and self._has_begun(None))
             or self._sink.buffered() > self._limits.send_buffer_bytes // 4
         )
 
+    def take(self, entry: Entry, position: Position) -> None:
+        """Take a live entry that is the next one; see `hub.Follower`."""
+        if not self._greeted or entry.device or entry.replaces or self.ended:
+            self.offer(entry)
+            return
+        self.subscription.live_at = position
+        tail = self._tail
+        if tail is None:
+            tail = self._tail_text()
+        self._hand_over(self._codec.entry(entry, tail))
+        self._unread += 1
+
+    def take_from(self, strand: Strand, entry: Entry) -> None:
+        """Take the next live entry of an audience's log."""
+        if entry.device or entry.replaces:
+            self.hear(strand, Delivery([entry]))
+            return
+        self._tail = None
+        self._hand_over(self._codec.entry(entry, None))
+        if strand.durable:
+            self._unread += 1
+        if self.moved is not None:
+            self.moved(self)
+
     def offer(self, entry: Entry) -> None:
         """Take a live entry."""
-        if self.ended is None:
-            self._deliver(self.subscription.live(entry))
+        if self.ended is not None:
+            return
+        if not self._greeted and self._has_begun(None):
+            # What has begun waits for the other logs; this is read for afterwards.
+            self.subscription.doubt()
+            return
+        delivery = self.subscription.live(entry)
+        if delivery.entries:
+            self._deliver(None, delivery)
+            if entry.withdraws or entry.replaces:
+                self.subscription.doubt()
 
     def history(
         self, asked: Place, history: History, *, unread: int, marks: int
@@ -202,34 +322,82 @@ class Session:
         """
         Take what a read of the log after `asked` gave, or as much as there is room for.
 
-        How much a portion weighs is nothing that the reader has a say in, so it must
-        not be cut as slow for it. The rest is read again.
+        `unread` counts the audiences too. How much a portion weighs is nothing that the
+        reader has a say in, so it must not be cut as slow for it. The rest is read
+        again.
         """
         if self.ended is not None or asked != self.subscription.place:
             return
-        history = self._fitting(history)
+        history = self.fit(history)
         delivery = self.subscription.history(asked, history)
         if not self._greeted:
-            self._greeted = True
             # With a gap to follow, `hello` leaves the client where it was: cut off
             # between the two, it would otherwise never hear of the gap.
             begin = history.start
             if history.gap is not None and isinstance(asked, Position):
                 begin = asked
-            hello = Hello(encode_cursor(begin), self._limits.heartbeat_s, unread, marks)
-            self._write(self._codec.hello(hello))
-        elif marks > self._marks:
+            self._marks, self._unread = marks, unread
+            self._begin(_Beginning(None, begin, delivery))
+            return
+        newer = sum(_counts(e) for e in delivery.entries if e.offset > history.head[2])
+        self._deliver(None, delivery)
+        if self.subscription.position.offset < history.head.offset:
+            return  # What was counted is still to come.
+        if marks > self._marks:
             # The feed did not say which.
-            body = b'"ids":null'
-            self._write(self._codec.read(marks=marks, unread=unread, body=body))
-        self._marks = max(marks, self._marks)
-        self._deliver(delivery)
+            self._mark(marks=marks, unread=unread + newer, body=b'"ids":null')
+        else:
+            self._check_unread(unread + newer)
+
+    def fit(self, history: History) -> History:
+        """Return as much of a portion of history as there is room for."""
+        room = self._limits.send_buffer_bytes // 2 // (1 + len(self.strands))
+        for i, entry in enumerate(history.entries):
+            room -= len(entry.fragment) + ENVELOPE_BYTES
+            if room < 0 and i > 0:
+                return history._replace(entries=history.entries[:i])
+        return history
+
+    def hear(self, strand: Strand, delivery: Delivery) -> None:
+        """Take what came in an audience's log, in which `strand` has moved."""
+        if self.ended is not None:
+            return
+        self._tail = None
+        if self._greeted:
+            self._deliver(strand, delivery)
+            if self.moved is not None and (delivery.gap is None or delivery.entries):
+                self.moved(self)
+        else:
+            assert strand.begin is not None
+            self._begin(_Beginning(strand, strand.begin, delivery))
+
+    def passing(self, notification: bytes) -> None:
+        """Take a notification that is in no log, JSON: who is here now gets it."""
+        if self._greeted:
+            self.transport.deliveries += 1
+            self._write(self._codec.passing(notification))
+
+    def rewoven(self, strands: tuple[Strand, ...]) -> None:
+        """Go on with other audiences than so far."""
+        self.strands = strands
+        self._tail = None
+        if self._beginnings is not None:
+            kept = (None, *strands)
+            self._beginnings = [b for b in self._beginnings if b.strand in kept]
+            self._begin_if_complete()
+        elif self.moved is not None:
+            self.moved(self)
+
+    def tell_cursor(self) -> None:
+        """Say where the reader is in all its logs."""
+        if self._greeted and isinstance(self.subscription.place, Position):
+            own = self.subscription.position
+            self._write(self._codec.cursor(self._cursor_at(own)))
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
         """Tell the reader of a mark, wherever it was made."""
         if self._greeted:
-            self._marks = marks
-            self._write(self._codec.read(marks=marks, unread=unread, body=body))
+            self._mark(marks=marks, unread=unread, body=body)
         else:
             # What begins the stream may have been read before.
             self.subscription.doubt()
@@ -252,11 +420,11 @@ class Session:
         elif isinstance(message, _Ping):
             assert isinstance(self._codec, WebSocketCodec)
             self._write(self._codec.pong())
-        elif isinstance(message, MarkRead | Authenticate):
+        elif isinstance(message, Command):
             return message
         return None
 
-    def reply(self, ref: str, unread: int) -> None:
+    def reply(self, ref: str, unread: int | None = None) -> None:
         """Answer a command that carried a reference; others go without."""
         if ref:
             assert isinstance(self._codec, WebSocketCodec)
@@ -272,8 +440,13 @@ class Session:
         """Go on with a fresh credential."""
         self._expires_at_s = expires_at_s
 
-    def tick(self, now_s: float, unix_s: float) -> None:
-        """Do what is due: end an expired or stuck stream, ping."""
+    def tick(self, now_s: float, unix_s: float) -> float:
+        """
+        Do what is due: end an expired or stuck stream, ping.
+
+        Returns in how many seconds something may be due again. That a stream is stuck
+        is found within one and a half times what is allowed.
+        """
         waiting_since_s = self._sink.waiting_since_s()
         if (
             waiting_since_s is not None
@@ -283,12 +456,16 @@ class Session:
             # its slot for as long as it likes.
             self._cut()
         elif self.ended is not None:
-            return
+            pass
         elif self._expires_at_s is not None and unix_s >= self._expires_at_s:
             self.end(TOKEN_INVALID)
         elif now_s - self._pinged_at_s >= self._limits.heartbeat_s:
             self._pinged_at_s = now_s
             self._write(self._codec.ping())
+        rest_s = self._pinged_at_s + self._limits.heartbeat_s - now_s
+        if self._expires_at_s is not None:
+            rest_s = min(rest_s, self._expires_at_s - unix_s)
+        return min(rest_s, self._limits.send_age_s / 2)
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """Say goodbye and close. The first reason counts."""
@@ -298,22 +475,145 @@ class Session:
             self.ended = disconnect
             self._sink.close(disconnect)
 
-    def _fitting(self, history: History) -> History:
+    def _has_begun(self, strand: Strand | None) -> bool:
+        return any(begun.strand is strand for begun in self._beginnings or ())
+
+    def _begin(self, beginning: _Beginning) -> None:
+        """Note where one of the logs begins; with the last one the stream does."""
+        assert self._beginnings is not None
+        self._beginnings.append(beginning)
+        self._begin_if_complete()
+
+    def _begin_if_complete(self) -> None:
+        beginnings = self._beginnings
+        if beginnings is None or len(beginnings) <= len(self.strands):
+            return
+        self._beginnings = None
+        # Where the client is, which until the end of this is not where the logs are.
+        places = {begun.strand: begun.place for begun in beginnings}
+        cursor = self._cursor_of(places)
+        hello = Hello(cursor, self._limits.heartbeat_s, self._unread, self._marks)
+        self._greeted = True
+        self.cursor = None
+        self._write(self._codec.hello(hello))
+        unread = self._unread
+        for begun in beginnings:
+            gap, resumed_at = begun.delivery.gap, begun.delivery.resumed_at
+            if gap is not None and resumed_at is not None:
+                places[begun.strand] = resumed_at
+                self._tell_gap(begun.strand, gap, self._cursor_of(places))
+        # By time, as well as it can be done: each log is in order by itself.
+        entries = [(e, b.strand) for b in beginnings for e in b.delivery.entries]
+        if len(beginnings) > 1:
+            entries.sort(key=lambda pair: pair[0].at_ms)
+        self._begin_with(entries, places)
+        # What was read for the beginning has been counted by then.
+        self._unread = unread
+        self._tail = None
+        if len(beginnings) > 1 and entries and self.moved is not None:
+            self.moved(self)
+
+    def _begin_with(
+        self,
+        entries: Sequence[tuple[Entry, Strand | None]],
+        places: dict[Strand | None, Position],
+    ) -> None:
+        """Deliver as many as there is room for; the rest is read in its turn."""
         room = self._limits.send_buffer_bytes // 2
-        for i, entry in enumerate(history.entries):
+        tail = None
+        for i, (entry, strand) in enumerate(entries):
             room -= len(entry.fragment) + ENVELOPE_BYTES
             if room < 0 and i > 0:
-                return history._replace(entries=history.entries[:i])
-        return history
+                for late in {strand for _, strand in entries[i:]}:
+                    (late or self).subscription.rewind(places[late])
+                return
+            places[strand] = entry.position
+            if strand is not None:
+                tail = None
+            elif tail is None:
+                tail = self._tail_of(places)
+            self._give(strand, entry, None if strand is not None else tail)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        if delivery.gap is not None:
-            assert delivery.resumed_at is not None
-            self._write(self._codec.gap(delivery.gap, delivery.resumed_at))
+    def _cursor_of(self, places: Mapping[Strand | None, Position]) -> str:
+        return encode_cursor(places[None]) + self._tail_of(places)
+
+    def _tail_of(self, places: Mapping[Strand | None, Position]) -> str:
+        return tail_of((strand.log, places[strand]) for strand in self.strands)
+
+    def _cursor_at(self, own: Position) -> str:
+        return encode_cursor(own) + self._tail_text()
+
+    def _tail_text(self) -> str:
+        if self._tail is None:
+            self._tail = tail_of(
+                (strand.log, place)
+                for strand in self.strands
+                if isinstance(place := strand.subscription.place, Position)
+            )
+        return self._tail
+
+    def _mark(self, *, marks: int, unread: int, body: bytes) -> None:
+        self._marks, self._unread = max(marks, self._marks), unread
+        self._unread_off = 0
+        self._write(self._codec.read(marks=marks, unread=unread, body=body))
+
+    def _check_unread(self, unread: int) -> None:
+        # A count that was read while an audience's message was on its way is no
+        # reason: only the next one, seconds later, is, where it is wrong by the same. A
+        # notification that went is one at once.
+        off = unread - self._unread
+        if off and (self._unread_doubted or off == self._unread_off):
+            self._unread, off = unread, 0
+            self._write(self._codec.unread(unread))
+        self._unread_doubted, self._unread_off = False, off
+
+    def _deliver(self, strand: Strand | None, delivery: Delivery) -> None:
+        resumed_at = delivery.resumed_at
+        if delivery.gap is not None and resumed_at is not None:
+            if strand is None:
+                cursor = self._cursor_at(resumed_at)
+            else:
+                places = {s: s.subscription.place for s in self.strands}
+                places[strand] = resumed_at
+                known = [(s.log, p) for s, p in places.items() if isinstance(p, tuple)]
+                cursor = encode_cursor(self.subscription.position) + tail_of(known)
+            self._tell_gap(strand, delivery.gap, cursor)
+        tail = self._tail_text() if strand is None else None
         for entry in delivery.entries:
-            # What is for another device is behind this reader all the same.
-            if not entry.device or self.device in ("", entry.device):
-                self._write(self._codec.entry(entry))
+            self._give(strand, entry, tail)
+
+    def _tell_gap(self, strand: Strand | None, gap: Gap, cursor: str) -> None:
+        self.transport.gaps[gap] += 1
+        self._unread_doubted = True
+        self._write(self._codec.gap(gap, cursor, strand.log if strand else None))
+
+    def _give(self, strand: Strand | None, entry: Entry, tail: str | None) -> None:
+        """Write an entry's events, which may be none."""
+        if entry.withdraws or entry.replaces:
+            self._unread_doubted = True
+        if entry.replaces:
+            # Also if it is over by now: the reader may show what it took the place of.
+            self._write(self._codec.replaced(entry))
+        # What is for another device is behind this reader all the same; and so is what
+        # is dead.
+        if entry.dead or (entry.device and self.device not in ("", entry.device)):
+            return
+        self.transport.deliveries += 1
+        self._write(self._codec.entry(entry, tail))
+        if not entry.withdraws and (strand is None or strand.durable):
+            self._unread += 1
+
+    def _hand_over(self, event: bytes) -> None:
+        """Write a notification's event."""
+        if not event:
+            return
+        self.transport.deliveries += 1
+        sink = self._sink
+        buffered = sink.buffered()
+        if buffered and buffered + len(event) > self._limits.send_buffer_bytes:
+            self._cut()
+        else:
+            sink.write(event)
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:

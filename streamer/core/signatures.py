@@ -17,6 +17,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -120,6 +121,7 @@ def is_named(spelling: object, algorithm: Algorithm) -> bool:
     return spelling in _SPELLINGS[algorithm]
 
 
+@lru_cache(maxsize=256)
 def secret_key(secret: bytes) -> Key:
     """Return a shared secret as a key for HS256. Its id does not give it away."""
     key_id = hashlib.sha256(b"streamer key id\0" + secret).hexdigest()[:16]

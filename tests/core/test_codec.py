@@ -12,20 +12,28 @@ from hypothesis import strategies as st
 
 from streamer import errors
 from streamer.core.codec import Codec, Hello, SseCodec, WebSocketCodec
+from streamer.core.cursor import tail_of
 from streamer.core.subscription import Gap
 from streamer.model import (
+    App,
     Entry,
     Notification,
     Position,
     Property,
     Resource,
-    decode_cursor,
+    Topic,
     encode_cursor,
     encode_fragment,
+    encode_id,
+    everyone_log,
+    topic_log,
 )
 
 HOSTILE = "\r\n\x00\x1b\x7f\x85\u2028\u2029\ufeff:data: id: event:retry:\n\n"
 POSITION = Position(1, 1_764_000_000_000, 7, 99)
+NEWS = topic_log(App("app"), Topic("news"))
+TAIL = tail_of([(NEWS, POSITION)])
+OLD_ID = encode_id(1_764_000_000_000, 6, 98)
 
 text = st.text(
     st.one_of(
@@ -51,6 +59,10 @@ notifications = st.builds(
     resource=st.none() | st.builds(Resource, text, text),
     source=text,
 )
+
+
+REPLACING = Entry(*POSITION, b'"title":"t"}', replaces=OLD_ID)
+WITHDRAWING = Entry(*POSITION, b"", withdraws=OLD_ID)
 
 
 class Block(NamedTuple):
@@ -114,10 +126,10 @@ def entry_of(notification: Notification) -> Entry:
 def test_any_notification_is_exactly_one_sse_event(notification: Notification) -> None:
     entry = entry_of(notification)
 
-    (block,) = parse_sse(SseCodec().entry(entry))
+    (block,) = parse_sse(SseCodec().entry(entry, TAIL))
 
     assert block.event == ""
-    assert block.id == encode_cursor(POSITION)
+    assert block.id == encode_cursor(POSITION) + TAIL
     assert block.retry is None
     assert_same(json.loads(block.data), notification)
 
@@ -125,10 +137,10 @@ def test_any_notification_is_exactly_one_sse_event(notification: Notification) -
 @settings(max_examples=150, deadline=None)
 @given(notifications)
 def test_any_notification_is_one_json_message(notification: Notification) -> None:
-    message = json.loads(WebSocketCodec().entry(entry_of(notification)).decode())
+    message = json.loads(WebSocketCodec().entry(entry_of(notification), TAIL).decode())
 
     assert message["type"] == "notification"
-    assert decode_cursor(message["cursor"]) == POSITION
+    assert message["cursor"] == encode_cursor(POSITION) + TAIL
     assert_same(message["notification"], notification)
 
 
@@ -155,7 +167,12 @@ def test_every_other_event_is_one_too(
     for codec in (SseCodec(), WebSocketCodec()):
         events = [
             codec.hello(Hello("cursor", 25, unread, marks)),
-            codec.gap(Gap.TRIMMED, POSITION),
+            codec.gap(Gap.TRIMMED, "cursor", None),
+            codec.gap(Gap.TRIMMED, "cursor", NEWS),
+            codec.replaced(REPLACING),
+            codec.entry(WITHDRAWING, TAIL),
+            codec.entry(WITHDRAWING, None),
+            codec.unread(unread),
             codec.read(marks=marks, unread=unread, body=body.encode()),
             codec.ping(),
             codec.bye(errors.DRAINING, 5),
@@ -189,9 +206,19 @@ def test_both_wires_say_the_same(codec: Codec) -> None:
             {"cursor": "c", "heartbeat_s": 25, "unread": 3, "marks_version": 17},
         )
     ]
-    assert read(codec, codec.gap(Gap.TOO_FAR, POSITION)) == [
-        ("gap", {"reason": "too_far", "cursor": cursor})
+    gap = {"reason": "too_far", "cursor": cursor}
+    everyone = everyone_log(NEWS.app)
+    assert read(codec, codec.gap(Gap.TOO_FAR, cursor, None)) == [("gap", gap)]
+    assert read(codec, codec.gap(Gap.TOO_FAR, cursor, NEWS)) == [
+        ("gap", {**gap, "topic": "news"})
     ]
+    assert read(codec, codec.gap(Gap.TOO_FAR, cursor, everyone)) == [
+        ("gap", {**gap, "everyone": True})
+    ]
+    assert read(codec, codec.replaced(REPLACING)) == [
+        ("replaced", {"id": OLD_ID, "by": REPLACING.id})
+    ]
+    assert read(codec, codec.unread(7)) == [("unread", {"unread": 7})]
     assert read(codec, codec.read(marks=4, unread=2, body=b'"all":true')) == [
         ("read", {"all": True, "unread": 2, "marks_version": 4})
     ]
@@ -204,8 +231,13 @@ def test_both_wires_say_the_same(codec: Codec) -> None:
 def test_only_what_moves_the_reader_has_an_id_in_sse() -> None:
     codec = SseCodec()
     assert parse_sse(codec.hello(Hello("c", 25, 3, 17)))[0].id == "c"
-    assert parse_sse(codec.gap(Gap.EPOCH, POSITION))[0].id == encode_cursor(POSITION)
+    assert parse_sse(codec.gap(Gap.EPOCH, "g", None))[0].id == "g"
+    assert parse_sse(codec.entry(WITHDRAWING, ""))[0].id == encode_cursor(POSITION)
     for event in (
+        codec.entry(entry_of(Notification(title="t")), None),
+        codec.entry(WITHDRAWING, None),
+        codec.replaced(REPLACING),
+        codec.unread(1),
         codec.read(marks=4, unread=2, body=b'"all":true'),
         codec.ping(),
         codec.bye(errors.SLOW, 0),
@@ -229,8 +261,48 @@ def test_retry_dispatches_nothing() -> None:
 def test_an_entry_is_encoded_once_for_all_readers(codec: Codec) -> None:
     first, second = (entry_of(Notification(title=t)) for t in "ab")
 
-    assert codec.entry(first) is codec.entry(first)
-    assert codec.entry(second) != codec.entry(first)
+    assert codec.entry(first, TAIL) is codec.entry(first, TAIL)
+    assert codec.entry(second, TAIL) != codec.entry(first, TAIL)
+    assert codec.entry(first, "") != codec.entry(first, TAIL)
+    assert codec.entry(first, None) is codec.entry(first, None)
+
+
+def test_an_audiences_notification_has_no_cursor() -> None:
+    # So that it is the same bytes for everybody who hears the audience.
+    entry = entry_of(Notification(title="t"))
+
+    (block,) = parse_sse(SseCodec().entry(entry, None))
+    assert block.id is None
+    assert "cursor" not in json.loads(WebSocketCodec().entry(entry, None))
+
+
+def test_a_withdrawal_names_what_is_gone() -> None:
+    (block,) = parse_sse(SseCodec().entry(WITHDRAWING, TAIL))
+    assert (block.event, json.loads(block.data)) == ("withdrawn", {"id": OLD_ID})
+    assert json.loads(WebSocketCodec().entry(WITHDRAWING, TAIL)) == {
+        "type": "withdrawn",
+        "cursor": encode_cursor(POSITION) + TAIL,
+        "id": OLD_ID,
+    }
+
+
+def test_a_place_alone_moves_event_source_and_dispatches_nothing() -> None:
+    (block,) = parse_sse(SseCodec().cursor("c"))
+
+    assert block == Block("", "", "c", None)
+    assert json.loads(WebSocketCodec().cursor("c")) == {"type": "cursor", "cursor": "c"}
+
+
+@pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
+def test_what_is_in_no_log_has_no_cursor(codec: Codec) -> None:
+    notification = b'{"title":"t"}'
+
+    event = codec.passing(notification)
+
+    assert b"id:" not in event
+    assert b"cursor" not in event
+    assert notification in event
+    assert codec.passing(notification) is event
 
 
 @pytest.mark.parametrize(

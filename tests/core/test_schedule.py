@@ -11,6 +11,7 @@ from streamer.core.schedule import (
     State,
     begins_ms,
     clocks_agree,
+    in_turns,
     parse_time,
     to_ms,
 )
@@ -138,3 +139,11 @@ def test_what_was_cancelled_is_not_late() -> None:
     cancelled = schedule(state=State.CANCELLED, settled_ms=10**9)
 
     assert not cancelled.is_late
+
+
+def test_apps_take_turns_and_keep_their_own_order() -> None:
+    waiting = [(App("a"), n) for n in range(4)] + [(App("b"), 0), (App("b"), 1)]
+
+    turns = in_turns(waiting, lambda item: item[0])
+
+    assert turns == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("a", 3)]

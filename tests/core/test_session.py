@@ -9,6 +9,7 @@ import pytest
 
 from streamer import errors
 from streamer.core.codec import SseCodec, WebSocketCodec
+from streamer.core.cursor import Cursor, audience_mark
 from streamer.core.session import (
     MESSAGES_PER_S,
     Authenticate,
@@ -16,10 +17,23 @@ from streamer.core.session import (
     Session,
     SessionLimits,
 )
+from streamer.core.strand import Strand
 from streamer.core.subscription import Gap, History, Place, Start, State
 from streamer.errors import Disconnect
-from streamer.model import ZERO, Entry, Position, encode_cursor
+from streamer.model import (
+    ZERO,
+    App,
+    Entry,
+    Log,
+    Position,
+    Topic,
+    decode_id,
+    encode_cursor,
+    everyone_log,
+    topic_log,
+)
 
+NEWS = topic_log(App("app"), Topic("news"))
 LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 
@@ -67,7 +81,11 @@ def session(sink: Kept) -> Session:
 
 
 def a_session(
-    sink: Kept, place: Place = Start.LATEST, *, expires_at_s: float | None = None
+    sink: Kept,
+    place: Place = Start.LATEST,
+    *,
+    expires_at_s: float | None = None,
+    device: str = "",
 ) -> Session:
     return Session(
         place,
@@ -76,6 +94,7 @@ def a_session(
         limits=LIMITS,
         pinged_at_s=0,
         expires_at_s=expires_at_s,
+        device=device,
     )
 
 
@@ -88,14 +107,71 @@ def entry(offset: int, fragment: bytes = b'"title":"t"}') -> Entry:
 
 
 def give(
-    session: Session, *entries: Entry, head: int, gap: Gap | None = None, marks: int = 0
+    session: Session,
+    *entries: Entry,
+    head: int,
+    gap: Gap | None = None,
+    marks: int = 0,
+    unread: int = 3,
 ) -> None:
     """Let the session read its log."""
     asked = session.subscription.ask()
     first = entries[0].offset - 1 if entries else head
     start = asked if isinstance(asked, Position) else position(first)
     history = History(start, position(head), [*entries], gap)
-    session.history(asked, history, unread=3, marks=marks)
+    if not session.congested:
+        session.history(asked, history, unread=unread, marks=marks)
+
+
+def strand_of(
+    session: Session,
+    log: Log = NEWS,
+    place: Place = Start.LATEST,
+    *,
+    joined: Position = ZERO,
+    durable: bool = True,
+) -> Strand:
+    return Strand(log, session, place, joined=joined, durable=durable)
+
+
+def woven(session: Session, *places: Place) -> list[Strand]:
+    """Let the session hear audiences too, each from a place on."""
+    logs = [NEWS, everyone_log(NEWS.app)]
+    strands = [
+        strand_of(session, log, place) for log, place in zip(logs, places, strict=False)
+    ]
+    session.rewoven(tuple(strands))
+    return strands
+
+
+def tell(strand: Strand, *entries: Entry, head: int, gap: Gap | None = None) -> None:
+    """Let the strand read its log."""
+    asked = strand.subscription.ask()
+    first = entries[0].offset - 1 if entries else head
+    start = asked if isinstance(asked, Position) else position(first)
+    if not strand.congested:
+        history = History(start, position(head), [*entries], gap)
+        strand.history(asked, history, unread=0, marks=0)
+
+
+def places_in(cursor: str) -> tuple[int, ...]:
+    """Return the offsets that a cursor names: own, of news, of everybody's."""
+    parsed = Cursor.parse(cursor)
+    assert parsed is not None
+    audiences = [NEWS, everyone_log(NEWS.app)]
+    there = [parsed.audiences.get(audience_mark(log), ZERO) for log in audiences]
+    return (parsed.own.offset, *(place.offset for place in there))
+
+
+def offsets(events: list[dict[str, Any]]) -> list[int]:
+    """Return the offsets of the notifications among some events."""
+    found = []
+    for event in events:
+        if event["type"] == "notification":
+            place = decode_id(event["notification"]["id"])
+            assert place is not None
+            found.append(place.offset)
+    return found
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -445,3 +521,481 @@ def test_an_sse_stream_says_the_same(sink: Kept) -> None:
     assert b"event: hello\n" in hello
     assert notification.startswith(b"id: ")
     assert bye.startswith(b"retry: 1500\nevent: bye\n")
+
+
+def test_a_stream_begins_when_all_its_logs_have_said_where(
+    session: Session, sink: Kept
+) -> None:
+    news, everyone = woven(session, Start.LATEST, Start.LATEST)
+
+    tell(everyone, head=5)
+    give(session, head=4)
+    assert session.joining
+    assert sink.take_all() == []
+    tell(news, head=3)
+
+    (hello,) = sink.take_all()
+    assert places_in(hello["cursor"]) == (4, 3, 5)
+    assert not session.joining
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_a_log_that_has_not_begun_is_never_held_up(
+    session: Session, own_first: bool
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    if own_first:
+        give(session, head=1)
+    else:
+        tell(news, head=1)
+
+    # Who has begun waits; the other one is what it waits for.
+    assert session.congested is own_first
+    assert news.congested is not own_first
+
+
+def test_a_stream_that_has_ended_while_it_joins_is_read_for_no_more(
+    session: Session,
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+
+    session.end(errors.DRAINING)
+
+    assert session.congested
+    assert news.congested
+
+
+def test_what_follows_in_all_logs_comes_by_time(sink: Kept) -> None:
+    session = a_session(sink, position(1))
+    news, everyone = woven(session, position(2), position(3))
+
+    give(session, entry(2), entry(3)._replace(at_ms=30), head=3)
+    tell(news, entry(3)._replace(at_ms=10), entry(4)._replace(at_ms=40), head=4)
+    tell(everyone, entry(4)._replace(at_ms=20), head=4)
+
+    _, *events = sink.take_all()
+    assert offsets(events) == [2, 3, 4, 3, 4]
+    # Those of audiences have no cursor; each of the others names what came before it,
+    # and nothing that did not.
+    assert [places_in(e["cursor"]) for e in events if "cursor" in e] == [
+        (2, 2, 3),
+        (3, 3, 4),
+    ]
+
+
+def test_whoever_is_cut_off_at_the_beginning_has_missed_nothing(sink: Kept) -> None:
+    # Wherever that happens, its last cursor leads to all that it was not given.
+    session = a_session(sink, position(0))
+    (news,) = woven(session, position(0))
+    own = [entry(n)._replace(at_ms=2 * n) for n in (1, 2, 3)]
+    theirs = [entry(n)._replace(at_ms=2 * n + 1) for n in (1, 2, 3)]
+    give(session, *own, head=3)
+    tell(news, *theirs, head=3)
+    session.tell_cursor()
+
+    has = [0, 0]
+    for event in sink.take_all():
+        if event["type"] == "notification":
+            has["cursor" not in event] += 1
+        if "cursor" in event:
+            there = places_in(event["cursor"])
+            assert there[0] <= has[0]
+            assert there[1] <= has[1]
+    assert has == [3, 3]
+
+
+def test_own_entries_that_come_between_history_and_hello_are_neither_lost_nor_doubled(
+    sink: Kept,
+) -> None:
+    session = a_session(sink, position(1))
+    (news,) = woven(session, position(1))
+    give(session, entry(2), head=2)
+    session.offer(entry(3))
+    assert session.subscription.state is State.REPLAYING
+    tell(news, head=1)
+
+    give(session, entry(3), head=3)
+    session.offer(entry(4))
+
+    assert offsets(sink.take_all()) == [2, 3, 4]
+
+
+def test_own_entries_that_come_before_the_history_follow_it(sink: Kept) -> None:
+    session = a_session(sink, position(1))
+    (news,) = woven(session, position(1))
+    asked = session.subscription.ask()
+    session.offer(entry(3))
+    history = History(position(1), position(2), [entry(2)])
+
+    session.history(asked, history, unread=0, marks=0)
+    tell(news, head=1)
+
+    assert offsets(sink.take_all()) == [2, 3]
+
+
+def test_an_audiences_entries_that_come_while_joining_are_read_for(
+    session: Session, sink: Kept
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    tell(news, head=1)
+    news.offer(entry(2))
+    give(session, head=0)
+
+    assert news.subscription.state is State.REPLAYING
+    tell(news, entry(2), head=2)
+
+    assert offsets(sink.take_all()) == [2]
+
+
+def test_a_gap_in_an_audience_names_it_and_moves_only_there(sink: Kept) -> None:
+    session = a_session(sink, position(4))
+    (news,) = woven(session, position(1))
+    give(session, entry(5), head=5)
+
+    tell(news, head=9, gap=Gap.TRIMMED)
+
+    hello, gap, notification = sink.take_all()
+    # Cut off between the two it comes back with it, and hears of the gap.
+    assert places_in(hello["cursor"]) == (4, 1, 0)
+    assert (gap["type"], gap["reason"], gap["topic"]) == ("gap", "trimmed", "news")
+    # What is its own has not been given yet.
+    assert places_in(gap["cursor"]) == (4, 9, 0)
+    assert places_in(notification["cursor"]) == (5, 9, 0)
+
+
+def test_a_gap_of_the_own_log_does_not_move_the_audiences(sink: Kept) -> None:
+    session = a_session(sink, position(4))
+    (news,) = woven(session, position(1))
+    tell(news, entry(2), head=2)
+
+    give(session, head=9, gap=Gap.TRIMMED)
+
+    _, gap, notification = sink.take_all()
+    assert "topic" not in gap
+    assert places_in(gap["cursor"]) == (9, 1, 0)
+    assert offsets([notification]) == [2]
+
+
+def test_a_gap_in_an_audience_is_told_while_live_in_front_of_what_waited(
+    session: Session, sink: Kept
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    give(session, head=4)
+    tell(news, head=1)
+    sink.take_all()
+    news.subscription.doubt()
+    asked = news.subscription.ask()
+    news.offer(entry(10))
+
+    head = position(9)
+    news.history(asked, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
+
+    gap, notification = sink.take_all()
+    assert places_in(gap["cursor"]) == (4, 9, 0)
+    assert offsets([notification]) == [10]
+
+
+def test_an_audiences_entries_have_no_cursor_and_the_place_is_told_after_them(
+    session: Session, sink: Kept
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    moved: list[Session] = []
+    session.moved = moved.append
+    give(session, head=4)
+    tell(news, head=1)
+    sink.take_all()
+
+    news.offer(entry(2))
+    assert moved == [session]
+    session.tell_cursor()
+    session.offer(entry(5))
+
+    live, cursor, own = sink.take_all()
+    assert list(live) == ["type", "notification"]
+    assert cursor["type"] == "cursor"
+    assert places_in(cursor["cursor"]) == (4, 2, 0)
+    assert places_in(own["cursor"]) == (5, 2, 0)
+
+
+def test_the_place_is_not_told_before_the_stream_has_begun(
+    session: Session, sink: Kept
+) -> None:
+    woven(session, Start.LATEST)
+
+    session.tell_cursor()
+
+    assert sink.events == []
+
+
+def test_what_was_said_before_the_player_joined_is_for_others(
+    session: Session, sink: Kept
+) -> None:
+    news = strand_of(session, place=position(1), joined=position(3))
+    session.rewoven((news,))
+    give(session, head=0)
+
+    tell(news, entry(2), entry(3), entry(4), head=4)
+
+    assert offsets(sink.take_all()) == [4]
+    assert news.subscription.place == position(4)
+
+
+def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=4, unread=3)
+    sink.take_all()
+
+    session.offer(entry(5, b"")._replace(withdraws=entry(4).id))
+
+    (withdrawn,) = sink.take_all()
+    assert withdrawn == {
+        "type": "withdrawn",
+        "cursor": encode_cursor(position(5)),
+        "id": entry(4).id,
+    }
+    assert session.subscription.state is State.REPLAYING
+    give(session, head=5, unread=2)
+    assert sink.take_all() == [{"type": "unread", "unread": 2}]
+
+
+def test_what_takes_the_place_of_another_says_so_first(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=4, unread=3)
+    sink.take_all()
+
+    session.offer(entry(5)._replace(replaces=entry(4).id))
+
+    replaced, notification = sink.take_all()
+    assert replaced == {"type": "replaced", "id": entry(4).id, "by": entry(5).id}
+    assert notification["cursor"] == encode_cursor(position(5))
+    give(session, head=5, unread=3)
+    assert sink.take_all() == [{"type": "unread", "unread": 3}]
+
+
+def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> None:
+    # The reader may show the first; the second came and went while it was away.
+    session = a_session(sink, position(1))
+    second = entry(2, b"")._replace(replaces=entry(1).id, dead=True)
+    third = entry(3)._replace(replaces=entry(2).id)
+
+    give(session, second, third, head=3)
+
+    _, *events = sink.take_all()
+    assert kinds(events) == ["replaced", "replaced", "notification"]
+    assert [event["id"] for event in events[:2]] == [entry(1).id, entry(2).id]
+    assert session.subscription.place == position(3)
+
+
+def test_a_count_is_corrected_only_when_it_is_off_by_the_same_twice(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=4, unread=3)
+    sink.take_all()
+
+    def checked(unread: int) -> list[dict[str, Any]]:
+        session.subscription.doubt()
+        give(session, head=4, unread=unread)
+        return sink.take_all()
+
+    assert checked(3) == []
+    assert checked(5) == []  # An audience's message may be on its way.
+    assert checked(3) == []
+    assert checked(5) == []
+    assert checked(6) == []  # And another.
+    assert checked(6) == [{"type": "unread", "unread": 6}]
+    assert checked(6) == []
+
+
+def test_a_count_that_is_off_stays_so_while_others_arrive(
+    session: Session, sink: Kept
+) -> None:
+    # One has expired; that more came meanwhile is no reason to wait for longer.
+    give(session, head=4, unread=3)
+    session.subscription.doubt()
+    give(session, head=4, unread=2)
+    session.offer(entry(5))
+    session.subscription.doubt()
+    sink.take_all()
+
+    give(session, head=5, unread=3)
+
+    assert sink.take_all() == [{"type": "unread", "unread": 3}]
+
+
+def test_a_count_is_not_judged_before_all_of_it_has_come(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=0, unread=0)
+    session.subscription.doubt()
+    sink.take_all()
+
+    for done in range(0, 6, 2):
+        give(session, entry(done + 1), entry(done + 2), head=6, unread=6)
+
+    assert kinds(sink.take_all()) == ["notification"] * 6
+
+
+def test_marks_that_the_feed_lost_are_told_behind_all_that_came(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=0, unread=0)
+    session.subscription.doubt()
+    sink.take_all()
+
+    give(session, entry(1), head=2, unread=1, marks=1)
+    give(session, entry(2), head=2, unread=1, marks=1)
+
+    *_, read = sink.take_all()
+    assert (read["type"], read["unread"]) == ("read", 1)
+    session.subscription.doubt()
+    give(session, head=2, unread=1, marks=1)
+    assert sink.take_all() == []
+
+
+def test_what_the_stream_alone_listens_to_is_not_counted(
+    session: Session, sink: Kept
+) -> None:
+    own = strand_of(session, durable=False)
+    session.rewoven((own,))
+    give(session, head=4, unread=3)
+    tell(own, head=1)
+    own.offer(entry(2))
+    sink.take_all()
+
+    for _ in range(2):
+        session.subscription.doubt()
+        give(session, head=4, unread=3)
+
+    assert sink.take_all() == []
+
+
+def test_a_withdrawal_in_an_audience_makes_the_next_count_believed(
+    session: Session, sink: Kept
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    give(session, head=4, unread=3)
+    tell(news, head=1)
+    news.offer(entry(2, b"")._replace(withdraws=entry(1).id))
+    sink.take_all()
+    session.subscription.doubt()
+
+    give(session, head=4, unread=2)
+
+    assert sink.take_all() == [{"type": "unread", "unread": 2}]
+
+
+def test_an_audience_that_is_left_while_joining_is_not_waited_for(
+    session: Session, sink: Kept
+) -> None:
+    _, everyone = woven(session, Start.LATEST, Start.LATEST)
+    give(session, head=4)
+    tell(everyone, head=5)
+    assert sink.events == []
+
+    session.rewoven((everyone,))
+
+    (hello,) = sink.take_all()
+    assert places_in(hello["cursor"]) == (4, 0, 5)
+
+
+def test_what_was_read_of_an_audience_that_is_left_while_joining_is_dropped(
+    sink: Kept,
+) -> None:
+    session = a_session(sink, position(4))
+    news, everyone = woven(session, position(1), position(1))
+    tell(news, entry(2), head=2)
+    session.rewoven((everyone,))
+    give(session, head=4)
+
+    tell(everyone, head=1)
+
+    assert kinds(sink.take_all()) == ["hello"]
+
+
+def test_an_audience_that_is_joined_while_joining_is_waited_for(
+    session: Session, sink: Kept
+) -> None:
+    (news,) = woven(session, Start.LATEST)
+    give(session, head=4)
+    everyone = strand_of(session, everyone_log(NEWS.app))
+    session.rewoven((news, everyone))
+    tell(news, head=1)
+    assert sink.events == []
+
+    tell(everyone, head=2)
+
+    (hello,) = sink.take_all()
+    assert places_in(hello["cursor"]) == (4, 1, 2)
+
+
+def test_an_audience_that_is_joined_while_live_is_named_from_then_on(
+    session: Session, sink: Kept
+) -> None:
+    give(session, head=4)
+    moved: list[Session] = []
+    session.moved = moved.append
+    news = strand_of(session, place=position(1), joined=position(1))
+    session.rewoven((news,))
+    assert moved
+
+    tell(news, entry(2), head=2)
+    session.offer(entry(5))
+
+    _, joined, own = sink.take_all()
+    assert offsets([joined]) == [2]
+    assert places_in(own["cursor"]) == (5, 2, 0)
+
+
+@pytest.mark.parametrize(("device", "given"), [("phone", 1), ("tablet", 0), ("", 1)])
+def test_what_is_for_another_device_is_left_out_and_behind_the_reader(
+    sink: Kept, device: str, given: int
+) -> None:
+    session = a_session(sink, device=device)
+    give(session, head=0)
+    sink.take_all()
+
+    session.offer(entry(1)._replace(device="phone"))
+    session.offer(entry(2))
+
+    events = sink.take_all()
+    assert len(events) == given + 1
+    assert events[-1]["cursor"] == encode_cursor(position(2))
+
+
+def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(
+    sink: Kept,
+) -> None:
+    # One entry of each fits; those of all three at once would be the end of it, again
+    # and again.
+    session = a_session(sink, position(0))
+    strands = woven(session, position(0), position(0))
+    large = b'"body":"%b"}' % (b"x" * 4_500)
+    got: list[int] = []
+    for _ in range(10):
+        done = [session.subscription.position.offset]
+        done += [strand.subscription.position.offset for strand in strands]
+        followers: list[Session | Strand] = [session, *strands]
+        for follower, at in zip(followers, done, strict=True):
+            entries = [entry(n, large) for n in range(at + 1, 4)]
+            if isinstance(follower, Session):
+                give(follower, *entries, head=3)
+            else:
+                tell(follower, *entries, head=3)
+            got += offsets(sink.take_all())
+
+    assert session.ended is None
+    assert sorted(got) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_notification_that_is_in_no_log_comes_to_who_is_here(
+    session: Session, sink: Kept
+) -> None:
+    session.passing(b'{"title":"early"}')
+    give(session, head=4)
+
+    session.passing(b'{"title":"t"}')
+
+    _, passing = sink.take_all()
+    assert passing == {"type": "notification", "notification": {"title": "t"}}

@@ -25,6 +25,7 @@ from streamer.core.subscription import (
     Start,
     State,
     Subscription,
+    is_plainly_next,
 )
 from streamer.model import ZERO, Entry, Position
 
@@ -118,7 +119,16 @@ Announced = Entry | None
 class World:
     """One state of everything, and the steps that lead on from it."""
 
-    __slots__ = ("case", "got", "left", "queue", "store", "subscription", "under")
+    __slots__ = (
+        "case",
+        "got",
+        "heard",
+        "left",
+        "queue",
+        "store",
+        "subscription",
+        "under",
+    )
 
     def __init__(self, case: Case, place: Place, kind: type[Subscription]) -> None:
         self.case = case
@@ -129,6 +139,8 @@ class World:
         self.left = case
         self.queue: tuple[Announced, ...] = ()
         self.under: Under | None = None
+        self.heard: Position | None = None
+        """The last entry that came by the feed, as the hub remembers it."""
         self.got: tuple[Entry | Position, ...] = ()
         """What the reader was given; a position is where the stream begins anew."""
 
@@ -138,7 +150,7 @@ class World:
             setattr(other, name, getattr(self, name))
         old = self.subscription
         new = object.__new__(type(old))
-        new.place, new.state, new._doubted = old.place, old.state, old._doubted
+        new._place, new.live_at, new._doubted = old._place, old.live_at, old._doubted
         new._pending = None if old._pending is None else list(old._pending)
         other.subscription = new
         return other
@@ -148,7 +160,7 @@ class World:
         pending = None if s._pending is None else tuple(s._pending)
         under = self.under and (self.under.asked, repr(self.under.answer))
         reader = (s.place, s.state, s._doubted, pending, under)
-        return (self.store, self.left, self.queue, self.got, reader)
+        return (self.store, self.left, self.queue, self.got, self.heard, reader)
 
     def steps(self) -> Iterator[str]:
         """Name what can happen next."""
@@ -265,6 +277,14 @@ class World:
     def _hear(self, heard: Announced) -> None:
         if heard is None:
             self.subscription.doubt()
+            return
+        # As the hub does it for everybody at the place of the last entry.
+        before, self.heard = self.heard, heard.position
+        live_at = self.subscription.live_at
+        plain = before is not None and is_plainly_next(heard, before)
+        if plain and live_at == before:
+            self.subscription.live_at = heard.position
+            self.got += (heard,)
         else:
             self._deliver(self.subscription.live(heard))
 

@@ -1,0 +1,93 @@
+"""
+Where a client is: a place in its player's log, and one in each audience it hears.
+
+Decides how such a cursor is written. Knows positions. Knows nothing of what is at them.
+
+A cursor is a vector. The place in the player's own log comes first and is all there is
+while no audience has said anything; for each audience that has, a part follows::
+
+    <27 characters> { "." <6 characters: which audience> <27 characters: where> }
+
+An audience that is not named is heard from the moment of the own place on: what came
+later comes, at the risk of coming twice. That is what makes a bare notification id a
+good cursor, and a page's ``next``. Which audience is a checksum of its name, since a
+name may be long; where two of one player's audiences had the same one, a place would be
+taken for another log's, whose tags do not fit it, and so be a gap and no silent loss.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from ..model import (
+    CURSOR_CHARS_MAX,
+    ZERO,
+    Log,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
+
+__all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "tail_of"]
+
+NO_AUDIENCES: Final[Mapping[str, Position]] = MappingProxyType({})
+
+_MARK_CHARS: Final = 6
+_PART: Final = re.compile(r"[A-Za-z0-9_-]{33}", re.ASCII)
+
+
+class Cursor(NamedTuple):
+    """A client's place. `audiences` has those named, by `audience_mark`."""
+
+    own: Position
+    audiences: Mapping[str, Position] = NO_AUDIENCES
+
+    @property
+    def text(self) -> str:
+        """The cursor as an opaque string, safe in a URL: 27 characters and more."""
+        return encode_cursor(self.own) + "".join(
+            f".{mark}{encode_cursor(place)}" for mark, place in self.audiences.items()
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor | None:
+        """Return what `text`, a cursor or a bare notification id, names, or None."""
+        if len(text) > CURSOR_CHARS_MAX:
+            return None
+        first, *parts = text.split(".")
+        own = decode_cursor(first)
+        if own is None:
+            return None
+        if not parts:
+            return cls(own)
+        audiences = {}
+        for part in parts:
+            place = decode_cursor(part[_MARK_CHARS:])
+            if not _PART.fullmatch(part) or place is None or place is ZERO:
+                return None
+            audiences[part[:_MARK_CHARS]] = place
+        return cls(own, audiences)
+
+
+@lru_cache(maxsize=4096)
+def audience_mark(audience: Log) -> str:
+    """Return what stands for an audience in a cursor."""
+    checksum = zlib.crc32(audience.player.encode()).to_bytes(4)
+    return base64.urlsafe_b64encode(checksum)[:_MARK_CHARS].decode()
+
+
+def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
+    """Return what follows the own place in the text of a cursor."""
+    return "".join(_part(log, place) for log, place in places if not place.is_zero)
+
+
+@lru_cache(maxsize=1024)
+def _part(audience: Log, place: Position) -> str:
+    # Most of those who hear an audience are at the same place in it.
+    return f".{audience_mark(audience)}{encode_cursor(place)}"

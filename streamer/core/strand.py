@@ -1,0 +1,138 @@
+"""
+One audience's part of what a reader hears.
+
+Decides which of an audience's entries reach a reader, and keeps its place among them.
+Knows the subscription, and the reader it belongs to by a small protocol. Knows nothing
+of where the entries come from.
+
+A stream is woven of the player's own log and of the logs of its audiences. Each has a
+subscription of its own, so each is complete and in order by itself; between logs the
+order is that of arrival. A strand is what the hub has for a reader in an audience's
+log, as it has the reader itself in the player's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..errors import Disconnect
+from ..model import Entry, Log, Position
+from .subscription import Delivery, History, Place, Start, State, Subscription
+
+__all__ = ["Listener", "Strand"]
+
+
+class Listener(Protocol):
+    """Whose strand it is."""
+
+    ended: Disconnect | None
+    """Why it has ended, if it has."""
+
+    @property
+    def joining(self) -> bool: ...
+
+    @property
+    def congested(self) -> bool: ...
+
+    def fit(self, history: History) -> History:
+        """Return as much of a portion of history as there is room for."""
+
+    def hear(self, strand: Strand, delivery: Delivery) -> None:
+        """Take what came in an audience's log."""
+
+    def take_from(self, strand: Strand, entry: Entry) -> None:
+        """Take the next live entry of an audience's log."""
+
+    def passing(self, notification: bytes) -> None: ...
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
+
+
+class Strand:
+    """
+    A reader's place in an audience's log.
+
+    Args:
+        log: The audience's.
+        listener: The reader.
+        place: Where it begins.
+        joined: What is not behind this is for others.
+        durable: Whether the player is a member, and not the stream alone.
+
+    """
+
+    __slots__ = ("begin", "durable", "joined", "listener", "log", "subscription")
+
+    def __init__(
+        self,
+        log: Log,
+        listener: Listener,
+        place: Place,
+        *,
+        joined: Position,
+        durable: bool,
+    ) -> None:
+        self.log = log
+        self.listener = listener
+        self.joined = joined
+        self.durable = durable
+        self.subscription = Subscription(place)
+        self.begin: Position | None = None
+        """Where it began, once the log has said so."""
+
+    @property
+    def joining(self) -> bool:
+        return self.begin is None
+
+    @property
+    def congested(self) -> bool:
+        listener = self.listener
+        if listener.joining:
+            # The reader waits for each log to have begun, so that its waiting is no
+            # reason to wait.
+            return self.begin is not None or listener.ended is not None
+        return listener.congested
+
+    def take(self, entry: Entry, position: Position) -> None:
+        listener = self.listener
+        if listener.joining or listener.ended or not self._is_for_us(entry):
+            self.offer(entry)
+            return
+        self.subscription.live_at = position
+        listener.take_from(self, entry)
+
+    def offer(self, entry: Entry) -> None:
+        if self.listener.joining:
+            # The stream has not begun: it will be read for.
+            self.subscription.doubt()
+            return
+        delivery = self.subscription.live(entry)
+        if delivery.entries:
+            self.listener.hear(self, delivery)
+
+    def history(
+        self, asked: Place, history: History, *, unread: int, marks: int
+    ) -> None:
+        if self.subscription.state is State.LIVE or asked != self.subscription.place:
+            return
+        history = self.listener.fit(history)
+        delivery = self.subscription.history(asked, history)
+        entries = [entry for entry in delivery.entries if self._is_for_us(entry)]
+        first = self.begin is None
+        if first:
+            # With a gap to follow, the client is left where it was: cut off between
+            # the two, it would otherwise never hear of the gap.
+            gap = history.gap is not None and not isinstance(asked, Start)
+            self.begin = asked if gap and isinstance(asked, Position) else history.start
+        if first or entries or delivery.gap:
+            self.listener.hear(self, delivery._replace(entries=entries))
+
+    def passing(self, notification: bytes) -> None:
+        self.listener.passing(notification)
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        self.listener.end(disconnect, delay_ms=delay_ms)
+
+    def _is_for_us(self, entry: Entry) -> bool:
+        same_log = self.joined.epoch in (0, entry.epoch)
+        return not same_log or entry.offset > self.joined.offset

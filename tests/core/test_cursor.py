@@ -1,0 +1,143 @@
+"""Cursors: what is written is read again, and what is forged is nothing or a place."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.cursor import Cursor, audience_mark, tail_of
+from streamer.model import (
+    CURSOR_CHARS_MAX,
+    ZERO,
+    App,
+    Log,
+    Position,
+    Topic,
+    encode_cursor,
+    everyone_log,
+    topic_log,
+)
+
+APP = App("app")
+PLACE = Position(7, 1_764_000_000_000, 9, 5)
+
+places = st.builds(
+    Position,
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**48 - 1),
+    st.integers(1, 2**32 - 1),
+    st.integers(0, 2**42 - 1),
+)
+audiences = st.one_of(
+    st.just(everyone_log(APP)),
+    st.builds(
+        lambda name: topic_log(APP, Topic(name)),
+        st.from_regex(r"[A-Za-z0-9_.:/-]{1,128}", fullmatch=True),
+    ),
+)
+texts = st.one_of(
+    st.text(max_size=80),
+    st.from_regex(r"[A-Za-z0-9_-]{27}(\.[A-Za-z0-9_-]{33}){0,3}", fullmatch=True),
+)
+
+
+def with_one(mark: str = "AAAAAA", place: str | None = None) -> str:
+    place = encode_cursor(PLACE) if place is None else place
+    return f"{encode_cursor(PLACE)}.{mark}{place}"
+
+
+@given(st.just(ZERO) | places, st.dictionaries(audiences, places, max_size=33))
+def test_a_cursor_that_was_written_is_read_again(
+    own: Position, there: dict[Log, Position]
+) -> None:
+    marked = {audience_mark(log): place for log, place in there.items()}
+    cursor = Cursor(own, marked)
+
+    text = cursor.text
+
+    assert Cursor.parse(text) == cursor
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", text)
+    assert text == encode_cursor(own) + tail_of(there.items()) or len(marked) < len(
+        there
+    )
+
+
+@given(texts)
+def test_whatever_is_sent_is_a_cursor_or_nothing(text: str) -> None:
+    cursor = Cursor.parse(text)
+
+    if cursor is not None:
+        # It may be a bare id, whose text is another; but it names the same places.
+        assert Cursor.parse(cursor.text) == cursor
+
+
+def test_the_own_place_comes_first_and_is_all_there_is_without_audiences() -> None:
+    assert Cursor(PLACE).text == encode_cursor(PLACE)
+    assert Cursor.parse(encode_cursor(PLACE)) == Cursor(PLACE)
+
+
+def test_a_bare_id_is_a_place_of_unknown_epoch() -> None:
+    cursor = Cursor.parse("019abc00-0000-7000-8000-040000000005")
+
+    assert cursor is not None
+    assert cursor.own.epoch == 0
+    assert not cursor.audiences
+
+
+def test_a_mark_that_is_unknown_is_kept_and_hurts_nobody() -> None:
+    cursor = Cursor.parse(with_one("______"))
+
+    assert cursor == Cursor(PLACE, {"______": PLACE})
+
+
+def test_an_audience_that_is_silent_is_not_named() -> None:
+    news = topic_log(APP, Topic("news"))
+
+    assert tail_of([(news, ZERO), (everyone_log(APP), PLACE)]) == (
+        f".{audience_mark(everyone_log(APP))}{encode_cursor(PLACE)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "x",
+        with_one() + ".",
+        "." + with_one(),
+        with_one("AAAAA"),
+        with_one("AAAAAAA"),
+        with_one(place=""),
+        with_one(place=encode_cursor(ZERO)),
+        with_one(place=encode_cursor(PLACE)[:-1]),
+        with_one(place="019abc00-0000-7000-8000-040000000005"),
+        with_one("......"),
+        with_one("é" * 6),
+        with_one("\r\n\r\nid"),
+        encode_cursor(PLACE) + "." + encode_cursor(PLACE),
+    ],
+)
+def test_what_is_forged_badly_is_no_cursor(text: str) -> None:
+    assert Cursor.parse(text) is None
+
+
+def test_what_is_too_long_is_no_cursor() -> None:
+    text = encode_cursor(PLACE)
+    for n in range(60):
+        text += f".{n:06}{encode_cursor(PLACE)}"
+        assert (Cursor.parse(text) is None) == (len(text) > CURSOR_CHARS_MAX)
+
+
+def test_a_cursor_with_every_audience_a_reader_can_hear_is_short_enough() -> None:
+    # Everybody, sixteen topics of the player's and sixteen of the stream's.
+    assert 27 + 33 * 34 <= CURSOR_CHARS_MAX
+
+
+def test_audiences_of_one_player_have_marks_of_their_own() -> None:
+    logs = [topic_log(APP, Topic(f"topic-{n}")) for n in range(1_000)]
+
+    assert len({audience_mark(log) for log in [*logs, everyone_log(APP)]}) == 1_001

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from streamer.core.figures import LEFT, Figures, Histogram, Transport
+from streamer.errors import SLOW
+
+
+def test_a_number_is_counted_in_the_bucket_whose_bound_it_does_not_exceed() -> None:
+    histogram = Histogram((1.0, 2.0))
+
+    for value in (0.5, 1.0, 1.5, 99.0):
+        histogram.observe(value)
+
+    assert histogram.counts == [2, 1, 1]
+    assert (histogram.count, histogram.sum) == (4, 102.0)
+
+
+def test_clocks_that_differ_make_no_negative_time() -> None:
+    histogram = Histogram((1.0,))
+
+    histogram.observe(-3.0)
+
+    assert (histogram.counts, histogram.sum) == ([1, 0], 0.0)
+
+
+def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
+    transport = Transport("sse")
+
+    transport.opened += 3
+    transport.close(SLOW)
+    transport.close(None)
+
+    assert transport.open == 1
+    assert transport.closes == {SLOW.reason: 1, LEFT: 1}
+
+
+def test_a_publish_that_stored_nothing_new_was_a_repetition() -> None:
+    figures = Figures()
+
+    figures.published(3)
+    figures.published(0)
+
+    assert figures.publishes == {"stored": 1, "replayed": 1}
+    assert figures.stored == 3

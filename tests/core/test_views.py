@@ -1,0 +1,143 @@
+"""What a player has not read of an audience, against counting one by one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.core.views import Audience, View
+from streamer.model import ZERO, App, Entry, Position, everyone_log
+
+LOG = everyone_log(App("app"))
+FAR = 2**32 - 100
+
+
+def bitmap(base: int, offsets: set[int]) -> bytes:
+    """Return what SETBIT would have made of these offsets."""
+    above = [offset for offset in offsets if offset >= base]
+    if not above:
+        return b""
+    bits = bytearray((max(above) - base) // 8 + 1)
+    for offset in above:
+        at = offset - base
+        bits[at // 8] |= 128 >> at % 8
+    return bytes(bits)
+
+
+def position(offset: int, epoch: int = 1) -> Position:
+    return Position(epoch, offset, offset, offset) if offset else ZERO
+
+
+class Case(NamedTuple):
+    """A player's view of an audience, each offset said by name."""
+
+    first: int
+    """All numbers are counted from here."""
+    head: int
+    floor: int
+    joined: int
+    read: set[int]
+    dead: set[int]
+    base: int
+    dead_base: int
+
+    @property
+    def view(self) -> View:
+        joined = position(self.first + self.joined)
+        base = self.first + self.base
+        done = bitmap(base, {self.first + offset for offset in self.read})
+        return View(LOG, joined, base, done)
+
+    @property
+    def audience(self) -> Audience:
+        base = self.first + self.dead_base
+        dead = bitmap(base, {self.first + offset for offset in self.dead})
+        head = position(self.first + self.head)
+        return Audience(head, self.first + self.floor, base, dead)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    head = draw(st.integers(0, 60))
+    floor = draw(st.integers(1, head + 1))
+    offsets = st.sets(st.integers(0, head), max_size=30)
+    return Case(
+        first=draw(st.sampled_from([0, 8, 4_096, FAR - FAR % 8 - 64])),
+        head=head,
+        floor=floor,
+        joined=draw(st.integers(0, head)),
+        read=draw(offsets),
+        dead=draw(offsets),
+        base=8 * draw(st.integers(0, (head + 1) // 8)),
+        # What the store says begins at or below the oldest entry that is kept.
+        dead_base=8 * draw(st.integers(0, floor // 8)),
+    )
+
+
+def is_unread(case: Case, offset: int) -> bool:
+    kept = case.floor <= offset <= case.head
+    done = offset < case.base or offset in case.read or offset in case.dead
+    return kept and offset > case.joined and not done
+
+
+@settings(max_examples=500, deadline=None)
+@given(cases())
+def test_what_is_unread_is_counted(case: Case) -> None:
+    expected = sum(is_unread(case, offset) for offset in range(1, case.head + 1))
+
+    assert case.view.unread(case.audience) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases())
+def test_what_is_done_is_told_of_each_offset(case: Case) -> None:
+    for offset in range(1, case.head + 1):
+        done = offset < case.base or offset in case.read
+        assert case.view.is_done(case.first + offset) == done
+
+
+@given(cases())
+def test_a_log_begun_anew_is_unread_as_a_whole(case: Case) -> None:
+    # Nothing that was noted of the lost one says anything about it.
+    head = position(case.head, epoch=2)
+    audience = Audience(head, 1, 0, b"")
+    lost = case.view._replace(joined=position(9), deleted=frozenset(range(100)))
+
+    view = lost.at(audience)
+
+    assert view.unread(audience) == case.head == lost.unread(audience)
+    assert not view.is_done(1)
+    assert all(view.shows(entry(offset, epoch=2)) for offset in (1, 9, 10))
+
+
+def entry(offset: int, epoch: int = 1) -> Entry:
+    return Entry(epoch, offset, offset, offset, b"x")
+
+
+def test_a_muted_audience_has_nothing_unread_in_any_epoch() -> None:
+    view = View(LOG, position(1), muted=True)
+
+    for epoch in (1, 2):
+        assert view.unread(Audience(position(5, epoch), 1, 0, b"")) == 0
+        assert view.at(Audience(position(5, epoch), 1, 0, b"")).muted
+
+
+def test_a_silent_audience_has_nothing_unread() -> None:
+    assert View(LOG, ZERO).unread(Audience(ZERO, 1, 0, b"")) == 0
+    assert View(LOG, position(3)).unread(Audience(ZERO, 1, 0, b"")) == 0
+
+
+def test_who_joined_before_the_log_was_begun_has_all_of_it() -> None:
+    view = View(LOG, ZERO)
+
+    assert view.unread(Audience(position(4, epoch=9), 1, 0, b"")) == 4
+    assert view.shows(entry(1, epoch=9))
+
+
+def test_only_what_follows_joining_is_shown_and_not_what_was_deleted() -> None:
+    view = View(LOG, position(3), deleted=frozenset({5}))
+
+    assert [o for o in range(1, 8) if view.shows(entry(o))] == [4, 6, 7]
+    assert [o for o in range(1, 8) if view.reaches(entry(o))] == [4, 5, 6, 7]
