@@ -32,7 +32,15 @@ import msgspec
 
 from .errors import Error
 
-__all__ = ["DEFAULT", "Config", "ConfigError", "Resolved", "load", "resolve"]
+__all__ = [
+    "DEFAULT",
+    "Config",
+    "ConfigError",
+    "Resolved",
+    "load",
+    "parse_bind",
+    "resolve",
+]
 
 PREFIX: Final = "STREAMER_"
 FILE_VARIABLE: Final = "STREAMER_CONFIG"
@@ -45,6 +53,8 @@ DEFAULT: Final = "default"
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+Quota: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000_000)]
+Percent: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 SecondsOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64)]
@@ -53,6 +63,10 @@ Confirmation: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
+TOKEN_CHARS_MIN: Final = 16
+"""Of a random token; less can be guessed."""
+# What may follow "Bearer" (RFC 6750, section 2.1).
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
 # What may not be greater than what, and why.
 _ORDERED: Final = (
@@ -89,6 +103,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     background: bool = True
     """Whether this process also does the housekeeping of `streamer scheduler`."""
     log_level: LogLevel = "info"
+    access_log: bool = True
+    """Whether each request is told of in the log, at level ``info``."""
+
+    # Who watches.
+    metrics_bind: str = ""
+    """
+    ``host:port`` on which ``GET /metrics`` is answered to everybody; empty means
+    nowhere. With several workers it has the figures of all of them.
+    """
+    metrics_token: str = ""
+    """
+    Bearer token for which ``/metrics`` is answered on the server's own port; empty
+    means for none.
+    """
 
     # What an acknowledged publish survives.
     durability: Durability = "always"
@@ -118,6 +146,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A node accepts about 2,400 handshakes a second per core before they queue."""
     requests_in_flight_max: Count = 1_000
     requests_per_player_max: Count = 32
+    requests_per_app_percent: Percent = 75
+    """Of the requests in flight: one app's flood leaves the others a quarter. 100 lets
+    one app have them all."""
+
+    # Quotas of an app, on all nodes together; 0 is no limit. An app may have its own.
+    publishes_per_s_max: Quota = 0
+    """Notifications, counted once for each inbox they are stored in."""
+    bytes_per_day_max: Quota = 0
+    """Their bytes as they are stored, counted in the same way."""
+    players_max: Quota = 0
+    """Players that may have an inbox."""
+    pending_schedules_max: Quota = 0
+    """Schedules that are not due yet; one for many players is one."""
 
     # Streams.
     heartbeat_s: Seconds = 25
@@ -320,6 +361,7 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
             f"durability ({sources['durability']}) is replicated, and the embedded "
             "store has no replicas: name an external one with redis"
         )
+    yield from _metrics_problems(config, sources)
     for origin in config.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
             yield (
@@ -335,6 +377,37 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
                 f"{low} ({getattr(config, low)}, {sources[low]}) is greater than "
                 f"{high} ({getattr(config, high)}, {sources[high]}): {why}"
             )
+
+
+def _metrics_problems(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
+    if config.metrics_bind:
+        try:
+            parse_bind(config.metrics_bind)
+        except ValueError:
+            yield (
+                f"metrics_bind ({sources['metrics_bind']}) is {config.metrics_bind!r}, "
+                "expected a host and a port: 127.0.0.1:9100 or [::1]:9100"
+            )
+    # The token itself is not repeated.
+    if config.metrics_token and not _TOKEN.fullmatch(config.metrics_token):
+        yield (
+            f"metrics_token ({sources['metrics_token']}) has to be {TOKEN_CHARS_MIN} "
+            "or more letters, digits, '-', '.', '_', '~', '+' or '/'"
+        )
+    if config.metrics_token and config.workers > 1:
+        yield (
+            f"metrics_token ({sources['metrics_token']}) and {config.workers} workers "
+            f"({sources['workers']}) exclude each other: whichever worker is met would "
+            "tell of itself alone; metrics_bind has the figures of all"
+        )
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """Return the host and the port of ``host:port``. Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if parts.port is None or parts.netloc != text or parts.username is not None:
+        raise ValueError(text)
+    return parts.hostname or "", parts.port
 
 
 def _redis_problem(url: str) -> str:

@@ -11,15 +11,21 @@ from __future__ import annotations
 from typing import Final
 
 from .config import Config
+from .core.figures import Figures
+from .core.quotas import Limits
 from .core.session import SessionLimits
+from .service.audiences import Audiences
 from .service.authenticator import Authenticator
 from .service.feeds import Feeds
 from .service.inboxes import Inboxes
 from .service.key_sets import KeySets
 from .service.listening import Listening
 from .service.listing import Listing
+from .service.merging import Merged
 from .service.probe import Probe
 from .service.publisher import Publisher
+from .service.quotas import Quotas
+from .service.receipts import Receipts
 from .service.requests import Requests
 from .service.scheduler import Scheduler
 from .service.schedules import Schedules
@@ -32,9 +38,13 @@ from .store.inbox import DAY_MS, Inbox
 from .store.leases import Leases
 from .store.link import Link
 from .store.lists import Lists
+from .store.overview import Overviews
+from .store.quotas import UsedQuotas
+from .store.receipts import Receipts as KeptReceipts
 from .store.replicated import Replicated
 from .store.tickets import Tickets as KeptTickets
 from .store.timetable import Timetable
+from .store.views import Views
 from .transports.streams import StreamParts
 
 __all__ = ["Parts"]
@@ -57,6 +67,7 @@ class Parts:
         self.retention_ms = config.retention_days * DAY_MS
         self.origins = frozenset(config.allowed_origins)
 
+        self.figures = Figures()
         self.link = Link(store_url)
         self.confirmed = _confirmed(config, store_url)
         self.apps = Apps(self.link)
@@ -73,6 +84,9 @@ class Parts:
             entries_max=config.entries_max,
         )
 
+        views = Views(self.link, retention_ms=self.retention_ms)
+        audiences = Audiences(views, inbox)
+
         # Who may do what.
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
@@ -83,24 +97,51 @@ class Parts:
         feeds = Feeds(
             store_url,
             inbox,
+            audiences,
             replay_max=config.replay_max,
             check_s=config.position_check_s,
+            figures=self.figures,
         )
+        self.feeds = feeds
         leases = Leases(self.link, most=config.listeners_per_player_max)
         devices = Devices(self.link, leases.node)
-        self.listening = Listening(feeds, leases, config, self.sweep, devices)
-        self.probe = Probe(self.link, feeds, leases.node, confirmed=self.confirmed)
+        self.listening = Listening(
+            feeds, leases, config, self.sweep, devices, self.figures
+        )
+        self.probe = Probe(
+            self.link,
+            feeds,
+            leases.node,
+            confirmed=self.confirmed,
+            took_s=self.figures.probe_s,
+        )
 
         # What can be asked for.
-        self.publisher = Publisher(self.link, inbox)
-        self.schedules = Schedules(self.link, self.timetable)
-        self.inboxes = Inboxes(inbox)
-        self.listing = Listing(Lists(self.link, retention_ms=self.retention_ms))
-        self.requests = Requests(config)
+        self.quotas = Quotas(
+            self.authenticator.app_record,
+            UsedQuotas(self.link, retention_ms=self.retention_ms),
+            Limits(
+                publishes_per_s=config.publishes_per_s_max,
+                bytes_per_day=config.bytes_per_day_max,
+                players=config.players_max,
+                pending_schedules=config.pending_schedules_max,
+            ),
+            refusals=self.figures.refusals,
+        )
+        self.publisher = Publisher(self.link, inbox, self.figures, self.quotas)
+        self.schedules = Schedules(self.link, self.timetable, self.quotas)
+        merged = Merged(inbox, Overviews(self.link, inbox, views), audiences)
+        self.audiences = audiences
+        kept = KeptReceipts(self.link, retention_ms=self.retention_ms)
+        self.receipts = Receipts(kept, audiences)
+        self.inboxes = Inboxes(inbox, merged, audiences)
+        lists = Lists(self.link, retention_ms=self.retention_ms)
+        self.listing = Listing(lists, merged, audiences)
+        self.requests = Requests(config, self.figures)
         self.streams = self._streams()
 
         # What runs wherever the background does.
-        self.scheduler = Scheduler(self.timetable)
+        self.scheduler = Scheduler(self.timetable, lag_s=self.figures.schedule_lag_s)
         self.store_watch = StoreWatch(self.link, config)
 
     def _streams(self) -> StreamParts:
@@ -110,6 +151,7 @@ class Parts:
             listening=self.listening,
             inboxes=self.inboxes,
             tickets=self.tickets,
+            receipts=self.receipts,
             limits=SessionLimits(
                 heartbeat_s=config.heartbeat_s,
                 send_buffer_bytes=config.send_buffer_bytes,

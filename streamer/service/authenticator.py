@@ -37,6 +37,7 @@ from ..errors import Defect, Unauthenticated
 from ..model import App, Log, parse_app
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from .key_sets import KeySets
+from .serving import note_app
 
 __all__ = ["RECORDS_MAX", "RECORD_TTL_S", "Authenticator", "Credentials"]
 
@@ -159,8 +160,15 @@ class Authenticator:
             IssuerAway: Neither are its issuer's keys.
         """
         if credentials.token.startswith(KEY_PREFIX):
-            return await self._key_caller(credentials.token)
-        return await self._token_caller(credentials.token)
+            caller = await self._key_caller(credentials.token)
+        else:
+            caller = await self._token_caller(credentials.token)
+        note_app(caller.app)
+        return caller
+
+    async def app_record(self, name: App) -> AppRecord | None:
+        """Return an app's record, `RECORD_TTL_S` old at most. Raises StoreAway."""
+        return await self._record(name)
 
     async def _key_caller(self, text: bytes) -> Caller:
         record = await self._key_records.find(
@@ -190,6 +198,7 @@ class Authenticator:
             permissions=claims.permissions,
             expires_at_s=claims.expires_at_s,
             proof=claims.proof,
+            topics=claims.topics,
         )
 
     async def _find_app(self, issuer: str, audience: str) -> AppRecord:

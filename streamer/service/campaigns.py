@@ -23,8 +23,9 @@ from ..store.campaigns import Campaign, Campaigns, Card, CardStatus
 from ..store.keys import BUCKETS, bucket_of, sends_key
 from ..store.link import Link
 from ..store.timetable import Timetable, new_schedule_id, parse_due
-from .publisher import encode
-from .schedules import Cancelled, RequestKey, as_entered, starting
+from .drafts import encode
+from .quotas import Quotas
+from .schedules import Cancelled, RequestKey, as_entered, saying, starting
 from .sender import Sender
 
 __all__ = ["SENDS_MAX", "CampaignSends", "CampaignState", "CampaignsOfApp"]
@@ -166,11 +167,19 @@ class CampaignSends:
         link: The way to the store, for idempotency keys.
         campaigns: Where they are.
         timetable: Where what is sent goes.
+        quotas: What the app still may use.
 
     """
 
-    def __init__(self, link: Link, campaigns: Campaigns, timetable: Timetable) -> None:
+    def __init__(
+        self,
+        link: Link,
+        campaigns: Campaigns,
+        timetable: Timetable,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._link = link
+        self._quotas = quotas or Quotas.unlimited(link)
         self._campaigns = campaigns
         self._timetable = timetable
         self._sender = Sender(timetable)
@@ -207,6 +216,7 @@ class CampaignSends:
             Forbidden, NotFound: As `check`.
             Invalid: The time is not in the future, or more than 30 days ahead.
             Spent: The campaign has had all its notifications.
+            OverQuota: The app may not; the key is as free as before.
             Conflict: The idempotency key was used for something else.
             StoreAway: Nothing was entered.
             OutcomeUnknown: It may have been; repeat it with the idempotency key.
@@ -225,7 +235,6 @@ class CampaignSends:
         if due_ms is not None and due_ms <= now_ms:
             raise Invalid(FieldError(("body", "send_at"), "must be in the future"))
         starts_ms = starting(due_ms or 0, now_ms)
-        await once.claim(self._link)
         schedule = Schedule(
             caller.app,
             schedule_id,
@@ -239,9 +248,20 @@ class CampaignSends:
             source=notification.source or "",
             label="" if due_ms is not None else AT_ONCE,
         )
-        entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
-        if entered.full:
-            raise Spent("the notifications of a campaign", SENDS_MAX)
+        schedule = saying(schedule, notification)
+        # Like what goes to a whole audience: who has a card is known when it is sent.
+        async with self._quotas.charged(
+            caller.app,
+            deliveries=1,
+            size=len(fragment),
+            places={schedule_id: starts_ms},
+        ) as charge:
+            await once.claim(self._link)
+            entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
+            if entered.full:
+                raise Spent("the notifications of a campaign", SENDS_MAX)
+            if not entered.added:
+                charge.give_back()
         if entered.added and due_ms is None:
             await self._send_now(schedule)
         known = await self._timetable.get(caller.app, schedule_id)
@@ -304,6 +324,8 @@ class CampaignSends:
         state, done = await self._timetable.cancel(due, campaign=campaign_id)
         if state is None:
             raise NotFound("the notification")
+        if done:
+            await self._quotas.free_places(caller.app, [send_id])
         schedule = await self._own(caller, campaign_id, send_id)
         return schedule, Cancelled(send_id, state, done)
 

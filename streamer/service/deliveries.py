@@ -8,10 +8,12 @@ how a surface writes its requests.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from ..core.access import Caller
+from ..errors import TooFast
 from ..model import Notification, Player
 from ..store.messages import Messages
 from ..store.rates import Rates
@@ -31,10 +33,18 @@ class Deliveries:
         schedules: Where they go.
         messages: Texts by identifier.
         rates: What counts calls.
+        refusals: What counts those that are too many.
 
     """
 
-    def __init__(self, schedules: Schedules, messages: Messages, rates: Rates) -> None:
+    def __init__(
+        self,
+        schedules: Schedules,
+        messages: Messages,
+        rates: Rates,
+        refusals: Counter[str] | None = None,
+    ) -> None:
+        self._refusals = Counter() if refusals is None else refusals
         self._schedules = schedules
         self._messages = messages
         self._rates = rates
@@ -52,7 +62,11 @@ class Deliveries:
             StoreAway: It cannot be counted.
 
         """
-        await self._rates.count(caller.app, operation, per_s=CALLS_PER_S)
+        try:
+            await self._rates.count(caller.app, operation, per_s=CALLS_PER_S)
+        except TooFast:
+            self._refusals["calls_per_app"] += 1
+            raise
 
     async def schedule(
         self,

@@ -19,19 +19,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from redis.exceptions import ResponseError
+
+from ..core.figures import Figures
 from ..core.subscription import Place, Start
+from ..core.views import View
 from ..errors import RESYNC, Unavailable
 from ..hub import Hub, Reader
-from ..model import Entry, Log
+from ..model import App, Entry, Log, Topic
 from ..store.inbox import Inbox, Read, ReadAfter
 from ..store.relay import Relay
+from .audiences import Audiences, unread
+from .weaving import Weaver
 
-__all__ = ["Feeds"]
+__all__ = ["PROBE_APP", "Feeds"]
 
 BATCH: Final = 100
 """Logs read in one packet."""
@@ -42,10 +49,17 @@ PORTION: Final = 100
 PORTION_BYTES: Final = 262_144
 """The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
 
+CURSORS_S: Final = 1.0
+"""How often a reader is told its place in its audiences, when that has moved."""
+
 CONGESTED_S: Final = 0.05
 """How soon to look again at a reader that has not taken its last portion."""
 
 BACK_OFF_S: Final = (0.05, 2.0)
+
+PROBE_APP: Final = App(".probe")
+"""Of what the node sends to itself. No app can be called that (`model.parse_app`), so
+nobody can read or write it, and it is not counted."""
 
 _logger = logging.getLogger(__name__)
 
@@ -57,14 +71,24 @@ class Feeds:
     Args:
         store_url: Where announcements come from.
         inbox: Where logs are read.
+        audiences: Which of them a player belongs to.
         replay_max: A reader that joins further behind than this gets a gap.
         check_s: How often every reader's place is compared with its log.
+        figures: What counts how long entries take.
 
     """
 
     def __init__(
-        self, store_url: str, inbox: Inbox, *, replay_max: int, check_s: int
+        self,
+        store_url: str,
+        inbox: Inbox,
+        audiences: Audiences,
+        *,
+        replay_max: int,
+        check_s: int,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures()
         self._inbox = inbox
         self._replay_max = replay_max
         self._check_s = check_s
@@ -72,11 +96,19 @@ class Feeds:
         self._waiting = False
         self.hub = Hub(self._behind.set)
         self._relay = Relay(store_url, self)
+        self._audiences = audiences
+        self._weaver = Weaver(self.hub, self._relay, audiences)
+        self._moved: set[Reader] = set()
 
     @property
     def connected(self) -> bool:
         """Whether announcements are coming in."""
         return self._relay.connected
+
+    @property
+    def interruptions(self) -> int:
+        """How often they have ceased to."""
+        return self._relay.losses
 
     @asynccontextmanager
     async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
@@ -87,15 +119,37 @@ class Feeds:
             StoreAway: The log cannot be listened to.
 
         """
+        await self.join(log, reader)
         try:
-            await self._relay.subscribe(log)
-            self.hub.attach(log, reader)
-            try:
-                yield
-            finally:
-                self.hub.detach(log, reader)
+            yield
         finally:
-            self._relay.unsubscribe(log)
+            self.leave(log, reader)
+
+    async def join(self, log: Log, reader: Reader) -> None:
+        """
+        Let `reader` follow `log` until `leave`, which is due only where this returns.
+
+        Raises:
+            StoreAway: The log cannot be listened to.
+
+        """
+        await self._weaver.join(log, reader)
+        reader.moved = self._moved.add
+
+    def leave(self, log: Log, reader: Reader) -> None:
+        """Let `reader` go, at once."""
+        self._weaver.leave(log, reader)
+        self._moved.discard(reader)
+
+    async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
+        """
+        Let a reader listen to these topics on its own account, and to no others.
+
+        Raises:
+            StoreAway: One of them cannot be listened to; nothing has changed.
+
+        """
+        await self._weaver.ask_for(log, reader, topics)
 
     def reconnect(self) -> None:
         """Drop the connection that announcements come by; a fresh one follows."""
@@ -107,17 +161,27 @@ class Feeds:
             tasks.create_task(self._relay.run(), name="relay")
             tasks.create_task(self._catch_up(), name="catch-up")
             tasks.create_task(self._check_positions(), name="position check")
+            tasks.create_task(self._tell_cursors(), name="cursors")
 
     # What the relay tells.
 
     def entry(self, log: Log, entry: Entry) -> None:
-        self.hub.dispatch(log, entry)
+        if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
+            took_s = time.time() - entry.at_ms / 1_000
+            self._figures.publish_to_write_s.observe(took_s)
 
     def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.hub.marked(log, marks=marks, unread=unread, body=body)
 
     def replaced(self, log: Log, connection: str) -> None:
         self.hub.replace(log, connection)
+
+    def passing(self, log: Log, notification: bytes) -> None:
+        self.hub.passing(log, notification)
+
+    def regrouped(self, log: Log) -> None:
+        # The read that follows finds what.
+        self.hub.doubt(log)
 
     def subscribed(self, log: Log) -> None:
         self.hub.doubt(log)
@@ -178,16 +242,45 @@ class Feeds:
             ReadAfter(log, place, PORTION, self._behind_max(log, place), PORTION_BYTES)
             for log, place in reads
         ]
-        replies = await self._inbox.read_many(asked)
+        replies, counts = await asyncio.gather(
+            self._inbox.read_many(asked),
+            self._look_at_audiences([log for log, _ in reads if not log.is_audience]),
+        )
         for (log, place), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
             if isinstance(reply, Exception):
-                _logger.error("the log of %s cannot be read: %s", log.player, reply)
-                for reader in self.hub.readers(log):
-                    reader.end(RESYNC)
+                _logger.error("a log of %s cannot be read: %s", log.app, reply)
+                for follower in self.hub.followers(log):
+                    follower.end(RESYNC)
             else:
-                self._give(log, place, reply)
+                unread = reply.unread + counts.get(log, 0)
+                self._give(log, place, reply._replace(unread=unread))
+
+    async def _look_at_audiences(self, logs: list[Log]) -> dict[Log, int]:
+        """Return the unread counts of players' audiences; heed who joined or left."""
+        if not logs:
+            return {}
+        found = dict(zip(logs, await self._audiences.of_many(logs), strict=True))
+        views: dict[Log, list[View]] = {}
+        for log, of_player in found.items():
+            if isinstance(of_player, Unavailable):
+                raise of_player
+            if isinstance(of_player, Exception):
+                _logger.error("views in %s cannot be read: %s", log.app, of_player)
+            else:
+                views[log] = of_player
+        for log in views:
+            for reader in self.hub.readers(log):
+                await self._weaver.reweave(log, reader, views[log])
+        wanted = (view.log for of in views.values() for view in of)
+        try:
+            audiences = await self._audiences.at(wanted)
+        except ResponseError as error:
+            # Its readers are sent away when it is read.
+            _logger.error("an audience cannot be looked at: %s", error)
+            return {}
+        return {log: unread(of, audiences) for log, of in views.items()}
 
     def _behind_max(self, log: Log, place: Place) -> int:
         # Only who joins can be too far behind. Who is live gets what it would have got
@@ -198,11 +291,20 @@ class Feeds:
         return self._replay_max if all(r.joining for r in readers) else 0
 
     def _give(self, log: Log, place: Place, read: Read) -> None:
-        for reader in self.hub.places(log).get(place, ()):
-            if not reader.congested:
-                reader.history(
+        for follower in self.hub.places(log).get(place, ()):
+            if not follower.congested:
+                follower.history(
                     place, read.history, unread=read.unread, marks=read.marks
                 )
+
+    async def _tell_cursors(self) -> None:
+        """Tell readers where they are in their audiences, at most once a second."""
+        while True:
+            await asyncio.sleep(CURSORS_S)
+            moved = list(self._moved)
+            self._moved.clear()
+            for reader in moved:
+                reader.tell_cursor()
 
     async def _check_positions(self) -> None:
         """Doubt every log once in `check_s`, a part of them each second."""

@@ -7,6 +7,9 @@ store can count all of them, and those that are read or not, without looking at 
 What entries say is nothing it knows of: a list that is filtered by that reads the whole
 inbox, in portions, so that nobody has to wait for it, and then asks for the few that
 are shown.
+
+Where audiences have said something to the player, the n-th entry is known only by
+walking there. How many there are still is counted.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from collections.abc import Callable
 
 from ..core.access import Caller
 from ..model import Log, Player
+from ..store.inbox import PageEntry
 from ..store.lists import Listed, Lists
+from .audiences import Audiences, unread
+from .merging import Merged
 
 __all__ = ["Listed", "Listing", "Matches"]
 
@@ -24,10 +30,20 @@ Matches = Callable[[bytes], bool]
 
 
 class Listing:
-    """What a caller may list."""
+    """
+    What a caller may list.
 
-    def __init__(self, lists: Lists) -> None:
+    Args:
+        lists: Players' own logs by number.
+        merged: The same with what their audiences were sent.
+        audiences: Who belongs to what.
+
+    """
+
+    def __init__(self, lists: Lists, merged: Merged, audiences: Audiences) -> None:
         self._lists = lists
+        self._merged = merged
+        self._audiences = audiences
 
     async def page(
         self,
@@ -57,6 +73,28 @@ class Listing:
         """
         caller.require_read(player)
         log = Log(caller.app, player)
+        views = await self._audiences.of(log)
+        audiences = await self._audiences.at(view.log for view in views)
+        shown = sum(view.shown(audiences[view.log]) for view in views)
+        if not shown:
+            return await self._own(log, skip, count, read, matches)
+        total = None
+        if matches is None:
+            own = await self._lists.page(log, skip=0, count=0, read=read)
+            of_views = unread(views, audiences)
+            total = (
+                own.total + {None: shown, False: of_views, True: shown - of_views}[read]
+            )
+        return await self._walked(log, skip, count, read, matches, total)
+
+    async def _own(
+        self,
+        log: Log,
+        skip: int,
+        count: int,
+        read: bool | None,
+        matches: Matches | None,
+    ) -> Listed:
         offsets: list[int] = []
         if matches is not None:
             walk = self._lists.walk(log)
@@ -66,3 +104,27 @@ class Listing:
         return await self._lists.page(
             log, skip=skip, count=count, read=read, offsets=offsets
         )
+
+    async def _walked(
+        self,
+        log: Log,
+        skip: int,
+        count: int,
+        read: bool | None,
+        matches: Matches | None,
+        total: int | None,
+    ) -> Listed:
+        """Walk to what is wanted, or to the end where nobody knows how many match."""
+        entries: list[PageEntry] = []
+        matching = 0
+        async for found in self._merged.walk(log):
+            if read is not None and bool(found.read_at_ms) is not read:
+                continue
+            if matches is not None and not matches(found.entry.fragment):
+                continue
+            matching += 1
+            if matching > skip and len(entries) < count:
+                entries.append(found)
+            if total is not None and len(entries) == count:
+                return Listed(total, entries)
+        return Listed(matching if total is None else total, entries)

@@ -15,13 +15,14 @@ import logging
 import time
 from typing import Final
 
+from ..core.figures import WRITE_S, Histogram
 from ..core.subscription import History, Place, Start
 from ..errors import Unavailable
-from ..model import App, Entry, Log, Player
+from ..model import Entry, Log, Player
 from ..store.inbox import Inbox
 from ..store.link import Link
 from ..store.replicated import Replicated
-from .feeds import Feeds
+from .feeds import PROBE_APP, Feeds
 from .watcher import Watcher
 
 __all__ = ["Probe"]
@@ -33,8 +34,6 @@ PATIENCE_S: Final = 5.0
 RETRY_S: Final = 0.05
 KEPT_MS: Final = 60_000
 
-# No app can be called that (`model.parse_app`), so nobody can read or write it.
-_APP: Final = App(".probe")
 _FRAGMENT: Final = b'"type":"probe"}'
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +61,7 @@ class Probe:
         feeds: What has to hear it.
         node: The node's name.
         confirmed: The way of publishes, where replicas have to confirm them.
+        took_s: What counts how long probes take.
 
     """
 
@@ -72,12 +72,14 @@ class Probe:
         node: str,
         *,
         confirmed: Replicated | None = None,
+        took_s: Histogram | None = None,
     ) -> None:
+        self._took_s = took_s or Histogram(WRITE_S)
         self._inbox = Inbox(
             link, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
         )
         self._feeds = feeds
-        self._log = Log(_APP, Player(node))
+        self._log = Log(PROBE_APP, Player(node))
         self._heard_at_s = float("-inf")
 
     @property
@@ -103,6 +105,7 @@ class Probe:
 
     async def _send(self, echo: _Echo) -> None:
         echo.woken.clear()
+        begun_s = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._inbox.append(self._log, [_FRAGMENT])
@@ -113,3 +116,4 @@ class Probe:
             self._feeds.reconnect()
         else:
             self._heard_at_s = time.monotonic()
+            self._took_s.observe(self._heard_at_s - begun_s)

@@ -1,10 +1,11 @@
 """
 Firing what is due.
 
-Decides when to look into the timetable and in what portions to send. Any number of
-schedulers may run, and any of them may be killed at any point: each step is one script
-that either happened or did not, so there is no lease that could run out and no leader.
-Knows the timetable. Knows nothing of who scheduled what.
+Decides when to look into the timetable, in what portions to send, and that apps take
+turns, so that one with a million due holds up nobody else's. Any number of schedulers
+may run, and any of them may be killed at any point: each step is one script that either
+happened or did not, so there is no lease that could run out and no leader. Knows the
+timetable. Knows nothing of who scheduled what.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..core.schedule import Schedule, clocks_agree
+from ..core.figures import LAG_S, Histogram
+from ..core.schedule import Schedule, clocks_agree, in_turns
 from ..errors import Unavailable
 from ..store.timetable import Due, Timetable
 from .sender import BATCH, Sender, all_of
@@ -26,7 +28,9 @@ __all__ = ["Scheduler"]
 POLL_S: Final = 0.25
 """Two looks fit into the second within which a send goes out, with time to send it."""
 
-PER_BUCKET: Final = 100
+PER_LOOK: Final = 1_000
+"""Fired before looking again. The store fires some thousands a second, so what has just
+become due waits for less than a second behind the backlog of another app."""
 
 ABREAST: Final = 16
 """Audiences served at once."""
@@ -43,12 +47,18 @@ class Scheduler:
     Args:
         timetable: What is due.
         clock_s: Unix time of this node.
+        lag_s: What counts how late something was fired.
 
     """
 
     def __init__(
-        self, timetable: Timetable, *, clock_s: Callable[[], float] = time.time
+        self,
+        timetable: Timetable,
+        *,
+        clock_s: Callable[[], float] = time.time,
+        lag_s: Histogram | None = None,
     ) -> None:
+        self._lag_s = lag_s or Histogram(LAG_S)
         self._timetable = timetable
         self._sender = Sender(timetable)
         self._clock_s = clock_s
@@ -71,14 +81,15 @@ class Scheduler:
         now_ms = await self._timetable.now_ms()
         if not self._check_clocks(now_ms):
             return False
-        dues = await self._timetable.due(now_ms, limit=PER_BUCKET)
+        found = await self._timetable.due(now_ms, limit=PER_LOOK)
+        dues = in_turns(found, lambda due: due.app)[:PER_LOOK]
         for first in range(0, len(dues), BATCH):
-            await self._fire(dues[first : first + BATCH])
-        return len(dues) >= PER_BUCKET
+            await self._fire(dues[first : first + BATCH], now_ms)
+        return len(dues) >= BATCH
 
     async def send_on(self) -> bool:
         """Serve audiences for a while; return whether there is more to do at once."""
-        schedules = await self._sending()
+        schedules = in_turns(await self._sending(), lambda schedule: schedule.app)
         if not schedules:
             return False
         now_ms = await self._timetable.now_ms()
@@ -113,19 +124,23 @@ class Scheduler:
         self._paused = not agree
         return agree
 
-    async def _fire(self, dues: list[Due]) -> None:
+    async def _fire(self, dues: list[Due], now_ms: int) -> None:
         schedules = await self._timetable.get_many(dues)
         single = [s for s in schedules if s is not None and s.player is not None]
         # What has no record any more is taken out by beginning it.
         audience = [
-            due
+            (due, schedule)
             for due, schedule in zip(dues, schedules, strict=True)
             if schedule is None or schedule.player is None
         ]
         # In due order per player, also when several of one player's were overdue.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
-        await self._timetable.fire(single)
-        await self._timetable.begin(audience)
+        fired = await self._timetable.fire_each(single)
+        begun = await self._timetable.begin([due for due, _ in audience])
+        sent = [*single, *(schedule for _, schedule in audience)]
+        for schedule, here in zip(sent, [*fired, *begun], strict=True):
+            if here and schedule is not None:
+                self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
 
     async def _sending(self) -> list[Schedule]:
         dues = await self._timetable.sending()

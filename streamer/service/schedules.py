@@ -13,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
+
+import msgspec
 
 from ..core.access import Caller
 from ..core.schedule import AHEAD_MAX_MS, Schedule, State
@@ -25,11 +28,13 @@ from ..errors import (
     StoreAway,
     Unavailable,
 )
-from ..model import App, Log, Notification, Player
+from ..model import App, Log, Notification, Player, iso_time
 from ..store.keys import BUCKETS, bucket_of, named_key
 from ..store.link import Link
 from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
-from .publisher import checked_key, claim_key, encode
+from .drafts import addressed_to, draft_of, encode
+from .publisher import checked_key, claim_key
+from .quotas import Charge, Quotas
 from .sender import all_of
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "RequestKey",
     "Schedules",
     "as_entered",
+    "saying",
     "starting",
 ]
 
@@ -63,12 +69,16 @@ class Schedules:
     Args:
         link: The way to the store, for idempotency keys.
         timetable: Where they go.
+        quotas: What the app still may use.
 
     """
 
-    def __init__(self, link: Link, timetable: Timetable) -> None:
+    def __init__(
+        self, link: Link, timetable: Timetable, quotas: Quotas | None = None
+    ) -> None:
         self._link = link
         self._timetable = timetable
+        self._quotas = quotas or Quotas.unlimited(link)
 
     async def now_ms(self) -> int:
         """
@@ -89,20 +99,27 @@ class Schedules:
         notification: Notification,
         *,
         due_ms: int,
+        ttl_ms: int = 0,
         spread_ms: int = 0,
+        to_latest: bool = False,
         label: str = "",
         idempotency_key: str | None = None,
     ) -> tuple[Schedule, bool]:
         """
         Schedule one notification for players, as one schedule that is cancelled whole.
 
-        A time in the past means at once. A player that is named twice gets it once.
-        Returns the schedule, and whether an earlier request with the same idempotency
-        key had made it.
+        An audience stands for a single player, by the name of its log. A time in the
+        past means at once. A player that is named twice gets it once.
+        With `ttl_ms` it expires so long after its time. With `to_latest` it is live
+        only on the device that a player has used last of those it listens on. Returns
+        the schedule, and whether an earlier request with the same idempotency key had
+        made it.
 
         Raises:
             Forbidden: The caller may not send to one of the players.
-            Invalid: The time is more than 30 days ahead, or something is too large.
+            Invalid: The time is more than 30 days ahead, or not before it expires, or
+                something is too large.
+            OverQuota: The app may not; the key is as free as before.
             Conflict: The idempotency key was used for something else.
             StoreAway: Nothing was scheduled.
             OutcomeUnknown: It may have been; repeat it with the idempotency key.
@@ -110,16 +127,16 @@ class Schedules:
         """
         names = list(dict.fromkeys(players))
         _check(caller, names, spread_ms)
+        notification = addressed_to(Log(caller.app, names[0]), notification)
         (fragment,) = encode([notification])
         starts_ms = starting(due_ms, await self.now_ms())
         bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
-        asked: tuple[str | bytes, ...] = fragment, str((due_ms, spread_ms)), *names
+        how = str((due_ms, spread_ms, ttl_ms, to_latest))
+        asked: tuple[str | bytes, ...] = fragment, how, *names
         once = RequestKey.of(caller.app, idempotency_key, *asked)
-        await once.claim(self._link)
         due = Due(*self._new_id(caller.app, bucket, once.seed))
         if once.seed and (known := await self._timetable.get(caller.app, due.id)):
             return as_entered(known), True
-        buckets = [] if bucket is not None else await self._timetable.enlist(due, names)
         schedule = Schedule(
             caller.app,
             due.id,
@@ -128,15 +145,22 @@ class Schedules:
             0,
             fragment,
             player=names[0] if bucket is not None else None,
-            buckets=tuple(buckets),
             total=len(names),
             spread_ms=spread_ms,
             source=notification.source or "",
             label=label,
+            to_latest=to_latest,
         )
-        entered = await self._timetable.add(schedule)
-        if entered.added:
-            return schedule._replace(created_ms=entered.created_ms), False
+        schedule = saying(schedule, notification, ttl_ms=ttl_ms)
+        async with self._charged([schedule], names) as charge:
+            await once.claim(self._link)
+            if bucket is None:
+                buckets = await self._timetable.enlist(due, names)
+                schedule = schedule._replace(buckets=tuple(buckets))
+            entered = await self._timetable.add(schedule)
+            if entered.added:
+                return schedule._replace(created_ms=entered.created_ms), False
+            charge.give_back()
         # A twin of this request was faster.
         return as_entered(await self.get_own(caller, schedule.id)), True
 
@@ -170,29 +194,31 @@ class Schedules:
         starts_ms = starting(due_ms, now_ms)
         asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
         once = RequestKey.of(caller.app, idempotency_key, *asked)
-        await once.claim(self._link)
         ids: dict[Player, str] = {}
         for player in names:
             bucket = bucket_of(caller.app, player)
             own_seed = f"{once.seed}\0{player}" if once.seed else ""
             ids[player] = new_schedule_id(bucket, seed=own_seed)
-        schedules = [
-            Schedule(
-                caller.app,
-                ids[player],
-                State.PENDING,
-                starts_ms,
-                0,
-                fragment,
-                player=player,
-                total=1,
-                source=notification.source or "",
-                label=label,
-                to_latest=to_latest,
-            )
-            for player in names
-        ]
-        entered = await self._add_all(schedules)
+        common = Schedule(
+            caller.app,
+            "",
+            State.PENDING,
+            starts_ms,
+            0,
+            fragment,
+            total=1,
+            source=notification.source or "",
+            label=label,
+            to_latest=to_latest,
+        )
+        common = saying(common, notification)
+        schedules = [common._replace(id=ids[p], player=p) for p in names]
+        async with self._charged(schedules, names) as charge:
+            await once.claim(self._link)
+            entered = await self._add_all(schedules)
+            known = [s.id for s, new in zip(schedules, entered, strict=True) if not new]
+            charge.give_back(len(known) / len(schedules))
+            await charge.free(known)
         if starts_ms <= now_ms:
             await self._fire(schedules)
         return [ids[player] for player in players], not any(entered)
@@ -285,6 +311,8 @@ class Schedules:
         # Together, so that they share packets.
         pending = [s for s in schedules if s.state is State.PENDING]
         await all_of(map(cancel, pending))
+        if cancelled:
+            await self._quotas.free_places(pending[0].app, cancelled)
         return [s.id for s in pending if s.id in set(cancelled)]
 
     async def _change(
@@ -296,14 +324,38 @@ class Schedules:
             caller.require_scope("campaigns:write")
         if due_ms is not None:
             await self._timetable.keep_recipients(schedule)
+        fragment, expires_ms = b"", 0
+        if due_ms is not None and schedule.state is State.PENDING:
+            fragment, expires_ms = _ending(schedule, due_ms)
         due = parse_due(caller.app, schedule_id)
         assert due is not None
         state, done = await self._timetable.cancel(
-            due, campaign=schedule.campaign, due_ms=due_ms
+            due,
+            campaign=schedule.campaign,
+            due_ms=due_ms,
+            fragment=fragment,
+            expires_ms=expires_ms,
         )
         if state is None:
             raise NotFound("the schedule")
+        if done and due_ms is None:
+            await self._quotas.free_places(caller.app, [schedule_id])
+        elif done and due_ms is not None:
+            await self._quotas.move_place(caller.app, schedule_id, due_ms)
         return Cancelled(schedule_id, state, done)
+
+    def _charged(
+        self, schedules: Sequence[Schedule], players: Sequence[Player]
+    ) -> AbstractAsyncContextManager[Charge]:
+        """Charge for schedules of one app, and take their places; see `Quotas`."""
+        app = schedules[0].app
+        return self._quotas.charged(
+            app,
+            deliveries=sum(s.total for s in schedules),
+            size=sum(s.total * len(s.fragment) for s in schedules),
+            players=[p for p in players if not Log(app, p).is_audience],
+            places={s.id: s.due_ms for s in schedules},
+        )
 
     async def _add_all(self, schedules: Sequence[Schedule]) -> list[bool]:
         """Enter schedules; return which are new. Raises if not all are entered."""
@@ -336,6 +388,53 @@ class Schedules:
 def as_entered(schedule: Schedule) -> Schedule:
     """Return what the first request was told: a repetition is told the same."""
     return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)
+
+
+def saying(
+    schedule: Schedule, notification: Notification, *, ttl_ms: int = 0
+) -> Schedule:
+    """
+    Return the schedule as one that sends this notification.
+
+    Raises:
+        Invalid: It cannot be stored, or would expire before its time.
+
+    """
+    if ttl_ms:
+        expires_at = iso_time(schedule.due_ms + ttl_ms)
+        notification = msgspec.structs.replace(notification, expires_at=expires_at)
+    (fragment,) = encode([notification])
+    draft = draft_of(0, notification, fragment)
+    if 0 < draft.expires_ms <= schedule.due_ms:
+        raise Invalid(FieldError(("body", "expires_at"), "is not after send_at"))
+    return schedule._replace(
+        fragment=fragment,
+        type=draft.type,
+        expires_ms=draft.expires_ms,
+        ttl_ms=ttl_ms,
+        collapse_key=draft.collapse_key,
+    )
+
+
+def _ending(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
+    """
+    Return what a schedule says at another time, and when that expires.
+
+    The first is empty where it stays as it is. Raises Invalid if it would have expired.
+    """
+    if not schedule.ttl_ms:
+        if 0 < schedule.expires_ms <= due_ms:
+            raise Invalid(FieldError(("body", "send_at"), "is not before it expires"))
+        return b"", 0
+    # In place rather than decoded and encoded anew, which would change how numbers of
+    # `data` are written. Only `data` may say the same, and it stands in front.
+    before, _, behind = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
+    expires_ms = due_ms + schedule.ttl_ms
+    return before + _expires_at(expires_ms) + behind, expires_ms
+
+
+def _expires_at(at_ms: int) -> bytes:
+    return b'"expires_at":"%b"' % iso_time(at_ms).encode()
 
 
 def starting(due_ms: int, now_ms: int) -> int:
@@ -389,6 +488,7 @@ def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:
     """Raise Forbidden or Invalid unless all is as it has to be."""
     assert players
     for player in players:
+        # An audience has a name that is no caller's own: it takes writing to any.
         caller.require_write(player)
     if not 0 <= spread_ms <= SPREAD_MAX_MS:
         problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"

@@ -22,6 +22,7 @@ from ..errors import Defect, Unauthenticated
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ..store.keys import session_key
 from ..store.link import Link
+from .serving import note_app
 
 __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]
 
@@ -78,6 +79,7 @@ class ServerSessions:
         name = session_key(key_digest(token))
         command = ("GETEX", name, "PX", SESSION_TTL_MS) if renew else ("GET", name)
         record = await self._record(await self._link.call(*command))
+        note_app(record.app)
         return Caller.from_key(record.app, record.scopes)
 
     async def _record(self, digest: bytes | None) -> KeyRecord:

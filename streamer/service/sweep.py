@@ -70,11 +70,19 @@ class Sweep:
     @contextmanager
     def watch(self, reader: Reader, caller: Caller) -> Iterator[None]:
         """End `reader` within the block when its caller's credential does not hold."""
-        self._callers[reader] = caller
+        self.add(reader, caller)
         try:
             yield
         finally:
-            del self._callers[reader]
+            self.remove(reader)
+
+    def add(self, reader: Reader, caller: Caller) -> None:
+        """End `reader` from here on when its caller's credential does not hold."""
+        self._callers[reader] = caller
+
+    def remove(self, reader: Reader) -> None:
+        """Forget a reader; one that was not added is passed over."""
+        self._callers.pop(reader, None)
 
     def renew(self, reader: Reader, caller: Caller) -> None:
         """Go by a fresh credential from here on."""

@@ -21,7 +21,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.access import Caller
 from ..errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
@@ -29,7 +29,7 @@ from ..store.tickets import FIRST_MS, ticket_digest
 from ..store.tickets import Tickets as Kept
 from .sweep import Sweep
 
-__all__ = ["FIRST_S", "KEEP_S", "PREFIX", "Tickets", "instance_of"]
+__all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]
 
 PREFIX: Final = "tk_"
 """Begins every ticket, and no token or backend key."""
@@ -44,6 +44,14 @@ TEXT_CHARS_MAX: Final = 64
 _RANDOM_BYTES: Final = 32
 
 _logger = logging.getLogger(__name__)
+
+
+class OpenTicket(NamedTuple):
+    """A ticket in use. `first` is whether it had not been used before."""
+
+    digest: bytes
+    caller: Caller
+    first: bool
 
 
 class Tickets:
@@ -71,6 +79,7 @@ class Tickets:
         self._clock = clock
         self._keep_s = keep_s
         self._open: dict[bytes, list[int]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def issue(self, caller: Caller) -> str:
         """
@@ -98,7 +107,21 @@ class Tickets:
         Use a ticket for the stream that the block opens; give its caller.
 
         A block that raises one of our errors has opened none, and leaves the ticket as
-        it was.
+        it was. Otherwise as `open`.
+        """
+        ticket = await self.open(text, resuming=resuming)
+        opened = True
+        try:
+            yield ticket.caller
+        except Error:
+            opened = False
+            raise
+        finally:
+            await asyncio.shield(self.close(ticket, opened=opened))
+
+    async def open(self, text: str, *, resuming: bool) -> OpenTicket:
+        """
+        Use a ticket for a stream; where this returns, `close` is due.
 
         Args:
             text: The ticket, as the client has sent it.
@@ -114,20 +137,42 @@ class Tickets:
         use = await self._kept.use(digest, resuming=resuming)
         if use is None:
             raise Unauthenticated(Defect.TICKET)
+        ticket = OpenTicket(digest, use.caller, use.first)
         self._open.setdefault(digest, []).append(use.ends_ms)
-        opened = True
         try:
             if await self._sweep.withdrawn([use.caller]):
                 raise Unauthenticated(Defect.REVOKED)
-            yield use.caller
-        except Error:
-            opened = not use.first
+        except BaseException as error:
+            opened = not isinstance(error, Error)
+            await asyncio.shield(self.close(ticket, opened=opened))
             raise
-        finally:
-            self._open[digest].pop()
-            if not self._open[digest]:
-                del self._open[digest]
-            await asyncio.shield(self._let_go(digest, opened=opened))
+        return ticket
+
+    async def close(self, ticket: OpenTicket, *, opened: bool) -> None:
+        """
+        End the use of a ticket.
+
+        Args:
+            ticket: What `open` has given. Once is enough.
+            opened: Whether there has been a stream; without one a ticket that was used
+                for the first time is as it was.
+
+        """
+        self._open[ticket.digest].pop()
+        if not self._open[ticket.digest]:
+            del self._open[ticket.digest]
+        await self._let_go(ticket.digest, opened=opened or not ticket.first)
+
+    def close_soon(self, ticket: OpenTicket, *, opened: bool) -> None:
+        """Do as `close` does, without waiting for it."""
+        closing = asyncio.create_task(self.close(ticket, opened=opened))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def closed(self) -> None:
+        """Wait for what `close_soon` has begun."""
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def run(self) -> None:
         """Renew the tickets of open streams; runs until cancelled."""

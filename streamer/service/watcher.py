@@ -5,10 +5,15 @@ A reader that is not sent anything: it only wants to know that there is somethin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
-from ..core.subscription import History, Place, Subscription
+from ..core.cursor import Cursor
+from ..core.figures import Transport
+from ..core.strand import Strand
+from ..core.subscription import Delivery, History, Place, Subscription
 from ..errors import Disconnect
-from ..model import Entry
+from ..model import Entry, Position, Topic
 
 __all__ = ["Watcher"]
 
@@ -24,13 +29,31 @@ class Watcher:
     """It reads by itself, in portions, so it is never too far behind."""
     congested = False
     device = ""
+    topics: tuple[Topic, ...] = ()
+    moved: Callable[[Any], None] | None = None
 
-    def __init__(self, place: Place, connection: str) -> None:
-        self.subscription = Subscription(place)
+    def __init__(
+        self,
+        place: Cursor | Place,
+        connection: str,
+        transport: Transport | None = None,
+    ) -> None:
+        self.cursor = place if isinstance(place, Cursor) else None
+        own = place.own if isinstance(place, Cursor) else place
+        self.subscription = Subscription(own)
+        self.strands: tuple[Strand, ...] = ()
         self.connection = connection
+        self.transport = transport
         self.woken = asyncio.Event()
         self.ended: Disconnect | None = None
         """Why it was ended, if it was."""
+
+    def take(self, entry: Entry, position: Position) -> None:
+        self.subscription.live_at = position
+        self.woken.set()
+
+    def take_from(self, strand: Strand, entry: Entry) -> None:
+        self.woken.set()
 
     def offer(self, entry: Entry) -> None:
         if self.subscription.live(entry).entries:
@@ -42,6 +65,22 @@ class Watcher:
         delivery = self.subscription.history(asked, history)
         if delivery.entries or delivery.gap:
             self.woken.set()
+
+    def fit(self, history: History) -> History:
+        return history
+
+    def hear(self, strand: Strand, delivery: Delivery) -> None:
+        if delivery.gap or any(not entry.dead for entry in delivery.entries):
+            self.woken.set()
+
+    def passing(self, notification: bytes) -> None:
+        """A poll answers with what is in the log."""
+
+    def rewoven(self, strands: tuple[Strand, ...]) -> None:
+        self.strands = strands
+
+    def tell_cursor(self) -> None:
+        pass
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
         pass

@@ -7,17 +7,21 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamer.core.codec import WebSocketCodec
+from streamer.core.cursor import Cursor
 from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import Place, Start
 from streamer.errors import Disconnect
-from streamer.model import App, Log, Player, decode_cursor
+from streamer.model import App, Log, Player, Topic, decode_id
+from streamer.service.audiences import Audiences
 from streamer.store.embedded import Embedded
-from streamer.store.inbox import Inbox
+from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.link import Link
+from streamer.store.views import Views
 
 GUARD_S = 15
 _numbers = itertools.count(1)
@@ -49,6 +53,11 @@ def inbox(link: Link) -> Inbox:
 
 
 @pytest.fixture
+def audiences(link: Link, inbox: Inbox) -> Audiences:
+    return Audiences(Views(link, retention_ms=90 * DAY_MS), inbox)
+
+
+@pytest.fixture
 def log() -> Log:
     """Return a log that no other test uses."""
     return Log(App("app"), Player(f"player-{next(_numbers)}"))
@@ -73,8 +82,19 @@ async def start_store(
 class Client:
     """The other end of a stream: takes everything at once, unless it is told not to."""
 
-    def __init__(self, place: Place = Start.LATEST, *, buffer: int = 2**20) -> None:
-        self.messages: list[dict[str, object]] = []
+    def __init__(
+        self,
+        place: Place | Cursor = Start.LATEST,
+        *,
+        buffer: int = 2**20,
+        topics: tuple[str, ...] = (),
+    ) -> None:
+        cursor = place if isinstance(place, Cursor) else None
+        self.cursor = cursor
+        """The last one it was told."""
+        self.heard: dict[str, list[str]] = {}
+        """Titles of notifications, by the topic they were sent to, or "everyone"."""
+        self.messages: list[dict[str, Any]] = []
         self.offsets: list[int] = []
         self.begin: int | None = None
         """Offset behind which the stream begins."""
@@ -84,12 +104,14 @@ class Client:
         """What waits if it has stopped reading."""
         self.taken_at_most: int | None = None
         self.session = Session(
-            place,
+            place.own if isinstance(place, Cursor) else place,
             codec=WebSocketCodec(),
             sink=self,
             limits=SessionLimits(send_buffer_bytes=buffer),
             pinged_at_s=float("inf"),
             connection=f"c{next(_numbers)}",
+            cursor=cursor,
+            topics=tuple(map(Topic, topics)),
         )
 
     def write(self, event: bytes) -> None:
@@ -97,13 +119,30 @@ class Client:
             self.stuck_bytes += len(event)
         message = json.loads(event)
         self.messages.append(message)
+        if "cursor" in message:
+            self.cursor = Cursor.parse(message["cursor"])
         if message["type"] == "notification":
-            self.offsets.append(_offset(message["cursor"]))
+            self._note(message["notification"])
         elif message["type"] == "hello":
             self.begin = _offset(message["cursor"])
         elif message["type"] == "gap":
             self.gaps.append(message["reason"])
-            self.begin = _offset(message["cursor"])
+            if not message.keys() & {"topic", "everyone"}:
+                self.begin = _offset(message["cursor"])
+
+    def _note(self, notification: dict[str, Any]) -> None:
+        audience = notification.get("topic") or notification.get("everyone")
+        if audience:
+            audience = "everyone" if audience is True else audience
+            self.heard.setdefault(audience, []).append(notification["title"])
+        else:
+            place = decode_id(notification["id"])
+            assert place is not None
+            self.offsets.append(place.offset)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the messages of a kind."""
+        return [message for message in self.messages if message["type"] == kind]
 
     def buffered(self) -> int:
         return self.stuck_bytes or 0
@@ -126,10 +165,10 @@ class Client:
         return self.offsets == expected
 
 
-def _offset(cursor: str) -> int:
-    position = decode_cursor(cursor)
-    assert position is not None
-    return position.offset
+def _offset(text: str) -> int:
+    cursor = Cursor.parse(text)
+    assert cursor is not None
+    return cursor.own.offset
 
 
 @pytest.fixture

@@ -13,14 +13,16 @@ from streamer.config import Config
 from streamer.core.schedule import Schedule, State
 from streamer.core.subscription import Start
 from streamer.model import Log, Player
+from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
 from streamer.store.devices import Devices
-from streamer.store.inbox import Inbox
+from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import NODES, bucket_of, devices_key
 from streamer.store.leases import ALIVE_MS, Leases
 from streamer.store.link import Link
 from streamer.store.timetable import Timetable, new_schedule_id
+from streamer.store.views import Views
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -30,7 +32,9 @@ class Node:
 
     def __init__(self, url: str) -> None:
         self.link = Link(url)
-        feeds = Feeds(url, Inbox(self.link), replay_max=500, check_s=15)
+        inbox = Inbox(self.link)
+        audiences = Audiences(Views(self.link, retention_ms=90 * DAY_MS), inbox)
+        feeds = Feeds(url, inbox, audiences, replay_max=500, check_s=15)
         self.leases = Leases(self.link, most=5)
         devices = Devices(self.link, self.leases.node)
         self.listening = Listening(feeds, self.leases, Config(), devices=devices)

@@ -13,13 +13,15 @@ import pytest
 
 from streamer.core.subscription import Start, State
 from streamer.errors import DRAINING, RESYNC, StoreAway
-from streamer.model import ZERO, App, Entry, Log, Player, Position
+from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
+from streamer.service.audiences import Audiences
 from streamer.service.feeds import BATCH, Feeds
 from streamer.store.embedded import Embedded
-from streamer.store.inbox import Inbox, Read, ReadAfter
-from streamer.store.keys import inbox_keys
+from streamer.store.inbox import DAY_MS, Inbox, Read, ReadAfter
+from streamer.store.keys import inbox_keys, views_key
 from streamer.store.link import Link
 from streamer.store.relay import Relay
+from streamer.store.views import Views
 
 NEVER_S = 3_600
 FRAGMENT = b'"title":"t"}'
@@ -40,7 +42,8 @@ async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[
             check_s: int = NEVER_S,
             kind: type[Feeds] = Feeds,
         ) -> Feeds:
-            feeds = kind(url, inbox, replay_max=replay_max, check_s=check_s)
+            audiences = Audiences(Views(inbox._link, retention_ms=90 * DAY_MS), inbox)
+            feeds = kind(url, inbox, audiences, replay_max=replay_max, check_s=check_s)
             running = asyncio.create_task(feeds.run())
             stack.push_async_callback(end, running)
             await until(lambda: feeds.connected)
@@ -97,7 +100,7 @@ async def test_a_reader_gets_what_comes_from_here_on(
 async def test_a_reader_gets_what_it_missed_and_what_comes(
     feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
-    positions = (await inbox.append(log, [FRAGMENT] * 250)).positions
+    positions = (await inbox.append(log, [FRAGMENT] * 250)).stored
     clients = [make_client(p) for p in (ZERO, Start.EARLIEST, positions[99])]
     async with AsyncExitStack() as stack:
         for client in clients:
@@ -126,7 +129,7 @@ async def test_joining_while_others_publish_has_no_lost_window(
             async def publish() -> None:
                 for _ in range(30):
                     size = rng.randint(1, 3)
-                    known.extend((await inbox.append(log, [FRAGMENT] * size)).positions)
+                    known.extend((await inbox.append(log, [FRAGMENT] * size)).stored)
 
             publishing = asyncio.create_task(publish())
             for _ in range(6):
@@ -343,7 +346,7 @@ async def test_who_joins_too_far_behind_gets_a_gap(
     make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     feeds = await make_feeds(replay_max=10)
-    positions = (await inbox.append(log, [FRAGMENT] * 20)).positions
+    positions = (await inbox.append(log, [FRAGMENT] * 20)).stored
     far, near, all_ = (make_client(p) for p in (ZERO, positions[9], Start.EARLIEST))
     async with AsyncExitStack() as stack:
         for client in (far, near, all_):
@@ -379,7 +382,7 @@ async def test_a_forged_cursor_harms_nobody(
     # Its time points past entries that follow it, and what it names is just trimmed.
     inbox = Inbox(link, entries_max=5)
     feeds = await make_feeds(inbox=inbox)
-    positions = (await inbox.append(log, [FRAGMENT] * 8)).positions
+    positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
     forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]
     forged += [positions[5]._replace(tag=0), Position(7, 7, 7, 7)]
     clients = [make_client(position) for position in forged]
@@ -457,11 +460,33 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
     feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
 ) -> None:
     other = Log(log.app, Player("whole"))
-    await link.call("SET", inbox_keys(log)[0], "not a hash")
     broken, whole = make_client(), make_client()
     async with feeds.follow(log, broken.session), feeds.follow(other, whole.session):
+        await until(lambda: broken.begin == whole.begin == 0)
+        for key in (inbox_keys(log)[0], views_key(log)):
+            await link.call("DEL", key, write=True)
+            await link.call("SET", key, "not a hash", write=True)
+        feeds.hub.doubt(log)
+
         await until(lambda: broken.ended == RESYNC)
-        await until(lambda: whole.begin == 0)
+        await inbox.append(other, [FRAGMENT])
+        await until(lambda: whole.has(1))
+
+
+async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
+    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    everyone = everyone_log(log.app)
+    first, other = make_client(), make_client()
+    async with feeds.follow(log, first.session):
+        await until(lambda: first.begin == 0)
+        await link.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
+        feeds.hub.doubt(everyone)
+        await until(lambda: first.ended == RESYNC)
+    await link.call("DEL", inbox_keys(everyone)[0], write=True)
+
+    async with feeds.follow(log, other.session):
+        await until(lambda: other.begin == 0)
 
 
 async def test_more_logs_than_fit_a_packet_are_all_read(
@@ -491,11 +516,11 @@ async def test_coming_and_going_leaves_nothing_behind(
 
     async def visit() -> None:
         nonlocal visits
-        for _ in range(25):
+        for _ in range(15):
             log = rng.choice(logs)
             client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
             try:
-                async with asyncio.timeout(rng.random() * 0.05):
+                async with asyncio.timeout(rng.random() * 0.2):
                     async with feeds.follow(log, client.session):
                         await asyncio.sleep(rng.random() * 0.05)
             except TimeoutError:

@@ -14,14 +14,21 @@ from streamer import errors
 from streamer.config import Config
 from streamer.errors import Draining, Limit, Refused, StoreAway
 from streamer.model import Log, Player
+from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
-from streamer.store.inbox import Inbox
+from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import NODES, lease_key
 from streamer.store.leases import Leases
 from streamer.store.link import Link
+from streamer.store.views import Views
 
 Make = Callable[..., Awaitable[Listening]]
+
+
+def make_feeds(store_url: str, inbox: Inbox, link: Link) -> Feeds:
+    audiences = Audiences(Views(link, retention_ms=DAY_MS), inbox)
+    return Feeds(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ async def make(
 
     async def make(**settings: Any) -> Listening:
         config = Config(**settings)
-        feeds = Feeds(store_url, inbox, replay_max=500, check_s=15)
+        feeds = make_feeds(store_url, inbox, link)
         leases = Leases(link, most=config.listeners_per_player_max)
         listening = Listening(feeds, leases, config)
         running.append(asyncio.create_task(listening.run()))
@@ -203,7 +210,7 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
 async def test_a_part_that_dies_takes_the_listening_with_it(
     store_url: str, link: Link, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feeds = Feeds(store_url, inbox, replay_max=500, check_s=15)
+    feeds = make_feeds(store_url, inbox, link)
     listening = Listening(feeds, Leases(link, most=2), Config())
 
     async def dead() -> None:
@@ -224,6 +231,91 @@ async def test_time_is_kept_for_every_reader(
 
     async with listening.listen(log, client.session):
         await until(lambda: client.ended == errors.TOKEN_INVALID)
+
+
+# What lives on without a coroutine.
+
+
+async def test_who_stays_holds_everything_until_it_leaves(
+    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    with listening.admit() as listener:
+        await listener.join(log, make_client().session)
+        listener.stay()
+
+    assert listening.open == 1
+    assert await held(link, log) == 1
+
+    listener.leave()
+
+    assert listening.open == 0
+    assert len(listening._feeds.hub) == 0
+    await listening._leases.settled()
+    assert await held(link, log) == 0
+
+
+async def test_leaving_twice_gives_back_once(
+    listening: Listening, log: Log, make_client: Any
+) -> None:
+    with listening.admit(), listening.admit() as listener:
+        await listener.join(log, make_client().session)
+
+        listener.leave()
+        listener.leave()
+
+        assert listening.open == 1
+    assert listening.open == 0
+
+
+async def test_what_fails_in_leaving_keeps_no_slot(
+    listening: Listening, link: Link, log: Log, make_client: Any
+) -> None:
+    def fail(opened: bool) -> None:
+        raise KeyError("broken")
+
+    listener = listening.admit()
+    await listener.join(log, make_client().session)
+    listener.on_leave = fail
+
+    with pytest.raises(KeyError):
+        listener.leave()
+
+    assert listening.open == 0
+    await listening._leases.settled()
+    assert await held(link, log) == 0
+
+
+@pytest.mark.parametrize("error", [StoreAway, KeyError])
+async def test_a_refusal_opens_nothing(
+    listening: Listening, error: type[Exception]
+) -> None:
+    outcomes: list[bool] = []
+
+    with pytest.raises(error), listening.admit() as listener:
+        listener.on_leave = outcomes.append
+        raise error
+
+    assert outcomes == [error is KeyError]
+
+
+async def test_a_reader_is_left_alone_until_something_is_due(
+    listening: Listening, log: Log, make_client: Any, until: Any
+) -> None:
+    ticks: list[float] = []
+    client = make_client()
+
+    class Sleepy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client.session, name)
+
+        def tick(self, now_s: float, unix_s: float) -> float:
+            ticks.append(now_s)
+            return 3_600.0
+
+    with listening.admit() as listener:
+        await listener.join(log, Sleepy())
+        await until(lambda: ticks)
+        assert listener.due - listening._wheel._turn == 3_600
 
 
 # Going away.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.core.access import Caller
+from streamer.core.schedule import parse_time
 from streamer.core.subscription import Start
 from streamer.errors import (
     Conflict,
@@ -19,9 +20,9 @@ from streamer.errors import (
     Unavailable,
 )
 from streamer.model import App, Log, Notification, Player, decode_fragment
+from streamer.service.drafts import FRAGMENT_BYTES_MAX
 from streamer.service.publisher import (
     BATCH,
-    FRAGMENT_BYTES_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     Published,
     Publisher,
@@ -29,6 +30,7 @@ from streamer.service.publisher import (
 from streamer.store.inbox import Appended, Inbox, Once
 from streamer.store.keys import request_key
 from streamer.store.link import Link
+from streamer.store.mutes import Mutes
 
 APP = App("publisher")
 BACKEND = Caller(APP, None, frozenset({"notification:player:*"}))
@@ -55,7 +57,7 @@ async def test_every_player_gets_every_notification_in_order(
 
     assert [player for player, _ in published.positions] == [Q, P]
     for player, positions in published.positions:
-        assert [position.offset for position in positions] == [1, 2]
+        assert [place and place.offset for place in positions] == [1, 2]
         assert await titles(inbox, player) == ["a", "b"]
 
 
@@ -252,3 +254,53 @@ async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
     for key in (None, "k"):
         with pytest.raises(StoreAway):
             await publisher.publish(BACKEND, [P], [HELLO], idempotency_key=key)
+
+
+# What a player does not want, and what does not last.
+
+
+async def test_who_has_muted_a_type_has_no_place_in_the_answer(
+    publisher: Publisher, inbox: Inbox, link: Link
+) -> None:
+    await Mutes(link).mute(Log(APP, P), "news")
+    news = Notification(title="a", type="news")
+
+    published = await publisher.publish(BACKEND, [P, Q], [news, HELLO])
+
+    assert [
+        [place and place.offset for place in places]
+        for _, places in published.positions
+    ] == [[None, 1], [1, 2]]
+    assert await titles(inbox, P) == ["hello"]
+
+
+async def test_what_lives_for_a_while_is_published_once_under_a_key(
+    publisher: Publisher, inbox: Inbox, link: Link
+) -> None:
+    first = await publisher.publish(
+        BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"
+    )
+    at_ms = await now_ms(link)
+    while await now_ms(link) == at_ms:
+        pass  # Another time now than then.
+
+    again = await publisher.publish(
+        BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"
+    )
+
+    assert again.positions == first.positions
+    with pytest.raises(Conflict):
+        await publisher.publish(
+            BACKEND, [P], [HELLO], ttls_ms=[60_001], idempotency_key="k"
+        )
+    page = await inbox.page(Log(APP, P), count=1)
+    found = (page.entries or [])[0]
+    expires_at = decode_fragment(found.entry.fragment).expires_at
+    assert expires_at is not None
+    lives_ms = (parse_time(expires_at) or 0) - found.entry.at_ms
+    assert lives_ms == pytest.approx(60_000, abs=10_000)
+
+
+async def now_ms(link: Link) -> int:
+    seconds, micros = await link.call("TIME")
+    return int(seconds) * 1_000 + int(micros) // 1_000

@@ -54,3 +54,29 @@ def test_a_refusal_takes_nothing() -> None:
     with ExitStack() as stack:
         stack.enter_context(requests.hold(ONE))
         stack.enter_context(requests.hold(OTHER))
+
+
+def test_an_app_leaves_the_others_a_share() -> None:
+    config = Config(requests_in_flight_max=4, requests_per_app_percent=75)
+    requests = Requests(config)
+    with ExitStack() as stack:
+        for name in "pqr":
+            stack.enter_context(requests.hold(Log(App("a"), Player(name))))
+
+        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+            pass
+        with requests.hold_for(App("b")):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_APP
+
+
+def test_one_app_may_be_given_all_of_the_node() -> None:
+    config = Config(requests_in_flight_max=2, requests_per_app_percent=100)
+    requests = Requests(config)
+
+    with requests.hold_for(App("a")), requests.hold_for(App("a")):
+        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_NODE

@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 
+from streamer.core.figures import Histogram
 from streamer.core.schedule import Schedule, State
 from streamer.core.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import App, Log, Player, decode_fragment, iso_time
+from streamer.service import scheduler as fires
 from streamer.service.scheduler import Scheduler
 from streamer.store.inbox import Inbox
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.link import Link
 from streamer.store.timetable import Timetable, new_schedule_id, parse_due
 
-APP = App("app")
+APP, OTHER = App("app"), App("other")
 NOON = 1_800_000_000_000
 _numbers = itertools.count(1)
 
@@ -84,10 +86,10 @@ async def add(timetable: Timetable, schedules: Sequence[Schedule]) -> None:
 
 
 async def add_audience(
-    timetable: Timetable, players: Sequence[str], **fields: Any
+    timetable: Timetable, players: Sequence[str], *, app: App = APP, **fields: Any
 ) -> Schedule:
     made = Schedule(
-        APP,
+        app,
         new_schedule_id(5),
         State.PENDING,
         NOON,
@@ -96,7 +98,7 @@ async def add_audience(
         total=len(players),
         **fields,
     )
-    due = parse_due(APP, made.id)
+    due = parse_due(app, made.id)
     assert due is not None
     buckets = await timetable.enlist(due, map(Player, players))
     made = made._replace(buckets=tuple(buckets))
@@ -143,6 +145,46 @@ async def test_what_is_due_is_fired_in_due_order(
     await scheduler.fire_due()
 
     assert await received(inbox, "p") == [str(i) for i in reversed(range(40))]
+
+
+async def test_what_is_due_of_an_app_does_not_wait_behind_anothers_backlog(
+    timetable: Timetable,
+    scheduler: Scheduler,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "PER_LOOK", 100)
+    names = (f"q{n}" for n in itertools.count())
+    neighbour = next(q for q in names if bucket_of(OTHER, q) == bucket_of(APP, "p"))
+    await add(timetable, [reminder("p", NOON - 1_000) for _ in range(200)])
+    await add(timetable, [reminder(neighbour)._replace(app=OTHER)])
+
+    await scheduler.fire_due()
+
+    read = await inbox.read_after(
+        Log(OTHER, Player(neighbour)), Start.EARLIEST, count=9
+    )
+    assert len(read.history.entries) == 1
+    assert 50 <= len(await received(inbox, "p")) < 200
+
+
+async def test_audiences_of_an_app_do_not_wait_behind_anothers(
+    timetable: Timetable, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[App] = []
+
+    async def send(schedule: Schedule, now_ms: int) -> bool:
+        served.append(schedule.app)
+        return False
+
+    monkeypatch.setattr(scheduler._sender, "send", send)
+    for app in (APP, APP, APP, OTHER):
+        await add_audience(timetable, ["s"], app=app)
+    await scheduler.fire_due()
+
+    await scheduler.send_on()
+
+    assert sorted(served[:2]) == sorted([APP, OTHER])
 
 
 async def test_schedulers_at_once_fire_everything_once(
@@ -492,3 +534,21 @@ async def test_a_campaign_without_cards_is_sent_to_nobody(
     found = await timetable.get(APP, empty.id)
     assert found is not None
     assert (found.state, found.delivered) == (State.SENT, 0)
+
+
+async def test_how_late_something_was_fired_is_counted_once(
+    timetable: Timetable, clock: Clock
+) -> None:
+    late, other = (
+        Scheduler(timetable, clock_s=clock.node_s, lag_s=Histogram((1, 10)))
+        for _ in range(2)
+    )
+    await add(timetable, [reminder("p")])
+    await add_audience(timetable, ["q", "r"])
+    clock.store_ms += 7_000
+
+    await late.fire_due()
+    await other.fire_due()
+
+    assert (late._lag_s.counts, late._lag_s.sum) == ([0, 2, 0], 14.0)
+    assert other._lag_s.count == 0

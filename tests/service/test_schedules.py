@@ -19,7 +19,14 @@ from streamer.errors import (
     OutcomeUnknown,
     StoreAway,
 )
-from streamer.model import App, Log, Notification, Player
+from streamer.model import (
+    App,
+    Log,
+    Notification,
+    Player,
+    decode_fragment,
+    iso_time,
+)
 from streamer.service.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS, Schedules
 from streamer.store.inbox import Inbox
 from streamer.store.keys import recipients_key
@@ -382,6 +389,58 @@ async def test_a_schedule_is_moved_within_thirty_days(
     clock.now_ms += 9
     assert (await schedules.move(backend, made.id, 0)).done
     assert (await schedules.get(backend, made.id)).due_ms == NOON + 9
+
+
+@pytest.mark.parametrize("players", [[ALICE], [ALICE, BOB]])
+async def test_what_lives_for_a_while_expires_so_long_after_its_time(
+    schedules: Schedules,
+    timetable: Timetable,
+    backend: Caller,
+    players: list[Player],
+) -> None:
+    message = Notification(body="b", data={"expires_at": iso_time(NOON + 15)})
+    made, _ = await schedules.schedule(
+        backend, players, message, due_ms=NOON + 5, ttl_ms=10
+    )
+    assert made.expires_ms == NOON + 15
+
+    await schedules.move(backend, made.id, NOON + 100)
+
+    moved = await schedules.get(backend, made.id)
+    assert (moved.due_ms, moved.expires_ms) == (NOON + 100, NOON + 110)
+    said = decode_fragment(moved.fragment)
+    assert said.expires_at == iso_time(NOON + 110)
+    assert said.data == message.data
+
+
+async def test_what_ends_at_a_time_is_not_sent_after_it(
+    schedules: Schedules, backend: Caller
+) -> None:
+    message = Notification(body="b", expires_at=iso_time(NOON + 10))
+
+    with pytest.raises(Invalid):
+        await schedules.schedule(backend, [ALICE], message, due_ms=NOON + 10)
+    made, _ = await schedules.schedule(backend, [ALICE], message, due_ms=NOON + 9)
+    with pytest.raises(Invalid):
+        await schedules.move(backend, made.id, NOON + 10)
+
+    assert (await schedules.get(backend, made.id)).due_ms == NOON + 9
+
+
+async def test_a_repetition_of_what_lives_for_a_while_is_told_the_same(
+    schedules: Schedules, backend: Caller, clock: Clock
+) -> None:
+    first, _ = await schedules.schedule(
+        backend, [ALICE], MESSAGE, due_ms=0, ttl_ms=10, idempotency_key="k"
+    )
+    clock.now_ms += 5
+
+    again, replayed = await schedules.schedule(
+        backend, [ALICE], MESSAGE, due_ms=0, ttl_ms=10, idempotency_key="k"
+    )
+
+    assert replayed
+    assert (again.id, again.expires_ms) == (first.id, NOON + 10)
 
 
 async def test_an_audience_that_is_moved_again_and_again_keeps_its_recipients(
