@@ -27,7 +27,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -35,6 +35,7 @@ from starlette.types import ASGIApp
 
 from .app import build
 from .config import Config
+from .surfaces.operations.scraping import Collect, scraping
 from .transports.http_protocol import HttpProtocol, http_protocol
 from .transports.listening import BACKLOG, base_url, listen
 from .transports.websocket_protocol import WebSocketProtocol
@@ -55,6 +56,9 @@ FINISH_S: Final = 1
 # Turns of the loop: one accepts all that are in the queue, the next ones make them
 # connections.
 ACCEPT_TURNS: Final = 3
+
+# The same for connections that are cut off to be lost.
+LOST_TURNS: Final = 3
 
 NEWCOMERS_POLL_S: Final = 0.01
 
@@ -147,6 +151,7 @@ async def run(
     *,
     announce: Callable[[str], None],
     sockets: list[socket.socket] | None = None,
+    report: Callable[[Collect], None] | None = None,
 ) -> None:
     """
     Build the app and serve it until SIGINT or SIGTERM.
@@ -156,6 +161,8 @@ async def run(
         store_url: Where the store is, whether embedded or not.
         announce: Called once with the base URL when `/readyz` would say 200.
         sockets: As for `Host`.
+        report: Called once with what gives this process's metrics, by who has them
+            told with those of others. Without it they are answered on `metrics_bind`.
 
     Raises:
         OSError: The port cannot be listened on.
@@ -164,7 +171,13 @@ async def run(
     """
     app = build(config, store_url)
     _spare_the_collector()
-    await run_app(app, config, announce=announce, sockets=sockets)
+    async with contextlib.AsyncExitStack() as stack:
+        if report is not None:
+            report(app.metrics.collect)
+        else:
+            scraped = scraping(config.metrics_bind, app.metrics.collect)
+            await stack.enter_async_context(scraped)
+        await run_app(app, config, announce=announce, sockets=sockets)
 
 
 def _spare_the_collector() -> None:
@@ -196,7 +209,12 @@ async def run_app(
 async def run_background(config: Config, store_url: str) -> None:
     """Run the background parts alone, without a port, until SIGINT or SIGTERM."""
     app = build(config, store_url)
-    working = asyncio.create_task(app.run_background(), name="background")
+    async with scraping(config.metrics_bind, app.metrics.collect):
+        await _until_stopped(app.run_background())
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    working = asyncio.create_task(work, name="background")
     stopped = False
 
     def stop() -> None:
@@ -349,6 +367,11 @@ class _Server(uvicorn.Server):
         # A socket takes its close frame when it is written, or never.
         for connection in connections:
             connection.transport.abort()
+        # Streams have no tasks; what they hold they give back when they are lost.
+        for _ in range(LOST_TURNS):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(0)
         # uvicorn logs a cancelled request as the app's failure, traceback and all; most
         # end by themselves, told that their client is gone.
         if tasks := set(self.server_state.tasks):

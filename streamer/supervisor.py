@@ -18,9 +18,11 @@ worker gets up is the queue given up, and its share goes to the others. On macOS
 port's last socket would get all connections; there the workers share a single one.
 
 A worker has one line to this process, a socket pair. It reads its orders from it, says
-``ready`` once, and then gives a sign of life every few seconds; a worker that has gone
-silent is killed and replaced. The end of the line is the end of the other: no worker
-outlives this process, also when that is killed.
+``ready`` once, and then gives a sign of life every few seconds, which has its metrics
+in it; a worker that has gone silent is killed and replaced. So ``/metrics`` on
+`metrics_bind` is answered here, for all of them, with what they have last said. The end
+of the line is the end of the other: no worker outlives this process, also when that is
+killed.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ import msgspec
 
 from .config import Config
 from .errors import Error
+from .surfaces.operations.exposition import Family, gauge, merge
+from .surfaces.operations.scraping import Collect, scraping
 from .transports.listening import base_url, listen
 
 __all__ = ["Line", "Orders", "Supervisor", "WorkersFailed", "share"]
@@ -64,6 +68,8 @@ END_GRACE_S: Final = 8.0
 READY: Final = b"ready\n"
 ALIVE: Final = b"\n"
 ORDERS_BYTES_MAX: Final = 1_048_576
+REPORT_BYTES_MAX: Final = 16_777_216
+"""A worker's metrics are a few ten thousand bytes."""
 
 # What the workers of a node divide among themselves.
 _SHARED: Final = ("connections_max", "connects_per_s_max", "requests_in_flight_max")
@@ -107,6 +113,8 @@ class Line:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._ready = asyncio.Event()
+        self._collect: Collect = list
 
     def read_orders(self) -> Orders:
         """Wait for the orders. Raises EOFError if there is nobody to give any."""
@@ -118,6 +126,11 @@ class Line:
 
     def say_ready(self) -> None:
         self._socket.send(READY)
+        self._ready.set()
+
+    def report(self, collect: Collect) -> None:
+        """Have every sign of life bring these metrics, once the worker is ready."""
+        self._collect = collect
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -132,14 +145,25 @@ class Line:
         reader, writer = await asyncio.open_unix_connection(sock=self._socket.dup())
         gone = asyncio.create_task(_until_end(reader))
         try:
+            ready = asyncio.create_task(self._ready.wait())
             while not gone.done():
-                writer.write(ALIVE)
-                await asyncio.wait({gone}, timeout=SIGN_OF_LIFE_S)
+                writer.write(self._sign())
+                until = {gone} if ready.done() else {gone, ready}
+                await asyncio.wait(
+                    until, timeout=SIGN_OF_LIFE_S, return_when=FIRST_COMPLETED
+                )
             # As if it had asked to: readers are sent away in good order.
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
             gone.cancel()
+            ready.cancel()
             writer.close()
+
+    def _sign(self) -> bytes:
+        # Not before ``ready``, which goes by another way: this may come in parts.
+        if not self._ready.is_set():
+            return ALIVE
+        return msgspec.json.encode(self._collect()) + ALIVE
 
 
 class _Worker:
@@ -150,6 +174,8 @@ class _Worker:
     ) -> None:
         self.pid = process.pid
         self.ready_at_s: float | None = None
+        self.metrics: list[Family] = []
+        """As it has last told them."""
         self._process = process
         self._reader = reader
         self._ready = asyncio.Event()
@@ -179,6 +205,8 @@ class _Worker:
                 if said == READY:
                     self.ready_at_s = asyncio.get_running_loop().time()
                     self._ready.set()
+                elif said != ALIVE:
+                    self.metrics = msgspec.json.decode(said, type=list[Family])
         except TimeoutError:
             logger.error("worker process %d has gone silent: killing it", self.pid)
             self._process.kill()
@@ -195,6 +223,8 @@ class _Slot:
         self.orders = orders
         self.sockets: list[socket.socket] = []
         self.failures = 0
+        self.worker: _Worker | None = None
+        """The process that serves it, or did until it ended."""
         self.ready = asyncio.Event()
         self.renewal: asyncio.Future[bool] | None = None
         self.wanted = asyncio.Event()
@@ -239,6 +269,10 @@ class Supervisor:
 
         """
         await self._hold_port()
+        async with scraping(self._config.metrics_bind, self._collect):
+            await self._run(announce)
+
+    async def _run(self, announce: Callable[[str], None]) -> None:
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._stopping.wait(), name="stop"),
             asyncio.create_task(self._renew_on_demand(), name="renewals"),
@@ -260,6 +294,16 @@ class Supervisor:
         for task in tasks:
             if not task.cancelled():
                 task.result()
+
+    def _collect(self) -> list[Family]:
+        """Return the metrics of all workers that serve; who drains is left out."""
+        serving = {
+            str(slot.index): slot.worker.metrics
+            for slot in self._slots
+            if slot.worker is not None and not slot.worker.ended.done()
+        }
+        count = gauge("streamer_workers", "Workers that serve.", (len(serving), {}))
+        return [count, *merge(serving)]
 
     # The port.
 
@@ -319,6 +363,7 @@ class Supervisor:
                 await asyncio.sleep(BACK_OFF_S * 2 ** (slot.failures - 1))
             worker = await self._spawn(slot)
             if await worker.started():
+                slot.worker = worker
                 return worker
             self._note_end(slot, worker)
 
@@ -345,7 +390,9 @@ class Supervisor:
         sockets = [sock.fileno() for sock in await self._open(slot)]
         ours, theirs = socket.socketpair()
         with theirs:
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(
+                sock=ours, limit=REPORT_BYTES_MAX
+            )
             # Nothing waits from here on: a process is either known or not started.
             process = subprocess.Popen(  # noqa: ASYNC220  # it does not wait
                 [*_python(), "worker", str(theirs.fileno()), *map(str, sockets)],
@@ -390,6 +437,7 @@ class Supervisor:
         fresh = await self._spawn(slot)
         renewed = await fresh.started()
         if renewed:
+            slot.worker = fresh
             await self._retire(worker)
         slot.renewal.set_result(renewed)
         return fresh if renewed else worker

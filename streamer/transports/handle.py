@@ -4,22 +4,64 @@ What a stream may do with the connection below ASGI.
 Knows an asyncio transport. Knows nothing of uvicorn: the protocol classes put a handle
 into ``scope["extensions"]``, and where another server or a test client calls the app
 there is none, so a stream has to do without.
+
+A stream that is handed the connection goes on as the transport's own protocol. The
+server's protocol, the request and the task that has served it are garbage then, which
+is most of what a connection weighs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
-__all__ = ["EXTENSION", "Handle", "find_handle"]
+__all__ = ["EXTENSION", "Handle", "HandsOver", "Successor", "find_handle"]
 
 EXTENSION: Final = "streamer.transport"
 """Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
 
 
+class Successor(asyncio.Protocol):
+    """What a connection can be handed over to; the server ends it by these."""
+
+    __slots__ = ()
+
+    transport: asyncio.Transport
+
+    def begin(
+        self, transport: asyncio.Transport, connections: set[Any], rest: object
+    ) -> None:
+        """
+        Go on with a connection. From here on `connection_lost` comes, once.
+
+        Args:
+            transport: It.
+            connections: The server's, which are ended with it: to be left when the
+                connection is lost.
+            rest: What its protocol has received and nobody has taken.
+
+        """
+        raise NotImplementedError
+
+    def shutdown(self) -> None:
+        """End at once; the server does."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """A server's protocol that can let a connection go."""
+
+    def hand_over(self, successor: Successor) -> None:
+        """Make `successor` the connection's protocol, and forget the connection."""
+
+    def leave_unframed(self) -> None:
+        """Announce no chunks in the head of an answer that is to be handed over."""
+
+
 class Handle:
-    """One connection as a stream sees it: how far behind it is, and an axe."""
+    """One connection as a stream sees it: how far behind it is, an axe, and its key."""
 
     __slots__ = ("_transport",)
 
@@ -38,6 +80,25 @@ class Handle:
         behind what it does not take.
         """
         self._transport.abort()
+
+    def leave_unframed(self) -> None:
+        """Have no chunks announced: whoever takes the connection sends none."""
+        protocol = self._transport.get_protocol()
+        if isinstance(protocol, HandsOver):
+            protocol.leave_unframed()
+
+    def hand_over(self, successor: Successor) -> bool:
+        """
+        Give the connection to `successor`, between two events of the loop.
+
+        Returns whether it did. A connection that is closing may have told its end
+        already; it stays with who has heard of it.
+        """
+        protocol = self._transport.get_protocol()
+        if self._transport.is_closing() or not isinstance(protocol, HandsOver):
+            return False
+        protocol.hand_over(successor)
+        return True
 
 
 def find_handle(scope: Mapping[str, Any]) -> Handle | None:

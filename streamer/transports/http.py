@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from starlette.convertors import PathConvertor
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
@@ -29,6 +30,7 @@ from ..errors import (
 __all__ = [
     "FORM",
     "JSON",
+    "AnyText",
     "decode_body",
     "etag_matches",
     "media_type_of",
@@ -45,6 +47,17 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 _MSGSPEC_PATH: Final = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 _PATH_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+
+
+class AnyText(PathConvertor):
+    """
+    A segment of a path that may have slashes, and line feeds too.
+
+    Without these, a path with one would be no surface's, and be answered by none. Of
+    two in one path the first is as short as can be.
+    """
+
+    regex = "(?s:.*?)"
 
 
 async def read_body(

@@ -39,7 +39,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ..config import Config
-from .handle import EXTENSION, Handle
+from .detached_websocket import LINGER_S
+from .handle import EXTENSION, Handle, Successor
 
 __all__ = [
     "LINGER_S",
@@ -56,11 +57,6 @@ logger = logging.getLogger(__name__)
 # would empty the pipe before anything is written again.
 WRITE_BUFFER_HIGH_BYTES: Final = 65_536
 WRITE_BUFFER_LOW_BYTES: Final = 16_384
-
-# Closing a socket that holds unread bytes resets the connection, and a reset destroys
-# an answer the client has not read yet. So a refused client may go on sending into the
-# void for a moment while it reads why.
-LINGER_S: Final = 1.0
 
 # A connection that is silent for longer was made in advance, as browsers do.
 NEW_S: Final = 0.5
@@ -182,6 +178,25 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         else:
             self.transport.close()
+
+    # Letting go.
+
+    def hand_over(self, successor: Successor) -> None:
+        self._stop_watching()
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        # The app returns with an answer that is not complete.
+        self.cycle.disconnected = True
+        # They hold each other.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does itself
+        self._refused = True
+        transport = self.transport
+        transport.set_protocol(successor)
+        self.flow.resume_reading()
+        successor.begin(transport, self.connections, None)
+
+    def leave_unframed(self) -> None:
+        self.cycle.chunked_encoding = False
 
     # The parser's callbacks.
 

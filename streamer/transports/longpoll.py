@@ -13,8 +13,9 @@ import asyncio
 from starlette.requests import Request
 
 from ..core.access import Caller
+from ..core.cursor import Cursor
 from ..errors import TOKEN_INVALID, Defect, Unauthenticated
-from ..model import Log, Position
+from ..model import Log
 from ..service.listening import Listening
 from ..service.watcher import Watcher
 from .http import until_gone
@@ -25,14 +26,14 @@ __all__ = ["wait_for_entry"]
 async def wait_for_entry(
     listening: Listening,
     log: Log,
-    position: Position,
+    cursor: Cursor,
     *,
     deadline_s: float,
     request: Request,
     caller: Caller | None = None,
 ) -> None:
     """
-    Return when something may follow `position`, the deadline is over, or nobody waits.
+    Return when something may follow `cursor`, the deadline is over, or nobody waits.
 
     It counts as a listener of its player and of the node while it waits.
 
@@ -43,7 +44,8 @@ async def wait_for_entry(
         StoreAway: The log cannot be listened to.
 
     """
-    waiter = Watcher(position, listening.new_connection())
+    connection = listening.new_connection()
+    waiter = Watcher(cursor, connection, listening.figures.longpoll)
     with listening.admit():
         async with listening.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")

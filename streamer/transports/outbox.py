@@ -2,8 +2,9 @@
 What a stream has been given and has not sent yet.
 
 Decides nothing: the session has decided that an event fits before it comes here. Knows
-how many bytes wait, since when, and whether the stream is to end. The one place where
-the synchronous fan-out meets a connection that has to be waited for.
+how many bytes wait, since when, and whether the stream is to end. It is for servers
+that do not let go of their connections: there the synchronous fan-out meets a `send`
+that has to be waited for.
 """
 
 from __future__ import annotations
@@ -13,23 +14,14 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from ..errors import Disconnect
-from .handle import Handle
 
 __all__ = ["Outbox"]
 
 
 class Outbox:
-    """
-    A session's sink; its other end is `pump`.
+    """A session's sink; its other end is `pump`."""
 
-    Args:
-        handle: The connection, where the server has one to give: what it has taken and
-            not sent counts as buffered too.
-
-    """
-
-    def __init__(self, handle: Handle | None) -> None:
-        self._handle = handle
+    def __init__(self) -> None:
         self._events: list[bytes] = []
         self._bytes = 0
         self._sending = 0
@@ -49,8 +41,7 @@ class Outbox:
 
     def buffered(self) -> int:
         # What is being sent may be with the connection already, or still here.
-        taken = self._handle.buffered() if self._handle else 0
-        return self._bytes + max(self._sending, taken)
+        return self._bytes + self._sending
 
     def waiting_since_s(self) -> float | None:
         return self._since_s
@@ -66,11 +57,6 @@ class Outbox:
         self.close(disconnect)
         if self._pumping is not None:
             self._pumping.cancel()
-
-    def cut_off(self) -> None:
-        """Drop the connection itself, where that is possible."""
-        if self._handle is not None:
-            self._handle.abort()
 
     def pump(
         self, send: Callable[[list[bytes]], Awaitable[None]]

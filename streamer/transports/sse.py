@@ -5,9 +5,10 @@ Decides the order of opening, which is the WebSocket's, and the shape of the res
 Knows ASGI. Knows nothing of event blocks, nor of what a session decides, nor of what
 another surface asks of who wants a stream: that comes as an `Asked`.
 
-The response is written to `send` by this coroutine, not handed to a streaming response:
-a generator that is never started because its client is already gone would never give
-back what its endpoint has taken.
+Where the server can let go of a connection, this coroutine ends as soon as the answer
+has begun, and the stream is an `EventStream`. Elsewhere it writes the answer to `send`
+itself and does not hand it to a streaming response: a generator that is never started
+because its client is already gone would never give back what its endpoint has taken.
 
 A client that asks for it gets its refusals as a stream of one event, because an
 EventSource that is answered with anything but 200 stops for ever, and tells nobody why.
@@ -16,9 +17,9 @@ EventSource that is answered with anything but 200 stops for ever, and tells nob
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
@@ -27,9 +28,13 @@ from starlette.types import Receive, Scope, Send
 
 from ..core.access import Caller
 from ..core.codec import Codec, SseCodec
+from ..core.session import Sink
 from ..errors import Error
 from ..service.authenticator import Credentials
-from .handle import find_handle
+from ..service.listening import Listener
+from .detached import FAREWELL_S, EventStream
+from .framing import Framing, chunk, unframed
+from .handle import Handle, find_handle
 from .http import require_origin, until_gone
 from .outbox import Outbox
 from .streams import (
@@ -45,8 +50,6 @@ __all__ = ["Asked", "SseStream"]
 
 RETRY_MS: Final = (1_000, 3_000)
 """When EventSource comes back after a drop; at random, so that a crowd spreads out."""
-
-FAREWELL_S: Final = 2.0
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -96,31 +99,47 @@ class SseStream:
         self._refuse = refuse
         self._ask = ask
         self._codec = SseCodec()
+        self._chunks = Framing(chunk)
+        self._bare = Framing(unframed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._parts.listening.admit():
-                await self._serve(scope, receive, send)
+            with self._parts.listening.admit() as listener:
+                await self._serve(listener, scope, receive, send)
         except Error as error:
+            # Whoever comes again at once shall find its ticket as it was.
+            await self._parts.tickets.closed()
             query = Request(scope).query_params
             if self._ask is None and tells_in_stream(query, error):
                 await self._turn_away(error, send)
             else:
                 await self._refuse(error)(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, listener: Listener, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         request = Request(scope)
-        async with AsyncExitStack() as stack:
-            if self._ask is not None:
-                asked = await self._ask(request)
-            else:
-                asked = await self._ask_native(request, stack)
-            await self._open(request, asked, receive, send)
+        if self._ask is not None:
+            asked = await self._ask(request)
+        else:
+            asked = await self._ask_native(request, listener)
+        handle = find_handle(scope)
+        if request.method == "HEAD":
+            await self._join(listener, asked, Outbox())
+            await send(_START)
+            await send({"type": "http.response.body", "body": b""})
+        elif handle is None:
+            outbox = Outbox()
+            await self._join(listener, asked, outbox)
+            await send(_START)
+            await self._run(outbox, asked.preamble, receive, send)
+        else:
+            await self._detach(handle, listener, asked, scope["http_version"], send)
 
-    async def _ask_native(self, request: Request, stack: AsyncExitStack) -> Asked:
+    async def _ask_native(self, request: Request, listener: Listener) -> Asked:
         opening = Opening.parse(request.query_params, request.headers)
         if opening.ticket:
-            caller = await self._parts.by_ticket(opening, request.headers, stack)
+            caller = await self._parts.by_ticket(opening, request.headers, listener)
         else:
             caller = await self._authenticate(request)
         retry = self._codec.retry(random.randint(*RETRY_MS))
@@ -135,20 +154,31 @@ class SseStream:
             )
         return await self._parts.authenticator.caller(credentials)
 
-    async def _open(
-        self, request: Request, asked: Asked, receive: Receive, send: Send
+    async def _join(self, listener: Listener, asked: Asked, sink: Sink) -> None:
+        caller, opening, codec, _ = asked
+        log, session = self._parts.session(caller, opening, codec=codec, sink=sink)
+        await listener.join(log, session, caller=caller, instance=opening.instance)
+
+    async def _detach(
+        self,
+        handle: Handle,
+        listener: Listener,
+        asked: Asked,
+        http_version: str,
+        send: Send,
     ) -> None:
-        caller, opening, codec, preamble = asked
-        outbox = Outbox(find_handle(request.scope))
-        log, session = self._parts.session(caller, opening, codec=codec, sink=outbox)
-        async with self._parts.listening.listen(
-            log, session, caller=caller, instance=opening.instance
-        ):
-            await send(_START)
-            if request.method == "HEAD":
-                await send({"type": "http.response.body", "body": b""})
-                return
-            await self._run(outbox, preamble, receive, send)
+        """Begin the answer here, and leave what follows to the connection."""
+        chunked = http_version == "1.1"
+        framing = self._chunks if chunked else self._bare
+        stream = EventStream(listener, framing, chunked=chunked)
+        if asked.preamble:
+            stream.write(asked.preamble)
+        await self._join(listener, asked, stream)
+        if not chunked:
+            handle.leave_unframed()
+        await send(_START)
+        if not handle.hand_over(stream):
+            await send({"type": "http.response.body", "body": b""})
 
     async def _turn_away(self, error: Error, send: Send) -> None:
         """Say in a stream that there is none, and when to come back."""
@@ -184,11 +214,7 @@ class SseStream:
             if isinstance(end, Exception):
                 raise end
         if not gone:
-            await self._finish(outbox, send)
-
-    async def _finish(self, outbox: Outbox, send: Send) -> None:
-        try:
-            async with asyncio.timeout(FAREWELL_S):
-                await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            outbox.cut_off()
+            # Nothing can be done about one that does not take its farewell.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await send({"type": "http.response.body", "body": b""})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -18,9 +17,10 @@ from starlette.datastructures import Headers, QueryParams
 
 from .. import errors
 from ..core.access import Caller
-from ..core.codec import Codec
-from ..core.session import Session, SessionLimits, Sink
-from ..core.subscription import Place, Start
+from ..core.codec import Codec, WebSocketCodec
+from ..core.cursor import Cursor
+from ..core.session import TOPICS_MAX, Session, SessionLimits, Sink
+from ..core.subscription import Start
 from ..errors import (
     Defect,
     Disconnect,
@@ -31,10 +31,11 @@ from ..errors import (
     Limit,
     Unauthenticated,
 )
-from ..model import Log
+from ..model import Log, Topic, parse_topic
 from ..service.authenticator import Authenticator, Credentials
 from ..service.inboxes import Inboxes, parse_cursor
-from ..service.listening import Listening
+from ..service.listening import Listener, Listening
+from ..service.receipts import Receipts
 from ..service.tickets import Tickets, instance_of
 
 __all__ = [
@@ -69,15 +70,16 @@ class StreamParts(msgspec.Struct, frozen=True):
     listening: Listening
     inboxes: Inboxes
     tickets: Tickets
+    receipts: Receipts
     limits: SessionLimits
     allowed_origins: frozenset[str]
     auth_timeout_s: float
 
     async def by_ticket(
-        self, opening: Opening, headers: Headers, stack: AsyncExitStack
+        self, opening: Opening, headers: Headers, listener: Listener
     ) -> Caller:
         """
-        Use the ticket of a stream that brings one; `stack` holds it while it is open.
+        Use the ticket of a stream that brings one, until `listener` leaves.
 
         Raises:
             Unauthenticated: It does not hold, or there is another credential as well.
@@ -86,8 +88,10 @@ class StreamParts(msgspec.Struct, frozen=True):
         """
         if _has_credentials(headers):
             raise Unauthenticated(Defect.AMBIGUOUS)
-        using = self.tickets.using(opening.ticket, resuming=opening.resuming)
-        return await stack.enter_async_context(using)
+        ticket = await self.tickets.open(opening.ticket, resuming=opening.resuming)
+        close = self.tickets.close_soon
+        listener.on_leave = lambda opened: close(ticket, opened=opened)
+        return ticket.caller
 
     def session(
         self, caller: Caller, opening: Opening, *, codec: Codec, sink: Sink
@@ -103,8 +107,13 @@ class StreamParts(msgspec.Struct, frozen=True):
         caller.require_listen(player)
         # Connections that came together shall not be pinged together.
         ahead_s = self.limits.heartbeat_s * random.random() / 2
+        figures = self.listening.figures
+        framed = isinstance(codec, WebSocketCodec)
+        for topic in opening.topics:
+            caller.require_hear(topic)
+        place = opening.place
         session = Session(
-            opening.place,
+            place.own if isinstance(place, Cursor) else place,
             codec=codec,
             sink=sink,
             limits=self.limits,
@@ -112,6 +121,9 @@ class StreamParts(msgspec.Struct, frozen=True):
             expires_at_s=caller.expires_at_s,
             connection=self.listening.new_connection(),
             device=opening.device,
+            transport=figures.websocket if framed else figures.sse,
+            cursor=place if isinstance(place, Cursor) else None,
+            topics=opening.topics,
         )
         return Log(caller.app, player), session
 
@@ -124,11 +136,12 @@ class Opening(NamedTuple):
     itself when it comes back.
     """
 
-    place: Place
+    place: Cursor | Start
     instance: str
     ticket: str = ""
     resuming: bool = False
     device: str = ""
+    topics: tuple[Topic, ...] = ()
 
     def __repr__(self) -> str:
         return f"Opening(place={self.place}, instance={self.instance!r})"
@@ -151,15 +164,23 @@ class Opening(NamedTuple):
         device = _name(query, "device")
         if ticket and not instance:
             instance = instance_of(ticket)
-        if last := headers.get("last-event-id"):
-            place = parse_cursor(last, "header", "Last-Event-ID")
-            return cls(place, instance, ticket, resuming=True, device=device)
+        last = headers.get("last-event-id", "")
         cursor = query.get("cursor", "")
-        if cursor in ("", "earliest"):
-            start = Start.EARLIEST if cursor else Start.LATEST
-            return cls(start, instance, ticket, device=device)
-        place = parse_cursor(cursor, "query", "cursor")
-        return cls(place, instance, ticket, device=device)
+        place: Cursor | Start
+        if last:
+            place = parse_cursor(last, "header", "Last-Event-ID")
+        elif cursor in ("", "earliest"):
+            place = Start.EARLIEST if cursor else Start.LATEST
+        else:
+            place = parse_cursor(cursor, "query", "cursor")
+        return cls(
+            place,
+            instance,
+            ticket,
+            resuming=bool(last),
+            device=device,
+            topics=_topics(query),
+        )
 
 
 def _name(query: QueryParams, parameter: str) -> str:
@@ -169,6 +190,16 @@ def _name(query: QueryParams, parameter: str) -> str:
         return name
     problem = "must be up to 64 letters, digits, '.', '_' or '-'"
     raise Invalid(FieldError(("query", parameter), problem))
+
+
+def _topics(query: QueryParams) -> tuple[Topic, ...]:
+    """Return the topics that a stream asks for. Raises Invalid."""
+    named = [name for text in query.getlist("topics") for name in text.split(",")]
+    topics = dict.fromkeys(topic for name in named if (topic := parse_topic(name)))
+    if len(topics) < len(set(named)) or len(topics) > TOPICS_MAX:
+        problem = f"must be up to {TOPICS_MAX} topics with commas between"
+        raise Invalid(FieldError(("query", "topics"), problem))
+    return tuple(topics)
 
 
 def tells_in_stream(query: QueryParams, error: Error) -> bool:

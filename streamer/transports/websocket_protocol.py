@@ -16,7 +16,7 @@ import asyncio
 import http
 import logging
 import math
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
@@ -25,13 +25,14 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 from websockets.frames import CloseCode, Frame
 
 from ..errors import AHEAD_OF_RATE, SILENT
-from .handle import EXTENSION, Handle
+from .detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
+from .handle import EXTENSION, Handle, Successor
 from .http_protocol import (
-    LINGER_S,
     WRITE_BUFFER_HIGH_BYTES,
     WRITE_BUFFER_LOW_BYTES,
     encode_refusal,
 )
+from .inbound import FRAGMENTS_MAX
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -39,13 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketProtocol"]
 
 logger = logging.getLogger(__name__)
-
-# A fragment of no bytes costs a message limit nothing, and a list entry each.
-FRAGMENTS_MAX: Final = 1_024
-
-# Pings and pongs taken from a client within a second. Libraries send one per 20 s; the
-# same number as for messages.
-CONTROLS_PER_S_MAX: Final = 20
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -82,6 +76,38 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected  # It is gone, and was told nothing.
         if self.close_sent:
             self.handshake_complete = True  # With a refusal.
+
+    # Letting go.
+
+    def hand_over(self, successor: Successor) -> None:
+        self.stop_keepalive()
+        self.disconnected = True
+        self.writable.set()
+        # uvicorn closes what the app leaves behind, unless a time is set for that.
+        self.close_timer = self.loop.call_later(0, _nothing)
+        self.connections.discard(self)
+        transport = self.transport
+        transport.set_protocol(successor)
+        if self.read_paused:
+            transport.resume_reading()
+        successor.begin(transport, self.connections, self._rest())
+
+    def leave_unframed(self) -> None:
+        pass
+
+    def _rest(self) -> Rest:
+        messages: list[str | None] = []
+        while not self.queue.empty():
+            message = self.queue.get_nowait()
+            if message["type"] == "websocket.receive":
+                messages.append(message.get("text"))
+        return Rest(
+            messages,
+            self.frames,
+            self.curr_msg_data_type == "text",
+            self.conn,
+            self.config.ws_max_size,
+        )
 
     def shutdown(self) -> None:
         """Close at once with 1012. Readers the drain reached are gone by then."""
@@ -183,6 +209,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         answer = b"".join(self.conn.data_to_send())
         self.transport.write(answer or encode_refusal(http.HTTPStatus.BAD_REQUEST))
         self.transport.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _is_utf8(data: bytes) -> bool:

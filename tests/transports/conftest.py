@@ -9,17 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
 import uvloop
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamer.config import Config
+from streamer.core.access import Caller
+from streamer.errors import Error, Refused
+from streamer.model import App, Log, Notification, Player, encode_fragment
+from streamer.parts import Parts
 from streamer.server import Host
+from streamer.service.authenticator import Credentials
+from streamer.store.inbox import Inbox
+from streamer.store.keys import lease_key
 from streamer.transports.handle import Handle, find_handle
+from streamer.transports.sse import SseStream
+from streamer.transports.websocket import WebSocketStream
 
 GUARD_S = 10
 
@@ -195,3 +210,210 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest.fixture
 def app() -> SeeingApp:
     return SeeingApp()
+
+
+# Streams.
+
+
+class StreamWire(Wire):
+    """A connection with a stream on it, once the head of its answer was read."""
+
+    async def frame(self) -> tuple[int, bytes]:
+        first, size = await self.read(2)
+        if size == 126:
+            size = int.from_bytes(await self.read(2))
+        elif size == 127:
+            size = int.from_bytes(await self.read(8))
+        return first & 0x0F, await self.read(size)
+
+    async def message(self) -> Any:
+        """Return the next message, past ping frames."""
+        while (received := await self.frame())[0] != 1:
+            assert received[0] == 9, received
+        return json.loads(received[1])
+
+    async def close_code(self) -> int:
+        """Return the code of the close frame that comes, past everything else."""
+        while (received := await self.frame())[0] != 8:
+            pass
+        return int.from_bytes(received[1][:2]) if received[1] else 1005
+
+    async def event(self) -> bytes:
+        """Return the next event, out of its chunk or chunks."""
+        while b"\n\n" not in self._events:
+            size = int(await self.read_until(b"\r\n"), 16)
+            self._events += await self.read(size)
+            assert await self.read(2) == b"\r\n"
+        event, _, self._events = self._events.partition(b"\n\n")
+        return event
+
+    _events = b""
+
+
+class World:
+    """Both stream endpoints over a real store, on a host; any credential will do."""
+
+    def __init__(self, parts: Parts, *, detached: bool) -> None:
+        self.parts = parts
+        self.listening = parts.listening
+        self.leases_part = parts.listening._leases
+        self.hub = parts.listening._feeds.hub
+        self.log = Log(App("app"), Player("player"))
+        self.permissions = frozenset({"notification:player:self:*"})
+        self.expires_in_s: int | None = None
+        self.served: Served | None = None
+        self._detached = detached
+        self._inbox = Inbox(parts.link)
+        streams = msgspec.structs.replace(parts.streams, authenticator=self)
+        self._sse = SseStream(streams, refuse=_refuse)
+        self._websocket = WebSocketStream(streams, refuse=_refuse)
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        ends_s = None
+        if self.expires_in_s is not None:
+            ends_s = int(time.time()) + self.expires_in_s
+        return Caller(self.log.app, self.log.player, self.permissions, ends_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._detached:
+            scope["extensions"] = {"websocket.http.response": {}}
+        stream = self._websocket if scope["type"] == "websocket" else self._sse
+        await stream(scope, receive, send)
+
+    @property
+    def connections(self) -> set[Any]:
+        assert self.served is not None
+        return self.served.host._server.server_state.connections
+
+    @property
+    def tasks(self) -> set[Any]:
+        assert self.served is not None
+        return self.served.host._server.server_state.tasks
+
+    async def publish(self, title: str) -> None:
+        fragment = encode_fragment(Notification(title=title))
+        await self._inbox.append(self.log, [fragment])
+
+    async def leases(self) -> int:
+        count: int = await self.parts.link.call("HLEN", lease_key(self.log))
+        return count
+
+    async def until_leases(self, count: int) -> None:
+        async with asyncio.timeout(GUARD_S):
+            while await self.leases() != count:  # noqa: ASYNC110  # the store's fact
+                await asyncio.sleep(0.005)
+
+    def request(
+        self,
+        *,
+        upgrade: bool = False,
+        credential: bool = True,
+        method: str = "GET",
+        version: str = "1.1",
+        **query: str,
+    ) -> bytes:
+        lines = [f"{method} /?{urlencode(query)} HTTP/{version}", "Host: here"]
+        if credential:
+            lines.append("Authorization: Bearer player")
+        if upgrade:
+            lines += [
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    async def connect(
+        self, *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    ) -> StreamWire:
+        assert self.served is not None
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", self.served.port))
+        wire = StreamWire(
+            *await asyncio.open_connection(
+                sock=sock, ssl=tls, server_hostname="localhost" if tls else None
+            )
+        )
+        self.served._wires.append(wire)
+        return wire
+
+    async def websocket(
+        self,
+        *,
+        credential: bool = True,
+        receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
+        **query: str,
+    ) -> StreamWire:
+        wire = await self.connect(receive_buffer=receive_buffer, tls=tls)
+        wire.send(self.request(upgrade=True, credential=credential, **query))
+        assert await wire.status() == 101
+        return wire
+
+    async def event_stream(
+        self,
+        *,
+        receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
+        **query: str,
+    ) -> StreamWire:
+        wire = await self.connect(receive_buffer=receive_buffer, tls=tls)
+        wire.send(self.request(**query))
+        assert await wire.status() == 200
+        if not query.get("refusals"):
+            assert (await wire.event()).startswith(b"retry: ")
+        return wire
+
+
+def _refuse(error: Error) -> Response:
+    return Response(status_code=409 if isinstance(error, Refused) else 403)
+
+
+@pytest.fixture
+async def make_world(
+    store_url: str, serve: Serve
+) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+    """Give a function that serves streams, by default such as detach."""
+    running: list[tuple[World, asyncio.Task[None]]] = []
+
+    async def make(*, detached: bool = True, **settings: Any) -> World:
+        config = Config(message_bytes_max=1_000, drain_s=0)
+        config = msgspec.structs.replace(config, **settings)
+        world = World(Parts(config, store_url), detached=detached)
+        task = asyncio.create_task(world.listening.run())
+        running.append((world, task))
+        async with asyncio.timeout(GUARD_S):
+            while not world.listening._feeds.connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        settings = {"message_bytes_max": config.message_bytes_max}
+        world.served = await serve(world, **settings)
+        return world
+
+    yield make
+    for world, task in running:
+        assert world.served is not None
+        await world.served.close_wires()
+        async with asyncio.timeout(GUARD_S):
+            while world.listening.open:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        await world.parts.link.close()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Return a function that waits for a fact."""
+
+    async def wait(fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(GUARD_S):
+            # What happens elsewhere has no event here.
+            while not fact():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    return wait

@@ -619,10 +619,12 @@ async def test_an_upgrade_is_refused_while_an_answer_is_pending(
 
 # What is relied upon.
 
+OURS = {"limits", "is_new", "hand_over", "leave_unframed"}
+
 
 def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
     for name in HttpProtocol.__dict__:
-        if not name.startswith("_") and name not in ("limits", "is_new"):
+        if not name.startswith("_") and name not in OURS:
             assert hasattr(HttpToolsProtocol, name), name
     source = inspect.getsource(HttpToolsProtocol)
     for use in (

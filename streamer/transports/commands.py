@@ -1,0 +1,147 @@
+"""
+What a WebSocket's client may ask for once its stream is open.
+
+Decides what becomes of a command: a mark is set and answered, a topic is listened to, a
+fresh token goes on in the place of the old one. Knows the services. Knows nothing of
+how commands come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import assert_never
+
+from ..core.access import Caller
+from ..core.session import (
+    TOPICS_MAX,
+    Acknowledge,
+    Authenticate,
+    Command,
+    MarkRead,
+    Session,
+    Subscribe,
+    Unsubscribe,
+)
+from ..errors import (
+    FORBIDDEN,
+    TOKEN_INVALID,
+    Error,
+    FieldError,
+    Invalid,
+    Unauthenticated,
+)
+from ..model import Log, Topic, parse_topic
+from ..service.authenticator import Credentials
+from ..service.inboxes import parse_cursor
+from ..service.listening import Listener
+from .streams import StreamParts
+
+__all__ = ["Commands"]
+
+
+class Commands:
+    """
+    Carry commands out.
+
+    Args:
+        parts: What streams are made of.
+
+    """
+
+    def __init__(self, parts: StreamParts) -> None:
+        self._parts = parts
+
+    async def carry_out(
+        self, command: Command, session: Session, listener: Listener
+    ) -> None:
+        """Do what the client of a stream asks; one at a time for each stream."""
+        caller = listener.caller
+        assert caller is not None
+        match command:
+            case Authenticate():
+                await self._renew(command, session, listener, caller)
+            case MarkRead():
+                # Somebody has looked at it.
+                log = Log(caller.app, caller.require_me())
+                await self._parts.listening.used(log, session)
+                try:
+                    session.reply(command.ref, await self._mark(caller, command))
+                except Error as error:
+                    session.fail(command.ref, str(error))
+            case Subscribe() | Unsubscribe():
+                await self._listen(command, session, caller)
+            case Acknowledge():
+                try:
+                    cursor = parse_cursor(command.cursor, "cursor")
+                    await self._parts.receipts.acknowledge(
+                        caller, caller.require_me(), cursor
+                    )
+                    session.reply(command.ref)
+                except Error as error:
+                    session.fail(command.ref, str(error))
+            case _:
+                assert_never(command)
+
+    async def _mark(self, caller: Caller, command: MarkRead) -> int:
+        inboxes, player = self._parts.inboxes, caller.require_me()
+        if command.ids is not None:
+            marked = await inboxes.mark_ids(caller, player, command.ids)
+        elif command.up_to is not None:
+            position = parse_cursor(command.up_to, "up_to")
+            marked = await inboxes.mark_up_to(caller, player, position)
+        else:
+            marked = await inboxes.mark_all(caller, player)
+        return marked.unread
+
+    async def _listen(
+        self, command: Subscribe | Unsubscribe, session: Session, caller: Caller
+    ) -> None:
+        """Let a stream hear other topics; all that it names, or none of them."""
+        log = Log(caller.app, caller.require_me())
+        try:
+            named = [_topic(name) for name in command.topics]
+            if isinstance(command, Subscribe):
+                for topic in named:
+                    caller.require_hear(topic)
+                wanted = list(dict.fromkeys([*session.topics, *named]))
+            else:
+                wanted = [topic for topic in session.topics if topic not in named]
+            if len(wanted) > TOPICS_MAX:
+                problem = f"would be {len(wanted)}, allowed {TOPICS_MAX}"
+                raise Invalid(FieldError(("topics",), problem))
+            await self._parts.listening.ask_for(log, session, wanted)
+            session.reply(command.ref)
+        except Error as error:
+            session.fail(command.ref, str(error))
+
+    async def _renew(
+        self, command: Authenticate, session: Session, listener: Listener, old: Caller
+    ) -> None:
+        try:
+            credentials = Credentials.from_token(command.token)
+            fresh = await self._parts.authenticator.caller(credentials)
+        except Unauthenticated:
+            session.end(TOKEN_INVALID)
+            return
+        except Error:
+            # The old token still counts, and the client will come again.
+            return
+        player = old.require_me()
+        same = (fresh.app, fresh.player) == (old.app, player)
+        if not same or not fresh.may_listen(player):
+            session.end(FORBIDDEN)
+            return
+        session.renew(fresh.expires_at_s)
+        listener.renew(fresh)
+        allowed = [topic for topic in session.topics if fresh.may_hear(topic)]
+        # With the store away they are let go when the reader's log is next looked at.
+        with contextlib.suppress(Error):
+            log = Log(fresh.app, player)
+            await self._parts.listening.ask_for(log, session, allowed)
+
+
+def _topic(name: str) -> Topic:
+    topic = parse_topic(name)
+    if topic is None:
+        raise Invalid(FieldError(("topics",), "has a name that no topic can have"))
+    return topic

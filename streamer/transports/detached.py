@@ -1,0 +1,222 @@
+"""
+A stream that has left ASGI behind: a session's sink on the bare transport.
+
+Decides nothing of what is sent: the session has decided that an event fits before it
+comes here, and it is with the transport before `write` returns. There is no task, no
+queue and no timer per connection; what waits is what the transport has not got rid of.
+Knows an asyncio transport and a `Listener`, which it leaves when the connection is
+lost: the loop says so exactly once, however that came about. Knows nothing of uvicorn.
+
+Until the connection is handed over, the answer's head is not written; what the session
+says meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+from ..errors import Disconnect
+from ..service.listening import Listener
+from .framing import LAST_CHUNK, Framing
+from .handle import Successor
+
+__all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream"]
+
+FAREWELL_S: Final = 2.0
+"""How long a client may take to take its leave."""
+
+IGNORED_BYTES_MAX: Final = 65_536
+"""Who listens to an event stream has nothing to say."""
+
+
+class Detached(Successor):
+    """
+    What both kinds of streams have in common.
+
+    Args:
+        listener: What it holds; given back when the connection is lost.
+        framing: How events are framed, shared by all of its kind.
+
+    """
+
+    __slots__ = (
+        "_connections",
+        "_framing",
+        "_listener",
+        "_parting",
+        "_since_s",
+        "transport",
+    )
+
+    def __init__(self, listener: Listener, framing: Framing) -> None:
+        self.transport: asyncio.Transport = _Waiting()
+        self._listener = listener
+        self._framing = framing
+        self._connections: set[Any] = set()
+        self._since_s: float | None = None
+        self._parting: asyncio.TimerHandle | None = None
+
+    # As a session's sink.
+
+    def write(self, event: bytes) -> None:
+        framing = self._framing
+        if event is not framing.event:
+            framing.take(event)
+        self.transport.write(framing.framed)
+
+    def buffered(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def waiting_since_s(self) -> float | None:
+        return self._since_s
+
+    def close(self, disconnect: Disconnect) -> None:
+        raise NotImplementedError
+
+    def abort(self, disconnect: Disconnect) -> None:
+        self.transport.abort()
+
+    # As a transport's protocol.
+
+    def begin(
+        self, transport: asyncio.Transport, connections: set[Any], rest: object
+    ) -> None:
+        waiting = self.transport
+        assert isinstance(waiting, _Waiting)
+        self._listener.stay()
+        self._connections = connections
+        connections.add(self)
+        self.transport = transport
+        if waiting.aborted:
+            transport.abort()
+            return
+        transport.write(b"".join(waiting.chunks))
+        if waiting.closing is not None:
+            waiting.closing()
+
+    def pause_writing(self) -> None:
+        # Between the marks nobody waits: a reader that takes what it gets is above the
+        # upper one for a moment only.
+        self._since_s = monotonic()
+
+    def resume_writing(self) -> None:
+        self._since_s = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        if self._parting is not None:
+            self._parting.cancel()
+        # Somebody may still be about to say something.
+        self.transport = NOWHERE
+        self._listener.leave()
+
+    def _part(self, then: Callable[[], None]) -> None:
+        """Do `then` as the last thing, and cut off who does not take it in time."""
+        transport = self.transport
+        if isinstance(transport, _Waiting):
+            transport.closing = lambda: self._part(then)
+        elif transport is not NOWHERE:
+            self._part_from(transport, then)
+
+    def _part_from(
+        self, transport: asyncio.Transport, then: Callable[[], None]
+    ) -> None:
+        then()
+        loop = asyncio.get_running_loop()
+        self._parting = loop.call_later(FAREWELL_S, transport.abort)
+
+
+class EventStream(Detached):
+    """
+    A stream of Server-Sent Events.
+
+    Args:
+        listener: As for `Detached`.
+        framing: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
+        chunked: Whether the answer ends with a chunk of its own.
+
+    """
+
+    __slots__ = ("_chunked", "_ignored_bytes")
+
+    def __init__(
+        self,
+        listener: Listener,
+        framing: Framing,
+        *,
+        chunked: bool = True,
+    ) -> None:
+        super().__init__(listener, framing)
+        self._chunked = chunked
+        self._ignored_bytes = 0
+
+    def close(self, disconnect: Disconnect) -> None:
+        self._part(self._finish)
+
+    def shutdown(self) -> None:
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        # Not paused instead: a transport that does not read does not notice the end.
+        self._ignored_bytes += len(data)
+        if self._ignored_bytes > IGNORED_BYTES_MAX:
+            self.transport.abort()
+
+    def _finish(self) -> None:
+        if self._chunked:
+            self.transport.write(LAST_CHUNK)
+        self.transport.close()
+
+
+class _Waiting(asyncio.Transport):
+    """What stands for a transport until there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[bytes] = []
+        self.aborted = False
+        self.closing: Callable[[], None] | None = None
+        self._bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.chunks.append(bytes(data))
+        self._bytes += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self._bytes
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.chunks.clear()
+        self._bytes = 0
+
+    def close(self) -> None:
+        self.abort()
+
+
+class _Nowhere(asyncio.Transport):
+    """What stands for a transport once it is lost."""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+NOWHERE: Final = _Nowhere()

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Message
+from starlette.websockets import WebSocket
+
+from streamer.core.figures import Figures
+from streamer.model import App
+from streamer.service.serving import note_app, request_id
+from streamer.transports.access_log import GONE, UNKNOWN, AccessLog
+
+SECRET = "tk_secret"
+
+
+async def greet(request: Request) -> Response:
+    note_app(App("game"))
+    return Response(request_id(), headers={"X-Own": "1"})
+
+
+async def fail(request: Request) -> Response:
+    raise RuntimeError("a fault of ours")
+
+
+async def welcome(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.close()
+
+
+async def decline(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
+async def broken(request: Request, error: Exception) -> Response:
+    return Response(request_id(), 500)
+
+
+@pytest.fixture
+def figures() -> Figures:
+    return Figures()
+
+
+@pytest.fixture
+def asgi(figures: Figures) -> AccessLog:
+    routes = [
+        Route("/players/{player}", greet),
+        Route("/fail", fail),
+        WebSocketRoute("/welcome", welcome),
+        WebSocketRoute("/decline", decline),
+    ]
+    app = Starlette(routes=routes, exception_handlers={Exception: broken})
+    return AccessLog(app, figures, lines=True)
+
+
+async def get(asgi: AccessLog, path: str, **headers: str) -> httpx2.Response:
+    transport = httpx2.ASGITransport(asgi, raise_app_exceptions=False)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+        return await client.get(path, headers=named)
+
+
+async def upgrade(asgi: AccessLog, path: str) -> list[Message]:
+    """Ask for a WebSocket; return what is answered."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b""}
+    await asgi(scope, receive, send)
+    return sent
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    caplog.set_level(logging.INFO)
+
+    def lines() -> list[dict[str, Any]]:
+        told = [r for r in caplog.records if r.name == "streamer.access"]
+        return [vars(record)["fields"] for record in told]
+
+    return lines
+
+
+async def test_a_request_keeps_the_id_that_it_came_with(asgi: AccessLog) -> None:
+    answer = await get(asgi, "/players/a", X_Request_Id="from-a_proxy-1")
+
+    assert answer.headers["x-request-id"] == answer.text == "from-a_proxy-1"
+    assert answer.headers["x-own"] == "1"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a.b", 'a"', "x" * 65])
+async def test_an_id_that_is_not_well_formed_is_replaced(
+    asgi: AccessLog, given: str
+) -> None:
+    answer = await get(asgi, "/players/a", X_Request_Id=given)
+
+    assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+async def test_a_fault_is_answered_with_the_id_and_logged_with_it(
+    asgi: AccessLog, lines: Any
+) -> None:
+    answer = await get(asgi, "/fail", X_Request_Id="the-fault")
+
+    assert (answer.status_code, answer.text) == (500, "the-fault")
+    assert lines()[0]["status"] == 500
+
+
+async def test_a_line_has_the_route_and_never_the_path_or_the_query(
+    asgi: AccessLog, lines: Any
+) -> None:
+    await get(asgi, f"/players/alice?ticket={SECRET}", Authorization=SECRET)
+
+    (line,) = lines()
+    assert line.pop("duration_ms") >= 0
+    assert line == {
+        "method": "GET",
+        "route": "/players/{player}",
+        "status": 200,
+        "bytes": 16,
+        "app": "game",
+    }
+    assert not re.search(f"alice|{SECRET}", json.dumps(line))
+
+
+async def test_what_is_not_there_has_no_route(
+    asgi: AccessLog, lines: Any, figures: Figures
+) -> None:
+    await get(asgi, "/players/alice/secrets")
+
+    assert (lines()[0]["route"], lines()[0]["status"]) == (UNKNOWN, 404)
+    assert figures.requests == {("GET", UNKNOWN, 404): 1}
+
+
+async def test_a_websocket_is_told_of_once_when_it_is_opened(
+    asgi: AccessLog, lines: Any
+) -> None:
+    accept, _ = await upgrade(asgi, "/welcome")
+
+    assert dict(accept["headers"])[b"x-request-id"]
+    assert [(line["route"], line["status"]) for line in lines()] == [("/welcome", 101)]
+
+
+async def test_a_websocket_that_is_declined_is_a_403(
+    asgi: AccessLog, lines: Any
+) -> None:
+    await upgrade(asgi, "/decline")
+
+    assert [line["status"] for line in lines()] == [403]
+
+
+async def test_a_client_that_does_not_wait_is_told_of(figures: Figures) -> None:
+    async def silent(*asgi: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await AccessLog(silent, figures, lines=True)(scope, *[silent] * 2)
+
+    assert figures.requests == {("GET", UNKNOWN, GONE): 1}
+
+
+async def test_without_lines_requests_are_counted_all_the_same(
+    asgi: AccessLog, figures: Figures, lines: Any
+) -> None:
+    await get(AccessLog(asgi._app, figures, lines=False), "/players/a")
+
+    assert lines() == []
+    assert figures.requests.total() == 1

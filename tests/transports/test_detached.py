@@ -1,0 +1,372 @@
+"""What only a stream has that has left its ASGI task behind."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import ssl
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from streamer.core.codec import WebSocketCodec
+from streamer.core.session import Session, SessionLimits
+from streamer.core.subscription import History
+from streamer.hub import Hub
+from streamer.model import App, Entry, Log, Player, Position
+from streamer.service.listening import Listener
+from streamer.transports.detached import Detached, EventStream
+from streamer.transports.detached_websocket import (
+    DetachedWebSocket,
+    websocket_framing,
+)
+from streamer.transports.handle import Handle
+from streamer.transports.http_protocol import HttpProtocol
+from streamer.transports.websocket_protocol import WebSocketProtocol
+
+from .test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
+
+# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+
+
+@pytest.fixture
+async def world(make_world: Any) -> Any:
+    return await make_world()
+
+
+async def test_nothing_of_the_server_is_left_behind_a_stream(
+    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    for protocol in (HttpProtocol, WebSocketProtocol):
+        monkeypatch.setattr(protocol, "connection_made", remembering(protocol, made))
+    gc.disable()
+    try:
+        sockets = [await world.websocket() for _ in range(2)]
+        wires = [await world.event_stream() for _ in range(2)]
+        for socket in sockets:
+            await socket.message()
+        await until(lambda: not world.tasks)
+
+        assert {type(one) for one in world.connections} == {
+            DetachedWebSocket,
+            EventStream,
+        }
+        assert len(made) == 6
+        assert [ref() for ref in made if ref() is not None] == []
+    finally:
+        gc.enable()
+    for wire in (*sockets, *wires):
+        wire.writer.transport.abort()
+
+
+def remembering(protocol: Any, made: list[weakref.ref[Any]]) -> Callable[..., None]:
+    connection_made = protocol.connection_made
+
+    def remember(self: Any, transport: asyncio.Transport) -> None:
+        made.append(weakref.ref(self))
+        connection_made(self, transport)
+
+    return remember
+
+
+async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) -> None:
+    socket, wire = await world.websocket(), await world.event_stream()
+    await socket.message()
+    socket.send(frame(TEXT, b'{"type":"ping"}')[:-1])
+    await wire.event()
+    await until(lambda: len(world.connections) == 2)
+    gc.collect()
+    gc.disable()
+    try:
+        assert count_streams() == 4
+
+        socket.writer.transport.abort()
+        wire.writer.transport.abort()
+
+        await until(lambda: not world.connections)
+        assert count_streams() == 0
+    finally:
+        gc.enable()
+
+
+def count_streams() -> int:
+    """Return how many sessions and streams there are; they have no weak references."""
+    return sum(isinstance(one, Session | Detached) for one in gc.get_objects())
+
+
+async def test_a_parser_is_there_while_something_is_half_said(
+    world: Any, until: Any
+) -> None:
+    socket = await world.websocket()
+    await socket.message()
+    (stream,) = world.connections
+    assert stream._inbound is None
+
+    socket.send(frame(TEXT, b'{"type":"ping"}')[:3])
+    await until(lambda: stream._inbound is not None)
+    socket.send(frame(TEXT, b'{"type":"ping"}')[3:])
+
+    assert await socket.message() == {"type": "pong"}
+    assert stream._inbound is None
+
+
+async def test_an_answer_over_http_1_0_has_no_chunks(world: Any) -> None:
+    wire = await world.connect()
+    wire.send(world.request(version="1.0"))
+    head = await wire.read_until(b"\r\n\r\n")
+    await wire.read_until(b"event: hello\n")
+    await world.publish("live")
+    event = await wire.read_until(b'"title":"live"}\n\n')
+    await world.listening.drain()
+
+    assert b"transfer-encoding" not in head
+    assert b"\r" not in event
+    assert (await wire.read_to_end()).endswith(b"}\n\n")
+
+
+async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
+    make_world: Any,
+) -> None:
+    world = await make_world(heartbeat_s=1)
+    silent, answering = await world.websocket(), await world.websocket()
+
+    closed = asyncio.create_task(silent.close_code())
+    # By its third ping the other, too, would have been found silent.
+    pings = 0
+    while pings < 3:
+        opcode, payload = await answering.frame()
+        if opcode == PING:
+            answering.send(frame(PONG, payload))
+            pings += 1
+
+    assert await closed == 4002
+
+
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_who_does_not_take_its_leave_is_cut_off(
+    world: Any, until: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.transports.detached.FAREWELL_S", 0.1)
+    wire = await getattr(world, kind)(receive_buffer=4_096)
+    await until(lambda: world.listening.open == 1)
+    wire.writer.transport.pause_reading()
+    for _ in range(4):
+        await world.publish("x" * 60_000)
+
+    await world.listening.drain()
+
+    await until(lambda: not world.connections)
+
+
+async def test_who_talks_into_an_event_stream_is_cut_off(
+    world: Any, until: Any
+) -> None:
+    wire = await world.event_stream()
+    await wire.event()
+    wire.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    await world.publish("still here")
+    while b"still here" not in await wire.event():
+        pass
+
+    wire.send(b"x" * 70_000)
+
+    assert await wire.read_to_end() == b""
+    await until(lambda: world.listening.open == 0)
+
+
+async def test_a_stop_ends_what_the_drain_left(world: Any, until: Any) -> None:
+    socket, wire = await world.websocket(), await world.event_stream()
+    await until(lambda: len(world.connections) == 2)
+
+    world.served.host.stop()
+
+    assert await socket.close_code() == 1012
+    await wire.read_to_end()
+    await until(lambda: world.listening.open == 0)
+
+
+async def test_a_command_that_fails_ends_the_stream(
+    world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = await world.websocket()
+    await socket.message()
+
+    async def fail(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("broken")
+
+    monkeypatch.setattr(type(world.parts.inboxes), "mark_all", fail)
+    socket.send(frame(TEXT, b'{"type":"read","all":true}'))
+
+    assert await socket.close_code() == 4001
+    socket.send(frame(CLOSE, b"\x0f\xa1"))
+    await socket.read_to_end()
+    assert [r.message for r in caplog.records if r.levelname == "ERROR"] == [
+        "a command failed"
+    ]
+
+
+async def test_a_closing_connection_is_not_handed_over() -> None:
+    class Closing(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return True
+
+        def get_protocol(self) -> asyncio.BaseProtocol:
+            return asyncio.Protocol()
+
+    listener = Listener(None, has_slot=False)  # type: ignore[arg-type]
+
+    stream = Detached(listener, websocket_framing())
+
+    assert not Handle(Closing()).hand_over(stream)
+
+
+# TLS.
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a file with a certificate for localhost, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+async def test_streams_over_tls_leave_asgi_too(
+    make_world: Any,
+    until: Any,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = sys.modules["streamer.server"]._uvicorn_config  # type: ignore[attr-defined]
+
+    def with_tls(*args: Any) -> Any:
+        config = made(*args)
+        config.ssl_certfile = config.ssl_keyfile = str(certificate)
+        return config
+
+    monkeypatch.setattr("streamer.server._uvicorn_config", with_tls)
+    world = await make_world()
+    trusting = ssl.create_default_context(cafile=certificate)
+    socket = await world.websocket(tls=trusting)
+    wire = await world.event_stream(tls=trusting)
+    await socket.message()
+    await wire.event()
+    await until(lambda: not world.tasks)
+
+    await world.publish("x" * 100_000)
+    socket.send(frame(TEXT, b'{"type":"ping"}'))
+
+    assert len(await wire.event()) > 100_000
+    messages = [await socket.message(), await socket.message()]
+    assert {message["type"] for message in messages} == {"notification", "pong"}
+    assert {type(one) for one in world.connections} == {DetachedWebSocket, EventStream}
+    await world.listening.drain()
+    assert b"event: bye" in await wire.event()
+    assert await socket.close_code() == 4100
+    socket.send(frame(CLOSE, b"\x10\x04"))
+    await until(lambda: world.listening.open == 0)
+
+
+# What a delivery costs.
+
+READERS = 200
+CALLS_MAX = 7
+"""Calls a delivery may take, those into C included; with a task it would be dozens."""
+
+
+class Taking(asyncio.Transport):
+    """A transport that takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    write = None  # type: ignore[assignment]  # each has its list's own
+
+
+def fan(readers: int) -> tuple[Hub, Log, list[list[bytes]]]:
+    hub, log, codec = Hub(), Log(App("a"), Player("p")), WebSocketCodec()
+    framing, place = websocket_framing(), Position(1, 1, 1, 1)
+    lines: list[list[bytes]] = []
+    for _ in range(readers):
+        listener = Listener(None, has_slot=False)  # type: ignore[arg-type]
+        stream = DetachedWebSocket(listener, framing, None)  # type: ignore[arg-type]
+        line: list[bytes] = []
+        transport = Taking()
+        transport.write = line.append  # type: ignore[assignment,method-assign]
+        transport.get_write_buffer_size = int  # type: ignore[method-assign]
+        stream.transport = transport
+        lines.append(line)
+        session = Session(
+            place,
+            codec=codec,
+            sink=stream,
+            limits=SessionLimits(),
+            pinged_at_s=0,
+        )
+        stream.session = session
+        hub.attach(log, session)
+        session.subscription.ask()
+        session.history(place, History(place, place, []), unread=0, marks=0)
+        line.clear()
+    return hub, log, lines
+
+
+def test_a_delivery_is_a_few_calls_and_no_more() -> None:
+    hub, log, lines = fan(READERS)
+    calls = 0
+
+    def count(frame: Any, event: str, what: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    hub.dispatch(log, Entry(1, 2, 2, 2, b'"title":"first"}'))
+    sys.setprofile(count)
+    try:
+        hub.dispatch(log, Entry(1, 3, 3, 3, b'"title":"counted"}'))
+    finally:
+        sys.setprofile(None)
+
+    assert all(len(line) == 2 for line in lines)
+    # What is done once for all readers comes to less than one call for each.
+    assert calls / READERS < CALLS_MAX + 1
+
+
+def test_an_entry_is_encoded_and_framed_once_for_all() -> None:
+    hub, log, lines = fan(READERS)
+
+    hub.dispatch(log, Entry(1, 2, 2, 2, b'"title":"shared"}'))
+
+    assert len({id(line[0]) for line in lines}) == 1
+    assert lines[0][0].startswith(b"\x81\x7e")

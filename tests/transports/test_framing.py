@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from websockets.frames import Close, Frame, Opcode
+
+from streamer.core.codec import WebSocketCodec
+from streamer.transports.detached_websocket import websocket_framing
+from streamer.transports.framing import Framing, chunk, close_frame, text_frame
+
+
+def parse(data: bytes) -> Frame:
+    """Read a server's frame as a client's library does."""
+    rest = memoryview(data)
+
+    def read_exact(count: int):  # type: ignore[no-untyped-def]  # a generator's
+        nonlocal rest
+        read, rest = bytes(rest[:count]), rest[count:]
+        return read
+        yield
+
+    parsing = Frame.parse(read_exact, mask=False)
+    try:
+        next(parsing)
+    except StopIteration as done:
+        assert not rest
+        frame: Frame = done.value
+        return frame
+    raise AssertionError("a frame is whole")
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
+def test_a_text_is_one_frame(size: int) -> None:
+    frame = parse(text_frame(b"x" * size))
+
+    assert (frame.opcode, frame.fin) == (Opcode.TEXT, True)
+    assert bytes(frame.data) == b"x" * size
+
+
+def test_a_close_has_its_code_and_reason() -> None:
+    frame = parse(close_frame(4100, "draining"))
+
+    assert frame.opcode is Opcode.CLOSE
+    assert Close.parse(frame.data) == Close(4100, "draining")
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(parse(close_frame(1009, "x" * 200)).data) == 125
+
+
+def test_a_chunk_says_its_size() -> None:
+    assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
+
+
+def test_one_event_is_framed_once() -> None:
+    framed: list[bytes] = []
+
+    def wrap(event: bytes) -> bytes:
+        framed.append(event)
+        return b"<" + event + b">"
+
+    framing = Framing(wrap)
+    event = b"event"
+
+    framing.take(event)
+
+    assert framing.event is event
+    assert framing.framed == b"<event>"
+    assert framed == [event]
+
+
+def test_a_ping_event_brings_a_ping_frame_along() -> None:
+    framing = websocket_framing()
+
+    framing.take(WebSocketCodec().ping())
+
+    assert framing.framed == b'\x81\x0f{"type":"ping"}' + b"\x89\x00"
+
+
+def test_codecs_ping_with_the_same_object_always() -> None:
+    # A stream knows a ping by it.
+    assert WebSocketCodec().ping() is WebSocketCodec().ping()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from streamer.transports.inbound import FRAGMENTS_MAX, Heard, Inbound
+
+from .test_websocket_protocol import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
+
+
+@pytest.mark.parametrize(
+    ("data", "heard"),
+    [
+        (frame(TEXT, "grüße".encode()), [(Heard.TEXT, "grüße")]),
+        (frame(TEXT, b"a", fin=False) + frame(CONT, b"b"), [(Heard.TEXT, "ab")]),
+        (frame(BINARY, b"a"), [(Heard.BINARY, None)]),
+        (frame(PING, b"a") + frame(PONG), [(Heard.PING, None), (Heard.PONG, None)]),
+        (frame(CLOSE, b"\x03\xe8"), [(Heard.CLOSE, None)]),
+    ],
+)
+def test_what_is_whole_is_heard(data: bytes, heard: list[tuple[Heard, object]]) -> None:
+    assert list(Inbound.fresh(1_000).feed(data)) == heard
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, b"text" * 40),
+        frame(TEXT, b"a", fin=False) + frame(PING, b"b") + frame(CONT, b"c"),
+        b"\x81\xfe\x00\x01"
+        + bytes(4)
+        + b"x",  # a length that is longer than it need be
+    ],
+)
+def test_it_is_idle_between_messages_and_nowhere_within(data: bytes) -> None:
+    inbound = Inbound.fresh(1_000)
+    assert inbound.is_idle
+
+    for i in range(len(data) - 1):
+        list(inbound.feed(data[i : i + 1]))
+        assert not inbound.is_idle
+
+    list(inbound.feed(data[-1:]))
+    assert inbound.is_idle
+
+
+def test_a_message_of_too_many_fragments_is_a_fault() -> None:
+    inbound = Inbound.fresh(1_000)
+    sent = frame(TEXT, fin=False) + frame(CONT, fin=False) * FRAGMENTS_MAX
+
+    assert list(inbound.feed(sent)) == [(Heard.FAULT, (1009, "too many fragments"))]
+
+
+def test_a_ping_is_answered_with_what_it_brought() -> None:
+    inbound = Inbound.fresh(1_000)
+
+    list(inbound.feed(frame(PING, b"payload")))
+
+    assert inbound.reply() == b"\x8a\x07payload"
+
+
+def test_a_parser_that_is_forgotten_is_no_garbage() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        inbound = Inbound.fresh(1_000)
+        list(inbound.feed(frame(TEXT, b"x")))
+        inbound.forget()
+        parser = type(inbound._parser)
+        del inbound
+        assert not [one for one in gc.get_objects() if type(one) is parser]
+    finally:
+        gc.enable()

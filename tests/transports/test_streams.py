@@ -1,0 +1,287 @@
+"""
+Streams on a running host, on the bare connection and in an ASGI task: the same.
+
+What only a detached stream has is in `test_detached.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .test_websocket_protocol import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
+
+# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+
+
+@pytest.fixture(params=["detached", "attached"])
+async def world(request: pytest.FixtureRequest, make_world: Any) -> Any:
+    return await make_world(detached=request.param == "detached")
+
+
+async def notification(socket: Any) -> Any:
+    """Return the next notification, past everything else."""
+    while (message := await socket.message())["type"] != "notification":
+        pass
+    return message["notification"]
+
+
+async def test_a_websocket_brings_history_and_then_what_comes(world: Any) -> None:
+    await world.publish("before")
+    socket = await world.websocket(cursor="earliest")
+
+    assert (await socket.message())["type"] == "hello"
+    assert (await notification(socket))["title"] == "before"
+    await world.publish("live")
+    assert (await notification(socket))["title"] == "live"
+
+
+async def test_an_event_stream_brings_history_and_then_what_comes(world: Any) -> None:
+    await world.publish("before")
+    wire = await world.event_stream(cursor="earliest")
+
+    hello, before = await wire.event(), await wire.event()
+    await world.publish("live")
+
+    assert b"event: hello" in hello
+    assert b'"title":"before"' in before
+    assert b'"title":"live"' in await wire.event()
+
+
+async def test_a_long_message_arrives_whole(world: Any) -> None:
+    socket = await world.websocket()
+    await socket.message()
+
+    for size in (100, 1_000, 70_000):
+        await world.publish("x" * size)
+        assert len((await notification(socket))["title"]) == size
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(TEXT, b"x" * 1_001), 1009),
+        (frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"x" * 600), 1009),
+        (frame(TEXT, b"", fin=False) + frame(CONT, fin=False) * 1_024, 1009),
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (frame(TEXT, b"\xc3", fin=False) + frame(CONT, b"("), 1007),
+        (frame(3, b"reserved"), 1002),
+        (frame(CONT, b"of nothing"), 1002),
+        (b"\x81\x01x", 1002),  # not masked
+        (b"\xc1" + frame(TEXT, b"compressed")[1:], 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(PING) * 21, 4103),
+        (frame(PONG) * 21, 4103),
+        (frame(BINARY, b"x"), 4203),
+        (frame(TEXT, b"{}"), 4203),
+        (frame(TEXT, b'{"type":"ping"}') * 21, 4103),
+        (frame(CLOSE, b"\x03\xe8"), 1000),
+        (frame(CLOSE), 1005),
+    ],
+)
+async def test_what_ends_a_websocket_ends_it_with_its_code(
+    world: Any, until: Any, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = await world.websocket()
+    await socket.message()
+
+    socket.send(sent)
+
+    assert await socket.close_code() == code
+    socket.send(frame(CLOSE, b"\x03\xe8"))
+    assert await socket.read_to_end() == b""
+    await until(lambda: world.listening.open == 0)
+    assert [r for r in caplog.records if r.levelname != "INFO"] == []
+
+
+async def test_a_message_may_come_in_pieces(world: Any) -> None:
+    socket = await world.websocket()
+    await socket.message()
+    sent = frame(TEXT, b'{"ty', fin=False) + frame(PING, b"within")
+    sent += frame(CONT, b'pe":"ping"}') + frame(TEXT, b'{"type":"ping"}')
+
+    for byte in sent:
+        socket.send(bytes([byte]))
+        await socket.writer.drain()
+
+    assert await socket.frame() == (PONG, b"within")
+    assert await socket.message() == {"type": "pong"}
+    assert await socket.message() == {"type": "pong"}
+
+
+async def test_commands_are_carried_out_in_their_order(world: Any) -> None:
+    socket = await world.websocket()
+    await socket.message()
+    for i in range(5):
+        await world.publish(str(i))
+    ids = [(await notification(socket))["id"] for _ in range(5)]
+
+    for i, id in enumerate(ids):
+        mark = json.dumps({"type": "read", "ids": [id], "ref": str(i)})
+        socket.send(frame(TEXT, mark.encode()))
+
+    replies = []
+    while len(replies) < 5:
+        message = await socket.message()
+        if message["type"] == "reply":
+            replies.append((message["ref"], message["unread"]))
+    assert replies == [(str(i), 4 - i) for i in range(5)]
+
+
+async def test_a_first_message_may_be_followed_at_once(world: Any) -> None:
+    socket = await world.websocket(credential=False)
+
+    socket.send(
+        frame(TEXT, b'{"type":"auth","token":"player"}')
+        + frame(TEXT, b'{"type":"ping"}')
+        + frame(TEXT, b'{"type":"ping"}')[:5]
+    )
+    kinds = {(await socket.message())["type"], (await socket.message())["type"]}
+    socket.send(frame(TEXT, b'{"type":"ping"}')[5:])
+
+    assert kinds == {"hello", "pong"}
+    assert await socket.message() == {"type": "pong"}
+
+
+async def test_an_ended_stream_says_goodbye_and_is_let_go(
+    world: Any, until: Any
+) -> None:
+    socket, wire = await world.websocket(), await world.event_stream()
+    await socket.message()
+    await wire.event()
+
+    await world.listening.drain()
+
+    assert (await socket.message())["type"] == "bye"
+    assert await socket.close_code() == 4100
+    socket.send(frame(CLOSE, b"\x10\x04"))
+    assert b"event: bye" in await wire.event()
+    assert await wire.read_to_end() == b"0\r\n\r\n"
+    await until(lambda: world.listening.open == 0)
+
+
+async def test_a_credential_that_ends_ends_the_stream(world: Any) -> None:
+    world.expires_in_s = 1
+    socket, wire = await world.websocket(), await world.event_stream()
+    await socket.message()
+    await wire.event()
+
+    assert (await socket.message())["code"] == 4200
+    assert await socket.close_code() == 4200
+    assert b'"code":4200' in await wire.event()
+
+
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_a_connection_that_is_lost_gives_back_what_it_held(
+    world: Any, until: Any, kind: str
+) -> None:
+    opened = await getattr(world, kind)()
+    await until(lambda: world.listening.open == 1)
+    assert await world.leases() == 1
+
+    opened.writer.transport.abort()
+
+    await until(lambda: world.listening.open == 0)
+    await world.until_leases(0)
+    assert len(world.hub) == 0
+
+
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_a_reader_that_does_not_read_is_cut_by_its_bytes(
+    make_world: Any, until: Any, kind: str
+) -> None:
+    world = await make_world(send_buffer_bytes=262_144)
+    opened = await getattr(world, kind)(receive_buffer=4_096)
+    await until(lambda: world.listening.open == 1)
+    opened.writer.transport.pause_reading()
+
+    for _ in range(120):
+        await world.publish("x" * 8_000)
+
+    await until(lambda: world.listening.open == 0)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_a_reader_that_does_not_read_is_cut_by_its_age(
+    make_world: Any, until: Any, kind: str
+) -> None:
+    world = await make_world(send_age_s=1)
+    opened = await getattr(world, kind)(receive_buffer=4_096)
+    await until(lambda: world.listening.open == 1)
+    opened.writer.transport.pause_reading()
+
+    for _ in range(15):
+        await world.publish("x" * 60_000)
+
+    await until(lambda: world.listening.open == 0)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "event_stream"])
+async def test_one_too_many_is_refused_and_holds_nothing(
+    make_world: Any, until: Any, kind: str
+) -> None:
+    world = await make_world(listeners_per_player_max=1)
+    await world.websocket()
+    await until(lambda: world.listening.open == 1)
+
+    wire = await world.connect()
+    wire.send(world.request(upgrade=kind == "websocket"))
+
+    assert await wire.status() == 409
+    await until(lambda: world.listening.open == 1)
+
+
+async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> None:
+    world.permissions = frozenset()
+    socket = await world.websocket(refusals="stream")
+    assert (await socket.message())["code"] == 4201
+    assert await socket.close_code() == 4201
+
+    wire = await world.connect()
+    wire.send(world.request(refusals="stream"))
+
+    assert b'"code":4201' in await wire.read_to_end()
+    await until(lambda: world.listening.open == 0)
+
+
+async def test_a_head_request_is_answered_and_holds_nothing(
+    world: Any, until: Any
+) -> None:
+    wire = await world.connect()
+
+    answer = await wire.ask(world.request(method="HEAD"))
+
+    assert re.match(rb"HTTP/1.1 200 .*text/event-stream.*\r\n\r\n$", answer, re.DOTALL)
+    await until(lambda: world.listening.open == 0)
+
+
+async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
+    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining, go_on = asyncio.Event(), asyncio.Event()
+    take: Callable[..., Any] = world.leases_part.take
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        joining.set()
+        await go_on.wait()
+        return await take(*args, **kwargs)
+
+    monkeypatch.setattr(world.leases_part, "take", slow)
+    for upgrade in (True, False):
+        wire = await world.connect()
+        wire.send(world.request(upgrade=upgrade))
+        await joining.wait()
+        wire.writer.transport.abort()
+        await until(lambda: not world.connections)
+        go_on.set()
+        await until(lambda: world.listening.open == 0)
+        joining.clear()
+        go_on.clear()
+
+    await world.until_leases(0)
+    assert len(world.hub) == 0
