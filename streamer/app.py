@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.convertors import register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,23 +25,35 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from .config import Config
+from .contract.pages import Pages
+from .openapi import document
 from .parts import Parts
 from .service.campaigns import CampaignSends, CampaignsOfApp
 from .service.deliveries import Deliveries
+from .service.memberships import Memberships
 from .service.minting import Minting
+from .service.searching import Searching
 from .service.server_sessions import ServerSessions
+from .service.serving import request_id
 from .store.campaigns import Campaigns
 from .store.messages import Messages
+from .store.mutes import Mutes
 from .store.rates import Rates
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.native import wire as native_wire
 from .surfaces.native.campaign_routes import NativeCampaigns
+from .surfaces.native.inbox_routes import NativeInboxes
+from .surfaces.native.publish_routes import NativePublishing
 from .surfaces.native.routes import Native
+from .surfaces.native.topic_routes import NativeTopics
+from .surfaces.operations.metrics import Metrics
 from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
 from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.routes import WalletWerk
+from .transports.access_log import AccessLog
+from .transports.http import AnyText
 
 __all__ = ["App", "build"]
 
@@ -52,14 +65,19 @@ class App:
     A built server.
 
     `asgi` answers requests; `run` has to run beside it; `drain` sends readers away.
+    `metrics` are those of this process.
     """
 
     asgi: ASGIApp
+    metrics: Metrics
 
     def __init__(self, parts: Parts) -> None:
         self.listening = parts.listening
         self._parts = parts
-        self.asgi = _asgi(self, parts)
+        self.metrics = _metrics(self, parts)
+        self.asgi = AccessLog(
+            _asgi(self, parts), parts.figures, lines=parts.config.access_log
+        )
 
     async def run(self) -> None:
         """Run what a node needs until cancelled; raise when a part is broken."""
@@ -131,10 +149,35 @@ def build(config: Config, store_url: str) -> App:
     return App(Parts(config, store_url))
 
 
+def _metrics(app: App, parts: Parts) -> Metrics:
+    links = {"commands": parts.link}
+    if parts.confirmed is not None:
+        links["publishes"] = parts.confirmed.link
+    return Metrics(
+        parts.figures,
+        feeds=parts.feeds,
+        links=links,
+        scheduler=parts.scheduler,
+        ready=lambda: app.unready() is None,
+    )
+
+
 def _asgi(app: App, parts: Parts) -> Starlette:
-    operations = Operations(app.unready, app.facts)
+    operations = Operations(
+        app.unready,
+        app.facts,
+        app.metrics.collect,
+        metrics_token=parts.config.metrics_token,
+    )
+    # In front of the first route, which compiles it.
+    register_url_convertor("path", AnyText())
     asgi = Starlette(
-        routes=[*operations.routes(), *_native(parts), *_vendors(parts)],
+        routes=[
+            *operations.routes(),
+            *Pages(document).routes(),
+            *_native(parts),
+            *_vendors(parts),
+        ],
         middleware=_middleware(parts.config),
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
@@ -146,13 +189,31 @@ def _asgi(app: App, parts: Parts) -> Starlette:
 def _native(parts: Parts) -> list[BaseRoute]:
     native = Native(
         authenticator=parts.authenticator,
-        publisher=parts.publisher,
-        schedules=parts.schedules,
-        inboxes=parts.inboxes,
-        requests=parts.requests,
         minting=Minting(parts.apps),
         tickets=parts.tickets,
         streams=parts.streams,
+        allowed_origins=parts.origins,
+    )
+    publishing = NativePublishing(
+        authenticator=parts.authenticator,
+        publisher=parts.publisher,
+        schedules=parts.schedules,
+        receipts=parts.receipts,
+        requests=parts.requests,
+        allowed_origins=parts.origins,
+    )
+    inboxes = NativeInboxes(
+        authenticator=parts.authenticator,
+        inboxes=parts.inboxes,
+        searching=Searching(parts.inboxes, parts.audiences),
+        receipts=parts.receipts,
+        requests=parts.requests,
+        allowed_origins=parts.origins,
+    )
+    topics = NativeTopics(
+        authenticator=parts.authenticator,
+        memberships=Memberships(parts.audiences, Mutes(parts.link)),
+        requests=parts.requests,
         allowed_origins=parts.origins,
     )
     campaigns = NativeCampaigns(
@@ -160,7 +221,8 @@ def _native(parts: Parts) -> list[BaseRoute]:
         campaigns=CampaignsOfApp(Campaigns(parts.link), parts.timetable),
         allowed_origins=parts.origins,
     )
-    return [*native.routes(), *campaigns.routes()]
+    rooms = (native, publishing, inboxes, topics, campaigns)
+    return [route for room in rooms for route in room.routes()]
 
 
 def _vendors(parts: Parts) -> list[BaseRoute]:
@@ -191,11 +253,13 @@ def _vendors(parts: Parts) -> list[BaseRoute]:
     )
     teak = Teak(
         authenticator=parts.authenticator,
-        deliveries=Deliveries(parts.schedules, Messages(link), Rates(link)),
+        deliveries=Deliveries(
+            parts.schedules, Messages(link), Rates(link), parts.figures.refusals
+        ),
     )
     walletwerk = WalletWerk(
         authenticator=parts.authenticator,
-        sends=CampaignSends(link, Campaigns(link), parts.timetable),
+        sends=CampaignSends(link, Campaigns(link), parts.timetable, parts.quotas),
         allowed_origins=parts.origins,
     )
     surfaces = (rallyhere, lootlocker, gateway, teak, walletwerk)
@@ -223,8 +287,9 @@ def _middleware(config: Config) -> list[Middleware]:
             "LL-Version",
             "SDK-Version",
             "User-Instance-Identifier",
+            "X-Request-Id",
         ],
-        expose_headers=["ETag", "Retry-After", "Idempotent-Replayed"],
+        expose_headers=["ETag", "Retry-After", "Idempotent-Replayed", "X-Request-Id"],
         max_age=3600,
     )
     return [cors]
@@ -242,5 +307,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    """Answer what is a fault of ours; Starlette logs it with its traceback."""
-    return native_wire.problem_response(500, "internal", "this is a fault of ours")
+    """Answer what is a fault of ours; the log has it, with its traceback."""
+    return native_wire.problem_response(
+        500, "internal", "this is a fault of ours", request_id=request_id()
+    )

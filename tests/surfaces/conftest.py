@@ -23,16 +23,19 @@ from streamer.config import Config
 from streamer.core.tokens import AppRecord, mint
 from streamer.model import App as AppName
 from streamer.model import Log, Player
+from streamer.openapi import document
 from streamer.store.apps import Apps
 from streamer.store.keys import lease_key
 from streamer.store.link import Link
+
+from .conformance import STREAM, Conformance
 
 GUARD_S = 5
 FACT_POLL_S = 0.002
 
 
 class Mint:
-    """Makes tokens: ``mint(player, *permissions, app=…, ttl_s=…, at_s=…)``."""
+    """Makes tokens: ``mint(player, *permissions, app=…, ttl_s=…, topics=…)``."""
 
     def __init__(self, records: dict[str, AppRecord]) -> None:
         self.records = records
@@ -44,11 +47,13 @@ class Mint:
         app: str = "demo",
         ttl_s: int = 3_600,
         at_s: int | None = None,
+        topics: tuple[str, ...] = (),
     ) -> str:
         return mint(
             self.records[app],
             Player(player),
             permissions=permissions,
+            topics=topics,
             ttl_s=ttl_s,
             now_s=int(time.time()) if at_s is None else at_s,
         )
@@ -130,16 +135,40 @@ async def backend_key(add_key: Callable[..., Awaitable[str]]) -> str:
     return await add_key()
 
 
+@pytest.fixture(scope="session")
+def conformance() -> Conformance:
+    return Conformance(document())
+
+
 @pytest.fixture
-async def start(store_url: str, link: Link, mint: Mint) -> AsyncIterator[Start]:
+async def start(
+    store_url: str, link: Link, mint: Mint, conformance: Conformance
+) -> AsyncIterator[Start]:
     """Give a function that starts a server, with settings by name."""
     running: list[tuple[Server, asyncio.Task[None]]] = []
+
+    async def conforms(response: httpx2.Response) -> None:
+        """Hold every answer that a test gets against the contract."""
+        if not response.headers.get("content-type", "").startswith(STREAM):
+            await response.aread()
+            request = response.request
+            conformance.check(
+                request.method,
+                request.url.raw_path.partition(b"?")[0].decode(),
+                response.status_code,
+                response.headers,
+                response.content,
+            )
 
     async def start(**settings: Any) -> Server:
         app = build(msgspec.structs.replace(Config(), **settings), store_url)
         task = asyncio.create_task(app.run())
         transport = httpx2.ASGITransport(app.asgi)
-        client = httpx2.AsyncClient(transport=transport, base_url="http://here")
+        client = httpx2.AsyncClient(
+            transport=transport,
+            base_url="http://here",
+            event_hooks={"response": [conforms]},
+        )
         server = Server(app, client, link)
         running.append((server, task))
         async with asyncio.timeout(GUARD_S):

@@ -89,6 +89,24 @@ async def test_what_is_scheduled_arrives_at_its_time(
     assert sent["settled_at"] >= sent["send_at"]
 
 
+async def test_a_schedule_keeps_what_its_message_says(
+    backend: Backend, read: Any, until: Any
+) -> None:
+    when = datetime.now(UTC) + timedelta(hours=1)
+    said = {"ttl_s": 60, "collapse_key": "k", "device": "latest"}
+    made = await backend.schedule("alice", send_at=when.isoformat(), **said)
+    ends = datetime.fromisoformat(made["notification"]["expires_at"])
+    assert abs((ends - when).total_seconds() - 60) < 1
+
+    now = {"send_at": ahead(seconds=0.1)}
+    assert (await backend.ask("PATCH", made["id"], now)).status_code == 200
+    await until(lambda: backend.is_sent(made["id"]))
+
+    (shown,) = await read("alice")
+    assert shown["collapse_key"] == "k"
+    assert shown["expires_at"] < made["notification"]["expires_at"]
+
+
 async def test_what_is_past_goes_out_at_once(
     backend: Backend, read: Any, until: Any
 ) -> None:

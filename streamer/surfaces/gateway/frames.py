@@ -13,7 +13,7 @@ from typing import Final
 from ...core.codec import Hello
 from ...core.subscription import Gap
 from ...errors import TOKEN_INVALID, Disconnect
-from ...model import Entry, Log, Position
+from ...model import Entry, Log
 from . import wire
 
 __all__ = ["GatewayCodec"]
@@ -39,11 +39,25 @@ class GatewayCodec:
     def hello(self, hello: Hello) -> bytes:
         return wire.encode_connected(self._now_ms())
 
-    def entry(self, entry: Entry) -> bytes:
-        return wire.encode_event(self._log, entry)
+    def entry(self, entry: Entry, tail: str | None) -> bytes:
+        # There is no frame for what is gone; the list does not show it any more.
+        return NOTHING if entry.withdraws else wire.encode_event(self._log, entry)
 
-    def gap(self, gap: Gap, position: Position) -> bytes:
+    def passing(self, notification: bytes) -> bytes:
+        # Every frame names a notification that the list has.
+        return NOTHING
+
+    def replaced(self, entry: Entry) -> bytes:
+        return NOTHING
+
+    def cursor(self, cursor: str) -> bytes:
+        return NOTHING
+
+    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
         return wire.encode_error(LOST)
+
+    def unread(self, unread: int) -> bytes:
+        return NOTHING
 
     def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
         return NOTHING

@@ -60,6 +60,10 @@ __all__ = [
     "LIST_MAX",
     "MARKED",
     "UNAUTHORIZED",
+    "Boolean",
+    "Done",
+    "Failure",
+    "Listed",
     "MarkBody",
     "encode_connected",
     "encode_error",
@@ -92,6 +96,8 @@ _BOOLEANS: Final = {
 }
 _encode: Final = msgspec.json.Encoder().encode
 
+Boolean = Annotated[str, Meta(extra_json_schema={"enum": sorted(_BOOLEANS)})]
+
 Id = int | str
 
 
@@ -112,7 +118,7 @@ def parse_only_unread(query: Mapping[str, str]) -> bool:
     return only_unread
 
 
-class _Shown(msgspec.Struct, frozen=True):
+class Shown(msgspec.Struct, frozen=True):
     """A notification as a list has it."""
 
     message_id: str
@@ -141,21 +147,21 @@ class _Envelope(msgspec.Struct, frozen=True):
     event_data: _EventData
 
 
-class _Listed(msgspec.Struct, frozen=True):
-    notifications: list[_Shown]
+class Listed(msgspec.Struct, frozen=True):
+    notifications: list[Shown]
     total_count: int
 
 
-class _Done(msgspec.Struct, frozen=True):
+class Done(msgspec.Struct, frozen=True):
     message: str
 
 
 class _Success(msgspec.Struct, frozen=True):
     status: str
-    data: _Listed | _Done
+    data: Listed | Done
 
 
-class _Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True):
     status: str
     message: str
 
@@ -173,7 +179,7 @@ class _Trouble(msgspec.Struct, frozen=True):
 
 
 MARKED: Final = _encode(
-    _Success(SUCCESS, _Done("notification was successfully updated"))
+    _Success(SUCCESS, Done("notification was successfully updated"))
 )
 """The answer to every mark that was made."""
 
@@ -185,7 +191,7 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
     for found in entries:
         event, details = _event(found.entry)
         shown.append(
-            _Shown(
+            Shown(
                 message_id=found.entry.id,
                 brand_id=brand_id,
                 player_id=player_id,
@@ -195,7 +201,7 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
                 time=_time(found.entry.at_ms),
             )
         )
-    return _encode(_Success(SUCCESS, _Listed(shown, len(shown))))
+    return _encode(_Success(SUCCESS, Listed(shown, len(shown))))
 
 
 def encode_event(log: Log, entry: Entry) -> bytes:
@@ -279,6 +285,7 @@ def refusal(error: Error) -> Response:
 _LIMITS: Final = {
     errors.Limit.LISTENERS_PER_PLAYER: 409,
     errors.Limit.REQUESTS_PER_PLAYER: 429,
+    errors.Limit.REQUESTS_PER_APP: 429,
 }
 
 
@@ -286,5 +293,5 @@ def error_response(
     status: int, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an error in the gateway's shape."""
-    body = _encode(_Failure("error", message))
+    body = _encode(Failure("error", message))
     return Response(body, status, dict(headers or {}), "application/json")

@@ -9,8 +9,9 @@ The others are named in the same manner. `param` names the field that is wrong; 
 several are, the message tells of all.
 
 Who is not known gets 401, who may not gets 403; the SDKs open a fresh session on both.
-A player with too many requests in flight gets 429, and everything that is this
-server's own trouble 503; both have ``Retry-After``.
+A player or a game with too many requests in flight gets 429, and so does a game that
+has used up a quota; everything that is this server's own trouble is a 503. All of them
+have ``Retry-After``.
 
 `request_id` is what the client sent as ``LL-Request-Id``, if that is 1 to 64 letters,
 digits, ``.``, ``_`` or ``-``, else one is made. `trace_id` is the same: there is no
@@ -35,6 +36,10 @@ __all__ = ["error_response", "refusal", "request_id"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_TOO_MANY: Final = (
+    errors.Limit.REQUESTS_PER_PLAYER,
+    errors.Limit.REQUESTS_PER_APP,
+)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
@@ -61,14 +66,16 @@ def refusal(error: Error, request: str) -> Response:
             answer = 403, "forbidden"
         case errors.Conflict():
             answer = 422, "idempotency_key_reused"
-        case errors.Refused(limit=errors.Limit.REQUESTS_PER_PLAYER):
+        case errors.Refused(limit=limit) if limit in _TOO_MANY:
+            answer = 429, "rate_limited"
+        case errors.OverQuota():
             answer = 429, "rate_limited"
         case errors.Refused() | errors.Unavailable():
             answer = 503, "service_unavailable"
         case _:
             raise AssertionError(f"{error!r} has no place in the table of refusals")
     headers = {}
-    if isinstance(error, errors.Refused | errors.Unavailable):
+    if isinstance(error, errors.Refused | errors.OverQuota | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     return error_response(*answer, str(error), request, headers=headers)
 

@@ -42,11 +42,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
+from ...contract.operation import TIME
 from ...core.values import problem_with
 from ...errors import FieldError, Invalid
 from ...model import (
@@ -67,6 +68,7 @@ __all__ = [
     "ListQuery",
     "MarkBody",
     "SendBody",
+    "ShownMany",
     "encode_list",
     "encode_pong",
     "encode_session",
@@ -87,8 +89,11 @@ UNTYPED: Final = "custom.notification.received"
 PRIORITIES: Final = ("low", "medium", "high", "emergency")
 SENDABLE: Final = PRIORITIES[:3]
 
-_TYPE: Final = re.compile(r"[a-z_-]+\.[a-z_-]+\.[a-z_-]+", re.ASCII)
-_ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+TYPE_PATTERN: Final = r"\A[a-z_-]+\.[a-z_-]+\.[a-z_-]+\Z"
+ULID_PATTERN: Final = r"\A[0-7][0-9A-HJKMNP-TV-Z]{25}\Z"
+
+_TYPE: Final = re.compile(TYPE_PATTERN)
+_ULID: Final = re.compile(ULID_PATTERN)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _encode: Final = msgspec.json.Encoder().encode
@@ -107,12 +112,17 @@ class PropertyBody(msgspec.Struct, frozen=True):
     value: str = ""
 
 
+def _told(**schema: Any) -> Meta:
+    """Return what the contract says of a field that `SendBody.checked` looks at."""
+    return Meta(extra_json_schema=schema)
+
+
 class SendBody(msgspec.Struct, frozen=True):
     """``POST /server/notifications/v1``."""
 
-    notification_type: str
-    priority: str
-    recipient: str
+    notification_type: Annotated[str, _told(pattern=TYPE_PATTERN)]
+    priority: Annotated[str, _told(enum=SENDABLE)]
+    recipient: Annotated[str, _told(pattern=ULID_PATTERN)]
     content: Any  # any JSON value, null among them
     properties: list[PropertyBody]
 
@@ -276,12 +286,12 @@ class _Kind(msgspec.Struct, frozen=True):
 _decode_kind: Final = msgspec.json.Decoder(_Kind).decode
 
 
-class _Content(msgspec.Struct, frozen=True):
+class Content(msgspec.Struct, frozen=True):
     context: tuple[Property, ...]
     body: Any  # any JSON value
 
 
-class _Shown(msgspec.Struct, frozen=True):
+class Shown(msgspec.Struct, frozen=True):
     """A notification as LootLocker's SDKs read it."""
 
     id: str
@@ -289,15 +299,15 @@ class _Shown(msgspec.Struct, frozen=True):
     notification_type: str
     priority: str
     source: str
-    content: _Content
+    content: Content
     custom: bool
     read: bool
-    created_at: str
-    expiration_date: str
-    read_at: str | UnsetType = UNSET
+    created_at: Annotated[str, TIME]
+    expiration_date: Annotated[str, TIME]
+    read_at: Annotated[str, TIME] | UnsetType = UNSET
 
 
-class _Pagination(msgspec.Struct, frozen=True):
+class Pagination(msgspec.Struct, frozen=True):
     total: int
     offset: int
     per_page: int
@@ -308,9 +318,9 @@ class _Pagination(msgspec.Struct, frozen=True):
     errors: list[PageError]
 
 
-class _ShownMany(msgspec.Struct, frozen=True):
-    notifications: list[_Shown]
-    pagination: _Pagination
+class ShownMany(msgspec.Struct, frozen=True):
+    notifications: list[Shown]
+    pagination: Pagination
 
 
 def encode_list(
@@ -318,7 +328,7 @@ def encode_list(
 ) -> bytes:
     """Return a page of a list. `retention_ms` is how old an entry may become."""
     shown = [_shown(found, player, retention_ms) for found in listed.entries]
-    return _encode(_ShownMany(shown, _pagination(listed.total, query)))
+    return _encode(ShownMany(shown, _pagination(listed.total, query)))
 
 
 def encode_session(token: str) -> bytes:
@@ -331,9 +341,9 @@ def encode_pong(at_ms: int) -> bytes:
     return _encode({"pong": iso_time(at_ms)})
 
 
-def _pagination(total: int, query: ListQuery) -> _Pagination:
+def _pagination(total: int, query: ListQuery) -> Pagination:
     last = max(1, -(-total // query.per_page))
-    return _Pagination(
+    return Pagination(
         total=total,
         offset=query.offset,
         per_page=query.per_page,
@@ -345,16 +355,16 @@ def _pagination(total: int, query: ListQuery) -> _Pagination:
     )
 
 
-def _shown(found: PageEntry, player: Player, retention_ms: int) -> _Shown:
+def _shown(found: PageEntry, player: Player, retention_ms: int) -> Shown:
     entry = found.entry
     notification = decode_fragment(entry.fragment)
-    return _Shown(
+    return Shown(
         id=encode_ulid(entry.id),
         player_id=encode_ulid(player),
         notification_type=notification.type or UNTYPED,
         priority=notification.priority,
         source=SHOWN_SOURCE,
-        content=_Content(notification.properties, _body(notification)),
+        content=Content(notification.properties, _body(notification)),
         custom=True,
         read=found.read_at_ms > 0,
         read_at=iso_time(found.read_at_ms) if found.read_at_ms else UNSET,

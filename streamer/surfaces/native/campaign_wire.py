@@ -37,7 +37,9 @@ __all__ = [
 CARDS_BYTES_MAX: Final = 4 * 1024 * 1024
 CARDS_MAX: Final = 10_000
 
-_CAMPAIGN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+CAMPAIGN_PATTERN: Final = r"\A[A-Za-z0-9_.:-]{1,128}\Z"
+
+_CAMPAIGN: Final = re.compile(CAMPAIGN_PATTERN)
 _PLACE: Final = re.compile(r"(\d{1,3})\.(.{0,128})", re.ASCII | re.DOTALL)
 _CARD_ID: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 

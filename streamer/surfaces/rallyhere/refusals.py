@@ -11,11 +11,13 @@ missing right among them. No credential, several, or another scheme is
 ``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``.
 
 ``too_many_listening_to_single_client`` is also what a player's requests in flight run
-into, and ``connection_limit_reached`` the node's; both come with ``Retry-After``.
+into, and ``connection_limit_reached`` the node's and the app's; both come with
+``Retry-After``.
 
 Codes that the page does not have: ``resource_not_found`` (404, from the OpenAPI
 document) also for a path that does not exist, ``method_not_allowed`` (405),
-``body_too_large`` (413), ``service_unavailable`` (503, with ``Retry-After``) while the
+``body_too_large`` (413), ``quota_exceeded`` (429, with ``Retry-After``) where the app
+has used what it may use, ``service_unavailable`` (503, with ``Retry-After``) while the
 store is away or this server is going away. A body that is no JSON, or is sent as
 something else, is a 422, and so is an idempotency key that was used for another
 request.
@@ -33,7 +35,7 @@ from starlette.responses import Response
 from ... import errors
 from ...errors import Defect, Error, FieldError, Invalid
 
-__all__ = ["error_response", "refusal"]
+__all__ = ["Detail", "error_response", "refusal"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -75,6 +77,7 @@ _LIMITS: Final = {
     errors.Limit.CONNECTIONS_PER_NODE: _NO_ROOM,
     errors.Limit.CONNECTS_PER_SECOND: _NO_ROOM,
     errors.Limit.REQUESTS_PER_NODE: _NO_ROOM,
+    errors.Limit.REQUESTS_PER_APP: _NO_ROOM,
 }
 
 
@@ -95,6 +98,10 @@ def refusal(error: Error) -> Response:
         case errors.Refused(limit=limit, retry_after_s=retry_after_s):
             status, code = _LIMITS[limit]
             return error_response(status, code, str(error), retry_after_s=retry_after_s)
+        case errors.OverQuota(retry_after_s=retry_after_s):
+            return error_response(
+                429, "quota_exceeded", str(error), retry_after_s=retry_after_s
+            )
         case errors.Unavailable(retry_after_s=retry_after_s):
             return error_response(
                 503, "service_unavailable", str(error), retry_after_s=retry_after_s
@@ -105,13 +112,13 @@ def refusal(error: Error) -> Response:
         case Invalid(errors=fields):
             return _unprocessable(*map(_detail, fields))
         case errors.Malformed():
-            return _unprocessable(_Detail(["body"], str(error), "json_invalid"))
+            return _unprocessable(Detail(["body"], str(error), "json_invalid"))
         case errors.Unsupported(header=header):
             where: list[str | int] = ["header", header.lower()]
-            return _unprocessable(_Detail(where, str(error), "value_error"))
+            return _unprocessable(Detail(where, str(error), "value_error"))
         case errors.Conflict():
             where = ["header", "idempotency-key"]
-            return _unprocessable(_Detail(where, str(error), "value_error"))
+            return _unprocessable(Detail(where, str(error), "value_error"))
     raise AssertionError(f"{error!r} has no place in the table of refusals")
 
 
@@ -132,7 +139,7 @@ def error_response(
     return Response(_encode(body), status, sent, "application/json")
 
 
-class _Detail(msgspec.Struct, frozen=True):
+class Detail(msgspec.Struct, frozen=True):
     """One item of a validation error. `type` is a word of Pydantic's."""
 
     loc: list[str | int]
@@ -143,16 +150,16 @@ class _Detail(msgspec.Struct, frozen=True):
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _detail(error: FieldError) -> _Detail:
+def _detail(error: FieldError) -> Detail:
     loc = list(error.where)
     if missing := _MISSING.fullmatch(error.problem):
-        return _Detail([*loc, missing[1]], "Field required", "missing")
+        return Detail([*loc, missing[1]], "Field required", "missing")
     if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
         # The publisher counts notifications; here they are members of a list.
         loc.insert(1, "notifications")
     if loc[0] == "header":
         loc = [str(name).lower() for name in loc]
-    return _Detail(loc, error.problem, _type(error.problem))
+    return Detail(loc, error.problem, _type(error.problem))
 
 
 def _type(problem: str) -> str:
@@ -163,5 +170,5 @@ def _type(problem: str) -> str:
     return "type_error" if problem.startswith("Expected `") else "value_error"
 
 
-def _unprocessable(*details: _Detail) -> Response:
+def _unprocessable(*details: Detail) -> Response:
     return Response(_encode({"detail": details}), 422, media_type="application/json")

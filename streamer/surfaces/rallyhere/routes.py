@@ -21,10 +21,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
 from ...core.access import Caller
-from ...core.subscription import Place
+from ...core.cursor import Cursor
+from ...core.subscription import Start
 from ...core.tokens import LEEWAY_S
 from ...errors import Error
-from ...model import Entry, Log, Player, Position
+from ...model import Entry, Log, Player
 from ...service.authenticator import Authenticator
 from ...service.inboxes import Inboxes
 from ...service.listening import Listening
@@ -106,20 +107,20 @@ class RallyHere:
         query = PollQuery.parse(request.query_params)
         log = Log(caller.app, player)
         with self._requests.hold(log):
-            entries, position = await self._after(caller, player, query.place, query)
+            entries, cursor = await self._after(caller, player, query.place, query)
         if not entries and query.deadline_s:
             await wait_for_entry(
                 self._listening,
                 log,
-                position,
+                cursor,
                 deadline_s=_wait_s(query, caller),
                 request=request,
                 caller=caller,
             )
             # Whatever ended it: the log knows what there is.
-            entries, position = await self._after(caller, player, position, query)
+            entries, cursor = await self._after(caller, player, cursor, query)
         headers = {"Cache-Control": "no-store"}
-        return _json(wire.encode_poll(entries, position), headers)
+        return _json(wire.encode_poll(entries, cursor), headers)
 
     async def create(
         self, request: Request, caller: Caller, player: Player
@@ -136,7 +137,7 @@ class RallyHere:
             )
         ((_, positions),) = published.positions
         headers = {"Idempotent-Replayed": "true"} if published.replayed else None
-        return _json(wire.encode_created(positions[-1]), headers)
+        return _json(wire.encode_created(positions), headers)
 
     async def one(self, request: Request, caller: Caller, player: Player) -> Response:
         caller.require_read(player)
@@ -147,16 +148,15 @@ class RallyHere:
         return _json(wire.encode_notification(found.entry))
 
     async def _after(
-        self, caller: Caller, player: Player, place: Place, query: PollQuery
-    ) -> tuple[list[Entry], Position]:
+        self, caller: Caller, player: Player, place: Cursor | Start, query: PollQuery
+    ) -> tuple[list[Entry], Cursor]:
         """Read what follows `place`; return it and where the caller is then."""
         count = query.max_page_size
         read = await self._inboxes.after(caller, player, place, count=count)
-        if read.history.gap:
+        if read.gap:
             place = query.reset_to
             read = await self._inboxes.after(caller, player, place, count=count)
-        entries = read.history.entries
-        return entries, entries[-1].position if entries else read.history.start
+        return read.entries, read.cursor
 
     def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Let `handler` raise what is wrong; answer it in RallyHere's shape."""

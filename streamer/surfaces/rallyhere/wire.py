@@ -42,7 +42,9 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ...core.subscription import Place, Start
+from ...contract.operation import TIME
+from ...core.cursor import Cursor
+from ...core.subscription import Start
 from ...errors import FieldError, Invalid
 from ...model import (
     ZERO,
@@ -53,19 +55,20 @@ from ...model import (
     Property,
     Resource,
     decode_fragment,
-    encode_cursor,
     encode_id,
     iso_time,
     parse_player,
 )
-from ...service.inboxes import parse_cursor
-from ...store.inbox import Page
+from ...service.inboxes import MergedPage, parse_cursor
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "Created",
     "NotificationCreates",
     "PageQuery",
     "PollQuery",
+    "Shown",
+    "ShownMany",
     "encode_created",
     "encode_notification",
     "encode_page",
@@ -87,6 +90,7 @@ DEADLINE_S_MAX: Final = 900
 SOURCE: Final = "rallyhere"
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -109,8 +113,8 @@ class PageQuery(NamedTuple):
     """The parameters of a page, understood."""
 
     page_size: int
-    start_at: Position | None
-    exclude_before: Position | None
+    start_at: Cursor | None
+    exclude_before: Cursor | None
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PageQuery:
@@ -118,8 +122,8 @@ class PageQuery(NamedTuple):
         fields = _Fields(query)
         parsed = cls(
             page_size=fields.int("page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
-            start_at=fields.position("start_at"),
-            exclude_before=fields.position("exclude_before"),
+            start_at=fields.cursor("start_at"),
+            exclude_before=fields.cursor("exclude_before"),
         )
         fields.done()
         return parsed
@@ -148,7 +152,7 @@ class PollQuery(NamedTuple):
     """The parameters of a long poll, understood."""
 
     max_page_size: int
-    exclude_before: Position | None
+    exclude_before: Cursor | None
     reset_to: Start
     deadline_s: int
 
@@ -158,7 +162,7 @@ class PollQuery(NamedTuple):
         fields = _Fields(query)
         parsed = cls(
             max_page_size=fields.int("max_page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
-            exclude_before=fields.position("exclude_before"),
+            exclude_before=fields.cursor("exclude_before"),
             reset_to=fields.start("offset_reset_strategy"),
             deadline_s=fields.int("deadline", DEADLINE_S, 0, DEADLINE_S_MAX),
         )
@@ -166,7 +170,7 @@ class PollQuery(NamedTuple):
         return parsed
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Cursor | Start:
         """Where the caller is."""
         return self.exclude_before or self.reset_to
 
@@ -190,7 +194,7 @@ class _Fields:
         self._note(name, f"must be an integer from {least} to {most}")
         return default
 
-    def position(self, name: str) -> Position | None:
+    def cursor(self, name: str) -> Cursor | None:
         text = self._query.get(name)
         if not text:
             return None
@@ -274,7 +278,7 @@ class NotificationCreates(msgspec.Struct, frozen=True):
         return [item.notification() for item in self.items]
 
 
-class _Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A notification as RallyHere's clients read it, in the page's order of fields."""
 
     message: str
@@ -282,11 +286,19 @@ class _Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     custom_data: dict[str, str]
     etag: str | UnsetType = UNSET
     notification_id: str
-    created: str
+    created: Annotated[str, TIME]
 
 
-class _ShownMany(msgspec.Struct, frozen=True):
-    notifications: list[_Shown]
+class Created(msgspec.Struct, frozen=True):
+    """The last of a batch that was created."""
+
+    notification_id: str
+
+
+class ShownMany(msgspec.Struct, frozen=True):
+    """A page, or what a long poll found."""
+
+    notifications: list[Shown]
     cursor: str
 
 
@@ -295,33 +307,34 @@ def encode_notification(entry: Entry) -> bytes:
     return _encode(_shown(entry))
 
 
-def encode_page(page: Page) -> bytes:
+def encode_page(page: MergedPage) -> bytes:
     """Return a page; its cursor names the next older entry."""
     # In front of every entry that there is or will be: nothing is older than that.
-    cursor = page.following or ZERO
+    cursor = Cursor(page.following or ZERO)
     return _encode_many([found.entry for found in page.entries or ()], cursor)
 
 
-def encode_poll(entries: Sequence[Entry], position: Position) -> bytes:
-    """Return what a long poll found; its caller is at `position` after it."""
-    return _encode_many(entries, position)
+def encode_poll(entries: Sequence[Entry], cursor: Cursor) -> bytes:
+    """Return what a long poll found; its caller is at `cursor` after it."""
+    return _encode_many(entries, cursor)
 
 
-def encode_created(position: Position) -> bytes:
-    """Return the answer to a batch whose last notification stands at `position`."""
-    last = encode_id(position.at_ms, position.offset, position.tag)
-    return _encode({"notification_id": last})
+def encode_created(positions: Sequence[Position | None]) -> bytes:
+    """Return the answer to a batch whose notifications stand at `positions`."""
+    stored = [encode_id(*place[1:]) for place in positions if place is not None]
+    # RallyHere knows no player that has muted something; the answer has to have an id.
+    return _encode(Created(stored[-1] if stored else _NO_ID))
 
 
-def _encode_many(entries: Sequence[Entry], cursor: Position) -> bytes:
-    shown = _ShownMany([_shown(entry) for entry in entries], encode_cursor(cursor))
+def _encode_many(entries: Sequence[Entry], cursor: Cursor) -> bytes:
+    shown = ShownMany([_shown(entry) for entry in entries], cursor.text)
     return _encode(shown)
 
 
-def _shown(entry: Entry) -> _Shown:
+def _shown(entry: Entry) -> Shown:
     notification = decode_fragment(entry.fragment)
     resource = notification.resource
-    return _Shown(
+    return Shown(
         message=_cut(_message(notification)),
         rh_url=_cut(resource.url) if resource and resource.url else UNSET,
         custom_data=_custom_data(notification),

@@ -283,6 +283,14 @@ def refusal(error: Error | Wrong, path: str) -> Response:
                 status="rate_limit",
                 retry_after_s=retry_after_s,
             )
+        case errors.OverQuota(retry_after_s=retry_after_s):
+            # Teak has one word for it, whatever there was too much of.
+            return _errors(
+                429,
+                {"rate_limit": [f"{error}. Please wait and try again"]},
+                status="rate_limit",
+                retry_after_s=retry_after_s,
+            )
         case errors.Forbidden():
             return _errors(403, {"authorization": [str(error)]})
         case Invalid(errors=fields) if fields[0].where[0] == "header":

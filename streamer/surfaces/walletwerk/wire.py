@@ -22,7 +22,8 @@ ones, but can be read by its id. The list is newest first. ``scheduled`` is no i
 Members of a body that the page does not have are ignored. Statuses: 201 for what was
 created, 400 for what is wrong with a request, 401, 403, 404, 409 for what can no longer
 be cancelled or an idempotency key of another request, 413, 415, 429 for the quota, 503.
-``NOTIFICATION_LIMIT_EXCEEDED`` has no ``Retry-After``: there is no use in waiting.
+``NOTIFICATION_LIMIT_EXCEEDED`` has no ``Retry-After``: there is no use in waiting. What
+the app may use at all is another quota: ``RATE_LIMIT_EXCEEDED``, with ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from ... import errors
+from ...contract.operation import TIME
 from ...core.schedule import Schedule, State, parse_time
 from ...errors import Error, FieldError, Invalid
 from ...model import Notification, decode_fragment, iso_time
@@ -75,7 +77,7 @@ class SendBody(msgspec.Struct, frozen=True):
 class ScheduleBody(SendBody, frozen=True, kw_only=True):
     """A notification to be sent later."""
 
-    scheduled_for: str = msgspec.field(name="scheduledFor")
+    scheduled_for: Annotated[str, TIME] = msgspec.field(name="scheduledFor")
 
     def due_ms(self) -> int:
         """Return when it is to be sent. Raises Invalid if that is no time."""
@@ -194,6 +196,9 @@ def refusal(error: Error) -> Response:
         case errors.Spent(most=most):
             message = f"A campaign may have {most} notifications in its lifetime"
             return error_response(429, "NOTIFICATION_LIMIT_EXCEEDED", message)
+        case errors.OverQuota(retry_after_s=retry_after_s):
+            again = {"Retry-After": str(retry_after_s)}
+            return error_response(429, "RATE_LIMIT_EXCEEDED", str(error), again)
         case errors.TooLate(state=state):
             message = f"Only pending notifications can be cancelled, this is {state}"
             return error_response(409, "NOTIFICATION_NOT_PENDING", message)

@@ -146,7 +146,7 @@ async def test_a_list_has_the_newest_thousand(casino: Any, link: Any) -> None:
     assert len(shown) == 1_000
     assert [item["event_details"]["n"] for item in shown] == list(range(1_000, 0, -1))
 
-    await Inbox(link).mark_up_to(log, appended.positions[10])
+    await Inbox(link).mark_up_to(log, appended.stored[10])
     shown = await casino.shown(only_unread="true")
     assert [item["event_details"]["n"] for item in shown] == list(range(1_000, 10, -1))
 

@@ -9,7 +9,7 @@ import pytest
 
 from streamer import errors
 from streamer.core.subscription import Gap
-from streamer.model import ZERO, App, Log, Player
+from streamer.model import App, Log, Player
 from streamer.store.keys import inbox_keys
 from streamer.surfaces.gateway.frames import GatewayCodec
 
@@ -274,4 +274,4 @@ def test_only_the_end_of_a_token_has_a_word(disconnect: Any) -> None:
 def test_every_gap_is_the_same_to_a_client() -> None:
     codec = GatewayCodec(LOG, lambda: 0)
 
-    assert len({codec.gap(gap, ZERO) for gap in Gap}) == 1
+    assert len({codec.gap(gap, "cursor", None) for gap in Gap}) == 1

@@ -173,7 +173,8 @@ async def test_a_wrong_secret_is_an_unknown_game(
 
         assert refused.status_code == unknown.status_code == 404
         assert refused.headers == unknown.headers | {
-            "content-length": refused.headers["content-length"]
+            "content-length": refused.headers["content-length"],
+            "x-request-id": refused.headers["x-request-id"],
         }
         assert refused.text == unknown.text.replace("nobody", "demo")
 

@@ -1,0 +1,262 @@
+"""
+The contract as one OpenAPI 3.1 document.
+
+Decides its layout. What is in it comes from the surfaces' declarations, and for errors
+from their tables: each is asked what it answers to every error that an operation is
+declared to be refused with, and status, headers and an example are what it says.
+Pure; the same declarations always give the same document.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from .operation import JSON, Answer, Body, Header, Operation, Parameter, Surface
+from .refusals import name_of
+from .schemas import Schema, describe
+
+__all__ = ["write"]
+
+OPENAPI: Final = "3.1.0"
+
+_RETRY_AFTER: Final = Header(
+    "Retry-After", "Seconds until it is worth another try.", int
+)
+_TOLD: Final = {
+    "retry-after": _RETRY_AFTER,
+    "www-authenticate": Header("WWW-Authenticate", "How to prove who you are."),
+}
+"""Headers of refusals; what else a refusal has is no part of what it says."""
+
+
+def write(
+    surfaces: Sequence[Surface],
+    *,
+    title: str,
+    version: str,
+    about: str,
+    unread: Mapping[int, str],
+) -> Schema:
+    """
+    Return the document that has all of `surfaces`, in their order.
+
+    Args:
+        surfaces: What is written down.
+        title: Of the document.
+        version: Of what it describes.
+        about: What is true of every path, as Markdown.
+        unread: Statuses of requests that no surface gets to see, and their reasons.
+
+    """
+    paths: Schema = {}
+    components: Schema = {
+        "schemas": {},
+        "responses": {f"any.{status}": _unread(unread[status]) for status in unread},
+        "securitySchemes": {},
+    }
+    everywhere = {
+        str(status): {"$ref": f"#/components/responses/any.{status}"}
+        for status in unread
+    }
+    for surface in surfaces:
+        page = _Page(surface)
+        for operation in surface.operations:
+            item = paths.setdefault(operation.path, {})
+            written = page.operation(operation)
+            responses = everywhere | written["responses"]
+            written["responses"] = dict(sorted(responses.items()))
+            item[operation.method.lower()] = written
+            for scheme in operation.security:
+                components["securitySchemes"][scheme.name] = dict(scheme.definition)
+        components["schemas"] |= page.schemas
+        components["responses"] |= page.responses
+    return {
+        "openapi": OPENAPI,
+        "info": {
+            "title": title,
+            "version": version,
+            "description": about,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": it.title, "description": it.about} for it in surfaces],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _unread(reason: str) -> Schema:
+    return {
+        "description": reason,
+        "content": {"application/problem+json": {"schema": {"type": "object"}}},
+    }
+
+
+class _Page:
+    """One surface's part of the document, and the components it needs."""
+
+    def __init__(self, surface: Surface) -> None:
+        self._surface = surface
+        types = list(_types(surface))
+        described, self.schemas = describe(surface.name, types)
+        self._described = list(zip(types, described, strict=True))
+        self.responses: Schema = {}
+
+    def operation(self, operation: Operation) -> Schema:
+        surface = self._surface
+        written: Schema = {
+            "operationId": f"{surface.name}.{operation.name}",
+            "tags": [surface.title],
+            "summary": operation.summary,
+        }
+        if operation.about:
+            written["description"] = operation.about
+        if operation.parameters:
+            written["parameters"] = list(map(self._parameter, operation.parameters))
+        if body := operation.body:
+            written["requestBody"] = self._body(body)
+        written["responses"] = self._responses(operation)
+        # An empty list says that it is open, whatever the document says in general.
+        written["security"] = [{scheme.name: []} for scheme in operation.security]
+        if operation.also_at:
+            written["x-also-at"] = list(operation.also_at)
+        if operation.websocket:
+            written["x-websocket"] = operation.websocket
+        return written
+
+    def _body(self, body: Body) -> Schema:
+        content: Schema = {"schema": self._schema(body.type)}
+        if body.examples:
+            content["examples"] = _examples(body.examples)
+        others = {
+            media: {"schema": self._schema(type_)} for media, type_ in body.also.items()
+        }
+        return {
+            "required": body.required,
+            "description": f"At most {body.bytes_max:,} bytes.",
+            "content": {JSON: content, **others},
+        }
+
+    def _schema(self, type_: Any) -> Schema:
+        # Not a mapping: an Annotated with a dictionary in it cannot be hashed.
+        return next(schema for it, schema in self._described if it is type_)
+
+    def _parameter(self, parameter: Parameter) -> Schema:
+        schema = dict(self._schema(parameter.type))
+        if parameter.default is not msgspec.UNSET:
+            schema["default"] = parameter.default
+        return {
+            "name": parameter.name,
+            "in": parameter.where,
+            "required": parameter.required,
+            "description": parameter.about,
+            "schema": schema,
+        }
+
+    def _responses(self, operation: Operation) -> Schema:
+        written = {
+            str(answer.status): self._answer(answer) for answer in operation.answers
+        }
+        surface = self._surface
+        told = []
+        if surface.refuse is not None:
+            told = [(surface.refuse(error), error) for error in operation.refusals]
+        by_status = sorted(told, key=lambda pair: pair[0].status_code)
+        for status, pairs in groupby(by_status, lambda pair: pair[0].status_code):
+            refused = self._refused(status, list(pairs))
+            (content,) = refused["content"].values()
+            # Something that is no error of ours may be told with that status too.
+            for also in written.get(str(status), {}).get("content", {}).values():
+                content["examples"] |= also["examples"]
+            written[str(status)] = self._shared(str(status), refused)
+        if surface.broken is not None:
+            broken = self._refused(500, [(surface.broken, None)])
+            written["500"] = self._shared("500", broken)
+        return written
+
+    def _shared(self, status: str, response: Schema) -> Schema:
+        """Return a reference to a response that several operations have."""
+        number = 0
+        name = f"{self._surface.name}.{status}"
+        while self.responses.setdefault(name, response) != response:
+            number += 1
+            name = f"{self._surface.name}.{status}.{number}"
+        return {"$ref": f"#/components/responses/{name}"}
+
+    def _answer(self, answer: Answer) -> Schema:
+        written: Schema = {"description": answer.about}
+        if answer.headers:
+            written["headers"] = self._headers(answer.headers)
+        if answer.links:
+            written["links"] = {
+                link.operation: {
+                    "operationId": link.operation,
+                    "parameters": dict(link.parameters),
+                }
+                for link in answer.links
+            }
+        if answer.type is not None:
+            content: Schema = {"schema": self._schema(answer.type)}
+            if answer.examples:
+                content["examples"] = _examples(answer.examples)
+            written["content"] = {answer.media: content}
+        return written
+
+    def _refused(
+        self, status: int, told: Sequence[tuple[Response, Exception | None]]
+    ) -> Schema:
+        examples = {}
+        for response, error in told:
+            name = "Fault" if error is None else name_of(error)
+            examples[name] = {"value": msgspec.json.decode(bytes(response.body))}
+        first, _ = told[0]
+        media = first.headers["content-type"].partition(";")[0]
+        surface = self._surface
+        schema = self._schema(surface.failures.get(status, surface.failure))
+        written: Schema = {
+            "description": http.HTTPStatus(status).phrase,
+            "content": {media: {"schema": schema, "examples": examples}},
+        }
+        always = set.intersection(*(set(it.headers.keys()) for it, _ in told))
+        some = set.union(*(set(it.headers.keys()) for it, _ in told))
+        headers = [
+            msgspec.structs.replace(header, always=name in always)
+            for name, header in _TOLD.items()
+            if name in some
+        ]
+        if headers:
+            written["headers"] = self._headers(headers)
+        return written
+
+    def _headers(self, headers: Sequence[Header]) -> Schema:
+        return {
+            header.name: {
+                "description": header.about,
+                "required": header.always,
+                "schema": describe(self._surface.name, [header.type])[0][0],
+            }
+            for header in headers
+        }
+
+
+def _types(surface: Surface) -> Iterator[Any]:
+    """Yield every type that is part of a surface's contract."""
+    if surface.failure is not None:
+        yield surface.failure
+    yield from surface.failures.values()
+    for operation in surface.operations:
+        yield from (parameter.type for parameter in operation.parameters)
+        if operation.body is not None:
+            yield operation.body.type
+            yield from operation.body.also.values()
+        yield from (it.type for it in operation.answers if it.type is not None)
+
+
+def _examples(examples: Any) -> Schema:
+    return {name: {"value": value} for name, value in examples.items()}

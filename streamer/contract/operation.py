@@ -1,0 +1,266 @@
+"""
+The words in which a surface declares what it can be asked, and what it answers.
+
+Decides nothing about any surface: each has a ``contract.py`` beside its ``routes.py``
+that says it in these words, and `document` writes all of them down as one OpenAPI
+document. Types are the very ones that decode requests and encode answers; limits are
+the constants that are checked; and what an error is answered with is not declared at
+all but asked of the surface's own table.
+
+Knows nothing of OpenAPI's layout, nor of Starlette's routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.responses import Response
+
+__all__ = [
+    "BEARER",
+    "CACHED",
+    "COOKIE",
+    "IDEMPOTENCY_KEY",
+    "NO_STORE",
+    "PLAYER",
+    "REPLAYED",
+    "TIME",
+    "UUID",
+    "Answer",
+    "Body",
+    "Event",
+    "Header",
+    "Link",
+    "Operation",
+    "Parameter",
+    "Scheme",
+    "Surface",
+    "header",
+    "matching",
+    "path",
+    "query",
+]
+
+JSON: Final = "application/json"
+
+TIME: Final = Meta(extra_json_schema={"format": "date-time"})
+"""What a text is besides: a time of RFC 3339."""
+UUID: Final = Meta(extra_json_schema={"format": "uuid"})
+
+
+def matching(pattern: str) -> Meta:
+    """
+    Return what says that a text matches `pattern`, without checking it.
+
+    Regular expressions that msgspec would check itself are freed too often when the
+    process ends (msgspec issue 717): it crashes, after all is done.
+    """
+    return Meta(extra_json_schema={"pattern": pattern})
+
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Type = Any  # whatever msgspec can describe: a Struct, an Annotated, a Literal, ...
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A value outside the body. `default` is what holds where it is left out."""
+
+    name: str
+    type: Type
+    about: str
+    where: Literal["query", "path", "header"]
+    default: Any = UNSET  # of the parameter's own type
+    required: bool = False
+
+
+def query(name: str, type: Type, about: str, *, default: Any = UNSET) -> Parameter:
+    """Return an optional parameter of the query."""
+    return Parameter(name=name, type=type, about=about, where="query", default=default)
+
+
+def path(name: str, type: Type, about: str) -> Parameter:
+    """Return a segment of the path."""
+    return Parameter(name=name, type=type, about=about, where="path", required=True)
+
+
+def header(name: str, type: Type, about: str) -> Parameter:
+    """Return an optional header of the request."""
+    return Parameter(name=name, type=type, about=about, where="header")
+
+
+IDEMPOTENCY_KEY: Final = header(
+    "Idempotency-Key",
+    Annotated[str, matching(r"^[!-~]([ -~]{0,253}[!-~])?$")],
+    "Of your choice, one per effect and the same in all attempts: a repetition "
+    "within 24 hours has no second effect and is answered as the first one was.",
+)
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A header of an answer; `always` says that no such answer lacks it."""
+
+    name: str
+    about: str
+    type: Type = str
+    always: bool = True
+
+
+REPLAYED: Final = Header(
+    "Idempotent-Replayed",
+    "`true` where the idempotency key was used before: this is the first answer.",
+    Literal["true"],
+    always=False,
+)
+NO_STORE: Final = Header("Cache-Control", "No cache may keep it.", Literal["no-store"])
+CACHED: Final = (
+    Header("ETag", "What `If-None-Match` takes. It changes when the answer does."),
+    Header("Cache-Control", "Ask again with `If-None-Match`, whatever is kept."),
+)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event of a stream, as EventSource reads it; the schema of a stream is that
+    of each."""
+
+    data: str
+    event: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    retry: int | UnsetType = UNSET
+
+
+class Link(msgspec.Struct, frozen=True):
+    """
+    Where an answer leads: its values are parameters of another operation.
+
+    `operation` is ``surface.name``. `parameters` are OpenAPI's runtime expressions.
+    """
+
+    operation: str
+    parameters: Mapping[str, str]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is answered when all is well. Without a `type` there is no body."""
+
+    status: int
+    about: str
+    type: Type = None
+    headers: tuple[Header, ...] = ()
+    media: str = JSON
+    examples: Mapping[str, Any] = {}  # JSON values, by a name for each
+    links: tuple[Link, ...] = ()
+
+
+class Body(msgspec.Struct, frozen=True):
+    """
+    The body of a request: the type that decodes it, and its limit in bytes.
+
+    `also` has the types of other media, where a surface takes any.
+    """
+
+    type: Type
+    bytes_max: int
+    also: Mapping[str, Type] = {}
+    required: bool = True
+    examples: Mapping[str, Any] = {}  # JSON values, by a name for each
+
+
+class Scheme(msgspec.Struct, frozen=True):
+    """
+    Where a credential rides.
+
+    `definition` is OpenAPI's security scheme; two surfaces may name the same one.
+    """
+
+    name: str
+    definition: Mapping[str, str]
+
+
+BEARER: Final = Scheme(
+    "bearer",
+    {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A backend key (`sk_…`) or a player's token (a JWT).",
+    },
+)
+PLAYER: Final = Scheme(
+    "player",
+    {"type": "http", "scheme": "bearer", "description": "A player's token (a JWT)."},
+)
+COOKIE: Final = Scheme(
+    "cookie",
+    {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "Authorization",
+        "description": "A player's token as `bearer …`, for pages of the same site.",
+    },
+)
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One method of one path.
+
+    Args:
+        method: Of HTTP. What takes GET takes HEAD as well.
+        path: As the routing table has it, without convertors.
+        name: Its name within the surface, in camelCase; part of its ``operationId``.
+        summary: One line without a full stop.
+        about: What a type cannot say, as Markdown.
+        parameters: Outside the body.
+        body: What is sent, if anything is.
+        answers: What comes back when all is well.
+        refusals: An instance of every error it may be refused with; the surface's own
+            table says what becomes of each. `refusals` has them in bundles.
+        security: Credentials of which one is needed; none means that it is open.
+        also_at: Other spellings of the path with the same meaning.
+        websocket: What a WebSocket on the same path speaks, as Markdown.
+
+    """
+
+    method: Method
+    path: str
+    name: str
+    summary: str
+    about: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    body: Body | None = None
+    answers: tuple[Answer, ...]
+    refusals: tuple[Exception, ...] = ()
+    security: tuple[Scheme, ...] = ()
+    also_at: tuple[str, ...] = ()
+    websocket: str = ""
+
+
+class Surface(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One surface's part of the contract.
+
+    Args:
+        name: One word, in front of the names of its operations and schemas.
+        title: The heading its operations are under.
+        about: What it is, as Markdown.
+        refuse: Its table: the answer to an error; None where nothing is refused.
+        failure: The type of the bodies that come from there.
+        failures: The same by status, where that differs.
+        broken: Its answer to a fault of ours.
+        operations: In the order of reading.
+        never: Errors that nothing it asks for raises, so its table has no place for
+            them. A test holds that every other error has one.
+
+    """
+
+    name: str
+    title: str
+    about: str
+    refuse: Callable[[Any], Response] | None = None  # an Error, or one of its own
+    failure: Type = None
+    failures: Mapping[int, Type] = {}
+    broken: Response | None = None
+    operations: tuple[Operation, ...]
+    never: tuple[type[Exception], ...] = ()

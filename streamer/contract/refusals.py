@@ -1,0 +1,197 @@
+"""
+An instance of every error, in bundles that operations are declared with.
+
+Decides which errors come together: whoever checks a credential may find any of its
+defects, whoever decodes a body may find it malformed, mistyped, too large or wrong.
+Knows nothing of statuses: a surface's table is asked what it answers to each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import (
+    Conflict,
+    Defect,
+    Draining,
+    Error,
+    FieldError,
+    Forbidden,
+    ForeignPage,
+    Invalid,
+    IssuerAway,
+    Limit,
+    Malformed,
+    NotFound,
+    OutcomeUnknown,
+    OverQuota,
+    Quota,
+    Refused,
+    Spent,
+    StoreAway,
+    TooFast,
+    TooLarge,
+    TooLate,
+    Unauthenticated,
+    Unsupported,
+)
+
+__all__ = [
+    "BAD_FIELD",
+    "BAD_HEADER",
+    "BAD_PATH",
+    "BAD_QUERY",
+    "BODY",
+    "CREDENTIAL",
+    "EVERY",
+    "FOREIGN_PAGE",
+    "IN_FLIGHT",
+    "KEY",
+    "KIND",
+    "LISTENING",
+    "MISSING_FIELD",
+    "MUTES",
+    "QUOTA",
+    "RIGHT",
+    "SPENT",
+    "STORE",
+    "TOO_FAST",
+    "TOO_LARGE",
+    "TOO_LATE",
+    "TOPICS",
+    "WRITE",
+    "name_of",
+    "unknown",
+]
+
+Errors = tuple[Error, ...]
+
+CREDENTIAL: Final[Errors] = (
+    *(
+        Unauthenticated(defect, "aud" if defect is Defect.CLAIM else "")
+        for defect in Defect
+    ),
+    IssuerAway(),
+)
+"""A credential is looked at."""
+
+RIGHT: Final[Errors] = (Forbidden("the right to do it"),)
+"""And what it allows."""
+
+FOREIGN_PAGE: Final[Errors] = (ForeignPage("an allowed origin"),)
+"""A browser could be made to send it in its user's name."""
+
+BAD_PATH: Final[Errors] = (
+    Invalid(FieldError(("path", "player"), "is not a player name")),
+)
+BAD_QUERY: Final[Errors] = (
+    Invalid(FieldError(("query", "limit"), "must be an integer from 1 to 100")),
+)
+BAD_HEADER: Final[Errors] = (
+    Invalid(FieldError(("header", "Last-Event-ID"), "is not a cursor")),
+)
+BAD_FIELD: Final[Errors] = (
+    Invalid(FieldError(("body", "field"), "Expected `str`, got `int`")),
+)
+MISSING_FIELD: Final[Errors] = (
+    Invalid(FieldError(("body",), "Object missing required field `field`")),
+)
+KIND: Final[Errors] = (
+    Unsupported("Content-Type", "application/json"),
+    Unsupported("Content-Encoding", "identity"),
+)
+TOO_LARGE: Final[Errors] = (TooLarge(262_144),)
+
+BODY: Final[Errors] = (
+    Malformed("Input data was truncated"),
+    *BAD_FIELD,
+    *MISSING_FIELD,
+    *KIND,
+    *TOO_LARGE,
+)
+"""A body is read and decoded."""
+
+KEY: Final[Errors] = (
+    Invalid(
+        FieldError(("header", "Idempotency-Key"), "must be 1 to 255 ASCII characters")
+    ),
+    Conflict(),
+)
+"""An idempotency key is taken."""
+
+IN_FLIGHT: Final[Errors] = (
+    Refused(Limit.REQUESTS_PER_PLAYER),
+    Refused(Limit.REQUESTS_PER_APP),
+    Refused(Limit.REQUESTS_PER_NODE),
+)
+"""It counts as a request in flight, of a player or of an app."""
+
+QUOTA: Final[Errors] = tuple(OverQuota(quota, 1_000) for quota in Quota)
+"""It counts against what an app may use."""
+
+LISTENING: Final[Errors] = (
+    Refused(Limit.LISTENERS_PER_PLAYER),
+    Refused(Limit.CONNECTIONS_PER_NODE),
+    Refused(Limit.CONNECTS_PER_SECOND),
+    Draining(),
+)
+"""It is held open, as a listener."""
+
+TOPICS: Final[Errors] = (Refused(Limit.TOPICS_PER_PLAYER),)
+MUTES: Final[Errors] = (Refused(Limit.MUTES_PER_PLAYER),)
+
+STORE: Final[Errors] = (StoreAway(),)
+"""The store is asked."""
+
+WRITE: Final[Errors] = (StoreAway(), OutcomeUnknown())
+"""Something is written to the store."""
+
+TOO_LATE: Final[Errors] = (TooLate("sent"),)
+TOO_FAST: Final[Errors] = (TooFast(30),)
+SPENT: Final[Errors] = (Spent("the notifications of a campaign", 3),)
+
+
+def unknown(*things: str) -> Errors:
+    """Return what says that each of `things` is unknown."""
+    return tuple(NotFound(thing) for thing in things)
+
+
+EVERY: Final[Errors] = (
+    *CREDENTIAL,
+    *RIGHT,
+    *FOREIGN_PAGE,
+    *BAD_PATH,
+    *BAD_QUERY,
+    *BODY,
+    *KEY,
+    *IN_FLIGHT,
+    *QUOTA,
+    *LISTENING,
+    *TOPICS,
+    *MUTES,
+    *WRITE,
+    *TOO_LATE,
+    *TOO_FAST,
+    *SPENT,
+    *unknown("the notification"),
+)
+"""One of everything, for the test that no class of error is forgotten here."""
+
+
+def name_of(error: Exception) -> str:
+    """Return a name for `error` that tells it from others of its class."""
+    name = type(error).__name__
+    match error:
+        case Unauthenticated(defect=defect):
+            return f"{name}.{defect.name}"
+        case Refused(limit=limit):
+            return f"{name}.{limit.name}"
+        case OverQuota(quota=quota):
+            return f"{name}.{quota.name}"
+        case Unsupported(header=header):
+            return f"{name}.{header}"
+        case NotFound(what=what):
+            return f"{name}.{what.rpartition(' ')[2]}"
+        case Invalid(errors=fields):
+            return f"{name}.{'.'.join(map(str, fields[0].where))}"
+    return name

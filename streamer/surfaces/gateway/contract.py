@@ -1,0 +1,143 @@
+"""
+What the gateway's surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
+hold, with their own types and limits.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from ...contract.operation import (
+    NO_STORE,
+    Answer,
+    Body,
+    Event,
+    Operation,
+    Parameter,
+    Scheme,
+    Surface,
+    path,
+    query,
+)
+from ...contract.refusals import (
+    BODY,
+    CREDENTIAL,
+    IN_FLIGHT,
+    LISTENING,
+    RIGHT,
+    STORE,
+    WRITE,
+)
+from ...errors import (
+    Conflict,
+    FieldError,
+    ForeignPage,
+    Invalid,
+    NotFound,
+    OverQuota,
+    Spent,
+    TooFast,
+    TooLate,
+    Unsupported,
+)
+from . import wire
+
+__all__ = ["GATEWAY"]
+
+
+class ListAnswer(msgspec.Struct, frozen=True):
+    status: Literal["Success"]
+    data: wire.Listed
+
+
+class MarkAnswer(msgspec.Struct, frozen=True):
+    status: Literal["Success"]
+    data: wire.Done
+
+
+PLAYER_TOKEN: Final = Scheme(
+    "gateway",
+    {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-auth-token",
+        "description": "A player's token.",
+    },
+)
+BRAND: Final = path("brand_id", str, "The app.")
+VERSION: Final = path("version", str, "Any.")
+PLAYER: Final = path("player_id", str, "The token's own player.")
+ONLY_UNREAD: Final = query("only_unread", wire.Boolean, "Leave out what was read.")
+WHO: Final = (*CREDENTIAL, *RIGHT)
+NO_BOOLEAN: Final = Invalid(
+    FieldError(("query", "only_unread"), "must be true or false")
+)
+ACCEPT: Final = Unsupported("Accept", "text/event-stream")
+
+
+def _list(path: str, name: str, *parameters: Parameter) -> Operation:
+    return Operation(
+        method="GET",
+        path=f"/gateway{path}",
+        name=name,
+        summary="List notifications, newest first",
+        about=f"At most {wire.LIST_MAX:,}.",
+        parameters=(*parameters, ONLY_UNREAD),
+        answers=(Answer(200, "All of them.", ListAnswer, (NO_STORE,)),),
+        refusals=(*WHO, NO_BOOLEAN, *IN_FLIGHT, *STORE),
+        security=(PLAYER_TOKEN,),
+        also_at=(path,),
+    )
+
+
+def _mark(path: str, name: str, *parameters: Parameter) -> Operation:
+    return Operation(
+        method="PATCH",
+        path=f"/gateway{path}",
+        name=name,
+        summary="Mark notifications as read",
+        about="Unknown ids are ignored.",
+        parameters=parameters,
+        body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
+        answers=(Answer(200, "They are.", MarkAnswer),),
+        refusals=(*WHO, *BODY, *IN_FLIGHT, *WRITE),
+        security=(PLAYER_TOKEN,),
+        also_at=(path,),
+    )
+
+
+_ONE: Final = "/notifications/{version}/{brand_id}"
+_OTHER: Final = f"{_ONE}/{{player_id}}"
+
+GATEWAY: Final = Surface(
+    name="gateway",
+    title="Casino gateway",
+    about="A casino gateway's list, marks and stream.",
+    refuse=wire.refusal,
+    failure=wire.Failure,
+    broken=wire.error_response(500, wire.INTERNAL),
+    never=(ForeignPage, NotFound, Conflict, TooLate, TooFast, Spent, OverQuota),
+    operations=(
+        _list(_ONE, "list", VERSION, BRAND),
+        _mark(_ONE, "markRead", VERSION, BRAND),
+        _list(_OTHER, "listOfPlayer", VERSION, BRAND, PLAYER),
+        _mark(_OTHER, "markReadOfPlayer", VERSION, BRAND, PLAYER),
+        Operation(
+            method="GET",
+            path="/gateway/sse/{brand_id}/stream",
+            name="stream",
+            summary="Listen, over Server-Sent Events",
+            about="With `Accept: text/event-stream`. It does not resume.",
+            parameters=(BRAND,),
+            answers=(
+                Answer(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),
+            ),
+            refusals=(*WHO, ACCEPT, *LISTENING, *STORE),
+            security=(PLAYER_TOKEN,),
+        ),
+    ),
+)

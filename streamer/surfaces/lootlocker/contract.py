@@ -1,0 +1,217 @@
+"""
+What the LootLocker surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes`, `wire` and
+`refusals` hold, with their own types and limits.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from ...contract.operation import (
+    IDEMPOTENCY_KEY,
+    REPLAYED,
+    TIME,
+    Answer,
+    Body,
+    Operation,
+    Scheme,
+    Surface,
+    header,
+    matching,
+    query,
+)
+from ...contract.refusals import (
+    BAD_QUERY,
+    BODY,
+    CREDENTIAL,
+    IN_FLIGHT,
+    KEY,
+    QUOTA,
+    RIGHT,
+    STORE,
+    WRITE,
+)
+from ...errors import Draining, Error, ForeignPage, NotFound, Spent, TooFast, TooLate
+from . import refusals, wire
+
+__all__ = ["LOOTLOCKER"]
+
+REQUEST: Final = "7b0f2f5e-9f0c-4d0e-8b43-6d4c1f1d6c1a"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """`code` is for programs, `message` for people."""
+
+    code: str
+    message: str
+    request_id: str
+    trace_id: str
+    param: str | UnsetType = UNSET
+
+
+class Session(msgspec.Struct, frozen=True):
+    token: str
+
+
+class Pong(msgspec.Struct, frozen=True):
+    pong: Annotated[str, TIME]
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An empty object."""
+
+
+def refuse(error: Error) -> Response:
+    return refusals.refusal(error, REQUEST)
+
+
+SERVER_KEY: Final = Scheme(
+    "lootlocker.key",
+    {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-server-key",
+        "description": "A backend key.",
+    },
+)
+SERVER: Final = Scheme(
+    "lootlocker.server",
+    {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-auth-token",
+        "description": "What `POST /server/session` gave, or a backend key.",
+    },
+)
+GAME: Final = Scheme(
+    "lootlocker.game",
+    {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-session-token",
+        "description": "A player's token.",
+    },
+)
+REQUEST_ID: Final = header("LL-Request-Id", str, "A name for the request.")
+# What is empty is absent.
+Flag = Annotated[str, matching(r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])?$")]
+
+LOOTLOCKER: Final = Surface(
+    name="lootlocker",
+    title="LootLocker",
+    about="LootLocker's Server API for sending, and what a game reads and marks.",
+    refuse=refuse,
+    failure=Failure,
+    broken=refusals.error_response(
+        500, "internal_server_error", "this is a fault of ours", REQUEST
+    ),
+    never=(NotFound, ForeignPage, TooLate, TooFast, Spent, Draining),
+    operations=(
+        Operation(
+            method="POST",
+            path="/server/session",
+            name="openSession",
+            summary="Open a server's session",
+            about="What is in the body does not matter.",
+            parameters=(REQUEST_ID,),
+            answers=(Answer(200, "Good for 24 hours.", Session),),
+            refusals=(*CREDENTIAL, *WRITE),
+            security=(SERVER_KEY,),
+            also_at=("/server/session/",),
+        ),
+        Operation(
+            method="GET",
+            path="/server/ping",
+            name="ping",
+            summary="Keep a server's session",
+            parameters=(REQUEST_ID,),
+            answers=(Answer(200, "The time here.", Pong),),
+            refusals=(*CREDENTIAL, *WRITE),
+            security=(SERVER,),
+            also_at=("/server/ping/",),
+        ),
+        Operation(
+            method="POST",
+            path="/server/notifications/v1/",
+            name="send",
+            summary="Send a notification to a player",
+            parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
+            body=Body(
+                wire.SendBody,
+                wire.BODY_BYTES_MAX,
+                examples={
+                    "message": {
+                        "notification_type": "pull.message.test",
+                        "priority": "medium",
+                        "recipient": "01HPWN4BPKZ3FJHQHP0X2TQKQ5",
+                        "content": {"text": "hello"},
+                        "properties": [{"key": "zone", "value": "moor"}],
+                    }
+                },
+            ),
+            answers=(Answer(200, "It is in the inbox.", Nothing, (REPLAYED,)),),
+            refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
+            security=(SERVER,),
+            also_at=("/server/notifications/v1",),
+        ),
+        Operation(
+            method="GET",
+            path="/game/notifications/v1",
+            name="list",
+            summary="List one's notifications, newest first",
+            about=(
+                "A `page` or `per_page` that is none is told of in "
+                "`pagination.errors`, and the nearest good value is used."
+            ),
+            parameters=(
+                REQUEST_ID,
+                query("page", str, "From 1.", default="1"),
+                query(
+                    "per_page",
+                    str,
+                    f"From 1 to {wire.PER_PAGE_MAX}.",
+                    default=str(wire.PER_PAGE),
+                ),
+                query("read", Flag, "Only those that are read, or are not."),
+                query("notification_type", str, "Only those."),
+                query("priority", Literal[("", *wire.PRIORITIES)], "Only those."),
+                query("source", str, "Only those."),
+                query("custom", Flag, "Whether it was sent by the game's owner."),
+            ),
+            answers=(Answer(200, "A page.", wire.ShownMany),),
+            refusals=(*CREDENTIAL, *RIGHT, *BAD_QUERY, *IN_FLIGHT, *STORE),
+            security=(GAME,),
+            also_at=("/game/notifications/v1/",),
+        ),
+        Operation(
+            method="PUT",
+            path="/game/notifications/v1/read",
+            name="markRead",
+            summary="Mark notifications as read",
+            about="Unknown ids are ignored.",
+            parameters=(REQUEST_ID,),
+            body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
+            answers=(Answer(204, "They are."),),
+            refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
+            security=(GAME,),
+            also_at=("/game/notifications/v1/read/",),
+        ),
+        Operation(
+            method="PUT",
+            path="/game/notifications/v1/read/all",
+            name="markAllRead",
+            summary="Mark everything as read",
+            parameters=(REQUEST_ID,),
+            answers=(Answer(204, "It is."),),
+            refusals=(*CREDENTIAL, *RIGHT, *IN_FLIGHT, *WRITE),
+            security=(GAME,),
+            also_at=("/game/notifications/v1/read/all/",),
+        ),
+    ),
+)

@@ -1,0 +1,138 @@
+"""
+What the native surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what routes, wires and
+services hold, with their own types and limits; `answers` has the shapes of answers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from ...contract.operation import (
+    BEARER,
+    COOKIE,
+    NO_STORE,
+    Answer,
+    Body,
+    Event,
+    Operation,
+    Scheme,
+    Surface,
+    header,
+    matching,
+    query,
+)
+from ...contract.operation import PLAYER as PLAYER_TOKEN
+from ...contract.refusals import (
+    BAD_HEADER,
+    BAD_QUERY,
+    BODY,
+    LISTENING,
+    STORE,
+    WRITE,
+)
+from ...errors import Spent, TooFast
+from . import credentials, wire
+from .answers import Problem, TicketShown, TokenShown
+from .campaign_contract import CAMPAIGNS
+from .contract_words import ACTS, Cursor
+from .endpoints import BODY_BYTES_MAX
+from .inbox_contract import INBOXES
+from .publish_contract import PUBLISHING
+from .topic_contract import OF_TOPICS
+
+__all__ = ["NATIVE"]
+
+INSTANCE_PATTERN: Final = r"^[A-Za-z0-9_.-]{0,64}$"
+
+Instance = Annotated[str, matching(INSTANCE_PATTERN)]
+
+
+TICKET: Final = Scheme(
+    "ticket",
+    {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "From `POST /v1/tickets`, for EventSource. Good once.",
+    },
+)
+
+_STREAM: Final = """
+With a WebSocket upgrade it is a WebSocket, otherwise Server-Sent Events. It is always
+the stream of the token's own player. `clients/PROTOCOL.md` has the messages in full.
+
+Every notification comes with the cursor behind it. A stream that is opened with it
+goes on there: what was missed comes first, or a `gap` says that it cannot.
+"""
+_WEBSOCKET: Final = """
+Answered with 101, or refused as above. Text messages, one JSON object each, with a
+`type`. From the server: `hello` (`cursor`, `heartbeat_s`, `unread`, `marks_version`),
+`notification` (`cursor`, `notification`), `gap` (`reason`, `cursor`), `read`, `ping`,
+`pong`, `reply`, `error`, and `bye` (`code`, `reason`, `reconnect`, `delay_ms`) as the
+last one; the close has the same code. From the client: `auth` (`token`), `read` (as the
+body of the request, with an optional `ref`), `ping`, `pong`; anything else is 4203.
+Codes from 4000 mean: come back; from 4100: after the delay; from 4200: not with that.
+"""
+
+NATIVE: Final = Surface(
+    name="native",
+    title="Native",
+    about=(
+        "Publish, inboxes, topics, streams, schedules and credentials. Errors are "
+        "problem documents (RFC 9457)."
+    ),
+    refuse=wire.problem,
+    failure=Problem,
+    broken=wire.problem_response(500, "internal", "this is a fault of ours"),
+    never=(Spent, TooFast),
+    operations=(
+        *PUBLISHING,
+        *INBOXES,
+        *OF_TOPICS,
+        Operation(
+            method="GET",
+            path="/v1/stream",
+            name="stream",
+            summary="Listen, over Server-Sent Events or a WebSocket",
+            about=_STREAM,
+            parameters=(
+                query("cursor", Cursor, "Where to begin: a cursor, an id, `earliest`."),
+                query("instance", Instance, "One running client, at random."),
+                query("device", Instance, "The device, for ever."),
+                query("refusals", Literal["stream"], "Be refused within the stream."),
+                header("Last-Event-ID", Cursor, "Wins over `cursor`."),
+            ),
+            answers=(
+                Answer(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),
+            ),
+            refusals=(*ACTS, *BAD_QUERY, *BAD_HEADER, *LISTENING, *STORE),
+            security=(PLAYER_TOKEN, COOKIE, TICKET),
+            websocket=_WEBSOCKET,
+        ),
+        Operation(
+            method="POST",
+            path="/v1/tokens",
+            name="mintToken",
+            summary="Make a token for a player",
+            about="Needs the scope `tokens:mint`.",
+            body=Body(credentials.TokenBody, BODY_BYTES_MAX),
+            answers=(Answer(200, "The token.", TokenShown, (NO_STORE,)),),
+            refusals=(*ACTS, *BODY, *STORE),
+            security=(BEARER, COOKIE),
+        ),
+        Operation(
+            method="POST",
+            path="/v1/tickets",
+            name="issueTicket",
+            summary="Get a ticket for EventSource",
+            about="With a player's token.",
+            body=Body(credentials.TicketBody, BODY_BYTES_MAX, required=False),
+            answers=(Answer(200, "The ticket.", TicketShown, (NO_STORE,)),),
+            refusals=(*ACTS, *BODY, *WRITE),
+            security=(PLAYER_TOKEN, COOKIE),
+        ),
+        *CAMPAIGNS,
+    ),
+)

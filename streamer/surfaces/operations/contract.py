@@ -1,0 +1,93 @@
+"""
+What the ground crew can ask, and what it is answered.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes` holds.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from ...contract.operation import NO_STORE, Answer, Operation, Scheme, Surface
+
+__all__ = ["OPERATIONS"]
+
+
+class Alive(msgspec.Struct, frozen=True):
+    status: Literal["alive"]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Which process has answered, and what a publish survives with it."""
+
+    status: Literal["ready"]
+    node: str
+    pid: int
+    durability: str
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    status: Literal["not ready"]
+    reason: str
+    node: str
+    pid: int
+    durability: str
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """A problem document."""
+
+    type: Literal["about:not-found"]
+    title: str
+    status: Literal[404]
+    detail: str
+
+
+SCRAPER: Final = Scheme(
+    "metrics",
+    {"type": "http", "scheme": "bearer", "description": "The `metrics_token`."},
+)
+
+OPERATIONS: Final = Surface(
+    name="operations",
+    title="Operations",
+    about="For probes and people.",
+    operations=(
+        Operation(
+            method="GET",
+            path="/healthz",
+            name="alive",
+            summary="Ask whether the process answers",
+            answers=(Answer(200, "It does.", Alive, (NO_STORE,)),),
+        ),
+        Operation(
+            method="GET",
+            path="/readyz",
+            name="ready",
+            summary="Ask whether a publish would be stored and delivered",
+            answers=(
+                Answer(200, "It would.", Ready, (NO_STORE,)),
+                Answer(503, "It would not, and why.", NotReady, (NO_STORE,)),
+            ),
+        ),
+        Operation(
+            method="GET",
+            path="/metrics",
+            name="metrics",
+            summary="Scrape the metrics of this process",
+            about="Where the setting `metrics_token` is set.",
+            answers=(
+                Answer(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
+                Answer(
+                    404,
+                    "Not for whoever asks.",
+                    Absent,
+                    media="application/problem+json",
+                ),
+            ),
+            security=(SCRAPER,),
+        ),
+    ),
+)

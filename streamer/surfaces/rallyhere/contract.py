@@ -1,0 +1,195 @@
+"""
+What the RallyHere surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes`, `wire` and
+`refusals` hold, with their own types and limits.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from ...contract.operation import (
+    CACHED,
+    COOKIE,
+    IDEMPOTENCY_KEY,
+    NO_STORE,
+    REPLAYED,
+    Answer,
+    Body,
+    Link,
+    Operation,
+    Scheme,
+    Surface,
+    header,
+    matching,
+    path,
+    query,
+)
+from ...contract.refusals import (
+    BAD_PATH,
+    BAD_QUERY,
+    BODY,
+    CREDENTIAL,
+    FOREIGN_PAGE,
+    IN_FLIGHT,
+    KEY,
+    LISTENING,
+    QUOTA,
+    RIGHT,
+    STORE,
+    WRITE,
+    unknown,
+)
+from ...core.subscription import Start
+from ...errors import Spent, TooFast, TooLate
+from ...model import CURSOR_CHARS_MAX
+from . import refusals, wire
+
+__all__ = ["RALLYHERE"]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """`auth_success` is false where another token would help."""
+
+    auth_success: bool
+    error_code: str
+    desc: str
+
+
+class Unprocessable(msgspec.Struct, frozen=True):
+    """Everything that is wrong with a request."""
+
+    detail: list[refusals.Detail]
+
+
+Place = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
+PlayerId = Annotated[
+    str,
+    matching(
+        r"^(me|[0-7][0-9A-HJKMNP-TV-Z]{25}"
+        r"|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+    ),
+]
+PageSize = Annotated[int, Meta(ge=1, le=wire.PAGE_SIZE_MAX)]
+Deadline = Annotated[int, Meta(ge=0, le=wire.DEADLINE_S_MAX)]
+
+PLAYER: Final = path("player_uuid", PlayerId, "A UUID, a ULID, or `me`.")
+WHO: Final = (*CREDENTIAL, *FOREIGN_PAGE, *BAD_PATH, *RIGHT, *IN_FLIGHT)
+TOKEN: Final = Scheme(
+    "rallyhere",
+    {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of a player or a service, or a backend key.",
+    },
+)
+INBOX: Final = "/notification/v1/player/{player_uuid}/notification"
+LONG_POLL: Final = "/notification/v1/player/{player_uuid}/stream/notification/lp"
+
+RALLYHERE: Final = Surface(
+    name="rallyhere",
+    title="RallyHere",
+    about="RallyHere's notification API: page, long poll, create, one by id.",
+    refuse=refusals.refusal,
+    failure=Failure,
+    failures={422: Unprocessable},
+    never=(TooLate, TooFast, Spent),
+    operations=(
+        Operation(
+            method="GET",
+            path=INBOX,
+            name="page",
+            summary="Read a page, newest first",
+            parameters=(
+                PLAYER,
+                query("page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+                query("start_at", Place, "The newest one wanted, inclusive."),
+                query("exclude_before", Place, "Nothing up to this one."),
+                header("If-None-Match", str, "The ETag of the page that is had."),
+            ),
+            answers=(
+                Answer(200, "`cursor` feeds `start_at`.", wire.ShownMany, CACHED),
+                Answer(304, "Nothing has changed.", headers=CACHED),
+            ),
+            refusals=(*WHO, *BAD_QUERY, *STORE),
+            security=(TOKEN, COOKIE),
+        ),
+        Operation(
+            method="POST",
+            path=INBOX,
+            name="create",
+            summary="Create notifications",
+            about="All of them or none.",
+            parameters=(PLAYER, IDEMPOTENCY_KEY),
+            body=Body(
+                wire.NotificationCreates,
+                wire.BODY_BYTES_MAX,
+                examples={
+                    "one": {"notifications": [{"message": "Your friend is here"}]}
+                },
+            ),
+            answers=(
+                Answer(
+                    200,
+                    "The last one's id.",
+                    wire.Created,
+                    (REPLAYED,),
+                    links=(
+                        Link(
+                            "rallyhere.one",
+                            {
+                                "player_uuid": "$request.path.player_uuid",
+                                "notification_id": ("$response.body#/notification_id"),
+                            },
+                        ),
+                    ),
+                ),
+            ),
+            refusals=(*WHO, *BODY, *KEY, *QUOTA, *WRITE),
+            security=(TOKEN, COOKIE),
+        ),
+        Operation(
+            method="GET",
+            path=f"{INBOX}/{{notification_id}}",
+            name="one",
+            summary="Read one notification",
+            parameters=(PLAYER, path("notification_id", str, "Its id.")),
+            answers=(Answer(200, "The notification.", wire.Shown),),
+            refusals=(*WHO, *unknown("the notification"), *STORE),
+            security=(TOKEN, COOKIE),
+        ),
+        Operation(
+            method="GET",
+            path=LONG_POLL,
+            name="poll",
+            summary="Wait for notifications, oldest first",
+            about=(
+                "Answers at once if there are any after `exclude_before`, else with "
+                "the first that comes, or with none at the deadline."
+            ),
+            parameters=(
+                PLAYER,
+                query("max_page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+                query("exclude_before", Place, "The `cursor` of the poll before."),
+                query(
+                    "offset_reset_strategy",
+                    Start,
+                    "Where to begin without a place that is still good.",
+                    default=Start.LATEST.value,
+                ),
+                query("deadline", Deadline, "Seconds.", default=wire.DEADLINE_S),
+            ),
+            answers=(
+                Answer(
+                    200, "`cursor` feeds `exclude_before`.", wire.ShownMany, (NO_STORE,)
+                ),
+            ),
+            refusals=(*WHO, *BAD_QUERY, *LISTENING, *STORE),
+            security=(TOKEN, COOKIE),
+        ),
+    ),
+)

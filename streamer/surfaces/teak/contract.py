@@ -1,0 +1,195 @@
+"""
+What the Teak surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
+hold. Parameters come in two encodings and are checked one by one, so that all that is
+wrong is told at once; their types are written down here, with the limits of `wire`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.responses import Response
+
+from ...contract.operation import (
+    IDEMPOTENCY_KEY,
+    REPLAYED,
+    Answer,
+    Body,
+    Operation,
+    Surface,
+    matching,
+)
+from ...contract.refusals import (
+    KEY,
+    KIND,
+    QUOTA,
+    RIGHT,
+    TOO_FAST,
+    TOO_LARGE,
+    WRITE,
+)
+from ...errors import (
+    Draining,
+    ForeignPage,
+    IssuerAway,
+    Malformed,
+    NotFound,
+    Refused,
+    Spent,
+    TooLate,
+    Unauthenticated,
+)
+from ...transports.http import FORM
+from . import wire
+
+__all__ = ["TEAK"]
+
+PATH: Final = "/v2/schedule"
+
+# Whatever is a name may be a number as well.
+Text = int | Annotated[str, matching(r"\S")]
+User = (
+    int
+    | Annotated[
+        str, Meta(min_length=1, max_length=128), matching(r"^[^\x00-\x1f\x7f]+$")
+    ]
+)
+Identifier = (
+    int
+    | Annotated[
+        str, Meta(min_length=1, max_length=wire.IDENTIFIER_CHARS_MAX), matching(r"\S")
+    ]
+)
+Sentence = (
+    int
+    | Annotated[
+        str, Meta(min_length=1, max_length=wire.MESSAGE_CHARS_MAX), matching(r"\S")
+    ]
+)
+Users = Annotated[list[User], Meta(min_length=1, max_length=wire.USERS_MAX)]
+When = Annotated[
+    str,
+    Meta(
+        description="ISO 8601, UTC unless it says otherwise; past means at once.",
+        examples=["2018-08-23 17:00:00"],
+    ),
+]
+
+
+class Game(msgspec.Struct, frozen=True, kw_only=True):
+    game_id: Text
+    secret_key: Text
+
+
+class Message(Game, frozen=True, kw_only=True):
+    """A message to users. The text of an identifier is that of its first call."""
+
+    notification_identifier: Identifier
+    notification_message: Sentence
+    send_time: When | UnsetType = UNSET
+
+
+class ScheduleCall(Message, frozen=True, kw_only=True):
+    user_ids: Users
+
+
+class ScheduleForm(Message, frozen=True, kw_only=True):
+    """A value alone is a list of one."""
+
+    user_ids: list[str] | str
+
+
+class UnscheduleCall(Game, frozen=True, kw_only=True):
+    """Either `ids`, or `user_ids` together with `notification_identifier`."""
+
+    # What is empty is absent.
+    ids: Annotated[list[str | int], Meta(max_length=wire.IDS_MAX)] | UnsetType = UNSET
+    notification_identifier: Identifier | UnsetType = UNSET
+    user_ids: Annotated[list[User], Meta(max_length=wire.USERS_MAX)] | UnsetType = UNSET
+
+
+class UnscheduleForm(Game, frozen=True, kw_only=True):
+    """The same, where a value alone is a list of one."""
+
+    ids: list[str] | str | UnsetType = UNSET
+    notification_identifier: Identifier | UnsetType = UNSET
+    user_ids: list[str] | str | UnsetType = UNSET
+
+
+class Deliveries(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+    ids: list[str]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """All that is wrong, by parameter."""
+
+    status: Literal["error", "rate_limit"]
+    errors: dict[str, list[str]]
+
+
+def refuse(error: Any) -> Response:
+    return wire.refusal(error, PATH)
+
+
+UNKNOWN: Final = Answer(
+    404,
+    "The game is not known by that secret.",
+    Failure,
+    examples={
+        "UnknownGame": {
+            "status": "error",
+            "errors": {"game_id": ["Unknown app id 1001"]},
+        }
+    },
+)
+REFUSALS: Final = (
+    wire.Wrong({"user_ids": ["must be present"]}),
+    Malformed("it ends early"),
+    *KIND,
+    *TOO_LARGE,
+    *RIGHT,
+    *TOO_FAST,
+    *WRITE,
+    IssuerAway(),
+)
+
+TEAK: Final = Surface(
+    name="teak",
+    title="Teak",
+    about="Teak's direct notification scheduling. The credential is in the body.",
+    refuse=refuse,
+    failure=Failure,
+    never=(Unauthenticated, ForeignPage, NotFound, TooLate, Refused, Spent, Draining),
+    operations=(
+        Operation(
+            method="POST",
+            path=PATH,
+            name="schedule",
+            summary="Schedule a message to users",
+            parameters=(IDEMPOTENCY_KEY,),
+            body=Body(ScheduleCall, wire.BODY_BYTES_MAX, {FORM: ScheduleForm}),
+            answers=(
+                Answer(200, "An id for each user, in order.", Deliveries, (REPLAYED,)),
+                UNKNOWN,
+            ),
+            refusals=(*REFUSALS, *KEY, *QUOTA),
+        ),
+        Operation(
+            method="POST",
+            path="/v2/unschedule",
+            name="unschedule",
+            summary="Cancel deliveries",
+            body=Body(UnscheduleCall, wire.BODY_BYTES_MAX, {FORM: UnscheduleForm}),
+            answers=(
+                Answer(200, "The ids of what was cancelled.", Deliveries),
+                UNKNOWN,
+            ),
+            refusals=REFUSALS,
+        ),
+    ),
+)

@@ -1,0 +1,200 @@
+"""
+What the WalletWerk surface can be asked, and what it answers.
+
+Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
+hold, with their own types and limits. The shapes of answers, which `wire` builds from
+dictionaries, are written down here; the surface's tests hold every answer against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...contract.operation import (
+    BEARER,
+    COOKIE,
+    IDEMPOTENCY_KEY,
+    REPLAYED,
+    TIME,
+    UUID,
+    Answer,
+    Body,
+    Link,
+    Operation,
+    Surface,
+    path,
+    query,
+)
+from ...contract.refusals import (
+    BAD_QUERY,
+    BODY,
+    CREDENTIAL,
+    FOREIGN_PAGE,
+    KEY,
+    QUOTA,
+    RIGHT,
+    SPENT,
+    STORE,
+    TOO_LATE,
+    WRITE,
+    unknown,
+)
+from ...core.schedule import State
+from ...errors import Draining, Refused, TooFast
+from . import wire
+
+__all__ = ["WALLETWERK"]
+
+Count = Annotated[int, Meta(ge=0)]
+Limit = Annotated[int, Meta(ge=1, le=wire.LIMIT_MAX)]
+Offset = Annotated[int, Meta(ge=0, le=wire.OFFSET_MAX)]
+Time = Annotated[str, TIME]
+# What is empty is absent.
+Status = Literal["", "pending", "sending", "sent", "cancelled", "failed"]
+
+
+class Shown(msgspec.Struct, frozen=True, rename="camel"):
+    """A notification of a campaign."""
+
+    id: Annotated[str, UUID]
+    campaign_id: str
+    header: str
+    body: str
+    status: State
+    scheduled_for: Time | None
+    sent_at: Time | None
+    recipient_count: Count | None
+    created_at: Time
+    updated_at: Time
+
+
+class Pagination(msgspec.Struct, frozen=True, rename="camel"):
+    total: Count
+    limit: Count
+    offset: Count
+    has_more: bool
+
+
+class Listed(msgspec.Struct, frozen=True):
+    notifications: list[Shown]
+    pagination: Pagination
+
+
+class One(msgspec.Struct, frozen=True):
+    success: bool
+    data: Shown
+
+
+class Many(msgspec.Struct, frozen=True):
+    success: bool
+    data: Listed
+
+
+class Told(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class Failure(msgspec.Struct, frozen=True):
+    success: bool
+    error: Told
+
+
+CAMPAIGN: Final = path("campaign", str, "The campaign.")
+ID: Final = path("id", str, "The notification. `scheduled` is none.")
+BASE: Final = "/campaigns/{campaign}/notifications"
+ALSO: Final = f"/api/v1{BASE}"
+MADE: Final = {"campaign": "$request.path.campaign", "id": "$response.body#/data/id"}
+MADE_ONE: Final = Link("walletwerk.one", MADE)
+MADE_CANCEL: Final = Link("walletwerk.cancel", MADE)
+WHO: Final = (*CREDENTIAL, *FOREIGN_PAGE, *RIGHT, *unknown("the campaign"))
+NO_SEND: Final = unknown("the notification")
+SENDS: Final = (*WHO, *BODY, *KEY, *SPENT, *QUOTA, *WRITE)
+
+WALLETWERK: Final = Surface(
+    name="walletwerk",
+    title="WalletWerk",
+    about="WalletWerk's notifications to the active cards of a campaign.",
+    refuse=wire.refusal,
+    failure=Failure,
+    never=(TooFast, Refused, Draining),
+    operations=(
+        Operation(
+            method="POST",
+            path=BASE,
+            name="send",
+            summary="Send to a campaign",
+            parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
+            body=Body(wire.SendBody, wire.BODY_BYTES_MAX),
+            answers=(
+                Answer(201, "How far it has got.", One, (REPLAYED,), links=(MADE_ONE,)),
+            ),
+            refusals=SENDS,
+            security=(BEARER, COOKIE),
+            also_at=(ALSO,),
+        ),
+        Operation(
+            method="POST",
+            path=f"{BASE}/schedule",
+            name="schedule",
+            summary="Send to a campaign later",
+            about="In the future, and at most 30 days ahead.",
+            parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
+            body=Body(wire.ScheduleBody, wire.BODY_BYTES_MAX),
+            answers=(
+                Answer(
+                    201,
+                    "It is pending.",
+                    One,
+                    (REPLAYED,),
+                    links=(MADE_ONE, MADE_CANCEL),
+                ),
+            ),
+            refusals=SENDS,
+            security=(BEARER, COOKIE),
+            also_at=(f"{ALSO}/schedule",),
+        ),
+        Operation(
+            method="GET",
+            path=f"{BASE}/scheduled",
+            name="scheduled",
+            summary="List what is scheduled, newest first",
+            parameters=(
+                CAMPAIGN,
+                query("limit", Limit, "How many.", default=wire.LIMIT),
+                query("offset", Offset, "How many to leave out.", default=0),
+                query("status", Status, "Only those."),
+            ),
+            answers=(Answer(200, "A page.", Many),),
+            refusals=(*WHO, *BAD_QUERY, *STORE),
+            security=(BEARER, COOKIE),
+            also_at=(f"{ALSO}/scheduled",),
+        ),
+        Operation(
+            method="GET",
+            path=f"{BASE}/{{id}}",
+            name="one",
+            summary="Look at a notification",
+            parameters=(CAMPAIGN, ID),
+            answers=(Answer(200, "The notification.", One),),
+            refusals=(*WHO, *NO_SEND, *STORE),
+            security=(BEARER, COOKIE),
+            also_at=(f"{ALSO}/{{id}}",),
+        ),
+        Operation(
+            method="DELETE",
+            path=f"{BASE}/{{id}}",
+            name="cancel",
+            summary="Cancel a notification",
+            about="While it is pending. Its slot is free again.",
+            parameters=(CAMPAIGN, ID),
+            answers=(Answer(200, "It is cancelled.", One),),
+            refusals=(*WHO, *NO_SEND, *TOO_LATE, *WRITE),
+            security=(BEARER, COOKIE),
+            also_at=(f"{ALSO}/{{id}}",),
+        ),
+    ),
+)

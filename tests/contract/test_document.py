@@ -1,0 +1,126 @@
+"""The contract as a document: it is OpenAPI, and says what the surfaces say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from streamer import errors
+from streamer.contract.operation import Surface
+from streamer.contract.refusals import EVERY, name_of
+from streamer.errors import Defect, Error, Limit, Quota, StoreUnfit
+from streamer.openapi import SURFACES, document
+
+REFUSING = [surface for surface in SURFACES if surface.refuse is not None]
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, Any]:
+    return document()
+
+
+def all_errors() -> set[type[Error]]:
+    """Return every error that a caller may be refused with."""
+
+    def leaves(kind: type[Error]) -> set[type[Error]]:
+        below = kind.__subclasses__()
+        return {kind}.union(*map(leaves, below))
+
+    # The two branches are never raised themselves. What is of other modules, or of a
+    # store that is unfit, ends the process before the first request.
+    found = leaves(Error) - {Error, errors.Rejected, errors.Unavailable, StoreUnfit}
+    return {kind for kind in found if kind.__module__ == errors.__name__}
+
+
+def test_it_is_openapi_3_1(written: dict[str, Any]) -> None:
+    assert written["openapi"] == "3.1.0"
+    OpenAPIV31SpecValidator(written).validate()
+
+
+def test_it_is_the_same_every_time(written: dict[str, Any]) -> None:
+    assert json.dumps(document()) == json.dumps(written)
+
+
+def test_a_process_that_has_written_it_ends_well() -> None:
+    # msgspec (issue 717) may crash when what it has taken apart is freed, if that has
+    # regular expressions in odd places; see `operation.matching`. Not always, so twice.
+    for _ in range(2):
+        program = "from streamer.openapi import document; document()"
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_it_has_every_surface(written: dict[str, Any]) -> None:
+    surfaces = {"native", "rallyhere", "lootlocker", "gateway", "teak", "walletwerk"}
+    named = {
+        operation["operationId"].partition(".")[0]
+        for item in written["paths"].values()
+        for operation in item.values()
+    }
+
+    assert named == surfaces | {"operations", "contract"}
+
+
+def test_no_operation_is_named_twice() -> None:
+    names = [f"{it.name}.{op.name}" for it in SURFACES for op in it.operations]
+    assert len(set(names)) == len(names)
+
+
+def test_every_segment_of_a_path_is_a_parameter_of_it() -> None:
+    for surface in SURFACES:
+        for operation in surface.operations:
+            given = {it.name for it in operation.parameters if it.where == "path"}
+            in_path = {part[1:-1] for part in operation.path.split("/") if "{" in part}
+            assert given == in_path, operation.path
+
+
+def test_links_lead_to_operations_and_name_their_parameters() -> None:
+    known = {f"{it.name}.{op.name}": op for it in SURFACES for op in it.operations}
+    for operation in known.values():
+        for answer in operation.answers:
+            for link in answer.links:
+                parameters = {it.name for it in known[link.operation].parameters}
+                assert link.parameters.keys() <= parameters, link
+
+
+def test_the_samples_have_one_of_every_error() -> None:
+    assert {type(error) for error in EVERY} == all_errors()
+
+
+@pytest.mark.parametrize("kind", [Defect, Limit, Quota])
+def test_the_samples_have_one_of_every_kind(kind: Any) -> None:
+    names = [name_of(error) for error in EVERY]
+    for member in kind:
+        assert any(name.endswith(f".{member.name}") for name in names), member
+
+
+@pytest.mark.parametrize("surface", REFUSING, ids=lambda it: it.name)
+def test_every_error_has_a_place_in_a_table_or_is_never_raised(
+    surface: Surface,
+) -> None:
+    declared = {
+        type(error) for op in surface.operations for error in op.refusals
+    } & all_errors()
+    never = set(surface.never)
+
+    assert not declared & never
+    assert declared | never == all_errors()
+
+
+@pytest.mark.parametrize("surface", REFUSING, ids=lambda it: it.name)
+def test_what_a_table_says_is_in_the_contract(
+    surface: Surface, written: dict[str, Any]
+) -> None:
+    for operation in surface.operations:
+        item = written["paths"][operation.path]
+        responses = item[operation.method.lower()]["responses"]
+        for error in operation.refusals:
+            assert surface.refuse is not None
+            status = surface.refuse(error).status_code
+            name = responses[str(status)]["$ref"].rpartition("/")[2]
+            (content,) = written["components"]["responses"][name]["content"].values()
+            assert name_of(error) in content["examples"]

@@ -1,0 +1,69 @@
+"""The contract, served: to programs and to a browser, from here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+
+from streamer.contract.pages import Pages
+from streamer.openapi import document
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(Starlette(routes=Pages(document).routes()))
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://here"
+    ) as client:
+        yield client
+
+
+async def test_the_document_is_served(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/openapi.json")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == document()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/openapi.json", "/docs", "/docs/start.js", "/docs/viewer.js", "/docs/viewer.css"],
+)
+async def test_what_is_known_is_not_sent_again(
+    client: httpx2.AsyncClient, path: str
+) -> None:
+    etag = (await client.get(path)).headers["etag"]
+
+    again = await client.get(path, headers={"If-None-Match": etag})
+
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_page_has_everything_from_here(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) == 4
+    for source in sources:
+        if not source.startswith("data:"):
+            assert (await client.get(source)).status_code == 200, source
+
+
+async def test_a_browser_may_run_nothing_else(client: httpx2.AsyncClient) -> None:
+    policy = (await client.get("/docs")).headers["content-security-policy"]
+
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
+
+
+async def test_the_viewer_reads_openapi_3_1(client: httpx2.AsyncClient) -> None:
+    # Swagger UI does since 5.0; an older one shows nothing but an error.
+    viewer = (await client.get("/docs/viewer.js")).text
+
+    version = re.search(r'PACKAGE_VERSION:"(\d+)\.', viewer)
+    assert version is not None and int(version[1]) >= 5

@@ -1,0 +1,39 @@
+"""What surrounds a request in a whole server: its id, its line in the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx2
+import pytest
+
+
+async def test_a_fault_of_ours_names_its_request(
+    server: Any, mint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(server.app._parts.inboxes, "page", broken)
+    transport = httpx2.ASGITransport(server.app.asgi, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+        answer = await client.get(
+            "/v1/players/me/notifications", headers=mint.bearer("alice")
+        )
+
+    assert answer.status_code == 500
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_the_access_log_can_be_left_out(
+    start: Any, caplog: pytest.LogCaptureFixture, wanted: bool
+) -> None:
+    server = await start(access_log=wanted)
+
+    with caplog.at_level(logging.INFO):
+        await server.client.get("/healthz")
+
+    told = [r for r in caplog.records if r.name == "streamer.access"]
+    assert len(told) == wanted

@@ -1,0 +1,225 @@
+"""
+What was sent to everyone and to a topic is in the player's inbox on every surface.
+
+So is what has become of it: a mark made on one surface is one on all, and what is over
+is over everywhere. The surfaces are read as their vendors' clients do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
+NATIVE = f"/v1/players/{PLAYER}/notifications"
+RALLYHERE = f"/notification/v1/player/{PLAYER}"
+LOOTLOCKER = "/game/notifications/v1"
+GATEWAY = "/gateway/notifications/1.0/demo"
+MARKING = ("native", "lootlocker", "gateway")
+"""Surfaces that show what is read."""
+
+GUARD_S = 10
+
+
+class Player:
+    """One player's inbox as every surface shows it."""
+
+    def __init__(self, client: Any, key: str, token: str) -> None:
+        self.client = client
+        self.backend = {"Authorization": f"Bearer {key}"}
+        self.bearer = {"Authorization": f"Bearer {token}"}
+        self.token = token
+
+    async def send(self, body: str, to: dict[str, Any], **fields: Any) -> str:
+        """Publish natively; return the id."""
+        order = {"to": to, "body": body, "type": "note", **fields}
+        answer = await self.client.post(
+            "/v1/notifications", headers=self.backend, json=order
+        )
+        assert answer.status_code == 200, answer.text
+        sent: str = answer.json()["results"][0]["id"]
+        return sent
+
+    async def _get(self, path: str, headers: dict[str, str]) -> Any:
+        answer = await self.client.get(path, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def shown(self) -> dict[str, list[str]]:
+        """Return the bodies that each surface lists, oldest first."""
+        native = await self._get(NATIVE, self.bearer)
+        page = await self._get(f"{RALLYHERE}/notification", self.bearer)
+        query = "deadline=0&offset_reset_strategy=earliest"
+        poll = await self._get(
+            f"{RALLYHERE}/stream/notification/lp?{query}", self.bearer
+        )
+        looted = await self._get(LOOTLOCKER, {"x-session-token": self.token})
+        gate = await self._get(GATEWAY, {"x-auth-token": self.token})
+        return {
+            "native": [n["body"] for n in native["notifications"]][::-1],
+            "rallyhere": [n["message"] for n in page["notifications"]][::-1],
+            "poll": [n["message"] for n in poll["notifications"]],
+            "lootlocker": [
+                n["content"]["body"]["body"] for n in looted["notifications"]
+            ][::-1],
+            "gateway": [
+                n["event_details"]["body"] for n in gate["data"]["notifications"]
+            ][::-1],
+        }
+
+    async def read(self) -> dict[str, list[bool]]:
+        """Return which of them each surface that shows marks shows as read."""
+        native = await self._get(NATIVE, self.bearer)
+        looted = await self._get(LOOTLOCKER, {"x-session-token": self.token})
+        gate = await self._get(GATEWAY, {"x-auth-token": self.token})
+        return {
+            "native": ["read_at" in n for n in native["notifications"]][::-1],
+            "lootlocker": [n["read"] for n in looted["notifications"]][::-1],
+            "gateway": [n["is_read"] for n in gate["data"]["notifications"]][::-1],
+        }
+
+    async def unread(self) -> int:
+        return int((await self._get(NATIVE, self.bearer))["unread"])
+
+
+@pytest.fixture
+async def player(client: Any, backend_key: str, mint: Any) -> Player:
+    player = Player(client, backend_key, mint(PLAYER))
+    await player.shown()  # Its first appearance: from here on it is one of everyone.
+    return player
+
+
+async def filled(player: Player) -> list[str]:
+    """Send something to the player, to everyone, and to a topic it has joined."""
+    answer = await player.client.put(
+        f"/v1/players/{PLAYER}/topics/news", headers=player.backend
+    )
+    assert answer.is_success, answer.text
+    return [
+        await player.send("mine", {"players": [PLAYER]}),
+        await player.send("all", {"everyone": True}),
+        await player.send("news", {"topic": "news"}),
+    ]
+
+
+def everywhere(bodies: list[str]) -> dict[str, list[str]]:
+    surfaces = ("native", "rallyhere", "poll", "lootlocker", "gateway")
+    return dict.fromkeys(surfaces, bodies)
+
+
+async def test_every_surface_shows_what_audiences_were_sent(player: Player) -> None:
+    await filled(player)
+
+    assert await player.shown() == everywhere(["mine", "all", "news"])
+
+
+async def test_who_has_not_joined_has_nothing_of_a_topic(player: Player) -> None:
+    await player.send("news", {"topic": "news"})
+    await player.send("all", {"everyone": True})
+
+    assert await player.shown() == everywhere(["all"])
+
+
+async def test_a_mark_of_one_surface_is_seen_on_the_others(player: Player) -> None:
+    ids = await filled(player)
+    answer = await player.client.put(
+        f"{LOOTLOCKER}/read",
+        headers={"x-session-token": player.token},
+        json={"notifications": [ids[1]]},
+    )
+    assert answer.is_success, answer.text
+
+    marks = [False, True, False]
+    assert await player.read() == dict.fromkeys(MARKING, marks)
+    assert await player.unread() == 2
+
+
+async def test_marking_all_marks_what_audiences_were_sent(player: Player) -> None:
+    await filled(player)
+    answer = await player.client.put(
+        f"{LOOTLOCKER}/read/all", headers={"x-session-token": player.token}
+    )
+    assert answer.is_success, answer.text
+
+    marks = [True, True, True]
+    assert await player.read() == dict.fromkeys(MARKING, marks)
+    assert await player.unread() == 0
+
+
+async def test_what_is_withdrawn_is_gone_everywhere(player: Player) -> None:
+    mine, everyone, news = await filled(player)
+    for path in (
+        f"{NATIVE}/{mine}",
+        f"/v1/everyone/notifications/{everyone}",
+        f"/v1/topics/news/notifications/{news}",
+    ):
+        answer = await player.client.delete(path, headers=player.backend)
+        assert answer.is_success, answer.text
+
+    assert await player.shown() == everywhere([])
+    assert await player.unread() == 0
+
+
+async def test_what_is_replaced_is_gone_everywhere(player: Player) -> None:
+    for to in ({"players": [PLAYER]}, {"everyone": True}):
+        await player.send("old", to, collapse_key="score")
+        await player.send("new", to, collapse_key="score")
+
+    assert await player.shown() == everywhere(["new", "new"])
+    assert await player.unread() == 2
+
+
+async def test_what_has_expired_is_gone_everywhere(player: Player) -> None:
+    await player.send("short", {"players": [PLAYER]}, ttl_s=1)
+    await player.send("short", {"everyone": True}, ttl_s=1)
+    await player.send("long", {"everyone": True}, ttl_s=3_600)
+
+    async with asyncio.timeout(GUARD_S):
+        while await player.unread() > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert await player.shown() == everywhere(["long"])
+
+
+async def test_a_player_deletes_for_itself_alone(
+    player: Player, client: Any, backend_key: str, mint: Any
+) -> None:
+    other = Player(client, backend_key, mint("other"))
+    await client.get("/v1/players/me/notifications", headers=other.bearer)
+    everyone = await player.send("all", {"everyone": True})
+
+    answer = await client.delete(f"{NATIVE}/{everyone}", headers=player.bearer)
+
+    assert answer.is_success, answer.text
+    assert await player.shown() == everywhere([])
+    page = await client.get("/v1/players/me/notifications", headers=other.bearer)
+    assert [n["id"] for n in page.json()["notifications"]] == [everyone]
+
+
+async def test_a_muted_topic_is_shown_nowhere(player: Player) -> None:
+    await filled(player)
+    path = f"/v1/players/{PLAYER}/mutes/topics/news"
+    answer = await player.client.put(path, headers=player.bearer)
+    assert answer.is_success, answer.text
+
+    assert await player.shown() == everywhere(["mine", "all"])
+    assert await player.unread() == 2
+
+
+async def test_a_held_poll_wakes_for_everyone(player: Player, server: Any) -> None:
+    path = f"{RALLYHERE}/stream/notification/lp?deadline=10"
+    polling = asyncio.create_task(player._get(path, player.bearer))
+    async with asyncio.timeout(GUARD_S):
+        while not server.readers(PLAYER):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    await player.send("all", {"everyone": True})
+
+    async with asyncio.timeout(GUARD_S):
+        poll = await polling
+    assert [n["message"] for n in poll["notifications"]] == ["all"]
+
+    again = await player._get(
+        f"{path[:-2]}0&exclude_before={poll['cursor']}", player.bearer
+    )
+    assert again["notifications"] == []

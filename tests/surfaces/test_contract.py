@@ -1,0 +1,261 @@
+"""
+The contract against the server: the same operations, and the answers it says.
+
+Schemathesis asks everything that the document lets it think of, in all of its phases:
+the examples, the limits of every value, values at random, and chains of operations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from streamer.app import build
+from streamer.config import Config
+from streamer.openapi import SURFACES
+from streamer.server import Host
+
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+SCRAPER = "metrics-of-a-test"
+GUARD_S = 10
+BROWSER_GUARD_S = 60
+CANCELLED_NAMES = [
+    *("native.schedule", "native.cancelSchedule", "native.moveSchedule"),
+    *("walletwerk.one", "walletwerk.cancel"),
+]
+ALIVE = b'{"status":"alive"}'
+ALIVE_HEADERS = {"Cache-Control": "no-store"}
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
+
+
+class Asked:
+    """What the routing table has: methods of paths, and paths of WebSockets."""
+
+    def __init__(self, app: Any) -> None:
+        self.operations: set[tuple[str, str]] = set()
+        self.websockets: set[str] = set()
+        # The access log is around it.
+        self._walk(app._app.routes, "")
+
+    def _walk(self, routes: Any, prefix: str) -> None:
+        for route in routes:
+            if isinstance(route, Mount):
+                self._walk(route.routes, prefix + route.path)
+            elif isinstance(route, WebSocketRoute):
+                self.websockets.add(_plain(prefix + route.path))
+            else:
+                assert isinstance(route, Route)
+                # A route without methods takes all there are.
+                assert route.methods is not None, route.path
+                path = _plain(prefix + route.path)
+                # What takes GET takes HEAD; the document says so once.
+                for method in route.methods - {"HEAD"}:
+                    self.operations.add((method, path))
+
+
+def _plain(path: str) -> str:
+    """Return a route's path as the document has it: without convertors."""
+    return path.replace(":path}", "}")
+
+
+@pytest.fixture
+def routes() -> Asked:
+    config = msgspec.structs.replace(Config(), metrics_token=SCRAPER)
+    return Asked(build(config, "unix:///nowhere").asgi)
+
+
+def test_the_routes_are_those_of_the_contract(routes: Asked) -> None:
+    declared = {
+        (operation.method, path)
+        for surface in SURFACES
+        for operation in surface.operations
+        for path in (operation.path, *operation.also_at)
+    }
+
+    assert routes.operations - declared == set(), "not in the contract"
+    assert declared - routes.operations == set(), "not in the routing table"
+
+
+def test_the_websockets_are_those_of_the_contract(routes: Asked) -> None:
+    declared = {
+        operation.path
+        for surface in SURFACES
+        for operation in surface.operations
+        if operation.websocket
+    }
+
+    assert routes.websockets == declared
+
+
+def test_an_answer_that_is_not_in_the_contract_is_told(conformance: Any) -> None:
+    # What holds the answers of all tests of this folder would not be missed.
+    kind = {"content-type": "application/json"}
+    more, other = b'{"status":"alive","and":"well"}', b'{"status":"dead"}'
+
+    conformance.check("GET", "/healthz", 200, ALIVE_HEADERS | kind, ALIVE)
+    for status, headers, body in [
+        (418, ALIVE_HEADERS | kind, ALIVE),
+        (200, kind, ALIVE),
+        (200, ALIVE_HEADERS | {"content-type": "text/html"}, ALIVE),
+        (200, ALIVE_HEADERS | kind, more),
+        (200, ALIVE_HEADERS | kind, other),
+    ]:
+        with pytest.raises(AssertionError):
+            conformance.check("GET", "/healthz", status, headers, body)
+
+
+class Site:
+    """A server on a port, and credentials for everything it can be asked."""
+
+    def __init__(self, url: str, *, key: str, token: str, service: str) -> None:
+        self.url = url
+        self.key = key
+        self.token = token
+        self.service = service
+
+    def config(self, max_examples: int) -> str:
+        """Return Schemathesis' settings: which credential goes where, what is off."""
+        return f"""\
+max-stream-events = 2
+request-timeout = {GUARD_S}
+continue-on-failure = true
+
+# An operation that only ever says 401 or 403 was not asked with what it needs.
+[warnings]
+fail-on = ["missing_auth"]
+
+[generation]
+max-examples = {max_examples}
+database = "none"
+
+# Few chains get past their first step.
+[phases.stateful.generation]
+max-examples = {4 * max_examples}
+
+# It would take `POST /v1/tokens` for a login, and go on as that player.
+[auth]
+auto-signup = false
+
+[auth.openapi]
+bearer = {{ bearer = "{self.key}" }}
+player = {{ bearer = "{self.token}" }}
+rallyhere = {{ bearer = "{self.service}" }}
+metrics = {{ bearer = "{SCRAPER}" }}
+gateway = {{ api_key = "{self.token}" }}
+"lootlocker.key" = {{ api_key = "{self.key}" }}
+"lootlocker.server" = {{ api_key = "{self.key}" }}
+"lootlocker.game" = {{ api_key = "{self.token}" }}
+
+# A token is for one app and one player: others are 401.
+[parameters]
+"path.brand_id" = "demo"
+"path.player_id" = "alice"
+
+# A cursor, an id or a place has to be one that was given out, a time has to be ahead,
+# an idempotency key not used before, a body to say something: no schema says so, and
+# to refuse what is well-formed is no fault.
+[checks]
+positive_data_acceptance.enabled = false
+# What is too long is wrong as well: 413, 414, 431.
+negative_data_rejection.expected-statuses = ["4xx"]
+
+# What is cancelled can still be looked at.
+[[operations]]
+include-operation-id = {CANCELLED_NAMES}
+checks.use_after_free.enabled = false
+
+# To whom it does not know, it is not there.
+[[operations]]
+include-operation-id = "operations.metrics"
+checks.missing_required_header.enabled = false
+checks.ignored_auth.enabled = false
+"""
+
+
+@pytest.fixture
+async def site(start: Any, mint: Any, add_key: Any) -> Any:
+    server = await start(metrics_token=SCRAPER)
+    config = Config(host="127.0.0.1", port=0, drain_s=1)
+    host = Host(server.app.asgi, config, drain=server.app.drain)
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(host.run(started=url.set_result))
+    own, every = "notification:player:self:*", "notification:player:*"
+    async with asyncio.timeout(GUARD_S):
+        base = await url
+    yield Site(
+        base,
+        key=await add_key(),
+        token=mint("alice", own),
+        service=mint("alice", own, every),
+    )
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.timeout(2 * BROWSER_GUARD_S)
+async def test_a_browser_shows_the_contract_and_breaks_no_rule_of_it(
+    site: Site, tmp_path: Path
+) -> None:
+    assert CHROMIUM is not None
+    process = await asyncio.create_subprocess_exec(
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update"),
+        *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"),
+        *("--virtual-time-budget=20000", "--dump-dom"),
+        f"{site.url}/docs#/Native/native.publish",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(BROWSER_GUARD_S):
+        shown, logged = await process.communicate()
+
+    for text in (b"RallyHere", b"/v1/notifications", b"Idempotency-Key"):
+        assert text in shown
+    assert b"CONSOLE" not in logged, logged
+
+
+async def probe(site: Site, folder: Path, max_examples: int, *, seed: int) -> None:
+    """Let Schemathesis ask everything. Fails with its report."""
+    settings = folder / "schemathesis.toml"
+    settings.write_text(site.config(max_examples))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
+        *("run", f"{site.url}/openapi.json", "--seed", str(seed), "--no-color"),
+        cwd=folder,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS), "BACKEND_KEY": site.key},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+
+
+@pytest.mark.row("F3")
+@pytest.mark.timeout(180)
+async def test_every_answer_is_one_that_the_contract_has(
+    site: Site, tmp_path: Path
+) -> None:
+    await probe(site, tmp_path, max_examples=2, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.row("F3")
+@pytest.mark.timeout(3_600)
+async def test_every_answer_is_one_that_the_contract_has_at_length(
+    site: Site, tmp_path: Path, seeded: None, report: Any
+) -> None:
+    await probe(site, tmp_path, max_examples=30, seed=random.getrandbits(31))
+    report("all phases, 30 examples an operation")

@@ -1,0 +1,103 @@
+"""An app over its quota, told by every surface in its own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamer.core.quotas import Quotas
+from streamer.errors import Error, OverQuota, Quota
+from streamer.model import App
+from streamer.store.apps import Apps
+from streamer.surfaces.lootlocker.refusals import refusal as lootlocker
+from streamer.surfaces.rallyhere.refusals import refusal as rallyhere
+from streamer.surfaces.teak.wire import refusal as teak
+from streamer.surfaces.walletwerk.wire import refusal as walletwerk
+
+HELLO = {"to": {"players": ["alice"]}, "title": "hello"}
+
+AddKey = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def client(start: Any, link: Any, mint: Any) -> Any:
+    """Give a client of a server where ``demo`` has one byte a day."""
+    await Apps(link).update(
+        App("demo"),
+        lambda record: msgspec.structs.replace(record, quotas=Quotas(bytes_per_day=1)),
+    )
+    return (await start()).client
+
+
+@pytest.fixture
+async def bearer(backend_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {backend_key}"}
+
+
+@pytest.fixture
+async def spent(client: Any, bearer: dict[str, str]) -> Any:
+    """Give that client, with the quota used up."""
+    sent = await client.post("/v1/notifications", json=HELLO, headers=bearer)
+    assert sent.status_code == 200, sent.text
+    return client
+
+
+def told_to_wait(answer: Any) -> Any:
+    """Return the body of a 429 that says how long."""
+    assert answer.status_code == 429, answer.text
+    assert 1 <= int(answer.headers["retry-after"]) <= 86_400 * 400
+    return answer.json()
+
+
+async def test_the_native_surface_names_the_quota(
+    spent: Any, bearer: dict[str, str]
+) -> None:
+    answer = await spent.post("/v1/notifications", json=HELLO, headers=bearer)
+
+    problem = told_to_wait(answer)
+    assert problem["type"] == "about:over-quota"
+    assert problem["quota"] == "bytes_per_day"
+    assert problem["detail"] == "the app's quota of 1 bytes a day is used up"
+
+
+@pytest.mark.parametrize(
+    ("refuse", "said"),
+    [
+        (rallyhere, {"auth_success": True, "error_code": "quota_exceeded"}),
+        (lambda error: lootlocker(error, "r"), {"code": "rate_limited"}),
+        (lambda error: teak(error, "/v2/schedule"), {"status": "rate_limit"}),
+        (walletwerk, {"success": False}),
+    ],
+    ids=["rallyhere", "lootlocker", "teak", "walletwerk"],
+)
+def test_each_vendor_has_words_for_it(
+    refuse: Callable[[Error], Any], said: dict[str, Any]
+) -> None:
+    answer = refuse(OverQuota(Quota.PLAYERS, 7, retry_after_s=9))
+
+    body = json.loads(answer.body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
+    assert body == body | said
+    assert "quota of 7 players" in str(body)
+
+
+async def test_an_app_that_is_over_hurts_no_other(
+    spent: Any, add_key: AddKey, bearer: dict[str, str]
+) -> None:
+    other = {"Authorization": f"Bearer {await add_key(app='other')}"}
+
+    answer = await spent.post("/v1/notifications", json=HELLO, headers=other)
+
+    assert answer.status_code == 200
+
+
+async def test_what_is_stored_is_read_as_before(
+    spent: Any, mint: Any, bearer: dict[str, str]
+) -> None:
+    page = await spent.get("/v1/players/me/notifications", headers=mint.bearer("alice"))
+
+    assert len(page.json()["notifications"]) == 1
