@@ -1,15 +1,20 @@
-"""A whole server in this process, on a real store, with the credentials of one app."""
+"""
+What the client talks to: a whole server in this process, on a real store, with the
+credentials of one app; or one that does what a script says.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import time as unix
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
+from websockets.asyncio.server import Server, serve
 
 from streamer.app import App, build
 from streamer.config import Config
@@ -19,6 +24,9 @@ from streamer.model import Player
 from streamer.server import Host
 from streamer.store.apps import AppRecord, Apps
 from streamer.store.link import Link
+from streamer_client import Client
+
+from .scripted import FakeClock, ScriptedServer
 
 GUARD_S = 10
 
@@ -36,17 +44,25 @@ class Running:
         self._app: App | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def prepare(self) -> None:
+    async def prepare(self, name: str = "game") -> None:
         """Make the app and its backend key."""
         link = Link(self._store_url)
         apps = Apps(link)
-        self._record = await apps.create(AppName("game"))
-        self.key = await apps.add_key(AppName("game"))
+        self._record = await apps.create(AppName(name))
+        self.key = await apps.add_key(AppName(name))
         await link.close()
 
-    def token(self, player: str, *, ttl_s: int = 3600) -> str:
+    def token(
+        self, player: str, *, ttl_s: int = 3600, topics: tuple[str, ...] = ()
+    ) -> str:
         assert self._record is not None
-        return mint(self._record, Player(player), ttl_s=ttl_s, now_s=int(time.time()))
+        return mint(
+            self._record,
+            Player(player),
+            ttl_s=ttl_s,
+            now_s=int(unix.time()),
+            topics=topics,
+        )
 
     async def start(self) -> None:
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -94,3 +110,42 @@ async def serve_streams(store_url: str) -> AsyncIterator[Serve]:
     yield start
     for running in servers:
         await running.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_server(
+    session_store: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Running]:
+    """Give one server for all tests of a module, each with players of its own."""
+    running = Running(session_store, {})
+    await running.prepare(request.path.stem)
+    await running.start()
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    listener: Server
+    async with serve(
+        scripted.play,
+        "127.0.0.1",
+        0,
+        process_request=scripted.refuse,
+        ping_interval=None,
+        close_timeout=1,
+    ) as listener:
+        scripted.port = next(iter(listener.sockets)).getsockname()[1]
+        yield scripted
+
+
+@pytest.fixture
+def time() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def client(server: ScriptedServer, time: FakeClock) -> AsyncIterator[Client]:
+    async with Client(server.url, token="t0", clock=time.clock) as client:
+        yield client

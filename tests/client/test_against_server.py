@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from streamer_client import (
     Client,
     Gap,
+    Moved,
     Notification,
     Property,
+    Read,
     Refused,
     Rejected,
     Resource,
     Stream,
+    Token,
     TokenExpired,
+    Unread,
 )
+
+from .proxy import LosingProxy
 
 Serve = Callable[..., Awaitable[Any]]
 GUARD_S = 10
+COUNTS_AND_PLACES = Unread | Read | Moved
 
 
 @pytest.fixture
@@ -50,13 +58,16 @@ async def take(stream: Stream, count: int) -> list[Notification]:
     async with asyncio.timeout(GUARD_S):
         for _ in range(count):
             event = await anext(stream)
+            while isinstance(event, COUNTS_AND_PLACES):
+                event = await anext(stream)
             assert isinstance(event, Notification)
             taken.append(event)
     return taken
 
 
 async def publish(client: Client, *titles: str) -> list[str]:
-    return [(await client.publish("alice", title=title))[0].id for title in titles]
+    sent = [(await client.publish("alice", title=title))[0].id for title in titles]
+    return [id for id in sent if id is not None]
 
 
 async def test_what_is_published_arrives_whole(backend: Client, alice: Client) -> None:
@@ -76,6 +87,7 @@ async def test_what_is_published_arrives_whole(backend: Client, alice: Client) -
     (arrived,) = await take(stream, 1)
 
     assert sent.to == "alice"
+    assert sent.id is not None
     assert arrived == Notification(
         id=sent.id,
         created_at=arrived.created_at,
@@ -87,8 +99,10 @@ async def test_what_is_published_arrives_whole(backend: Client, alice: Client) -
         priority="high",
         resource=resource,
         source="native",
+        cursor=stream.cursor,
     )
-    assert await alice.get(sent.id) == arrived
+    kept = await alice.get(sent.id)
+    assert kept == msgspec.structs.replace(arrived, cursor=None)
 
 
 async def test_history_and_live_make_one_stream(backend: Client, alice: Client) -> None:
@@ -172,11 +186,12 @@ async def test_a_reader_too_far_behind_is_told_and_finds_the_rest_on_pages(
         ids = await publish(backend, *"abcdefg")
         stream = alice.notifications(ids[0])
         async with asyncio.timeout(GUARD_S):
-            gap = await anext(stream)
+            unread, gap = await anext(stream), await anext(stream)
         missed = await alice.page(after=ids[0])
         new = await publish(backend, "h")
         arrived = await take(stream, 1)
 
+    assert unread == Unread(7)
     assert isinstance(gap, Gap)
     assert gap.reason == "too_far"
     assert [n.id for n in missed.notifications] == ids[:0:-1]
@@ -189,11 +204,12 @@ async def test_a_token_that_expires_on_an_open_stream_is_replaced(
     lives_s = [1, 3600]
     replaced = asyncio.Event()
 
-    async def source() -> str:
-        token: str = server.token("alice", ttl_s=lives_s.pop(0))
+    async def source() -> Token:
+        token = server.token("alice", ttl_s=lives_s.pop(0))
         if not lives_s:
             replaced.set()
-        return token
+        # What it says of its end is wrong, so the server has to say it.
+        return Token(token, datetime(2100, 1, 1, tzinfo=UTC))
 
     async with Client(server.url, token_source=source) as alice:
         stream = alice.notifications("earliest")
@@ -207,50 +223,12 @@ async def test_a_token_that_expires_on_an_open_stream_is_replaced(
     assert [n.id for n in arrived] == ids
 
 
-class LosingProxy:
-    """Passes bytes on, and loses clients without telling the server."""
-
-    def __init__(self, port: int) -> None:
-        self._server_port = port
-        self._clients: list[asyncio.StreamWriter] = []
-        self._servers: list[asyncio.StreamWriter] = []
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        upstream = await asyncio.open_connection("127.0.0.1", self._server_port)
-        self._clients.append(writer)
-        self._servers.append(upstream[1])
-        self._tasks += [
-            asyncio.create_task(self._pass_on(reader, upstream[1])),
-            asyncio.create_task(self._pass_on(upstream[0], writer)),
-        ]
-
-    async def _pass_on(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter
-    ) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await source.read(65_536):
-                sink.write(data)
-
-    def lose_clients(self) -> None:
-        for writer in self._clients:
-            writer.transport.abort()
-
-    async def close(self) -> None:
-        for writer in self._clients + self._servers:
-            writer.transport.abort()
-        await asyncio.gather(*self._tasks)
-
-
 async def test_a_client_the_server_has_not_missed_yet_takes_its_own_place(
     serve_streams: Serve,
 ) -> None:
     server = await serve_streams(listeners_per_player_max=1)
-    proxy = LosingProxy(int(server.url.rpartition(":")[2]))
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    proxy = LosingProxy(server.url)
+    url = await proxy.listen()
     token = server.token("alice")
     headers = {"Authorization": f"Bearer {token}"}
     async with (
@@ -268,7 +246,6 @@ async def test_a_client_the_server_has_not_missed_yet_takes_its_own_place(
 
         refused = await stranger.get(f"{server.url}/v1/stream")
 
-    listener.close()
     await proxy.close()
     assert [n.id for n in arrived] == ids
     assert refused.status_code == 409

@@ -20,6 +20,7 @@ from streamer_client import (
     Unavailable,
 )
 from streamer_client.backoff import Clock
+from streamer_client.credential import Credential
 
 Answer = httpx2.Response | Exception
 
@@ -278,6 +279,49 @@ async def test_an_answer_of_something_else_is_told_apart(
         await client.page()
 
 
+async def test_what_is_not_kept_is_sent_once(fake: Fake, client: Client) -> None:
+    fake.answers = [away()]
+
+    with pytest.raises(Unavailable) as caught:
+        await client.publish("alice", title="Hi", persist=False)
+
+    assert caught.value.attempt_count == 1
+    assert "Idempotency-Key" not in fake.requests[0].headers
+    assert isinstance(fake.body, dict)
+    assert fake.body["persist"] is False
+
+
+async def test_a_limit_that_lasts_is_not_waited_for(fake: Fake, client: Client) -> None:
+    problem = {"title": "no", "limit": "topics_per_player"}
+    fake.answers = [httpx2.Response(409, json=problem, headers={"Retry-After": "5"})]
+
+    with pytest.raises(Rejected) as caught:
+        await client.join("news")
+
+    assert caught.value.limit == "topics_per_player"
+    assert fake.slept_s == []
+
+
+async def test_a_page_is_asked_for_with_the_etag_it_had(
+    fake: Fake, client: Client
+) -> None:
+    fake.answers = [
+        httpx2.Response(200, json=PAGE, headers={"ETag": '"7"'}),
+        httpx2.Response(304),
+        ok(PAGE),
+        ok(PAGE),
+    ]
+
+    first = await client.page(limit=5)
+    same = await client.page(limit=5)
+    await client.page("bob", limit=5)
+    await client.page(limit=6)
+
+    etags = [request.headers.get("If-None-Match") for request in fake.requests]
+    assert etags == [None, '"7"', None, None]
+    assert same is first
+
+
 async def test_a_page_is_read_with_its_marks(fake: Fake, client: Client) -> None:
     fake.answers = [ok(PAGE)]
 
@@ -369,3 +413,14 @@ def test_a_client_needs_the_address_of_a_server(url: str) -> None:
 def test_a_client_needs_a_credential() -> None:
     with pytest.raises(ValueError, match="token"):
         Client("http://server")
+
+
+@pytest.mark.parametrize("token", ["secret", "a.b.c", "a.e30.c", "a.eyJleHAiOiJ4In0.c"])
+async def test_when_an_opaque_token_ends_is_not_known(token: str) -> None:
+    async def source() -> str:
+        return token
+
+    credential = Credential(None, source, unix_s=lambda: 0.0)
+    await credential.token()
+
+    assert credential.renewal_in_s(0.5) is None

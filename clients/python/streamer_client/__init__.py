@@ -6,34 +6,82 @@ Asyncio client of the streamer notification server.
             ...
 
 `Client` speaks HTTP: publish, pages, marks. `Stream`, which `Client.notifications`
-returns, holds the live connection, comes back by itself and reports gaps. The wire is
-described in ``clients/PROTOCOL.md``. Imports nothing from the server.
+returns, holds the live connection, comes back by itself and reports gaps. `SyncClient`
+is the same for programs without an event loop. The wire is described in
+``clients/PROTOCOL.md``. Imports nothing from the server.
 """
 
 from __future__ import annotations
 
 from .client import Client
 from .credential import TokenSource
-from .errors import BadAnswer, Error, Refused, Rejected, TokenExpired, Unavailable
-from .model import FieldProblem, Gap, Notification, Page, Property, Resource, Sent
-from .stream import Event, Stream
+from .errors import (
+    BadAnswer,
+    CommandFailed,
+    Error,
+    Refused,
+    Rejected,
+    TokenExpired,
+    Unavailable,
+)
+from .events import Event, Gap, Moved, Read, Replaced, Unread, Withdrawn
+from .model import (
+    EVERYONE,
+    Audience,
+    AudienceReceipt,
+    FieldProblem,
+    Membership,
+    Message,
+    Mutes,
+    Notification,
+    Page,
+    Property,
+    Receipt,
+    Resource,
+    Schedule,
+    SchedulePage,
+    Sent,
+    Ticket,
+    Token,
+)
+from .stream import Stream
+from .sync import SyncClient, SyncStream
 
 __all__ = [
+    "EVERYONE",
+    "Audience",
+    "AudienceReceipt",
     "BadAnswer",
     "Client",
+    "CommandFailed",
     "Error",
     "Event",
     "FieldProblem",
     "Gap",
+    "Membership",
+    "Message",
+    "Moved",
+    "Mutes",
     "Notification",
     "Page",
     "Property",
+    "Read",
+    "Receipt",
     "Refused",
     "Rejected",
+    "Replaced",
     "Resource",
+    "Schedule",
+    "SchedulePage",
     "Sent",
     "Stream",
+    "SyncClient",
+    "SyncStream",
+    "Ticket",
+    "Token",
     "TokenExpired",
     "TokenSource",
     "Unavailable",
+    "Unread",
+    "Withdrawn",
 ]

@@ -63,6 +63,8 @@ class Clock(NamedTuple):
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
     """Uniform in [0, 1)."""
+    unix_s: Callable[[], float] = time.time
+    """Wall time."""
 
 
 # Jitter keeps clients apart; nobody gains by predicting it.

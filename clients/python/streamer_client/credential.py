@@ -1,17 +1,38 @@
 """
-The token of a client, and getting another when it is refused.
+The token of a client, when it ends, and getting another.
 
-Knows nothing of HTTP or WebSocket: who was refused says so with `renew`.
+Knows nothing of HTTP or WebSocket: who was refused says so with `renew`, and who holds
+a connection asks with `renewal_in_s` when to come for another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import inspect
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from .model import Token
 
 __all__ = ["Credential", "TokenSource"]
 
-TokenSource = Callable[[], Awaitable[str]]
+TokenSource = Callable[[], str | Token | Awaitable[str | Token]]
+"""
+Gives a token: a coroutine function, or a plain one, which is called in a thread.
+
+What it raises reaches the caller of the client, so it retries by itself where that
+makes sense.
+"""
+
+RENEWAL: Final = (0.75, 0.9)
+"""How much of what is left of a token passes before another is asked for: at random
+between the two, so that clients that came together do not ask together."""
+RENEWAL_MIN_S: Final = 1.0
+"""Keeps a source of tokens that live for moments from being asked all the time."""
 
 
 class Credential:
@@ -20,19 +41,29 @@ class Credential:
 
     Args:
         token: The token to begin with; None asks `source` at first use.
-        source: Where to get another. What it raises reaches the caller of the
-            client, so it retries by itself where that makes sense.
+        source: Where to get another.
+        unix_s: Wall time.
 
     Raises:
         ValueError: There is neither.
     """
 
-    def __init__(self, token: str | None, source: TokenSource | None) -> None:
+    def __init__(
+        self,
+        token: str | Token | None,
+        source: TokenSource | None,
+        *,
+        unix_s: Callable[[], float],
+    ) -> None:
         if token is None and source is None:
             raise ValueError("a client needs a token or a token_source")
-        self._token = token
         self._source = source
+        self._unix_s = unix_s
         self._lock = asyncio.Lock()
+        self._token: str | None = None
+        self._expires_at_s: float | None = None
+        if token is not None:
+            self._take(token)
 
     @property
     def can_renew(self) -> bool:
@@ -52,5 +83,64 @@ class Credential:
         async with self._lock:
             if self._token is None or self._token == refused:
                 assert self._source is not None
-                self._token = await self._source()
+                self._take(await _ask(self._source))
+            assert self._token is not None
             return self._token
+
+    def renewal_in_s(self, chance: float) -> float | None:
+        """
+        Return in how many seconds to get another token; `chance` is in [0, 1).
+
+        None is never: nobody gives another, or it is not known when this one ends, or
+        it has ended by this machine's clock and is good all the same.
+        """
+        if self._source is None or self._expires_at_s is None:
+            return None
+        left_s = self._expires_at_s - self._unix_s()
+        if left_s <= 0:
+            return None
+        first, last = RENEWAL
+        return max(RENEWAL_MIN_S, left_s * (first + (last - first) * chance))
+
+    def _take(self, token: str | Token) -> None:
+        if isinstance(token, str):
+            token = Token(token)
+        self._token = token.token
+        if token.expires_at is not None:
+            self._expires_at_s = token.expires_at.timestamp()
+        else:
+            self._expires_at_s = _expiry(token.token)
+
+
+async def _ask(source: TokenSource) -> str | Token:
+    call = getattr(source, "__call__", None)  # noqa: B004 - what is looked for is how
+    if inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(call):
+        answer = source()
+    else:
+        # It may block, on a request of its own for example, and nothing else may.
+        answer = await asyncio.to_thread(source)
+    if inspect.isawaitable(answer):
+        return await answer
+    assert isinstance(answer, str | Token)
+    return answer
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    exp: float
+
+
+def _expiry(token: str) -> float | None:
+    """
+    Return when a JSON Web Token ends, None for whatever else it is.
+
+    A hint: nothing but the time of asking for another depends on it.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    claims = parts[1]
+    try:
+        raw = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
+        return msgspec.json.decode(raw, type=_Claims).exp
+    except (ValueError, binascii.Error, msgspec.DecodeError, RecursionError):
+        return None

@@ -7,6 +7,7 @@ The tree::
     ├── Rejected            a request was answered with a 4xx; has status and problem
     ├── Unavailable         no usable answer after the last attempt; repeat it later
     ├── BadAnswer           an answer came and cannot be read; not a streamer server?
+    ├── CommandFailed       what was asked for on a stream was not done; has problem
     └── Refused             a stream ended and must not come back as it is; has a code
         └── TokenExpired    ... because its token is invalid or expired
 
@@ -21,6 +22,7 @@ from .model import FieldProblem
 
 __all__ = [
     "BadAnswer",
+    "CommandFailed",
     "Error",
     "Refused",
     "Rejected",
@@ -38,7 +40,8 @@ class Rejected(Error):
     The server will not carry out this request as it is.
 
     `status` is the HTTP status; `type` the last part of the problem's type, e.g.
-    ``idempotency-key-reuse``; `errors` says which fields are wrong, if any are.
+    ``idempotency-key-reuse``; `errors` says which fields are wrong, if any are, and
+    `limit` which limit is reached, if one is.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Rejected(Error):
         type: str = "about:blank",
         detail: str = "",
         errors: Sequence[FieldProblem] = (),
+        limit: str = "",
     ) -> None:
         super().__init__(status, title)
         self.status = status
@@ -56,6 +60,7 @@ class Rejected(Error):
         self.type = type
         self.detail = detail
         self.errors = tuple(errors)
+        self.limit = limit
 
     def __str__(self) -> str:
         # The fields say what the detail says, and better.
@@ -93,6 +98,14 @@ class Unavailable(Error):
 
 class BadAnswer(Error):
     """An answer is not of the agreed form: this is not a streamer server, or a bug."""
+
+
+class CommandFailed(Error):
+    """The server has not done what was asked for on a stream; the stream goes on."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Refused(Error):

@@ -7,9 +7,9 @@ paths and bodies; what it is given may be repeated without harm.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Final, TypeVar
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import httpx2
 import msgspec
@@ -19,7 +19,7 @@ from .credential import Credential
 from .errors import BadAnswer, Rejected, Unavailable
 from .problem import read_problem
 
-__all__ = ["Http", "decode"]
+__all__ = ["Http", "Params", "decode", "quote"]
 
 ATTEMPTS_MAX: Final = 6
 RETRY_S: Final = 60.0
@@ -30,12 +30,17 @@ CONNECTIONS_MAX: Final = 100
 
 # 502 and 504 are a proxy's words for a server that is restarting.
 _RETRIED_STATUSES: Final = frozenset({429, 502, 503, 504})
+_LASTING_LIMITS: Final = frozenset({"topics_per_player", "mutes_per_player"})
+"""Limits that waiting does not help against."""
 _RETRIED_ERRORS: Final = (
     httpx2.TimeoutException,
     httpx2.NetworkError,
     httpx2.RemoteProtocolError,
     httpx2.ProxyError,
 )
+
+Params: TypeAlias = Mapping[str, str | int | tuple[str, ...] | None]
+"""A query: what is None is left out, what is several comes several times."""
 
 _T = TypeVar("_T")
 
@@ -78,30 +83,44 @@ class Http:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
-        content: msgspec.Struct | None = None,
+        params: Params | None = None,
+        content: msgspec.Struct | Sequence[msgspec.Struct] | None = None,
         idempotency_key: str | None = None,
+        etag: str | None = None,
+        repeatable: bool = True,
     ) -> httpx2.Response:
-        """Return the good answer to a request, however many attempts it takes."""
+        """
+        Return the good answer to a request, however many attempts it takes.
+
+        With an `etag` a 304 is a good one too. What is not `repeatable` is tried once.
+        """
         headers = {}
         if content is not None:
             headers["Content-Type"] = "application/json"
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
+        if etag is not None:
+            headers["If-None-Match"] = etag
         request = self._client.build_request(
             method,
             path,
-            params=params,
+            params=None if params is None else _given(params),
             content=None if content is None else msgspec.json.encode(content),
             headers=headers,
         )
-        response = await self._send_until_answered(request, idempotency_key)
-        if response.is_success:
+        response = await self._send_until_answered(
+            request, idempotency_key, attempts_max=ATTEMPTS_MAX if repeatable else 1
+        )
+        if response.is_success or (etag is not None and response.status_code == 304):
             return response
         raise _rejection(response)
 
     async def _send_until_answered(
-        self, request: httpx2.Request, idempotency_key: str | None
+        self,
+        request: httpx2.Request,
+        idempotency_key: str | None,
+        *,
+        attempts_max: int,
     ) -> httpx2.Response:
         """
         Send `request` until there is an answer that another attempt would not change.
@@ -123,17 +142,19 @@ class Http:
             else:
                 status = response.status_code
                 retry_after = response.headers.get("Retry-After")
+                rejection = _rejection(response)
                 # 409 is a limit of the player's if it says when to come again.
-                if status not in _RETRIED_STATUSES and not (
-                    status == 409 and retry_after
+                passing = status == 409 and retry_after
+                if rejection.limit in _LASTING_LIMITS or not (
+                    passing or status in _RETRIED_STATUSES
                 ):
                     return response
-                problem = str(_rejection(response))
+                problem = str(rejection)
             delay_s = full_jitter_s(attempt_count, self._clock.random())
-            delay_s += parse_retry_after(retry_after, time.time()) or 0.0
+            delay_s += parse_retry_after(retry_after, self._clock.unix_s()) or 0.0
             attempt_count += 1
             late = self._clock.now_s() + delay_s > last_start_s
-            if late or attempt_count == ATTEMPTS_MAX:
+            if late or attempt_count == attempts_max:
                 raise Unavailable(
                     problem,
                     attempt_count=attempt_count,
@@ -154,6 +175,11 @@ class Http:
         return await self._client.send(request)
 
 
+def quote(text: str, *, slashes: bool = False) -> str:
+    """Return `text` as one segment of a path, or as several by its `slashes`."""
+    return urllib.parse.quote(text, safe="/" if slashes else "")
+
+
 def decode(response: httpx2.Response, type: type[_T]) -> _T:
     """
     Return the body of a good answer.
@@ -167,6 +193,14 @@ def decode(response: httpx2.Response, type: type[_T]) -> _T:
         raise BadAnswer(f"unreadable answer: {error}") from error
 
 
+def _given(params: Params) -> dict[str, str | list[str]]:
+    return {
+        name: list(value) if isinstance(value, tuple) else str(value)
+        for name, value in params.items()
+        if value is not None and value != ()
+    }
+
+
 def _rejection(response: httpx2.Response) -> Rejected:
     problem = read_problem(response.content)
     return Rejected(
@@ -175,4 +209,5 @@ def _rejection(response: httpx2.Response) -> Rejected:
         type=problem.kind,
         detail=problem.detail,
         errors=problem.fields,
+        limit=problem.limit,
     )

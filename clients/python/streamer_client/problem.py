@@ -22,6 +22,7 @@ class Problem(msgspec.Struct, frozen=True):
     type: str = "about:blank"
     title: str = ""
     detail: str = ""
+    limit: str = ""
     errors: tuple[dict[str, str], ...] = ()
 
     @property

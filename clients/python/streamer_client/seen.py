@@ -1,9 +1,9 @@
 """
 Which notifications a stream has brought before.
 
-A stream that resumes delivers each once; a client drops repeats by id all the same,
-because a cursor may be older than what was received. Within one connection nothing is
-dropped: the server's order is the truth there.
+A stream that resumes brings again what was sent to topics and to everyone and had not
+got its cursor yet, and more where a cursor is older than what was received. Repeats are
+dropped by id. Within one connection nothing is: the server's order is the truth there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 __all__ = ["Seen"]
 
-IDS_MAX: Final = 1_024
-"""More than a server replays at once (500), in about 100 KiB."""
+IDS_MAX: Final = 2_048
+"""What a server replays at once (500), of several audiences; in about 400 KiB."""
 
 
 class Seen:
@@ -27,6 +27,10 @@ class Seen:
     def reconnected(self) -> None:
         """Take everything so far for brought by an earlier connection."""
         self._connection += 1
+
+    def came_before(self, id: str) -> bool:
+        """Return whether an earlier connection brought `id`; remember nothing."""
+        return self._ids.get(id, self._connection) != self._connection
 
     def is_repeat(self, id: str) -> bool:
         """Remember `id`; return whether an earlier connection brought it."""

@@ -12,21 +12,30 @@ from typing import Final
 
 import msgspec
 
+from .events import Gap, Moved, Read, Replaced, Unread, Withdrawn
 from .model import Notification
 
 __all__ = [
     "PING",
     "PONG",
+    "AckCommand",
+    "Answer",
+    "AuthCommand",
     "Bye",
-    "GapMessage",
+    "Command",
+    "Failure",
     "Hello",
     "Message",
     "NotificationMessage",
     "Ping",
     "Pong",
-    "ReadMessage",
+    "ReadCommand",
+    "Reply",
+    "SubscribeCommand",
     "Unreadable",
+    "UnsubscribeCommand",
     "decode",
+    "encode",
 ]
 
 PING: Final = '{"type":"ping"}'
@@ -42,24 +51,15 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
     cursor: str
     heartbeat_s: float = 25.0
+    unread: int | None = None
+    marks_version: int | None = None
 
 
 class NotificationMessage(msgspec.Struct, frozen=True, tag="notification"):
-    """A notification, and the cursor that is behind it."""
+    """A notification, and the cursor that is behind it, if it has one."""
 
-    cursor: str
     notification: Notification
-
-
-class GapMessage(msgspec.Struct, frozen=True, tag="gap"):
-    """Something is gone; the stream goes on behind `cursor`."""
-
-    reason: str
-    cursor: str
-
-
-class ReadMessage(msgspec.Struct, frozen=True, tag="read"):
-    """Something was marked read, here or on another device."""
+    cursor: str | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
@@ -70,6 +70,20 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The server is there."""
 
 
+class Reply(msgspec.Struct, frozen=True, tag="reply"):
+    """What this side asked for with `ref` is done."""
+
+    ref: str
+    unread: int | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, tag="error"):
+    """What this side asked for with `ref` is not done."""
+
+    ref: str
+    problem: str = ""
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The last message: why, and when to come back."""
 
@@ -78,7 +92,65 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     delay_ms: int | None = None
 
 
-Message = Hello | NotificationMessage | GapMessage | ReadMessage | Ping | Pong | Bye
+Answer = Reply | Failure
+Message = (
+    Hello
+    | NotificationMessage
+    | Withdrawn
+    | Replaced
+    | Gap
+    | Read
+    | Unread
+    | Moved
+    | Ping
+    | Pong
+    | Reply
+    | Failure
+    | Bye
+)
+
+
+class ReadCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="read"):
+    """Mark as read: one of the three."""
+
+    ids: tuple[str, ...] | None = None
+    up_to: str | None = None
+    all: bool = False
+    ref: str = ""
+
+
+class AckCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="ack"):
+    """Everything up to there has come."""
+
+    cursor: str
+    ref: str = ""
+
+
+class SubscribeCommand(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="subscribe"
+):
+    """Bring these topics as well."""
+
+    topics: tuple[str, ...]
+    ref: str = ""
+
+
+class UnsubscribeCommand(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="unsubscribe"
+):
+    """Do not bring these topics any more."""
+
+    topics: tuple[str, ...]
+    ref: str = ""
+
+
+class AuthCommand(msgspec.Struct, frozen=True, tag="auth"):
+    """Go on with another token."""
+
+    token: str
+
+
+Command = ReadCommand | AckCommand | SubscribeCommand | UnsubscribeCommand
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -87,9 +159,29 @@ class _Head(msgspec.Struct, frozen=True):
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _head_decoder = msgspec.json.Decoder(_Head)
+_encoder = msgspec.json.Encoder()
 _KNOWN: Final = frozenset(
-    {"hello", "notification", "gap", "read", "ping", "pong", "bye"}
+    {
+        "hello",
+        "notification",
+        "withdrawn",
+        "replaced",
+        "gap",
+        "read",
+        "unread",
+        "cursor",
+        "ping",
+        "pong",
+        "reply",
+        "error",
+        "bye",
+    }
 )
+
+
+def encode(command: Command | AuthCommand) -> str:
+    """Return `command` as it is sent."""
+    return _encoder.encode(command).decode()
 
 
 def decode(data: str | bytes) -> Message | None:

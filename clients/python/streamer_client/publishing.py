@@ -1,0 +1,235 @@
+"""
+What a game's backend does: publish, now or later, and look at what became of it.
+
+Knows the paths and bodies. A publish has an idempotency key from its first attempt on,
+so that it may be repeated.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .http import Http, decode, quote
+from .model import (
+    Audience,
+    AudienceReceipt,
+    Message,
+    Property,
+    Resource,
+    Schedule,
+    SchedulePage,
+    Sent,
+    To,
+)
+
+__all__ = ["Publishing"]
+
+
+class _Published(msgspec.Struct, frozen=True):
+    results: tuple[Sent, ...]
+
+
+class _Scheduled(msgspec.Struct, frozen=True):
+    schedule: Schedule
+
+
+class _Later(Message, frozen=True, omit_defaults=True, kw_only=True):
+    send_at: datetime
+    spread_s: int = 0
+
+
+class _Move(msgspec.Struct, frozen=True):
+    send_at: datetime
+
+
+class _Players(msgspec.Struct, frozen=True):
+    players: tuple[str, ...]
+
+
+class Publishing:
+    """Publishing, and what belongs to it; needs a backend key."""
+
+    _http: Http
+
+    async def publish(
+        self,
+        to: To,
+        *,
+        type: str | None = None,
+        title: str | None = None,
+        body: str | None = None,
+        data: Any = msgspec.UNSET,  # any JSON value; None is JSON's null
+        properties: Mapping[str, str] | Sequence[Property] = (),
+        priority: str | None = None,
+        resource: Resource | None = None,
+        ttl_s: int | None = None,
+        expires_at: datetime | None = None,
+        collapse_key: str | None = None,
+        device: str = "all",
+        persist: bool = True,
+        idempotency_key: str | None = None,
+    ) -> tuple[Sent, ...]:
+        """
+        Publish one notification to up to 1,000 players or an audience.
+
+        The fields are those of `Message`. Returns an id for each recipient. All
+        attempts of this call use one idempotency key, so it has one effect however
+        many it takes. A caller who may crash in between gives a key of its own and
+        repeats the call with it. What is not to `persist` is sent once and no more.
+
+        Raises:
+            Rejected: It is not allowed or not acceptable; nothing was stored.
+            Unavailable: Not known to be done. Repeat with its `idempotency_key`.
+        """
+        message = Message(
+            to=to,
+            type=type,
+            title=title,
+            body=body,
+            data=data,
+            properties=properties,
+            priority=priority or "medium",
+            resource=resource,
+            ttl_s=ttl_s,
+            expires_at=expires_at,
+            collapse_key=collapse_key,
+            device=device,
+            persist=persist,
+        )
+        answer = await self._http.request(
+            "POST",
+            "notifications",
+            content=_on_wire(message),
+            idempotency_key=_key(idempotency_key) if persist else None,
+            repeatable=persist,
+        )
+        return decode(answer, _Published).results
+
+    async def publish_many(
+        self, messages: Sequence[Message], *, idempotency_key: str | None = None
+    ) -> tuple[tuple[Sent, ...], ...]:
+        """
+        Publish up to 1,000 messages, to 1,000 recipients in all, in their order.
+
+        Returns for each message what `publish` does, and raises as that.
+        """
+        answer = await self._http.request(
+            "POST",
+            "notifications",
+            content=[_on_wire(message) for message in messages],
+            idempotency_key=_key(idempotency_key),
+        )
+        answers = decode(answer, tuple[_Published, ...])
+        return tuple(one.results for one in answers)
+
+    async def schedule(
+        self,
+        message: Message,
+        send_at: datetime,
+        *,
+        spread_s: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Schedule:
+        """
+        Publish `message` at a time, to up to as many players as the server takes.
+
+        A time in the past is at once; `spread_s` is over how many seconds a large
+        audience is served. Raises as `publish` does.
+        """
+        fields = {name: getattr(message, name) for name in message.__struct_fields__}
+        later = _Later(**fields, send_at=send_at, spread_s=spread_s)
+        answer = await self._http.request(
+            "POST",
+            "notifications",
+            content=_on_wire(later),
+            idempotency_key=_key(idempotency_key),
+        )
+        return decode(answer, _Scheduled).schedule
+
+    async def schedules(
+        self, *, limit: int | None = None, after: str | None = None
+    ) -> SchedulePage:
+        """Return schedules, oldest first; `SchedulePage.next` as `after` leads on."""
+        params = {"limit": limit, "after": after}
+        answer = await self._http.request("GET", "schedules", params=params)
+        return decode(answer, SchedulePage)
+
+    async def get_schedule(self, id: str) -> Schedule:
+        """Return a schedule. Raises Rejected, with status 404, if there is none."""
+        return decode(
+            await self._http.request("GET", f"schedules/{quote(id)}"), Schedule
+        )
+
+    async def move_schedule(self, id: str, send_at: datetime) -> Schedule:
+        """
+        Let a schedule happen at another time.
+
+        Raises:
+            Rejected: With status 409 if it has begun.
+        """
+        answer = await self._http.request(
+            "PATCH", f"schedules/{quote(id)}", content=_Move(send_at)
+        )
+        return decode(answer, Schedule)
+
+    async def cancel_schedule(self, id: str) -> Schedule:
+        """
+        Let a schedule not happen; legal twice.
+
+        Raises:
+            Rejected: With status 409 if it has begun.
+        """
+        answer = await self._http.request("DELETE", f"schedules/{quote(id)}")
+        return decode(answer, Schedule)
+
+    async def withdraw(self, id: str, audience: Audience) -> None:
+        """
+        Take back what was sent to an audience; of a player's, see `Client.delete`.
+
+        Legal twice.
+
+        Raises:
+            Rejected: With status 404 if it was never there.
+        """
+        await self._http.request("DELETE", f"{_of(audience)}/{quote(id)}")
+
+    async def audience_receipt(self, id: str, audience: Audience) -> AudienceReceipt:
+        """
+        Return what became of a notification for all its players together.
+
+        Raises:
+            Rejected: With status 404 if it is not there, or not any more.
+        """
+        path = f"{_of(audience)}/{quote(id)}/receipt"
+        return decode(await self._http.request("GET", path), AudienceReceipt)
+
+
+def _of(audience: Audience) -> str:
+    if audience.topic is None:
+        return "everyone/notifications"
+    return f"topics/{quote(audience.topic, slashes=True)}/notifications"
+
+
+def _key(idempotency_key: str | None) -> str:
+    return idempotency_key if idempotency_key is not None else str(uuid.uuid4())
+
+
+def _on_wire(message: Message) -> Message:
+    """Return `message` with its shorter ways of writing written out."""
+    to, properties = message.to, message.properties
+    if isinstance(properties, Mapping):
+        properties = [Property(key, value) for key, value in properties.items()]
+    return msgspec.structs.replace(
+        message,
+        to=to if isinstance(to, Audience) else _players(to),
+        properties=tuple(properties),
+    )
+
+
+def _players(to: str | Sequence[str]) -> _Players:
+    return _Players((to,) if isinstance(to, str) else tuple(to))

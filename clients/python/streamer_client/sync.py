@@ -1,0 +1,206 @@
+"""
+The client for programs that are not asyncio: the same calls, each until it is done.
+
+Knows how a coroutine is run on a loop in a thread of its own, and nothing of what it
+does: every method is `Client`'s or `Stream`'s, with its arguments and its answer. May
+be used from several threads; of a stream one at a time takes events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from .client import Client
+from .credential import TokenSource
+from .events import Event
+from .model import Token
+from .stream import BUFFER_MAX, Stream
+
+__all__ = ["SyncClient", "SyncStream"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """An event loop that runs in a thread until it is closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        # A daemon, so that a program that forgets to close can end.
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="streamer-client", daemon=True
+        )
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return what `coroutine` does; whatever interrupts the wait cancels it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop; legal twice."""
+        if self._loop.is_closed():
+            return
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _of_client(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncClient, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._client, *args, **kwargs))
+
+    return call
+
+
+def _of_stream(
+    method: Callable[Concatenate[Stream, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncStream, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncStream, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._stream, *args, **kwargs))
+
+    return call
+
+
+class SyncStream(Iterator[Event]):
+    """A `Stream` as an iterator; made by `SyncClient.notifications`."""
+
+    def __init__(self, loop: _LoopThread, stream: Stream) -> None:
+        self._loop = loop
+        self._stream = stream
+
+    @property
+    def cursor(self) -> str | None:
+        """As `Stream.cursor`."""
+        return self._stream.cursor
+
+    @property
+    def unread(self) -> int | None:
+        """As `Stream.unread`."""
+        return self._stream.unread
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """As `Stream.topics`."""
+        return self._stream.topics
+
+    def __next__(self) -> Event:
+        event = self.take()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def take(self, timeout_s: float | None = None) -> Event | None:
+        """
+        Return the next event, or None if the stream is closed.
+
+        Raises:
+            TimeoutError: There was none in time; nothing is lost.
+        """
+
+        async def step() -> Event | None:
+            async with asyncio.timeout(timeout_s):
+                return await anext(self._stream, None)
+
+        return self._loop.run(step())
+
+    mark_read = _of_stream(Stream.mark_read)
+    ack = _of_stream(Stream.ack)
+    subscribe = _of_stream(Stream.subscribe)
+    unsubscribe = _of_stream(Stream.unsubscribe)
+    close = _of_stream(Stream.aclose)
+
+    def __enter__(self) -> SyncStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SyncClient:
+    """
+    A `Client` whose methods return when they are done; a context manager.
+
+    Takes what `Client` does, but for what tests replace. Has a thread until `close`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | Token | None = None,
+        token_source: TokenSource | None = None,
+    ) -> None:
+        self._client = Client(url, token=token, token_source=token_source)
+        self._loop = _LoopThread()
+        self._closed = False
+
+    publish = _of_client(Client.publish)
+    publish_many = _of_client(Client.publish_many)
+    schedule = _of_client(Client.schedule)
+    schedules = _of_client(Client.schedules)
+    get_schedule = _of_client(Client.get_schedule)
+    move_schedule = _of_client(Client.move_schedule)
+    cancel_schedule = _of_client(Client.cancel_schedule)
+    withdraw = _of_client(Client.withdraw)
+    audience_receipt = _of_client(Client.audience_receipt)
+    page = _of_client(Client.page)
+    get = _of_client(Client.get)
+    delete = _of_client(Client.delete)
+    receipt = _of_client(Client.receipt)
+    mark_read = _of_client(Client.mark_read)
+    mark_unread = _of_client(Client.mark_unread)
+    ack = _of_client(Client.ack)
+    unread = _of_client(Client.unread)
+    topics = _of_client(Client.topics)
+    join = _of_client(Client.join)
+    leave = _of_client(Client.leave)
+    mutes = _of_client(Client.mutes)
+    mute = _of_client(Client.mute)
+    unmute = _of_client(Client.unmute)
+    mint_token = _of_client(Client.mint_token)
+    ticket = _of_client(Client.ticket)
+
+    def notifications(
+        self,
+        cursor: str | None = None,
+        *,
+        topics: Sequence[str] = (),
+        device: str | None = None,
+        buffer_max: int = BUFFER_MAX,
+    ) -> SyncStream:
+        """Return the live stream of the player; see `Client.notifications`."""
+
+        async def make() -> Stream:
+            return self._client.notifications(
+                cursor, topics=topics, device=device, buffer_max=buffer_max
+            )
+
+        return SyncStream(self._loop, self._loop.run(make()))
+
+    def close(self) -> None:
+        """Leave all streams, close all connections, end the thread; legal twice."""
+        if not self._closed:
+            self._closed = True
+            self._loop.run(self._client.aclose())
+            self._loop.close()
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

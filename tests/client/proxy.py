@@ -1,0 +1,56 @@
+"""A proxy that loses connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class LosingProxy:
+    """Passes bytes on, and loses clients without telling the server."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_port = int(server_url.rpartition(":")[2])
+        self._listener: asyncio.Server | None = None
+        self._clients: list[asyncio.StreamWriter] = []
+        self._servers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def listen(self) -> str:
+        """Begin; return its URL."""
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        upstream = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._clients.append(writer)
+        self._servers.append(upstream[1])
+        self._tasks += [
+            asyncio.create_task(self._pass_on(reader, upstream[1])),
+            asyncio.create_task(self._pass_on(upstream[0], writer)),
+        ]
+
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                sink.write(data)
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections there have been."""
+        return len(self._clients)
+
+    def lose_clients(self) -> None:
+        for writer in self._clients:
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        for writer in self._clients + self._servers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks)

@@ -1,0 +1,247 @@
+"""Audiences, commands, fresh tokens and the sync face, on the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from streamer_client import (
+    EVERYONE,
+    Audience,
+    Client,
+    CommandFailed,
+    Event,
+    Moved,
+    Notification,
+    Read,
+    Stream,
+    SyncClient,
+    Token,
+    Unread,
+    Withdrawn,
+)
+
+from .proxy import LosingProxy
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GUARD_S = 10
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def player() -> str:
+    """Return a player nobody has used."""
+    return f"player-{next(_numbers)}"
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return a topic nobody has used."""
+    return f"topic/{next(_numbers)}"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def backend(shared_server: Any) -> AsyncIterator[Client]:
+    async with Client(shared_server.url, token=shared_server.key) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(shared_server: Any, player: str) -> AsyncIterator[Client]:
+    token = shared_server.token(player, topics=("topic/*",))
+    async with Client(shared_server.url, token=token) as client:
+        yield client
+
+
+async def until(stream: Stream, fits: Callable[[Event], object]) -> list[Event]:
+    """Take events up to the first that fits."""
+    events: list[Event] = []
+    async with asyncio.timeout(GUARD_S):
+        while not events or not fits(events[-1]):
+            events.append(await anext(stream))
+    return events
+
+
+def has_title(title: str) -> Callable[[Event], bool]:
+    return lambda it: isinstance(it, Notification) and it.title == title
+
+
+def is_a(kind: type[Event]) -> Callable[[Event], bool]:
+    return lambda it: isinstance(it, kind)
+
+
+def titles(events: list[Event]) -> list[str | None]:
+    return [it.title for it in events if isinstance(it, Notification)]
+
+
+async def test_what_an_audience_gets_comes_once_though_its_place_was_not_told(
+    shared_server: Any, backend: Client, player: str, topic: str
+) -> None:
+    proxy = LosingProxy(shared_server.url)
+    url = await proxy.listen()
+    await backend.join(topic, player)
+    seen: list[Event] = []
+    async with Client(url, token=shared_server.token(player)) as client:
+        stream = client.notifications("earliest")
+        await backend.publish(player, title="own")
+        seen += await until(stream, has_title("own"))
+        place = stream.cursor
+        for title in ("a", "b", "c"):
+            await backend.publish(Audience(topic=topic), title=title)
+        seen += await until(stream, has_title("c"))
+        untold = stream.cursor == place
+        proxy.lose_clients()
+        await backend.publish(EVERYONE, title="d")
+        seen += await until(stream, has_title("d"))
+        # The place is told in the end, and nothing comes behind it again.
+        seen += await until(stream, is_a(Moved))
+        proxy.lose_clients()
+        await backend.publish(player, title="last")
+        seen += await until(stream, has_title("last"))
+    await proxy.close()
+
+    assert untold
+    assert titles(seen) == ["own", "a", "b", "c", "d", "last"]
+
+
+async def test_a_stored_place_behind_an_audience_goes_on_behind_it(
+    backend: Client, client: Client, player: str, topic: str
+) -> None:
+    await client.join(topic)
+    async with client.notifications() as stream:
+        await until(stream, is_a(Unread))
+        await backend.publish(Audience(topic=topic), title="before")
+        await until(stream, has_title("before"))
+        await until(stream, is_a(Moved))
+        cursor = stream.cursor
+    await backend.publish(Audience(topic=topic), title="after")
+
+    async with client.notifications(cursor) as stream:
+        events = await until(stream, has_title("after"))
+
+    assert titles(events) == ["after"]
+
+
+async def test_topics_come_that_only_the_stream_asks_for(
+    backend: Client, client: Client, player: str, topic: str
+) -> None:
+    stream = client.notifications()
+    await until(stream, is_a(Unread))
+    await backend.publish(Audience(topic=topic), title="too early")
+    await stream.subscribe(topic)
+    await backend.publish(Audience(topic=topic), title="heard")
+    heard = await until(stream, has_title("heard"))
+    await stream.unsubscribe(topic)
+    await backend.publish(Audience(topic=topic), title="too late")
+    await backend.publish(player, title="own")
+    heard += await until(stream, has_title("own"))
+    with pytest.raises(CommandFailed):
+        await stream.subscribe("not/allowed")
+
+    assert titles(heard) == ["heard", "own"]
+    assert stream.unread == 1
+    assert (await client.page()).unread == 1
+
+
+async def test_a_mark_on_a_stream_is_told_on_the_others(
+    backend: Client, client: Client, player: str
+) -> None:
+    one, other = client.notifications(), client.notifications()
+    await until(one, is_a(Unread))
+    await until(other, is_a(Unread))
+    (sent,) = await backend.publish(player, title="a")
+    assert sent.id is not None
+    await until(one, has_title("a"))
+
+    unread = await one.mark_read(ids=[sent.id])
+    await one.ack()
+    marked = (await until(other, is_a(Read)))[-1]
+    await client.mark_unread([sent.id])
+    unmarked = (await until(other, is_a(Read)))[-1]
+
+    assert unread == 0
+    assert isinstance(marked, Read)
+    assert isinstance(unmarked, Read)
+    assert (marked.ids, marked.read, marked.unread) == ((sent.id,), True, 0)
+    assert (unmarked.ids, unmarked.read, unmarked.unread) == ((sent.id,), False, 1)
+    assert other.unread == 1
+
+
+async def test_a_deleted_notification_is_withdrawn_and_counted_no_more(
+    backend: Client, client: Client, player: str
+) -> None:
+    stream = client.notifications()
+    await until(stream, is_a(Unread))
+    (sent,) = await backend.publish(player, title="a")
+    assert sent.id is not None
+    await until(stream, has_title("a"))
+    await client.delete(sent.id)
+
+    withdrawn = (await until(stream, is_a(Withdrawn)))[-1]
+
+    assert isinstance(withdrawn, Withdrawn)
+    assert withdrawn.id == sent.id
+    await until(stream, lambda it: it == Unread(0))
+
+
+async def test_a_token_is_renewed_without_another_connection(
+    shared_server: Any, backend: Client, player: str
+) -> None:
+    lives_s = [2, 3600]
+    renewed = asyncio.Event()
+
+    async def source() -> Token:
+        token = await backend.mint_token(player, ttl_s=lives_s.pop(0))
+        if not lives_s:
+            renewed.set()
+        return token
+
+    proxy = LosingProxy(shared_server.url)
+    async with Client(await proxy.listen(), token_source=source) as client:
+        stream = client.notifications()
+        await until(stream, is_a(Unread))
+        async with asyncio.timeout(GUARD_S):
+            await renewed.wait()
+        # Answered in order, so the token has been taken by then.
+        await stream.mark_read(all=True)
+        await backend.publish(player, title="a")
+        events = await until(stream, has_title("a"))
+    await proxy.close()
+
+    assert lives_s == []
+    assert titles(events) == ["a"]
+    assert proxy.connection_count == 1
+
+
+async def test_the_sync_face_does_what_the_client_does(
+    shared_server: Any, backend: Client, player: str
+) -> None:
+    def work() -> list[object]:
+        with (
+            SyncClient(shared_server.url, token=shared_server.key) as backend,
+            SyncClient(
+                shared_server.url, token_source=lambda: backend.mint_token(player)
+            ) as client,
+            client.notifications("earliest") as stream,
+        ):
+            (sent,) = backend.publish(player, title="a")
+            event = next(it for it in stream if isinstance(it, Notification))
+            unread = stream.mark_read(ids=[event.id])
+            with pytest.raises(TimeoutError):
+                while True:
+                    stream.take(timeout_s=0.1)
+            stream.close()
+            with pytest.raises(StopIteration):
+                next(stream)
+            return [sent.id == event.id, unread, client.page().unread, stream.cursor]
+
+    same, unread, of_page, cursor = await asyncio.to_thread(work)
+
+    assert (same, unread, of_page) == (True, 0, 0)
+    assert cursor is not None
