@@ -11,7 +11,7 @@ One notification, end to end
 ::
 
     POST on any surface -> its wire.py decodes
-      -> publisher: rights, limits, idempotency
+      -> publisher: rights, quotas, idempotency
       -> one script: number, append, announce              acknowledged from here on
            -> every node with a listener: relay -> hub.dispatch (never waits)
                 -> each session: next in order? write it. A hole? It is behind.
@@ -19,8 +19,8 @@ One notification, end to end
 
     GET a page -> inbox reads the log newest first with its marks -> wire.py encodes
 
-Four ideas carry the rest
-=========================
+Six ideas carry the rest
+========================
 **The log is the truth, Pub/Sub is the wake-up.** An append is one atomic script in the
 store: it gives the entry the next offset, stores it, and announces it. Announcements
 may be lost, doubled or late; nobody relies on them. A reader that sees a hole, has
@@ -34,6 +34,19 @@ epoch changes when the log is lost; the tag is random per entry and shows when a
 that lost its tail hands out offsets again. A reader gets everything after its place, or
 an explicit gap and the place where the stream goes on. An id carries time, offset and
 tag, so it leads to its entry without an index, and one cursor serves every transport.
+
+**Nothing is taken out of the middle.** A notification that is withdrawn, replaced or
+expired stays at its offset and is over: no page shows it, nothing counts it, readers go
+past it. An entry of its own tells those who were away. What is done with, read or over,
+is one bit per offset, so that counting is counting bits.
+
+**An audience is a log too.** What is for a topic or for everyone is stored once, in
+that audience's log, and merged with the player's own when it is looked at. With the
+player is kept only what differs: since when it has joined, and its marks. A stream is woven of
+one strand per log, each with its own subscription; its cursor is a vector of places.
+That an audience's event is the same bytes for everybody is what makes it cheap, and why
+the place in that log is told apart from it, a moment later: between logs delivery is at
+least once, and clients drop what they have seen.
 
 **The core decides, the edges carry.** `core` and `hub` are values in, values out: no
 async, no clock, no sockets. What they decide is carried by transports, remembered by
@@ -51,31 +64,44 @@ The rooms
     errors, model    the error tree and close codes; notification, entry, position, ids
     config           the settings; the only reader of the environment
     core/            DECIDES. subscription (history merged with live), session (one
-                     stream), codec (events as bytes), access, apps, signatures and
-                     tokens (who may what), limits, values
+                     stream), strand (its part in an audience), cursor, views (what a
+                     player sees of audiences), codec (events as bytes), access, apps,
+                     signatures and tokens (who may what), limits, quotas, values,
+                     figures (what is counted)
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
-                     step), link (one multiplexed connection), inbox, leases, relay
-                     (announcements), replicated (writes that replicas confirm),
-                     apps, tickets, embedded (the private Valkey)
+                     step), link (one multiplexed connection), inbox, views, overview,
+                     receipts, mutes, leases, relay (announcements), replicated (writes
+                     that replicas confirm), apps, quotas, tickets, timetable, embedded
+                     (the private Valkey)
     hub              FANS OUT. log -> readers of this process
-    service/         DOES. publisher, inboxes, feeds (keeping readers complete),
-                     listening (being let in, drained), authenticator, key_sets
-                     (foreign issuers' keys), sweep (credentials taken back), tickets,
-                     minting, requests, schedules, scheduler and sender (what is due),
-                     campaigns, store_watch (is the store what was promised?)
-    transports/      CARRY. websocket, sse, longpoll, outbox; the protocol classes under
-                     uvicorn that keep HTTP clean
+    service/         DOES. publisher, audiences, merging (many logs, one inbox),
+                     inboxes, searching, listing, memberships (topics and mutes),
+                     receipts, feeds and weaving (keeping readers complete, of which
+                     logs), listening (being let in, drained), wheel (its time),
+                     authenticator, key_sets (foreign issuers' keys), sweep (credentials
+                     taken back), tickets, minting, requests and quotas (what an app may
+                     use), schedules, scheduler and sender (what is due), campaigns,
+                     store_watch (is the store what was promised?), serving and journal
+                     (what the log says of requests and streams)
+    transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
+                     stream that has left ASGI), inbound, framing, commands; outbox
+                     (one that has to stay); access_log, around every request; the
+                     protocol classes under uvicorn that keep HTTP clean and let go
+    contract/        WRITES DOWN. The words in which surfaces declare their operations;
+                     the OpenAPI document, and the page, made from that
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
-                     walletwerk/ operations/: wire (pure) and routes
+                     walletwerk/ operations/: wire (pure), routes, and contract,
+                     which says what they hold; what Prometheus is told
+    openapi          the contract of all surfaces together
     parts, app       the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
     supervisor       several such processes on one port
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- core <- store, hub <- service <- transports <-
-surfaces <- parts <- app <- server, supervisor <- cli; `config` may be read by all but
-core and store. Parts get what they need by their constructor; there are no module
-globals to look things up in. `tests/test_layout.py` holds this.
+contract <- surfaces <- parts, openapi <- app <- server, supervisor <- cli; `config` may
+be read by all but core and store. Parts get what they need by their constructor; there
+are no module globals to look things up in. `tests/test_layout.py` holds this.
 
 Processes
 =========

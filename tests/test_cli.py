@@ -467,6 +467,24 @@ def test_a_log_line_is_one_json_object_whatever_a_client_sent() -> None:
     assert "ValueError" in line["error"]
 
 
+def test_a_log_line_names_the_request_it_was_written_for() -> None:
+    script = (
+        "import logging\n"
+        "from streamer.cli.logs import log_to_stderr\n"
+        "from streamer.service.serving import Serving, serving\n"
+        "log_to_stderr('info')\n"
+        "serving.set(Serving('the-id'))\n"
+        "logging.getLogger('x').info('m', extra={'fields': {'status': 200}})\n"
+        "serving.set(None)\n"
+        "logging.getLogger('x').info('m')\n"
+    )
+
+    during, after = map(json.loads, run_python(script).stderr.splitlines())
+
+    assert (during["request_id"], during["status"]) == ("the-id", 200)
+    assert "request_id" not in after
+
+
 # --- doctor
 
 

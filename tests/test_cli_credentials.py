@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from streamer.cli import main
 from streamer.core.access import Caller
 from streamer.core.apps import AppRecord
+from streamer.core.quotas import Quotas
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
 from streamer.service.authenticator import Authenticator, Credentials
@@ -92,6 +93,32 @@ def pem(tmp_path: Path) -> Path:
 
 
 # Apps.
+
+
+def test_quotas_are_set_shown_and_left_to_the_settings_again(shell: Shell) -> None:
+    shell.good("app", "quota", "demo", "--publishes-per-s", 5, "--players", 0)
+    shell.good("app", "quota", "demo", "--bytes-per-day", 9_000)
+
+    shown = shell.run("app", "quota", "demo", "--publishes-per-s", "default").stdout
+
+    assert shown.splitlines() == [
+        "publishes_per_s default",
+        "bytes_per_day 9000",
+        "players unlimited",
+        "pending_schedules default",
+    ]
+    assert shell.run("app", "quota", "demo").stdout == shown
+    assert shell.record().quotas == Quotas(bytes_per_day=9_000, players=0)
+
+
+@pytest.mark.parametrize("given", ["-1", "many", "1" * 30, "٣"])
+def test_what_is_no_quota_is_refused(shell: Shell, given: str) -> None:
+    result = shell.run("app", "quota", "demo", f"--players={given}")
+
+    assert result.exit_code == 2
+    assert "neither a number from 0 nor default" in result.output
+    assert shell.run("app", "quota", "nobody").exit_code == 1
+    assert shell.record().quotas == Quotas()
 
 
 def test_an_app_is_made_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import Config, ConfigError, load, resolve
+from streamer.config import Config, ConfigError, load, parse_bind, resolve
 
 
 def problems(
@@ -224,3 +224,42 @@ def test_every_worker_gets_a_share_of_every_limit() -> None:
     with pytest.raises(ConfigError, match=r"workers \(4, --workers\) is greater"):
         load(few, {})
     assert load({**few, "connections_max": 4}, {}).workers == 4
+
+
+# Metrics.
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:9100", ("127.0.0.1", 9100)),
+        ("[::1]:9100", ("::1", 9100)),
+        ("metrics.internal:1", ("metrics.internal", 1)),
+        (":9100", ("", 9100)),
+    ],
+)
+def test_a_place_is_a_host_and_a_port(text: str, place: tuple[str, int]) -> None:
+    assert parse_bind(text) == place
+
+
+@pytest.mark.parametrize(
+    "text", ["9100", "host", "host:", "host:x", "host:99999", "h:1/p", "u@h:1"]
+)
+def test_a_place_without_a_port_is_refused(text: str) -> None:
+    (problem,) = problems({"metrics_bind": text})
+
+    assert problem.startswith(f"metrics_bind (--metrics-bind) is {text!r}")
+
+
+@pytest.mark.parametrize("token", ["short", "has a blank in it, so no", "ü" * 20])
+def test_a_token_that_will_not_do_is_refused_and_not_repeated(token: str) -> None:
+    (problem,) = problems({}, {"STREAMER_METRICS_TOKEN": token})
+
+    assert problem.startswith("metrics_token (STREAMER_METRICS_TOKEN) has to be 16")
+    assert token not in problem
+
+
+def test_one_worker_by_chance_does_not_speak_for_all() -> None:
+    (problem,) = problems({"metrics_token": "t" * 16, "workers": 2})
+
+    assert "2 workers (--workers) exclude each other" in problem

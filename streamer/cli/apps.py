@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .names import Duration, app_name, open_apps
+from .quotas import quota
 from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @click.group()
 def app() -> None:
     """Make and change apps; an app is a game with players of its own."""
+
+
+app.add_command(quota)
 
 
 def token_options(command: Command) -> Command:

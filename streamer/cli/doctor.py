@@ -75,6 +75,8 @@ def _print_settings(resolved: Resolved) -> None:
         if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
             value = getattr(config, name)
             shown = _without_password(value) if name == "redis" else value
+            if name == "metrics_token" and value:
+                shown = "***"
             click.echo(f"{name} = {shown!r}  ({source})")
     click.echo()
 

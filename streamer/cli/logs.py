@@ -2,7 +2,8 @@
 The log of a server process: one JSON object per line on stderr.
 
 Knows how a record becomes a line. A line is ASCII without a control character, so
-nothing that a client sent can begin another one or reach a terminal.
+nothing that a client sent can begin another one or reach a terminal. What is logged
+while a request is served has its id; a record may bring further members as `fields`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import sys
 
 from ..model import iso_time
+from ..service.serving import request_id
 
 __all__ = ["log_to_stderr"]
 
@@ -33,6 +35,9 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if serving := request_id():
+            line["request_id"] = serving
+        line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         # DEL is ASCII, and the one control character that JSON lets through.

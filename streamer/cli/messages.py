@@ -26,9 +26,12 @@ from streamer_client import (
     Error,
     Event,
     Gap,
+    Moved,
     Notification,
+    Replaced,
     Sent,
     Stream,
+    Withdrawn,
 )
 
 __all__ = ["publish", "tail"]
@@ -46,7 +49,7 @@ _url_option = click.option(
 
 
 @click.command()
-@click.option("--player", "players", multiple=True, required=True, help="Recipient.")
+@click.option("--player", "to", multiple=True, required=True, help="Recipient.")
 @click.option("--type", help="What kind of notification it is, for programs.")
 @click.option("--title", help="One line.")
 @click.option("--body", help="The text.")
@@ -94,7 +97,8 @@ def tail(url: str, token: str, cursor: str | None, as_json: bool) -> None:
     Print a player's notifications as they come, until Ctrl-C.
 
     Reconnects by itself. Notifications go to stdout, everything else to stderr: gaps,
-    and at the end the cursor that --cursor takes to go on without loss.
+    what is withdrawn or replaced, with --json marks and counts too, and at the end the
+    cursor that --cursor takes to go on without loss.
     """
     with _errors_for_people():
         asyncio.run(_tail(url, token, cursor, as_json))
@@ -159,11 +163,27 @@ def _errors_for_people() -> Iterator[None]:
 
 
 def _show(event: Event, as_json: bool) -> None:
-    if isinstance(event, Gap):
-        text = _json(event) if as_json else f"gap: {event.reason}; some are missing"
-        click.echo(click.style(_printable(text), fg="red"), err=True)
-    else:
+    if isinstance(event, Notification):
         click.echo(_json(event) if as_json else _line(event))
+    elif text := _aside(event, as_json):
+        click.echo(click.style(_printable(text), fg="red"), err=True)
+
+
+def _aside(event: Event, as_json: bool) -> str:
+    """Return what is said of an event that is no notification, "" for nothing."""
+    if isinstance(event, Moved):
+        return ""
+    if as_json:
+        return _json(event)
+    match event:
+        case Gap(reason):
+            return f"gap: {reason}; some are missing"
+        case Withdrawn(id):
+            return f"withdrawn: {id}"
+        case Replaced(id, by):
+            return f"replaced: {id} by {by}"
+        case _:
+            return ""
 
 
 def _line(notification: Notification) -> str:

@@ -123,6 +123,7 @@ async def _work(line: Line, orders: Orders, fds: tuple[int, ...]) -> None:
         orders.store_url,
         announce=lambda url: line.say_ready(),
         sockets=[socket.socket(fileno=fd) for fd in fds],
+        report=line.report,
     )
     async with line.held():
         await _deaf_after(serving)

@@ -97,6 +97,12 @@ class Process:
         """All it has written to stderr, over all of its runs."""
         return self._err.read_text()
 
+    @property
+    def complaints(self) -> str:
+        """Of what it has logged, all but what was in order: requests and streams."""
+        lines = self.logged.splitlines(keepends=True)
+        return "".join(line for line in lines if '"level": "info"' not in line)
+
     def send_signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)

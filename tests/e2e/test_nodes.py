@@ -169,7 +169,7 @@ async def test_nodes_restarted_in_turn_lose_nothing(
             assert roamer.ids == ids
             assert roamer.gaps == []
             assert 409 not in roamer.refusals
-    assert all(node.logged == "" for node in nodes)
+    assert all(node.complaints == "" for node in nodes)
 
 
 async def facts(node: Server) -> dict[str, Any]:

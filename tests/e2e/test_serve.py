@@ -110,7 +110,7 @@ async def test_a_signal_stops_it_cleanly(
     store = await server.store_pid()
     assert await server.stop(number) == 0
     assert not is_running(store)
-    assert server.logged == ""
+    assert server.complaints == ""
     assert "Traceback" not in server.printed
 
 
@@ -146,7 +146,7 @@ async def test_sigterm_says_goodbye_to_every_kind_of_reader(
     assert farewells == dict.fromkeys(TRANSPORTS, 4100)
     assert await server.end() == 0
     assert time.monotonic() - begun < FAREWELL_S
-    assert server.logged == ""
+    assert server.complaints == ""
 
 
 async def farewell(stream: Stream) -> int | None:
@@ -170,7 +170,7 @@ async def test_sigterm_answers_a_held_poll_with_nothing(
     assert answer.status_code == 200
     assert answer.json()["notifications"] == []
     assert await server.end() == 0
-    assert server.logged == ""
+    assert server.complaints == ""
 
 
 async def test_a_second_start_keeps_what_was_stored(make_server: MakeServer) -> None:

@@ -118,7 +118,7 @@ async def test_workers_share_the_port_and_are_announced_once(
     assert (await server.greeting()).count("streamer is ready") == 1
     assert server.pid not in await workers_of(server)
     assert await server.stop() == 0
-    assert server.logged == ""
+    assert server.complaints == ""
 
 
 async def test_a_publish_on_one_worker_reaches_readers_on_all(
@@ -232,7 +232,7 @@ async def test_a_signal_lets_every_worker_say_goodbye(make_server: MakeServer) -
         assert [end.code for end in ends] == [4100] * len(streams)
         assert await server.end() == 0
         assert not any(map(is_running, pids))
-    assert server.logged == ""
+    assert server.complaints == ""
 
 
 async def test_a_second_signal_ends_all_workers_at_once(

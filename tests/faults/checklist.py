@@ -14,6 +14,7 @@ CREDENTIALS = "tests/surfaces/test_credentials.py"
 NATIVE = "tests/surfaces/test_native.py"
 RIGHTS = "tests/e2e/test_rights.py"
 STREAMS = "tests/e2e/test_streams.py"
+QUOTAS = "tests/service/test_quotas.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
 CHECKLIST: list[tuple[str, list[str]]] = [
@@ -227,6 +228,9 @@ CHECKLIST: list[tuple[str, list[str]]] = [
             "::test_a_full_store_takes_no_publish_and_serves_the_rest",
             "tests/store/test_inbox.py::test_every_key_ends_by_itself",
             "tests/store/test_inbox.py::test_only_the_newest_are_kept",
+            f"{QUOTAS}::test_bytes_are_counted_for_each_inbox",
+            f"{QUOTAS}::test_at_the_quota_only_who_has_an_inbox_is_sent_anything",
+            f"{QUOTAS}::test_so_many_schedules_may_be_pending",
         ],
     ),
     (

@@ -24,8 +24,14 @@ from streamer.model import (
 )
 from streamer.surfaces.gateway import wire as gateway
 from streamer.surfaces.lootlocker import wire as lootlocker
-from streamer.surfaces.native import campaign_wire, credentials
-from streamer.surfaces.native import wire as native
+from streamer.surfaces.native import (
+    campaign_wire,
+    credentials,
+    inbox_wire,
+    message_wire,
+    publish_wire,
+    schedule_wire,
+)
 from streamer.surfaces.rallyhere import wire as rallyhere
 from streamer.surfaces.walletwerk import wire as walletwerk
 from streamer.transports.http import decode_body
@@ -35,9 +41,13 @@ pytestmark = pytest.mark.row("F4")
 LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 BODIES = [
-    native.PublishBody,
-    native.MarkBody,
-    native.MoveBody,
+    message_wire.PublishBody,
+    publish_wire.PublishBatch,
+    schedule_wire.MoveBody,
+    inbox_wire.MarkBody,
+    inbox_wire.MarkUnreadBody,
+    inbox_wire.AckBody,
+    inbox_wire.UnreadBody,
     credentials.TokenBody,
     credentials.TicketBody,
     campaign_wire.CampaignBody,

@@ -1,0 +1,112 @@
+"""What a running server writes into its log, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from .processes import Server, eventually
+from .readers import TRANSPORTS, Api, Refused, SseStream, WsStream
+
+TITLE = "nobody but the player reads this"
+
+
+async def lines_of(server: Server, request_id: str, *, count: int) -> list[Any]:
+    """Return the lines with an id, once there are `count`."""
+    found: list[Any] = []
+
+    def complete() -> bool:
+        whole = server.logged.rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole]
+        found[:] = [line for line in lines if line.get("request_id") == request_id]
+        return len(found) >= count
+
+    await eventually(complete)
+    return found
+
+
+async def test_a_request_has_one_line_with_the_id_it_was_answered_with(
+    server: Server, backend: Api, player: str
+) -> None:
+    answer = await backend.http.get(f"/v1/players/{player}/notifications?limit=7")
+
+    (line,) = await lines_of(server, answer.headers["x-request-id"], count=1)
+    assert line.pop("duration_ms") > 0
+    assert re.fullmatch(r"\d{4}-.*Z", line.pop("at"))
+    assert line == {
+        "level": "info",
+        "logger": "streamer.access",
+        "message": "GET /v1/players/{player}/notifications 200",
+        "request_id": answer.headers["x-request-id"],
+        "method": "GET",
+        "route": "/v1/players/{player}/notifications",
+        "status": 200,
+        "bytes": len(answer.content),
+        "app": "demo",
+    }
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
+    server: Server, token: str, player: str, transport: str
+) -> None:
+    given = f"stream-{transport}-{player}".replace("player-", "")
+    headers = {"X-Request-Id": given}
+    stream = await TRANSPORTS[transport].open(server.port, token, headers=headers)
+    await stream.until("hello")
+    (opened,) = await lines_of(server, given, count=1)
+    if isinstance(stream, WsStream):
+        answer = stream.connection.response
+        assert answer is not None
+        assert answer.headers["x-request-id"] == given
+    elif isinstance(stream, SseStream):
+        assert stream.headers["x-request-id"] == given
+    stream.cut()
+
+    _, ended = await lines_of(server, given, count=2)
+    assert (opened["route"], opened["status"]) == (
+        "/v1/stream",
+        {"sse": 200, "websocket": 101}[transport],
+    )
+    assert ended["logger"] == "streamer.service.journal"
+    assert (ended["transport"], ended["app"]) == (transport, "demo")
+    assert (ended["code"], ended["reason"]) == (None, "left")
+    assert ended["duration_ms"] >= 0
+
+
+async def test_a_websocket_that_breaks_the_protocol_ends_with_its_code(
+    server: Server, token: str, player: str
+) -> None:
+    given = player.replace("player-", "breaks-")
+    stream = await WsStream.open(server.port, token, headers={"X-Request-Id": given})
+    await stream.until("hello")
+    await stream.connection.send("no message of ours")
+
+    _, ended = await lines_of(server, given, count=2)
+    assert (ended["code"], ended["reason"]) == (4203, "protocol")
+
+
+async def test_nothing_that_is_anybodys_own_is_in_the_log(
+    server: Server, backend: Api, player: str, token: str
+) -> None:
+    key = backend.http.headers["authorization"].removeprefix("Bearer ")
+    (id_,) = await backend.published(player, title=TITLE, data={"secret": TITLE})
+    async with Api(server.port, token) as own:
+        answer = await own.http.post("/v1/tickets", json={})
+        ticket = answer.json()["ticket"]
+        await own.http.get("/v1/players/me/notifications", params={"after": id_})
+    await backend.http.get(f"/v1/players/{player}/notifications/{id_}")
+    await backend.http.get(f"/nowhere/{player}?ticket={ticket}")
+    stream = await SseStream.open(server.port, None, ticket=ticket, cursor=id_)
+    await stream.until("hello")
+    stream.cut()
+    with pytest.raises(Refused):
+        await WsStream.open(server.port, None, ticket=ticket)
+    last = await backend.http.get(f"/v1/players/{player}/notifications")
+    await lines_of(server, last.headers["x-request-id"], count=1)
+
+    for secret in (player, token, key, ticket, id_, TITLE):
+        assert secret not in server.logged

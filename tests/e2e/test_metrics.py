@@ -1,0 +1,357 @@
+"""`/metrics` of running servers: each figure is moved by what it is about."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.config import Config
+from streamer.server import run_background
+from streamer.surfaces.operations import metrics
+
+from .processes import DURABLE, GUARD_S, Server, Store, eventually, free_port
+from .readers import TRANSPORTS, Api, Refused, SseStream, request_head
+
+TOKEN = "only-the-ground-crew-has-it"
+ROUTE = "/v1/players/{player}/notifications"
+
+
+class Scraper:
+    """Reads the metrics of whoever answers at `where`."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.families: dict[str, Any] = {}
+
+    async def scrape(self) -> None:
+        async with httpx2.AsyncClient(trust_env=False, timeout=GUARD_S) as client:
+            answer = await client.get(f"http://{self.where}/metrics")
+        assert answer.status_code == 200
+        families = text_string_to_metric_families(answer.text)
+        self.families = {family.name: family for family in families}
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Return the sum of what has that name and these labels."""
+        return sum(
+            sample.value
+            for family in self.families.values()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    async def now(self, name: str, **labels: str) -> float:
+        await self.scrape()
+        return self.sum(name, **labels)
+
+    @asynccontextmanager
+    async def moving(
+        self, name: str, by: int = 1, **labels: str
+    ) -> AsyncIterator[None]:
+        """Expect what the block does to move a figure."""
+        expected = await self.now(name, **labels) + by
+        yield
+
+        async def moved() -> bool:
+            return await self.now(name, **labels) == expected
+
+        await eventually(moved)
+
+
+@pytest.fixture(scope="module")
+def bind() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, bind: str) -> Iterator[Server]:
+    server = Server(
+        tmp_path_factory.mktemp("server"),
+        metrics_bind=bind,
+        metrics_token=TOKEN,
+        listeners_per_player_max=2,
+        replay_max=2,
+        send_age_s=1,
+    )
+    try:
+        asyncio.run(server.start())
+        yield server
+    finally:
+        server.discard()
+
+
+@pytest.fixture
+async def scraper(server: Server, bind: str) -> Scraper:
+    return Scraper(bind)
+
+
+async def test_the_table_names_what_is_exposed(scraper: Scraper) -> None:
+    await scraper.scrape()
+    names = {
+        f"{name}_total" if family.type == "counter" else name
+        for name, family in scraper.families.items()
+    }
+
+    table = set(re.findall(r"^(streamer_\w+)", metrics.__doc__ or "", re.MULTILINE))
+    assert {name for name in names if name.startswith("streamer_")} == table
+    assert all(family.documentation for family in scraper.families.values())
+    assert scraper.sum("process_resident_memory_bytes") > 0
+    assert scraper.sum("process_open_fds") > 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_stream_is_counted_while_it_is_open(
+    server: Server, scraper: Scraper, token: str, transport: str
+) -> None:
+    before = await scraper.now("streamer_connections", transport=transport)
+    labels = {"transport": transport, "reason": "left"}
+    async with scraper.moving("streamer_closes_total", **labels):
+        stream = await TRANSPORTS[transport].open(server.port, token)
+        await stream.until("hello")
+        now = await scraper.now("streamer_connections", transport=transport)
+        assert now == before + 1
+        stream.cut()
+
+    assert await scraper.now("streamer_connections", transport=transport) == before
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_notification_is_counted_from_its_publish_to_its_delivery(
+    server: Server,
+    scraper: Scraper,
+    backend: Api,
+    player: str,
+    token: str,
+    transport: str,
+) -> None:
+    stream = await TRANSPORTS[transport].open(server.port, token)
+    await stream.until("hello")
+
+    async with (
+        scraper.moving("streamer_publishes_total", outcome="stored"),
+        scraper.moving("streamer_stored_total"),
+        scraper.moving("streamer_deliveries_total", transport=transport),
+        scraper.moving("streamer_publish_to_write_seconds_count"),
+    ):
+        await backend.published(player, title="T")
+        await stream.notifications(1)
+
+    stream.cut()
+
+
+async def test_what_nobody_listens_to_is_stored_and_not_delivered(
+    scraper: Scraper, backend: Api, player: str
+) -> None:
+    before = await scraper.now("streamer_deliveries_total")
+    written = scraper.sum("streamer_publish_to_write_seconds_count")
+
+    async with scraper.moving("streamer_stored_total", 2):
+        await backend.published(player, f"{player}-2", title="T")
+
+    assert scraper.sum("streamer_deliveries_total") == before
+    assert scraper.sum("streamer_publish_to_write_seconds_count") == written
+
+
+async def test_a_repeated_publish_is_counted_as_one(
+    scraper: Scraper, backend: Api, player: str
+) -> None:
+    await backend.publish(player, key=player, title="T")
+
+    async with scraper.moving("streamer_publishes_total", outcome="replayed"):
+        await backend.publish(player, key=player, title="T")
+
+
+async def test_a_gap_is_counted_by_its_reason(
+    server: Server, scraper: Scraper, backend: Api, player: str, token: str
+) -> None:
+    ids = [await backend.published(player, title="T") for _ in range(4)]
+
+    async with scraper.moving("streamer_gaps_total", reason="too_far", transport="sse"):
+        stream = await SseStream.open(server.port, token, cursor=ids[0][0])
+        await stream.until("gap")
+
+    stream.cut()
+
+
+async def test_a_refusal_is_counted_by_its_limit(
+    server: Server, scraper: Scraper, token: str
+) -> None:
+    streams = [await SseStream.open(server.port, token) for _ in range(2)]
+
+    async with scraper.moving("streamer_refusals_total", limit="listeners_per_player"):
+        with pytest.raises(Refused):
+            await SseStream.open(server.port, token)
+
+    for stream in streams:
+        stream.cut()
+
+
+async def test_a_reader_that_does_not_read_is_counted_as_slow(
+    server: Server, scraper: Scraper, backend: Api, player: str, token: str
+) -> None:
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect(("127.0.0.1", server.port))
+        headers = {"Host": "x", "Authorization": f"Bearer {token}"}
+        deaf.sendall(request_head("GET", "/v1/stream", {}, headers))
+        await server.listeners(player, 1)
+
+        async with scraper.moving("streamer_slow_closes_total", transport="sse"):
+            for _ in range(12):
+                await backend.published(player, data="x" * 60_000)
+
+    assert scraper.sum("streamer_closes_total", reason="slow") == 1
+
+
+async def test_a_held_poll_is_a_connection(
+    server: Server, scraper: Scraper, token: str
+) -> None:
+    async with Api(server.port, token) as api:
+        poll = asyncio.create_task(
+            api.http.get("/notification/v1/player/me/stream/notification/lp")
+        )
+
+        async def held() -> bool:
+            return await scraper.now("streamer_connections", transport="longpoll") == 1
+
+        await eventually(held)
+        poll.cancel()
+
+    async def gone() -> bool:
+        return await scraper.now("streamer_connections", transport="longpoll") == 0
+
+    await eventually(gone)
+
+
+async def test_requests_are_counted_by_the_template_of_their_route(
+    scraper: Scraper, backend: Api, player: str
+) -> None:
+    labels = {"method": "GET", "route": ROUTE, "status": "200"}
+    async with scraper.moving("streamer_requests_total", **labels):
+        await backend.inbox(player)
+
+    assert player not in str(scraper.families)
+
+
+async def test_a_schedule_that_was_fired_was_late_by_something(
+    scraper: Scraper, backend: Api, player: str
+) -> None:
+    async with scraper.moving("streamer_schedule_lag_seconds_count"):
+        body = {"to": {"players": [player]}, "title": "T", "send_at": soon()}
+        answer = await backend.http.post("/v1/notifications", json=body)
+        assert answer.status_code == 202
+
+
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(milliseconds=300)).isoformat()
+
+
+async def test_a_probe_shows_what_the_store_takes(scraper: Scraper) -> None:
+    assert await scraper.now("streamer_store_roundtrip_seconds_count") >= 1
+    assert scraper.sum("streamer_store_connects_total") >= 1
+    assert scraper.sum("streamer_ready") == 1
+
+
+async def test_the_public_port_answers_whoever_has_the_token(server: Server) -> None:
+    async with Api(server.port, TOKEN) as api, Api(server.port, TOKEN + "x") as other:
+        granted = await api.http.get("/metrics")
+        refused = await other.http.get("/metrics")
+        absent = await other.http.get("/nothing")
+
+    assert granted.status_code == 200
+    assert "streamer_ready{} 1\n" in granted.text
+    assert (refused.status_code, refused.text) == (404, absent.text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("GET /metrics?x=1", 200),
+        ("HEAD /metrics", 200),
+        ("POST /metrics", 405),
+        ("GET /", 404),
+        ("GET /v1/stream", 404),
+    ],
+)
+async def test_the_port_of_the_metrics_answers_nothing_else(
+    server: Server, bind: str, asked: str, status: int
+) -> None:
+    host, _, port = bind.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{asked} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(GUARD_S):
+        answer = await reader.read()
+    writer.close()
+
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.endswith(b"\r\n\r\n") is (status != 200 or asked.startswith("HEAD"))
+
+
+async def test_a_store_that_is_killed_shows(
+    make_server: Callable[..., Server], make_store: Callable[..., Store]
+) -> None:
+    store = await make_store(*DURABLE).start()
+    scraper = Scraper(f"127.0.0.1:{free_port()}")
+    server = make_server(redis=store.url, metrics_bind=scraper.where)
+    await server.start()
+    key = await server.key()
+    before = await scraper.now("streamer_store_errors_total")
+
+    await store.kill()
+    async with Api(server.port, key) as backend:
+        assert (await backend.publish("alice", title="T")).status_code == 503
+
+    async def shown() -> bool:
+        return (
+            await scraper.now("streamer_store_errors_total", kind="away") > before
+            and scraper.sum("streamer_store_interruptions_total") == 1
+            and scraper.sum("streamer_ready") == 0
+        )
+
+    await eventually(shown)
+
+
+async def test_the_metrics_of_workers_are_answered_together(
+    make_server: Callable[..., Server],
+) -> None:
+    scraper = Scraper(f"127.0.0.1:{free_port()}")
+    server = make_server(workers=2, metrics_bind=scraper.where)
+    await server.start()
+    for _ in range(20):
+        assert await server.probe("/healthz") == 200
+
+    async def counted() -> bool:
+        labels = {"route": "/healthz"}
+        return await scraper.now("streamer_requests_total", **labels) == 20
+
+    await eventually(counted)
+    ready = [scraper.sum("streamer_ready", worker=worker) for worker in "01"]
+    assert ready == [1, 1]
+    assert scraper.sum("streamer_workers") == 2
+
+
+async def test_a_scheduler_alone_has_metrics_too(store_url: str) -> None:
+    scraper = Scraper(f"127.0.0.1:{free_port()}")
+    config = Config(metrics_bind=scraper.where)
+    running = asyncio.create_task(run_background(config, store_url))
+
+    async def answers() -> bool:
+        try:
+            await scraper.scrape()
+        except httpx2.ConnectError:
+            return False
+        return "streamer_schedule_lag_seconds" in scraper.families
+
+    try:
+        await eventually(answers)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])

@@ -1,0 +1,91 @@
+"""
+A backend that publishes at a rate of its own, whatever it is answered.
+
+A program of its own, so that it takes no time of the one who measures beside it:
+``python flood.py PORT KEY PER_S``. It prints a line when it begins, runs until it is
+ended, and then prints how often it was given which status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections import Counter
+
+CONNECTIONS = 8
+BODY = json.dumps({"to": {"players": ["a"]}, "title": "t", "body": "x" * 200}).encode()
+
+
+class Backend:
+    """A connection that publishes, at less of a price than a client that can more."""
+
+    def __init__(self, key: str) -> None:
+        head = (
+            "POST /v1/notifications HTTP/1.1\r\nHost: here\r\n"
+            f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(BODY)}\r\n\r\n"
+        )
+        self._request = head.encode() + BODY
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def open(self, port: int) -> Backend:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        return self
+
+    async def publish(self) -> int:
+        """Publish; return the status."""
+        self._writer.write(self._request)
+        answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(answer.split(b"content-length: ")[1].split(b"\r\n")[0])
+        await self._reader.readexactly(length)
+        return int(answer.split()[1])
+
+    def cut(self) -> None:
+        self._writer.transport.abort()
+
+
+async def publish(
+    port: int, key: str, turns: asyncio.Semaphore, statuses: Counter[int]
+) -> None:
+    """Publish once for every turn, over one connection."""
+    backend = await Backend(key).open(port)
+    while True:
+        await turns.acquire()
+        statuses[await backend.publish()] += 1
+
+
+async def flood(port: int, key: str, per_s: float) -> Counter[int]:
+    """Publish until SIGTERM; return how often there was which status."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    statuses: Counter[int] = Counter()
+    turns = asyncio.Semaphore(0)
+    publishing = [
+        asyncio.create_task(publish(port, key, turns, statuses))
+        for _ in range(CONNECTIONS)
+    ]
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    begun, given = loop.time(), 0
+    while not ended.is_set():
+        while given < (loop.time() - begun) * per_s:
+            turns.release()
+            given += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 0.005)
+    for task in publishing:
+        task.cancel()
+    for outcome in await asyncio.gather(*publishing, return_exceptions=True):
+        assert isinstance(outcome, asyncio.CancelledError), outcome
+    return statuses
+
+
+if __name__ == "__main__":
+    port, key, per_s = sys.argv[1:]
+    answered = asyncio.run(flood(int(port), key, float(per_s)))
+    sys.stdout.write(json.dumps(answered))

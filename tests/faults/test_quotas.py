@@ -1,0 +1,133 @@
+"""An app that wants ten times what it may have, and its neighbour."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streamer.core.quotas import Quotas
+from streamer.model import App
+from streamer.store.apps import Apps
+from streamer.store.link import Link
+
+from ..e2e.processes import GUARD_S, Server
+from .flood import Backend
+
+MakeServer = Callable[..., Server]
+Report = Callable[[object], None]
+
+PER_S = 20
+"""What the app may publish. It tries ten times as much."""
+
+ROUNDS = 10
+SAMPLES = 200
+"""In each round, without the flood and beside each."""
+
+
+async def limit(server: Server, app: str, **quotas: int) -> str:
+    """Give an app quotas; return a key of it."""
+    key = await server.key(app=app)
+    link = Link(server.store_url)
+    try:
+        await Apps(link).update(
+            App(app),
+            lambda seen: msgspec.structs.replace(seen, quotas=Quotas(**quotas)),
+        )
+    finally:
+        await link.close()
+    return key
+
+
+@asynccontextmanager
+async def flooded(port: int, key: str, per_s: int) -> AsyncIterator[dict[str, int]]:
+    """Publish at a rate meanwhile; what was answered is in the dict afterwards."""
+    statuses: dict[str, int] = {}
+    program = (sys.executable, str(Path(__file__).parent / "flood.py"))
+    process = await asyncio.create_subprocess_exec(
+        *program, str(port), key, str(per_s), stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"begun\n"
+        yield statuses
+    finally:
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(GUARD_S):
+            out, _ = await process.communicate()
+        statuses.update(json.loads(out))
+
+
+async def took_s(backend: Backend) -> list[float]:
+    """Return how long each of some publishes took."""
+    times = []
+    for _ in range(SAMPLES):
+        begun = time.perf_counter()
+        status = await backend.publish()
+        times.append(time.perf_counter() - begun)
+        assert status == 200
+        await asyncio.sleep(0.002)
+    return times
+
+
+def p99(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+@pytest.mark.row("F14")
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
+    make_server: MakeServer, report: Report
+) -> None:
+    """
+    The control is the same flood on a server next door.
+
+    Whoever floods takes time of this machine in either case; what is asked is what it
+    takes of its neighbour on the same server.
+    """
+    server, next_door = await make_server().start(), await make_server().start()
+    loud = {
+        place.port: await limit(place, "loud", publishes_per_s=PER_S)
+        for place in (server, next_door)
+    }
+    beside: dict[int, list[float]] = {0: [], server.port: [], next_door.port: []}
+    answers: Counter[str] = Counter()
+    flooded_s = 0.0
+    backend = await Backend(await server.key()).open(server.port)
+    try:
+        await took_s(backend)
+        for _ in range(ROUNDS):
+            beside[0].append(p99(await took_s(backend)))
+            for port, key in loud.items():
+                begun = time.monotonic()
+                async with flooded(port, key, 10 * PER_S) as statuses:
+                    beside[port].append(p99(await took_s(backend)))
+                    flooded_s += time.monotonic() - begun
+                answers.update(statuses)
+    finally:
+        backend.cut()
+    alone_s, here_s, there_s = (statistics.median(times) for times in beside.values())
+    report(
+        f"p99 of the other app {here_s * 1e3:.1f} ms, {there_s * 1e3:.1f} ms with the "
+        f"flood on a server next door, {alone_s * 1e3:.1f} ms without: "
+        f"{here_s / there_s:.2f} and {here_s / alone_s:.2f} times as long (medians of "
+        f"{ROUNDS} rounds); {answers['200']} times 200 and {answers['429']} times 429 "
+        f"in {flooded_s:.0f} s at {10 * PER_S} a second"
+    )
+    assert answers.keys() == {"200", "429"}
+    # The rate, a bucketful, and what comes in while the flood is ended.
+    assert answers["200"] <= PER_S * (flooded_s + 4 * ROUNDS)
+    assert answers["429"] > answers["200"]
+    assert here_s <= 1.5 * there_s
