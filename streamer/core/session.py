@@ -35,29 +35,13 @@ from .codec import Codec, Hello, WebSocketCodec
 from .cursor import Cursor, tail_of
 from .figures import Transport
 from .limits import Rate
+from .messages import Command, Ping, parse_message
 from .strand import Strand
 from .subscription import Delivery, Gap, History, Place, Subscription
 
-__all__ = [
-    "TOPICS_MAX",
-    "Acknowledge",
-    "Authenticate",
-    "Command",
-    "MarkRead",
-    "Session",
-    "SessionLimits",
-    "Sink",
-    "Subscribe",
-    "Unsubscribe",
-    "parse_message",
-]
+__all__ = ["Session", "SessionLimits", "Sink"]
 
 MESSAGES_PER_S: Final = 20
-REF_CHARS_MAX: Final = 64
-MARK_IDS_MAX: Final = 1_000
-TOPICS_MAX: Final = 16
-"""Topics that one stream listens to on its own account."""
-
 ENVELOPE_BYTES: Final = 200
 """What an event adds to its fragment: id, time, cursor and names come to about 170."""
 
@@ -87,84 +71,6 @@ class SessionLimits(msgspec.Struct, frozen=True):
     heartbeat_s: int = 25
     send_buffer_bytes: int = 1_048_576
     send_age_s: int = 10
-
-
-class MarkRead(
-    msgspec.Struct, frozen=True, tag="read", forbid_unknown_fields=True, kw_only=True
-):
-    """A client's wish to mark as read: exactly one of `ids`, `up_to` and `all`."""
-
-    ids: list[str] | None = None
-    up_to: str | None = None
-    all: bool | None = None
-    ref: str = ""
-
-
-class Authenticate(msgspec.Struct, frozen=True, tag="auth", forbid_unknown_fields=True):
-    """A token: the first message of a stream without one, or a fresh one."""
-
-    token: str
-
-
-class Subscribe(
-    msgspec.Struct, frozen=True, tag="subscribe", forbid_unknown_fields=True
-):
-    """A client's wish to hear topics on this stream, besides what it hears."""
-
-    topics: list[str]
-    ref: str = ""
-
-
-class Unsubscribe(
-    msgspec.Struct, frozen=True, tag="unsubscribe", forbid_unknown_fields=True
-):
-    """A client's wish not to hear topics any more that it has asked for."""
-
-    topics: list[str]
-    ref: str = ""
-
-
-class Acknowledge(msgspec.Struct, frozen=True, tag="ack", forbid_unknown_fields=True):
-    """A client's word that it has everything up to a cursor."""
-
-    cursor: str
-    ref: str = ""
-
-
-class _Ping(msgspec.Struct, frozen=True, tag="ping"):
-    pass
-
-
-class _Pong(msgspec.Struct, frozen=True, tag="pong"):
-    pass
-
-
-Command = MarkRead | Authenticate | Subscribe | Unsubscribe | Acknowledge
-_decode: Final = msgspec.json.Decoder(Command | _Ping | _Pong).decode
-
-
-def parse_message(text: str) -> Command | _Ping | _Pong | None:
-    """Return what a client said, or None if it is no message of the protocol."""
-    try:
-        message: Command | _Ping | _Pong = _decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    if isinstance(message, MarkRead) and not _is_one_mark(message):
-        return None
-    if isinstance(message, Subscribe | Unsubscribe):
-        few = 1 <= len(message.topics) <= TOPICS_MAX
-        if not few or len(message.ref) > REF_CHARS_MAX:
-            return None
-    return message
-
-
-def _is_one_mark(message: MarkRead) -> bool:
-    chosen = (message.ids is not None, message.up_to is not None, bool(message.all))
-    return (
-        sum(chosen) == 1
-        and len(message.ref) <= REF_CHARS_MAX
-        and len(message.ids or ()) <= MARK_IDS_MAX
-    )
 
 
 class _Beginning(NamedTuple):
@@ -417,7 +323,7 @@ class Session:
         message = parse_message(text)
         if message is None:
             self.end(PROTOCOL)
-        elif isinstance(message, _Ping):
+        elif isinstance(message, Ping):
             assert isinstance(self._codec, WebSocketCodec)
             self._write(self._codec.pong())
         elif isinstance(message, Command):
@@ -507,8 +413,10 @@ class Session:
         if len(beginnings) > 1:
             entries.sort(key=lambda pair: pair[0].at_ms)
         self._begin_with(entries, places)
-        # What was read for the beginning has been counted by then.
-        self._unread = unread
+        # What was read for the beginning was counted in `hello`, and by the client now.
+        if self._unread != unread:
+            self._unread = unread
+            self._write(self._codec.unread(unread))
         self._tail = None
         if len(beginnings) > 1 and entries and self.moved is not None:
             self.moved(self)

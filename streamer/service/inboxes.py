@@ -198,8 +198,13 @@ class Inboxes:
         views = await self._audiences.of(log)
         found = await self._audiences.views.find([(v.log, [place]) for v in views])
         for view, there in zip(views, found, strict=True):
-            if there.offsets and view.reaches(place._replace(epoch=there.epoch)):
-                deleted = await self._audiences.views.change(
+            if not there.offsets or not view.reaches(place._replace(epoch=there.epoch)):
+                continue
+            if place.offset not in view.deleted:
+                # Streams are told first: who dies in between is asked again, and tells
+                # them twice, which they bear.
+                await self._inbox.hide(log, encode_id(*place[1:]))
+                await self._audiences.views.change(
                     log,
                     view.log,
                     "deleted",
@@ -207,9 +212,7 @@ class Inboxes:
                     epoch=there.epoch,
                     floor=there.floor,
                 )
-                if deleted:
-                    await self._inbox.hide(log, encode_id(*place[1:]))
-                return
+            return
         raise NotFound("the notification")
 
     async def unread_many(self, caller: Caller, players: Sequence[Player]) -> list[int]:

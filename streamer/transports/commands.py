@@ -12,16 +12,16 @@ import contextlib
 from typing import assert_never
 
 from ..core.access import Caller
-from ..core.session import (
+from ..core.messages import (
     TOPICS_MAX,
     Acknowledge,
     Authenticate,
     Command,
     MarkRead,
-    Session,
     Subscribe,
     Unsubscribe,
 )
+from ..core.session import Session
 from ..errors import (
     FORBIDDEN,
     TOKEN_INVALID,

@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple
 from websockets.protocol import Protocol
 
 from ..core.codec import WebSocketCodec
-from ..core.session import Command, Session
+from ..core.messages import Command
+from ..core.session import Session
 from ..errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ..service.listening import Listener
 from .commands import Commands

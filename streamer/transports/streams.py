@@ -19,7 +19,8 @@ from .. import errors
 from ..core.access import Caller
 from ..core.codec import Codec, WebSocketCodec
 from ..core.cursor import Cursor
-from ..core.session import TOPICS_MAX, Session, SessionLimits, Sink
+from ..core.messages import TOPICS_MAX
+from ..core.session import Session, SessionLimits, Sink
 from ..core.subscription import Start
 from ..errors import (
     Defect,

@@ -26,7 +26,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..core.access import Caller
 from ..core.codec import WebSocketCodec
-from ..core.session import Authenticate, Session, Sink, parse_message
+from ..core.messages import Authenticate, parse_message
+from ..core.session import Session, Sink
 from ..errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
 from ..service.authenticator import Credentials
 from ..service.listening import Listener

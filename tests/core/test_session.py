@@ -10,13 +10,8 @@ import pytest
 from streamer import errors
 from streamer.core.codec import SseCodec, WebSocketCodec
 from streamer.core.cursor import Cursor, audience_mark
-from streamer.core.session import (
-    MESSAGES_PER_S,
-    Authenticate,
-    MarkRead,
-    Session,
-    SessionLimits,
-)
+from streamer.core.messages import Authenticate, MarkRead
+from streamer.core.session import MESSAGES_PER_S, Session, SessionLimits
 from streamer.core.strand import Strand
 from streamer.core.subscription import Gap, History, Place, Start, State
 from streamer.errors import Disconnect
@@ -220,7 +215,7 @@ def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
     head = position(9)
     session.history(asked, History(head, head, [], Gap.TRIMMED), unread=0, marks=0)
 
-    hello, gap, notification = sink.take_all()
+    hello, gap, notification, _ = sink.take_all()
     # Whoever is cut off between the two comes back with it and hears of the gap.
     assert hello["cursor"] == encode_cursor(position(1))
     assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_cursor(head)}
@@ -297,9 +292,9 @@ def test_history_that_weighs_too_much_is_taken_in_portions(sink: Kept) -> None:
 def test_the_largest_entry_passes_though_it_fills_the_buffer(sink: Kept) -> None:
     session = a_session(sink, position(0))
 
-    give(session, entry(1, b'"body":"%b"}' % (b"x" * 9_000)), head=1)
+    give(session, entry(1, b'"body":"%b"}' % (b"x" * 9_000)), head=1, unread=1)
 
-    assert kinds(sink.take_all()) == ["hello", "notification"]
+    assert kinds(sink.take_all()) == ["hello", "notification", "unread"]
 
 
 def test_a_full_buffer_cuts_the_reader_as_slow(session: Session, sink: Kept) -> None:
@@ -517,10 +512,22 @@ def test_an_sse_stream_says_the_same(sink: Kept) -> None:
     give(session, entry(2), head=2)
     session.end(errors.DRAINING, delay_ms=1_500)
 
-    hello, notification, bye = sink.events
+    hello, notification, unread, bye = sink.events
     assert b"event: hello\n" in hello
     assert notification.startswith(b"id: ")
+    assert unread.startswith(b"event: unread\n")
     assert bye.startswith(b"retry: 1500\nevent: bye\n")
+
+
+def test_what_a_stream_begins_with_is_counted_once(sink: Kept) -> None:
+    session = a_session(sink, position(1))
+
+    give(session, entry(2), entry(3), head=3, unread=5)
+
+    hello, *_, unread = sink.take_all()
+    # A client counts on from `hello`, which has counted these: it is told again.
+    assert hello["unread"] == 5
+    assert unread == {"type": "unread", "unread": 5}
 
 
 def test_a_stream_begins_when_all_its_logs_have_said_where(
@@ -654,7 +661,7 @@ def test_a_gap_in_an_audience_names_it_and_moves_only_there(sink: Kept) -> None:
 
     tell(news, head=9, gap=Gap.TRIMMED)
 
-    hello, gap, notification = sink.take_all()
+    hello, gap, notification, _ = sink.take_all()
     # Cut off between the two it comes back with it, and hears of the gap.
     assert places_in(hello["cursor"]) == (4, 1, 0)
     assert (gap["type"], gap["reason"], gap["topic"]) == ("gap", "trimmed", "news")
@@ -670,7 +677,7 @@ def test_a_gap_of_the_own_log_does_not_move_the_audiences(sink: Kept) -> None:
 
     give(session, head=9, gap=Gap.TRIMMED)
 
-    _, gap, notification = sink.take_all()
+    _, gap, notification, _ = sink.take_all()
     assert "topic" not in gap
     assert places_in(gap["cursor"]) == (9, 1, 0)
     assert offsets([notification]) == [2]
@@ -783,7 +790,7 @@ def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> No
     give(session, second, third, head=3)
 
     _, *events = sink.take_all()
-    assert kinds(events) == ["replaced", "replaced", "notification"]
+    assert kinds(events) == ["replaced", "replaced", "notification", "unread"]
     assert [event["id"] for event in events[:2]] == [entry(1).id, entry(2).id]
     assert session.subscription.place == position(3)
 

@@ -56,7 +56,7 @@ async def test_a_reader_that_comes_back_gets_what_it_missed(
     stream = await opener.open(server.port, token, cursor=ids[3])
     assert [m.id for m in await stream.notifications(6)] == ids[4:]
     (id,) = await backend.published(player, title="live")
-    message = await stream.next()
+    message = await stream.until("notification")
     assert message.id == id
     stream.cut()
     again = await opener.open(server.port, token, cursor=message.cursor)

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.codec import WebSocketCodec
-from streamer.core.session import MarkRead, Session, SessionLimits
+from streamer.core.messages import MarkRead
+from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import Start
 from streamer.errors import Disconnect, Invalid, Malformed
 from streamer.model import (

@@ -46,6 +46,7 @@ async def test_an_event_stream_brings_history_and_then_what_comes(world: Any) ->
     wire = await world.event_stream(cursor="earliest")
 
     hello, before = await wire.event(), await wire.event()
+    assert b"event: unread" in await wire.event()
     await world.publish("live")
 
     assert b"event: hello" in hello
