@@ -99,6 +99,8 @@ class Feeds:
         self._audiences = audiences
         self._weaver = Weaver(self.hub, self._relay, audiences)
         self._moved: set[Reader] = set()
+        # One bound method for all, since there are many of them.
+        self._note_moved = self._moved.add
 
     @property
     def connected(self) -> bool:
@@ -134,7 +136,7 @@ class Feeds:
 
         """
         await self._weaver.join(log, reader)
-        reader.moved = self._moved.add
+        reader.moved = self._note_moved
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""

@@ -15,7 +15,7 @@ import platform
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -202,10 +202,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--battery-seed")
-    config.stash[_SEED] = random.getrandbits(32) if seed is None else seed
+    if seed is None:
+        # Of several processes all have the one that the header names.
+        given = getattr(config, "workerinput", {})
+        seed = given.get("battery_seed", random.getrandbits(32))
+    if config.getoption("--battery-report") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--battery-report needs -n 0: it is one process's tale")
+    config.stash[_SEED] = seed
     config.stash[_FIGURES] = {}
     config.stash[_OUTCOMES] = {}
     config.stash[_ROWS_OF] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that pytest-xdist starts the seed."""
+    node.workerinput["battery_seed"] = node.config.stash[_SEED]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -309,7 +321,7 @@ def render(shown: Shown) -> str:
         "is left out of a run keeps what the last one has shown):",
         "",
         "```sh",
-        ".venv/bin/pytest -m row --battery-report tests/faults/README.md",
+        ".venv/bin/pytest -n 0 -m row --battery-report tests/faults/README.md",
         "```",
         "",
         f"{green} of {len(ROWS)} rows are green. "
