@@ -15,6 +15,7 @@ character is escaped; event names are constants; ids are cursors, which are base
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -97,25 +98,37 @@ def _mark(marks: int, unread: int, body: bytes) -> bytes:
     return b'%b,"unread":%d,"marks_version":%d}' % (body, unread, marks)
 
 
-_Last = tuple[Entry, str | None, bytes] | None
-"""The entry written last, the tail it had, and what it came to."""
-
-
-class WebSocketCodec:
-    """Events as JSON objects with a ``type``, one a text message."""
+class _Remembering(ABC):
+    """A codec that keeps what it wrote last, so that only the first reader pays."""
 
     def __init__(self) -> None:
-        self._last: _Last = None
+        self._last: tuple[Entry, str | None, bytes] | None = None
+        """An entry, the tail it had, and what it came to."""
         self._passed = (b"", b"")
-
-    def hello(self, hello: Hello) -> bytes:
-        return b'{"type":"hello",' + _encode(hello)[1:]
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
         last = self._last
         if last is None or last[0] is not entry or last[1] != tail:
             self._last = last = (entry, tail, self._entry(entry, tail))
         return last[2]
+
+    def passing(self, notification: bytes) -> bytes:
+        if self._passed[0] is not notification:
+            self._passed = (notification, self._passing(notification))
+        return self._passed[1]
+
+    @abstractmethod
+    def _entry(self, entry: Entry, tail: str | None) -> bytes: ...
+
+    @abstractmethod
+    def _passing(self, notification: bytes) -> bytes: ...
+
+
+class WebSocketCodec(_Remembering):
+    """Events as JSON objects with a ``type``, one a text message."""
+
+    def hello(self, hello: Hello) -> bytes:
+        return b'{"type":"hello",' + _encode(hello)[1:]
 
     def _entry(self, entry: Entry, tail: str | None) -> bytes:
         cursor, json = entry.cursor_and_json
@@ -127,11 +140,8 @@ class WebSocketCodec:
             return b'{"type":"withdrawn",%b"id":"%b"}' % (place, withdrawn)
         return b'{"type":"notification",%b"notification":%b}' % (place, json)
 
-    def passing(self, notification: bytes) -> bytes:
-        if self._passed[0] is not notification:
-            event = b'{"type":"notification","notification":%b}' % notification
-            self._passed = (notification, event)
-        return self._passed[1]
+    def _passing(self, notification: bytes) -> bytes:
+        return b'{"type":"notification","notification":%b}' % notification
 
     def replaced(self, entry: Entry) -> bytes:
         return _encode({"type": "replaced", "id": entry.replaces, "by": entry.id})
@@ -165,17 +175,13 @@ class WebSocketCodec:
         return _encode({"type": "error", "ref": ref, "problem": problem})
 
 
-class SseCodec:
+class SseCodec(_Remembering):
     """
     Events as blocks of ``text/event-stream``.
 
     A notification has no name, so that ``EventSource.onmessage`` gets it; every other
     event has one. Where an event moves the reader, it has an ``id:``.
     """
-
-    def __init__(self) -> None:
-        self._last: _Last = None
-        self._passed = (b"", b"")
 
     def retry(self, delay_ms: int) -> bytes:
         """Tell EventSource how long to wait before it comes back."""
@@ -187,12 +193,6 @@ class SseCodec:
             _encode(hello),
         )
 
-    def entry(self, entry: Entry, tail: str | None) -> bytes:
-        last = self._last
-        if last is None or last[0] is not entry or last[1] != tail:
-            self._last = last = (entry, tail, self._entry(entry, tail))
-        return last[2]
-
     def _entry(self, entry: Entry, tail: str | None) -> bytes:
         cursor, json = entry.cursor_and_json
         place = b""
@@ -203,10 +203,8 @@ class SseCodec:
             return b'%bevent: withdrawn\ndata: {"id":"%b"}\n\n' % (place, withdrawn)
         return b"%bdata: %b\n\n" % (place, json)
 
-    def passing(self, notification: bytes) -> bytes:
-        if self._passed[0] is not notification:
-            self._passed = (notification, b"data: %b\n\n" % notification)
-        return self._passed[1]
+    def _passing(self, notification: bytes) -> bytes:
+        return b"data: %b\n\n" % notification
 
     def replaced(self, entry: Entry) -> bytes:
         told = _encode({"id": entry.replaces, "by": entry.id})
