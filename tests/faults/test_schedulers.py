@@ -26,9 +26,13 @@ APP = App("demo")
 MakeStore = Callable[..., Store]
 Report = Callable[[object], None]
 
+# How often each of them dies. With no end to it, a machine on which a process is
+# hardly up when it is killed would never get through.
+DEATHS_MAX = 12
+
 
 class SchedulerProcess(Process):
-    """`streamer scheduler`, killed and started again all the time."""
+    """`streamer scheduler`, killed and started again many times."""
 
     def __init__(self, folder: Path, name: str, store_url: str) -> None:
         super().__init__(folder, name)
@@ -40,7 +44,7 @@ class SchedulerProcess(Process):
         self._spawn(command("scheduler", "--redis", self._url))
 
     async def keep_dying(self, link: Link) -> None:
-        while True:
+        while self.kills < DEATHS_MAX:
             self.start()
             await eventually(lambda: self._is_there(link))
             # From its first moments on, to the middle of its work.
@@ -48,6 +52,7 @@ class SchedulerProcess(Process):
             assert not self.ended, self.logged
             await self.kill()
             self.kills += 1
+        self.start()
 
     async def _is_there(self, link: Link) -> bool:
         try:
@@ -139,7 +144,7 @@ async def check(link: Link, players: list[str], count: int) -> int:
 
 
 async def keep_killing(store: Store) -> None:
-    while True:
+    for _ in range(DEATHS_MAX):
         await asyncio.sleep(2)
         await store.kill()
         await store.start()
@@ -176,18 +181,19 @@ async def test_everything_is_sent_once_whoever_is_killed(
     dying = [asyncio.create_task(each.keep_dying(link)) for each in schedulers]
     if store_dies:
         dying.append(asyncio.create_task(keep_killing(store)))
-    done = eventually(lambda: is_done(timetable, last_ms), within_s=200)
+    done = eventually(lambda: is_done(timetable, last_ms), within_s=240)
     watching = asyncio.ensure_future(done)
+    killing = asyncio.gather(*dying)
     try:
-        await asyncio.wait([watching, *dying], return_when=asyncio.FIRST_COMPLETED)
-        for task in dying:
-            # One that has ended has met something else than its kill.
-            assert not task.done() or task.result() is None
+        # The killing ends first on a slow machine, or with something else than a kill.
+        await asyncio.wait([watching, killing], return_when=asyncio.FIRST_COMPLETED)
+        if killing.done():
+            killing.result()
         await watching
     finally:
-        for task in (watching, *dying):
-            task.cancel()
-        await asyncio.gather(watching, *dying, return_exceptions=True)
+        watching.cancel()
+        killing.cancel()
+        await asyncio.gather(watching, killing, *dying, return_exceptions=True)
     if store.ended:
         await store.start()
 
