@@ -263,6 +263,28 @@ async def test_every_key_ends_by_itself(inbox: Inbox, link: Link, log: Log) -> N
     assert once_key(log, "key").encode() in names
 
 
+@pytest.mark.parametrize(("later_ms", "renewed"), [(3_599_999, False), (1, True)])
+async def test_a_log_lives_on_with_the_first_entry_of_an_hour(
+    link: Link, log: Log, later_ms: int, renewed: bool
+) -> None:
+    hour_ms = 1_800_000_000_000
+    now_ms = hour_ms - 1 if renewed else hour_ms
+    inbox = Inbox(link, clock_ms=lambda: now_ms)
+    positions = await fill(inbox, log, 3)
+    await inbox.mark_ids(log, positions[:1])
+    await inbox.mark_up_to(log, positions[1])
+    names = await link.call("KEYS", "*")
+    for name in names:
+        await link.call("PEXPIRE", name, 100_000)
+
+    now_ms += later_ms
+    await fill(inbox, log, 1)
+
+    assert len(names) == 4
+    for name in names:
+        assert (await link.call("PTTL", name) > 100_000) == renewed
+
+
 async def test_marks_do_not_outlive_the_log(inbox: Inbox, link: Link, log: Log) -> None:
     await fill(inbox, log, 3)
     await link.call("PEXPIRE", inbox_keys(log)[1], 100_000)

@@ -7,6 +7,8 @@
 -- `replaces`.
 
 local OFFSET_MAX = 4294967295
+local HOUR_MS = 3600000
+local DAY_MS = 24 * HOUR_MS
 
 -- An entry as the arguments of a script say it: "0" for never, "" for no key.
 local function entry_of(tag, fragment, kind, expires, collapse)
@@ -111,27 +113,12 @@ local function append_one(inbox, state, entry)
   note_ends(inbox, state, entry, replaced)
 end
 
--- Append entries to the log, trim it, keep the keys alive. Gives the lowest offset kept.
--- Checks nothing: a script that fails half way keeps what it wrote, so whatever can be
--- wrong is looked at before.
-local function append(inbox, state, batch, entries_max, new_epoch)
-  if state.epoch == 0 then
-    -- A log without state is the rest of something lost: its offsets mean nothing.
-    -- Looked for first: a full store lets a script go on that has begun to write.
-    local rest = { inbox.log, inbox.done, inbox.reads, inbox.ends, inbox.collapse }
-    if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
-    state.epoch = tonumber(new_epoch)
-  end
-  state.ms = math.max(NOW_MS, state.ms)
-  for _, entry in ipairs(batch) do append_one(inbox, state, entry) end
-  redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max)
-  redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
-    'ms', int(state.ms), 'tag', state.tag)
+-- Drop what is too old, and keep the keys alive.
+local function tidy(inbox, state)
   local floor = floor_offset(inbox, state)
-
   -- A day more than the retention, so that a key never goes before its entries do; the
   -- state stays as long again, so that a player who was away finds offsets going on.
-  local lifetime = int(RETENTION_MS + 86400000)
+  local lifetime = int(RETENTION_MS + DAY_MS)
   redis.call('PEXPIRE', inbox.log, lifetime)
   redis.call('PEXPIRE', inbox.done, lifetime)
   redis.call('PEXPIRE', inbox.reads, lifetime)
@@ -140,8 +127,29 @@ local function append(inbox, state, batch, entries_max, new_epoch)
     redis.call('PEXPIRE', inbox.ends, lifetime)
     redis.call('PEXPIRE', inbox.collapse, lifetime)
   end
-  redis.call('PEXPIRE', inbox.state, int(2 * RETENTION_MS + 2 * 86400000))
-  return floor
+  redis.call('PEXPIRE', inbox.state, int(2 * (RETENTION_MS + DAY_MS)))
+end
+
+-- Append entries to the log, keep it as short as it is to be and its keys alive. Nothing
+-- of that is due with each entry: whoever reads drops what is too old, and the keys live
+-- a day longer than needed. Checks nothing: a script that fails half way keeps what it
+-- wrote, so whatever can be wrong is looked at before.
+local function append(inbox, state, batch, entries_max, new_epoch)
+  if state.epoch == 0 then
+    -- A log without state is the rest of something lost: its offsets mean nothing.
+    -- Looked for first: a full store lets a script go on that has begun to write.
+    local rest = { inbox.log, inbox.done, inbox.reads, inbox.ends, inbox.collapse }
+    if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
+    state.epoch = tonumber(new_epoch)
+  end
+  local before_ms = state.ms
+  state.ms = math.max(NOW_MS, state.ms)
+  for _, entry in ipairs(batch) do append_one(inbox, state, entry) end
+  if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
+  redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
+    'ms', int(state.ms), 'tag', state.tag)
+  local hour = math.floor(state.ms / HOUR_MS)
+  if state.ended or hour ~= math.floor(before_ms / HOUR_MS) then tidy(inbox, state) end
 end
 
 -- What an announcement begins with.

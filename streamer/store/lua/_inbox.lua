@@ -24,9 +24,9 @@ end
 
 local NOW_MS = clock_ms()
 
--- `%d` of a Lua number; tostring() would write 1.7e+12.
+-- A whole number as text; tostring() would write 1.7e+12.
 local function int(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Stream id "<ms>-<offset>" to its two numbers.
