@@ -155,9 +155,9 @@ class Hub:
         self._strands.setdefault(strand.log, []).append(strand)
         self._note_behind(strand.log)
 
-    def unweave(self, strand: Strand) -> bool:
-        """Let a strand go; return whether it was the log's last."""
-        return self._remove(self._strands, strand.log, strand)
+    def unweave(self, strand: Strand) -> None:
+        """Let a strand go."""
+        self._remove(self._strands, strand.log, strand)
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""

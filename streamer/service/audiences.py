@@ -83,13 +83,12 @@ class Audiences:
         found = await self._inbox.audiences(distinct)
         return dict(zip(distinct, found, strict=True))
 
-    async def unread_of(self, log: Log) -> int:
-        """Return how many notifications of its audiences a player has not read."""
-        views = await self.of(log)
-        return unread(views, await self.at(view.log for view in views))
-
     async def unread_of_many(self, logs: Sequence[Log]) -> list[int | Exception]:
-        """Return the same for many players."""
+        """
+        Return how many notifications of its audiences each player has not read.
+
+        What cannot be read is an exception.
+        """
         found = await self.of_many(logs)
         wanted = {v.log for views in found if isinstance(views, list) for v in views}
         audiences = await self.at(wanted)

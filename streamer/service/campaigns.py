@@ -24,8 +24,10 @@ from ..store.keys import BUCKETS, bucket_of, sends_key
 from ..store.link import Link
 from ..store.timetable import Timetable, new_schedule_id, parse_due
 from .drafts import encode
+from .planning import saying, starting
 from .quotas import Quotas
-from .schedules import Cancelled, RequestKey, as_entered, saying, starting
+from .repetition import RequestKey, as_entered
+from .schedules import Cancelled
 from .sender import Sender
 
 __all__ = ["SENDS_MAX", "CampaignSends", "CampaignState", "CampaignsOfApp"]
@@ -245,7 +247,6 @@ class CampaignSends:
             campaign=campaign_id,
             # Which of them have cards is known when it is sent.
             buckets=tuple(range(BUCKETS)),
-            source=notification.source or "",
             label="" if due_ms is not None else AT_ONCE,
         )
         schedule = saying(schedule, notification)

@@ -94,7 +94,10 @@ class Inboxes:
 
         """
         caller.require_read(player)
-        found, _ = await self._find(Log(caller.app, player), notification_id)
+        place = decode_id(notification_id)
+        found = place and await self._merged.one(Log(caller.app, player), place)
+        if not found:
+            raise NotFound("the notification")
         return found
 
     async def after(
@@ -161,7 +164,7 @@ class Inboxes:
                 named = await self._audiences.place_before(audience, at_ms)
             return named
 
-        elsewhere, changed = await self._mark_up_to(log, upto)
+        elsewhere, changed = await self._mark_up_to(log, views, upto)
         return await self._inbox.mark_up_to(
             log, cursor.own, elsewhere=elsewhere, force=changed
         )
@@ -170,7 +173,8 @@ class Inboxes:
         """Mark all that is in the inbox at this moment; see `mark_ids`."""
         caller.require_mark(player)
         log = Log(caller.app, player)
-        elsewhere, changed = await self._mark_up_to(log, None)
+        views = await self._audiences.of(log)
+        elsewhere, changed = await self._mark_up_to(log, views, None)
         return await self._inbox.mark_all(log, elsewhere=elsewhere, force=changed)
 
     async def delete(
@@ -240,13 +244,6 @@ class Inboxes:
             counts.append(mine.unread + theirs)
         return counts
 
-    async def _find(self, log: Log, notification_id: str) -> tuple[PageEntry, Log]:
-        place = decode_id(notification_id)
-        found = place and await self._merged.one(log, place)
-        if not found:
-            raise NotFound("the notification")
-        return found
-
     def _places(
         self, caller: Caller, player: Player, ids: Sequence[str], ids_max: int
     ) -> list[Position]:
@@ -260,7 +257,8 @@ class Inboxes:
         self, log: Log, change: Literal["ids", "unread"], places: Sequence[Position]
     ) -> tuple[int, bool]:
         """Change marks in the views; return what is unread there, and if some did."""
-        views, audiences = await self._heard(log)
+        views = await self._audiences.of(log)
+        audiences = await self._heard(views)
         if not audiences:
             return 0, False
         speaking = [view for view in views if not audiences[view.log].head.is_zero]
@@ -288,10 +286,13 @@ class Inboxes:
         return unread(views, audiences), changed
 
     async def _mark_up_to(
-        self, log: Log, upto: Callable[[Log], Awaitable[Position]] | None
+        self,
+        log: Log,
+        views: Sequence[View],
+        upto: Callable[[Log], Awaitable[Position]] | None,
     ) -> tuple[int, bool]:
         """Mark up to an offset in each view, or to its end; as `_change`."""
-        views, audiences = await self._heard(log)
+        audiences = await self._heard(views)
         changed = False
         for view in views:
             audience = audiences.get(view.log)
@@ -315,10 +316,9 @@ class Inboxes:
             views = await self._audiences.of(log)
         return unread(views, audiences) if audiences else 0, changed
 
-    async def _heard(self, log: Log) -> tuple[list[View], dict[Log, Audience]]:
-        """Return a player's views and their audiences, none where all are silent."""
-        views = await self._audiences.of(log)
+    async def _heard(self, views: Sequence[View]) -> dict[Log, Audience]:
+        """Return the audiences of views, none where all are silent."""
         audiences = await self._audiences.at(view.log for view in views)
         if all(audience.head.is_zero for audience in audiences.values()):
-            return views, {}
-        return views, audiences
+            return {}
+        return audiences

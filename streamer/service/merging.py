@@ -198,14 +198,13 @@ class Merged:
                 return
             newest = page.following
 
-    async def one(self, log: Log, place: Position) -> tuple[PageEntry, Log] | None:
-        """Return the entry at a place by its id, and whose log it is in; or None."""
+    async def one(self, log: Log, place: Position) -> PageEntry | None:
+        """Return the entry at a place by its id, of whatever log; or None."""
         oldest = Cursor(place._replace(tag=place.tag - 1))
         read = await self._read(log, _Bounds(place, True, oldest), 1, "")
         for candidate in read.candidates or ():
-            view = candidate.view
             (found,) = await self._with_marks(log, read.views, [candidate])
-            return found, log if view is None else view.log
+            return found
         return None
 
     async def _read(

@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
-import msgspec
-
 from ..core.access import Caller
-from ..core.schedule import AHEAD_MAX_MS, Schedule, State
+from ..core.schedule import Schedule, State
 from ..errors import (
     FieldError,
     Invalid,
@@ -28,24 +26,17 @@ from ..errors import (
     StoreAway,
     Unavailable,
 )
-from ..model import App, Log, Notification, Player, iso_time
+from ..model import App, Log, Notification, Player
 from ..store.keys import BUCKETS, bucket_of, named_key
 from ..store.link import Link
 from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
-from .drafts import addressed_to, draft_of, encode
-from .publisher import checked_key, claim_key
+from .drafts import addressed_to, encode
+from .planning import moved, saying, starting
 from .quotas import Charge, Quotas
+from .repetition import RequestKey, as_entered
 from .sender import all_of
 
-__all__ = [
-    "SPREAD_MAX_MS",
-    "Cancelled",
-    "RequestKey",
-    "Schedules",
-    "as_entered",
-    "saying",
-    "starting",
-]
+__all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "Cancelled", "Schedules"]
 
 SPREAD_MAX_MS: Final = 240 * 60_000
 """Four hours, which is what Teak's dashboard offers."""
@@ -147,7 +138,6 @@ class Schedules:
             player=names[0] if bucket is not None else None,
             total=len(names),
             spread_ms=spread_ms,
-            source=notification.source or "",
             label=label,
             to_latest=to_latest,
         )
@@ -207,7 +197,6 @@ class Schedules:
             0,
             fragment,
             total=1,
-            source=notification.source or "",
             label=label,
             to_latest=to_latest,
         )
@@ -326,7 +315,7 @@ class Schedules:
             await self._timetable.keep_recipients(schedule)
         fragment, expires_ms = b"", 0
         if due_ms is not None and schedule.state is State.PENDING:
-            fragment, expires_ms = _ending(schedule, due_ms)
+            fragment, expires_ms = moved(schedule, due_ms)
         due = parse_due(caller.app, schedule_id)
         assert due is not None
         state, done = await self._timetable.cancel(
@@ -383,105 +372,6 @@ class Schedules:
             bucket = raw if raw is not None else int(new_schedule_id(0)[-2:], 16)
         assert 0 <= bucket < BUCKETS
         return bucket, app, new_schedule_id(bucket, seed=seed)
-
-
-def as_entered(schedule: Schedule) -> Schedule:
-    """Return what the first request was told: a repetition is told the same."""
-    return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)
-
-
-def saying(
-    schedule: Schedule, notification: Notification, *, ttl_ms: int = 0
-) -> Schedule:
-    """
-    Return the schedule as one that sends this notification.
-
-    Raises:
-        Invalid: It cannot be stored, or would expire before its time.
-
-    """
-    if ttl_ms:
-        expires_at = iso_time(schedule.due_ms + ttl_ms)
-        notification = msgspec.structs.replace(notification, expires_at=expires_at)
-    (fragment,) = encode([notification])
-    draft = draft_of(0, notification, fragment)
-    if 0 < draft.expires_ms <= schedule.due_ms:
-        raise Invalid(FieldError(("body", "expires_at"), "is not after send_at"))
-    return schedule._replace(
-        fragment=fragment,
-        type=draft.type,
-        expires_ms=draft.expires_ms,
-        ttl_ms=ttl_ms,
-        collapse_key=draft.collapse_key,
-    )
-
-
-def _ending(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
-    """
-    Return what a schedule says at another time, and when that expires.
-
-    The first is empty where it stays as it is. Raises Invalid if it would have expired.
-    """
-    if not schedule.ttl_ms:
-        if 0 < schedule.expires_ms <= due_ms:
-            raise Invalid(FieldError(("body", "send_at"), "is not before it expires"))
-        return b"", 0
-    # In place rather than decoded and encoded anew, which would change how numbers of
-    # `data` are written. Only `data` may say the same, and it stands in front.
-    before, _, behind = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
-    expires_ms = due_ms + schedule.ttl_ms
-    return before + _expires_at(expires_ms) + behind, expires_ms
-
-
-def _expires_at(at_ms: int) -> bytes:
-    return b'"expires_at":"%b"' % iso_time(at_ms).encode()
-
-
-def starting(due_ms: int, now_ms: int) -> int:
-    """
-    Return the time to enter: one that is past means now, and is not late.
-
-    Raises:
-        Invalid: It is more than 30 days ahead.
-
-    """
-    if due_ms - now_ms > AHEAD_MAX_MS:
-        problem = "lies more than 30 days ahead"
-        raise Invalid(FieldError(("body", "send_at"), problem))
-    return max(due_ms, now_ms)
-
-
-class RequestKey(NamedTuple):
-    """
-    An idempotency key and the request that it stands for.
-
-    `seed` makes the ids of what the request makes: a repetition makes the same things.
-    It is empty without a key.
-    """
-
-    app: App
-    key: str
-    digest: str
-
-    @classmethod
-    def of(cls, app: App, key: str | None, *parts: str | bytes) -> RequestKey:
-        """Return the key for a request of these parts. Raises Invalid."""
-        if key is None:
-            return cls(app, "", "")
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part if isinstance(part, bytes) else part.encode())
-            digest.update(b"\0")
-        return cls(app, checked_key(key), digest.hexdigest()[:32])
-
-    @property
-    def seed(self) -> str:
-        return f"{self.app}\0{self.key}\0{self.digest}" if self.key else ""
-
-    async def claim(self, link: Link) -> None:
-        """Let the key, if there is one, stand for this request; see `claim_key`."""
-        if self.key:
-            await claim_key(link, self.app, self.key, self.digest)
 
 
 def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:

@@ -189,8 +189,8 @@ class Searching:
             return _Begin(after, behind=behind)
         gap: Gap | None = read.gap
         if is_id and gap in (Gap.AHEAD, Gap.DIVERGED):
-            # It is an audience's, whose place is not in this log; or it is gone, which
-            # only a cursor would notice.
+            # The id is in none of the logs that are read: it is gone, or of an audience
+            # that was left or muted. Only a cursor would notice.
             gap = None
         log = Log(who.caller.app, who.player)
         before = await self._audiences.place_before(log, after.own.at_ms)

@@ -18,8 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from ..core.access import Caller, KeyProof, TokenProof
@@ -66,15 +65,6 @@ class Sweep:
         self._clock = clock
         self._interval_s = interval_s
         self._callers: dict[Reader, Caller] = {}
-
-    @contextmanager
-    def watch(self, reader: Reader, caller: Caller) -> Iterator[None]:
-        """End `reader` within the block when its caller's credential does not hold."""
-        self.add(reader, caller)
-        try:
-            yield
-        finally:
-            self.remove(reader)
 
     def add(self, reader: Reader, caller: Caller) -> None:
         """End `reader` from here on when its caller's credential does not hold."""

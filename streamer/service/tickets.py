@@ -19,8 +19,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ..core.access import Caller
@@ -100,24 +99,6 @@ class Tickets:
             ends_ms=caller.expires_at_s * 1_000,
         )
         return text
-
-    @asynccontextmanager
-    async def using(self, text: str, *, resuming: bool) -> AsyncIterator[Caller]:
-        """
-        Use a ticket for the stream that the block opens; give its caller.
-
-        A block that raises one of our errors has opened none, and leaves the ticket as
-        it was. Otherwise as `open`.
-        """
-        ticket = await self.open(text, resuming=resuming)
-        opened = True
-        try:
-            yield ticket.caller
-        except Error:
-            opened = False
-            raise
-        finally:
-            await asyncio.shield(self.close(ticket, opened=opened))
 
     async def open(self, text: str, *, resuming: bool) -> OpenTicket:
         """

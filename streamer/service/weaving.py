@@ -45,29 +45,12 @@ class Weaver:
 
     async def join(self, log: Log, reader: Reader) -> None:
         """Let `reader` follow its player's log and the audiences' of the player."""
-        subscribed = [log]
+        await self._subscribe([log])
         try:
-            await self._relay.subscribe(log)
-            views = await self._audiences.of(log)
-            await self._locate(log, reader, views)
-            strands = [
-                await self._strand(reader, view, durable=True, begins=True)
-                for view in _heard(views)
-            ]
-            hears = {strand.log for strand in strands}
-            for topic in reader.topics:
-                audience = topic_log(log.app, topic)
-                if audience not in hears:
-                    view = View(audience, ZERO)
-                    strands.append(
-                        await self._strand(reader, view, durable=False, begins=True)
-                    )
-            for strand in strands:
-                subscribed.append(strand.log)
-                await self._relay.subscribe(strand.log)
+            strands = await self._first_strands(log, reader)
+            await self._subscribe([strand.log for strand in strands])
         except BaseException:
-            for one in subscribed:
-                self._relay.unsubscribe(one)
+            self._relay.unsubscribe(log)
             raise
         reader.rewoven(tuple(strands))
         self._hub.attach(log, reader)
@@ -112,6 +95,24 @@ class Weaver:
                 reader.topics = before
                 raise
 
+    async def _first_strands(self, log: Log, reader: Reader) -> list[Strand]:
+        """Return what a reader that begins is woven of."""
+        views = await self._audiences.of(log)
+        await self._locate(log, reader, views)
+        strands = [
+            await self._strand(reader, view, durable=True, begins=True)
+            for view in _heard(views)
+        ]
+        hears = {strand.log for strand in strands}
+        for topic in reader.topics:
+            audience = topic_log(log.app, topic)
+            if audience not in hears:
+                view = View(audience, ZERO)
+                strands.append(
+                    await self._strand(reader, view, durable=False, begins=True)
+                )
+        return strands
+
     async def _change(
         self,
         log: Log,
@@ -128,15 +129,7 @@ class Weaver:
             await self._strand(reader, view, durable=durable, begins=begins)
             for view in joined
         ]
-        subscribed = []
-        try:
-            for strand in strands:
-                subscribed.append(strand.log)
-                await self._relay.subscribe(strand.log)
-        except BaseException:
-            for one in subscribed:
-                self._relay.unsubscribe(one)
-            raise
+        await self._subscribe([strand.log for strand in strands])
         # It may have left while this waited, or been given them by somebody else.
         there = reader in self._hub.readers(log)
         hears = {strand.log for strand in reader.strands if strand not in left}
@@ -153,6 +146,19 @@ class Weaver:
         reader.rewoven((*kept, *fresh))
         for strand in fresh:
             self._hub.weave(strand)
+
+    async def _subscribe(self, logs: Iterable[Log]) -> None:
+        """Subscribe to all of these logs, or to none."""
+        subscribed = []
+        try:
+            for log in logs:
+                # Also the one that fails is to be unsubscribed.
+                subscribed.append(log)
+                await self._relay.subscribe(log)
+        except BaseException:
+            for log in subscribed:
+                self._relay.unsubscribe(log)
+            raise
 
     def _unweave(self, strands: Iterable[Strand]) -> None:
         for strand in strands:

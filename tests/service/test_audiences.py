@@ -66,7 +66,7 @@ async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
     await inbox.append(EVERYONE, [FRAGMENT])
     clock.ms += 1
     assert await audiences.of(log) == [View(EVERYONE, places[-1])]
-    assert await audiences.unread_of(log) == 1
+    assert await audiences.unread_of_many([log]) == [1]
 
 
 async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
@@ -103,12 +103,12 @@ async def test_who_joins_has_what_is_sent_from_then_on(
     assert await audiences.join(log, Topic("news"))
     assert not await audiences.join(log, Topic("news"))
 
-    assert await audiences.unread_of(log) == 0
+    assert await audiences.unread_of_many([log]) == [0]
     await inbox.append(NEWS, [FRAGMENT])
-    assert await audiences.unread_of(log) == 1
+    assert await audiences.unread_of_many([log]) == [1]
     assert await audiences.leave(log, Topic("news"))
     assert not await audiences.leave(log, Topic("news"))
-    assert await audiences.unread_of(log) == 0
+    assert await audiences.unread_of_many([log]) == [0]
 
 
 async def test_who_has_a_topic_is_one_of_everybody_too(
@@ -119,7 +119,7 @@ async def test_who_has_a_topic_is_one_of_everybody_too(
     await inbox.append(EVERYONE, [FRAGMENT])
 
     assert [view.log for view in await audiences.of(log)] == [EVERYONE, NEWS]
-    assert await audiences.unread_of(log) == 1
+    assert await audiences.unread_of_many([log]) == [1]
 
 
 async def test_one_topic_too_many_is_refused(audiences: Audiences, log: Log) -> None:

@@ -157,8 +157,8 @@ async def test_one_is_found_by_its_id_in_whatever_log_it_is(world: World) -> Non
         for place in places:
             found = await world.merged.one(world.log, place._replace(epoch=0))
             assert found is not None
-            assert found[0].entry.position == place
-            assert found[1] == log
+            # Its epoch and tag are those of no other log.
+            assert found.entry.position == place
         other = places[1]._replace(tag=places[1].tag ^ 1)
         assert await world.merged.one(world.log, other) is None
     (foreign,) = await world.say(world.guild)

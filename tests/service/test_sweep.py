@@ -189,16 +189,14 @@ def _foreign_token(key: Any) -> str:
 async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
     readers = [watcher() for _ in range(3)]
     callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
-    with (
-        world.sweep.watch(readers[0], callers[0]),
-        world.sweep.watch(readers[1], callers[1]),
-    ):
-        with world.sweep.watch(readers[2], callers[2]):
-            await world.sweep.once()
-            assert [reader.ended for reader in readers] == [None, None, None]
-        await world.apps.revoke_tokens(DEMO, Player("p1"))
+    for reader, caller in zip(readers, callers, strict=True):
+        world.sweep.add(reader, caller)
+    await world.sweep.once()
+    assert [reader.ended for reader in readers] == [None, None, None]
+    world.sweep.remove(readers[2])
+    await world.apps.revoke_tokens(DEMO, Player("p1"))
 
-        await world.sweep.once()
+    await world.sweep.once()
 
     # The third has gone before.
     assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
@@ -206,11 +204,11 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
 
 async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
     reader = watcher()
-    with world.sweep.watch(reader, await world.token_caller("p1")):
-        await world.apps.revoke_tokens(DEMO)
-        world.sweep.renew(reader, await world.token_caller("p1"))
+    world.sweep.add(reader, await world.token_caller("p1"))
+    await world.apps.revoke_tokens(DEMO)
+    world.sweep.renew(reader, await world.token_caller("p1"))
 
-        await world.sweep.once()
+    await world.sweep.once()
 
     assert reader.ended is None
 
@@ -227,10 +225,10 @@ async def test_who_renews_while_it_is_asked_about_goes_on(
         world.sweep.renew(reader, await world.token_caller("p1"))
         return withdrawn
 
-    with world.sweep.watch(reader, await world.token_caller("p1")):
-        await world.apps.revoke_tokens(DEMO)
-        monkeypatch.setattr(world.sweep, "withdrawn", ask_slowly)
-        await world.sweep.once()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    await world.apps.revoke_tokens(DEMO)
+    monkeypatch.setattr(world.sweep, "withdrawn", ask_slowly)
+    await world.sweep.once()
 
     assert reader.ended is None
 
@@ -242,7 +240,7 @@ async def test_all_portions_are_looked_at(
     caller = await world.token_caller("p1")
     readers = [watcher() for _ in range(5)]
     for reader in readers:
-        world.sweep._callers[reader] = caller
+        world.sweep.add(reader, caller)
     await world.apps.revoke_tokens(DEMO)
 
     await world.sweep.once()
@@ -252,12 +250,12 @@ async def test_all_portions_are_looked_at(
 
 async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     reader = watcher()
-    with world.sweep.watch(reader, await world.token_caller("p1")):
-        world.link.url = "unix:///nowhere/valkey.sock"
-        await world.link.close()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    world.link.url = "unix:///nowhere/valkey.sock"
+    await world.link.close()
 
-        with pytest.raises(StoreAway):
-            await world.sweep.once()
+    with pytest.raises(StoreAway):
+        await world.sweep.once()
 
     assert reader.ended is None
 
@@ -269,14 +267,14 @@ async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
     reader, caller = watcher(), await world.token_caller("p1")
     good = await world.link.call("HGET", APPS, DEMO)
     sweeping = asyncio.create_task(sweep.run())
-    with sweep.watch(reader, caller):
-        await world.link.call("HSET", APPS, DEMO, b"{", write=True)
-        await until(lambda: "not checked again" in caplog.text)
-        assert reader.ended is None
-        await world.link.call("HSET", APPS, DEMO, good, write=True)
-        await world.apps.revoke_tokens(DEMO)
+    sweep.add(reader, caller)
+    await world.link.call("HSET", APPS, DEMO, b"{", write=True)
+    await until(lambda: "not checked again" in caplog.text)
+    assert reader.ended is None
+    await world.link.call("HSET", APPS, DEMO, good, write=True)
+    await world.apps.revoke_tokens(DEMO)
 
-        await until(lambda: reader.ended)
+    await until(lambda: reader.ended)
 
     assert reader.ended is TOKEN_INVALID
     sweeping.cancel()

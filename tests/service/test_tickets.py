@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from streamer.core.access import Caller
 from streamer.core.tokens import mint
 from streamer.errors import (
     Defect,
+    Error,
     Forbidden,
     Limit,
     Refused,
@@ -36,6 +38,22 @@ DEMO = App("demo")
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
+@asynccontextmanager
+async def stream(
+    tickets: Tickets, text: str, *, resuming: bool = False
+) -> AsyncIterator[Caller]:
+    """Use a ticket as a stream does: refused by one of our errors, it has been none."""
+    ticket = await tickets.open(text, resuming=resuming)
+    opened = True
+    try:
+        yield ticket.caller
+    except Error:
+        opened = False
+        raise
+    finally:
+        await asyncio.shield(tickets.close(ticket, opened=opened))
+
+
 class World:
     """A store with an app, and tickets for one of its players."""
 
@@ -55,9 +73,14 @@ class World:
     async def ticket(self) -> str:
         return await self.tickets.issue(await self.caller())
 
+    def stream(
+        self, text: str, *, resuming: bool = False
+    ) -> AbstractAsyncContextManager[Caller]:
+        return stream(self.tickets, text, resuming=resuming)
+
     async def opens(self, text: str, *, resuming: bool = False) -> bool:
         try:
-            async with self.tickets.using(text, resuming=resuming):
+            async with self.stream(text, resuming=resuming):
                 return True
         except Unauthenticated as error:
             assert error.defect is Defect.TICKET
@@ -80,7 +103,7 @@ async def test_a_ticket_opens_one_stream_for_its_player(world: World) -> None:
     asked = await world.caller()
     text = await world.tickets.issue(asked)
 
-    async with world.tickets.using(text, resuming=False) as caller:
+    async with world.stream(text) as caller:
         assert (caller.app, caller.player) == (DEMO, "p1")
         assert caller.expires_at_s == asked.expires_at_s
         assert caller.proof == asked.proof
@@ -112,8 +135,8 @@ async def test_a_stream_that_was_not_seen_to_be_gone_is_opened_again(
 ) -> None:
     text = await world.ticket()
 
-    async with world.tickets.using(text, resuming=False):
-        async with world.tickets.using(text, resuming=True):
+    async with world.stream(text):
+        async with world.stream(text, resuming=True):
             await world.tickets.keep()
         assert await world.opens(text, resuming=True)
 
@@ -123,13 +146,13 @@ async def test_a_refused_stream_leaves_the_ticket_as_it_was(world: World) -> Non
 
     for _ in range(2):
         with pytest.raises(Refused):
-            async with world.tickets.using(text, resuming=False):
+            async with world.stream(text):
                 raise Refused(Limit.LISTENERS_PER_PLAYER)
 
     assert await world.left_ms(text) <= FIRST_MS
     assert await world.opens(text)
     with pytest.raises(Refused):
-        async with world.tickets.using(text, resuming=True):
+        async with world.stream(text, resuming=True):
             raise Refused(Limit.LISTENERS_PER_PLAYER)
     assert not await world.opens(text)
 
@@ -138,12 +161,12 @@ async def test_a_client_that_goes_has_used_its_ticket(world: World) -> None:
     text = await world.ticket()
     entered = asyncio.Event()
 
-    async def stream() -> None:
-        async with world.tickets.using(text, resuming=False):
+    async def listen() -> None:
+        async with world.stream(text):
             entered.set()
             await asyncio.Event().wait()
 
-    streaming = asyncio.create_task(stream())
+    streaming = asyncio.create_task(listen())
     await entered.wait()
     assert CLOSED_MS < await world.left_ms(text) <= OPEN_MS
     streaming.cancel()
@@ -164,7 +187,7 @@ async def test_a_ticket_of_a_revoked_token_opens_nothing(
     await world.apps.revoke_tokens(DEMO, Player("p1"))
 
     with pytest.raises(Unauthenticated) as refused:
-        async with world.tickets.using(text, resuming=resuming):
+        async with world.stream(text, resuming=resuming):
             pass
 
     assert refused.value.defect is Defect.REVOKED
@@ -183,7 +206,7 @@ async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
     key = ticket_key(ticket_digest(text.encode()))
     keeping = asyncio.create_task(tickets.run())
 
-    async with tickets.using(text, resuming=False), asyncio.timeout(5):
+    async with stream(tickets, text), asyncio.timeout(5):
         await world.link.call("PEXPIRE", key, 60_000, write=True)
         # The store has no event for it.
         while await world.left_ms(text) <= 60_000:  # noqa: ASYNC110
@@ -217,7 +240,7 @@ async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> Non
     with pytest.raises(StoreAway):
         await world.tickets.issue(caller)
     with pytest.raises(StoreAway):
-        async with world.tickets.using(text, resuming=False):
+        async with world.stream(text):
             pass
 
 
@@ -226,7 +249,7 @@ async def test_a_stream_that_ends_while_the_store_is_away_ends_well(
 ) -> None:
     text = await world.ticket()
 
-    async with world.tickets.using(text, resuming=False):
+    async with world.stream(text):
         world.link.url = "unix:///nowhere/valkey.sock"
         await world.link.close()
 
