@@ -47,6 +47,7 @@ __all__ = [
     "Property",
     "Resource",
     "Topic",
+    "audience_log",
     "decode_cursor",
     "decode_fragment",
     "decode_id",
@@ -57,6 +58,7 @@ __all__ = [
     "iso_time",
     "new_epoch",
     "new_tag",
+    "notification_json",
     "parse_app",
     "parse_player",
     "parse_topic",
@@ -85,9 +87,19 @@ class Log(NamedTuple):
         return self.player[0] == _AUDIENCE
 
     @property
+    def audience(self) -> str:
+        """The audience's name without that character; see `audience_log`."""
+        return self.player[1:]
+
+    @property
     def topic(self) -> Topic | None:
         """The topic whose log it is, None for a player's or everyone's."""
         return Topic(self.player[2:]) if self.player.startswith(_TOPIC) else None
+
+
+def audience_log(app: App, name: str) -> Log:
+    """Return the log of the audience that `Log.audience` names."""
+    return Log(app, Player(_AUDIENCE + name))
 
 
 def topic_log(app: App, topic: Topic) -> Log:
@@ -249,23 +261,21 @@ class Entry(NamedTuple):
         return encode_id(self.at_ms, self.offset, self.tag)
 
     @property
+    def is_shown(self) -> bool:
+        """Whether it is a notification, and not over."""
+        return not self.dead and not self.withdraws
+
+    @property
     def json(self) -> bytes:
         """The notification as one line of JSON, id and time spliced in front."""
-        raw = _pack(self.at_ms, self.offset, self.tag).to_bytes(16)
-        return self._json(raw)
+        return notification_json(self.id, self.at_ms, self.fragment)
 
     @property
     def cursor_and_json(self) -> tuple[bytes, bytes]:
         """Its own place's cursor and the JSON: what one and the other begin with."""
         raw = _pack(self.at_ms, self.offset, self.tag).to_bytes(16)
-        return _cursor(self.epoch.to_bytes(4) + raw), self._json(raw)
-
-    def _json(self, raw: bytes) -> bytes:
-        return b'{"id":"%b","created_at":"%b",%b' % (
-            _dashed(raw.hex()).encode(),
-            iso_time(self.at_ms).encode(),
-            self.fragment,
-        )
+        cursor = _cursor(self.epoch.to_bytes(4) + raw)
+        return cursor, notification_json(_dashed(raw.hex()), self.at_ms, self.fragment)
 
 
 _encoder = msgspec.json.Encoder()
@@ -287,6 +297,15 @@ def encode_fragment(notification: Notification) -> bytes:
     if encoded == b"{}":
         raise ValueError("a notification without any field")
     return encoded[1:]
+
+
+def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> bytes:
+    """Return a fragment as the one line of JSON that readers get."""
+    return b'{"id":"%b","created_at":"%b",%b' % (
+        notification_id.encode(),
+        iso_time(at_ms).encode(),
+        fragment,
+    )
 
 
 def decode_fragment(fragment: bytes) -> Notification:

@@ -34,6 +34,7 @@ from .service.sweep import Sweep
 from .service.tickets import Tickets
 from .store.apps import Apps
 from .store.devices import Devices
+from .store.entries import Retention
 from .store.inbox import DAY_MS, Inbox
 from .store.leases import Leases
 from .store.link import Link
@@ -65,6 +66,7 @@ class Parts:
     def __init__(self, config: Config, store_url: str) -> None:
         self.config = config
         self.retention_ms = config.retention_days * DAY_MS
+        retention = Retention(self.retention_ms)
         self.origins = frozenset(config.allowed_origins)
 
         self.figures = Figures()
@@ -84,7 +86,7 @@ class Parts:
             entries_max=config.entries_max,
         )
 
-        views = Views(self.link, retention_ms=self.retention_ms)
+        views = Views(self.link, retention)
         audiences = Audiences(views, inbox)
 
         # Who may do what.
@@ -132,10 +134,10 @@ class Parts:
         self.schedules = Schedules(self.link, self.timetable, self.quotas)
         merged = Merged(inbox, Overviews(self.link, inbox, views), audiences)
         self.audiences = audiences
-        kept = KeptReceipts(self.link, retention_ms=self.retention_ms)
+        kept = KeptReceipts(self.link, retention)
         self.receipts = Receipts(kept, audiences)
         self.inboxes = Inboxes(inbox, merged, audiences)
-        lists = Lists(self.link, retention_ms=self.retention_ms)
+        lists = Lists(self.link, retention)
         self.listing = Listing(lists, merged, audiences)
         self.requests = Requests(config, self.figures)
         self.streams = self._streams()

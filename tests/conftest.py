@@ -1,5 +1,6 @@
 """
-What every test may ask for: a real store, empty, on a server that runs for the session.
+What every test may ask for: a real store, empty, on a server that runs for the session,
+a way to it, and a log of its own.
 
 ``STREAMER_TEST_STORE=redis-server`` runs the tests on that program instead of the one
 `streamer serve` would choose.
@@ -8,17 +9,21 @@ What every test may ask for: a real store, empty, on a server that runs for the 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from streamer.model import App, Log, Player
 from streamer.store.binary import find_server
 from streamer.store.embedded import Embedded
+from streamer.store.link import Link
 
+from .clock import Clock
 from .faults.battery import (
     pytest_addoption,
     pytest_configure,
@@ -40,6 +45,9 @@ __all__ = [
     "report",
     "seeded",
 ]
+
+GUARD_S = 15
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +84,51 @@ def store_url(session_store: str) -> str:
         connection.sendall(b"FLUSHALL SYNC\r\n")
         assert connection.recv(64) == b"+OK\r\n"
     return session_store
+
+
+@pytest.fixture
+async def link(store_url: str) -> AsyncIterator[Link]:
+    link = Link(store_url)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+async def start_store(
+    tmp_path: Path, store_binary: Path
+) -> AsyncIterator[Callable[[], Awaitable[Embedded]]]:
+    """Return what starts the test's own server, each time on the same data."""
+    started: list[Embedded] = []
+
+    async def start() -> Embedded:
+        started.append(await Embedded.start(tmp_path / "own", binary=store_binary))
+        return started[-1]
+
+    yield start
+    for embedded in started:
+        await embedded.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock for what is told the time."""
+    return Clock()
+
+
+@pytest.fixture
+def log() -> Log:
+    """Return a log that no other test uses."""
+    return Log(App("app"), Player(f"player-{next(_numbers)}"))
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Return a function that waits for a fact."""
+
+    async def wait(fact: Callable[[], object]) -> None:
+        async with asyncio.timeout(GUARD_S):
+            # What happens elsewhere has no event here.
+            while not fact():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    return wait

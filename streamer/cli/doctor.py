@@ -131,7 +131,6 @@ async def _ask_store(link: Link, promise: Promise) -> list[Finding]:
 
     facts = await read_facts(link)
     before = time.time()
-    seconds, micros = await link.call("TIME")
-    store_s = int(seconds) + int(micros) / 1_000_000
+    store_s = await link.now_ms() / 1_000
     ahead_s = (before + time.time()) / 2 - store_s
     return [*judge(facts, promise).values(), judge_clock(ahead_s)]

@@ -52,7 +52,7 @@ class Cursor(NamedTuple):
     def text(self) -> str:
         """The cursor as an opaque string, safe in a URL: 27 characters and more."""
         return encode_cursor(self.own) + "".join(
-            f".{mark}{encode_cursor(place)}" for mark, place in self.audiences.items()
+            _part(mark, place) for mark, place in self.audiences.items()
         )
 
     @classmethod
@@ -84,10 +84,12 @@ def audience_mark(audience: Log) -> str:
 
 def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
     """Return what follows the own place in the text of a cursor."""
-    return "".join(_part(log, place) for log, place in places if not place.is_zero)
+    return "".join(
+        _part(audience_mark(log), place) for log, place in places if not place.is_zero
+    )
 
 
 @lru_cache(maxsize=1024)
-def _part(audience: Log, place: Position) -> str:
+def _part(mark: str, place: Position) -> str:
     # Most of those who hear an audience are at the same place in it.
-    return f".{audience_mark(audience)}{encode_cursor(place)}"
+    return f".{mark}{encode_cursor(place)}"

@@ -82,10 +82,6 @@ class _Beginning(NamedTuple):
     delivery: Delivery
 
 
-def _counts(entry: Entry) -> bool:
-    return not entry.dead and not entry.withdraws
-
-
 class Session:
     """
     One open stream of one player.
@@ -193,7 +189,8 @@ class Session:
         tail = self._tail
         if tail is None:
             tail = self._tail_text()
-        self._hand_over(self._codec.entry(entry, tail))
+        self.transport.deliveries += 1
+        self._write(self._codec.entry(entry, tail))
         self._unread += 1
 
     def take_from(self, strand: Strand, entry: Entry) -> None:
@@ -202,7 +199,8 @@ class Session:
             self.hear(strand, Delivery([entry]))
             return
         self._tail = None
-        self._hand_over(self._codec.entry(entry, None))
+        self.transport.deliveries += 1
+        self._write(self._codec.entry(entry, None))
         if strand.durable:
             self._unread += 1
         if self.moved is not None:
@@ -245,7 +243,8 @@ class Session:
             self._marks, self._unread = marks, unread
             self._begin(_Beginning(None, begin, delivery))
             return
-        newer = sum(_counts(e) for e in delivery.entries if e.offset > history.head[2])
+        head = history.head.offset
+        newer = sum(e.is_shown for e in delivery.entries if e.offset > head)
         self._deliver(None, delivery)
         if self.subscription.position.offset < history.head.offset:
             return  # What was counted is still to come.
@@ -511,26 +510,15 @@ class Session:
         if not entry.withdraws and (strand is None or strand.durable):
             self._unread += 1
 
-    def _hand_over(self, event: bytes) -> None:
-        """Write a notification's event."""
-        if not event:
+    def _write(self, event: bytes) -> None:
+        if self.ended is not None or not event:
             return
-        self.transport.deliveries += 1
         sink = self._sink
         buffered = sink.buffered()
         if buffered and buffered + len(event) > self._limits.send_buffer_bytes:
             self._cut()
-        else:
-            sink.write(event)
-
-    def _write(self, event: bytes) -> None:
-        if self.ended is not None or not event:
             return
-        buffered = self._sink.buffered()
-        if buffered and buffered + len(event) > self._limits.send_buffer_bytes:
-            self._cut()
-            return
-        self._sink.write(event)
+        sink.write(event)
 
     def _cut(self) -> None:
         # No farewell: it would wait behind what the reader does not take.

@@ -18,6 +18,7 @@ from typing import Protocol
 from ..errors import Disconnect
 from ..model import Entry, Log, Position
 from .subscription import Delivery, History, Place, Start, State, Subscription
+from .views import is_behind
 
 __all__ = ["Listener", "Strand"]
 
@@ -95,7 +96,7 @@ class Strand:
 
     def take(self, entry: Entry, position: Position) -> None:
         listener = self.listener
-        if listener.joining or listener.ended or not self._is_for_us(entry):
+        if listener.joining or listener.ended or not is_behind(self.joined, entry):
             self.offer(entry)
             return
         self.subscription.live_at = position
@@ -117,7 +118,7 @@ class Strand:
             return
         history = self.listener.fit(history)
         delivery = self.subscription.history(asked, history)
-        entries = [entry for entry in delivery.entries if self._is_for_us(entry)]
+        entries = [entry for entry in delivery.entries if is_behind(self.joined, entry)]
         first = self.begin is None
         if first:
             # With a gap to follow, the client is left where it was: cut off between
@@ -132,7 +133,3 @@ class Strand:
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.listener.end(disconnect, delay_ms=delay_ms)
-
-    def _is_for_us(self, entry: Entry) -> bool:
-        same_log = self.joined.epoch in (0, entry.epoch)
-        return not same_log or entry.offset > self.joined.offset

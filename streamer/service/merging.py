@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeGuard
 from ..core.cursor import NO_AUDIENCES, Cursor, audience_mark
 from ..core.subscription import Gap, Place, Start
 from ..core.views import View
-from ..model import Entry, Log, Position, everyone_log
+from ..model import ZERO, Entry, Log, Position, everyone_log
 from ..store.inbox import Inbox, Page, PageEntry, ReadAfter
 from ..store.overview import Overviews, Part
 from .audiences import Audiences, later
@@ -181,7 +181,7 @@ class Merged:
             places = [after.cursor.own]
             for view in views:
                 mark = audience_mark(view.log)
-                places.append(after.cursor.audiences.get(mark, Position(0, 0, 0, 0)))
+                places.append(after.cursor.audiences.get(mark, ZERO))
             reads = [
                 read._replace(place=place)
                 for read, place in zip(reads, places, strict=True)
@@ -350,9 +350,7 @@ def _shown(views: Iterable[View]) -> list[View]:
 
 
 def _is_shown(entry: Entry, view: View | None) -> bool:
-    if entry.dead or entry.withdraws:
-        return False
-    return view is None or view.shows(entry)
+    return entry.is_shown and (view is None or view.shows(entry))
 
 
 def _order(entry: Entry) -> tuple[int, int, int]:

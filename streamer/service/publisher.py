@@ -39,7 +39,7 @@ from ..model import (
     Player,
     Position,
     decode_id,
-    iso_time,
+    notification_json,
 )
 from ..store.inbox import ONCE_MS, Appended, Draft, Inbox, Once
 from ..store.keys import request_key
@@ -189,7 +189,7 @@ class Publisher:
             once = Once(checked_key(idempotency_key), asked)
         ttls_ms = [message.ttl_ms for message in messages]
         if any(ttls_ms) or any(it.expires_at for it in addressed):
-            now_ms = await self._now_ms()
+            now_ms = await self._link.now_ms()
             await self._require_ahead(caller.app, addressed, now_ms, once)
             addressed = ending(addressed, ttls_ms, now_ms)
             fragments = encode(addressed)
@@ -243,12 +243,8 @@ class Publisher:
         (fragment,) = encode([addressed_to(message.logs[0], message.notification)])
         logs = list(dict.fromkeys(message.logs))
         notification_id = str(uuid.uuid4())
-        created_at = iso_time(time.time_ns() // 1_000_000)
-        text = b'{"id":"%b","created_at":"%b",%b' % (
-            notification_id.encode(),
-            created_at.encode(),
-            fragment,
-        )
+        now_ms = time.time_ns() // 1_000_000
+        text = notification_json(notification_id, now_ms, fragment)
         async with self._quotas.charged(
             caller.app,
             deliveries=len(logs),
@@ -278,10 +274,6 @@ class Publisher:
         place = decode_id(notification_id)
         if place is None or await self._inbox.withdraw(audience, place) is None:
             raise NotFound("the notification")
-
-    async def _now_ms(self) -> int:
-        seconds, micros = await self._link.call("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _require_ahead(
         self,

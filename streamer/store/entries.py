@@ -7,7 +7,7 @@ order of fields in a reply. Knows nothing of which script is asked, nor when.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from ..core.subscription import Gap, History
@@ -22,6 +22,8 @@ __all__ = [
     "Page",
     "PageEntry",
     "Read",
+    "Retention",
+    "bound",
     "parse_appended",
     "parse_audience",
     "parse_entry",
@@ -32,6 +34,22 @@ __all__ = [
 ]
 
 _NOT_STORED: Final = b"-"
+
+
+class Retention(NamedTuple):
+    """
+    How long entries stay, and by which clock.
+
+    `ms` is the age at which an entry leaves. `clock_ms` gives the time to use; 0 means
+    the store's own, which is what makes several nodes agree.
+    """
+
+    ms: int
+    clock_ms: Callable[[], int] = lambda: 0
+
+    def args(self) -> tuple[int, int]:
+        """Return what every script behind ``lua/_inbox`` takes first."""
+        return self.ms, self.clock_ms()
 
 
 class Draft(NamedTuple):
@@ -117,6 +135,15 @@ class Marked(NamedTuple):
 def place_args(places: Sequence[Position]) -> list[str]:
     """Return places as the scripts take them: time, offset and tag of each."""
     return [str(part) for place in places for part in place[1:]]
+
+
+def bound(place: Position | None, included: bool, default: str) -> str:
+    """Return an end of a range of a log as the store takes it."""
+    if place is None:
+        return default
+    if place.is_zero:
+        return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
+    return f"{'' if included else '('}{place.at_ms}-{place.offset}"
 
 
 def parse_position(fields: list[bytes]) -> Position:

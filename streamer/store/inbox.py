@@ -38,6 +38,7 @@ from .entries import (
     Page,
     PageEntry,
     Read,
+    bound,
     parse_appended,
     parse_audience,
     parse_page,
@@ -283,8 +284,8 @@ class Inbox:
 
         """
         bounds = (
-            _bound(newest, newest_included, "+"),
-            _bound(oldest, oldest_included, "-"),
+            bound(newest, newest_included, "+"),
+            bound(oldest, oldest_included, "-"),
         )
         call = self.page_call(log, bounds, count, version)
         return parse_page(await self._link.run(*call, write=False))
@@ -441,11 +442,3 @@ def _place(place: Place) -> tuple[str | int, ...]:
     if isinstance(place, Start):
         return (place.value, *ZERO)
     return ("after", *place)
-
-
-def _bound(place: Position | None, included: bool, default: str) -> str:
-    if place is None:
-        return default
-    if place.is_zero:
-        return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
-    return f"{'' if included else '('}{place.at_ms}-{place.offset}"

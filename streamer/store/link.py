@@ -349,6 +349,11 @@ class Link:
             replies[i] = reply
         return replies
 
+    async def now_ms(self) -> int:
+        """Return the store's time. Raises StoreAway."""
+        seconds, micros = await self.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def close(self) -> None:
         """Drop the connection. Calls under way fail; a later call connects again."""
         if self._connecting is not None:

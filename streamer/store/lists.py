@@ -8,11 +8,11 @@ of what an entry says.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from ..model import Log
-from .entries import PageEntry, parse_entry
+from .entries import PageEntry, Retention, parse_entry
 from .keys import inbox_keys
 from .link import Link, Script
 
@@ -38,21 +38,13 @@ class Lists:
 
     Args:
         link: The way to the store.
-        retention_ms: Age at which an entry leaves.
-        clock_ms: Gives the time to use; 0 means the store's own.
+        retention: How long entries stay.
 
     """
 
-    def __init__(
-        self,
-        link: Link,
-        *,
-        retention_ms: int,
-        clock_ms: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def __init__(self, link: Link, retention: Retention) -> None:
         self._link = link
-        self._retention_ms = retention_ms
-        self._clock_ms = clock_ms
+        self._retention = retention
 
     async def page(
         self,
@@ -77,7 +69,7 @@ class Lists:
             offsets: Those that may match, newest first; none stands for all.
 
         """
-        args = (self._retention_ms, self._clock_ms(), _WHICH[read], skip, count)
+        args = (*self._retention.args(), _WHICH[read], skip, count)
         reply = await self._link.run(
             _LIST, inbox_keys(log), (*args, *offsets), write=False
         )

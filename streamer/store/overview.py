@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..core.views import Audience
 from ..model import Log, Position, everyone_log
-from .entries import Page, parse_audience, parse_page
+from .entries import Page, bound, parse_audience, parse_page
 from .inbox import Inbox
 from .link import Link, ScriptCall
 from .views import PlayerViews, Views, parse
@@ -110,7 +110,4 @@ def _parse_part(replies: Sequence[list[Any]]) -> Part:
 
 
 def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]:
-    return (
-        "+" if newest is None else f"{newest.at_ms}-{newest.offset}",
-        "-" if oldest is None else f"{oldest.at_ms}-{oldest.offset}",
-    )
+    return bound(newest, True, "+"), bound(oldest, True, "-")

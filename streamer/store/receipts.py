@@ -11,11 +11,11 @@ ended it; so a receipt is looked up when it is asked for, and nothing is kept fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from ..model import Log, Position
-from .entries import place_args
+from .entries import Retention, place_args
 from .keys import inbox_keys
 from .link import Link, Script, ScriptCall
 
@@ -49,21 +49,13 @@ class Receipts:
 
     Args:
         link: The way to the store.
-        retention_ms: Age at which an entry leaves, and with it what is known of it.
-        clock_ms: Gives the time to use; 0 means the store's own.
+        retention: How long entries stay, and with them what is known of them.
 
     """
 
-    def __init__(
-        self,
-        link: Link,
-        *,
-        retention_ms: int,
-        clock_ms: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def __init__(self, link: Link, retention: Retention) -> None:
         self._link = link
-        self._retention_ms = retention_ms
-        self._clock_ms = clock_ms
+        self._retention = retention
 
     async def acknowledge(self, log: Log, position: Position) -> bool:
         """
@@ -72,7 +64,7 @@ class Receipts:
         A position that the log does not know is ignored. O(log n). Raises as
         `Link.run`; saying it again is harmless.
         """
-        args = (*self._times(), *position)
+        args = (*self._retention.args(), *position)
         return bool(await self._link.run(_ACKNOWLEDGE, inbox_keys(log), args))
 
     async def of(self, log: Log, place: Position) -> Receipt | None:
@@ -90,7 +82,9 @@ class Receipts:
         """
         calls = [
             ScriptCall(
-                _RECEIPT, inbox_keys(log), (*self._times(), *place_args([place]))
+                _RECEIPT,
+                inbox_keys(log),
+                (*self._retention.args(), *place_args([place])),
             )
             for log, place in places
         ]
@@ -101,9 +95,6 @@ class Receipts:
                 raise reply
             receipts.append(None if reply is None else _receipt(place.at_ms, *reply))
         return receipts
-
-    def _times(self) -> tuple[int, int]:
-        return self._retention_ms, self._clock_ms()
 
 
 def _receipt(

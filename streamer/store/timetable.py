@@ -147,10 +147,7 @@ class Timetable:
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreAway."""
-        if given := self._clock_ms():
-            return given
-        seconds, micros = await self._link.call("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return self._clock_ms() or await self._link.now_ms()
 
     async def enlist(self, due: Due, players: Iterable[Player]) -> list[int]:
         """

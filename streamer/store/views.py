@@ -11,12 +11,13 @@ marked is looked up in the log first (`find`), and marked by offset then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from ..core.views import View
 from ..errors import Limit, Refused
-from ..model import Log, Player, Position
+from ..model import Log, Position, audience_log
+from .entries import Retention
 from .keys import channel, inbox_keys, tally_key, views_key
 from .link import Link, Script, ScriptCall
 
@@ -60,26 +61,20 @@ class Views:
 
     Args:
         link: The way to the store.
-        retention_ms: Age at which an entry leaves.
-        clock_ms: Gives the time to use; 0 means the store's own.
+        retention: How long entries stay.
 
     """
 
-    def __init__(
-        self,
-        link: Link,
-        *,
-        retention_ms: int,
-        clock_ms: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def __init__(self, link: Link, retention: Retention) -> None:
         self._link = link
-        self._retention_ms = retention_ms
-        self._clock_ms = clock_ms
+        self._retention = retention
 
     def read_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse` takes."""
         state, entries = inbox_keys(log)[:2]
-        return ScriptCall(_VIEWS, (views_key(log), state, entries), self._times())
+        return ScriptCall(
+            _VIEWS, (views_key(log), state, entries), self._retention.args()
+        )
 
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
         """Read the views of players, in one packet; a failed one is an exception."""
@@ -101,7 +96,7 @@ class Views:
 
         """
         joined = " ".join(map(str, place))
-        args = (_name(audience), joined, TOPICS_MAX, channel(log) if tell else "")
+        args = (audience.audience, joined, TOPICS_MAX, channel(log) if tell else "")
         outcome = await self._run(_JOIN, log, args)
         if outcome < 0:
             raise Refused(Limit.TOPICS_PER_PLAYER)
@@ -109,11 +104,11 @@ class Views:
 
     async def leave(self, log: Log, audience: Log) -> bool:
         """Let a player leave, marks and all; return whether it had joined."""
-        return bool(await self._run(_LEAVE, log, (_name(audience), channel(log))))
+        return bool(await self._run(_LEAVE, log, (audience.audience, channel(log))))
 
     async def mute(self, log: Log, audience: Log, *, muted: bool) -> bool:
         """Mute an audience or show it again; return whether the player has joined."""
-        args = (_name(audience), int(muted), channel(log))
+        args = (audience.audience, int(muted), channel(log))
         return int(await self._run(_MUTE, log, args)) >= 0
 
     async def find(
@@ -122,7 +117,7 @@ class Views:
         """Say which of these places are entries of audiences' logs, in one packet."""
         calls = []
         for audience, places in requests:
-            args: list[str | bytes | int] = [*self._times()]
+            args: list[str | bytes | int] = [*self._retention.args()]
             for place in places:
                 args += [place.at_ms, place.offset, place.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
@@ -145,14 +140,14 @@ class Views:
         floor: int,
     ) -> list[int]:
         """Mark, unmark or delete entries for a player; return the offsets changed."""
-        args: list[str | int] = [_name(audience), epoch, floor, change, *offsets]
+        args: list[str | int] = [audience.audience, epoch, floor, change, *offsets]
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def mark_up_to(
         self, log: Log, audience: Log, offset: int, *, epoch: int, floor: int
     ) -> list[int]:
         """Mark all up to an offset for a player; return the offsets changed."""
-        args = (_name(audience), epoch, floor, "upto", offset)
+        args = (audience.audience, epoch, floor, "upto", offset)
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def acknowledge(self, log: Log, audience: Log, place: Position) -> range:
@@ -161,7 +156,7 @@ class Views:
 
         Returns the offsets of which that was news.
         """
-        args = (_name(audience), place.epoch, place.offset)
+        args = (audience.audience, place.epoch, place.offset)
         before = await self._run(_ACK, log, args)
         return range(0) if before < 0 else range(before + 1, place.offset + 1)
 
@@ -175,7 +170,7 @@ class Views:
         between leaves the count one too low.
         """
         keys = (tally_key(audience), inbox_keys(audience).log)
-        args = (self._retention_ms, what, by, *offsets)
+        args = (self._retention.ms, what, by, *offsets)
         await self._link.run(_TALLY, keys, args)
 
     async def counted(self, audience: Log, offset: int) -> tuple[int, int]:
@@ -188,7 +183,7 @@ class Views:
 
     async def acked(self, log: Log, audience: Log, epoch: int) -> int:
         """Return up to which offset a client has confirmed an audience's entries."""
-        field = f"acked {_name(audience)}"
+        field = f"acked {audience.audience}"
         found = await self._link.call("HGET", views_key(log), field)
         of_epoch, _, offset = (found or b"0 0").partition(b" ")
         return int(offset) if int(of_epoch) == epoch else 0
@@ -198,7 +193,7 @@ class Views:
     ) -> list[list[int]]:
         """Return when entries were marked by a player, in ms; 0 for not known."""
         calls = [
-            ScriptCall(_READ_AT, (views_key(log),), (_name(audience), *offsets))
+            ScriptCall(_READ_AT, (views_key(log),), (audience.audience, *offsets))
             for audience, offsets in requests
         ]
         replies = await self._link.run_many(calls, write=False)
@@ -209,10 +204,7 @@ class Views:
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
         keys = (views_key(log), inbox_keys(log)[0])
-        return await self._link.run(script, keys, (*self._times(), *args))
-
-    def _times(self) -> tuple[int, int]:
-        return self._retention_ms, self._clock_ms()
+        return await self._link.run(script, keys, (*self._retention.args(), *args))
 
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:
@@ -231,15 +223,10 @@ def _view(
     deleted: bytes,
 ) -> View:
     return View(
-        Log(log.app, Player("\x01" + name.decode())),
+        audience_log(log.app, name.decode()),
         Position(*map(int, joined.split())),
         base,
         done,
         bool(muted),
         frozenset(map(int, deleted.split())),
     )
-
-
-def _name(audience: Log) -> str:
-    # All but the character that no player's name begins with.
-    return audience.player[1:]

@@ -1,12 +1,9 @@
-"""A store, logs of one's own, and readers that note what they are given."""
+"""An inbox, audiences, and readers that note what they are given."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,35 +13,14 @@ from streamer.core.cursor import Cursor
 from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import Place, Start
 from streamer.errors import Disconnect
-from streamer.model import App, Log, Player, Topic, decode_id
+from streamer.model import Topic, decode_id
 from streamer.service.audiences import Audiences
-from streamer.store.embedded import Embedded
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.link import Link
 from streamer.store.views import Views
 
-GUARD_S = 15
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
-    """Return a function that waits for a fact."""
-
-    async def wait(fact: Callable[[], object]) -> None:
-        async with asyncio.timeout(GUARD_S):
-            # What happens elsewhere has no event here.
-            while not fact():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
-
-    return wait
-
-
-@pytest.fixture
-async def link(store_url: str) -> AsyncIterator[Link]:
-    link = Link(store_url)
-    yield link
-    await link.close()
 
 
 @pytest.fixture
@@ -54,29 +30,7 @@ def inbox(link: Link) -> Inbox:
 
 @pytest.fixture
 def audiences(link: Link, inbox: Inbox) -> Audiences:
-    return Audiences(Views(link, retention_ms=90 * DAY_MS), inbox)
-
-
-@pytest.fixture
-def log() -> Log:
-    """Return a log that no other test uses."""
-    return Log(App("app"), Player(f"player-{next(_numbers)}"))
-
-
-@pytest.fixture
-async def start_store(
-    tmp_path: Path, store_binary: Path
-) -> AsyncIterator[Callable[[], Awaitable[Embedded]]]:
-    """Return what starts the test's own server, each time on the same data."""
-    started: list[Embedded] = []
-
-    async def start() -> Embedded:
-        started.append(await Embedded.start(tmp_path / "own", binary=store_binary))
-        return started[-1]
-
-    yield start
-    for embedded in started:
-        await embedded.stop()
+    return Audiences(Views(link, Retention(90 * DAY_MS)), inbox)
 
 
 class Client:

@@ -21,28 +21,18 @@ from streamer.model import (
     topic_log,
 )
 from streamer.service.audiences import Audiences, unread
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import views_key
 from streamer.store.link import Link
 from streamer.store.views import TOPICS_MAX, Views
 
+from ..clock import Clock
+
 FRAGMENT = b'"title":"t"}'
 APP = App("app")
 EVERYONE = everyone_log(APP)
 NEWS = topic_log(APP, Topic("news"))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ms = 1_764_000_000_000
-
-    def __call__(self) -> int:
-        return self.ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -52,19 +42,19 @@ def inbox(link: Link, clock: Clock) -> Inbox:
 
 @pytest.fixture
 def audiences(link: Link, inbox: Inbox, clock: Clock) -> Audiences:
-    return Audiences(Views(link, retention_ms=90 * DAY_MS, clock_ms=clock), inbox)
+    return Audiences(Views(link, Retention(90 * DAY_MS, clock)), inbox)
 
 
 async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
     audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
-    clock.ms += 1
+    clock.now_ms += 1
 
     assert await audiences.of(log) == [View(EVERYONE, places[-1])]
 
     await inbox.append(EVERYONE, [FRAGMENT])
-    clock.ms += 1
+    clock.now_ms += 1
     assert await audiences.of(log) == [View(EVERYONE, places[-1])]
     assert await audiences.unread_of_many([log]) == [1]
 
@@ -73,9 +63,9 @@ async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
     audiences: Audiences, inbox: Inbox, link: Link, clock: Clock, log: Log
 ) -> None:
     (before,) = (await inbox.append(EVERYONE, [FRAGMENT])).stored
-    clock.ms += 1
+    clock.now_ms += 1
     await inbox.append(log, [FRAGMENT])
-    clock.ms += 1
+    clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await audiences.of(log)
     await link.call("DEL", views_key(log), write=True)
@@ -115,7 +105,7 @@ async def test_who_has_a_topic_is_one_of_everybody_too(
     audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
-    clock.ms += 1
+    clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
 
     assert [view.log for view in await audiences.of(log)] == [EVERYONE, NEWS]
@@ -139,7 +129,7 @@ async def test_many_are_counted_at_once(
     for log in logs:
         await audiences.of(log)
     await audiences.join(logs[1], Topic("news"))
-    clock.ms += 1
+    clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await inbox.append(NEWS, [FRAGMENT] * 2)
 
@@ -157,11 +147,11 @@ def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
 async def test_the_place_before_a_moment_is_behind_what_came_before_it(
     audiences: Audiences, inbox: Inbox, clock: Clock
 ) -> None:
-    begun_ms = clock.ms
+    begun_ms = clock.now_ms
     said: list[Position] = []
     for _ in range(4):
         said += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
-        clock.ms += 10
+        clock.now_ms += 10
     before = audiences.place_before
 
     assert await before(NEWS, 0) == ZERO
@@ -175,16 +165,16 @@ async def test_the_place_before_a_moment_is_behind_what_came_before_it(
     for place in said:
         await inbox.withdraw(NEWS, place)
     head = (await inbox.page(NEWS, count=0)).head
-    assert await before(NEWS, clock.ms + 1) == head
+    assert await before(NEWS, clock.now_ms + 1) == head
 
 
 async def test_a_bare_id_is_looked_for_in_all_logs(
     audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
-    clock.ms += 1
+    clock.now_ms += 1
     (own,) = (await inbox.append(log, [FRAGMENT])).stored
-    clock.ms += 1
+    clock.now_ms += 1
     (news,) = (await inbox.append(NEWS, [FRAGMENT])).stored
     views = await audiences.of(log)
 

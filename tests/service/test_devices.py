@@ -17,6 +17,7 @@ from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
 from streamer.store.devices import Devices
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import NODES, bucket_of, devices_key
 from streamer.store.leases import ALIVE_MS, Leases
@@ -33,7 +34,7 @@ class Node:
     def __init__(self, url: str) -> None:
         self.link = Link(url)
         inbox = Inbox(self.link)
-        audiences = Audiences(Views(self.link, retention_ms=90 * DAY_MS), inbox)
+        audiences = Audiences(Views(self.link, Retention(90 * DAY_MS)), inbox)
         feeds = Feeds(url, inbox, audiences, replay_max=500, check_s=15)
         self.leases = Leases(self.link, most=5)
         devices = Devices(self.link, self.leases.node)

@@ -17,6 +17,7 @@ from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import BATCH, Feeds
 from streamer.store.embedded import Embedded
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox, Read, ReadAfter
 from streamer.store.keys import inbox_keys, views_key
 from streamer.store.link import Link
@@ -42,7 +43,7 @@ async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[
             check_s: int = NEVER_S,
             kind: type[Feeds] = Feeds,
         ) -> Feeds:
-            audiences = Audiences(Views(inbox._link, retention_ms=90 * DAY_MS), inbox)
+            audiences = Audiences(Views(inbox._link, Retention(90 * DAY_MS)), inbox)
             feeds = kind(url, inbox, audiences, replay_max=replay_max, check_s=check_s)
             running = asyncio.create_task(feeds.run())
             stack.push_async_callback(end, running)

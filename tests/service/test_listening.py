@@ -17,6 +17,7 @@ from streamer.model import Log, Player
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import NODES, lease_key
 from streamer.store.leases import Leases
@@ -27,7 +28,7 @@ Make = Callable[..., Awaitable[Listening]]
 
 
 def make_feeds(store_url: str, inbox: Inbox, link: Link) -> Feeds:
-    audiences = Audiences(Views(link, retention_ms=DAY_MS), inbox)
+    audiences = Audiences(Views(link, Retention(DAY_MS)), inbox)
     return Feeds(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 

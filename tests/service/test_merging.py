@@ -28,6 +28,7 @@ from streamer.model import (
 from streamer.service.audiences import Audiences
 from streamer.service.inboxes import Inboxes
 from streamer.service.merging import After, Merged, MergedPage
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Draft, Inbox
 from streamer.store.keys import inbox_keys
 from streamer.store.link import Link
@@ -49,9 +50,8 @@ class World:
         self.news = topic_log(self.app, Topic("news"))
         self.guild = topic_log(self.app, Topic("guild"))
         self.link = link
-        clock = {"retention_ms": 90 * DAY_MS, "clock_ms": lambda: self.ms}
-        self.inbox = Inbox(link, **clock)  # type: ignore[arg-type]
-        self.views = Views(link, **clock)  # type: ignore[arg-type]
+        self.inbox = Inbox(link, clock_ms=lambda: self.ms)
+        self.views = Views(link, Retention(90 * DAY_MS, lambda: self.ms))
         self.audiences = Audiences(self.views, self.inbox)
         overviews = Overviews(link, self.inbox, self.views)
         self.merged = Merged(self.inbox, overviews, self.audiences)

@@ -33,22 +33,10 @@ from streamer.store.keys import recipients_key
 from streamer.store.link import Link
 from streamer.store.timetable import Timetable
 
-NOON = 1_800_000_000_000
+from ..clock import NOON, Clock
+
 MESSAGE = Notification(body="b")
 ALICE, BOB = Player("alice"), Player("bob")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_ms = NOON
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from streamer.service.merging import Merged
 from streamer.service.watcher import Watcher
 from streamer.store import relay as relay_module
 from streamer.store.embedded import Embedded
+from streamer.store.entries import Retention
 from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.link import Link
 from streamer.store.overview import Overviews
@@ -531,7 +532,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     store = await start_store()
     link = Link(store.url)
     inbox = Inbox(link)
-    audiences = Audiences(Views(link, retention_ms=90 * DAY_MS), inbox)
+    audiences = Audiences(Views(link, Retention(90 * DAY_MS)), inbox)
     say = speaker(inbox)
     feeds = await make_feeds(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")

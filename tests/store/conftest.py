@@ -1,22 +1,16 @@
-"""A link to the store, servers of one's own, and a proxy that does what networks do."""
+"""All servers there are, and a proxy that does what networks do."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from streamer.model import App, Log, Player
 from streamer.store.embedded import Embedded
-from streamer.store.link import Link
-
-GUARD_S = 10
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -24,32 +18,6 @@ async def guard() -> AsyncIterator[None]:
     """Fail a test that hangs while there is still a loop to say where."""
     async with asyncio.timeout(50):
         yield
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
-    """Return a function that waits for a fact."""
-
-    async def wait(fact: Callable[[], object]) -> None:
-        async with asyncio.timeout(GUARD_S):
-            # What happens elsewhere has no event here.
-            while not fact():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
-
-    return wait
-
-
-@pytest.fixture
-async def link(store_url: str) -> AsyncIterator[Link]:
-    link = Link(store_url)
-    yield link
-    await link.close()
-
-
-@pytest.fixture
-def log() -> Log:
-    """Return a log that no other test uses."""
-    return Log(App("app"), Player(f"player-{next(_numbers)}"))
 
 
 @pytest.fixture(scope="session")
@@ -73,23 +41,6 @@ def any_store(request: pytest.FixtureRequest) -> str:
     name = "session_store" if request.param == "chosen" else "debian_store"
     url: str = request.getfixturevalue(name)
     return url
-
-
-StartStore = Callable[[], Awaitable[Embedded]]
-
-
-@pytest.fixture
-async def start_store(tmp_path: Path, store_binary: Path) -> AsyncIterator[StartStore]:
-    """Return what starts the test's own server, each time on the same data."""
-    started: list[Embedded] = []
-
-    async def start() -> Embedded:
-        started.append(await Embedded.start(tmp_path / "own", binary=store_binary))
-        return started[-1]
-
-    yield start
-    for embedded in started:
-        await embedded.stop()
 
 
 class Proxy:

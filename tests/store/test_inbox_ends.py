@@ -11,29 +11,16 @@ import pytest
 
 from streamer.core.subscription import Start
 from streamer.model import Entry, Log, Position, encode_id, everyone_log
+from streamer.store.entries import Retention
 from streamer.store.inbox import Draft, Inbox, Once
 from streamer.store.keys import inbox_keys
 from streamer.store.link import Link, Script
 from streamer.store.lists import Lists
 from streamer.store.relay import Relay
 
-NOON = 1_800_000_000_000
+from ..clock import NOON, Clock
+
 DAY_MS = 86_400_000
-
-
-class Clock:
-    """The store's time, as far as scripts are told."""
-
-    def __init__(self) -> None:
-        self.now_ms = NOON
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -43,7 +30,7 @@ def inbox(link: Link, clock: Clock) -> Inbox:
 
 @pytest.fixture
 def lists(link: Link, clock: Clock) -> Lists:
-    return Lists(link, retention_ms=DAY_MS, clock_ms=clock)
+    return Lists(link, Retention(DAY_MS, clock))
 
 
 async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:

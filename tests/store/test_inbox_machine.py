@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from streamer.core.subscription import Gap, Start
 from streamer.model import ZERO, App, Entry, Log, Player, Position, encode_id
+from streamer.store.entries import Retention
 from streamer.store.inbox import Draft, Inbox, Marked, Page, Read, ReadAfter
 from streamer.store.keys import inbox_keys
 from streamer.store.link import Link
@@ -166,12 +167,9 @@ class InboxMachine(RuleBasedStateMachine):
             entries_max=ENTRIES_MAX,
             clock_ms=lambda: self.now_ms,
         )
-        self.lists = Lists(
-            self.link, retention_ms=RETENTION_MS, clock_ms=lambda: self.now_ms
-        )
-        self.receipts = Receipts(
-            self.link, retention_ms=RETENTION_MS, clock_ms=lambda: self.now_ms
-        )
+        retention = Retention(RETENTION_MS, lambda: self.now_ms)
+        self.lists = Lists(self.link, retention)
+        self.receipts = Receipts(self.link, retention)
         self.model = Model()
         self.saved: tuple[Model, list[bytes | None]] | None = None
         self.version: tuple[str, Any] = ("", None)

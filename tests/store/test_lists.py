@@ -6,27 +6,16 @@ from typing import Any
 import pytest
 
 from streamer.model import App, Entry, Log, Notification, Player, encode_fragment
+from streamer.store.entries import Retention
 from streamer.store.inbox import Inbox
 from streamer.store.keys import inbox_keys
 from streamer.store.link import Link
 from streamer.store.lists import Lists
 
+from ..clock import NOON, Clock
+
 LOG = Log(App("demo"), Player("alice"))
 DAY_MS = 86_400_000
-START_MS = 1_700_000_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_ms = START_MS
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -36,7 +25,7 @@ def inbox(link: Link, clock: Clock) -> Inbox:
 
 @pytest.fixture
 def lists(link: Link, clock: Clock) -> Lists:
-    return Lists(link, retention_ms=DAY_MS, clock_ms=clock)
+    return Lists(link, Retention(DAY_MS, clock))
 
 
 def fragments(count: int) -> list[bytes]:
@@ -128,7 +117,7 @@ async def test_a_hole_in_a_log_is_passed_over(
     inbox: Inbox, lists: Lists, link: Link
 ) -> None:
     await inbox.append(LOG, fragments(3))
-    await link.call("XDEL", inbox_keys(LOG).log, f"{START_MS}-2", write=True)
+    await link.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)
 
     assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
     assert offsets(await lists.page(LOG, skip=1, count=1)) == []

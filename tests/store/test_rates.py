@@ -12,21 +12,9 @@ from streamer.store.keys import rate_key
 from streamer.store.link import Link
 from streamer.store.rates import Rates
 
-NOON = 1_800_000_000_000
+from ..clock import NOON, Clock
+
 APP = App("app")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_ms = NOON
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

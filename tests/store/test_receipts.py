@@ -3,26 +3,12 @@ from __future__ import annotations
 import pytest
 
 from streamer.model import Log
+from streamer.store.entries import Retention
 from streamer.store.inbox import Draft, Inbox
 from streamer.store.link import Link
 from streamer.store.receipts import Receipt, Receipts
 
-NOON = 1_800_000_000_000
-
-
-class Clock:
-    """The store's time, as far as scripts are told."""
-
-    def __init__(self) -> None:
-        self.now_ms = NOON
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from ..clock import NOON, Clock
 
 
 @pytest.fixture
@@ -32,7 +18,7 @@ def inbox(link: Link, clock: Clock) -> Inbox:
 
 @pytest.fixture
 def receipts(link: Link, clock: Clock) -> Receipts:
-    return Receipts(link, retention_ms=86_400_000, clock_ms=clock)
+    return Receipts(link, Retention(86_400_000, clock))
 
 
 async def test_a_receipt_follows_what_becomes_of_a_notification(

@@ -31,27 +31,13 @@ from streamer.store.link import Link
 from streamer.store.mutes import Mutes
 from streamer.store.timetable import Due, Timetable, new_schedule_id, parse_due
 
+from ..clock import NOON, Clock
+
 T = TypeVar("T")
 
 APP = App("app")
-NOON = 1_800_000_000_000
 FRAGMENT = b'"body":"b"}'
 _numbers = itertools.count(1)
-
-
-class Clock:
-    """The store's time, as far as scripts are told."""
-
-    def __init__(self) -> None:
-        self.now_ms = NOON
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

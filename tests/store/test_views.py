@@ -21,10 +21,13 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
+from streamer.store.entries import Retention
 from streamer.store.inbox import Inbox
 from streamer.store.keys import channel, inbox_keys, views_key
 from streamer.store.link import Link
 from streamer.store.views import TOPICS_MAX, Change, Views
+
+from ..clock import Clock
 
 DAY_MS = 86_400_000
 RETENTION_MS = 90 * DAY_MS
@@ -34,24 +37,9 @@ EVERYONE = everyone_log(APP)
 FRAGMENT = b'"title":"t"}'
 
 
-class Clock:
-    """A time of our own."""
-
-    def __init__(self) -> None:
-        self.ms = 1_764_000_000_000
-
-    def __call__(self) -> int:
-        return self.ms
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def views(link: Link, clock: Clock) -> Views:
-    return Views(link, retention_ms=RETENTION_MS, clock_ms=clock)
+    return Views(link, Retention(RETENTION_MS, clock))
 
 
 @pytest.fixture
@@ -75,15 +63,15 @@ async def known_since_ms(views: Views, log: Log) -> int:
 async def test_who_was_never_seen_appears_now(
     views: Views, clock: Clock, log: Log
 ) -> None:
-    assert await known_since_ms(views, log) == clock.ms
+    assert await known_since_ms(views, log) == clock.now_ms
 
 
 async def test_who_has_a_notification_has_been_here_since_the_oldest(
     views: Views, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
-    first_ms = clock.ms
+    first_ms = clock.now_ms
     await inbox.append(log, [FRAGMENT])
-    clock.ms += 1_000
+    clock.now_ms += 1_000
     await inbox.append(log, [FRAGMENT])
 
     assert await known_since_ms(views, log) == first_ms
@@ -216,7 +204,7 @@ async def test_marks_of_a_log_that_was_lost_count_for_nothing(
     await views.join(log, NEWS, Position(1, 5, 5, 5))
     await views.change(log, NEWS, "deleted", [8], epoch=1, floor=1)
     await views.mark_up_to(log, NEWS, 20, epoch=1, floor=1)
-    clock.ms += 5
+    clock.now_ms += 5
 
     assert await views.change(log, NEWS, "ids", [2], epoch=2, floor=1) == [2]
 
@@ -224,7 +212,7 @@ async def test_marks_of_a_log_that_was_lost_count_for_nothing(
     assert view.joined == Position(2, 0, 0, 0)
     assert [o for o in range(1, 25) if view.is_done(o)] == [2]
     assert view.deleted == frozenset()
-    assert await views.read_at_ms(log, [(NEWS, [2, 8])]) == [[clock.ms, 0]]
+    assert await views.read_at_ms(log, [(NEWS, [2, 8])]) == [[clock.now_ms, 0]]
 
 
 async def test_who_joined_a_silent_topic_keeps_its_place_when_that_speaks(
@@ -355,7 +343,7 @@ _players = iter(range(10**9))
 
 async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
     link, clock = Link(url), Clock()
-    views = Views(link, retention_ms=RETENTION_MS, clock_ms=clock)
+    views = Views(link, Retention(RETENTION_MS, clock))
     log = Log(APP, Player(f"walker-{next(_players)}"))
     model = Model(first + joined)
     floor, head = first + 1, first + 12
@@ -363,7 +351,7 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
         at = first + joined
         await views.join(log, NEWS, Position(1, at, at, at) if at else ZERO)
         for name, what in todo:
-            clock.ms += 1
+            clock.now_ms += 1
             if name == "trim":
                 floor = min(floor + what, head + 1)
             elif name == "speak":
@@ -371,14 +359,14 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
             elif name == "upto":
                 last = min(first + what, head)
                 changed = await views.mark_up_to(log, NEWS, last, epoch=1, floor=floor)
-                assert changed == model.mark_up_to(last, floor, clock.ms)
+                assert changed == model.mark_up_to(last, floor, clock.now_ms)
             else:
                 # Who asks has looked: what is passed is there.
                 offsets = [first + o for o in what if floor <= first + o <= head]
                 changed = await views.change(
                     log, NEWS, name, offsets, epoch=1, floor=floor
                 )
-                assert changed == model.change(name, offsets, floor, clock.ms)
+                assert changed == model.change(name, offsets, floor, clock.now_ms)
             await agree(views, log, model, floor, head)
     finally:
         await link.close()

@@ -404,16 +404,3 @@ async def make_world(
         task.cancel()
         await asyncio.wait([task])
         await world.parts.link.close()
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
-    """Return a function that waits for a fact."""
-
-    async def wait(fact: Callable[[], object]) -> None:
-        async with asyncio.timeout(GUARD_S):
-            # What happens elsewhere has no event here.
-            while not fact():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
-
-    return wait
