@@ -173,9 +173,10 @@ def _asgi(app: App, parts: Parts) -> Starlette:
     register_url_convertor("path", AnyText())
     asgi = Starlette(
         routes=[
+            # Looked through in this order with each request.
+            *_native(parts),
             *operations.routes(),
             *Pages(document).routes(),
-            *_native(parts),
             *_vendors(parts),
         ],
         middleware=_middleware(parts.config),
@@ -221,7 +222,7 @@ def _native(parts: Parts) -> list[BaseRoute]:
         campaigns=CampaignsOfApp(Campaigns(parts.link), parts.timetable),
         allowed_origins=parts.origins,
     )
-    rooms = (native, publishing, inboxes, topics, campaigns)
+    rooms = (publishing, native, inboxes, topics, campaigns)
     return [route for room in rooms for route in room.routes()]
 
 

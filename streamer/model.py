@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
-import secrets
 import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -315,12 +315,12 @@ def decode_fragment(fragment: bytes) -> Notification:
 
 def new_epoch() -> int:
     """Return a random epoch, never 0."""
-    return secrets.randbelow(EPOCH_MAX) + 1
+    return int.from_bytes(os.urandom(8)) % EPOCH_MAX + 1
 
 
 def new_tag() -> int:
     """Return 42 random bits."""
-    return secrets.randbits(42)
+    return int.from_bytes(os.urandom(6)) >> 6
 
 
 def encode_id(at_ms: int, offset: int, tag: int) -> str:

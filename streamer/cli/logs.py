@@ -11,15 +11,26 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import Any, Final
+
+import msgspec
 
 from ..model import iso_time
 from ..service.serving import request_id
 
 __all__ = ["log_to_stderr"]
 
+_encode: Final = msgspec.json.Encoder().encode
+
 
 def log_to_stderr(level: str) -> None:
     """Send what is logged at `level` and above to stderr, as JSON lines."""
+    # What no line has need not be found out for each; Python's logging HOWTO names
+    # these switches.
+    logging._srcfile = None
+    logging.logThreads = False
+    logging.logProcesses = False
+    logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     root = logging.getLogger()
@@ -41,4 +52,13 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         # DEL is ASCII, and the one control character that JSON lets through.
-        return json.dumps(line).replace("\x7f", "\\u007f")
+        return _ascii(line).replace("\x7f", "\\u007f")
+
+
+def _ascii(line: dict[str, Any]) -> str:
+    try:
+        encoded = _encode(line)
+    except UnicodeEncodeError:  # half a character, which only JSON's escapes can tell
+        return json.dumps(line)
+    # The slower encoder is the one that escapes what is not ASCII.
+    return encoded.decode() if encoded.isascii() else json.dumps(line)

@@ -9,8 +9,7 @@ store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 
 from ..errors import Limit, Refused
 
@@ -33,21 +32,6 @@ class Slots:
         self._limit = limit
         self._retry_after_s = retry_after_s
         self._refusals = Counter() if refusals is None else refusals
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """
-        Hold a slot for the block; it is given back exactly once, however it ends.
-
-        Raises:
-            Refused: All slots are taken.
-
-        """
-        self.take()
-        try:
-            yield
-        finally:
-            self.give_back()
 
     def take(self) -> None:
         """
@@ -78,19 +62,18 @@ class SlotsPerKey:
         self._limit = limit
         self._refusals = Counter() if refusals is None else refusals
 
-    @contextmanager
-    def hold(self, key: Hashable) -> Iterator[None]:
-        """Hold one of `key`'s slots for the block; raises Refused as `Slots` does."""
+    def take(self, key: Hashable) -> None:
+        """Take one of `key`'s slots; as `Slots.take`."""
         if self._taken[key] >= self.most:
             self._refusals[self._limit.name.lower()] += 1
             raise Refused(self._limit)
         self._taken[key] += 1
-        try:
-            yield
-        finally:
-            self._taken[key] -= 1
-            if not self._taken[key]:
-                del self._taken[key]
+
+    def give_back(self, key: Hashable) -> None:
+        """Give back what was taken."""
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]
 
 
 class Rate:

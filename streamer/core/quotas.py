@@ -18,6 +18,7 @@ a batch of a thousand is as good as a thousand alone, only later on.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -58,13 +59,19 @@ class Quotas(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def over(self, defaults: Limits) -> Limits:
         """Return what counts, where `defaults` do without a word here."""
-        own = (getattr(self, name) for name in Limits._fields)
-        return Limits(
-            *(
-                default if most is None else most
-                for most, default in zip(own, defaults, strict=True)
-            )
+        return _limits(self, defaults)
+
+
+# Asked with each publish, and most apps have the same.
+@lru_cache(maxsize=1024)
+def _limits(quotas: Quotas, defaults: Limits) -> Limits:
+    own = (getattr(quotas, name) for name in Limits._fields)
+    return Limits(
+        *(
+            default if most is None else most
+            for most, default in zip(own, defaults, strict=True)
         )
+    )
 
 
 class Permits:

@@ -13,10 +13,11 @@ repeats it: marking twice is marking once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from ..core.access import Caller
 from ..core.cursor import Cursor, audience_mark
+from ..core.messages import MARK_IDS_MAX
 from ..core.subscription import Start
 from ..core.views import Audience, View
 from ..errors import FieldError, Invalid, NotFound
@@ -26,8 +27,6 @@ from .audiences import Audiences, unread
 from .merging import After, Merged, MergedPage
 
 __all__ = ["Inboxes", "MergedPage", "PageEntry", "parse_cursor"]
-
-MARK_IDS_MAX: Final = 1_000
 
 
 def parse_cursor(text: str, *where: str) -> Cursor:

@@ -188,11 +188,13 @@ class Publisher:
             asked = _digest(messages, fragments)
             once = Once(checked_key(idempotency_key), asked)
         ttls_ms = [message.ttl_ms for message in messages]
-        if any(ttls_ms) or any(it.expires_at for it in addressed):
+        lives = any(ttls_ms)
+        if lives or any(it.expires_at for it in addressed):
             now_ms = await self._link.now_ms()
             await self._require_ahead(caller.app, addressed, now_ms, once)
-            addressed = ending(addressed, ttls_ms, now_ms)
-            fragments = encode(addressed)
+            if lives:
+                addressed = ending(addressed, ttls_ms, now_ms)
+                fragments = encode(addressed)
         batches = batches_of(messages, addressed, fragments)
         drafts = [draft for batch in batches.values() for draft in batch.values()]
         async with self._quotas.charged(

@@ -10,16 +10,14 @@ pages.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ..config import Config
 from ..core.figures import Figures
 from ..core.limits import Slots, SlotsPerKey
-from ..errors import Limit
+from ..errors import Limit, Refused
 from ..model import App, Log
 
-__all__ = ["Requests"]
+__all__ = ["Held", "Requests"]
 
 
 class Requests:
@@ -42,20 +40,59 @@ class Requests:
             refusals=refusals,
         )
 
-    @contextmanager
-    def hold(self, log: Log) -> Iterator[None]:
+    def hold(self, log: Log) -> Held:
         """
-        Count a request about `log` for the block.
+        Count a request about `log` for the length of a block.
 
-        Raises:
+        Entering it raises:
             Refused: The node, the app or the player has too many in flight.
 
         """
-        with self.hold_for(log.app), self._by_log.hold(log):
-            yield
+        return Held(self, log.app, log)
 
-    @contextmanager
-    def hold_for(self, app: App) -> Iterator[None]:
+    def hold_for(self, app: App) -> Held:
         """Count a request of an app, about no player in particular; see `hold`."""
-        with self._all.hold(), self._by_app.hold(app):
-            yield
+        return Held(self, app, None)
+
+    def take(self, app: App, log: Log | None) -> None:
+        """Take a slot of each, or of none and raise Refused."""
+        self._all.take()
+        try:
+            self._by_app.take(app)
+            try:
+                if log is not None:
+                    self._by_log.take(log)
+            except Refused:
+                self._by_app.give_back(app)
+                raise
+        except Refused:
+            self._all.give_back()
+            raise
+
+    def give_back(self, app: App, log: Log | None) -> None:
+        """Give back what was taken."""
+        if log is not None:
+            self._by_log.give_back(log)
+        self._by_app.give_back(app)
+        self._all.give_back()
+
+
+class Held:
+    """
+    A request's slots for the length of a block.
+
+    No `contextlib.contextmanager`: two of these were a twentieth of a publish.
+    """
+
+    __slots__ = ("_app", "_log", "_requests")
+
+    def __init__(self, requests: Requests, app: App, log: Log | None) -> None:
+        self._requests = requests
+        self._app = app
+        self._log = log
+
+    def __enter__(self) -> None:
+        self._requests.take(self._app, self._log)
+
+    def __exit__(self, *_: object) -> None:
+        self._requests.give_back(self._app, self._log)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
 from ..core.access import Caller
@@ -32,7 +31,7 @@ from ..store.link import Link
 from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
 from .drafts import addressed_to, encode
 from .planning import moved, saying, starting
-from .quotas import Charge, Quotas
+from .quotas import Charging, Quotas
 from .repetition import RequestKey, as_entered
 from .sender import all_of
 
@@ -335,7 +334,7 @@ class Schedules:
 
     def _charged(
         self, schedules: Sequence[Schedule], players: Sequence[Player]
-    ) -> AbstractAsyncContextManager[Charge]:
+    ) -> Charging:
         """Charge for schedules of one app, and take their places; see `Quotas`."""
         app = schedules[0].app
         return self._quotas.charged(

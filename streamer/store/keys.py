@@ -136,6 +136,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..model import App, Log
@@ -193,6 +194,8 @@ def _bucket(app: App, name: str) -> int:
     return zlib.crc32(f"{app}\0{name}".encode()) % BUCKETS
 
 
+# A script takes a handful of keys of one log.
+@lru_cache(maxsize=4_096)
 def _around_kind(log: Log) -> tuple[str, str]:
     app, player = log
     return f"{{{_bucket(app, player)}}}:", f":{app}:{player}"

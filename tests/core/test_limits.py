@@ -8,48 +8,49 @@ from streamer.core.limits import Rate, Slots, SlotsPerKey
 from streamer.errors import Limit, Refused
 
 
-def test_a_slot_is_given_back_however_the_block_ends() -> None:
-    slots = Slots(1, Limit.CONNECTIONS_PER_NODE)
-
-    with pytest.raises(KeyError), slots.hold():
-        assert slots.taken == 1
-        raise KeyError
-    with slots.hold():
-        pass
-
-    assert slots.taken == 0
-
-
 def test_one_too_many_is_refused_and_takes_nothing() -> None:
     slots = Slots(2, Limit.CONNECTIONS_PER_NODE, retry_after_s=7)
+    slots.take()
+    slots.take()
 
-    with slots.hold(), slots.hold():
-        with pytest.raises(Refused) as refused, slots.hold():
-            pass
-        assert slots.taken == 2
+    with pytest.raises(Refused) as refused:
+        slots.take()
 
     assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
     assert refused.value.retry_after_s == 7
-    assert slots.taken == 0
+    assert slots.taken == 2
+
+
+def test_a_slot_that_was_given_back_is_there_for_the_next() -> None:
+    slots = Slots(1, Limit.CONNECTIONS_PER_NODE)
+
+    slots.take()
+    slots.give_back()
+    slots.take()
+
+    assert slots.taken == 1
 
 
 def test_keys_do_not_share_slots() -> None:
     slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
+    slots.take("a")
+    slots.take("b")
 
-    with slots.hold("a"), slots.hold("b"):
-        with pytest.raises(Refused), slots.hold("a"):
-            pass
+    with pytest.raises(Refused):
+        slots.take("a")
 
-    with slots.hold("a"):
-        pass
+    slots.give_back("a")
+    slots.take("a")
 
 
 def test_a_key_without_holders_is_forgotten() -> None:
     slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
 
     for number in range(1_000):
-        with slots.hold(number), pytest.raises(Refused), slots.hold(number):
-            pass
+        slots.take(number)
+        with pytest.raises(Refused):
+            slots.take(number)
+        slots.give_back(number)
 
     assert not slots._taken
 

@@ -15,6 +15,18 @@ ONE = Log(App("a"), Player("p"))
 OTHER = Log(App("a"), Player("q"))
 
 
+def test_slots_are_given_back_however_the_block_ends() -> None:
+    requests = Requests(Config(requests_in_flight_max=1, requests_per_player_max=1))
+
+    with pytest.raises(KeyError), requests.hold(ONE):
+        raise KeyError
+
+    with requests.hold(ONE), pytest.raises(Refused), requests.hold(OTHER):
+        pass
+    with requests.hold(OTHER):
+        pass
+
+
 def test_a_player_has_a_share_of_its_own() -> None:
     requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
 

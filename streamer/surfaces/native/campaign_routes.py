@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...core.access import Caller
 from ...service.authenticator import Authenticator
@@ -20,7 +20,7 @@ from ...service.campaigns import CampaignsOfApp
 from ...transports.callers import Callers
 from ...transports.http import query_int, read_body
 from . import campaign_wire
-from .endpoints import BODY_BYTES_MAX, Handler, answering, body_of, json
+from .endpoints import BODY_BYTES_MAX, body_of, json, routing
 from .shapes import Shape
 
 __all__ = ["NativeCampaigns"]
@@ -46,16 +46,14 @@ class NativeCampaigns:
         self._campaigns = campaigns
 
     def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
         one = "/v1/campaigns/{id}"
         return [
-            self._route("/v1/campaigns", self.campaigns, "GET"),
-            self._route(one, self.campaign, "GET", "PUT"),
-            self._route(f"{one}/cards", self.cards, "GET", "PUT"),
-            self._route(f"{one}/cards/{{card:path}}", self.card, "GET", "PATCH"),
+            route("/v1/campaigns", self.campaigns, "GET"),
+            route(one, self.campaign, "GET", "PUT"),
+            route(f"{one}/cards", self.cards, "GET", "PUT"),
+            route(f"{one}/cards/{{card:path}}", self.card, "GET", "PATCH"),
         ]
-
-    def _route(self, path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, answering(self._callers, handler), methods=methods)
 
     async def campaigns(self, request: Request, caller: Caller) -> Response:
         found = await self._campaigns.all(caller)

@@ -13,7 +13,7 @@ from msgspec import Meta
 from ...contract.operation import UUID, Parameter, path, query
 from ...contract.refusals import CREDENTIAL, FOREIGN_PAGE, RIGHT
 from ...model import CURSOR_CHARS_MAX, PLAYER_CHARS_MAX, TOPIC_PATTERN
-from .publish_routes import PAGE_LIMIT, PAGE_LIMIT_MAX
+from .endpoints import PAGE_LIMIT, PAGE_LIMIT_MAX
 
 __all__ = [
     "ACTS",

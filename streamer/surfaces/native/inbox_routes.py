@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...core.access import Caller
 from ...errors import FieldError, Invalid
@@ -23,18 +23,17 @@ from ...service.receipts import Receipts
 from ...service.requests import Requests
 from ...service.searching import Found, Searching
 from ...transports.callers import Callers
-from ...transports.http import etag_matches, query_int
+from ...transports.http import etag_matches
 from . import inbox_wire, names
 from .endpoints import (
     NO_CONTENT,
-    Handler,
-    answering,
     body_of,
     cursor_of,
     json,
+    limit_of,
     player_of,
+    routing,
 )
-from .publish_routes import PAGE_LIMIT, PAGE_LIMIT_MAX
 from .shapes import Shape
 
 __all__ = ["NativeInboxes"]
@@ -65,19 +64,17 @@ class NativeInboxes:
         self._requests = requests
 
     def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
         inbox = "/v1/players/{player:path}/notifications"
         return [
-            self._route("/v1/unread", self.unread, "POST"),
-            self._route(f"{inbox}/read", self.mark_read, "POST"),
-            self._route(f"{inbox}/unread", self.mark_unread, "POST"),
-            self._route(f"{inbox}/ack", self.acknowledge, "POST"),
-            self._route(inbox, self.page, "GET"),
-            self._route(f"{inbox}/{{id}}/receipt", self.receipt, "GET"),
-            self._route(f"{inbox}/{{id}}", self.one, "GET", "DELETE"),
+            route("/v1/unread", self.unread, "POST"),
+            route(f"{inbox}/read", self.mark_read, "POST"),
+            route(f"{inbox}/unread", self.mark_unread, "POST"),
+            route(f"{inbox}/ack", self.acknowledge, "POST"),
+            route(inbox, self.page, "GET"),
+            route(f"{inbox}/{{id}}/receipt", self.receipt, "GET"),
+            route(f"{inbox}/{{id}}", self.one, "GET", "DELETE"),
         ]
-
-    def _route(self, path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, answering(self._callers, handler), methods=methods)
 
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
@@ -104,7 +101,7 @@ class NativeInboxes:
         *,
         oldest_first: bool,
     ) -> Found:
-        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        limit = limit_of(request)
         before, after = cursor_of(request, "before"), cursor_of(request, "after")
         matches = None if filter_.lets_all_pass else filter_.matches
         version = _known_version(request, mark)

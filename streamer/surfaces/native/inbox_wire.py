@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.datastructures import QueryParams
 
+from ...core.messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
 from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
 from ...service.receipts import AudienceReceipt, Receipt
@@ -24,7 +25,6 @@ from .names import TYPE_CHARS_MAX, PlayerText
 
 __all__ = [
     "FILTER_MAX",
-    "MARK_BYTES_MAX",
     "PLAYERS_COUNTED_MAX",
     "AckBody",
     "Filter",
@@ -40,8 +40,6 @@ __all__ = [
     "read_order",
 ]
 
-MARK_BYTES_MAX: Final = 256 * 1024
-MARK_IDS_MAX: Final = 1_000
 PLAYERS_COUNTED_MAX: Final = 1_000
 
 FILTER_MAX: Final = 32

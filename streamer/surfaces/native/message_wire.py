@@ -33,7 +33,13 @@ from ...model import (
 from ...service.drafts import Device, Message
 from ...service.publisher import PLAYERS_MAX
 from ...service.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
-from .names import PlayerText, TopicText, player_named, topic_named
+from .names import (
+    TYPE_CHARS_MAX,
+    PlayerText,
+    TopicText,
+    player_named,
+    topic_named,
+)
 from .shapes import Where
 
 __all__ = ["Asked", "PublishBody", "Recipients", "shown_log"]
@@ -115,7 +121,7 @@ class PublishBody(
     """``POST /v1/notifications``: one message."""
 
     to: Recipients
-    type: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    type: Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)] | None = None
     title: Annotated[str, Meta(max_length=1_000)] | None = None
     body: Annotated[str, Meta(max_length=4_096)] | None = None
     data: Any | UnsetType = UNSET  # any JSON value

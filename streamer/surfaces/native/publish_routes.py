@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...core.access import Caller
 from ...core.schedule import State
@@ -24,16 +24,13 @@ from ...service.receipts import Receipts
 from ...service.requests import Requests
 from ...service.schedules import Schedules
 from ...transports.callers import Callers
-from ...transports.http import query_int, read_body
+from ...transports.http import read_body
 from . import inbox_wire, names, publish_wire, schedule_wire
-from .endpoints import NO_CONTENT, Handler, answering, body_of, json
+from .endpoints import NO_CONTENT, body_of, json, limit_of, routing
 from .message_wire import Asked
 from .shapes import Shape
 
-__all__ = ["PAGE_LIMIT", "PAGE_LIMIT_MAX", "NativePublishing"]
-
-PAGE_LIMIT: Final = 20
-PAGE_LIMIT_MAX: Final = 100
+__all__ = ["NativePublishing"]
 
 _MOVE: Final = Shape[schedule_wire.MoveBody](schedule_wire.MoveBody)
 
@@ -58,20 +55,24 @@ class NativePublishing:
         self._requests = requests
 
     def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
         to_topic = "/v1/topics/{topic:path}/notifications/{id}"
         to_everyone = "/v1/everyone/notifications/{id}"
         return [
-            self._route("/v1/notifications", self.publish, "POST"),
-            self._route(f"{to_topic}/receipt", self.receipt, "GET"),
-            self._route(f"{to_everyone}/receipt", self.receipt, "GET"),
-            self._route(to_topic, self.withdraw, "DELETE"),
-            self._route(to_everyone, self.withdraw, "DELETE"),
-            self._route("/v1/schedules", self.schedules, "GET"),
-            self._route("/v1/schedules/{id}", self.schedule, "GET", "PATCH", "DELETE"),
+            route("/v1/notifications", self.publish, "POST"),
+            route(f"{to_topic}/receipt", self.receipt, "GET"),
+            route(f"{to_everyone}/receipt", self.receipt, "GET"),
+            route(to_topic, self.withdraw, "DELETE"),
+            route(to_everyone, self.withdraw, "DELETE"),
+            route("/v1/schedules", self.schedules, "GET"),
+            route(
+                "/v1/schedules/{id}",
+                self.schedule,
+                "GET",
+                "PATCH",
+                "DELETE",
+            ),
         ]
-
-    def _route(self, path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, answering(self._callers, handler), methods=methods)
 
     async def publish(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, publish_wire.PUBLISH_BYTES_MAX)
@@ -100,7 +101,7 @@ class NativePublishing:
         return json(inbox_wire.encode_audience_receipt(notification_id, receipt))
 
     async def schedules(self, request: Request, caller: Caller) -> Response:
-        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        limit = limit_of(request)
         after = schedule_wire.parse_after(request.query_params.get("after") or "0.")
         found = await self._schedules.page(caller, after=after, limit=limit + 1)
         shown, more = found[:limit], len(found) > limit

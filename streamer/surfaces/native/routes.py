@@ -26,7 +26,7 @@ from ...transports.sse import SseStream
 from ...transports.streams import StreamParts
 from ...transports.websocket import WebSocketStream
 from . import credentials, wire
-from .endpoints import BODY_BYTES_MAX, Handler, answering, body_of, json
+from .endpoints import BODY_BYTES_MAX, body_of, json, routing
 from .shapes import Shape
 
 __all__ = ["Native"]
@@ -56,15 +56,13 @@ class Native:
         self._websocket = WebSocketStream(streams, refuse=wire.problem)
 
     def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
         return [
             WebSocketRoute("/v1/stream", self._websocket),
             Route("/v1/stream", self._sse, methods=["GET"]),
-            self._route("/v1/tokens", self.mint, "POST"),
-            self._route("/v1/tickets", self.ticket, "POST"),
+            route("/v1/tokens", self.mint, "POST"),
+            route("/v1/tickets", self.ticket, "POST"),
         ]
-
-    def _route(self, path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, answering(self._callers, handler), methods=methods)
 
     async def mint(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _TOKEN)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...core.access import Caller
 from ...model import Log
@@ -20,7 +20,7 @@ from ...service.memberships import Memberships
 from ...service.requests import Requests
 from ...transports.callers import Callers
 from . import names, topic_wire
-from .endpoints import NO_CONTENT, Handler, answering, json, player_of
+from .endpoints import NO_CONTENT, json, player_of, routing
 
 __all__ = ["NativeTopics"]
 
@@ -41,25 +41,31 @@ class NativeTopics:
         self._requests = requests
 
     def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
         player = "/v1/players/{player:path}"
         return [
             # In front of the topics, since a player's name may have a slash too.
-            self._route(
-                f"{player}/mutes/types/{{type:path}}", self.mute_type, "PUT", "DELETE"
+            route(
+                f"{player}/mutes/types/{{type:path}}",
+                self.mute_type,
+                "PUT",
+                "DELETE",
             ),
-            self._route(
+            route(
                 f"{player}/mutes/topics/{{topic:path}}",
                 self.mute_topic,
                 "PUT",
                 "DELETE",
             ),
-            self._route(f"{player}/mutes", self.mutes, "GET"),
-            self._route(f"{player}/topics/{{topic:path}}", self.topic, "PUT", "DELETE"),
-            self._route(f"{player}/topics", self.topics, "GET"),
+            route(f"{player}/mutes", self.mutes, "GET"),
+            route(
+                f"{player}/topics/{{topic:path}}",
+                self.topic,
+                "PUT",
+                "DELETE",
+            ),
+            route(f"{player}/topics", self.topics, "GET"),
         ]
-
-    def _route(self, path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, answering(self._callers, handler), methods=methods)
 
     async def topics(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
