@@ -11,6 +11,7 @@ timetable. Knows nothing of who scheduled what.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -27,6 +28,10 @@ __all__ = ["Scheduler"]
 
 POLL_S: Final = 0.25
 """Two looks fit into the second within which a send goes out, with time to send it."""
+
+LOOK_S: Final = 1.0
+"""A look for audiences that others have begun to serve and left, where none was: one's
+own are served as soon as they are begun."""
 
 PER_LOOK: Final = 1_000
 """Fired before looking again. The store fires some thousands a second, so what has just
@@ -63,6 +68,9 @@ class Scheduler:
         self._sender = Sender(timetable)
         self._clock_s = clock_s
         self._paused = False
+        # What wakes the serving of audiences; whether there was one at its last look.
+        self._begun = asyncio.Event()
+        self._serving = False
 
     @property
     def paused(self) -> bool:
@@ -73,8 +81,10 @@ class Scheduler:
         """Fire what is due; runs until cancelled, raises when broken."""
         # Apart, so that an audience of a million holds up nobody's reminder.
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self.fire_due), name="fire")
-            tasks.create_task(self._repeat(self.send_on), name="send")
+            tasks.create_task(self._repeat(self.fire_due, _wait_to_fire), name="fire")
+            tasks.create_task(
+                self._repeat(self.send_on, self._wait_to_send), name="send"
+            )
 
     async def fire_due(self) -> bool:
         """Fire and begin what is due; return whether there may be more at once."""
@@ -89,7 +99,9 @@ class Scheduler:
 
     async def send_on(self) -> bool:
         """Serve audiences for a while; return whether there is more to do at once."""
+        self._begun.clear()
         schedules = in_turns(await self._sending(), lambda schedule: schedule.app)
+        self._serving = bool(schedules)
         if not schedules:
             return False
         now_ms = await self._timetable.now_ms()
@@ -102,7 +114,9 @@ class Scheduler:
             more |= await all_of(self._sender.send(s, now_ms) for s in abreast)
         return more
 
-    async def _repeat(self, step: Callable[[], Awaitable[bool]]) -> None:
+    async def _repeat(
+        self, step: Callable[[], Awaitable[bool]], wait: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
             try:
                 busy = await step()
@@ -110,7 +124,16 @@ class Scheduler:
                 # What was under way is found again as it was.
                 await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
             else:
-                await asyncio.sleep(0 if busy else POLL_S * random.uniform(0.8, 1))
+                await (asyncio.sleep(0) if busy else wait())
+
+    async def _wait_to_send(self) -> None:
+        if self._serving:
+            # One that is spread has its times, which are nobody's to announce.
+            await _wait_to_fire()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S * random.uniform(0.8, 1)):
+                await self._begun.wait()
 
     def _check_clocks(self, now_ms: int) -> bool:
         agree = clocks_agree(now_ms, int(self._clock_s() * 1000))
@@ -137,6 +160,8 @@ class Scheduler:
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
         fired = await self._timetable.fire_each(single)
         begun = await self._timetable.begin([due for due, _ in audience])
+        if any(begun):
+            self._begun.set()
         sent = [*single, *(schedule for _, schedule in audience)]
         for schedule, here in zip(sent, [*fired, *begun], strict=True):
             if here and schedule is not None:
@@ -146,3 +171,7 @@ class Scheduler:
         dues = await self._timetable.sending()
         schedules = await self._timetable.get_many(dues)
         return [schedule for schedule in schedules if schedule is not None]
+
+
+async def _wait_to_fire() -> None:
+    await asyncio.sleep(POLL_S * random.uniform(0.8, 1))

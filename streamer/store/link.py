@@ -5,12 +5,13 @@ Decides when a command may be sent, whom a reply belongs to, and what a failure 
 Knows Redis replies and the two ways of failing: nothing happened (`StoreAway`) and
 nobody knows (`OutcomeUnknown`). Knows nothing of keys, scripts' meaning or apps.
 
-Theory of operation. Every command of this process goes over one socket, in the order
-of the calls, and replies come back in that order: a queue of futures is all the
-bookkeeping there is. Commands issued in the same turn of the event loop travel in one
-packet and, in a store that syncs before it answers, share one fsync; a pool would give
-each a connection, a packet and a sync of its own. A caller that is cancelled leaves its
-future behind, and the reply is dropped when it comes: nobody ever gets another's.
+Theory of operation. Every command of this process goes over one socket, in the order of
+the calls, and replies come back in that order: a queue of packets, each with one
+future, is all the bookkeeping there is. Commands issued in the same turn of the event
+loop travel in one packet and, in a store that syncs before it answers, share one fsync;
+a pool would give each a connection, a packet and a sync of its own. A caller that is
+cancelled leaves its packet behind, and the replies are dropped when they come: nobody
+ever gets another's.
 
 Nothing is sent twice. redis-py repeats a command up to ten times when the reply is
 lost, which turns one append into several; so only its connecting is used here (URL,
@@ -24,6 +25,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, NamedTuple, cast
 
 import hiredis
@@ -99,6 +101,36 @@ class ScriptCall(NamedTuple):
     def by_text(self) -> Command:
         keys, args = self.keys, self.args
         return ("EVAL", self.script.text, len(keys), *keys, *args)
+
+
+class _Packet:
+    """Commands that were sent together, and the replies to them that have come."""
+
+    __slots__ = ("_count", "answered", "replies")
+
+    def __init__(self, count: int, answered: asyncio.Future[None]) -> None:
+        self._count = count
+        self.answered = answered
+        self.replies: list[Reply] = []
+
+    def add(self, reply: Reply) -> bool:
+        """Note the next reply; return whether it was the last one."""
+        self.replies.append(reply)
+        if len(self.replies) < self._count:
+            return False
+        self._wake()
+        return True
+
+    def lose(self) -> int:
+        """Wake who waits, with no reply where none has come; return how many."""
+        missing = self._count - len(self.replies)
+        self.replies += [_INCOMPLETE] * missing
+        self._wake()
+        return missing
+
+    def _wake(self) -> None:
+        if not self.answered.done():
+            self.answered.set_result(None)
 
 
 class Wire(asyncio.Protocol):
@@ -231,7 +263,8 @@ class Link:
         self._timeout_s = timeout_s
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._pending: deque[asyncio.Future[Reply]] = deque()
+        self._pending: deque[_Packet] = deque()
+        self._owed = 0
         self._heard_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.connects = 0
@@ -275,25 +308,22 @@ class Link:
         if not commands:
             return []
         wire = await self._ready()
-        if (
-            wire is None
-            or wire.closing
-            or len(self._pending) + len(commands) > PENDING_MAX
-        ):
+        if wire is None or wire.closing or self._owed + len(commands) > PENDING_MAX:
             self.errors["away"] += len(commands)
             raise StoreAway
         loop = asyncio.get_running_loop()
-        # First what may fail: a command that cannot be written must not leave a future
-        # behind that takes the reply of another.
+        # First what may fail: a command that cannot be written must not leave a packet
+        # behind that takes the replies of another.
         wire.send(*commands)
-        futures = [loop.create_future() for _ in commands]
+        packet = _Packet(len(commands), loop.create_future())
         if not self._pending:
-            self._heard_at_s = loop.time()
-        self._pending.extend(futures)
+            self._heard_at_s = monotonic()
+        self._pending.append(packet)
+        self._owed += len(commands)
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._check_timeout)
-        replies = [await future for future in futures]
-        return [self._verdict(reply, write=write) for reply in replies]
+        await packet.answered
+        return [self._verdict(reply, write=write) for reply in packet.replies]
 
     async def run(
         self,
@@ -397,17 +427,16 @@ class Link:
         return reply
 
     def _on_reply(self, reply: Reply) -> None:
-        future = self._pending.popleft()
-        self._heard_at_s = asyncio.get_running_loop().time()
-        if not future.done():
-            future.set_result(reply)
+        self._owed -= 1
+        self._heard_at_s = monotonic()
+        if self._pending[0].add(reply):
+            self._pending.popleft()
 
     def _on_lost(self) -> None:
         self._wire = None
         pending, self._pending = self._pending, deque()
-        for future in pending:
-            if not future.done():
-                future.set_result(_INCOMPLETE)
+        for packet in pending:
+            self._owed -= packet.lose()
 
     def _check_timeout(self) -> None:
         # One timer for all calls. What counts is when the store was last heard: ten
@@ -417,7 +446,7 @@ class Link:
         if not self._pending:
             return
         loop = asyncio.get_running_loop()
-        left_s = self._heard_at_s + self._timeout_s - loop.time()
+        left_s = self._heard_at_s + self._timeout_s - monotonic()
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._check_timeout)
         else:
