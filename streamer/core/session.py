@@ -49,8 +49,13 @@ ENVELOPE_BYTES: Final = 200
 class Sink(Protocol):
     """Where a session's bytes go. None of its methods waits or raises."""
 
-    def write(self, event: bytes) -> None:
-        """Queue one event."""
+    def write(self, event: bytes, most: int) -> bool:
+        """
+        Queue one event, and return whether there was room.
+
+        There is none where some is waiting, and that with the event comes to more than
+        `most` bytes; then nothing is queued.
+        """
 
     def buffered(self) -> int:
         """Return how many bytes the reader has not taken yet."""
@@ -190,7 +195,10 @@ class Session:
         if tail is None:
             tail = self._tail_text()
         self.transport.deliveries += 1
-        self._write(self._codec.entry(entry, tail))
+        event = self._codec.entry(entry, tail)
+        # As `_write`, which would be one call more for each reader of a broadcast.
+        if event and not self._sink.write(event, self._limits.send_buffer_bytes):
+            self._cut()
         self._unread += 1
 
     def take_from(self, strand: Strand, entry: Entry) -> None:
@@ -200,7 +208,9 @@ class Session:
             return
         self._tail = None
         self.transport.deliveries += 1
-        self._write(self._codec.entry(entry, None))
+        event = self._codec.entry(entry, None)
+        if event and not self._sink.write(event, self._limits.send_buffer_bytes):
+            self._cut()
         if strand.durable:
             self._unread += 1
         if self.moved is not None:
@@ -513,12 +523,8 @@ class Session:
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:
             return
-        sink = self._sink
-        buffered = sink.buffered()
-        if buffered and buffered + len(event) > self._limits.send_buffer_bytes:
+        if not self._sink.write(event, self._limits.send_buffer_bytes):
             self._cut()
-            return
-        sink.write(event)
 
     def _cut(self) -> None:
         # No farewell: it would wait behind what the reader does not take.

@@ -36,7 +36,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..errors import OutcomeUnknown, StoreAway
 
-__all__ = ["Command", "Link", "Reply", "Script", "ScriptCall", "Wire", "connect"]
+__all__ = [
+    "Command",
+    "Link",
+    "Prepared",
+    "Reply",
+    "Script",
+    "ScriptCall",
+    "Wire",
+    "connect",
+]
 
 Reply = Any  # bytes, int, None, a list of these, or an exception
 Command = tuple[str | bytes | int, ...]
@@ -103,18 +112,32 @@ class ScriptCall(NamedTuple):
         return ("EVAL", self.script.text, len(keys), *keys, *args)
 
 
+class Prepared:
+    """Commands that are sent together again and again, and are written once."""
+
+    __slots__ = ("count", "packed")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.count = len(commands)
+        self.packed = b"".join(map(_pack, commands))
+
+
 class _Packet:
     """Commands that were sent together, and the replies to them that have come."""
 
-    __slots__ = ("_count", "answered", "replies")
+    __slots__ = ("_count", "answered", "has_failures", "replies")
 
     def __init__(self, count: int, answered: asyncio.Future[None]) -> None:
         self._count = count
         self.answered = answered
         self.replies: list[Reply] = []
+        self.has_failures = False
+        """Whether some replies are no replies, or errors."""
 
     def add(self, reply: Reply) -> bool:
         """Note the next reply; return whether it was the last one."""
+        if isinstance(reply, hiredis.ReplyError):
+            self.has_failures = True
         self.replies.append(reply)
         if len(self.replies) < self._count:
             return False
@@ -125,6 +148,7 @@ class _Packet:
         """Wake who waits, with no reply where none has come; return how many."""
         missing = self._count - len(self.replies)
         self.replies += [_INCOMPLETE] * missing
+        self.has_failures = True
         self._wake()
         return missing
 
@@ -180,10 +204,14 @@ class Wire(asyncio.Protocol):
 
     def send(self, *commands: Command) -> None:
         """Send commands; on a lost connection nothing, as `on_lost` will say or has."""
+        self.send_packed(b"".join(map(_pack, commands)))
+
+    def send_packed(self, packed: bytes) -> None:
+        """Send commands that are written already; as `send`."""
         assert self._transport is not None
         if self._transport.is_closing():
             return  # asyncio would drop it as well, but uvloop raises.
-        self._transport.write(b"".join(map(_pack, commands)))
+        self._transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -307,22 +335,36 @@ class Link:
         """
         if not commands:
             return []
+        return await self._exchange(commands, len(commands), write=write)
+
+    async def ask(self, prepared: Prepared) -> list[Reply]:
+        """Run commands that write nothing; see `call_many`."""
+        return await self._exchange(prepared, prepared.count, write=False)
+
+    async def _exchange(
+        self, commands: Sequence[Command] | Prepared, count: int, *, write: bool
+    ) -> list[Reply]:
         wire = await self._ready()
-        if wire is None or wire.closing or self._owed + len(commands) > PENDING_MAX:
-            self.errors["away"] += len(commands)
+        if wire is None or wire.closing or self._owed + count > PENDING_MAX:
+            self.errors["away"] += count
             raise StoreAway
         loop = asyncio.get_running_loop()
         # First what may fail: a command that cannot be written must not leave a packet
         # behind that takes the replies of another.
-        wire.send(*commands)
-        packet = _Packet(len(commands), loop.create_future())
+        if isinstance(commands, Prepared):
+            wire.send_packed(commands.packed)
+        else:
+            wire.send(*commands)
+        packet = _Packet(count, loop.create_future())
         if not self._pending:
             self._heard_at_s = monotonic()
         self._pending.append(packet)
-        self._owed += len(commands)
+        self._owed += count
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._check_timeout)
         await packet.answered
+        if not packet.has_failures:
+            return packet.replies
         return [self._verdict(reply, write=write) for reply in packet.replies]
 
     async def run(

@@ -44,7 +44,7 @@ from .keys import (
     slots_key,
 )
 from .leases import alive_nodes
-from .link import Link, Reply, Script, ScriptCall
+from .link import Link, Prepared, Reply, Script, ScriptCall
 from .replicated import Replicated
 
 __all__ = ["Due", "Entered", "Timetable", "new_schedule_id"]
@@ -67,6 +67,14 @@ _DELIVER: Final = Script(
     "deliver", behind=("_inbox", "_append", "_device", "_schedule")
 )
 _FINISH: Final = Script("finish", behind=("_inbox", "_schedule"))
+
+# Asked all the time, and answered with nothing most of it.
+_EARLIEST: Final = Prepared(
+    [("ZRANGE", due_apps_key(bucket), 0, 0, "WITHSCORES") for bucket in range(BUCKETS)]
+)
+_BEING_SENT: Final = Prepared(
+    [("ZRANGE", sending_key(bucket), 0, -1) for bucket in range(BUCKETS)]
+)
 
 
 class Entered(NamedTuple):
@@ -317,15 +325,20 @@ class Timetable:
         Raises StoreAway.
         """
         behind = ("-inf", now_ms, "WITHSCORES", "LIMIT", 0)
+        buckets = [
+            bucket
+            for bucket, reply in enumerate(await self._link.ask(_EARLIEST))
+            if (earliest := _ok(reply)) and float(earliest[1]) <= now_ms
+        ]
         found = await self._link.call_many(
             [
                 ("ZRANGEBYSCORE", due_apps_key(bucket), *behind, limit)
-                for bucket in range(BUCKETS)
+                for bucket in buckets
             ]
         )
         places = [
             (bucket, _app(name))
-            for bucket, reply in enumerate(found)
+            for bucket, reply in zip(buckets, found, strict=True)
             for name in _ok(reply)[::2]
         ]
         share = max(1, limit // max(1, len(places)))
@@ -343,9 +356,11 @@ class Timetable:
 
     async def sending(self) -> list[Due]:
         """Return the schedules whose audience is being served. Raises StoreAway."""
-        return await self._members(
-            ("ZRANGE", sending_key(bucket), 0, -1) for bucket in range(BUCKETS)
-        )
+        return [
+            _due(bucket, member)
+            for bucket, reply in enumerate(await self._link.ask(_BEING_SENT))
+            for member in _ok(reply)
+        ]
 
     async def fire(self, schedules: Sequence[Schedule]) -> int:
         """
@@ -533,12 +548,6 @@ class Timetable:
                 *nodes,
             ),
         )
-
-    async def _members(self, commands: Iterable[tuple[str | int, ...]]) -> list[Due]:
-        found = []
-        for bucket, reply in enumerate(await self._link.call_many(list(commands))):
-            found += [_due(bucket, member) for member in _ok(reply)]
-        return found
 
     def _times(self) -> tuple[int, int]:
         return self._retention_ms, self._clock_ms()

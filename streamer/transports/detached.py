@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..errors import Disconnect
 from ..service.listening import Listener
@@ -42,6 +42,9 @@ class Detached(Successor):
 
     """
 
+    PROBE: ClassVar[bytes | None] = None
+    """The event by which it is found out whether somebody is there."""
+
     __slots__ = (
         "_connections",
         "_framing",
@@ -61,11 +64,18 @@ class Detached(Successor):
 
     # As a session's sink.
 
-    def write(self, event: bytes) -> None:
+    def write(self, event: bytes, most: int) -> bool:
+        transport = self.transport
+        waiting = transport.get_write_buffer_size()
+        if waiting and waiting + len(event) > most:
+            return False
+        if event is self.PROBE and self._is_given_up():
+            return True
         framing = self._framing
         if event is not framing.event:
             framing.take(event)
-        self.transport.write(framing.framed)
+        transport.write(framing.framed)
+        return True
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -112,6 +122,10 @@ class Detached(Successor):
         # Somebody may still be about to say something.
         self.transport = NOWHERE
         self._listener.leave()
+
+    def _is_given_up(self) -> bool:
+        """Give it up if the last probe was not answered; return whether it is."""
+        return False
 
     def _part(self, then: Callable[[], None]) -> None:
         """Do `then` as the last thing, and cut off who does not take it in time."""

@@ -95,6 +95,8 @@ class DetachedWebSocket(Detached):
 
     """
 
+    PROBE = _PING
+
     __slots__ = (
         "_commands",
         "_controls_at_s",
@@ -122,15 +124,6 @@ class DetachedWebSocket(Detached):
         self._is_deaf = False
 
     # As a session's sink.
-
-    def write(self, event: bytes) -> None:
-        framing = self._framing
-        if event is not framing.event:
-            framing.take(event)
-        if event is _PING and self._is_silent():
-            self._fail(SILENT, SILENT.code, SILENT.reason)
-        else:
-            self.transport.write(framing.framed)
 
     def close(self, disconnect: Disconnect) -> None:
         frame = close_frame(disconnect.code, disconnect.reason)
@@ -262,9 +255,9 @@ class DetachedWebSocket(Detached):
 
     # Endings.
 
-    def _is_silent(self) -> bool:
-        """Whether the last ping is unanswered, at the time of the next one."""
+    def _is_given_up(self) -> bool:
         if self._unanswered and self._work is None:
+            self._fail(SILENT, SILENT.code, SILENT.reason)
             return True
         self._unanswered = True
         return False

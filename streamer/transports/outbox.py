@@ -31,13 +31,18 @@ class Outbox:
         self.closing: Disconnect | None = None
         """Why the stream ends, once it does."""
 
-    def write(self, event: bytes) -> None:
-        if self.closing is None:
-            self._events.append(event)
-            self._bytes += len(event)
-            if self._since_s is None:
-                self._since_s = monotonic()
-            self._wake.set()
+    def write(self, event: bytes, most: int) -> bool:
+        if self.closing is not None:
+            return True  # It goes nowhere any more, which is not for want of room.
+        waiting = self.buffered()
+        if waiting and waiting + len(event) > most:
+            return False
+        self._events.append(event)
+        self._bytes += len(event)
+        if self._since_s is None:
+            self._since_s = monotonic()
+        self._wake.set()
+        return True
 
     def buffered(self) -> int:
         # What is being sent may be with the connection already, or still here.

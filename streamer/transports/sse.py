@@ -172,7 +172,7 @@ class SseStream:
         framing = self._chunks if chunked else self._bare
         stream = EventStream(listener, framing, chunked=chunked)
         if asked.preamble:
-            stream.write(asked.preamble)
+            stream.write(asked.preamble, 0)  # nothing waits yet
         await self._join(listener, asked, stream)
         if not chunked:
             handle.leave_unframed()

@@ -42,9 +42,12 @@ class Kept:
         self.closed: list[Disconnect] = []
         self.aborted: list[Disconnect] = []
 
-    def write(self, event: bytes) -> None:
+    def write(self, event: bytes, most: int) -> bool:
+        if self.waiting_bytes and self.waiting_bytes + len(event) > most:
+            return False
         self.events.append(event)
         self.waiting_bytes += len(event)
+        return True
 
     def buffered(self) -> int:
         return self.waiting_bytes

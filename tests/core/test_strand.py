@@ -196,7 +196,9 @@ class Client:
         self.got: tuple[list[int], list[int]] = ([], [])
         self.waiting_bytes = 0
 
-    def write(self, event: bytes) -> None:
+    def write(self, event: bytes, most: int) -> bool:
+        if self.waiting_bytes and self.waiting_bytes + len(event) > most:
+            return False
         self.waiting_bytes += len(event)
         message: dict[str, Any] = json.loads(event)
         if message["type"] == "notification":
@@ -205,6 +207,7 @@ class Client:
             self.got["cursor" not in message].append(place.offset)
         if "cursor" in message:
             self.cursor = Cursor.parse(message["cursor"])
+        return True
 
     def buffered(self) -> int:
         return self.waiting_bytes

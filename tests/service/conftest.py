@@ -68,7 +68,9 @@ class Client:
             topics=tuple(map(Topic, topics)),
         )
 
-    def write(self, event: bytes) -> None:
+    def write(self, event: bytes, most: int) -> bool:
+        if self.stuck_bytes and self.stuck_bytes + len(event) > most:
+            return False
         if self.stuck_bytes is not None:
             self.stuck_bytes += len(event)
         message = json.loads(event)
@@ -83,6 +85,7 @@ class Client:
             self.gaps.append(message["reason"])
             if not message.keys() & {"topic", "everyone"}:
                 self.begin = _offset(message["cursor"])
+        return True
 
     def _note(self, notification: dict[str, Any]) -> None:
         audience = notification.get("topic") or notification.get("everyone")

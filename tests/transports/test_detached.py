@@ -301,7 +301,7 @@ async def test_streams_over_tls_leave_asgi_too(
 # What a delivery costs.
 
 READERS = 200
-CALLS_MAX = 7
+CALLS_MAX = 5
 """Calls a delivery may take, those into C included; with a task it would be dozens."""
 
 
@@ -360,6 +360,7 @@ def test_a_delivery_is_a_few_calls_and_no_more() -> None:
 
     assert all(len(line) == 2 for line in lines)
     # What is done once for all readers comes to less than one call for each.
+    print("CALLS", calls / READERS)
     assert calls / READERS < CALLS_MAX + 1
 
 
