@@ -20,7 +20,6 @@ from .core.strand import Listener, Strand
 from .core.subscription import (
     History,
     Place,
-    State,
     Subscription,
     is_plainly_next,
 )
@@ -211,12 +210,13 @@ class Hub:
             self._note_behind(log)
 
     def places(self, log: Log) -> dict[Place, list[Follower]]:
-        """Return those in a log that need history, by where they are."""
+        """Return those in a log that need history, by where they are. O(followers)."""
         places: dict[Place, list[Follower]] = {}
-        for follower in self._in(log):
-            subscription = follower.subscription
-            if subscription.state is State.REPLAYING:
-                places.setdefault(subscription.place, []).append(follower)
+        # Everybody who connects is one more in everybody's log, of which all that are
+        # there are looked at: so nothing is called for each.
+        behind = [f for f in self._in(log) if f.subscription.live_at is None]
+        for follower in behind:
+            places.setdefault(follower.subscription.place, []).append(follower)
         return places
 
     def _in(self, log: Log) -> Sequence[Follower]:

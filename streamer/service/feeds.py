@@ -23,7 +23,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -31,7 +31,7 @@ from ..core.figures import Figures
 from ..core.subscription import Place, Start
 from ..core.views import View
 from ..errors import RESYNC, Unavailable
-from ..hub import Hub, Reader
+from ..hub import Follower, Hub, Reader
 from ..model import App, Entry, Log, Topic
 from ..store.inbox import Inbox, Read, ReadAfter
 from ..store.relay import Relay
@@ -62,6 +62,14 @@ PROBE_APP: Final = App(".probe")
 nobody can read or write it, and it is not counted."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _Asked(NamedTuple):
+    """A read for those who are at a place in a log."""
+
+    log: Log
+    place: Place
+    behind_max: int
 
 
 class Feeds:
@@ -221,7 +229,7 @@ class Feeds:
         progress = False
         logs = list(self.hub.behind)
         for first in range(0, len(logs), BATCH):
-            reads: list[tuple[Log, Place]] = []
+            reads: list[_Asked] = []
             for log in logs[first : first + BATCH]:
                 places = self.hub.places(log)
                 if not places:
@@ -232,23 +240,25 @@ class Feeds:
                         continue
                     for reader in readers:
                         reader.subscription.ask()
-                    reads.append((log, place))
+                    reads.append(_Asked(log, place, self._behind_max(place, readers)))
             await self._read(reads)
             progress |= bool(reads)
         if progress and self.hub.behind:
             self._behind.set()
         return congested
 
-    async def _read(self, reads: list[tuple[Log, Place]]) -> None:
+    async def _read(self, reads: list[_Asked]) -> None:
         asked = [
-            ReadAfter(log, place, PORTION, self._behind_max(log, place), PORTION_BYTES)
-            for log, place in reads
+            ReadAfter(read.log, read.place, PORTION, read.behind_max, PORTION_BYTES)
+            for read in reads
         ]
+        players = [read.log for read in reads if not read.log.is_audience]
         replies, counts = await asyncio.gather(
-            self._inbox.read_many(asked),
-            self._look_at_audiences([log for log, _ in reads if not log.is_audience]),
+            self._inbox.read_many(asked), self._look_at_audiences(players)
         )
-        for (log, place), reply in zip(reads, replies, strict=True):
+        # Looked up once: there may be as many places in a log as followers.
+        there = {log: self.hub.places(log) for log in {read.log for read in reads}}
+        for (log, place, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
             if isinstance(reply, Exception):
@@ -257,7 +267,8 @@ class Feeds:
                     follower.end(RESYNC)
             else:
                 unread = reply.unread + counts.get(log, 0)
-                self._give(log, place, reply._replace(unread=unread))
+                followers = there[log].get(place, ())
+                self._give(followers, place, reply._replace(unread=unread))
 
     async def _look_at_audiences(self, logs: list[Log]) -> dict[Log, int]:
         """Return the unread counts of players' audiences; heed who joined or left."""
@@ -284,16 +295,15 @@ class Feeds:
             return {}
         return {log: unread(of, audiences) for log, of in views.items()}
 
-    def _behind_max(self, log: Log, place: Place) -> int:
+    def _behind_max(self, place: Place, readers: Sequence[Follower]) -> int:
         # Only who joins can be too far behind. Who is live gets what it would have got
         # anyway; and who asked for the earliest has asked for all of it.
         if place is Start.EARLIEST:
             return 0
-        readers = self.hub.places(log).get(place, ())
         return self._replay_max if all(r.joining for r in readers) else 0
 
-    def _give(self, log: Log, place: Place, read: Read) -> None:
-        for follower in self.hub.places(log).get(place, ()):
+    def _give(self, followers: Sequence[Follower], place: Place, read: Read) -> None:
+        for follower in followers:
             if not follower.congested:
                 follower.history(
                     place, read.history, unread=read.unread, marks=read.marks
