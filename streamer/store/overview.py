@@ -3,23 +3,29 @@ What a page needs of a player and of everybody, in one packet.
 
 Decides what is read together. A page shows the player's own log, everybody's, and the
 topics' that the player has joined; which topics is known only when the views have been
-read, the rest is asked for at once. Knows the scripts of inbox and views. Knows nothing
+read, the rest is asked for at once. What most players do not have, topics, and most
+apps, a log of everybody, is looked for before it is read: that is cheaper than the
+scripts that would find nothing. Knows the scripts of inbox and views. Knows nothing
 of how they are merged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..core.views import Audience
-from ..model import Log, Position, everyone_log
+from ..model import App, Log, Position, everyone_log
 from .entries import Page, bound, parse_audience, parse_page
 from .inbox import Inbox
-from .link import Link, ScriptCall
-from .views import PlayerViews, Views, parse
+from .keys import inbox_keys
+from .link import Command, Link, ScriptCall
+from .views import PlayerViews, Views
 
 __all__ = ["Overview", "Overviews", "Part"]
+
+APPS_MAX: Final = 10_000
+"""Apps of which it is remembered that they have a log of everybody."""
 
 
 class Part(NamedTuple):
@@ -55,6 +61,9 @@ class Overviews:
         self._link = link
         self._inbox = inbox
         self._views = views
+        # Apps that have sent something to everyone; of the others it is only asked
+        # whether they have by now.
+        self._speaking: set[App] = set()
 
     async def of(
         self,
@@ -66,15 +75,22 @@ class Overviews:
         version: str = "",
     ) -> Overview:
         """Read what is known to be needed; see `store.inbox.Inbox.page`."""
-        bounds = _bounds(newest, oldest)
-        own, views, *everyone = await self._run(
-            [
-                self._inbox.page_call(log, bounds, count, version),
-                self._views.read_call(log),
-                *self._part(everyone_log(log.app), bounds, count),
-            ]
-        )
-        return Overview(parse_page(own), parse(log, views), _parse_part(everyone))
+        bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
+        calls = [self._inbox.page_call(log, bounds, count, version)]
+        if log.app in self._speaking:
+            calls += self._part(everyone, bounds, count)
+        glances = [*self._views.glance(log), ("EXISTS", inbox_keys(everyone).state)]
+        own, *part, names, left, said = await self._run(calls, glances)
+        views = self._views.seen(log, (names, left)) or await self._views.read(log)
+        if part:
+            heard = _parse_part(part)
+        elif said:
+            self._note_speaking(log.app)
+            asked = [(everyone, oldest)]
+            (heard,) = await self.parts(asked, newest=newest, count=count)
+        else:
+            heard = _SILENT
+        return Overview(parse_page(own), views, heard)
 
     async def parts(
         self,
@@ -96,8 +112,15 @@ class Overviews:
             self._inbox.audience_call(log),
         ]
 
-    async def _run(self, calls: Sequence[ScriptCall]) -> list[list[Any]]:
-        replies = await self._link.run_many(calls, write=False)
+    def _note_speaking(self, app: App) -> None:
+        if len(self._speaking) >= APPS_MAX:
+            self._speaking.clear()
+        self._speaking.add(app)
+
+    async def _run(
+        self, calls: Sequence[ScriptCall], after: Sequence[Command] = ()
+    ) -> list[Any]:
+        replies = await self._link.run_many(calls, write=False, after=after)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -111,3 +134,9 @@ def _parse_part(replies: Sequence[list[Any]]) -> Part:
 
 def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]:
     return bound(newest, True, "+"), bound(oldest, True, "-")
+
+
+# What the scripts say of a log that is not there.
+_SILENT: Final = _parse_part(
+    ([b"0.0.0.1.0.0", [b"0"] * 4, 0, [], []], [[b"0"] * 4, b"1", b"0", b""])
+)

@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..core.views import View
 from ..errors import Limit, Refused
-from ..model import Log, Position, audience_log
+from ..model import App, Log, Position, audience_log, everyone_log
 from .entries import Retention
 from .keys import channel, inbox_keys, tally_key, views_key
-from .link import Link, Script, ScriptCall
+from .link import Command, Link, Script, ScriptCall
 
 __all__ = ["Found", "PlayerViews", "Views"]
 
@@ -40,8 +40,20 @@ Tally = Literal["read", "acked"]
 Change = Literal["ids", "unread", "deleted"]
 
 
+_EVERYONE: Final = everyone_log(App("")).audience.encode()
+_EVERYONE_FIELDS: Final = [
+    f"{field} {_EVERYONE.decode()}"
+    for field in ("in", "muted", "base", "done", "deleted")
+]
+
+
 class PlayerViews(NamedTuple):
-    """A player's views; without any, since when the player is known, in ms."""
+    """
+    A player's views.
+
+    Where everybody's is not among them, `known_since_ms` is since when the player is
+    known.
+    """
 
     views: list[View]
     known_since_ms: int
@@ -76,14 +88,49 @@ class Views:
             _VIEWS, (views_key(log), state, entries), self._retention.args()
         )
 
+    def glance(self, log: Log) -> list[Command]:
+        """
+        Return two commands whose replies `seen` takes.
+
+        They are a tenth of the script for the store, and most players have nothing but
+        a view of everybody's log.
+        """
+        key = views_key(log)
+        return [("HMGET", key, "names", *_EVERYONE_FIELDS), ("PTTL", key)]
+
+    def seen(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
+        """Return a player's views; None where it has others, or they are to be kept."""
+        (names, joined, *marks), left_ms = replies
+        if names != _EVERYONE or 0 <= left_ms < self._retention.ms:
+            return None
+        muted, base, done, deleted = marks
+        view = _view(
+            *(log, names, joined, muted is not None, int(base or 0)),
+            *(done or b"", deleted or b""),
+        )
+        return PlayerViews([view], 0)
+
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
-        """Read the views of players, in one packet; a failed one is an exception."""
-        calls = [self.read_call(log) for log in logs]
+        """Read the views of players; a failed one is an exception."""
+        glances = await self._link.call_many(
+            [command for log in logs for command in self.glance(log)]
+        )
+        found: dict[Log, PlayerViews | Exception] = {}
+        for log, *replies in zip(logs, glances[::2], glances[1::2], strict=True):
+            failed = [reply for reply in replies if isinstance(reply, Exception)]
+            player = failed[0] if failed else self.seen(log, replies)
+            if player is not None:
+                found[log] = player
+        missing = [log for log in dict.fromkeys(logs) if log not in found]
+        calls = [self.read_call(log) for log in missing]
         replies = await self._link.run_many(calls, write=False)
-        return [
-            reply if isinstance(reply, Exception) else parse(log, reply)
-            for log, reply in zip(logs, replies, strict=True)
-        ]
+        for log, reply in zip(missing, replies, strict=True):
+            found[log] = reply if isinstance(reply, Exception) else parse(log, reply)
+        return [found[log] for log in logs]
+
+    async def read(self, log: Log) -> PlayerViews:
+        """Read the views of a player."""
+        return parse(log, await self._link.run(*self.read_call(log), write=False))
 
     async def join(
         self, log: Log, audience: Log, place: Position, *, tell: bool = True

@@ -248,6 +248,45 @@ async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
 
+async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> None:
+    await views.join(log, EVERYONE, Position(7, 1, 2, 3))
+    await views.change(log, EVERYONE, "ids", [9, 11], epoch=7, floor=1)
+    await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
+    await views.mute(log, EVERYONE, muted=True)
+
+    seen = views.seen(log, await views._link.call_many(views.glance(log)))
+
+    assert seen is not None
+    assert seen.views == (await views.read(log)).views
+    (view,) = seen.views
+    assert view.muted
+    assert view.deleted == {12}
+
+
+async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
+    views: Views, log: Log
+) -> None:
+    async def seen() -> object:
+        return views.seen(log, await views._link.call_many(views.glance(log)))
+
+    assert await seen() is None
+    await views.join(log, EVERYONE, ZERO)
+    assert await seen() is not None
+    await views.join(log, NEWS, ZERO)
+    assert await seen() is None
+
+
+async def test_looking_keeps_views_that_would_end(
+    views: Views, link: Link, log: Log
+) -> None:
+    await views.join(log, EVERYONE, ZERO)
+    await link.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+
+    await views.read_many([log])
+
+    assert await link.call("PTTL", views_key(log)) > RETENTION_MS
+
+
 async def test_what_is_in_an_audiences_log_and_alive_is_found(
     views: Views, inbox: Inbox
 ) -> None:
