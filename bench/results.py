@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from . import report
 
@@ -34,6 +34,10 @@ limit, and "at most" is a lower bound. CPU time and resident memory are the kern
 figures for the server's processes, the store's apart. Latencies count from the time at
 which a message was due by the timetable (no coordinated omission).
 """
+
+
+_BY_HAND: Final = "## Where the time goes"
+"""The one section that people write; it stays as it is when the rest is made anew."""
 
 
 class Target(NamedTuple):
@@ -80,9 +84,16 @@ def write(folder: Path, path: Path = RESULTS) -> None:
         sys.exit(f"there are no results in {folder}")
     order = sorted(cases, key=lambda case: cases[case].get("number", 0))
     parts = ["# Results", "", _METHOD, *_machine(cases), *_targets(cases)]
+    parts += _kept(path)
     for case in order:
         parts += _case(case, cases[case])
     path.write_text("\n".join(parts).rstrip() + "\n")
+
+
+def _kept(path: Path) -> list[str]:
+    text = path.read_text() if path.exists() else ""
+    _, heading, section = text.partition(_BY_HAND)
+    return [heading + section.partition("\n## ")[0].rstrip(), ""] if heading else []
 
 
 def _machine(cases: dict[str, Result]) -> list[str]:

@@ -38,11 +38,16 @@ from .journal import Journal
 from .sweep import Sweep
 from .wheel import TURN_S, Wheel
 
-__all__ = ["Listener", "Listening"]
+__all__ = ["JOINING_MAX", "Listener", "Listening"]
 
 DRAIN_GRACE_S: Final = 1.0
 DRAIN_DELAY_MS: Final = 2_000
 """Readers come back within this, at random: the other nodes meet no wall of them."""
+
+JOINING_MAX: Final = 256
+"""Connections that join at once; the others wait for their turn. When thousands come
+in a moment, all of them would else be served at the same time, and so late that their
+clients have given up and come again: then it is all done for nobody."""
 
 _logger = logging.getLogger(__name__)
 
@@ -83,6 +88,8 @@ class Listening:
             refusals=self.figures.refusals,
         )
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
+        self.turns = asyncio.Semaphore(JOINING_MAX)
+        """To be held while a connection joins, first come, first served."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._wheel = Wheel(time.monotonic())

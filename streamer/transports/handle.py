@@ -68,6 +68,11 @@ class Handle:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the connection is lost, or about to be."""
+        return self._transport.is_closing()
+
     def buffered(self) -> int:
         """Return the bytes written that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()

@@ -173,7 +173,10 @@ class SseStream:
         stream = EventStream(listener, framing, chunked=chunked)
         if asked.preamble:
             stream.write(asked.preamble, 0)  # nothing waits yet
-        await self._join(listener, asked, stream)
+        async with self._parts.listening.turns:
+            if handle.is_gone:
+                return
+            await self._join(listener, asked, stream)
         if not chunked:
             handle.leave_unframed()
         await send(_START)

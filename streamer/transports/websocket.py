@@ -103,7 +103,10 @@ class WebSocketStream:
         opening: Opening,
     ) -> None:
         stream = DetachedWebSocket(listener, self._framing, self._commands)
-        stream.session = await self._join(listener, caller, opening, stream)
+        async with self._parts.listening.turns:
+            if handle.is_gone:
+                return
+            stream.session = await self._join(listener, caller, opening, stream)
         await _accept(websocket)
         # One that is gone has told us by now, or needs no telling.
         handle.hand_over(stream)

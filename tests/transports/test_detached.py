@@ -23,7 +23,7 @@ from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import History
 from streamer.hub import Hub
 from streamer.model import App, Entry, Log, Player, Position
-from streamer.service.listening import Listener
+from streamer.service.listening import JOINING_MAX, Listener
 from streamer.transports.detached import Detached, EventStream
 from streamer.transports.detached_websocket import (
     DetachedWebSocket,
@@ -97,6 +97,35 @@ async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) 
         assert count_streams() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+async def test_who_has_gone_before_its_turn_takes_no_lease(
+    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, upgrade: bool
+) -> None:
+    taken: list[str] = []
+    take = world.listening._take_lease
+
+    async def noting(log: Any, connection: str, instance: str) -> Any:
+        taken.append(connection)
+        return await take(log, connection, instance)
+
+    monkeypatch.setattr(world.listening, "_take_lease", noting)
+    for _ in range(JOINING_MAX):
+        await world.listening.turns.acquire()
+    gone, there = await world.connect(), await world.connect()
+    for wire in (gone, there):
+        wire.writer.write(world.request(upgrade=upgrade))
+    await until(lambda: world.listening.open == 2)
+
+    gone.writer.transport.abort()
+    await until(lambda: len(world.connections) == 1)
+    for _ in range(JOINING_MAX):
+        world.listening.turns.release()
+
+    await until(lambda: taken and world.listening.open == 1)
+    assert len(taken) == 1
+    there.writer.transport.abort()
 
 
 def count_streams() -> int:
@@ -360,7 +389,6 @@ def test_a_delivery_is_a_few_calls_and_no_more() -> None:
 
     assert all(len(line) == 2 for line in lines)
     # What is done once for all readers comes to less than one call for each.
-    print("CALLS", calls / READERS)
     assert calls / READERS < CALLS_MAX + 1
 
 
