@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -100,7 +101,7 @@ def _machine(cases: dict[str, Result]) -> list[str]:
     about = next(iter(cases.values()))["machine"]
     commits = sorted({result["machine"]["commit"] for result in cases.values()})
     absent = {
-        f"{a['peer']} was not there: `{a['install']}` installs it."
+        f"{a['peer']} was not there: `{_anywhere(a['install'])}` installs it."
         for result in cases.values()
         for a in result["absent"]
     }
@@ -111,6 +112,10 @@ def _machine(cases: dict[str, Result]) -> list[str]:
         + " ".join(sorted(absent)),
         "",
     ]
+
+
+def _anywhere(text: str) -> str:
+    return text.replace(str(Path.home()), "~")
 
 
 def _targets(cases: dict[str, Result]) -> list[str]:
@@ -155,9 +160,10 @@ def _case(case: str, result: Result) -> list[str]:
         "",
         f"{runs} rounds. {result['about']}",
         "",
-        *[f"* {note}" for note in [*report.notes(result), *_losses(result)]],
+        *[f"* {_anywhere(n)}" for n in [*report.notes(result), *_losses(result)]],
         "",
-        f"    {result['machine']['command']}",
+        # Where this run has left its files is nobody's business.
+        "    " + re.sub(r" --(json|html|png)=\S+", "", result["machine"]["command"]),
         "",
     ]
 
