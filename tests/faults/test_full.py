@@ -46,13 +46,13 @@ async def test_a_full_store_takes_no_publish_and_serves_the_rest(
             refused += 1
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["retry-after"]) > 0
-        assert len(await backend.inbox("ben")) == len(stored)
+        # It is atomic per player: of one that was refused, either half may have found
+        # the last room there was. What was not refused is there, in its order.
+        assert len(stored) <= len(await backend.inbox("ben")) <= len(stored) + refused
         kept = [shown["id"] for shown in await backend.inbox("ann")]
-        # It is atomic per player: of the first that was refused, ann's half may have
-        # found the last room there was.
-        assert kept[: len(stored)] == stored
-        assert len(kept) <= len(stored) + 1
-        stored = kept
+        assert [one for one in kept if one in stored] == stored
+        assert len(kept) <= len(stored) + refused
+        halves, stored = len(kept) - len(stored), kept
         async with Api(server.port, token) as mine:
             page = await mine.http.get("/v1/players/me/notifications")
             assert page.status_code == 200
@@ -70,7 +70,8 @@ async def test_a_full_store_takes_no_publish_and_serves_the_rest(
             assert follower.ids == stored
             assert (follower.connects, follower.gaps) == (1, [])
     report(
-        f"{refused} of {refused} publishes 503, 0 half stored, pages and streams went "
+        f"{refused} of {refused} publishes 503, {halves} stored for one of two "
+        "players, none in part, pages and streams went "
         f"on, marks were answered {marked.status_code}"
     )
 

@@ -520,12 +520,12 @@ async def test_coming_and_going_leaves_nothing_behind(
         for _ in range(15):
             log = rng.choice(logs)
             client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
-            try:
+            await until(lambda: feeds.connected)
+            # Whoever finds that cut off in that moment comes another time.
+            with contextlib.suppress(TimeoutError, StoreAway):
                 async with asyncio.timeout(rng.random() * 0.2):
                     async with feeds.follow(log, client.session):
                         await asyncio.sleep(rng.random() * 0.05)
-            except TimeoutError:
-                pass
             if client.begin is not None:
                 visits += 1
                 last = max([client.begin, *client.offsets])
@@ -538,13 +538,10 @@ async def test_coming_and_going_leaves_nothing_behind(
 
     publisher = asyncio.create_task(publish())
     disturber = asyncio.create_task(disturb())
-    outcomes = await asyncio.gather(
-        *(visit() for _ in range(20)), return_exceptions=True
-    )
+    await asyncio.gather(*(visit() for _ in range(20)))
     publishing = False
     await asyncio.gather(publisher, disturber)
 
-    assert all(o is None or isinstance(o, StoreAway) for o in outcomes), outcomes
     assert visits > 5
     assert len(feeds.hub) == 0
     assert not feeds.hub.behind
