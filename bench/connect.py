@@ -52,7 +52,7 @@ def ask(turn: Turn) -> Answer:
         )
     turn.note_load(opened)
     turn.say("holding still")
-    with turn.watch() as idle:
+    with turn.watch("idle") as idle:
         turn.load.rest(options.idle)
     held = turn.peer.usage()
     return {

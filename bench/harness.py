@@ -130,10 +130,13 @@ class Turn:
     latencies: dict[str, array[int]] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def watch(self) -> Iterator[Watch]:
-        """Measure what the server uses in the block."""
+    def watch(self, name: str = "") -> Iterator[Watch]:
+        """Measure what the server uses in the block, one of several by its name."""
         watch = Watch()
-        with profiled(self.peer, self.options.profile):
+        profile = self.options.profile
+        if profile is not None and name:
+            profile = profile.with_stem(f"{profile.stem}-{name}")
+        with profiled(self.peer, profile):
             before, begun_s = self.peer.usage(), time.monotonic()
             yield watch
             after: Usage = self.peer.usage()

@@ -76,10 +76,10 @@ The rooms
     hub              FANS OUT. log -> readers of this process
     service/         DOES. publisher, audiences, merging (many logs, one inbox),
                      inboxes, searching, listing, memberships (topics and mutes),
-                     receipts, feeds and weaving (keeping readers complete, of which
-                     logs), listening (being let in, drained), wheel (its time),
-                     authenticator, key_sets (foreign issuers' keys), sweep (credentials
-                     taken back), tickets, minting, requests and quotas (what an app may
+                     receipts, feeds, weaving and positions (keeping readers complete, of
+                     which logs, and what nobody has said), listening (being let in,
+                     drained), wheel (its time), authenticator, key_sets (foreign
+                     issuers' keys), sweep (credentials taken back), tickets, minting, requests and quotas (what an app may
                      use), schedules and planning (what is to be sent, and when),
                      repetition (idempotency keys), scheduler and sender (what is due),
                      campaigns, store_watch (is the store what was promised?), serving

@@ -12,7 +12,7 @@ is *behind*: its log is put into `behind`, and whoever reads logs is woken.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from .core.cursor import Cursor
 from .core.figures import Transport
@@ -20,6 +20,7 @@ from .core.strand import Listener, Strand
 from .core.subscription import (
     History,
     Place,
+    Start,
     Subscription,
     is_plainly_next,
 )
@@ -64,6 +65,9 @@ class Follower(Protocol):
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
 
 
+ASKED_MAX: Final = 8
+"""How many of those who are in a log are asked where it stands."""
+
 _F = TypeVar("_F", bound=Follower)
 
 
@@ -84,6 +88,9 @@ class Reader(Follower, Listener, Protocol):
     """To be called when one of these has moved."""
     ended: Disconnect | None
     """Why it was ended, if it was."""
+
+    def knows(self, marks: int) -> bool:
+        """Whether it has heard of all marks, and has nothing else to ask about."""
 
     @property
     def transport(self) -> Transport | None:
@@ -151,8 +158,17 @@ class Hub:
 
     def weave(self, strand: Strand) -> None:
         """Let a strand follow its audience's log, from its place on."""
-        self._strands.setdefault(strand.log, []).append(strand)
-        self._note_behind(strand.log)
+        strands = self._strands.setdefault(strand.log, [])
+        level = (one.subscription.live_at for one in strands[:ASKED_MAX])
+        head = next((position for position in level if position is not None), None)
+        strands.append(strand)
+        if head is not None and strand.subscription.place in (Start.LATEST, head):
+            # Others have all there is. Reading it would say so once more, for each of
+            # thousands who come to everybody's log.
+            place = strand.subscription.ask()
+            strand.history(place, History(head, head, []), unread=0, marks=0)
+        else:
+            self._note_behind(strand.log)
 
     def unweave(self, strand: Strand) -> None:
         """Let a strand go."""
@@ -208,6 +224,17 @@ class Hub:
             follower.subscription.doubt()
         if followers:
             self._note_behind(log)
+
+    def is_level(self, log: Log, head: Position, marks: int) -> bool:
+        """Whether nobody in a log that stands there has missed anything."""
+        # Those who are there have the same object, mostly.
+        places = {follower.subscription.live_at for follower in self._in(log)}
+        if None in places and log not in self.behind:
+            return False  # Nobody is about to read it.
+        if log.is_audience:
+            return places <= {head, None}
+        readers = self._readers.get(log, ())
+        return places <= {head, None} and all(r.knows(marks) for r in readers)
 
     def places(self, log: Log) -> dict[Place, list[Follower]]:
         """Return those in a log that need history, by where they are. O(followers)."""

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.subscription import History, Place, State, Subscription
+from streamer.core.strand import Strand
+from streamer.core.subscription import (
+    Delivery,
+    History,
+    Place,
+    Start,
+    State,
+    Subscription,
+)
 from streamer.errors import REPLACED, Disconnect
 from streamer.hub import Hub
-from streamer.model import App, Entry, Log, Player, Position
+from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 
 LOG = Log(App("a"), Player("p"))
 OTHER = Log(App("a"), Player("q"))
+EVERYONE = everyone_log(App("a"))
 
 
 def position(offset: int) -> Position:
@@ -194,3 +203,80 @@ def test_all_readers_are_those_of_the_moment(hub: Hub) -> None:
 
     assert seen == 4
     assert len(hub) == 0
+
+
+# Audiences.
+
+
+class Hearing:
+    """Whose strands they are."""
+
+    joining = True
+    congested = False
+    ended = None
+
+    def __init__(self) -> None:
+        self.heard: list[Delivery] = []
+
+    def fit(self, history: History) -> History:
+        return history
+
+    def hear(self, strand: Strand, delivery: Delivery) -> None:
+        self.heard.append(delivery)
+
+    def take_from(self, strand: Strand, entry: Entry) -> None:
+        raise AssertionError("it has not begun")
+
+    def passing(self, notification: bytes) -> None: ...
+
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
+
+
+def a_strand(place: Place) -> Strand:
+    return Strand(EVERYONE, Hearing(), place, joined=ZERO, durable=True)
+
+
+def woven(hub: Hub, at: int) -> Strand:
+    """Return a strand that is there and live."""
+    strand = a_strand(position(at))
+    hub.weave(strand)
+    strand.subscription.ask()
+    place = position(at)
+    strand.history(place, History(place, place, []), unread=0, marks=0)
+    hub.behind.clear()
+    return strand
+
+
+@pytest.mark.parametrize("place", [Start.LATEST, position(5)])
+def test_who_comes_where_others_are_needs_no_read(hub: Hub, place: Place) -> None:
+    before = woven(hub, at=5)
+    late = a_strand(place)
+
+    hub.weave(late)
+
+    assert late.begin == position(5)
+    assert late.subscription.live_at is before.subscription.live_at
+    assert isinstance(late.listener, Hearing)
+    assert late.listener.heard == [Delivery([])]
+    assert not hub.behind
+
+
+@pytest.mark.parametrize("place", [Start.EARLIEST, position(4), position(6), ZERO])
+def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: Place) -> None:
+    woven(hub, at=5)
+    late = a_strand(place)
+
+    hub.weave(late)
+
+    assert late.begin is None
+    assert hub.behind == {EVERYONE}
+
+
+def test_who_comes_where_nobody_is_live_is_read_for(hub: Hub) -> None:
+    woven(hub, at=5).subscription.doubt()
+    late = a_strand(Start.LATEST)
+
+    hub.weave(late)
+
+    assert late.begin is None
+    assert hub.behind == {EVERYONE}

@@ -61,7 +61,11 @@ class Sink(Protocol):
         """Return how many bytes the reader has not taken yet."""
 
     def waiting_since_s(self) -> float | None:
-        """Return since when the oldest of them waits, a monotonic time."""
+        """
+        Return since when the oldest of them waits, a monotonic time.
+
+        When that begins, whoever calls `Session.tick` is to be told to do it soon.
+        """
 
     def close(self, disconnect: Disconnect) -> None:
         """End the connection once everything queued is written."""
@@ -184,6 +188,13 @@ class Session:
             or (not self._greeted and self._has_begun(None))
             or self._sink.buffered() > self._limits.send_buffer_bytes // 4
         )
+
+    def knows(self, marks: int) -> bool:
+        """Whether a read of its log would tell nothing new; see `hub.Reader`."""
+        if not self._greeted or self.ended is not None:
+            return True  # It is read for, or it is told nothing any more.
+        counts = not self._unread_off and not self._unread_doubted
+        return counts and marks == self._marks
 
     def take(self, entry: Entry, position: Position) -> None:
         """Take a live entry that is the next one; see `hub.Follower`."""
@@ -359,8 +370,9 @@ class Session:
         """
         Do what is due: end an expired or stuck stream, ping.
 
-        Returns in how many seconds something may be due again. That a stream is stuck
-        is found within one and a half times what is allowed.
+        Returns in how many seconds something may be due again. Where something has
+        begun to wait since, that is sooner: in half of what it may wait, so that a
+        stream that is stuck is found within one and a half times what is allowed.
         """
         waiting_since_s = self._sink.waiting_since_s()
         if (
@@ -380,7 +392,9 @@ class Session:
         rest_s = self._pinged_at_s + self._limits.heartbeat_s - now_s
         if self._expires_at_s is not None:
             rest_s = min(rest_s, self._expires_at_s - unix_s)
-        return min(rest_s, self._limits.send_age_s / 2)
+        if self._sink.waiting_since_s() is not None:
+            rest_s = min(rest_s, self._limits.send_age_s / 2)
+        return rest_s
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """Say goodbye and close. The first reason counts."""

@@ -20,7 +20,6 @@ import asyncio
 import logging
 import random
 import time
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -36,6 +35,7 @@ from ..model import App, Entry, Log, Topic
 from ..store.inbox import Inbox, Read, ReadAfter
 from ..store.relay import Relay
 from .audiences import Audiences, unread
+from .positions import Positions
 from .weaving import Weaver
 
 __all__ = ["PROBE_APP", "Feeds"]
@@ -99,13 +99,13 @@ class Feeds:
         self._figures = figures or Figures()
         self._inbox = inbox
         self._replay_max = replay_max
-        self._check_s = check_s
         self._behind = asyncio.Event()
         self._waiting = False
         self.hub = Hub(self._behind.set)
         self._relay = Relay(store_url, self)
         self._audiences = audiences
         self._weaver = Weaver(self.hub, self._relay, audiences)
+        self._positions = Positions(self.hub, inbox, check_s=check_s)
         self._moved: set[Reader] = set()
         # One bound method for all, since there are many of them.
         self._note_moved = self._moved.add
@@ -170,7 +170,7 @@ class Feeds:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._relay.run(), name="relay")
             tasks.create_task(self._catch_up(), name="catch-up")
-            tasks.create_task(self._check_positions(), name="position check")
+            tasks.create_task(self._positions.run(), name="position check")
             tasks.create_task(self._tell_cursors(), name="cursors")
 
     # What the relay tells.
@@ -317,13 +317,3 @@ class Feeds:
             self._moved.clear()
             for reader in moved:
                 reader.tell_cursor()
-
-    async def _check_positions(self) -> None:
-        """Doubt every log once in `check_s`, a part of them each second."""
-        turn = 0
-        while True:
-            await asyncio.sleep(1)
-            turn = (turn + 1) % self._check_s
-            for log in tuple(self.hub.logs):
-                if zlib.crc32(log.player.encode()) % self._check_s == turn:
-                    self.hub.doubt(log)

@@ -82,6 +82,7 @@ class Listening:
         self._sweep = sweep
         self._devices = devices
         self._drain_s = config.drain_s
+        self._send_age_s = config.send_age_s
         self._slots = Slots(
             config.connections_max,
             Limit.CONNECTIONS_PER_NODE,
@@ -168,6 +169,9 @@ class Listening:
         self._wheel.add(listener)
         if self._sweep is not None:
             self._sweep.renew(reader, caller)
+
+    def _hasten(self, listener: Listener) -> None:
+        self._wheel.hasten(listener, self._send_age_s / 2)
 
     # What a listener takes, and gives back.
 
@@ -349,6 +353,11 @@ class Listener:
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Let the reader do what is due; see `Reader.tick`."""
         return None if self._reader is None else self._reader.tick(now_s, unix_s)
+
+    def hasten(self) -> None:
+        """Have the reader looked at soon: what it was given has begun to wait."""
+        if self._listening is not None and self._reader is not None:
+            self._listening._hasten(self)
 
     def stay(self) -> None:
         """Go on behind the end of the block: whoever calls this calls `leave`."""

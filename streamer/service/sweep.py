@@ -7,8 +7,10 @@ caller carries a proof, which is what its credential was believed for.
 
 A stream that is open asks for nothing, so nobody looks at its credential again. The
 sweep does, all listeners of this node every `INTERVAL_S`. It reads the records anew and
-by app, player and key, not by connection, and `PORTION` listeners at a time, so that
-neither the store nor the others on this node notice. Credentials that end by
+by app, player and key, not by connection. Where an app's record and keys are those of
+the last time, and none of its players' tokens are being taken back, what was found out
+then of a listener holds. The others are looked at `PORTION` at a time, so that neither
+the store nor anybody on this node notices. Credentials that end by
 themselves are the sessions' own business, and end with the second. While the store is
 away nothing ends: an outage is no revocation.
 """
@@ -16,16 +18,18 @@ away nothing ends: an outage is no revocation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from ..core.access import Caller, KeyProof, TokenProof
 from ..core.apps import AppRecord
+from ..core.signatures import Algorithm
 from ..errors import TOKEN_INVALID, IssuerAway, Unavailable
 from ..hub import Reader
-from ..model import Log
+from ..model import App, Log
 from ..store.apps import Apps
 from .key_sets import KeySets
 
@@ -38,6 +42,13 @@ PORTION: Final = 500
 """Looking at as many takes a millisecond or two."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _Basis(NamedTuple):
+    """What an app's tokens are judged by; keys by algorithm and name."""
+
+    record: AppRecord
+    keys: frozenset[tuple[Algorithm, str]]
 
 
 class Sweep:
@@ -65,19 +76,25 @@ class Sweep:
         self._clock = clock
         self._interval_s = interval_s
         self._callers: dict[Reader, Caller] = {}
+        self._unseen: set[Reader] = set()
+        """Those whose caller was in no sweep yet."""
+        self._bases: dict[App, _Basis] = {}
+        """What the last sweep has gone by."""
 
     def add(self, reader: Reader, caller: Caller) -> None:
         """End `reader` from here on when its caller's credential does not hold."""
         self._callers[reader] = caller
+        self._unseen.add(reader)
 
     def remove(self, reader: Reader) -> None:
         """Forget a reader; one that was not added is passed over."""
         self._callers.pop(reader, None)
+        self._unseen.discard(reader)
 
     def renew(self, reader: Reader, caller: Caller) -> None:
         """Go by a fresh credential from here on."""
         assert reader in self._callers
-        self._callers[reader] = caller
+        self.add(reader, caller)
 
     async def run(self) -> None:
         """Sweep for ever; runs until cancelled."""
@@ -99,9 +116,45 @@ class Sweep:
         Raises:
             Unavailable: The store is away; who was not looked at goes on.
         """
-        watched = tuple(self._callers.items())
-        for first in range(0, len(watched), PORTION):
-            portion = watched[first : first + PORTION]
+        unseen, self._unseen = self._unseen, set()
+        try:
+            bases = await self._find_bases()
+            await self._look_at(self._doubtful(unseen, bases))
+        except BaseException:
+            self._unseen |= unseen & self._callers.keys()
+            raise
+        self._bases = bases
+
+    async def _find_bases(self) -> dict[App, _Basis]:
+        """Return what tokens are judged by, of those apps where it is for all alike."""
+        names = tuple({caller.app for caller in self._callers.values()})
+        now_s = int(self._clock())
+        bases = {}
+        for name, record in zip(names, await self._apps.get_many(names), strict=True):
+            if record is None or now_s < record.revoking_until_s:
+                continue
+            with contextlib.suppress(IssuerAway):
+                keys = await self._key_sets.find(record, now_s=now_s)
+                named = frozenset((key.algorithm, key.name) for key in keys.keys)
+                bases[name] = _Basis(record, named)
+        return bases
+
+    def _doubtful(
+        self, unseen: Collection[Reader], bases: Mapping[App, _Basis]
+    ) -> list[tuple[Reader, Caller]]:
+        """Return those of whom the last sweep's finding may not hold."""
+        settled = {app for app, basis in bases.items() if self._bases.get(app) == basis}
+        return [
+            (reader, caller)
+            for reader, caller in self._callers.items()
+            if caller.app not in settled
+            or reader in unseen
+            or isinstance(caller.proof, KeyProof)
+        ]
+
+    async def _look_at(self, doubtful: Sequence[tuple[Reader, Caller]]) -> None:
+        for first in range(0, len(doubtful), PORTION):
+            portion = doubtful[first : first + PORTION]
             withdrawn = await self.withdrawn(caller for _, caller in portion)
             ended = [
                 reader

@@ -47,6 +47,11 @@ class Wheel:
         rider.due = turn
         self._riders.setdefault(turn, []).append(rider)
 
+    def hasten(self, rider: Rider, in_s: float) -> None:
+        """Let `rider` be due in `in_s` if it were due later."""
+        if rider.due > self._turn + math.ceil(in_s / TURN_S):
+            self.add(rider, in_s)
+
     def turn(self, now_s: float, unix_s: float) -> None:
         """Tick all who have become due by now."""
         last = int((now_s - self._begun_s) / TURN_S)

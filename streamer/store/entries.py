@@ -15,8 +15,10 @@ from ..core.views import Audience
 from ..model import Entry, Position
 
 __all__ = [
+    "GLANCED",
     "Appended",
     "Draft",
+    "Glance",
     "Marked",
     "Once",
     "Page",
@@ -27,11 +29,15 @@ __all__ = [
     "parse_appended",
     "parse_audience",
     "parse_entry",
+    "parse_glance",
     "parse_page",
     "parse_position",
     "parse_read",
     "place_args",
 ]
+
+GLANCED: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
+"""Fields of a log's state, as ``lua/_inbox`` has them, for `parse_glance`."""
 
 _NOT_STORED: Final = b"-"
 
@@ -99,6 +105,20 @@ class Read(NamedTuple):
     history: History
     unread: int
     marks: int
+
+
+class Glance(NamedTuple):
+    """
+    Where a log stands, as it is written down.
+
+    `ended` is how many of its entries are over; `is_due` is whether the time of more
+    has come, which whoever reads the log will write down.
+    """
+
+    head: Position
+    marks: int
+    ended: int
+    is_due: bool
 
 
 class PageEntry(NamedTuple):
@@ -194,6 +214,11 @@ def parse_read(reply: list[Any]) -> Read:
 def parse_audience(reply: list[Any]) -> Audience:
     head, floor, base, bits = reply
     return Audience(parse_position(head), int(floor), int(base), bits)
+
+
+def parse_glance(fields: list[bytes | None], now_ms: int) -> Glance:
+    *place, marks, ended, ends_at = [int(field or 0) for field in fields]
+    return Glance(Position(*place), marks, ended, 0 < ends_at <= now_ms)
 
 
 def parse_page(reply: list[Any]) -> Page:

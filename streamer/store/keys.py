@@ -234,6 +234,11 @@ def inbox_keys(log: Log) -> InboxKeys:
     )
 
 
+def state_key(log: Log) -> str:
+    """Return the first of a log's keys alone."""
+    return "state".join(_around_kind(log))
+
+
 def tally_key(audience: Log) -> str:
     return "tally".join(_around_kind(audience))
 

@@ -111,6 +111,7 @@ class Detached(Successor):
         # Between the marks nobody waits: a reader that takes what it gets is above the
         # upper one for a moment only.
         self._since_s = monotonic()
+        self._listener.hasten()
 
     def resume_writing(self) -> None:
         self._since_s = None

@@ -28,7 +28,7 @@ from ..service.listening import Listener
 from .commands import Commands
 from .detached import NOWHERE, Detached
 from .framing import PING_FRAME, Framing, close_frame, text_frame
-from .inbound import Heard, Inbound
+from .inbound import Heard, Inbound, is_pong
 
 __all__ = [
     "CONTROLS_PER_S_MAX",
@@ -149,6 +149,9 @@ class DetachedWebSocket(Detached):
         if self._is_deaf:
             return
         if self._inbound is None:
+            if is_pong(data):
+                self._hear(Heard.PONG, None)
+                return
             self._inbound = Inbound.fresh(self._message_bytes_max)
         for heard, what in self._inbound.feed(data):
             self._hear(heard, what)

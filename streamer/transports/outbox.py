@@ -19,9 +19,16 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """A session's sink; its other end is `pump`."""
+    """
+    A session's sink; its other end is `pump`.
 
-    def __init__(self) -> None:
+    Args:
+        on_waiting: Called when something begins to wait.
+
+    """
+
+    def __init__(self, on_waiting: Callable[[], None] = lambda: None) -> None:
+        self._on_waiting = on_waiting
         self._events: list[bytes] = []
         self._bytes = 0
         self._sending = 0
@@ -41,6 +48,7 @@ class Outbox:
         self._bytes += len(event)
         if self._since_s is None:
             self._since_s = monotonic()
+            self._on_waiting()
         self._wake.set()
         return True
 

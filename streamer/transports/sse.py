@@ -129,7 +129,7 @@ class SseStream:
             await send(_START)
             await send({"type": "http.response.body", "body": b""})
         elif handle is None:
-            outbox = Outbox()
+            outbox = Outbox(listener.hasten)
             await self._join(listener, asked, outbox)
             await send(_START)
             await self._run(outbox, asked.preamble, receive, send)

@@ -87,7 +87,7 @@ class WebSocketStream:
         caller = await self._authenticate(websocket, opening, listener)
         handle = find_handle(websocket.scope)
         if handle is None:
-            outbox = Outbox()
+            outbox = Outbox(listener.hasten)
             session = await self._join(listener, caller, opening, outbox)
             await _accept(websocket)
             await _Attached(websocket, outbox, session, listener, self._commands).run()

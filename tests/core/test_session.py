@@ -365,6 +365,16 @@ def test_a_ping_comes_every_heartbeat(session: Session, sink: Kept) -> None:
     assert sink.take_all() == [{"type": "ping"}] * 4
 
 
+def test_it_is_due_again_at_its_ping_and_sooner_while_something_waits(
+    session: Session, sink: Kept
+) -> None:
+    assert session.tick(10, 0) == LIMITS.heartbeat_s - 10
+
+    sink.since_s = 10.0
+
+    assert session.tick(11, 0) == LIMITS.send_age_s / 2
+
+
 def test_a_stream_ends_when_its_token_does(sink: Kept) -> None:
     session = a_session(sink, expires_at_s=1_000)
     session.tick(0, 999.9)

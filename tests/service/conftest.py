@@ -62,7 +62,7 @@ class Client:
             codec=WebSocketCodec(),
             sink=self,
             limits=SessionLimits(send_buffer_bytes=buffer),
-            pinged_at_s=float("inf"),
+            pinged_at_s=1e9,
             connection=f"c{next(_numbers)}",
             cursor=cursor,
             topics=tuple(map(Topic, topics)),

@@ -217,7 +217,7 @@ async def test_a_part_that_dies_takes_the_listening_with_it(
     async def dead() -> None:
         raise KeyError("dead")
 
-    monkeypatch.setattr(feeds, "_check_positions", dead)
+    monkeypatch.setattr(feeds._positions, "run", dead)
 
     with pytest.raises(ExceptionGroup):
         async with asyncio.timeout(5):

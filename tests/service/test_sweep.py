@@ -248,6 +248,83 @@ async def test_all_portions_are_looked_at(
     assert [reader.ended for reader in readers] == [TOKEN_INVALID] * 5
 
 
+class Asked:
+    """Notes whom a sweep looks at."""
+
+    def __init__(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ask = sweep.withdrawn
+        self.players: list[str] = []
+        monkeypatch.setattr(sweep, "withdrawn", self)
+
+    async def __call__(self, callers: Any) -> Any:
+        asked = list(callers)
+        self.players += [str(caller.player) for caller in asked]
+        return await self._ask(asked)
+
+    def take(self) -> list[str]:
+        players, self.players = sorted(self.players), []
+        return players
+
+
+async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, sweep = Asked(world.sweep, monkeypatch), world.sweep
+    readers = {name: watcher() for name in ("p1", "p2", "p3")}
+    for name in ("p1", "p2"):
+        sweep.add(readers[name], await world.token_caller(name))
+    await sweep.once()
+    assert asked.take() == ["p1", "p2"]
+
+    await sweep.once()
+    assert asked.take() == [], "nothing has changed"
+    sweep.add(readers["p3"], await world.token_caller("p3"))
+    await sweep.once()
+    assert asked.take() == ["p3"], "it is new"
+    sweep.renew(readers["p1"], await world.token_caller("p1"))
+    await sweep.once()
+    assert asked.take() == ["p1"], "it has another credential"
+    await world.apps.rotate(DEMO)
+    await sweep.once()
+    assert asked.take() == ["p1", "p2", "p3"], "the keys are others"
+    await world.apps.revoke_tokens(DEMO, Player("p2"))
+    await sweep.once()
+    await sweep.once()
+    assert asked.take() == sorted(["p1", "p2", "p3"] * 2), (
+        "players are being taken back"
+    )
+    assert [readers[name].ended for name in readers] == [None, TOKEN_INVALID, None]
+
+
+async def test_keys_are_asked_about_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, reader = Asked(world.sweep, monkeypatch), watcher()
+    caller = await world.caller(await world.apps.add_key(DEMO))
+    world.sweep.add(reader, caller)
+
+    await world.sweep.once()
+    await world.sweep.once()
+
+    assert len(asked.take()) == 2
+
+
+async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, reader = Asked(world.sweep, monkeypatch), watcher()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    url, world.link.url = world.link.url, "unix:///nowhere/valkey.sock"
+    await world.link.close()
+    with pytest.raises(StoreAway):
+        await world.sweep.once()
+
+    world.link.url = url
+    await world.sweep.once()
+
+    assert asked.take() == ["p1"]
+
+
 async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     reader = watcher()
     world.sweep.add(reader, await world.token_caller("p1"))

@@ -77,3 +77,23 @@ def test_a_turn_touches_only_those_who_are_due() -> None:
     wheel.turn(1.0, 0.0)
 
     assert [len(rider.ticks) for rider in riders] == [1] + [0] * 9
+
+
+def test_a_rider_that_is_hastened_is_due_sooner_and_once() -> None:
+    wheel, rider = Wheel(0.0), Counting(10.0)
+    wheel.add(rider, 6.0)
+    wheel.hasten(rider, 2.0)
+
+    turn(wheel, 8)
+
+    assert rider.ticks == [2.0]
+
+
+def test_a_rider_that_is_hastened_is_not_put_off() -> None:
+    wheel, rider = Wheel(0.0), Counting(10.0)
+    wheel.add(rider, 2.0)
+    wheel.hasten(rider, 6.0)
+
+    turn(wheel, 8)
+
+    assert rider.ticks == [2.0]

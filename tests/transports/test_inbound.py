@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from streamer.transports.inbound import FRAGMENTS_MAX, Heard, Inbound
+from streamer.transports.inbound import FRAGMENTS_MAX, Heard, Inbound, is_pong
 
 from .test_websocket_protocol import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
 
@@ -72,3 +72,32 @@ def test_a_parser_that_is_forgotten_is_no_garbage() -> None:
         assert not [one for one in gc.get_objects() if type(one) is parser]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"x" * 125])
+def test_a_whole_pong_alone_is_known_without_a_parser(payload: bytes) -> None:
+    data = frame(PONG, payload)
+
+    assert is_pong(data)
+    assert list(Inbound.fresh(1_000).feed(data)) == [(Heard.PONG, None)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        frame(PONG)[:-1],
+        frame(PONG, b"payload")[:-1],
+        frame(PONG) + b"x",
+        frame(PONG) * 2,
+        frame(PONG, b"x" * 125) + frame(TEXT, b"x"),
+        frame(PING),
+        frame(TEXT, b"text"),
+        frame(PONG, fin=False),
+        b"\x8a\x00" + bytes(4),  # Not masked.
+        b"\xca\x80" + bytes(4),  # With a bit that nobody has agreed on.
+        b"\x8a\xfe\x00\x7e" + bytes(4 + 126),  # Too long for a control frame.
+    ],
+)
+def test_nothing_else_is_a_whole_pong_alone(data: bytes) -> None:
+    assert not is_pong(data)
