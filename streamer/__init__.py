@@ -76,18 +76,20 @@ The rooms
     hub              FANS OUT. log -> readers of this process
     service/         DOES. publisher, audiences, merging (many logs, one inbox),
                      inboxes, searching, listing, memberships (topics and mutes),
-                     receipts, feeds, weaving and positions (keeping readers complete, of
-                     which logs, and what nobody has said), listening (being let in,
-                     drained), wheel (its time), authenticator, key_sets (foreign
-                     issuers' keys), sweep (credentials taken back), tickets, minting, requests and quotas (what an app may
-                     use), schedules and planning (what is to be sent, and when),
-                     repetition (idempotency keys), scheduler and sender (what is due),
-                     campaigns, store_watch (is the store what was promised?), serving
-                     and journal (what the log says of requests and streams)
+                     receipts, feeds, weaving and positions (keeping readers complete,
+                     of which logs, and in what nobody has said), listening (being let
+                     in, drained), wheel (its time), authenticator, key_sets (foreign
+                     issuers' keys), sweep (credentials taken back), tickets, minting,
+                     requests and quotas (what an app may use), schedules and planning
+                     (what is to be sent, and when), repetition (idempotency keys),
+                     scheduler and sender (what is due), campaigns, store_watch (is the
+                     store what was promised?), serving and journal (what the log says
+                     of requests and streams)
     transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
                      stream that has left ASGI), inbound, framing, commands; outbox
                      (one that has to stay); access_log, around every request; the
-                     protocol classes under uvicorn that keep HTTP clean and let go
+                     protocol classes under uvicorn that keep HTTP clean and let go,
+                     and the handshake between them
     contract/        WRITES DOWN. The words in which surfaces declare their operations;
                      the OpenAPI document, and the page, made from that
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/

@@ -64,14 +64,21 @@ class Rest(NamedTuple):
     What has come before the connection was handed over.
 
     `messages` are whole, None for a binary one; `fragments` belong to one that is not,
-    and `parser` may have more of it.
+    and `parser` may have more of it. Where nobody has looked for frames yet there is no
+    parser, and all of it is `data`.
     """
 
     messages: list[str | None]
     fragments: list[bytes]
     is_text: bool
-    parser: Protocol
+    parser: Protocol | None
     message_bytes_max: int
+    data: bytes = b""
+
+    @classmethod
+    def unread(cls, data: bytes, message_bytes_max: int) -> Rest:
+        """Return what it is where nobody has looked for frames yet."""
+        return cls([], [], False, None, message_bytes_max, data)
 
 
 def websocket_framing() -> Framing:
@@ -137,6 +144,10 @@ class DetachedWebSocket(Detached):
         super().begin(transport, connections, rest)
         assert isinstance(rest, Rest)
         self._message_bytes_max = rest.message_bytes_max
+        if rest.parser is None:
+            if rest.data:
+                self.data_received(rest.data)
+            return
         self._inbound = Inbound(rest.parser, rest.fragments, is_text=rest.is_text)
         for message in rest.messages:
             if message is None:

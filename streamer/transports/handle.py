@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 __all__ = ["EXTENSION", "Handle", "HandsOver", "Successor", "find_handle"]
 
@@ -49,15 +49,18 @@ class Successor(asyncio.Protocol):
         raise NotImplementedError
 
 
-@runtime_checkable
-class HandsOver(Protocol):
+class HandsOver:
     """A server's protocol that can let a connection go."""
+
+    __slots__ = ()
 
     def hand_over(self, successor: Successor) -> None:
         """Make `successor` the connection's protocol, and forget the connection."""
+        raise NotImplementedError
 
     def leave_unframed(self) -> None:
         """Announce no chunks in the head of an answer that is to be handed over."""
+        raise NotImplementedError
 
 
 class Handle:

@@ -40,14 +40,15 @@ from uvicorn.server import ServerState
 
 from ..config import Config
 from .detached_websocket import LINGER_S
-from .handle import EXTENSION, Handle, Successor
+from .handle import EXTENSION, Handle, HandsOver, Successor
+from .handshake import Handshake
+from .refusal import encode_refusal
 
 __all__ = [
     "LINGER_S",
     "WRITE_BUFFER_HIGH_BYTES",
     "WRITE_BUFFER_LOW_BYTES",
     "HttpProtocol",
-    "encode_refusal",
     "http_protocol",
 ]
 
@@ -83,21 +84,7 @@ class _Refused(Exception):
         self.status = status
 
 
-def encode_refusal(status: http.HTTPStatus) -> bytes:
-    """Return a whole answer with `status` after which the connection is closed."""
-    body = b'{"type":"about:blank","title":"%b","status":%d}' % (
-        status.phrase.encode(),
-        status,
-    )
-    return (
-        b"HTTP/1.1 %d %b\r\n"
-        b"content-type: application/problem+json\r\n"
-        b"content-length: %d\r\n"
-        b"connection: close\r\n\r\n%b"
-    ) % (status, status.phrase.encode(), len(body), body)
-
-
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol, HandsOver):
     """One HTTP connection. Use `http_protocol` to get a class with its limits."""
 
     limits: ClassVar[Config]
@@ -264,7 +251,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(http.HTTPStatus.BAD_REQUEST)
         else:
             self._stop_watching()
-            self.handle_websocket_upgrade()
+            self.connections.discard(self)
+            Handshake(self).begin()
             # Nobody tells this object that the connection is lost, and it and its
             # parser hold each other: free it here, not at some collection.
             self.parser = None  # type: ignore[assignment]  # as uvicorn does itself

@@ -1,5 +1,5 @@
 """
-A WebSocket on one connection: what ends it, and what a client may make us do.
+A WebSocket that goes on by ASGI: what ends it, and what a client may make us do.
 
 Decides the close code when the peer is silent or floods, and bounds what one client
 can pile up below the app: fragments, pings, pongs that it does not read. Knows
@@ -13,37 +13,29 @@ what it sends afterwards raises `ClientDisconnected`, an `OSError`.
 from __future__ import annotations
 
 import asyncio
-import http
 import logging
 import math
-from typing import TYPE_CHECKING, cast
 
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 from websockets.frames import CloseCode, Frame
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from ..errors import AHEAD_OF_RATE, SILENT
 from .detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
-from .handle import EXTENSION, Handle, Successor
-from .http_protocol import (
-    WRITE_BUFFER_HIGH_BYTES,
-    WRITE_BUFFER_LOW_BYTES,
-    encode_refusal,
-)
+from .handle import HandsOver, Successor
+from .http_protocol import WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
 from .inbound import FRAGMENTS_MAX
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
 
 __all__ = ["WebSocketProtocol"]
 
 logger = logging.getLogger(__name__)
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection; its limits come with uvicorn's own configuration."""
+class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
+    """One WebSocket behind its handshake; its limits come with uvicorn's settings."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -53,29 +45,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._control_count = 0
         self._control_since_s = -math.inf
 
+    def go_on(self, transport: asyncio.Transport, early: bytes) -> None:
+        """
+        Go on behind a handshake; `early` is what has come since then.
+
+        Nobody calls the app from here: whoever has written the handshake does.
+        """
+        self.connection_made(transport)
+        self.conn = ServerProtocol(
+            state=State.OPEN, max_size=self.config.ws_max_size, logger=self.logger
+        )
+        self.handshake_initiated = self.handshake_complete = True
+        transport.resume_reading()
+        self.start_keepalive()
+        if early:
+            self.data_received(early)
+
     def data_received(self, data: bytes) -> None:
-        if self.disconnected:
-            return
-        super().data_received(data)
-        if not self.handshake_initiated and not self.transport.is_closing():
-            self._refuse_handshake()
-
-    async def run_asgi(self) -> None:
-        # Here and not where the scope is made: that method also starts this task.
-        extensions = cast("dict[str, object]", self.scope["extensions"])
-        extensions[EXTENSION] = Handle(self.transport)
-        await super().run_asgi()
-
-    async def send(self, message: ASGISendEvent) -> None:
-        await super().send(message)
-        if self.handshake_complete:
-            return
-        # uvicorn takes both of these for an app that forgot to answer, and writes an
-        # error into the log for each.
-        if message["type"] == "websocket.accept":
-            raise ClientDisconnected  # It is gone, and was told nothing.
-        if self.close_sent:
-            self.handshake_complete = True  # With a refusal.
+        if not self.disconnected:
+            super().data_received(data)
 
     # Letting go.
 
@@ -198,17 +186,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write_eof()
         self.transport.resume_reading()
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
-
-    def _refuse_handshake(self) -> None:
-        """
-        Answer a handshake that `websockets` cannot read.
-
-        It allows lines of 8 KiB, less than our limits do. uvicorn waits for more then,
-        although all there is has been given.
-        """
-        answer = b"".join(self.conn.data_to_send())
-        self.transport.write(answer or encode_refusal(http.HTTPStatus.BAD_REQUEST))
-        self.transport.close()
 
 
 def _nothing() -> None:

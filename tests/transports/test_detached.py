@@ -30,6 +30,7 @@ from streamer.transports.detached_websocket import (
     websocket_framing,
 )
 from streamer.transports.handle import Handle
+from streamer.transports.handshake import Handshake
 from streamer.transports.http_protocol import HttpProtocol
 from streamer.transports.websocket_protocol import WebSocketProtocol
 
@@ -47,11 +48,16 @@ async def test_nothing_of_the_server_is_left_behind_a_stream(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[Any]] = []
-    for protocol in (HttpProtocol, WebSocketProtocol):
-        monkeypatch.setattr(protocol, "connection_made", remembering(protocol, made))
+    for kind, name in (
+        (HttpProtocol, "connection_made"),
+        (Handshake, "begin"),
+        (WebSocketProtocol, "go_on"),
+    ):
+        monkeypatch.setattr(kind, name, remembering(getattr(kind, name), made))
     gc.disable()
     try:
-        sockets = [await world.websocket() for _ in range(2)]
+        sockets = [await world.websocket(credential=late) for late in (True, False)]
+        sockets[1].send(frame(TEXT, b'{"type":"auth","token":"x"}'))
         wires = [await world.event_stream() for _ in range(2)]
         for socket in sockets:
             await socket.message()
@@ -61,7 +67,7 @@ async def test_nothing_of_the_server_is_left_behind_a_stream(
             DetachedWebSocket,
             EventStream,
         }
-        assert len(made) == 6
+        assert len(made) == 7
         assert [ref() for ref in made if ref() is not None] == []
     finally:
         gc.enable()
@@ -69,12 +75,12 @@ async def test_nothing_of_the_server_is_left_behind_a_stream(
         wire.writer.transport.abort()
 
 
-def remembering(protocol: Any, made: list[weakref.ref[Any]]) -> Callable[..., None]:
-    connection_made = protocol.connection_made
-
-    def remember(self: Any, transport: asyncio.Transport) -> None:
+def remembering(
+    method: Callable[..., None], made: list[weakref.ref[Any]]
+) -> Callable[..., None]:
+    def remember(self: Any, *args: Any) -> None:
         made.append(weakref.ref(self))
-        connection_made(self, transport)
+        method(self, *args)
 
     return remember
 

@@ -1,0 +1,330 @@
+"""
+A WebSocket between its request and what becomes of it.
+
+Decides whether a handshake is one (RFC 6455 section 4.2.1), and writes what the app
+answers: the upgrade, or a refusal as a whole HTTP answer. Knows ASGI, and the library's
+judgement of handshakes. Knows nothing of frames.
+
+Nearly every app lets go of the connection with the upgrade, and no frame is ever read
+for ASGI. So the protocol that would do that is made for those alone who go on by ASGI:
+with its parser, queue and events it would cost more than all else of the handshake.
+The request has been read as HTTP, and is not written down again to be read once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import httptools
+from httptools.parser.url_parser import URL
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.utils import accept_key
+
+from .detached_websocket import Rest
+from .handle import EXTENSION, Handle, HandsOver, Successor
+from .refusal import encode_refusal
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    from .websocket_protocol import WebSocketProtocol
+
+__all__ = ["Handshake"]
+
+_RawHeaders = Iterable[tuple[bytes, bytes]]
+
+# 16 bytes, as clients write them.
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+# What says by what the handshake is judged, and is not to say it twice.
+_ONCE: Final = frozenset(
+    {
+        b"upgrade",
+        b"connection",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+    }
+)
+
+# What it logs for debugging is what clients send, their tokens included.
+_judge_logger: Final = logging.getLogger(f"{__name__}.judge")
+_judge_logger.setLevel(logging.WARNING)
+_judge: Final = ServerProtocol(logger=_judge_logger)
+"""It keeps nothing of a handshake that the next one would be judged by."""
+
+# Where uvicorn reports what its apps do wrong.
+_logger = logging.getLogger("uvicorn.error")
+
+
+class Handshake(asyncio.Protocol, HandsOver):
+    """
+    One connection that is to become a WebSocket.
+
+    Args:
+        server: The protocol that has read the request; it is done with the connection.
+
+    """
+
+    def __init__(self, server: HttpToolsProtocol) -> None:
+        self._config = server.config
+        self._server_state = server.server_state
+        # uvicorn's declaration names its own classes alone.
+        self._connections: set[Any] = server.connections
+        self._app_state = server.app_state
+        self._app = server.app
+        self._loop = server.loop
+        self._transport = server.transport
+        self._request = server.scope
+        self._url = server.url
+        self._accept = ""
+        self._is_connect_told = False
+        self._is_answered = False
+        self._is_upgraded = False
+        self._is_over = False
+        """Whether it is handed over, or lost, so that there is nobody to answer."""
+        self._gone = asyncio.Event()
+        self._denial: tuple[int, _RawHeaders] | None = None
+        self._body = b""
+        self._early = b""
+        self._frames: WebSocketProtocol | None = None
+
+    def begin(self) -> None:
+        """Judge the handshake, and let the app answer one that is in order."""
+        self._connections.add(self)
+        self._transport.set_protocol(self)
+        headers: list[tuple[bytes, bytes]] = list(self._request["headers"])
+        try:
+            url = httptools.parse_url(self._url)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(http.HTTPStatus.BAD_REQUEST)
+            return
+        self._accept = self._judge_plainly(headers)
+        if not self._accept:
+            self._judge_by_the_book(headers)
+            if not self._accept:
+                return
+        task = self._loop.create_task(self._run(self._scope(url, headers)))
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+
+    def _judge_plainly(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """Return what accepts a handshake written as all clients write it, or ""."""
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in found and name in _ONCE:
+                return ""
+            found[name] = value
+        key = found.get(b"sec-websocket-key", b"")
+        tokens = found.get(b"connection", b"").lower().split(b",")
+        is_plain = (
+            found.get(b"upgrade", b"").lower() == b"websocket"
+            and b"upgrade" in map(bytes.strip, tokens)
+            and found.get(b"sec-websocket-version") == b"13"
+            and _KEY.fullmatch(key)
+            and self._request["method"] == "GET"
+            and self._request["http_version"] == "1.1"
+        )
+        return accept_key(key.decode()) if is_plain else ""
+
+    def _judge_by_the_book(self, headers: _RawHeaders) -> None:
+        """Let the library judge a handshake, and give its answer to a wrong one."""
+        fields = Headers()
+        for name, value in headers:
+            fields[name.decode("latin-1")] = value.decode("latin-1")
+        response = _judge.accept(
+            Request(
+                self._url.decode("latin-1"),
+                fields,
+                self._request["method"],
+                f"HTTP/{self._request['http_version']}",
+            )
+        )
+        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._accept = response.headers["Sec-WebSocket-Accept"]
+        else:
+            self._answer(response.serialize())
+
+    def _scope(self, url: URL, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+        request = self._request
+        root = request["root_path"]
+        said = b",".join(v for k, v in headers if k == b"sec-websocket-protocol")
+        names = said.decode("latin-1").split(",")
+        return {
+            "type": "websocket",
+            "asgi": {"version": request["asgi"]["version"], "spec_version": "2.4"},
+            "http_version": request["http_version"],
+            "scheme": "wss" if request["scheme"] == "https" else "ws",
+            "server": request["server"],
+            "client": request["client"],
+            "root_path": root,
+            "path": root + unquote(url.path.decode("ascii")),
+            "raw_path": root.encode("ascii") + url.path,
+            "query_string": url.query or b"",
+            "headers": headers,
+            "subprotocols": [name.strip() for name in names] if said else [],
+            "state": self._app_state.copy(),
+            "extensions": {
+                "websocket.http.response": {},
+                EXTENSION: Handle(self._transport),
+            },
+        }
+
+    # The app.
+
+    async def _run(self, scope: dict[str, Any]) -> None:
+        try:
+            await self._app(scope, self._receive, self._send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            _logger.exception("Exception in ASGI application\n")
+            self._fail()
+        else:
+            if not self._is_answered and not self._is_over:
+                _logger.error("ASGI callable returned without completing handshake.")
+                self._fail()
+        # uvicorn's way: what the app leaves behind is closed.
+        if self._frames is not None:
+            if self._frames.close_timer is None:
+                self._transport.close()
+        elif not self._is_over:
+            self._transport.close()
+
+    async def _receive(self) -> Any:
+        if self._frames is None and self._is_upgraded:
+            self._go_on()
+        if self._frames is not None:
+            return await self._frames.receive()
+        if not self._is_connect_told:
+            self._is_connect_told = True
+            return {"type": "websocket.connect"}
+        await self._gone.wait()
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def _send(self, message: Any) -> None:
+        if self._frames is None and self._is_upgraded:
+            self._go_on()
+        if self._frames is not None:
+            await self._frames.send(message)
+            return
+        if self._is_over or self._transport.is_closing():
+            raise ClientDisconnected
+        kind = message["type"]
+        if self._is_answered:
+            raise RuntimeError(f"{kind!r} came after the answer")
+        if kind == "websocket.accept":
+            self._upgrade(message)
+        elif kind == "websocket.close":
+            self._refuse(http.HTTPStatus.FORBIDDEN)
+        elif kind == "websocket.http.response.start" and self._denial is None:
+            self._denial = message["status"], message.get("headers", ())
+        elif kind == "websocket.http.response.body" and self._denial is not None:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                self._answer(self._encode_denial(*self._denial))
+        else:
+            raise RuntimeError(f"{kind!r} came in front of an answer")
+
+    def _upgrade(self, message: Any) -> None:
+        self._is_answered = self._is_upgraded = True
+        fields = [
+            (b"upgrade", b"websocket"),
+            (b"connection", b"Upgrade"),
+            (b"sec-websocket-accept", self._accept.encode()),
+            *self._server_state.default_headers,
+            *message.get("headers", ()),
+        ]
+        if subprotocol := message.get("subprotocol"):
+            fields.append((b"sec-websocket-protocol", subprotocol.encode()))
+        self._transport.write(_encode_head(101, fields))
+        # Unless it is handed over in this very turn.
+        self._loop.call_soon(self._go_on)
+
+    def _encode_denial(self, status: int, headers: _RawHeaders) -> bytes:
+        fields = {
+            b"content-type": b"text/plain; charset=utf-8",
+            **dict(self._server_state.default_headers),
+            b"connection": b"close",
+        }
+        given = [(name.lower(), value) for name, value in headers]
+        for name, _ in given:
+            fields.pop(name, None)
+        if not any(name == b"content-length" for name, _ in given):
+            fields[b"content-length"] = b"%d" % len(self._body)
+        return _encode_head(status, [*fields.items(), *given]) + self._body
+
+    def _fail(self) -> None:
+        if not self._is_answered and not self._is_over:
+            self._refuse(http.HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _refuse(self, status: http.HTTPStatus) -> None:
+        self._answer(encode_refusal(status))
+
+    def _answer(self, answer: bytes) -> None:
+        """Answer with something else than the upgrade; nothing follows."""
+        self._is_answered = True
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+            self._transport.close()
+
+    # Going on.
+
+    def _go_on(self) -> None:
+        """Go on by ASGI, unless somebody goes on without."""
+        if self._is_over or self._frames is not None:
+            return
+        self._is_over = True
+        protocol_class: Any = self._config.ws_protocol_class
+        frames: WebSocketProtocol = protocol_class(
+            self._config, self._server_state, self._app_state
+        )
+        self._frames = frames
+        self._connections.discard(self)
+        self._transport.set_protocol(frames)
+        frames.go_on(self._transport, self._early)
+
+    def hand_over(self, successor: Successor) -> None:
+        self._is_over = True
+        self._connections.discard(self)
+        transport = self._transport
+        transport.set_protocol(successor)
+        transport.resume_reading()
+        rest = Rest.unread(self._early, self._config.ws_max_size)
+        successor.begin(transport, self._connections, rest)
+
+    def leave_unframed(self) -> None:
+        pass
+
+    # The connection.
+
+    def data_received(self, data: bytes) -> None:
+        # A client has to wait for the answer. What it sends before is read then.
+        self._early += data
+        if len(self._early) > self._config.ws_max_size:
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over = True
+        self._connections.discard(self)
+        self._gone.set()
+
+    def shutdown(self) -> None:
+        """Refuse a client that was not answered during the drain; the server does."""
+        if not self._is_answered:
+            self._refuse(http.HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _encode_head(status: int, fields: _RawHeaders) -> bytes:
+    phrase = http.HTTPStatus(status).phrase.encode()
+    lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
+    lines += [b"%b: %b" % field for field in fields]
+    return b"\r\n".join([*lines, b"", b""])

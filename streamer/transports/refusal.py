@@ -1,0 +1,23 @@
+"""
+Answers that no app has given.
+"""
+
+from __future__ import annotations
+
+import http
+
+__all__ = ["encode_refusal"]
+
+
+def encode_refusal(status: http.HTTPStatus) -> bytes:
+    """Return a whole answer with `status` after which the connection is closed."""
+    body = b'{"type":"about:blank","title":"%b","status":%d}' % (
+        status.phrase.encode(),
+        status,
+    )
+    return (
+        b"HTTP/1.1 %d %b\r\n"
+        b"content-type: application/problem+json\r\n"
+        b"content-length: %d\r\n"
+        b"connection: close\r\n\r\n%b"
+    ) % (status, status.phrase.encode(), len(body), body)

@@ -1,0 +1,360 @@
+"""Handshakes, right and wrong, and what an app may answer to them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
+
+from streamer.transports.handshake import Handshake
+
+from .test_websocket_protocol import CLOSE, PONG, TEXT, frame, read_frame, upgrade
+
+# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+
+ACCEPT = b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="
+
+
+async def answer(serve: Any, app: Any, request: bytes, **settings: Any) -> bytes:
+    """Return the head of the answer, in small letters."""
+    wire = await (await serve(app, **settings)).connect()
+    wire.send(request)
+    head: bytes = await wire.read_until(b"\r\n\r\n")
+    return head.lower()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"", b""),
+        (b"Connection: Upgrade", b"Connection: keep-alive, Upgrade"),  # Firefox
+        (b"Upgrade: websocket", b"Upgrade: WebSocket"),
+        # What the library judges.
+        (b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"),
+    ],
+)
+async def test_a_right_handshake_is_accepted(
+    serve: Any, app: Any, old: bytes, new: bytes
+) -> None:
+    head = await answer(serve, app, upgrade().replace(old, new, 1))
+
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"http/1.1 101 switching protocols"
+    assert {b"upgrade: websocket", b"connection: upgrade", ACCEPT} < set(lines)
+    assert sum(line.startswith(b"date: ") for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET", b"POST", 405),
+        (b"Version: 13", b"Version: 12", 400),
+        (b"Key: dGhlIHNhbXBsZSBub25jZQ==", b"Key: short", 400),
+        (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400),
+        (
+            b"Sec-WebSocket-Version: 13",
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8",
+            400,
+        ),
+        (
+            b"Key: dGhlIHNhbXBsZSBub25jZQ==",
+            b"Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            400,
+        ),
+    ],
+)
+async def test_a_wrong_handshake_is_answered_and_no_app_called(
+    serve: Any, app: Any, old: bytes, new: bytes, status: int
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    wire.send(upgrade().replace(old, new))
+
+    assert await wire.status() == status
+    await wire.read_to_end()
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "status"),
+    [
+        ({"header_count_max": 10}, upgrade(*[b"A: b"] * 10), 431),
+        ({"header_bytes_max": 5_000}, upgrade(b"Pad: " + b"x" * 5_000), 431),
+        ({"url_bytes_max": 100}, upgrade().replace(b"/", b"/" + b"u" * 100, 1), 414),
+    ],
+)
+async def test_limits_are_those_of_requests(
+    serve: Any, app: Any, settings: dict[str, int], request_: bytes, status: int
+) -> None:
+    head = await answer(serve, app, request_, **settings)
+
+    assert head.startswith(b"http/1.1 %d " % status)
+    assert app.scopes == []
+
+
+@pytest.mark.row("F7")
+async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
+    deflate = b"Sec-WebSocket-Extensions: permessage-deflate"
+
+    head = await answer(serve, app, upgrade(deflate))
+
+    assert head.startswith(b"http/1.1 101 ")
+    assert b"extensions" not in head
+
+
+async def test_the_app_is_told_what_was_asked(serve: Any, app: Any) -> None:
+    request = upgrade(
+        b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: c", b"X: \xe9"
+    )
+
+    await answer(serve, app, request.replace(b"GET /", b"GET /r%C3%A9/x?a=%20b"))
+
+    (scope,) = app.scopes
+    assert scope["type"] == "websocket"
+    assert (scope["scheme"], scope["http_version"]) == ("ws", "1.1")
+    assert (scope["path"], scope["raw_path"]) == ("/ré/x", b"/r%C3%A9/x")
+    assert scope["query_string"] == b"a=%20b"
+    assert scope["subprotocols"] == ["a", "b", "c"]
+    assert (b"x", b"\xe9") in scope["headers"]
+    assert scope["client"][0] == "127.0.0.1"
+
+
+async def test_what_comes_before_the_answer_is_read_after_it(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(SlowApp(app))).connect()
+
+    wire.send(upgrade())
+    await app.until_asked()
+    wire.send(frame(TEXT, b"early") + frame(TEXT, b"bird"))
+    wire.send(frame(TEXT, b"x" * 1_000))
+    app.release.set()
+
+    assert await wire.status() == 101
+    received = [(await read_frame(wire))[1] for _ in range(3)]
+    assert received == [b"early", b"bird", b"x" * 1_000]
+
+
+async def test_it_is_so_on_a_stream_that_is_handed_over(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await make_world()
+    wire = await world.connect()
+    begin = Handshake.begin
+
+    def begin_late(self: Handshake) -> None:
+        begin(self)
+        self.data_received(frame(TEXT, b'{"type":"ping"}') + frame(PONG))
+
+    monkeypatch.setattr(Handshake, "begin", begin_late)
+    wire.send(world.request(upgrade=True))
+
+    assert await wire.status() == 101
+    assert {(await wire.message())["type"] for _ in range(2)} == {"hello", "pong"}
+
+
+class SlowApp:
+    """Waits until it is let, and is another app then."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        app.until_asked = app.endings.get
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._app.endings.put_nowait("asked")
+        await self._app.release.wait()
+        await self._app(scope, receive, send)
+
+
+# What an app may answer.
+
+
+class Answering:
+    """Answers with what it was given, and notes what became of it."""
+
+    def __init__(self, *messages: Any, error: Exception | None = None) -> None:
+        self._messages = messages
+        self._error = error
+        self.failed: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        for message in self._messages:
+            try:
+                await send(message)
+            except Exception as error:
+                self.failed.append(type(error).__name__)
+        if self._error is not None:
+            raise self._error
+
+
+def denial(**start: Any) -> dict[str, Any]:
+    return {"type": "websocket.http.response.start", **start}
+
+
+def body(part: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "websocket.http.response.body", "body": part, "more_body": more}
+
+
+async def test_a_denial_is_a_whole_answer(serve: Any) -> None:
+    head = denial(status=409, headers=[(b"Content-Type", b"text/x"), (b"x", b"y")])
+    wire = await (
+        await serve(Answering(head, body(b"to", more=True), body(b"gether")))
+    ).connect()
+
+    received = await wire.ask(upgrade())
+
+    head, _, rest = received.lower().partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"http/1.1 409 conflict"
+    assert {b"content-length: 8", b"connection: close", b"x: y"} < set(lines)
+    assert [line for line in lines if line.startswith(b"content-type")] == [
+        b"content-type: text/x"
+    ]
+    assert rest == b"together"
+
+
+async def test_a_denial_may_say_its_length_and_its_date(serve: Any) -> None:
+    fields = [(b"content-length", b"2"), (b"date", b"today")]
+    wire = await (
+        await serve(Answering(denial(status=403, headers=fields), body(b"no")))
+    ).connect()
+
+    received = (await wire.ask(upgrade())).lower()
+
+    assert received.count(b"content-length:") == received.count(b"date:") == 1
+    assert received.endswith(b"\r\n\r\nno")
+
+
+@pytest.mark.parametrize(
+    ("app", "status", "logged"),
+    [
+        (Answering({"type": "websocket.close", "code": 1000}), 403, ""),
+        (Answering(error=KeyError("x")), 500, "Exception in ASGI application"),
+        (Answering(), 500, "without completing handshake"),
+    ],
+)
+async def test_an_app_that_says_no_or_nothing(
+    serve: Any,
+    app: Answering,
+    status: int,
+    logged: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    received = await wire.ask(upgrade())
+
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+    problem = json.loads(received.partition(b"\r\n\r\n")[2])
+    assert problem["status"] == status
+    assert (logged in caplog.text) if logged else caplog.text == ""
+
+
+async def test_messages_out_of_their_order_are_the_apps_fault(serve: Any) -> None:
+    app = Answering(
+        body(b"first"),
+        {"type": "websocket.send", "text": "x"},
+        denial(status=400),
+        denial(status=400),
+        body(b"no"),
+    )
+    wire = await (await serve(app)).connect()
+
+    received = await wire.ask(upgrade())
+
+    assert received.endswith(b"\r\n\r\nno")
+    assert app.failed == ["RuntimeError"] * 3
+
+
+async def test_a_subprotocol_may_be_chosen(serve: Any) -> None:
+    accept = {
+        "type": "websocket.accept",
+        "subprotocol": "b",
+        "headers": [(b"X", b"y")],
+    }
+
+    head = await answer(serve, Answering(accept), upgrade())
+
+    assert b"\r\nsec-websocket-protocol: b\r\n" in head
+    assert b"\r\nx: y\r\n" in head
+
+
+async def test_an_app_that_forgets_what_it_has_accepted_is_closed(serve: Any) -> None:
+    wire = await (await serve(Answering({"type": "websocket.accept"}))).connect()
+
+    wire.send(upgrade())
+
+    assert await wire.status() == 101
+    assert await wire.read_to_end() == b""
+
+
+async def test_an_app_that_accepts_and_takes_its_time_is_pinged(
+    serve: Any, app: Any
+) -> None:
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await app.release.wait()
+
+    wire = await (await serve(busy, heartbeat_s=0.05)).connect()
+    wire.send(upgrade())
+    assert await wire.status() == 101
+
+    assert (await read_frame(wire))[0] == 9
+    app.release.set()
+
+
+async def test_the_app_hears_of_a_client_that_has_left(serve: Any, app: Any) -> None:
+    heard: list[Any] = []
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        app.endings.put_nowait("asked")
+        heard.append(await receive())
+        try:
+            await send({"type": "websocket.accept"})
+        except ClientDisconnected:
+            heard.append("gone")
+        app.endings.put_nowait("told")
+
+    served = await serve(patient)
+    wire = await served.connect()
+    wire.send(upgrade())
+    assert await app.ending() == "asked"
+
+    wire.writer.transport.abort()
+
+    assert await app.ending() == "told"
+    assert heard == [{"type": "websocket.disconnect", "code": 1006}, "gone"]
+    assert served.host._server.server_state.connections == set()
+
+
+async def test_a_stop_refuses_who_was_not_answered(serve: Any, app: Any) -> None:
+    served = await serve(SlowApp(app))
+    wire = await served.connect()
+    wire.send(upgrade())
+    await app.until_asked()
+
+    served.host.stop()
+
+    assert await wire.status() == 503
+    await wire.read_to_end()
+    app.release.set()
+
+
+async def test_a_close_right_behind_the_answer_is_answered(
+    serve: Any, app: Any
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(upgrade())
+    assert await wire.status() == 101
+
+    wire.send(frame(CLOSE, b"\x03\xe8"))
+
+    assert (await read_frame(wire))[0] == CLOSE
+    assert (await app.ending())[0] == 1000
