@@ -156,12 +156,16 @@ class Hub:
         """Let `reader` go; return whether it was the log's last."""
         return self._remove(self._readers, log, reader)
 
+    def head(self, audience: Log) -> Position | None:
+        """Return where an audience's log stands, if one who is live in it knows."""
+        strands = self._strands.get(audience, ())[:ASKED_MAX]
+        places = (strand.subscription.live_at for strand in strands)
+        return next((place for place in places if place is not None), None)
+
     def weave(self, strand: Strand) -> None:
         """Let a strand follow its audience's log, from its place on."""
-        strands = self._strands.setdefault(strand.log, [])
-        level = (one.subscription.live_at for one in strands[:ASKED_MAX])
-        head = next((position for position in level if position is not None), None)
-        strands.append(strand)
+        head = self.head(strand.log)
+        self._strands.setdefault(strand.log, []).append(strand)
         if head is not None and strand.subscription.place in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.

@@ -30,6 +30,8 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
@@ -90,7 +92,7 @@ class Unverified(NamedTuple):
 
     signed: bytes
     signature: bytes
-    header: dict[str, Any]  # JSON as the sender wrote it
+    header: Mapping[str, Any]  # JSON as the sender wrote it
     claims: dict[str, Any]  # likewise
 
     @property
@@ -138,15 +140,16 @@ def parse(token: bytes) -> Unverified:
     match = _JWS.fullmatch(token) if len(token) <= TOKEN_BYTES_MAX else None
     if match is None:
         raise Unauthenticated(Defect.NOT_JWT)
-    signed, *segments = match.groups()
+    signed, header, *segments = match.groups()
     try:
-        header, claims, signature = map(_decode_segment, segments)
+        claims, signature = map(_decode_segment, segments)
+        checked = _read_header(header)
     except ValueError:
         raise Unauthenticated(Defect.NOT_JWT) from None
     return Unverified(
         signed=signed,
         signature=signature,
-        header=_check_header(_decode_object(header, Defect.MALFORMED)),
+        header=checked,
         claims=_decode_object(claims, Defect.UNREADABLE),
     )
 
@@ -254,7 +257,10 @@ def mint(
     return (b"%b.%b" % (signed, _encode_segment(signature))).decode()
 
 
-def _check_header(header: dict[str, Any]) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _read_header(segment: bytes) -> Mapping[str, Any]:
+    """Return a header, if it is one; that of a key is the same in all its tokens."""
+    header = _decode_object(_decode_segment(segment), Defect.MALFORMED)
     for name in _REFUSED_IN_HEADER:
         if name in header:
             raise Unauthenticated(Defect.MALFORMED, name)
@@ -264,7 +270,7 @@ def _check_header(header: dict[str, Any]) -> dict[str, Any]:
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
         raise Unauthenticated(Defect.MALFORMED, "typ")
-    return header
+    return MappingProxyType(header)
 
 
 def _check_signature(token: Unverified, record: AppRecord, keys: KeySet) -> Key:
@@ -324,9 +330,7 @@ def _strings(claims: dict[str, Any], name: str) -> tuple[str, ...]:
 
 def _decode_object(raw: bytes, defect: Defect) -> dict[str, Any]:
     try:
-        value = json.loads(
-            raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        value = _decoder.decode(raw.decode())
     except (ValueError, RecursionError):
         raise Unauthenticated(defect) from None
     if not isinstance(value, dict):
@@ -343,6 +347,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant
+)
 
 
 def _encode_object(value: Mapping[str, object]) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..core.cursor import Cursor, audience_mark
 from ..core.views import Audience, View
@@ -57,6 +58,13 @@ class Audiences:
         if isinstance(views, Exception):
             raise views
         return views
+
+    def seen(self, log: Log, replies: Sequence[Any]) -> list[View] | None:
+        """Return a player's views from replies to `Views.glance`, if these say all."""
+        if not replies or any(isinstance(reply, Exception) for reply in replies):
+            return None
+        found = self.views.seen(log, replies)
+        return None if found is None else found.views
 
     async def of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
         """Return the views of players; what cannot be read is an exception."""

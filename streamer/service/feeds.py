@@ -33,10 +33,11 @@ from ..errors import RESYNC, Unavailable
 from ..hub import Follower, Hub, Reader
 from ..model import App, Entry, Log, Topic
 from ..store.inbox import Inbox, Read, ReadAfter
+from ..store.link import Reply
 from ..store.relay import Relay
 from .audiences import Audiences, unread
 from .positions import Positions
-from .weaving import Weaver
+from .weaving import Arrival, Weaver
 
 __all__ = ["PROBE_APP", "Feeds"]
 
@@ -143,7 +144,26 @@ class Feeds:
             StoreAway: The log cannot be listened to.
 
         """
-        await self._weaver.join(log, reader)
+        await self.enter(self.arrive(log), reader)
+
+    def arrive(self, log: Log) -> Arrival:
+        """Begin to let somebody follow `log`; `enter` or `turn_back` goes on."""
+        return self._weaver.arrive(log)
+
+    def turn_back(self, arrival: Arrival) -> None:
+        """Let nobody follow after all."""
+        self._weaver.turn_back(arrival)
+
+    async def enter(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+    ) -> None:
+        """
+        Let `reader` follow until `leave`, which is due only where this returns.
+
+        `looked` is what the store has answered to the arrival, if it was asked. Raises
+        as `join`; nothing is to be turned back then.
+        """
+        await self._weaver.join(arrival, reader, looked)
         reader.moved = self._note_moved
 
     def leave(self, log: Log, reader: Reader) -> None:

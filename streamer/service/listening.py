@@ -33,9 +33,11 @@ from ..hub import Reader
 from ..model import Log, Topic
 from ..store.devices import Devices
 from ..store.leases import Lease, Leases
+from ..store.link import Reply
 from .feeds import Feeds
 from .journal import Journal
 from .sweep import Sweep
+from .weaving import Arrival
 from .wheel import TURN_S, Wheel
 
 __all__ = ["JOINING_MAX", "Listener", "Listening"]
@@ -175,15 +177,25 @@ class Listening:
 
     # What a listener takes, and gives back.
 
-    async def _take_lease(self, log: Log, connection: str, instance: str) -> Lease:
+    async def _take_lease(
+        self, arrival: Arrival, reader: Reader, instance: str
+    ) -> tuple[Lease, list[Reply]]:
         try:
-            return await self._leases.take(log, connection, instance=instance)
+            return await self._leases.take_and_look(
+                arrival.log,
+                reader.connection,
+                instance=instance,
+                newcomer=arrival.newcomer,
+                commands=arrival.looks,
+            )
         except Refused as refused:
             raise self._counted(refused) from None
 
-    async def _attach(self, log: Log, reader: Reader) -> None:
-        await self._feeds.join(log, reader)
-        self._journal.opened(log, reader)
+    async def _attach(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply]
+    ) -> None:
+        await self._feeds.enter(arrival, reader, looked)
+        self._journal.opened(arrival.log, reader)
 
     async def _watch(
         self, listener: Listener, log: Log, reader: Reader, caller: Caller | None
@@ -339,8 +351,13 @@ class Listener:
         listening = self._listening
         assert listening is not None
         self.caller = caller
-        self.lease = await listening._take_lease(log, reader.connection, instance)
-        await listening._attach(log, reader)
+        arrival = listening._feeds.arrive(log)
+        try:
+            self.lease, looked = await listening._take_lease(arrival, reader, instance)
+        except BaseException:
+            listening._feeds.turn_back(arrival)
+            raise
+        await listening._attach(arrival, reader, looked)
         self._reader = reader
         await listening._watch(self, log, reader, caller)
 

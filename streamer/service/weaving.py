@@ -13,18 +13,36 @@ that was joined or left meanwhile, announced or not.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ..core.cursor import Cursor, audience_mark
 from ..core.strand import Strand
 from ..core.subscription import Place, Start, Subscription
 from ..core.views import View
 from ..hub import Hub, Reader
-from ..model import ZERO, Log, Position, Topic, topic_log
+from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
+from ..store.leases import Newcomer
+from ..store.link import Command, Reply
 from ..store.relay import Relay
 from .audiences import Audiences, later
 
-__all__ = ["Weaver"]
+__all__ = ["Arrival", "Weaver"]
+
+
+class Arrival(NamedTuple):
+    """
+    Somebody who is on the way into a player's log.
+
+    `looks` are commands that ask for the player's views, and `newcomer` is what becomes
+    of a player without any, where that is known.
+    """
+
+    log: Log
+    begun: asyncio.Future[None]
+    looks: Sequence[Command]
+    newcomer: Newcomer | None
 
 
 class Weaver:
@@ -43,14 +61,39 @@ class Weaver:
         self._relay = relay
         self._audiences = audiences
 
-    async def join(self, log: Log, reader: Reader) -> None:
-        """Let `reader` follow its player's log and the audiences' of the player."""
-        await self._subscribe([log])
+    def arrive(self, log: Log) -> Arrival:
+        """
+        Begin to let somebody follow a log; `join` or `turn_back` goes on.
+
+        While the log is being subscribed to, the store may be asked what the arrival
+        says. That is not what is relied on: with the first read all of it is asked
+        again, when nothing can be missed any more.
+        """
+        views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
+        newcomer = None if head is None else views.newcomer(head)
+        return Arrival(log, self._relay.begin(log), views.glance(log), newcomer)
+
+    def turn_back(self, arrival: Arrival) -> None:
+        """Let nobody follow after all."""
+        self._relay.unsubscribe(arrival.log)
+
+    async def join(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+    ) -> None:
+        """
+        Let `reader` follow its player's log and the audiences' of the player.
+
+        `looked` is what the store has answered to the arrival, if it was asked. Where
+        this raises, the arrival is turned back.
+        """
+        log = arrival.log
         try:
-            strands = await self._first_strands(log, reader)
+            await self._relay.confirmed(arrival.begun)
+            views = self._audiences.seen(log, looked) or await self._audiences.of(log)
+            strands = await self._first_strands(log, reader, views)
             await self._subscribe([strand.log for strand in strands])
         except BaseException:
-            self._relay.unsubscribe(log)
+            self.turn_back(arrival)
             raise
         reader.rewoven(tuple(strands))
         self._hub.attach(log, reader)
@@ -95,9 +138,10 @@ class Weaver:
                 reader.topics = before
                 raise
 
-    async def _first_strands(self, log: Log, reader: Reader) -> list[Strand]:
+    async def _first_strands(
+        self, log: Log, reader: Reader, views: Sequence[View]
+    ) -> list[Strand]:
         """Return what a reader that begins is woven of."""
-        views = await self._audiences.of(log)
         await self._locate(log, reader, views)
         strands = [
             await self._strand(reader, view, durable=True, begins=True)

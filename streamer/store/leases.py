@@ -16,15 +16,16 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
 from ..model import Log
-from .keys import NODES, channel, lease_key
-from .link import Command, Link, Script
+from .keys import NODES, channel, inbox_keys, lease_key, views_key
+from .link import Command, Link, Reply, Script, ScriptCall
 
-__all__ = ["Lease", "Leases", "alive_nodes"]
+__all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
 
 HEARTBEAT_S: Final = 5.0
 ALIVE_MS: Final = 15_000
@@ -60,6 +61,17 @@ async def alive_nodes(link: Link) -> list[bytes]:
     since_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000 - ALIVE_MS
     pairs = zip(beats[::2], beats[1::2], strict=True)
     return [node for node, beat_ms in pairs if int(beat_ms) >= since_ms]
+
+
+class Newcomer(NamedTuple):
+    """Where a player that was never seen begins to be one of everybody."""
+
+    everyone: str
+    place: str
+    lifetime_ms: int
+
+
+_UNKNOWN: Final = Newcomer("", "", 0)
 
 
 class Lease(NamedTuple):
@@ -103,11 +115,30 @@ class Leases:
         return secrets.token_hex(8)
 
     async def take(self, log: Log, connection: str, *, instance: str = "") -> Lease:
-        """
-        Take a lease for a connection.
+        """Take a lease for a connection; see `take_and_look`."""
+        lease, _ = await self.take_and_look(log, connection, instance=instance)
+        return lease
 
-        A client that names its `instance`, random and its own, gets back the lease its
-        last connection holds, and that connection is told to end.
+    async def take_and_look(
+        self,
+        log: Log,
+        connection: str,
+        *,
+        instance: str = "",
+        newcomer: Newcomer | None = None,
+        commands: Sequence[Command] = (),
+    ) -> tuple[Lease, list[Reply]]:
+        """
+        Take a lease for a connection, and run commands behind that in the same packet.
+
+        Args:
+            log: The player's.
+            connection: What the lease is called.
+            instance: A client that names its own, a random one, gets back the lease
+                its last connection holds, and that connection is told to end.
+            newcomer: What becomes of a player that was never seen, if that is known.
+            commands: They write nothing; their replies come with the lease, exceptions
+                among them.
 
         Raises:
             Refused: The player has all the listeners it may have.
@@ -115,10 +146,11 @@ class Leases:
 
         """
         lease = Lease(log, connection)
+        ask = partial(self._take, lease, instance, newcomer, commands)
         try:
-            taken = await self._take(lease, instance, fresh=not self._alive)
+            taken, replies = await ask(fresh=not self._alive)
             if taken == UNSURE:
-                taken = await self._take(lease, instance, fresh=True)
+                taken, replies = await ask(fresh=True)
         except (OutcomeUnknown, asyncio.CancelledError) as error:
             # It may have been taken; nobody is going to use it.
             self._to_drop.add(lease)
@@ -128,26 +160,39 @@ class Leases:
         if taken != TAKEN:
             raise Refused(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
         self._held[lease] = instance
-        return lease
+        return lease, replies
 
-    async def _take(self, lease: Lease, instance: str, *, fresh: bool) -> int:
+    async def _take(
+        self,
+        lease: Lease,
+        instance: str,
+        newcomer: Newcomer | None,
+        commands: Sequence[Command],
+        *,
+        fresh: bool,
+    ) -> tuple[int, list[Reply]]:
         if fresh:
             await self.beat()
-        taken: int = await self._link.run(
+        log = lease.log
+        call = ScriptCall(
             _TAKE,
-            (lease_key(lease.log),),
+            (lease_key(log), views_key(log), *inbox_keys(log)[:2]),
             (
                 self._most,
                 LEASE_MS,
-                channel(lease.log),
+                channel(log),
                 self.node,
                 lease.connection,
                 instance,
+                *(newcomer or _UNKNOWN),
                 int(fresh),
                 *self._alive,
             ),
         )
-        return taken
+        taken, *replies = await self._link.run_many([call], after=commands)
+        if isinstance(taken, Exception):
+            raise taken
+        return taken, replies
 
     async def drop(self, lease: Lease) -> None:
         """Give a lease back. Never fails: what cannot be said is said later."""

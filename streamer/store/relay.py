@@ -113,21 +113,42 @@ class Relay:
             StoreAway: Not connected, or the connection was lost before that.
 
         """
+        await self.confirmed(self.begin(log))
+
+    def begin(self, log: Log) -> asyncio.Future[None]:
+        """
+        Begin to listen to a log, which is to be followed by one `unsubscribe`.
+
+        Returns what `confirmed` waits for. It is cancelled if the connection is lost.
+        """
         self._wanted[log] += 1
         self._unwanted.pop(log, None)
-        if self._wire is None:
-            raise StoreAway
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
+            if self._wire is None:
+                confirmed.cancel()
+                return confirmed
             self._confirmed[log] = confirmed
             channel = keys.channel(log).encode()
             self._logs[channel] = log
             self._wire.send(("SSUBSCRIBE", channel))
-        if not confirmed.done():
-            # The future is everybody's; one who is cancelled must not cancel it.
-            await asyncio.wait([confirmed])
-        if confirmed.cancelled():
+        return confirmed
+
+    async def confirmed(self, begun: asyncio.Future[None]) -> None:
+        """
+        Return when the store has confirmed what was begun.
+
+        Raises:
+            StoreAway: The connection was lost before that.
+
+        """
+        if self._wire is None:
+            raise StoreAway
+        if not begun.done():
+            # It is everybody's; one who is cancelled must not cancel it.
+            await asyncio.wait([begun])
+        if begun.cancelled():
             raise StoreAway
 
     def unsubscribe(self, log: Log) -> None:

@@ -19,11 +19,13 @@ from ..errors import Limit, Refused
 from ..model import App, Log, Position, audience_log, everyone_log
 from .entries import Retention
 from .keys import channel, inbox_keys, tally_key, views_key
+from .leases import Newcomer
 from .link import Command, Link, Script, ScriptCall
 
 __all__ = ["Found", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
+DAY_MS: Final = 86_400_000
 
 _VIEWS: Final = Script("views", behind=("_inbox", "_view"))
 _JOIN: Final = Script("view_join", behind=("_inbox", "_view"))
@@ -97,6 +99,11 @@ class Views:
         """
         key = views_key(log)
         return [("HMGET", key, "names", *_EVERYONE_FIELDS), ("PTTL", key)]
+
+    def newcomer(self, place: Position) -> Newcomer:
+        """Let a player that was never seen be one of everybody from `place` on."""
+        joined = " ".join(map(str, place))
+        return Newcomer(_EVERYONE.decode(), joined, 2 * (self._retention.ms + DAY_MS))
 
     def seen(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
         """Return a player's views; None where it has others, or they are to be kept."""

@@ -706,3 +706,40 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
         await until(lambda r=reader: r.client.begin is not None)
         reader.go(feeds)
     assert not feeds.hub.logs
+
+
+async def test_what_was_joined_behind_the_first_look_is_heard(
+    feeds: Feeds,
+    link: Link,
+    audiences: Audiences,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    say: Any,
+) -> None:
+    # The look comes with the lease, when the feed may not flow yet: nobody would hear
+    # of the topic, but for the read that follows.
+    await audiences.of(log)
+    arrival = feeds.arrive(log)
+    looked = await link.call_many(arrival.looks)
+    await audiences.join(log, NEWS)
+    client = make_client()
+
+    await feeds.enter(arrival, client.session, looked)
+    try:
+        await until(lambda: len(client.session.strands) == 2)
+        await until(lambda: client.begin is not None)
+        await say(topic_log(log.app, NEWS), "heard")
+        await until(lambda: client.heard.get("news") == ["heard"])
+    finally:
+        feeds.leave(log, client.session)
+
+
+async def test_who_is_turned_back_leaves_no_subscription(
+    feeds: Feeds, log: Log
+) -> None:
+    arrival = feeds.arrive(log)
+
+    feeds.turn_back(arrival)
+
+    assert not feeds._relay._wanted

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from streamer.core.views import View
 from streamer.errors import Limit, OutcomeUnknown, Refused, StoreAway
-from streamer.model import Log, Player
-from streamer.store.keys import NODES, lease_key
+from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
+from streamer.store.entries import Retention
+from streamer.store.inbox import DAY_MS, Inbox
+from streamer.store.keys import NODES, lease_key, views_key
 from streamer.store.leases import ALIVE_MS, Lease, Leases
 from streamer.store.link import Link
 from streamer.store.relay import Relay
+from streamer.store.views import PlayerViews, Views
 
 
 @pytest.fixture
@@ -336,11 +340,11 @@ async def test_nodes_that_are_long_gone_are_forgotten(node: Leases, link: Link) 
 
 
 async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
-    async def unknown(*_: object, **__: object) -> None:
-        raise OutcomeUnknown
+    async def unknown(*_: object, **__: object) -> list[Exception]:
+        return [OutcomeUnknown()]
 
     await node.beat()
-    node._link.run = unknown  # type: ignore[method-assign]
+    node._link.run_many = unknown  # type: ignore[method-assign]
 
     with pytest.raises(StoreAway):
         await take(node, log)
@@ -367,3 +371,85 @@ async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
 
     with pytest.raises(Refused):
         await take(other, log)
+
+
+# Looking around while a lease is taken.
+
+PLACE = Position(7, 1_000, 3, 9)
+
+
+async def come(
+    node: Leases, views: Views, log: Log, *, knowing: bool = True
+) -> PlayerViews | None:
+    """Take a lease; return what the player sees, if plain commands say so."""
+    _, looked = await node.take_and_look(
+        log,
+        node.new_connection(),
+        newcomer=views.newcomer(PLACE) if knowing else None,
+        commands=views.glance(log),
+    )
+    return views.seen(log, looked)
+
+
+@pytest.fixture
+def views(link: Link) -> Views:
+    return Views(link, Retention(90 * DAY_MS))
+
+
+async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(
+    node: Leases, views: Views, link: Link, log: Log
+) -> None:
+    everyone = View(everyone_log(log.app), PLACE)
+
+    assert await come(node, views, log) == PlayerViews([everyone], 0)
+    (found,) = await views.read_many([log])
+    assert isinstance(found, PlayerViews)
+    assert found.views == [everyone]
+    assert await link.call("PTTL", views_key(log)) > 180 * DAY_MS
+
+
+async def test_where_nobody_knows_where_everybody_is_that_is_left_open(
+    node: Leases, views: Views, link: Link, log: Log
+) -> None:
+    assert await come(node, views, log, knowing=False) is None
+    assert await link.call("EXISTS", views_key(log)) == 0
+
+
+async def test_a_player_that_has_been_sent_something_was_seen(
+    node: Leases, views: Views, link: Link, log: Log
+) -> None:
+    await Inbox(link).append(log, [b"x"])
+
+    assert await come(node, views, log) is None
+    assert await link.call("EXISTS", views_key(log)) == 0
+
+
+async def test_a_player_with_topics_keeps_what_it_has(
+    node: Leases, views: Views, log: Log
+) -> None:
+    await views.join(log, topic_log(log.app, Topic("news")), PLACE)
+
+    assert await come(node, views, log) is None
+    (found,) = await views.read_many([log])
+    assert isinstance(found, PlayerViews)
+    assert [view.log.topic for view in found.views] == ["news"]
+
+
+async def test_a_refused_lease_makes_nobody_one_of_everybody(
+    link: Link, views: Views, log: Log
+) -> None:
+    node = Leases(link, most=0)
+
+    with pytest.raises(Refused):
+        await come(node, views, log)
+
+    assert await link.call("EXISTS", views_key(log)) == 0
+
+
+async def test_what_is_asked_beside_is_asked_again_with_the_script(
+    node: Leases, views: Views, link: Link, log: Log
+) -> None:
+    await take(node, log)
+    await link.call("SCRIPT", "FLUSH")
+
+    assert await come(node, views, Log(log.app, Player("new"))) is not None
