@@ -11,8 +11,9 @@ is *behind*: its log is put into `behind`, and whoever reads logs is woken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from .core.cursor import Cursor
 from .core.figures import Transport
@@ -68,8 +69,6 @@ class Follower(Protocol):
 ASKED_MAX: Final = 8
 """How many of those who are in a log are asked where it stands."""
 
-_F = TypeVar("_F", bound=Follower)
-
 
 class Reader(Follower, Listener, Protocol):
     """Somebody who follows a player's log: a stream's session, or a held poll."""
@@ -120,7 +119,8 @@ class Hub:
 
     def __init__(self, on_behind: Callable[[], None] = lambda: None) -> None:
         self._readers: dict[Log, list[Reader]] = {}
-        self._strands: dict[Log, list[Strand]] = {}
+        # Everybody is in everybody's log, and has to be found there when leaving.
+        self._strands: dict[Log, dict[Strand, None]] = {}
         self._heads: dict[Log, Position] = {}
         """The last entry dispatched in each log that has followers."""
         self._on_behind = on_behind
@@ -154,18 +154,23 @@ class Hub:
 
     def detach(self, log: Log, reader: Reader) -> bool:
         """Let `reader` go; return whether it was the log's last."""
-        return self._remove(self._readers, log, reader)
+        readers = self._readers[log]
+        readers.remove(reader)
+        if not readers:
+            del self._readers[log]
+            self._forget(log)
+        return not readers
 
     def head(self, audience: Log) -> Position | None:
         """Return where an audience's log stands, if one who is live in it knows."""
-        strands = self._strands.get(audience, ())[:ASKED_MAX]
+        strands = islice(self._strands.get(audience, ()), ASKED_MAX)
         places = (strand.subscription.live_at for strand in strands)
         return next((place for place in places if place is not None), None)
 
     def weave(self, strand: Strand) -> None:
         """Let a strand follow its audience's log, from its place on."""
         head = self.head(strand.log)
-        self._strands.setdefault(strand.log, []).append(strand)
+        self._strands.setdefault(strand.log, {})[strand] = None
         if head is not None and strand.subscription.place in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
@@ -176,7 +181,11 @@ class Hub:
 
     def unweave(self, strand: Strand) -> None:
         """Let a strand go."""
-        self._remove(self._strands, strand.log, strand)
+        strands = self._strands[strand.log]
+        del strands[strand]
+        if not strands:
+            del self._strands[strand.log]
+            self._forget(strand.log)
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""
@@ -250,20 +259,14 @@ class Hub:
             places.setdefault(follower.subscription.place, []).append(follower)
         return places
 
-    def _in(self, log: Log) -> Sequence[Follower]:
+    def _in(self, log: Log) -> Collection[Follower]:
         if log.is_audience:
             return self._strands.get(log, ())
         return self._readers.get(log, ())
 
-    def _remove(self, by_log: dict[Log, list[_F]], log: Log, follower: _F) -> bool:
-        followers = by_log[log]
-        followers.remove(follower)
-        if followers:
-            return False
-        del by_log[log]
+    def _forget(self, log: Log) -> None:
         self._heads.pop(log, None)
         self.behind.discard(log)
-        return True
 
     def _note_behind(self, log: Log) -> None:
         self.behind.add(log)

@@ -320,7 +320,13 @@ def new_epoch() -> int:
 
 def new_tag() -> int:
     """Return 42 random bits."""
-    return int.from_bytes(os.urandom(6)) >> 6
+    return new_tags(1)[0]
+
+
+def new_tags(count: int) -> list[int]:
+    """Return so many times 42 random bits, at the price of asking the kernel once."""
+    drawn = os.urandom(6 * count)
+    return [int.from_bytes(drawn[i : i + 6]) >> 6 for i in range(0, len(drawn), 6)]
 
 
 def encode_id(at_ms: int, offset: int, tag: int) -> str:

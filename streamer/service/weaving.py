@@ -245,8 +245,10 @@ class Weaver:
             return Start.LATEST
         # It was not among its audiences then, or had said nothing; or the cursor is
         # but an id. What came since that moment is owed.
-        before = await self._audiences.place_before(view.log, cursor.own.at_ms)
-        return later(view.joined, before)
+        head = self._hub.head(view.log)
+        if head is None or head.at_ms >= cursor.own.at_ms:
+            head = await self._audiences.place_before(view.log, cursor.own.at_ms)
+        return later(view.joined, head)
 
 
 def _heard(views: Iterable[View]) -> list[View]:

@@ -17,7 +17,7 @@ several nodes agree.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ..core.subscription import Place, Start
@@ -30,6 +30,7 @@ from ..model import (
     encode_id,
     new_epoch,
     new_tag,
+    new_tags,
 )
 from .entries import (
     GLANCED,
@@ -182,7 +183,13 @@ class Inbox:
         nodes: Sequence[bytes] = ()
         if any(one.device == "latest" for _, batch in drafts for one in batch):
             nodes = await alive_nodes(self._link)
-        calls = [self._append_call(log, batch, once, nodes) for log, batch in drafts]
+        tags = iter(new_tags(sum(len(batch) for _, batch in drafts)))
+        # One for all of them that are new: epochs of different logs are never compared.
+        epoch = new_epoch()
+        calls = [
+            self._append_call(log, batch, once, nodes, epoch, tags)
+            for log, batch in drafts
+        ]
         replies = await self._appends.run_many(calls)
         return [
             reply if isinstance(reply, Exception) else parse_appended(reply)
@@ -429,6 +436,8 @@ class Inbox:
         drafts: Sequence[Draft],
         once: Once | None,
         nodes: Sequence[bytes],
+        epoch: int,
+        tags: Iterator[int],
     ) -> ScriptCall:
         assert drafts
         keys = [*inbox_keys(log), mutes_key(log)]
@@ -439,7 +448,7 @@ class Inbox:
         args: list[str | bytes | int] = [
             *self._times(),
             self._entries_max,
-            new_epoch(),
+            epoch,
             channel(log),
             INLINE_MAX,
             once.digest if once else "",
@@ -448,7 +457,7 @@ class Inbox:
             *nodes,
         ]
         for draft in drafts:
-            args += [new_tag(), *draft[:4], int(draft.device == "latest")]
+            args += [next(tags), *draft[:4], int(draft.device == "latest")]
         return ScriptCall(_APPEND, keys, args)
 
     def _times(self) -> tuple[int, int]:

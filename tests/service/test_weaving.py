@@ -743,3 +743,36 @@ async def test_who_is_turned_back_leaves_no_subscription(
     feeds.turn_back(arrival)
 
     assert not feeds._relay._wanted
+
+
+async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
+    feeds: Feeds,
+    audiences: Audiences,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    say: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Log(log.app, Player("other"))
+    await audiences.of(other)
+    await say(everyone_log(log.app), "long ago")
+    place = await say(log, "last seen")
+    await audiences.of(log)
+    first, late = make_client(), make_client(Cursor(place, {}))
+    asked: list[object] = []
+
+    async def never(*args: object) -> Position:
+        asked.append(args)
+        return place
+
+    async with feeds.follow(other, first.session):
+        await until(lambda: first.begin is not None)
+        monkeypatch.setattr(audiences, "place_before", never)
+        async with feeds.follow(log, late.session):
+            await until(lambda: late.begin is not None)
+            await say(everyone_log(log.app), "now")
+            await until(lambda: late.heard)
+
+    assert late.heard == {"everyone": ["now"]}
+    assert not asked

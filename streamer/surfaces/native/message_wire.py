@@ -149,7 +149,8 @@ class PublishBody(
 
         Worth nothing if something is.
         """
-        wrong += self._contradictions(where)
+        if self._may_contradict_itself:
+            wrong += self._contradictions(where)
         due_ms = _time(self.send_at, (*where, "send_at"), wrong)
         expires_ms = _time(self.expires_at, (*where, "expires_at"), wrong)
         if self.data is not UNSET and (problem := _problem_with_data(self.data)):
@@ -184,6 +185,12 @@ class PublishBody(
         if to.players is UNSET:
             return [everyone_log(app)]
         return [Log(app, player_named(text)) for text in to.players]
+
+    @property
+    def _may_contradict_itself(self) -> bool:
+        # In a list of hundreds nearly all are of the plainest kind.
+        is_plain = self.persist and self.ttl_s is None and self.device == "all"
+        return not is_plain or (self.title is None and self.body is None)
 
     def _contradictions(self, where: Where) -> Iterator[FieldError]:
         texts = self.type, self.title, self.body

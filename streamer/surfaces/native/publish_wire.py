@@ -81,7 +81,7 @@ def decode_publish(app: App, body: bytes) -> tuple[list[Asked], bool]:
     for i, message in enumerate(messages):
         where: Where = ("body", i) if many else ("body",)
         asked.append(message.read(app, where, wrong))
-        if many:
+        if many and (message.send_at or message.spread_s or not message.persist):
             wrong += _not_in_a_list(message, where)
     if many:
         wrong += _too_many(asked)
