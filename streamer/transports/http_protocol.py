@@ -41,7 +41,7 @@ from uvicorn.server import ServerState
 from ..config import Config
 from .detached_websocket import LINGER_S
 from .handle import EXTENSION, Handle, HandsOver, Successor
-from .handshake import Handshake
+from .handshake_protocol import Handshake
 from .refusal import encode_refusal
 
 __all__ = [
