@@ -78,13 +78,13 @@ The rooms
                      inboxes, searching, listing, memberships (topics and mutes),
                      receipts, feeds, weaving and positions (keeping readers complete,
                      of which logs, and in what nobody has said), listening (being let
-                     in, drained), wheel (its time), authenticator, key_sets (foreign
-                     issuers' keys), sweep (credentials taken back), tickets, minting,
-                     requests and quotas (what an app may use), schedules and planning
-                     (what is to be sent, and when), repetition (idempotency keys),
-                     scheduler and sender (what is due), campaigns, store_watch (is the
-                     store what was promised?), serving and journal (what the log says
-                     of requests and streams)
+                     in, drained), turns, wheel (its time), authenticator, key_sets
+                     (foreign issuers' keys), sweep (credentials taken back), tickets,
+                     minting, requests and quotas (what an app may use), schedules and
+                     planning (what is to be sent, and when), repetition (idempotency
+                     keys), scheduler and sender (what is due), campaigns, store_watch
+                     (is the store what was promised?), serving and journal (what the
+                     log says of requests and streams)
     transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
                      stream that has left ASGI), inbound, framing, commands; outbox
                      (one that has to stay); access_log, around every request; the

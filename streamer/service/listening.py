@@ -37,6 +37,7 @@ from ..store.link import Reply
 from .feeds import Feeds
 from .journal import Journal
 from .sweep import Sweep
+from .turns import Turns
 from .weaving import Arrival
 from .wheel import TURN_S, Wheel
 
@@ -50,6 +51,9 @@ JOINING_MAX: Final = 256
 """Connections that join at once; the others wait for their turn. When thousands come
 in a moment, all of them would else be served at the same time, and so late that their
 clients have given up and come again: then it is all done for nobody."""
+
+JOINING_WAIT_MAX_S: Final = 8.0
+"""Most client libraries give a handshake ten seconds."""
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +95,9 @@ class Listening:
             refusals=self.figures.refusals,
         )
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
-        self.turns = asyncio.Semaphore(JOINING_MAX)
+        self.turns = Turns(
+            JOINING_MAX, Limit.CONNECTS_PER_SECOND, wait_max_s=JOINING_WAIT_MAX_S
+        )
         """To be held while a connection joins, first come, first served."""
         self._empty = asyncio.Event()
         self._empty.set()
@@ -115,13 +121,18 @@ class Listening:
 
         Raises:
             Draining: The node is going away.
-            Refused: Connections come too fast, or the node is full.
+            Refused: Connections come too fast or would wait for too long, or the node
+                is full.
 
         """
         if self.draining:
             raise Draining
         if not self._rate.allow(time.monotonic()):
             raise self._counted(Refused(Limit.CONNECTS_PER_SECOND))
+        try:
+            self.turns.require_soon()
+        except Refused as refused:
+            raise self._counted(refused) from None
         self._slots.take()
         self._empty.clear()
         return Listener(self, has_slot=True)

@@ -12,7 +12,6 @@ argument of the script, because it lives in another slot than the player's keys.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 import time
@@ -265,16 +264,19 @@ class Leases:
 
     async def _drop_all(self) -> None:
         """Give back what is to be given back, also what comes in meanwhile."""
-        while self._to_drop:
-            leases = list(itertools.islice(self._to_drop, DROP_BATCH))
-            replies = await self._link.call_many(
-                [
-                    ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
-                    for lease in leases
-                ],
-                write=True,
-            )
-            for lease, reply in zip(leases, replies, strict=True):
-                if isinstance(reply, Exception):
-                    raise reply
-                self._to_drop.discard(lease)
+        while leases := tuple(self._to_drop):
+            for first in range(0, len(leases), DROP_BATCH):
+                await self._drop_these(leases[first : first + DROP_BATCH])
+
+    async def _drop_these(self, leases: Sequence[Lease]) -> None:
+        replies = await self._link.call_many(
+            [
+                ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
+                for lease in leases
+            ],
+            write=True,
+        )
+        for lease, reply in zip(leases, replies, strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            self._to_drop.discard(lease)

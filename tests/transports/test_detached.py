@@ -9,6 +9,7 @@ import ssl
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,14 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
     taken: list[str] = []
     take = world.listening._take_lease
 
-    async def noting(log: Any, connection: str, instance: str) -> Any:
-        taken.append(connection)
-        return await take(log, connection, instance)
+    async def noting(arrival: Any, reader: Any, instance: str) -> Any:
+        taken.append(reader.connection)
+        return await take(arrival, reader, instance)
 
     monkeypatch.setattr(world.listening, "_take_lease", noting)
+    others = AsyncExitStack()
     for _ in range(JOINING_MAX):
-        await world.listening.turns.acquire()
+        await others.enter_async_context(world.listening.turns)
     gone, there = await world.connect(), await world.connect()
     for wire in (gone, there):
         wire.writer.write(world.request(upgrade=upgrade))
@@ -127,8 +129,7 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
 
     gone.writer.transport.abort()
     await until(lambda: len(world.connections) == 1)
-    for _ in range(JOINING_MAX):
-        world.listening.turns.release()
+    await others.aclose()
 
     await until(lambda: taken and world.listening.open == 1)
     assert len(taken) == 1
