@@ -96,7 +96,10 @@ class Listening:
         )
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
         self.turns = Turns(
-            JOINING_MAX, Limit.CONNECTS_PER_SECOND, wait_max_s=JOINING_WAIT_MAX_S
+            JOINING_MAX,
+            Limit.CONNECTS_PER_SECOND,
+            wait_max_s=JOINING_WAIT_MAX_S,
+            refusals=self.figures.refusals,
         )
         """To be held while a connection joins, first come, first served."""
         self._empty = asyncio.Event()
@@ -129,10 +132,7 @@ class Listening:
             raise Draining
         if not self._rate.allow(time.monotonic()):
             raise self._counted(Refused(Limit.CONNECTS_PER_SECOND))
-        try:
-            self.turns.require_soon()
-        except Refused as refused:
-            raise self._counted(refused) from None
+        self.turns.require_soon()
         self._slots.take()
         self._empty.clear()
         return Listener(self, has_slot=True)

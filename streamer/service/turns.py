@@ -7,7 +7,8 @@ a turn.
 
 When more come than can be served before they give up, and all are let wait, each of
 them is served too late: the work is done for somebody who has gone, and comes again.
-So those who would wait too long are told at once when to come back.
+So those who would wait too long are told at once when to come back, and those who have
+waited for as long while they still listen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -39,6 +41,7 @@ class Turns:
         most: How many at a time.
         limit: What is reached when there are too many.
         wait_max_s: How long a wait is worth it.
+        refusals: What counts who is refused.
         clock_s: Monotonic time.
 
     """
@@ -49,11 +52,13 @@ class Turns:
         limit: Limit,
         *,
         wait_max_s: float,
+        refusals: Counter[str] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._free = asyncio.Semaphore(most)
         self._limit = limit
         self._wait_max_s = wait_max_s
+        self._refusals = Counter() if refusals is None else refusals
         self._clock_s = clock_s
         self._waiting = 0
         self._ended = 0
@@ -69,19 +74,34 @@ class Turns:
             Refused: It would not; says when it is worth another try.
 
         """
-        wait_s = self._waiting / self._per_s if self._per_s else 0.0
-        if wait_s > self._wait_max_s:
-            retry_after_s = min(math.ceil(wait_s), RETRY_AFTER_MAX_S)
-            raise Refused(self._limit, retry_after_s=retry_after_s)
+        if self._wait_s > self._wait_max_s:
+            raise self._refused()
+
+    def pass_on(self) -> None:
+        """Say of a turn that it was of no use: who has left is no measure of a pace."""
+        self._ended -= 1
 
     async def __aenter__(self) -> None:
+        """
+        Wait for a turn.
+
+        Raises:
+            Refused: It has not come in time; says when it is worth another try.
+
+        """
         if not self._waiting:
             # With nobody waiting, how many are served is how many come.
             self._begin_measuring()
             self._per_s = 0.0
         self._waiting += 1
         try:
-            await self._free.acquire()
+            if self._free.locked():
+                async with asyncio.timeout(self._wait_max_s):
+                    await self._free.acquire()
+            else:
+                await self._free.acquire()
+        except TimeoutError:
+            raise self._refused() from None
         finally:
             self._waiting -= 1
 
@@ -93,6 +113,15 @@ class Turns:
         if self._waiting and took_s >= enough_s:
             self._per_s = self._ended / took_s
             self._begin_measuring()
+
+    @property
+    def _wait_s(self) -> float:
+        return self._waiting / self._per_s if self._per_s else 0.0
+
+    def _refused(self) -> Refused:
+        self._refusals[self._limit.name.lower()] += 1
+        retry_after_s = min(1 + math.floor(self._wait_s), RETRY_AFTER_MAX_S)
+        return Refused(self._limit, retry_after_s=retry_after_s)
 
     def _begin_measuring(self) -> None:
         self._ended, self._since_s = 0, self._clock_s()

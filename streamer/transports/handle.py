@@ -13,6 +13,7 @@ is most of what a connection weighs.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ __all__ = ["EXTENSION", "Handle", "HandsOver", "Successor", "find_handle"]
 
 EXTENSION: Final = "streamer.transport"
 """Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
+
+
+_HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
+"""Linux has it, macOS has not."""
 
 
 class Successor(asyncio.Protocol):
@@ -73,8 +78,13 @@ class Handle:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the connection is lost, or about to be."""
-        return self._transport.is_closing()
+        """
+        Whether the connection is lost, or about to be.
+
+        The kernel is asked too: where thousands have come and given up, the loop hears
+        of each when it has served those before it.
+        """
+        return self._transport.is_closing() or _has_hung_up(self._transport)
 
     def buffered(self) -> int:
         """Return the bytes written that the kernel has not taken yet."""
@@ -107,6 +117,16 @@ class Handle:
             return False
         protocol.hand_over(successor)
         return True
+
+
+def _has_hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed its side, as far as this system can tell."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or _HUNG_UP == 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), _HUNG_UP)
+    return bool(poll.poll(0))
 
 
 def find_handle(scope: Mapping[str, Any]) -> Handle | None:

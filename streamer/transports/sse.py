@@ -134,7 +134,8 @@ class SseStream:
             await send(_START)
             await self._run(outbox, asked.preamble, receive, send)
         else:
-            await self._detach(handle, listener, asked, scope["http_version"], send)
+            version = scope["http_version"]
+            await self._detach(handle, listener, asked, version, receive, send)
 
     async def _ask_native(self, request: Request, listener: Listener) -> Asked:
         opening = Opening.parse(request.query_params, request.headers)
@@ -165,6 +166,7 @@ class SseStream:
         listener: Listener,
         asked: Asked,
         http_version: str,
+        receive: Receive,
         send: Send,
     ) -> None:
         """Begin the answer here, and leave what follows to the connection."""
@@ -173,10 +175,17 @@ class SseStream:
         stream = EventStream(listener, framing, chunked=chunked)
         if asked.preamble:
             stream.write(asked.preamble, 0)  # nothing waits yet
-        async with self._parts.listening.turns:
-            if handle.is_gone:
-                return
-            await self._join(listener, asked, stream)
+        turns = self._parts.listening.turns
+        async with turns:
+            gone = handle.is_gone
+            if gone:
+                turns.pass_on()
+            else:
+                await self._join(listener, asked, stream)
+        if gone:
+            handle.abort()
+            await until_gone(receive)
+            return
         if not chunked:
             handle.leave_unframed()
         await send(_START)

@@ -83,9 +83,12 @@ class WebSocketStream:
                     await websocket.send_denial_response(self._refuse(error))
 
     async def _serve(self, websocket: WebSocket, listener: Listener) -> None:
+        handle = find_handle(websocket.scope)
+        if handle is not None and handle.is_gone:
+            await _let_go(websocket, handle)
+            return
         opening = Opening.parse(websocket.query_params, websocket.headers)
         caller = await self._authenticate(websocket, opening, listener)
-        handle = find_handle(websocket.scope)
         if handle is None:
             outbox = Outbox(listener.hasten)
             session = await self._join(listener, caller, opening, outbox)
@@ -103,10 +106,16 @@ class WebSocketStream:
         opening: Opening,
     ) -> None:
         stream = DetachedWebSocket(listener, self._framing, self._commands)
-        async with self._parts.listening.turns:
-            if handle.is_gone:
-                return
-            stream.session = await self._join(listener, caller, opening, stream)
+        turns = self._parts.listening.turns
+        async with turns:
+            gone = handle.is_gone
+            if gone:
+                turns.pass_on()
+            else:
+                stream.session = await self._join(listener, caller, opening, stream)
+        if gone:
+            await _let_go(websocket, handle)
+            return
         await _accept(websocket)
         # One that is gone has told us by now, or needs no telling.
         handle.hand_over(stream)
@@ -215,6 +224,13 @@ def _tells(websocket: WebSocket, error: Error) -> bool:
     if websocket.application_state is not WebSocketState.CONNECTING:
         return True
     return tells_in_stream(websocket.query_params, error)
+
+
+async def _let_go(websocket: WebSocket, handle: Handle) -> None:
+    """End a connection whose client has left; nobody is there to be answered."""
+    handle.abort()
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
 
 
 async def _accept(websocket: WebSocket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -158,6 +159,42 @@ async def test_a_queue_that_is_gone_is_forgotten() -> None:
     await queue.come(1 + 20)
 
     assert queue.retry_after_s() is None
+
+
+async def test_who_has_waited_in_vain_is_told_as_well() -> None:
+    queue = Queue(most=1, wait_max_s=0.01)
+    await queue.come()
+    refusals: Counter[str] = queue.turns._refusals
+
+    with pytest.raises(Refused) as refused:
+        async with queue.turns:
+            raise AssertionError
+
+    assert refused.value.retry_after_s == 1
+    assert refusals == {"connects_per_second": 1}
+    await queue.serve(1)
+    await queue.come()
+    assert queue.served == [0, 1]
+
+
+async def test_turns_of_those_who_have_left_are_no_measure() -> None:
+    queue = Queue(most=1, wait_max_s=1)
+    await queue.come()
+
+    async def gone() -> None:
+        async with queue.turns:
+            queue.turns.pass_on()
+
+    left = [asyncio.create_task(gone()) for _ in range(200)]
+    await queue.come(100)
+    await queue.serve_in(0.01, 1)
+    await asyncio.wait(left)
+    await queue.come(0)
+
+    await queue.serve_in(1, 40)
+
+    # 40 a second, and 59 who wait; with the 200 it would be 240.
+    assert queue.retry_after_s() == 2
 
 
 @pytest.mark.parametrize("waiting", [0, 1])

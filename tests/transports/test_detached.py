@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gc
+import os
+import socket
 import ssl
 import sys
 import weakref
@@ -107,9 +109,41 @@ async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) 
         gc.enable()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other kernel says it")
+@pytest.mark.parametrize("upgrade", [True, False])
+async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
+    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
+) -> None:
+    taken: list[str] = []
+    wires = [await world.connect()]
+    require_soon = world.listening.turns.require_soon
+
+    def hang_up() -> None:
+        # In the turn of the loop in which the request is served.
+        fd = wires.pop().writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(fd)) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+        require_soon()
+
+    async def noting(arrival: Any, reader: Any, instance: str) -> Any:
+        taken.append(reader.connection)
+        raise AssertionError
+
+    monkeypatch.setattr(world.listening, "_take_lease", noting)
+    monkeypatch.setattr(world.listening.turns, "require_soon", hang_up)
+
+    wires[0].send(world.request(upgrade=upgrade))
+
+    await until(lambda: not wires and not world.connections)
+    await until(lambda: not world.tasks)
+    assert world.listening.open == 0
+    assert taken == []
+    assert "ASGI" not in caplog.text
+
+
 @pytest.mark.parametrize("upgrade", [True, False])
 async def test_who_has_gone_before_its_turn_takes_no_lease(
-    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, upgrade: bool
+    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
 ) -> None:
     taken: list[str] = []
     take = world.listening._take_lease
@@ -133,6 +167,7 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
 
     await until(lambda: taken and world.listening.open == 1)
     assert len(taken) == 1
+    assert "ASGI" not in caplog.text
     there.writer.transport.abort()
 
 
