@@ -105,6 +105,9 @@ class Handshake(asyncio.Protocol, HandsOver):
         try:
             url = httptools.parse_url(self._url)
         except httptools.HttpParserInvalidURLError:
+            url = None
+        if url is None or url.path is None:
+            # A target without a path may be "http://host".
             self._refuse(http.HTTPStatus.BAD_REQUEST)
             return
         self._accept = self._judge_plainly(headers)

@@ -51,6 +51,8 @@ async def test_a_right_handshake_is_accepted(
     ("old", "new", "status"),
     [
         (b"GET", b"POST", 405),
+        (b"GET /", b"GET http://here", 400),
+        (b"GET /", b"GET ?", 400),
         (b"Version: 13", b"Version: 12", 400),
         (b"Key: dGhlIHNhbXBsZSBub25jZQ==", b"Key: short", 400),
         (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400),
