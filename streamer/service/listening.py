@@ -192,7 +192,7 @@ class Listening:
         self, arrival: Arrival, reader: Reader, instance: str
     ) -> tuple[Lease, list[Reply]]:
         try:
-            return await self._leases.take_and_look(
+            return await self._leases.take(
                 arrival.log,
                 reader.connection,
                 instance=instance,

@@ -113,12 +113,7 @@ class Leases:
         """Return a name for a connection, unique across nodes."""
         return secrets.token_hex(8)
 
-    async def take(self, log: Log, connection: str, *, instance: str = "") -> Lease:
-        """Take a lease for a connection; see `take_and_look`."""
-        lease, _ = await self.take_and_look(log, connection, instance=instance)
-        return lease
-
-    async def take_and_look(
+    async def take(
         self,
         log: Log,
         connection: str,

@@ -18,6 +18,7 @@ from ..core.views import View
 from ..errors import Limit, Refused
 from ..model import App, Log, Position, audience_log, everyone_log
 from .entries import Retention
+from .inbox import DAY_MS
 from .keys import channel, inbox_keys, tally_key, views_key
 from .leases import Newcomer
 from .link import Command, Link, Script, ScriptCall
@@ -25,7 +26,6 @@ from .link import Command, Link, Script, ScriptCall
 __all__ = ["Found", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
-DAY_MS: Final = 86_400_000
 
 _VIEWS: Final = Script("views", behind=("_inbox", "_view"))
 _JOIN: Final = Script("view_join", behind=("_inbox", "_view"))

@@ -304,9 +304,6 @@ class Handshake(asyncio.Protocol, HandsOver):
         rest = Rest.unread(self._early, self._config.ws_max_size)
         successor.begin(transport, self._connections, rest)
 
-    def leave_unframed(self) -> None:
-        pass
-
     # The connection.
 
     def data_received(self, data: bytes) -> None:

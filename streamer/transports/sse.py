@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
@@ -175,15 +176,8 @@ class SseStream:
         stream = EventStream(listener, framing, chunked=chunked)
         if asked.preamble:
             stream.write(asked.preamble, 0)  # nothing waits yet
-        turns = self._parts.listening.turns
-        async with turns:
-            gone = handle.is_gone
-            if gone:
-                turns.pass_on()
-            else:
-                await self._join(listener, asked, stream)
-        if gone:
-            handle.abort()
+        join = partial(self._join, listener, asked, stream)
+        if not await self._parts.join_in_turn(handle, join):
             await until_gone(receive)
             return
         if not chunked:

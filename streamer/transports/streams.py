@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -38,6 +39,7 @@ from ..service.inboxes import Inboxes, parse_cursor
 from ..service.listening import Listener, Listening
 from ..service.receipts import Receipts
 from ..service.tickets import Tickets, instance_of
+from .handle import Handle
 
 __all__ = [
     "FINAL_RETRY_MS",
@@ -93,6 +95,27 @@ class StreamParts(msgspec.Struct, frozen=True):
         close = self.tickets.close_soon
         listener.on_leave = lambda opened: close(ticket, opened=opened)
         return ticket.caller
+
+    async def join_in_turn(
+        self, handle: Handle, join: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """
+        Let a connection join when it is its turn; return whether it has.
+
+        One whose client has left meanwhile is cut off instead: it takes nothing, and
+        nobody is there to be answered.
+
+        Raises:
+            Refused: Its turn has not come in time; and what `join` raises.
+        """
+        turns = self.listening.turns
+        async with turns:
+            if not handle.is_gone:
+                await join()
+                return True
+            turns.pass_on()
+        handle.abort()
+        return False
 
     def session(
         self, caller: Caller, opening: Opening, *, codec: Codec, sink: Sink

@@ -85,7 +85,8 @@ class WebSocketStream:
     async def _serve(self, websocket: WebSocket, listener: Listener) -> None:
         handle = find_handle(websocket.scope)
         if handle is not None and handle.is_gone:
-            await _let_go(websocket, handle)
+            handle.abort()
+            await _until_gone(websocket)
             return
         opening = Opening.parse(websocket.query_params, websocket.headers)
         caller = await self._authenticate(websocket, opening, listener)
@@ -106,15 +107,12 @@ class WebSocketStream:
         opening: Opening,
     ) -> None:
         stream = DetachedWebSocket(listener, self._framing, self._commands)
-        turns = self._parts.listening.turns
-        async with turns:
-            gone = handle.is_gone
-            if gone:
-                turns.pass_on()
-            else:
-                stream.session = await self._join(listener, caller, opening, stream)
-        if gone:
-            await _let_go(websocket, handle)
+
+        async def join() -> None:
+            stream.session = await self._join(listener, caller, opening, stream)
+
+        if not await self._parts.join_in_turn(handle, join):
+            await _until_gone(websocket)
             return
         await _accept(websocket)
         # One that is gone has told us by now, or needs no telling.
@@ -226,9 +224,8 @@ def _tells(websocket: WebSocket, error: Error) -> bool:
     return tells_in_stream(websocket.query_params, error)
 
 
-async def _let_go(websocket: WebSocket, handle: Handle) -> None:
-    """End a connection whose client has left; nobody is there to be answered."""
-    handle.abort()
+async def _until_gone(websocket: WebSocket) -> None:
+    """Return when the app has been told that the client has gone."""
     while (await websocket.receive())["type"] != "websocket.disconnect":
         pass
 

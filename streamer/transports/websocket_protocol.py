@@ -80,9 +80,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
             transport.resume_reading()
         successor.begin(transport, self.connections, self._rest())
 
-    def leave_unframed(self) -> None:
-        pass
-
     def _rest(self) -> Rest:
         messages: list[str | None] = []
         while not self.queue.empty():

@@ -31,7 +31,8 @@ def other(link: Link) -> Leases:
 
 
 async def take(node: Leases, log: Log, instance: str = "") -> Lease:
-    return await node.take(log, node.new_connection(), instance=instance)
+    lease, _ = await node.take(log, node.new_connection(), instance=instance)
+    return lease
 
 
 async def held(link: Link, log: Log) -> int:
@@ -382,7 +383,7 @@ async def come(
     node: Leases, views: Views, log: Log, *, knowing: bool = True
 ) -> PlayerViews | None:
     """Take a lease; return what the player sees, if plain commands say so."""
-    _, looked = await node.take_and_look(
+    _, looked = await node.take(
         log,
         node.new_connection(),
         newcomer=views.newcomer(PLACE) if knowing else None,

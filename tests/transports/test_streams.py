@@ -265,14 +265,14 @@ async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining, go_on = asyncio.Event(), asyncio.Event()
-    take: Callable[..., Any] = world.leases_part.take_and_look
+    take: Callable[..., Any] = world.leases_part.take
 
     async def slow(*args: Any, **kwargs: Any) -> Any:
         joining.set()
         await go_on.wait()
         return await take(*args, **kwargs)
 
-    monkeypatch.setattr(world.leases_part, "take_and_look", slow)
+    monkeypatch.setattr(world.leases_part, "take", slow)
     for upgrade in (True, False):
         wire = await world.connect()
         wire.send(world.request(upgrade=upgrade))
