@@ -137,7 +137,7 @@ class _Backlog:
 
     async def _gone(self, last_ms: int) -> None:
         until_s = time.monotonic() + GIVE_UP_S
-        while await self._timetable.due(last_ms, limit=1):
+        while await self._timetable.firing.due(last_ms, limit=1):
             if time.monotonic() > until_s:
                 raise LoadFailed("not everything has gone out")
             await asyncio.sleep(0.1)
@@ -166,7 +166,7 @@ class _Backlog:
         from streamer.core.schedule import Schedule, State
         from streamer.model import App, Player
         from streamer.store.keys import bucket_of
-        from streamer.store.timetable import new_schedule_id
+        from streamer.store.scheduled import new_schedule_id
 
         app = App(self._turn.options.app)
         for i in which:

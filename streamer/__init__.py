@@ -71,8 +71,10 @@ The rooms
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
                      step), link (one multiplexed connection), inbox, views, overview,
                      receipts, mutes, leases, relay (announcements), replicated (writes
-                     that replicas confirm), apps, quotas, tickets, timetable, embedded
-                     (the private Valkey)
+                     that replicas confirm), apps, quotas, tickets, embedded (the
+                     private Valkey); timetable (what is to be sent, and when),
+                     scheduled (its records), firing (what is due), recipients
+                     (whom an audience's schedule serves)
     hub              FANS OUT. log -> readers of this process
     service/         DOES. publisher, audiences, merging (many logs, one inbox),
                      inboxes, searching, listing, memberships (topics and mutes),
@@ -98,11 +100,12 @@ The rooms
     openapi          the contract of all surfaces together
     parts, app       the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
-    supervisor       several such processes on one port
+    workers/         several such processes on one port: supervisor, slot (one of them),
+                     process, port, and the line between the two
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- core <- store, hub <- service <- transports <-
-contract <- surfaces <- parts, openapi <- app <- server, supervisor <- cli; `config` may
+contract <- surfaces <- parts, openapi <- app <- server, workers <- cli; `config` may
 be read by all but core and store. Parts get what they need by their constructor; there
 are no module globals to look things up in. `tests/test_layout.py` holds this.
 

@@ -30,7 +30,7 @@ FLOORS = [
     {"surfaces", "console"},
     {"parts", "openapi"},
     {"app"},
-    {"server", "supervisor"},
+    {"server", "workers"},
     {"cli"},
     {"__main__"},
 ]

@@ -22,7 +22,8 @@ from ..model import Notification
 from ..store.campaigns import Campaign, Campaigns, Card, CardStatus
 from ..store.keys import BUCKETS, bucket_of, sends_key
 from ..store.link import Link
-from ..store.timetable import Timetable, new_schedule_id, parse_due
+from ..store.scheduled import Due, new_schedule_id
+from ..store.timetable import Timetable
 from .drafts import encode
 from .planning import saying, starting
 from .quotas import Quotas
@@ -184,7 +185,7 @@ class CampaignSends:
         self._quotas = quotas or Quotas.unlimited(link)
         self._campaigns = campaigns
         self._timetable = timetable
-        self._sender = Sender(timetable)
+        self._sender = Sender(timetable.recipients)
 
     async def check(self, caller: Caller, campaign_id: str) -> None:
         """
@@ -319,9 +320,7 @@ class CampaignSends:
         `get`, and OutcomeUnknown.
         """
         await self.check(caller, campaign_id)
-        await self._own(caller, campaign_id, send_id)
-        due = parse_due(caller.app, send_id)
-        assert due is not None
+        due = Due.of(await self._own(caller, campaign_id, send_id))
         state, done = await self._timetable.cancel(due, campaign=campaign_id)
         if state is None:
             raise NotFound("the notification")
@@ -338,10 +337,8 @@ class CampaignSends:
 
     async def _send_now(self, schedule: Schedule) -> None:
         """Do what a scheduler would do within a moment, as far as it goes."""
-        due = parse_due(schedule.app, schedule.id)
-        assert due is not None
         try:
-            await self._timetable.begin([due])
+            await self._timetable.firing.begin([Due.of(schedule)])
             begun = await self._timetable.get(schedule.app, schedule.id)
             if begun is not None and begun.state is State.SENDING:
                 now_ms = await self._timetable.now_ms()

@@ -21,7 +21,8 @@ from typing import Final
 from ..core.figures import LAG_S, Histogram
 from ..core.schedule import Schedule, clocks_agree, in_turns
 from ..errors import Unavailable
-from ..store.timetable import Due, Timetable
+from ..store.scheduled import Due
+from ..store.timetable import Timetable
 from .sender import BATCH, Sender, all_of
 
 __all__ = ["Scheduler"]
@@ -65,7 +66,8 @@ class Scheduler:
     ) -> None:
         self._lag_s = lag_s or Histogram(LAG_S)
         self._timetable = timetable
-        self._sender = Sender(timetable)
+        self._firing = timetable.firing
+        self._sender = Sender(timetable.recipients)
         self._clock_s = clock_s
         self._paused = False
         # What wakes the serving of audiences; whether there was one at its last look.
@@ -91,7 +93,7 @@ class Scheduler:
         now_ms = await self._timetable.now_ms()
         if not self._check_clocks(now_ms):
             return False
-        found = await self._timetable.due(now_ms, limit=PER_LOOK)
+        found = await self._firing.due(now_ms, limit=PER_LOOK)
         dues = in_turns(found, lambda due: due.app)[:PER_LOOK]
         for first in range(0, len(dues), BATCH):
             await self._fire(dues[first : first + BATCH], now_ms)
@@ -158,8 +160,8 @@ class Scheduler:
         ]
         # In due order per player, also when several of one player's were overdue.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
-        fired = await self._timetable.fire_each(single)
-        begun = await self._timetable.begin([due for due, _ in audience])
+        fired = await self._firing.fire_each(single)
+        begun = await self._firing.begin([due for due, _ in audience])
         if any(begun):
             self._begun.set()
         sent = [*single, *(schedule for _, schedule in audience)]
@@ -168,7 +170,7 @@ class Scheduler:
                 self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
 
     async def _sending(self) -> list[Schedule]:
-        dues = await self._timetable.sending()
+        dues = await self._firing.sending()
         schedules = await self._timetable.get_many(dues)
         return [schedule for schedule in schedules if schedule is not None]
 

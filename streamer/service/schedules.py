@@ -11,7 +11,6 @@ out not before its time by the store's clock, once, and late rather than never.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -25,10 +24,11 @@ from ..errors import (
     StoreAway,
     Unavailable,
 )
-from ..model import App, Log, Notification, Player
-from ..store.keys import BUCKETS, bucket_of, named_key
+from ..model import Log, Notification, Player
+from ..store.keys import bucket_of, named_key
 from ..store.link import Link
-from ..store.timetable import Due, Entered, Timetable, new_schedule_id, parse_due
+from ..store.scheduled import Due, new_due, new_schedule_id, parse_due
+from ..store.timetable import Entered, Timetable
 from .drafts import addressed_to, encode
 from .planning import moved, saying, starting
 from .quotas import Charging, Quotas
@@ -124,7 +124,7 @@ class Schedules:
         how = str((due_ms, spread_ms, ttl_ms, to_latest))
         asked: tuple[str | bytes, ...] = fragment, how, *names
         once = RequestKey.of(caller.app, idempotency_key, *asked)
-        due = Due(*self._new_id(caller.app, bucket, once.seed))
+        due = new_due(caller.app, bucket, seed=once.seed)
         if once.seed and (known := await self._timetable.get(caller.app, due.id)):
             return as_entered(known), True
         schedule = Schedule(
@@ -144,7 +144,7 @@ class Schedules:
         async with self._charged([schedule], names) as charge:
             await once.claim(self._link)
             if bucket is None:
-                buckets = await self._timetable.enlist(due, names)
+                buckets = await self._timetable.recipients.enlist(due, names)
                 schedule = schedule._replace(buckets=tuple(buckets))
             entered = await self._timetable.add(schedule)
             if entered.added:
@@ -289,9 +289,7 @@ class Schedules:
         cancelled: list[str] = []
 
         async def cancel(schedule: Schedule) -> bool:
-            due = parse_due(schedule.app, schedule.id)
-            assert due is not None
-            _, done = await self._timetable.cancel(due)
+            _, done = await self._timetable.cancel(Due.of(schedule))
             if done:
                 cancelled.append(schedule.id)
             return done
@@ -311,14 +309,12 @@ class Schedules:
         if schedule.campaign:
             caller.require_scope("campaigns:write")
         if due_ms is not None:
-            await self._timetable.keep_recipients(schedule)
+            await self._timetable.recipients.keep(schedule)
         fragment, expires_ms = b"", 0
         if due_ms is not None and schedule.state is State.PENDING:
             fragment, expires_ms = moved(schedule, due_ms)
-        due = parse_due(caller.app, schedule_id)
-        assert due is not None
         state, done = await self._timetable.cancel(
-            due,
+            Due.of(schedule),
             campaign=schedule.campaign,
             due_ms=due_ms,
             fragment=fragment,
@@ -361,16 +357,7 @@ class Schedules:
     async def _fire(self, schedules: Sequence[Schedule]) -> None:
         # A scheduler would do it within a moment, and will if this fails.
         with contextlib.suppress(Unavailable):
-            await self._timetable.fire(schedules)
-
-    @staticmethod
-    def _new_id(app: App, bucket: int | None, seed: str) -> tuple[int, App, str]:
-        if bucket is None:
-            # Anywhere, but the same place for the same request.
-            raw = hashlib.sha256(seed.encode()).digest()[-1] if seed else None
-            bucket = raw if raw is not None else int(new_schedule_id(0)[-2:], 16)
-        assert 0 <= bucket < BUCKETS
-        return bucket, app, new_schedule_id(bucket, seed=seed)
+            await self._timetable.firing.fire(schedules)
 
 
 def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:

@@ -2,7 +2,7 @@
 Serving an audience: from a list of recipients to their inboxes.
 
 Decides in what portions, and when each part of a spread audience has its turn. Knows
-the timetable. Knows nothing of when a schedule is due: it is being sent already.
+its recipients. Knows nothing of when a schedule is due: it is being sent already.
 
 Every step is one script that either happened or did not, and none depends on who did
 the one before. So any number may serve one audience at once, and whoever is killed is
@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from ..core.schedule import Schedule, begins_ms
-from ..store.timetable import Timetable
+from ..store.recipients import Recipients
 
 __all__ = ["BATCH", "Sender", "all_of"]
 
@@ -37,12 +37,12 @@ class Sender:
     Serves audiences.
 
     Args:
-        timetable: Where they wait.
+        recipients: Where they wait.
 
     """
 
-    def __init__(self, timetable: Timetable) -> None:
-        self._timetable = timetable
+    def __init__(self, recipients: Recipients) -> None:
+        self._recipients = recipients
 
     async def send(
         self, schedule: Schedule, now_ms: int, *, for_s: float = SLICE_S
@@ -56,7 +56,7 @@ class Sender:
             Unavailable: Some of it is not served; doing it again goes on from there.
 
         """
-        served = await self._timetable.served(schedule)
+        served = await self._recipients.served(schedule)
         ready = [
             bucket
             for nth, bucket in enumerate(schedule.buckets)
@@ -73,9 +73,9 @@ class Sender:
 
     async def _enlist(self, schedule: Schedule, buckets: Sequence[int]) -> list[int]:
         """Note who has a card; return the buckets in which somebody has."""
-        counts = await self._timetable.enlist_cards(schedule, buckets)
+        counts = await self._recipients.enlist_cards(schedule, buckets)
         empty = {bucket: 0 for bucket in buckets if not counts[bucket]}
-        await self._timetable.finish(schedule, empty)
+        await self._recipients.finish(schedule, empty)
         return [bucket for bucket in buckets if bucket not in empty]
 
     async def _serve(
@@ -91,14 +91,14 @@ class Sender:
     ) -> bool:
         """Serve a bucket's recipients; return whether time was up before the end."""
         while asyncio.get_running_loop().time() < until_s:
-            players, count = await self._timetable.waiting(
+            players, count = await self._recipients.waiting(
                 schedule, bucket, limit=BATCH
             )
             if players:
-                await self._timetable.deliver(schedule, bucket, players)
+                await self._recipients.deliver(schedule, bucket, players)
                 continue
             # Without a count nobody has written them down: gone with the store's data.
-            await self._timetable.finish(schedule, {bucket: count or 0})
+            await self._recipients.finish(schedule, {bucket: count or 0})
             return False
         return True
 

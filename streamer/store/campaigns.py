@@ -29,6 +29,7 @@ from .keys import (
     slots_key,
 )
 from .link import Link, Reply, Script, ScriptCall
+from .replies import ok
 
 __all__ = [
     "Campaign",
@@ -183,7 +184,7 @@ class Campaigns:
         commands = [
             ("HLEN", _card_key(app, campaign_id, bucket)) for bucket in range(BUCKETS)
         ]
-        return [_ok(reply) for reply in await self._link.call_many(commands)]
+        return [ok(reply) for reply in await self._link.call_many(commands)]
 
     async def _change(
         self, app: App, campaign_id: str, changes: Iterable[tuple[str, str, str]]
@@ -252,9 +253,3 @@ def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:
         if isinstance(reply, Exception):
             raise reply
     return list(replies)
-
-
-def _ok(reply: Reply) -> Any:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply

@@ -88,7 +88,7 @@ where it has a single one, its campaign's where it has one, else a random one:
 ``{b}:sending`` zset
     ``app:id`` of every schedule whose audience is being served -> since when, in ms.
 ``{b}:schedule:app:id`` hash
-    The schedule; see `timetable`. Lives for 90 days after it was sent or cancelled.
+    The schedule; see `scheduled`. Lives for 90 days after it was sent or cancelled.
 ``{b}:schedules:app``, ``{b}:named:app:label:player``, ``{b}:sends:app:campaign`` zsets
     Indexes: id -> when it was made; the label as a digest. Live as long as what they
     list can.

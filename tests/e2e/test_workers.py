@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from streamer.supervisor import STEADY_S
+from streamer.workers.slot import STEADY_S
 
 from .processes import GUARD_S, Server, eventually
 from .readers import TRANSPORTS, Api, following

@@ -18,7 +18,8 @@ from streamer.model import App, Log, Player
 from streamer.store.inbox import Inbox, ReadAfter
 from streamer.store.keys import bucket_of
 from streamer.store.link import Link
-from streamer.store.timetable import Timetable, new_schedule_id, parse_due
+from streamer.store.scheduled import Due, new_schedule_id
+from streamer.store.timetable import Timetable
 
 from ..e2e.processes import DURABLE, Process, Store, command, eventually
 
@@ -111,9 +112,7 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
         *(APP, new_schedule_id(9), State.PENDING, now_ms + 3_000, 0, b'"body":"all"}'),
         total=len(players),
     )
-    due = parse_due(APP, audience.id)
-    assert due is not None
-    buckets = await timetable.enlist(due, map(Player, players))
+    buckets = await timetable.recipients.enlist(Due.of(audience), map(Player, players))
     await timetable.add(audience._replace(buckets=tuple(buckets)))
     return last_ms
 
@@ -121,8 +120,8 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
 async def is_done(timetable: Timetable, last_ms: int) -> bool:
     """Whether everything has gone out; a store that is away says nothing."""
     try:
-        waiting = await timetable.due(last_ms, limit=1)
-        return not waiting and not await timetable.sending()
+        waiting = await timetable.firing.due(last_ms, limit=1)
+        return not waiting and not await timetable.firing.sending()
     except Unavailable:
         return False
 

@@ -22,7 +22,8 @@ from streamer.store.inbox import DAY_MS, Inbox
 from streamer.store.keys import NODES, bucket_of, devices_key
 from streamer.store.leases import ALIVE_MS, Leases
 from streamer.store.link import Link
-from streamer.store.timetable import Timetable, new_schedule_id
+from streamer.store.scheduled import new_schedule_id
+from streamer.store.timetable import Timetable
 from streamer.store.views import Views
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -91,7 +92,7 @@ def send(nodes: list[Node], log: Log) -> Callable[..., Awaitable[None]]:
                 to_latest=to_latest,
             )
             await timetable.add(schedule)
-            assert await timetable.fire([schedule]) == 1
+            assert await timetable.firing.fire([schedule]) == 1
 
     return send
 

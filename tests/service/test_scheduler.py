@@ -24,7 +24,8 @@ from streamer.service.scheduler import Scheduler
 from streamer.store.inbox import Inbox
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.link import Link
-from streamer.store.timetable import Timetable, new_schedule_id, parse_due
+from streamer.store.scheduled import Due, new_schedule_id
+from streamer.store.timetable import Timetable
 
 APP, OTHER = App("app"), App("other")
 NOON = 1_800_000_000_000
@@ -98,9 +99,7 @@ async def add_audience(
         total=len(players),
         **fields,
     )
-    due = parse_due(app, made.id)
-    assert due is not None
-    buckets = await timetable.enlist(due, map(Player, players))
+    buckets = await timetable.recipients.enlist(Due.of(made), map(Player, players))
     made = made._replace(buckets=tuple(buckets))
     await add(timetable, [made])
     return made
@@ -214,7 +213,7 @@ async def test_schedulers_at_once_fire_everything_once(
             stops += 1
 
     async def is_done() -> bool:
-        nothing_due = not await timetable.due(clock.store_ms, limit=1)
+        nothing_due = not await timetable.firing.due(clock.store_ms, limit=1)
         return nothing_due and await is_sent(timetable, audience)
 
     stopping = [asyncio.create_task(keep_stopping()) for _ in range(3)]
@@ -271,9 +270,7 @@ async def test_nothing_is_fired_while_clocks_disagree(
     """E5: neither a reminder nor the rest of an audience; and it says so, once."""
     await add(timetable, [reminder("p")])
     audience = await add_audience(timetable, ["q"])
-    due = parse_due(APP, audience.id)
-    assert due is not None
-    await timetable.begin([due])
+    await timetable.firing.begin([Due.of(audience)])
     clock.node_ahead_s = ahead_s
 
     with caplog.at_level(logging.WARNING):

@@ -337,7 +337,7 @@ async def test_cancelling_says_whether_it_did(
 ) -> None:
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
     sent, _ = await schedules.schedule(backend, [BOB], MESSAGE, due_ms=NOON)
-    await timetable.fire([sent])
+    await timetable.firing.fire([sent])
 
     assert await schedules.cancel(backend, made.id) == (made.id, State.CANCELLED, True)
     assert await schedules.cancel(backend, made.id) == (made.id, State.CANCELLED, False)
@@ -351,7 +351,7 @@ async def test_many_are_cancelled_and_what_is_not_is_left_out(
         backend, [ALICE, BOB], MESSAGE, due_ms=NOON + 5, label="l"
     )
     sent, _ = await schedules.schedule(backend, [BOB], MESSAGE, due_ms=NOON)
-    await timetable.fire([sent])
+    await timetable.firing.fire([sent])
     audience, _ = await schedules.schedule(
         backend, [ALICE, BOB], MESSAGE, due_ms=NOON + 5
     )

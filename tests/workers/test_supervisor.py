@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from streamer import supervisor
 from streamer.config import Config
-from streamer.supervisor import Supervisor, WorkersFailed, share
+from streamer.workers import process, slot
+from streamer.workers.slot import WorkersFailed
+from streamer.workers.supervisor import Supervisor
 
 GUARD_S = 20
 
@@ -94,7 +95,7 @@ async def fleet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Fleet]:
     program = [sys.executable, "-S", "-c", WORKER.format(folder=str(tmp_path))]
-    monkeypatch.setattr(supervisor, "_python", lambda: program)
+    monkeypatch.setattr(process, "_python", lambda: program)
     fleet = Fleet(tmp_path)
     fleet.become("good")
     yield fleet
@@ -102,41 +103,6 @@ async def fleet(
         fleet.task.cancel()
         await asyncio.wait({fleet.task})
     assert fleet.alive == set()
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 7])
-@pytest.mark.parametrize("limit", [7, 8, 1_000, 10_001])
-def test_the_shares_of_all_workers_add_up_to_the_limits(
-    workers: int, limit: int
-) -> None:
-    config = Config(
-        workers=workers,
-        connections_max=limit,
-        connects_per_s_max=limit + 1,
-        requests_in_flight_max=limit + 2,
-    )
-
-    shares = [share(config, index) for index in range(workers)]
-
-    for name, whole in (
-        ("connections_max", limit),
-        ("connects_per_s_max", limit + 1),
-        ("requests_in_flight_max", limit + 2),
-    ):
-        parts = [getattr(one, name) for one in shares]
-        assert sum(parts) == whole
-        assert max(parts) - min(parts) <= 1
-        assert min(parts) >= 1
-    assert {one.workers for one in shares} == {1}
-
-
-def test_what_is_no_limit_of_the_node_is_not_divided() -> None:
-    config = Config(workers=4)
-
-    one = share(config, 0)
-
-    assert one.listeners_per_player_max == config.listeners_per_player_max
-    assert one.requests_per_player_max == config.requests_per_player_max
 
 
 async def test_it_is_announced_once_when_all_are_ready(fleet: Fleet) -> None:
@@ -186,17 +152,17 @@ async def test_a_worker_that_falls_over_at_once_is_one_that_does_not_get_up(
 async def test_a_worker_that_is_killed_is_replaced(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
+    monkeypatch.setattr(slot, "STEADY_S", 0.0)
     task = await fleet.started(workers=2)
     before = fleet.alive
 
     # More often than a worker may fail in a row.
-    for _ in range(supervisor.FAILURES_MAX + 1):
+    for _ in range(slot.FAILURES_MAX + 1):
         victim = min(fleet.alive)
         os.kill(victim, signal.SIGKILL)
         await until(lambda gone=victim: len(fleet.alive - {gone}) == 2)
 
-    assert len(fleet.begun - before) == supervisor.FAILURES_MAX + 1
+    assert len(fleet.begun - before) == slot.FAILURES_MAX + 1
     assert not task.done()
     await end(task)
 
@@ -204,8 +170,8 @@ async def test_a_worker_that_is_killed_is_replaced(
 async def test_a_worker_that_has_gone_silent_is_killed_and_replaced(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "SILENT_S", 0.2)
-    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
+    monkeypatch.setattr(process, "SILENT_S", 0.2)
+    monkeypatch.setattr(slot, "STEADY_S", 0.0)
     fleet.become("silent")
 
     task = await fleet.started(workers=1)
@@ -248,7 +214,7 @@ async def test_a_new_worker_that_does_not_get_up_leaves_the_old_one(
 async def test_a_worker_that_does_not_end_is_killed(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "END_GRACE_S", 0.2)
+    monkeypatch.setattr(process, "END_GRACE_S", 0.2)
     fleet.become("stubborn")
     task = await fleet.started(workers=1)
 

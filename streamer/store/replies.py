@@ -1,0 +1,21 @@
+"""
+What a call came back with: its reply, or the failure that came instead.
+
+Decides nothing. `Link.call_many` and `Link.run_many` give failures as items of a list,
+so that one does not hide the others; here is for who has no use for the others then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .link import Reply
+
+__all__ = ["ok"]
+
+
+def ok(reply: Reply) -> Any:
+    """Return a reply. Raises it if it is a failure."""
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

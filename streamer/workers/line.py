@@ -1,0 +1,119 @@
+"""
+The line between a worker and its supervisor, and what is said on it.
+
+Decides how a worker is told its share of the node, and what it says of itself. Knows
+the worker's end of a socket pair; `process` has the other. Knows nothing of how a
+worker is started, nor of what it serves.
+
+A worker reads its orders from the line, says ``ready`` once, and then gives a sign of
+life every few seconds, which has its metrics in it. The end of the line is the end of
+the other: no worker outlives its supervisor, also when that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from asyncio import FIRST_COMPLETED
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from ..config import Config
+from ..surfaces.operations.scraping import Collect
+
+__all__ = ["ALIVE", "READY", "Line", "Orders", "share"]
+
+SIGN_OF_LIFE_S: Final = 5.0
+
+READY: Final = b"ready\n"
+ALIVE: Final = b"\n"
+ORDERS_BYTES_MAX: Final = 1_048_576
+
+# What the workers of a node divide among themselves.
+_SHARED: Final = ("connections_max", "connects_per_s_max", "requests_in_flight_max")
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What a worker is told: its settings, with its share of the limits; the store."""
+
+    config: Config
+    store_url: str
+
+
+def share(config: Config, index: int) -> Config:
+    """Return the settings of one worker; the shares of all add up to the limits."""
+    count = config.workers
+    shares = {
+        name: getattr(config, name) // count + (index < getattr(config, name) % count)
+        for name in _SHARED
+    }
+    return msgspec.structs.replace(config, workers=1, **shares)
+
+
+class Line:
+    """The worker's end of the line. Made before its event loop runs."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._ready = asyncio.Event()
+        self._collect: Collect = list
+
+    def read_orders(self) -> Orders:
+        """Wait for the orders. Raises EOFError if there is nobody to give any."""
+        with self._socket.makefile("rb") as file:
+            orders = file.readline(ORDERS_BYTES_MAX)
+        if not orders:
+            raise EOFError
+        return msgspec.json.decode(orders, type=Orders)
+
+    def say_ready(self) -> None:
+        self._socket.send(READY)
+        self._ready.set()
+
+    def report(self, collect: Collect) -> None:
+        """Have every sign of life bring these metrics, once the worker is ready."""
+        self._collect = collect
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Give signs of life for the block; end the process with its supervisor."""
+        task = asyncio.create_task(self._hold(), name="line")
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _hold(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=self._socket.dup())
+        gone = asyncio.create_task(_until_end(reader))
+        try:
+            ready = asyncio.create_task(self._ready.wait())
+            while not gone.done():
+                writer.write(self._sign())
+                until = {gone} if ready.done() else {gone, ready}
+                await asyncio.wait(
+                    until, timeout=SIGN_OF_LIFE_S, return_when=FIRST_COMPLETED
+                )
+            # As if it had asked to: readers are sent away in good order.
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            gone.cancel()
+            ready.cancel()
+            writer.close()
+
+    def _sign(self) -> bytes:
+        # Not before ``ready``, which goes by another way: this may come in parts.
+        if not self._ready.is_set():
+            return ALIVE
+        return msgspec.json.encode(self._collect()) + ALIVE
+
+
+async def _until_end(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(1):
+            pass

@@ -1,0 +1,180 @@
+"""
+Several workers on one port: kept running, replaced in turn, and ended together.
+
+Decides what a signal means for all of them. Knows signals, and a slot for each worker.
+Knows nothing of how a process is started or ended, nor of what it serves.
+
+On SIGTERM or SIGINT all workers drain, and a second one leaves the drain out. On SIGHUP
+they are replaced one after the other, each by one that is ready before it drains; a
+deploy of new code needs no more. The settings stay those of the start.
+
+``/metrics`` on `metrics_bind` is answered here, for all workers, with what they have
+last said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from asyncio import FIRST_COMPLETED
+from collections.abc import Callable, Generator
+from typing import Any
+
+from ..config import Config
+from ..surfaces.operations.exposition import Family, gauge, merge
+from ..surfaces.operations.scraping import scraping
+from .line import Orders, share
+from .port import Port
+from .process import Workers
+from .slot import Slot
+
+__all__ = ["Supervisor"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """
+    Run `config.workers` workers.
+
+    Args:
+        config: The settings of the whole node.
+        store_url: Where the store is, whether embedded or not.
+
+    """
+
+    def __init__(self, config: Config, store_url: str) -> None:
+        self._metrics_bind = config.metrics_bind
+        self._port = Port(config.host, config.port)
+        self._workers = Workers(drain_s=config.drain_s)
+        self._slots = [
+            Slot(
+                index,
+                Orders(share(config, index), store_url),
+                self._port,
+                self._workers,
+            )
+            for index in range(config.workers)
+        ]
+        self._stopping = asyncio.Event()
+        self._renewing = asyncio.Event()
+        self._had_terminal = _has_terminal()
+
+    async def run(self, *, announce: Callable[[str], None]) -> None:
+        """
+        Run the workers until SIGINT or SIGTERM.
+
+        Cancelling it ends them without a drain.
+
+        Args:
+            announce: Called once with the base URL when all workers are ready.
+
+        Raises:
+            OSError: The port cannot be listened on.
+            WorkersFailed: A worker does not get up.
+
+        """
+        await self._port.take()
+        async with scraping(self._metrics_bind, self._collect):
+            await self._run(announce)
+
+    async def _run(self, announce: Callable[[str], None]) -> None:
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._stopping.wait(), name="stop"),
+            asyncio.create_task(self._renew_on_demand(), name="renewals"),
+            asyncio.create_task(self._greet(announce), name="announce"),
+            *(asyncio.create_task(slot.keep()) for slot in self._slots),
+        ]
+        try:
+            with self._on_signals():
+                await asyncio.wait(tasks, return_when=FIRST_COMPLETED)
+                await _cancel(tasks)
+                # Also where one worker has failed: the others have readers.
+                self._port.close()
+                await self._workers.retire_all()
+        finally:
+            await _cancel(tasks)
+            self._port.close()
+            self._workers.hurry()
+            await self._workers.ended()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def _greet(self, announce: Callable[[str], None]) -> None:
+        """Announce once, and then never return, as nothing here does."""
+        for slot in self._slots:
+            await slot.ready.wait()
+        announce(self._port.url)
+        await asyncio.Event().wait()
+
+    def _collect(self) -> list[Family]:
+        """Return the metrics of all workers that serve; who drains is left out."""
+        serving = {
+            str(slot.index): worker.metrics
+            for slot in self._slots
+            if (worker := slot.serving) is not None
+        }
+        count = gauge("streamer_workers", "Workers that serve.", (len(serving), {}))
+        return [count, *merge(serving)]
+
+    async def _renew_on_demand(self) -> None:
+        while True:
+            await self._renewing.wait()
+            self._renewing.clear()
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        _logger.info("replacing the workers, one after the other")
+        for slot in self._slots:
+            if not await slot.renew():
+                _logger.error(
+                    "no more workers are replaced: the new one did not get up"
+                )
+                return
+        _logger.info("all workers are replaced")
+
+    @contextlib.contextmanager
+    def _on_signals(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGINT: self._stop,
+            signal.SIGTERM: self._stop,
+            signal.SIGHUP: self._on_hangup,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self._stopping.is_set():
+            self._workers.hurry()
+        self._stopping.set()
+
+    def _on_hangup(self) -> None:
+        # A terminal that was closed says the same as an operator who has deployed.
+        if self._had_terminal and not _has_terminal():
+            self._stop()
+        else:
+            self._renewing.set()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -1,0 +1,43 @@
+"""What each worker of a node is told to keep to."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.config import Config
+from streamer.workers.line import share
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("limit", [7, 8, 1_000, 10_001])
+def test_the_shares_of_all_workers_add_up_to_the_limits(
+    workers: int, limit: int
+) -> None:
+    config = Config(
+        workers=workers,
+        connections_max=limit,
+        connects_per_s_max=limit + 1,
+        requests_in_flight_max=limit + 2,
+    )
+
+    shares = [share(config, index) for index in range(workers)]
+
+    for name, whole in (
+        ("connections_max", limit),
+        ("connects_per_s_max", limit + 1),
+        ("requests_in_flight_max", limit + 2),
+    ):
+        parts = [getattr(one, name) for one in shares]
+        assert sum(parts) == whole
+        assert max(parts) - min(parts) <= 1
+        assert min(parts) >= 1
+    assert {one.workers for one in shares} == {1}
+
+
+def test_what_is_no_limit_of_the_node_is_not_divided() -> None:
+    config = Config(workers=4)
+
+    one = share(config, 0)
+
+    assert one.listeners_per_player_max == config.listeners_per_player_max
+    assert one.requests_per_player_max == config.requests_per_player_max
