@@ -11,10 +11,10 @@ is *behind*: its log is put into `behind`, and whoever reads logs is woken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from itertools import islice
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Protocol
 
+from .core.crowd import Crowd
 from .core.cursor import Cursor
 from .core.figures import Transport
 from .core.strand import Listener, Strand
@@ -25,6 +25,7 @@ from .core.subscription import (
     Subscription,
     is_plainly_next,
 )
+from .core.views import is_behind
 from .errors import REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 
@@ -34,7 +35,9 @@ __all__ = ["Follower", "Hub", "Reader"]
 class Follower(Protocol):
     """Who is in one log: a reader in its player's, or one of its strands."""
 
-    subscription: Subscription
+    @property
+    def subscription(self) -> Subscription:
+        """Its place in the log, to be worked with."""
 
     @property
     def joining(self) -> bool:
@@ -66,13 +69,10 @@ class Follower(Protocol):
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
 
 
-ASKED_MAX: Final = 8
-"""How many of those who are in a log are asked where it stands."""
-
-
 class Reader(Follower, Listener, Protocol):
     """Somebody who follows a player's log: a stream's session, or a held poll."""
 
+    subscription: Subscription
     connection: str
     """Its name in the player's leases."""
     device: str
@@ -119,8 +119,7 @@ class Hub:
 
     def __init__(self, on_behind: Callable[[], None] = lambda: None) -> None:
         self._readers: dict[Log, list[Reader]] = {}
-        # Everybody is in everybody's log, and has to be found there when leaving.
-        self._strands: dict[Log, dict[Strand, None]] = {}
+        self._crowds: dict[Log, Crowd] = {}
         self._heads: dict[Log, Position] = {}
         """The last entry dispatched in each log that has followers."""
         self._on_behind = on_behind
@@ -132,7 +131,7 @@ class Hub:
     @property
     def logs(self) -> Collection[Log]:
         """Logs that have followers."""
-        return [*self._readers, *self._strands]
+        return [*self._readers, *self._crowds]
 
     def readers(self, log: Log) -> tuple[Reader, ...]:
         """Return the readers of a player's log."""
@@ -163,15 +162,14 @@ class Hub:
 
     def head(self, audience: Log) -> Position | None:
         """Return where an audience's log stands, if one who is live in it knows."""
-        strands = islice(self._strands.get(audience, ()), ASKED_MAX)
-        places = (strand.subscription.live_at for strand in strands)
-        return next((place for place in places if place is not None), None)
+        crowd = self._crowds.get(audience)
+        return crowd.head if crowd is not None else None
 
     def weave(self, strand: Strand) -> None:
         """Let a strand follow its audience's log, from its place on."""
         head = self.head(strand.log)
-        self._strands.setdefault(strand.log, {})[strand] = None
-        if head is not None and strand.subscription.place in (Start.LATEST, head):
+        self._crowds.setdefault(strand.log, Crowd()).add(strand)
+        if head is not None and strand.place in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
             place = strand.subscription.ask()
@@ -181,26 +179,52 @@ class Hub:
 
     def unweave(self, strand: Strand) -> None:
         """Let a strand go."""
-        strands = self._strands[strand.log]
-        del strands[strand]
-        if not strands:
-            del self._strands[strand.log]
+        crowd = self._crowds[strand.log]
+        crowd.remove(strand)
+        if not crowd:
+            del self._crowds[strand.log]
             self._forget(strand.log)
+
+    def moved(self) -> Iterator[Any]:
+        """Whose strands have moved among others' since this was called last."""
+        for crowd in self._crowds.values():
+            for strand in crowd.tell():
+                yield strand.listener
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""
-        followers = tuple(self._in(log))
-        if not followers:
+        crowd = self._crowds.get(log)
+        readers = self._readers.get(log)
+        if crowd is None and readers is None:
             return False
         position, before = entry.position, self._heads.get(log)
         self._heads[log] = position
         # Those who got the last entry from here share its position, the very object:
         # that one comparison tells that an entry is the next one for them.
-        plain = before is not None and is_plainly_next(entry, before)
+        if before is not None and not is_plainly_next(entry, before):
+            before = None
+        if crowd is None:
+            return self._offer(log, readers or (), entry, before, position)
+        level = crowd.take(entry, before, position)
+        alone = self._offer(log, crowd.apart, entry, before, position)
+        for strand in tuple(crowd.apart):
+            if strand.live_at is position and is_behind(strand.joined, entry):
+                crowd.level(strand, position)
+        return level or alone
+
+    def _offer(
+        self,
+        log: Log,
+        followers: Iterable[Follower],
+        entry: Entry,
+        before: Position | None,
+        position: Position,
+    ) -> bool:
+        """Offer an entry to each by itself; return whether one has got it."""
         behind = taken = False
-        for follower in followers:
+        for follower in tuple(followers):
             subscription = follower.subscription
-            if plain and subscription.live_at is before:
+            if before is not None and subscription.live_at is before:
                 follower.take(entry, position)
             else:
                 follower.offer(entry)
@@ -216,8 +240,11 @@ class Hub:
 
     def passing(self, log: Log, notification: bytes) -> None:
         """Give everybody in a log a notification, JSON, that is not in it."""
-        for follower in self.followers(log):
-            follower.passing(notification)
+        crowd = self._crowds.get(log)
+        if crowd is not None:
+            crowd.passing(notification)
+        for reader in self.readers(log):
+            reader.passing(notification)
 
     def marked(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         """Tell every reader of a log of a read mark."""
@@ -232,7 +259,7 @@ class Hub:
 
     def doubt(self, log: Log) -> None:
         """The feed of a log may have dropped something."""
-        followers = self._in(log)
+        followers = self.followers(log)
         for follower in followers:
             follower.subscription.doubt()
         if followers:
@@ -240,29 +267,30 @@ class Hub:
 
     def is_level(self, log: Log, head: Position, marks: int) -> bool:
         """Whether nobody in a log that stands there has missed anything."""
-        # Those who are there have the same object, mostly.
-        places = {follower.subscription.live_at for follower in self._in(log)}
+        crowd = self._crowds.get(log)
+        readers = self._readers.get(log, ())
+        if crowd is not None:
+            places = set(crowd.places())
+        else:
+            places = {reader.subscription.live_at for reader in readers}
         if None in places and log not in self.behind:
             return False  # Nobody is about to read it.
-        if log.is_audience:
-            return places <= {head, None}
-        readers = self._readers.get(log, ())
         return places <= {head, None} and all(r.knows(marks) for r in readers)
 
     def places(self, log: Log) -> dict[Place, list[Follower]]:
         """Return those in a log that need history, by where they are. O(followers)."""
         places: dict[Place, list[Follower]] = {}
-        # Everybody who connects is one more in everybody's log, of which all that are
-        # there are looked at: so nothing is called for each.
-        behind = [f for f in self._in(log) if f.subscription.live_at is None]
+        # Who is level with others is live.
+        crowd = self._crowds.get(log)
+        there = self._readers.get(log, ()) if crowd is None else crowd.apart
+        behind = [f for f in there if f.subscription.live_at is None]
         for follower in behind:
             places.setdefault(follower.subscription.place, []).append(follower)
         return places
 
-    def _in(self, log: Log) -> Collection[Follower]:
-        if log.is_audience:
-            return self._strands.get(log, ())
-        return self._readers.get(log, ())
+    def _in(self, log: Log) -> Iterable[Follower]:
+        crowd = self._crowds.get(log)
+        return self._readers.get(log, ()) if crowd is None else crowd
 
     def _forget(self, log: Log) -> None:
         self._heads.pop(log, None)

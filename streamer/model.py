@@ -261,6 +261,11 @@ class Entry(NamedTuple):
         return encode_id(self.at_ms, self.offset, self.tag)
 
     @property
+    def is_for_all(self) -> bool:
+        """Whether it is the same for all who hear it, whatever they were told."""
+        return not (self.device or self.replaces)
+
+    @property
     def is_shown(self) -> bool:
         """Whether it is a notification, and not over."""
         return not self.dead and not self.withdraws

@@ -32,6 +32,7 @@ from ..errors import (
 )
 from ..model import Entry, Position, Topic, encode_cursor
 from .codec import Codec, Hello, WebSocketCodec
+from .crowd import Manner, Outlet
 from .cursor import Cursor, tail_of
 from .figures import Transport
 from .limits import Rate
@@ -48,6 +49,10 @@ ENVELOPE_BYTES: Final = 200
 
 class Sink(Protocol):
     """Where a session's bytes go. None of its methods waits or raises."""
+
+    @property
+    def outlet(self) -> Outlet:
+        """What writes to it and others of its kind at once."""
 
     def write(self, event: bytes, most: int) -> bool:
         """
@@ -113,6 +118,7 @@ class Session:
     __slots__ = (
         "_beginnings",
         "_codec",
+        "_counted",
         "_expires_at_s",
         "_greeted",
         "_limits",
@@ -121,7 +127,6 @@ class Session:
         "_rate",
         "_sink",
         "_tail",
-        "_unread",
         "_unread_doubted",
         "_unread_off",
         "connection",
@@ -166,8 +171,10 @@ class Session:
         self.moved: Callable[[Session], None] | None = None
         """Called when a place in an audience's log has moved and is to be told."""
         self._beginnings: list[_Beginning] | None = []
-        self._tail: str | None = None
-        self._unread = 0
+        self._tail: tuple[list[Place], str] | None = None
+        """What its cursors end with, and the places that says."""
+        self._counted = 0
+        """Unread notifications, but for those given to it as one of many."""
         self._unread_off = 0
         self._unread_doubted = False
         self._greeted = False
@@ -202,29 +209,38 @@ class Session:
             self.offer(entry)
             return
         self.subscription.live_at = position
-        tail = self._tail
-        if tail is None:
-            tail = self._tail_text()
+        tail = self._tail_text() if self.strands else ""
         self.transport.deliveries += 1
         event = self._codec.entry(entry, tail)
         # As `_write`, which would be one call more for each reader of a broadcast.
         if event and not self._sink.write(event, self._limits.send_buffer_bytes):
-            self._cut()
-        self._unread += 1
+            self.cut()
+        self._counted += 1
 
     def take_from(self, strand: Strand, entry: Entry) -> None:
         """Take the next live entry of an audience's log."""
         if entry.device or entry.replaces:
             self.hear(strand, Delivery([entry]))
             return
-        self._tail = None
         self.transport.deliveries += 1
-        event = self._codec.entry(entry, None)
-        if event and not self._sink.write(event, self._limits.send_buffer_bytes):
-            self._cut()
+        self._write(self._codec.entry(entry, None))
         if strand.durable:
-            self._unread += 1
+            self._counted += 1
         if self.moved is not None:
+            self.moved(self)
+
+    def manner(self) -> tuple[Manner, Sink] | None:
+        """Return how it may be written to among others; see `strand.Listener`."""
+        sink = self._sink
+        if not self._greeted or self.ended:
+            return None
+        most = self._limits.send_buffer_bytes
+        return Manner(sink.outlet, self._codec, most, self.transport), sink
+
+    def given(self, count: int, *, moved: bool) -> None:
+        """Take over what was noted of a strand of its own; see `strand.Listener`."""
+        self._counted += count
+        if moved and self.moved is not None:
             self.moved(self)
 
     def offer(self, entry: Entry) -> None:
@@ -288,7 +304,6 @@ class Session:
         """Take what came in an audience's log, in which `strand` has moved."""
         if self.ended is not None:
             return
-        self._tail = None
         if self._greeted:
             self._deliver(strand, delivery)
             if self.moved is not None and (delivery.gap is None or delivery.entries):
@@ -381,7 +396,7 @@ class Session:
         ):
             # Also one that has ended: whoever does not take the farewell would keep
             # its slot for as long as it likes.
-            self._cut()
+            self.cut()
         elif self.ended is not None:
             pass
         elif self._expires_at_s is not None and unix_s >= self._expires_at_s:
@@ -401,8 +416,22 @@ class Session:
         if self.ended is None:
             self._write(self._codec.bye(disconnect, delay_ms))
         if self.ended is None:
-            self.ended = disconnect
+            self.stop(disconnect)
             self._sink.close(disconnect)
+
+    def stop(self, disconnect: Disconnect) -> None:
+        """Write nothing any more: whoever calls this ends the connection itself."""
+        self.ended = disconnect
+        for strand in self.strands:
+            strand.part()
+
+    def cut(self) -> None:
+        """End at once, as a reader that does not take what it gets."""
+        # No farewell: it would wait behind the rest.
+        if self.ended is None:
+            self.stop(SLOW)
+        assert self.ended is not None
+        self._sink.abort(self.ended)
 
     def _has_begun(self, strand: Strand | None) -> bool:
         return any(begun.strand is strand for begun in self._beginnings or ())
@@ -440,7 +469,6 @@ class Session:
         if self._unread != unread:
             self._unread = unread
             self._write(self._codec.unread(unread))
-        self._tail = None
         if len(beginnings) > 1 and entries and self.moved is not None:
             self.moved(self)
 
@@ -475,13 +503,21 @@ class Session:
         return encode_cursor(own) + self._tail_text()
 
     def _tail_text(self) -> str:
-        if self._tail is None:
-            self._tail = tail_of(
-                (strand.log, place)
-                for strand in self.strands
-                if isinstance(place := strand.subscription.place, Position)
-            )
-        return self._tail
+        places = [strand.place for strand in self.strands]
+        tail = self._tail
+        if tail is None or tail[0] != places:
+            pairs = zip(self.strands, places, strict=True)
+            known = ((s.log, p) for s, p in pairs if isinstance(p, Position))
+            self._tail = tail = (places, tail_of(known))
+        return tail[1]
+
+    @property
+    def _unread(self) -> int:
+        return self._counted + sum(strand.unread for strand in self.strands)
+
+    @_unread.setter
+    def _unread(self, unread: int) -> None:
+        self._counted += unread - self._unread
 
     def _mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self._marks, self._unread = max(marks, self._marks), unread
@@ -504,7 +540,7 @@ class Session:
             if strand is None:
                 cursor = self._cursor_at(resumed_at)
             else:
-                places = {s: s.subscription.place for s in self.strands}
+                places = {s: s.place for s in self.strands}
                 places[strand] = resumed_at
                 known = [(s.log, p) for s, p in places.items() if isinstance(p, tuple)]
                 cursor = encode_cursor(self.subscription.position) + tail_of(known)
@@ -532,16 +568,10 @@ class Session:
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, tail))
         if not entry.withdraws and (strand is None or strand.durable):
-            self._unread += 1
+            self._counted += 1
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:
             return
         if not self._sink.write(event, self._limits.send_buffer_bytes):
-            self._cut()
-
-    def _cut(self) -> None:
-        # No farewell: it would wait behind what the reader does not take.
-        if self.ended is None:
-            self.ended = SLOW
-        self._sink.abort(self.ended)
+            self.cut()

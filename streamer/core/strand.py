@@ -9,14 +9,19 @@ A stream is woven of the player's own log and of the logs of its audiences. Each
 subscription of its own, so each is complete and in order by itself; between logs the
 order is that of arrival. A strand is what the hub has for a reader in an audience's
 log, as it has the reader itself in the player's.
+
+Where a strand is level with many others (`core.crowd`), its subscription is not kept up
+to date: the crowd knows where all of them are. Whoever wants the subscription itself
+makes the strand part with the others.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import Disconnect
 from ..model import Entry, Log, Position
+from .crowd import Crowd, Manner
 from .subscription import Delivery, History, Place, Start, State, Subscription
 from .views import is_behind
 
@@ -44,6 +49,20 @@ class Listener(Protocol):
     def take_from(self, strand: Strand, entry: Entry) -> None:
         """Take the next live entry of an audience's log."""
 
+    def manner(self) -> tuple[Manner, Any] | None:
+        """Return how it is written to, and its sink; None where not with others."""
+
+    def given(self, count: int, *, moved: bool) -> None:
+        """
+        Take over what was noted of a strand of its own while that was level.
+
+        `count` entries were written to it that count as unread, and it may have `moved`
+        since it was last told where it is.
+        """
+
+    def cut(self) -> None:
+        """End, for want of room."""
+
     def passing(self, notification: bytes) -> None: ...
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
@@ -62,7 +81,16 @@ class Strand:
 
     """
 
-    __slots__ = ("begin", "durable", "joined", "listener", "log", "subscription")
+    __slots__ = (
+        "_given",
+        "_subscription",
+        "begin",
+        "crowd",
+        "durable",
+        "joined",
+        "listener",
+        "log",
+    )
 
     def __init__(
         self,
@@ -77,9 +105,51 @@ class Strand:
         self.listener = listener
         self.joined = joined
         self.durable = durable
-        self.subscription = Subscription(place)
+        self._subscription = Subscription(place)
+        self._given = 0
+        """What the crowd had been given before."""
+        self.crowd: Crowd | None = None
+        """With whom it is level, None while it is by itself."""
         self.begin: Position | None = None
         """Where it began, once the log has said so."""
+
+    @property
+    def subscription(self) -> Subscription:
+        """Its place, to be worked with: it parts with those it was level with."""
+        self.part()
+        return self._subscription
+
+    @property
+    def live_at(self) -> Position | None:
+        """As of its subscription."""
+        crowd = self.crowd
+        return self._subscription.live_at if crowd is None else crowd.at
+
+    @property
+    def place(self) -> Place:
+        """As of its subscription."""
+        return self.live_at or self._subscription.place
+
+    @property
+    def unread(self) -> int:
+        """How many it was given while it is level that count as unread."""
+        crowd = self.crowd
+        return crowd.given - self._given if crowd and self.durable else 0
+
+    def level_in(self, crowd: Crowd) -> None:
+        """Be level with others from here on."""
+        self.crowd = crowd
+        self._given = crowd.given
+
+    def part(self) -> None:
+        """Be by itself from here on. Does nothing where it is."""
+        crowd = self.crowd
+        if crowd is not None:
+            self._subscription.live_at = crowd.at
+            count = self.unread
+            self.crowd = None
+            crowd.part(self)
+            self.listener.given(count, moved=crowd.moved)
 
     @property
     def joining(self) -> bool:
@@ -99,7 +169,7 @@ class Strand:
         if listener.joining or listener.ended or not is_behind(self.joined, entry):
             self.offer(entry)
             return
-        self.subscription.live_at = position
+        self._subscription.live_at = position
         listener.take_from(self, entry)
 
     def offer(self, entry: Entry) -> None:

@@ -333,7 +333,7 @@ class Feeds:
         """Tell readers where they are in their audiences, at most once a second."""
         while True:
             await asyncio.sleep(CURSORS_S)
-            moved = list(self._moved)
+            moved = self._moved.union(self.hub.moved())
             self._moved.clear()
             for reader in moved:
                 reader.tell_cursor()

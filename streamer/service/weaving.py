@@ -115,6 +115,7 @@ class Weaver:
             # The player may have joined what the reader had asked for.
             view = wanted.get(strand.log)
             if view is not None and _has_all(reader, strand, view):
+                strand.part()  # What it is given counts from here on.
                 strand.durable = True
         hears = {strand.log for strand in reader.strands if strand.durable}
         # Either it hears what is wanted no more, or too little of what is.
@@ -272,6 +273,6 @@ def _remember(reader: Reader, gone: Iterable[Strand]) -> None:
         return
     places = dict(reader.cursor.audiences) if reader.cursor else {}
     for strand in gone:
-        if isinstance(place := strand.subscription.place, Position):
+        if isinstance(place := strand.place, Position):
             places[audience_mark(strand.log)] = place
     reader.cursor = Cursor(ZERO, places)

@@ -14,7 +14,7 @@ says meanwhile is kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -23,7 +23,7 @@ from ..service.listening import Listener
 from .framing import LAST_CHUNK, Framing
 from .handle import Successor
 
-__all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream"]
+__all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream", "Outlet"]
 
 FAREWELL_S: Final = 2.0
 """How long a client may take to take its leave."""
@@ -32,13 +32,36 @@ IGNORED_BYTES_MAX: Final = 65_536
 """Who listens to an event stream has nothing to say."""
 
 
+class Outlet(Framing):
+    """Framing for connections of a kind, and how one event goes to many of them."""
+
+    __slots__ = ()
+
+    def write_all(
+        self, sinks: Iterable[Detached], event: bytes, most: int
+    ) -> list[Detached]:
+        """Write to each as `Detached.write` does; return those without room."""
+        if event is not self.event:
+            self.take(event)
+        framed, full = self.framed, []
+        for sink in sinks:
+            transport = sink.transport
+            # The loop is all there is to a delivery (bench.fanout). Who has room is
+            # nearly everybody.
+            if not transport.get_write_buffer_size():
+                transport.write(framed)
+            elif not sink.write(event, most):
+                full.append(sink)
+        return full
+
+
 class Detached(Successor):
     """
     What both kinds of streams have in common.
 
     Args:
         listener: What it holds; given back when the connection is lost.
-        framing: How events are framed, shared by all of its kind.
+        outlet: How events are framed, shared by all of its kind.
 
     """
 
@@ -47,17 +70,17 @@ class Detached(Successor):
 
     __slots__ = (
         "_connections",
-        "_framing",
         "_listener",
         "_parting",
         "_since_s",
+        "outlet",
         "transport",
     )
 
-    def __init__(self, listener: Listener, framing: Framing) -> None:
+    def __init__(self, listener: Listener, outlet: Outlet) -> None:
         self.transport: asyncio.Transport = _Waiting()
         self._listener = listener
-        self._framing = framing
+        self.outlet = outlet
         self._connections: set[Any] = set()
         self._since_s: float | None = None
         self._parting: asyncio.TimerHandle | None = None
@@ -71,7 +94,7 @@ class Detached(Successor):
             return False
         if event is self.PROBE and self._is_given_up():
             return True
-        framing = self._framing
+        framing = self.outlet
         if event is not framing.event:
             framing.take(event)
         transport.write(framing.framed)
@@ -150,7 +173,7 @@ class EventStream(Detached):
 
     Args:
         listener: As for `Detached`.
-        framing: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
+        outlet: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
         chunked: Whether the answer ends with a chunk of its own.
 
     """
@@ -160,11 +183,11 @@ class EventStream(Detached):
     def __init__(
         self,
         listener: Listener,
-        framing: Framing,
+        outlet: Outlet,
         *,
         chunked: bool = True,
     ) -> None:
-        super().__init__(listener, framing)
+        super().__init__(listener, outlet)
         self._chunked = chunked
         self._ignored_bytes = 0
 

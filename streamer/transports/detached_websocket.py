@@ -26,8 +26,8 @@ from ..core.session import Session
 from ..errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ..service.listening import Listener
 from .commands import Commands
-from .detached import NOWHERE, Detached
-from .framing import PING_FRAME, Framing, close_frame, text_frame
+from .detached import NOWHERE, Detached, Outlet
+from .framing import PING_FRAME, close_frame, text_frame
 from .inbound import Heard, Inbound, is_pong
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
     "PONGS_BUFFERED_MAX",
     "DetachedWebSocket",
     "Rest",
-    "websocket_framing",
+    "websocket_outlet",
 ]
 
 # Closing a socket that holds unread bytes resets the connection, and a reset destroys
@@ -81,14 +81,14 @@ class Rest(NamedTuple):
         return cls([], [], False, None, message_bytes_max, data)
 
 
-def websocket_framing() -> Framing:
+def websocket_outlet() -> Outlet:
     """Return what frames events for all WebSockets; with a ping goes a ping frame."""
 
     def wrap(event: bytes) -> bytes:
         frame = text_frame(event)
         return frame + PING_FRAME if event == _PING else frame
 
-    return Framing(wrap)
+    return Outlet(wrap)
 
 
 class DetachedWebSocket(Detached):
@@ -97,7 +97,7 @@ class DetachedWebSocket(Detached):
 
     Args:
         listener: As for `Detached`.
-        framing: As `websocket_framing` returns it.
+        outlet: As `websocket_outlet` returns it.
         commands: Who carries out what the client asks for.
 
     """
@@ -118,10 +118,8 @@ class DetachedWebSocket(Detached):
     session: Session
     """Whose sink this is; to be set before `begin`."""
 
-    def __init__(
-        self, listener: Listener, framing: Framing, commands: Commands
-    ) -> None:
-        super().__init__(listener, framing)
+    def __init__(self, listener: Listener, outlet: Outlet, commands: Commands) -> None:
+        super().__init__(listener, outlet)
         self._commands = commands
         self._inbound: Inbound | None = None
         self._message_bytes_max = 0
@@ -286,7 +284,7 @@ class DetachedWebSocket(Detached):
         session, transport = self.session, self.transport
         if session.ended is not None or transport.is_closing():
             return
-        session.ended = disconnect
+        session.stop(disconnect)
         transport.write(close_frame(code, reason))
         if transport.can_write_eof():
             transport.write_eof()

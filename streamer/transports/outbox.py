@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
+from ..core.crowd import ONE_BY_ONE, Outlet
 from ..errors import Disconnect
 
 __all__ = ["Outbox"]
@@ -26,6 +27,8 @@ class Outbox:
         on_waiting: Called when something begins to wait.
 
     """
+
+    outlet: Outlet = ONE_BY_ONE
 
     def __init__(self, on_waiting: Callable[[], None] = lambda: None) -> None:
         self._on_waiting = on_waiting

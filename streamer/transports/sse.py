@@ -33,8 +33,8 @@ from ..core.session import Sink
 from ..errors import Error
 from ..service.authenticator import Credentials
 from ..service.listening import Listener
-from .detached import FAREWELL_S, EventStream
-from .framing import Framing, chunk, unframed
+from .detached import FAREWELL_S, EventStream, Outlet
+from .framing import chunk, unframed
 from .handle import Handle, find_handle
 from .http import require_origin, until_gone
 from .outbox import Outbox
@@ -100,8 +100,8 @@ class SseStream:
         self._refuse = refuse
         self._ask = ask
         self._codec = SseCodec()
-        self._chunks = Framing(chunk)
-        self._bare = Framing(unframed)
+        self._chunks = Outlet(chunk)
+        self._bare = Outlet(unframed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -172,8 +172,8 @@ class SseStream:
     ) -> None:
         """Begin the answer here, and leave what follows to the connection."""
         chunked = http_version == "1.1"
-        framing = self._chunks if chunked else self._bare
-        stream = EventStream(listener, framing, chunked=chunked)
+        outlet = self._chunks if chunked else self._bare
+        stream = EventStream(listener, outlet, chunked=chunked)
         if asked.preamble:
             stream.write(asked.preamble, 0)  # nothing waits yet
         join = partial(self._join, listener, asked, stream)

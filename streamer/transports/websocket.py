@@ -33,7 +33,7 @@ from ..service.authenticator import Credentials
 from ..service.listening import Listener
 from .commands import Commands
 from .detached import FAREWELL_S
-from .detached_websocket import DetachedWebSocket, websocket_framing
+from .detached_websocket import DetachedWebSocket, websocket_outlet
 from .handle import Handle, find_handle
 from .http import require_origin
 from .outbox import Outbox
@@ -64,7 +64,7 @@ class WebSocketStream:
         self._parts = parts
         self._refuse = refuse
         self._codec = WebSocketCodec()
-        self._framing = websocket_framing()
+        self._outlet = websocket_outlet()
         self._commands = Commands(parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ class WebSocketStream:
         caller: Caller,
         opening: Opening,
     ) -> None:
-        stream = DetachedWebSocket(listener, self._framing, self._commands)
+        stream = DetachedWebSocket(listener, self._outlet, self._commands)
 
         async def join() -> None:
             stream.session = await self._join(listener, caller, opening, stream)

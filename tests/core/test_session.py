@@ -9,6 +9,7 @@ import pytest
 
 from streamer import errors
 from streamer.core.codec import SseCodec, WebSocketCodec
+from streamer.core.crowd import ONE_BY_ONE, Outlet
 from streamer.core.cursor import Cursor, audience_mark
 from streamer.core.messages import Authenticate, MarkRead
 from streamer.core.session import MESSAGES_PER_S, Session, SessionLimits
@@ -34,6 +35,8 @@ LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 class Kept:
     """A sink that takes everything and tells."""
+
+    outlet: Outlet = ONE_BY_ONE
 
     def __init__(self) -> None:
         self.events: list[bytes] = []

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.codec import WebSocketCodec
+from streamer.core.crowd import ONE_BY_ONE, Outlet
 from streamer.core.cursor import Cursor, audience_mark
 from streamer.core.session import Session, SessionLimits
 from streamer.core.strand import Strand
@@ -177,6 +178,8 @@ def test_a_strand_ends_its_reader(listener: Noting) -> None:
 
 class Client:
     """One connection: notes what it is given in each log, and the last cursor."""
+
+    outlet: Outlet = ONE_BY_ONE
 
     def __init__(self, cursor: Cursor | None) -> None:
         self.cursor = cursor

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.codec import WebSocketCodec
+from streamer.core.crowd import ONE_BY_ONE, Outlet
 from streamer.core.messages import MarkRead
 from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import Start
@@ -88,6 +89,8 @@ texts = st.text() | documents.map(json.dumps)
 
 class Nowhere:
     """A sink that notes how a stream ends."""
+
+    outlet: Outlet = ONE_BY_ONE
 
     ended: Disconnect | None = None
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.core.codec import WebSocketCodec
+from streamer.core.crowd import ONE_BY_ONE, Outlet
 from streamer.core.cursor import Cursor
 from streamer.core.session import Session, SessionLimits
 from streamer.core.subscription import Place, Start
@@ -35,6 +36,8 @@ def audiences(link: Link, inbox: Inbox) -> Audiences:
 
 class Client:
     """The other end of a stream: takes everything at once, unless it is told not to."""
+
+    outlet: Outlet = ONE_BY_ONE
 
     def __init__(
         self,

@@ -756,8 +756,10 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
 ) -> None:
     other = Log(log.app, Player("other"))
     await audiences.of(other)
-    await say(everyone_log(log.app), "long ago")
-    place = await say(log, "last seen")
+    before = await say(everyone_log(log.app), "long ago")
+    # Of the same millisecond it would have to be asked for.
+    while (place := await say(log, "last seen")).at_ms <= before.at_ms:
+        pass
     await audiences.of(log)
     first, late = make_client(), make_client(Cursor(place, {}))
     asked: list[object] = []

@@ -22,15 +22,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from streamer.core.codec import WebSocketCodec
+from streamer.core.figures import Transport
 from streamer.core.session import Session, SessionLimits
+from streamer.core.strand import Strand
 from streamer.core.subscription import History
 from streamer.hub import Hub
-from streamer.model import App, Entry, Log, Player, Position
+from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.listening import JOINING_MAX, Listener
 from streamer.transports.detached import Detached, EventStream
 from streamer.transports.detached_websocket import (
     DetachedWebSocket,
-    websocket_framing,
+    websocket_outlet,
 )
 from streamer.transports.handle import Handle
 from streamer.transports.handshake_protocol import Handshake
@@ -297,7 +299,7 @@ async def test_a_closing_connection_is_not_handed_over() -> None:
 
     listener = Listener(None, has_slot=False)  # type: ignore[arg-type]
 
-    stream = Detached(listener, websocket_framing())
+    stream = Detached(listener, websocket_outlet())
 
     assert not Handle(Closing()).hand_over(stream)
 
@@ -373,8 +375,12 @@ async def test_streams_over_tls_leave_asgi_too(
 # What a delivery costs.
 
 READERS = 200
-CALLS_MAX = 5
-"""Calls a delivery may take, those into C included; with a task it would be dozens."""
+CALLS_MAX = {False: 5, True: 2}
+"""
+Calls a delivery may take, those into C included; with a task it would be dozens.
+
+In an audience, where it is for thousands, both are the transport's.
+"""
 
 
 class Taking(asyncio.Transport):
@@ -387,13 +393,15 @@ class Taking(asyncio.Transport):
     write = None  # type: ignore[assignment]  # each has its list's own
 
 
-def fan(readers: int) -> tuple[Hub, Log, list[list[bytes]]]:
+def fan(readers: int, *, audience: bool) -> tuple[Hub, Log, list[list[bytes]]]:
+    """Return a hub with readers of one log, a player's or an audience's."""
     hub, log, codec = Hub(), Log(App("a"), Player("p")), WebSocketCodec()
-    framing, place = websocket_framing(), Position(1, 1, 1, 1)
+    outlet, place = websocket_outlet(), Position(1, 1, 1, 1)
+    carried = Transport("websocket")
     lines: list[list[bytes]] = []
-    for _ in range(readers):
+    for i in range(readers):
         listener = Listener(None, has_slot=False)  # type: ignore[arg-type]
-        stream = DetachedWebSocket(listener, framing, None)  # type: ignore[arg-type]
+        stream = DetachedWebSocket(listener, outlet, None)  # type: ignore[arg-type]
         line: list[bytes] = []
         transport = Taking()
         transport.write = line.append  # type: ignore[assignment,method-assign]
@@ -406,37 +414,58 @@ def fan(readers: int) -> tuple[Hub, Log, list[list[bytes]]]:
             sink=stream,
             limits=SessionLimits(),
             pinged_at_s=0,
+            transport=carried,
         )
         stream.session = session
-        hub.attach(log, session)
+        history = History(place, place, [])
+        if audience:
+            everyone = everyone_log(log.app)
+            strand = Strand(everyone, session, place, joined=ZERO, durable=True)
+            session.rewoven((strand,))
+            hub.weave(strand)
+            strand.subscription.ask()
+            strand.history(place, history, unread=0, marks=0)
+            hub.attach(Log(log.app, Player(f"p{i}")), session)
+        else:
+            hub.attach(log, session)
         session.subscription.ask()
-        session.history(place, History(place, place, []), unread=0, marks=0)
+        session.history(place, history, unread=0, marks=0)
         line.clear()
-    return hub, log, lines
+    return hub, everyone_log(log.app) if audience else log, lines
 
 
-def test_a_delivery_is_a_few_calls_and_no_more() -> None:
-    hub, log, lines = fan(READERS)
+def calls_of(dispatch: Callable[[], object]) -> int:
     calls = 0
 
     def count(frame: Any, event: str, what: Any) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    hub.dispatch(log, Entry(1, 2, 2, 2, b'"title":"first"}'))
     sys.setprofile(count)
     try:
-        hub.dispatch(log, Entry(1, 3, 3, 3, b'"title":"counted"}'))
+        dispatch()
     finally:
         sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "audience", [False, True], ids=["of a player", "of an audience"]
+)
+def test_a_delivery_is_a_few_calls_and_no_more(*, audience: bool) -> None:
+    hub, log, lines = fan(READERS, audience=audience)
+
+    hub.dispatch(log, Entry(1, 2, 2, 2, b'"title":"first"}'))
+    counted = Entry(1, 3, 3, 3, b'"title":"counted"}')
+    calls = calls_of(lambda: hub.dispatch(log, counted))
 
     assert all(len(line) == 2 for line in lines)
     # What is done once for all readers comes to less than one call for each.
-    assert calls / READERS < CALLS_MAX + 1
+    assert calls / READERS < CALLS_MAX[audience] + 1
 
 
 def test_an_entry_is_encoded_and_framed_once_for_all() -> None:
-    hub, log, lines = fan(READERS)
+    hub, log, lines = fan(READERS, audience=False)
 
     hub.dispatch(log, Entry(1, 2, 2, 2, b'"title":"shared"}'))
 

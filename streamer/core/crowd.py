@@ -1,0 +1,171 @@
+"""
+Everybody in an audience's log, and how one entry reaches them all.
+
+Decides who of them is written to in one go. Knows strands, and by small protocols whose
+they are and where bytes go. Knows nothing of sockets, Redis, tasks or clocks.
+
+An audience's event is the same bytes for everybody. Those who are live, have all there
+is and are written to in the same manner are *level*: an entry costs each of them one
+write, and nothing else. What else there is to note of each, where it stands and how
+much it was given, is the same for all of them, so it is noted once, here. Who has to be
+treated by itself, because it ends, doubts its feed or hears something that is not for
+everybody, *parts* first and takes along what was noted; with the next entry that it
+takes it may be level again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from ..model import Entry, Position
+from .figures import Transport
+
+if TYPE_CHECKING:
+    from .codec import Codec
+    from .strand import Strand
+
+__all__ = ["ONE_BY_ONE", "Crowd", "Manner", "Outlet"]
+
+ASKED_MAX: Final = 8
+"""How many of those who are by themselves are asked where the log stands."""
+
+
+class Outlet(Protocol):
+    """How bytes go to many sinks of a kind."""
+
+    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
+        """Write an event to each as `Sink.write` does; return those without room."""
+
+
+class _OneByOne:
+    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
+        return [sink for sink in sinks if not sink.write(event, most)]
+
+
+ONE_BY_ONE: Final = _OneByOne()
+"""For sinks that know no better way."""
+
+
+class Manner(NamedTuple):
+    """How a reader is written to. Those with the same manner may be level."""
+
+    outlet: Outlet
+    codec: Codec
+    most: int
+    """Bytes that may wait for one of them."""
+    transport: Transport
+    """What counts what they are given."""
+
+
+class Crowd:
+    """The strands of one audience's log."""
+
+    __slots__ = ("_level", "apart", "at", "given", "moved")
+
+    def __init__(self) -> None:
+        self.apart: dict[Strand, None] = {}
+        """Those who are not level, in the order in which they came or parted."""
+        self._level: dict[Manner, dict[Strand, Any]] = {}
+        """The others, with their sinks, by the manner in which they are written to."""
+        self.at: Position | None = None
+        """Where those are who are level."""
+        self.given = 0
+        """How many entries there have been for whoever was level."""
+        self.moved = False
+        """Whether it was any since `tell` was called."""
+
+    def __len__(self) -> int:
+        return len(self.apart) + sum(map(len, self._level.values()))
+
+    def __iter__(self) -> Iterator[Strand]:
+        yield from tuple(self.apart)
+        yield from self._those_level()
+
+    def add(self, strand: Strand) -> None:
+        self.apart[strand] = None
+
+    def remove(self, strand: Strand) -> None:
+        strand.part()
+        del self.apart[strand]
+
+    @property
+    def head(self) -> Position | None:
+        """Where the log stands, if somebody who is live in it knows."""
+        if self._level:
+            return self.at
+        places = (strand.live_at for strand in islice(self.apart, ASKED_MAX))
+        return next((place for place in places if place is not None), None)
+
+    def places(self) -> Collection[Position | None]:
+        """Return all places at which somebody is live; None for those who are not."""
+        places = {strand.live_at for strand in self.apart}
+        return places | {self.at} if self._level else places
+
+    def level(self, strand: Strand, at: Position) -> None:
+        """Let a strand that has taken the entry at the head be level, if it can be."""
+        found = strand.listener.manner()
+        if found is None:
+            return
+        manner, sink = found
+        self.at = at
+        del self.apart[strand]
+        self._level.setdefault(manner, {})[strand] = sink
+        strand.level_in(self)
+
+    def part(self, strand: Strand) -> None:
+        """Note that a strand is by itself; `Strand.part` calls it."""
+        for manner, strands in self._level.items():
+            if strands.pop(strand, None) is not None:
+                if not strands:
+                    del self._level[manner]
+                break
+        self.apart[strand] = None
+
+    def part_all(self) -> None:
+        for strand in self._those_level():
+            strand.part()
+
+    def take(self, entry: Entry, before: Position | None, position: Position) -> bool:
+        """
+        Give an entry to all who are level; return whether there was somebody.
+
+        `before` is where they have to be for it, None where none of them may take it
+        without further ado; then they part, and take it by themselves.
+        """
+        if not self._level:
+            return False
+        if before is None or self.at is not before or not entry.is_for_all:
+            self.part_all()
+            return False
+        self.at = position
+        self.given += 1
+        self.moved = True
+        for manner, strands in tuple(self._level.items()):
+            event = manner.codec.entry(entry, None)
+            manner.transport.deliveries += len(strands)
+            self._write(manner, strands, event)
+        return True
+
+    def passing(self, notification: bytes) -> None:
+        """Give everybody a notification, JSON, that is in no log."""
+        for strand in tuple(self.apart):
+            strand.passing(notification)
+        for manner, strands in tuple(self._level.items()):
+            manner.transport.deliveries += len(strands)
+            self._write(manner, strands, manner.codec.passing(notification))
+
+    def tell(self) -> Collection[Strand]:
+        """Return those who are level and have moved since this was called last."""
+        moved, self.moved = self.moved, False
+        return self._those_level() if moved else ()
+
+    def _write(self, manner: Manner, strands: dict[Strand, Any], event: bytes) -> None:
+        full = manner.outlet.write_all(strands.values(), event, manner.most)
+        if full:
+            for strand in [strand for strand, sink in strands.items() if sink in full]:
+                strand.listener.cut()
+
+    def _those_level(self) -> list[Strand]:
+        return [strand for strands in self._level.values() for strand in strands]

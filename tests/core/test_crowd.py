@@ -1,0 +1,403 @@
+"""
+Being level with many: it is the same for each as being by itself, and cheaper.
+
+`World` has one hub whose readers may be level and one whose readers never are. All that
+happens happens to both, and in both each reader gets the same bytes, knows the same
+count and says the same cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+
+from streamer.core.codec import WebSocketCodec
+from streamer.core.crowd import ONE_BY_ONE, Manner
+from streamer.core.figures import Transport
+from streamer.core.session import Session, SessionLimits
+from streamer.core.strand import Strand
+from streamer.core.subscription import History, Place, Start
+from streamer.errors import DRAINING, SLOW, Disconnect
+from streamer.hub import Hub
+from streamer.model import (
+    ZERO,
+    App,
+    Entry,
+    Log,
+    Player,
+    Position,
+    everyone_log,
+)
+
+EVERYONE = everyone_log(App("a"))
+LIMITS = SessionLimits(send_buffer_bytes=10_000)
+
+
+class Counting:
+    """An outlet that counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
+        self.calls += 1
+        return ONE_BY_ONE.write_all(sinks, event, most)
+
+
+class Pipe:
+    """A sink that keeps what it was given."""
+
+    def __init__(self, outlet: Counting) -> None:
+        self.outlet = outlet
+        self.events: list[bytes] = []
+        self.is_full = False
+        self.ended: Disconnect | None = None
+
+    def write(self, event: bytes, most: int) -> bool:
+        if self.is_full:
+            return False
+        self.events.append(event)
+        return True
+
+    def buffered(self) -> int:
+        return 0
+
+    def waiting_since_s(self) -> float | None:
+        return None
+
+    def close(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+    def abort(self, disconnect: Disconnect) -> None:
+        self.ended = disconnect
+
+
+class Alone(Session):
+    """A session that is never one of many."""
+
+    def manner(self) -> tuple[Manner, Any] | None:
+        return None
+
+
+class Side:
+    """A hub, and its readers by number."""
+
+    def __init__(self, kind: type[Session]) -> None:
+        self.hub = Hub()
+        self.kind = kind
+        self.outlet = Counting()
+        self.codec = WebSocketCodec()
+        self.carried = Transport("websocket")
+        self.readers: dict[int, Session] = {}
+        self.pipes: dict[int, Pipe] = {}
+        self.told: list[set[str]] = []
+        self.moved: set[Session] = set()
+        self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
+        self.marks: dict[Log, int] = {}
+
+    def own(self, number: int) -> Log:
+        return Log(App("a"), Player(f"p{number}"))
+
+    def come(self, number: int, place: Place, *, device: str, durable: bool) -> None:
+        pipe = self.pipes[number] = Pipe(self.outlet)
+        session = self.readers[number] = self.kind(
+            place,
+            codec=self.codec,
+            sink=pipe,
+            limits=LIMITS,
+            pinged_at_s=0,
+            connection=str(number),
+            device=device,
+            transport=self.carried,
+        )
+        session.moved = self.moved.add
+        strand = Strand(EVERYONE, session, place, joined=ZERO, durable=durable)
+        session.rewoven((strand,))
+        self.logs.setdefault(self.own(number), [])
+        self.hub.attach(self.own(number), session)
+        self.hub.weave(strand)
+
+    def leave(self, number: int) -> None:
+        session = self.readers.pop(number)
+        self.hub.detach(self.own(number), session)
+        strands, session.strands = session.strands, ()
+        for strand in strands:
+            self.hub.unweave(strand)
+        self.moved.discard(session)
+
+    def append(self, log: Log, entry: Entry, *, announced: bool) -> None:
+        self.logs[log].append(entry)
+        if announced:
+            self.hub.dispatch(log, entry)
+
+    def catch_up(self) -> None:
+        for log in list(self.hub.behind):
+            places = self.hub.places(log)
+            if not places:
+                self.hub.behind.discard(log)
+            for place, followers in places.items():
+                for follower in followers:
+                    follower.subscription.ask()
+                history = self.history(log, place)
+                for follower in followers:
+                    if not follower.congested:
+                        follower.history(place, history, unread=0, marks=0)
+
+    def history(self, log: Log, place: Place) -> History:
+        entries = self.logs[log]
+        head = entries[-1].position if entries else ZERO
+        if place is Start.LATEST:
+            return History(head, head, [])
+        offset = place.offset if isinstance(place, Position) else 0
+        start = place if isinstance(place, Position) else ZERO
+        return History(start, head, entries[offset:])
+
+    def tell(self) -> None:
+        told = self.moved.union(self.hub.moved())
+        self.moved.clear()
+        self.told.append({reader.connection for reader in told})
+        for reader in told:
+            reader.tell_cursor()
+
+
+def an_entry(offset: int, **more: Any) -> Entry:
+    return Entry(1, offset, offset, offset, b'"title":"%d"}' % offset, **more)
+
+
+class World(RuleBasedStateMachine):
+    """What happens to both sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sides = (Side(Session), Side(Alone))
+        self.count = 0
+        self.has_lost = False
+
+    def any_reader(self, picked: int) -> int:
+        there = sorted(self.sides[0].readers)
+        return there[picked % len(there)]
+
+    def send(self, log: Log, *, announced: bool = True, **more: Any) -> None:
+        offset = len(self.sides[0].logs[log]) + 1
+        entry = an_entry(offset, **more)
+        for side in self.sides:
+            side.append(log, entry, announced=announced)
+
+    @rule(device=st.sampled_from(["", "", "tv"]), durable=st.booleans())
+    def come(self, device: str, *, durable: bool) -> None:
+        self.count += 1
+        for side in self.sides:
+            if self.has_lost:
+                # Of those who differ about the head, who is asked is nobody's promise.
+                side.hub.doubt(EVERYONE)
+                side.catch_up()
+            side.come(self.count, Start.LATEST, device=device, durable=durable)
+        self.has_lost = False
+
+    @precondition(lambda self: self.sides[0].readers)
+    @rule(picked=st.integers(0, 9))
+    def leave(self, picked: int) -> None:
+        number = self.any_reader(picked)
+        for side in self.sides:
+            side.leave(number)
+
+    @rule()
+    def send_to_all(self) -> None:
+        self.send(EVERYONE)
+
+    @rule()
+    def send_to_all_again(self) -> None:
+        self.send(EVERYONE)
+
+    @precondition(lambda self: self.sides[0].logs[EVERYONE])
+    @rule()
+    def announce_twice(self) -> None:
+        for side in self.sides:
+            side.hub.dispatch(EVERYONE, side.logs[EVERYONE][-1])
+
+    @rule()
+    def lose_an_announcement(self) -> None:
+        self.send(EVERYONE, announced=False)
+        self.has_lost = True
+
+    @rule()
+    def send_to_a_device(self) -> None:
+        self.send(EVERYONE, device="tv")
+
+    @rule()
+    def replace(self) -> None:
+        self.send(EVERYONE, replaces="1-1")
+
+    @rule()
+    def withdraw(self) -> None:
+        self.send(EVERYONE, withdraws="1-1")
+
+    @precondition(lambda self: self.sides[0].readers)
+    @rule(picked=st.integers(0, 9))
+    def send_to_one(self, picked: int) -> None:
+        self.send(self.sides[0].own(self.any_reader(picked)))
+
+    @rule()
+    def pass_by(self) -> None:
+        notification = b'{"title":"now"}'
+        for side in self.sides:
+            side.hub.passing(EVERYONE, notification)
+
+    @rule()
+    def doubt(self) -> None:
+        for side in self.sides:
+            side.hub.doubt(EVERYONE)
+
+    @precondition(lambda self: self.sides[0].readers)
+    @rule(picked=st.integers(0, 9))
+    def end(self, picked: int) -> None:
+        number = self.any_reader(picked)
+        for side in self.sides:
+            side.readers[number].end(DRAINING)
+
+    @precondition(lambda self: self.sides[0].readers)
+    @rule(picked=st.integers(0, 9))
+    def stop_taking(self, picked: int) -> None:
+        number = self.any_reader(picked)
+        for side in self.sides:
+            side.pipes[number].is_full = True
+
+    @precondition(lambda self: self.sides[0].readers)
+    @rule(picked=st.integers(0, 9))
+    def be_a_member(self, picked: int) -> None:
+        number = self.any_reader(picked)
+        for side in self.sides:
+            for strand in side.readers[number].strands:
+                strand.part()
+                strand.durable = True
+
+    @rule()
+    def catch_up(self) -> None:
+        for side in self.sides:
+            side.catch_up()
+
+    @rule()
+    def tell(self) -> None:
+        for side in self.sides:
+            side.tell()
+
+    @invariant()
+    def each_has_got_the_same(self) -> None:
+        one, other = self.sides
+        for number, pipe in one.pipes.items():
+            assert pipe.events == other.pipes[number].events
+            assert pipe.ended == other.pipes[number].ended
+        assert one.told == other.told
+        assert one.carried.deliveries == other.carried.deliveries
+
+    @invariant()
+    def each_is_at_the_same_place(self) -> None:
+        one, other = self.sides
+        for number, reader in one.readers.items():
+            others = other.readers[number]
+            assert reader._unread == others._unread
+            assert reader._tail_text() == others._tail_text()
+            assert len(one.hub.followers(EVERYONE)) == len(one.readers)
+            for strand, same in zip(reader.strands, others.strands, strict=True):
+                assert strand.place == same.place
+                assert strand.live_at == same.live_at
+        assert one.hub.behind == other.hub.behind
+        head = one.hub.head(EVERYONE)
+        if head is not None and None not in {
+            s.live_at for r in one.readers.values() for s in r.strands
+        }:
+            assert one.hub.is_level(EVERYONE, head, 0) == other.hub.is_level(
+                EVERYONE, head, 0
+            )
+
+
+World.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestWorld = World.TestCase
+
+
+@pytest.fixture
+def side() -> Side:
+    """Ten readers, all of them level."""
+    side = Side(Session)
+    for number in range(10):
+        side.come(number, Start.LATEST, device="", durable=True)
+    side.catch_up()
+    side.append(EVERYONE, an_entry(1), announced=True)
+    for pipe in side.pipes.values():
+        pipe.events.clear()
+    return side
+
+
+def test_an_entry_is_written_to_all_who_are_level_in_one_go(side: Side) -> None:
+    calls = side.outlet.calls
+
+    side.append(EVERYONE, an_entry(2), announced=True)
+
+    assert side.outlet.calls == calls + 1
+    assert {tuple(pipe.events) for pipe in side.pipes.values()} == {
+        (b'{"type":"notification","notification":%b}' % an_entry(2).json,)
+    }
+
+
+def test_what_is_not_for_all_is_given_to_each_and_all_are_level_again(
+    side: Side,
+) -> None:
+    calls = side.outlet.calls
+
+    side.append(EVERYONE, an_entry(2, device="tv"), announced=True)
+    assert side.outlet.calls == calls
+    side.append(EVERYONE, an_entry(3), announced=True)
+    side.append(EVERYONE, an_entry(4), announced=True)
+
+    assert side.outlet.calls == calls + 2
+    assert {len(pipe.events) for pipe in side.pipes.values()} == {3}
+
+
+def test_one_without_room_is_cut_off_and_the_others_go_on(side: Side) -> None:
+    side.pipes[3].is_full = True
+
+    side.append(EVERYONE, an_entry(2), announced=True)
+    side.append(EVERYONE, an_entry(3), announced=True)
+
+    assert side.pipes[3].ended == SLOW
+    assert [len(pipe.events) for pipe in side.pipes.values()] == [2] * 3 + [0] + [2] * 6
+
+
+def test_who_has_ended_is_given_nothing_any_more(side: Side) -> None:
+    side.readers[5].end(DRAINING)
+    said = list(side.pipes[5].events)
+
+    side.append(EVERYONE, an_entry(2), announced=True)
+
+    assert side.pipes[5].events == said
+
+
+def test_who_is_level_is_where_the_newest_entry_is(side: Side) -> None:
+    side.append(EVERYONE, an_entry(2), announced=True)
+
+    (strand,) = side.readers[0].strands
+    assert strand.place == side.hub.head(EVERYONE) == an_entry(2).position
+    assert strand.subscription.place == an_entry(2).position
+
+
+def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
+    for number in range(10):
+        side.leave(number)
+
+    assert not side.hub.logs
+    assert side.hub.head(EVERYONE) is None
