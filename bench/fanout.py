@@ -1,7 +1,9 @@
 """
 Fan-out: one message to N readers.
 
-All readers are of one player, or of one channel. Three measurements: at a fixed rate,
+Where a server knows players, each reader is one of its own, and the message goes to
+everyone; where it knows channels, all are in one. ``--to player`` lets all readers be
+connections of a single player instead. Three measurements: at a fixed rate,
 what a delivery costs the server; with two messages under way at all times, how much it
 can; at half of that, how late messages are.
 """
@@ -26,6 +28,7 @@ SAMPLED_MAX = 200
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connections", type=int, default=1_000, help="readers (1000)")
     parser.add_argument("--transport", choices=["ws", "sse"], default="ws")
+    parser.add_argument("--to", choices=["everyone", "player"], default="everyone")
     parser.add_argument(
         "--rate",
         type=float,
@@ -35,15 +38,20 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def setup(options: Options) -> Setup:
-    return Setup(connections=options.connections)
+    players = options.connections if options.to == "everyone" else 1
+    return Setup(connections=options.connections, players=players)
 
 
 def ask(turn: Turn) -> Answer:
     count = turn.options.connections
+    if turn.options.to == "everyone":
+        templates, players = turn.peer.broadcast(SIZE, count)
+    else:
+        templates, players = turn.peer.publish(SIZE), 1
     with turn.watch() as opening:
         sampled = max(1, count // SAMPLED_MAX)
-        turn.open_readers(turn.options.transport, count, 1, sampled=sampled)
-    order = {"address": turn.peer.address, "templates": turn.peer.publish(SIZE)}
+        turn.open_readers(turn.options.transport, count, players, sampled=sampled)
+    order = {"address": turn.peer.address, "templates": templates}
     seconds = turn.options.seconds
     turn.say("warming up")
     turn.note_load(turn.load.publish(**order, rate=10, seconds=1))
@@ -83,7 +91,7 @@ def _require_all(facts: dict[str, int], count: int) -> None:
 
 QUESTION = Question(
     name="fanout",
-    title="One message of 200 bytes to {connections:,} readers over {transport}",
+    title="One message of 200 bytes to {to}: {connections:,} readers over {transport}",
     figures=[
         Figure("cpu_us", "CPU per delivery", "µs", 2),
         Figure("per_s", "deliveries a second, at most", "", 0, lower_is_better=False),

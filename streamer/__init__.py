@@ -44,8 +44,9 @@ is one bit per offset, so that counting is counting bits.
 that audience's log, and merged with the player's own when it is looked at. With the
 player is kept only what differs: since when it has joined, and its marks. A stream is
 woven of one strand per log, each with its own subscription; its cursor is a vector of
-places. That an audience's event is the same bytes for everybody is what makes it cheap,
-and why the place in that log is told apart from it, a moment later: between logs
+places. That an audience's event is the same bytes for everybody is what makes it cheap:
+those who have all there is are a crowd, of whom everything is noted once. It is also
+why the place in that log is told apart from it, a moment later: between logs
 delivery is at least once, and clients drop what they have seen.
 
 **The core decides, the edges carry.** `core` and `hub` are values in, values out: no
@@ -65,9 +66,10 @@ The rooms
     config           the settings; the only reader of the environment
     core/            DECIDES. subscription (history merged with live), session (one
                      stream), messages (what its client says), strand (its part in an
-                     audience), cursor, views (what a player sees of audiences), codec
-                     (events as bytes), access, apps, signatures and tokens (who may
-                     what), limits, quotas, values, figures (what is counted)
+                     audience), crowd (all parts in one audience), cursor, views (what
+                     a player sees of audiences), codec (events as bytes), access, apps,
+                     signatures and tokens (who may what), limits, quotas, values,
+                     figures (what is counted)
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
                      step), link (one multiplexed connection), inbox, views, overview,
                      receipts, mutes, leases, relay (announcements), replicated (writes

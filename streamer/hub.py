@@ -185,10 +185,10 @@ class Hub:
             del self._crowds[strand.log]
             self._forget(strand.log)
 
-    def moved(self) -> Iterator[Any]:
-        """Whose strands have moved among others' since this was called last."""
+    def moved(self, now_s: float) -> Iterator[Any]:
+        """Whose strands have moved among others' and who is to be told so now."""
         for crowd in self._crowds.values():
-            for strand in crowd.tell():
+            for strand in crowd.tell(now_s):
                 yield strand.listener
 
     def dispatch(self, log: Log, entry: Entry) -> bool:

@@ -110,6 +110,14 @@ class Peer:
         """Return requests that publish `size` bytes of text to `PLAYER_NAME`."""
         raise NotImplementedError
 
+    def broadcast(self, size: int, readers: int) -> tuple[list[Parts], int]:
+        """
+        Return requests that publish a text to all of so many readers.
+
+        And of how many players they have to be: one, where a channel is all there is.
+        """
+        return self.publish(size), 1
+
     def publish_stored(self, size: int, players: int, batch: int) -> list[Parts]:
         """Return requests that store a text, for `batch` players each."""
         raise Absent(f"{self.title} stores nothing")

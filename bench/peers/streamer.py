@@ -135,6 +135,10 @@ class Streamer(Peer):
         to = [b'{"to":{"players":["', *PLAYER_NAME, b'"]},"body":"']
         return [self._post([*to, *text(size), b'"}'])]
 
+    def broadcast(self, size: int, readers: int) -> tuple[list[Parts], int]:
+        body = [b'{"to":{"everyone":true},"body":"', *text(size), b'"}']
+        return [self._post(body)], readers
+
     def publish_stored(self, size: int, players: int, batch: int) -> list[Parts]:
         return (
             self.publish_many(size, players, batch) if batch > 1 else self.publish(size)

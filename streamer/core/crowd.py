@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from .codec import Codec
     from .strand import Strand
 
-__all__ = ["ONE_BY_ONE", "Crowd", "Manner", "Outlet"]
+__all__ = ["ONE_BY_ONE", "TOLD_S", "Crowd", "Manner", "Outlet"]
+
+TOLD_S: Final = 5.0
+"""
+How long after it was told where it is a reader is left alone, if it is one of many.
+
+Where much is said, being told every second would cost as much as what is said. What it
+loses who is cut off meanwhile is nothing: it is sent a little of it once more.
+"""
 
 ASKED_MAX: Final = 8
 """How many of those who are by themselves are asked where the log stands."""
@@ -62,7 +70,7 @@ class Manner(NamedTuple):
 class Crowd:
     """The strands of one audience's log."""
 
-    __slots__ = ("_level", "apart", "at", "given", "moved")
+    __slots__ = ("_level", "_told_s", "apart", "at", "given", "moved")
 
     def __init__(self) -> None:
         self.apart: dict[Strand, None] = {}
@@ -74,7 +82,8 @@ class Crowd:
         self.given = 0
         """How many entries there have been for whoever was level."""
         self.moved = False
-        """Whether it was any since `tell` was called."""
+        """Whether it was any since `tell` said so."""
+        self._told_s = -TOLD_S
 
     def __len__(self) -> int:
         return len(self.apart) + sum(map(len, self._level.values()))
@@ -156,10 +165,13 @@ class Crowd:
             manner.transport.deliveries += len(strands)
             self._write(manner, strands, manner.codec.passing(notification))
 
-    def tell(self) -> Collection[Strand]:
-        """Return those who are level and have moved since this was called last."""
-        moved, self.moved = self.moved, False
-        return self._those_level() if moved else ()
+    def tell(self, now_s: float) -> Collection[Strand]:
+        """Return those who are level if they have moved and are to be told so now."""
+        if not self.moved or now_s - self._told_s < TOLD_S:
+            return ()
+        self.moved = False
+        self._told_s = now_s
+        return self._those_level()
 
     def _write(self, manner: Manner, strands: dict[Strand, Any], event: bytes) -> None:
         full = manner.outlet.write_all(strands.values(), event, manner.most)

@@ -16,6 +16,9 @@ their keys. The algorithm is the record's: the token's ``alg`` has to equal it a
 chooses nothing. Ways for a token to bring its own key (``jwk``, ``jku``, ``x5u``,
 ``x5c``) are refused, since a token that has one was not made for us.
 
+For who sees a token again, the last step is two: `authenticate` says what holds for as
+long as record and keys are the same, and `Genuine.at` what depends on the time.
+
 What RFC 7519 leaves open is closed here. Every claim is required, numbers are
 integers, a token lives for at most a day, and a member name given twice refuses the
 token, because two parsers may disagree about which one counts. An issuer that is not
@@ -50,7 +53,9 @@ __all__ = [
     "VERSION",
     "AppRecord",
     "Claims",
+    "Genuine",
     "Unverified",
+    "authenticate",
     "mint",
     "parse",
     "require_algorithm",
@@ -130,6 +135,47 @@ class Unverified(NamedTuple):
         return str(key_id)
 
 
+class Genuine(NamedTuple):
+    """
+    A token that a key of its app signed, and that says what it has to.
+
+    It is that by its app's record and all of the app's keys at one time, of which `key`
+    has signed it. Its times were not looked at.
+    """
+
+    token: Unverified
+    record: AppRecord
+    keys: tuple[Key, ...]
+    key: Key
+    player: Player
+    permissions: frozenset[str]
+    topics: tuple[str, ...]
+
+    def is_by(self, record: AppRecord, keys: KeySet) -> bool:
+        """Whether it is that by this record and these keys."""
+        return self.record == record and self.keys == keys.keys
+
+    def at(self, now_s: int) -> Claims:
+        """
+        Return what the token says, if it is in its time and was not taken back.
+
+        Raises:
+            Unauthenticated: CLAIM (`detail` names it), EXPIRED or REVOKED, checked in
+                this order.
+        """
+        record = self.record
+        issued_at_s, expires_at_s = _check_times(self.token.claims, now_s)
+        if issued_at_s < record.not_before_s:
+            raise Unauthenticated(Defect.REVOKED)
+        # The record's strings, not the token's: one of each for all who listen.
+        proof = TokenProof(
+            record.issuer, record.expected_audience, self.key.name, issued_at_s
+        )
+        return Claims(
+            record.name, self.player, self.permissions, self.topics, expires_at_s, proof
+        )
+
+
 def parse(token: bytes) -> Unverified:
     """
     Take a token apart.
@@ -181,10 +227,21 @@ def verify(
         Unauthenticated: SIGNATURE (with ``alg``), KEY_ID, SIGNATURE, VERSION, CLAIM
             (`detail` names it), EXPIRED or REVOKED, checked in this order.
     """
+    if keys is None:
+        keys = record.own_keys(now_s)
+    return authenticate(token, record, keys).at(now_s)
+
+
+def authenticate(token: Unverified, record: AppRecord, keys: KeySet) -> Genuine:
+    """
+    Return the token, if a key of the app signed it and its claims are those asked for.
+
+    Raises:
+        Unauthenticated: SIGNATURE (with ``alg``), KEY_ID, SIGNATURE, VERSION or CLAIM
+            (`detail` names it), checked in this order.
+    """
     require_algorithm(token, record)
-    key = _check_signature(
-        token, record, record.own_keys(now_s) if keys is None else keys
-    )
+    key = _check_signature(token, record, keys)
     claims = token.claims
     version = _integer(claims, "ver")
     if version != VERSION:
@@ -199,12 +256,7 @@ def verify(
         raise Unauthenticated(Defect.CLAIM, "sub")
     permissions = frozenset(_strings(claims, "permissions"))
     topics = _strings(claims, "topics") if "topics" in claims else ()
-    issued_at_s, expires_at_s = _check_times(claims, now_s)
-    if issued_at_s < record.not_before_s:
-        raise Unauthenticated(Defect.REVOKED)
-    # The record's strings, not the token's: one of each for all who listen.
-    proof = TokenProof(record.issuer, record.expected_audience, key.name, issued_at_s)
-    return Claims(record.name, player, permissions, topics, expires_at_s, proof)
+    return Genuine(token, record, keys.keys, key, player, permissions, topics)
 
 
 def mint(

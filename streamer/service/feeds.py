@@ -51,7 +51,10 @@ PORTION_BYTES: Final = 262_144
 """The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
 
 CURSORS_S: Final = 1.0
-"""How often a reader is told its place in its audiences, when that has moved."""
+"""How soon a reader is told its place in its audiences, when that has moved."""
+
+CURSORS_AT_ONCE: Final = 100
+"""To how many that is said in one turn of the loop: it shall delay no message."""
 
 CONGESTED_S: Final = 0.05
 """How soon to look again at a reader that has not taken its last portion."""
@@ -333,7 +336,10 @@ class Feeds:
         """Tell readers where they are in their audiences, at most once a second."""
         while True:
             await asyncio.sleep(CURSORS_S)
-            moved = self._moved.union(self.hub.moved())
+            moved = list(self._moved.union(self.hub.moved(time.monotonic())))
             self._moved.clear()
-            for reader in moved:
-                reader.tell_cursor()
+            for first in range(0, len(moved), CURSORS_AT_ONCE):
+                # Who has left meanwhile is told nothing: there is nowhere to write to.
+                for reader in moved[first : first + CURSORS_AT_ONCE]:
+                    reader.tell_cursor()
+                await asyncio.sleep(0)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from streamer.core.codec import WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, Manner
+from streamer.core.crowd import ONE_BY_ONE, TOLD_S, Manner
 from streamer.core.figures import Transport
 from streamer.core.session import Session, SessionLimits
 from streamer.core.strand import Strand
@@ -103,7 +103,7 @@ class Side:
         self.told: list[set[str]] = []
         self.moved: set[Session] = set()
         self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
-        self.marks: dict[Log, int] = {}
+        self.now_s = 0.0
 
     def own(self, number: int) -> Log:
         return Log(App("a"), Player(f"p{number}"))
@@ -163,7 +163,8 @@ class Side:
         return History(start, head, entries[offset:])
 
     def tell(self) -> None:
-        told = self.moved.union(self.hub.moved())
+        self.now_s += TOLD_S
+        told = self.moved.union(self.hub.moved(self.now_s))
         self.moved.clear()
         self.told.append({reader.connection for reader in told})
         for reader in told:
@@ -401,3 +402,15 @@ def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
 
     assert not side.hub.logs
     assert side.hub.head(EVERYONE) is None
+
+
+def test_who_is_told_often_is_told_at_intervals(side: Side) -> None:
+    def told(now_s: float) -> int:
+        return len(list(side.hub.moved(now_s)))
+
+    side.append(EVERYONE, an_entry(2), announced=True)
+    assert told(100) == 10
+    side.append(EVERYONE, an_entry(3), announced=True)
+    assert told(100 + TOLD_S / 2) == 0
+    assert told(100 + TOLD_S) == 10
+    assert told(100 + 2 * TOLD_S) == 0
