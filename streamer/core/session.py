@@ -179,7 +179,8 @@ class Session:
         self._unread_doubted = False
         self._greeted = False
         self._marks = 0
-        self._rate = Rate(MESSAGES_PER_S, burst=MESSAGES_PER_S)
+        self._rate: Rate | None = None
+        """Of what the client says; most say nothing."""
         self._pinged_at_s = pinged_at_s
 
     @property
@@ -352,6 +353,8 @@ class Session:
         """
         if self.ended is not None:
             return None
+        if self._rate is None:
+            self._rate = Rate(MESSAGES_PER_S, burst=MESSAGES_PER_S)
         if not self._rate.allow(now_s):
             self.end(AHEAD_OF_RATE, delay_ms=1_000)
             return None

@@ -12,6 +12,7 @@ marked is looked up in the log first (`find`), and marked by offset then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from ..core.views import View
@@ -267,6 +268,12 @@ def parse(log: Log, reply: list[Any]) -> PlayerViews:
     return PlayerViews([_view(log, *fields) for fields in found], int(since_ms))
 
 
+# Whoever has come since the last message to everybody has joined at the same place.
+@lru_cache(maxsize=1024)
+def _position(text: bytes) -> Position:
+    return Position(*map(int, text.split()))
+
+
 def _view(
     log: Log,
     name: bytes,
@@ -278,7 +285,7 @@ def _view(
 ) -> View:
     return View(
         audience_log(log.app, name.decode()),
-        Position(*map(int, joined.split())),
+        _position(joined),
         base,
         done,
         bool(muted),

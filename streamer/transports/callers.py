@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from ..core.access import Caller
 from ..service.authenticator import Authenticator, Credentials
-from .http import require_origin
+from .http import header_of, require_origin
 
 __all__ = ["Callers"]
 
@@ -51,7 +51,8 @@ class Callers:
         # read the answer, but would hold what its visitor may hold, such as a
         # listener's slot.
         reads = request.method in ("GET", "HEAD")
-        if not reads or (from_cookie and "origin" in request.headers):
+        from_page = header_of(request, b"origin", None) is not None
+        if (from_cookie and from_page) if reads else (from_cookie or from_page):
             require_origin(
                 request.headers, self._allowed_origins, from_cookie=from_cookie
             )

@@ -31,11 +31,14 @@ import enum
 import http
 import logging
 import re
+import socket
 from typing import Any, ClassVar, Final
 
 import httptools
 from uvicorn import Config as UvicornConfig
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from ..config import Config
@@ -116,7 +119,13 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
     def connection_made(  # type: ignore[override]  # as in uvicorn: never a pipe
         self, transport: asyncio.Transport
     ) -> None:
-        super().connection_made(transport)
+        # As uvicorn does, but for the names of both ends: it asks the transport's own
+        # socket, which keeps them for as long as there is a connection.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server, self.client = _ends(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         transport.set_write_buffer_limits(
             WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
         )
@@ -363,6 +372,26 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         # uvicorn's declaration leaves out that there is no cycle at first.
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete
+
+
+def _ends(
+    transport: asyncio.Transport,
+) -> tuple[tuple[str, int | None] | None, tuple[str, int] | None]:
+    """Return the addresses of this end and the other, as uvicorn gives them."""
+    own = transport.get_extra_info("socket")
+    if own is None or own.family not in (socket.AF_INET, socket.AF_INET6):
+        return get_local_addr(transport), get_remote_addr(transport)
+    passing = socket.socket(own.family, own.type, own.proto, own.fileno())
+    here: tuple[str, int] | None = None
+    there: tuple[str, int] | None = None
+    try:
+        here = passing.getsockname()[:2]
+        there = passing.getpeername()[:2]
+    except OSError:
+        pass  # It has left already.
+    finally:
+        passing.detach()
+    return here, there
 
 
 def http_protocol(config: Config) -> type[HttpProtocol]:
