@@ -81,9 +81,9 @@ class Turns:
         """Say of a turn that it was of no use: who has left is no measure of a pace."""
         self._ended -= 1
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> bool:
         """
-        Wait for a turn.
+        Wait for a turn; return whether there was a wait.
 
         Raises:
             Refused: It has not come in time; says when it is worth another try.
@@ -93,9 +93,10 @@ class Turns:
             # With nobody waiting, how many are served is how many come.
             self._begin_measuring()
             self._per_s = 0.0
+        waits = self._free.locked()
         self._waiting += 1
         try:
-            if self._free.locked():
+            if waits:
                 async with asyncio.timeout(self._wait_max_s):
                     await self._free.acquire()
             else:
@@ -104,6 +105,7 @@ class Turns:
             raise self._refused() from None
         finally:
             self._waiting -= 1
+        return waits
 
     async def __aexit__(self, *_: object) -> None:
         self._free.release()

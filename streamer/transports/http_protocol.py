@@ -379,19 +379,21 @@ def _ends(
 ) -> tuple[tuple[str, int | None] | None, tuple[str, int] | None]:
     """Return the addresses of this end and the other, as uvicorn gives them."""
     own = transport.get_extra_info("socket")
-    if own is None or own.family not in (socket.AF_INET, socket.AF_INET6):
+    if own is None:
         return get_local_addr(transport), get_remote_addr(transport)
-    passing = socket.socket(own.family, own.type, own.proto, own.fileno())
-    here: tuple[str, int] | None = None
-    there: tuple[str, int] | None = None
+    # What it is said to be is no matter: the kernel knows what the names are of.
+    passing = socket.SocketType(fileno=own.fileno())
+    here = there = None
     try:
-        here = passing.getsockname()[:2]
-        there = passing.getpeername()[:2]
+        here = passing.getsockname()
+        there = passing.getpeername()
     except OSError:
         pass  # It has left already.
     finally:
         passing.detach()
-    return here, there
+    if isinstance(here, str):
+        return (here, None), None  # A Unix socket, whose other end has no name.
+    return here and here[:2], there and there[:2]
 
 
 def http_protocol(config: Config) -> type[HttpProtocol]:

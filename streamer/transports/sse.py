@@ -120,11 +120,15 @@ class SseStream:
         self, listener: Listener, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request = Request(scope)
+        handle = find_handle(scope)
+        if handle is not None and handle.is_gone:
+            handle.abort()
+            await until_gone(receive)
+            return
         if self._ask is not None:
             asked = await self._ask(request)
         else:
             asked = await self._ask_native(request, listener)
-        handle = find_handle(scope)
         if request.method == "HEAD":
             await self._join(listener, asked, Outbox())
             await send(_START)

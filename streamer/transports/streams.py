@@ -102,15 +102,15 @@ class StreamParts(msgspec.Struct, frozen=True):
         """
         Let a connection join when it is its turn; return whether it has.
 
-        One whose client has left meanwhile is cut off instead: it takes nothing, and
-        nobody is there to be answered.
+        One whose client has left while it waited is cut off instead: it takes nothing,
+        and nobody is there to be answered.
 
         Raises:
             Refused: Its turn has not come in time; and what `join` raises.
         """
         turns = self.listening.turns
-        async with turns:
-            if not handle.is_gone:
+        async with turns as has_waited:
+            if not has_waited or not handle.is_gone:
                 await join()
                 return True
             turns.pass_on()
@@ -181,6 +181,9 @@ class Opening(NamedTuple):
             Invalid: A parameter is not what it should be.
 
         """
+        last = headers.get("last-event-id", "")
+        if not query and not last:
+            return cls(Start.LATEST, "")  # As most come for the first time.
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
         ticket = query.get("ticket", "")
@@ -188,7 +191,6 @@ class Opening(NamedTuple):
         device = _name(query, "device")
         if ticket and not instance:
             instance = instance_of(ticket)
-        last = headers.get("last-event-id", "")
         cursor = query.get("cursor", "")
         place: Cursor | Start
         if last:
