@@ -120,13 +120,16 @@ class Hub:
     def __init__(self, on_behind: Callable[[], None] = lambda: None) -> None:
         self._readers: dict[Log, list[Reader]] = {}
         self._crowds: dict[Log, Crowd] = {}
-        self._heads: dict[Log, Position] = {}
-        """The last entry dispatched in each log that has followers."""
+        self.fresh: list[Log] = []
+        """Logs that have got followers since whoever looks at all of them did."""
         self._on_behind = on_behind
         self.behind: set[Log] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
+
+    def __contains__(self, log: Log) -> bool:
+        return log in self._readers or log in self._crowds
 
     @property
     def logs(self) -> Collection[Log]:
@@ -148,7 +151,12 @@ class Hub:
 
     def attach(self, log: Log, reader: Reader) -> None:
         """Let `reader` follow a player's log, from its place on."""
-        self._readers.setdefault(log, []).append(reader)
+        readers = self._readers.get(log)
+        if readers is None:
+            self._readers[log] = [reader]
+            self.fresh.append(log)
+        else:
+            readers.append(reader)
         self._note_behind(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
@@ -157,7 +165,7 @@ class Hub:
         readers.remove(reader)
         if not readers:
             del self._readers[log]
-            self._forget(log)
+            self.behind.discard(log)
         return not readers
 
     def head(self, audience: Log) -> Position | None:
@@ -168,7 +176,10 @@ class Hub:
     def weave(self, strand: Strand) -> None:
         """Let a strand follow its audience's log, from its place on."""
         head = self.head(strand.log)
-        self._crowds.setdefault(strand.log, Crowd()).add(strand)
+        if strand.log not in self._crowds:
+            self._crowds[strand.log] = Crowd()
+            self.fresh.append(strand.log)
+        self._crowds[strand.log].add(strand)
         if head is not None and strand.place in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
@@ -183,7 +194,7 @@ class Hub:
         crowd.remove(strand)
         if not crowd:
             del self._crowds[strand.log]
-            self._forget(strand.log)
+            self.behind.discard(strand.log)
 
     def moved(self, now_s: float) -> Iterator[Any]:
         """Whose strands have moved among others' and who is to be told so now."""
@@ -197,34 +208,29 @@ class Hub:
         readers = self._readers.get(log)
         if crowd is None and readers is None:
             return False
-        position, before = entry.position, self._heads.get(log)
-        self._heads[log] = position
-        # Those who got the last entry from here share its position, the very object:
-        # that one comparison tells that an entry is the next one for them.
-        if before is not None and not is_plainly_next(entry, before):
-            before = None
+        position = entry.position
         if crowd is None:
-            return self._offer(log, readers or (), entry, before, position)
-        level = crowd.take(entry, before, position)
-        alone = self._offer(log, crowd.apart, entry, before, position)
+            return self._offer(log, readers or (), entry, position)
+        level = crowd.take(entry, position)
+        alone = self._offer(log, crowd.apart, entry, position)
         for strand in tuple(crowd.apart):
             if strand.live_at is position and is_behind(strand.joined, entry):
                 crowd.level(strand, position)
         return level or alone
 
     def _offer(
-        self,
-        log: Log,
-        followers: Iterable[Follower],
-        entry: Entry,
-        before: Position | None,
-        position: Position,
+        self, log: Log, followers: Iterable[Follower], entry: Entry, position: Position
     ) -> bool:
         """Offer an entry to each by itself; return whether one has got it."""
         behind = taken = False
+        # Those who got the last entry from here share its position, the very object:
+        # that one comparison tells that an entry is the next one for them as well.
+        before: Position | None = None
         for follower in tuple(followers):
             subscription = follower.subscription
-            if before is not None and subscription.live_at is before:
+            at = subscription.live_at
+            if at is not None and (at is before or is_plainly_next(entry, at)):
+                before = at
                 follower.take(entry, position)
             else:
                 follower.offer(entry)
@@ -291,10 +297,6 @@ class Hub:
     def _in(self, log: Log) -> Iterable[Follower]:
         crowd = self._crowds.get(log)
         return self._readers.get(log, ()) if crowd is None else crowd
-
-    def _forget(self, log: Log) -> None:
-        self._heads.pop(log, None)
-        self.behind.discard(log)
 
     def _note_behind(self, log: Log) -> None:
         self.behind.add(log)

@@ -43,6 +43,10 @@ class Noting:
         self.marks: list[int] = []
         self.ended: Disconnect | None = None
 
+    def take(self, entry: Entry, position: Position) -> None:
+        self.subscription.live_at = position
+        self.got.append(entry.offset)
+
     def offer(self, entry: Entry) -> None:
         self.got += [e.offset for e in self.subscription.live(entry).entries]
 
@@ -178,8 +182,8 @@ def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
 
 def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
     class Leaving(Noting):
-        def offer(self, entry: Entry) -> None:
-            super().offer(entry)
+        def take(self, entry: Entry, position: Position) -> None:
+            super().take(entry, position)
             hub.detach(LOG, self)
 
     leaving, staying = Leaving(), Noting()

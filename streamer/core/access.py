@@ -151,6 +151,11 @@ class Caller(msgspec.Struct, frozen=True):
         """Whether the caller may send to this player."""
         return self._may(player, _WRITE_ANY, _WRITE_SELF)
 
+    @property
+    def may_write_all(self) -> bool:
+        """Whether the caller may send to every player, and to everybody at once."""
+        return not self.permissions.isdisjoint(_WRITE_ANY)
+
     def may_listen(self, player: Player) -> bool:
         """Whether the caller may hold a stream or poll open for this player."""
         return self.may_read(player)
@@ -190,7 +195,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     def require_write_all(self) -> None:
         """Raise `Forbidden`, naming the permission, unless it may send to everybody."""
-        if self.permissions.isdisjoint(_WRITE_ANY):
+        if not self.may_write_all:
             raise Forbidden(f"the permission {_ANY}:write")
 
     def require_listen(self, player: Player) -> None:

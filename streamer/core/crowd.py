@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..model import Entry, Position
 from .figures import Transport
+from .subscription import is_plainly_next
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -136,16 +137,16 @@ class Crowd:
         for strand in self._those_level():
             strand.part()
 
-    def take(self, entry: Entry, before: Position | None, position: Position) -> bool:
+    def take(self, entry: Entry, position: Position) -> bool:
         """
         Give an entry to all who are level; return whether there was somebody.
 
-        `before` is where they have to be for it, None where none of them may take it
-        without further ado; then they part, and take it by themselves.
+        Where they may not take it without further ado they part, and take it each by
+        itself.
         """
-        if not self._level:
+        if not self._level or self.at is None:
             return False
-        if before is None or self.at is not before or not entry.is_for_all:
+        if not entry.is_for_all or not is_plainly_next(entry, self.at):
             self.part_all()
             return False
         self.at = position

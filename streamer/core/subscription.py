@@ -125,8 +125,8 @@ def is_plainly_next(entry: Entry, position: Position) -> bool:
 
     `Subscription.live` would say so too; this is asked once for all who are there.
     """
-    follows = entry.epoch == position.epoch and entry.offset == position.offset + 1
-    return follows and bool(entry.fragment)
+    same_past = entry.epoch == position.epoch or position.offset == 0
+    return same_past and entry.offset == position.offset + 1 and bool(entry.fragment)
 
 
 class Subscription:

@@ -47,6 +47,8 @@ class Positions:
         self._inbox = inbox
         self._check_s = check_s
         self._turn = 0
+        self._slots: list[list[Log]] = []
+        """The logs that were there when this round began, by the turn they have."""
         self._ended: dict[Log, int] = {}
         """How many entries of a log were over at the last glance, where some were."""
         self._thinned: dict[Log, int] = {}
@@ -69,11 +71,24 @@ class Positions:
 
         """
         self._turn += 1
-        turn = self._turn % self._check_s
-        due = [log for log in self._hub.logs if hash(log) % self._check_s == turn]
+        due = self._due(self._turn % self._check_s)
         for first in range(0, len(due), BATCH):
             await self._look_at(due[first : first + BATCH])
         self._forget()
+
+    def _due(self, turn: int) -> list[Log]:
+        """Return the logs whose turn it is."""
+        if turn == 0 or not self._slots:
+            # Asking each log each second whose turn it is would cost half as much as
+            # all the glances.
+            self._slots = [[] for _ in range(self._check_s)]
+            for log in self._hub.logs:
+                self._slots[hash(log) % self._check_s].append(log)
+            self._hub.fresh.clear()
+        fresh = (log for log in self._hub.fresh if hash(log) % self._check_s == turn)
+        # Who has left and come back is in both.
+        due = dict.fromkeys([*self._slots[turn], *fresh])
+        return [log for log in due if log in self._hub]
 
     async def _look_at(self, logs: Sequence[Log]) -> None:
         for log, glance in zip(logs, await self._inbox.glance(logs), strict=True):

@@ -139,7 +139,6 @@ class World:
         self.left = case
         self.queue: tuple[Announced, ...] = ()
         self.under: Under | None = None
-        self.heard: Position | None = None
         """The last entry that came by the feed, as the hub remembers it."""
         self.got: tuple[Entry | Position, ...] = ()
         """What the reader was given; a position is where the stream begins anew."""
@@ -160,7 +159,7 @@ class World:
         pending = None if s._pending is None else tuple(s._pending)
         under = self.under and (self.under.asked, repr(self.under.answer))
         reader = (s.place, s.state, s._doubted, pending, under)
-        return (self.store, self.left, self.queue, self.got, self.heard, reader)
+        return (self.store, self.left, self.queue, self.got, reader)
 
     def steps(self) -> Iterator[str]:
         """Name what can happen next."""
@@ -278,11 +277,9 @@ class World:
         if heard is None:
             self.subscription.doubt()
             return
-        # As the hub does it for everybody at the place of the last entry.
-        before, self.heard = self.heard, heard.position
+        # As the hub does it, which asks once for all who are at the same place.
         live_at = self.subscription.live_at
-        plain = before is not None and is_plainly_next(heard, before)
-        if plain and live_at == before:
+        if live_at is not None and is_plainly_next(heard, live_at):
             self.subscription.live_at = heard.position
             self.got += (heard,)
         else:
