@@ -122,7 +122,6 @@ class World:
     __slots__ = (
         "case",
         "got",
-        "heard",
         "left",
         "queue",
         "store",
@@ -139,7 +138,6 @@ class World:
         self.left = case
         self.queue: tuple[Announced, ...] = ()
         self.under: Under | None = None
-        """The last entry that came by the feed, as the hub remembers it."""
         self.got: tuple[Entry | Position, ...] = ()
         """What the reader was given; a position is where the stream begins anew."""
 
