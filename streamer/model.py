@@ -26,6 +26,7 @@ import base64
 import binascii
 import os
 import re
+import struct
 import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -287,9 +288,12 @@ class Entry(NamedTuple):
     @property
     def cursor_and_json(self) -> tuple[bytes, bytes]:
         """Its own place's cursor and the JSON: what one and the other begin with."""
-        raw = _pack(self.at_ms, self.offset, self.tag).to_bytes(16)
-        cursor = _cursor(self.epoch.to_bytes(4) + raw)
-        return cursor, notification_json(_dashed(raw.hex()), self.at_ms, self.fragment)
+        epoch, at_ms, offset, tag, fragment = self[:5]
+        # As `_pack`, in words of a machine.
+        high = at_ms << 16 | 0x7000 | offset >> 20
+        low = 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
+        cursor = _cursor(_PLACE.pack(epoch, high, low))
+        return cursor, entry_json(at_ms, offset, tag, fragment)
 
 
 _encoder = msgspec.json.Encoder()
@@ -422,6 +426,9 @@ def _iso_second(seconds: int) -> str:
 @lru_cache(maxsize=256)
 def _iso_second_bytes(seconds: int) -> bytes:
     return _iso_second(seconds).encode()
+
+
+_PLACE: Final = struct.Struct(">IQQ")
 
 
 def _cursor(raw: bytes) -> bytes:
