@@ -22,10 +22,11 @@ __all__ = [
     "Device",
     "Message",
     "addressed_to",
-    "batches_of",
     "draft_of",
+    "drafts_of",
     "encode",
     "ending",
+    "recipients_of",
 ]
 
 FRAGMENT_BYTES_MAX: Final = 524_288
@@ -71,19 +72,18 @@ def ending(
 
 def encode(notifications: Sequence[Notification]) -> list[bytes]:
     """Return notifications as the log keeps them. Raises Invalid."""
-    fragments = []
-    for i, notification in enumerate(notifications):
-        try:
-            fragment = encode_fragment(notification)
-        except (ValueError, TypeError, RecursionError, UnicodeError) as error:
-            raise Invalid(FieldError(("body", i), f"cannot be stored: {error}")) from (
-                error
-            )
-        if len(fragment) > FRAGMENT_BYTES_MAX:
-            problem = f"has {len(fragment)} bytes, allowed {FRAGMENT_BYTES_MAX}"
-            raise Invalid(FieldError(("body", i), problem))
-        fragments.append(fragment)
-    return fragments
+    return [_encode(i, notification) for i, notification in enumerate(notifications)]
+
+
+def _encode(i: int, notification: Notification) -> bytes:
+    try:
+        fragment = encode_fragment(notification)
+    except (ValueError, TypeError, RecursionError, UnicodeError) as error:
+        raise Invalid(FieldError(("body", i), f"cannot be stored: {error}")) from error
+    if len(fragment) > FRAGMENT_BYTES_MAX:
+        problem = f"has {len(fragment)} bytes, allowed {FRAGMENT_BYTES_MAX}"
+        raise Invalid(FieldError(("body", i), problem))
+    return fragment
 
 
 def draft_of(
@@ -104,15 +104,36 @@ def draft_of(
     )
 
 
-def batches_of(
-    messages: Sequence[Message],
-    notifications: Sequence[Notification],
-    fragments: Sequence[bytes],
-) -> dict[Log, dict[int, Draft]]:
-    """Return what is for each log: drafts in order, by the number of their message."""
-    batches: dict[Log, dict[int, Draft]] = {}
+def recipients_of(messages: Sequence[Message]) -> dict[Log, Sequence[int]]:
+    """Return who is sent something, and the numbers of what, in order, each once."""
+    if len(messages) == 1:
+        return dict.fromkeys(messages[0].logs, (0,))
+    numbers: dict[Log, list[int]] = {}
     for i, message in enumerate(messages):
-        draft = draft_of(i, notifications[i], fragments[i], message.device)
         for log in message.logs:
-            batches.setdefault(log, {})[i] = draft
-    return batches
+            of_log = numbers.setdefault(log, [])
+            if not of_log or of_log[-1] != i:  # It may be named twice.
+                of_log.append(i)
+    return {**numbers}
+
+
+def drafts_of(messages: Sequence[Message], *, now_ms: int | None = None) -> list[Draft]:
+    """
+    Return messages as they are appended.
+
+    Without a time nothing is said yet of when those end that live for a while.
+
+    Raises:
+        Invalid: One cannot be stored.
+
+    """
+    drafts = []
+    for i, message in enumerate(messages):
+        log, notification = message.logs[0], message.notification
+        if log.is_audience:
+            notification = addressed_to(log, notification)
+        if message.ttl_ms and now_ms is not None:
+            (notification,) = ending([notification], [message.ttl_ms], now_ms)
+        fragment = _encode(i, notification)
+        drafts.append(draft_of(i, notification, fragment, message.device))
+    return drafts

@@ -16,14 +16,13 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from ..core.access import Caller
 from ..core.figures import Figures
-from ..core.schedule import parse_time
 from ..errors import (
     Conflict,
     FieldError,
@@ -41,23 +40,20 @@ from ..model import (
     decode_id,
     notification_json,
 )
-from ..store.inbox import ONCE_MS, Appended, Draft, Inbox, Once
-from ..store.keys import request_key
+from ..store.inbox import Appended, Draft, Inbox, Once
 from ..store.link import Link
-from .drafts import Device, Message, addressed_to, batches_of, encode, ending
+from .drafts import Device, Message, drafts_of, recipients_of
 from .quotas import Quotas
+from .repetition import checked_key, claim_key, is_claimed
 
 __all__ = [
     "PLAYERS_MAX",
     "Published",
     "Publisher",
     "Sent",
-    "checked_key",
-    "claim_key",
 ]
 
 PLAYERS_MAX: Final = 1_000
-IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
 BATCH: Final = 100
 """Logs appended to in one packet; other callers' commands come between packets."""
 
@@ -86,6 +82,9 @@ class Sent(NamedTuple):
 
     places: list[list[tuple[Log, Position | None]]]
     replayed: bool
+
+
+Batches = list[tuple[Log, list[Draft]]]
 
 
 class Publisher:
@@ -181,51 +180,21 @@ class Publisher:
         What is for one log is stored in one step. Raises as `publish` does.
         """
         _require_write(caller, messages)
-        addressed = [addressed_to(it.logs[0], it.notification) for it in messages]
-        fragments = encode(addressed)
+        drafts = drafts_of(messages)
         once = None
         if idempotency_key is not None:
-            asked = _digest(messages, fragments)
+            asked = _digest(messages, drafts)
             once = Once(checked_key(idempotency_key), asked)
-        ttls_ms = [message.ttl_ms for message in messages]
-        lives = any(ttls_ms)
-        if lives or any(it.expires_at for it in addressed):
+        if any(it.ttl_ms or it.notification.expires_at for it in messages):
             now_ms = await self._link.now_ms()
-            await self._require_ahead(caller.app, addressed, now_ms, once)
-            if lives:
-                addressed = ending(addressed, ttls_ms, now_ms)
-                fragments = encode(addressed)
-        batches = batches_of(messages, addressed, fragments)
-        drafts = [draft for batch in batches.values() for draft in batch.values()]
-        async with self._quotas.charged(
-            caller.app,
-            deliveries=len(drafts),
-            size=sum(len(draft.fragment) for draft in drafts),
-            players=[log.player for log in batches if not log.is_audience],
-        ) as charge:
-            if once is not None:
-                # The appends carry the key too, and are what makes a repetition
-                # harmless. This record is what sees the key come back with another
-                # list of players.
-                await claim_key(self._link, caller.app, once.key, once.digest)
-            appended = await self._append(
-                [(log, list(batch.values())) for log, batch in batches.items()], once
-            )
-            fresh = [one for one in appended if not one.replayed]
-            # What was stored by an earlier request was paid for by that.
-            charge.give_back(1 - len(fresh) / len(appended))
-        self._figures.published(sum(len(one.stored) for one in fresh))
-        places = {
-            log: dict(zip(batch, one.positions, strict=True))
-            for (log, batch), one in zip(batches.items(), appended, strict=True)
-        }
-        return Sent(
-            [
-                [(log, places[log][i]) for log in message.logs]
-                for i, message in enumerate(messages)
-            ],
-            replayed=all(one.replayed for one in appended),
-        )
+            await self._require_ahead(caller.app, messages, drafts, now_ms, once)
+            drafts = drafts_of(messages, now_ms=now_ms)
+        recipients = recipients_of(messages)
+        batches = [
+            (log, [drafts[i] for i in numbers]) for log, numbers in recipients.items()
+        ]
+        appended = await self._pay_and_append(caller.app, batches, once)
+        return _sent(messages, recipients, appended)
 
     async def flash(self, caller: Caller, message: Message) -> str:
         """
@@ -242,7 +211,7 @@ class Publisher:
 
         """
         _require_write(caller, [message])
-        (fragment,) = encode([addressed_to(message.logs[0], message.notification)])
+        fragment = drafts_of([message])[0].fragment
         logs = list(dict.fromkeys(message.logs))
         notification_id = str(uuid.uuid4())
         now_ms = time.time_ns() // 1_000_000
@@ -280,31 +249,50 @@ class Publisher:
     async def _require_ahead(
         self,
         app: App,
-        notifications: Sequence[Notification],
+        messages: Sequence[Message],
+        drafts: Sequence[Draft],
         now_ms: int,
         once: Once | None,
     ) -> None:
         """Raise Invalid where notifications have ended before they are sent."""
         over = [
             i
-            for i, notification in enumerate(notifications)
-            if notification.expires_at is not None
-            and (ends_ms := parse_time(notification.expires_at)) is not None
-            and ends_ms <= now_ms
+            for i, (message, draft) in enumerate(zip(messages, drafts, strict=True))
+            if message.notification.expires_at and draft.expires_ms <= now_ms
         ]
         if not over:
             return
         # A repetition is answered as the first request was, however late it comes.
-        if once is not None:
-            before = await self._link.call("GET", request_key(app, once.key))
-            if before == once.digest.encode():
-                return
+        if once and await is_claimed(self._link, app, once.key, once.digest):
+            return
         problem = "is not in the future"
         raise Invalid(*(FieldError(("body", i, "expires_at"), problem) for i in over))
 
-    async def _append(
-        self, batches: list[tuple[Log, list[Draft]]], once: Once | None
+    async def _pay_and_append(
+        self, app: App, batches: Batches, once: Once | None
     ) -> list[Appended]:
+        """Append what the app may still send; see `send`."""
+        sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
+        async with self._quotas.charged(
+            app,
+            deliveries=len(sizes),
+            size=sum(sizes),
+            players=(log.player for log, _ in batches if not log.is_audience),
+        ) as charge:
+            if once is not None:
+                # The appends carry the key too, and are what makes a repetition
+                # harmless. This record is what sees the key come back with another
+                # list of players.
+                await claim_key(self._link, app, once.key, once.digest)
+            appended = await self._append(batches, once)
+            fresh = [one for one in appended if not one.replayed]
+            if len(fresh) < len(appended):
+                # What was stored by an earlier request was paid for by that.
+                charge.give_back(1 - len(fresh) / len(appended))
+        self._figures.published(sum([one.stored_count for one in fresh]))
+        return appended
+
+    async def _append(self, batches: Batches, once: Once | None) -> list[Appended]:
         appended: list[Appended] = []
         for first in range(0, len(batches), BATCH):
             try:
@@ -313,73 +301,56 @@ class Publisher:
                 )
             except StoreAway as error:
                 raise _incomplete([*appended, error]) from error
-            for reply in replies:
-                if isinstance(reply, ResponseError) and "CONFLICT" in str(reply):
-                    raise Conflict
-            if any(isinstance(reply, Exception) for reply in replies):
+            stored = [reply for reply in replies if isinstance(reply, Appended)]
+            if len(stored) < len(replies):
                 raise _incomplete([*appended, *replies])
-            appended += [reply for reply in replies if isinstance(reply, Appended)]
+            appended += stored
         return appended
+
+
+def _sent(
+    messages: Sequence[Message],
+    recipients: Mapping[Log, Sequence[int]],
+    appended: Sequence[Appended],
+) -> Sent:
+    places: list[dict[Log, Position | None]] = [{} for _ in messages]
+    for (log, numbers), one in zip(recipients.items(), appended, strict=True):
+        for i, position in zip(numbers, one.positions, strict=True):
+            places[i][log] = position
+    return Sent(
+        [
+            [(log, of_message[log]) for log in message.logs]
+            for message, of_message in zip(messages, places, strict=True)
+        ],
+        replayed=all(one.replayed for one in appended),
+    )
 
 
 def _incomplete(outcomes: Sequence[Appended | Exception]) -> Exception:
     """Return what to tell a caller of whose appends not all were confirmed."""
-    for outcome in outcomes:
-        if isinstance(outcome, Exception) and not isinstance(
-            outcome, StoreAway | OutcomeUnknown
-        ):
-            return outcome
+    refused = [it for it in outcomes if isinstance(it, ResponseError)]
+    if any("CONFLICT" in str(it) for it in refused):
+        return Conflict()
+    if refused:
+        return refused[0]
     if all(isinstance(outcome, StoreAway) for outcome in outcomes):
         return StoreAway()
     return OutcomeUnknown()
 
 
-async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
-    """
-    Let an idempotency key stand for the request of that digest, for a day.
-
-    Raises:
-        Conflict: It stands for another one.
-        StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
-
-    """
-    before = await link.call(
-        "SET",
-        request_key(app, key),
-        digest,
-        "NX",
-        "GET",
-        "PX",
-        ONCE_MS,
-        write=True,
-    )
-    if before is not None and before != digest.encode():
-        raise Conflict
-
-
-def checked_key(key: str) -> str:
-    """Return an idempotency key that is acceptable. Raises Invalid."""
-    if (
-        1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX
-        and key.isascii()
-        and key.isprintable()
-    ):
-        return key
-    problem = f"must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters"
-    raise Invalid(FieldError(("header", "Idempotency-Key"), problem))
-
-
-def _digest(messages: Sequence[Message], fragments: Sequence[bytes]) -> str:
+def _digest(messages: Sequence[Message], drafts: Sequence[Draft]) -> str:
     digest = hashlib.sha256()
-    for message, fragment in zip(messages, fragments, strict=True):
+    for message, draft in zip(messages, drafts, strict=True):
         for log in message.logs:
             digest.update(log.player.encode() + b"\0")
         digest.update(b"%d %b\0" % (message.ttl_ms, message.device.encode()))
-        digest.update(fragment + b"\0")
+        digest.update(draft.fragment + b"\0")
     return digest.hexdigest()[:32]
 
 
 def _require_write(caller: Caller, messages: Sequence[Message]) -> None:
+    if caller.may_write_all:
+        return
     for message in messages:
         for log in message.logs:
             if log.is_audience:

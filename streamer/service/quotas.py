@@ -23,7 +23,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ..core.apps import AppRecord
@@ -94,7 +94,7 @@ class _Asked(NamedTuple):
     app: App
     deliveries: int
     size: int
-    players: Sequence[Player]
+    players: Iterable[Player]
     places: dict[str, int]
 
 
@@ -190,7 +190,7 @@ class Quotas:
         *,
         deliveries: int,
         size: int,
-        players: Sequence[Player] = (),
+        players: Iterable[Player] = (),
         places: dict[str, int] | None = None,
     ) -> Charging:
         """
@@ -203,7 +203,7 @@ class Quotas:
             app: Whose it is.
             deliveries: Notifications, each as often as it is stored.
             size: Their bytes, counted in the same way.
-            players: In whose inboxes they are stored.
+            players: In whose inboxes they are stored; gone through if it matters.
             places: When each schedule that is entered is due, by id.
 
         Entering it raises:
@@ -218,12 +218,14 @@ class Quotas:
         """Charge what is asked for; see `charged`. What was paid is noted."""
         app = asked.app
         limits = await self.limits(app)
+        if not any(limits):
+            return
         if limits.publishes_per_s:
             await self._pay(charge, app, _per_s(limits), asked.deliveries)
         if limits.bytes_per_day:
             await self._pay(charge, app, _per_day(limits), asked.size)
-        if limits.players and asked.players:
-            await self._count(app, limits.players, asked.players)
+        if limits.players and (players := list(asked.players)):
+            await self._count(app, limits.players, players)
         if limits.pending_schedules and asked.places:
             most = limits.pending_schedules
             await self._take_places(charge, app, most, asked.places)

@@ -1,22 +1,26 @@
 """
 Repetitions: what makes a request the same as an earlier one, and what it is told.
 
-Decides what an idempotency key stands for, and what a repeated request makes. Knows
-where keys are kept. Knows nothing of what a request consists of: whoever has one names
-its parts.
+Decides which idempotency keys are acceptable, what one stands for, and what a repeated
+request makes. Knows where keys are kept. Knows nothing of what a request consists of:
+whoever has one names its parts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..core.schedule import Schedule, State
+from ..errors import Conflict, FieldError, Invalid
 from ..model import App
+from ..store.inbox import ONCE_MS
+from ..store.keys import request_key
 from ..store.link import Link
-from .publisher import checked_key, claim_key
 
-__all__ = ["RequestKey", "as_entered"]
+__all__ = ["RequestKey", "as_entered", "checked_key", "claim_key", "is_claimed"]
+
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
 
 
 class RequestKey(NamedTuple):
@@ -50,6 +54,47 @@ class RequestKey(NamedTuple):
         """Let the key, if there is one, stand for this request; see `claim_key`."""
         if self.key:
             await claim_key(link, self.app, self.key, self.digest)
+
+
+def checked_key(key: str) -> str:
+    """Return an idempotency key that is acceptable. Raises Invalid."""
+    if (
+        1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX
+        and key.isascii()
+        and key.isprintable()
+    ):
+        return key
+    problem = f"must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters"
+    raise Invalid(FieldError(("header", "Idempotency-Key"), problem))
+
+
+async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
+    """
+    Let an idempotency key stand for the request of that digest, for a day.
+
+    Raises:
+        Conflict: It stands for another one.
+        StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
+
+    """
+    before = await link.call(
+        "SET",
+        request_key(app, key),
+        digest,
+        "NX",
+        "GET",
+        "PX",
+        ONCE_MS,
+        write=True,
+    )
+    if before is not None and before != digest.encode():
+        raise Conflict
+
+
+async def is_claimed(link: Link, app: App, key: str, digest: str) -> bool:
+    """Whether a key stands for the request of that digest. Raises StoreAway."""
+    before: bytes | None = await link.call("GET", request_key(app, key))
+    return before == digest.encode()
 
 
 def as_entered(schedule: Schedule) -> Schedule:

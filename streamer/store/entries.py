@@ -8,11 +8,12 @@ order of fields in a reply. Knows nothing of which script is asked, nor when.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
 from ..core.subscription import Gap, History
 from ..core.views import Audience
-from ..model import Entry, Position
+from ..model import ZERO, Entry, Position, entry_json
 
 __all__ = [
     "GLANCED",
@@ -30,6 +31,7 @@ __all__ = [
     "parse_audience",
     "parse_entry",
     "parse_glance",
+    "parse_newest",
     "parse_page",
     "parse_position",
     "parse_read",
@@ -94,6 +96,11 @@ class Appended(NamedTuple):
     replayed: bool
 
     @property
+    def stored_count(self) -> int:
+        """How many were stored."""
+        return len(self.positions) - self.positions.count(None)
+
+    @property
     def stored(self) -> list[Position]:
         """The positions of what was stored."""
         return [position for position in self.positions if position is not None]
@@ -121,20 +128,73 @@ class Glance(NamedTuple):
     is_due: bool
 
 
-class PageEntry(NamedTuple):
-    """An entry and when it was marked as read, in ms; 0 when it was not."""
+class PageEntry:
+    """
+    An entry and when it was marked as read, in ms; 0 when it was not.
 
-    entry: Entry
-    read_at_ms: int
+    Args:
+        epoch: The log's.
+        item: The entry as the log has it. It is taken apart when `entry` is asked for,
+            which writing a page out does not.
+        read_at_ms: The mark.
+
+    """
+
+    __slots__ = ("_entry", "_epoch", "_item", "read_at_ms")
+
+    def __init__(self, epoch: int, item: list[Any] | None, read_at_ms: int) -> None:
+        self._epoch = epoch
+        self._item = item
+        self._entry: Entry | None = None
+        self.read_at_ms = read_at_ms
+
+    @classmethod
+    def of(cls, entry: Entry, read_at_ms: int) -> PageEntry:
+        """Return an entry that is taken apart already, with its mark."""
+        found = cls(entry.epoch, None, read_at_ms)
+        found._entry = entry
+        return found
+
+    @property
+    def entry(self) -> Entry:
+        if self._entry is None:
+            assert self._item is not None
+            self._entry = parse_entry(self._epoch, self._item)
+        return self._entry
+
+    @property
+    def json(self) -> bytes:
+        """The same as the entry's."""
+        if self._item is None:
+            return self.entry.json
+        place, fields = self._item
+        at_ms, _, offset = place.partition(b"-")
+        return entry_json(int(at_ms), int(offset), int(fields[1]), fields[3])
+
+    def marked(self, read_at_ms: int) -> PageEntry:
+        """Return the same entry with another mark."""
+        return PageEntry.of(self.entry, read_at_ms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PageEntry) and (self.entry, self.read_at_ms) == (
+            other.entry,
+            other.read_at_ms,
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # What is equal need not be known yet.
+
+    def __repr__(self) -> str:
+        return f"PageEntry({self.entry!r}, {self.read_at_ms})"
 
 
 class Page(NamedTuple):
     """
     Entries newest first. `version` changes with anything that a page could show.
 
-    `entries` is None when the caller's version is still the one. `following` is a place
-    to go on at, that of an older entry in the range asked for; None is the end. Where a
-    great many entries were over it may be the place of such a one.
+    `entries` is None when the caller's version is still the one; the rest means nothing
+    then. `following` is a place to go on at, that of an older entry in the range asked
+    for; None is the end. Where a great many entries were over it may be the place of
+    such a one.
     """
 
     version: str
@@ -167,7 +227,8 @@ def bound(place: Position | None, included: bool, default: str) -> str:
 
 
 def parse_position(fields: list[bytes]) -> Position:
-    return Position(*map(int, fields))
+    position = Position(*map(int, fields))
+    return ZERO if position == ZERO else position  # Who has just come keeps it.
 
 
 def parse_entry(epoch: int, item: list[Any]) -> Entry:
@@ -186,17 +247,20 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
     )
 
 
-def parse_appended(reply: list[Any]) -> Appended:
-    replayed, epoch, at_ms, offset, tags = reply
+def parse_appended(reply: bytes) -> Appended:
+    replayed, epoch, at_ms, offset, tags = reply.split(b" ")
+    if tags.isdigit():  # Most batches are of one.
+        position = Position(int(epoch), int(at_ms), int(offset), int(tags))
+        return Appended([position], replayed == b"1")
     positions: list[Position | None] = []
     following = int(offset)
-    for tag in tags:
+    for tag in tags.split(b","):
         if tag == _NOT_STORED:
             positions.append(None)
         else:
             positions.append(Position(int(epoch), int(at_ms), following, int(tag)))
             following += 1
-    return Appended(positions, bool(replayed))
+    return Appended(positions, replayed == b"1")
 
 
 def parse_read(reply: list[Any]) -> Read:
@@ -222,14 +286,66 @@ def parse_glance(fields: list[bytes | None], now_ms: int) -> Glance:
 
 
 def parse_page(reply: list[Any]) -> Page:
-    version, head, unread = reply[:3]
+    version, *rest = reply
+    if not rest:
+        return Page(version.decode(), ZERO, 0, None)
+    head, unread, marks, items, *follower = rest
     newest = parse_position(head)
-    entries = following = None
-    if len(reply) > 3:
-        entries = [
-            PageEntry(parse_entry(newest.epoch, item), read_at_ms)
-            for item, read_at_ms in zip(reply[3], reply[4], strict=True)
-        ]
-    if len(reply) > 5:
-        following = parse_entry(newest.epoch, reply[5]).position
+    following = None
+    if follower:
+        following = parse_entry(newest.epoch, follower[0]).position
+    entries = _marked(newest.epoch, items, marks)
     return Page(version.decode(), newest, unread, entries, following)
+
+
+def parse_newest(
+    reply: list[Any], items: list[Any], *, count: int, bytes_max: int
+) -> Page | None:
+    """
+    Return the first page of a log out of two replies: what holds, and what was said.
+
+    Args:
+        reply: Where the log stood, and how its newest entries are marked.
+        items: The newest items at a later moment, one more than `count` if there are.
+        count: Entries at most.
+        bytes_max: Fragments at most; one entry comes anyway.
+
+    As nothing is taken out of the middle of a log, or changed, items from its head on
+    are those of the earlier moment. None where they are not: something has come since,
+    or has left.
+
+    """
+    version, head, unread, marks, floor = reply
+    newest = parse_position(head)
+    due = min(newest.offset - int(floor), count) + 1
+    if len(items) != due:
+        return None
+    if due:
+        _, at_ms, offset, tag = head
+        (first, (_, first_tag, *_)), (last, _) = items[0], items[-1]
+        if first != at_ms + b"-" + offset or first_tag != tag:
+            return None
+        if not last.endswith(b"-%d" % (newest.offset - due + 1)):
+            return None
+    shown = min(due, count)
+    sizes = [len(fields[3]) for _, fields in items]
+    if sum(sizes) > bytes_max:
+        weights = accumulate(sizes)
+        light = sum(1 for weight in weights if weight <= bytes_max)
+        shown = min(shown, max(light, 1))
+    following = None
+    if shown < due:
+        following = parse_entry(newest.epoch, items[shown]).position
+    entries = _marked(newest.epoch, items[:shown], marks)
+    return Page(version.decode(), newest, unread, entries, following)
+
+
+def _marked(epoch: int, items: list[Any], marks: list[int]) -> list[PageEntry]:
+    """Return the entries of items; without marks there is one for none of them."""
+    if not marks:
+        return [PageEntry(epoch, item, 0) for item in items]
+    # Large entries may have left no room for all that were looked at.
+    return [
+        PageEntry(epoch, item, read_at_ms)
+        for item, read_at_ms in zip(items, marks, strict=False)
+    ]

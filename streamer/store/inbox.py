@@ -17,8 +17,8 @@ several nodes agree.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from ..core.subscription import Place, Start
 from ..core.views import Audience
@@ -30,8 +30,8 @@ from ..model import (
     encode_id,
     new_epoch,
     new_tag,
-    new_tags,
 )
+from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
 from .entries import (
     GLANCED,
     Appended,
@@ -46,24 +46,24 @@ from .entries import (
     parse_appended,
     parse_audience,
     parse_glance,
+    parse_newest,
     parse_page,
     parse_read,
     place_args,
 )
 from .keys import (
     channel,
-    devices_key,
     inbox_keys,
-    lease_key,
-    mutes_key,
-    once_key,
     state_key,
 )
 from .leases import alive_nodes
-from .link import Link, Script, ScriptCall
+from .link import Command, Link, Script, ScriptCall
 from .replicated import Replicated
 
 __all__ = [
+    "INLINE_MAX",
+    "NEWEST_MAX",
+    "ONCE_MS",
     "Appended",
     "Draft",
     "Glance",
@@ -77,18 +77,15 @@ __all__ = [
     "Withdrawn",
 ]
 
-INLINE_MAX: Final = 16_384
-"""Largest fragment announced whole, in bytes. A larger one is read from the log, so
-that a few large notifications cannot fill a subscriber's 32 MB output buffer."""
-
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Fragments in one page. A page of the largest notifications is shorter than asked."""
 
-ONCE_MS: Final = 24 * 3_600_000
+NEWEST_MAX: Final = 21
+"""Entries that are read without looking at their size first: a page, and one more."""
+
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 DAY_MS: Final = 86_400_000
 
-_APPEND = Script("append", behind=("_inbox", "_append", "_device"))
 _WITHDRAW = Script("withdraw", behind=("_inbox", "_append"))
 _READ_AFTER = Script("read_after", behind=("_inbox",))
 _PAGE = Script("page", behind=("_inbox", "_read_at"))
@@ -97,6 +94,8 @@ _MARK_UNREAD = Script("mark_unread", behind=("_inbox", "_marks"))
 _AUDIENCE = Script("audience", behind=("_inbox",))
 
 _UNKNOWN: Final = -1
+
+_ALL: Final = ("+", "-")
 
 
 class ReadAfter(NamedTuple):
@@ -179,17 +178,18 @@ class Inbox:
             StoreAway: Nothing was appended anywhere.
 
         """
-        drafts = [(log, [_draft(one) for one in batch]) for log, batch in batches]
+        drafts = distinct_drafts(batches)
         nodes: Sequence[bytes] = ()
-        if any(one.device == "latest" for _, batch in drafts for one in batch):
+        if any(draft.device == "latest" for draft in drafts.values()):
             nodes = await alive_nodes(self._link)
-        tags = iter(new_tags(sum(len(batch) for _, batch in drafts)))
-        # One for all of them that are new: epochs of different logs are never compared.
-        epoch = new_epoch()
-        calls = [
-            self._append_call(log, batch, once, nodes, epoch, tags)
-            for log, batch in drafts
-        ]
+        calls = append_calls(
+            batches,
+            drafts,
+            times=self._times(),
+            entries_max=self._entries_max,
+            once=once,
+            nodes=nodes,
+        )
         replies = await self._appends.run_many(calls)
         return [
             reply if isinstance(reply, Exception) else parse_appended(reply)
@@ -330,8 +330,32 @@ class Inbox:
         self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
     ) -> ScriptCall:
         """Return the call that `page` makes, between two bounds of the store's."""
-        args = (*self._times(), *bounds, count, version, PAGE_BYTES)
+        args = (*self._times(), *bounds, count, version, PAGE_BYTES, "")
         return ScriptCall(_PAGE, inbox_keys(log), args)
+
+    def newest_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
+        """
+        Return a call, and a command that has to follow it, for `parse_newest`.
+
+        They are a third of what `page_call` is for the store, and give the same where
+        the page is the first one, of `NEWEST_MAX` entries at most.
+        """
+        keys = inbox_keys(log)
+        args = (*self._times(), *_ALL, count, "", PAGE_BYTES, "1")
+        items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
+        return ScriptCall(_PAGE, keys, args), items
+
+    def parse_newest(
+        self, reply: list[Any], items: list[Any], count: int
+    ) -> Page | None:
+        """
+        Return the page, or None where something came in between: read it by `page`.
+
+        The script gives a page itself where some of the entries are over.
+        """
+        if isinstance(reply[-1], bytes):
+            return parse_newest(reply, items, count=count, bytes_max=PAGE_BYTES)
+        return parse_page(reply)
 
     async def mark_ids(
         self,
@@ -430,42 +454,8 @@ class Inbox:
         )
         return Marked(*reply)
 
-    def _append_call(
-        self,
-        log: Log,
-        drafts: Sequence[Draft],
-        once: Once | None,
-        nodes: Sequence[bytes],
-        epoch: int,
-        tags: Iterator[int],
-    ) -> ScriptCall:
-        assert drafts
-        keys = [*inbox_keys(log), mutes_key(log)]
-        if once:
-            keys.append(once_key(log, once.key))
-        if nodes:
-            keys += [devices_key(log), lease_key(log)]
-        args: list[str | bytes | int] = [
-            *self._times(),
-            self._entries_max,
-            epoch,
-            channel(log),
-            INLINE_MAX,
-            once.digest if once else "",
-            ONCE_MS,
-            len(nodes),
-            *nodes,
-        ]
-        for draft in drafts:
-            args += [next(tags), *draft[:4], int(draft.device == "latest")]
-        return ScriptCall(_APPEND, keys, args)
-
     def _times(self) -> tuple[int, int]:
         return self._retention_ms, self._clock_ms()
-
-
-def _draft(given: Draft | bytes) -> Draft:
-    return Draft(given) if isinstance(given, bytes) else given
 
 
 def _ids(places: Sequence[Position]) -> bytes:

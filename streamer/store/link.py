@@ -21,12 +21,10 @@ TLS, authentication), and whoever wants a write repeated has to make it idempote
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import monotonic
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -35,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import OutcomeUnknown, StoreAway
+from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 
 __all__ = [
     "Command",
@@ -48,7 +47,6 @@ __all__ = [
 ]
 
 Reply = Any  # bytes, int, None, a list of these, or an exception
-Command = tuple[str | bytes | int, ...]
 
 CONNECT_TIMEOUT_S: Final = 2.0
 GRACE_S: Final = 0.05
@@ -74,53 +72,6 @@ _NOT_NOW: Final = (
 _NO_SCRIPT: Final = "NOSCRIPT"
 _INCOMPLETE: Final = object()
 
-# hiredis types its argument as a tuple of one.
-_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
-
-
-class Script:
-    """
-    A Lua script by its digest.
-
-    Args:
-        name: Its file in ``lua/`` without the ending.
-        behind: Files of functions that it uses, in the same way.
-
-    """
-
-    def __init__(self, name: str, *, behind: Sequence[str] = ()) -> None:
-        folder = Path(__file__).parent / "lua"
-        parts = [*behind, name]
-        self.name = name
-        self.text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-class ScriptCall(NamedTuple):
-    """One run of a script."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[str | bytes | int]
-
-    def by_digest(self) -> Command:
-        keys, args = self.keys, self.args
-        return ("EVALSHA", self.script.sha, len(keys), *keys, *args)
-
-    def by_text(self) -> Command:
-        keys, args = self.keys, self.args
-        return ("EVAL", self.script.text, len(keys), *keys, *args)
-
-
-class Prepared:
-    """Commands that are sent together again and again, and are written once."""
-
-    __slots__ = ("count", "packed")
-
-    def __init__(self, commands: Sequence[Command]) -> None:
-        self.count = len(commands)
-        self.packed = b"".join(map(_pack, commands))
-
 
 class _Packet:
     """Commands that were sent together, and the replies to them that have come."""
@@ -134,15 +85,20 @@ class _Packet:
         self.has_failures = False
         """Whether some replies are no replies, or errors."""
 
-    def add(self, reply: Reply) -> bool:
-        """Note the next reply; return whether it was the last one."""
-        if isinstance(reply, hiredis.ReplyError):
+    def take(self, replies: list[Reply], first: int) -> int:
+        """Take the replies that are missing, of those from `first`; say how many."""
+        missing = self._count - len(self.replies)
+        taken = replies[first : first + missing]
+        self.replies += taken
+        if hiredis.ReplyError in map(type, taken):
             self.has_failures = True
-        self.replies.append(reply)
-        if len(self.replies) < self._count:
-            return False
-        self._wake()
-        return True
+        if len(taken) == missing:
+            self._wake()
+        return len(taken)
+
+    @property
+    def is_answered(self) -> bool:
+        return len(self.replies) == self._count
 
     def lose(self) -> int:
         """Wake who waits, with no reply where none has come; return how many."""
@@ -162,18 +118,19 @@ class Wire(asyncio.Protocol):
     An open connection: commands out, parsed replies in, both without waiting.
 
     Args:
-        on_reply: Called with each reply, in order. An error reply is a value.
+        on_replies: Called with the replies that have come, in order. An error reply is
+            a value.
         on_lost: Called once when the connection is gone.
 
     """
 
     def __init__(
         self,
-        on_reply: Callable[[Reply], None],
+        on_replies: Callable[[list[Reply]], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
-        self._on_reply = on_reply
+        self._on_replies = on_replies
         self._on_lost = on_lost
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
@@ -202,9 +159,9 @@ class Wire(asyncio.Protocol):
         """Whether what is sent would go nowhere; `on_lost` follows or has followed."""
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, *commands: Command) -> None:
+    def send(self, *commands: Command | Packed) -> None:
         """Send commands; on a lost connection nothing, as `on_lost` will say or has."""
-        self.send_packed(b"".join(map(_pack, commands)))
+        self.send_packed(pack_all(commands))
 
     def send_packed(self, packed: bytes) -> None:
         """Send commands that are written already; as `send`."""
@@ -215,8 +172,11 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
+        replies = []
         while (reply := self._reader.gets()) is not _INCOMPLETE:
-            self._on_reply(reply)
+            replies.append(reply)
+        if replies:
+            self._on_replies(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
@@ -321,7 +281,7 @@ class Link:
         return reply
 
     async def call_many(
-        self, commands: Sequence[Command], *, write: bool = False
+        self, commands: Sequence[Command | Packed], *, write: bool = False
     ) -> list[Reply]:
         """
         Run commands in one packet, in order, not as a transaction.
@@ -342,7 +302,11 @@ class Link:
         return await self._exchange(prepared, prepared.count, write=False)
 
     async def _exchange(
-        self, commands: Sequence[Command] | Prepared, count: int, *, write: bool
+        self,
+        commands: Sequence[Command | Packed] | Prepared,
+        count: int,
+        *,
+        write: bool,
     ) -> list[Reply]:
         wire = await self._ready()
         if wire is None or wire.closing or self._owed + count > PENDING_MAX:
@@ -383,7 +347,7 @@ class Link:
 
     async def run_many(
         self,
-        calls: Sequence[ScriptCall],
+        calls: Sequence[Call],
         *,
         write: bool = True,
         after: Sequence[Command] = (),
@@ -407,7 +371,11 @@ class Link:
         """
         digests = [call.by_digest() for call in calls]
         replies = await self.call_many([*digests, *after], write=write)
-        unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
+        unknown = [
+            i
+            for i, reply in enumerate(replies)
+            if isinstance(reply, ResponseError) and str(reply).startswith(_NO_SCRIPT)
+        ]
         if not unknown:
             return replies
         texts = [calls[i].by_text() for i in unknown]
@@ -444,7 +412,7 @@ class Link:
         return self._wire
 
     async def _connect(self) -> None:
-        wire = Wire(self._on_reply, self._on_lost)
+        wire = Wire(self._on_replies, self._on_lost)
         try:
             await connect(self.url, wire, name=self._name)
             self._wire = wire
@@ -468,11 +436,15 @@ class Link:
             return ResponseError(text)
         return reply
 
-    def _on_reply(self, reply: Reply) -> None:
-        self._owed -= 1
+    def _on_replies(self, replies: list[Reply]) -> None:
+        self._owed -= len(replies)
         self._heard_at_s = monotonic()
-        if self._pending[0].add(reply):
-            self._pending.popleft()
+        taken = 0
+        while taken < len(replies):
+            packet = self._pending[0]
+            taken += packet.take(replies, taken)
+            if packet.is_answered:
+                self._pending.popleft()
 
     def _on_lost(self) -> None:
         self._wire = None
@@ -502,7 +474,3 @@ class Link:
                 self._wire.abort()
         else:
             self._check_timeout()
-
-
-def _is_unknown_script(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith(_NO_SCRIPT)

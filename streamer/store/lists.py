@@ -75,7 +75,7 @@ class Lists:
         )
         epoch, total, items, marks = reply
         entries = [
-            PageEntry(parse_entry(int(epoch), item), read_at_ms)
+            PageEntry(int(epoch), item, read_at_ms)
             for item, read_at_ms in zip(items, marks, strict=True)
         ]
         return Listed(total, entries)

@@ -90,6 +90,7 @@ class Relay:
         self._name = name
         self._logs: dict[bytes, Log] = {}
         self._confirmed: dict[Log, asyncio.Future[None]] = {}
+        self._done: asyncio.Future[None] | None = None
         self._wanted: Counter[Log] = Counter()
         self._unwanted: dict[Log, float] = {}
         self._wire: Wire | None = None
@@ -185,7 +186,7 @@ class Relay:
 
     async def _connect(self) -> bool:
         self._lost.clear()
-        wire = Wire(self._on_reply, self._lost.set)
+        wire = Wire(self._on_replies, self._lost.set)
         try:
             await connect(self._url, wire, name=self._name)
         except StoreAway:
@@ -236,8 +237,12 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._confirmed = {log: loop.create_future() for log in self._logs.values()}
 
-    def _on_reply(self, reply: Reply) -> None:
+    def _on_replies(self, replies: list[Reply]) -> None:
         self._heard = True
+        for reply in replies:
+            self._on_reply(reply)
+
+    def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
             _logger.error("the store refused a subscription: %s", reply)
             if self._wire is not None:
@@ -261,6 +266,10 @@ class Relay:
         confirmed = self._confirmed[log]
         if not confirmed.done():
             confirmed.set_result(None)
+            # There are as many of these as there are players here: one serves for all.
+            if self._done is None:
+                self._done = confirmed
+            self._confirmed[log] = self._done
         self._announcements.subscribed(log)
 
     def _announce(self, log: Log, payload: bytes) -> None:

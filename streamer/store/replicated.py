@@ -26,8 +26,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..errors import OutcomeUnknown
+from .commands import Call, Command
 from .keys import FENCE
-from .link import Command, Link, Reply, ScriptCall
+from .link import Link, Reply
 
 __all__ = ["Replicated"]
 
@@ -36,7 +37,7 @@ BATCH: Final = 1_000
 
 
 class _Waiting(NamedTuple):
-    calls: Sequence[ScriptCall]
+    calls: Sequence[Call]
     answer: asyncio.Future[list[Reply]]
 
 
@@ -61,7 +62,7 @@ class Replicated:
         self._waiting: deque[_Waiting] = deque()
         self._sending: asyncio.Task[None] | None = None
 
-    async def run_many(self, calls: Sequence[ScriptCall]) -> list[Reply]:
+    async def run_many(self, calls: Sequence[Call]) -> list[Reply]:
         """
         Run scripts in order, with those of other callers, and have them confirmed.
 

@@ -21,12 +21,8 @@ from streamer.errors import (
 )
 from streamer.model import App, Log, Notification, Player, decode_fragment
 from streamer.service.drafts import FRAGMENT_BYTES_MAX
-from streamer.service.publisher import (
-    BATCH,
-    IDEMPOTENCY_KEY_CHARS_MAX,
-    Published,
-    Publisher,
-)
+from streamer.service.publisher import BATCH, Published, Publisher
+from streamer.service.repetition import IDEMPOTENCY_KEY_CHARS_MAX
 from streamer.store.inbox import Appended, Inbox, Once
 from streamer.store.keys import request_key
 from streamer.store.link import Link

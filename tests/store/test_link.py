@@ -17,9 +17,10 @@ from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreAway, Unavailable
 from streamer.model import ZERO, Log, Player
+from streamer.store.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.embedded import Embedded
 from streamer.store.inbox import Inbox, Once
-from streamer.store.link import Link, Script, ScriptCall
+from streamer.store.link import Link
 
 
 class Text(Script):
@@ -350,6 +351,16 @@ async def test_a_script_the_store_has_forgotten_is_sent_again(link: Link) -> Non
     replies = await link.run_many([ScriptCall(COUNT, ["n"], [])] * 3)
 
     assert replies == [4, 5, 6]
+
+
+async def test_a_call_that_was_written_before_says_the_same(link: Link) -> None:
+    said = ("", "ü", b"\xff\r\n", 7)
+    packed = pack_args(2, "k", "l") + pack_args(*said)
+    call = PackedCall(Text("return {KEYS, ARGV}"), 7, packed)
+
+    for _ in ("as text", "by its digest"):
+        (reply,) = await link.run_many([call])
+        assert reply == [[b"k", b"l"], [b"", "ü".encode(), b"\xff\r\n", b"7"]]
 
 
 async def test_a_script_that_was_not_sent_again_did_nothing_and_says_so(

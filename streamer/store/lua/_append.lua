@@ -93,11 +93,13 @@ local function note_ends(inbox, state, entry, replaced)
   end
 end
 
+-- Append one entry; return whether it is one that can end, or ends another.
 local function append_one(inbox, state, entry)
   state.head = state.head + 1
   state.tag, entry.offset = entry.tag, state.head
   if not (entry.expires or entry.collapse or entry.withdraws) then
-    return store_item(inbox, state, entry)
+    store_item(inbox, state, entry)
+    return false
   end
   local replaced = nil
   if entry.collapse then replaced, entry.replaces = predecessor(inbox, state, entry) end
@@ -111,6 +113,7 @@ local function append_one(inbox, state, entry)
     if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
   end
   note_ends(inbox, state, entry, replaced)
+  return true
 end
 
 -- Drop what is too old, and keep the keys alive.
@@ -144,12 +147,15 @@ local function append(inbox, state, batch, entries_max, new_epoch)
   end
   local before_ms = state.ms
   state.ms = math.max(NOW_MS, state.ms)
-  for _, entry in ipairs(batch) do append_one(inbox, state, entry) end
+  local hour, ends = math.floor(state.ms / HOUR_MS), false
+  for _, entry in ipairs(batch) do
+    if append_one(inbox, state, entry) then ends = true end
+  end
   if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
     'ms', int(state.ms), 'tag', state.tag)
-  local hour = math.floor(state.ms / HOUR_MS)
-  if state.ended or hour ~= math.floor(before_ms / HOUR_MS) then tidy(inbox, state) end
+  -- What can end is noted in keys that may be new.
+  if ends or hour ~= math.floor(before_ms / HOUR_MS) then tidy(inbox, state) end
 end
 
 -- What an announcement begins with.

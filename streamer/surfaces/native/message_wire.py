@@ -87,9 +87,12 @@ class Recipients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     everyone: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        fields = self.players, self.topic, self.everyone
-        given = [field for field in fields if field is not UNSET]
-        if len(given) != 1 or self.everyone is False:
+        given = (
+            (self.players is not UNSET)
+            + (self.topic is not UNSET)
+            + (self.everyone is not UNSET)
+        )
+        if given != 1 or self.everyone is False:
             raise ValueError(
                 "needs exactly one of players, topic and everyone, which must be true"
             )
@@ -151,8 +154,11 @@ class PublishBody(
         """
         if self._may_contradict_itself:
             wrong += self._contradictions(where)
-        due_ms = _time(self.send_at, (*where, "send_at"), wrong)
-        expires_ms = _time(self.expires_at, (*where, "expires_at"), wrong)
+        due_ms = expires_ms = None
+        if self.send_at is not None:
+            due_ms = _time(self.send_at, (*where, "send_at"), wrong)
+        if self.expires_at is not None:
+            expires_ms = _time(self.expires_at, (*where, "expires_at"), wrong)
         if self.data is not UNSET and (problem := _problem_with_data(self.data)):
             wrong.append(FieldError((*where, "data"), problem))
         resource = self.resource
@@ -161,7 +167,7 @@ class PublishBody(
             title=self.title,
             body=self.body,
             data=self.data,
-            properties=tuple(Property(p.key, p.value) for p in self.properties),
+            properties=tuple([Property(p.key, p.value) for p in self.properties]),
             priority=self.priority,
             resource=Resource(resource.url, resource.etag) if resource else None,
             source=SOURCE,
@@ -213,15 +219,13 @@ class PublishBody(
 
 def shown_log(log: Log) -> str | dict[str, Any]:
     """Return a recipient as answers name it: a player, or an audience as in ``to``."""
-    if log.topic is not None:
-        return {"topic": log.topic}
-    return {"everyone": True} if log.is_audience else log.player
+    if not log.is_audience:
+        return log.player
+    return {"everyone": True} if log.topic is None else {"topic": log.topic}
 
 
-def _time(when: datetime | None, where: Where, wrong: list[FieldError]) -> int | None:
-    """Return a time as ms of Unix time, None where there is none or a wrong one."""
-    if when is None:
-        return None
+def _time(when: datetime, where: Where, wrong: list[FieldError]) -> int | None:
+    """Return a time as ms of Unix time, None where it is a wrong one."""
     if when.tzinfo is None:
         problem = "needs a time zone, as in 2026-11-20T18:00:00Z"
         wrong.append(FieldError(where, problem))

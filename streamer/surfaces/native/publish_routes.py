@@ -24,7 +24,7 @@ from ...service.receipts import Receipts
 from ...service.requests import Requests
 from ...service.schedules import Schedules
 from ...transports.callers import Callers
-from ...transports.http import read_body
+from ...transports.http import header_of, read_body
 from . import inbox_wire, names, publish_wire, schedule_wire
 from .endpoints import NO_CONTENT, body_of, json, limit_of, routing
 from .message_wire import Asked
@@ -77,7 +77,7 @@ class NativePublishing:
     async def publish(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, publish_wire.PUBLISH_BYTES_MAX)
         asked, many = publish_wire.decode_publish(caller.app, body)
-        key = request.headers.get("idempotency-key")
+        key = header_of(request, b"idempotency-key", None)
         with self._requests.hold_for(caller.app):
             try:
                 if many:

@@ -85,7 +85,8 @@ def decode_publish(app: App, body: bytes) -> tuple[list[Asked], bool]:
             wrong += _not_in_a_list(message, where)
     if many:
         wrong += _too_many(asked)
-    refuse(wrong)
+    if wrong:
+        refuse(wrong)
     return asked, many
 
 
@@ -168,9 +169,9 @@ def encode_results(
 
 
 def _result(log: Log, place: Position | str | None) -> dict[str, Any]:
-    result: dict[str, Any] = {"to": shown_log(log)}
+    to = shown_log(log)
     if place is None:
-        result["muted"] = True
-    else:
-        result["id"] = place if isinstance(place, str) else encode_id(*place[1:])
-    return result
+        return {"to": to, "muted": True}
+    if isinstance(place, str):
+        return {"to": to, "id": place}
+    return {"to": to, "id": encode_id(place.at_ms, place.offset, place.tag)}
