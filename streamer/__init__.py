@@ -71,9 +71,10 @@ The rooms
                      signatures and tokens (who may what), limits, quotas, values,
                      figures (what is counted)
     store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
-                     step), link (one multiplexed connection), inbox, views, overview,
-                     receipts, mutes, leases, relay (announcements), replicated (writes
-                     that replicas confirm), apps, quotas, tickets, embedded (the
+                     step), commands (as they are written), link (one multiplexed
+                     connection), inbox, appending, views, overview, receipts, mutes,
+                     leases, relay (announcements), replicated (writes that replicas
+                     confirm), apps, quotas, tickets, embedded (the
                      private Valkey); timetable (what is to be sent, and when),
                      scheduled (its records), firing (what is due), recipients
                      (whom an audience's schedule serves)
@@ -91,9 +92,10 @@ The rooms
                      log says of requests and streams)
     transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
                      stream that has left ASGI), inbound, framing, commands; outbox
-                     (one that has to stay); access_log, around every request; the
-                     protocol classes under uvicorn that keep HTTP clean and let go,
-                     and the handshake between them
+                     (one that has to stay); access_log, around every request, and
+                     routing (the application, its routes by their heads); the
+                     protocol classes under uvicorn that keep HTTP clean and let go, and
+                     the handshake between them
     contract/        WRITES DOWN. The words in which surfaces declare their operations;
                      the OpenAPI document, and the page, made from that
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/

@@ -19,7 +19,6 @@ from starlette.convertors import register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
@@ -54,6 +53,7 @@ from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.routes import WalletWerk
 from .transports.access_log import AccessLog
 from .transports.http import AnyText
+from .transports.routing import Application
 
 __all__ = ["App", "build"]
 
@@ -171,20 +171,17 @@ def _asgi(app: App, parts: Parts) -> Starlette:
     )
     # In front of the first route, which compiles it.
     register_url_convertor("path", AnyText())
-    asgi = Starlette(
-        routes=[
-            # Looked through in this order with each request.
+    return Application(
+        [
             *_native(parts),
             *operations.routes(),
             *Pages(document).routes(),
             *_vendors(parts),
         ],
         middleware=_middleware(parts.config),
-        exception_handlers={HTTPException: _no_route, Exception: _broken},
+        refuse=_no_route,
+        fail=_broken,
     )
-    # A redirect to another spelling would be built from the caller's Host.
-    asgi.router.redirect_slashes = False
-    return asgi
 
 
 def _native(parts: Parts) -> list[BaseRoute]:
@@ -296,9 +293,8 @@ def _middleware(config: Config) -> list[Middleware]:
     return [cors]
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
+def _no_route(error: HTTPException) -> Response:
     """Answer a path or method that no surface has."""
-    assert isinstance(error, HTTPException)
     return native_wire.problem_response(
         error.status_code,
         "not-found" if error.status_code == 404 else "not-allowed",
@@ -307,7 +303,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
     )
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+def _broken() -> Response:
     """Answer what is a fault of ours; the log has it, with its traceback."""
     return native_wire.problem_response(
         500, "internal", "this is a fault of ours", request_id=request_id()

@@ -31,6 +31,7 @@ from streamer.model import (
     iso_time,
     new_epoch,
     new_tag,
+    notification_json,
     parse_app,
     parse_player,
 )
@@ -201,6 +202,15 @@ def test_id_and_time_come_in_front_of_the_fragment() -> None:
         "created_at": "2023-11-14T22:13:20.123Z",
         "title": "t",
     }
+
+
+@given(positions)
+def test_an_entry_is_written_with_its_id_whatever_its_place(place: Position) -> None:
+    # Python writes no time behind the year 9999.
+    at_ms = place.at_ms % 253_402_300_800_000
+    entry = Entry(1, at_ms, place.offset, place.tag, b'"title":"t"}')
+
+    assert entry.json == notification_json(entry.id, at_ms, entry.fragment)
 
 
 @pytest.mark.parametrize(

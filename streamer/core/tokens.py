@@ -155,18 +155,23 @@ class Genuine(NamedTuple):
         """Whether it is that by this record and these keys."""
         return self.record == record and self.keys == keys.keys
 
-    def at(self, now_s: int) -> Claims:
+    def check(self, now_s: int) -> tuple[int, int]:
         """
-        Return what the token says, if it is in its time and was not taken back.
+        Return ``iat`` and ``exp``, if the token is in its time and not taken back.
 
         Raises:
             Unauthenticated: CLAIM (`detail` names it), EXPIRED or REVOKED, checked in
                 this order.
         """
-        record = self.record
         issued_at_s, expires_at_s = _check_times(self.token.claims, now_s)
-        if issued_at_s < record.not_before_s:
+        if issued_at_s < self.record.not_before_s:
             raise Unauthenticated(Defect.REVOKED)
+        return issued_at_s, expires_at_s
+
+    def at(self, now_s: int) -> Claims:
+        """Return what the token says; raises as `check`."""
+        record = self.record
+        issued_at_s, expires_at_s = self.check(now_s)
         # The record's strings, not the token's: one of each for all who listen.
         proof = TokenProof(
             record.issuer, record.expected_audience, self.key.name, issued_at_s
@@ -254,7 +259,7 @@ def authenticate(token: Unverified, record: AppRecord, keys: KeySet) -> Genuine:
     player = parse_player(subject) if isinstance(subject, str) else None
     if player is None:
         raise Unauthenticated(Defect.CLAIM, "sub")
-    permissions = frozenset(_strings(claims, "permissions"))
+    permissions = _set_of(_strings(claims, "permissions"))
     topics = _strings(claims, "topics") if "topics" in claims else ()
     return Genuine(token, record, keys.keys, key, player, permissions, topics)
 
@@ -366,6 +371,12 @@ def _integer(claims: dict[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
         raise Unauthenticated(Defect.CLAIM, name)
     return value
+
+
+# Most tokens of an app permit the same, and who listens keeps it for as long.
+@lru_cache(maxsize=256)
+def _set_of(permissions: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(permissions)
 
 
 def _strings(claims: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ time, and while it lasts a request needs no store to be recognised. Only what wa
 is kept: that something is unknown is asked again each time, so a fresh key or app
 counts at once. However many callers ask for one record, the store is asked once.
 
+That a token is genuine is kept too, with the record and the keys by which it is: by any
+others it is looked at anew. Its times are looked at with each request, and so is
+whether its player's tokens were taken back. Of one that is refused nothing is kept.
+
 A token belongs to the app whose issuer and audience it names. For most the audience is
 the app's name; a foreign issuer may have another, so there is an index of the pairs.
 Neither is believed for it: whichever app comes out, its keys have to have signed the
@@ -25,6 +29,7 @@ token, and its record has to say the same issuer and audience.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -32,14 +37,20 @@ from urllib.parse import unquote_to_bytes
 
 from ..core import tokens
 from ..core.access import Caller, KeyProof, TokenProof
-from ..core.tokens import AppRecord
+from ..core.tokens import AppRecord, Claims, Genuine
 from ..errors import Defect, Unauthenticated
 from ..model import App, Log, parse_app
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from .key_sets import KeySets
 from .serving import note_app
 
-__all__ = ["RECORDS_MAX", "RECORD_TTL_S", "Authenticator", "Credentials"]
+__all__ = [
+    "RECORDS_MAX",
+    "RECORD_TTL_S",
+    "TOKENS_MAX",
+    "Authenticator",
+    "Credentials",
+]
 
 RECORD_TTL_S: Final = 5.0
 """How long a revoked key may still work."""
@@ -47,8 +58,13 @@ RECORD_TTL_S: Final = 5.0
 RECORDS_MAX: Final = 10_000
 """Records kept of each kind; about 1 KiB each. The oldest gives way."""
 
+TOKENS_MAX: Final = 1_024
+"""Genuine tokens kept, by their digests; about 2 KiB each. The oldest gives way."""
+
 _SCHEME: Final = b"bearer"
 _COOKIE: Final = b"Authorization"
+_CARRIERS: Final = {b"authorization", b"x-auth-token", b"cookie"}
+_HEADER_ALONE: Final = {b"authorization"}
 
 _Key = TypeVar("_Key")
 _Record = TypeVar("_Record")
@@ -79,7 +95,13 @@ class Credentials(NamedTuple):
         """
         carried: dict[bytes, list[bytes]] = {}
         for name, value in headers:
-            carried.setdefault(name.lower(), []).append(value)
+            if (carrier := name.lower()) in _CARRIERS:
+                carried.setdefault(carrier, []).append(value)
+        if carried.keys() == _HEADER_ALONE:
+            token = _strip_scheme(_only(carried[b"authorization"]))
+            if not token:
+                raise Unauthenticated(Defect.MISSING)
+            return cls(token)
         sent = {
             _strip_scheme(_only(carried.get(b"authorization", []))),
             _only(carried.get(b"x-auth-token", [])).strip(),
@@ -149,6 +171,8 @@ class Authenticator:
         self._app_records: _Records[App, AppRecord] = _Records(monotonic)
         self._not_before_s: _Records[Log, int] = _Records(monotonic)
         self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
+        # Those whose tokens are genuine, by the token's digest, as they came in.
+        self._known: dict[bytes, tuple[Genuine, Caller]] = {}
 
     async def caller(self, credentials: Credentials) -> Caller:
         """
@@ -184,22 +208,29 @@ class Authenticator:
         )
 
     async def _token_caller(self, token: bytes) -> Caller:
-        unverified = tokens.parse(token)
+        digest = hashlib.sha256(token).digest()
+        known, caller = self._known.get(digest, (None, None))
+        unverified = tokens.parse(token) if known is None else known.token
         record = await self._find_app(unverified.issuer, unverified.audience)
         tokens.require_algorithm(unverified, record)
         now_s = int(self._clock())
         keys = await self._key_sets.find(record, unverified.key_id, now_s=now_s)
-        claims = tokens.verify(unverified, record, keys, now_s=now_s)
+        if known is not None and known.is_by(record, keys):
+            known.check(now_s)
+        else:
+            genuine = tokens.authenticate(unverified, record, keys)
+            caller = _caller_of(genuine.at(now_s))
+            self._keep(digest, genuine, caller)
+        assert caller is not None
         if now_s < record.revoking_until_s:
-            await self._require_current(Log(claims.app, claims.player), claims.proof)
-        return Caller(
-            app=claims.app,
-            player=claims.player,
-            permissions=claims.permissions,
-            expires_at_s=claims.expires_at_s,
-            proof=claims.proof,
-            topics=claims.topics,
-        )
+            await self._require_current(caller)
+        return caller
+
+    def _keep(self, digest: bytes, genuine: Genuine, caller: Caller) -> None:
+        self._known.pop(digest, None)
+        if len(self._known) >= TOKENS_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = genuine, caller
 
     async def _find_app(self, issuer: str, audience: str) -> AppRecord:
         """
@@ -223,15 +254,29 @@ class Authenticator:
     async def _record(self, name: App) -> AppRecord | None:
         return await self._app_records.find(name, lambda: self._apps.get(name))
 
-    async def _require_current(self, log: Log, proof: TokenProof) -> None:
+    async def _require_current(self, caller: Caller) -> None:
+        log = Log(caller.app, caller.require_me())
+
         async def ask() -> int:
             (not_before_s,) = await self._apps.revoked_before_s([log])
             return not_before_s
 
         not_before_s = await self._not_before_s.find(log, ask)
         assert not_before_s is not None, "0 is kept too"
-        if proof.issued_at_s < not_before_s:
+        assert isinstance(caller.proof, TokenProof)
+        if caller.proof.issued_at_s < not_before_s:
             raise Unauthenticated(Defect.REVOKED)
+
+
+def _caller_of(claims: Claims) -> Caller:
+    return Caller(
+        app=claims.app,
+        player=claims.player,
+        permissions=claims.permissions,
+        expires_at_s=claims.expires_at_s,
+        proof=claims.proof,
+        topics=claims.topics,
+    )
 
 
 class _Records(Generic[_Key, _Record]):

@@ -35,9 +35,9 @@ class MergedPage(NamedTuple):
     """
     Entries newest first. `version` changes with anything that a page could show.
 
-    `entries` is None when the caller's version is still the one. `cursor` is the place
-    behind everything there is. `following` is where an older page begins, that place
-    included; None is the end.
+    `entries` is None when the caller's version is still the one; the rest means nothing
+    then. `cursor` is the place behind everything there is. `following` is where an
+    older page begins, that place included; None is the end.
     """
 
     version: str
@@ -92,14 +92,17 @@ class _Candidate(NamedTuple):
     view: View | None
 
 
+_Heard = tuple[View, Part]
+
+
 class _Reading(NamedTuple):
-    """What was read for a page; without candidates where the caller has it."""
+    """What was read for a page; without entries where the caller has it."""
 
     own: Page
-    views: list[View]
-    parts: list[Part]
+    heard: list[_Heard]
+    """The audiences that have ever said something."""
     rest: str
-    candidates: list[_Candidate] | None
+    entries: list[PageEntry] | None
     following: Position | None
 
 
@@ -148,13 +151,12 @@ class Merged:
         first = None
         while True:
             read = await self._read(log, bounds, count, version)
-            if read.candidates is None:
-                return _merged(read, None)
+            if read.entries is None:
+                return _merged(read, read)
             # What has come since the first one is not behind the caller.
             first = first or read
-            if read.candidates or read.following is None:
-                entries = await self._with_marks(log, read.views, read.candidates)
-                return _merged(first, entries)._replace(following=read.following)
+            if read.entries or read.following is None:
+                return _merged(first, read)
             # All that came is the player's no more; what is older may be.
             bounds = bounds._replace(newest=read.following, newest_included=True)
             version = ""
@@ -202,10 +204,7 @@ class Merged:
         """Return the entry at a place by its id, of whatever log; or None."""
         oldest = Cursor(place._replace(tag=place.tag - 1))
         read = await self._read(log, _Bounds(place, True, oldest), 1, "")
-        for candidate in read.candidates or ():
-            (found,) = await self._with_marks(log, read.views, [candidate])
-            return found
-        return None
+        return read.entries[0] if read.entries else None
 
     async def _read(
         self, log: Log, bounds: _Bounds, count: int, version: str
@@ -222,18 +221,24 @@ class Merged:
         )
         views = _shown(await self._audiences.settle(log, found))
         parts = await self._parts(log, views, everyone, bounds, asked)
-        views = [
-            view.at(part.audience) for view, part in zip(views, parts, strict=True)
+        heard = [
+            (view.at(part.audience), part)
+            for view, part in zip(views, parts, strict=True)
+            if not part.page.head.is_zero
         ]
-        rest = _rest(views, parts)
+        rest = _rest(heard)
         if own.entries is None and rest == known_rest:
-            return _Reading(own, views, parts, rest, None, None)
+            return _Reading(own, heard, rest, None, None)
         if own.entries is None:
             own = await self._inbox.page(
                 log, newest=bounds.newest, oldest=bounds.oldest_in(None), count=asked
             )
-        candidates, following = _newest(own, views, parts, bounds, count)
-        return _Reading(own, views, parts, rest, candidates, following)
+        if heard:
+            candidates, following = _newest(own, heard, bounds, count)
+            entries = await self._with_marks(log, heard, candidates)
+        else:
+            entries, following = _own_newest(own, bounds, count)
+        return _Reading(own, heard, rest, entries, following)
 
     async def _parts(
         self,
@@ -260,7 +265,7 @@ class Merged:
         return [found[view.log] for view in views]
 
     async def _with_marks(
-        self, log: Log, views: Sequence[View], entries: list[_Candidate]
+        self, log: Log, heard: Sequence[_Heard], entries: list[_Candidate]
     ) -> list[PageEntry]:
         """Say of audiences' entries when they were marked."""
         by_view = {
@@ -271,7 +276,7 @@ class Merged:
                 and c.view.log == view.log
                 and view.is_done(c.found.entry.offset)
             ]
-            for view in views
+            for view, _ in heard
         }
         asked = [
             (audience, offsets) for audience, offsets in by_view.items() if offsets
@@ -286,10 +291,8 @@ class Merged:
         return [
             candidate.found
             if candidate.view is None
-            else candidate.found._replace(
-                read_at_ms=times.get(
-                    (candidate.view.log, candidate.found.entry.offset), 0
-                )
+            else candidate.found.marked(
+                times.get((candidate.view.log, candidate.found.entry.offset), 0)
             )
             for candidate in entries
         ]
@@ -361,22 +364,27 @@ def _own(place: Cursor | Start) -> Place:
     return place.own if isinstance(place, Cursor) else place
 
 
-def _rest(views: Sequence[View], parts: Sequence[Part]) -> str:
+def _rest(heard: Sequence[_Heard]) -> str:
     """Return what stands for the audiences in a version, "" while they are silent."""
-    versions = [
-        f"{view.log.player}{part.page.version}"
-        for view, part in zip(views, parts, strict=True)
-        if not part.page.head.is_zero
-    ]
+    versions = [f"{view.log.player}{part.page.version}" for view, part in heard]
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
 
+def _own_newest(
+    own: Page, bounds: _Bounds, count: int
+) -> tuple[list[PageEntry], Position | None]:
+    """Return what `_newest` does where no audience has said anything."""
+    entries = own.entries or []
+    if bounds.newest is not None or bounds.oldest is not None:
+        entries = [found for found in entries if bounds.has(found.entry, None)]
+    if len(entries) > count:
+        return entries[:count], entries[count].entry.position
+    following = own.following
+    return entries, following if bounds.reaches(following, None) else None
+
+
 def _newest(
-    own: Page,
-    views: Sequence[View],
-    parts: Sequence[Part],
-    bounds: _Bounds,
-    count: int,
+    own: Page, heard: Sequence[_Heard], bounds: _Bounds, count: int
 ) -> tuple[list[_Candidate], Position | None]:
     """Return the newest entries of all logs, and where the next page begins."""
     candidates = [
@@ -385,7 +393,7 @@ def _newest(
         if bounds.has(found.entry, None)
     ]
     ends = [place for place in (own.following,) if bounds.reaches(place, None)]
-    for view, part in zip(views, parts, strict=True):
+    for view, part in heard:
         end = part.page.following
         if bounds.reaches(end, view.log) and view.reaches(end):
             ends.append(end)
@@ -408,20 +416,15 @@ def _newest(
     return taken, following
 
 
-def _merged(read: _Reading, entries: list[PageEntry] | None) -> MergedPage:
-    marks = {
-        audience_mark(view.log): part.page.head
-        for view, part in zip(read.views, read.parts, strict=True)
-        if not part.page.head.is_zero
-    }
-    unread = sum(
-        view.unread(part.audience)
-        for view, part in zip(read.views, read.parts, strict=True)
-    )
+def _merged(first: _Reading, read: _Reading) -> MergedPage:
+    """Return the page that was read, of an inbox as it was when the first one was."""
+    heard = first.heard
+    marks = {audience_mark(view.log): part.page.head for view, part in heard}
+    unread = sum(view.unread(part.audience) for view, part in heard)
     return MergedPage(
-        f"{read.own.version}{_VERSION_PARTS}{read.rest}",
-        Cursor(read.own.head, marks or NO_AUDIENCES),
-        read.own.unread + unread,
-        entries,
+        f"{first.own.version}{_VERSION_PARTS}{first.rest}",
+        Cursor(first.own.head, marks or NO_AUDIENCES),
+        first.own.unread + unread,
+        read.entries,
         read.following,
     )

@@ -112,19 +112,24 @@ class Searching:
         )
         if state.entries is None:
             return Found(state, None)
+        if matches is None:
+            # Another page follows only where there is an entry on this one.
+            follows = page.following is not None
+            last = Cursor(state.entries[-1].entry.position) if follows else None
+            return Found(state, state.entries, last)
         found: list[PageEntry] = []
         searched = 0
         while True:
             entries = page.entries or []
             for i, entry in enumerate(entries):
-                if matches is None or matches(entry):
+                if matches(entry):
                     found.append(entry)
                 if len(found) == count and i + 1 < len(entries):
                     return Found(state, found, Cursor(entry.entry.position))
             searched += len(entries)
             if page.following is None:
                 return Found(state, found)
-            if matches is None or len(found) == count or searched >= SEARCHED_MAX:
+            if len(found) == count or searched >= SEARCHED_MAX:
                 return Found(state, found, Cursor(entries[-1].entry.position))
             page = await self._inboxes.page(
                 caller,

@@ -5,8 +5,9 @@ Decides what is read together. A page shows the player's own log, everybody's, a
 topics' that the player has joined; which topics is known only when the views have been
 read, the rest is asked for at once. What most players do not have, topics, and most
 apps, a log of everybody, is looked for before it is read: that is cheaper than the
-scripts that would find nothing. Knows the scripts of inbox and views. Knows nothing
-of how they are merged.
+scripts that would find nothing. The entries of a first page do not go through its
+script, but are read by a command behind it, and belong to its moment if they fit. Knows
+the scripts of inbox and views. Knows nothing of how they are merged.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any, Final, NamedTuple
 from ..core.views import Audience
 from ..model import App, Log, Position, everyone_log
 from .entries import Page, bound, parse_audience, parse_page
-from .inbox import Inbox
-from .keys import inbox_keys
+from .inbox import NEWEST_MAX, Inbox
+from .keys import state_key
 from .link import Command, Link, ScriptCall
 from .views import PlayerViews, Views
 
@@ -76,11 +77,27 @@ class Overviews:
     ) -> Overview:
         """Read what is known to be needed; see `store.inbox.Inbox.page`."""
         bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
-        calls = [self._inbox.page_call(log, bounds, count, version)]
+        is_first = newest is None and oldest is None and count <= NEWEST_MAX
+        items: list[Command] = []
+        if is_first and not version:
+            call, *items = self._inbox.newest_call(log, count)
+        else:
+            call = self._inbox.page_call(log, bounds, count, version)
+        calls = [call]
         if log.app in self._speaking:
             calls += self._part(everyone, bounds, count)
-        glances = [*self._views.glance(log), ("EXISTS", inbox_keys(everyone).state)]
-        own, *part, names, left, said = await self._run(calls, glances)
+        glances = [*self._views.glance(log), ("EXISTS", state_key(everyone))]
+        replies = await self._run(calls, [*items, *glances])
+        reply, *part = replies[: len(calls)]
+        *found, names, left, said = replies[len(calls) :]
+        own = (
+            self._inbox.parse_newest(reply, found[0], count)
+            if found
+            else parse_page(reply)
+        )
+        if own is None:
+            # Something was appended, or has left, between the script and the command.
+            own = await self._inbox.page(log, count=count)
         views = self._views.seen(log, (names, left)) or await self._views.read(log)
         if part:
             heard = _parse_part(part)
@@ -90,7 +107,7 @@ class Overviews:
             (heard,) = await self.parts(asked, newest=newest, count=count)
         else:
             heard = _SILENT
-        return Overview(parse_page(own), views, heard)
+        return Overview(own, views, heard)
 
     async def parts(
         self,

@@ -13,9 +13,9 @@ status of 101 or 200 and no bytes; that it has ended is told by whoever knows
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
-from time import monotonic
-from typing import Final
+from collections.abc import Awaitable, Iterable
+from time import monotonic, time
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,7 +76,11 @@ class _Exchange:
     __slots__ = ("_begun_s", "_bytes", "_log", "_scope", "_send", "_status", "serving")
 
     def __init__(self, log: AccessLog, scope: Scope, send: Send) -> None:
-        given = next((v for k, v in scope["headers"] if k == HEADER), b"")
+        given = b""
+        for name, value in scope["headers"]:
+            if name == HEADER:
+                given = value
+                break
         self.serving = Serving(given.decode("latin-1"))
         self._log: AccessLog | None = log
         self._scope = scope
@@ -99,12 +103,12 @@ class _Exchange:
     def _begin(self, message: Message) -> Message:
         kind = message["type"]
         self._status = message.get("status", _STATUS[kind])
-        headers = list(message.get("headers") or ())
+        headers = message.get("headers") or ()
         if kind == "websocket.accept" or _is_stream(headers):
             self.tell()
-        headers.append((HEADER, self.serving.id.encode()))
-        # A message may be everybody's.
-        return {**message, "headers": headers}
+        # A message may be everybody's, and so may its headers.
+        sent = [*headers, (HEADER, self.serving.id.encode())]
+        return {**message, "headers": sent}
 
     def tell(self) -> None:
         """Count the request and tell of it, once."""
@@ -124,12 +128,35 @@ class _Exchange:
             "bytes": self._bytes,
             "app": self.serving.app,
         }
-        told = "%s %s %d"
-        _logger.info(told, method, route, self._status, extra={"fields": fields})
+        _logger.handle(_Line(f"{method} {route} {self._status}", fields))
 
 
-def _is_stream(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
+class _Line(logging.LogRecord):
+    """
+    What is told of a request.
+
+    `Logger.info` would find out where it is called from, and when, by whom: a third of
+    what a line costs, and the same for all of them, or nothing that a line has.
+    """
+
+    def __init__(self, message: str, fields: dict[str, Any]) -> None:
+        created = time()
+        self.__dict__ = {
+            **_SAME_FOR_ALL,
+            "msg": message,
+            "created": created,
+            "msecs": created % 1 * 1_000,
+            "fields": fields,
+        }
+
+
+_SAME_FOR_ALL: Final = vars(
+    logging.LogRecord(_logger.name, logging.INFO, __file__, 0, "", (), None)
+)
+
+
+def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        if name == b"content-type":
+            return value.startswith(b"text/event-stream")
+    return False

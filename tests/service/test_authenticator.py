@@ -19,15 +19,16 @@ from joserfc.jws import JWSRegistry
 
 from streamer.core import tokens
 from streamer.core.access import DEFAULT_SCOPES, KeyProof, TokenProof
+from streamer.core.signatures import Key
 from streamer.core.tokens import AppRecord
 from streamer.errors import Defect, IssuerAway, StoreAway, Unauthenticated
 from streamer.model import App, Player
 from streamer.service import authenticator as module
 from streamer.service.authenticator import RECORD_TTL_S, Authenticator, Credentials
-from streamer.service.key_sets import KeySets
+from streamer.service.key_sets import FRESH_S, KeySets
 from streamer.store.apps import Apps
 from streamer.store.embedded import attach
-from streamer.store.keys import KEYS
+from streamer.store.keys import APPS, AUDIENCES, KEYS
 from streamer.store.link import Link
 
 NOW_S = 1_800_000_000
@@ -541,6 +542,125 @@ async def test_players_are_asked_about_only_while_some_are_revoked(
     assert len(asked) == 1
 
 
+# Genuine tokens, which are kept.
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return where each signature is noted that is looked at."""
+    noted: list[bytes] = []
+    verifies = Key.verifies
+
+    def note(key: Key, signed: bytes, signature: bytes) -> bool:
+        noted.append(signature)
+        return verifies(key, signed, signature)
+
+    monkeypatch.setattr(Key, "verifies", note)
+    return noted
+
+
+async def test_a_signature_is_looked_at_once(
+    world: World, checked: list[bytes]
+) -> None:
+    token = world.token(await world.apps.create(DEMO))
+
+    first = await world.caller(token)
+    world.now_s += RECORD_TTL_S
+
+    assert await world.caller(token) == first
+    assert len(checked) == 1
+
+
+async def test_a_genuine_token_vouches_for_no_other(world: World) -> None:
+    demo = await world.apps.create(DEMO)
+    token = world.token(demo)
+    await world.caller(token)
+    head, claims, signature = token.split(".")
+    other = tokens.mint(demo, Player("p2"), ttl_s=60, now_s=NOW_S).split(".")[1]
+
+    await world.refuses(f"{head}.{other}.{signature}", Defect.SIGNATURE)
+    forged = ("B" if signature[0] == "A" else "A") + signature[1:]
+    await world.refuses(f"{head}.{claims}.{forged}", Defect.SIGNATURE)
+    await world.refuses(f"{head}.{claims}.", Defect.SIGNATURE)
+
+
+async def test_a_token_of_a_secret_that_was_replaced_ends_with_its_grace(
+    world: World,
+) -> None:
+    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    token = world.token(await world.apps.create(DEMO), ttl_s=3_600)
+    await world.caller(token)
+
+    await world.apps.rotate(DEMO, grace_s=60)
+    world.now_s += RECORD_TTL_S
+    assert (await world.caller(token)).player == "p1"
+    world.now_s = NOW_S + 60
+
+    await world.refuses(token, Defect.KEY_ID)
+
+
+async def test_a_token_of_an_app_that_was_made_anew_is_looked_at_anew(
+    world: World,
+) -> None:
+    token = world.token(await world.apps.create(DEMO))
+    await world.caller(token)
+    await world.link.call("DEL", APPS, AUDIENCES, write=True)
+    world.now_s += RECORD_TTL_S
+    await world.refuses(token, Defect.CLAIM, "aud")
+
+    await world.apps.create(DEMO)
+
+    await world.refuses(token, Defect.KEY_ID)
+
+
+@pytest.mark.parametrize(
+    ("change", "defect", "detail"),
+    [
+        ({"issuer": "another"}, Defect.CLAIM, "iss"),
+        ({"audience": "another"}, Defect.CLAIM, "aud"),
+    ],
+)
+async def test_a_genuine_token_is_held_to_what_its_app_asks_for_by_now(
+    world: World, change: dict[str, str], defect: Defect, detail: str
+) -> None:
+    token = world.token(await world.apps.create(DEMO))
+    await world.caller(token)
+
+    await world.apps.change_tokens(DEMO, change)
+    world.now_s += RECORD_TTL_S
+
+    await world.refuses(token, defect, detail)
+
+
+async def test_the_oldest_token_gives_way_when_there_are_too_many(
+    world: World, checked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOKENS_MAX", 2)
+    demo = await world.apps.create(DEMO)
+    kept = [world.token(demo, ttl_s=ttl_s) for ttl_s in (60, 61, 62)]
+    for token in kept:
+        await world.caller(token)
+
+    await world.caller(kept[2])
+    await world.caller(kept[1])
+    assert len(checked) == 3
+
+    await world.caller(kept[0])
+    assert len(checked) == 4
+
+
+async def test_of_a_token_that_is_refused_nothing_is_kept(
+    world: World, checked: list[bytes]
+) -> None:
+    token = world.token(await world.apps.create(DEMO))
+    world.now_s += 60 + tokens.LEEWAY_S
+
+    await world.refuses(token, Defect.EXPIRED)
+    await world.refuses(token, Defect.EXPIRED)
+
+    assert len(checked) == 2
+
+
 # Tokens of foreign issuers.
 
 ISSUER = "https://id.example"
@@ -653,6 +773,30 @@ async def test_a_key_set_is_asked_for_an_unknown_key_of_its_algorithm_alone(
     for i in range(50):
         await world.refuses(foreign_token(NOW_S, kid=f"x{i}"), Defect.KEY_ID)
     assert len(asked) == 2
+
+
+async def test_a_token_ends_with_the_key_that_its_issuer_has_taken_out(
+    world: World,
+) -> None:
+    keys = [jwk(KEY, "k1")]
+
+    async def fetch(place: str) -> bytes:
+        return json.dumps({"keys": keys}).encode()
+
+    world.authenticator = Authenticator(
+        world.apps,
+        key_sets=KeySets(fetch=fetch, monotonic=lambda: world.now_s),
+        clock=lambda: world.now_s,
+        monotonic=lambda: world.now_s,
+    )
+    await add_foreign(world, public_keys="", key_set="https://id.example/jwks")
+    token = foreign_token(NOW_S, exp=NOW_S + 3_600)
+    assert (await world.caller(token)).app == "game"
+
+    keys[:] = [jwk(ECKey.generate_key("P-256"), "k2")]
+    world.now_s += FRESH_S
+
+    await world.refuses(token, Defect.KEY_ID)
 
 
 async def test_a_token_that_cannot_be_checked_is_no_bad_token(world: World) -> None:

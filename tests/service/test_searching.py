@@ -34,7 +34,7 @@ class Inboxes:
         self.kept = [1, 2, 3, 4, 5, 6]
 
     async def page(self, *_: Any, **__: Any) -> MergedPage:
-        shown = [PageEntry(entry(o), 0) for o in reversed(self.kept)]
+        shown = [PageEntry.of(entry(o), 0) for o in reversed(self.kept)]
         return MergedPage("v", Cursor(ZERO), 0, shown, None)
 
     async def after(self, _: Any, __: Any, place: Any, *, count: int) -> After:

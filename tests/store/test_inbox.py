@@ -13,10 +13,20 @@ from redis.exceptions import ResponseError
 from streamer.core.subscription import Gap, Start
 from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import ZERO, App, Entry, Log, Player, Position
-from streamer.store.inbox import INLINE_MAX, PAGE_BYTES, Inbox, Once, ReadAfter
+from streamer.store.inbox import (
+    INLINE_MAX,
+    PAGE_BYTES,
+    Draft,
+    Inbox,
+    Once,
+    ReadAfter,
+)
 from streamer.store.keys import inbox_keys, once_key
 from streamer.store.link import Link
+from streamer.store.mutes import Mutes
 from streamer.store.relay import Relay
+
+from ..clock import NOON
 
 
 @pytest.fixture
@@ -383,6 +393,53 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
     assert [(marks, unread) for marks, unread, _ in heard.reads] == [(1, 2), (2, 0)]
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("once", [None, Once("k", "digest")])
+async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
+    link: Link, store_url: str, log: Log, until: Any, once: Once | None
+) -> None:
+    heard = Heard()
+    relay = Relay(store_url, heard)
+    running = asyncio.create_task(relay.run())
+    await until(lambda: relay.connected)
+    inbox = Inbox(link, entries_max=4, clock_ms=lambda: NOON)
+    # What is muted makes the way a long one, whatever it is.
+    long = Log(log.app, Player(log.player + "-long"))
+    await Mutes(link).mute(long, "other")
+    left = []
+
+    for of_log in (log, long):
+        await relay.subscribe(of_log)
+        first = await inbox.append(of_log, [b"1"])
+        batch: list[Draft | bytes]
+        batch = [Draft(b"2", type="t"), b"x" * (INLINE_MAX + 1), b"4", b"5"]
+        appended = await inbox.append(of_log, batch, once=once)
+        again = await inbox.append(of_log, batch, once=once) if once else appended
+        await until(lambda: len(heard.entries) == 5)
+        assert [it.position for it in heard.entries] == first.stored + appended.stored
+        assert again.positions == appended.positions
+        told = [it.fragment for it in heard.entries]
+        heard.entries.clear()
+        left.append((told, *await everything(link, of_log, appended.stored)))
+
+    assert left[0] == left[1]
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def everything(link: Link, log: Log, stored: list[Position]) -> tuple[Any, ...]:
+    """Return what an append has left in a log, but for what is random."""
+    keys = inbox_keys(log)
+    items = await link.call("XRANGE", keys.log, "-", "+")
+    tags = [int(fields[1]) for _, fields in items]
+    assert tags == [position.tag for position in stored]
+    fields = await link.call("HGETALL", keys.state)
+    state = dict(zip(fields[::2], fields[1::2], strict=True))
+    assert int(state.pop(b"epoch")) == stored[-1].epoch
+    assert int(state.pop(b"tag")) == stored[-1].tag
+    lives = [await link.call("EXISTS", key) for key in keys]
+    return [(place, it[0], *it[2:]) for place, it in items], state, lives
 
 
 # Reading after a place.

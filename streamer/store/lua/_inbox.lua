@@ -173,22 +173,30 @@ local function fact(item, name)
   return nil
 end
 
--- Which of some items are over, as a set of offsets.
-local function those_over(inbox, state, items)
+-- Which of some offsets are those of entries that are over, as a set.
+local function over_among(inbox, state, offsets)
   local over = {}
-  if not state.ended or #items == 0 then return over end
-  local offsets = {}
-  for i, item in ipairs(items) do
-    local _, offset = place(item[1])
-    offsets[i] = int(offset)
-  end
+  if not state.ended or #offsets == 0 then return over end
+  local names = {}
+  for i, offset in ipairs(offsets) do names[i] = int(offset) end
   -- In parts: a call takes as many arguments as Lua has stack for.
-  for first = 1, #offsets, 1000 do
-    local last = math.min(first + 999, #offsets)
-    local scores = redis.call('ZMSCORE', inbox.ends, unpack(offsets, first, last))
+  for first = 1, #names, 1000 do
+    local last = math.min(first + 999, #names)
+    local scores = redis.call('ZMSCORE', inbox.ends, unpack(names, first, last))
     for i, score in ipairs(scores) do
-      if is_over(score) then over[tonumber(offsets[first + i - 1])] = true end
+      if is_over(score) then over[offsets[first + i - 1]] = true end
     end
   end
   return over
+end
+
+-- Which of some items are over, as a set of offsets.
+local function those_over(inbox, state, items)
+  if not state.ended then return {} end
+  local offsets = {}
+  for i, item in ipairs(items) do
+    local _, offset = place(item[1])
+    offsets[i] = offset
+  end
+  return over_among(inbox, state, offsets)
 end

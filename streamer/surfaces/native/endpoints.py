@@ -7,9 +7,10 @@ wrong is answered as a problem document. Knows Starlette. Knows no service.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,7 +22,7 @@ from ...errors import Error
 from ...model import Player
 from ...service.inboxes import parse_cursor
 from ...transports.callers import Callers
-from ...transports.http import query_int, read_body
+from ...transports.http import Answer, int_in, read_body
 from . import names, wire
 from .shapes import Shape
 
@@ -32,8 +33,9 @@ __all__ = [
     "PAGE_LIMIT_MAX",
     "Handler",
     "body_of",
-    "cursor_of",
+    "cursor_in",
     "json",
+    "limit_in",
     "limit_of",
     "player_of",
     "routing",
@@ -47,6 +49,8 @@ PAGE_LIMIT: Final = 20
 PAGE_LIMIT_MAX: Final = 100
 
 Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+_MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 
 class _Endpoint:
@@ -81,7 +85,12 @@ def routing(callers: Callers) -> Callable[..., Route]:
 
 def limit_of(request: Request) -> int:
     """Return how many a page is to have. Raises Invalid."""
-    return query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+    return limit_in(request.query_params)
+
+
+def limit_in(query: QueryParams) -> int:
+    """Return how many a page is to have by its query. Raises Invalid."""
+    return int_in(query, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
 
 
 def player_of(request: Request, caller: Caller) -> Player:
@@ -97,9 +106,9 @@ def player_of(request: Request, caller: Caller) -> Player:
     return caller.require_me() if text == "me" else names.player_in_path(text)
 
 
-def cursor_of(request: Request, name: str) -> Cursor | None:
-    """Return the cursor of the query, None where there is none. Raises Invalid."""
-    text = request.query_params.get(name)
+def cursor_in(query: QueryParams, name: str) -> Cursor | None:
+    """Return the cursor of a query, None where there is none. Raises Invalid."""
+    text = query.get(name)
     return parse_cursor(text, "query", name) if text else None
 
 
@@ -111,6 +120,9 @@ async def body_of(
 
 
 def json(
-    body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return Response(body, status, headers=headers, media_type="application/json")
+    sent = [(b"content-length", b"%d" % len(body)), _MEDIA_TYPE]
+    if headers:
+        sent += [(k.lower().encode(), v.encode("latin-1")) for k, v in headers.items()]
+    return Answer(status, sent, body)

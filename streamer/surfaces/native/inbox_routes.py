@@ -8,29 +8,32 @@ wire.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...core.access import Caller
+from ...core.cursor import Cursor
 from ...errors import FieldError, Invalid
 from ...model import Log, Player
 from ...service.authenticator import Authenticator
 from ...service.inboxes import Inboxes, parse_cursor
 from ...service.receipts import Receipts
 from ...service.requests import Requests
-from ...service.searching import Found, Searching
+from ...service.searching import Found, Matches, Searching
 from ...transports.callers import Callers
-from ...transports.http import etag_matches
+from ...transports.http import Answer, tag_matches
 from . import inbox_wire, names
 from .endpoints import (
     NO_CONTENT,
     body_of,
-    cursor_of,
+    cursor_in,
     json,
-    limit_of,
+    limit_in,
     player_of,
     routing,
 )
@@ -42,6 +45,20 @@ _MARK: Final = Shape[inbox_wire.MarkBody](inbox_wire.MarkBody)
 _MARK_UNREAD: Final = Shape[inbox_wire.MarkUnreadBody](inbox_wire.MarkUnreadBody)
 _ACK: Final = Shape[inbox_wire.AckBody](inbox_wire.AckBody)
 _UNREAD: Final = Shape[inbox_wire.UnreadBody](inbox_wire.UnreadBody)
+
+
+_REVALIDATED: Final = (b"cache-control", b"private, no-cache")
+
+
+class _Asked(NamedTuple):
+    """What the query of a page asks for; `mark` tells its pages from others."""
+
+    oldest_first: bool
+    matches: Matches | None
+    mark: str
+    limit: int
+    before: Cursor | None
+    after: Cursor | None
 
 
 class NativeInboxes:
@@ -67,58 +84,50 @@ class NativeInboxes:
         route = routing(self._callers)
         inbox = "/v1/players/{player:path}/notifications"
         return [
+            # What is asked for most is tried first.
+            route(inbox, self.page, "GET"),
             route("/v1/unread", self.unread, "POST"),
             route(f"{inbox}/read", self.mark_read, "POST"),
             route(f"{inbox}/unread", self.mark_unread, "POST"),
             route(f"{inbox}/ack", self.acknowledge, "POST"),
-            route(inbox, self.page, "GET"),
             route(f"{inbox}/{{id}}/receipt", self.receipt, "GET"),
             route(f"{inbox}/{{id}}", self.one, "GET", "DELETE"),
         ]
 
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        filter_ = inbox_wire.read_filter(request.query_params)
-        oldest_first = inbox_wire.read_order(request.query_params)
-        mark = filter_.mark(oldest_first=oldest_first)
+        asked = _asked(request.scope["query_string"])
+        known = request.headers.get("if-none-match", "")
+        version = _known_version(known, asked.mark) if known else ""
         with self._requests.hold(Log(caller.app, player)):
-            found = await self._search(
-                request, caller, player, filter_, mark, oldest_first=oldest_first
-            )
-        etag = f'"{found.state.version}{mark}"'
-        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-        if found.entries is None or etag_matches(request, etag):
-            return Response(status_code=304, headers=headers)
-        return json(inbox_wire.encode_page(found), headers=headers)
+            found = await self._search(caller, player, asked, version)
+        etag = f'"{found.state.version}{asked.mark}"'
+        if found.entries is None or (known and tag_matches(known, etag)):
+            return Answer(304, [(b"etag", etag.encode()), _REVALIDATED])
+        answer = json(inbox_wire.encode_page(found))
+        answer.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
+        return answer
 
     async def _search(
-        self,
-        request: Request,
-        caller: Caller,
-        player: Player,
-        filter_: inbox_wire.Filter,
-        mark: str,
-        *,
-        oldest_first: bool,
+        self, caller: Caller, player: Player, asked: _Asked, version: str
     ) -> Found:
-        limit = limit_of(request)
-        before, after = cursor_of(request, "before"), cursor_of(request, "after")
-        matches = None if filter_.lets_all_pass else filter_.matches
-        version = _known_version(request, mark)
-        if not oldest_first:
-            return await self._searching.newest_first(
+        if asked.oldest_first:
+            return await self._searching.oldest_first(
                 caller,
                 player,
-                newest=before,
-                oldest=after,
-                count=limit,
-                matches=matches,
+                after=asked.after,
+                count=asked.limit,
+                matches=asked.matches,
                 version=version,
             )
-        if before is not None:
-            raise Invalid(FieldError(("query", "before"), "is for newest first"))
-        return await self._searching.oldest_first(
-            caller, player, after=after, count=limit, matches=matches, version=version
+        return await self._searching.newest_first(
+            caller,
+            player,
+            newest=asked.before,
+            oldest=asked.after,
+            count=asked.limit,
+            matches=asked.matches,
+            version=version,
         )
 
     async def one(self, request: Request, caller: Caller) -> Response:
@@ -171,10 +180,30 @@ class NativeInboxes:
         return json(inbox_wire.encode_unread(players, counts))
 
 
-def _known_version(request: Request, mark: str) -> str:
+@lru_cache(maxsize=256)
+def _asked(query_string: bytes) -> _Asked:
+    """Return what a page's query asks for, which most ask alike. Raises Invalid."""
+    query = QueryParams(query_string)
+    filter_ = inbox_wire.read_filter(query)
+    oldest_first = inbox_wire.read_order(query)
+    limit = limit_in(query)
+    before, after = cursor_in(query, "before"), cursor_in(query, "after")
+    if oldest_first and before is not None:
+        raise Invalid(FieldError(("query", "before"), "is for newest first"))
+    return _Asked(
+        oldest_first=oldest_first,
+        matches=None if filter_.lets_all_pass else filter_.matches,
+        mark=filter_.mark(oldest_first=oldest_first),
+        limit=limit,
+        before=before,
+        after=after,
+    )
+
+
+def _known_version(known: str, mark: str) -> str:
     # One tag, as every client sends that was given one by us, saves reading the
     # entries; a list is compared afterwards.
-    tag = request.headers.get("if-none-match", "").strip().removeprefix("W/").strip('"')
+    tag = known.strip().removeprefix("W/").strip('"')
     if tag.isascii() and len(tag) <= 100 and tag.endswith(mark):
         return tag.removesuffix(mark)
     return ""

@@ -17,7 +17,14 @@ from starlette.datastructures import QueryParams
 
 from ...core.messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
-from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
+from ...model import (
+    CURSOR_CHARS_MAX,
+    Player,
+    Priority,
+    Topic,
+    iso_time,
+    parse_topic,
+)
 from ...service.receipts import AudienceReceipt, Receipt
 from ...service.searching import Found
 from ...store.inbox import PageEntry
@@ -173,7 +180,7 @@ def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
 
 def encode_entry(found: PageEntry) -> bytes:
     """Return a notification as pages show it: with the time of its read mark."""
-    text = found.entry.json
+    text = found.json
     if not found.read_at_ms:
         return text
     return b'%b,"read_at":"%b"}' % (text[:-1], iso_time(found.read_at_ms).encode())
