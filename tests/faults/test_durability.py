@@ -69,6 +69,20 @@ async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
         tracer.wait()
 
 
+def waiting_less(link: Link) -> Callable[[], Awaitable[bool]]:
+    """Return what says whether less waits for the disk than when it was asked last."""
+    waited = 0
+
+    async def asked() -> bool:
+        nonlocal waited
+        info = bytes(await link.call("INFO", "persistence"))
+        before = waited
+        waited = int(info.partition(b"aof_buffer_length:")[2].split(b"\r\n")[0])
+        return waited < before
+
+    return asked
+
+
 @pytest.mark.row("A2")
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
@@ -105,6 +119,7 @@ async def test_control_a_log_synced_later_loses_and_says_so(
     server = await make_server(redis=store.url, durability="everysec").start()
     key = await server.key()
     ledger = Ledger(server.port, key, PLAYERS)
+    link = Link(store.url)
 
     async def degraded() -> bool:
         async with httpx2.AsyncClient(trust_env=False) as http:
@@ -117,10 +132,12 @@ async def test_control_a_log_synced_later_loses_and_says_so(
             begun = asyncio.get_running_loop().time()
             await eventually(degraded)
             took = asyncio.get_running_loop().time() - begun
-            # The store is said to be late when it has just written what waited for
-            # the disk: what is acknowledged from here on waits anew.
+            # Each two seconds it writes what has waited for the disk. Right after that
+            # what is acknowledged waits, and goes on waiting for long enough.
+            await eventually(waiting_less(link))
             await ledger.acknowledge(PUBLISHERS)
             await store.kill()
+        await link.close()
         await store.start()
         await server.ready()
     await ledger.settle()

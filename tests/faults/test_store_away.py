@@ -341,7 +341,10 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
 
     await asyncio.gather(kill(), *map(come_and_go, range(4)))
     assert not server.ended
-    assert "error" not in server.logged
+    told = server.logged.splitlines()
+    errors = [line for line in told if '"level":"error"' in line]
+    # The node may well have been deaf to a probe of its own meanwhile.
+    assert all('"logger":"streamer.service.probe"' in line for line in errors), errors
     await server.ready()
     report(f"{came} readers, {kills} connections killed")
 
