@@ -48,7 +48,7 @@ class Positions:
         self._check_s = check_s
         self._turn = 0
         self._slots: list[list[Log]] = []
-        """The logs that were there when this round began, by the turn they have."""
+        """The logs that there are or were in this round, by the turn they have."""
         self._ended: dict[Log, int] = {}
         """How many entries of a log were over at the last glance, where some were."""
         self._thinned: dict[Log, int] = {}
@@ -82,12 +82,12 @@ class Positions:
             # Asking each log each second whose turn it is would cost half as much as
             # all the glances.
             self._slots = [[] for _ in range(self._check_s)]
-            for log in self._hub.logs:
-                self._slots[hash(log) % self._check_s].append(log)
-            self._hub.fresh.clear()
-        fresh = (log for log in self._hub.fresh if hash(log) % self._check_s == turn)
-        # Who has left and come back is in both.
-        due = dict.fromkeys([*self._slots[turn], *fresh])
+            self._hub.fresh = list(self._hub.logs)
+        for log in self._hub.fresh:
+            self._slots[hash(log) % self._check_s].append(log)
+        self._hub.fresh.clear()
+        # Who has left and come back is there twice.
+        due = dict.fromkeys(self._slots[turn])
         return [log for log in due if log in self._hub]
 
     async def _look_at(self, logs: Sequence[Log]) -> None:
