@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ONE_BY_ONE", "TOLD_S", "Crowd", "Manner", "Outlet"]
 
-TOLD_S: Final = 5.0
+TOLD_S: Final = 15.0
 """
 How long after it was told where it is a reader is left alone, if it is one of many.
 

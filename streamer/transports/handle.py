@@ -17,11 +17,21 @@ import select
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["EXTENSION", "Handle", "HandsOver", "Successor", "find_handle"]
+__all__ = [
+    "EXTENSION",
+    "WRITE_BUFFER_HIGH_BYTES",
+    "Handle",
+    "HandsOver",
+    "Successor",
+    "find_handle",
+]
 
 EXTENSION: Final = "streamer.transport"
 """Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
 
+
+WRITE_BUFFER_HIGH_BYTES: Final = 65_536
+"""What may wait for a connection before its transport says so; see `http_protocol`."""
 
 _HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 """Linux has it, macOS has not."""

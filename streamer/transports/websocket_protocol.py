@@ -25,8 +25,8 @@ from websockets.server import ServerProtocol
 
 from ..errors import AHEAD_OF_RATE, SILENT
 from .detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
-from .handle import HandsOver, Successor
-from .http_protocol import WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
+from .handle import WRITE_BUFFER_HIGH_BYTES, HandsOver, Successor
+from .http_protocol import WRITE_BUFFER_LOW_BYTES
 from .inbound import FRAGMENTS_MAX
 
 __all__ = ["WebSocketProtocol"]
