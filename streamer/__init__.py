@@ -46,8 +46,9 @@ player is kept only what differs: since when it has joined, and its marks. A str
 woven of one strand per log, each with its own subscription; its cursor is a vector of
 places. That an audience's event is the same bytes for everybody is what makes it cheap:
 those who have all there is are a crowd, of whom everything is noted once. It is also
-why the place in that log is told apart from it, a moment later: between logs
-delivery is at least once, and clients drop what they have seen.
+why the place in that log is told apart from it, a moment later, or now and then where
+much is said: between logs delivery is at least once, and clients drop what they have
+seen.
 
 **The core decides, the edges carry.** `core` and `hub` are values in, values out: no
 async, no clock, no sockets. What they decide is carried by transports, remembered by
