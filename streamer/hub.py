@@ -142,7 +142,8 @@ class Hub:
 
     def followers(self, log: Log) -> tuple[Follower, ...]:
         """Return who is in a log, a player's or an audience's."""
-        return tuple(self._in(log))
+        crowd = self._crowds.get(log)
+        return self.readers(log) if crowd is None else tuple(crowd)
 
     def all_readers(self) -> Iterator[Reader]:
         """Every reader, as of this moment."""
@@ -204,13 +205,10 @@ class Hub:
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""
-        crowd = self._crowds.get(log)
-        readers = self._readers.get(log)
-        if crowd is None and readers is None:
-            return False
         position = entry.position
+        crowd = self._crowds.get(log)
         if crowd is None:
-            return self._offer(log, readers or (), entry, position)
+            return self._offer(log, self._readers.get(log, ()), entry, position)
         level = crowd.take(entry, position)
         alone = self._offer(log, crowd.apart, entry, position)
         for strand in tuple(crowd.apart):
@@ -275,10 +273,10 @@ class Hub:
         """Whether nobody in a log that stands there has missed anything."""
         crowd = self._crowds.get(log)
         readers = self._readers.get(log, ())
-        if crowd is not None:
-            places = set(crowd.places())
-        else:
+        if crowd is None:
             places = {reader.subscription.live_at for reader in readers}
+        else:
+            places = crowd.places()
         if None in places and log not in self.behind:
             return False  # Nobody is about to read it.
         return places <= {head, None} and all(r.knows(marks) for r in readers)
@@ -293,10 +291,6 @@ class Hub:
         for follower in behind:
             places.setdefault(follower.subscription.place, []).append(follower)
         return places
-
-    def _in(self, log: Log) -> Iterable[Follower]:
-        crowd = self._crowds.get(log)
-        return self._readers.get(log, ()) if crowd is None else crowd
 
     def _note_behind(self, log: Log) -> None:
         self.behind.add(log)

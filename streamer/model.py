@@ -289,10 +289,7 @@ class Entry(NamedTuple):
     def cursor_and_json(self) -> tuple[bytes, bytes]:
         """Its own place's cursor and the JSON: what one and the other begin with."""
         epoch, at_ms, offset, tag, fragment = self[:5]
-        # As `_pack`, in words of a machine.
-        high = at_ms << 16 | 0x7000 | offset >> 20
-        low = 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
-        cursor = _cursor(_PLACE.pack(epoch, high, low))
+        cursor = _cursor(_PLACE.pack(epoch, *_words(at_ms, offset, tag)))
         return cursor, entry_json(at_ms, offset, tag, fragment)
 
 
@@ -329,12 +326,11 @@ def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> byte
 def entry_json(at_ms: int, offset: int, tag: int, fragment: bytes) -> bytes:
     """Return what `notification_json` does for the entry at a place, in one step."""
     seconds, ms = divmod(at_ms, 1000)
-    # What `encode_id` writes, without numbers that a machine word does not hold.
-    low = 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
-    return b'{"id":"%08x-%04x-7%03x-%04x-%012x","created_at":"%b.%03dZ",%b' % (
-        at_ms >> 16,
-        at_ms & 0xFFFF,
-        offset >> 20,
+    high, low = _words(at_ms, offset, tag)
+    return b'{"id":"%08x-%04x-%04x-%04x-%012x","created_at":"%b.%03dZ",%b' % (
+        high >> 32,
+        high >> 16 & 0xFFFF,
+        high & 0xFFFF,
         low >> 48,
         low & 0xFFFFFFFFFFFF,
         _iso_second_bytes(seconds),
@@ -444,14 +440,14 @@ def _pack(at_ms: int, offset: int, tag: int) -> int:
     assert 0 < offset <= OFFSET_MAX
     assert 0 <= tag <= TAG_MAX
     assert 0 <= at_ms <= AT_MS_MAX
-    return (
-        at_ms << 80
-        | 0x7 << 76
-        | (offset >> 20) << 64
-        | 0b10 << 62
-        | (offset & 0xFFFFF) << 42
-        | tag
-    )
+    high, low = _words(at_ms, offset, tag)
+    return high << 64 | low
+
+
+def _words(at_ms: int, offset: int, tag: int) -> tuple[int, int]:
+    """Return the two halves of an id: numbers that a word of a machine holds."""
+    high = at_ms << 16 | 0x7 << 12 | offset >> 20
+    return high, 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
 
 
 def _unpack(epoch: int, number: int) -> Position | None:

@@ -40,7 +40,7 @@ def log_to_stderr(level: str) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+        line = {
             "at": iso_time(int(record.created * 1000)),
             "level": record.levelname.lower(),
             "logger": record.name,

@@ -108,7 +108,7 @@ class Crowd:
         places = (strand.live_at for strand in islice(self.apart, ASKED_MAX))
         return next((place for place in places if place is not None), None)
 
-    def places(self) -> Collection[Position | None]:
+    def places(self) -> set[Position | None]:
         """Return all places at which somebody is live; None for those who are not."""
         places = {strand.live_at for strand in self.apart}
         return places | {self.at} if self._level else places
@@ -153,9 +153,7 @@ class Crowd:
         self.given += 1
         self.moved = True
         for manner, strands in tuple(self._level.items()):
-            event = manner.codec.entry(entry, None)
-            manner.transport.deliveries += len(strands)
-            self._write(manner, strands, event)
+            self._write(manner, strands, manner.codec.entry(entry, None))
         return True
 
     def passing(self, notification: bytes) -> None:
@@ -163,7 +161,6 @@ class Crowd:
         for strand in tuple(self.apart):
             strand.passing(notification)
         for manner, strands in tuple(self._level.items()):
-            manner.transport.deliveries += len(strands)
             self._write(manner, strands, manner.codec.passing(notification))
 
     def tell(self, now_s: float) -> Collection[Strand]:
@@ -175,7 +172,9 @@ class Crowd:
         return self._those_level()
 
     def _write(self, manner: Manner, strands: dict[Strand, Any], event: bytes) -> None:
-        full = manner.outlet.write_all(strands.values(), event, manner.most)
+        manner.transport.deliveries += len(strands)
+        # A set: when a network fails, a great many have no room at the same time.
+        full = set(manner.outlet.write_all(strands.values(), event, manner.most))
         if full:
             for strand in [strand for strand, sink in strands.items() if sink in full]:
                 strand.listener.cut()

@@ -19,7 +19,7 @@ none: where the reader is in it is told apart, by `tell_cursor`, once for many.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -499,8 +499,13 @@ class Session:
     def _cursor_of(self, places: Mapping[Strand | None, Position]) -> str:
         return encode_cursor(places[None]) + self._tail_of(places)
 
-    def _tail_of(self, places: Mapping[Strand | None, Position]) -> str:
-        return tail_of((strand.log, places[strand]) for strand in self.strands)
+    def _tail_of(self, places: Mapping[Any, Place]) -> str:
+        """Return what names the strands' places, but for those not known yet."""
+        return tail_of(
+            (strand.log, place)
+            for strand in self.strands
+            if isinstance(place := places[strand], Position)
+        )
 
     def _cursor_at(self, own: Position) -> str:
         return encode_cursor(own) + self._tail_text()
@@ -509,9 +514,8 @@ class Session:
         places = [strand.place for strand in self.strands]
         tail = self._tail
         if tail is None or tail[0] != places:
-            pairs = zip(self.strands, places, strict=True)
-            known = ((s.log, p) for s, p in pairs if isinstance(p, Position))
-            self._tail = tail = (places, tail_of(known))
+            of_strands = dict(zip(self.strands, places, strict=True))
+            self._tail = tail = (places, self._tail_of(of_strands))
         return tail[1]
 
     @property
@@ -545,8 +549,8 @@ class Session:
             else:
                 places = {s: s.place for s in self.strands}
                 places[strand] = resumed_at
-                known = [(s.log, p) for s, p in places.items() if isinstance(p, tuple)]
-                cursor = encode_cursor(self.subscription.position) + tail_of(known)
+                own = self.subscription.position
+                cursor = encode_cursor(own) + self._tail_of(places)
             self._tell_gap(strand, delivery.gap, cursor)
         tail = self._tail_text() if strand is None else None
         for entry in delivery.entries:

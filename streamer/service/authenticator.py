@@ -68,6 +68,7 @@ _HEADER_ALONE: Final = {b"authorization"}
 
 _Key = TypeVar("_Key")
 _Record = TypeVar("_Record")
+_Value = TypeVar("_Value")
 
 
 class Credentials(NamedTuple):
@@ -220,17 +221,11 @@ class Authenticator:
         else:
             genuine = tokens.authenticate(unverified, record, keys)
             caller = _caller_of(genuine.at(now_s))
-            self._keep(digest, genuine, caller)
+            _keep(self._known, digest, (genuine, caller), most=TOKENS_MAX)
         assert caller is not None
         if now_s < record.revoking_until_s:
             await self._require_current(caller)
         return caller
-
-    def _keep(self, digest: bytes, genuine: Genuine, caller: Caller) -> None:
-        self._known.pop(digest, None)
-        if len(self._known) >= TOKENS_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = genuine, caller
 
     async def _find_app(self, issuer: str, audience: str) -> AppRecord:
         """
@@ -334,12 +329,19 @@ class _Records(Generic[_Key, _Record]):
             record = await ask()
         finally:
             del self._asking[key]
-        self._kept.pop(key, None)
-        if record is not None:
-            if len(self._kept) >= RECORDS_MAX:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = record, asked_at
+        if record is None:
+            self._kept.pop(key, None)
+        else:
+            _keep(self._kept, key, (record, asked_at), most=RECORDS_MAX)
         return record
+
+
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, *, most: int) -> None:
+    """Keep a value as the newest one; of more than `most` the oldest gives way."""
+    kept.pop(key, None)
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def _only(values: list[bytes]) -> bytes:

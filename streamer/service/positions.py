@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from ..errors import Unavailable
@@ -78,12 +78,13 @@ class Positions:
 
     def _due(self, turn: int) -> list[Log]:
         """Return the logs whose turn it is."""
+        fresh: Collection[Log] = self._hub.fresh
         if turn == 0 or not self._slots:
             # Asking each log each second whose turn it is would cost half as much as
             # all the glances.
             self._slots = [[] for _ in range(self._check_s)]
-            self._hub.fresh = list(self._hub.logs)
-        for log in self._hub.fresh:
+            fresh = self._hub.logs
+        for log in fresh:
             self._slots[hash(log) % self._check_s].append(log)
         self._hub.fresh.clear()
         # Who has left and come back is there twice.

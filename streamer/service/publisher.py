@@ -185,10 +185,12 @@ class Publisher:
         if idempotency_key is not None:
             asked = _digest(messages, drafts)
             once = Once(checked_key(idempotency_key), asked)
-        if any(it.ttl_ms or it.notification.expires_at for it in messages):
+        lives = any(message.ttl_ms for message in messages)
+        if lives or any(message.notification.expires_at for message in messages):
             now_ms = await self._link.now_ms()
             await self._require_ahead(caller.app, messages, drafts, now_ms, once)
-            drafts = drafts_of(messages, now_ms=now_ms)
+            if lives:
+                drafts = drafts_of(messages, now_ms=now_ms)
         recipients = recipients_of(messages)
         batches = [
             (log, [drafts[i] for i in numbers]) for log, numbers in recipients.items()

@@ -43,6 +43,7 @@ from ..errors import NotFound
 from ..model import App, Log, Player
 from .keys import APPS, AUDIENCES, KEYS, revoked_key
 from .link import Link, Script
+from .replies import ok
 
 __all__ = [
     "GRACE_S",
@@ -260,10 +261,7 @@ class Apps:
         """Return for each player when its tokens begin to count; 0 for always."""
         commands = [("GET", revoked_key(log)) for log in logs]
         replies = await self._link.call_many(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return [int(reply or 0) for reply in replies]
+        return [int(ok(reply) or 0) for reply in replies]
 
     async def list(self) -> tuple[AppRecord, ...]:
         """Return all apps, sorted by name. O(n)."""

@@ -59,6 +59,7 @@ from .keys import (
 from .leases import alive_nodes
 from .link import Command, Link, Script, ScriptCall
 from .replicated import Replicated
+from .replies import ok
 
 __all__ = [
     "INLINE_MAX",
@@ -207,8 +208,7 @@ class Inbox:
             ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
         ]
         for reply in await self._link.call_many(commands, write=True):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
 
     async def withdraw(self, log: Log, place: Position) -> Withdrawn | None:
         """
@@ -427,12 +427,8 @@ class Inbox:
         StoreAway.
         """
         calls = [self.audience_call(log) for log in logs]
-        found = []
-        for reply in await self._link.run_many(calls, write=False):
-            if isinstance(reply, Exception):
-                raise reply
-            found.append(parse_audience(reply))
-        return found
+        replies = await self._link.run_many(calls, write=False)
+        return [parse_audience(ok(reply)) for reply in replies]
 
     def audience_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse_audience` takes."""

@@ -23,6 +23,7 @@ from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
 from ..model import Log
 from .keys import NODES, channel, inbox_keys, lease_key, views_key
 from .link import Command, Link, Reply, Script, ScriptCall
+from .replies import ok
 
 __all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
 
@@ -55,8 +56,7 @@ async def alive_nodes(link: Link) -> list[bytes]:
         [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
     )
     for reply in (time_, beats):
-        if isinstance(reply, Exception):
-            raise reply
+        ok(reply)
     since_ms = int(time_[0]) * 1000 + int(time_[1]) // 1000 - ALIVE_MS
     pairs = zip(beats[::2], beats[1::2], strict=True)
     return [node for node, beat_ms in pairs if int(beat_ms) >= since_ms]
@@ -253,8 +253,7 @@ class Leases:
             key, member = lease_key(log), f"{self.node}:{connection}"
             commands += [("HSET", key, member, instance), ("PEXPIRE", key, LEASE_MS)]
         for reply in await self._link.call_many(commands, write=True):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
         self._renewed_at_s = now_s
 
     async def _drop_all(self) -> None:
@@ -272,6 +271,5 @@ class Leases:
             write=True,
         )
         for lease, reply in zip(leases, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
             self._to_drop.discard(lease)

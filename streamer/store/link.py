@@ -24,7 +24,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -34,6 +34,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..errors import OutcomeUnknown, StoreAway
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
+from .replies import Reply, ok
 
 __all__ = [
     "Command",
@@ -46,7 +47,6 @@ __all__ = [
     "connect",
 ]
 
-Reply = Any  # bytes, int, None, a list of these, or an exception
 
 CONNECT_TIMEOUT_S: Final = 2.0
 GRACE_S: Final = 0.05
@@ -276,9 +276,7 @@ class Link:
 
         """
         (reply,) = await self.call_many([command], write=write)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return ok(reply)
 
     async def call_many(
         self, commands: Sequence[Command | Packed], *, write: bool = False
@@ -341,9 +339,7 @@ class Link:
     ) -> Reply:
         """Run one script; see `run_many`. Raises as `call` does."""
         (reply,) = await self.run_many([ScriptCall(script, keys, args)], write=write)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return ok(reply)
 
     async def run_many(
         self,

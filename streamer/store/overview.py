@@ -21,6 +21,7 @@ from .entries import Page, bound, parse_audience, parse_page
 from .inbox import NEWEST_MAX, Inbox
 from .keys import state_key
 from .link import Command, Link, ScriptCall
+from .replies import ok
 from .views import PlayerViews, Views
 
 __all__ = ["Overview", "Overviews", "Part"]
@@ -138,10 +139,7 @@ class Overviews:
         self, calls: Sequence[ScriptCall], after: Sequence[Command] = ()
     ) -> list[Any]:
         replies = await self._link.run_many(calls, write=False, after=after)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return [ok(reply) for reply in replies]
 
 
 def _parse_part(replies: Sequence[list[Any]]) -> Part:

@@ -22,6 +22,7 @@ from ..model import App, Log, Player
 from .inbox import DAY_MS
 from .keys import inbox_keys, players_key, quota_key
 from .link import Command, Link, Script
+from .replies import ok
 
 __all__ = ["IN_VAIN_MS", "UsedQuotas"]
 
@@ -114,8 +115,7 @@ class UsedQuotas:
             [("PFADD", key, *players), ("PEXPIRE", key, lifetime_ms)]
         )
         for reply in (changed, kept):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
         return bool(changed)
 
     async def without_inbox(self, app: App, players: Iterable[Player]) -> int:
@@ -125,9 +125,7 @@ class UsedQuotas:
         ]
         count = 0
         for reply in await self._link.call_many(asked):
-            if isinstance(reply, Exception):
-                raise reply
-            count += not reply
+            count += not ok(reply)
         return count
 
     def _recent(self) -> list[int]:

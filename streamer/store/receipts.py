@@ -18,6 +18,7 @@ from ..model import Log, Position
 from .entries import Retention, place_args
 from .keys import inbox_keys
 from .link import Link, Script, ScriptCall
+from .replies import ok
 
 __all__ = ["Ended", "Receipt", "Receipts"]
 
@@ -91,8 +92,7 @@ class Receipts:
         receipts = []
         replies = await self._link.run_many(calls, write=False)
         for (_, place), reply in zip(places, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
             receipts.append(None if reply is None else _receipt(place.at_ms, *reply))
         return receipts
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .link import Reply
+__all__ = ["Reply", "ok"]
 
-__all__ = ["ok"]
+Reply = Any  # bytes, int, None, a list of these, or an exception
 
 
 def ok(reply: Reply) -> Any:

@@ -25,6 +25,7 @@ import msgspec
 from ..core.access import Caller
 from .keys import ticket_key
 from .link import Link, Script
+from .replies import ok
 
 __all__ = ["CLOSED_MS", "FIRST_MS", "OPEN_MS", "Tickets", "Use", "ticket_digest"]
 
@@ -97,8 +98,7 @@ class Tickets:
             for digest, end_ms in ends_ms.items()
         ]
         for reply in await self._link.call_many(commands, write=True):
-            if isinstance(reply, Exception):
-                raise reply
+            ok(reply)
 
     async def close(self, digest: bytes) -> None:
         """Begin the time in which a closed stream may be opened again."""

@@ -23,6 +23,7 @@ from .inbox import DAY_MS
 from .keys import channel, inbox_keys, tally_key, views_key
 from .leases import Newcomer
 from .link import Command, Link, Script, ScriptCall
+from .replies import ok
 
 __all__ = ["Found", "PlayerViews", "Views"]
 
@@ -178,9 +179,7 @@ class Views:
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
         found = []
         for reply in await self._link.run_many(calls, write=False):
-            if isinstance(reply, Exception):
-                raise reply
-            epoch, floor, offsets = reply
+            epoch, floor, offsets = ok(reply)
             found.append(Found(int(epoch), int(floor), [int(o) for o in offsets]))
         return found
 
@@ -251,11 +250,7 @@ class Views:
             ScriptCall(_READ_AT, (views_key(log),), (audience.audience, *offsets))
             for audience, offsets in requests
         ]
-        replies = await self._link.run_many(calls, write=False)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return [ok(reply) for reply in await self._link.run_many(calls, write=False)]
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
         keys = (views_key(log), inbox_keys(log)[0])

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
+from ..core.crowd import ONE_BY_ONE
 from ..errors import Disconnect
 from ..service.listening import Listener
 from .framing import LAST_CHUNK, Framing
@@ -42,7 +43,7 @@ class Outlet(Framing):
     ) -> list[Detached]:
         """Write to each as `Detached.write` does; return those without room."""
         if WRITE_BUFFER_HIGH_BYTES + len(event) > most:
-            return [sink for sink in sinks if not sink.write(event, most)]
+            return ONE_BY_ONE.write_all(sinks, event, most)
         if event is not self.event:
             self.take(event)
         framed, full = self.framed, []

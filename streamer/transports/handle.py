@@ -109,6 +109,13 @@ class Handle:
         """
         self._transport.abort()
 
+    def drop_if_gone(self) -> bool:
+        """Abort the connection if it is gone, with nobody to answer; say if it was."""
+        is_gone = self.is_gone
+        if is_gone:
+            self.abort()
+        return is_gone
+
     def leave_unframed(self) -> None:
         """Have no chunks announced: whoever takes the connection sends none."""
         protocol = self._transport.get_protocol()

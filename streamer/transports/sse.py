@@ -121,8 +121,7 @@ class SseStream:
     ) -> None:
         request = Request(scope)
         handle = find_handle(scope)
-        if handle is not None and handle.is_gone:
-            handle.abort()
+        if handle is not None and handle.drop_if_gone():
             await until_gone(receive)
             return
         if self._ask is not None:

@@ -110,12 +110,11 @@ class StreamParts(msgspec.Struct, frozen=True):
         """
         turns = self.listening.turns
         async with turns as has_waited:
-            if not has_waited or not handle.is_gone:
-                await join()
-                return True
-            turns.pass_on()
-        handle.abort()
-        return False
+            if has_waited and handle.drop_if_gone():
+                turns.pass_on()
+                return False
+            await join()
+            return True
 
     def session(
         self, caller: Caller, opening: Opening, *, codec: Codec, sink: Sink

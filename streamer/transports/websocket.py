@@ -84,8 +84,7 @@ class WebSocketStream:
 
     async def _serve(self, websocket: WebSocket, listener: Listener) -> None:
         handle = find_handle(websocket.scope)
-        if handle is not None and handle.is_gone:
-            handle.abort()
+        if handle is not None and handle.drop_if_gone():
             await _until_gone(websocket)
             return
         opening = Opening.parse(websocket.query_params, websocket.headers)

@@ -11,6 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from streamer.store.embedded import Embedded
+from streamer.store.inbox import Inbox
+from streamer.store.link import Link
+from streamer.store.timetable import Timetable
+
+from ..clock import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +23,16 @@ async def guard() -> AsyncIterator[None]:
     """Fail a test that hangs while there is still a loop to say where."""
     async with asyncio.timeout(50):
         yield
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, clock_ms=clock)
+
+
+@pytest.fixture
+def timetable(link: Link, clock: Clock) -> Timetable:
+    return Timetable(link, clock_ms=clock)
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,6 @@ from ..clock import NOON, Clock
 from .scheduling import APP, FRAGMENT, audience, received, reminder, serve, state_of
 
 
-@pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock)
-
-
-@pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
-
-
 async def test_nothing_fires_before_its_time(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:

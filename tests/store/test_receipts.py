@@ -12,11 +12,6 @@ from ..clock import NOON, Clock
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
-
-
-@pytest.fixture
 def receipts(link: Link, clock: Clock) -> Receipts:
     return Receipts(link, Retention(86_400_000, clock))
 

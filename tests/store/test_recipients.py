@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
 from streamer.model import Player
 from streamer.store.inbox import DAY_MS, Inbox
@@ -12,18 +10,8 @@ from streamer.store.link import Link
 from streamer.store.scheduled import Due, new_schedule_id
 from streamer.store.timetable import Timetable
 
-from ..clock import NOON, Clock
+from ..clock import NOON
 from .scheduling import APP, FRAGMENT, audience, campaign, received, serve
-
-
-@pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock)
-
-
-@pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
 
 
 async def test_an_audience_gets_it_once_each(

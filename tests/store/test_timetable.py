@@ -33,16 +33,6 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock)
-
-
-@pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
-
-
-@pytest.fixture
 async def other_link(store_url: str) -> AsyncIterator[Link]:
     link = Link(store_url)
     yield link

@@ -17,14 +17,7 @@ from starlette.datastructures import QueryParams
 
 from ...core.messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
-from ...model import (
-    CURSOR_CHARS_MAX,
-    Player,
-    Priority,
-    Topic,
-    iso_time,
-    parse_topic,
-)
+from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
 from ...service.receipts import AudienceReceipt, Receipt
 from ...service.searching import Found
 from ...store.inbox import PageEntry
