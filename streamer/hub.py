@@ -178,7 +178,7 @@ class Hub:
         """Let a strand follow its audience's log, from its place on."""
         head = self.head(strand.log)
         if strand.log not in self._crowds:
-            self._crowds[strand.log] = Crowd()
+            self._crowds[strand.log] = Crowd(strand.log)
             self.fresh.append(strand.log)
         self._crowds[strand.log].add(strand)
         if head is not None and strand.place in (Start.LATEST, head):

@@ -19,7 +19,8 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from ..model import Entry, Position
+from ..model import Entry, Log, Position
+from .cursor import part_of
 from .figures import Transport
 from .subscription import is_plainly_next
 
@@ -69,11 +70,18 @@ class Manner(NamedTuple):
 
 
 class Crowd:
-    """The strands of one audience's log."""
+    """
+    The strands of one audience's log.
 
-    __slots__ = ("_level", "_told_s", "apart", "at", "given", "moved")
+    Args:
+        log: It.
 
-    def __init__(self) -> None:
+    """
+
+    __slots__ = ("_level", "_log", "_part", "_told_s", "apart", "at", "given", "moved")
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self.apart: dict[Strand, None] = {}
         """Those who are not level, in the order in which they came or parted."""
         self._level: dict[Manner, dict[Strand, Any]] = {}
@@ -85,6 +93,7 @@ class Crowd:
         self.moved = False
         """Whether it was any since `tell` said so."""
         self._told_s = -TOLD_S
+        self._part: tuple[Position | None, str] = None, ""
 
     def __len__(self) -> int:
         return len(self.apart) + sum(map(len, self._level.values()))
@@ -107,6 +116,14 @@ class Crowd:
             return self.at
         places = (strand.live_at for strand in islice(self.apart, ASKED_MAX))
         return next((place for place in places if place is not None), None)
+
+    @property
+    def part_of_cursor(self) -> str:
+        """What says in a cursor where those are who are level."""
+        at = self.at
+        if self._part[0] is not at:
+            self._part = at, "" if at is None else part_of(self._log, at)
+        return self._part[1]
 
     def places(self) -> set[Position | None]:
         """Return all places at which somebody is live; None for those who are not."""

@@ -34,7 +34,7 @@ from ..model import (
     encode_cursor,
 )
 
-__all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "tail_of"]
+__all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "part_of", "tail_of"]
 
 NO_AUDIENCES: Final[Mapping[str, Position]] = MappingProxyType({})
 
@@ -84,9 +84,12 @@ def audience_mark(audience: Log) -> str:
 
 def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
     """Return what follows the own place in the text of a cursor."""
-    return "".join(
-        _part(audience_mark(log), place) for log, place in places if not place.is_zero
-    )
+    return "".join([part_of(log, place) for log, place in places])
+
+
+def part_of(log: Log, place: Position) -> str:
+    """Return the part for one audience: none before the first that it has said."""
+    return "" if place.is_zero else _part(audience_mark(log), place)
 
 
 @lru_cache(maxsize=1024)

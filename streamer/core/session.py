@@ -126,7 +126,6 @@ class Session:
         "_pinged_at_s",
         "_rate",
         "_sink",
-        "_tail",
         "_unread_doubted",
         "_unread_off",
         "connection",
@@ -171,7 +170,6 @@ class Session:
         self.moved: Callable[[Session], None] | None = None
         """Called when a place in an audience's log has moved and is to be told."""
         self._beginnings: list[_Beginning] | None = []
-        self._tail: tuple[list[Place], str] | None = None
         """What its cursors end with, and the places that says."""
         self._counted = 0
         """Unread notifications, but for those given to it as one of many."""
@@ -322,7 +320,6 @@ class Session:
     def rewoven(self, strands: tuple[Strand, ...]) -> None:
         """Go on with other audiences than so far."""
         self.strands = strands
-        self._tail = None
         if self._beginnings is not None:
             kept = (None, *strands)
             self._beginnings = [b for b in self._beginnings if b.strand in kept]
@@ -511,12 +508,7 @@ class Session:
         return encode_cursor(own) + self._tail_text()
 
     def _tail_text(self) -> str:
-        places = [strand.place for strand in self.strands]
-        tail = self._tail
-        if tail is None or tail[0] != places:
-            of_strands = dict(zip(self.strands, places, strict=True))
-            self._tail = tail = (places, self._tail_of(of_strands))
-        return tail[1]
+        return "".join([strand.part_of_cursor for strand in self.strands])
 
     @property
     def _unread(self) -> int:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from ..errors import Disconnect
 from ..model import Entry, Log, Position
 from .crowd import Crowd, Manner
+from .cursor import part_of
 from .subscription import Delivery, History, Place, Start, State, Subscription
 from .views import is_behind
 
@@ -129,6 +130,15 @@ class Strand:
     def place(self) -> Place:
         """As of its subscription."""
         return self.live_at or self._subscription.place
+
+    @property
+    def part_of_cursor(self) -> str:
+        """What says in a cursor where it is; nothing while that is not known."""
+        crowd = self.crowd
+        if crowd is not None:
+            return crowd.part_of_cursor
+        place = self._subscription.place
+        return part_of(self.log, place) if isinstance(place, Position) else ""
 
     @property
     def unread(self) -> int:

@@ -2,10 +2,11 @@
 A stream that has left ASGI behind: a session's sink on the bare transport.
 
 Decides nothing of what is sent: the session has decided that an event fits before it
-comes here, and it is with the transport before `write` returns. There is no task, no
-queue and no timer per connection; what waits is what the transport has not got rid of.
-Knows an asyncio transport and a `Listener`, which it leaves when the connection is
-lost: the loop says so exactly once, however that came about. Knows nothing of uvicorn.
+comes here, and it is with the kernel or the transport before `write` returns. There is
+no task, no queue and no timer per connection; what waits is what the transport has not
+got rid of. While nothing does, bytes go to the socket past the transport. Knows an
+asyncio transport and a `Listener`, which it leaves when the connection is lost: the loop
+says so exactly once, however that came about. Knows nothing of uvicorn.
 
 Until the connection is handed over, the answer's head is not written; what the session
 says meanwhile is kept.
@@ -14,15 +15,15 @@ says meanwhile is kept.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from ..core.crowd import ONE_BY_ONE
 from ..errors import Disconnect
 from ..service.listening import Listener
 from .framing import LAST_CHUNK, Framing
-from .handle import WRITE_BUFFER_HIGH_BYTES, Successor
+from .handle import NO_DESCRIPTOR, Successor, find_descriptor
 
 __all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream", "Outlet"]
 
@@ -42,16 +43,20 @@ class Outlet(Framing):
         self, sinks: Iterable[Detached], event: bytes, most: int
     ) -> list[Detached]:
         """Write to each as `Detached.write` does; return those without room."""
-        if WRITE_BUFFER_HIGH_BYTES + len(event) > most:
-            return ONE_BY_ONE.write_all(sinks, event, most)
         if event is not self.event:
             self.take(event)
-        framed, full = self.framed, []
+        framed, full, write = self.framed, [], os.write
+        size = len(framed)
         for sink in sinks:
-            # This is all there is to a delivery (bench.fanout). Asking each transport
-            # how much waits would be a twentieth of it.
-            if sink.has_room:
-                sink.transport.write(framed)
+            # This is all there is to a delivery (bench.fanout). What the transport does
+            # before it comes to the same call is a twentieth of one.
+            if sink.descriptor >= 0:
+                try:
+                    sent = write(sink.descriptor, framed)
+                except OSError:
+                    sent = 0
+                if sent < size:
+                    sink.go_on(framed[sent:])
             elif not sink.write(event, most):
                 full.append(sink)
         return full
@@ -75,7 +80,7 @@ class Detached(Successor):
         "_listener",
         "_parting",
         "_since_s",
-        "has_room",
+        "descriptor",
         "outlet",
         "transport",
     )
@@ -86,23 +91,26 @@ class Detached(Successor):
         self.outlet = outlet
         self._connections: set[Any] = set()
         self._since_s: float | None = None
-        self.has_room = False
-        """Whether no more than `WRITE_BUFFER_HIGH_BYTES` wait."""
+        self.descriptor = NO_DESCRIPTOR
+        """
+        The socket's while nothing waits in the transport, so that bytes may be written
+        past it; `NO_DESCRIPTOR` otherwise, and from the moment the connection is lost.
+        """
         self._parting: asyncio.TimerHandle | None = None
 
     # As a session's sink.
 
     def write(self, event: bytes, most: int) -> bool:
-        transport = self.transport
-        waiting = transport.get_write_buffer_size()
-        if waiting and waiting + len(event) > most:
-            return False
+        if self.descriptor < 0:
+            waiting = self.transport.get_write_buffer_size()
+            if waiting and waiting + len(event) > most:
+                return False
         if event is self.PROBE and self._is_given_up():
             return True
         framing = self.outlet
         if event is not framing.event:
             framing.take(event)
-        transport.write(framing.framed)
+        self.send(framing.framed)
         return True
 
     def buffered(self) -> int:
@@ -115,7 +123,33 @@ class Detached(Successor):
         raise NotImplementedError
 
     def abort(self, disconnect: Disconnect) -> None:
-        self.transport.abort()
+        self.quit().abort()
+
+    # Towards the connection.
+
+    def send(self, data: bytes) -> None:
+        """Have bytes sent after all that were before."""
+        sent = 0
+        if self.descriptor >= 0:
+            try:
+                sent = os.write(self.descriptor, data)
+            except OSError:
+                # It has no room, or it is broken. The transport is told the same, and
+                # knows what to do.
+                pass
+        if sent < len(data):
+            self.go_on(data[sent:])
+
+    def go_on(self, data: bytes) -> None:
+        """Leave to the transport what the socket has not taken."""
+        transport = self.transport
+        transport.write(data)
+        self.descriptor = find_descriptor(transport)
+
+    def quit(self) -> asyncio.Transport:
+        """Return the transport to be closed: nothing goes past it any more."""
+        self.descriptor = NO_DESCRIPTOR
+        return self.transport
 
     # As a transport's protocol.
 
@@ -131,8 +165,7 @@ class Detached(Successor):
         if waiting.aborted:
             transport.abort()
             return
-        self.has_room = True
-        transport.write(b"".join(waiting.chunks))
+        self.go_on(b"".join(waiting.chunks))
         if waiting.closing is not None:
             waiting.closing()
 
@@ -140,20 +173,19 @@ class Detached(Successor):
         # Between the marks nobody waits: a reader that takes what it gets is above the
         # upper one for a moment only.
         self._since_s = monotonic()
-        self.has_room = False
         self._listener.hasten()
 
     def resume_writing(self) -> None:
         self._since_s = None
-        self.has_room = True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The transport closes the socket next, and somebody else's may get its number.
+        self.descriptor = NO_DESCRIPTOR
         self._connections.discard(self)
         if self._parting is not None:
             self._parting.cancel()
         # Somebody may still be about to say something.
         self.transport = NOWHERE
-        self.has_room = True
         self._listener.leave()
 
     def _is_given_up(self) -> bool:
@@ -204,18 +236,18 @@ class EventStream(Detached):
         self._part(self._finish)
 
     def shutdown(self) -> None:
-        self.transport.close()
+        self.quit().close()
 
     def data_received(self, data: bytes) -> None:
         # Not paused instead: a transport that does not read does not notice the end.
         self._ignored_bytes += len(data)
         if self._ignored_bytes > IGNORED_BYTES_MAX:
-            self.transport.abort()
+            self.quit().abort()
 
     def _finish(self) -> None:
         if self._chunked:
-            self.transport.write(LAST_CHUNK)
-        self.transport.close()
+            self.send(LAST_CHUNK)
+        self.quit().close()
 
 
 class _Waiting(asyncio.Transport):

@@ -132,7 +132,7 @@ class DetachedWebSocket(Detached):
 
     def close(self, disconnect: Disconnect) -> None:
         frame = close_frame(disconnect.code, disconnect.reason)
-        self._part(lambda: self.transport.write(frame))
+        self._part(lambda: self.send(frame))
 
     # As a transport's protocol.
 
@@ -181,8 +181,8 @@ class DetachedWebSocket(Detached):
         """Close with 1012. Readers the drain reached are gone by then."""
         self._is_deaf = True
         if self._parting is None:
-            self.transport.write(close_frame(SERVICE_RESTART, ""))
-        self.transport.close()
+            self.send(close_frame(SERVICE_RESTART, ""))
+        self.quit().close()
 
     # What came.
 
@@ -237,20 +237,20 @@ class DetachedWebSocket(Detached):
         if self._admit_control():
             pong = self._inbound.reply()
             if self.transport.get_write_buffer_size() <= PONGS_BUFFERED_MAX:
-                self.transport.write(pong)
+                self.send(pong)
 
     def _answer_close(self) -> None:
         assert self._inbound is not None
-        transport, answer = self.transport, self._inbound.reply()
+        answer = self._inbound.reply()
         self._is_deaf = True
         if self._parting is not None:
             # It is the answer.
-            transport.close()
+            self.quit().close()
             return
 
         def then() -> None:
-            transport.write(answer)
-            transport.close()
+            self.send(answer)
+            self.quit().close()
 
         self._part(then)
         # Nobody has ended the session, so it may still have something to say.
@@ -281,11 +281,12 @@ class DetachedWebSocket(Detached):
         The peer may go on sending meanwhile, into the void.
         """
         self._is_deaf = True
-        session, transport = self.session, self.transport
-        if session.ended is not None or transport.is_closing():
+        session = self.session
+        if session.ended is not None or self.transport.is_closing():
             return
         session.stop(disconnect)
-        transport.write(close_frame(code, reason))
+        self.send(close_frame(code, reason))
+        transport = self.quit()
         if transport.can_write_eof():
             transport.write_eof()
         transport.resume_reading()

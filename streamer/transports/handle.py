@@ -13,16 +13,19 @@ is most of what a connection weighs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from collections.abc import Mapping
 from typing import Any, Final
 
 __all__ = [
     "EXTENSION",
+    "NO_DESCRIPTOR",
     "WRITE_BUFFER_HIGH_BYTES",
     "Handle",
     "HandsOver",
     "Successor",
+    "find_descriptor",
     "find_handle",
 ]
 
@@ -32,6 +35,21 @@ EXTENSION: Final = "streamer.transport"
 
 WRITE_BUFFER_HIGH_BYTES: Final = 65_536
 """What may wait for a connection before its transport says so; see `http_protocol`."""
+
+NO_DESCRIPTOR: Final = -1
+
+_OPEN_UNTIL_LOST: Final[list[type]] = []
+"""
+Transports that write at once where nothing waits, with nothing of their own around it,
+and that close their socket after they have said `connection_lost`, never before.
+"""
+with contextlib.suppress(ImportError):
+    from uvloop import loop
+
+    # They are not in its stubs. Behind TLS there is another one.
+    _OPEN_UNTIL_LOST.extend(
+        getattr(loop, name) for name in ("TCPTransport", "UnixTransport")
+    )
 
 _HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 """Linux has it, macOS has not."""
@@ -144,6 +162,22 @@ def _has_hung_up(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), _HUNG_UP)
     return bool(poll.poll(0))
+
+
+def find_descriptor(transport: asyncio.Transport) -> int:
+    """
+    Return the descriptor to which bytes may be written past a transport.
+
+    `NO_DESCRIPTOR` while something waits in it, which comes first, when it is closing,
+    and where it does more than to write. Whoever keeps the descriptor gives it up in
+    `connection_lost`, and with whatever else it leaves to the transport.
+    """
+    if type(transport) not in _OPEN_UNTIL_LOST:
+        return NO_DESCRIPTOR
+    if transport.get_write_buffer_size() or transport.is_closing():
+        return NO_DESCRIPTOR
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor
 
 
 def find_handle(scope: Mapping[str, Any]) -> Handle | None:

@@ -1,0 +1,251 @@
+"""
+Bytes that go past a transport, and the socket that is somebody else's once it is lost.
+
+What is held here is a promise of the loop's: that a transport closes its socket after
+`connection_lost` and not before, however the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.errors import SLOW
+from streamer.transports.detached import EventStream, Outlet
+from streamer.transports.framing import unframed
+from streamer.transports.handle import NO_DESCRIPTOR, find_descriptor
+
+from .test_detached import Absent
+
+MOST = 1 << 30
+
+
+class Watched(EventStream):
+    """A stream that looks at its socket when it hears of the end."""
+
+    __slots__ = ("__dict__",)
+
+    def __init__(self) -> None:
+        super().__init__(Absent(), Outlet(unframed))
+        self.begun, self.lost = asyncio.Event(), asyncio.Event()
+        self.was_open = False
+
+    def begin(self, transport: asyncio.Transport, *rest: Any) -> None:
+        super().begin(transport, *rest)
+        self.number = transport.get_extra_info("socket").fileno()
+        self.socket = os.fstat(self.number)
+        self.begun.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.was_open = os.path.samestat(self.socket, os.fstat(self.number))
+        super().connection_lost(exc)
+        self.lost.set()
+
+    def write_past(self, event: bytes) -> None:
+        assert self.outlet.write_all([self], event, MOST) == []
+
+    def fill(self) -> int:
+        """Write until something waits; return how much it was."""
+        count = 0
+        while self.descriptor >= 0:
+            self.write_past(b"x" * 65_536)
+            count += 65_536
+        return count
+
+
+class Handover(asyncio.Protocol):
+    """What a server has until the stream takes the connection."""
+
+    def __init__(self, stream: Watched) -> None:
+        self._stream = stream
+
+    def connection_made(  # type: ignore[override]  # never a pipe
+        self, transport: asyncio.Transport
+    ) -> None:
+        transport.set_protocol(self._stream)
+        self._stream.begin(transport, set(), None)
+
+
+Connected = tuple[Watched, socket.socket]
+Connect = Callable[..., Awaitable[Connected]]
+
+
+@pytest.fixture
+async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
+    """Give what connects a client; its end of it is not read by anybody."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    clients: list[socket.socket] = []
+
+    async def connect(*, unix: bool = False) -> Connected:
+        stream = Watched()
+        accept = functools.partial(Handover, stream)
+        if unix:
+            path = str(tmp_path / f"socket{len(servers)}")
+            server = await loop.create_unix_server(accept, path)
+        else:
+            server = await loop.create_server(accept, "127.0.0.1", 0)
+        servers.append(server)
+        client = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        clients.append(client)
+        client.setblocking(False)
+        await loop.sock_connect(client, server.sockets[0].getsockname())
+        await stream.begun.wait()
+        return stream, client
+
+    yield connect
+    for client in clients:
+        client.close()
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+async def read(client: socket.socket, count: int = MOST) -> bytes:
+    """Read so much, or to the end."""
+    loop = asyncio.get_running_loop()
+    received = bytearray()
+    while len(received) < count and (data := await loop.sock_recv(client, 1 << 20)):
+        received += data
+    return bytes(received)
+
+
+async def by_the_client(stream: Watched, client: socket.socket) -> None:
+    client.close()
+
+
+async def by_a_reset(stream: Watched, client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+async def by_a_write_that_fails(stream: Watched, client: socket.socket) -> None:
+    await by_a_reset(stream, client)
+    for _ in range(3):
+        stream.write_past(b"into the void")
+
+
+async def by_half(stream: Watched, client: socket.socket) -> None:
+    client.shutdown(socket.SHUT_WR)
+
+
+async def by_half_while_something_waits(stream: Watched, client: socket.socket) -> None:
+    stream.fill()
+    client.shutdown(socket.SHUT_WR)
+    await read(client)
+
+
+async def by_us(stream: Watched, client: socket.socket) -> None:
+    stream.shutdown()
+
+
+async def by_us_while_something_waits(stream: Watched, client: socket.socket) -> None:
+    stream.fill()
+    stream.shutdown()
+    await read(client)
+
+
+async def at_once(stream: Watched, client: socket.socket) -> None:
+    stream.fill()
+    stream.abort(SLOW)
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        by_the_client,
+        by_a_reset,
+        by_a_write_that_fails,
+        by_half,
+        by_half_while_something_waits,
+        by_us,
+        by_us_while_something_waits,
+        at_once,
+    ],
+)
+async def test_a_socket_is_open_until_the_stream_has_heard_of_the_end(
+    connect: Connect, end: Callable[..., Awaitable[None]], *, unix: bool
+) -> None:
+    stream, client = await connect(unix=unix)
+    assert stream.descriptor == stream.number
+
+    await end(stream, client)
+    await stream.lost.wait()
+
+    assert stream.was_open
+    stream.write_past(b"nobody is there")
+    assert stream.write(b"nobody is there", MOST)
+    assert stream.descriptor == NO_DESCRIPTOR
+
+
+async def test_who_gets_the_number_next_gets_nothing_that_was_for_the_one_before(
+    connect: Connect,
+) -> None:
+    stream, client = await connect()
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    client.close()
+    await stream.lost.wait()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(stream.number)
+    os.dup2(into, stream.number)
+
+    stream.write_past(b"for the one before")
+    stream.write(b"for the one before", MOST)
+
+    with pytest.raises(BlockingIOError):
+        os.read(out, 1)
+    for descriptor in (out, into, stream.number):
+        os.close(descriptor)
+
+
+async def test_what_goes_past_the_transport_keeps_its_order_with_what_does_not(
+    connect: Connect,
+) -> None:
+    stream, client = await connect()
+    sent = stream.fill()
+    lines = [b"%09d\n" % number for number in range(2_000)]
+    for line in lines[:500]:
+        stream.write_past(line)
+    assert stream.descriptor == NO_DESCRIPTOR
+
+    assert await read(client, sent + 5_000) == b"x" * sent + b"".join(lines[:500])
+    # As soon as nothing waits the next one finds its way, and those after it go past.
+    for line in lines[500:]:
+        stream.write_past(line)
+    assert stream.descriptor == stream.number
+    assert await read(client, 15_000) == b"".join(lines[500:])
+
+
+async def test_nothing_goes_past_a_transport_that_is_not_known(
+    connect: Connect,
+) -> None:
+    stream, _ = await connect()
+
+    class Other(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return stream.transport.get_extra_info(name)
+
+    assert find_descriptor(stream.transport) == stream.number
+    assert find_descriptor(Other()) == NO_DESCRIPTOR
+
+
+async def test_after_a_goodbye_nothing_goes_past_the_transport(
+    connect: Connect,
+) -> None:
+    stream, client = await connect()
+    stream.close(SLOW)
+
+    stream.write_past(b"too late")
+    assert stream.write(b"too late", MOST)
+
+    assert await read(client) == b"0\r\n\r\n"
