@@ -5,8 +5,8 @@ Decides nothing of what is sent: the session has decided that an event fits befo
 comes here, and it is with the kernel or the transport before `write` returns. There is
 no task, no queue and no timer per connection; what waits is what the transport has not
 got rid of. While nothing does, bytes go to the socket past the transport. Knows an
-asyncio transport and a `Listener`, which it leaves when the connection is lost: the loop
-says so exactly once, however that came about. Knows nothing of uvicorn.
+asyncio transport and a `Listener`, which it leaves when the connection is lost: the
+loop says so exactly once, however that came about. Knows nothing of uvicorn.
 
 Until the connection is handed over, the answer's head is not written; what the session
 says meanwhile is kept.
