@@ -27,7 +27,7 @@ __all__ = ["READ_EVERY", "Positions"]
 BATCH: Final = 100
 """Logs glanced at in one packet."""
 
-READ_EVERY: Final = 8
+READ_EVERY: Final = 64
 """Of so many glances at a log one is a read: what has grown too old shows nowhere."""
 
 
