@@ -485,6 +485,43 @@ def test_a_log_line_names_the_request_it_was_written_for() -> None:
     assert "request_id" not in after
 
 
+def test_what_is_logged_in_one_turn_of_the_loop_is_written_at_its_end() -> None:
+    script = """
+import asyncio, logging, sys
+from streamer.cli.logs import log_to_stderr
+
+class Stream:
+    writes = []
+    def write(self, text): self.writes.append(text.count('"message":'))
+    def flush(self): pass
+
+sys.stderr = Stream()
+log_to_stderr("info")
+log = logging.getLogger("x")
+log.info("before the loop")
+
+async def main():
+    log.info("one")
+    log.info("two")
+    assert Stream.writes == [1], Stream.writes
+    await asyncio.sleep(0)
+    assert Stream.writes == [1, 2], Stream.writes
+    log.info("three")
+    log.warning("now")
+    assert Stream.writes == [1, 2, 2], Stream.writes
+    log.info("four")
+    await asyncio.to_thread(log.info, "in another thread")
+    assert sum(Stream.writes) == 7, Stream.writes
+    log.info("the last one")
+
+asyncio.run(main())
+logging.shutdown()
+assert sum(Stream.writes) == 8, Stream.writes
+"""
+
+    run_python(script)
+
+
 # --- doctor
 
 

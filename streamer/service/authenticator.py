@@ -31,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -173,7 +174,7 @@ class Authenticator:
         self._not_before_s: _Records[Log, int] = _Records(monotonic)
         self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
         # Those whose tokens are genuine, by the token's digest, as they came in.
-        self._known: dict[bytes, tuple[Genuine, Caller]] = {}
+        self._known: OrderedDict[bytes, tuple[Genuine, Caller]] = OrderedDict()
 
     async def caller(self, credentials: Credentials) -> Caller:
         """
@@ -280,7 +281,7 @@ class _Records(Generic[_Key, _Record]):
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         # In the order in which they came in, so the oldest is always the first.
-        self._kept: dict[_Key, tuple[_Record, float]] = {}
+        self._kept: OrderedDict[_Key, tuple[_Record, float]] = OrderedDict()
         self._asking: dict[_Key, asyncio.Task[_Record | None]] = {}
 
     async def find(
@@ -336,11 +337,13 @@ class _Records(Generic[_Key, _Record]):
         return record
 
 
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, *, most: int) -> None:
+def _keep(
+    kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, most: int
+) -> None:
     """Keep a value as the newest one; of more than `most` the oldest gives way."""
     kept.pop(key, None)
     if len(kept) >= most:
-        del kept[next(iter(kept))]
+        kept.popitem(last=False)
     kept[key] = value
 
 

@@ -8,8 +8,8 @@ is made by it.
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from contextvars import ContextVar
 from typing import Final
 
@@ -33,7 +33,10 @@ class Serving:
     __slots__ = ("app", "id")
 
     def __init__(self, given: str = "") -> None:
-        self.id = given if _GIVEN.fullmatch(given) else secrets.token_hex(8)
+        if not _GIVEN.fullmatch(given):
+            # No secret, so the system need not be asked.
+            given = f"{random.getrandbits(64):016x}"
+        self.id = given
         self.app = ""
         """The app of its caller, once that is known."""
 

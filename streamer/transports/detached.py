@@ -27,6 +27,9 @@ from .handle import NO_DESCRIPTOR, Successor, find_descriptor
 
 __all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream", "Outlet"]
 
+BEGUN_WITHIN_S: Final = 0.1
+"""How long an answer's head waits for what follows it, to go out with that."""
+
 FAREWELL_S: Final = 2.0
 """How long a client may take to take its leave."""
 
@@ -127,6 +130,16 @@ class Detached(Successor):
 
     # Towards the connection.
 
+    async def begun(self) -> None:
+        """Return when there is something to write, or will not be for a while."""
+        waiting = self.transport
+        if isinstance(waiting, _Waiting) and not (waiting.chunks or waiting.aborted):
+            loop = asyncio.get_running_loop()
+            waiting.begun = begun = loop.create_future()
+            late = loop.call_later(BEGUN_WITHIN_S, _set, begun)
+            await begun
+            late.cancel()
+
     def send(self, data: bytes) -> None:
         """Have bytes sent after all that were before."""
         sent = 0
@@ -154,7 +167,11 @@ class Detached(Successor):
     # As a transport's protocol.
 
     def begin(
-        self, transport: asyncio.Transport, connections: set[Any], rest: object
+        self,
+        transport: asyncio.Transport,
+        connections: set[Any],
+        rest: object,
+        head: bytes = b"",
     ) -> None:
         waiting = self.transport
         assert isinstance(waiting, _Waiting)
@@ -165,7 +182,7 @@ class Detached(Successor):
         if waiting.aborted:
             transport.abort()
             return
-        self.go_on(b"".join(waiting.chunks))
+        self.go_on(b"".join([head, *waiting.chunks]))
         if waiting.closing is not None:
             waiting.closing()
 
@@ -256,6 +273,7 @@ class _Waiting(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.chunks: list[bytes] = []
+        self.begun: asyncio.Future[None] | None = None
         self.aborted = False
         self.closing: Callable[[], None] | None = None
         self._bytes = 0
@@ -263,6 +281,8 @@ class _Waiting(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.chunks.append(bytes(data))
         self._bytes += len(data)
+        if self.begun is not None:
+            _set(self.begun)
 
     def get_write_buffer_size(self) -> int:
         return self._bytes
@@ -271,6 +291,8 @@ class _Waiting(asyncio.Transport):
         self.aborted = True
         self.chunks.clear()
         self._bytes = 0
+        if self.begun is not None:
+            _set(self.begun)
 
     def close(self) -> None:
         self.abort()
@@ -296,6 +318,11 @@ class _Nowhere(asyncio.Transport):
 
     def resume_reading(self) -> None:
         pass
+
+
+def _set(begun: asyncio.Future[None]) -> None:
+    if not begun.done():
+        begun.set_result(None)
 
 
 NOWHERE: Final = _Nowhere()

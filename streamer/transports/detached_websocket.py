@@ -137,9 +137,13 @@ class DetachedWebSocket(Detached):
     # As a transport's protocol.
 
     def begin(
-        self, transport: asyncio.Transport, connections: set[Any], rest: object
+        self,
+        transport: asyncio.Transport,
+        connections: set[Any],
+        rest: object,
+        head: bytes = b"",
     ) -> None:
-        super().begin(transport, connections, rest)
+        super().begin(transport, connections, rest, head)
         assert isinstance(rest, Rest)
         self._message_bytes_max = rest.message_bytes_max
         if rest.parser is None:

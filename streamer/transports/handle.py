@@ -63,7 +63,11 @@ class Successor(asyncio.Protocol):
     transport: asyncio.Transport
 
     def begin(
-        self, transport: asyncio.Transport, connections: set[Any], rest: object
+        self,
+        transport: asyncio.Transport,
+        connections: set[Any],
+        rest: object,
+        head: bytes = b"",
     ) -> None:
         """
         Go on with a connection. From here on `connection_lost` comes, once.
@@ -73,6 +77,7 @@ class Successor(asyncio.Protocol):
             connections: The server's, which are ended with it: to be left when the
                 connection is lost.
             rest: What its protocol has received and nobody has taken.
+            head: What comes in front of all that is written.
 
         """
         raise NotImplementedError

@@ -88,6 +88,8 @@ class Handshake(asyncio.Protocol, HandsOver):
         self._accept = ""
         self._is_connect_told = False
         self._is_answered = False
+        self._head = b""
+        """The answer to a handshake, until somebody goes on."""
         self._is_upgraded = False
         self._is_over = False
         """Whether it is handed over, or lost, so that there is nobody to answer."""
@@ -200,6 +202,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             if self._frames.close_timer is None:
                 self._transport.close()
         elif not self._is_over:
+            self._transport.write(self._head)
             self._transport.close()
 
     async def _receive(self) -> Any:
@@ -248,8 +251,8 @@ class Handshake(asyncio.Protocol, HandsOver):
         ]
         if subprotocol := message.get("subprotocol"):
             fields.append((b"sec-websocket-protocol", subprotocol.encode()))
-        self._transport.write(_encode_head(101, fields))
-        # Unless it is handed over in this very turn.
+        self._head = _encode_head(101, fields)
+        # Unless it is handed over in this very turn, with something to follow it.
         self._loop.call_soon(self._go_on)
 
     def _encode_denial(self, status: int, headers: _RawHeaders) -> bytes:
@@ -292,6 +295,7 @@ class Handshake(asyncio.Protocol, HandsOver):
         )
         self._frames = frames
         self._connections.discard(self)
+        self._transport.write(self._head)
         self._transport.set_protocol(frames)
         frames.go_on(self._transport, self._early)
 
@@ -302,7 +306,7 @@ class Handshake(asyncio.Protocol, HandsOver):
         transport.set_protocol(successor)
         transport.resume_reading()
         rest = Rest.unread(self._early, self._config.ws_max_size)
-        successor.begin(transport, self._connections, rest)
+        successor.begin(transport, self._connections, rest, self._head)
 
     # The connection.
 

@@ -142,7 +142,7 @@ class SseStream:
             await self._detach(handle, listener, asked, version, receive, send)
 
     async def _ask_native(self, request: Request, listener: Listener) -> Asked:
-        opening = Opening.parse(request.query_params, request.headers)
+        opening = Opening.parse(request)
         if opening.ticket:
             caller = await self._parts.by_ticket(opening, request.headers, listener)
         else:

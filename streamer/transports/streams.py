@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import HTTPConnection
 
 from .. import errors
 from ..core.access import Caller
@@ -170,7 +171,7 @@ class Opening(NamedTuple):
         return f"Opening(place={self.place}, instance={self.instance!r})"
 
     @classmethod
-    def parse(cls, query: QueryParams, headers: Headers) -> Opening:
+    def parse(cls, connection: HTTPConnection) -> Opening:
         """
         Read the query, and the header that EventSource sends when it comes back.
 
@@ -180,9 +181,10 @@ class Opening(NamedTuple):
             Invalid: A parameter is not what it should be.
 
         """
-        last = headers.get("last-event-id", "")
-        if not query and not last:
+        last = connection.headers.get("last-event-id", "")
+        if not connection.scope["query_string"] and not last:
             return cls(Start.LATEST, "")  # As most come for the first time.
+        query = connection.query_params
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
         ticket = query.get("ticket", "")

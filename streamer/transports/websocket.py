@@ -87,7 +87,7 @@ class WebSocketStream:
         if handle is not None and handle.drop_if_gone():
             await _until_gone(websocket)
             return
-        opening = Opening.parse(websocket.query_params, websocket.headers)
+        opening = Opening.parse(websocket)
         caller = await self._authenticate(websocket, opening, listener)
         if handle is None:
             outbox = Outbox(listener.hasten)
@@ -113,6 +113,7 @@ class WebSocketStream:
         if not await self._parts.join_in_turn(handle, join):
             await _until_gone(websocket)
             return
+        await stream.begun()
         await _accept(websocket)
         # One that is gone has told us by now, or needs no telling.
         handle.hand_over(stream)

@@ -26,6 +26,7 @@ from streamer.core.figures import Transport
 from streamer.core.session import Session, SessionLimits
 from streamer.core.strand import Strand
 from streamer.core.subscription import History
+from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.listening import JOINING_MAX, Listener
@@ -497,13 +498,13 @@ class Piling(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting = 0
+        self.written: list[bytes] = []
 
     def write(self, data: Any) -> None:
-        self.waiting += len(data)
+        self.written.append(data)
 
     def get_write_buffer_size(self) -> int:
-        return self.waiting
+        return sum(map(len, self.written))
 
 
 def piling(outlet: Outlet) -> EventStream:
@@ -520,3 +521,50 @@ def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
 
     assert outlet.write_all(streams, b"x" * 50, 1_000) == streams[2:]
     assert [stream.buffered() for stream in streams] == [50, 1_000, 951]
+
+
+# How it begins.
+
+
+async def test_an_answers_head_goes_out_with_what_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 3_600)
+    stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
+    begun = asyncio.create_task(stream.begun())
+    await asyncio.sleep(0)
+    assert not begun.done()
+    stream.write(b"hello", 1_000)
+    await begun
+    await stream.begun()
+
+    stream.begin(transport, set(), None, b"head, ")
+
+    assert transport.written == [b"head, hello"]
+
+
+async def test_an_answers_head_goes_out_though_nothing_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 0)
+    stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
+
+    await stream.begun()
+    stream.begin(transport, set(), None, b"head")
+    stream.write(b"hello", 1_000)
+
+    assert transport.written == [b"head", b"hello"]
+
+
+async def test_a_stream_that_is_cut_before_it_begins_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 3_600)
+    stream = EventStream(Absent(), Outlet(unframed))
+    begun = asyncio.create_task(stream.begun())
+    await asyncio.sleep(0)
+
+    stream.abort(SLOW)
+
+    await begun
+    await stream.begun()
