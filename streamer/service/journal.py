@@ -19,6 +19,7 @@ from ..core.figures import LEFT
 from ..errors import SLOW
 from ..hub import Reader
 from ..model import Log
+from .lines import tell
 from .serving import note_app, request_id
 
 __all__ = ["Journal"]
@@ -71,4 +72,4 @@ class Journal:
             "request_id": opened.request_id,
         }
         level = logging.WARNING if reader.ended == SLOW else logging.INFO
-        _logger.log(level, "stream ended: %s", reason, extra={"fields": fields})
+        tell(_logger, f"stream ended: {reason}", fields, level)

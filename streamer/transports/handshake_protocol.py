@@ -123,16 +123,16 @@ class Handshake(asyncio.Protocol, HandsOver):
 
     def _judge_plainly(self, headers: list[tuple[bytes, bytes]]) -> str:
         """Return what accepts a handshake written as all clients write it, or ""."""
-        found: dict[bytes, bytes] = {}
-        for name, value in headers:
-            if name in found and name in _ONCE:
+        found = dict(headers)
+        if len(found) < len(headers):
+            names = [name for name, _ in headers]
+            if any(names.count(name) > 1 for name in _ONCE):
                 return ""
-            found[name] = value
         key = found.get(b"sec-websocket-key", b"")
-        tokens = found.get(b"connection", b"").lower().split(b",")
+        tokens = found.get(b"connection", b"").lower()
         is_plain = (
             found.get(b"upgrade", b"").lower() == b"websocket"
-            and b"upgrade" in map(bytes.strip, tokens)
+            and (tokens == b"upgrade" or b"upgrade" in _listed(tokens))
             and found.get(b"sec-websocket-version") == b"13"
             and _KEY.fullmatch(key)
             and self._request["method"] == "GET"
@@ -161,8 +161,8 @@ class Handshake(asyncio.Protocol, HandsOver):
     def _scope(self, url: URL, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         request = self._request
         root = request["root_path"]
-        said = b",".join(v for k, v in headers if k == b"sec-websocket-protocol")
-        names = said.decode("latin-1").split(",")
+        said = [value for name, value in headers if name == b"sec-websocket-protocol"]
+        protocols = [name.decode("latin-1") for name in _listed(b",".join(said))]
         return {
             "type": "websocket",
             "asgi": {"version": request["asgi"]["version"], "spec_version": "2.4"},
@@ -175,7 +175,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             "raw_path": root.encode("ascii") + url.path,
             "query_string": url.query or b"",
             "headers": headers,
-            "subprotocols": [name.strip() for name in names] if said else [],
+            "subprotocols": protocols if said else [],
             "state": self._app_state.copy(),
             "extensions": {
                 "websocket.http.response": {},
@@ -325,6 +325,10 @@ class Handshake(asyncio.Protocol, HandsOver):
         """Refuse a client that was not answered during the drain; the server does."""
         if not self._is_answered:
             self._refuse(http.HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _listed(value: bytes) -> list[bytes]:
+    return [name.strip() for name in value.split(b",")]
 
 
 def _encode_head(status: int, fields: _RawHeaders) -> bytes:
