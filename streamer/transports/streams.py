@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -181,10 +181,11 @@ class Opening(NamedTuple):
             Invalid: A parameter is not what it should be.
 
         """
-        last = connection.headers.get("last-event-id", "")
+        last = _last_event_id(connection.scope["headers"])
         if not connection.scope["query_string"] and not last:
             return cls(Start.LATEST, "")  # As most come for the first time.
-        query = connection.query_params
+        # The last one of a name counts.
+        query = dict(connection.query_params.multi_items())
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
         ticket = query.get("ticket", "")
@@ -206,11 +207,19 @@ class Opening(NamedTuple):
             ticket,
             resuming=bool(last),
             device=device,
-            topics=_topics(query),
+            topics=_topics(connection.query_params) if "topics" in query else (),
         )
 
 
-def _name(query: QueryParams, parameter: str) -> str:
+def _last_event_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    # Most send none, and `Headers` would raise and catch an exception for each.
+    for name, value in headers:
+        if name == b"last-event-id":
+            return value.decode("latin-1")
+    return ""
+
+
+def _name(query: Mapping[str, str], parameter: str) -> str:
     """Return a name that a client has given to something. Raises Invalid."""
     name = query.get(parameter, "")
     if _INSTANCE.fullmatch(name):
