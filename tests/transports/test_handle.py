@@ -249,3 +249,13 @@ async def test_after_a_goodbye_nothing_goes_past_the_transport(
     assert stream.write(b"too late", MOST)
 
     assert await read(client) == b"0\r\n\r\n"
+
+
+async def test_streams_of_a_server_write_past_their_transports(make_world: Any) -> None:
+    world = await make_world()
+    socket, wire = await world.websocket(), await world.event_stream()
+    await socket.message()
+    await wire.event()
+
+    assert all(stream.descriptor >= 0 for stream in world.connections)
+    assert len(world.connections) == 2
