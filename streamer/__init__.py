@@ -89,11 +89,12 @@ The rooms
                      minting, requests and quotas (what an app may use), schedules and
                      planning (what is to be sent, and when), repetition (idempotency
                      keys), scheduler and sender (what is due), campaigns, store_watch
-                     (is the store what was promised?), serving and journal (what the
-                     log says of requests and streams)
+                     (is the store what was promised?), serving, lines and journal (what
+                     the log says of requests and streams)
     transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
-                     stream that has left ASGI), inbound, framing, commands; outbox
-                     (one that has to stay); access_log, around every request, and
+                     stream that has left ASGI, and writes past its transport where it
+                     may: handle), inbound, framing, commands; outbox (one that has to
+                     stay); access_log, around every request, and
                      routing (the application, its routes by their heads); the
                      protocol classes under uvicorn that keep HTTP clean and let go, and
                      the handshake between them

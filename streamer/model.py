@@ -25,6 +25,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import random
 import re
 import struct
 import uuid
@@ -59,6 +60,7 @@ __all__ = [
     "everyone_log",
     "iso_time",
     "new_epoch",
+    "new_name",
     "new_tag",
     "notification_json",
     "parse_app",
@@ -293,6 +295,8 @@ class Entry(NamedTuple):
         return cursor, entry_json(at_ms, offset, tag, fragment)
 
 
+# Seeded by the system, and by nobody else, as the module's own may be.
+_names: Final = random.Random()
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Notification)
 
@@ -358,6 +362,11 @@ def new_tags(count: int) -> list[int]:
     """Return so many times 42 random bits, at the price of asking the kernel once."""
     drawn = os.urandom(6 * count)
     return [int.from_bytes(drawn[i : i + 6]) >> 6 for i in range(0, len(drawn), 6)]
+
+
+def new_name() -> str:
+    """Return 16 hexadecimal digits that nobody else has. They are no secret."""
+    return f"{_names.getrandbits(64):016x}"
 
 
 def encode_id(at_ms: int, offset: int, tag: int) -> str:

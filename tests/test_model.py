@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import uuid
 
 import pytest
@@ -30,6 +32,7 @@ from streamer.model import (
     encode_id,
     iso_time,
     new_epoch,
+    new_name,
     new_tag,
     notification_json,
     parse_app,
@@ -228,3 +231,12 @@ def test_times_are_rfc_3339(at_ms: int, text: str) -> None:
 def test_random_parts_stay_within_their_bits() -> None:
     assert all(1 <= new_epoch() <= EPOCH_MAX for _ in range(100))
     assert all(0 <= new_tag() <= TAG_MAX for _ in range(100))
+
+
+def test_names_are_everybodys_own_whoever_seeds_the_random_module() -> None:
+    random.seed(1)
+    first = new_name()
+    random.seed(1)
+
+    assert re.fullmatch(r"[0-9a-f]{16}", first)
+    assert new_name() != first

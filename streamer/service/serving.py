@@ -8,12 +8,11 @@ is made by it.
 
 from __future__ import annotations
 
-import random
 import re
 from contextvars import ContextVar
 from typing import Final
 
-from ..model import App
+from ..model import App, new_name
 
 __all__ = ["Serving", "note_app", "request_id", "serving"]
 
@@ -34,8 +33,7 @@ class Serving:
 
     def __init__(self, given: str = "") -> None:
         if not _GIVEN.fullmatch(given):
-            # No secret, so the system need not be asked.
-            given = f"{random.getrandbits(64):016x}"
+            given = new_name()
         self.id = given
         self.app = ""
         """The app of its caller, once that is known."""

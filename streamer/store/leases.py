@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
-from ..model import Log
+from ..model import Log, new_name
 from .keys import NODES, channel, inbox_keys, lease_key, views_key
 from .link import Command, Link, Reply, Script, ScriptCall
 from .replies import ok
@@ -112,8 +111,7 @@ class Leases:
     @staticmethod
     def new_connection() -> str:
         """Return a name for a connection, unique across nodes."""
-        # No secret: no client ever says it.
-        return f"{random.getrandbits(64):016x}"
+        return new_name()
 
     async def take(
         self,

@@ -37,6 +37,7 @@ WRITE_BUFFER_HIGH_BYTES: Final = 65_536
 """What may wait for a connection before its transport says so; see `http_protocol`."""
 
 NO_DESCRIPTOR: Final = -1
+"""Where there is none to write to, or none that may be written to."""
 
 _OPEN_UNTIL_LOST: Final[list[type]] = []
 """
