@@ -133,6 +133,8 @@ class StoreWatch:
         self._facts, self._findings = facts, findings
 
     def _is_time(self) -> bool:
+        if self.unready() is not None:
+            return True  # What it lacks, a replica say, may have come a moment later.
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"
         every_s = LOOK_EVERYSEC_S if everysec else LOOK_S
         return (

@@ -154,6 +154,24 @@ async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
         running.cancel()
 
 
+async def test_a_store_that_would_not_do_is_looked_at_until_it_does(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_watch, "TURN_S", 0.01)
+    await link.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    watch = StoreWatch(link, Config())
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: watch._facts is not None)
+        assert watch.unready()
+
+        await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+        await until(lambda: watch.unready() is None)
+    finally:
+        running.cancel()
+
+
 async def until(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(GUARD_S):
         while not fact():  # noqa: ASYNC110  # nobody announces it
