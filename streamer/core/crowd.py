@@ -94,6 +94,7 @@ class Crowd:
         """Whether it was any since `tell` said so."""
         self._told_s = -TOLD_S
         self._part: tuple[Position | None, str] = None, ""
+        """Where `part_of_cursor` was asked for last, and what it is there."""
 
     def __len__(self) -> int:
         return len(self.apart) + sum(map(len, self._level.values()))

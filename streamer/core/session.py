@@ -170,7 +170,6 @@ class Session:
         self.moved: Callable[[Session], None] | None = None
         """Called when a place in an audience's log has moved and is to be told."""
         self._beginnings: list[_Beginning] | None = []
-        """What its cursors end with, and the places that says."""
         self._counted = 0
         """Unread notifications, but for those given to it as one of many."""
         self._unread_off = 0

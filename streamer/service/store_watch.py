@@ -43,7 +43,10 @@ __all__ = ["StoreWatch", "refuse_unfit"]
 LOOK_S: Final = 30.0
 LOOK_EVERYSEC_S: Final = 2.0
 TURN_S: Final = 1.0
-"""How soon a connection that was made anew is noticed, and an absence looked into."""
+"""
+How soon a connection that was made anew is noticed, and an absence looked into; and how
+often a store that would not do is looked at.
+"""
 
 DEGRADED_S: Final = 30.0
 """How long a store counts as degraded after it last answered ahead of its disk."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -101,7 +100,7 @@ class Leases:
         self._link = link
         self._monotonic = monotonic
         self._most = most
-        self.node = secrets.token_hex(8)
+        self.node = new_name()
         self._alive: list[bytes] = []
         self._held: dict[Lease, str] = {}
         self._to_drop: set[Lease] = set()

@@ -132,13 +132,8 @@ class Detached(Successor):
 
     async def begun(self) -> None:
         """Return when there is something to write, or will not be for a while."""
-        waiting = self.transport
-        if isinstance(waiting, _Waiting) and not (waiting.chunks or waiting.aborted):
-            loop = asyncio.get_running_loop()
-            waiting.begun = begun = loop.create_future()
-            late = loop.call_later(BEGUN_WITHIN_S, _set, begun)
-            await begun
-            late.cancel()
+        if isinstance(self.transport, _Waiting):
+            await self.transport.begun()
 
     def send(self, data: bytes) -> None:
         """Have bytes sent after all that were before."""
@@ -273,16 +268,28 @@ class _Waiting(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.chunks: list[bytes] = []
-        self.begun: asyncio.Future[None] | None = None
         self.aborted = False
         self.closing: Callable[[], None] | None = None
         self._bytes = 0
+        self._begun: asyncio.Future[None] | None = None
+
+    async def begun(self) -> None:
+        """Return at the first of `write` and `abort`, or after `BEGUN_WITHIN_S`."""
+        if not self.chunks and not self.aborted:
+            loop = asyncio.get_running_loop()
+            self._begun = loop.create_future()
+            late = loop.call_later(BEGUN_WITHIN_S, self._wake)
+            await self._begun
+            late.cancel()
+
+    def _wake(self) -> None:
+        if self._begun is not None and not self._begun.done():
+            self._begun.set_result(None)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.chunks.append(bytes(data))
         self._bytes += len(data)
-        if self.begun is not None:
-            _set(self.begun)
+        self._wake()
 
     def get_write_buffer_size(self) -> int:
         return self._bytes
@@ -291,8 +298,7 @@ class _Waiting(asyncio.Transport):
         self.aborted = True
         self.chunks.clear()
         self._bytes = 0
-        if self.begun is not None:
-            _set(self.begun)
+        self._wake()
 
     def close(self) -> None:
         self.abort()
@@ -318,11 +324,6 @@ class _Nowhere(asyncio.Transport):
 
     def resume_reading(self) -> None:
         pass
-
-
-def _set(begun: asyncio.Future[None]) -> None:
-    if not begun.done():
-        begun.set_result(None)
 
 
 NOWHERE: Final = _Nowhere()

@@ -89,8 +89,7 @@ class Handshake(asyncio.Protocol, HandsOver):
         self._is_connect_told = False
         self._is_answered = False
         self._head = b""
-        """The answer to a handshake, until somebody goes on."""
-        self._is_upgraded = False
+        """What accepts the handshake, once the app has; it goes out as one goes on."""
         self._is_over = False
         """Whether it is handed over, or lost, so that there is nobody to answer."""
         self._gone = asyncio.Event()
@@ -123,16 +122,16 @@ class Handshake(asyncio.Protocol, HandsOver):
 
     def _judge_plainly(self, headers: list[tuple[bytes, bytes]]) -> str:
         """Return what accepts a handshake written as all clients write it, or ""."""
-        found = dict(headers)
-        if len(found) < len(headers):
-            names = [name for name, _ in headers]
-            if any(names.count(name) > 1 for name in _ONCE):
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in found and name in _ONCE:
                 return ""
+            found[name] = value
         key = found.get(b"sec-websocket-key", b"")
-        tokens = found.get(b"connection", b"").lower()
+        tokens = found.get(b"connection", b"").lower().split(b",")
         is_plain = (
             found.get(b"upgrade", b"").lower() == b"websocket"
-            and (tokens == b"upgrade" or b"upgrade" in _listed(tokens))
+            and b"upgrade" in map(bytes.strip, tokens)
             and found.get(b"sec-websocket-version") == b"13"
             and _KEY.fullmatch(key)
             and self._request["method"] == "GET"
@@ -161,8 +160,8 @@ class Handshake(asyncio.Protocol, HandsOver):
     def _scope(self, url: URL, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         request = self._request
         root = request["root_path"]
-        said = [value for name, value in headers if name == b"sec-websocket-protocol"]
-        protocols = [name.decode("latin-1") for name in _listed(b",".join(said))]
+        said = b",".join(v for k, v in headers if k == b"sec-websocket-protocol")
+        names = said.decode("latin-1").split(",")
         return {
             "type": "websocket",
             "asgi": {"version": request["asgi"]["version"], "spec_version": "2.4"},
@@ -175,7 +174,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             "raw_path": root.encode("ascii") + url.path,
             "query_string": url.query or b"",
             "headers": headers,
-            "subprotocols": protocols if said else [],
+            "subprotocols": [name.strip() for name in names] if said else [],
             "state": self._app_state.copy(),
             "extensions": {
                 "websocket.http.response": {},
@@ -206,7 +205,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             self._transport.close()
 
     async def _receive(self) -> Any:
-        if self._frames is None and self._is_upgraded:
+        if self._frames is None and self._head:
             self._go_on()
         if self._frames is not None:
             return await self._frames.receive()
@@ -217,7 +216,7 @@ class Handshake(asyncio.Protocol, HandsOver):
         return {"type": "websocket.disconnect", "code": 1006}
 
     async def _send(self, message: Any) -> None:
-        if self._frames is None and self._is_upgraded:
+        if self._frames is None and self._head:
             self._go_on()
         if self._frames is not None:
             await self._frames.send(message)
@@ -241,7 +240,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             raise RuntimeError(f"{kind!r} came in front of an answer")
 
     def _upgrade(self, message: Any) -> None:
-        self._is_answered = self._is_upgraded = True
+        self._is_answered = True
         fields = [
             (b"upgrade", b"websocket"),
             (b"connection", b"Upgrade"),
@@ -325,10 +324,6 @@ class Handshake(asyncio.Protocol, HandsOver):
         """Refuse a client that was not answered during the drain; the server does."""
         if not self._is_answered:
             self._refuse(http.HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def _listed(value: bytes) -> list[bytes]:
-    return [name.strip() for name in value.split(b",")]
 
 
 def _encode_head(status: int, fields: _RawHeaders) -> bytes:

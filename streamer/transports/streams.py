@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -41,6 +41,7 @@ from ..service.listening import Listener, Listening
 from ..service.receipts import Receipts
 from ..service.tickets import Tickets, instance_of
 from .handle import Handle
+from .http import header_of
 
 __all__ = [
     "FINAL_RETRY_MS",
@@ -181,7 +182,7 @@ class Opening(NamedTuple):
             Invalid: A parameter is not what it should be.
 
         """
-        last = _last_event_id(connection.scope["headers"])
+        last = header_of(connection, b"last-event-id", "")
         if not connection.scope["query_string"] and not last:
             return cls(Start.LATEST, "")  # As most come for the first time.
         # The last one of a name counts.
@@ -207,16 +208,8 @@ class Opening(NamedTuple):
             ticket,
             resuming=bool(last),
             device=device,
-            topics=_topics(connection.query_params) if "topics" in query else (),
+            topics=_topics(connection.query_params),
         )
-
-
-def _last_event_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    # Most send none, and `Headers` would raise and catch an exception for each.
-    for name, value in headers:
-        if name == b"last-event-id":
-            return value.decode("latin-1")
-    return ""
 
 
 def _name(query: Mapping[str, str], parameter: str) -> str:

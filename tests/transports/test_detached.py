@@ -35,7 +35,7 @@ from streamer.transports.detached_websocket import (
     DetachedWebSocket,
     websocket_outlet,
 )
-from streamer.transports.framing import unframed
+from streamer.transports.framing import text_frame, unframed
 from streamer.transports.handle import Handle
 from streamer.transports.handshake_protocol import Handshake
 from streamer.transports.http_protocol import HttpProtocol
@@ -483,7 +483,7 @@ def test_an_entry_is_encoded_and_framed_once_for_all(
     framed: list[bytes] = []
     monkeypatch.setattr(
         "streamer.transports.detached_websocket.text_frame",
-        lambda event: framed.append(event) or event,
+        lambda event: framed.append(text_frame(event)) or framed[-1],
     )
     with closing(Fan(READERS, audience=audience)) as fan:
         framed.clear()
@@ -491,6 +491,7 @@ def test_an_entry_is_encoded_and_framed_once_for_all(
 
         assert fan.received() == set(framed)
     assert len(framed) == 1
+    assert framed[0].startswith(b"\x81\x7e")
 
 
 class Piling(asyncio.Transport):
