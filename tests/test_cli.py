@@ -638,6 +638,13 @@ def test_too_few_files_for_the_connections_are_a_problem() -> None:
     assert doctor.judge_fds(11_063, 11_000, "x").verdict == "problem"
 
 
+def test_a_fanout_that_is_not_compiled_is_a_warning_and_says_what_to_do() -> None:
+    assert doctor.judge_fanout(compiled=True).verdict == "ok"
+    found = doctor.judge_fanout(compiled=False)
+    assert found.verdict == "warning"
+    assert "install a C compiler" in found.text
+
+
 def test_valkey_is_judged_by_its_own_number() -> None:
     info = {"redis_version": "7.2.4", "valkey_version": "9.1.2"}
 

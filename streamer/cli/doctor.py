@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
+from ..compiled.fanout import is_compiled
 from ..config import DEFAULT
 from ..core.store_health import (
     Finding,
@@ -38,6 +39,7 @@ __all__ = [
     "doctor",
     "judge_clock",
     "judge_durability",
+    "judge_fanout",
     "judge_fds",
     "judge_policy",
     "judge_version",
@@ -68,6 +70,14 @@ def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
     return Finding("ok", text)
 
 
+def judge_fanout(*, compiled: bool) -> Finding:
+    """Judge whether a message to many costs no more than it has to."""
+    if compiled:
+        return Finding("ok", "fan-out is compiled")
+    remedy = "install a C compiler, then streamer again"
+    return Finding("warning", f"fan-out is in Python, a tenth dearer: {remedy}")
+
+
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings that somebody gave, and the two that say where things are."""
     config, sources = resolved
@@ -95,7 +105,8 @@ async def _examine(config: Config) -> list[Finding]:
             fd_limit_max(),
             config.connections_max + config.requests_in_flight_max,
             "a server started here",
-        )
+        ),
+        judge_fanout(compiled=is_compiled()),
     ]
     findings += [finding async for finding in _examine_store(config)]
     return findings

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
+from ..compiled.fanout import send_to_all
 from ..errors import Disconnect
 from ..service.listening import Listener
 from .framing import LAST_CHUNK, Framing
@@ -48,18 +49,14 @@ class Outlet(Framing):
         """Write to each as `Detached.write` does; return those without room."""
         if event is not self.event:
             self.take(event)
-        framed, full, write = self.framed, [], os.write
-        size = len(framed)
-        for sink in sinks:
-            # This is all there is to a delivery (bench.fanout). What the transport does
-            # before it comes to the same call is a twentieth of one.
+        framed, sinks, full = self.framed, list(sinks), []
+        # This is all there is to a delivery (bench.fanout): the transport comes to the
+        # same call, and what it does before that is a twentieth of one.
+        sockets = [sink.descriptor for sink in sinks]
+        for i, sent in send_to_all(sockets, framed):
+            sink = sinks[i]
             if sink.descriptor >= 0:
-                try:
-                    sent = write(sink.descriptor, framed)
-                except OSError:
-                    sent = 0
-                if sent < size:
-                    sink.go_on(framed[sent:])
+                sink.go_on(framed[sent:])
             elif not sink.write(event, most):
                 full.append(sink)
         return full

@@ -1,0 +1,1 @@
+"""What is done in C where a compiler was there, and in Python where none was."""

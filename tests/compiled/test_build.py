@@ -1,0 +1,74 @@
+"""Compiling with the package: a library where it can be done, a word where not."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.compiled import fanout
+from streamer.compiled.build import Compile
+
+
+class Said:
+    """Takes what a hook has to say."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def display_warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of the source, with a library that another version has left."""
+    folder = tmp_path / "streamer" / "compiled"
+    folder.mkdir(parents=True)
+    for path in (fanout.SOURCE, Path(fanout.__file__)):
+        shutil.copy(path, folder)
+    (folder / "fanout-0123456789ab.so").write_bytes(b"of another version")
+    return tmp_path
+
+
+def run(root: Path) -> tuple[dict[str, Any], list[str]]:
+    said = Said()
+    build_data: dict[str, Any] = {"artifacts": [], "pure_python": True}
+    hook = Compile(str(root), {}, None, None, "", "wheel", said)  # type: ignore[arg-type]
+    hook.initialize("standard", build_data)
+    return build_data, said.warnings
+
+
+def libraries(root: Path) -> list[str]:
+    return [path.name for path in (root / "streamer" / "compiled").glob("*.so")]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")
+def test_the_library_is_found_by_its_source_and_belongs_to_the_package(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+
+    build_data, warnings = run(root)
+
+    name = f"streamer/compiled/{fanout.LIBRARY.name}"
+    assert build_data == {"artifacts": [name], "pure_python": False, "infer_tag": True}
+    assert warnings == []
+    assert libraries(root) == [fanout.LIBRARY.name]
+    assert ctypes.CDLL(str(root / name)).streamer_send_to_all(None, 0, b"", 0) == 0
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_the_package_is_complete_and_that_is_said(
+    root: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+
+    build_data, warnings = run(root)
+
+    assert build_data == {"artifacts": [], "pure_python": True}
+    assert [text.partition(":")[0] for text in warnings] == ["fan-out stays in Python"]
+    assert libraries(root) == []
