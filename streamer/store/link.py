@@ -134,6 +134,8 @@ class Wire(asyncio.Protocol):
         self._on_lost = on_lost
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[Packed] = []
+        """What was given in this turn of the loop, and goes out at its end."""
 
     def adopt(self, connection: AbstractConnection) -> None:
         """
@@ -165,10 +167,11 @@ class Wire(asyncio.Protocol):
 
     def send_packed(self, packed: bytes) -> None:
         """Send commands that are written already; as `send`."""
-        assert self._transport is not None
-        if self._transport.is_closing():
-            return  # asyncio would drop it as well, but uvloop raises.
-        self._transport.write(packed)
+        if not self._unsent:
+            # Transports write at once, and a write costs more than what is in it: when
+            # a turn resumes a hundred tasks, each of them asks for something.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(packed)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -186,6 +189,12 @@ class Wire(asyncio.Protocol):
         """Drop the connection at once; `on_lost` follows."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        # On a closing one asyncio would drop it as well, but uvloop raises.
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     def _release(self) -> None:
         # The connection object closes what it holds when it is collected; it holds a

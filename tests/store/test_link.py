@@ -58,6 +58,46 @@ async def test_commands_of_one_turn_share_a_connection(link: Link) -> None:
     assert len(set(ids)) == 1
 
 
+class Counted:
+    """A transport that counts how often it is written to."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_commands_of_one_turn_are_written_at_once(link: Link) -> None:
+    await link.call("PING")
+    wire: Any = link._wire
+    counted = wire._transport = Counted(wire._transport)
+
+    replies = await asyncio.gather(*(link.call("ECHO", str(i)) for i in range(50)))
+
+    assert replies == [str(i).encode() for i in range(50)]
+    assert counted.writes == 1
+
+
+async def test_what_a_lost_connection_was_given_in_its_last_turn_has_failed(
+    link: Link,
+) -> None:
+    await link.call("PING")
+
+    called = asyncio.create_task(link.call("SET", "k", "v", write=True))
+    await asyncio.sleep(0)
+    link._wire.abort()  # type: ignore[union-attr]
+
+    with pytest.raises(OutcomeUnknown):
+        await called
+    assert await link.call("GET", "k") is None
+
+
 async def test_a_failed_command_is_an_item_of_the_list(link: Link) -> None:
     replies = await link.call_many([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
 
