@@ -224,22 +224,38 @@ class EventStream(Detached):
     Args:
         listener: As for `Detached`.
         outlet: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
+        preamble: What goes ahead of every event, if there is something.
         chunked: Whether the answer ends with a chunk of its own.
 
     """
 
-    __slots__ = ("_chunked", "_ignored_bytes")
+    __slots__ = ("_chunked", "_ignored_bytes", "_preamble")
 
     def __init__(
         self,
         listener: Listener,
         outlet: Outlet,
         *,
+        preamble: bytes = b"",
         chunked: bool = True,
     ) -> None:
         super().__init__(listener, outlet)
+        self._preamble = preamble
         self._chunked = chunked
         self._ignored_bytes = 0
+
+    def begin(
+        self,
+        transport: asyncio.Transport,
+        connections: set[Any],
+        rest: object,
+        head: bytes = b"",
+    ) -> None:
+        if self._preamble:
+            self.outlet.take(self._preamble)
+            head += self.outlet.framed
+            self._preamble = b""
+        super().begin(transport, connections, rest, head)
 
     def close(self, disconnect: Disconnect) -> None:
         self._part(self._finish)

@@ -72,6 +72,9 @@ _HOST: Final = re.compile(
 )
 
 
+_CONTINUE: Final = b"HTTP/1.1 100 "
+
+
 class _Stage(enum.Enum):
     """What of a request is being read."""
 
@@ -83,6 +86,49 @@ class _Refused(Exception):
 
     def __init__(self, status: http.HTTPStatus) -> None:
         self.status = status
+
+
+class _Answer(asyncio.Transport):
+    """
+    What an answer is written to: its head goes out with what follows it.
+
+    uvicorn writes the two apart. Each write is a system call, a packet, and a client
+    that is woken up. A head that nothing follows goes out at the end of its turn.
+    """
+
+    __slots__ = ("_has_head", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._has_head = False
+        self._head = b""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self._has_head:
+            self._transport.write(self.take_head() + data)
+        elif bytes(data).startswith(_CONTINUE):
+            self._transport.write(data)
+        else:
+            self._has_head = True
+            self._head = bytes(data)
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def take_head(self) -> bytes:
+        """Return what is held back; whoever takes it writes it."""
+        head, self._head = self._head, b""
+        return head
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        head = self.take_head()
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
 
 
 class HttpProtocol(HttpToolsProtocol, HandsOver):
@@ -187,7 +233,9 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         transport = self.transport
         transport.set_protocol(successor)
         self.flow.resume_reading()
-        successor.begin(transport, self.connections, None)
+        answer = self.cycle.transport
+        assert isinstance(answer, _Answer)
+        successor.begin(transport, self.connections, None, answer.take_head())
 
     def leave_unframed(self) -> None:
         self.cycle.chunked_encoding = False
@@ -225,6 +273,9 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
     def on_headers_complete(self) -> None:
         self._check_version(self.parser.get_http_version())
         super().on_headers_complete()
+        # Unless this is an upgrade; then the last request's is still there, if any.
+        if self.cycle is not None and self.cycle.transport is self.transport:
+            self.cycle.transport = _Answer(self.transport)
         self._stage = _Stage.BODY
         self._raw_bytes = 0
 

@@ -176,13 +176,12 @@ class SseStream:
         """Begin the answer here, and leave what follows to the connection."""
         chunked = http_version == "1.1"
         outlet = self._chunks if chunked else self._bare
-        stream = EventStream(listener, outlet, chunked=chunked)
-        if asked.preamble:
-            stream.write(asked.preamble, 0)  # nothing waits yet
+        stream = EventStream(listener, outlet, preamble=asked.preamble, chunked=chunked)
         join = partial(self._join, listener, asked, stream)
         if not await self._parts.join_in_turn(handle, join):
             await until_gone(receive)
             return
+        await stream.begun()
         if not chunked:
             handle.leave_unframed()
         await send(_START)

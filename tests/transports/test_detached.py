@@ -36,7 +36,7 @@ from streamer.transports.detached_websocket import (
     DetachedWebSocket,
     websocket_outlet,
 )
-from streamer.transports.framing import text_frame, unframed
+from streamer.transports.framing import chunk, text_frame, unframed
 from streamer.transports.handle import Handle
 from streamer.transports.handshake_protocol import Handshake
 from streamer.transports.http_protocol import HttpProtocol
@@ -552,6 +552,18 @@ async def test_an_answers_head_goes_out_with_what_follows_it(
     stream.begin(transport, set(), None, b"head, ")
 
     assert transport.written == [b"head, hello"]
+
+
+async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() -> None:
+    outlet, transport = Outlet(chunk), Piling()
+    stream = EventStream(Absent(), outlet, preamble=b"retry")
+    stream.write(b"hello", 1_000)
+
+    stream.begin(transport, set(), None, b"head, ")
+    stream.write(b"hello", 1_000)
+
+    hello = b"5\r\nhello\r\n"
+    assert transport.written == [b"head, 5\r\nretry\r\n" + hello, hello]
 
 
 async def test_an_answers_head_goes_out_though_nothing_follows_it(

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import os
+import re
 import sys
 import weakref
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from typing import Any
 import httptools
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from streamer.transports.handle import find_handle
 from streamer.transports.http_protocol import LINGER_S, HttpProtocol
@@ -617,6 +621,94 @@ async def test_an_upgrade_is_refused_while_an_answer_is_pending(
     assert answer.endswith(b"released")
 
 
+# How answers are written.
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What is written to the transports of all connections, write by write."""
+    written: list[bytes] = []
+    connection_made = HttpProtocol.connection_made
+
+    class Told:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self._transport = transport
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self._transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+    def made(self: HttpProtocol, transport: Any) -> None:
+        connection_made(self, transport)
+        self.transport = Told(transport)  # type: ignore[assignment]
+
+    monkeypatch.setattr(HttpProtocol, "connection_made", made)
+    return written
+
+
+async def test_a_head_and_its_body_are_one_write(
+    serve: Any, app: Any, writes: list[bytes]
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    answers = [await wire.ask(GET + get())]
+
+    assert b"".join(writes) == answers[0]
+    assert [write.startswith(b"HTTP/1.1 200 OK") for write in writes] == [True] * 2
+    assert all(write.endswith(b"\r\n\r\n0 bytes") for write in writes)
+
+
+async def test_a_head_that_waits_for_its_body_is_written_before_it(
+    serve: Any, writes: list[bytes]
+) -> None:
+    release = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await release.wait()
+        await send({"type": "http.response.body", "body": b"at last"})
+
+    wire = await (await serve(slow)).connect()
+    wire.send(get())
+
+    assert await wire.status() == 200
+    assert len(writes) == 1
+    release.set()
+    assert b"at last" in await wire.read_to_end()
+
+
+async def test_word_to_go_on_is_written_at_once_and_is_no_head(
+    serve: Any, app: Any, writes: list[bytes]
+) -> None:
+    wire = await (await serve(app)).connect()
+    wire.send(
+        b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert await wire.status() == 100
+
+    wire.send(b"yes")
+
+    assert_status(await wire.read_to_end(), 200)
+    assert len(writes) == 2
+
+
+async def test_an_answer_of_a_head_alone_is_written(
+    serve: Any, app: Any, writes: list[bytes]
+) -> None:
+    wire = await (await serve(app)).connect()
+
+    answer = await wire.ask(
+        b"HEAD / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    )
+
+    assert_status(answer, 200)
+    assert writes == [answer]
+
+
 # What is relied upon.
 
 OURS = {"limits", "is_new", "hand_over", "leave_unframed"}
@@ -637,6 +729,13 @@ def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
         "self.cycle = RequestResponseCycle(",
     ):
         assert use in source, f"uvicorn {uvicorn.__version__} lacks {use}"
+
+
+def test_uvicorn_writes_an_answer_by_what_stands_for_its_transport() -> None:
+    source = inspect.getsource(RequestResponseCycle)
+
+    used = set(re.findall(r"self\.transport\.(\w+)", source))
+    assert used == {"write", "close", "is_closing"}
 
 
 def test_the_parser_gives_the_reason_of_a_failed_callback() -> None:
