@@ -23,8 +23,9 @@ from ..core.subscription import Place, Start, Subscription
 from ..core.views import View
 from ..hub import Hub, Reader
 from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
+from ..store.commands import Packed
 from ..store.leases import Newcomer
-from ..store.link import Command, Reply
+from ..store.link import Reply
 from ..store.relay import Relay
 from .audiences import Audiences, later
 
@@ -41,7 +42,7 @@ class Arrival(NamedTuple):
 
     log: Log
     begun: asyncio.Future[None]
-    looks: Sequence[Command]
+    looks: Sequence[Packed]
     newcomer: Newcomer | None
 
 

@@ -32,6 +32,7 @@ from ..model import (
     new_tag,
 )
 from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
+from .commands import Keyed
 from .entries import (
     GLANCED,
     Appended,
@@ -93,6 +94,7 @@ _PAGE = Script("page", behind=("_inbox", "_read_at"))
 _MARK = Script("mark", behind=("_inbox", "_marks"))
 _MARK_UNREAD = Script("mark_unread", behind=("_inbox", "_marks"))
 _AUDIENCE = Script("audience", behind=("_inbox",))
+_GLANCE = Keyed("HMGET", *GLANCED)
 
 _UNKNOWN: Final = -1
 
@@ -284,7 +286,7 @@ class Inbox:
         """
         now_ms = self._clock_ms() or int(time.time() * 1_000)
         replies = await self._link.call_many(
-            [("HMGET", state_key(log), *GLANCED) for log in logs]
+            [_GLANCE.on(state_key(log)) for log in logs]
         )
         return [
             reply if isinstance(reply, Exception) else parse_glance(reply, now_ms)

@@ -194,11 +194,13 @@ def _bucket(app: App, name: str) -> int:
     return zlib.crc32(f"{app}\0{name}".encode()) % BUCKETS
 
 
-# A script takes a handful of keys of one log.
-@lru_cache(maxsize=4_096)
-def _around_kind(log: Log) -> tuple[str, str]:
+def _around(log: Log) -> tuple[str, str]:
     app, player = log
     return f"{{{_bucket(app, player)}}}:", f":{app}:{player}"
+
+
+# A script takes a handful of keys of one log.
+_around_kind: Final = lru_cache(maxsize=4_096)(_around)
 
 
 def _digest(text: str) -> str:
@@ -236,7 +238,8 @@ def inbox_keys(log: Log) -> InboxKeys:
 
 def state_key(log: Log) -> str:
     """Return the first of a log's keys alone."""
-    return "state".join(_around_kind(log))
+    # That of each log there is, in turn: those who come back soon shall stay cached.
+    return "state".join(_around(log))
 
 
 def tally_key(audience: Log) -> str:

@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 
 from ..errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
 from ..model import Log, new_name
+from .commands import Command, Packed
 from .keys import NODES, channel, inbox_keys, lease_key, views_key
-from .link import Command, Link, Reply, Script, ScriptCall
+from .link import Link, Reply, Script, ScriptCall
 from .replies import ok
 
 __all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
@@ -119,7 +120,7 @@ class Leases:
         *,
         instance: str = "",
         newcomer: Newcomer | None = None,
-        commands: Sequence[Command] = (),
+        commands: Sequence[Packed] = (),
     ) -> tuple[Lease, list[Reply]]:
         """
         Take a lease for a connection, and run commands behind that in the same packet.
@@ -160,7 +161,7 @@ class Leases:
         lease: Lease,
         instance: str,
         newcomer: Newcomer | None,
-        commands: Sequence[Command],
+        commands: Sequence[Packed],
         *,
         fresh: bool,
     ) -> tuple[int, list[Reply]]:

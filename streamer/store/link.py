@@ -355,7 +355,7 @@ class Link:
         calls: Sequence[Call],
         *,
         write: bool = True,
-        after: Sequence[Command] = (),
+        after: Sequence[Command | Packed] = (),
     ) -> list[Reply]:
         """
         Run scripts in one packet, in order; a failed one is an exception in the list.

@@ -17,10 +17,11 @@ from typing import Any, Final, NamedTuple
 
 from ..core.views import Audience
 from ..model import App, Log, Position, everyone_log
+from .commands import Command, Packed
 from .entries import Page, bound, parse_audience, parse_page
 from .inbox import NEWEST_MAX, Inbox
 from .keys import state_key
-from .link import Command, Link, ScriptCall
+from .link import Link, ScriptCall
 from .replies import ok
 from .views import PlayerViews, Views
 
@@ -79,16 +80,16 @@ class Overviews:
         """Read what is known to be needed; see `store.inbox.Inbox.page`."""
         bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
         is_first = newest is None and oldest is None and count <= NEWEST_MAX
-        items: list[Command] = []
+        after: list[Command | Packed] = []
         if is_first and not version:
-            call, *items = self._inbox.newest_call(log, count)
+            call, *after = self._inbox.newest_call(log, count)
         else:
             call = self._inbox.page_call(log, bounds, count, version)
         calls = [call]
         if log.app in self._speaking:
             calls += self._part(everyone, bounds, count)
-        glances = [*self._views.glance(log), ("EXISTS", state_key(everyone))]
-        replies = await self._run(calls, [*items, *glances])
+        after += [*self._views.glance(log), ("EXISTS", state_key(everyone))]
+        replies = await self._run(calls, after)
         reply, *part = replies[: len(calls)]
         *found, names, left, said = replies[len(calls) :]
         own = (
@@ -136,7 +137,7 @@ class Overviews:
         self._speaking.add(app)
 
     async def _run(
-        self, calls: Sequence[ScriptCall], after: Sequence[Command] = ()
+        self, calls: Sequence[ScriptCall], after: Sequence[Command | Packed] = ()
     ) -> list[Any]:
         replies = await self._link.run_many(calls, write=False, after=after)
         return [ok(reply) for reply in replies]

@@ -18,11 +18,12 @@ from typing import Any, Final, Literal, NamedTuple
 from ..core.views import View
 from ..errors import Limit, Refused
 from ..model import App, Log, Position, audience_log, everyone_log
+from .commands import Keyed, Packed
 from .entries import Retention
 from .inbox import DAY_MS
 from .keys import channel, inbox_keys, tally_key, views_key
 from .leases import Newcomer
-from .link import Command, Link, Script, ScriptCall
+from .link import Link, Script, ScriptCall
 from .replies import ok
 
 __all__ = ["Found", "PlayerViews", "Views"]
@@ -49,6 +50,8 @@ _EVERYONE_FIELDS: Final = [
     f"{field} {_EVERYONE.decode()}"
     for field in ("in", "muted", "base", "done", "deleted")
 ]
+_SEE: Final = Keyed("HMGET", "names", *_EVERYONE_FIELDS)
+_LEFT: Final = Keyed("PTTL")
 
 
 class PlayerViews(NamedTuple):
@@ -92,7 +95,7 @@ class Views:
             _VIEWS, (views_key(log), state, entries), self._retention.args()
         )
 
-    def glance(self, log: Log) -> list[Command]:
+    def glance(self, log: Log) -> list[Packed]:
         """
         Return two commands whose replies `seen` takes.
 
@@ -100,7 +103,7 @@ class Views:
         a view of everybody's log.
         """
         key = views_key(log)
-        return [("HMGET", key, "names", *_EVERYONE_FIELDS), ("PTTL", key)]
+        return [_SEE.on(key), _LEFT.on(key)]
 
     def newcomer(self, place: Position) -> Newcomer:
         """Let a player that was never seen be one of everybody from `place` on."""
