@@ -37,6 +37,7 @@ from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_
 from .replies import Reply, ok
 
 __all__ = [
+    "GATHERED_BYTES_MAX",
     "Command",
     "Link",
     "Prepared",
@@ -51,6 +52,12 @@ __all__ = [
 CONNECT_TIMEOUT_S: Final = 2.0
 GRACE_S: Final = 0.05
 """Long enough for one turn of the event loop, in which waiting replies are read."""
+
+GATHERED_BYTES_MAX: Final = 4_096
+"""
+Commands of more than this are sent at once, with what waits: the store takes in a
+large packet the slower the larger it is (bench.publish --batch=100).
+"""
 
 PENDING_MAX: Final = 50_000
 """Commands under way. More means that the store cannot keep up: refuse, don't grow."""
@@ -167,11 +174,13 @@ class Wire(asyncio.Protocol):
 
     def send_packed(self, packed: bytes) -> None:
         """Send commands that are written already; as `send`."""
-        if not self._unsent:
+        self._unsent.append(packed)
+        if len(packed) > GATHERED_BYTES_MAX:
+            self._flush()
+        elif len(self._unsent) == 1:
             # Transports write at once, and a write costs more than what is in it: when
             # a turn resumes a hundred tasks, each of them asks for something.
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(packed)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -193,7 +202,7 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         # On a closing one asyncio would drop it as well, but uvloop raises.
-        if self._transport is not None and not self._transport.is_closing():
+        if unsent and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))
 
     def _release(self) -> None:

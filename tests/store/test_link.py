@@ -20,7 +20,7 @@ from streamer.model import ZERO, Log, Player
 from streamer.store.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.embedded import Embedded
 from streamer.store.inbox import Inbox, Once
-from streamer.store.link import Link
+from streamer.store.link import GATHERED_BYTES_MAX, Link
 
 
 class Text(Script):
@@ -82,6 +82,18 @@ async def test_commands_of_one_turn_are_written_at_once(link: Link) -> None:
 
     assert replies == [str(i).encode() for i in range(50)]
     assert counted.writes == 1
+
+
+async def test_a_large_command_goes_at_once_behind_what_waits(link: Link) -> None:
+    await link.call("PING")
+    wire: Any = link._wire
+    counted = wire._transport = Counted(wire._transport)
+    said = ["small", "x" * GATHERED_BYTES_MAX, "smaller", "smallest"]
+
+    replies = await asyncio.gather(*(link.call("ECHO", text) for text in said))
+
+    assert replies == [text.encode() for text in said]
+    assert counted.writes == 2
 
 
 async def test_what_a_lost_connection_was_given_in_its_last_turn_has_failed(
