@@ -56,6 +56,7 @@ _in_c: Final = _load()
 
 
 def is_compiled() -> bool:
+    """Whether the loop is in C here."""
     return _in_c is not None
 
 

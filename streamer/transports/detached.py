@@ -69,6 +69,7 @@ class Detached(Successor):
     Args:
         listener: What it holds; given back when the connection is lost.
         outlet: How events are framed, shared by all of its kind.
+        preamble: What goes ahead of every event, if there is something.
 
     """
 
@@ -85,8 +86,12 @@ class Detached(Successor):
         "transport",
     )
 
-    def __init__(self, listener: Listener, outlet: Outlet) -> None:
-        self.transport: asyncio.Transport = _Waiting()
+    def __init__(
+        self, listener: Listener, outlet: Outlet, preamble: bytes = b""
+    ) -> None:
+        if preamble:
+            outlet.take(preamble)
+        self.transport: asyncio.Transport = _Waiting(outlet.framed if preamble else b"")
         self._listener = listener
         self.outlet = outlet
         self._connections: set[Any] = set()
@@ -174,7 +179,7 @@ class Detached(Successor):
         if waiting.aborted:
             transport.abort()
             return
-        self.go_on(b"".join([head, *waiting.chunks]))
+        self.go_on(b"".join([head, waiting.preamble, *waiting.chunks]))
         if waiting.closing is not None:
             waiting.closing()
 
@@ -224,12 +229,12 @@ class EventStream(Detached):
     Args:
         listener: As for `Detached`.
         outlet: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
-        preamble: What goes ahead of every event, if there is something.
+        preamble: As for `Detached`.
         chunked: Whether the answer ends with a chunk of its own.
 
     """
 
-    __slots__ = ("_chunked", "_ignored_bytes", "_preamble")
+    __slots__ = ("_chunked", "_ignored_bytes")
 
     def __init__(
         self,
@@ -239,23 +244,9 @@ class EventStream(Detached):
         preamble: bytes = b"",
         chunked: bool = True,
     ) -> None:
-        super().__init__(listener, outlet)
-        self._preamble = preamble
+        super().__init__(listener, outlet, preamble)
         self._chunked = chunked
         self._ignored_bytes = 0
-
-    def begin(
-        self,
-        transport: asyncio.Transport,
-        connections: set[Any],
-        rest: object,
-        head: bytes = b"",
-    ) -> None:
-        if self._preamble:
-            self.outlet.take(self._preamble)
-            head += self.outlet.framed
-            self._preamble = b""
-        super().begin(transport, connections, rest, head)
 
     def close(self, disconnect: Disconnect) -> None:
         self._part(self._finish)
@@ -276,10 +267,11 @@ class EventStream(Detached):
 
 
 class _Waiting(asyncio.Transport):
-    """What stands for a transport until there is one."""
+    """What stands for a transport until there is one; nobody waits for a preamble."""
 
-    def __init__(self) -> None:
+    def __init__(self, preamble: bytes) -> None:
         super().__init__()
+        self.preamble = preamble
         self.chunks: list[bytes] = []
         self.aborted = False
         self.closing: Callable[[], None] | None = None

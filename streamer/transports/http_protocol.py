@@ -71,7 +71,6 @@ _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?"
 )
 
-
 _CONTINUE: Final = b"HTTP/1.1 100 "
 
 
