@@ -65,7 +65,8 @@ The rooms
 
     errors, model    the error tree and close codes; notification, entry, position, ids
     config           the settings; the only reader of the environment
-    compiled/        IN C. the loop of a fan-out, if there was a compiler; and in Python
+    compiled/        IN C. the loop of a fan-out, and entries as JSON, if there was a
+                     compiler; and in Python
     core/            DECIDES. subscription (history merged with live), session (one
                      stream), messages (what its client says), strand (its part in an
                      audience), crowd (all parts in one audience), cursor, views (what
@@ -111,7 +112,7 @@ The rooms
                      process, port, and the line between the two
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
-Imports run one way: errors, model, compiled <- core <- store, hub <- service <-
+Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
 transports <- contract <- surfaces <- parts, openapi <- app <- server, workers <- cli;
 `config` may be read by all but core and store. Parts get what they need by their
 constructor; there are no module globals to look things up in. `tests/test_layout.py`

@@ -638,9 +638,9 @@ def test_too_few_files_for_the_connections_are_a_problem() -> None:
     assert doctor.judge_fds(11_063, 11_000, "x").verdict == "problem"
 
 
-def test_a_fanout_that_is_not_compiled_is_a_warning_and_says_what_to_do() -> None:
-    assert doctor.judge_fanout(compiled=True).verdict == "ok"
-    found = doctor.judge_fanout(compiled=False)
+def test_what_is_not_compiled_is_a_warning_and_says_what_to_do() -> None:
+    assert doctor.judge_compiled(compiled=True).verdict == "ok"
+    found = doctor.judge_compiled(compiled=False)
     assert found.verdict == "warning"
     assert "install a C compiler" in found.text
 

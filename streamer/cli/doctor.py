@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
-from ..compiled.fanout import is_compiled
+from ..compiled.library import is_compiled
 from ..config import DEFAULT
 from ..core.store_health import (
     Finding,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "doctor",
     "judge_clock",
+    "judge_compiled",
     "judge_durability",
-    "judge_fanout",
     "judge_fds",
     "judge_policy",
     "judge_version",
@@ -70,12 +70,14 @@ def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
     return Finding("ok", text)
 
 
-def judge_fanout(*, compiled: bool) -> Finding:
-    """Judge whether a message to many costs no more than it has to."""
+def judge_compiled(*, compiled: bool) -> Finding:
+    """Judge whether a message to many, and a page, cost no more than they have to."""
     if compiled:
-        return Finding("ok", "fan-out is compiled")
+        return Finding("ok", "fan-out and pages are compiled")
     remedy = "install a C compiler, then streamer again"
-    return Finding("warning", f"fan-out is in Python, a tenth dearer: {remedy}")
+    return Finding(
+        "warning", f"fan-out and pages are in Python, a tenth dearer: {remedy}"
+    )
 
 
 def _print_settings(resolved: Resolved) -> None:
@@ -106,7 +108,7 @@ async def _examine(config: Config) -> list[Finding]:
             config.connections_max + config.requests_in_flight_max,
             "a server started here",
         ),
-        judge_fanout(compiled=is_compiled()),
+        judge_compiled(compiled=is_compiled()),
     ]
     findings += [finding async for finding in _examine_store(config)]
     return findings

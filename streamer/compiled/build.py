@@ -20,24 +20,24 @@ __all__ = ["Compile"]
 
 
 class Compile(BuildHookInterface[Any]):
-    """Makes ``fanout.c`` a library beside it, with ``$CC`` or ``cc``."""
+    """Makes the sources in C a library beside them, with ``$CC`` or ``cc``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         folder = Path(self.root, "streamer", "compiled")
         # The module stands alone; the package cannot be imported from here.
-        names = runpy.run_path(str(folder / "fanout.py"))
-        source, library = names["SOURCE"], names["LIBRARY"]
+        names = runpy.run_path(str(folder / "library.py"))
+        sources, library = names["SOURCES"], names["LIBRARY"]
         for old in folder.glob("*.so"):
             if old != library:
                 old.unlink()
         # What a server has loaded must not change under it.
         fresh = library.with_suffix(f".{os.getpid()}")
         compiler = shlex.split(os.environ.get("CC") or "cc")
-        options = ["-O2", "-shared", "-fPIC", "-o", str(fresh), str(source)]
+        options = ["-O2", "-shared", "-fPIC", "-o", str(fresh), *map(str, sources)]
         try:
             subprocess.run([*compiler, *options], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            self.app.display_warning(f"fan-out stays in Python: {error}")
+            self.app.display_warning(f"nothing is compiled, all is in Python: {error}")
             return
         fresh.rename(library)
         build_data["artifacts"].append(str(library.relative_to(self.root)))

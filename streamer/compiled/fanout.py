@@ -6,58 +6,25 @@ and as little else as can be. In C (``fanout.c``) it takes an eighth less than h
 what Python does around each call is half a microsecond of seven, and `send` is a
 shorter way through the kernel than `write`. Knows sockets by their numbers; whose they
 are, and that they are still theirs, is for others to know.
-
-`build` compiles it with the package. A library is named after the source that it was
-compiled from, so one that belongs to another version is never found.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["FEW", "LIBRARY", "SOURCE", "is_compiled", "send_to_all"]
+from .library import find
+
+__all__ = ["FEW", "send_to_all"]
 
 FEW: Final = 8
 """For fewer sockets the way to C and back takes longer than it saves."""
 
-SOURCE: Final = Path(__file__).with_suffix(".c")
-
-LIBRARY: Final = SOURCE.with_name(
-    f"fanout-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}.so"
+_in_c: Final = find(
+    "streamer_send_to_all", "c_void_p", "c_long", "c_char_p", "c_size_t"
 )
-"""Where it is, if it was compiled."""
-
-
-def _load() -> Callable[[int, int, bytes, int], int] | None:
-    """Return the function in `LIBRARY`, None where it is not to be had."""
-    try:
-        # Some builds of Python lack it.
-        import ctypes
-
-        function = ctypes.CDLL(str(LIBRARY)).streamer_send_to_all
-    except (ImportError, OSError):
-        return None
-    function.restype = ctypes.c_long
-    function.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_long,
-        ctypes.c_char_p,
-        ctypes.c_size_t,
-    ]
-    return function
-
-
-_in_c: Final = _load()
-
-
-def is_compiled() -> bool:
-    """Whether the loop is in C here."""
-    return _in_c is not None
 
 
 def send_to_all(sockets: Sequence[int], event: bytes) -> list[tuple[int, int]]:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
+from ..compiled.entries import Row
 from ..core.subscription import Gap, History
 from ..core.views import Audience
-from ..model import ZERO, Entry, Position, entry_json
+from ..model import ZERO, Entry, Position
 
 __all__ = [
     "GLANCED",
@@ -163,17 +164,20 @@ class PageEntry:
         return self._entry
 
     @property
-    def json(self) -> bytes:
-        """The same as the entry's."""
+    def row(self) -> Row:
+        """It as it is written out."""
         if self._item is None:
-            return self.entry.json
+            entry = self.entry
+            place = b"%d-%d" % (entry.at_ms, entry.offset)
+            return place, b"%d" % entry.tag, entry.fragment, self.read_at_ms
         place, fields = self._item
-        at_ms, _, offset = place.partition(b"-")
-        return entry_json(int(at_ms), int(offset), int(fields[1]), fields[3])
+        return place, fields[1], fields[3], self.read_at_ms
 
     def marked(self, read_at_ms: int) -> PageEntry:
         """Return the same entry with another mark."""
-        return PageEntry.of(self.entry, read_at_ms)
+        found = PageEntry(self._epoch, self._item, read_at_ms)
+        found._entry = self._entry
+        return found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PageEntry) and (self.entry, self.read_at_ms) == (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamer.compiled import fanout
+from streamer.compiled import library
 from streamer.compiled.build import Compile
 
 
@@ -28,9 +28,9 @@ def root(tmp_path: Path) -> Path:
     """A copy of the source, with a library that another version has left."""
     folder = tmp_path / "streamer" / "compiled"
     folder.mkdir(parents=True)
-    for path in (fanout.SOURCE, Path(fanout.__file__)):
+    for path in (*library.SOURCES, Path(library.__file__)):
         shutil.copy(path, folder)
-    (folder / "fanout-0123456789ab.so").write_bytes(b"of another version")
+    (folder / "compiled-0123456789ab.so").write_bytes(b"of another version")
     return tmp_path
 
 
@@ -54,10 +54,10 @@ def test_the_library_is_found_by_its_source_and_belongs_to_the_package(
 
     build_data, warnings = run(root)
 
-    name = f"streamer/compiled/{fanout.LIBRARY.name}"
+    name = f"streamer/compiled/{library.LIBRARY.name}"
     assert build_data == {"artifacts": [name], "pure_python": False, "infer_tag": True}
     assert warnings == []
-    assert libraries(root) == [fanout.LIBRARY.name]
+    assert libraries(root) == [library.LIBRARY.name]
     assert ctypes.CDLL(str(root / name)).streamer_send_to_all(None, 0, b"", 0) == 0
 
 
@@ -70,5 +70,7 @@ def test_without_a_compiler_the_package_is_complete_and_that_is_said(
     build_data, warnings = run(root)
 
     assert build_data == {"artifacts": [], "pure_python": True}
-    assert [text.partition(":")[0] for text in warnings] == ["fan-out stays in Python"]
+    assert [text.partition(":")[0] for text in warnings] == [
+        "nothing is compiled, all is in Python"
+    ]
     assert libraries(root) == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
 import socket
 from collections.abc import Iterator
 
@@ -13,19 +10,17 @@ import pytest
 from streamer.compiled import fanout
 from streamer.compiled.fanout import FEW, send_to_all
 
-COMPILER = shlex.split(os.environ.get("CC") or "cc")[0]
+from .twins import WAYS, go
+
 MANY = 3 * FEW
 EVENT = b"an event \0 with everything in it " * 8
 
 Pair = tuple[socket.socket, socket.socket]
 
 
-@pytest.fixture(params=["in C", "in Python"])
+@pytest.fixture(params=WAYS)
 def sending(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "in Python":
-        monkeypatch.setattr(fanout, "_in_c", None)
-    elif not fanout.is_compiled():
-        pytest.skip("not compiled: no C compiler when this was installed")
+    go(request.param, fanout, monkeypatch)
 
 
 @pytest.fixture
@@ -51,13 +46,6 @@ def fill(ours: socket.socket) -> None:
                 ours.send(b"." * size)
         except BlockingIOError:
             pass
-
-
-@pytest.mark.skipif(
-    shutil.which(COMPILER) is None, reason=f"there is no C compiler ({COMPILER})"
-)
-def test_it_is_compiled_where_there_is_a_compiler() -> None:
-    assert fanout.is_compiled(), "install the package again: its source has changed"
 
 
 @pytest.mark.usefixtures("sending")

@@ -42,6 +42,7 @@ from streamer.transports.handshake_protocol import Handshake
 from streamer.transports.http_protocol import HttpProtocol
 from streamer.transports.websocket_protocol import WebSocketProtocol
 
+from ..compiled.twins import WAYS, go
 from .test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
 
 # The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
@@ -461,18 +462,15 @@ def calls_of(dispatch: Callable[[], object]) -> int:
     return calls
 
 
-@pytest.mark.parametrize("in_c", [False, True], ids=["in Python", "in C"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "audience", [False, True], ids=["of a player", "of an audience"]
 )
 def test_a_delivery_is_a_few_calls_and_no_more(
-    monkeypatch: pytest.MonkeyPatch, *, audience: bool, in_c: bool
+    monkeypatch: pytest.MonkeyPatch, *, audience: bool, way: str
 ) -> None:
-    if not in_c:
-        monkeypatch.setattr(fanout, "_in_c", None)
-    elif not fanout.is_compiled():
-        pytest.skip("not compiled: no C compiler when this was installed")
-    calls_max = CALLS_MAX[audience] - (audience and in_c)
+    go(way, fanout, monkeypatch)
+    calls_max = CALLS_MAX[audience] - (audience and way == "in C")
     with closing(Fan(READERS, audience=audience)) as fan:
         fan.hub.dispatch(fan.log, Entry(1, 2, 2, 2, b'"title":"first"}'))
         counted = Entry(1, 3, 3, 3, b'"title":"counted"}')

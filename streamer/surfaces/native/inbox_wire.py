@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.datastructures import QueryParams
 
+from ...compiled.entries import join_entries
 from ...core.messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
 from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
@@ -173,10 +174,7 @@ def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
 
 def encode_entry(found: PageEntry) -> bytes:
     """Return a notification as pages show it: with the time of its read mark."""
-    text = found.json
-    if not found.read_at_ms:
-        return text
-    return b'%b,"read_at":"%b"}' % (text[:-1], iso_time(found.read_at_ms).encode())
+    return join_entries([found.row])
 
 
 def encode_page(page: Found) -> bytes:
@@ -185,7 +183,7 @@ def encode_page(page: Found) -> bytes:
     if page.gap is not None:
         gap = b',"gap":"%b"' % page.gap.value.encode()
     return b'{"notifications":[%b],"next":%b,"unread":%d,"cursor":"%b"%b}' % (
-        b",".join(map(encode_entry, page.entries or ())),
+        join_entries([found.row for found in page.entries or ()]),
         _encode(page.next.text if page.next else None),
         page.state.unread,
         page.state.cursor.text.encode(),

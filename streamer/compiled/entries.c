@@ -1,0 +1,125 @@
+/*
+ * Entries of a log as JSON: what a page mostly consists of.
+ *
+ * Called by entries.py, which does the same in Python where this could not be compiled.
+ * Knows nothing of Python. What is not as it should be is left to the caller.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define OFFSET_MAX UINT32_MAX
+#define TAG_MAX ((UINT64_C(1) << 42) - 1)
+#define AT_MS_MAX UINT64_C(253402300799999) /* The year 9999 has four digits. */
+
+static char *put(char *out, const char *text, size_t size)
+{
+    memcpy(out, text, size);
+    return out + size;
+}
+
+static char *put_char(char *out, char byte)
+{
+    *out = byte;
+    return out + 1;
+}
+
+/* The last `digits` digits of a number, to a base of at most 16. */
+static char *put_number(char *out, uint64_t number, unsigned base, int digits)
+{
+    for (int i = digits; i--; number /= base)
+        out[i] = "0123456789abcdef"[number % base];
+    return out + digits;
+}
+
+/* Milliseconds as RFC 3339 has them: 24 characters. */
+static char *put_time(char *out, uint64_t at_ms)
+{
+    time_t seconds = (time_t)(at_ms / 1000);
+    struct tm utc;
+
+    gmtime_r(&seconds, &utc);
+    out = put_char(put_number(out, (uint64_t)utc.tm_year + 1900, 10, 4), '-');
+    out = put_char(put_number(out, (uint64_t)utc.tm_mon + 1, 10, 2), '-');
+    out = put_char(put_number(out, (uint64_t)utc.tm_mday, 10, 2), 'T');
+    out = put_char(put_number(out, (uint64_t)utc.tm_hour, 10, 2), ':');
+    out = put_char(put_number(out, (uint64_t)utc.tm_min, 10, 2), ':');
+    out = put_char(put_number(out, (uint64_t)utc.tm_sec, 10, 2), '.');
+    return put_char(put_number(out, at_ms % 1000, 10, 3), 'Z');
+}
+
+/* The id of the entry at a place: a UUID of version 7, 36 characters. */
+static char *put_id(char *out, uint64_t at_ms, uint64_t offset, uint64_t tag)
+{
+    uint64_t low = UINT64_C(2) << 62 | (offset & 0xFFFFF) << 42 | tag;
+
+    out = put_char(put_number(out, at_ms >> 16, 16, 8), '-');
+    out = put_char(put_number(out, at_ms, 16, 4), '-');
+    out = put_number(put_char(out, '7'), offset >> 20, 16, 3);
+    out = put_char(put_number(put_char(out, '-'), low >> 48, 16, 4), '-');
+    return put_number(out, low, 16, 12);
+}
+
+/*
+ * Read a decimal number and the separator behind it, or the end of the text. Returns
+ * where to go on, NULL where there is no such number, or one above `most`.
+ */
+static const char *take(const char *text, char separator, uint64_t most, uint64_t *number)
+{
+    if (text == NULL || *text < '0' || *text > '9')
+        return NULL;
+    for (*number = 0; *text >= '0' && *text <= '9'; text++) {
+        *number = *number * 10 + (uint64_t)(*text - '0');
+        if (*number > most)
+            return NULL;
+    }
+    if (*text == separator)
+        return text + 1;
+    return *text == '\0' ? text : NULL;
+}
+
+/*
+ * Write `count` entries, commas between them. `places` are "<ms>-<offset>" and `tags`
+ * decimal, spaces between; `fragments`, `size` bytes together, are lines, and follow
+ * what is written in front of each. `read_at_ms`, which may be NULL, has for each when
+ * it was read, 0 where it was not. An entry takes at most 124 bytes beside its fragment.
+ *
+ * Returns how many bytes were written, -1 where the arguments are not all like that.
+ */
+long streamer_join_entries(char *out, long count, const char *places, const char *tags,
+    const char *fragments, size_t size, const int64_t *read_at_ms)
+{
+    const char *begin = out, *end = fragments + size;
+
+    for (long i = 0; i < count; i++) {
+        uint64_t at_ms, offset, tag;
+        const char *line;
+
+        places = take(places, '-', AT_MS_MAX, &at_ms);
+        places = take(places, ' ', OFFSET_MAX, &offset);
+        tags = take(tags, ' ', TAG_MAX, &tag);
+        if (places == NULL || tags == NULL || fragments > end)
+            return -1;
+        line = memchr(fragments, '\n', (size_t)(end - fragments));
+        if (line == NULL)
+            line = end;
+        if (i > 0)
+            out = put_char(out, ',');
+        out = put_id(put(out, "{\"id\":\"", 7), at_ms, offset, tag);
+        out = put_time(put(out, "\",\"created_at\":\"", 16), at_ms);
+        out = put(out, "\",", 2);
+        out = put(out, fragments, (size_t)(line - fragments));
+        if (read_at_ms != NULL && read_at_ms[i] != 0) {
+            if (read_at_ms[i] < 0 || read_at_ms[i] > (int64_t)AT_MS_MAX)
+                return -1;
+            /* In place of the brace that closes it. */
+            out = put_time(put(out - 1, ",\"read_at\":\"", 12), (uint64_t)read_at_ms[i]);
+            out = put(out, "\"}", 2);
+        }
+        fragments = line + 1;
+    }
+    /* Behind the last line there would have been one more. */
+    return *places == '\0' && *tags == '\0' && fragments == end + 1 ? out - begin : -1;
+}

@@ -1,0 +1,34 @@
+"""The library: there where it could be compiled, and nothing else taken for it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from streamer.compiled import library
+
+COMPILER = shlex.split(os.environ.get("CC") or "cc")[0]
+
+
+@pytest.mark.skipif(
+    shutil.which(COMPILER) is None, reason=f"there is no C compiler ({COMPILER})"
+)
+def test_it_is_compiled_where_there_is_a_compiler() -> None:
+    assert library.is_compiled(), "install the package again: its source has changed"
+
+
+@pytest.mark.parametrize("content", [None, b"of another machine"])
+def test_where_there_is_none_of_its_name_nothing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    path = tmp_path / library.LIBRARY.name
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(library, "LIBRARY", path)
+
+    assert library.find("streamer_send_to_all") is None
+    assert not library.is_compiled()
