@@ -3,10 +3,14 @@ Where a client is: a place in its player's log, and one in each audience it hear
 
 Decides how such a cursor is written. Knows positions. Knows nothing of what is at them.
 
-A cursor is a vector. The place in the player's own log comes first and is all there is
-while no audience has said anything; for each audience that has, a part follows::
+A cursor is a vector. The place in the player's own log comes first; for each audience
+that its stream hears, a part follows::
 
-    <27 characters> { "." <6 characters: which audience> <27 characters: where> }
+    <27 characters> { "." <6 characters: which audience> [<27 characters: where>] }
+
+An audience of which nothing had come yet has no place, and is named all the same: else
+the first that it says would be lost on who is cut off before it has come, and has by
+then been given something of its own that is later.
 
 An audience that is not named is heard from the moment of the own place on: what came
 later comes, at the risk of coming twice. That is what makes a bare notification id a
@@ -39,7 +43,7 @@ __all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "part_of", "tail_of"]
 NO_AUDIENCES: Final[Mapping[str, Position]] = MappingProxyType({})
 
 _MARK_CHARS: Final = 6
-_PART: Final = re.compile(r"[A-Za-z0-9_-]{33}", re.ASCII)
+_PART: Final = re.compile(r"[A-Za-z0-9_-]{6}(?:[A-Za-z0-9_-]{27})?", re.ASCII)
 
 
 class Cursor(NamedTuple):
@@ -68,10 +72,16 @@ class Cursor(NamedTuple):
             return cls(own)
         audiences = {}
         for part in parts:
-            place = decode_cursor(part[_MARK_CHARS:])
-            if not _PART.fullmatch(part) or place is None or place is ZERO:
+            mark, written = part[:_MARK_CHARS], part[_MARK_CHARS:]
+            place = decode_cursor(written) if written else ZERO
+            # A place that is none is not written.
+            if (
+                not _PART.fullmatch(part)
+                or place is None
+                or (written and place is ZERO)
+            ):
                 return None
-            audiences[part[:_MARK_CHARS]] = place
+            audiences[mark] = place
         return cls(own, audiences)
 
 
@@ -88,11 +98,11 @@ def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
 
 
 def part_of(log: Log, place: Position) -> str:
-    """Return the part for one audience: none before the first that it has said."""
-    return "" if place.is_zero else _part(audience_mark(log), place)
+    """Return the part for one audience."""
+    return _part(audience_mark(log), place)
 
 
 @lru_cache(maxsize=1024)
 def _part(mark: str, place: Position) -> str:
     # Most of those who hear an audience are at the same place in it.
-    return f".{mark}{encode_cursor(place)}"
+    return f".{mark}{'' if place.is_zero else encode_cursor(place)}"

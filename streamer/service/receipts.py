@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..core.access import Caller
 from ..core.cursor import Cursor, audience_mark
 from ..errors import NotFound
-from ..model import Log, Player, Position, decode_id
+from ..model import ZERO, Log, Player, Position, decode_id
 from ..store.receipts import Receipt
 from ..store.receipts import Receipts as Kept
 from .audiences import Audiences
@@ -71,7 +71,7 @@ class Receipts:
         named = [
             (view.log, place)
             for view in await self._audiences.of(log)
-            if (place := cursor.audiences.get(audience_mark(view.log)))
+            if (place := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
         ]
         there = await views.find([(audience, [place]) for audience, place in named])
         for (audience, place), found in zip(named, there, strict=True):

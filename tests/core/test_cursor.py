@@ -93,11 +93,16 @@ def test_a_mark_that_is_unknown_is_kept_and_hurts_nobody() -> None:
     assert cursor == Cursor(PLACE, {"______": PLACE})
 
 
-def test_an_audience_that_is_silent_is_not_named() -> None:
-    news = topic_log(APP, Topic("news"))
+def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
+    news, everyone = topic_log(APP, Topic("news")), everyone_log(APP)
 
-    assert tail_of([(news, ZERO), (everyone_log(APP), PLACE)]) == (
-        f".{audience_mark(everyone_log(APP))}{encode_cursor(PLACE)}"
+    tail = tail_of([(news, ZERO), (everyone, PLACE)])
+
+    assert tail == (
+        f".{audience_mark(news)}.{audience_mark(everyone)}{encode_cursor(PLACE)}"
+    )
+    assert Cursor.parse(encode_cursor(PLACE) + tail) == Cursor(
+        PLACE, {audience_mark(news): ZERO, audience_mark(everyone): PLACE}
     )
 
 
@@ -111,7 +116,6 @@ def test_an_audience_that_is_silent_is_not_named() -> None:
         "." + with_one(),
         with_one("AAAAA"),
         with_one("AAAAAAA"),
-        with_one(place=""),
         with_one(place=encode_cursor(ZERO)),
         with_one(place=encode_cursor(PLACE)[:-1]),
         with_one(place="019abc00-0000-7000-8000-040000000005"),

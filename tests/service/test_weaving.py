@@ -699,13 +699,41 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     await asyncio.gather(speak(), *(wander(reader) for reader in readers))
 
     for reader in readers:
-        page = await merged.page(reader.log, count=100)
-        shown = {found.entry.id for found in page.entries or ()}
-        assert page.following is None
+        shown = {found.entry.id async for found in merged.walk(reader.log)}
         await until(lambda r=reader, s=shown: s <= r.has())
         await until(lambda r=reader: r.client.begin is not None)
         reader.go(feeds)
     assert not feeds.hub.logs
+
+
+async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
+    feeds: Feeds,
+    say: Any,
+    link: Link,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = Reading(log, make_client)
+    await reader.come(feeds)
+    await until(lambda: reader.client.begin is not None)
+    take = feeds.entry
+    monkeypatch.setattr(
+        feeds, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
+    )
+    first = await say(everyone_log(log.app), "first")
+    while await link.now_ms() <= first.at_ms:
+        pass
+    own = await say(log, "own")
+    await until(lambda: encode_id(*own[1:]) in reader.has())
+    reader.go(feeds)
+    monkeypatch.undo()
+
+    await reader.come(feeds)
+
+    await until(lambda: encode_id(*first[1:]) in reader.has())
+    reader.go(feeds)
 
 
 async def test_what_was_joined_behind_the_first_look_is_heard(
