@@ -101,6 +101,8 @@ class _Reading(NamedTuple):
     own: Page
     heard: list[_Heard]
     """The audiences that have ever said something."""
+    cursor: Cursor
+    """The place behind all there was, in every log: also in those that were silent."""
     rest: str
     entries: list[PageEntry] | None
     following: Position | None
@@ -228,7 +230,7 @@ class Merged:
         ]
         rest = _rest(heard)
         if own.entries is None and rest == known_rest:
-            return _Reading(own, heard, rest, None, None)
+            return _Reading(own, heard, _cursor(own, views, parts), rest, None, None)
         if own.entries is None:
             own = await self._inbox.page(
                 log, newest=bounds.newest, oldest=bounds.oldest_in(None), count=asked
@@ -238,7 +240,8 @@ class Merged:
             entries = await self._with_marks(log, heard, candidates)
         else:
             entries, following = _own_newest(own, bounds, count)
-        return _Reading(own, heard, rest, entries, following)
+        cursor = _cursor(own, views, parts)
+        return _Reading(own, heard, cursor, rest, entries, following)
 
     async def _parts(
         self,
@@ -342,7 +345,6 @@ class Merged:
         marks = {
             audience_mark(view.log): place
             for view, place in zip(views, places[1:], strict=True)
-            if not place.is_zero
         }
         cursor = Cursor(places[0], marks or NO_AUDIENCES)
         return After([e for e, _ in given], cursor, None, bool(ends or left))
@@ -383,6 +385,15 @@ def _own_newest(
     return entries, following if bounds.reaches(following, None) else None
 
 
+def _cursor(own: Page, views: Sequence[View], parts: Sequence[Part]) -> Cursor:
+    """Return the place behind what was read of each log."""
+    places = {
+        audience_mark(view.log): part.page.head
+        for view, part in zip(views, parts, strict=True)
+    }
+    return Cursor(own.head, places or NO_AUDIENCES)
+
+
 def _newest(
     own: Page, heard: Sequence[_Heard], bounds: _Bounds, count: int
 ) -> tuple[list[_Candidate], Position | None]:
@@ -418,12 +429,10 @@ def _newest(
 
 def _merged(first: _Reading, read: _Reading) -> MergedPage:
     """Return the page that was read, of an inbox as it was when the first one was."""
-    heard = first.heard
-    marks = {audience_mark(view.log): part.page.head for view, part in heard}
-    unread = sum(view.unread(part.audience) for view, part in heard)
+    unread = sum(view.unread(part.audience) for view, part in first.heard)
     return MergedPage(
         f"{first.own.version}{_VERSION_PARTS}{first.rest}",
-        Cursor(first.own.head, marks or NO_AUDIENCES),
+        first.cursor,
         first.own.unread + unread,
         read.entries,
         read.following,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.access import Caller
-from streamer.core.cursor import Cursor
+from streamer.core.cursor import Cursor, audience_mark
 from streamer.core.subscription import Gap, Start
 from streamer.errors import NotFound
 from streamer.model import (
@@ -105,6 +105,38 @@ async def test_a_page_is_newest_first_whatever_log_it_is_of(world: World) -> Non
     assert [found.entry.id for found in page.entries or ()] == said[::-1]
     assert page.unread == 4 == await world.unread()
     assert page.following is None
+
+
+async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, first, own = world.inbox.page, list[Position](), list[Position]()
+    await world.page()  # Everybody's messages are the player's from here on.
+
+    async def read_later(*args: Any, **options: Any) -> Any:
+        if not first:
+            first.extend(await world.say(world.everyone))
+            world.ms += 1
+            own.extend(await world.say(world.log))
+        return await read(*args, **options)
+
+    # As if something had come between the script and the command behind it.
+    monkeypatch.setattr(world.inbox, "parse_newest", lambda *args: None)
+    monkeypatch.setattr(world.inbox, "page", read_later)
+    page = await world.page()
+    monkeypatch.undo()
+    after = await world.merged.after(world.log, page.cursor, count=20)
+
+    assert [found.entry.id for found in page.entries or ()] == ids(own)
+    assert [entry.id for entry in after.entries] == ids(first)
+
+
+async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -> None:
+    page = await world.page()
+    after = await world.merged.after(world.log, page.cursor, count=20)
+
+    silent = {audience_mark(world.everyone): ZERO}
+    assert page.cursor.audiences == after.cursor.audiences == silent
 
 
 async def test_what_was_said_before_joining_is_for_others(world: World) -> None:
