@@ -110,13 +110,11 @@ class Weaver:
 
     async def reweave(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader hear what its player's views say, and what it asked for."""
-        if not reader.topics and _hears(reader, _heard(views)):
-            return
         wanted = {view.log: view for view in _heard(views)}
         asked = {topic_log(log.app, topic) for topic in reader.topics}
         for strand in reader.strands:
             # The player may have joined what the reader had asked for.
-            view = wanted.get(strand.log)
+            view = None if strand.durable else wanted.get(strand.log)
             if view is not None and _has_all(reader, strand, view):
                 strand.part()  # What it is given counts from here on.
                 strand.durable = True
@@ -257,15 +255,6 @@ class Weaver:
 
 def _heard(views: Iterable[View]) -> list[View]:
     return [view for view in views if not view.muted]
-
-
-def _hears(reader: Reader, views: Sequence[View]) -> bool:
-    """Whether a reader hears these for its player, in this order, and no others."""
-    strands = reader.strands
-    return len(strands) == len(views) and all(
-        strand.durable and strand.log == view.log
-        for strand, view in zip(strands, views, strict=True)
-    )
 
 
 def _has_all(reader: Reader, strand: Strand, view: View) -> bool:

@@ -9,10 +9,9 @@ Theory of operation. Every command of this process goes over one socket, in the 
 the calls, and replies come back in that order: a queue of packets, each with one
 future, is all the bookkeeping there is. Commands issued in the same turn of the event
 loop, but for large ones, travel in one packet and, in a store that syncs before it
-answers, share one fsync;
-a pool would give each a connection, a packet and a sync of its own. A caller that is
-cancelled leaves its packet behind, and the replies are dropped when they come: nobody
-ever gets another's.
+answers, share one fsync; a pool would give each a connection, a packet and a sync of
+its own. A caller that is cancelled leaves its packet behind, and the replies are
+dropped when they come: nobody ever gets another's.
 
 Nothing is sent twice. redis-py repeats a command up to ten times when the reply is
 lost, which turns one append into several; so only its connecting is used here (URL,
