@@ -106,7 +106,7 @@ class _Backlog:
 
     async def _fire(self, count: int, over_ms: float, name: str) -> list[int]:
         """Enter items that are due over a time; return how late each went out."""
-        from streamer.core.subscription import Start
+        from streamer.core.streams.subscription import Start
         from streamer.model import App, Log, Player
         from streamer.store.inbox import Inbox, ReadAfter
 

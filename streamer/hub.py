@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
-from .core.crowd import Crowd
-from .core.cursor import Cursor
-from .core.figures import Transport
-from .core.strand import Listener, Strand
-from .core.subscription import (
+from .core.counters import Transport
+from .core.streams.audience_subscription import Listener, Strand
+from .core.streams.broadcast_group import Crowd
+from .core.streams.cursor import Cursor
+from .core.streams.subscription import (
     History,
     Place,
     Start,
     Subscription,
     is_plainly_next,
 )
-from .core.views import is_behind
+from .core.streams.views import is_behind
 from .errors import REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 

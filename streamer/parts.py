@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 from .config import Config
-from .core.figures import Figures
+from .core.counters import Figures
 from .core.quotas import Limits
-from .core.session import SessionLimits
+from .core.streams.session import SessionLimits
 from .service.audiences import Audiences
 from .service.authenticator import Authenticator
 from .service.feeds import Feeds

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from joserfc.jwk import ECKey, RSAKey
 
 from streamer.cli import main
-from streamer.core.access import Caller
-from streamer.core.apps import AppRecord
+from streamer.core.access.apps import AppRecord
+from streamer.core.access.rights import Caller
 from streamer.core.quotas import Quotas
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.strand import Strand
-from streamer.core.subscription import (
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.subscription import (
     Delivery,
     History,
     Place,

@@ -198,7 +198,7 @@ class Streamer(Peer):
         return asyncio.run(self._mint_in_store(count))
 
     async def _mint_in_store(self, count: int) -> list[str]:
-        from streamer.core.tokens import mint
+        from streamer.core.access.tokens import mint
         from streamer.model import App, Player
         from streamer.store.apps import Apps
 

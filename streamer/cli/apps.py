@@ -20,7 +20,7 @@ from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..core.apps import AppRecord
+    from ..core.access.apps import AppRecord
     from ..model import App
 
 __all__ = ["app"]
@@ -171,7 +171,7 @@ def _place(text: str) -> str:
 
 
 def _public_keys(path: Path) -> str:
-    from ..core.signatures import read_public_keys
+    from ..core.access.signatures import read_public_keys
 
     try:
         return read_public_keys(path.read_bytes())
@@ -215,7 +215,7 @@ async def _look_for_keys(record: AppRecord) -> None:
     """Warn where the key set is not to be had; a node may have better luck."""
     if not record.key_set:
         return
-    from ..core.signatures import parse_key_set
+    from ..core.access.signatures import parse_key_set
     from ..service.key_sets import KeySetAway, fetch_key_set
 
     try:

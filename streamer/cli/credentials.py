@@ -208,7 +208,7 @@ async def _mint(
     permissions: tuple[str, ...],
     ttl_s: int,
 ) -> str:
-    from ..core.tokens import mint
+    from ..core.access.tokens import mint
     from ..errors import NotFound
     from ..model import Log
 

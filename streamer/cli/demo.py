@@ -40,7 +40,7 @@ async def prepare(url: str) -> Demo | None:
     A key is made with the app and never again, or every start would leave one behind.
     Returns None where the store has other apps only, or tokens of `demo` are not ours.
     """
-    from ..core.tokens import mint
+    from ..core.access.tokens import mint
     from ..model import App, Player
     from ..store.apps import Apps
 

@@ -15,8 +15,8 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..core.cursor import Cursor, audience_mark
-from ..core.views import Audience, View
+from ..core.streams.cursor import Cursor, audience_mark
+from ..core.streams.views import Audience, View
 from ..errors import Unavailable
 from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ..store.inbox import Inbox

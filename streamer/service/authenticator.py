@@ -36,9 +36,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from ..core import tokens
-from ..core.access import Caller, KeyProof, TokenProof
-from ..core.tokens import AppRecord, Claims, Genuine
+from ..core.access import tokens
+from ..core.access.rights import Caller, KeyProof, TokenProof
+from ..core.access.tokens import AppRecord, Claims, Genuine
 from ..errors import Defect, Unauthenticated
 from ..model import App, Log, parse_app
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest

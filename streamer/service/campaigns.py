@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..core.schedule import Schedule, State
 from ..errors import FieldError, Invalid, NotFound, Spent, Unavailable
 from ..model import Notification

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..errors import TooFast
 from ..model import Notification, Player
 from ..store.messages import Messages

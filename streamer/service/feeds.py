@@ -26,9 +26,9 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ..core.figures import Figures
-from ..core.subscription import Place, Start
-from ..core.views import View
+from ..core.counters import Figures
+from ..core.streams.subscription import Place, Start
+from ..core.streams.views import View
 from ..errors import RESYNC, Unavailable
 from ..hub import Follower, Hub, Reader
 from ..model import App, Entry, Log, Topic

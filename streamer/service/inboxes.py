@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from ..core.access import Caller
-from ..core.cursor import Cursor, audience_mark
-from ..core.messages import MARK_IDS_MAX
-from ..core.subscription import Start
-from ..core.views import Audience, View
+from ..core.access.rights import Caller
+from ..core.streams.client_messages import MARK_IDS_MAX
+from ..core.streams.cursor import Cursor, audience_mark
+from ..core.streams.subscription import Start
+from ..core.streams.views import Audience, View
 from ..errors import FieldError, Invalid, NotFound
 from ..model import Log, Player, Position, decode_id, encode_id
 from ..store.inbox import Inbox, Marked, PageEntry, ReadAfter

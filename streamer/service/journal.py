@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..core.figures import LEFT
+from ..core.counters import LEFT
 from ..errors import SLOW
 from ..hub import Reader
 from ..model import Log

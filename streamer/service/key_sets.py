@@ -27,8 +27,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from ..core.apps import AppRecord, is_loopback
-from ..core.signatures import Algorithm, KeySet, parse_key_set
+from ..core.access.apps import AppRecord, is_loopback
+from ..core.access.signatures import Algorithm, KeySet, parse_key_set
 from ..errors import IssuerAway
 
 __all__ = [

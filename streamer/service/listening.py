@@ -25,8 +25,8 @@ from typing import Final
 
 from .. import errors
 from ..config import Config
-from ..core.access import Caller
-from ..core.figures import Figures
+from ..core.access.rights import Caller
+from ..core.counters import Figures
 from ..core.limits import Rate, Slots
 from ..errors import Draining, Error, Limit, Refused, Unavailable
 from ..hub import Reader

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..model import Log, Player
 from ..store.inbox import PageEntry
 from ..store.lists import Listed, Lists

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..errors import NotFound
 from ..model import Log, Player, Topic, topic_log
 from ..store.mutes import Mutes

@@ -17,9 +17,9 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
-from ..core.cursor import NO_AUDIENCES, Cursor, audience_mark
-from ..core.subscription import Gap, Place, Start
-from ..core.views import View
+from ..core.streams.cursor import NO_AUDIENCES, Cursor, audience_mark
+from ..core.streams.subscription import Gap, Place, Start
+from ..core.streams.views import View
 from ..model import ZERO, Entry, Log, Position, everyone_log
 from ..store.inbox import Inbox, Page, PageEntry, ReadAfter
 from ..store.overview import Overviews, Part

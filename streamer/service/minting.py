@@ -1,7 +1,8 @@
 """
 Tokens for players, made for a backend.
 
-Decides who may have which made. Knows the rules of `core.tokens` and where apps are.
+Decides who may have which made. Knows the rules of `core.access.tokens` and where apps
+are.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..core.access import Caller
-from ..core.tokens import TOKEN_BYTES_MAX, mint
+from ..core.access.rights import Caller
+from ..core.access.tokens import TOKEN_BYTES_MAX, mint
 from ..errors import FieldError, Forbidden, Invalid
 from ..model import Log, Player
 from ..store.apps import Apps

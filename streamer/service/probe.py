@@ -15,8 +15,8 @@ import logging
 import time
 from typing import Final
 
-from ..core.figures import WRITE_S, Histogram
-from ..core.subscription import History, Place, Start
+from ..core.counters import WRITE_S, Histogram
+from ..core.streams.subscription import History, Place, Start
 from ..errors import Unavailable
 from ..model import Entry, Log, Player
 from ..store.inbox import Inbox

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ..core.access import Caller
-from ..core.figures import Figures
+from ..core.access.rights import Caller
+from ..core.counters import Figures
 from ..errors import (
     Conflict,
     FieldError,

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from ..core.apps import AppRecord
+from ..core.access.apps import AppRecord
 from ..core.quotas import Limits, Permits
 from ..errors import OverQuota, Quota, Rejected, StoreAway
 from ..model import App, Player

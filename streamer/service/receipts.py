@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..core.access import Caller
-from ..core.cursor import Cursor, audience_mark
+from ..core.access.rights import Caller
+from ..core.streams.cursor import Cursor, audience_mark
 from ..errors import NotFound
 from ..model import ZERO, Log, Player, Position, decode_id
 from ..store.receipts import Receipt

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from ..config import Config
-from ..core.figures import Figures
+from ..core.counters import Figures
 from ..core.limits import Slots, SlotsPerKey
 from ..errors import Limit, Refused
 from ..model import App, Log

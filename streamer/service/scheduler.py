@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..core.figures import LAG_S, Histogram
+from ..core.counters import LAG_S, Histogram
 from ..core.schedule import Schedule, clocks_agree, in_turns
 from ..errors import Unavailable
 from ..store.scheduled import Due

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..core.schedule import Schedule, State
 from ..errors import (
     FieldError,

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..core.access import Caller
-from ..core.cursor import Cursor
-from ..core.subscription import Gap, Start
+from ..core.access.rights import Caller
+from ..core.streams.cursor import Cursor
+from ..core.streams.subscription import Gap, Start
 from ..model import ZERO, Entry, Log, Player
 from ..store.inbox import PageEntry
 from .audiences import Audiences

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..errors import Defect, Unauthenticated
 from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ..store.keys import session_key

@@ -24,9 +24,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ..core.access import Caller, KeyProof, TokenProof
-from ..core.apps import AppRecord
-from ..core.signatures import Algorithm
+from ..core.access.apps import AppRecord
+from ..core.access.rights import Caller, KeyProof, TokenProof
+from ..core.access.signatures import Algorithm
 from ..errors import TOKEN_INVALID, IssuerAway, Unavailable
 from ..hub import Reader
 from ..model import App, Log

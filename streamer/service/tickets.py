@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
 from ..store.tickets import FIRST_MS, ticket_digest
 from ..store.tickets import Tickets as Kept

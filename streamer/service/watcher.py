@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ..core.cursor import Cursor
-from ..core.figures import Transport
-from ..core.strand import Strand
-from ..core.subscription import Delivery, History, Place, Subscription
+from ..core.counters import Transport
+from ..core.streams.audience_subscription import Strand
+from ..core.streams.cursor import Cursor
+from ..core.streams.subscription import Delivery, History, Place, Subscription
 from ..errors import Disconnect
 from ..model import Entry, Position, Topic
 

@@ -17,10 +17,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..core.cursor import Cursor, audience_mark
-from ..core.strand import Strand
-from ..core.subscription import Place, Start, Subscription
-from ..core.views import View
+from ..core.streams.audience_subscription import Strand
+from ..core.streams.cursor import Cursor, audience_mark
+from ..core.streams.subscription import Place, Start, Subscription
+from ..core.streams.views import View
 from ..hub import Hub, Reader
 from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ..store.commands import Packed

@@ -30,15 +30,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ..core.access import parse_scopes
-from ..core.apps import (
+from ..core.access.apps import (
     DEFAULT_ISSUER,
     RETIRED_MAX,
     SECRET_BYTES_MIN,
     AppRecord,
     Retired,
 )
-from ..core.tokens import LEEWAY_S, TTL_MAX_S
+from ..core.access.rights import parse_scopes
+from ..core.access.tokens import LEEWAY_S, TTL_MAX_S
 from ..errors import NotFound
 from ..model import App, Log, Player
 from .keys import APPS, AUDIENCES, KEYS, revoked_key

@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
 from ..compiled.entries import Row
-from ..core.subscription import Gap, History
-from ..core.views import Audience
+from ..core.streams.subscription import Gap, History
+from ..core.streams.views import Audience
 from ..model import ZERO, Entry, Position
 
 __all__ = [

@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..core.subscription import Place, Start
-from ..core.views import Audience
+from ..core.streams.subscription import Place, Start
+from ..core.streams.views import Audience
 from ..model import (
     ZERO,
     Log,
@@ -254,8 +254,8 @@ class Inbox:
         Carry out reads in one packet. A failed one is an exception in the list.
 
         Each gives up to `limit` entries after its place, or the reason why there is a
-        gap; see `core.subscription`. Entries that are over come without a fragment, as
-        `dead`; nothing is left out. O(log n + limit).
+        gap; see `core.streams.subscription`. Entries that are over come without a
+        fragment, as `dead`; nothing is left out. O(log n + limit).
         """
         calls = [
             ScriptCall(

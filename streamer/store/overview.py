@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..core.views import Audience
+from ..core.streams.views import Audience
 from ..model import App, Log, Position, everyone_log
 from .commands import Command, Packed
 from .entries import Page, bound, parse_audience, parse_page

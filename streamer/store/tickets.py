@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from .keys import ticket_key
 from .link import Link, Script
 from .replies import ok

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
-from ..core.views import View
+from ..core.streams.views import View
 from ..errors import Limit, Refused
 from ..model import App, Log, Position, audience_log, everyone_log
 from .commands import Keyed, Packed

@@ -19,7 +19,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..core.figures import Figures
+from ..core.counters import Figures
 from ..service.lines import tell
 from ..service.serving import Serving, serving
 

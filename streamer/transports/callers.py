@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from ..core.access import Caller
+from ..core.access.rights import Caller
 from ..service.authenticator import Authenticator, Credentials
 from .http import header_of, require_origin
 

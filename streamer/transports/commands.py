@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 from typing import assert_never
 
-from ..core.access import Caller
-from ..core.messages import (
+from ..core.access.rights import Caller
+from ..core.streams.client_messages import (
     TOPICS_MAX,
     Acknowledge,
     Authenticate,
@@ -21,7 +21,7 @@ from ..core.messages import (
     Subscribe,
     Unsubscribe,
 )
-from ..core.session import Session
+from ..core.streams.session import Session
 from ..errors import (
     FORBIDDEN,
     TOKEN_INVALID,

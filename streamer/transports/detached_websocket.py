@@ -20,9 +20,9 @@ from typing import Any, Final, NamedTuple
 
 from websockets.protocol import Protocol
 
-from ..core.codec import WebSocketCodec
-from ..core.messages import Command
-from ..core.session import Session
+from ..core.streams.client_messages import Command
+from ..core.streams.codec import WebSocketCodec
+from ..core.streams.session import Session
 from ..errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ..service.listening import Listener
 from .commands import Commands

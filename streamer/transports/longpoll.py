@@ -12,8 +12,8 @@ import asyncio
 
 from starlette.requests import Request
 
-from ..core.access import Caller
-from ..core.cursor import Cursor
+from ..core.access.rights import Caller
+from ..core.streams.cursor import Cursor
 from ..errors import TOKEN_INVALID, Defect, Unauthenticated
 from ..model import Log
 from ..service.listening import Listening

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from ..core.crowd import ONE_BY_ONE, Outlet
+from ..core.streams.broadcast_group import ONE_BY_ONE, Outlet
 from ..errors import Disconnect
 
 __all__ = ["Outbox"]

@@ -27,9 +27,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..core.access import Caller
-from ..core.codec import Codec, SseCodec
-from ..core.session import Sink
+from ..core.access.rights import Caller
+from ..core.streams.codec import Codec, SseCodec
+from ..core.streams.session import Sink
 from ..errors import Error
 from ..service.authenticator import Credentials
 from ..service.listening import Listener

@@ -18,12 +18,12 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
 
 from .. import errors
-from ..core.access import Caller
-from ..core.codec import Codec, WebSocketCodec
-from ..core.cursor import Cursor
-from ..core.messages import TOPICS_MAX
-from ..core.session import Session, SessionLimits, Sink
-from ..core.subscription import Start
+from ..core.access.rights import Caller
+from ..core.streams.client_messages import TOPICS_MAX
+from ..core.streams.codec import Codec, WebSocketCodec
+from ..core.streams.cursor import Cursor
+from ..core.streams.session import Session, SessionLimits, Sink
+from ..core.streams.subscription import Start
 from ..errors import (
     Defect,
     Disconnect,

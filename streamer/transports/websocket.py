@@ -24,10 +24,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..core.access import Caller
-from ..core.codec import WebSocketCodec
-from ..core.messages import Authenticate, parse_message
-from ..core.session import Session, Sink
+from ..core.access.rights import Caller
+from ..core.streams.client_messages import Authenticate, parse_message
+from ..core.streams.codec import WebSocketCodec
+from ..core.streams.session import Session, Sink
 from ..errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
 from ..service.authenticator import Credentials
 from ..service.listening import Listener

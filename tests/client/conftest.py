@@ -18,7 +18,7 @@ from websockets.asyncio.server import Server, serve
 
 from streamer.app import App, build
 from streamer.config import Config
-from streamer.core.tokens import mint
+from streamer.core.access.tokens import mint
 from streamer.model import App as AppName
 from streamer.model import Player
 from streamer.server import Host

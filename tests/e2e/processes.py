@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from streamer.core.tokens import mint
+from streamer.core.access.tokens import mint
 from streamer.model import App, Log, Player
 from streamer.store.apps import AppExists, Apps
 from streamer.store.binary import find_server

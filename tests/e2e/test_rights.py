@@ -20,7 +20,7 @@ import httpx2
 import msgspec
 import pytest
 
-from streamer.core.tokens import mint
+from streamer.core.access.tokens import mint
 from streamer.model import App, Player
 
 from .processes import Server

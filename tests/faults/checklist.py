@@ -6,7 +6,7 @@ Knows nothing of how they run: `test_report.py` checks that they exist.
 
 from __future__ import annotations
 
-TOKENS = "tests/core/test_tokens.py"
+TOKENS = "tests/core/access/test_tokens.py"
 AUTHENTICATOR = "tests/service/test_authenticator.py"
 HTTP = "tests/transports/test_http_protocol.py"
 WEBSOCKET = "tests/transports/test_websocket_protocol.py"
@@ -81,7 +81,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "confused permissions: substrings, case, another's inbox",
         [
             f"{RIGHTS}::test_every_route_gives_what_the_table_says_and_nothing_else",
-            "tests/core/test_access.py::test_rights_are_those_of_the_table",
+            "tests/core/access/test_rights.py::test_rights_are_those_of_the_table",
         ],
     ),
     (
@@ -181,7 +181,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "texts that end a line of an event stream",
         [
             f"{HOSTILE}::test_a_text_stays_in_its_event",
-            "tests/core/test_codec.py::test_any_notification_is_exactly_one_sse_event",
+            "tests/core/streams/test_codec.py::test_any_notification_is_exactly_one_sse_event",
             "tests/e2e/test_browser.py::test_no_text_breaks_out_of_its_event",
         ],
     ),

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.codec import WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, Outlet
-from streamer.core.messages import MarkRead
-from streamer.core.session import Session, SessionLimits
-from streamer.core.subscription import Start
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.client_messages import MarkRead
+from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.session import Session, SessionLimits
+from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect, Invalid, Malformed
 from streamer.model import (
     Position,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamer.core.schedule import Schedule, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import Unavailable
 from streamer.model import App, Log, Player
 from streamer.store.inbox import Inbox, ReadAfter

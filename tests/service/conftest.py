@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from streamer.core.codec import WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, Outlet
-from streamer.core.cursor import Cursor
-from streamer.core.session import Session, SessionLimits
-from streamer.core.subscription import Place, Start
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.cursor import Cursor
+from streamer.core.streams.session import Session, SessionLimits
+from streamer.core.streams.subscription import Place, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
 from streamer.service.audiences import Audiences

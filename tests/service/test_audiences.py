@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from streamer.core.cursor import Cursor, audience_mark
-from streamer.core.views import Audience, View
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.views import Audience, View
 from streamer.errors import Limit, Refused
 from streamer.model import (
     ZERO,

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 
-from streamer.core import tokens
-from streamer.core.access import DEFAULT_SCOPES, KeyProof, TokenProof
-from streamer.core.signatures import Key
-from streamer.core.tokens import AppRecord
+from streamer.core.access import tokens
+from streamer.core.access.rights import DEFAULT_SCOPES, KeyProof, TokenProof
+from streamer.core.access.signatures import Key
+from streamer.core.access.tokens import AppRecord
 from streamer.errors import Defect, IssuerAway, StoreAway, Unauthenticated
 from streamer.model import App, Player
 from streamer.service import authenticator as module

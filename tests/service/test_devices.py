@@ -11,7 +11,7 @@ import pytest
 
 from streamer.config import Config
 from streamer.core.schedule import Schedule, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.model import Log, Player
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds

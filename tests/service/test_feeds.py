@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.subscription import Start, State
+from streamer.core.streams.subscription import Start, State
 from streamer.errors import DRAINING, RESYNC, StoreAway
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.audiences import Audiences

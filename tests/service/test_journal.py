@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from streamer import errors
-from streamer.core.figures import LEFT, Transport
-from streamer.core.subscription import Start
+from streamer.core.counters import LEFT, Transport
+from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect
 from streamer.model import App, Log, Player
 from streamer.service.journal import Journal

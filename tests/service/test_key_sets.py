@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
-from streamer.core.apps import AppRecord
+from streamer.core.access.apps import AppRecord
 from streamer.errors import IssuerAway
 from streamer.model import App
 from streamer.service import key_sets as module

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.access import Caller
-from streamer.core.cursor import Cursor, audience_mark
-from streamer.core.subscription import Gap, Start
+from streamer.core.access.rights import Caller
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.subscription import Gap, Start
 from streamer.errors import NotFound
 from streamer.model import (
     ZERO,

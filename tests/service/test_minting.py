@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.access import Caller
+from streamer.core.access.rights import Caller
 from streamer.errors import Forbidden, Invalid
 from streamer.model import App, Player
 from streamer.service.authenticator import Authenticator, Credentials

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from streamer.core.strand import Strand
-from streamer.core.subscription import History
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.subscription import History
 from streamer.errors import StoreAway
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log

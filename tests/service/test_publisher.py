@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.access import Caller
+from streamer.core.access.rights import Caller
 from streamer.core.schedule import parse_time
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import (
     Conflict,
     Forbidden,

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.core.access import Caller
-from streamer.core.apps import AppRecord
+from streamer.core.access.apps import AppRecord
+from streamer.core.access.rights import Caller
 from streamer.core.quotas import Limits
 from streamer.core.quotas import Quotas as Own
 from streamer.errors import Conflict, OverQuota, Quota

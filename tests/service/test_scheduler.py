@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.figures import Histogram
+from streamer.core.counters import Histogram
 from streamer.core.schedule import Schedule, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service import scheduler as fires

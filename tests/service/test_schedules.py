@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.access import DEFAULT_SCOPES, Caller
+from streamer.core.access.rights import DEFAULT_SCOPES, Caller
 from streamer.core.schedule import AHEAD_MAX_MS, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import (
     Conflict,
     Forbidden,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.access import Caller
-from streamer.core.cursor import Cursor
-from streamer.core.subscription import Start
+from streamer.core.access.rights import Caller
+from streamer.core.streams.cursor import Cursor
+from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, App, Entry, Player, Position
 from streamer.service.merging import After, MergedPage
 from streamer.service.searching import Searching

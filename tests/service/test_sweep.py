@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
-from streamer.core.access import Caller
-from streamer.core.subscription import Start
-from streamer.core.tokens import mint
+from streamer.core.access.rights import Caller
+from streamer.core.access.tokens import mint
+from streamer.core.streams.subscription import Start
 from streamer.errors import TOKEN_INVALID, StoreAway
 from streamer.model import App, Log, Player
 from streamer.service import sweep as module

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.access import Caller
-from streamer.core.tokens import mint
+from streamer.core.access.rights import Caller
+from streamer.core.access.tokens import mint
 from streamer.errors import (
     Defect,
     Error,

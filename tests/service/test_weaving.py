@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.access import Caller
-from streamer.core.cursor import Cursor
-from streamer.core.subscription import Start, State
+from streamer.core.access.rights import Caller
+from streamer.core.streams.cursor import Cursor
+from streamer.core.streams.subscription import Start, State
 from streamer.errors import StoreAway
 from streamer.model import (
     App,

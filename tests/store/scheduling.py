@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamer.core.schedule import Schedule, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player
 from streamer.store.inbox import Inbox
 from streamer.store.keys import BUCKETS, bucket_of

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.core.access import DEFAULT_SCOPES, SCOPES
-from streamer.core.apps import RETIRED_MAX
-from streamer.core.tokens import LEEWAY_S, TTL_MAX_S
+from streamer.core.access.apps import RETIRED_MAX
+from streamer.core.access.rights import DEFAULT_SCOPES, SCOPES
+from streamer.core.access.tokens import LEEWAY_S, TTL_MAX_S
 from streamer.errors import NotFound, StoreAway
 from streamer.model import App, Log, Player
 from streamer.store.apps import AppExists, Apps, AudienceTaken, KeyRecord

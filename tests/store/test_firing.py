@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.core.schedule import LATE_AFTER_MS, State
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, iso_time
 from streamer.store.devices import Devices
 from streamer.store.inbox import DAY_MS, Draft, Inbox

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from streamer.core.subscription import Gap, Start
+from streamer.core.streams.subscription import Gap, Start
 from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import ZERO, App, Entry, Log, Player, Position
 from streamer.store.inbox import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.model import Entry, Log, Position, encode_id, everyone_log
 from streamer.store.entries import Retention
 from streamer.store.inbox import Draft, Inbox, Once

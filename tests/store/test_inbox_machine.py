@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streamer.core.subscription import Gap, Start
+from streamer.core.streams.subscription import Gap, Start
 from streamer.model import ZERO, App, Entry, Log, Player, Position, encode_id
 from streamer.store.entries import Retention
 from streamer.store.inbox import Draft, Inbox, Marked, Page, Read, ReadAfter

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.views import View
+from streamer.core.streams.views import View
 from streamer.errors import Limit, OutcomeUnknown, Refused, StoreAway
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
 from streamer.store.entries import Retention

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.subscription import Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import Limit, Refused
 from streamer.model import Log
 from streamer.store.inbox import Draft, Inbox, Once

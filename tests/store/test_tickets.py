@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from streamer.core.access import Caller, TokenProof
+from streamer.core.access.rights import Caller, TokenProof
 from streamer.model import App, Player
 from streamer.store.keys import ticket_key
 from streamer.store.link import Link

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.views import View
+from streamer.core.streams.views import View
 from streamer.errors import Limit, Refused
 from streamer.model import (
     ZERO,

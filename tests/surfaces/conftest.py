@@ -20,7 +20,7 @@ import pytest
 
 from streamer.app import App, build
 from streamer.config import Config
-from streamer.core.tokens import AppRecord, mint
+from streamer.core.access.tokens import AppRecord, mint
 from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.openapi import document

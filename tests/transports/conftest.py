@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamer.config import Config
-from streamer.core.access import Caller
+from streamer.core.access.rights import Caller
 from streamer.errors import Error, Refused
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.parts import Parts

@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
-from streamer.core.figures import Figures
+from streamer.core.counters import Figures
 from streamer.model import App
 from streamer.service.serving import note_app, request_id
 from streamer.transports.access_log import GONE, UNKNOWN, AccessLog

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from streamer.compiled import fanout
-from streamer.core.codec import WebSocketCodec
-from streamer.core.figures import Transport
-from streamer.core.session import Session, SessionLimits
-from streamer.core.strand import Strand
-from streamer.core.subscription import History
+from streamer.core.counters import Transport
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.session import Session, SessionLimits
+from streamer.core.streams.subscription import History
 from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Close, Frame, Opcode
 
-from streamer.core.codec import WebSocketCodec
+from streamer.core.streams.codec import WebSocketCodec
 from streamer.transports.detached_websocket import websocket_outlet
 from streamer.transports.framing import Framing, chunk, close_frame, text_frame
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ...core.codec import Hello
-from ...core.subscription import Gap
+from ...core.streams.codec import Hello
+from ...core.streams.subscription import Gap
 from ...errors import TOKEN_INVALID, Disconnect
 from ...model import Entry, Log
 from . import wire

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from ...core.access import Caller
-from ...core.subscription import Start
+from ...core.access.rights import Caller
+from ...core.streams.subscription import Start
 from ...errors import Defect, Error, Unauthenticated, Unsupported
 from ...model import Log, Player, parse_player
 from ...service.authenticator import Authenticator, Credentials

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
 from ...service.authenticator import Authenticator, Credentials

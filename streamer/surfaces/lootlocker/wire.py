@@ -48,7 +48,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ...contract.operation import TIME
-from ...core.values import problem_with
+from ...core.json_limits import problem_with
 from ...errors import FieldError, Invalid
 from ...model import (
     Notification,

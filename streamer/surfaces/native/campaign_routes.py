@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...service.authenticator import Authenticator
 from ...service.campaigns import CampaignsOfApp
 from ...transports.callers import Callers

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ...core.tokens import TTL_MAX_S
+from ...core.access.tokens import TTL_MAX_S
 from ...errors import FieldError, Invalid
 from ...model import Player, iso_time, parse_player
 from ...service.minting import Minted

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ...core.access import Caller
-from ...core.cursor import Cursor
+from ...core.access.rights import Caller
+from ...core.streams.cursor import Cursor
 from ...errors import Error
 from ...model import Player
 from ...service.inboxes import parse_cursor

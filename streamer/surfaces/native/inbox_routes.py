@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...core.access import Caller
-from ...core.cursor import Cursor
+from ...core.access.rights import Caller
+from ...core.streams.cursor import Cursor
 from ...errors import FieldError, Invalid
 from ...model import Log, Player
 from ...service.authenticator import Authenticator

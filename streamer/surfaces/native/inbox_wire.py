@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.datastructures import QueryParams
 
 from ...compiled.entries import join_entries
-from ...core.messages import MARK_IDS_MAX
+from ...core.streams.client_messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
 from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
 from ...service.receipts import AudienceReceipt, Receipt

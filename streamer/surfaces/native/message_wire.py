@@ -16,8 +16,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ...contract.operation import TIME
+from ...core.json_limits import problem_with
 from ...core.schedule import to_ms
-from ...core.values import problem_with
 from ...errors import FieldError
 from ...model import (
     App,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...core.schedule import State
 from ...errors import Invalid, TooLate
 from ...model import Log, everyone_log, topic_log

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...service.authenticator import Authenticator
 from ...service.minting import Minting
 from ...service.tickets import Tickets

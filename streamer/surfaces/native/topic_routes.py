@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...model import Log
 from ...service.authenticator import Authenticator
 from ...service.memberships import Memberships

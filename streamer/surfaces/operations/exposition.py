@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from ...core.figures import Histogram
+from ...core.counters import Histogram
 
 __all__ = [
     "CONTENT_TYPE",

@@ -39,8 +39,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from ...core.figures import Figures
-from ...core.subscription import Gap
+from ...core.counters import Figures
+from ...core.streams.subscription import Gap
 from ...errors import SLOW, Limit, Quota
 from ...service.feeds import Feeds
 from ...service.scheduler import Scheduler

@@ -44,7 +44,7 @@ from ...contract.refusals import (
     WRITE,
     unknown,
 )
-from ...core.subscription import Start
+from ...core.streams.subscription import Start
 from ...errors import Spent, TooFast, TooLate
 from ...model import CURSOR_CHARS_MAX
 from . import refusals, wire

@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from ...core.access import Caller
-from ...core.cursor import Cursor
-from ...core.subscription import Start
-from ...core.tokens import LEEWAY_S
+from ...core.access.rights import Caller
+from ...core.access.tokens import LEEWAY_S
+from ...core.streams.cursor import Cursor
+from ...core.streams.subscription import Start
 from ...errors import Error
 from ...model import Entry, Log, Player
 from ...service.authenticator import Authenticator

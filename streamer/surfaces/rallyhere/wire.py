@@ -43,8 +43,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ...contract.operation import TIME
-from ...core.cursor import Cursor
-from ...core.subscription import Start
+from ...core.streams.cursor import Cursor
+from ...core.streams.subscription import Start
 from ...errors import FieldError, Invalid
 from ...model import (
     ZERO,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
 from ...service.authenticator import Authenticator, Credentials
 from ...service.deliveries import Deliveries

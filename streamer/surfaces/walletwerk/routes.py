@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from ...core.access import Caller
+from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
 from ...errors import Error, TooLate
 from ...service.authenticator import Authenticator

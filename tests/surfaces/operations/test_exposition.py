@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.core.figures import Histogram
+from streamer.core.counters import Histogram
 from streamer.surfaces.operations.exposition import (
     Family,
     counter,

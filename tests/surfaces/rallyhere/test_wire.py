@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamer.core.cursor import Cursor
+from streamer.core.streams.cursor import Cursor
 from streamer.errors import Invalid
 from streamer.model import (
     ZERO,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.cursor import Cursor, audience_mark, tail_of
+from streamer.core.streams.cursor import Cursor, audience_mark, tail_of
 from streamer.model import (
     CURSOR_CHARS_MAX,
     ZERO,

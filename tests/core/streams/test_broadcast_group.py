@@ -21,23 +21,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from streamer.core.codec import WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, TOLD_S, Manner
-from streamer.core.figures import Transport
-from streamer.core.session import Session, SessionLimits
-from streamer.core.strand import Strand
-from streamer.core.subscription import History, Place, Start
+from streamer.core.counters import Transport
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, TOLD_S, Manner
+from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.session import Session, SessionLimits
+from streamer.core.streams.subscription import History, Place, Start
 from streamer.errors import DRAINING, SLOW, Disconnect
 from streamer.hub import Hub
-from streamer.model import (
-    ZERO,
-    App,
-    Entry,
-    Log,
-    Player,
-    Position,
-    everyone_log,
-)
+from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 
 EVERYONE = everyone_log(App("a"))
 LIMITS = SessionLimits(send_buffer_bytes=10_000)

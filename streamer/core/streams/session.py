@@ -23,21 +23,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ..errors import (
-    AHEAD_OF_RATE,
-    PROTOCOL,
-    SLOW,
-    TOKEN_INVALID,
-    Disconnect,
-)
-from ..model import Entry, Position, Topic, encode_cursor
+from ...errors import AHEAD_OF_RATE, PROTOCOL, SLOW, TOKEN_INVALID, Disconnect
+from ...model import Entry, Position, Topic, encode_cursor
+from ..counters import Transport
+from ..limits import Rate
+from .audience_subscription import Strand
+from .broadcast_group import Manner, Outlet
+from .client_messages import Command, Ping, parse_message
 from .codec import Codec, Hello, WebSocketCodec
-from .crowd import Manner, Outlet
 from .cursor import Cursor, tail_of
-from .figures import Transport
-from .limits import Rate
-from .messages import Command, Ping, parse_message
-from .strand import Strand
 from .subscription import Delivery, Gap, History, Place, Subscription
 
 __all__ = ["Session", "SessionLimits", "Sink"]

@@ -26,8 +26,8 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from ..errors import Forbidden
-from ..model import App, Player
+from ...errors import Forbidden
+from ...model import App, Player
 
 __all__ = [
     "DEFAULT_PERMISSIONS",

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import errors
-from streamer.core.codec import Codec, Hello, SseCodec, WebSocketCodec
-from streamer.core.cursor import tail_of
-from streamer.core.subscription import Gap
+from streamer.core.streams.codec import Codec, Hello, SseCodec, WebSocketCodec
+from streamer.core.streams.cursor import tail_of
+from streamer.core.streams.subscription import Gap
 from streamer.model import (
     App,
     Entry,

@@ -10,18 +10,18 @@ subscription of its own, so each is complete and in order by itself; between log
 order is that of arrival. A strand is what the hub has for a reader in an audience's
 log, as it has the reader itself in the player's.
 
-Where a strand is level with many others (`core.crowd`), its subscription is not kept up
-to date: the crowd knows where all of them are. Whoever wants the subscription itself
-makes the strand part with the others.
+Where a strand is level with many others (`core.streams.broadcast_group`), its
+subscription is not kept up to date: the crowd knows where all of them are. Whoever
+wants the subscription itself makes the strand part with the others.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..errors import Disconnect
-from ..model import Entry, Log, Position
-from .crowd import Crowd, Manner
+from ...errors import Disconnect
+from ...model import Entry, Log, Position
+from .broadcast_group import Crowd, Manner
 from .cursor import part_of
 from .subscription import Delivery, History, Place, Start, State, Subscription
 from .views import is_behind

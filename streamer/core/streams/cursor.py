@@ -29,14 +29,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ..model import (
-    CURSOR_CHARS_MAX,
-    ZERO,
-    Log,
-    Position,
-    decode_cursor,
-    encode_cursor,
-)
+from ...model import CURSOR_CHARS_MAX, ZERO, Log, Position, decode_cursor, encode_cursor
 
 __all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "part_of", "tail_of"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from streamer import errors
-from streamer.core.codec import SseCodec, WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, Outlet
-from streamer.core.cursor import Cursor, audience_mark
-from streamer.core.messages import Authenticate, MarkRead
-from streamer.core.session import MESSAGES_PER_S, Session, SessionLimits
-from streamer.core.strand import Strand
-from streamer.core.subscription import Gap, History, Place, Start, State
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.client_messages import Authenticate, MarkRead
+from streamer.core.streams.codec import SseCodec, WebSocketCodec
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
+from streamer.core.streams.subscription import Gap, History, Place, Start, State
 from streamer.errors import Disconnect
 from streamer.model import (
     ZERO,

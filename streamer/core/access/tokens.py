@@ -39,10 +39,10 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
-from ..errors import Defect, Unauthenticated
-from ..model import App, Player, parse_player
-from .access import TokenProof, parse_permissions
+from ...errors import Defect, Unauthenticated
+from ...model import App, Player, parse_player
 from .apps import NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
+from .rights import TokenProof, parse_permissions
 from .signatures import Key, KeySet, is_named, secret_key, sign
 
 __all__ = [

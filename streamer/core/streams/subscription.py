@@ -30,7 +30,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from ..model import Entry, Position
+from ...model import Entry, Position
 
 __all__ = [
     "Delivery",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..model import Entry, Log, Position
+from ...model import Entry, Log, Position
 
 __all__ = ["Audience", "View", "is_behind"]
 

@@ -20,8 +20,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ..errors import Disconnect
-from ..model import Entry, Log
+from ...errors import Disconnect
+from ...model import Entry, Log
 from .subscription import Gap
 
 __all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec"]

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from streamer.core import tokens
-from streamer.core.access import TokenProof
-from streamer.core.apps import Retired
-from streamer.core.signatures import KeySet, parse_key_set, read_public_keys
-from streamer.core.tokens import AppRecord, Claims
+from streamer.core.access import tokens
+from streamer.core.access.apps import Retired
+from streamer.core.access.rights import TokenProof
+from streamer.core.access.signatures import KeySet, parse_key_set, read_public_keys
+from streamer.core.access.tokens import AppRecord, Claims
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App, Player
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.core.figures import LEFT, Figures, Histogram, Transport
+from streamer.core.counters import LEFT, Figures, Histogram, Transport
 from streamer.errors import SLOW
 
 

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ..model import App
-from .access import TokenProof
-from .quotas import Quotas
+from ...model import App
+from ..quotas import Quotas
+from .rights import TokenProof
 from .signatures import Algorithm, KeySet, parse_key_set, secret_key
 
 __all__ = [

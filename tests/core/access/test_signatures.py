@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from streamer.core.signatures import (
+from streamer.core.access.signatures import (
     KEYS_MAX,
     KeySet,
     parse_key_set,

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.subscription import (
+from streamer.core.streams.subscription import (
     PENDING_MAX,
     Delivery,
     Gap,

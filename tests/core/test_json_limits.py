@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.values import DEPTH_MAX, INT_MAX, problem_with
+from streamer.core.json_limits import DEPTH_MAX, INT_MAX, problem_with
 
 
 def nested(depth: int, kind: type) -> Any:

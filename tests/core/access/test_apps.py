@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
-from streamer.core.access import TokenProof
-from streamer.core.apps import AppRecord, Retired, key_set_problem
-from streamer.core.signatures import read_public_keys
+from streamer.core.access.apps import AppRecord, Retired, key_set_problem
+from streamer.core.access.rights import TokenProof
+from streamer.core.access.signatures import read_public_keys
 from streamer.model import App
 
 SECRET = bytes(range(32))

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.codec import WebSocketCodec
-from streamer.core.crowd import ONE_BY_ONE, Outlet
-from streamer.core.cursor import Cursor, audience_mark
-from streamer.core.session import Session, SessionLimits
-from streamer.core.strand import Strand
-from streamer.core.subscription import (
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.codec import WebSocketCodec
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.session import Session, SessionLimits
+from streamer.core.streams.subscription import (
     Delivery,
     Gap,
     History,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.access import (
+from streamer.core.access.rights import (
     DEFAULT_PERMISSIONS,
     DEFAULT_SCOPES,
     PERMISSIONS,

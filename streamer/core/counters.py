@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Final
 
 from ..errors import Disconnect
-from .subscription import Gap
+from .streams.subscription import Gap
 
 __all__ = ["LEFT", "Figures", "Histogram", "Transport"]
 

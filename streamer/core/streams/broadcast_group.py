@@ -19,14 +19,14 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from ..model import Entry, Log, Position
+from ...model import Entry, Log, Position
+from ..counters import Transport
 from .cursor import part_of
-from .figures import Transport
 from .subscription import is_plainly_next
 
 if TYPE_CHECKING:
+    from .audience_subscription import Strand
     from .codec import Codec
-    from .strand import Strand
 
 __all__ = ["ONE_BY_ONE", "TOLD_S", "Crowd", "Manner", "Outlet"]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.views import Audience, View
+from streamer.core.streams.views import Audience, View
 from streamer.model import ZERO, App, Entry, Position, everyone_log
 
 LOG = everyone_log(App("app"))

@@ -1,0 +1,1 @@
+"""Access: apps, tokens and their signatures, and the rights that follow from them."""

@@ -1,0 +1,1 @@
+"""Streams: order and completeness per log, sessions, and their events as bytes."""
