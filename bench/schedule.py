@@ -23,8 +23,8 @@ from .peers.base import Absent
 
 if TYPE_CHECKING:
     from streamer.core.schedule import Schedule
-    from streamer.store.link import Link
-    from streamer.store.timetable import Timetable
+    from streamer.store.client.connection import Link
+    from streamer.store.scheduling.timetable import Timetable
 
 __all__ = ["QUESTION"]
 
@@ -56,8 +56,8 @@ def setup(options: Options) -> Setup:
 
 
 def ask(turn: Turn) -> Answer:
-    from streamer.store.link import Link
-    from streamer.store.timetable import Timetable
+    from streamer.store.client.connection import Link
+    from streamer.store.scheduling.timetable import Timetable
 
     options, peer = turn.options, turn.peer
     assert isinstance(peer, Streamer)
@@ -108,7 +108,7 @@ class _Backlog:
         """Enter items that are due over a time; return how late each went out."""
         from streamer.core.streams.subscription import Start
         from streamer.model import App, Log, Player
-        from streamer.store.inbox import Inbox, ReadAfter
+        from streamer.store.logs.inbox import Inbox, ReadAfter
 
         ahead_ms = AHEAD_MS + count // 4
         first_ms = await self._timetable.now_ms() + ahead_ms
@@ -166,7 +166,7 @@ class _Backlog:
         from streamer.core.schedule import Schedule, State
         from streamer.model import App, Player
         from streamer.store.keys import bucket_of
-        from streamer.store.scheduled import new_schedule_id
+        from streamer.store.scheduling.schedule_records import new_schedule_id
 
         app = App(self._turn.options.app)
         for i in which:

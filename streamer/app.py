@@ -34,10 +34,10 @@ from .service.minting import Minting
 from .service.searching import Searching
 from .service.server_sessions import ServerSessions
 from .service.serving import request_id
-from .store.campaigns import Campaigns
-from .store.messages import Messages
-from .store.mutes import Mutes
-from .store.rates import Rates
+from .store.access.rates import Rates
+from .store.logs.mutes import Mutes
+from .store.scheduling.campaigns import Campaigns
+from .store.scheduling.registered_texts import Messages
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.native import wire as native_wire

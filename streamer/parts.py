@@ -32,20 +32,20 @@ from .service.schedules import Schedules
 from .service.store_watch import StoreWatch
 from .service.sweep import Sweep
 from .service.tickets import Tickets
-from .store.apps import Apps
-from .store.devices import Devices
-from .store.entries import Retention
-from .store.inbox import DAY_MS, Inbox
-from .store.leases import Leases
-from .store.link import Link
-from .store.lists import Lists
-from .store.overview import Overviews
-from .store.quotas import UsedQuotas
-from .store.receipts import Receipts as KeptReceipts
-from .store.replicated import Replicated
-from .store.tickets import Tickets as KeptTickets
-from .store.timetable import Timetable
-from .store.views import Views
+from .store.access.apps import Apps
+from .store.access.quotas import UsedQuotas
+from .store.access.tickets import Tickets as KeptTickets
+from .store.client.connection import Link
+from .store.client.replicated import Replicated
+from .store.logs.entries import Retention
+from .store.logs.inbox import DAY_MS, Inbox
+from .store.logs.numbered import Lists
+from .store.logs.page_reads import Overviews
+from .store.logs.receipts import Receipts as KeptReceipts
+from .store.logs.views import Views
+from .store.presence.devices import Devices
+from .store.presence.leases import Leases
+from .store.scheduling.timetable import Timetable
 from .transports.streams import StreamParts
 
 __all__ = ["Parts"]

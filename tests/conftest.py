@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from streamer.model import App, Log, Player
-from streamer.store.binary import find_server
-from streamer.store.embedded import Embedded
-from streamer.store.link import Link
+from streamer.store.client.connection import Link
+from streamer.store.server.embedded import Embedded
+from streamer.store.server.server_binary import find_server
 
 from .clock import Clock
 from .faults.battery import (

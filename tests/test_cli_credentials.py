@@ -21,8 +21,8 @@ from streamer.core.quotas import Quotas
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
 from streamer.service.authenticator import Authenticator, Credentials
-from streamer.store.apps import Apps
-from streamer.store.link import Link
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 
 DEMO = App("demo")
 

@@ -14,7 +14,7 @@ START_S = 5.0
 
 def start_store(peer: Peer, folder: Path) -> str:
     """Start a store as one of the peer's processes; return its URL."""
-    from streamer.store.binary import find_server
+    from streamer.store.server.server_binary import find_server
 
     folder.mkdir(parents=True, exist_ok=True)
     socket = folder / "s"

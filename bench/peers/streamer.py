@@ -200,7 +200,7 @@ class Streamer(Peer):
     async def _mint_in_store(self, count: int) -> list[str]:
         from streamer.core.access.tokens import mint
         from streamer.model import App, Player
-        from streamer.store.apps import Apps
+        from streamer.store.access.apps import Apps
 
         link = self._link()
         try:
@@ -223,12 +223,12 @@ class Streamer(Peer):
         return int(info.partition(b"used_memory:")[2].split(b"\r\n")[0])
 
     def _store_url(self) -> str:
-        from streamer.store.directory import socket_path, socket_url
+        from streamer.store.server.directory import socket_path, socket_url
 
         return socket_url(socket_path(self.data_dir))
 
     def _link(self):  # type: ignore[no-untyped-def]
-        from streamer.store.link import Link
+        from streamer.store.client.connection import Link
 
         return Link(self._store_url(), name="bench")
 

@@ -186,7 +186,7 @@ def _text(record: AppRecord) -> str:
 
 
 async def _create(config: Config, name: App, given: dict[str, str]) -> None:
-    from ..store.apps import AppExists, AudienceTaken
+    from ..store.access.apps import AppExists, AudienceTaken
 
     async with open_apps(config) as apps:
         try:
@@ -199,7 +199,7 @@ async def _create(config: Config, name: App, given: dict[str, str]) -> None:
 
 
 async def _update(config: Config, name: App, given: dict[str, str]) -> None:
-    from ..store.apps import AudienceTaken
+    from ..store.access.apps import AudienceTaken
 
     async with open_apps(config) as apps:
         try:

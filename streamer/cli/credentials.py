@@ -21,7 +21,7 @@ from .settings import resolve, run, store_options
 if TYPE_CHECKING:
     from ..config import Config
     from ..model import App, Player
-    from ..store.apps import KeyRecord
+    from ..store.access.apps import KeyRecord
 
 __all__ = ["key", "token"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .settings import open_link
 
 if TYPE_CHECKING:
-    from ..store.link import Link
+    from ..store.client.connection import Link
 
 __all__ = ["Demo", "greeting", "prepare"]
 
@@ -42,7 +42,7 @@ async def prepare(url: str) -> Demo | None:
     """
     from ..core.access.tokens import mint
     from ..model import App, Player
-    from ..store.apps import Apps
+    from ..store.access.apps import Apps
 
     async with open_link(url) as link:
         apps = Apps(link)

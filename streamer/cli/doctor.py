@@ -33,7 +33,7 @@ from .settings import open_link, resolve, run, store_options, store_url
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
-    from ..store.link import Link
+    from ..store.client.connection import Link
 
 __all__ = [
     "doctor",
@@ -116,8 +116,8 @@ async def _examine(config: Config) -> list[Finding]:
 
 async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     from ..errors import StoreAway
-    from ..store.binary import StoreFailed, find_server
-    from ..store.directory import holds_store
+    from ..store.server.directory import holds_store
+    from ..store.server.server_binary import StoreFailed, find_server
 
     promise = Promise(config.durability, config.replicas_min)
     if not config.redis and not holds_store(Path(config.data_dir)):
@@ -140,7 +140,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _ask_store(link: Link, promise: Promise) -> list[Finding]:
-    from ..store.health import read_facts
+    from ..store.client.health import read_facts
 
     facts = await read_facts(link)
     before = time.time()

@@ -18,7 +18,7 @@ from .settings import open_link, store_url
 if TYPE_CHECKING:
     from ..config import Config
     from ..model import App, Player
-    from ..store.apps import Apps
+    from ..store.access.apps import Apps
 
 __all__ = ["Duration", "app_name", "open_apps", "player_name"]
 
@@ -46,7 +46,7 @@ class Duration(click.ParamType[int, str | int]):
 @asynccontextmanager
 async def open_apps(config: Config) -> AsyncIterator[Apps]:
     """Give the apps of the configured store."""
-    from ..store.apps import Apps
+    from ..store.access.apps import Apps
 
     async with store_url(config) as url, open_link(url) as link:
         yield Apps(link)

@@ -27,7 +27,7 @@ from .settings import fsync_of, resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..store.embedded import Embedded
+    from ..store.server.embedded import Embedded
     from ..workers.line import Line, Orders
 
 __all__ = ["scheduler", "serve", "worker"]
@@ -146,7 +146,7 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
 
     """
     from ..service.store_watch import refuse_unfit
-    from ..store.embedded import Embedded
+    from ..store.server.embedded import Embedded
 
     if config.redis:
         await refuse_unfit(config.redis, config)
@@ -183,7 +183,7 @@ async def _while_alive(
     if embedded is None:
         await work
         return
-    from ..store.embedded import StoreFailed
+    from ..store.server.embedded import StoreFailed
 
     ended = asyncio.create_task(embedded.wait())
     working = asyncio.create_task(_deaf_after(work))

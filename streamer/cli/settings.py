@@ -18,7 +18,7 @@ import click
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
-    from ..store.link import Link
+    from ..store.client.connection import Link
 
 __all__ = ["fsync_of", "open_link", "resolve", "run", "store_options", "store_url"]
 
@@ -82,7 +82,7 @@ def run(
 @contextlib.asynccontextmanager
 async def store_url(config: Config) -> AsyncIterator[str]:
     """Give the URL of the configured store, started for the time if it is not up."""
-    from ..store.embedded import attach
+    from ..store.server.embedded import attach
 
     if config.redis:
         yield config.redis
@@ -94,7 +94,7 @@ async def store_url(config: Config) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[Link]:
     """Give a connection to the store at `url`, made at the first call."""
-    from ..store.link import Link
+    from ..store.client.connection import Link
 
     link = Link(url, name="streamer-cli")
     try:

@@ -41,7 +41,7 @@ def store(data_dir: str | None, port: int, file: str | None) -> None:
 
 
 async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
-    from ..store.embedded import Embedded, StoreFailed
+    from ..store.server.embedded import Embedded, StoreFailed
     from .demo import prepare
 
     # Asked for before the start: a signal while it starts must stop it, not leave it.

@@ -19,8 +19,8 @@ from ..core.streams.cursor import Cursor, audience_mark
 from ..core.streams.views import Audience, View
 from ..errors import Unavailable
 from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
-from ..store.inbox import Inbox
-from ..store.views import PlayerViews, Views
+from ..store.logs.inbox import Inbox
+from ..store.logs.views import PlayerViews, Views
 
 __all__ = ["Audiences", "later", "unread"]
 

@@ -41,7 +41,7 @@ from ..core.access.rights import Caller, KeyProof, TokenProof
 from ..core.access.tokens import AppRecord, Claims, Genuine
 from ..errors import Defect, Unauthenticated
 from ..model import App, Log, parse_app
-from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from ..store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from .key_sets import KeySets
 from .serving import note_app
 

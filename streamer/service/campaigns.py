@@ -19,11 +19,11 @@ from ..core.access.rights import Caller
 from ..core.schedule import Schedule, State
 from ..errors import FieldError, Invalid, NotFound, Spent, Unavailable
 from ..model import Notification
-from ..store.campaigns import Campaign, Campaigns, Card, CardStatus
+from ..store.client.connection import Link
 from ..store.keys import BUCKETS, bucket_of, sends_key
-from ..store.link import Link
-from ..store.scheduled import Due, new_schedule_id
-from ..store.timetable import Timetable
+from ..store.scheduling.campaigns import Campaign, Campaigns, Card, CardStatus
+from ..store.scheduling.schedule_records import Due, new_schedule_id
+from ..store.scheduling.timetable import Timetable
 from .drafts import encode
 from .planning import saying, starting
 from .quotas import Quotas
@@ -144,7 +144,8 @@ class CampaignsOfApp:
         limit: int,
         status: CardStatus | None,
     ) -> tuple[list[Card], tuple[int, str] | None]:
-        """Return a page of cards; see `store.campaigns`. Raises as `card`."""
+        """Return a page of cards; see `store.scheduling.campaigns`. Raises as
+        `card`."""
         caller.require_scope("campaigns:read")
         await self._known(caller, campaign_id)
         return await self._campaigns.page(

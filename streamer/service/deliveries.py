@@ -15,8 +15,8 @@ from typing import Final
 from ..core.access.rights import Caller
 from ..errors import TooFast
 from ..model import Notification, Player
-from ..store.messages import Messages
-from ..store.rates import Rates
+from ..store.access.rates import Rates
+from ..store.scheduling.registered_texts import Messages
 from .schedules import Schedules
 
 __all__ = ["CALLS_PER_S", "Deliveries"]

@@ -15,7 +15,7 @@ import msgspec
 from ..core.schedule import parse_time
 from ..errors import FieldError, Invalid
 from ..model import Log, Notification, encode_fragment, iso_time
-from ..store.inbox import Draft
+from ..store.logs.inbox import Draft
 
 __all__ = [
     "FRAGMENT_BYTES_MAX",

@@ -32,9 +32,9 @@ from ..core.streams.views import View
 from ..errors import RESYNC, Unavailable
 from ..hub import Follower, Hub, Reader
 from ..model import App, Entry, Log, Topic
-from ..store.inbox import Inbox, Read, ReadAfter
-from ..store.link import Reply
-from ..store.relay import Relay
+from ..store.client.connection import Reply
+from ..store.client.pubsub import Relay
+from ..store.logs.inbox import Inbox, Read, ReadAfter
 from .audiences import Audiences, unread
 from .positions import Positions
 from .weaving import Arrival, Weaver

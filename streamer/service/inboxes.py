@@ -22,7 +22,7 @@ from ..core.streams.subscription import Start
 from ..core.streams.views import Audience, View
 from ..errors import FieldError, Invalid, NotFound
 from ..model import Log, Player, Position, decode_id, encode_id
-from ..store.inbox import Inbox, Marked, PageEntry, ReadAfter
+from ..store.logs.inbox import Inbox, Marked, PageEntry, ReadAfter
 from .audiences import Audiences, unread
 from .merging import After, Merged, MergedPage
 

@@ -31,9 +31,9 @@ from ..core.limits import Rate, Slots
 from ..errors import Draining, Error, Limit, Refused, Unavailable
 from ..hub import Reader
 from ..model import Log, Topic
-from ..store.devices import Devices
-from ..store.leases import Lease, Leases
-from ..store.link import Reply
+from ..store.client.connection import Reply
+from ..store.presence.devices import Devices
+from ..store.presence.leases import Lease, Leases
 from .feeds import Feeds
 from .journal import Journal
 from .sweep import Sweep

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 from ..core.access.rights import Caller
 from ..model import Log, Player
-from ..store.inbox import PageEntry
-from ..store.lists import Listed, Lists
+from ..store.logs.inbox import PageEntry
+from ..store.logs.numbered import Listed, Lists
 from .audiences import Audiences, unread
 from .merging import Merged
 

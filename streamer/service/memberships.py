@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..core.access.rights import Caller
 from ..errors import NotFound
 from ..model import Log, Player, Topic, topic_log
-from ..store.mutes import Mutes
+from ..store.logs.mutes import Mutes
 from .audiences import Audiences
 
 __all__ = ["Joined", "Memberships"]

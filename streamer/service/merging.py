@@ -21,8 +21,8 @@ from ..core.streams.cursor import NO_AUDIENCES, Cursor, audience_mark
 from ..core.streams.subscription import Gap, Place, Start
 from ..core.streams.views import View
 from ..model import ZERO, Entry, Log, Position, everyone_log
-from ..store.inbox import Inbox, Page, PageEntry, ReadAfter
-from ..store.overview import Overviews, Part
+from ..store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
+from ..store.logs.page_reads import Overviews, Part
 from .audiences import Audiences, later
 
 __all__ = ["After", "Merged", "MergedPage"]

@@ -15,7 +15,7 @@ from ..core.access.rights import Caller
 from ..core.access.tokens import TOKEN_BYTES_MAX, mint
 from ..errors import FieldError, Forbidden, Invalid
 from ..model import Log, Player
-from ..store.apps import Apps
+from ..store.access.apps import Apps
 
 __all__ = ["Minted", "Minting"]
 

@@ -20,7 +20,7 @@ from typing import Final
 from ..errors import Unavailable
 from ..hub import Hub
 from ..model import Log
-from ..store.inbox import Glance, Inbox
+from ..store.logs.inbox import Glance, Inbox
 
 __all__ = ["READ_EVERY", "Positions"]
 

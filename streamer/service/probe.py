@@ -19,9 +19,9 @@ from ..core.counters import WRITE_S, Histogram
 from ..core.streams.subscription import History, Place, Start
 from ..errors import Unavailable
 from ..model import Entry, Log, Player
-from ..store.inbox import Inbox
-from ..store.link import Link
-from ..store.replicated import Replicated
+from ..store.client.connection import Link
+from ..store.client.replicated import Replicated
+from ..store.logs.inbox import Inbox
 from .feeds import PROBE_APP, Feeds
 from .watcher import Watcher
 

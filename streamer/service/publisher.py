@@ -40,8 +40,8 @@ from ..model import (
     decode_id,
     notification_json,
 )
-from ..store.inbox import Appended, Draft, Inbox, Once
-from ..store.link import Link
+from ..store.client.connection import Link
+from ..store.logs.inbox import Appended, Draft, Inbox, Once
 from .drafts import Device, Message, drafts_of, recipients_of
 from .quotas import Quotas
 from .repetition import checked_key, claim_key, is_claimed

@@ -30,8 +30,8 @@ from ..core.access.apps import AppRecord
 from ..core.quotas import Limits, Permits
 from ..errors import OverQuota, Quota, Rejected, StoreAway
 from ..model import App, Player
-from ..store.link import Link
-from ..store.quotas import IN_VAIN_MS, UsedQuotas
+from ..store.access.quotas import IN_VAIN_MS, UsedQuotas
+from ..store.client.connection import Link
 
 __all__ = ["APPS_MAX", "Charge", "Charging", "Quotas"]
 

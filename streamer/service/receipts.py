@@ -17,8 +17,8 @@ from ..core.access.rights import Caller
 from ..core.streams.cursor import Cursor, audience_mark
 from ..errors import NotFound
 from ..model import ZERO, Log, Player, Position, decode_id
-from ..store.receipts import Receipt
-from ..store.receipts import Receipts as Kept
+from ..store.logs.receipts import Receipt
+from ..store.logs.receipts import Receipts as Kept
 from .audiences import Audiences
 
 __all__ = ["AudienceReceipt", "Receipt", "Receipts"]

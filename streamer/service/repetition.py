@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from ..core.schedule import Schedule, State
 from ..errors import Conflict, FieldError, Invalid
 from ..model import App
-from ..store.inbox import ONCE_MS
+from ..store.client.connection import Link
 from ..store.keys import request_key
-from ..store.link import Link
+from ..store.logs.inbox import ONCE_MS
 
 __all__ = ["RequestKey", "as_entered", "checked_key", "claim_key", "is_claimed"]
 

@@ -21,8 +21,8 @@ from typing import Final
 from ..core.counters import LAG_S, Histogram
 from ..core.schedule import Schedule, clocks_agree, in_turns
 from ..errors import Unavailable
-from ..store.scheduled import Due
-from ..store.timetable import Timetable
+from ..store.scheduling.schedule_records import Due
+from ..store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, all_of
 
 __all__ = ["Scheduler"]

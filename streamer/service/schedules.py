@@ -25,10 +25,10 @@ from ..errors import (
     Unavailable,
 )
 from ..model import Log, Notification, Player
+from ..store.client.connection import Link
 from ..store.keys import bucket_of, named_key
-from ..store.link import Link
-from ..store.scheduled import Due, new_due, new_schedule_id, parse_due
-from ..store.timetable import Entered, Timetable
+from ..store.scheduling.schedule_records import Due, new_due, new_schedule_id, parse_due
+from ..store.scheduling.timetable import Entered, Timetable
 from .drafts import addressed_to, encode
 from .planning import moved, saying, starting
 from .quotas import Charging, Quotas

@@ -20,7 +20,7 @@ from ..core.access.rights import Caller
 from ..core.streams.cursor import Cursor
 from ..core.streams.subscription import Gap, Start
 from ..model import ZERO, Entry, Log, Player
-from ..store.inbox import PageEntry
+from ..store.logs.inbox import PageEntry
 from .audiences import Audiences
 from .inboxes import Inboxes
 from .merging import After, MergedPage

@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from ..core.schedule import Schedule, begins_ms
-from ..store.recipients import Recipients
+from ..store.scheduling.recipients import Recipients
 
 __all__ = ["BATCH", "Sender", "all_of"]
 

@@ -19,9 +19,9 @@ from typing import Final
 
 from ..core.access.rights import Caller
 from ..errors import Defect, Unauthenticated
-from ..store.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from ..store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from ..store.client.connection import Link
 from ..store.keys import session_key
-from ..store.link import Link
 from .serving import note_app
 
 __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]

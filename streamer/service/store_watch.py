@@ -35,8 +35,8 @@ from ..core.store_health import (
     unready,
 )
 from ..errors import StoreAway, StoreUnfit
-from ..store.health import read_facts
-from ..store.link import Link
+from ..store.client.connection import Link
+from ..store.client.health import read_facts
 
 __all__ = ["StoreWatch", "refuse_unfit"]
 

@@ -30,7 +30,7 @@ from ..core.access.signatures import Algorithm
 from ..errors import TOKEN_INVALID, IssuerAway, Unavailable
 from ..hub import Reader
 from ..model import App, Log
-from ..store.apps import Apps
+from ..store.access.apps import Apps
 from .key_sets import KeySets
 
 __all__ = ["INTERVAL_S", "Sweep"]

@@ -24,8 +24,8 @@ from typing import Final, NamedTuple
 
 from ..core.access.rights import Caller
 from ..errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
-from ..store.tickets import FIRST_MS, ticket_digest
-from ..store.tickets import Tickets as Kept
+from ..store.access.tickets import FIRST_MS, ticket_digest
+from ..store.access.tickets import Tickets as Kept
 from .sweep import Sweep
 
 __all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]

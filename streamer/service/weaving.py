@@ -23,10 +23,10 @@ from ..core.streams.subscription import Place, Start, Subscription
 from ..core.streams.views import View
 from ..hub import Hub, Reader
 from ..model import ZERO, Log, Position, Topic, everyone_log, topic_log
-from ..store.commands import Packed
-from ..store.leases import Newcomer
-from ..store.link import Reply
-from ..store.relay import Relay
+from ..store.client.commands import Packed
+from ..store.client.connection import Reply
+from ..store.client.pubsub import Relay
+from ..store.presence.leases import Newcomer
 from .audiences import Audiences, later
 
 __all__ = ["Arrival", "Weaver"]

@@ -22,8 +22,8 @@ from streamer.core.access.tokens import mint
 from streamer.model import App as AppName
 from streamer.model import Player
 from streamer.server import Host
-from streamer.store.apps import AppRecord, Apps
-from streamer.store.link import Link
+from streamer.store.access.apps import AppRecord, Apps
+from streamer.store.client.connection import Link
 from streamer_client import Client
 
 from .scripted import FakeClock, ScriptedServer

@@ -26,11 +26,11 @@ from typing import Any
 
 from streamer.core.access.tokens import mint
 from streamer.model import App, Log, Player
-from streamer.store.apps import AppExists, Apps
-from streamer.store.binary import find_server
-from streamer.store.directory import socket_path, socket_url
+from streamer.store.access.apps import AppExists, Apps
+from streamer.store.client.connection import Link
 from streamer.store.keys import lease_key
-from streamer.store.link import Link
+from streamer.store.server.directory import socket_path, socket_url
+from streamer.store.server.server_binary import find_server
 
 GUARD_S = 20
 """No wait in these tests is longer; none is expected to come near it."""

@@ -94,8 +94,8 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a backend key wrong, cut, or not ASCII",
         [
-            "tests/store/test_apps.py::test_anything_but_the_key_finds_nothing",
-            "tests/store/test_apps.py"
+            "tests/store/access/test_apps.py::test_anything_but_the_key_finds_nothing",
+            "tests/store/access/test_apps.py"
             "::test_the_store_holds_the_digest_of_a_key_and_not_the_key",
             f"{AUTHENTICATOR}::test_noise_in_headers_never_crashes",
         ],
@@ -104,7 +104,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "a credential in the query; a ticket used twice",
         [
             f"{CREDENTIALS}::test_nothing_but_a_ticket_rides_in_the_query",
-            "tests/store/test_tickets.py::test_a_ticket_is_used_once",
+            "tests/store/access/test_tickets.py::test_a_ticket_is_used_once",
             f"{CREDENTIALS}::test_a_ticket_is_in_no_log",
         ],
     ),
@@ -190,7 +190,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             "tests/service/test_feeds.py::test_a_forged_cursor_harms_nobody",
             f"{NATIVE}::test_hostile_cursors_are_refused",
-            "tests/store/test_inbox.py::test_a_forged_time_leads_past_nothing",
+            "tests/store/logs/test_inbox.py::test_a_forged_time_leads_past_nothing",
         ],
     ),
     (
@@ -227,8 +227,8 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             "tests/faults/test_full.py"
             "::test_a_full_store_takes_no_publish_and_serves_the_rest",
-            "tests/store/test_inbox.py::test_every_key_ends_by_itself",
-            "tests/store/test_inbox.py::test_only_the_newest_are_kept",
+            "tests/store/logs/test_inbox.py::test_every_key_ends_by_itself",
+            "tests/store/logs/test_inbox.py::test_only_the_newest_are_kept",
             f"{QUOTAS}::test_bytes_are_counted_for_each_inbox",
             f"{QUOTAS}::test_at_the_quota_only_who_has_an_inbox_is_sent_anything",
             f"{QUOTAS}::test_so_many_schedules_may_be_pending",
@@ -247,7 +247,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "operations: secrets too short, stores that evict, strangers' files",
         [
             f"{TOKENS}::test_a_secret_of_31_bytes_makes_no_app",
-            "tests/store/test_embedded.py::test_what_is_stored_is_its_owners_alone",
+            "tests/store/server/test_embedded.py::test_what_is_stored_is_its_owners_alone",
             "tests/core/test_store_health.py::test_a_store_that_evicts_is_refused",
         ],
     ),

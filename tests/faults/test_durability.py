@@ -19,8 +19,8 @@ import httpx2
 import pytest
 
 from streamer.model import decode_id
-from streamer.store.embedded import Embedded, StoreFailed
-from streamer.store.link import Link
+from streamer.store.client.connection import Link
+from streamer.store.server.embedded import Embedded, StoreFailed
 
 from ..e2e.processes import DURABLE, GUARD_S, Server, Store, eventually
 from ..e2e.readers import TRANSPORTS, Api, following

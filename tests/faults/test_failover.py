@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer.store.link import Link
+from streamer.store.client.connection import Link
 
 from ..e2e.processes import DURABLE, Server, Store, eventually
 from ..e2e.proxy import Proxy

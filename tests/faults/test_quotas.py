@@ -19,8 +19,8 @@ import pytest
 
 from streamer.core.quotas import Quotas
 from streamer.model import App
-from streamer.store.apps import Apps
-from streamer.store.link import Link
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 
 from ..e2e.processes import GUARD_S, Server
 from .flood import Backend

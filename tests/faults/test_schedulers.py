@@ -15,11 +15,11 @@ from streamer.core.schedule import Schedule, State
 from streamer.core.streams.subscription import Start
 from streamer.errors import Unavailable
 from streamer.model import App, Log, Player
-from streamer.store.inbox import Inbox, ReadAfter
+from streamer.store.client.connection import Link
 from streamer.store.keys import bucket_of
-from streamer.store.link import Link
-from streamer.store.scheduled import Due, new_schedule_id
-from streamer.store.timetable import Timetable
+from streamer.store.logs.inbox import Inbox, ReadAfter
+from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
 
 from ..e2e.processes import DURABLE, Process, Store, command, eventually
 

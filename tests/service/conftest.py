@@ -16,10 +16,10 @@ from streamer.core.streams.subscription import Place, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
 from streamer.service.audiences import Audiences
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox
-from streamer.store.link import Link
-from streamer.store.views import Views
+from streamer.store.client.connection import Link
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import Views
 
 _numbers = itertools.count(1)
 

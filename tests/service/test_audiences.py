@@ -21,11 +21,11 @@ from streamer.model import (
     topic_log,
 )
 from streamer.service.audiences import Audiences, unread
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import views_key
-from streamer.store.link import Link
-from streamer.store.views import TOPICS_MAX, Views
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import TOPICS_MAX, Views
 
 from ..clock import Clock
 

@@ -26,10 +26,10 @@ from streamer.model import App, Player
 from streamer.service import authenticator as module
 from streamer.service.authenticator import RECORD_TTL_S, Authenticator, Credentials
 from streamer.service.key_sets import FRESH_S, KeySets
-from streamer.store.apps import Apps
-from streamer.store.embedded import attach
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 from streamer.store.keys import APPS, AUDIENCES, KEYS
-from streamer.store.link import Link
+from streamer.store.server.embedded import attach
 
 NOW_S = 1_800_000_000
 DEMO = App("demo")

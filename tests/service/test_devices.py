@@ -16,15 +16,15 @@ from streamer.model import Log, Player
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
-from streamer.store.devices import Devices
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import NODES, bucket_of, devices_key
-from streamer.store.leases import ALIVE_MS, Leases
-from streamer.store.link import Link
-from streamer.store.scheduled import new_schedule_id
-from streamer.store.timetable import Timetable
-from streamer.store.views import Views
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import Views
+from streamer.store.presence.devices import Devices
+from streamer.store.presence.leases import ALIVE_MS, Leases
+from streamer.store.scheduling.schedule_records import new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 

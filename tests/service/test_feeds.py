@@ -16,13 +16,13 @@ from streamer.errors import DRAINING, RESYNC, StoreAway
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import BATCH, Feeds
-from streamer.store.embedded import Embedded
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox, Read, ReadAfter
+from streamer.store.client.connection import Link
+from streamer.store.client.pubsub import Relay
 from streamer.store.keys import inbox_keys, views_key
-from streamer.store.link import Link
-from streamer.store.relay import Relay
-from streamer.store.views import Views
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox, Read, ReadAfter
+from streamer.store.logs.views import Views
+from streamer.store.server.embedded import Embedded
 
 NEVER_S = 3_600
 FRAGMENT = b'"title":"t"}'

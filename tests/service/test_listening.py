@@ -17,12 +17,12 @@ from streamer.model import Log, Player
 from streamer.service.audiences import Audiences
 from streamer.service.feeds import Feeds
 from streamer.service.listening import Listening
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import NODES, lease_key
-from streamer.store.leases import Leases
-from streamer.store.link import Link
-from streamer.store.views import Views
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import Views
+from streamer.store.presence.leases import Leases
 
 Make = Callable[..., Awaitable[Listening]]
 

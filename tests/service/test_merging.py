@@ -28,12 +28,12 @@ from streamer.model import (
 from streamer.service.audiences import Audiences
 from streamer.service.inboxes import Inboxes
 from streamer.service.merging import After, Merged, MergedPage
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Draft, Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import inbox_keys
-from streamer.store.link import Link
-from streamer.store.overview import Overviews
-from streamer.store.views import Views
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
+from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
 _apps = itertools.count(1)

@@ -12,8 +12,8 @@ from streamer.errors import Forbidden, Invalid
 from streamer.model import App, Player
 from streamer.service.authenticator import Authenticator, Credentials
 from streamer.service.minting import Minted, Minting
-from streamer.store.apps import Apps
-from streamer.store.link import Link
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 
 DEMO = App("demo")
 MINTER = Caller.from_key(DEMO, frozenset({"tokens:mint"}))

@@ -15,10 +15,10 @@ from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service import positions as module
 from streamer.service.positions import READ_EVERY, Positions
-from streamer.store.entries import Draft
-from streamer.store.inbox import Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import state_key
-from streamer.store.link import Link
+from streamer.store.logs.entries import Draft
+from streamer.store.logs.inbox import Inbox
 
 FRAGMENT = b'"title":"t"}'
 CHECK_S = 4

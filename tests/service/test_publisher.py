@@ -23,10 +23,10 @@ from streamer.model import App, Log, Notification, Player, decode_fragment
 from streamer.service.drafts import FRAGMENT_BYTES_MAX
 from streamer.service.publisher import BATCH, Published, Publisher
 from streamer.service.repetition import IDEMPOTENCY_KEY_CHARS_MAX
-from streamer.store.inbox import Appended, Inbox, Once
+from streamer.store.client.connection import Link
 from streamer.store.keys import request_key
-from streamer.store.link import Link
-from streamer.store.mutes import Mutes
+from streamer.store.logs.inbox import Appended, Inbox, Once
+from streamer.store.logs.mutes import Mutes
 
 APP = App("publisher")
 BACKEND = Caller(APP, None, frozenset({"notification:player:*"}))

@@ -19,11 +19,11 @@ from streamer.model import App, Notification, Player
 from streamer.service.publisher import Publisher
 from streamer.service.quotas import COUNT_TTL_S, Quotas
 from streamer.service.schedules import Schedules
-from streamer.store.inbox import Inbox
+from streamer.store.access.quotas import UsedQuotas
+from streamer.store.client.connection import Command, Link
 from streamer.store.keys import request_key
-from streamer.store.link import Command, Link
-from streamer.store.quotas import UsedQuotas
-from streamer.store.timetable import Timetable
+from streamer.store.logs.inbox import Inbox
+from streamer.store.scheduling.timetable import Timetable
 
 APP, OTHER = App("quotas"), App("other")
 BACKEND = Caller.from_key(APP, {"notifications:send", "schedules:write"})

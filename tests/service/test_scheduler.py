@@ -21,11 +21,11 @@ from streamer.errors import OutcomeUnknown, StoreAway
 from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service import scheduler as fires
 from streamer.service.scheduler import Scheduler
-from streamer.store.inbox import Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
-from streamer.store.link import Link
-from streamer.store.scheduled import Due, new_schedule_id
-from streamer.store.timetable import Timetable
+from streamer.store.logs.inbox import Inbox
+from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
 
 APP, OTHER = App("app"), App("other")
 NOON = 1_800_000_000_000

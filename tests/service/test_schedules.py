@@ -28,10 +28,10 @@ from streamer.model import (
     iso_time,
 )
 from streamer.service.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS, Schedules
-from streamer.store.inbox import Inbox
+from streamer.store.client.connection import Link
 from streamer.store.keys import recipients_key
-from streamer.store.link import Link
-from streamer.store.timetable import Timetable
+from streamer.store.logs.inbox import Inbox
+from streamer.store.scheduling.timetable import Timetable
 
 from ..clock import NOON, Clock
 

@@ -17,7 +17,7 @@ from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, App, Entry, Player, Position
 from streamer.service.merging import After, MergedPage
 from streamer.service.searching import Searching
-from streamer.store.inbox import PageEntry
+from streamer.store.logs.inbox import PageEntry
 
 CALLER = Caller(App("searching"), None, frozenset({"notification:player:*"}))
 ALICE = Player("alice")

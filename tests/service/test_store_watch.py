@@ -11,8 +11,8 @@ from streamer.core.store_health import Facts, parse_facts
 from streamer.errors import StoreAway, StoreUnfit
 from streamer.service import store_watch
 from streamer.service.store_watch import StoreWatch, refuse_unfit
-from streamer.store.embedded import Embedded
-from streamer.store.link import Link
+from streamer.store.client.connection import Link
+from streamer.store.server.embedded import Embedded
 
 GUARD_S = 20
 

@@ -21,9 +21,9 @@ from streamer.service.authenticator import Authenticator, Credentials
 from streamer.service.key_sets import FRESH_S, KeySetAway, KeySets
 from streamer.service.sweep import Sweep
 from streamer.service.watcher import Watcher
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 from streamer.store.keys import APPS
-from streamer.store.link import Link
 
 DEMO, OTHER = App("demo"), App("other")
 Until = Callable[[Callable[[], object]], Awaitable[None]]

@@ -28,11 +28,11 @@ from streamer.service.authenticator import Authenticator, Credentials
 from streamer.service.key_sets import KeySets
 from streamer.service.sweep import Sweep
 from streamer.service.tickets import Tickets, instance_of
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
+from streamer.store.access.tickets import CLOSED_MS, FIRST_MS, OPEN_MS, ticket_digest
+from streamer.store.access.tickets import Tickets as Kept
+from streamer.store.client.connection import Link
 from streamer.store.keys import ticket_key
-from streamer.store.link import Link
-from streamer.store.tickets import CLOSED_MS, FIRST_MS, OPEN_MS, ticket_digest
-from streamer.store.tickets import Tickets as Kept
 
 DEMO = App("demo")
 Until = Callable[[Callable[[], object]], Awaitable[None]]

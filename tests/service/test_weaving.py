@@ -33,13 +33,13 @@ from streamer.service.feeds import Feeds
 from streamer.service.inboxes import Inboxes
 from streamer.service.merging import Merged
 from streamer.service.watcher import Watcher
-from streamer.store import relay as relay_module
-from streamer.store.embedded import Embedded
-from streamer.store.entries import Retention
-from streamer.store.inbox import DAY_MS, Inbox
-from streamer.store.link import Link
-from streamer.store.overview import Overviews
-from streamer.store.views import Views
+from streamer.store.client import pubsub as relay_module
+from streamer.store.client.connection import Link
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.views import Views
+from streamer.store.server.embedded import Embedded
 
 NEVER_S = 3_600
 NEWS = Topic("news")

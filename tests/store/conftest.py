@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamer.store.embedded import Embedded
-from streamer.store.inbox import Inbox
-from streamer.store.link import Link
-from streamer.store.timetable import Timetable
+from streamer.store.client.connection import Link
+from streamer.store.logs.inbox import Inbox
+from streamer.store.scheduling.timetable import Timetable
+from streamer.store.server.embedded import Embedded
 
 from ..clock import Clock
 

@@ -24,9 +24,9 @@ from streamer.core.access.tokens import AppRecord, mint
 from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.openapi import document
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
 from streamer.store.keys import lease_key
-from streamer.store.link import Link
 
 from .conformance import STREAM, Conformance
 

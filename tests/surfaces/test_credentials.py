@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from streamer.config import Config
 from streamer.model import App, Player
 from streamer.server import Host
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
 
 GUARD_S = 10
 DEMO = App("demo")

@@ -12,7 +12,7 @@ import pytest
 from streamer.core.quotas import Quotas
 from streamer.errors import Error, OverQuota, Quota
 from streamer.model import App
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
 from streamer.surfaces.lootlocker.refusals import refusal as lootlocker
 from streamer.surfaces.rallyhere.refusals import refusal as rallyhere
 from streamer.surfaces.teak.wire import refusal as teak

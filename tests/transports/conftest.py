@@ -30,8 +30,8 @@ from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.parts import Parts
 from streamer.server import Host
 from streamer.service.authenticator import Credentials
-from streamer.store.inbox import Inbox
 from streamer.store.keys import lease_key
+from streamer.store.logs.inbox import Inbox
 from streamer.transports.handle import Handle, find_handle
 from streamer.transports.sse import SseStream
 from streamer.transports.websocket import WebSocketStream

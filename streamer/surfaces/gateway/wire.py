@@ -52,7 +52,7 @@ from starlette.responses import Response
 from ... import errors
 from ...errors import Error, FieldError, Invalid
 from ...model import Entry, Log, decode_fragment, iso_time
-from ...store.inbox import PageEntry
+from ...store.logs.inbox import PageEntry
 
 __all__ = [
     "BODY_BYTES_MAX",

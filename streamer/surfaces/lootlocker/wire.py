@@ -60,7 +60,7 @@ from ...model import (
     parse_player,
 )
 from ...service.listing import Listed, Matches
-from ...store.inbox import PageEntry
+from ...store.logs.inbox import PageEntry
 
 __all__ = [
     "BODY_BYTES_MAX",

@@ -34,7 +34,7 @@ from ...contract.refusals import (
     WRITE,
     unknown,
 )
-from ...store.campaigns import CardStatus
+from ...store.scheduling.campaigns import CardStatus
 from . import campaign_wire
 from .campaign_routes import PAGE_LIMIT, PAGE_LIMIT_MAX
 from .endpoints import BODY_BYTES_MAX

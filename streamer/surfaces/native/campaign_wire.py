@@ -16,7 +16,7 @@ from msgspec import Meta
 from ...errors import FieldError, Invalid
 from ...model import iso_time, parse_player
 from ...service.campaigns import SENDS_MAX, CampaignState
-from ...store.campaigns import Campaign, Card, CardStatus
+from ...store.scheduling.campaigns import Campaign, Card, CardStatus
 
 __all__ = [
     "CARDS_BYTES_MAX",

@@ -21,7 +21,7 @@ from ...errors import FieldError, Invalid
 from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
 from ...service.receipts import AudienceReceipt, Receipt
 from ...service.searching import Found
-from ...store.inbox import PageEntry
+from ...store.logs.inbox import PageEntry
 from .names import TYPE_CHARS_MAX, PlayerText
 
 __all__ = [

@@ -44,7 +44,7 @@ from ...core.streams.subscription import Gap
 from ...errors import SLOW, Limit, Quota
 from ...service.feeds import Feeds
 from ...service.scheduler import Scheduler
-from ...store.link import Link
+from ...store.client.connection import Link
 from .exposition import Family, Labels, counter, gauge, histogram
 
 __all__ = ["Metrics"]

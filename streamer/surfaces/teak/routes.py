@@ -18,7 +18,7 @@ from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
 from ...service.authenticator import Authenticator, Credentials
 from ...service.deliveries import Deliveries
-from ...store.apps import KEY_PREFIX
+from ...store.access.apps import KEY_PREFIX
 from ...transports.http import FORM, JSON, media_type_of, read_body
 from . import wire
 from .wire import (

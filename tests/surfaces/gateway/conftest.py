@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from streamer.model import App
-from streamer.store.apps import Apps
+from streamer.store.access.apps import Apps
 
 GUARD_S = 5
 PATH = "/gateway/notifications/1.0/1001"

@@ -9,7 +9,7 @@ import pytest
 
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.service.listing import Listing
-from streamer.store.inbox import Inbox
+from streamer.store.logs.inbox import Inbox
 
 PATH = "/gateway/notifications/1.0/1001"
 SECOND = "/notifications/1.0/1001/12345"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamer.service.server_sessions import SESSION_TTL_MS
-from streamer.store.apps import key_digest
+from streamer.store.access.apps import key_digest
 from streamer.store.keys import KEYS, session_key
 
 SESSION = "/server/session"

@@ -15,7 +15,7 @@ import pytest
 
 from streamer.app import build
 from streamer.config import Config
-from streamer.store.embedded import Embedded
+from streamer.store.server.embedded import Embedded
 
 BASE = "/notification/v1/player"
 UNKNOWN = "0192f0c1-2b3c-7001-8000-0400000000aa"
@@ -366,8 +366,8 @@ async def test_a_store_that_is_away_is_said_so(
 
 async def _key_of_new_app(url: str) -> str:
     from streamer.model import App
-    from streamer.store.apps import Apps
-    from streamer.store.link import Link
+    from streamer.store.access.apps import Apps
+    from streamer.store.client.connection import Link
 
     link = Link(url)
     await Apps(link).create(App("demo"))

@@ -219,7 +219,7 @@ async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
 
 async def test_a_game_may_be_a_number(client: Any, add_key: Any, link: Any) -> None:
     from streamer.model import App
-    from streamer.store.apps import Apps
+    from streamer.store.access.apps import Apps
 
     await Apps(link).create(App("1001"))
     numbered = Game(client, await add_key(app="1001"), 1001)

@@ -1,0 +1,1 @@
+"""Access: apps, keys, tickets, quotas and rates."""

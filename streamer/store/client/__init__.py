@@ -1,0 +1,1 @@
+"""Client: how this process speaks to the store, and hears from it."""

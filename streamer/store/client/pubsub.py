@@ -1,0 +1,310 @@
+"""
+Announcements: from the store's sharded Pub/Sub to this process.
+
+Decides which channels are subscribed and what an announcement means. Knows Pub/Sub
+replies and reconnecting. Knows nothing of readers or of what a missed announcement
+costs: it says when one *may* have been missed, with `on_subscribed`, and who listens
+reads the log.
+
+An announcement is one message on a log's channel, its parts parted by a blank::
+
+    entry <epoch> <at_ms> <offset> <tag> <fragment, empty if it is large>
+    with <facts> <epoch> … the same of an entry with facts: name=value,name=value of
+        device, replaces and withdraws
+    read <marks version> <unread> <JSON members>
+    replaced <connection>
+    passing <JSON>          a notification for who is here, and in no log
+    audiences               the player's have changed
+
+Pub/Sub delivers at most once, and only while connected. Every confirmation of a
+subscription is therefore passed on: the first one tells that the feed flows, each
+later one that it was interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import hiredis
+
+from ...errors import StoreAway
+from ...model import Entry, Log
+from .. import keys
+from .connection import Command, Reply, Wire, connect
+
+__all__ = ["Announcements", "Relay"]
+
+BATCH: Final = 512
+"""Channels in one command, so that resubscribing does not block the store."""
+
+PING_S: Final = 5.0
+"""A connection that has said nothing for two of these is dead."""
+
+LINGER_S: Final = 5.0
+"""How long a channel without readers stays subscribed: a poll comes right back."""
+
+BACK_OFF_S: Final = (0.05, 2.0)
+
+_logger = logging.getLogger(__name__)
+
+
+class Announcements(Protocol):
+    """Who hears the announcements. No method waits or raises."""
+
+    def entry(self, log: Log, entry: Entry) -> None: ...
+
+    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None: ...
+
+    def replaced(self, log: Log, connection: str) -> None: ...
+
+    def passing(self, log: Log, notification: bytes) -> None: ...
+
+    def regrouped(self, log: Log) -> None:
+        """The player of `log` has joined or left an audience."""
+
+    def subscribed(self, log: Log) -> None:
+        """The feed of `log` flows from here on; before, it may have dropped some."""
+
+
+class Relay:
+    """
+    One connection that listens, for as long as `run` runs.
+
+    Args:
+        url: The store.
+        announcements: Who hears.
+        name: What ``CLIENT LIST`` shows.
+
+    """
+
+    def __init__(
+        self, url: str, announcements: Announcements, *, name: str = "streamer-relay"
+    ) -> None:
+        self._url = url
+        self._announcements = announcements
+        self._name = name
+        self._logs: dict[bytes, Log] = {}
+        self._confirmed: dict[Log, asyncio.Future[None]] = {}
+        self._done: asyncio.Future[None] | None = None
+        self._wanted: Counter[Log] = Counter()
+        self._unwanted: dict[Log, float] = {}
+        self._wire: Wire | None = None
+        self._lost = asyncio.Event()
+        self._heard = False
+        """Whether anything came since that was looked at; cheaper than a time."""
+        self.losses = 0
+        """How often the connection was lost."""
+
+    @property
+    def connected(self) -> bool:
+        return self._wire is not None
+
+    async def subscribe(self, log: Log) -> None:
+        """
+        Listen to a log; return when the store has confirmed it.
+
+        However it ends, it is to be followed by one `unsubscribe`.
+
+        Raises:
+            StoreAway: Not connected, or the connection was lost before that.
+
+        """
+        await self.confirmed(self.begin(log))
+
+    def begin(self, log: Log) -> asyncio.Future[None]:
+        """
+        Begin to listen to a log, which is to be followed by one `unsubscribe`.
+
+        Returns what `confirmed` waits for. It is cancelled if the connection is lost.
+        """
+        self._wanted[log] += 1
+        self._unwanted.pop(log, None)
+        confirmed = self._confirmed.get(log)
+        if confirmed is None:
+            confirmed = asyncio.get_running_loop().create_future()
+            if self._wire is None:
+                confirmed.cancel()
+                return confirmed
+            self._confirmed[log] = confirmed
+            channel = keys.channel(log).encode()
+            self._logs[channel] = log
+            self._wire.send(("SSUBSCRIBE", channel))
+        return confirmed
+
+    async def confirmed(self, begun: asyncio.Future[None]) -> None:
+        """
+        Return when the store has confirmed what was begun.
+
+        Raises:
+            StoreAway: The connection was lost before that.
+
+        """
+        if self._wire is None:
+            raise StoreAway
+        if not begun.done():
+            # It is everybody's; one who is cancelled must not cancel it.
+            await asyncio.wait([begun])
+        if begun.cancelled():
+            raise StoreAway
+
+    def unsubscribe(self, log: Log) -> None:
+        """Stop listening once all who subscribed have left, and nobody comes soon."""
+        self._wanted[log] -= 1
+        if self._wanted[log]:
+            return
+        del self._wanted[log]
+        if log in self._confirmed:
+            self._unwanted[log] = asyncio.get_running_loop().time() + LINGER_S
+
+    def reconnect(self) -> None:
+        """Drop the connection; `run` makes a fresh one."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    async def run(self) -> None:
+        """Keep the connection; runs until cancelled."""
+        low_s, high_s = BACK_OFF_S
+        delay_s = low_s
+        try:
+            while True:
+                if await self._connect():
+                    delay_s = low_s
+                    await self._watch()
+                    self._forget_connection()
+                    self.losses += 1
+                    _logger.warning("announcements interrupted: connection lost")
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
+                delay_s = min(2 * delay_s, high_s)
+        finally:
+            if self._wire is not None:
+                self._wire.abort()
+
+    async def _connect(self) -> bool:
+        self._lost.clear()
+        wire = Wire(self._on_replies, self._lost.set)
+        try:
+            await connect(self._url, wire, name=self._name)
+        except StoreAway:
+            return False
+        self._wire = wire
+        wire.send(*_in_batches("SSUBSCRIBE", self._logs))
+        return True
+
+    async def _watch(self) -> None:
+        """Ping, and drop what nobody wants, until the connection is lost."""
+        loop = asyncio.get_running_loop()
+        assert self._wire is not None
+        heard_at_s = loop.time()
+        ping_at_s = heard_at_s + PING_S
+        while not self._lost.is_set():
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._lost.wait()
+            except TimeoutError:
+                pass
+            now_s = loop.time()
+            if self._heard:
+                self._heard, heard_at_s = False, now_s
+            if now_s - heard_at_s > 2 * PING_S:
+                self._wire.abort()
+                await self._lost.wait()
+            elif now_s >= ping_at_s:
+                ping_at_s = now_s + PING_S
+                self._wire.send(("PING",))
+            self._drop_unwanted(now_s)
+
+    def _drop_unwanted(self, now_s: float) -> None:
+        due = [log for log, at_s in self._unwanted.items() if at_s <= now_s]
+        channels = []
+        for log in due:
+            del self._unwanted[log], self._confirmed[log]
+            channel = keys.channel(log).encode()
+            del self._logs[channel]
+            channels.append(channel)
+        if self._wire is not None and channels:
+            self._wire.send(*_in_batches("SUNSUBSCRIBE", channels))
+
+    def _forget_connection(self) -> None:
+        self._wire = None
+        for confirmed in self._confirmed.values():
+            confirmed.cancel()
+        # Those who wait are told; those who listen are subscribed again on connecting.
+        loop = asyncio.get_running_loop()
+        self._confirmed = {log: loop.create_future() for log in self._logs.values()}
+
+    def _on_replies(self, replies: list[Reply]) -> None:
+        self._heard = True
+        for reply in replies:
+            self._on_reply(reply)
+
+    def _on_reply(self, reply: Reply) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            _logger.error("the store refused a subscription: %s", reply)
+            if self._wire is not None:
+                self._wire.abort()
+            return
+        if not isinstance(reply, list) or len(reply) < 3:
+            return  # The answer to PING.
+        kind, channel, payload = reply
+        log = self._logs.get(channel)
+        if log is None:
+            return  # Said between our leaving and the store's hearing of it.
+        if kind == b"smessage":
+            self._announce(log, payload)
+        elif kind == b"ssubscribe":
+            self._confirm(log)
+        elif kind == b"sunsubscribe" and self._wire is not None:
+            # Not asked for: the slot has moved, or the log was wanted again.
+            self._wire.send(("SSUBSCRIBE", channel))
+
+    def _confirm(self, log: Log) -> None:
+        confirmed = self._confirmed[log]
+        if not confirmed.done():
+            confirmed.set_result(None)
+            # There are as many of these as there are players here: one serves for all.
+            if self._done is None:
+                self._done = confirmed
+            self._confirmed[log] = self._done
+        self._announcements.subscribed(log)
+
+    def _announce(self, log: Log, payload: bytes) -> None:
+        kind, _, rest = payload.partition(b" ")
+        if kind == b"entry":
+            self._announcements.entry(log, _entry(rest))
+        elif kind == b"with":
+            facts, _, rest = rest.partition(b" ")
+            named = dict(fact.split("=") for fact in facts.decode().split(","))
+            entry = _entry(rest)._replace(
+                device=named.get("device", ""),
+                replaces=named.get("replaces", ""),
+                withdraws=named.get("withdraws", ""),
+            )
+            self._announcements.entry(log, entry)
+        elif kind == b"read":
+            marks, unread, body = rest.split(b" ", 2)
+            self._announcements.read(
+                log, marks=int(marks), unread=int(unread), body=body
+            )
+        elif kind == b"replaced":
+            self._announcements.replaced(log, rest.decode())
+        elif kind == b"passing":
+            self._announcements.passing(log, rest)
+        elif kind == b"audiences":
+            self._announcements.regrouped(log)
+
+
+def _entry(text: bytes) -> Entry:
+    epoch, at_ms, offset, tag, fragment = text.split(b" ", 4)
+    return Entry(int(epoch), int(at_ms), int(offset), int(tag), fragment)
+
+
+def _in_batches(command: str, channels: Iterable[bytes]) -> list[Command]:
+    # One command per slot would be needed on a cluster; on a single server any mix may
+    # travel together.
+    names = list(channels)
+    return [(command, *names[i : i + BATCH]) for i in range(0, len(names), BATCH)]

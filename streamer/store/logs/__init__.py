@@ -1,0 +1,1 @@
+"""Logs: entries, pages, marks and receipts of players and audiences."""

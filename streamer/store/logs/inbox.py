@@ -1,0 +1,458 @@
+"""
+A player's inbox: the log with its read marks.
+
+Decides how appending, reading and marking are asked of the store, each one script and
+so one atomic step. Knows the scripts in ``lua/``. Knows nothing of who may do what, nor
+of surfaces. The log of an audience is the same thing, without marks.
+
+An entry ends when its time is over, when it is withdrawn, or when another takes its
+place. It stays where it is; from then on no page shows it, nothing counts it, and a
+read brings no more of it than its place. That time has come for some is seen by whoever
+looks at the inbox next.
+
+A clock may be given for tests. Without one the store's own counts, which is what makes
+several nodes agree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from ...core.streams.subscription import Place, Start
+from ...core.streams.views import Audience
+from ...model import ZERO, Log, Position, encode_cursor, encode_id, new_epoch, new_tag
+from ..client.commands import Keyed
+from ..client.connection import Command, Link, Script, ScriptCall
+from ..client.replicated import Replicated
+from ..client.replies import ok
+from ..keys import channel, inbox_keys, state_key
+from ..presence.leases import alive_nodes
+from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
+from .entries import (
+    GLANCED,
+    Appended,
+    Draft,
+    Glance,
+    Marked,
+    Once,
+    Page,
+    PageEntry,
+    Read,
+    bound,
+    parse_appended,
+    parse_audience,
+    parse_glance,
+    parse_newest,
+    parse_page,
+    parse_read,
+    place_args,
+)
+
+__all__ = [
+    "INLINE_MAX",
+    "NEWEST_MAX",
+    "ONCE_MS",
+    "Appended",
+    "Draft",
+    "Glance",
+    "Inbox",
+    "Marked",
+    "Once",
+    "Page",
+    "PageEntry",
+    "Read",
+    "ReadAfter",
+    "Withdrawn",
+]
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Fragments in one page. A page of the largest notifications is shorter than asked."""
+
+NEWEST_MAX: Final = 21
+"""Entries that are read without looking at their size first: a page, and one more."""
+
+MARK_IDS_ANNOUNCED_MAX: Final = 100
+DAY_MS: Final = 86_400_000
+
+_WITHDRAW = Script("withdraw", behind=("_inbox", "_append"))
+_READ_AFTER = Script("read_after", behind=("_inbox",))
+_PAGE = Script("page", behind=("_inbox", "_read_at"))
+_MARK = Script("mark", behind=("_inbox", "_marks"))
+_MARK_UNREAD = Script("mark_unread", behind=("_inbox", "_marks"))
+_AUDIENCE = Script("audience", behind=("_inbox",))
+_GLANCE = Keyed("HMGET", *GLANCED)
+
+_UNKNOWN: Final = -1
+
+_ALL: Final = ("+", "-")
+
+
+class ReadAfter(NamedTuple):
+    """
+    One read of `read_after`.
+
+    `behind_max` is how many entries may follow the place before the read gives a gap
+    instead (0: any number). `bytes_max` ends the read early, a few entries after that
+    many bytes (0: never).
+    """
+
+    log: Log
+    place: Place
+    limit: int
+    behind_max: int = 0
+    bytes_max: int = 0
+
+
+class Withdrawn(NamedTuple):
+    """What became of a withdrawal; not `done` where the entry was over already."""
+
+    done: bool
+
+
+class Inbox:
+    """
+    All inboxes of the store.
+
+    Args:
+        link: The way to the store.
+        confirmed: The way of appends, where replicas have to confirm them.
+        retention_ms: Age at which an entry leaves.
+        entries_max: Entries kept per player.
+        clock_ms: Gives the time to use; 0 means the store's own.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        confirmed: Replicated | None = None,
+        retention_ms: int = 90 * DAY_MS,
+        entries_max: int = 10_000,
+        clock_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._link = link
+        self._appends = confirmed or link
+        self._retention_ms = retention_ms
+        self._entries_max = entries_max
+        self._clock_ms = clock_ms
+
+    async def append(
+        self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
+    ) -> Appended:
+        """Append one batch; see `append_many`. Raises what that puts in its list."""
+        (appended,) = await self.append_many([(log, drafts)], once=once)
+        if isinstance(appended, Exception):
+            raise appended
+        return appended
+
+    async def append_many(
+        self,
+        batches: Sequence[tuple[Log, Sequence[Draft | bytes]]],
+        *,
+        once: Once | None = None,
+    ) -> list[Appended | Exception]:
+        """
+        Append a batch to each log and announce it. Atomic per log, in order.
+
+        Bytes are a draft of nothing but a fragment. What a player has muted is left out
+        of its batch. With `once`, a batch that was appended under the same key within
+        24 hours is not appended again; its first positions come back.
+
+        Failures are items of the list: StoreAway (not appended), OutcomeUnknown (not
+        known), ResponseError (``CONFLICT``: the key belongs to another digest).
+        O(entries) per log.
+
+        Raises:
+            StoreAway: Nothing was appended anywhere.
+
+        """
+        drafts = distinct_drafts(batches)
+        nodes: Sequence[bytes] = ()
+        if any(draft.device == "latest" for draft in drafts.values()):
+            nodes = await alive_nodes(self._link)
+        calls = append_calls(
+            batches,
+            drafts,
+            times=self._times(),
+            entries_max=self._entries_max,
+            once=once,
+            nodes=nodes,
+        )
+        replies = await self._appends.run_many(calls)
+        return [
+            reply if isinstance(reply, Exception) else parse_appended(reply)
+            for reply in replies
+        ]
+
+    async def pass_by(self, logs: Sequence[Log], notification: bytes) -> None:
+        """
+        Announce a notification, JSON, and keep nothing of it.
+
+        Who listens at this moment gets it, at most once. Raises StoreAway,
+        OutcomeUnknown.
+        """
+        commands = [
+            ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
+        ]
+        for reply in await self._link.call_many(commands, write=True):
+            ok(reply)
+
+    async def withdraw(self, log: Log, place: Position) -> Withdrawn | None:
+        """
+        Withdraw the entry at `place`, or return None if there is no such entry.
+
+        It is over, and an entry that says so is appended and announced, in one step.
+        Withdrawing it again does nothing. O(log n). Raises as `append`.
+        """
+        args = (encode_id(*place[1:]), *place_args([place]))
+        outcome = await self._withdraw(log, args)
+        return None if outcome == _UNKNOWN else Withdrawn(bool(outcome))
+
+    async def hide(self, log: Log, notification_id: str) -> None:
+        """
+        Say in a player's log that a notification is withdrawn that lies in another.
+
+        An entry is appended and announced, each time. O(log n). Raises as `append`.
+        """
+        await self._withdraw(log, (notification_id,))
+
+    async def _withdraw(self, log: Log, args: Sequence[str]) -> int:
+        head = self._entries_max, new_epoch(), channel(log), new_tag()
+        call = ScriptCall(_WITHDRAW, inbox_keys(log), (*self._times(), *head, *args))
+        (outcome,) = await self._appends.run_many([call])
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, int)
+        return outcome
+
+    async def read_after(
+        self, log: Log, place: Place, *, count: int, behind_max: int = 0
+    ) -> Read:
+        """Read entries after a place; see `read_many`. Raises StoreAway."""
+        (read,) = await self.read_many([ReadAfter(log, place, count, behind_max)])
+        if isinstance(read, Exception):
+            raise read
+        return read
+
+    async def read_many(self, reads: Sequence[ReadAfter]) -> list[Read | Exception]:
+        """
+        Carry out reads in one packet. A failed one is an exception in the list.
+
+        Each gives up to `limit` entries after its place, or the reason why there is a
+        gap; see `core.streams.subscription`. Entries that are over come without a
+        fragment, as `dead`; nothing is left out. O(log n + limit).
+        """
+        calls = [
+            ScriptCall(
+                _READ_AFTER,
+                inbox_keys(read.log),
+                (
+                    *self._times(),
+                    *_place(read.place),
+                    read.limit,
+                    read.behind_max,
+                    read.bytes_max,
+                ),
+            )
+            for read in reads
+        ]
+        replies = await self._link.run_many(calls, write=False)
+        return [
+            reply if isinstance(reply, Exception) else parse_read(reply)
+            for reply in replies
+        ]
+
+    async def glance(self, logs: Sequence[Log]) -> list[Glance | Exception]:
+        """
+        Return where logs stand, in one packet; what cannot be read is an exception.
+
+        A tenth of what a read costs the store. What has grown too old to be kept is not
+        noticed by it. Raises StoreAway.
+        """
+        now_ms = self._clock_ms() or int(time.time() * 1_000)
+        replies = await self._link.call_many(
+            [_GLANCE.on(state_key(log)) for log in logs]
+        )
+        return [
+            reply if isinstance(reply, Exception) else parse_glance(reply, now_ms)
+            for reply in replies
+        ]
+
+    async def page(
+        self,
+        log: Log,
+        *,
+        newest: Position | None = None,
+        newest_included: bool = True,
+        oldest: Position | None = None,
+        oldest_included: bool = False,
+        count: int,
+        version: str = "",
+    ) -> Page:
+        """
+        Read up to `count` entries, newest first, between two places.
+
+        Args:
+            log: Whose.
+            newest: Place to begin at; None is the newest entry.
+            newest_included: Whether the entry at `newest` belongs to the page.
+            oldest: Place to end at; None is the oldest entry.
+            oldest_included: Whether the entry at `oldest` belongs to the page.
+            count: Entries at most; fewer where they are large, but one at least.
+            version: What the caller has; entries are left out if it is current.
+
+        Positions go by their place in time alone: the epoch is not compared, so a place
+        that is gone still divides newer from older. O(log n + count), and O(1) for each
+        entry that is passed over because it has ended.
+
+        """
+        bounds = (
+            bound(newest, newest_included, "+"),
+            bound(oldest, oldest_included, "-"),
+        )
+        call = self.page_call(log, bounds, count, version)
+        return parse_page(await self._link.run(*call, write=False))
+
+    def page_call(
+        self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
+    ) -> ScriptCall:
+        """Return the call that `page` makes, between two bounds of the store's."""
+        args = (*self._times(), *bounds, count, version, PAGE_BYTES, "")
+        return ScriptCall(_PAGE, inbox_keys(log), args)
+
+    def newest_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
+        """
+        Return a call, and a command that has to follow it, for `parse_newest`.
+
+        They are a third of what `page_call` is for the store, and give the same where
+        the page is the first one, of `NEWEST_MAX` entries at most.
+        """
+        keys = inbox_keys(log)
+        args = (*self._times(), *_ALL, count, "", PAGE_BYTES, "1")
+        items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
+        return ScriptCall(_PAGE, keys, args), items
+
+    def parse_newest(
+        self, reply: list[Any], items: list[Any], count: int
+    ) -> Page | None:
+        """
+        Return the page, or None where something came in between: read it by `page`.
+
+        The script gives a page itself where some of the entries are over.
+        """
+        if isinstance(reply[-1], bytes):
+            return parse_newest(reply, items, count=count, bytes_max=PAGE_BYTES)
+        return parse_page(reply)
+
+    async def mark_ids(
+        self,
+        log: Log,
+        places: Sequence[Position],
+        *,
+        elsewhere: int = 0,
+        force: bool = False,
+    ) -> Marked:
+        """
+        Mark the entries at `places` as read, all in one step.
+
+        A place whose tag is not the entry's, or whose entry is gone, is ignored.
+        O(places).
+
+        Args:
+            log: Whose.
+            places: What to mark; the announcement names them all.
+            elsewhere: What is unread in other logs of the player's: it is counted in
+                what is announced and returned.
+            force: Whether something was marked there, which is to be announced even if
+                it is all.
+
+        """
+        args = ["ids", *place_args(places)]
+        return await self._mark(_MARK, log, _ids(places), elsewhere, force, args)
+
+    async def mark_up_to(
+        self, log: Log, position: Position, *, elsewhere: int = 0, force: bool = False
+    ) -> Marked:
+        """
+        Mark everything up to and including `position`, if the log knows it.
+
+        O(kept) at worst. The rest is as with `mark_ids`.
+        """
+        body = b'"up_to":"%b"' % encode_cursor(position).encode()
+        args = ["up_to", *map(str, position)]
+        return await self._mark(_MARK, log, body, elsewhere, force, args)
+
+    async def mark_all(
+        self, log: Log, *, elsewhere: int = 0, force: bool = False
+    ) -> Marked:
+        """Mark everything that is in the log at this moment; see `mark_up_to`."""
+        return await self._mark(_MARK, log, b'"all":true', elsewhere, force, ["all"])
+
+    async def mark_unread(
+        self,
+        log: Log,
+        places: Sequence[Position],
+        *,
+        elsewhere: int = 0,
+        force: bool = False,
+    ) -> Marked:
+        """
+        Take back the marks of the entries at `places`; see `mark_ids`.
+
+        An entry that is over stays done. O(places), and O(kept / 8) bytes where an
+        entry is among the oldest.
+        """
+        body = b'"read":false,' + _ids(places)
+        args = place_args(places)
+        return await self._mark(_MARK_UNREAD, log, body, elsewhere, force, args)
+
+    async def audiences(self, logs: Sequence[Log]) -> list[Audience]:
+        """
+        Return where audiences' logs stand, and which of their entries are over.
+
+        In one packet, each of its own moment. O(kept / 8) bytes for each. Raises
+        StoreAway.
+        """
+        calls = [self.audience_call(log) for log in logs]
+        replies = await self._link.run_many(calls, write=False)
+        return [parse_audience(ok(reply)) for reply in replies]
+
+    def audience_call(self, log: Log) -> ScriptCall:
+        """Return the call whose reply `parse_audience` takes."""
+        return ScriptCall(_AUDIENCE, inbox_keys(log), self._times())
+
+    async def _mark(
+        self,
+        script: Script,
+        log: Log,
+        body: bytes,
+        elsewhere: int,
+        force: bool,
+        args: Sequence[str],
+    ) -> Marked:
+        reply = await self._link.run(
+            script,
+            inbox_keys(log),
+            (*self._times(), channel(log), body, elsewhere, int(force), *args),
+        )
+        return Marked(*reply)
+
+    def _times(self) -> tuple[int, int]:
+        return self._retention_ms, self._clock_ms()
+
+
+def _ids(places: Sequence[Position]) -> bytes:
+    # A reader that is not told which ids reads its page again.
+    if len(places) > MARK_IDS_ANNOUNCED_MAX:
+        return b'"ids":null'
+    ids = [b'"%b"' % encode_id(*place[1:]).encode() for place in places]
+    return b'"ids":[%b]' % b",".join(ids)
+
+
+def _place(place: Place) -> tuple[str | int, ...]:
+    if isinstance(place, Start):
+        return (place.value, *ZERO)
+    return ("after", *place)

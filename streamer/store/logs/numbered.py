@@ -1,0 +1,101 @@
+"""
+An inbox as a numbered list, for readers that count where others have cursors.
+
+Decides how the n-th entries of an inbox are asked of the store, one script and so one
+moment. Knows the script and the shape of its reply. Knows nothing of who may read, nor
+of what an entry says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
+
+from ...model import Log
+from ..client.connection import Link, Script
+from ..keys import inbox_keys
+from .entries import PageEntry, Retention, parse_entry
+
+__all__ = ["Listed", "Lists"]
+
+PORTION: Final = 100
+"""Entries that a walk reads at a time, for what they may weigh."""
+
+_LIST: Final = Script("list", behind=("_inbox", "_read_at"))
+_WHICH: Final = {None: "any", True: "read", False: "unread"}
+
+
+class Listed(NamedTuple):
+    """Entries newest first, and how many match in all."""
+
+    total: int
+    entries: list[PageEntry]
+
+
+class Lists:
+    """
+    All inboxes of the store, by number. Every method raises StoreAway.
+
+    Args:
+        link: The way to the store.
+        retention: How long entries stay.
+
+    """
+
+    def __init__(self, link: Link, retention: Retention) -> None:
+        self._link = link
+        self._retention = retention
+
+    async def page(
+        self,
+        log: Log,
+        *,
+        skip: int,
+        count: int,
+        read: bool | None = None,
+        offsets: Sequence[int] = (),
+    ) -> Listed:
+        """
+        Return up to `count` entries after the first `skip` of those that match.
+
+        Entries that are over do not match. O(kept), at some ns each, and O(log kept)
+        for each stretch of entries returned.
+
+        Args:
+            log: Whose.
+            skip: Entries that match and are not wanted.
+            count: Entries that are.
+            read: Whether they have a read mark; None for both.
+            offsets: Those that may match, newest first; none stands for all.
+
+        """
+        args = (*self._retention.args(), _WHICH[read], skip, count)
+        reply = await self._link.run(
+            _LIST, inbox_keys(log), (*args, *offsets), write=False
+        )
+        epoch, total, items, marks = reply
+        entries = [
+            PageEntry(int(epoch), item, read_at_ms)
+            for item, read_at_ms in zip(items, marks, strict=True)
+        ]
+        return Listed(total, entries)
+
+    async def walk(self, log: Log) -> AsyncIterator[tuple[int, bytes]]:
+        """
+        Yield offset and fragment of every notification, newest first.
+
+        Some may be too old, or over, already. Without a script: what is read in
+        portions need not be of one moment, and costs the store a tenth.
+        """
+        newest = b"+"
+        while True:
+            items = await self._link.call(
+                "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", PORTION
+            )
+            for item in items:
+                entry = parse_entry(0, item)
+                if not entry.withdraws:
+                    yield entry.offset, entry.fragment
+            if len(items) < PORTION:
+                return
+            newest = b"(" + items[-1][0]

@@ -1,0 +1,158 @@
+"""
+What a page needs of a player and of everybody, in one packet.
+
+Decides what is read together. A page shows the player's own log, everybody's, and the
+topics' that the player has joined; which topics is known only when the views have been
+read, the rest is asked for at once. What most players do not have, topics, and most
+apps, a log of everybody, is looked for before it is read: that is cheaper than the
+scripts that would find nothing. The entries of a first page do not go through its
+script, but are read by a command behind it, and belong to its moment if they fit. Knows
+the scripts of inbox and views. Knows nothing of how they are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ...core.streams.views import Audience
+from ...model import App, Log, Position, everyone_log
+from ..client.commands import Command, Packed
+from ..client.connection import Link, ScriptCall
+from ..client.replies import ok
+from ..keys import state_key
+from .entries import Page, bound, parse_audience, parse_page
+from .inbox import NEWEST_MAX, Inbox
+from .views import PlayerViews, Views
+
+__all__ = ["Overview", "Overviews", "Part"]
+
+APPS_MAX: Final = 10_000
+"""Apps of which it is remembered that they have a log of everybody."""
+
+
+class Part(NamedTuple):
+    """A page of an audience's log, and the state of that log."""
+
+    page: Page
+    audience: Audience
+
+
+class Overview(NamedTuple):
+    """A page of a player's own log, its views, and a page of everybody's log."""
+
+    own: Page
+    views: PlayerViews
+    everyone: Part
+
+
+class Overviews:
+    """
+    Reads for pages. Every method raises StoreAway.
+
+    Bounds are inclusive, and go by time and offset: entries of two logs may have the
+    same, so that a caller who wants an order among them has to compare tags.
+
+    Args:
+        link: The way to the store.
+        inbox: What knows the logs.
+        views: What knows the views.
+
+    """
+
+    def __init__(self, link: Link, inbox: Inbox, views: Views) -> None:
+        self._link = link
+        self._inbox = inbox
+        self._views = views
+        # Apps that have sent something to everyone; of the others it is only asked
+        # whether they have by now.
+        self._speaking: set[App] = set()
+
+    async def of(
+        self,
+        log: Log,
+        *,
+        newest: Position | None,
+        oldest: Position | None,
+        count: int,
+        version: str = "",
+    ) -> Overview:
+        """Read what is known to be needed; see `store.logs.inbox.Inbox.page`."""
+        bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
+        is_first = newest is None and oldest is None and count <= NEWEST_MAX
+        after: list[Command | Packed] = []
+        if is_first and not version:
+            call, *after = self._inbox.newest_call(log, count)
+        else:
+            call = self._inbox.page_call(log, bounds, count, version)
+        calls = [call]
+        if log.app in self._speaking:
+            calls += self._part(everyone, bounds, count)
+        after += [*self._views.glance(log), ("EXISTS", state_key(everyone))]
+        replies = await self._run(calls, after)
+        reply, *part = replies[: len(calls)]
+        *found, names, left, said = replies[len(calls) :]
+        own = (
+            self._inbox.parse_newest(reply, found[0], count)
+            if found
+            else parse_page(reply)
+        )
+        if own is None:
+            # Something was appended, or has left, between the script and the command.
+            own = await self._inbox.page(log, count=count)
+        views = self._views.seen(log, (names, left)) or await self._views.read(log)
+        if part:
+            heard = _parse_part(part)
+        elif said:
+            self._note_speaking(log.app)
+            asked = [(everyone, oldest)]
+            (heard,) = await self.parts(asked, newest=newest, count=count)
+        else:
+            heard = _SILENT
+        return Overview(own, views, heard)
+
+    async def parts(
+        self,
+        audiences: Sequence[tuple[Log, Position | None]],
+        *,
+        newest: Position | None,
+        count: int,
+    ) -> list[Part]:
+        """Read the same page of audiences' logs, each down to a place of its own."""
+        calls = []
+        for log, oldest in audiences:
+            calls += self._part(log, _bounds(newest, oldest), count)
+        replies = await self._run(calls)
+        return [_parse_part(replies[i : i + 2]) for i in range(0, len(replies), 2)]
+
+    def _part(self, log: Log, bounds: tuple[str, str], count: int) -> list[ScriptCall]:
+        return [
+            self._inbox.page_call(log, bounds, count),
+            self._inbox.audience_call(log),
+        ]
+
+    def _note_speaking(self, app: App) -> None:
+        if len(self._speaking) >= APPS_MAX:
+            self._speaking.clear()
+        self._speaking.add(app)
+
+    async def _run(
+        self, calls: Sequence[ScriptCall], after: Sequence[Command | Packed] = ()
+    ) -> list[Any]:
+        replies = await self._link.run_many(calls, write=False, after=after)
+        return [ok(reply) for reply in replies]
+
+
+def _parse_part(replies: Sequence[list[Any]]) -> Part:
+    page, audience = replies
+    return Part(parse_page(page), parse_audience(audience))
+
+
+def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]:
+    return bound(newest, True, "+"), bound(oldest, True, "-")
+
+
+# What the scripts say of a log that is not there.
+_SILENT: Final = _parse_part(
+    ([b"0.0.0.1.0.0", [b"0"] * 4, 0, [], []], [[b"0"] * 4, b"1", b"0", b""])
+)

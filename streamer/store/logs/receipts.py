@@ -1,0 +1,109 @@
+"""
+Receipts: what became of a notification after it was stored.
+
+Decides how they are asked of the store, and how a client's word that it has something
+is kept. Knows the scripts. Knows nothing of who may ask.
+
+A client that says it has everything up to a place costs one number per player, whatever
+it says it of. What was read is known by the read marks, and how an entry ended by what
+ended it; so a receipt is looked up when it is asked for, and nothing is kept for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from ...model import Log, Position
+from ..client.connection import Link, Script, ScriptCall
+from ..client.replies import ok
+from ..keys import inbox_keys
+from .entries import Retention, place_args
+
+__all__ = ["Ended", "Receipt", "Receipts"]
+
+_ACKNOWLEDGE: Final = Script("acknowledge", behind=("_inbox", "_marks"))
+_RECEIPT: Final = Script("receipt", behind=("_inbox", "_read_at"))
+
+Ended = Literal["", "expired", "withdrawn", "replaced"]
+
+
+class Receipt(NamedTuple):
+    """
+    What became of an entry. Times are Unix ms, 0 for not.
+
+    `acknowledged` is whether a client has said it has it. `read_at_ms` stays what it
+    was when the entry ended. `expires_ms` is when it ends or has ended by itself; 0
+    too where something else has ended it.
+    """
+
+    stored_ms: int
+    acknowledged: bool
+    read_at_ms: int
+    ended: Ended
+    expires_ms: int
+
+
+class Receipts:
+    """
+    All receipts of the store.
+
+    Args:
+        link: The way to the store.
+        retention: How long entries stay, and with them what is known of them.
+
+    """
+
+    def __init__(self, link: Link, retention: Retention) -> None:
+        self._link = link
+        self._retention = retention
+
+    async def acknowledge(self, log: Log, position: Position) -> bool:
+        """
+        Note that a client has all up to `position`; return whether that was news.
+
+        A position that the log does not know is ignored. O(log n). Raises as
+        `Link.run`; saying it again is harmless.
+        """
+        args = (*self._retention.args(), *position)
+        return bool(await self._link.run(_ACKNOWLEDGE, inbox_keys(log), args))
+
+    async def of(self, log: Log, place: Position) -> Receipt | None:
+        """Return the receipt of the entry at `place`; see `of_many`."""
+        (receipt,) = await self.of_many([(log, place)])
+        return receipt
+
+    async def of_many(
+        self, places: Sequence[tuple[Log, Position]]
+    ) -> list[Receipt | None]:
+        """
+        Return the receipts of entries, in one packet; None where there is none there.
+
+        O(log n) each, and O(kept / 8) bytes. Raises StoreAway.
+        """
+        calls = [
+            ScriptCall(
+                _RECEIPT,
+                inbox_keys(log),
+                (*self._retention.args(), *place_args([place])),
+            )
+            for log, place in places
+        ]
+        receipts = []
+        replies = await self._link.run_many(calls, write=False)
+        for (_, place), reply in zip(places, replies, strict=True):
+            ok(reply)
+            receipts.append(None if reply is None else _receipt(place.at_ms, *reply))
+        return receipts
+
+
+def _receipt(
+    stored_ms: int, acknowledged: int, read_at_ms: bytes, ended: Any, expires_ms: bytes
+) -> Receipt:
+    return Receipt(
+        stored_ms,
+        bool(acknowledged),
+        int(read_at_ms),
+        ended.decode(),
+        int(expires_ms),
+    )

@@ -1,0 +1,45 @@
+"""
+Devices: on which of them a player is listening, and which was used last.
+
+Decides nothing: who appends picks the one. Knows a hash beside the player's leases.
+An item whose lease is gone, or whose node is, means nothing; so none has to be taken
+out for anything to be right.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...model import Log
+from ..client.connection import Link, Script
+from ..keys import devices_key
+from .leases import LEASE_MS
+
+__all__ = ["Devices"]
+
+_USED: Final = Script("device_used")
+
+
+class Devices:
+    """
+    Devices of this node's listeners.
+
+    Args:
+        link: The way to the store.
+        node: The node's name, as in its leases.
+
+    """
+
+    def __init__(self, link: Link, node: str) -> None:
+        self._link = link
+        self._node = node
+
+    async def used(self, log: Log, connection: str, device: str) -> None:
+        """Note that a device is in use. Raises Unavailable; repeating is harmless."""
+        member = f"{self._node}:{connection}"
+        await self._link.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
+
+    async def gone(self, log: Log, connection: str) -> None:
+        """Forget a connection. Raises Unavailable; repeating is harmless."""
+        member = f"{self._node}:{connection}"
+        await self._link.call("HDEL", devices_key(log), member, write=True)

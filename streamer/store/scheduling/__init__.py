@@ -1,0 +1,1 @@
+"""Scheduling: what is to be sent, when, and to which recipients."""

@@ -1,0 +1,248 @@
+"""
+Campaigns and their cards, as the store remembers them.
+
+Decides how a card gets from one player to another without ever being active with both
+for longer than a call takes. Knows the scripts in ``lua/`` and the shape of a record.
+Knows nothing of who may do what, nor of sending: that reads the cards by player.
+
+A card is written twice. What holds lies where its id says. A copy lies in its player's
+bucket, where a schedule that is being sent finds it in the slot of the inboxes. Copies
+carry the version of the record, and the record all buckets that the card was ever in:
+however calls race, and wherever one dies, the next write of the card sets all right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+import msgspec
+
+from ...errors import OutcomeUnknown, StoreAway
+from ...model import App, Player
+from ..client.connection import Link, Reply, Script, ScriptCall
+from ..client.replies import ok
+from ..keys import BUCKETS, bucket_of, campaigns_key, card_key, cards_key, slots_key
+
+__all__ = [
+    "Campaign",
+    "Campaigns",
+    "Card",
+    "CardStatus",
+]
+
+CardStatus = Literal["draft", "active", "revoked", "expired", "removed"]
+STATUSES: Final = frozenset(get_args(CardStatus))
+
+SCANNED_MAX: Final = 20_000
+"""Cards looked at for one page; where few have the status asked for it comes short."""
+
+_WRITE = Script("card_write")
+_COPY = Script("card_copy")
+
+
+class Campaign(msgspec.Struct, frozen=True):
+    """A campaign: whom its cards belong to is who it can send to."""
+
+    id: str
+    name: str
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class Card(NamedTuple):
+    """A card of a campaign. Only with an ``active`` one is its player sent to."""
+
+    id: str
+    player: Player
+    status: CardStatus
+
+
+class _Record(NamedTuple):
+    """What holds of a card."""
+
+    card: Card
+    version: int
+    buckets: Sequence[int]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_campaign = msgspec.json.Decoder(Campaign).decode
+
+
+class Campaigns:
+    """All campaigns of the store. Every method raises as `Link.call` does."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def put(
+        self, app: App, campaign_id: str, name: str, *, now_ms: int
+    ) -> Campaign:
+        """Make a campaign, or rename it. A second call changes nothing."""
+        before = await self.get(app, campaign_id)
+        created_ms = before.created_at_ms if before else now_ms
+        campaign = Campaign(campaign_id, name, created_ms, now_ms)
+        key = campaigns_key(app)
+        await self._link.call("HSET", key, campaign_id, _encode(campaign), write=True)
+        return campaign
+
+    async def get(self, app: App, campaign_id: str) -> Campaign | None:
+        """Return a campaign of an app, or None."""
+        encoded = await self._link.call("HGET", campaigns_key(app), campaign_id)
+        return None if encoded is None else _decode_campaign(encoded)
+
+    async def of_app(self, app: App) -> list[Campaign]:
+        """Return an app's campaigns by id. O(n)."""
+        found = await self._link.call("HVALS", campaigns_key(app))
+        return sorted(map(_decode_campaign, found), key=lambda campaign: campaign.id)
+
+    async def count_cards(self, app: App, campaign_id: str) -> int:
+        """Return how many cards a campaign has, of whatever status. O(buckets)."""
+        return sum(await self._sizes(app, campaign_id))
+
+    async def count_slots(self, app: App, campaign_id: str) -> int:
+        """Return how many of a campaign's few slots are taken."""
+        taken: int = await self._link.call("SCARD", slots_key(app, campaign_id))
+        return taken
+
+    async def put_cards(
+        self, app: App, campaign_id: str, cards: Sequence[Card]
+    ) -> None:
+        """
+        Write cards whole. Atomic per card; a later one of the same id wins.
+
+        Raises:
+            StoreAway: None was written.
+            OutcomeUnknown: Some or all may have been; writing them again is harmless.
+
+        """
+        changes = [(c.id, c.status, c.player) for c in cards]
+        await self._change(app, campaign_id, changes)
+
+    async def set_status(
+        self, app: App, campaign_id: str, card_id: str, status: CardStatus
+    ) -> Card | None:
+        """Change a card's status; return the card, None if there is none."""
+        records = await self._change(app, campaign_id, [(card_id, status, "")])
+        return records[0].card if records else None
+
+    async def get_card(self, app: App, campaign_id: str, card_id: str) -> Card | None:
+        """Return a card, or None."""
+        key = card_key(app, campaign_id, card_id)
+        text = await self._link.call("HGET", key, card_id)
+        return None if text is None else _record(card_id, text).card
+
+    async def page(
+        self,
+        app: App,
+        campaign_id: str,
+        *,
+        after: tuple[int, str],
+        limit: int,
+        status: CardStatus | None = None,
+    ) -> tuple[list[Card], tuple[int, str] | None]:
+        """
+        Return cards in an order of the store's own, from behind a place.
+
+        The second is the place behind which there may be more. O(cards of a bucket),
+        at most `SCANNED_MAX` or a bucket's.
+        """
+        sizes = await self._sizes(app, campaign_id)
+        found: list[Card] = []
+        scanned = 0
+        for bucket in range(after[0], BUCKETS):
+            if not sizes[bucket]:
+                continue
+            if scanned >= SCANNED_MAX:
+                return found, (bucket, "")
+            scanned += sizes[bucket]
+            for card in await self._bucket(app, campaign_id, bucket):
+                if bucket == after[0] and card.id <= after[1]:
+                    continue
+                if status is not None and card.status != status:
+                    continue
+                if len(found) == limit:
+                    return found, (bucket_of(app, found[-1].id), found[-1].id)
+                found.append(card)
+        return found, None
+
+    async def _bucket(self, app: App, campaign_id: str, bucket: int) -> list[Card]:
+        key = _card_key(app, campaign_id, bucket)
+        items = await self._link.call("HGETALL", key)
+        pairs = zip(items[::2], items[1::2], strict=True)
+        return sorted(_record(name.decode(), text).card for name, text in pairs)
+
+    async def _sizes(self, app: App, campaign_id: str) -> list[int]:
+        commands = [
+            ("HLEN", _card_key(app, campaign_id, bucket)) for bucket in range(BUCKETS)
+        ]
+        return [ok(reply) for reply in await self._link.call_many(commands)]
+
+    async def _change(
+        self, app: App, campaign_id: str, changes: Iterable[tuple[str, str, str]]
+    ) -> list[_Record]:
+        """Write records and their copies; return those that there are."""
+        by_key: dict[str, list[tuple[str, str, str]]] = {}
+        for change in changes:
+            key = card_key(app, campaign_id, change[0])
+            by_key.setdefault(key, []).append(change)
+        calls = []
+        for key, group in by_key.items():
+            args: list[str | int] = []
+            for card_id, status, player in group:
+                bucket = str(bucket_of(app, player)) if player else ""
+                args += [card_id, status, player, bucket]
+            calls.append(ScriptCall(_WRITE, (key,), args))
+        records: list[_Record] = []
+        replies = _all_or_unknown(await self._link.run_many(calls))
+        for group, reply in zip(by_key.values(), replies, strict=True):
+            for (card_id, _, _), text in zip(group, reply, strict=True):
+                if text:
+                    records.append(_record(card_id, text))
+        await self._copy(app, campaign_id, records)
+        return records
+
+    async def _copy(
+        self, app: App, campaign_id: str, records: Sequence[_Record]
+    ) -> None:
+        by_bucket: dict[int, list[str | int]] = {}
+        for card, version, buckets in records:
+            here = bucket_of(app, card.player)
+            for bucket in buckets:
+                value = f"moved {version}"
+                if bucket == here:
+                    value = f"{card.status} {version} {card.player}"
+                by_bucket.setdefault(bucket, []).extend((card.id, version, value))
+        calls = [
+            ScriptCall(_COPY, (cards_key(bucket, app, campaign_id),), args)
+            for bucket, args in by_bucket.items()
+        ]
+        try:
+            _all_or_unknown(await self._link.run_many(calls))
+        except StoreAway as error:
+            # What holds was written before.
+            raise OutcomeUnknown from error
+
+
+def _card_key(app: App, campaign_id: str, bucket: int) -> str:
+    # As `card_key`, for a bucket that is known without a card.
+    return f"{{{bucket}}}:card:{app}:{campaign_id}"
+
+
+def _record(card_id: str, text: bytes) -> _Record:
+    status, version, buckets, player = text.decode().split(" ", 3)
+    assert status in STATUSES
+    card = Card(card_id, Player(player), msgspec.convert(status, CardStatus))
+    return _Record(card, int(version), [int(bucket) for bucket in buckets.split(",")])
+
+
+def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:
+    """Return replies, all of them good. Raises Unavailable if the store was away."""
+    for reply in replies:
+        if isinstance(reply, StoreAway | OutcomeUnknown):
+            none = all(isinstance(other, StoreAway) for other in replies)
+            raise StoreAway if none else OutcomeUnknown
+        if isinstance(reply, Exception):
+            raise reply
+    return list(replies)

@@ -1,0 +1,167 @@
+"""
+Firing: taking out of the timetable what is due.
+
+Decides what is looked at first, and how a schedule goes out: to one player in one
+script, which takes it out and appends it to the inbox; to an audience by beginning it,
+which decides a race with a cancellation, and from when on `recipients` are served.
+Knows the scripts in ``lua/``. Knows nothing of when to look: `service.scheduler` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ...core.schedule import LATE_AFTER_MS, Schedule
+from ...model import App, Log, new_epoch, new_tag
+from ..client.connection import Command, Link, Prepared, Script, ScriptCall
+from ..client.replies import ok
+from ..keys import (
+    BUCKETS,
+    channel,
+    devices_key,
+    due_apps_key,
+    due_key,
+    inbox_keys,
+    lease_key,
+    mutes_key,
+    sending_key,
+)
+from ..logs.entries import Retention
+from ..logs.inbox import INLINE_MAX
+from ..presence.leases import alive_nodes
+from .schedule_records import KEPT_MS, Due, due_member, parse_app_name, parse_member
+
+__all__ = ["Firing"]
+
+_FIRE: Final = Script("fire", behind=("_inbox", "_append", "_device", "_schedule"))
+_BEGIN: Final = Script("begin", behind=("_inbox", "_schedule"))
+
+# Asked all the time, and answered with nothing most of it.
+_EARLIEST: Final = Prepared(
+    [("ZRANGE", due_apps_key(bucket), 0, 0, "WITHSCORES") for bucket in range(BUCKETS)]
+)
+_BEING_SENT: Final = Prepared(
+    [("ZRANGE", sending_key(bucket), 0, -1) for bucket in range(BUCKETS)]
+)
+
+
+class Firing:
+    """
+    What is due, of all schedules of the store.
+
+    Args:
+        link: The way to the store.
+        retention: How long entries stay, and by which clock it is due.
+        entries_max: Entries kept per player.
+
+    """
+
+    def __init__(self, link: Link, retention: Retention, *, entries_max: int) -> None:
+        self._link = link
+        self._retention = retention
+        self._entries_max = entries_max
+
+    async def due(self, now_ms: int, *, limit: int) -> list[Due]:
+        """
+        Return what is due, the earliest first: about `limit` of it, and some of all.
+
+        An app in a bucket has the same share of the limit as any other in any other,
+        and at least one, however many of its schedules are due. O(buckets + shares).
+        Raises StoreAway.
+        """
+        places = await self._places_due(now_ms, limit=limit)
+        share = max(1, limit // max(1, len(places)))
+        replies = await self._link.call_many(
+            [_earliest(due_key(*place), now_ms, share) for place in places]
+        )
+        dues: list[tuple[float, Due]] = []
+        for (bucket, _), reply in zip(places, replies, strict=True):
+            members = ok(reply)
+            dues += [
+                (float(due_ms), parse_member(bucket, member))
+                for member, due_ms in zip(members[::2], members[1::2], strict=True)
+            ]
+        return [due for _, due in sorted(dues)]
+
+    async def fire(self, schedules: Sequence[Schedule]) -> int:
+        """
+        Fire schedules that have one player each; return how many were fired here.
+
+        One that is not due, or was fired or cancelled by somebody else, is passed over.
+        Raises as `Link.run`; firing again is harmless.
+        """
+        return sum(await self.fire_each(schedules))
+
+    async def fire_each(self, schedules: Sequence[Schedule]) -> list[bool]:
+        """Fire schedules as `fire` does; return of each whether it was fired here."""
+        nodes: Sequence[bytes] = ()
+        if any(schedule.to_latest for schedule in schedules):
+            nodes = await alive_nodes(self._link)
+        calls = [self._fire_call(schedule, nodes) for schedule in schedules]
+        return [bool(ok(reply)) for reply in await self._link.run_many(calls)]
+
+    async def begin(self, dues: Sequence[Due]) -> list[bool]:
+        """Begin to send schedules that have an audience; see `fire_each`."""
+        calls = [
+            ScriptCall(
+                _BEGIN,
+                (*due.places, sending_key(due.bucket)),
+                (*self._retention.args(), due.member),
+            )
+            for due in dues
+        ]
+        return [bool(ok(reply)) for reply in await self._link.run_many(calls)]
+
+    async def sending(self) -> list[Due]:
+        """Return the schedules whose audience is being served. Raises StoreAway."""
+        return [
+            parse_member(bucket, member)
+            for bucket, reply in enumerate(await self._link.ask(_BEING_SENT))
+            for member in ok(reply)
+        ]
+
+    async def _places_due(self, now_ms: int, *, limit: int) -> list[tuple[int, App]]:
+        """Return the buckets with something due, with each app that has it there."""
+        buckets = [
+            bucket
+            for bucket, reply in enumerate(await self._link.ask(_EARLIEST))
+            if (earliest := ok(reply)) and float(earliest[1]) <= now_ms
+        ]
+        found = await self._link.call_many(
+            [_earliest(due_apps_key(bucket), now_ms, limit) for bucket in buckets]
+        )
+        return [
+            (bucket, parse_app_name(name))
+            for bucket, reply in zip(buckets, found, strict=True)
+            for name in ok(reply)[::2]
+        ]
+
+    def _fire_call(self, schedule: Schedule, nodes: Sequence[bytes]) -> ScriptCall:
+        assert schedule.player is not None
+        due = Due.of(schedule)
+        log = Log(schedule.app, schedule.player)
+        keys = [*inbox_keys(log), mutes_key(log), *due.places]
+        if schedule.to_latest:
+            keys += [devices_key(log), lease_key(log)]
+        return ScriptCall(
+            _FIRE,
+            keys,
+            (
+                *self._retention.args(),
+                self._entries_max,
+                new_epoch(),
+                channel(log),
+                INLINE_MAX,
+                due.member,
+                new_tag(),
+                LATE_AFTER_MS,
+                due_member(schedule),
+                KEPT_MS,
+                *nodes,
+            ),
+        )
+
+
+def _earliest(key: str, now_ms: int, limit: int) -> Command:
+    return "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, limit

@@ -1,0 +1,200 @@
+"""
+Recipients: the audience of a schedule, and how far it is served.
+
+Decides how recipients are written down, served and counted, bucket by bucket. Knows the
+scripts in ``lua/``. Knows nothing of how many to serve at a time, nor of whose turn it
+is: `service.sender` does.
+
+Recipients of a bucket are one list, in the slot of their inboxes. Each step takes some
+off the list and appends to their logs at once, so that whoever dies in between leaves a
+list that says where to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from ...core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule
+from ...model import Log, Player, new_epoch, new_tag
+from ..client.connection import Link, Script, ScriptCall
+from ..client.replies import ok
+from ..keys import (
+    bucket_of,
+    cards_key,
+    channel,
+    devices_key,
+    inbox_keys,
+    lease_key,
+    mutes_key,
+    recipients_key,
+    sending_key,
+)
+from ..logs.entries import Retention
+from ..logs.inbox import DAY_MS, INLINE_MAX
+from ..presence.leases import alive_nodes
+from .schedule_records import KEPT_MS, Due, due_member
+
+__all__ = ["Recipients"]
+
+RECIPIENTS_MS: Final = AHEAD_MAX_MS + KEPT_MS
+"""A schedule whose recipients are gone would be sent to nobody. So they stay as long as
+it may wait, and for the longest outage that it may be late by."""
+
+_ENLIST: Final = Script("enlist")
+_DELIVER: Final = Script(
+    "deliver", behind=("_inbox", "_append", "_device", "_schedule")
+)
+_FINISH: Final = Script("finish", behind=("_inbox", "_schedule"))
+
+
+class Recipients:
+    """
+    The recipients of all schedules that have an audience.
+
+    Args:
+        link: The way to the store.
+        retention: How long entries stay.
+        entries_max: Entries kept per player.
+
+    """
+
+    def __init__(self, link: Link, retention: Retention, *, entries_max: int) -> None:
+        self._link = link
+        self._retention = retention
+        self._entries_max = entries_max
+
+    async def enlist(self, due: Due, players: Iterable[Player]) -> list[int]:
+        """
+        Write down the recipients of a schedule that is yet to be added.
+
+        Returns their buckets. Doing it again changes nothing. Raises as `Link.run`.
+        """
+        by_bucket: dict[int, list[Player]] = {}
+        for player in players:
+            by_bucket.setdefault(bucket_of(due.app, player), []).append(player)
+        calls = [
+            ScriptCall(
+                _ENLIST,
+                (recipients_key(bucket, due.app, due.id),),
+                (RECIPIENTS_MS, *names),
+            )
+            for bucket, names in by_bucket.items()
+        ]
+        for reply in await self._link.run_many(calls):
+            ok(reply)
+        return sorted(by_bucket)
+
+    async def keep(self, schedule: Schedule) -> None:
+        """Let a schedule's recipients stay as long as if it was entered only now."""
+        commands = [
+            (
+                "PEXPIRE",
+                recipients_key(bucket, schedule.app, schedule.id),
+                RECIPIENTS_MS,
+            )
+            for bucket in schedule.buckets
+        ]
+        for reply in await self._link.call_many(commands, write=True):
+            ok(reply)
+
+    async def enlist_cards(
+        self, schedule: Schedule, buckets: Sequence[int]
+    ) -> dict[int, int]:
+        """
+        Write down the players of a campaign's active cards as recipients, once.
+
+        Returns how many there are in each bucket, be they served or not.
+        """
+        calls = [
+            ScriptCall(
+                _ENLIST,
+                (
+                    recipients_key(bucket, schedule.app, schedule.id),
+                    cards_key(bucket, schedule.app, schedule.campaign),
+                ),
+                (RECIPIENTS_MS,),
+            )
+            for bucket in buckets
+        ]
+        replies = await self._link.run_many(calls)
+        return {
+            bucket: ok(reply) for bucket, reply in zip(buckets, replies, strict=True)
+        }
+
+    async def waiting(
+        self, schedule: Schedule, bucket: int, *, limit: int
+    ) -> tuple[list[Player], int | None]:
+        """
+        Return the next recipients of a schedule in a bucket.
+
+        When there are none left, the second is how many there were in all; it is None
+        as long as there are some, or if nobody has written them down.
+        """
+        names = await self._link.call(
+            "LRANGE", recipients_key(bucket, schedule.app, schedule.id), 0, limit - 1
+        )
+        players = [Player(name.decode()) for name in names if name[:1] != b"\0"]
+        if not players and names:
+            return [], int(names[0][1:])
+        return players, None
+
+    async def deliver(
+        self, schedule: Schedule, bucket: int, players: Sequence[Player]
+    ) -> int:
+        """Serve recipients if they are the next ones; return how many were served."""
+        keys = [recipients_key(bucket, schedule.app, schedule.id)]
+        nodes = await alive_nodes(self._link) if schedule.to_latest else []
+        args: list[str | bytes | int] = [
+            *self._retention.args(),
+            self._entries_max,
+            new_epoch(),
+            INLINE_MAX,
+            schedule.fragment,
+            schedule.due_ms,
+            LATE_AFTER_MS + schedule.spread_ms,
+            due_member(schedule),
+            schedule.type,
+            schedule.expires_ms,
+            schedule.collapse_key,
+            len(nodes),
+            *nodes,
+        ]
+        for player in players:
+            log = Log(schedule.app, player)
+            keys += [*inbox_keys(log), mutes_key(log)]
+            if nodes:
+                keys += [devices_key(log), lease_key(log)]
+            args += [player, channel(log), new_tag()]
+        served: int = await self._link.run(_DELIVER, keys, args)
+        return served
+
+    async def finish(self, schedule: Schedule, counts: Mapping[int, int]) -> None:
+        """
+        Note that buckets are served, and how many recipients each had.
+
+        With the last bucket the schedule is sent. Doing it again changes nothing.
+        """
+        due = Due.of(schedule)
+        keys = (due.record, sending_key(due.bucket))
+        buckets = len(schedule.buckets)
+        calls = [
+            ScriptCall(
+                _FINISH,
+                keys,
+                (*self._retention.args(), due.member, bucket, count, buckets, KEPT_MS),
+            )
+            for bucket, count in counts.items()
+        ]
+        # A list's end has to outlast everybody who may still be at it, and no longer.
+        expire = [
+            ("PEXPIRE", recipients_key(bucket, due.app, due.id), DAY_MS)
+            for bucket in counts
+        ]
+        for reply in await self._link.run_many(calls, after=expire):
+            ok(reply)
+
+    async def served(self, schedule: Schedule) -> set[int]:
+        """Return the buckets of a schedule that are served. Raises StoreAway."""
+        names = await self._link.call("HKEYS", Due.of(schedule).record)
+        return {int(name[1:]) for name in names if name[1:].isdigit()}

@@ -1,0 +1,187 @@
+"""
+What is written down of a schedule: its id, the keys it is found by, its record.
+
+Decides how a schedule is named and how its record is written, and read again. Knows the
+fields of the record, some of which the scripts in ``lua/`` go by. Knows nothing of
+which script is asked, nor when.
+
+An id names its own place: its first byte is the bucket of its record, so no index is
+needed to find it. A schedule for one player lies in the player's bucket, so that taking
+it out of the timetable and appending it to the inbox is one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from ...core.schedule import Schedule, State
+from ...model import App, Player, iso_time, parse_app
+from ..keys import BUCKETS, due_apps_key, due_key, schedule_key
+from ..logs.inbox import DAY_MS
+
+__all__ = [
+    "KEPT_MS",
+    "Due",
+    "due_member",
+    "new_due",
+    "new_schedule_id",
+    "parse_app_name",
+    "parse_due",
+    "parse_member",
+    "parse_record",
+    "record_args",
+]
+
+KEPT_MS: Final = 90 * DAY_MS
+"""How long a schedule that is sent or cancelled can be asked for."""
+
+
+class Due(NamedTuple):
+    """A schedule's name in the timetable."""
+
+    bucket: int
+    app: App
+    id: str
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> Due:
+        """Return the name of a schedule, which has an id of ours."""
+        due = parse_due(schedule.app, schedule.id)
+        assert due is not None
+        return due
+
+    @property
+    def member(self) -> str:
+        """What a list of several apps' schedules has for it."""
+        return f"{self.app}:{self.id}"
+
+    @property
+    def record(self) -> str:
+        """The key of its record."""
+        return schedule_key(self.bucket, self.app, self.id)
+
+    @property
+    def places(self) -> tuple[str, str, str]:
+        """The key of its record, and those by which it is found when it is due."""
+        return self.record, due_key(self.bucket, self.app), due_apps_key(self.bucket)
+
+
+def new_schedule_id(bucket: int, *, seed: str = "") -> str:
+    """
+    Return an id for a schedule in `bucket`: a UUID of version 8 (RFC 9562, 5.8).
+
+    With a `seed` the same id comes again: a repeated request names the same schedule.
+    """
+    raw = hashlib.sha256(seed.encode()).digest() if seed else secrets.token_bytes(16)
+    number = int.from_bytes(bytes([bucket]) + raw[1:16])
+    number = number & ~(0xF << 76 | 0b11 << 62) | 0x8 << 76 | 0b10 << 62
+    return str(uuid.UUID(int=number))
+
+
+def new_due(app: App, bucket: int | None, *, seed: str = "") -> Due:
+    """
+    Name a schedule that is yet to be entered; without a bucket it lies in any.
+
+    With a `seed` the same name comes again, also where the bucket is left open.
+    """
+    if bucket is None:
+        # By a byte of the digest that the id has no part of.
+        raw = hashlib.sha256(seed.encode()).digest()[-1] if seed else None
+        bucket = raw if raw is not None else secrets.randbelow(BUCKETS)
+    assert 0 <= bucket < BUCKETS
+    return Due(bucket, app, new_schedule_id(bucket, seed=seed))
+
+
+def parse_due(app: App, schedule_id: str) -> Due | None:
+    """Return the place that an id names, or None if it is none of ours."""
+    try:
+        number = uuid.UUID(schedule_id)
+    except ValueError:
+        return None
+    if str(number) != schedule_id or number.version != 8:
+        return None
+    return Due(number.bytes[0], app, schedule_id)
+
+
+def parse_member(bucket: int, member: bytes) -> Due:
+    """Return whom a bucket's list names by `Due.member`."""
+    app, _, schedule_id = member.partition(b":")
+    return Due(bucket, parse_app_name(app), schedule_id.decode())
+
+
+def parse_app_name(name: bytes) -> App:
+    """Return the app of a name that was written down here."""
+    app = parse_app(name.decode())
+    assert app is not None
+    return app
+
+
+def due_member(schedule: Schedule) -> str:
+    """Return what says in a late fragment, in front of it, when it was due."""
+    return f'"due_at":"{iso_time(schedule.due_ms)}"'
+
+
+def record_args(schedule: Schedule) -> list[str | bytes | int]:
+    """
+    Return the fields of a schedule's record, each followed by its value.
+
+    Its times and its state are left out: those the scripts write.
+    """
+    fields: dict[str, str | bytes | int] = {
+        "fragment": schedule.fragment,
+        "player": schedule.player or "",
+        "campaign": schedule.campaign,
+        "buckets": ",".join(map(str, schedule.buckets)),
+        "total": schedule.total,
+        "spread": schedule.spread_ms,
+        "source": schedule.source,
+        "label": schedule.label,
+        "latest": int(schedule.to_latest),
+        "type": schedule.type,
+        "expires": schedule.expires_ms,
+        "ttl": schedule.ttl_ms,
+        "collapse": schedule.collapse_key,
+    }
+    return [part for field in fields.items() for part in field]
+
+
+def parse_record(due: Due, reply: list[bytes]) -> Schedule | None:
+    """Return the schedule of a record, or None if that is empty: there is none."""
+    if not reply:
+        return None
+    fields: Mapping[bytes, bytes] = dict(zip(reply[::2], reply[1::2], strict=True))
+
+    def number(name: bytes) -> int:
+        return int(fields.get(name, b"0"))
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode()
+
+    player = text(b"player")
+    return Schedule(
+        due.app,
+        due.id,
+        State(text(b"state")),
+        number(b"due"),
+        number(b"created"),
+        fields[b"fragment"],
+        player=Player(player) if player else None,
+        campaign=text(b"campaign"),
+        buckets=tuple(int(b) for b in text(b"buckets").split(",") if b),
+        total=number(b"total"),
+        delivered=number(b"delivered"),
+        spread_ms=number(b"spread"),
+        begun_ms=number(b"begun"),
+        settled_ms=number(b"settled"),
+        source=text(b"source"),
+        label=text(b"label"),
+        to_latest=bool(number(b"latest")),
+        type=text(b"type"),
+        expires_ms=number(b"expires"),
+        ttl_ms=number(b"ttl"),
+        collapse_key=text(b"collapse"),
+    )

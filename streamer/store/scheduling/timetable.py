@@ -1,0 +1,240 @@
+"""
+The timetable: what is to be sent, and when.
+
+Decides how a schedule is entered, found, moved and cancelled, each change one script in
+one slot. Knows the scripts in ``lua/`` and the shape of their replies. Knows nothing of
+who may do what. What becomes of a schedule when its time has come is for `firing`, and
+for `recipients` where it has an audience.
+
+Scripts of one slot come one after the other, so whether a schedule is cancelled or goes
+out is decided once, and both who asked are told the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from ...core.schedule import Schedule, State
+from ...model import App, Log
+from ..client.connection import Link, Script, ScriptCall
+from ..client.replicated import Replicated
+from ..client.replies import ok
+from ..keys import BUCKETS, named_key, schedules_key, sends_key, slots_key
+from ..logs.entries import Retention
+from ..logs.inbox import DAY_MS
+from .firing import Firing
+from .recipients import Recipients
+from .schedule_records import KEPT_MS, Due, parse_due, parse_record, record_args
+
+__all__ = ["Entered", "Timetable"]
+
+INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
+
+_SCHEDULE: Final = Script("schedule", behind=("_inbox", "_schedule"))
+_CANCEL: Final = Script("cancel", behind=("_inbox", "_schedule"))
+
+
+class Entered(NamedTuple):
+    """
+    What became of `Timetable.add`: it is there, or was before, or had no slot.
+
+    `created_ms` is when it was entered, by the store's clock; 0 unless it was.
+    """
+
+    added: bool
+    full: bool = False
+    created_ms: int = 0
+
+
+class Timetable:
+    """
+    All schedules of the store.
+
+    Args:
+        link: The way to the store.
+        confirmed: The way of entering, where replicas have to confirm it. What was
+            written before, the recipients, is confirmed with it.
+        retention_ms: Age at which an entry leaves an inbox.
+        entries_max: Entries kept per player.
+        clock_ms: Gives the time to use; 0 means the store's own.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        confirmed: Replicated | None = None,
+        retention_ms: int = 90 * DAY_MS,
+        entries_max: int = 10_000,
+        clock_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._link = link
+        self._entering = confirmed or link
+        self._retention = Retention(retention_ms, clock_ms)
+        self.firing = Firing(link, self._retention, entries_max=entries_max)
+        """What takes schedules out when they are due."""
+        self.recipients = Recipients(link, self._retention, entries_max=entries_max)
+        """Who is served by schedules that have an audience."""
+
+    async def now_ms(self) -> int:
+        """Return the store's time. Raises StoreAway."""
+        return self._retention.clock_ms() or await self._link.now_ms()
+
+    async def add(self, schedule: Schedule, *, slots_max: int = 0) -> Entered:
+        """
+        Enter a schedule, in one step. One that is there already stays as it is.
+
+        Args:
+            schedule: What to enter; of its times only `due_ms` is looked at, and not
+                its state.
+            slots_max: How many of its campaign's may hold a slot; 0 for no limit.
+
+        Raises:
+            StoreAway: It was not entered.
+            OutcomeUnknown: Adding it again is harmless.
+
+        """
+        (entered,) = await self.add_many([schedule], slots_max=slots_max)
+        if isinstance(entered, Exception):
+            raise entered
+        return entered
+
+    async def add_many(
+        self, schedules: Sequence[Schedule], *, slots_max: int = 0
+    ) -> list[Entered | Exception]:
+        """
+        Enter schedules in one packet, each in a step of its own; see `add`.
+
+        Failures are items of the list, of the classes that `add` raises.
+
+        Raises:
+            StoreAway: None was entered.
+
+        """
+        calls = [self._add_call(schedule, slots_max) for schedule in schedules]
+        return [
+            reply if isinstance(reply, Exception) else _entered(*reply)
+            for reply in await self._entering.run_many(calls)
+        ]
+
+    async def get(self, app: App, schedule_id: str) -> Schedule | None:
+        """Return a schedule of an app, or None. Raises StoreAway."""
+        due = parse_due(app, schedule_id)
+        if due is None:
+            return None
+        (schedule,) = await self.get_many([due])
+        return schedule
+
+    async def get_many(self, dues: Sequence[Due]) -> list[Schedule | None]:
+        """Return schedules in the order asked for. Raises StoreAway."""
+        replies = await self._link.call_many([("HGETALL", due.record) for due in dues])
+        return [
+            parse_record(due, ok(reply))
+            for due, reply in zip(dues, replies, strict=True)
+        ]
+
+    async def cancel(
+        self,
+        due: Due,
+        *,
+        campaign: str = "",
+        due_ms: int | None = None,
+        fragment: bytes = b"",
+        expires_ms: int = 0,
+    ) -> tuple[State | None, bool]:
+        """
+        Cancel a schedule, or with `due_ms` move it, if it has not begun.
+
+        One that is moved may get another `fragment`, that says when it expires then.
+        With a cancelled one goes back the slot of its `campaign`. Returns the state it
+        is in then (None: there is none), and whether that was done by this call. Raises
+        as `add`; a second call is harmless.
+        """
+        state, done = await self._link.run(
+            _CANCEL,
+            (*due.places, _slots(due, campaign)),
+            (
+                *self._retention.args(),
+                due.member,
+                due.id,
+                "" if due_ms is None else due_ms,
+                KEPT_MS,
+                *((fragment, expires_ms) if fragment else ()),
+            ),
+        )
+        return (State(state.decode()) if state else None), bool(done)
+
+    async def listed(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
+        """Return what an index lists, oldest first. Raises StoreAway."""
+        ids = await self._link.call("ZRANGE", index, 0, -1)
+        dues = [Due(bucket, app, name.decode()) for name in ids]
+        return [schedule for schedule in await self.get_many(dues) if schedule]
+
+    async def page(
+        self, app: App, *, after: tuple[int, str], limit: int
+    ) -> list[Schedule]:
+        """
+        Return an app's schedules by time of making, then id, behind `after`.
+
+        O(buckets x limit). Raises StoreAway.
+        """
+        # Several may have been made in the same ms, some of them behind `after`.
+        commands = [
+            (
+                "ZRANGEBYSCORE",
+                schedules_key(bucket, app),
+                after[0],
+                "+inf",
+                "WITHSCORES",
+                "LIMIT",
+                0,
+                limit + 100,
+            )
+            for bucket in range(BUCKETS)
+        ]
+        found: list[tuple[int, str, int]] = []
+        for bucket, reply in enumerate(await self._link.call_many(commands)):
+            names = ok(reply)
+            for name, score in zip(names[::2], names[1::2], strict=True):
+                found.append((int(score), name.decode(), bucket))
+        found = sorted(item for item in found if item[:2] > after)[:limit]
+        dues = [Due(bucket, app, name) for _, name, bucket in found]
+        return [schedule for schedule in await self.get_many(dues) if schedule]
+
+    def _add_call(self, schedule: Schedule, slots_max: int) -> ScriptCall:
+        due = Due.of(schedule)
+        keys = [*due.places, *_indexes(schedule)]
+        if slots_max:
+            keys.append(_slots(due, schedule.campaign))
+        args = (
+            *self._retention.args(),
+            due.member,
+            due.id,
+            schedule.due_ms,
+            slots_max,
+            INDEX_MS,
+            *record_args(schedule),
+        )
+        return ScriptCall(_SCHEDULE, keys, args)
+
+
+def _entered(outcome: int, created_ms: int) -> Entered:
+    return Entered(outcome == 1, full=outcome == -1, created_ms=int(created_ms))
+
+
+def _slots(due: Due, campaign: str) -> str:
+    # Without a campaign a key of the same slot that nothing is ever in.
+    return slots_key(due.app, campaign) if campaign else f"{{{due.bucket}}}:slots:"
+
+
+def _indexes(schedule: Schedule) -> list[str]:
+    """Return the keys of the lists that a schedule is in."""
+    due = Due.of(schedule)
+    keys = [schedules_key(due.bucket, due.app)]
+    if schedule.player is not None and schedule.label:
+        keys.append(named_key(Log(due.app, schedule.player), schedule.label))
+    if schedule.campaign:
+        keys.append(sends_key(due.app, schedule.campaign))
+    return keys

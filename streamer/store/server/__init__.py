@@ -1,0 +1,1 @@
+"""Server: the private Valkey that a node runs by itself."""

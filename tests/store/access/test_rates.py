@@ -1,0 +1,93 @@
+"""Calls let through by a store that several nodes share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamer.errors import TooFast
+from streamer.model import App
+from streamer.store.access.rates import Rates
+from streamer.store.client.connection import Link
+from streamer.store.keys import rate_key
+
+from ...clock import NOON, Clock
+
+APP = App("app")
+
+
+@pytest.fixture
+def rates(link: Link, clock: Clock) -> Rates:
+    return Rates(link, clock_ms=clock)
+
+
+async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op") -> int:
+    count = 0
+    for _ in range(calls):
+        try:
+            await rates.count(app, name, per_s=30)
+        except TooFast:
+            continue
+        count += 1
+    return count
+
+
+async def test_no_second_has_more_than_are_allowed(rates: Rates, clock: Clock) -> None:
+    times = []
+    for step in range(400):
+        clock.now_ms = NOON + 10 * step
+        times += [clock.now_ms] * await allowed(rates, 1)
+
+    most = max(sum(start <= t < start + 1_000 for t in times) for start in times)
+    assert most == 30
+    assert len(times) == 4 * 30
+
+
+async def test_there_is_room_again_when_a_call_is_a_second_old(
+    rates: Rates, clock: Clock
+) -> None:
+    assert await allowed(rates, 31) == 30
+
+    clock.now_ms += 999
+    with pytest.raises(TooFast) as refused:
+        await rates.count(APP, "op", per_s=30)
+    assert refused.value.retry_after_s == 1
+    clock.now_ms += 1
+    assert await allowed(rates, 40) == 30
+
+
+async def test_refused_calls_do_not_count(rates: Rates, clock: Clock) -> None:
+    for _ in range(10):
+        await allowed(rates, 50)
+        clock.now_ms += 100
+
+    assert await allowed(rates, 50) == 30
+
+
+async def test_apps_and_operations_are_counted_apart(rates: Rates) -> None:
+    assert await allowed(rates, 31) == 30
+    assert await allowed(rates, 31, name="other") == 30
+    assert await allowed(rates, 31, app=App("app2")) == 30
+
+
+async def test_nodes_count_together(store_url: str) -> None:
+    links = [Link(store_url) for _ in range(3)]
+    let_through = await asyncio.gather(*(allowed(Rates(link), 20) for link in links))
+    for link in links:
+        await link.close()
+
+    assert sum(let_through) == 30
+
+
+async def test_a_clock_set_back_locks_nobody_out(rates: Rates, clock: Clock) -> None:
+    await allowed(rates, 30)
+    clock.now_ms -= 3_600_000
+
+    assert await allowed(rates, 31) == 30
+
+
+async def test_nothing_is_left_after_a_second(link: Link, rates: Rates) -> None:
+    await allowed(rates, 3)
+
+    assert 0 < await link.call("PTTL", rate_key(APP, "op")) <= 1_000

@@ -1,0 +1,179 @@
+"""A ticket's life in the store: one first use, and only so long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from streamer.core.access.rights import Caller, TokenProof
+from streamer.model import App, Player
+from streamer.store.access.tickets import (
+    CLOSED_MS,
+    FIRST_MS,
+    OPEN_MS,
+    Tickets,
+    Use,
+    ticket_digest,
+)
+from streamer.store.client.connection import Link
+from streamer.store.keys import ticket_key
+
+CALLER = Caller(
+    App("demo"),
+    Player("p 1 {x} ü"),
+    frozenset({"notification:player:self:read"}),
+    expires_at_s=2_000_000_000,
+    proof=TokenProof("streamer", "demo", "key", 1_800_000_000),
+)
+HOUR_MS = 3_600_000
+SLACK_MS = 5_000
+
+
+@pytest.fixture
+def tickets(link: Link) -> Tickets:
+    return Tickets(link)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def issue(tickets: Tickets, *, lives_ms: int = HOUR_MS) -> tuple[bytes, int]:
+    digest, ends_ms = ticket_digest(os.urandom(8)), now_ms() + lives_ms
+    await tickets.issue(digest, CALLER, now_ms=now_ms(), ends_ms=ends_ms)
+    return digest, ends_ms
+
+
+async def left_ms(link: Link, digest: bytes) -> int:
+    left: int = await link.call("PTTL", ticket_key(digest))
+    return left
+
+
+def about(left: int, expected_ms: int) -> bool:
+    return expected_ms - SLACK_MS < left <= expected_ms
+
+
+async def test_a_ticket_is_used_once(tickets: Tickets) -> None:
+    digest, ends_ms = await issue(tickets)
+
+    assert await tickets.use(digest, resuming=False) == Use(CALLER, ends_ms, True)
+    assert await tickets.use(digest, resuming=False) is None
+    assert await tickets.use(ticket_digest(b"other"), resuming=False) is None
+
+
+async def test_of_many_first_uses_at_once_one_wins(tickets: Tickets) -> None:
+    digest, _ = await issue(tickets)
+
+    uses = await asyncio.gather(
+        *(tickets.use(digest, resuming=False) for _ in range(20))
+    )
+
+    assert len([use for use in uses if use is not None]) == 1
+
+
+async def test_a_used_ticket_opens_its_stream_again(tickets: Tickets) -> None:
+    digest, ends_ms = await issue(tickets)
+    await tickets.use(digest, resuming=False)
+
+    again = await tickets.use(digest, resuming=True)
+
+    assert again == Use(CALLER, ends_ms, False)
+    assert await tickets.use(digest, resuming=False) is None
+
+
+async def test_a_resumption_may_be_the_first_use(tickets: Tickets) -> None:
+    digest, ends_ms = await issue(tickets)
+
+    assert await tickets.use(digest, resuming=True) == Use(CALLER, ends_ms, True)
+
+
+async def test_a_ticket_lives_for_a_minute_then_with_its_stream_then_two_minutes(
+    tickets: Tickets, link: Link
+) -> None:
+    digest, ends_ms = await issue(tickets)
+    assert about(await left_ms(link, digest), FIRST_MS)
+
+    await tickets.use(digest, resuming=False)
+    assert about(await left_ms(link, digest), OPEN_MS)
+
+    await tickets.close(digest)
+    assert about(await left_ms(link, digest), CLOSED_MS)
+
+    await tickets.keep({digest: ends_ms}, now_ms=now_ms())
+    assert about(await left_ms(link, digest), OPEN_MS)
+
+
+async def test_a_ticket_never_outlives_its_token(tickets: Tickets, link: Link) -> None:
+    digest, ends_ms = await issue(tickets, lives_ms=30_000)
+    assert about(await left_ms(link, digest), 30_000)
+
+    await tickets.use(digest, resuming=False)
+    assert about(await left_ms(link, digest), 30_000)
+
+    await tickets.keep({digest: ends_ms}, now_ms=now_ms())
+    await tickets.close(digest)
+    assert about(await left_ms(link, digest), 30_000)
+
+
+async def test_a_ticket_whose_token_is_over_is_gone(tickets: Tickets) -> None:
+    digest, _ = await issue(tickets, lives_ms=-1)
+
+    assert await tickets.use(digest, resuming=False) is None
+
+
+async def test_a_ticket_that_is_given_back_is_as_it_was(
+    tickets: Tickets, link: Link
+) -> None:
+    digest, ends_ms = await issue(tickets)
+    await tickets.use(digest, resuming=False)
+
+    await tickets.give_back(digest)
+
+    assert about(await left_ms(link, digest), FIRST_MS)
+    assert await tickets.use(digest, resuming=False) == Use(CALLER, ends_ms, True)
+
+
+async def test_what_is_given_back_after_its_minute_is_gone(
+    tickets: Tickets, link: Link
+) -> None:
+    digest = ticket_digest(os.urandom(8))
+    early_ms = now_ms() - FIRST_MS + 200
+    ends_ms = now_ms() + HOUR_MS
+    await tickets.issue(digest, CALLER, now_ms=early_ms, ends_ms=ends_ms)
+    assert await tickets.use(digest, resuming=False) is not None
+    async with asyncio.timeout(5):
+        while now_ms() < early_ms + FIRST_MS:  # noqa: ASYNC110  # Clocks have no event.
+            await asyncio.sleep(0.01)
+
+    await tickets.give_back(digest)
+
+    assert await tickets.use(digest, resuming=True) is None
+
+
+async def test_nothing_is_made_of_a_ticket_that_is_gone(
+    tickets: Tickets, link: Link
+) -> None:
+    digest = ticket_digest(os.urandom(8))
+
+    await tickets.give_back(digest)
+    await tickets.close(digest)
+    await tickets.keep({digest: now_ms() + HOUR_MS}, now_ms=now_ms())
+    await tickets.keep({}, now_ms=now_ms())
+
+    assert await link.call("EXISTS", ticket_key(digest)) == 0
+
+
+async def test_the_store_holds_the_digest_and_not_the_ticket(link: Link) -> None:
+    text = b"tk_secret"
+    tickets = Tickets(link)
+    await tickets.issue(
+        ticket_digest(text), CALLER, now_ms=now_ms(), ends_ms=now_ms() + HOUR_MS
+    )
+
+    key = ticket_key(ticket_digest(text))
+
+    assert "secret" not in key
+    assert b"secret" not in await link.call("GET", key)

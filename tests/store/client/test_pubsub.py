@@ -1,0 +1,299 @@
+"""Announcements, interrupted, doubled and churned."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from streamer.errors import StoreAway
+from streamer.model import App, Entry, Log, Player
+from streamer.store.client import pubsub as relay_module
+from streamer.store.client.connection import Link
+from streamer.store.client.pubsub import Relay
+from streamer.store.keys import channel
+from streamer.store.logs.inbox import Inbox
+from streamer.store.server.embedded import Embedded
+
+
+class Heard:
+    """What a relay says, in order."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[Log, list[int]] = {}
+        self.confirmed: list[Log] = []
+        self.reads: list[tuple[int, int, bytes]] = []
+
+    def entry(self, log: Log, entry: Entry) -> None:
+        self.offsets.setdefault(log, []).append(entry.offset)
+
+    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+        self.reads.append((marks, unread, body))
+
+    def replaced(self, log: Log, connection: str) -> None:
+        pass
+
+    def subscribed(self, log: Log) -> None:
+        self.confirmed.append(log)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+RunRelay = Callable[[str], Awaitable[Relay]]
+
+
+@pytest.fixture
+async def run_relay(heard: Heard, until: Any) -> AsyncIterator[RunRelay]:
+    running: list[asyncio.Task[None]] = []
+
+    async def run(url: str) -> Relay:
+        relay = Relay(url, heard)
+        running.append(asyncio.create_task(relay.run()))
+        await until(lambda: relay.connected)
+        return relay
+
+    yield run
+    for task in running:
+        task.cancel()
+    outcomes = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError) for one in outcomes)
+
+
+@pytest.fixture
+async def relay(run_relay: RunRelay, store_url: str) -> Relay:
+    return await run_relay(store_url)
+
+
+async def subscribers(link: Link, log: Log) -> int:
+    _, count = await link.call("PUBSUB", "SHARDNUMSUB", channel(log))
+    assert isinstance(count, int)
+    return count
+
+
+async def test_a_confirmed_subscription_hears_everything(
+    relay: Relay, link: Link, heard: Heard, log: Log, until: Any
+) -> None:
+    inbox = Inbox(link)
+    await relay.subscribe(log)
+
+    for _ in range(200):
+        await inbox.append(log, [b"x"])
+
+    await until(lambda: len(heard.offsets.get(log, ())) == 200)
+    assert heard.offsets[log] == list(range(1, 201))
+    assert heard.confirmed == [log]
+
+
+async def test_many_who_subscribe_share_one_subscription(
+    relay: Relay, link: Link, heard: Heard, log: Log
+) -> None:
+    await asyncio.gather(*(relay.subscribe(log) for _ in range(20)))
+
+    assert heard.confirmed == [log]
+    assert await subscribers(link, log) == 1
+
+
+async def test_nobody_subscribes_without_a_connection(
+    store_url: str, heard: Heard, log: Log
+) -> None:
+    relay = Relay(store_url, heard)
+
+    with pytest.raises(StoreAway):
+        await relay.subscribe(log)
+
+    relay.unsubscribe(log)
+
+
+async def test_those_who_wait_are_told_when_the_connection_goes(
+    run_relay: RunRelay, proxy: Any, log: Log
+) -> None:
+    relay = await run_relay(proxy.url)
+    proxy.flowing.clear()
+    waiting = [asyncio.create_task(relay.subscribe(log)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    proxy.cut_all()
+
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreAway] * 3
+
+
+async def test_one_who_gives_up_takes_nothing_from_the_others(
+    run_relay: RunRelay, proxy: Any, log: Log, heard: Heard
+) -> None:
+    relay = await run_relay(proxy.url)
+    proxy.flowing.clear()
+    first, second = (asyncio.create_task(relay.subscribe(log)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+
+    proxy.flowing.set()
+
+    await second
+    assert heard.confirmed == [log]
+
+
+async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
+    relay: Relay,
+    link: Link,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Both were joining when the one went away; the other would have become deaf as soon
+    # as the lingering was over.
+    monkeypatch.setattr(relay_module, "LINGER_S", 0.0)
+    staying = asyncio.create_task(relay.subscribe(log))
+    leaving = asyncio.create_task(relay.subscribe(log))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    relay.unsubscribe(log)
+    await staying
+
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+
+    await link.call("PING")
+    assert await subscribers(link, log) == 1
+    relay.unsubscribe(log)
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    async with asyncio.timeout(5):
+        while await subscribers(link, log):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
+    relay: Relay, link: Link, heard: Heard, log: Log
+) -> None:
+    await relay.subscribe(log)
+    relay.unsubscribe(log)
+    relay._drop_unwanted(asyncio.get_running_loop().time())
+    assert await subscribers(link, log) == 1
+
+    await relay.subscribe(log)
+
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert await subscribers(link, log) == 1
+    assert heard.confirmed == [log]
+
+
+async def test_a_log_left_and_wanted_again_is_heard(
+    relay: Relay, link: Link, heard: Heard, log: Log, until: Any
+) -> None:
+    inbox = Inbox(link)
+    for round_ in range(1, 51):
+        await relay.subscribe(log)
+        await inbox.append(log, [b"x"])
+        await until(lambda: heard.offsets.get(log, [0])[-1] == round_)  # noqa: B023
+        relay.unsubscribe(log)
+        # The farewell and the next greeting are on the wire together.
+        relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
+
+    assert heard.offsets[log] == list(range(1, 51))
+
+
+async def test_every_interruption_is_told_for_every_log(
+    relay: Relay, link: Link, heard: Heard, until: Any
+) -> None:
+    logs = [Log(App("a"), Player(f"p{n}")) for n in range(1_200)]
+    await asyncio.gather(*(relay.subscribe(log) for log in logs))
+    heard.confirmed.clear()
+
+    await link.call("CLIENT", "KILL", "TYPE", "pubsub")
+
+    await until(lambda: len(heard.confirmed) == len(logs))
+    assert set(heard.confirmed) == set(logs)
+
+
+async def test_a_fresh_connection_can_be_asked_for(
+    relay: Relay, heard: Heard, log: Log, until: Any
+) -> None:
+    await relay.subscribe(log)
+
+    relay.reconnect()
+
+    await until(lambda: heard.confirmed == [log, log])
+
+
+async def test_a_peer_that_says_nothing_is_left(
+    run_relay: RunRelay,
+    proxy: Any,
+    heard: Heard,
+    log: Log,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_module, "PING_S", 0.1)
+    relay = await run_relay(proxy.url)
+    await relay.subscribe(log)
+    proxy.flowing.clear()
+
+    await until(lambda: not relay.connected)
+
+    proxy.flowing.set()
+    await until(lambda: len(heard.confirmed) == 2)
+
+
+async def test_a_store_that_restarts_is_listened_to_again(
+    run_relay: RunRelay,
+    start_store: Callable[[], Awaitable[Embedded]],
+    heard: Heard,
+    log: Log,
+    until: Any,
+) -> None:
+    store = await start_store()
+    relay = await run_relay(store.url)
+    await relay.subscribe(log)
+    await store.stop()
+    await until(lambda: not relay.connected)
+    with pytest.raises(StoreAway):
+        await relay.subscribe(log)
+
+    store = await start_store()
+
+    await until(lambda: heard.confirmed == [log, log])
+    link = Link(store.url)
+    await Inbox(link).append(log, [b"x"])
+    await until(lambda: heard.offsets.get(log) == [1])
+    await link.close()
+
+
+async def test_churn_leaves_nothing_behind(
+    relay: Relay, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "LINGER_S", 0.0)
+    rng = random.Random(3)
+    logs = [Log(App("a"), Player(f"p{n}")) for n in range(30)]
+
+    async def come_and_go() -> None:
+        for _ in range(30):
+            log = rng.choice(logs)
+            try:
+                async with asyncio.timeout(rng.random() * 0.01):
+                    await relay.subscribe(log)
+                    await asyncio.sleep(rng.random() * 0.003)
+            except (TimeoutError, StoreAway):
+                pass
+            finally:
+                relay.unsubscribe(log)
+            if rng.random() < 0.3:
+                relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+            if rng.random() < 0.01:
+                relay.reconnect()
+
+    await asyncio.gather(*(come_and_go() for _ in range(20)))
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+
+    assert not relay._logs
+    assert not relay._confirmed
+    assert not relay._unwanted
+    assert not relay._wanted
+    async with asyncio.timeout(5):
+        while await link.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)

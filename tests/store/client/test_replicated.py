@@ -1,0 +1,236 @@
+"""Writes that replicas confirm, with a real primary and a real replica."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from redis.exceptions import ResponseError
+
+from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.model import App, Log, Player
+from streamer.store.client.connection import Link
+from streamer.store.client.replicated import Replicated
+from streamer.store.logs.inbox import Inbox, Once
+
+GUARD_S = 20
+TIMEOUT_MS = 1_500
+LOG = Log(App("app"), Player("ann"))
+ONCE = Once("key", "digest")
+
+Node = Callable[[], Inbox]
+
+
+class Pair(NamedTuple):
+    """A primary and the process of its replica."""
+
+    url: str
+    replica: int
+
+    def stop_replica(self) -> None:
+        os.kill(self.replica, signal.SIGSTOP)
+
+    def continue_replica(self) -> None:
+        os.kill(self.replica, signal.SIGCONT)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def servers(
+    store_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    port, processes = free_port(), []
+    more = {port: (), free_port(): ("--replicaof", "127.0.0.1", str(port))}
+    for listen, options in more.items():
+        folder = tmp_path_factory.mktemp("store")
+        command = (
+            *(str(store_binary), "--port", str(listen), "--dir", str(folder)),
+            *("--save", "", "--repl-diskless-sync-delay", "0", *options),
+        )
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+    primary, replica = processes
+    yield Pair(f"redis://127.0.0.1:{port}", replica.pid)
+    for process in (replica, primary):
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+async def pair(servers: Pair) -> AsyncIterator[Pair]:
+    """Give an empty primary with a replica that keeps up."""
+    servers.continue_replica()
+    link = Link(servers.url)
+    async with asyncio.timeout(GUARD_S):
+        while not await in_step(link):  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.01)
+    yield servers
+    servers.continue_replica()
+    await link.close()
+
+
+async def in_step(link: Link) -> bool:
+    try:
+        await link.call("FLUSHALL")
+        return bool(await link.call("WAIT", 1, 100) == 1)
+    except StoreAway:
+        return False
+
+
+@pytest.fixture
+async def node(pair: Pair) -> AsyncIterator[Node]:
+    """Give a function that makes an inbox as a node of its own would have it."""
+    links: list[Link] = []
+
+    def make(replicas_min: int = 1) -> Inbox:
+        links.extend((Link(pair.url), Link(pair.url)))
+        confirmed = Replicated(
+            links[-1], replicas_min=replicas_min, timeout_ms=TIMEOUT_MS
+        )
+        return Inbox(links[-2], confirmed=confirmed)
+
+    yield make
+    for link in links:
+        await link.close()
+
+
+async def stored(inbox: Inbox) -> int:
+    page = await inbox.page(LOG, count=100)
+    return len(page.entries or ())
+
+
+async def test_what_a_replica_confirms_is_acknowledged(node: Node) -> None:
+    inbox = node()
+
+    appended = await inbox.append(LOG, [b'"title":"a"}'])
+
+    assert appended.stored[0].offset == 1
+    assert await stored(inbox) == 1
+
+
+async def test_what_no_replica_confirms_is_unknown_and_can_be_repeated(
+    pair: Pair, node: Node
+) -> None:
+    inbox = node()
+    await inbox.append(LOG, [b'"title":"before"}'])
+    pair.stop_replica()
+
+    with pytest.raises(OutcomeUnknown):
+        await inbox.append(LOG, [b'"title":"a"}'], once=ONCE)
+
+    pair.continue_replica()
+    async with asyncio.timeout(GUARD_S):
+        again = await until_confirmed(inbox)
+    assert again.replayed
+    assert await stored(inbox) == 2
+
+
+async def until_confirmed(inbox: Inbox):  # type: ignore[no-untyped-def]
+    while True:
+        try:
+            return await inbox.append(LOG, [b'"title":"a"}'], once=ONCE)
+        except OutcomeUnknown:
+            continue
+
+
+async def test_a_repetition_by_another_node_waits_for_the_replica_too(
+    pair: Pair, node: Node
+) -> None:
+    """
+    Such a repetition writes nothing, and has nothing of its own to wait for.
+
+    Valkey 9.1 answers WAIT with "all replicas" then: of the writes of this connection,
+    of which there are none.
+    """
+    first, other = node(), node()
+    await first.append(LOG, [b'"title":"before"}'])
+    await other.append(LOG, [b'"title":"before"}'])
+    pair.stop_replica()
+    with pytest.raises(OutcomeUnknown):
+        await first.append(LOG, [b'"title":"a"}'], once=ONCE)
+
+    for inbox in (other, node()):
+        with pytest.raises(OutcomeUnknown):
+            await inbox.append(LOG, [b'"title":"a"}'], once=ONCE)
+    assert await stored(other) == 3
+
+
+async def test_more_replicas_than_there_are_never_confirm(node: Node) -> None:
+    inbox = node(2)
+
+    with pytest.raises(OutcomeUnknown):
+        await inbox.append(LOG, [b'"title":"a"}'])
+
+
+async def test_reads_and_marks_do_not_wait(pair: Pair, node: Node) -> None:
+    inbox = node()
+    await inbox.append(LOG, [b'"title":"a"}'])
+    pair.stop_replica()
+    appending = asyncio.create_task(inbox.append(LOG, [b'"title":"b"}']))
+    while await stored(inbox) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+    marked = await inbox.mark_all(LOG)
+
+    assert marked.unread == 0
+    assert not appending.done()
+    with pytest.raises(OutcomeUnknown):
+        await appending
+
+
+async def test_a_refusal_is_a_refusal_whatever_replicas_say(
+    pair: Pair, node: Node
+) -> None:
+    inbox = node()
+    await inbox.append(LOG, [b'"title":"a"}'], once=ONCE)
+    pair.stop_replica()
+
+    with pytest.raises(ResponseError, match="CONFLICT"):
+        await inbox.append(LOG, [b'"title":"b"}'], once=Once("key", "other"))
+
+
+async def test_appends_of_many_callers_share_packets(node: Node) -> None:
+    inbox = node()
+
+    each = [inbox.append(LOG, [b'"title":"%d"}' % i]) for i in range(50)]
+    appended = await asyncio.gather(*each)
+
+    assert [one.stored[0].offset for one in appended] == list(range(1, 51))
+
+
+async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
+    node: Node,
+) -> None:
+    inbox = node()
+    tasks = [
+        asyncio.create_task(inbox.append(LOG, [b'"title":"%d"}' % i])) for i in range(9)
+    ]
+    await asyncio.sleep(0)
+    tasks[4].cancel()
+
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(done[4], asyncio.CancelledError)
+    others = [one for one in done if not isinstance(one, BaseException)]
+    assert [one.stored[0].offset for one in others] == list(range(1, 9))
+
+
+async def test_a_store_that_is_away_is_away_for_every_caller() -> None:
+    link = Link(f"redis://127.0.0.1:{free_port()}")
+    away = Replicated(link, replicas_min=1, timeout_ms=TIMEOUT_MS)
+    inbox = Inbox(link, confirmed=away)
+
+    each = [inbox.append(LOG, [b'"title":"a"}']) for _ in range(3)]
+    failures = await asyncio.gather(*each, return_exceptions=True)
+
+    assert [type(failure) for failure in failures] == [StoreAway] * 3

@@ -1,0 +1,688 @@
+"""How entries end: withdrawn, replaced, expired; and what is still shown of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from streamer.core.streams.subscription import Start
+from streamer.model import Entry, Log, Position, encode_id, everyone_log
+from streamer.store.client.connection import Link, Script
+from streamer.store.client.pubsub import Relay
+from streamer.store.keys import inbox_keys
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import Draft, Inbox, Once
+from streamer.store.logs.numbered import Lists
+
+from ...clock import NOON, Clock
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, retention_ms=DAY_MS, clock_ms=clock)
+
+
+@pytest.fixture
+def lists(link: Link, clock: Clock) -> Lists:
+    return Lists(link, Retention(DAY_MS, clock))
+
+
+async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
+    return (await inbox.append(log, drafts)).stored
+
+
+async def shown(inbox: Inbox, log: Log) -> list[bytes]:
+    """Return what a page shows, newest first."""
+    page = await inbox.page(log, count=100)
+    return [found.entry.fragment for found in page.entries or ()]
+
+
+async def heard(inbox: Inbox, log: Log) -> list[Entry]:
+    """Return what a reader of the whole log gets."""
+    read = await inbox.read_after(log, Start.EARLIEST, count=100)
+    return read.history.entries
+
+
+async def unread(inbox: Inbox, log: Log) -> int:
+    return (await inbox.page(log, count=0)).unread
+
+
+def id_of(place: Position) -> str:
+    return encode_id(*place[1:])
+
+
+# Withdrawing.
+
+
+async def test_what_is_withdrawn_is_shown_no_more_and_said_to_be(
+    inbox: Inbox, log: Log
+) -> None:
+    first, second = await put(inbox, log, b"1", b"2")
+
+    withdrawn = await inbox.withdraw(log, first)
+
+    assert withdrawn is not None
+    assert withdrawn.done
+    assert await shown(inbox, log) == [b"2"]
+    assert await unread(inbox, log) == 1
+    gone, kept, note = await heard(inbox, log)
+    assert (gone.dead, gone.fragment, gone.position) == (True, b"", first)
+    assert (kept.dead, kept.fragment) == (False, b"2")
+    assert (note.offset, note.withdraws, note.dead) == (3, id_of(first), False)
+    assert kept.position == second
+
+
+async def test_withdrawing_again_does_nothing(inbox: Inbox, log: Log) -> None:
+    (place,) = await put(inbox, log, b"1")
+    await inbox.withdraw(log, place)
+
+    again = await inbox.withdraw(log, place)
+
+    assert again is not None
+    assert not again.done
+    assert len(await heard(inbox, log)) == 2
+
+
+async def test_what_is_not_there_is_not_withdrawn(inbox: Inbox, log: Log) -> None:
+    (place,) = await put(inbox, log, b"1")
+    await inbox.withdraw(log, place)
+    note = (await heard(inbox, log))[-1].position
+
+    for wrong in (
+        place._replace(tag=place.tag ^ 1),
+        place._replace(offset=9),
+        place._replace(at_ms=place.at_ms + 1),
+        note,
+    ):
+        assert await inbox.withdraw(log, wrong) is None
+    assert len(await heard(inbox, log)) == 2
+
+
+async def test_what_lies_in_another_log_is_said_to_be_withdrawn_here(
+    inbox: Inbox, log: Log
+) -> None:
+    (place,) = await put(inbox, everyone_log(log.app), b"1")
+
+    await inbox.hide(log, id_of(place))
+
+    (note,) = await heard(inbox, log)
+    assert note.withdraws == id_of(place)
+    assert await shown(inbox, log) == []
+    assert await unread(inbox, log) == 0
+
+
+# Replacing.
+
+
+async def test_the_next_one_of_a_key_takes_the_place_of_the_last(
+    inbox: Inbox, log: Log
+) -> None:
+    await put(
+        inbox, log, Draft(b"a1", collapse_key="a"), Draft(b"b1", collapse_key="b")
+    )
+    places = await put(inbox, log, Draft(b"a2", collapse_key="a"), b"c")
+
+    await put(inbox, log, Draft(b"a3", collapse_key="a"))
+
+    assert await shown(inbox, log) == [b"a3", b"c", b"b1"]
+    assert await unread(inbox, log) == 3
+    entries = await heard(inbox, log)
+    assert [e.dead for e in entries] == [True, False, True, False, False]
+    # Who was away since the first one has to be told of that one too.
+    assert [e.replaces for e in entries] == [
+        "",
+        "",
+        entries[0].id,
+        "",
+        id_of(places[0]),
+    ]
+
+
+async def test_within_a_batch_the_last_one_of_a_key_stays(
+    inbox: Inbox, log: Log
+) -> None:
+    await put(inbox, log, *(Draft(b"%d" % n, collapse_key="a") for n in range(3)))
+
+    assert await shown(inbox, log) == [b"2"]
+    assert await unread(inbox, log) == 1
+
+
+async def test_what_was_over_before_is_not_replaced(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
+    await inbox.withdraw(log, first)
+    await put(inbox, log, Draft(b"2", expires_ms=NOON + 5, collapse_key="a"))
+    clock.now_ms += 5  # Nobody has looked since.
+    await put(inbox, log, Draft(b"3", collapse_key="a"))
+    assert not any(e.replaces for e in await heard(inbox, log))
+
+    clock.now_ms += DAY_MS + 1
+    await put(inbox, log, Draft(b"4", collapse_key="a"))
+    entries = await heard(inbox, log)
+    assert [(e.fragment, e.replaces) for e in entries] == [(b"4", "")]
+
+
+async def test_an_old_one_that_is_gone_is_not_replaced(link: Link, log: Log) -> None:
+    inbox = Inbox(link, entries_max=2)
+    await put(inbox, log, Draft(b"1", collapse_key="a"), b"2", b"3")
+
+    await put(inbox, log, Draft(b"4", collapse_key="a"))
+
+    assert (await heard(inbox, log))[-1].replaces == ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_scripts_write_ids_as_the_model_does(link: Link, seed: int) -> None:
+    rng = random.Random(seed)
+    numbers = [
+        (
+            rng.getrandbits(rng.choice([1, 20, 48])),
+            rng.getrandbits(rng.choice([1, 20, 21, 32])) or 1,
+            rng.getrandbits(rng.choice([1, 24, 25, 42])),
+        )
+        for _ in range(50)
+    ]
+    numbers += [(2**48 - 1, 2**32 - 1, 2**42 - 1), (0, 1, 0), (0, 2**20, 2**24)]
+    text = Script("_append", behind=("_inbox",)).text
+    text += "\nlocal ids = {} for i = 3, #ARGV, 3 do ids[#ids + 1] = id_of("
+    text += "tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end"
+
+    flat = [part for place in numbers for part in place]
+    ids = await link.call("EVAL", text + " return ids", 0, 1, NOON, *flat)
+
+    assert [text.decode() for text in ids] == [encode_id(*place) for place in numbers]
+
+
+# Expiring.
+
+
+async def test_what_has_expired_is_over_for_everybody_at_once(
+    inbox: Inbox, lists: Lists, log: Log, clock: Clock
+) -> None:
+    await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
+    await put(inbox, log, Draft(b"3", expires_ms=NOON + 20))
+    before = (await inbox.page(log, count=9)).version
+
+    clock.now_ms += 9
+    assert (await inbox.page(log, count=9, version=before)).entries is None
+    clock.now_ms += 1
+
+    assert (await inbox.page(log, count=9)).version != before
+    assert await shown(inbox, log) == [b"3", b"2"]
+    listed = await lists.page(log, skip=0, count=9)
+    assert [found.entry.fragment for found in listed.entries] == [b"3", b"2"]
+    assert (listed.total, await unread(inbox, log)) == (2, 2)
+    assert [e.dead for e in await heard(inbox, log)] == [True, False, False]
+    clock.now_ms += 10
+    assert await shown(inbox, log) == [b"2"]
+
+
+async def test_a_clock_set_back_brings_nothing_back(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
+    clock.now_ms += 10
+    assert await shown(inbox, log) == [b"2"]
+
+    clock.now_ms -= 10
+
+    assert await shown(inbox, log) == [b"2"]
+    assert [e.dead for e in await heard(inbox, log)] == [True, False]
+
+
+async def test_what_expires_is_noted_in_any_order(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    for ends_ms in (30, 10, 20):
+        await put(inbox, log, Draft(b"%d" % ends_ms, expires_ms=NOON + ends_ms))
+
+    for expected in ([b"20", b"30"], [b"30"], []):
+        clock.now_ms += 10
+        assert await shown(inbox, log) == expected
+
+
+async def test_what_is_stored_when_it_has_expired_is_never_shown(
+    inbox: Inbox, log: Log
+) -> None:
+    (place,) = await put(inbox, log, Draft(b"1", expires_ms=NOON))
+
+    assert await shown(inbox, log) == []
+    (entry,) = await heard(inbox, log)
+    assert (entry.position, entry.dead) == (place, True)
+    assert await unread(inbox, log) == 0
+
+
+async def test_a_full_store_still_says_what_has_expired(
+    inbox: Inbox, link: Link, log: Log, clock: Clock
+) -> None:
+    await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
+    clock.now_ms += 10
+    await inbox.page(log, count=0)  # Lets the store know the script.
+    await put(inbox, log, Draft(b"3", expires_ms=NOON + 20))
+    clock.now_ms += 10
+
+    await link.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert await shown(inbox, log) == [b"2"]
+    finally:
+        await link.call("CONFIG", "SET", "maxmemory", 0)
+
+
+# Pages and lists among what is over.
+
+
+@pytest.fixture
+async def sparse(inbox: Inbox, log: Log) -> list[bytes]:
+    """Return what is left of a log when most of it is over, newest first."""
+    kept = []
+    for portion in range(30):
+        drafts: list[Draft | bytes] = [
+            Draft(b"%d" % portion, collapse_key="same") for _ in range(99)
+        ]
+        await inbox.append(log, [*drafts, b"kept %d" % portion])
+        kept.append(b"kept %d" % portion)
+    return [kept[-1], b"29", *kept[-2::-1]]
+
+
+async def test_pages_among_what_is_over_are_full_and_miss_nothing(
+    inbox: Inbox, log: Log, sparse: list[bytes]
+) -> None:
+    found: list[bytes] = []
+    newest = None
+    while True:
+        page = await inbox.page(log, newest=newest, count=7)
+        assert page.entries
+        found += [e.entry.fragment for e in page.entries]
+        newest = page.following
+        if newest is None:
+            break
+        assert len(page.entries) == 7
+
+    assert found == sparse
+
+
+async def test_a_page_does_not_look_for_more_for_ever(
+    inbox: Inbox, log: Log, sparse: list[bytes]
+) -> None:
+    for place in reversed((await heard_all(inbox, log))[:-300]):
+        if not place.dead:
+            await inbox.withdraw(log, place.position)
+
+    first = await inbox.page(log, count=50)
+    assert first.following is not None
+    assert 0 < len(first.entries or ()) < 50
+    rest = await inbox.page(log, newest=first.following, count=50)
+
+    fragments = [e.entry.fragment for e in [*first.entries, *rest.entries]]  # type: ignore[misc]
+    assert fragments == sparse[: len(fragments)]
+    assert rest.following is None
+
+
+async def test_a_page_is_empty_only_if_nothing_is_there(inbox: Inbox, log: Log) -> None:
+    await put(inbox, log, b"kept")
+    drafts = [Draft(b"x", collapse_key="same")] * 2_100
+    (*_, last) = await put(inbox, log, *drafts)
+    await inbox.withdraw(log, last)
+
+    assert await shown(inbox, log) == [b"kept"]
+
+
+async def heard_all(inbox: Inbox, log: Log) -> list[Entry]:
+    read = await inbox.read_after(log, Start.EARLIEST, count=10_000)
+    return read.history.entries
+
+
+async def test_a_list_numbers_what_is_not_over(
+    inbox: Inbox, lists: Lists, log: Log, sparse: list[bytes]
+) -> None:
+    page = await inbox.page(log, count=100)
+    assert page.entries is not None
+    await inbox.mark_ids(log, [page.entries[3].entry.position])
+
+    listed = await lists.page(log, skip=2, count=3)
+    read = await lists.page(log, skip=0, count=9, read=True)
+    rest = await lists.page(log, skip=0, count=0, read=False)
+
+    assert listed.total == len(sparse)
+    assert [e.entry.fragment for e in listed.entries] == sparse[2:5]
+    assert [e.entry.fragment for e in read.entries] == [sparse[3]]
+    assert rest.total == len(sparse) - 1
+
+
+async def test_a_walk_does_not_meet_what_is_no_notification(
+    inbox: Inbox, lists: Lists, log: Log
+) -> None:
+    first, _ = await put(inbox, log, b"1", b"2")
+    await inbox.withdraw(log, first)
+
+    walked = [item async for item in lists.walk(log)]
+
+    assert walked == [(2, b"2"), (1, b"1")]
+
+
+# Marks.
+
+
+async def test_a_mark_says_nothing_of_what_is_over(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    places = await put(inbox, log, b"1", b"2", Draft(b"3", expires_ms=NOON + 1))
+    await inbox.withdraw(log, places[0])
+    clock.now_ms += 1
+
+    assert (await inbox.mark_ids(log, [places[0], places[2]])).changed == 0
+    assert (await inbox.mark_all(log)).changed == 1
+
+
+async def test_a_mark_taken_back_counts_again(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    places = await put(inbox, log, *[b"%d" % n for n in range(20)])
+    await inbox.mark_all(log)
+
+    marked = await inbox.mark_unread(log, [places[2], places[17]])
+
+    assert (marked.unread, marked.changed) == (2, 2)
+    assert (await inbox.mark_unread(log, [places[2]])).changed == 0
+    page = await inbox.page(log, count=100)
+    assert page.unread == 2
+    not_read = [e.entry.offset for e in page.entries or () if not e.read_at_ms]
+    assert not_read == [18, 3]
+
+
+async def test_a_mark_made_anew_has_its_own_time(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    places = await put(inbox, log, *[b"%d" % n for n in range(20)])
+    await inbox.mark_all(log)
+    await inbox.mark_unread(log, [places[2], places[9], places[18]])
+    clock.now_ms += 1
+    await inbox.mark_up_to(log, places[9])
+    clock.now_ms += 1
+    await put(inbox, log, b"20")
+    await inbox.mark_all(log)
+
+    page = await inbox.page(log, count=100)
+    times = {e.entry.offset: e.read_at_ms - NOON for e in page.entries or ()}
+    assert times == dict.fromkeys(range(1, 21), 0) | {3: 1, 10: 1, 19: 2, 21: 2}
+
+
+async def test_a_single_mark_taken_back_leaves_no_time(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    places = await put(inbox, log, b"1", b"2")
+    await inbox.mark_ids(log, places[:1])
+    await inbox.mark_unread(log, places[:1])
+    clock.now_ms += 1
+    await inbox.mark_all(log)
+
+    page = await inbox.page(log, count=2)
+    assert [e.read_at_ms - NOON for e in page.entries or ()] == [1, 1]
+
+
+async def test_a_mark_of_what_is_over_is_not_taken_back(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    places = await put(inbox, log, b"1", Draft(b"2", expires_ms=NOON + 1))
+    await inbox.mark_all(log)
+    await inbox.withdraw(log, places[0])
+    clock.now_ms += 1
+
+    assert (await inbox.mark_unread(log, places)).changed == 0
+    assert await unread(inbox, log) == 0
+
+
+async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
+    link: Link, log: Log, clock: Clock
+) -> None:
+    inbox = Inbox(link, clock_ms=clock)
+    places = [p for _ in range(10) for p in await put(inbox, log, *[b"x"] * 1000)]
+    await inbox.mark_all(log)
+    wrong = [places[1], places[4_321], places[-1]]
+
+    marked = await inbox.mark_unread(log, wrong)
+
+    assert (marked.unread, marked.changed) == (3, 3)
+    done = await inbox.mark_ids(log, wrong)
+    assert (done.unread, done.changed) == (0, 3)
+
+
+# Lifetimes and limits.
+
+
+async def test_what_is_kept_of_what_is_gone_is_forgotten(link: Link, log: Log) -> None:
+    clock = [NOON]
+    inbox = Inbox(link, entries_max=50, clock_ms=lambda: clock[0])
+    keys = inbox_keys(log)
+    for n in range(40):
+        clock[0] += 1
+        await inbox.append(
+            log,
+            [
+                Draft(b"x", expires_ms=clock[0] + 40, collapse_key=f"{n} {i}")
+                for i in range(100)
+            ],
+        )
+        assert await unread(inbox, log) == 50
+
+    for command, key in (("ZCARD", keys.ends), ("HLEN", keys.collapse)):
+        assert await link.call(command, key) <= 1_150
+
+
+async def test_the_bitmap_of_an_inbox_that_nobody_marks_stays_small(
+    link: Link, log: Log
+) -> None:
+    inbox = Inbox(link, entries_max=100)
+    for _ in range(120):
+        await inbox.append(log, [Draft(b"x", collapse_key="same")] * 100)
+
+    assert await unread(inbox, log) == 1
+    assert await link.call("STRLEN", inbox_keys(log).done) <= 8_192 // 8 + 100
+
+
+async def test_a_bitmap_that_begins_with_an_expiry_ends_by_itself(
+    inbox: Inbox, link: Link, log: Log, clock: Clock
+) -> None:
+    await put(inbox, log, Draft(b"1", expires_ms=NOON + 1))
+    clock.now_ms += 1
+    assert await unread(inbox, log) == 0
+
+    assert 0 < await link.call("PTTL", inbox_keys(log).done) <= 2 * DAY_MS
+
+
+async def test_every_key_of_what_ends_ends_by_itself(
+    inbox: Inbox, link: Link, log: Log, clock: Clock
+) -> None:
+    (first, *_) = await put(
+        inbox, log, b"1", Draft(b"2", expires_ms=NOON + 1, collapse_key="a")
+    )
+    clock.now_ms += 1
+    await inbox.mark_ids(log, [], force=True)
+    await inbox.mark_all(log)
+    await inbox.mark_unread(log, [first])
+
+    for key in inbox_keys(log):
+        assert 0 < await link.call("PTTL", key) <= 4 * DAY_MS
+
+
+async def test_a_plain_log_has_no_more_keys_than_it_needs(
+    inbox: Inbox, link: Link, log: Log
+) -> None:
+    await put(inbox, log, b"1", b"2")
+    await inbox.mark_all(log)
+
+    keys = inbox_keys(log)
+    assert await link.call("EXISTS", keys.ends, keys.collapse) == 0
+    assert b"ended" not in await link.call("HKEYS", keys.state)
+
+
+async def test_a_lost_log_leaves_nothing_that_ends(
+    inbox: Inbox, link: Link, log: Log
+) -> None:
+    await put(inbox, log, Draft(b"1", collapse_key="a"), Draft(b"2", collapse_key="a"))
+    await link.call("DEL", inbox_keys(log).state)
+
+    await put(inbox, log, b"new", Draft(b"newer", collapse_key="a"))
+
+    assert await shown(inbox, log) == [b"newer", b"new"]
+    assert [e.replaces for e in await heard(inbox, log)] == ["", ""]
+
+
+# Audiences.
+
+
+async def test_an_audience_says_which_of_its_entries_are_over(
+    inbox: Inbox, log: Log, clock: Clock
+) -> None:
+    audience = everyone_log(log.app)
+    places = await put(
+        inbox,
+        audience,
+        *(
+            Draft(b"%d" % n, expires_ms=NOON + 1 if n % 3 == 0 else 0)
+            for n in range(20)
+        ),
+    )
+    await inbox.withdraw(audience, places[1])
+    clock.now_ms += 1
+
+    plain, there = await inbox.audiences([log, audience])
+
+    over = {n + 1 for n in range(20) if n % 3 == 0} | {2, 21}
+    assert {offset for offset in range(1, 22) if bit(there, offset)} == over
+    assert (there.head.offset, there.floor) == (21, 1)
+    assert (plain.head.offset, plain.floor, plain.dead) == (0, 1, b"")
+
+
+async def test_an_audience_s_bitmap_begins_at_what_is_kept(
+    link: Link, log: Log
+) -> None:
+    inbox = Inbox(link, entries_max=10)
+    for _ in range(5):
+        await inbox.append(log, [Draft(b"x", collapse_key="a")] * 5)
+
+    (there,) = await inbox.audiences([log])
+
+    assert (there.floor, there.base, there.head.offset) == (16, 16, 25)
+    assert [bit(there, n) for n in range(16, 26)] == [True] * 9 + [False]
+
+
+def bit(audience: Any, offset: int) -> bool:
+    index = offset - audience.base
+    if not 0 <= index < 8 * len(audience.dead):
+        return False
+    return bool(audience.dead[index // 8] >> (7 - index % 8) & 1)
+
+
+# Announcements.
+
+
+class Heard:
+    """What a relay says."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.reads: list[tuple[int, int, bytes]] = []
+
+    def entry(self, log: Log, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+        self.reads.append((marks, unread, body))
+
+    def replaced(self, log: Log, connection: str) -> None:
+        raise AssertionError
+
+    def passing(self, log: Log, notification: bytes) -> None:
+        raise AssertionError
+
+    def regrouped(self, log: Log) -> None:
+        raise AssertionError
+
+    def subscribed(self, log: Log) -> None:
+        pass
+
+
+@pytest.fixture
+async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[Heard]:
+    """Return what is heard live of the log."""
+    said = Heard()
+    relay = Relay(store_url, said)
+    running = asyncio.create_task(relay.run())
+    await until(lambda: relay.connected)
+    await relay.subscribe(log)
+    yield said
+    running.cancel()
+
+
+async def test_an_announcement_says_what_an_entry_ends(
+    inbox: Inbox, log: Log, live: Heard, until: Any
+) -> None:
+    (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
+    (second,) = await put(inbox, log, Draft(b"2", collapse_key="a"))
+    await inbox.withdraw(log, second)
+    await put(inbox, log, Draft(b"3", expires_ms=NOON))
+
+    await until(lambda: len(live.entries) == 4)
+
+    said = [(e.fragment, e.replaces, e.withdraws) for e in live.entries]
+    # What is expired when it is stored has to be read: then it says so.
+    assert said == [
+        (b"1", "", ""),
+        (b"2", id_of(first), ""),
+        (b"", "", id_of(second)),
+        (b"", "", ""),
+    ]
+
+
+async def test_marks_are_announced_with_what_is_unread_elsewhere(
+    inbox: Inbox, log: Log, live: Heard, until: Any
+) -> None:
+    (place,) = await put(inbox, log, b"1")
+
+    await inbox.mark_ids(log, [place], elsewhere=2)
+    await inbox.mark_ids(log, [place], elsewhere=2)
+    await inbox.mark_ids(log, [place], elsewhere=1, force=True)
+    await inbox.mark_unread(log, [place], elsewhere=1)
+    await inbox.mark_all(log, elsewhere=0, force=True)
+
+    await until(lambda: len(live.reads) == 4)
+    ids = b'"ids":["%b"]' % id_of(place).encode()
+    assert live.reads == [
+        (1, 2, ids),
+        (2, 1, ids),
+        (3, 2, b'"read":false,' + ids),
+        (4, 0, b'"all":true'),
+    ]
+
+
+async def test_a_mark_elsewhere_is_announced_to_who_has_no_log(
+    inbox: Inbox, link: Link, log: Log
+) -> None:
+    marked = await inbox.mark_ids(log, [], elsewhere=3, force=True)
+
+    assert marked == (3, 0, 1)
+    assert await link.call("PTTL", inbox_keys(log).state) > 0
+    (place,) = await put(inbox, log, b"1")
+    assert (place.offset, (await inbox.mark_all(log)).marks) == (1, 2)
+
+
+# Once.
+
+
+async def test_a_repetition_replaces_nothing(inbox: Inbox, log: Log) -> None:
+    once = Once("key", "digest")
+    draft = Draft(b"1", collapse_key="a")
+    first = await inbox.append(log, [draft], once=once)
+
+    again = await inbox.append(log, [draft], once=once)
+
+    assert again.positions == first.positions
+    assert await shown(inbox, log) == [b"1"]

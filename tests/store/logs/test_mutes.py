@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.streams.subscription import Start
+from streamer.errors import Limit, Refused
+from streamer.model import Log
+from streamer.store.client.connection import Link
+from streamer.store.keys import inbox_keys
+from streamer.store.logs.inbox import Draft, Inbox, Once
+from streamer.store.logs.mutes import MUTES_MAX, Mutes
+
+
+@pytest.fixture
+def inbox(link: Link) -> Inbox:
+    return Inbox(link)
+
+
+@pytest.fixture
+def mutes(link: Link) -> Mutes:
+    return Mutes(link)
+
+
+async def fragments(inbox: Inbox, log: Log) -> list[bytes]:
+    read = await inbox.read_after(log, Start.EARLIEST, count=100)
+    return [entry.fragment for entry in read.history.entries]
+
+
+async def test_nothing_of_a_muted_type_is_stored(
+    inbox: Inbox, mutes: Mutes, log: Log
+) -> None:
+    assert await mutes.mute(log, "news")
+
+    drafts: list[Draft | bytes] = [Draft(b"1", "news"), Draft(b"2", "mail"), b"3"]
+    drafts.append(Draft(b"4", "news"))
+    appended = await inbox.append(log, drafts)
+
+    assert [p and p.offset for p in appended.positions] == [None, 1, 2, None]
+    assert [p.offset for p in appended.stored] == [1, 2]
+    assert await fragments(inbox, log) == [b"2", b"3"]
+
+
+async def test_a_log_of_which_all_is_muted_is_not_begun(
+    inbox: Inbox, mutes: Mutes, link: Link, log: Log
+) -> None:
+    await mutes.mute(log, "news")
+
+    appended = await inbox.append(log, [Draft(b"1", "news")])
+
+    assert appended.positions == [None]
+    assert await link.call("EXISTS", *inbox_keys(log)) == 0
+
+
+async def test_a_repetition_is_told_the_same_whatever_is_muted_since(
+    inbox: Inbox, mutes: Mutes, log: Log
+) -> None:
+    once = Once("key", "digest")
+    drafts = [Draft(b"1", "news"), Draft(b"2", "mail"), Draft(b"3", "mail")]
+    await mutes.mute(log, "news")
+    first = await inbox.append(log, drafts, once=once)
+    await mutes.unmute(log, "news")
+    await mutes.mute(log, "mail")
+
+    again = await inbox.append(log, drafts, once=once)
+
+    assert again.positions == first.positions
+    assert (first.replayed, again.replayed) == (False, True)
+
+
+async def test_mutes_are_taken_back_and_listed(mutes: Mutes, log: Log) -> None:
+    assert await mutes.mute(log, "b")
+    assert await mutes.mute(log, "ä b")
+    assert not await mutes.mute(log, "b")
+
+    assert await mutes.of(log) == ["b", "ä b"]
+    assert await mutes.unmute(log, "b")
+    assert not await mutes.unmute(log, "b")
+    assert await mutes.of(log) == ["ä b"]
+
+
+async def test_a_player_mutes_no_more_than_so_many_types(
+    mutes: Mutes, log: Log
+) -> None:
+    for n in range(MUTES_MAX):
+        await mutes.mute(log, str(n))
+
+    with pytest.raises(Refused) as refused:
+        await mutes.mute(log, "one more")
+
+    assert refused.value.limit is Limit.MUTES_PER_PLAYER
+    assert not await mutes.mute(log, "0")

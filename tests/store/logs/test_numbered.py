@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from streamer.model import App, Entry, Log, Notification, Player, encode_fragment
+from streamer.store.client.connection import Link
+from streamer.store.keys import inbox_keys
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.numbered import Lists
+
+from ...clock import NOON, Clock
+
+LOG = Log(App("demo"), Player("alice"))
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, retention_ms=DAY_MS, clock_ms=clock)
+
+
+@pytest.fixture
+def lists(link: Link, clock: Clock) -> Lists:
+    return Lists(link, Retention(DAY_MS, clock))
+
+
+def fragments(count: int) -> list[bytes]:
+    return [encode_fragment(Notification(data=i)) for i in range(count)]
+
+
+def entries(listed: Any) -> list[Entry]:
+    return [found.entry for found in listed.entries]
+
+
+def offsets(listed: Any) -> list[int]:
+    return [entry.offset for entry in entries(listed)]
+
+
+async def test_an_inbox_that_is_not_there_is_empty(lists: Lists) -> None:
+    for read in (None, True, False):
+        assert await lists.page(LOG, skip=0, count=10, read=read) == (0, [])
+    assert [item async for item in lists.walk(LOG)] == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_list_is_a_part_of_the_whole_page(
+    inbox: Inbox, lists: Lists, clock: Clock, seed: int
+) -> None:
+    # Times apart and times alike, marks one by one and marks over ranges.
+    rng = random.Random(seed)
+    for _ in range(40):
+        await inbox.append(LOG, fragments(rng.choice([1, 2, 20])))
+        clock.now_ms += rng.choice([0, 1, 7, 60_000])
+    whole = (await inbox.page(LOG, count=10_000)).entries
+    assert whole is not None
+    await inbox.mark_up_to(LOG, rng.choice(whole[100:]).entry.position)
+    marked = rng.sample(whole, rng.choice([1, len(whole) // 2, len(whole) - 5]))
+    await inbox.mark_ids(LOG, [found.entry.position for found in marked])
+    whole = (await inbox.page(LOG, count=10_000)).entries
+    assert whole is not None
+
+    for read in (None, True, False):
+        matching = [e for e in whole if read is None or bool(e.read_at_ms) is read]
+        for skip in (0, 1, 99, len(matching) - 1, len(matching)):
+            for count in (0, 1, 100, 10_000):
+                listed = await lists.page(
+                    LOG, skip=max(0, skip), count=count, read=read
+                )
+                assert listed.total == len(matching)
+                assert listed.entries == matching[max(0, skip) :][:count]
+
+
+async def test_only_the_offsets_given_come_into_question(
+    inbox: Inbox, lists: Lists
+) -> None:
+    await inbox.append(LOG, fragments(300))
+    await inbox.mark_ids(LOG, (await inbox.append(LOG, fragments(1))).stored)
+    given = [400, 301, 300, 200, 199, 2, 1, 0]
+
+    listed = await lists.page(LOG, skip=1, count=3, offsets=given)
+    assert (listed.total, offsets(listed)) == (6, [300, 200, 199])
+    listed = await lists.page(LOG, skip=1, count=9, read=False, offsets=given)
+    assert (listed.total, offsets(listed)) == (5, [200, 199, 2, 1])
+
+
+async def test_what_is_too_old_is_not_listed(
+    inbox: Inbox, lists: Lists, clock: Clock
+) -> None:
+    await inbox.append(LOG, fragments(3))
+    clock.now_ms += DAY_MS
+    await inbox.append(LOG, fragments(2))
+    clock.now_ms += 1
+
+    listed = await lists.page(LOG, skip=0, count=10)
+    assert (listed.total, offsets(listed)) == (2, [5, 4])
+    assert (await lists.page(LOG, skip=0, count=10, offsets=[5, 3])).total == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+async def test_a_walk_meets_every_entry_once(
+    inbox: Inbox, lists: Lists, count: int
+) -> None:
+    if count:
+        await inbox.append(LOG, fragments(count))
+
+    walked = [item async for item in lists.walk(LOG)]
+
+    assert [offset for offset, _ in walked] == list(range(count, 0, -1))
+    assert [fragment for _, fragment in walked] == fragments(count)[::-1]
+
+
+async def test_a_hole_in_a_log_is_passed_over(
+    inbox: Inbox, lists: Lists, link: Link
+) -> None:
+    await inbox.append(LOG, fragments(3))
+    await link.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)
+
+    assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
+    assert offsets(await lists.page(LOG, skip=1, count=1)) == []

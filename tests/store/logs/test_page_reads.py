@@ -1,0 +1,161 @@
+"""What a page needs of a player and of everybody, on a real store."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.model import App, Log, everyone_log
+from streamer.store.client.connection import Link
+from streamer.store.keys import inbox_keys
+from streamer.store.logs.entries import Page, Retention
+from streamer.store.logs.inbox import PAGE_BYTES, Inbox
+from streamer.store.logs.page_reads import Overviews, Part
+from streamer.store.logs.views import Views
+
+FRAGMENT = b'"title":"t"}'
+
+
+@pytest.fixture
+def inbox(link: Link) -> Inbox:
+    return Inbox(link)
+
+
+@pytest.fixture
+def overviews(link: Link, inbox: Inbox) -> Overviews:
+    return Overviews(link, inbox, Views(link, Retention(90 * 86_400_000)))
+
+
+async def everyone_in(overviews: Overviews, log: Log) -> Part:
+    return (await overviews.of(log, newest=None, oldest=None, count=5)).everyone
+
+
+async def read(overviews: Overviews, app: App) -> Part:
+    """Read everybody's part by the scripts."""
+    asked = [(everyone_log(app), None)]
+    (part,) = await overviews.parts(asked, newest=None, count=5)
+    return part
+
+
+async def test_a_silent_app_looks_as_the_scripts_would_say(
+    overviews: Overviews, log: Log
+) -> None:
+    assert await everyone_in(overviews, log) == await read(overviews, log.app)
+
+
+async def test_the_first_word_to_everybody_is_in_the_next_page(
+    overviews: Overviews, inbox: Inbox, log: Log
+) -> None:
+    await everyone_in(overviews, log)
+
+    await inbox.append(everyone_log(log.app), [FRAGMENT])
+    first = await everyone_in(overviews, log)
+    await inbox.append(everyone_log(log.app), [FRAGMENT])
+    second = await everyone_in(overviews, log)
+
+    assert len(first.page.entries or ()) == 1
+    assert len(second.page.entries or ()) == 2
+    assert second == await read(overviews, log.app)
+
+
+async def test_an_app_that_lost_its_log_is_silent_again(
+    overviews: Overviews, inbox: Inbox, link: Link, log: Log
+) -> None:
+    await inbox.append(everyone_log(log.app), [FRAGMENT])
+    await everyone_in(overviews, log)
+
+    await link.call("FLUSHALL", write=True)
+
+    assert (await everyone_in(overviews, log)).page.head.is_zero
+
+
+# The first page, whose entries are read behind the script.
+
+
+async def first(overviews: Overviews, log: Log, count: int = 5) -> Page:
+    return (await overviews.of(log, newest=None, oldest=None, count=count)).own
+
+
+async def test_entries_of_a_first_page_are_not_taken_through_the_script(
+    inbox: Inbox, link: Link, log: Log
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 30)
+    call, command = inbox.newest_call(log, 20)
+
+    reply, items = await link.run_many([call], write=False, after=[command])
+
+    assert len(reply) == 5
+    assert len(items) == 21
+    assert inbox.parse_newest(reply, items, 20) == await inbox.page(log, count=20)
+
+
+async def test_a_first_page_has_the_marks_of_its_entries(
+    overviews: Overviews, inbox: Inbox, log: Log
+) -> None:
+    places = (await inbox.append(log, [FRAGMENT] * 10)).stored
+    await inbox.mark_up_to(log, places[6])
+    await inbox.mark_ids(log, [places[8]])
+
+    page = await first(overviews, log)
+
+    assert [shown.read_at_ms > 0 for shown in page.entries or ()] == [
+        *(False, True, False, True, True)
+    ]
+    assert page == await inbox.page(log, count=5)
+
+
+async def test_a_first_page_passes_over_what_is_over(
+    overviews: Overviews, inbox: Inbox, log: Log
+) -> None:
+    places = (await inbox.append(log, [FRAGMENT] * 10)).stored
+    await inbox.withdraw(log, places[8])
+
+    page = await first(overviews, log)
+
+    assert [shown.entry.offset for shown in page.entries or ()] == [10, 8, 7, 6, 5]
+
+
+@pytest.mark.parametrize("size", [1_000_000, PAGE_BYTES + 1])
+async def test_a_first_page_of_large_entries_is_shorter(
+    overviews: Overviews, inbox: Inbox, log: Log, size: int
+) -> None:
+    large = b'"body":"%b"}' % (b"x" * size)
+    for _ in range(6):
+        await inbox.append(log, [large])
+
+    page = await first(overviews, log, count=6)
+
+    assert len(page.entries or ()) == max(1, PAGE_BYTES // size)
+    assert page == await inbox.page(log, count=6)
+
+
+@pytest.mark.parametrize("before", [0, 3, 8])
+async def test_what_comes_between_the_script_and_its_entries_is_noticed(
+    inbox: Inbox, link: Link, log: Log, before: int
+) -> None:
+    if before:
+        await inbox.append(log, [FRAGMENT] * before)
+    call, command = inbox.newest_call(log, 5)
+    reply = await link.run(*call, write=False)
+    await inbox.append(log, [FRAGMENT])
+
+    assert inbox.parse_newest(reply, await link.call(*command), 5) is None
+
+
+async def test_what_leaves_between_the_script_and_its_entries_is_noticed(
+    inbox: Inbox, link: Link, log: Log
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 4)
+    call, command = inbox.newest_call(log, 5)
+    reply = await link.run(*call, write=False)
+    await link.call("XTRIM", inbox_keys(log).log, "MAXLEN", 3, write=True)
+
+    assert inbox.parse_newest(reply, await link.call(*command), 5) is None
+
+
+async def test_a_first_page_that_something_came_into_is_read_again(
+    overviews: Overviews, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await inbox.append(log, [FRAGMENT])
+    monkeypatch.setattr(inbox, "parse_newest", lambda *_: None)
+
+    assert await first(overviews, log) == await inbox.page(log, count=5)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from streamer.model import Log
+from streamer.store.client.connection import Link
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import Draft, Inbox
+from streamer.store.logs.receipts import Receipt, Receipts
+
+from ...clock import NOON, Clock
+
+
+@pytest.fixture
+def receipts(link: Link, clock: Clock) -> Receipts:
+    return Receipts(link, Retention(86_400_000, clock))
+
+
+async def test_a_receipt_follows_what_becomes_of_a_notification(
+    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+) -> None:
+    (place,) = (await inbox.append(log, [Draft(b"1", expires_ms=NOON + 3)])).stored
+    assert await receipts.of(log, place) == Receipt(NOON, False, 0, "", NOON + 3)
+
+    assert await receipts.acknowledge(log, place)
+    assert not await receipts.acknowledge(log, place)
+    clock.now_ms += 1
+    await inbox.mark_ids(log, [place])
+    assert await receipts.of(log, place) == Receipt(NOON, True, NOON + 1, "", NOON + 3)
+
+    clock.now_ms += 2
+    assert await receipts.of(log, place) == Receipt(
+        NOON, True, NOON + 1, "expired", NOON + 3
+    )
+
+
+async def test_what_ended_unread_was_never_read(
+    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+) -> None:
+    drafts: list[Draft | bytes] = [
+        Draft(b"1", expires_ms=NOON + 1),
+        b"2",
+        Draft(b"3", collapse_key="a"),
+        Draft(b"4", collapse_key="a"),
+    ]
+    places = (await inbox.append(log, drafts)).stored
+    await inbox.withdraw(log, places[1])
+    clock.now_ms += 1
+
+    await inbox.mark_all(log)
+
+    found = await receipts.of_many([(log, place) for place in places])
+    assert [(r.ended, r.read_at_ms) for r in found if r] == [
+        ("expired", 0),
+        ("withdrawn", 0),
+        ("replaced", 0),
+        ("", NOON + 1),
+    ]
+
+
+async def test_what_ended_after_it_was_read_says_when(
+    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+) -> None:
+    drafts: list[Draft | bytes] = [b"1", Draft(b"2", collapse_key="a")]
+    places = (await inbox.append(log, drafts)).stored
+    await inbox.mark_all(log)
+    clock.now_ms += 1
+
+    await inbox.withdraw(log, places[0])
+    await inbox.append(log, [Draft(b"3", collapse_key="a")])
+
+    found = await receipts.of_many([(log, place) for place in places])
+    assert [(r.ended, r.read_at_ms) for r in found if r] == [
+        ("withdrawn", NOON),
+        ("replaced", NOON),
+    ]
+
+
+async def test_what_was_not_stored_has_no_receipt(
+    inbox: Inbox, receipts: Receipts, log: Log
+) -> None:
+    (place,) = (await inbox.append(log, [b"1"])).stored
+    await inbox.hide(log, "00000000-0000-7000-8000-000000000001")
+    note = (await inbox.page(log, count=0)).head
+    wrong = [place._replace(tag=place.tag ^ 1), place._replace(offset=9), note]
+
+    assert await receipts.of_many([(log, p) for p in wrong]) == [None] * 3
+
+
+async def test_a_place_that_the_log_does_not_know_acknowledges_nothing(
+    inbox: Inbox, receipts: Receipts, log: Log
+) -> None:
+    first, second = (await inbox.append(log, [b"1", b"2"])).stored
+
+    for wrong in (
+        second._replace(tag=second.tag ^ 1),
+        second._replace(epoch=second.epoch ^ 1),
+        second._replace(offset=3),
+    ):
+        assert not await receipts.acknowledge(log, wrong)
+    assert await receipts.acknowledge(log, first)
+    found = await receipts.of_many([(log, first), (log, second)])
+    assert [r.acknowledged for r in found if r] == [True, False]
+
+
+async def test_an_older_place_takes_no_acknowledgement_back(
+    inbox: Inbox, receipts: Receipts, log: Log
+) -> None:
+    first, second = (await inbox.append(log, [b"1", b"2"])).stored
+    await receipts.acknowledge(log, second)
+
+    assert not await receipts.acknowledge(log, first)
+
+    receipt = await receipts.of(log, second)
+    assert receipt is not None
+    assert receipt.acknowledged

@@ -1,0 +1,425 @@
+"""What players see of audiences, on a real store, against plain sets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.streams.views import View
+from streamer.errors import Limit, Refused
+from streamer.model import (
+    ZERO,
+    App,
+    Log,
+    Player,
+    Position,
+    Topic,
+    everyone_log,
+    topic_log,
+)
+from streamer.store.client.connection import Link
+from streamer.store.keys import channel, inbox_keys, views_key
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.views import TOPICS_MAX, Change, Views
+
+from ...clock import Clock
+
+DAY_MS = 86_400_000
+RETENTION_MS = 90 * DAY_MS
+APP = App("app")
+NEWS = topic_log(APP, Topic("news"))
+EVERYONE = everyone_log(APP)
+FRAGMENT = b'"title":"t"}'
+
+
+@pytest.fixture
+def views(link: Link, clock: Clock) -> Views:
+    return Views(link, Retention(RETENTION_MS, clock))
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, retention_ms=RETENTION_MS, clock_ms=clock)
+
+
+async def found(views: Views, log: Log) -> list[View]:
+    (player,) = await views.read_many([log])
+    assert not isinstance(player, Exception)
+    return player.views
+
+
+async def known_since_ms(views: Views, log: Log) -> int:
+    (player,) = await views.read_many([log])
+    assert not isinstance(player, Exception)
+    assert not player.views
+    return player.known_since_ms
+
+
+async def test_who_was_never_seen_appears_now(
+    views: Views, clock: Clock, log: Log
+) -> None:
+    assert await known_since_ms(views, log) == clock.now_ms
+
+
+async def test_who_has_a_notification_has_been_here_since_the_oldest(
+    views: Views, inbox: Inbox, clock: Clock, log: Log
+) -> None:
+    first_ms = clock.now_ms
+    await inbox.append(log, [FRAGMENT])
+    clock.now_ms += 1_000
+    await inbox.append(log, [FRAGMENT])
+
+    assert await known_since_ms(views, log) == first_ms
+
+
+async def test_whose_notifications_have_all_left_has_been_here_before_any(
+    views: Views, inbox: Inbox, link: Link, log: Log
+) -> None:
+    await inbox.append(log, [FRAGMENT])
+    await link.call("DEL", inbox_keys(log)[1], write=True)
+
+    assert await known_since_ms(views, log) == 0
+
+
+async def test_who_has_joined_is_there_from_that_place_on(
+    views: Views, log: Log
+) -> None:
+    place = Position(7, 8, 9, 10)
+
+    assert await views.join(log, NEWS, place)
+
+    assert await found(views, log) == [View(NEWS, place)]
+
+
+async def test_joining_twice_changes_nothing(views: Views, log: Log) -> None:
+    await views.join(log, NEWS, ZERO)
+
+    assert not await views.join(log, NEWS, Position(7, 8, 9, 10))
+
+    assert await found(views, log) == [View(NEWS, ZERO)]
+
+
+async def test_a_player_has_so_many_topics_and_everybody_besides(
+    views: Views, log: Log
+) -> None:
+    topics = [topic_log(APP, Topic(f"t{n}")) for n in range(TOPICS_MAX + 1)]
+    for topic in topics[:-1]:
+        assert await views.join(log, topic, ZERO)
+
+    with pytest.raises(Refused) as refused:
+        await views.join(log, topics[-1], ZERO)
+
+    assert refused.value.limit is Limit.TOPICS_PER_PLAYER
+    # One that it has is no new one; everybody is no topic; and who leaves makes room.
+    assert not await views.join(log, topics[0], ZERO)
+    assert await views.join(log, EVERYONE, ZERO)
+    assert await views.leave(log, topics[0])
+    assert await views.join(log, topics[-1], ZERO)
+
+
+async def test_who_leaves_takes_its_marks_along(views: Views, log: Log) -> None:
+    for audience in (EVERYONE, NEWS):
+        await views.join(log, audience, ZERO)
+        await views.change(log, audience, "deleted", [1, 2], epoch=1, floor=1)
+    await views.mark_up_to(log, NEWS, 9, epoch=1, floor=1)
+    await views.mute(log, NEWS, muted=True)
+
+    assert await views.leave(log, NEWS)
+    assert not await views.leave(log, NEWS)
+    await views.join(log, NEWS, ZERO)
+
+    everyone, news = await found(views, log)
+    assert news == View(NEWS, ZERO)
+    assert everyone.deleted == {1, 2}
+    assert await views.read_at_ms(log, [(NEWS, [1, 9])]) == [[0, 0]]
+
+
+async def test_a_topic_that_begins_like_another_is_another(
+    views: Views, log: Log
+) -> None:
+    longer = topic_log(APP, Topic("news.eu"))
+    for topic in (NEWS, longer, topic_log(APP, Topic("e")), EVERYONE):
+        await views.join(log, topic, ZERO)
+        await views.change(log, topic, "ids", [1], epoch=1, floor=1)
+
+    await views.leave(log, NEWS)
+
+    left = await found(views, log)
+    assert [view.log for view in left] == [
+        longer,
+        topic_log(APP, Topic("e")),
+        EVERYONE,
+    ]
+    assert all(view.is_done(1) for view in left)
+
+
+async def test_only_an_audience_that_was_joined_can_be_muted(
+    views: Views, log: Log
+) -> None:
+    assert not await views.mute(log, NEWS, muted=True)
+    await views.join(log, NEWS, ZERO)
+
+    assert await views.mute(log, NEWS, muted=True)
+    assert await found(views, log) == [View(NEWS, ZERO, muted=True)]
+    assert await views.mute(log, NEWS, muted=False)
+    assert await found(views, log) == [View(NEWS, ZERO)]
+
+
+async def test_the_players_streams_are_told_and_a_page_is_another(
+    views: Views, inbox: Inbox, link: Link, log: Log, store_url: str
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(
+        store_url.removeprefix("unix://")
+    )
+    writer.write(f"SSUBSCRIBE {channel(log)}\r\n".encode())
+    await reader.readuntil(b":1\r\n")
+
+    async def changed(change: Any) -> bool:
+        before = (await inbox.page(log, count=0)).version
+        await change
+        return (await inbox.page(log, count=0)).version != before
+
+    assert await changed(views.join(log, NEWS, ZERO))
+    assert await changed(views.mute(log, NEWS, muted=True))
+    assert not await changed(views.mute(log, NEWS, muted=True))
+    assert not await changed(views.join(log, NEWS, ZERO))
+    assert await changed(views.leave(log, NEWS))
+    # To be one of everybody is nothing new.
+    assert not await changed(views.join(log, EVERYONE, ZERO, tell=False))
+    await link.call("SPUBLISH", channel(log), "end", write=True)
+    heard = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
+    writer.close()
+
+    assert heard.count(b"audiences") == 3
+
+
+async def test_marks_of_a_log_that_was_lost_count_for_nothing(
+    views: Views, clock: Clock, log: Log
+) -> None:
+    await views.join(log, NEWS, Position(1, 5, 5, 5))
+    await views.change(log, NEWS, "deleted", [8], epoch=1, floor=1)
+    await views.mark_up_to(log, NEWS, 20, epoch=1, floor=1)
+    clock.now_ms += 5
+
+    assert await views.change(log, NEWS, "ids", [2], epoch=2, floor=1) == [2]
+
+    (view,) = await found(views, log)
+    assert view.joined == Position(2, 0, 0, 0)
+    assert [o for o in range(1, 25) if view.is_done(o)] == [2]
+    assert view.deleted == frozenset()
+    assert await views.read_at_ms(log, [(NEWS, [2, 8])]) == [[clock.now_ms, 0]]
+
+
+async def test_who_joined_a_silent_topic_keeps_its_place_when_that_speaks(
+    views: Views, log: Log
+) -> None:
+    await views.join(log, NEWS, ZERO)
+
+    assert await views.mark_up_to(log, NEWS, 2, epoch=4, floor=1) == [1, 2]
+
+    (view,) = await found(views, log)
+    assert view.joined == Position(4, 0, 0, 0)
+
+
+async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
+    views: Views, link: Link, clock: Clock, log: Log
+) -> None:
+    async def lives_ms() -> int:
+        left = await link.call("PTTL", views_key(log))
+        assert isinstance(left, int)
+        return left
+
+    lifetime = 2 * RETENTION_MS + 2 * DAY_MS
+    await views.join(log, EVERYONE, ZERO)
+    assert lifetime - 60_000 < await lives_ms() <= lifetime
+    await views.join(log, NEWS, ZERO)
+    assert await lives_ms() == -1
+    await views.leave(log, NEWS)
+    assert lifetime - 60_000 < await lives_ms() <= lifetime
+
+    # Whoever looks at it while it is wanted makes it last.
+    await link.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+    await found(views, log)
+    assert lifetime - 60_000 < await lives_ms() <= lifetime
+
+
+async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> None:
+    await views.join(log, EVERYONE, Position(7, 1, 2, 3))
+    await views.change(log, EVERYONE, "ids", [9, 11], epoch=7, floor=1)
+    await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
+    await views.mute(log, EVERYONE, muted=True)
+
+    seen = views.seen(log, await views._link.call_many(views.glance(log)))
+
+    assert seen is not None
+    assert seen.views == (await views.read(log)).views
+    (view,) = seen.views
+    assert view.muted
+    assert view.deleted == {12}
+
+
+async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
+    views: Views, log: Log
+) -> None:
+    async def seen() -> object:
+        return views.seen(log, await views._link.call_many(views.glance(log)))
+
+    assert await seen() is None
+    await views.join(log, EVERYONE, ZERO)
+    assert await seen() is not None
+    await views.join(log, NEWS, ZERO)
+    assert await seen() is None
+
+
+async def test_looking_keeps_views_that_would_end(
+    views: Views, link: Link, log: Log
+) -> None:
+    await views.join(log, EVERYONE, ZERO)
+    await link.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+
+    await views.read_many([log])
+
+    assert await link.call("PTTL", views_key(log)) > RETENTION_MS
+
+
+async def test_what_is_in_an_audiences_log_and_alive_is_found(
+    views: Views, inbox: Inbox
+) -> None:
+    places = (await inbox.append(NEWS, [FRAGMENT] * 4)).stored
+    await inbox.withdraw(NEWS, places[1])
+    wrong = [
+        places[2]._replace(tag=places[2].tag ^ 1),
+        places[2]._replace(at_ms=1),
+        places[2]._replace(offset=99),
+        ZERO,
+    ]
+
+    news, everyone = await views.find([(NEWS, [*places, *wrong]), (EVERYONE, places)])
+
+    assert news == (places[0].epoch, 1, [1, 3, 4])
+    assert everyone.offsets == []
+
+
+async def test_who_has_not_joined_can_mark_nothing(views: Views, log: Log) -> None:
+    await views.join(log, NEWS, ZERO)
+
+    assert await views.change(log, EVERYONE, "ids", [1], epoch=1, floor=1) == []
+
+
+class Model:
+    """What a player has done in an audience's log, offset by offset."""
+
+    def __init__(self, joined: int) -> None:
+        self.joined = joined
+        self.read_ms: dict[int, int] = {}
+        self.deleted: set[int] = set()
+
+    def first(self, floor: int) -> int:
+        return max(floor, self.joined + 1)
+
+    def change(
+        self, change: Change, offsets: list[int], floor: int, now_ms: int
+    ) -> list[int]:
+        changed = []
+        for offset in offsets:
+            if offset < self.first(floor) or offset in self.deleted:
+                continue
+            if change == "unread":
+                if self.read_ms.pop(offset, None):
+                    changed.append(offset)
+                continue
+            if offset not in self.read_ms:
+                self.read_ms[offset] = now_ms
+                if change == "ids":
+                    changed.append(offset)
+            if change == "deleted":
+                self.deleted.add(offset)
+                changed.append(offset)
+        return changed
+
+    def mark_up_to(self, last: int, floor: int, now_ms: int) -> list[int]:
+        wanted = range(self.first(floor), last + 1)
+        return self.change("ids", [*wanted], floor, now_ms)
+
+
+steps = st.one_of(
+    st.tuples(
+        st.sampled_from(["ids", "unread", "deleted"]),
+        st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True),
+    ),
+    st.tuples(st.just("upto"), st.integers(0, 40)),
+    st.tuples(st.just("trim"), st.integers(1, 12)),
+    st.tuples(st.just("speak"), st.integers(1, 12)),
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
+)
+@given(
+    first=st.sampled_from([0, 8_192, 20_000]),
+    joined=st.integers(0, 12),
+    todo=st.lists(steps, min_size=1, max_size=14),
+)
+def test_marks_are_those_of_a_plain_model(
+    session_store: str, first: int, joined: int, todo: list[Any]
+) -> None:
+    asyncio.run(walk(session_store, first, joined, todo))
+
+
+_players = iter(range(10**9))
+
+
+async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
+    link, clock = Link(url), Clock()
+    views = Views(link, Retention(RETENTION_MS, clock))
+    log = Log(APP, Player(f"walker-{next(_players)}"))
+    model = Model(first + joined)
+    floor, head = first + 1, first + 12
+    try:
+        at = first + joined
+        await views.join(log, NEWS, Position(1, at, at, at) if at else ZERO)
+        for name, what in todo:
+            clock.now_ms += 1
+            if name == "trim":
+                floor = min(floor + what, head + 1)
+            elif name == "speak":
+                head += what
+            elif name == "upto":
+                last = min(first + what, head)
+                changed = await views.mark_up_to(log, NEWS, last, epoch=1, floor=floor)
+                assert changed == model.mark_up_to(last, floor, clock.now_ms)
+            else:
+                # Who asks has looked: what is passed is there.
+                offsets = [first + o for o in what if floor <= first + o <= head]
+                changed = await views.change(
+                    log, NEWS, name, offsets, epoch=1, floor=floor
+                )
+                assert changed == model.change(name, offsets, floor, clock.now_ms)
+            await agree(views, log, model, floor, head)
+    finally:
+        await link.close()
+
+
+async def agree(views: Views, log: Log, model: Model, floor: int, head: int) -> None:
+    (view,) = await found(views, log)
+    mine = range(model.first(floor), head + 1)
+    assert [o for o in mine if view.is_done(o)] == [
+        o for o in mine if o in model.read_ms
+    ]
+    assert [o for o in mine if o in view.deleted] == [
+        o for o in mine if o in model.deleted
+    ]
+    done = [offset for offset in mine if offset in model.read_ms]
+    (times,) = await views.read_at_ms(log, [(NEWS, done)])
+    assert times == [model.read_ms[offset] for offset in done]

@@ -1,0 +1,195 @@
+"""Cards that are written, moved and read by id and by player, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.model import App, Player
+from streamer.store.client.connection import Link
+from streamer.store.keys import BUCKETS, bucket_of, cards_key
+from streamer.store.scheduling.campaigns import Campaigns, Card, CardStatus
+
+APP = App("app")
+STATUSES: list[CardStatus] = ["draft", "active", "revoked", "expired", "removed"]
+
+
+@pytest.fixture
+def campaigns(link: Link) -> Campaigns:
+    return Campaigns(link)
+
+
+def card(name: str, player: str, status: CardStatus = "active") -> Card:
+    return Card(name, Player(player), status)
+
+
+async def copies(link: Link, name: str = "c") -> dict[str, list[str]]:
+    """Return what sending reads: by card, "status player" of every bucket."""
+    found: dict[str, list[str]] = {}
+    for bucket in range(BUCKETS):
+        items = await link.call("HGETALL", cards_key(bucket, APP, name))
+        for card_id, value in zip(items[::2], items[1::2], strict=True):
+            status, _, player = value.decode().partition(" ")
+            if status == "moved":
+                continue
+            player = player.partition(" ")[2]
+            assert bucket_of(APP, player) == bucket
+            found.setdefault(card_id.decode(), []).append(f"{status} {player}")
+    return found
+
+
+async def listed(campaigns: Campaigns, **how: Any) -> list[Card]:
+    found: list[Card] = []
+    after: tuple[int, str] | None = (0, "")
+    while after is not None:
+        page, after = await campaigns.page(APP, "c", after=after, **how)
+        assert len(page) <= how["limit"]
+        found += page
+    return found
+
+
+async def test_a_card_is_read_as_it_was_written(
+    campaigns: Campaigns, link: Link
+) -> None:
+    cards = [
+        card("plain", "p"),
+        card("with blanks", "a player  with blanks", "draft"),
+        card("1,2 3", "active 7 x", "revoked"),
+        card("é:😀", "9,9", "removed"),
+    ]
+    await campaigns.put_cards(APP, "c", cards)
+
+    for one in cards:
+        assert await campaigns.get_card(APP, "c", one.id) == one
+    assert await copies(link) == {c.id: [f"{c.status} {c.player}"] for c in cards}
+    assert await campaigns.get_card(APP, "c", "other") is None
+    assert await campaigns.get_card(APP, "d", "plain") is None
+    assert await campaigns.get_card(App("other"), "c", "plain") is None
+
+
+async def test_a_card_that_changes_its_player_leaves_the_old_one(
+    campaigns: Campaigns, link: Link
+) -> None:
+    for player in ("a", "b", "c", "a", "b"):
+        await campaigns.put_cards(APP, "c", [card("k", player)])
+
+        assert await copies(link) == {"k": [f"active {player}"]}
+
+
+async def test_a_status_changes_and_the_player_stays(
+    campaigns: Campaigns, link: Link
+) -> None:
+    await campaigns.put_cards(APP, "c", [card("k", "a")])
+
+    assert await campaigns.set_status(APP, "c", "k", "revoked") == card(
+        "k", "a", "revoked"
+    )
+    assert await copies(link) == {"k": ["revoked a"]}
+    assert await campaigns.set_status(APP, "c", "other", "active") is None
+    assert await campaigns.count_cards(APP, "c") == 1
+
+
+async def test_of_a_card_named_twice_the_later_one_holds(
+    campaigns: Campaigns, link: Link
+) -> None:
+    await campaigns.put_cards(APP, "c", [card("k", "a"), card("k", "b", "draft")])
+
+    assert await copies(link) == {"k": ["draft b"]}
+
+
+async def test_ten_thousand_cards_are_written_in_one_call(
+    campaigns: Campaigns, link: Link
+) -> None:
+    cards = [card(f"k{i}", f"p{i}", STATUSES[i % 5]) for i in range(10_000)]
+
+    await campaigns.put_cards(APP, "c", cards)
+
+    assert await campaigns.count_cards(APP, "c") == 10_000
+    found = await listed(campaigns, limit=997)
+    assert sorted(found) == sorted(cards)
+    active = await listed(campaigns, limit=100, status="active")
+    assert sorted(active) == sorted(c for c in cards if c.status == "active")
+
+
+async def test_writers_that_race_leave_one_player_each(
+    store_url: str, campaigns: Campaigns, link: Link
+) -> None:
+    """Whatever the order in which their steps reach the store."""
+    links = [Link(store_url) for _ in range(4)]
+    names = [f"k{i}" for i in range(30)]
+
+    async def write(link: Link) -> None:
+        for _ in range(15):
+            some = random.sample(names, 10)
+            cards = [
+                card(n, f"p{random.randrange(40)}", random.choice(STATUSES))
+                for n in some
+            ]
+            await Campaigns(link).put_cards(APP, "c", cards)
+
+    await asyncio.gather(*map(write, links))
+    for each in links:
+        await each.close()
+
+    by_player = await copies(link)
+    for name, held in by_player.items():
+        found = await campaigns.get_card(APP, "c", name)
+        assert found is not None
+        assert held == [f"{found.status} {found.player}"]
+    assert by_player.keys() == {c.id for c in await listed(campaigns, limit=7)}
+
+
+class Fragile(Link):
+    """A link that is gone at its nth command."""
+
+    def __init__(self, url: str, *, fails_at: int) -> None:
+        super().__init__(url)
+        self._left = fails_at
+
+    async def call_many(self, commands: Any, *, write: bool = False) -> list[Any]:
+        self._left -= 1
+        if self._left == 0:
+            raise StoreAway
+        return await super().call_many(commands, write=write)
+
+
+async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
+    store_url: str, campaigns: Campaigns, link: Link
+) -> None:
+    before = [card(f"k{i}", f"a{i}") for i in range(20)]
+    after = [card(f"k{i}", f"b{i}") for i in range(20)]
+    await campaigns.put_cards(APP, "c", before)
+    fragile = Fragile(store_url, fails_at=2)
+
+    with pytest.raises(OutcomeUnknown):
+        await Campaigns(fragile).put_cards(APP, "c", after)
+    await fragile.close()
+    await campaigns.put_cards(APP, "c", after)
+
+    assert await copies(link) == {c.id: [f"active {c.player}"] for c in after}
+
+
+async def test_a_store_that_is_away_takes_nothing(store_url: str) -> None:
+    fragile = Fragile(store_url, fails_at=1)
+
+    with pytest.raises(StoreAway):
+        await Campaigns(fragile).put_cards(APP, "c", [card("k", "a")])
+    assert await Campaigns(fragile).get_card(APP, "c", "k") is None
+    await fragile.close()
+
+
+async def test_a_campaign_keeps_the_time_of_its_making(campaigns: Campaigns) -> None:
+    made = await campaigns.put(APP, "c", "one", now_ms=5)
+    renamed = await campaigns.put(APP, "c", "two", now_ms=9)
+    await campaigns.put(APP, "b", "", now_ms=7)
+
+    assert (made.created_at_ms, made.updated_at_ms) == (5, 5)
+    assert renamed == await campaigns.get(APP, "c")
+    assert (renamed.name, renamed.created_at_ms, renamed.updated_at_ms) == ("two", 5, 9)
+    assert [c.id for c in await campaigns.of_app(APP)] == ["b", "c"]
+    assert await campaigns.get(App("other"), "c") is None
+    assert await campaigns.of_app(App("other")) == []

@@ -1,0 +1,248 @@
+"""What is due and what goes out then, on a real server with a clock of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from streamer.core.schedule import LATE_AFTER_MS, State
+from streamer.core.streams.subscription import Start
+from streamer.model import App, Log, Player, iso_time
+from streamer.store.client.connection import Link
+from streamer.store.keys import BUCKETS, due_apps_key, due_key, schedule_key
+from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
+from streamer.store.logs.mutes import Mutes
+from streamer.store.presence.devices import Devices
+from streamer.store.presence.leases import Leases
+from streamer.store.scheduling.schedule_records import Due
+from streamer.store.scheduling.timetable import Timetable
+
+from ...clock import NOON, Clock
+from .timetables import APP, FRAGMENT, audience, received, reminder, serve, state_of
+
+
+async def test_nothing_fires_before_its_time(
+    timetable: Timetable, inbox: Inbox, clock: Clock
+) -> None:
+    entered = reminder("p", NOON + 1)
+    await timetable.add(entered)
+
+    assert await timetable.firing.fire([entered]) == 0
+    clock.now_ms += 1
+    assert await timetable.firing.fire([entered]) == 1
+
+    assert await received(inbox, "p") == [FRAGMENT]
+
+
+async def test_firing_again_does_nothing(timetable: Timetable, inbox: Inbox) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+
+    assert [await timetable.firing.fire([entered]) for _ in range(3)] == [1, 0, 0]
+
+    assert await received(inbox, "p") == [FRAGMENT]
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert (found.state, found.delivered, found.settled_ms) == (State.SENT, 1, NOON)
+
+
+async def test_a_due_list_has_what_is_due_in_due_order(
+    timetable: Timetable, clock: Clock
+) -> None:
+    made = [reminder("p", NOON + i) for i in (3, 1, 2, 5)]
+    for schedule in made:
+        await timetable.add(schedule)
+
+    dues = await timetable.firing.due(NOON + 3, limit=10)
+
+    assert dues == [Due.of(made[i]) for i in (1, 2, 0)]
+    assert await timetable.firing.due(NOON + 3, limit=1) == dues[:1]
+
+
+async def test_due_keys_of_all_buckets_are_looked_into(
+    timetable: Timetable, link: Link
+) -> None:
+    made = [reminder(f"p{i}") for i in range(600)]
+    await asyncio.gather(*(timetable.add(schedule) for schedule in made))
+
+    dues = await timetable.firing.due(NOON, limit=600 * BUCKETS)
+
+    assert {due.id for due in dues} == {schedule.id for schedule in made}
+    assert {due.bucket for due in dues} > set(range(0, BUCKETS, 64))
+    assert await link.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
+
+
+async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
+    timetable: Timetable,
+) -> None:
+    made = [reminder("p", NOON - i) for i in range(6)]
+    # An id says its bucket, whatever the player.
+    other = reminder("p", app=App("other"))
+    await timetable.add_many([*made, other])
+
+    dues = await timetable.firing.due(NOON, limit=4)
+
+    assert dues == [Due.of(made[5]), Due.of(made[4]), Due.of(other)]
+
+
+async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
+    timetable: Timetable, link: Link
+) -> None:
+    first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
+    await timetable.add_many([second, first])
+    apps = due_apps_key(Due.of(first).bucket)
+    assert await link.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
+
+    await timetable.cancel(Due.of(first), due_ms=NOON + 30)
+    assert await link.call("ZSCORE", apps, APP) == str(NOON + 20).encode()
+    await timetable.cancel(Due.of(second))
+    await timetable.cancel(Due.of(first))
+
+    assert await link.call("EXISTS", apps) == 0
+
+
+async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
+    timetable: Timetable, link: Link
+) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+
+    await timetable.firing.fire([entered])
+
+    assert await link.call("EXISTS", due_apps_key(Due.of(entered).bucket)) == 0
+
+
+async def test_what_went_out_late_says_when_it_was_due(
+    timetable: Timetable, inbox: Inbox, clock: Clock
+) -> None:
+    for i, late_ms in enumerate((LATE_AFTER_MS, LATE_AFTER_MS + 1)):
+        entered = reminder(f"p{i}", NOON)
+        clock.now_ms = NOON
+        await timetable.add(entered)
+        clock.now_ms = NOON + late_ms
+        await timetable.firing.fire([entered])
+
+    assert await received(inbox, "p0") == [FRAGMENT]
+    due_at = f'"due_at":"{iso_time(NOON)}"'.encode()
+    assert await received(inbox, "p1") == [due_at + b"," + FRAGMENT]
+
+
+async def test_a_schedule_without_a_record_leaves_the_timetable(
+    timetable: Timetable, link: Link, inbox: Inbox
+) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+    due = Due.of(entered)
+    await link.call("DEL", schedule_key(due.bucket, APP, due.id))
+
+    await timetable.firing.fire([entered])
+
+    assert await timetable.firing.due(NOON, limit=9) == []
+    assert await received(inbox, "p") == []
+
+
+async def test_a_sent_schedule_can_be_asked_for_for_90_days(
+    timetable: Timetable, link: Link
+) -> None:
+    entered = reminder("p", NOON)
+    await timetable.add(entered)
+    due = Due.of(entered)
+    record = schedule_key(due.bucket, APP, due.id)
+    assert await link.call("PTTL", record) == -1
+
+    await timetable.firing.fire([entered])
+
+    assert 0 <= 90 * DAY_MS - await link.call("PTTL", record) < 60_000
+
+
+async def test_an_audience_that_was_cancelled_does_not_begin(
+    timetable: Timetable,
+) -> None:
+    entered = await audience(timetable, "p")
+    await timetable.cancel(Due.of(entered))
+
+    await timetable.firing.begin([Due.of(entered)])
+
+    assert await timetable.firing.sending() == []
+    assert await state_of(timetable, entered) is State.CANCELLED
+
+
+# What a schedule says of itself, for one player and for an audience.
+
+
+async def send_to(
+    timetable: Timetable, players: Sequence[str], *, alone: bool, **fields: Any
+) -> None:
+    """Send to each player: all at once as an audience, or each alone."""
+    if alone:
+        each = [reminder(player, **fields) for player in players]
+        for schedule in each:
+            await timetable.add(schedule)
+        await timetable.firing.fire(each)
+    else:
+        schedule = await audience(timetable, *players, **fields)
+        await timetable.firing.begin([Due.of(schedule)])
+        await serve(timetable, schedule)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_replaces_and_expires_as_what_is_published(
+    timetable: Timetable, inbox: Inbox, clock: Clock, alone: bool
+) -> None:
+    log = Log(APP, Player("p"))
+    await inbox.append(log, [Draft(b"1", collapse_key="k")])
+
+    await send_to(timetable, ["p"], alone=alone, collapse_key="k", expires_ms=NOON + 5)
+
+    page = await inbox.page(log, count=9)
+    assert [e.entry.fragment for e in page.entries or ()] == [FRAGMENT]
+    clock.now_ms += 5
+    assert (await inbox.page(log, count=9)).entries == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_does_not_reach_who_has_muted_it(
+    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+) -> None:
+    await Mutes(link).mute(Log(APP, Player("p")), "news")
+
+    await send_to(timetable, ["p", "q"], alone=alone, type="news")
+    await send_to(timetable, ["p", "q"], alone=alone, type="mail")
+
+    assert await received(inbox, "p") == [FRAGMENT]
+    assert await received(inbox, "q") == [FRAGMENT] * 2
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_sent_to_the_device_used_last_names_it(
+    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+) -> None:
+    log = Log(APP, Player("p"))
+    leases = Leases(link, most=5)
+    await leases.take(log, "1")
+    await Devices(link, leases.node).used(log, "1", "phone")
+
+    await send_to(timetable, ["p", "q"], alone=alone, to_latest=True)
+    await inbox.append(log, [Draft(b"2", device="latest"), b"3"])
+
+    read = await inbox.read_after(log, Start.EARLIEST, count=9)
+    assert [e.device for e in read.history.entries] == ["phone", "phone", ""]
+    read = await inbox.read_after(Log(APP, Player("q")), Start.EARLIEST, count=9)
+    assert [e.device for e in read.history.entries] == [""]
+
+
+async def test_what_is_sent_and_muted_is_sent_to_nobody(
+    timetable: Timetable, link: Link
+) -> None:
+    await Mutes(link).mute(Log(APP, Player("p")), "news")
+    entered = reminder("p", type="news")
+    await timetable.add(entered)
+
+    assert await timetable.firing.fire([entered]) == 1
+
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert (found.state, found.delivered, found.total) == (State.SENT, 0, 1)

@@ -1,0 +1,116 @@
+"""Audiences on a real server: written down, served once each, and counted."""
+
+from __future__ import annotations
+
+from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
+from streamer.model import Player
+from streamer.store.client.connection import Link
+from streamer.store.keys import bucket_of, cards_key, recipients_key
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
+
+from ...clock import NOON
+from .timetables import APP, FRAGMENT, audience, campaign, received, serve
+
+
+async def test_an_audience_gets_it_once_each(
+    timetable: Timetable, inbox: Inbox
+) -> None:
+    names = [f"p{i}" for i in range(50)]
+    entered = await audience(timetable, *names)
+
+    await timetable.firing.begin([Due.of(entered)])
+    assert await timetable.firing.sending() == [Due.of(entered)]
+    await serve(timetable, entered, limit=3)
+
+    assert [await received(inbox, name) for name in names] == [[FRAGMENT]] * 50
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert (found.state, found.delivered, found.total) == (State.SENT, 50, 50)
+    assert await timetable.firing.sending() == []
+
+
+async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
+    due = Due(1, APP, new_schedule_id(1))
+
+    first = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
+    again = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
+
+    assert first == again
+    schedule = Schedule(APP, due.id, State.PENDING, NOON, 0, FRAGMENT)
+    listed = []
+    for bucket in first:
+        listed += (await timetable.recipients.waiting(schedule, bucket, limit=9))[0]
+    assert sorted(listed) == ["a", "b"]
+
+
+async def test_only_the_next_recipients_are_served(
+    timetable: Timetable, inbox: Inbox
+) -> None:
+    entered = await audience(timetable, "p")
+    await timetable.firing.begin([Due.of(entered)])
+    (bucket,) = entered.buckets
+
+    for wrong in ([Player("q")], [Player("p"), Player("q")]):
+        assert await timetable.recipients.deliver(entered, bucket, wrong) == 0
+    assert await timetable.recipients.deliver(entered, bucket, [Player("p")]) == 1
+    # A scheduler that was stopped in between, and goes on.
+    assert await timetable.recipients.deliver(entered, bucket, [Player("p")]) == 0
+
+    assert await received(inbox, "p") == [FRAGMENT]
+
+
+async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
+    entered = await audience(timetable, *(f"p{i}" for i in range(20)))
+    await timetable.firing.begin([Due.of(entered)])
+    bucket = entered.buckets[0]
+
+    for _ in range(2):
+        await timetable.recipients.finish(entered, {bucket: 5})
+
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert found.delivered == 5
+    assert await timetable.recipients.served(entered) == {bucket}
+
+
+async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
+    timetable: Timetable, link: Link
+) -> None:
+    entered = await audience(timetable, "p")
+    (bucket,) = entered.buckets
+    listed = recipients_key(bucket, APP, entered.id)
+    await link.call("PEXPIRE", listed, 1_000)
+
+    await timetable.recipients.keep(entered)
+    assert await link.call("PTTL", listed) > AHEAD_MAX_MS + 80 * DAY_MS
+
+    await timetable.firing.begin([Due.of(entered)])
+    await serve(timetable, entered)
+    assert 0 < await link.call("PTTL", listed) <= DAY_MS
+
+
+async def test_active_cards_are_taken_when_it_is_sent(
+    timetable: Timetable, link: Link, inbox: Inbox
+) -> None:
+    entered, _ = await campaign(timetable)
+    statuses = ("active", "draft", "revoked", "expired", "removed", "moved")
+    for status in statuses:
+        key = cards_key(bucket_of(APP, status), APP, "c")
+        await link.call("HSET", key, f"card-{status}", f"{status} 1 {status}")
+    # A second card of the same player; a name with a blank; a card that is called so.
+    key = cards_key(bucket_of(APP, "active"), APP, "c")
+    await link.call("HSET", key, "twin", "active 3 active")
+    key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")
+    await link.call("HSET", key, "odd", "active 1 active 1 x")
+
+    await timetable.firing.begin([Due.of(entered)])
+    await timetable.recipients.enlist_cards(entered, entered.buckets)
+    await serve(timetable, entered)
+
+    assert [await received(inbox, s) for s in statuses] == [[FRAGMENT], *[[]] * 5]
+    assert await received(inbox, "active 1 x") == [FRAGMENT]
+    found = await timetable.get(APP, entered.id)
+    assert found is not None
+    assert (found.state, found.delivered) == (State.SENT, 2)

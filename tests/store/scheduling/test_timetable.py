@@ -1,0 +1,257 @@
+"""Entering, moving and cancelling on a real server, with a clock of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+import pytest
+
+from streamer.core.schedule import Schedule, State
+from streamer.model import App, Log, Player
+from streamer.store.client.connection import Link
+from streamer.store.keys import bucket_of, named_key, sends_key
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.scheduling.schedule_records import Due
+from streamer.store.scheduling.timetable import Timetable
+
+from ...clock import NOON, Clock
+from .timetables import (
+    APP,
+    FRAGMENT,
+    audience,
+    campaign,
+    received,
+    reminder,
+    serve,
+    state_of,
+)
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def other_link(store_url: str) -> AsyncIterator[Link]:
+    link = Link(store_url)
+    yield link
+    await link.close()
+
+
+async def test_what_is_entered_is_what_is_read(
+    timetable: Timetable, clock: Clock
+) -> None:
+    entered = reminder("p", NOON + 5, source="native", label="l", spread_ms=7)
+    entered = entered._replace(
+        type="t", expires_ms=NOON + 9, ttl_ms=4, collapse_key="k", to_latest=True
+    )
+
+    assert (await timetable.add(entered)).created_ms == NOON
+    clock.now_ms += 1_000
+
+    assert await timetable.get(APP, entered.id) == entered._replace(created_ms=NOON)
+
+
+async def test_entering_again_changes_nothing(timetable: Timetable) -> None:
+    first = reminder("p", NOON + 5)
+    await timetable.add(first)
+
+    again = await timetable.add(first._replace(due_ms=NOON + 9, fragment=b"x"))
+
+    assert not again.added
+    assert not again.full
+    found = await timetable.get(APP, first.id)
+    assert found is not None
+    assert (found.due_ms, found.fragment) == (NOON + 5, FRAGMENT)
+
+
+async def test_another_app_does_not_see_it(timetable: Timetable) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+
+    assert await timetable.get(App("other"), entered.id) is None
+
+
+async def test_a_page_goes_by_the_time_of_making(
+    timetable: Timetable, clock: Clock
+) -> None:
+    made = []
+    for i in range(7):
+        clock.now_ms = NOON + i // 3
+        made.append(reminder(f"p{i}", NOON + 100 - i))
+        await timetable.add(made[-1])
+
+    seen: list[Schedule] = []
+    while page := await timetable.page(
+        APP, after=(seen[-1].created_ms, seen[-1].id) if seen else (0, ""), limit=2
+    ):
+        assert len(page) <= 2
+        seen += page
+
+    assert {s.id for s in seen} == {s.id for s in made}
+    assert len(seen) == 7
+    assert [(s.created_ms, s.id) for s in seen] == sorted(
+        (s.created_ms, s.id) for s in seen
+    )
+
+
+async def test_players_and_labels_with_colons_have_lists_of_their_own() -> None:
+    names = {
+        named_key(Log(APP, Player(player)), label)
+        for player, label in (("a:b", "c"), ("a", "b:c"), ("a", "c"), ("c", "a:b"))
+    }
+
+    assert len(names) == 4
+
+
+# Cancelling and moving.
+
+
+async def test_what_is_cancelled_never_fires(
+    timetable: Timetable, inbox: Inbox, clock: Clock
+) -> None:
+    entered = reminder("p", NOON + 1)
+    await timetable.add(entered)
+
+    assert await timetable.cancel(Due.of(entered)) == (State.CANCELLED, True)
+    clock.now_ms += DAY_MS
+
+    assert await timetable.firing.fire([entered]) == 0
+    assert await received(inbox, "p") == []
+    assert await timetable.firing.due(clock.now_ms, limit=9) == []
+
+
+async def test_cancelling_again_says_so(timetable: Timetable) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+    await timetable.cancel(Due.of(entered))
+
+    assert await timetable.cancel(Due.of(entered)) == (State.CANCELLED, False)
+
+
+async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
+    entered = reminder("p")
+    await timetable.add(entered)
+    await timetable.firing.fire([entered])
+
+    assert await timetable.cancel(Due.of(entered)) == (State.SENT, False)
+
+
+async def test_what_is_not_there_is_not_cancelled(timetable: Timetable) -> None:
+    assert await timetable.cancel(Due.of(reminder("p"))) == (None, False)
+
+
+@pytest.mark.parametrize("by_ms", [-1, 60_000])
+async def test_what_is_moved_fires_at_its_other_time(
+    timetable: Timetable, inbox: Inbox, clock: Clock, by_ms: int
+) -> None:
+    entered = reminder("p", NOON + 100)
+    await timetable.add(entered)
+
+    moved = await timetable.cancel(Due.of(entered), due_ms=NOON + 100 + by_ms)
+
+    assert moved == (State.PENDING, True)
+    clock.now_ms = NOON + 100 + by_ms - 1
+    assert await timetable.firing.fire([entered]) == 0
+    clock.now_ms += 1
+    assert await timetable.firing.fire([entered]) == 1
+    assert await received(inbox, "p") == [FRAGMENT]
+
+
+async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
+    timetable: Timetable, other_link: Link, inbox: Inbox, clock: Clock
+) -> None:
+    """E2: cancelled or delivered, one of them, and the answer says which."""
+    other = Timetable(other_link, clock_ms=clock)
+    made = [reminder(f"p{i}") for i in range(300)]
+    await asyncio.gather(*(timetable.add(schedule) for schedule in made))
+
+    await asyncio.gather(other.firing.fire([]), other_link.call("PING"))
+    few = asyncio.Semaphore(8)
+
+    async def after_a_while(step: Awaitable[T]) -> T:
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        return await step
+
+    async def race(schedule: Schedule) -> tuple[bool, bool]:
+        async with few:
+            (_, cancelled), fired = await asyncio.gather(
+                after_a_while(timetable.cancel(Due.of(schedule))),
+                after_a_while(other.firing.fire([schedule])),
+            )
+        return cancelled, bool(fired)
+
+    outcomes = await asyncio.gather(*map(race, made))
+
+    assert {True, False} == {cancelled for cancelled, _ in outcomes}
+    for schedule, (cancelled, fired) in zip(made, outcomes, strict=True):
+        assert cancelled is not fired
+        assert schedule.player is not None
+        assert len(await received(inbox, schedule.player)) == int(fired)
+        state = State.SENT if fired else State.CANCELLED
+        assert await state_of(timetable, schedule) is state
+
+
+async def test_an_audience_that_has_begun_is_not_cancelled(
+    timetable: Timetable,
+) -> None:
+    entered = await audience(timetable, "p")
+    await timetable.firing.begin([Due.of(entered)])
+
+    assert await timetable.cancel(Due.of(entered)) == (State.SENDING, False)
+
+
+# The slots of a campaign.
+
+
+async def test_a_campaign_has_so_many_slots(timetable: Timetable) -> None:
+    for _ in range(3):
+        _, has_slot = await campaign(timetable, slots_max=3)
+        assert has_slot
+
+    fourth, has_slot = await campaign(timetable, slots_max=3)
+
+    assert not has_slot
+    assert await timetable.get(APP, fourth.id) is None
+    _, other_has_slot = await campaign(timetable, name="d", slots_max=3)
+    assert other_has_slot
+
+
+async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
+    timetable: Timetable,
+) -> None:
+    first, _ = await campaign(timetable, slots_max=1)
+    assert not (await campaign(timetable, slots_max=1))[1]
+
+    await timetable.cancel(Due.of(first), campaign="c")
+    second, has_slot = await campaign(timetable, slots_max=1)
+    assert has_slot
+    # Cancelled before: there is no second slot to give.
+    await timetable.cancel(Due.of(first), campaign="c")
+    assert not (await campaign(timetable, slots_max=1))[1]
+
+    await timetable.firing.begin([Due.of(second)])
+    await timetable.cancel(Due.of(second), campaign="c")
+    await serve(timetable, second)
+    await timetable.cancel(Due.of(second), campaign="c")
+    assert not (await campaign(timetable, slots_max=1))[1]
+
+
+async def test_of_many_who_race_for_the_last_slot_one_gets_it(
+    timetable: Timetable, other_link: Link, clock: Clock
+) -> None:
+    other = Timetable(other_link, clock_ms=clock)
+    for _ in range(2):
+        await campaign(timetable, slots_max=3)
+
+    raced = await asyncio.gather(
+        *(campaign((timetable, other)[i % 2], slots_max=3) for i in range(30))
+    )
+
+    assert sum(has_slot for _, has_slot in raced) == 1
+    listed = await timetable.listed(
+        sends_key(APP, "c"), bucket=bucket_of(APP, "c"), app=APP
+    )
+    assert len(listed) == 3
