@@ -26,8 +26,8 @@ store: it gives the entry the next offset, stores it, and announces it. Announce
 may be lost, doubled or late; nobody relies on them. A reader that sees a hole, has
 lost its feed, or is doubted in its turn (once in 15 s, which is what finds the loss of
 the *last* message) is read for from its place. That is one mechanism for joining,
-catching up and checking; `core.streams.subscription` holds its rules, `service.feeds`
-drives it.
+catching up and checking; `core.streams.subscription` holds its rules,
+`service.streams.catch_up` drives it.
 
 **A place is epoch, offset and tag.** Offsets of a log go up by one without holes; the
 epoch changes when the log is lost; the tag is random per entry and shows when a store

@@ -27,13 +27,13 @@ from .config import Config
 from .contract.pages import Pages
 from .openapi import document
 from .parts import Parts
-from .service.campaigns import CampaignSends, CampaignsOfApp
+from .service.access.minting import Minting
 from .service.deliveries import Deliveries
-from .service.memberships import Memberships
-from .service.minting import Minting
-from .service.searching import Searching
+from .service.inboxes.search import Searching
+from .service.inboxes.topics import Memberships
+from .service.node.request_context import request_id
+from .service.scheduling.campaigns import CampaignSends, CampaignsOfApp
 from .service.server_sessions import ServerSessions
-from .service.serving import request_id
 from .store.access.rates import Rates
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns

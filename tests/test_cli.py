@@ -471,7 +471,7 @@ def test_a_log_line_names_the_request_it_was_written_for() -> None:
     script = (
         "import logging\n"
         "from streamer.cli.logs import log_to_stderr\n"
-        "from streamer.service.serving import Serving, serving\n"
+        "from streamer.service.node.request_context import Serving, serving\n"
         "log_to_stderr('info')\n"
         "serving.set(Serving('the-id'))\n"
         "logging.getLogger('x').info('m', extra={'fields': {'status': 200}})\n"

@@ -20,7 +20,7 @@ from streamer.core.access.rights import Caller
 from streamer.core.quotas import Quotas
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
-from streamer.service.authenticator import Authenticator, Credentials
+from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import Link
 

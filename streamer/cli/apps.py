@@ -216,7 +216,7 @@ async def _look_for_keys(record: AppRecord) -> None:
     if not record.key_set:
         return
     from ..core.access.signatures import parse_key_set
-    from ..service.key_sets import KeySetAway, fetch_key_set
+    from ..service.access.key_sets import KeySetAway, fetch_key_set
 
     try:
         parse_key_set(await fetch_key_set(record.key_set))

@@ -20,7 +20,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from ..model import iso_time
-from ..service.serving import request_id
+from ..service.node.request_context import request_id
 
 __all__ = ["log_to_stderr"]
 

@@ -145,7 +145,7 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         StoreUnfit: It would break what the settings promise.
 
     """
-    from ..service.store_watch import refuse_unfit
+    from ..service.node.store_watch import refuse_unfit
     from ..store.server.embedded import Embedded
 
     if config.redis:

@@ -17,7 +17,7 @@ from ..errors import TooFast
 from ..model import Notification, Player
 from ..store.access.rates import Rates
 from ..store.scheduling.registered_texts import Messages
-from .schedules import Schedules
+from .scheduling.schedules import Schedules
 
 __all__ = ["CALLS_PER_S", "Deliveries"]
 

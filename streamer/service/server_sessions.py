@@ -22,7 +22,7 @@ from ..errors import Defect, Unauthenticated
 from ..store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
 from ..store.client.connection import Link
 from ..store.keys import session_key
-from .serving import note_app
+from .node.request_context import note_app
 
 __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]
 

@@ -7,7 +7,8 @@ cursors. Knows ASGI. Knows nothing of what is answered.
 
 A request is told of when it is answered. A stream is told of when it is opened, with a
 status of 101 or 200 and no bytes; that it has ended is told by whoever knows
-(`service.journal`), as it may go on after the call that has opened it has returned.
+(`service.streams.connection_log`), as it may go on after the call that has opened it
+has returned.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.counters import Figures
-from ..service.lines import tell
-from ..service.serving import Serving, serving
+from ..service.node.fast_log import tell
+from ..service.node.request_context import Serving, serving
 
 __all__ = ["AccessLog"]
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from starlette.requests import Request
 
 from ..core.access.rights import Caller
-from ..service.authenticator import Authenticator, Credentials
+from ..service.access.authenticator import Authenticator, Credentials
 from .http import header_of, require_origin
 
 __all__ = ["Callers"]

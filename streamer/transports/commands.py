@@ -31,9 +31,9 @@ from ..errors import (
     Unauthenticated,
 )
 from ..model import Log, Topic, parse_topic
-from ..service.authenticator import Credentials
-from ..service.inboxes import parse_cursor
-from ..service.listening import Listener
+from ..service.access.authenticator import Credentials
+from ..service.inboxes.inbox import parse_cursor
+from ..service.streams.admission import Listener
 from .streams import StreamParts
 
 __all__ = ["Commands"]

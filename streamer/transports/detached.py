@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 
 from ..compiled.fanout import send_to_all
 from ..errors import Disconnect
-from ..service.listening import Listener
+from ..service.streams.admission import Listener
 from .framing import LAST_CHUNK, Framing
 from .handle import NO_DESCRIPTOR, Successor, find_descriptor
 

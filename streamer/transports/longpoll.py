@@ -16,8 +16,8 @@ from ..core.access.rights import Caller
 from ..core.streams.cursor import Cursor
 from ..errors import TOKEN_INVALID, Defect, Unauthenticated
 from ..model import Log
-from ..service.listening import Listening
-from ..service.watcher import Watcher
+from ..service.streams.admission import Listening
+from ..service.streams.poll_waiter import Watcher
 from .http import until_gone
 
 __all__ = ["wait_for_entry"]

@@ -31,8 +31,8 @@ from ..core.access.rights import Caller
 from ..core.streams.codec import Codec, SseCodec
 from ..core.streams.session import Sink
 from ..errors import Error
-from ..service.authenticator import Credentials
-from ..service.listening import Listener
+from ..service.access.authenticator import Credentials
+from ..service.streams.admission import Listener
 from .detached import FAREWELL_S, EventStream, Outlet
 from .framing import chunk, unframed
 from .handle import Handle, find_handle

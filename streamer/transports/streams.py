@@ -35,11 +35,11 @@ from ..errors import (
     Unauthenticated,
 )
 from ..model import Log, Topic, parse_topic
-from ..service.authenticator import Authenticator, Credentials
-from ..service.inboxes import Inboxes, parse_cursor
-from ..service.listening import Listener, Listening
-from ..service.receipts import Receipts
-from ..service.tickets import Tickets, instance_of
+from ..service.access.authenticator import Authenticator, Credentials
+from ..service.access.tickets import Tickets, instance_of
+from ..service.inboxes.inbox import Inboxes, parse_cursor
+from ..service.inboxes.receipts import Receipts
+from ..service.streams.admission import Listener, Listening
 from .handle import Handle
 from .http import header_of
 

@@ -29,8 +29,8 @@ from ..core.streams.client_messages import Authenticate, parse_message
 from ..core.streams.codec import WebSocketCodec
 from ..core.streams.session import Session, Sink
 from ..errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
-from ..service.authenticator import Credentials
-from ..service.listening import Listener
+from ..service.access.authenticator import Credentials
+from ..service.streams.admission import Listener
 from .commands import Commands
 from .detached import FAREWELL_S
 from .detached_websocket import DetachedWebSocket, websocket_outlet

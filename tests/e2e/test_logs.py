@@ -71,7 +71,7 @@ async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
         "/v1/stream",
         {"sse": 200, "websocket": 101}[transport],
     )
-    assert ended["logger"] == "streamer.service.journal"
+    assert ended["logger"] == "streamer.service.streams.connection_log"
     assert (ended["transport"], ended["app"]) == (transport, "demo")
     assert (ended["code"], ended["reason"]) == (None, "left")
     assert ended["duration_ms"] >= 0

@@ -7,7 +7,7 @@ Knows nothing of how they run: `test_report.py` checks that they exist.
 from __future__ import annotations
 
 TOKENS = "tests/core/access/test_tokens.py"
-AUTHENTICATOR = "tests/service/test_authenticator.py"
+AUTHENTICATOR = "tests/service/access/test_authenticator.py"
 HTTP = "tests/transports/test_http_protocol.py"
 WEBSOCKET = "tests/transports/test_websocket_protocol.py"
 HANDSHAKE = "tests/transports/test_handshake_protocol.py"
@@ -15,7 +15,7 @@ CREDENTIALS = "tests/surfaces/test_credentials.py"
 NATIVE = "tests/surfaces/test_native.py"
 RIGHTS = "tests/e2e/test_rights.py"
 STREAMS = "tests/e2e/test_streams.py"
-QUOTAS = "tests/service/test_quotas.py"
+QUOTAS = "tests/service/node/test_quotas.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
 CHECKLIST: list[tuple[str, list[str]]] = [
@@ -70,11 +70,11 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a key set that is away, slow, huge; a flood of unknown kid",
         [
-            "tests/service/test_key_sets.py"
+            "tests/service/access/test_key_sets.py"
             "::test_a_set_that_was_had_is_kept_when_the_next_is_not",
-            "tests/service/test_key_sets.py::test_a_flood_of_unknown_ids_is_one_fetch",
-            "tests/service/test_key_sets.py::test_a_set_that_never_ends_is_cut_off",
-            "tests/service/test_key_sets.py::test_a_slow_issuer_is_given_up",
+            "tests/service/access/test_key_sets.py::test_a_flood_of_unknown_ids_is_one_fetch",
+            "tests/service/access/test_key_sets.py::test_a_set_that_never_ends_is_cut_off",
+            "tests/service/access/test_key_sets.py::test_a_slow_issuer_is_given_up",
         ],
     ),
     (
@@ -188,7 +188,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a cursor that is garbage, another's, of the future, huge",
         [
-            "tests/service/test_feeds.py::test_a_forged_cursor_harms_nobody",
+            "tests/service/streams/test_catch_up.py::test_a_forged_cursor_harms_nobody",
             f"{NATIVE}::test_hostile_cursors_are_refused",
             "tests/store/logs/test_inbox.py::test_a_forged_time_leads_past_nothing",
         ],
@@ -238,9 +238,9 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "storms of reconnects",
         [
             f"{STREAMS}::test_connecting_too_fast_is_refused",
-            "tests/service/test_listening.py"
+            "tests/service/streams/test_admission.py"
             "::test_connections_that_come_too_fast_are_refused",
-            "tests/service/test_requests.py::test_a_player_has_a_share_of_its_own",
+            "tests/service/node/test_in_flight.py::test_a_player_has_a_share_of_its_own",
         ],
     ),
     (

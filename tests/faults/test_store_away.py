@@ -344,7 +344,9 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
     told = server.logged.splitlines()
     errors = [line for line in told if '"level":"error"' in line]
     # The node may well have been deaf to a probe of its own meanwhile.
-    assert all('"logger":"streamer.service.probe"' in line for line in errors), errors
+    assert all(
+        '"logger":"streamer.service.streams.probe"' in line for line in errors
+    ), errors
     await server.ready()
     report(f"{came} readers, {kills} connections killed")
 

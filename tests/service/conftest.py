@@ -15,7 +15,7 @@ from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import Place, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
-from streamer.service.audiences import Audiences
+from streamer.service.inboxes.audiences import Audiences
 from streamer.store.client.connection import Link
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox

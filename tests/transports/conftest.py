@@ -29,7 +29,7 @@ from streamer.errors import Error, Refused
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.parts import Parts
 from streamer.server import Host
-from streamer.service.authenticator import Credentials
+from streamer.service.access.authenticator import Credentials
 from streamer.store.keys import lease_key
 from streamer.store.logs.inbox import Inbox
 from streamer.transports.handle import Handle, find_handle

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from streamer.core.counters import Figures
 from streamer.model import App
-from streamer.service.serving import note_app, request_id
+from streamer.service.node.request_context import note_app, request_id
 from streamer.transports.access_log import GONE, UNKNOWN, AccessLog
 
 SECRET = "tk_secret"

@@ -30,7 +30,7 @@ from streamer.core.streams.subscription import History
 from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
-from streamer.service.listening import JOINING_MAX, Listener
+from streamer.service.streams.admission import JOINING_MAX, Listener
 from streamer.transports.detached import Detached, EventStream, Outlet
 from streamer.transports.detached_websocket import (
     DetachedWebSocket,

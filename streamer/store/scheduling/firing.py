@@ -4,7 +4,8 @@ Firing: taking out of the timetable what is due.
 Decides what is looked at first, and how a schedule goes out: to one player in one
 script, which takes it out and appends it to the inbox; to an audience by beginning it,
 which decides a race with a cancellation, and from when on `recipients` are served.
-Knows the scripts in ``lua/``. Knows nothing of when to look: `service.scheduler` does.
+Knows the scripts in ``lua/``. Knows nothing of when to look:
+`service.scheduling.scheduler` does.
 """
 
 from __future__ import annotations

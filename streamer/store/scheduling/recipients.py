@@ -3,7 +3,7 @@ Recipients: the audience of a schedule, and how far it is served.
 
 Decides how recipients are written down, served and counted, bucket by bucket. Knows the
 scripts in ``lua/``. Knows nothing of how many to serve at a time, nor of whose turn it
-is: `service.sender` does.
+is: `service.scheduling.sender` does.
 
 Recipients of a bucket are one list, in the slot of their inboxes. Each step takes some
 off the list and appends to their logs at once, so that whoever dies in between leaves a

@@ -25,10 +25,10 @@ from ...core.access.rights import Caller
 from ...core.streams.subscription import Start
 from ...errors import Defect, Error, Unauthenticated, Unsupported
 from ...model import Log, Player, parse_player
-from ...service.authenticator import Authenticator, Credentials
-from ...service.inboxes import Inboxes
-from ...service.listing import Listing
-from ...service.requests import Requests
+from ...service.access.authenticator import Authenticator, Credentials
+from ...service.inboxes.inbox import Inboxes
+from ...service.inboxes.numbered import Listing
+from ...service.node.in_flight import Requests
 from ...transports.http import decode_body, read_body
 from ...transports.sse import Asked, SseStream
 from ...transports.streams import Opening, StreamParts

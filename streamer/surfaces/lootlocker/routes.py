@@ -24,11 +24,11 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
-from ...service.authenticator import Authenticator, Credentials
-from ...service.inboxes import Inboxes
-from ...service.listing import Listed, Listing
-from ...service.publisher import Publisher
-from ...service.requests import Requests
+from ...service.access.authenticator import Authenticator, Credentials
+from ...service.inboxes.inbox import Inboxes
+from ...service.inboxes.numbered import Listed, Listing
+from ...service.node.in_flight import Requests
+from ...service.publishing.publisher import Publisher
 from ...service.server_sessions import SESSION_PREFIX, ServerSessions
 from ...transports.http import decode_body, read_body
 from . import wire

@@ -59,7 +59,7 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.listing import Listed, Matches
+from ...service.inboxes.numbered import Listed, Matches
 from ...store.logs.inbox import PageEntry
 
 __all__ = [

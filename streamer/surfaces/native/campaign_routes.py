@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...core.access.rights import Caller
-from ...service.authenticator import Authenticator
-from ...service.campaigns import CampaignsOfApp
+from ...service.access.authenticator import Authenticator
+from ...service.scheduling.campaigns import CampaignsOfApp
 from ...transports.callers import Callers
 from ...transports.http import query_int, read_body
 from . import campaign_wire

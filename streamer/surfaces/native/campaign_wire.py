@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from ...errors import FieldError, Invalid
 from ...model import iso_time, parse_player
-from ...service.campaigns import SENDS_MAX, CampaignState
+from ...service.scheduling.campaigns import SENDS_MAX, CampaignState
 from ...store.scheduling.campaigns import Campaign, Card, CardStatus
 
 __all__ = [

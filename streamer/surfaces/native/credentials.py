@@ -14,8 +14,8 @@ from msgspec import Meta
 from ...core.access.tokens import TTL_MAX_S
 from ...errors import FieldError, Invalid
 from ...model import Player, iso_time, parse_player
-from ...service.minting import Minted
-from ...service.tickets import FIRST_S
+from ...service.access.minting import Minted
+from ...service.access.tickets import FIRST_S
 
 __all__ = ["TicketBody", "TokenBody", "encode_ticket", "encode_token"]
 

@@ -20,7 +20,7 @@ from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
 from ...errors import Error
 from ...model import Player
-from ...service.inboxes import parse_cursor
+from ...service.inboxes.inbox import parse_cursor
 from ...transports.callers import Callers
 from ...transports.http import Answer, int_in, read_body
 from . import names, wire

@@ -20,11 +20,11 @@ from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
 from ...errors import FieldError, Invalid
 from ...model import Log, Player
-from ...service.authenticator import Authenticator
-from ...service.inboxes import Inboxes, parse_cursor
-from ...service.receipts import Receipts
-from ...service.requests import Requests
-from ...service.searching import Found, Matches, Searching
+from ...service.access.authenticator import Authenticator
+from ...service.inboxes.inbox import Inboxes, parse_cursor
+from ...service.inboxes.receipts import Receipts
+from ...service.inboxes.search import Found, Matches, Searching
+from ...service.node.in_flight import Requests
 from ...transports.callers import Callers
 from ...transports.http import Answer, tag_matches
 from . import inbox_wire, names

@@ -19,8 +19,8 @@ from ...compiled.entries import join_entries
 from ...core.streams.client_messages import MARK_IDS_MAX
 from ...errors import FieldError, Invalid
 from ...model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
-from ...service.receipts import AudienceReceipt, Receipt
-from ...service.searching import Found
+from ...service.inboxes.receipts import AudienceReceipt, Receipt
+from ...service.inboxes.search import Found
 from ...store.logs.inbox import PageEntry
 from .names import TYPE_CHARS_MAX, PlayerText
 

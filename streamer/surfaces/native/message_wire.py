@@ -30,9 +30,9 @@ from ...model import (
     iso_time,
     topic_log,
 )
-from ...service.drafts import Device, Message
-from ...service.publisher import PLAYERS_MAX
-from ...service.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
+from ...service.publishing.drafts import Device, Message
+from ...service.publishing.publisher import PLAYERS_MAX
+from ...service.scheduling.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
 from .names import (
     TYPE_CHARS_MAX,
     PlayerText,

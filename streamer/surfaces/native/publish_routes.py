@@ -18,11 +18,11 @@ from ...core.access.rights import Caller
 from ...core.schedule import State
 from ...errors import Invalid, TooLate
 from ...model import Log, everyone_log, topic_log
-from ...service.authenticator import Authenticator
-from ...service.publisher import Publisher
-from ...service.receipts import Receipts
-from ...service.requests import Requests
-from ...service.schedules import Schedules
+from ...service.access.authenticator import Authenticator
+from ...service.inboxes.receipts import Receipts
+from ...service.node.in_flight import Requests
+from ...service.publishing.publisher import Publisher
+from ...service.scheduling.schedules import Schedules
 from ...transports.callers import Callers
 from ...transports.http import header_of, read_body
 from . import inbox_wire, names, publish_wire, schedule_wire

@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from ...core.access.rights import Caller
-from ...service.authenticator import Authenticator
-from ...service.minting import Minting
-from ...service.tickets import Tickets
+from ...service.access.authenticator import Authenticator
+from ...service.access.minting import Minting
+from ...service.access.tickets import Tickets
 from ...transports.callers import Callers
 from ...transports.http import read_body
 from ...transports.sse import SseStream

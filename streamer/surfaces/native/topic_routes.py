@@ -15,9 +15,9 @@ from starlette.routing import BaseRoute
 
 from ...core.access.rights import Caller
 from ...model import Log
-from ...service.authenticator import Authenticator
-from ...service.memberships import Memberships
-from ...service.requests import Requests
+from ...service.access.authenticator import Authenticator
+from ...service.inboxes.topics import Memberships
+from ...service.node.in_flight import Requests
 from ...transports.callers import Callers
 from . import names, topic_wire
 from .endpoints import NO_CONTENT, json, player_of, routing

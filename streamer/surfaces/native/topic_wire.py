@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from ...service.memberships import Joined
+from ...service.inboxes.topics import Joined
 
 __all__ = ["encode_mutes", "encode_topics"]
 

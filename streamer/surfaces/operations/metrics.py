@@ -42,8 +42,8 @@ from typing import Final
 from ...core.counters import Figures
 from ...core.streams.subscription import Gap
 from ...errors import SLOW, Limit, Quota
-from ...service.feeds import Feeds
-from ...service.scheduler import Scheduler
+from ...service.scheduling.scheduler import Scheduler
+from ...service.streams.catch_up import Feeds
 from ...store.client.connection import Link
 from .exposition import Family, Labels, counter, gauge, histogram
 

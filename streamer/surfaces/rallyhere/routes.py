@@ -26,11 +26,11 @@ from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...errors import Error
 from ...model import Entry, Log, Player
-from ...service.authenticator import Authenticator
-from ...service.inboxes import Inboxes
-from ...service.listening import Listening
-from ...service.publisher import Publisher
-from ...service.requests import Requests
+from ...service.access.authenticator import Authenticator
+from ...service.inboxes.inbox import Inboxes
+from ...service.node.in_flight import Requests
+from ...service.publishing.publisher import Publisher
+from ...service.streams.admission import Listening
 from ...transports.callers import Callers
 from ...transports.http import decode_body, etag_matches, read_body
 from ...transports.longpoll import wait_for_entry

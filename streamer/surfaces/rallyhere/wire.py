@@ -59,7 +59,7 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.inboxes import MergedPage, parse_cursor
+from ...service.inboxes.inbox import MergedPage, parse_cursor
 
 __all__ = [
     "BODY_BYTES_MAX",

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
-from ...service.authenticator import Authenticator, Credentials
+from ...service.access.authenticator import Authenticator, Credentials
 from ...service.deliveries import Deliveries
 from ...store.access.apps import KEY_PREFIX
 from ...transports.http import FORM, JSON, media_type_of, read_body

@@ -21,8 +21,8 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
 from ...errors import Error, TooLate
-from ...service.authenticator import Authenticator
-from ...service.campaigns import CampaignSends
+from ...service.access.authenticator import Authenticator
+from ...service.scheduling.campaigns import CampaignSends
 from ...transports.callers import Callers
 from ...transports.http import decode_body, read_body
 from . import wire

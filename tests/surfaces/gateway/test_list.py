@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamer.model import App, Log, Notification, Player, encode_fragment
-from streamer.service.listing import Listing
+from streamer.service.inboxes.numbered import Listing
 from streamer.store.logs.inbox import Inbox
 
 PATH = "/gateway/notifications/1.0/1001"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamer.service.publisher import Publisher
+from streamer.service.publishing.publisher import Publisher
 
 SEND = "/server/notifications/v1"
 KIB = 1_024

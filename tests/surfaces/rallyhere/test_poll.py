@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamer.model import ZERO, App, Log, Player
-from streamer.service.watcher import Watcher
+from streamer.service.streams.poll_waiter import Watcher
 
 HELD_S = 5
 """A deadline that no test waits for: what is held longer has failed."""

@@ -1,0 +1,1 @@
+"""Access: credentials checked, minted and revoked."""

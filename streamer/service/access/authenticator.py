@@ -1,0 +1,373 @@
+"""
+From the headers of a request to the caller who sent it.
+
+Knows where a credential may be carried, how a backend key is told from a token, which
+app a token belongs to, and for how long the records that credentials are checked
+against may be remembered. Knows nothing of rights: `Caller` has them.
+
+A credential comes in one of three places; in more than one only if all say the same:
+
+    Authorization: Bearer CREDENTIAL
+    x-auth-token: CREDENTIAL
+    Cookie: Authorization=bearer CREDENTIAL
+
+Records are kept for `RECORD_TTL_S`. A credential that was taken back ends within that
+time, and while it lasts a request needs no store to be recognised. Only what was found
+is kept: that something is unknown is asked again each time, so a fresh key or app
+counts at once. However many callers ask for one record, the store is asked once.
+
+That a token is genuine is kept too, with the record and the keys by which it is: by any
+others it is looked at anew. Its times are looked at with each request, and so is
+whether its player's tokens were taken back. Of one that is refused nothing is kept.
+
+A token belongs to the app whose issuer and audience it names. For most the audience is
+the app's name; a foreign issuer may have another, so there is an index of the pairs.
+Neither is believed for it: whichever app comes out, its keys have to have signed the
+token, and its record has to say the same issuer and audience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from ...core.access import tokens
+from ...core.access.rights import Caller, KeyProof, TokenProof
+from ...core.access.tokens import AppRecord, Claims, Genuine
+from ...errors import Defect, Unauthenticated
+from ...model import App, Log, parse_app
+from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
+from ..node.request_context import note_app
+from .key_sets import KeySets
+
+__all__ = [
+    "RECORDS_MAX",
+    "RECORD_TTL_S",
+    "TOKENS_MAX",
+    "Authenticator",
+    "Credentials",
+]
+
+RECORD_TTL_S: Final = 5.0
+"""How long a revoked key may still work."""
+
+RECORDS_MAX: Final = 10_000
+"""Records kept of each kind; about 1 KiB each. The oldest gives way."""
+
+TOKENS_MAX: Final = 1_024
+"""Genuine tokens kept, by their digests; about 2 KiB each. The oldest gives way."""
+
+_SCHEME: Final = b"bearer"
+_COOKIE: Final = b"Authorization"
+_CARRIERS: Final = {b"authorization", b"x-auth-token", b"cookie"}
+_HEADER_ALONE: Final = {b"authorization"}
+
+_Key = TypeVar("_Key")
+_Record = TypeVar("_Record")
+_Value = TypeVar("_Value")
+
+
+class Credentials(NamedTuple):
+    """
+    What a request offers as proof, not looked at yet.
+
+    `from_cookie` says that a browser may have added it by itself, so that the page it
+    acts for has to be asked about: check ``Origin`` before doing anything for it.
+    """
+
+    token: bytes
+    from_cookie: bool = False
+
+    def __repr__(self) -> str:
+        # The tuple's own would put the secret into logs and tracebacks.
+        return f"Credentials(from_cookie={self.from_cookie})"
+
+    @classmethod
+    def from_headers(cls, headers: Iterable[tuple[bytes, bytes]]) -> Credentials:
+        """
+        Find the credential in the headers of an ASGI scope.
+
+        Raises:
+            Unauthenticated: MISSING, AMBIGUOUS or SCHEME.
+        """
+        carried: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            if (carrier := name.lower()) in _CARRIERS:
+                carried.setdefault(carrier, []).append(value)
+        if carried.keys() == _HEADER_ALONE:
+            token = _strip_scheme(_only(carried[b"authorization"]))
+            if not token:
+                raise Unauthenticated(Defect.MISSING)
+            return cls(token)
+        sent = {
+            _strip_scheme(_only(carried.get(b"authorization", []))),
+            _only(carried.get(b"x-auth-token", [])).strip(),
+        }
+        cookies = set(map(_strip_scheme, _cookies(carried.get(b"cookie", []))))
+        found = (sent | cookies) - {b""}
+        if not found:
+            raise Unauthenticated(Defect.MISSING)
+        if len(found) > 1:
+            raise Unauthenticated(Defect.AMBIGUOUS)
+        token = found.pop()
+        return cls(token, from_cookie=token not in sent)
+
+    @classmethod
+    def from_header(
+        cls, headers: Iterable[tuple[bytes, bytes]], name: bytes
+    ) -> Credentials:
+        """
+        Find the credential in the one header that counts, where others do not.
+
+        Raises:
+            Unauthenticated: MISSING or AMBIGUOUS.
+        """
+        token = _only([sent for key, sent in headers if key.lower() == name]).strip()
+        if not token:
+            raise Unauthenticated(Defect.MISSING)
+        return cls(token)
+
+    @classmethod
+    def from_token(cls, token: str) -> Credentials:
+        """
+        Take the credential that a stream's client sent in a message.
+
+        Raises:
+            Unauthenticated: MISSING.
+        """
+        if not token:
+            raise Unauthenticated(Defect.MISSING)
+        # A lone surrogate is a wrong credential like any other, not a crash.
+        return cls(token.encode("utf-8", "surrogatepass"))
+
+
+class Authenticator:
+    """
+    Recognise callers.
+
+    Args:
+        apps: Where records come from.
+        key_sets: Where the keys of foreign issuers come from.
+        clock: Unix time in seconds, against which tokens expire.
+        monotonic: Seconds by which remembered records age.
+
+    """
+
+    def __init__(
+        self,
+        apps: Apps,
+        *,
+        key_sets: KeySets | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._apps = apps
+        self._key_sets = key_sets or KeySets()
+        self._clock = clock
+        self._names: _Records[tuple[str, str], App] = _Records(monotonic)
+        self._app_records: _Records[App, AppRecord] = _Records(monotonic)
+        self._not_before_s: _Records[Log, int] = _Records(monotonic)
+        self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
+        # Those whose tokens are genuine, by the token's digest, as they came in.
+        self._known: OrderedDict[bytes, tuple[Genuine, Caller]] = OrderedDict()
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        """
+        Return who holds these credentials.
+
+        Raises:
+            Unauthenticated: They do not hold; `defect` and `detail` say why.
+            StoreAway: The record to check them against is not at hand.
+            IssuerAway: Neither are its issuer's keys.
+        """
+        if credentials.token.startswith(KEY_PREFIX):
+            caller = await self._key_caller(credentials.token)
+        else:
+            caller = await self._token_caller(credentials.token)
+        note_app(caller.app)
+        return caller
+
+    async def app_record(self, name: App) -> AppRecord | None:
+        """Return an app's record, `RECORD_TTL_S` old at most. Raises StoreAway."""
+        return await self._record(name)
+
+    async def _key_caller(self, text: bytes) -> Caller:
+        record = await self._key_records.find(
+            key_digest(text), lambda: self._apps.find_key(text)
+        )
+        if record is None or record.is_over(self._clock() * 1000):
+            raise Unauthenticated(Defect.UNKNOWN_KEY)
+        return Caller.from_key(
+            record.app,
+            record.scopes,
+            expires_at_s=record.expires_at_ms // 1000 or None,
+            proof=KeyProof(record.digest),
+        )
+
+    async def _token_caller(self, token: bytes) -> Caller:
+        digest = hashlib.sha256(token).digest()
+        known, caller = self._known.get(digest, (None, None))
+        unverified = tokens.parse(token) if known is None else known.token
+        record = await self._find_app(unverified.issuer, unverified.audience)
+        tokens.require_algorithm(unverified, record)
+        now_s = int(self._clock())
+        keys = await self._key_sets.find(record, unverified.key_id, now_s=now_s)
+        if known is not None and known.is_by(record, keys):
+            known.check(now_s)
+        else:
+            genuine = tokens.authenticate(unverified, record, keys)
+            caller = _caller_of(genuine.at(now_s))
+            _keep(self._known, digest, (genuine, caller), most=TOKENS_MAX)
+        assert caller is not None
+        if now_s < record.revoking_until_s:
+            await self._require_current(caller)
+        return caller
+
+    async def _find_app(self, issuer: str, audience: str) -> AppRecord:
+        """
+        Return the app that may have such a token.
+
+        Raises:
+            Unauthenticated: CLAIM, ``aud``: there is none.
+        """
+        name = parse_app(audience)
+        record = await self._record(name) if name else None
+        if record and (record.issuer, record.expected_audience) == (issuer, audience):
+            return record
+        pair = issuer, audience
+        other = await self._names.find(pair, lambda: self._apps.find_name(*pair))
+        # The app that only has the name is the one to say what is wrong.
+        record = (await self._record(other) if other else None) or record
+        if record is None:
+            raise Unauthenticated(Defect.CLAIM, "aud")
+        return record
+
+    async def _record(self, name: App) -> AppRecord | None:
+        return await self._app_records.find(name, lambda: self._apps.get(name))
+
+    async def _require_current(self, caller: Caller) -> None:
+        log = Log(caller.app, caller.require_me())
+
+        async def ask() -> int:
+            (not_before_s,) = await self._apps.revoked_before_s([log])
+            return not_before_s
+
+        not_before_s = await self._not_before_s.find(log, ask)
+        assert not_before_s is not None, "0 is kept too"
+        assert isinstance(caller.proof, TokenProof)
+        if caller.proof.issued_at_s < not_before_s:
+            raise Unauthenticated(Defect.REVOKED)
+
+
+def _caller_of(claims: Claims) -> Caller:
+    return Caller(
+        app=claims.app,
+        player=claims.player,
+        permissions=claims.permissions,
+        expires_at_s=claims.expires_at_s,
+        proof=claims.proof,
+        topics=claims.topics,
+    )
+
+
+class _Records(Generic[_Key, _Record]):
+    """Records found in the store, kept for a while and asked for once at a time."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        # In the order in which they came in, so the oldest is always the first.
+        self._kept: OrderedDict[_Key, tuple[_Record, float]] = OrderedDict()
+        self._asking: dict[_Key, asyncio.Task[_Record | None]] = {}
+
+    async def find(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        """
+        Return the record kept for `key`, or what `ask` finds.
+
+        Cancelling one caller leaves the question open for the others.
+        """
+        record = self._recall(key)
+        if record is not None:
+            return record
+        # A question that was on its way before this call may have missed what was
+        # stored since. The second one cannot have.
+        joined = key in self._asking
+        record = await self._ask_once(key, ask)
+        if record is None and joined:
+            record = self._recall(key) or await self._ask_once(key, ask)
+        return record
+
+    def _recall(self, key: _Key) -> _Record | None:
+        kept = self._kept.get(key)
+        if kept is None or self._monotonic() - kept[1] >= RECORD_TTL_S:
+            return None
+        return kept[0]
+
+    async def _ask_once(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key, ask))
+            # All who wait may be cancelled; the failure is then nobody's to hear.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asking[key] = task
+        return await asyncio.shield(task)
+
+    async def _ask(
+        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    ) -> _Record | None:
+        # The answer is as old as the question, so that a record is never believed
+        # for longer than it should be by the time the store took.
+        asked_at = self._monotonic()
+        try:
+            record = await ask()
+        finally:
+            del self._asking[key]
+        if record is None:
+            self._kept.pop(key, None)
+        else:
+            _keep(self._kept, key, (record, asked_at), most=RECORDS_MAX)
+        return record
+
+
+def _keep(
+    kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, most: int
+) -> None:
+    """Keep a value as the newest one; of more than `most` the oldest gives way."""
+    kept.pop(key, None)
+    if len(kept) >= most:
+        kept.popitem(last=False)
+    kept[key] = value
+
+
+def _only(values: list[bytes]) -> bytes:
+    # Two of a header that has one meaning: whoever is in front of this server may
+    # have looked at the other one.
+    if len(values) > 1:
+        raise Unauthenticated(Defect.AMBIGUOUS)
+    return values[0] if values else b""
+
+
+def _strip_scheme(value: bytes) -> bytes:
+    """Return the credential of ``Bearer CREDENTIAL``, empty where there is none."""
+    scheme, _, credential = value.strip().partition(b" ")
+    if scheme and scheme.lower() != _SCHEME:
+        raise Unauthenticated(Defect.SCHEME)
+    return credential.strip()
+
+
+def _cookies(headers: Iterable[bytes]) -> Iterable[bytes]:
+    """Yield the values of the cookie that carries a credential (RFC 6265, 5.4)."""
+    for header in headers:
+        for pair in header.split(b";"):
+            name, _, value = pair.partition(b"=")
+            if name.strip() == _COOKIE:
+                # Not every cookie jar writes a space; some quote it, some encode it.
+                yield unquote_to_bytes(value.strip()).strip(b'"')

@@ -1,0 +1,76 @@
+"""
+Tokens for players, made for a backend.
+
+Decides who may have which made. Knows the rules of `core.access.tokens` and where apps
+are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ...core.access.rights import Caller
+from ...core.access.tokens import TOKEN_BYTES_MAX, mint
+from ...errors import FieldError, Forbidden, Invalid
+from ...model import Log, Player
+from ...store.access.apps import Apps
+
+__all__ = ["Minted", "Minting"]
+
+
+class Minted(NamedTuple):
+    """A token and when it ends."""
+
+    token: str
+    expires_at_s: int
+
+
+class Minting:
+    """Make tokens with the secrets of `apps`, dated by `clock`, a Unix time."""
+
+    def __init__(self, apps: Apps, *, clock: Callable[[], float] = time.time) -> None:
+        self._apps = apps
+        self._clock = clock
+
+    async def mint(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        permissions: Sequence[str],
+        topics: Sequence[str],
+        ttl_s: int,
+    ) -> Minted:
+        """
+        Make a token for a player of the caller's app.
+
+        Raises:
+            Forbidden: The caller may not, or may not give these permissions; or the
+                app's tokens are signed by somebody else.
+            Invalid: A permission is unknown, or they make the token too long.
+            Unavailable: The store is away.
+        """
+        caller.require_scope("tokens:mint")
+        caller.require_grant(permissions)
+        record = await self._apps.get(caller.app)
+        if record is None or record.algorithm != "HS256":
+            raise Forbidden("an app whose tokens are signed with its own secret")
+        (not_before_s,) = await self._apps.revoked_before_s([Log(caller.app, player)])
+        now_s = max(int(self._clock()), record.not_before_s, not_before_s)
+        try:
+            token = mint(
+                record,
+                player,
+                permissions=permissions,
+                topics=topics,
+                ttl_s=ttl_s,
+                now_s=now_s,
+            )
+        except ValueError as exc:
+            raise Invalid(FieldError(("body", "permissions"), str(exc))) from exc
+        if len(token) > TOKEN_BYTES_MAX:
+            problem = f"make a token of {len(token)} bytes, allowed {TOKEN_BYTES_MAX}"
+            raise Invalid(FieldError(("body", "topics"), problem))
+        return Minted(token, now_s + ttl_s)

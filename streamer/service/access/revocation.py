@@ -1,0 +1,243 @@
+"""
+Ending what goes on when its credential was taken back.
+
+Decides whether callers who were recognised once still would be, and ends the listeners
+of those who would not. Knows apps, keys and readers. Knows nothing of tokens' form: a
+caller carries a proof, which is what its credential was believed for.
+
+A stream that is open asks for nothing, so nobody looks at its credential again. The
+sweep does, all listeners of this node every `INTERVAL_S`. It reads the records anew and
+by app, player and key, not by connection. Where an app's record and keys are those of
+the last time, and none of its players' tokens are being taken back, what was found out
+then of a listener holds. The others are looked at `PORTION` at a time, so that neither
+the store nor anybody on this node notices. Credentials that end by
+themselves are the sessions' own business, and end with the second. While the store is
+away nothing ends: an outage is no revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from ...core.access.apps import AppRecord
+from ...core.access.rights import Caller, KeyProof, TokenProof
+from ...core.access.signatures import Algorithm
+from ...errors import TOKEN_INVALID, IssuerAway, Unavailable
+from ...hub import Reader
+from ...model import App, Log
+from ...store.access.apps import Apps
+from .key_sets import KeySets
+
+__all__ = ["INTERVAL_S", "Sweep"]
+
+INTERVAL_S: Final = 10.0
+"""With the time of reading, what was taken back ends within half a minute."""
+
+PORTION: Final = 500
+"""Looking at as many takes a millisecond or two."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _Basis(NamedTuple):
+    """What an app's tokens are judged by; keys by algorithm and name."""
+
+    record: AppRecord
+    keys: frozenset[tuple[Algorithm, str]]
+
+
+class Sweep:
+    """
+    The listeners of this node, each with its caller.
+
+    Args:
+        apps: Where records are read.
+        key_sets: Where the keys of foreign issuers come from.
+        clock: Unix time in seconds.
+        interval_s: How often everybody is asked about.
+
+    """
+
+    def __init__(
+        self,
+        apps: Apps,
+        key_sets: KeySets,
+        *,
+        clock: Callable[[], float] = time.time,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._apps = apps
+        self._key_sets = key_sets
+        self._clock = clock
+        self._interval_s = interval_s
+        self._callers: dict[Reader, Caller] = {}
+        self._unseen: set[Reader] = set()
+        """Those whose caller was in no sweep yet."""
+        self._bases: dict[App, _Basis] = {}
+        """What the last sweep has gone by."""
+
+    def add(self, reader: Reader, caller: Caller) -> None:
+        """End `reader` from here on when its caller's credential does not hold."""
+        self._callers[reader] = caller
+        self._unseen.add(reader)
+
+    def remove(self, reader: Reader) -> None:
+        """Forget a reader; one that was not added is passed over."""
+        self._callers.pop(reader, None)
+        self._unseen.discard(reader)
+
+    def renew(self, reader: Reader, caller: Caller) -> None:
+        """Go by a fresh credential from here on."""
+        assert reader in self._callers
+        self.add(reader, caller)
+
+    async def run(self) -> None:
+        """Sweep for ever; runs until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.once()
+            except Unavailable:
+                _logger.info("credentials were not checked again: the store is away")
+            except Exception:
+                # A record that cannot be read, say. Those of the others are looked at
+                # next time, and nobody's stream may end for it.
+                _logger.exception("credentials were not checked again")
+
+    async def once(self) -> None:
+        """
+        End every listener whose credential was taken back.
+
+        Raises:
+            Unavailable: The store is away; who was not looked at goes on.
+        """
+        unseen, self._unseen = self._unseen, set()
+        try:
+            bases = await self._find_bases()
+            await self._look_at(self._doubtful(unseen, bases))
+        except BaseException:
+            self._unseen |= unseen & self._callers.keys()
+            raise
+        self._bases = bases
+
+    async def _find_bases(self) -> dict[App, _Basis]:
+        """Return what tokens are judged by, of those apps where it is for all alike."""
+        names = tuple({caller.app for caller in self._callers.values()})
+        now_s = int(self._clock())
+        bases = {}
+        for name, record in zip(names, await self._apps.get_many(names), strict=True):
+            if record is None or now_s < record.revoking_until_s:
+                continue
+            with contextlib.suppress(IssuerAway):
+                keys = await self._key_sets.find(record, now_s=now_s)
+                named = frozenset((key.algorithm, key.name) for key in keys.keys)
+                bases[name] = _Basis(record, named)
+        return bases
+
+    def _doubtful(
+        self, unseen: Collection[Reader], bases: Mapping[App, _Basis]
+    ) -> list[tuple[Reader, Caller]]:
+        """Return those of whom the last sweep's finding may not hold."""
+        settled = {app for app, basis in bases.items() if self._bases.get(app) == basis}
+        return [
+            (reader, caller)
+            for reader, caller in self._callers.items()
+            if caller.app not in settled
+            or reader in unseen
+            or isinstance(caller.proof, KeyProof)
+        ]
+
+    async def _look_at(self, doubtful: Sequence[tuple[Reader, Caller]]) -> None:
+        for first in range(0, len(doubtful), PORTION):
+            portion = doubtful[first : first + PORTION]
+            withdrawn = await self.withdrawn(caller for _, caller in portion)
+            ended = [
+                reader
+                for reader, caller in portion
+                # Who has renewed or gone in the meantime is not meant.
+                if caller in withdrawn and self._callers.get(reader) is caller
+            ]
+            for reader in ended:
+                reader.end(TOKEN_INVALID)
+            if ended:
+                _logger.info("%d listeners' credentials were taken back", len(ended))
+
+    async def withdrawn(self, callers: Iterable[Caller]) -> set[Caller]:
+        """
+        Return those whose credential would not be believed any more, whatever its time.
+
+        Reads the records anew. What cannot be judged, because the issuer's keys are
+        not to be had, is left as it is.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+        asked = set(callers)
+        by_token = {one for one in asked if isinstance(one.proof, TokenProof)}
+        by_key = {one for one in asked if isinstance(one.proof, KeyProof)}
+        return await self._withdrawn_tokens(by_token) | await self._withdrawn_keys(
+            by_key
+        )
+
+    async def _withdrawn_tokens(self, callers: Collection[Caller]) -> set[Caller]:
+        now_s = int(self._clock())
+        names = tuple({caller.app for caller in callers})
+        found = zip(names, await self._apps.get_many(names), strict=True)
+        records = {name: record for name, record in found if record is not None}
+        revoking = {
+            name for name, record in records.items() if now_s < record.revoking_until_s
+        }
+        logs = tuple({_log(one) for one in callers if one.app in revoking})
+        times = dict(zip(logs, await self._apps.revoked_before_s(logs), strict=True))
+        withdrawn: set[Caller] = set()
+        for name in names:
+            own = {caller for caller in callers if caller.app == name}
+            record = records.get(name)
+            withdrawn |= (
+                own
+                if record is None
+                else await self._disowned(record, own, times, now_s)
+            )
+        return withdrawn
+
+    async def _disowned(
+        self,
+        record: AppRecord,
+        callers: Collection[Caller],
+        times: Mapping[Log, int],
+        now_s: int,
+    ) -> set[Caller]:
+        try:
+            keys = await self._key_sets.find(record, now_s=now_s)
+        except IssuerAway:
+            return set()
+        return {
+            caller
+            for caller in callers
+            if isinstance(caller.proof, TokenProof)
+            and not record.vouches_for(
+                caller.proof, keys, not_before_s=times.get(_log(caller), 0)
+            )
+        }
+
+    async def _withdrawn_keys(self, callers: Collection[Caller]) -> set[Caller]:
+        by_digest: dict[bytes, set[Caller]] = {}
+        for caller in callers:
+            assert isinstance(caller.proof, KeyProof)
+            by_digest.setdefault(caller.proof.digest, set()).add(caller)
+        digests = tuple(by_digest)
+        withdrawn: set[Caller] = set()
+        found = await self._apps.find_keys(digests)
+        for digest, record in zip(digests, found, strict=True):
+            if record is None or record.is_over(self._clock() * 1000):
+                withdrawn |= by_digest[digest]
+        return withdrawn
+
+
+def _log(caller: Caller) -> Log:
+    return Log(caller.app, caller.require_me())

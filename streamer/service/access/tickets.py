@@ -1,0 +1,190 @@
+"""
+Tickets: a stream's credential that may ride in a URL.
+
+Decides who gets one, what it is worth, and when it opens a stream. Knows callers, the
+tickets in the store, and whether a credential still holds. Knows nothing of queries and
+headers.
+
+EventSource cannot send headers, and what is in a URL ends up in logs, histories and
+proxies. So a page asks for a ticket with its token, and opens its stream with that. The
+ticket is worth a stream and nothing else, counts for one use within a minute, and then
+only for whoever says what that stream brought last, until two minutes after it closed.
+It never outlives its token, nor its being taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ...core.access.rights import Caller
+from ...errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
+from ...store.access.tickets import FIRST_MS, ticket_digest
+from ...store.access.tickets import Tickets as Kept
+from .revocation import Sweep
+
+__all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]
+
+PREFIX: Final = "tk_"
+"""Begins every ticket, and no token or backend key."""
+
+FIRST_S: Final = FIRST_MS // 1_000
+
+KEEP_S: Final = 60.0
+"""How often open tickets are renewed; they last for three times that."""
+
+TEXT_CHARS_MAX: Final = 64
+
+_RANDOM_BYTES: Final = 32
+
+_logger = logging.getLogger(__name__)
+
+
+class OpenTicket(NamedTuple):
+    """A ticket in use. `first` is whether it had not been used before."""
+
+    digest: bytes
+    caller: Caller
+    first: bool
+
+
+class Tickets:
+    """
+    The tickets of this server, and those whose streams are open on this node.
+
+    Args:
+        kept: Where they are.
+        sweep: What knows whether a credential still holds.
+        clock: Unix time in seconds.
+        keep_s: How often open ones are renewed.
+
+    """
+
+    def __init__(
+        self,
+        kept: Kept,
+        sweep: Sweep,
+        *,
+        clock: Callable[[], float] = time.time,
+        keep_s: float = KEEP_S,
+    ) -> None:
+        self._kept = kept
+        self._sweep = sweep
+        self._clock = clock
+        self._keep_s = keep_s
+        self._open: dict[bytes, list[int]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def issue(self, caller: Caller) -> str:
+        """
+        Return a ticket for a stream of the caller's own player.
+
+        Raises:
+            Forbidden: The caller is no player, or may not listen.
+            Unavailable: The store is away.
+        """
+        caller.require_listen(caller.require_me())
+        if caller.expires_at_s is None:
+            raise Forbidden("a token that ends")
+        text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        await self._kept.issue(
+            ticket_digest(text.encode()),
+            caller.as_ticket,
+            now_ms=int(self._clock() * 1_000),
+            ends_ms=caller.expires_at_s * 1_000,
+        )
+        return text
+
+    async def open(self, text: str, *, resuming: bool) -> OpenTicket:
+        """
+        Use a ticket for a stream; where this returns, `close` is due.
+
+        Args:
+            text: The ticket, as the client has sent it.
+            resuming: Whether the client says what its stream brought last.
+
+        Raises:
+            Unauthenticated: TICKET, or REVOKED.
+            Unavailable: The store is away.
+        """
+        if not text.startswith(PREFIX) or len(text) > TEXT_CHARS_MAX:
+            raise Unauthenticated(Defect.TICKET)
+        digest = ticket_digest(text.encode("utf-8", "surrogatepass"))
+        use = await self._kept.use(digest, resuming=resuming)
+        if use is None:
+            raise Unauthenticated(Defect.TICKET)
+        ticket = OpenTicket(digest, use.caller, use.first)
+        self._open.setdefault(digest, []).append(use.ends_ms)
+        try:
+            if await self._sweep.withdrawn([use.caller]):
+                raise Unauthenticated(Defect.REVOKED)
+        except BaseException as error:
+            opened = not isinstance(error, Error)
+            await asyncio.shield(self.close(ticket, opened=opened))
+            raise
+        return ticket
+
+    async def close(self, ticket: OpenTicket, *, opened: bool) -> None:
+        """
+        End the use of a ticket.
+
+        Args:
+            ticket: What `open` has given. Once is enough.
+            opened: Whether there has been a stream; without one a ticket that was used
+                for the first time is as it was.
+
+        """
+        self._open[ticket.digest].pop()
+        if not self._open[ticket.digest]:
+            del self._open[ticket.digest]
+        await self._let_go(ticket.digest, opened=opened or not ticket.first)
+
+    def close_soon(self, ticket: OpenTicket, *, opened: bool) -> None:
+        """Do as `close` does, without waiting for it."""
+        closing = asyncio.create_task(self.close(ticket, opened=opened))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def closed(self) -> None:
+        """Wait for what `close_soon` has begun."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def run(self) -> None:
+        """Renew the tickets of open streams; runs until cancelled."""
+        while True:
+            await asyncio.sleep(self._keep_s)
+            try:
+                await self.keep()
+            except Unavailable:
+                _logger.info("tickets were not renewed: the store is away")
+
+    async def keep(self) -> None:
+        """Renew the tickets of open streams once. Raises Unavailable."""
+        ends_ms = {digest: ends[0] for digest, ends in self._open.items()}
+        await self._kept.keep(ends_ms, now_ms=int(self._clock() * 1_000))
+
+    async def _let_go(self, digest: bytes, *, opened: bool) -> None:
+        try:
+            if opened:
+                await self._kept.close(digest)
+            else:
+                await self._kept.give_back(digest)
+        except Unavailable:
+            _logger.info("a ticket ends by its own time: the store is away")
+
+
+def instance_of(text: str) -> str:
+    """
+    Return the instance of a client that has a ticket and names none.
+
+    A stream that is opened again takes over from itself, which may not have been seen
+    to be gone.
+    """
+    digest = hashlib.sha256(b"streamer instance\0" + text.encode()).hexdigest()
+    return f"ticket.{digest[:32]}"

@@ -1,0 +1,1 @@
+"""Inboxes: pages, searches, marks, receipts and topics of a player."""

@@ -1,0 +1,323 @@
+"""
+Reading an inbox and marking it, for somebody who may.
+
+Decides the rights each needs, what a cursor or an id of the caller's means, and in
+which of a player's logs it is looked for. Knows the inbox, and the audiences merged
+into it. Knows nothing of surfaces: they choose the limits and write the answer.
+
+A mark is made in the audiences' views first and in the player's own log last, which
+tells of all of it with the count of all that is unread. A caller that gets no answer
+repeats it: marking twice is marking once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from ...core.access.rights import Caller
+from ...core.streams.client_messages import MARK_IDS_MAX
+from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.subscription import Start
+from ...core.streams.views import Audience, View
+from ...errors import FieldError, Invalid, NotFound
+from ...model import Log, Player, Position, decode_id, encode_id
+from ...store.logs.inbox import Inbox, Marked, PageEntry, ReadAfter
+from .audiences import Audiences, unread
+from .merge import After, Merged, MergedPage
+
+__all__ = ["Inboxes", "MergedPage", "PageEntry", "parse_cursor"]
+
+
+def parse_cursor(text: str, *where: str) -> Cursor:
+    """
+    Return the place that a caller's cursor or id names.
+
+    Raises:
+        Invalid: It is neither; the error says `where` it stood.
+
+    """
+    if cursor := Cursor.parse(text):
+        return cursor
+    raise Invalid(FieldError(where, "is not a cursor or notification id"))
+
+
+class Inboxes:
+    """
+    What a caller may do with inboxes.
+
+    Args:
+        inbox: Players' own logs.
+        merged: The same with what their audiences were sent.
+        audiences: Who belongs to what.
+
+    """
+
+    def __init__(self, inbox: Inbox, merged: Merged, audiences: Audiences) -> None:
+        self._inbox = inbox
+        self._merged = merged
+        self._audiences = audiences
+
+    async def page(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        newest: Cursor | None = None,
+        newest_included: bool = True,
+        oldest: Cursor | None = None,
+        count: int,
+        version: str = "",
+    ) -> MergedPage:
+        """Read a page as `Merged.page` does. Raises Forbidden, StoreAway."""
+        caller.require_read(player)
+        return await self._merged.page(
+            Log(caller.app, player),
+            newest=newest.own if newest else None,
+            newest_included=newest_included,
+            oldest=oldest,
+            count=count,
+            version=version,
+        )
+
+    async def one(
+        self, caller: Caller, player: Player, notification_id: str
+    ) -> PageEntry:
+        """
+        Return one notification.
+
+        Raises:
+            Forbidden: The caller may not read this inbox.
+            NotFound: No such notification in it, or not any more.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_read(player)
+        place = decode_id(notification_id)
+        found = place and await self._merged.one(Log(caller.app, player), place)
+        if not found:
+            raise NotFound("the notification")
+        return found
+
+    async def after(
+        self, caller: Caller, player: Player, place: Cursor | Start, *, count: int
+    ) -> After:
+        """Read what follows a place, oldest first. Raises Forbidden, StoreAway."""
+        caller.require_listen(player)
+        return await self._merged.after(Log(caller.app, player), place, count=count)
+
+    async def mark_ids(
+        self,
+        caller: Caller,
+        player: Player,
+        ids: Sequence[str],
+        *,
+        ids_max: int = MARK_IDS_MAX,
+    ) -> Marked:
+        """
+        Mark notifications as read; unknown ids are ignored.
+
+        Raises:
+            Forbidden: The caller may not mark this inbox.
+            Invalid: There are more than `ids_max`.
+            StoreAway: Nothing was marked.
+            OutcomeUnknown: Repeating it is harmless.
+
+        """
+        places = self._places(caller, player, ids, ids_max)
+        log = Log(caller.app, player)
+        elsewhere, changed = await self._change(log, "ids", places)
+        return await self._inbox.mark_ids(
+            log, places, elsewhere=elsewhere, force=changed
+        )
+
+    async def mark_unread(
+        self, caller: Caller, player: Player, ids: Sequence[str]
+    ) -> Marked:
+        """Take back the marks of notifications; see `mark_ids`."""
+        places = self._places(caller, player, ids, MARK_IDS_MAX)
+        log = Log(caller.app, player)
+        elsewhere, changed = await self._change(log, "unread", places)
+        return await self._inbox.mark_unread(
+            log, places, elsewhere=elsewhere, force=changed
+        )
+
+    async def mark_up_to(
+        self, caller: Caller, player: Player, cursor: Cursor
+    ) -> Marked:
+        """
+        Mark all up to a place; see `mark_ids`. A foreign one marks nothing.
+
+        In an audience that the cursor does not name it is what came before the moment
+        of the own place.
+        """
+        caller.require_mark(player)
+        log = Log(caller.app, player)
+        views = await self._audiences.of(log)
+        cursor = await self._audiences.located(log, views, cursor)
+
+        async def upto(audience: Log) -> Position:
+            named = cursor.audiences.get(audience_mark(audience))
+            if named is None:
+                at_ms = cursor.own.at_ms + 1
+                named = await self._audiences.place_before(audience, at_ms)
+            return named
+
+        elsewhere, changed = await self._mark_up_to(log, views, upto)
+        return await self._inbox.mark_up_to(
+            log, cursor.own, elsewhere=elsewhere, force=changed
+        )
+
+    async def mark_all(self, caller: Caller, player: Player) -> Marked:
+        """Mark all that is in the inbox at this moment; see `mark_ids`."""
+        caller.require_mark(player)
+        log = Log(caller.app, player)
+        views = await self._audiences.of(log)
+        elsewhere, changed = await self._mark_up_to(log, views, None)
+        return await self._inbox.mark_all(log, elsewhere=elsewhere, force=changed)
+
+    async def delete(
+        self, caller: Caller, player: Player, notification_id: str
+    ) -> None:
+        """
+        Take a notification out of one player's inbox; other players keep theirs.
+
+        The player's streams are told. Doing it twice is no error while it is kept.
+
+        Raises:
+            Forbidden: The caller may not mark this inbox.
+            NotFound: No such notification in it.
+            StoreAway: Nothing was done.
+            OutcomeUnknown: Repeating it is harmless.
+
+        """
+        caller.require_mark(player)
+        log = Log(caller.app, player)
+        place = decode_id(notification_id)
+        if place is None:
+            raise NotFound("the notification")
+        if await self._inbox.withdraw(log, place) is not None:
+            return
+        views = await self._audiences.of(log)
+        found = await self._audiences.views.find([(v.log, [place]) for v in views])
+        for view, there in zip(views, found, strict=True):
+            if not there.offsets or not view.reaches(place._replace(epoch=there.epoch)):
+                continue
+            if place.offset not in view.deleted:
+                # Streams are told first: who dies in between is asked again, and tells
+                # them twice, which they bear.
+                await self._inbox.hide(log, encode_id(*place[1:]))
+                await self._audiences.views.change(
+                    log,
+                    view.log,
+                    "deleted",
+                    there.offsets,
+                    epoch=there.epoch,
+                    floor=there.floor,
+                )
+            return
+        raise NotFound("the notification")
+
+    async def unread_many(self, caller: Caller, players: Sequence[Player]) -> list[int]:
+        """
+        Return how many notifications each player has not read, in their order.
+
+        Raises:
+            Forbidden: The caller may not read one of the inboxes.
+            StoreAway: They cannot be read now.
+
+        """
+        for player in players:
+            caller.require_read(player)
+        logs = [Log(caller.app, player) for player in players]
+        own = await self._inbox.read_many(
+            [ReadAfter(log, Start.LATEST, limit=0) for log in logs]
+        )
+        elsewhere = await self._audiences.unread_of_many(logs)
+        counts = []
+        for mine, theirs in zip(own, elsewhere, strict=True):
+            if isinstance(mine, Exception):
+                raise mine
+            if isinstance(theirs, Exception):
+                raise theirs
+            counts.append(mine.unread + theirs)
+        return counts
+
+    def _places(
+        self, caller: Caller, player: Player, ids: Sequence[str], ids_max: int
+    ) -> list[Position]:
+        caller.require_mark(player)
+        if len(ids) > ids_max:
+            problem = f"has {len(ids)} items, allowed {ids_max}"
+            raise Invalid(FieldError(("body", "ids"), problem))
+        return [place for text in ids if (place := decode_id(text))]
+
+    async def _change(
+        self, log: Log, change: Literal["ids", "unread"], places: Sequence[Position]
+    ) -> tuple[int, bool]:
+        """Change marks in the views; return what is unread there, and if some did."""
+        views = await self._audiences.of(log)
+        audiences = await self._heard(views)
+        if not audiences:
+            return 0, False
+        speaking = [view for view in views if not audiences[view.log].head.is_zero]
+        found = await self._audiences.views.find(
+            [(view.log, places) for view in speaking]
+        )
+        changed = False
+        for view, there in zip(speaking, found, strict=True):
+            if not there.offsets:
+                continue
+            offsets = await self._audiences.views.change(
+                log,
+                view.log,
+                change,
+                there.offsets,
+                epoch=there.epoch,
+                floor=there.floor,
+            )
+            if offsets:
+                changed = True
+                by = 1 if change == "ids" else -1
+                await self._audiences.views.count(view.log, "read", offsets, by=by)
+        if changed:
+            views = await self._audiences.of(log)
+        return unread(views, audiences), changed
+
+    async def _mark_up_to(
+        self,
+        log: Log,
+        views: Sequence[View],
+        upto: Callable[[Log], Awaitable[Position]] | None,
+    ) -> tuple[int, bool]:
+        """Mark up to an offset in each view, or to its end; as `_change`."""
+        audiences = await self._heard(views)
+        changed = False
+        for view in views:
+            audience = audiences.get(view.log)
+            if audience is None or not view.unread(audience):
+                continue
+            place = audience.head if upto is None else await upto(view.log)
+            if place.epoch != audience.head.epoch:
+                continue
+            offset = min(place.offset, audience.head.offset)
+            offsets = await self._audiences.views.mark_up_to(
+                log,
+                view.log,
+                offset,
+                epoch=audience.head.epoch,
+                floor=audience.floor,
+            )
+            if offsets:
+                changed = True
+                await self._audiences.views.count(view.log, "read", offsets)
+        if changed:
+            views = await self._audiences.of(log)
+        return unread(views, audiences) if audiences else 0, changed
+
+    async def _heard(self, views: Sequence[View]) -> dict[Log, Audience]:
+        """Return the audiences of views, none where all are silent."""
+        audiences = await self._audiences.at(view.log for view in views)
+        if all(audience.head.is_zero for audience in audiences.values()):
+            return {}
+        return audiences

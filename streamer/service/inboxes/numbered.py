@@ -1,0 +1,130 @@
+"""
+Listing an inbox by number: the entries that match, from the n-th on, and how many.
+
+Decides how much of an inbox is read for a list. Cursors make a page cheap wherever it
+is; vendors whose lists have page numbers, totals and filters need entries counted. The
+store can count all of them, and those that are read or not, without looking at any.
+What entries say is nothing it knows of: a list that is filtered by that reads the whole
+inbox, in portions, so that nobody has to wait for it, and then asks for the few that
+are shown.
+
+Where audiences have said something to the player, the n-th entry is known only by
+walking there. How many there are still is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...core.access.rights import Caller
+from ...model import Log, Player
+from ...store.logs.inbox import PageEntry
+from ...store.logs.numbered import Listed, Lists
+from .audiences import Audiences, unread
+from .merge import Merged
+
+__all__ = ["Listed", "Listing", "Matches"]
+
+Matches = Callable[[bytes], bool]
+"""Whether a list shows a notification, by its fragment."""
+
+
+class Listing:
+    """
+    What a caller may list.
+
+    Args:
+        lists: Players' own logs by number.
+        merged: The same with what their audiences were sent.
+        audiences: Who belongs to what.
+
+    """
+
+    def __init__(self, lists: Lists, merged: Merged, audiences: Audiences) -> None:
+        self._lists = lists
+        self._merged = merged
+        self._audiences = audiences
+
+    async def page(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        skip: int = 0,
+        count: int,
+        read: bool | None = None,
+        matches: Matches | None = None,
+    ) -> Listed:
+        """
+        Return up to `count` entries after the first `skip` of those that match.
+
+        Args:
+            caller: Who reads.
+            player: Whose inbox.
+            skip: Entries that match and are not wanted.
+            count: Entries that are.
+            read: Whether they have a read mark; None for both.
+            matches: What else they have to be; None for nothing.
+
+        Raises:
+            Forbidden: The caller may not read this inbox.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_read(player)
+        log = Log(caller.app, player)
+        views = await self._audiences.of(log)
+        audiences = await self._audiences.at(view.log for view in views)
+        shown = sum(view.shown(audiences[view.log]) for view in views)
+        if not shown:
+            return await self._own(log, skip, count, read, matches)
+        total = None
+        if matches is None:
+            own = await self._lists.page(log, skip=0, count=0, read=read)
+            of_views = unread(views, audiences)
+            total = (
+                own.total + {None: shown, False: of_views, True: shown - of_views}[read]
+            )
+        return await self._walked(log, skip, count, read, matches, total)
+
+    async def _own(
+        self,
+        log: Log,
+        skip: int,
+        count: int,
+        read: bool | None,
+        matches: Matches | None,
+    ) -> Listed:
+        offsets: list[int] = []
+        if matches is not None:
+            walk = self._lists.walk(log)
+            offsets = [offset async for offset, found in walk if matches(found)]
+            if not offsets:
+                return Listed(0, [])
+        return await self._lists.page(
+            log, skip=skip, count=count, read=read, offsets=offsets
+        )
+
+    async def _walked(
+        self,
+        log: Log,
+        skip: int,
+        count: int,
+        read: bool | None,
+        matches: Matches | None,
+        total: int | None,
+    ) -> Listed:
+        """Walk to what is wanted, or to the end where nobody knows how many match."""
+        entries: list[PageEntry] = []
+        matching = 0
+        async for found in self._merged.walk(log):
+            if read is not None and bool(found.read_at_ms) is not read:
+                continue
+            if matches is not None and not matches(found.entry.fragment):
+                continue
+            matching += 1
+            if matching > skip and len(entries) < count:
+                entries.append(found)
+            if total is not None and len(entries) == count:
+                return Listed(total, entries)
+        return Listed(matching if total is None else total, entries)

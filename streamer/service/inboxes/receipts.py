@@ -1,0 +1,144 @@
+"""
+Receipts: what became of a notification, for the backend that sent it.
+
+Decides who may know, and in which log it is looked for. Knows the receipts of players'
+logs, and what players did with audiences' entries. Knows nothing of surfaces.
+
+What a player did with an audience's message is known with the player; how many did is
+counted with the message. The count is made behind the mark, in another slot: it may be
+lower than the truth by those that were cut off between the two, and never higher.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...core.access.rights import Caller
+from ...core.streams.cursor import Cursor, audience_mark
+from ...errors import NotFound
+from ...model import ZERO, Log, Player, Position, decode_id
+from ...store.logs.receipts import Receipt
+from ...store.logs.receipts import Receipts as Kept
+from .audiences import Audiences
+
+__all__ = ["AudienceReceipt", "Receipt", "Receipts"]
+
+COUNTED_MAX = 1_000
+"""Entries for which one acknowledgement is counted; of older ones it is not."""
+
+
+class AudienceReceipt(NamedTuple):
+    """What became of an audience's message: as for one player, and for how many."""
+
+    receipt: Receipt
+    read: int
+    acknowledged: int
+
+
+class Receipts:
+    """
+    What a caller may know of what became of notifications.
+
+    Args:
+        kept: Receipts of logs.
+        audiences: Who belongs to what.
+
+    """
+
+    def __init__(self, kept: Kept, audiences: Audiences) -> None:
+        self._kept = kept
+        self._audiences = audiences
+
+    async def acknowledge(self, caller: Caller, player: Player, cursor: Cursor) -> None:
+        """
+        Note that a client of the player's has everything up to a cursor.
+
+        Places that are not in their logs are ignored.
+
+        Raises:
+            Forbidden: The caller may not mark this inbox.
+            StoreAway: Nothing is noted.
+            OutcomeUnknown: Repeating it is harmless.
+
+        """
+        caller.require_mark(player)
+        log = Log(caller.app, player)
+        if not cursor.own.is_zero:
+            await self._kept.acknowledge(log, cursor.own)
+        if not cursor.audiences:
+            return
+        views = self._audiences.views
+        named = [
+            (view.log, place)
+            for view in await self._audiences.of(log)
+            if (place := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
+        ]
+        there = await views.find([(audience, [place]) for audience, place in named])
+        for (audience, place), found in zip(named, there, strict=True):
+            if found.offsets and place.epoch in (0, found.epoch):
+                place = place._replace(epoch=found.epoch)
+                fresh = await views.acknowledge(log, audience, place)
+                if fresh:
+                    await views.count(audience, "acked", fresh[-COUNTED_MAX:])
+
+    async def of_player(
+        self, caller: Caller, player: Player, notification_id: str
+    ) -> Receipt:
+        """
+        Return what became of a notification for one player.
+
+        Raises:
+            Forbidden: The caller may not read this inbox.
+            NotFound: It was never there, or is not any more.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_read(player)
+        log = Log(caller.app, player)
+        place = _place(notification_id)
+        if receipt := await self._kept.of(log, place):
+            return receipt
+        views = await self._audiences.of(log)
+        found = await self._kept.of_many([(view.log, place) for view in views])
+        for view, receipt in zip(views, found, strict=True):
+            if receipt is None or not view.reaches(place._replace(epoch=0)):
+                continue
+            state = (await self._audiences.at([view.log]))[view.log]
+            held = view.at(state)
+            read_at_ms = 0
+            if held.is_done(place.offset):
+                ((read_at_ms,),) = await self._audiences.views.read_at_ms(
+                    log, [(view.log, [place.offset])]
+                )
+            acked = await self._audiences.views.acked(log, view.log, state.head.epoch)
+            return receipt._replace(
+                read_at_ms=read_at_ms, acknowledged=place.offset <= acked
+            )
+        raise NotFound("the notification")
+
+    async def of_audience(
+        self, caller: Caller, audience: Log, notification_id: str
+    ) -> AudienceReceipt:
+        """
+        Return what became of an audience's message, for all its players together.
+
+        Raises:
+            Forbidden: The caller may not write to everybody.
+            NotFound: It was never there, or is not any more.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_write_all()
+        place = _place(notification_id)
+        receipt = await self._kept.of(audience, place)
+        if receipt is None:
+            raise NotFound("the notification")
+        read, acked = await self._audiences.views.counted(audience, place.offset)
+        return AudienceReceipt(receipt, read, acked)
+
+
+def _place(notification_id: str) -> Position:
+    place = decode_id(notification_id)
+    if place is None:
+        raise NotFound("the notification")
+    return place

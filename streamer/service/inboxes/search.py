@@ -1,0 +1,247 @@
+"""
+Going through an inbox: pages of what matches, newest first or oldest first.
+
+Decides how much is looked at for one page, and where the next one begins. What entries
+say is nothing the store knows of, so a page of those that match is read in portions,
+and may end before it is full: who asks goes on from there. Knows inboxes. Knows nothing
+of what a surface lets a caller ask for.
+
+Newest first a place goes by time alone, as in every page. Oldest first it is a cursor,
+as on a stream: nothing that comes meanwhile, in any of the player's logs, is passed
+over. Where a cursor is good no more, that is said, and it goes on with what is newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ...core.access.rights import Caller
+from ...core.streams.cursor import Cursor
+from ...core.streams.subscription import Gap, Start
+from ...model import ZERO, Entry, Log, Player
+from ...store.logs.inbox import PageEntry
+from .audiences import Audiences
+from .inbox import Inboxes
+from .merge import After, MergedPage
+
+__all__ = ["SEARCHED_MAX", "Found", "Matches", "Searching"]
+
+SEARCHED_MAX: Final = 1_000
+"""Entries looked at for one page of those that match."""
+
+PORTION: Final = 100
+
+Matches = Callable[[PageEntry], bool]
+
+_Order = tuple[int, ...]
+_NOTHING: Final[_Order] = ()
+
+
+class Found(NamedTuple):
+    """
+    A page of what matches. `state` is the inbox's when it was begun to be read.
+
+    `entries` is None when the caller's version is still the one. `next` is the place
+    that the next page goes on from, None where nothing follows. With a `gap` what was
+    behind the caller's place is not all there any more.
+    """
+
+    state: MergedPage
+    entries: list[PageEntry] | None
+    next: Cursor | None = None
+    gap: Gap | None = None
+
+
+class _Who(NamedTuple):
+    caller: Caller
+    player: Player
+
+
+class _Begin(NamedTuple):
+    """
+    Where to read from, and why not from where the caller is.
+
+    What is not newer than `behind`, by its time, was had.
+    """
+
+    place: Cursor | Start
+    gap: Gap | None = None
+    behind: _Order = _NOTHING
+
+
+class Searching:
+    """
+    What a caller may go through. Every method raises Forbidden and StoreAway.
+
+    Args:
+        inboxes: What is read.
+        audiences: Who finds a place by its time.
+
+    """
+
+    def __init__(self, inboxes: Inboxes, audiences: Audiences) -> None:
+        self._inboxes = inboxes
+        self._audiences = audiences
+
+    async def newest_first(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        newest: Cursor | None,
+        oldest: Cursor | None,
+        count: int,
+        matches: Matches | None,
+        version: str = "",
+    ) -> Found:
+        """
+        Read a page of the entries that match, or of all, from behind `newest` on.
+
+        It may have fewer than `count`, and be empty, and be followed by another all the
+        same: after `SEARCHED_MAX` entries the caller has to ask again.
+        """
+        state = page = await self._inboxes.page(
+            caller,
+            player,
+            newest=newest,
+            newest_included=False,
+            oldest=oldest,
+            count=count if matches is None else PORTION,
+            version=version,
+        )
+        if state.entries is None:
+            return Found(state, None)
+        if matches is None:
+            # Another page follows only where there is an entry on this one.
+            follows = page.following is not None
+            last = Cursor(state.entries[-1].entry.position) if follows else None
+            return Found(state, state.entries, last)
+        found: list[PageEntry] = []
+        searched = 0
+        while True:
+            entries = page.entries or []
+            for i, entry in enumerate(entries):
+                if matches(entry):
+                    found.append(entry)
+                if len(found) == count and i + 1 < len(entries):
+                    return Found(state, found, Cursor(entry.entry.position))
+            searched += len(entries)
+            if page.following is None:
+                return Found(state, found)
+            if len(found) == count or searched >= SEARCHED_MAX:
+                return Found(state, found, Cursor(entries[-1].entry.position))
+            page = await self._inboxes.page(
+                caller,
+                player,
+                newest=Cursor(page.following),
+                oldest=oldest,
+                count=PORTION,
+            )
+
+    async def oldest_first(
+        self,
+        caller: Caller,
+        player: Player,
+        *,
+        after: Cursor | None,
+        count: int,
+        matches: Matches | None,
+        version: str = "",
+    ) -> Found:
+        """
+        Read a page of the entries that match, or of all, from behind `after` on.
+
+        The rest is as with `newest_first`.
+        """
+        who = _Who(caller, player)
+        state = await self._inboxes.page(caller, player, count=1, version=version)
+        if state.entries is None:
+            return Found(state, None)
+        begin = await self._begin(who, after)
+        place, gap = begin.place, begin.gap
+        portion = count if matches is None else PORTION
+        found: list[PageEntry] = []
+        searched = 0
+        while True:
+            read = await self._inboxes.after(*who, place, count=portion)
+            if read.gap is not None:
+                # It was good a moment ago.
+                place, gap = Start.EARLIEST, read.gap
+                continue
+            for shown in await self._with_marks(who, read.entries):
+                if _order(shown.entry) <= begin.behind:
+                    continue
+                if matches is None or matches(shown):
+                    found.append(shown)
+                if len(found) == count:
+                    next_ = await self._behind(who, place, read, shown.entry)
+                    return Found(state, found, next_, gap)
+            searched += len(read.entries)
+            if not read.more or searched >= SEARCHED_MAX:
+                next_ = read.cursor if read.more else None
+                return Found(state, found, next_, gap)
+            place = read.cursor
+
+    async def _begin(self, who: _Who, after: Cursor | None) -> _Begin:
+        """Return where to read from if `after` is asked for."""
+        if after is None:
+            return _Begin(Start.EARLIEST)
+        is_id = after.own.epoch == 0 and not after.own.is_zero
+        behind = after.own[1:] if is_id else _NOTHING
+        read = await self._inboxes.after(*who, after, count=1)
+        if read.gap is None:
+            return _Begin(after, behind=behind)
+        gap: Gap | None = read.gap
+        if is_id and gap in (Gap.AHEAD, Gap.DIVERGED):
+            # The id is in none of the logs that are read: it is gone, or of an audience
+            # that was left or muted. Only a cursor would notice.
+            gap = None
+        log = Log(who.caller.app, who.player)
+        before = await self._audiences.place_before(log, after.own.at_ms)
+        place = after._replace(own=before)
+        again = await self._inboxes.after(*who, place, count=1)
+        return _Begin(
+            place if again.gap is None else Start.EARLIEST, gap, behind=after.own[1:]
+        )
+
+    async def _with_marks(self, who: _Who, entries: list[Entry]) -> list[PageEntry]:
+        """Return entries with their marks; without those that ended meanwhile."""
+        if not entries:
+            return []
+        first, last = entries[0].position, entries[-1].position
+        oldest = Cursor(first._replace(tag=first.tag - 1))
+        newest: Cursor | None = Cursor(last)
+        marked: dict[str, PageEntry] = {}
+        while newest is not None:
+            page = await self._inboxes.page(
+                *who, newest=newest, oldest=oldest, count=len(entries)
+            )
+            marked |= {found.entry.id: found for found in page.entries or ()}
+            newest = None if page.following is None else Cursor(page.following)
+        return [marked[entry.id] for entry in entries if entry.id in marked]
+
+    async def _behind(
+        self, who: _Who, place: Cursor | Start, read: After, entry: Entry
+    ) -> Cursor | None:
+        """Return the place behind an entry that was read, None if it is the last."""
+        if _order(entry) == _order(read.entries[-1]):
+            return read.cursor if read.more else None
+        # Only the store knows the places in all logs. Entries may have ended meanwhile,
+        # so that the same number of them would lead past this one.
+        count = _count_to(entry, read.entries)
+        while count:
+            again = await self._inboxes.after(*who, place, count=count)
+            reached = _count_to(entry, again.entries)
+            if reached == len(again.entries):
+                return again.cursor
+            count = reached
+        return place if isinstance(place, Cursor) else Cursor(ZERO)
+
+
+def _order(entry: Entry) -> _Order:
+    return entry.at_ms, entry.offset, entry.tag
+
+
+def _count_to(last: Entry, entries: list[Entry]) -> int:
+    return sum(_order(entry) <= _order(last) for entry in entries)

@@ -1,0 +1,1 @@
+"""Node: quotas, requests in flight, and the state of the store."""

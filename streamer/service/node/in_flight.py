@@ -1,0 +1,98 @@
+"""
+Requests in flight: how many a node works on at once.
+
+Decides whether a request that is answered at once may be worked on, and that no app has
+all of the node: the others find room beside its flood. Held polls and streams are not
+counted here: they have slots of their own, so that a node full of streams still serves
+pages.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ...config import Config
+from ...core.counters import Figures
+from ...core.limits import Slots, SlotsPerKey
+from ...errors import Limit, Refused
+from ...model import App, Log
+
+__all__ = ["Held", "Requests"]
+
+
+class Requests:
+    """The node's requests in flight, and each app's and player's among them."""
+
+    def __init__(self, config: Config, figures: Figures | None = None) -> None:
+        refusals = None if figures is None else figures.refusals
+        self._all = Slots(
+            config.requests_in_flight_max,
+            Limit.REQUESTS_PER_NODE,
+            refusals=refusals,
+        )
+        share = config.requests_in_flight_max * config.requests_per_app_percent
+        self._by_app = SlotsPerKey(
+            math.ceil(share / 100), Limit.REQUESTS_PER_APP, refusals=refusals
+        )
+        self._by_log = SlotsPerKey(
+            config.requests_per_player_max,
+            Limit.REQUESTS_PER_PLAYER,
+            refusals=refusals,
+        )
+
+    def hold(self, log: Log) -> Held:
+        """
+        Count a request about `log` for the length of a block.
+
+        Entering it raises:
+            Refused: The node, the app or the player has too many in flight.
+
+        """
+        return Held(self, log.app, log)
+
+    def hold_for(self, app: App) -> Held:
+        """Count a request of an app, about no player in particular; see `hold`."""
+        return Held(self, app, None)
+
+    def take(self, app: App, log: Log | None) -> None:
+        """Take a slot of each, or of none and raise Refused."""
+        self._all.take()
+        try:
+            self._by_app.take(app)
+            try:
+                if log is not None:
+                    self._by_log.take(log)
+            except Refused:
+                self._by_app.give_back(app)
+                raise
+        except Refused:
+            self._all.give_back()
+            raise
+
+    def give_back(self, app: App, log: Log | None) -> None:
+        """Give back what was taken."""
+        if log is not None:
+            self._by_log.give_back(log)
+        self._by_app.give_back(app)
+        self._all.give_back()
+
+
+class Held:
+    """
+    A request's slots for the length of a block.
+
+    No `contextlib.contextmanager`: two of these were a twentieth of a publish.
+    """
+
+    __slots__ = ("_app", "_log", "_requests")
+
+    def __init__(self, requests: Requests, app: App, log: Log | None) -> None:
+        self._requests = requests
+        self._app = app
+        self._log = log
+
+    def __enter__(self) -> None:
+        self._requests.take(self._app, self._log)
+
+    def __exit__(self, *_: object) -> None:
+        self._requests.give_back(self._app, self._log)

@@ -1,0 +1,55 @@
+"""
+The request that is being served: its id, and whose it is.
+
+Decides how an id looks. It is a context variable because a line of the log can be
+written anywhere below a request, by code that knows nothing of requests; no decision
+is made by it.
+"""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import Final
+
+from ...model import App, new_name
+
+__all__ = ["Serving", "note_app", "request_id", "serving"]
+
+_GIVEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""Fits UUIDs, ULIDs and the hex ids of proxies, and no token: that has dots."""
+
+
+class Serving:
+    """
+    One request.
+
+    Args:
+        given: The id that it came with; one that is not well-formed gets a new one.
+
+    """
+
+    __slots__ = ("app", "id")
+
+    def __init__(self, given: str = "") -> None:
+        if not _GIVEN.fullmatch(given):
+            given = new_name()
+        self.id = given
+        self.app = ""
+        """The app of its caller, once that is known."""
+
+
+serving: Final[ContextVar[Serving | None]] = ContextVar("serving", default=None)
+
+
+def request_id() -> str:
+    """Return the id of the request that is being served, "" outside of one."""
+    current = serving.get()
+    return "" if current is None else current.id
+
+
+def note_app(app: App) -> None:
+    """Note whose request is being served."""
+    current = serving.get()
+    if current is not None:
+        current.app = app

@@ -1,0 +1,194 @@
+"""
+Keeping an eye on the store: is it still the one that was promised?
+
+Decides whether a node may start on a store, and when one that was good stops being so.
+Knows what the settings promise. What the store's words mean is decided by
+`core.store_health`.
+
+A store is asked when the node connects and every 30 s. At the start a store that would
+break a promise is refused. Later on the same makes the node not ready and is logged:
+its streams are of no less use than before, and an operator who turns the setting back
+needs no restart.
+
+Under ``everysec`` a store whose disk cannot keep up answers before the log is written,
+and tells so by a counter only. It is asked every two seconds then, and is *degraded*
+while the counter goes up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ...config import Config
+from ...core.store_health import (
+    Facts,
+    Finding,
+    Promise,
+    Verdict,
+    durability_of,
+    judge,
+    unfit,
+    unready,
+)
+from ...errors import StoreAway, StoreUnfit
+from ...store.client.connection import Link
+from ...store.client.health import read_facts
+
+__all__ = ["StoreWatch", "refuse_unfit"]
+
+LOOK_S: Final = 30.0
+LOOK_EVERYSEC_S: Final = 2.0
+TURN_S: Final = 1.0
+"""
+How soon a connection that was made anew is noticed, and an absence looked into; and how
+often a store that would not do is looked at.
+"""
+
+DEGRADED_S: Final = 30.0
+"""How long a store counts as degraded after it last answered ahead of its disk."""
+
+RETRY_S: Final = 0.05
+
+_WORSE: Final[dict[Verdict, int]] = {"ok": 0, "warning": 1, "problem": 2}
+_LOG_LEVEL: Final = (logging.INFO, logging.WARNING, logging.ERROR)
+
+_logger = logging.getLogger(__name__)
+
+
+class StoreWatch:
+    """
+    The node's opinion of its store.
+
+    Args:
+        link: The way to the store.
+        config: What is promised.
+        clock_s: A monotonic clock.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        config: Config,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._link = link
+        self._clock_s = clock_s
+        self._promise = _promise(config)
+        self._facts: Facts | None = None
+        self._findings: Mapping[str, Finding] = {}
+        self._looked_at_s = float("-inf")
+        self._connects = 0
+        self._degraded_at_s = float("-inf")
+        self._degraded = False
+
+    @property
+    def durability(self) -> str:
+        """What is in force: always, everysec, degraded, replicated, none, unknown."""
+        if self._facts is None:
+            return "unknown"
+        found = durability_of(self._facts)
+        if self._degraded:
+            return "degraded"
+        if self._promise.durability == "replicated" and found != "none":
+            return "replicated"
+        return "none" if found == "no" else found
+
+    def unready(self) -> str | None:
+        """Say why this store would not do at present, None if it would."""
+        if self._facts is None:
+            return "the store was not heard yet"
+        return unfit(self._findings) or unready(self._facts, self._promise)
+
+    async def run(self) -> None:
+        """Look, again and again; runs until cancelled."""
+        while True:
+            try:
+                if self._is_time():
+                    await self.look()
+            except StoreAway:
+                # Another may answer in its place, so it is looked at first thing.
+                self._looked_at_s = float("-inf")
+            await asyncio.sleep(RETRY_S if self._facts is None else TURN_S)
+
+    async def run_once(self) -> None:
+        """Look until the store was seen once."""
+        while self._facts is None:
+            try:
+                await self.look()
+            except StoreAway:
+                await asyncio.sleep(RETRY_S)
+
+    async def look(self) -> None:
+        """Ask the store and note what has changed. Raises StoreAway."""
+        facts = await read_facts(self._link)
+        self._looked_at_s = self._clock_s()
+        self._connects = self._link.connects
+        self._note_degraded(facts)
+        findings = judge(facts, self._promise)
+        for about in findings.keys() | self._findings.keys():
+            _log_change(self._findings.get(about), findings.get(about))
+        self._facts, self._findings = facts, findings
+
+    def _is_time(self) -> bool:
+        if self.unready() is not None:
+            return True  # What it lacks, a replica say, may have come a moment later.
+        everysec = self._facts is not None and durability_of(self._facts) == "everysec"
+        every_s = LOOK_EVERYSEC_S if everysec else LOOK_S
+        return (
+            self._link.connects != self._connects
+            or self._clock_s() - self._looked_at_s >= every_s
+        )
+
+    def _note_degraded(self, facts: Facts) -> None:
+        before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed
+        if facts.fsyncs_delayed > before:
+            self._degraded_at_s = self._looked_at_s
+        degraded = self._looked_at_s - self._degraded_at_s < DEGRADED_S
+        if degraded and not self._degraded:
+            _logger.error(
+                "durability is degraded: the store's disk does not keep up, and what "
+                "is acknowledged would be lost with the store's process"
+            )
+        elif self._degraded and not degraded:
+            _logger.warning("durability is what it was: the store's disk keeps up")
+        self._degraded = degraded
+
+
+async def refuse_unfit(url: str, config: Config) -> None:
+    """
+    Look at the store before anything is started on it.
+
+    A store that is away is not judged: the node waits for it, and is not ready.
+
+    Raises:
+        StoreUnfit: It would break what the settings promise.
+
+    """
+    link = Link(url)
+    try:
+        facts = await read_facts(link)
+    except StoreAway:
+        return
+    finally:
+        await link.close()
+    if reasons := unfit(judge(facts, _promise(config))):
+        raise StoreUnfit(reasons)
+
+
+def _promise(config: Config) -> Promise:
+    return Promise(config.durability, config.replicas_min)
+
+
+def _log_change(before: Finding | None, after: Finding | None) -> None:
+    was = _WORSE[before.verdict] if before else 0
+    found = _WORSE[after.verdict] if after else 0
+    if after is not None and found > was:
+        _logger.log(_LOG_LEVEL[found], "%s", after.text)
+    elif before is not None and found < was:
+        _logger.warning("no longer: %s", before.text)

@@ -1,0 +1,1 @@
+"""Publishing: from a decoded message to what is appended, once."""

@@ -1,0 +1,139 @@
+"""
+From what was decoded to what is appended: messages, and the drafts they become.
+
+Decides what of a notification the store is told beside its text, and what is too large
+to be kept. Knows how entries are written. Knows nothing of who sends, nor of requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from ...core.schedule import parse_time
+from ...errors import FieldError, Invalid
+from ...model import Log, Notification, encode_fragment, iso_time
+from ...store.logs.inbox import Draft
+
+__all__ = [
+    "FRAGMENT_BYTES_MAX",
+    "Device",
+    "Message",
+    "addressed_to",
+    "draft_of",
+    "drafts_of",
+    "encode",
+    "ending",
+    "recipients_of",
+]
+
+FRAGMENT_BYTES_MAX: Final = 524_288
+"""A RallyHere notification may carry 256 KiB of custom data; escaping can double it."""
+
+Device = Literal["all", "latest"]
+
+
+class Message(NamedTuple):
+    """
+    A notification and whom it is for: the logs of players, or one audience's.
+
+    It lives for `ttl_ms` from the store's time on; with 0, for as long as it says
+    itself. On the `device` ``latest`` it is live only on the one a player used last.
+    """
+
+    logs: Sequence[Log]
+    notification: Notification
+    ttl_ms: int = 0
+    device: Device = "all"
+
+
+def addressed_to(log: Log, notification: Notification) -> Notification:
+    """Return a notification that says which audience `log` is, if it is one's."""
+    if not log.is_audience:
+        return notification
+    if log.topic is not None:
+        return msgspec.structs.replace(notification, topic=log.topic)
+    return msgspec.structs.replace(notification, everyone=True)
+
+
+def ending(
+    notifications: Sequence[Notification], ttls_ms: Sequence[int], now_ms: int
+) -> list[Notification]:
+    """Say of notifications when they end that live for a while from now on."""
+    return [
+        msgspec.structs.replace(notification, expires_at=iso_time(now_ms + ttl_ms))
+        if ttl_ms
+        else notification
+        for notification, ttl_ms in zip(notifications, ttls_ms, strict=True)
+    ]
+
+
+def encode(notifications: Sequence[Notification]) -> list[bytes]:
+    """Return notifications as the log keeps them. Raises Invalid."""
+    return [_encode(i, notification) for i, notification in enumerate(notifications)]
+
+
+def _encode(i: int, notification: Notification) -> bytes:
+    try:
+        fragment = encode_fragment(notification)
+    except (ValueError, TypeError, RecursionError, UnicodeError) as error:
+        raise Invalid(FieldError(("body", i), f"cannot be stored: {error}")) from error
+    if len(fragment) > FRAGMENT_BYTES_MAX:
+        problem = f"has {len(fragment)} bytes, allowed {FRAGMENT_BYTES_MAX}"
+        raise Invalid(FieldError(("body", i), problem))
+    return fragment
+
+
+def draft_of(
+    i: int, notification: Notification, fragment: bytes, device: Device = "all"
+) -> Draft:
+    """Return the `i`-th notification of a request as it is appended. Raises Invalid."""
+    expires_ms: int | None = 0
+    if notification.expires_at is not None:
+        expires_ms = parse_time(notification.expires_at)
+    if expires_ms is None:
+        raise Invalid(FieldError(("body", i, "expires_at"), "is not a time"))
+    return Draft(
+        fragment,
+        type=notification.type or "",
+        expires_ms=expires_ms,
+        collapse_key=notification.collapse_key or "",
+        device=device,
+    )
+
+
+def recipients_of(messages: Sequence[Message]) -> dict[Log, Sequence[int]]:
+    """Return who is sent something, and the numbers of what, in order, each once."""
+    if len(messages) == 1:
+        return dict.fromkeys(messages[0].logs, (0,))
+    numbers: dict[Log, list[int]] = {}
+    for i, message in enumerate(messages):
+        for log in message.logs:
+            of_log = numbers.setdefault(log, [])
+            if not of_log or of_log[-1] != i:  # It may be named twice.
+                of_log.append(i)
+    return {**numbers}
+
+
+def drafts_of(messages: Sequence[Message], *, now_ms: int | None = None) -> list[Draft]:
+    """
+    Return messages as they are appended.
+
+    Without a time nothing is said yet of when those end that live for a while.
+
+    Raises:
+        Invalid: One cannot be stored.
+
+    """
+    drafts = []
+    for i, message in enumerate(messages):
+        log, notification = message.logs[0], message.notification
+        if log.is_audience:
+            notification = addressed_to(log, notification)
+        if message.ttl_ms and now_ms is not None:
+            (notification,) = ending([notification], [message.ttl_ms], now_ms)
+        fragment = _encode(i, notification)
+        drafts.append(draft_of(i, notification, fragment, message.device))
+    return drafts

@@ -1,0 +1,354 @@
+"""
+Publishing: from what a surface decoded to what is stored and acknowledged.
+
+Decides that everything is checked before anything is written, and what is answered when
+the store does not confirm. Knows idempotency keys. Knows nothing of how a surface
+writes its requests, nor of who is listening.
+
+What comes back without an error is stored, announced, and as durable as the store's
+setting says. A batch to one player is one atomic step. Across players it is applied in
+order, not atomically: when some of it is not confirmed the caller is told to repeat it
+with its idempotency key, which completes it and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ...core.access.rights import Caller
+from ...core.counters import Figures
+from ...errors import Conflict, FieldError, Invalid, NotFound, OutcomeUnknown, StoreAway
+from ...model import (
+    App,
+    Log,
+    Notification,
+    Player,
+    Position,
+    decode_id,
+    notification_json,
+)
+from ...store.client.connection import Link
+from ...store.logs.inbox import Appended, Draft, Inbox, Once
+from ..node.quotas import Quotas
+from .drafts import Device, Message, drafts_of, recipients_of
+from .idempotency import checked_key, claim_key, is_claimed
+
+__all__ = [
+    "PLAYERS_MAX",
+    "Published",
+    "Publisher",
+    "Sent",
+]
+
+PLAYERS_MAX: Final = 1_000
+BATCH: Final = 100
+"""Logs appended to in one packet; other callers' commands come between packets."""
+
+
+class Published(NamedTuple):
+    """
+    What became of a publish.
+
+    `positions` has a list per recipient asked for, in the order of the request, and in
+    each list the positions of the notifications in their order: None where the player
+    has muted the type, and nothing was stored. `replayed` is true when an earlier
+    request with the same idempotency key had stored all of it.
+    """
+
+    positions: list[tuple[Player, list[Position | None]]]
+    replayed: bool
+
+
+class Sent(NamedTuple):
+    """
+    What became of messages: for each one, the recipients asked for and its places.
+
+    A place is None where the player has muted the type. `replayed` is as in
+    `Published`.
+    """
+
+    places: list[list[tuple[Log, Position | None]]]
+    replayed: bool
+
+
+Batches = list[tuple[Log, list[Draft]]]
+
+
+class Publisher:
+    """
+    Store notifications and announce them.
+
+    Args:
+        link: The way to the store, for idempotency keys.
+        inbox: Where notifications go.
+        figures: What counts them.
+        quotas: What the app still may use.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        inbox: Inbox,
+        figures: Figures | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._figures = figures or Figures()
+        self._quotas = quotas or Quotas.unlimited(link)
+        self._link = link
+        self._inbox = inbox
+
+    async def publish(
+        self,
+        caller: Caller,
+        players: Sequence[Player],
+        notifications: Sequence[Notification],
+        *,
+        ttls_ms: Sequence[int] = (),
+        device: Device = "all",
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """
+        Store every notification in the inbox of every player.
+
+        A player that is named twice gets them once.
+
+        Args:
+            caller: Who sends.
+            players: To whom.
+            notifications: What.
+            ttls_ms: For each notification how long it lives, 0 for what it says itself;
+                none at all stands for that of every one. When it ends is then counted
+                from the store's time, and not a part of what a repetition repeats.
+            device: Whether it is live only on the device that a player used last.
+            idempotency_key: What a repetition has too.
+
+        Raises:
+            Forbidden: The caller may not send to one of the players.
+            Invalid: The key or a notification is not acceptable.
+            OverQuota: The app may not; the key is as free as before.
+            Conflict: The key was used for something else within 24 hours.
+            StoreAway: Nothing was stored.
+            OutcomeUnknown: Some or all of it may have been stored.
+
+        """
+        assert players
+        assert notifications
+        logs = [Log(caller.app, player) for player in players]
+        sent = await self.send(
+            caller,
+            [
+                Message(logs, notification, ttl_ms, device)
+                for notification, ttl_ms in zip(
+                    notifications, ttls_ms or [0] * len(notifications), strict=True
+                )
+            ],
+            idempotency_key=idempotency_key,
+        )
+        places = zip(*sent.places, strict=True)
+        return Published(
+            [
+                (player, [place for _, place in of_player])
+                for player, of_player in zip(players, places, strict=True)
+            ],
+            sent.replayed,
+        )
+
+    async def send(
+        self,
+        caller: Caller,
+        messages: Sequence[Message],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Sent:
+        """
+        Store messages in the logs they are for, in their order.
+
+        What is for one log is stored in one step. Raises as `publish` does.
+        """
+        _require_write(caller, messages)
+        drafts = drafts_of(messages)
+        once = None
+        if idempotency_key is not None:
+            asked = _digest(messages, drafts)
+            once = Once(checked_key(idempotency_key), asked)
+        lives = any(message.ttl_ms for message in messages)
+        if lives or any(message.notification.expires_at for message in messages):
+            now_ms = await self._link.now_ms()
+            await self._require_ahead(caller.app, messages, drafts, now_ms, once)
+            if lives:
+                drafts = drafts_of(messages, now_ms=now_ms)
+        recipients = recipients_of(messages)
+        batches = [
+            (log, [drafts[i] for i in numbers]) for log, numbers in recipients.items()
+        ]
+        appended = await self._pay_and_append(caller.app, batches, once)
+        return _sent(messages, recipients, appended)
+
+    async def flash(self, caller: Caller, message: Message) -> str:
+        """
+        Send a notification to who is listening now, and keep nothing; return its id.
+
+        It has no place in any log: who misses it never learns of it.
+
+        Raises:
+            Forbidden: The caller may not send to one of the recipients.
+            Invalid: The notification is not acceptable.
+            OverQuota: The app may not.
+            StoreAway: Nothing was sent.
+            OutcomeUnknown: Some may have got it.
+
+        """
+        _require_write(caller, [message])
+        fragment = drafts_of([message])[0].fragment
+        logs = list(dict.fromkeys(message.logs))
+        notification_id = str(uuid.uuid4())
+        now_ms = time.time_ns() // 1_000_000
+        text = notification_json(notification_id, now_ms, fragment)
+        async with self._quotas.charged(
+            caller.app,
+            deliveries=len(logs),
+            size=len(logs) * len(fragment),
+            players=[],
+        ):
+            await self._inbox.pass_by(logs, text)
+        return notification_id
+
+    async def withdraw(
+        self, caller: Caller, audience: Log, notification_id: str
+    ) -> None:
+        """
+        Take a notification back that an audience was sent, from all its players.
+
+        Doing it twice is no error while it is kept.
+
+        Raises:
+            Forbidden: The caller may not write to everybody.
+            NotFound: There is none of that id, or not any more.
+            StoreAway: Nothing was done.
+            OutcomeUnknown: Repeating it is harmless.
+
+        """
+        assert audience.is_audience
+        caller.require_write_all()
+        place = decode_id(notification_id)
+        if place is None or await self._inbox.withdraw(audience, place) is None:
+            raise NotFound("the notification")
+
+    async def _require_ahead(
+        self,
+        app: App,
+        messages: Sequence[Message],
+        drafts: Sequence[Draft],
+        now_ms: int,
+        once: Once | None,
+    ) -> None:
+        """Raise Invalid where notifications have ended before they are sent."""
+        over = [
+            i
+            for i, (message, draft) in enumerate(zip(messages, drafts, strict=True))
+            if message.notification.expires_at and draft.expires_ms <= now_ms
+        ]
+        if not over:
+            return
+        # A repetition is answered as the first request was, however late it comes.
+        if once and await is_claimed(self._link, app, once.key, once.digest):
+            return
+        problem = "is not in the future"
+        raise Invalid(*(FieldError(("body", i, "expires_at"), problem) for i in over))
+
+    async def _pay_and_append(
+        self, app: App, batches: Batches, once: Once | None
+    ) -> list[Appended]:
+        """Append what the app may still send; see `send`."""
+        sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
+        async with self._quotas.charged(
+            app,
+            deliveries=len(sizes),
+            size=sum(sizes),
+            players=(log.player for log, _ in batches if not log.is_audience),
+        ) as charge:
+            if once is not None:
+                # The appends carry the key too, and are what makes a repetition
+                # harmless. This record is what sees the key come back with another
+                # list of players.
+                await claim_key(self._link, app, once.key, once.digest)
+            appended = await self._append(batches, once)
+            fresh = [one for one in appended if not one.replayed]
+            if len(fresh) < len(appended):
+                # What was stored by an earlier request was paid for by that.
+                charge.give_back(1 - len(fresh) / len(appended))
+        self._figures.published(sum([one.stored_count for one in fresh]))
+        return appended
+
+    async def _append(self, batches: Batches, once: Once | None) -> list[Appended]:
+        appended: list[Appended] = []
+        for first in range(0, len(batches), BATCH):
+            try:
+                replies = await self._inbox.append_many(
+                    batches[first : first + BATCH], once=once
+                )
+            except StoreAway as error:
+                raise _incomplete([*appended, error]) from error
+            stored = [reply for reply in replies if isinstance(reply, Appended)]
+            if len(stored) < len(replies):
+                raise _incomplete([*appended, *replies])
+            appended += stored
+        return appended
+
+
+def _sent(
+    messages: Sequence[Message],
+    recipients: Mapping[Log, Sequence[int]],
+    appended: Sequence[Appended],
+) -> Sent:
+    places: list[dict[Log, Position | None]] = [{} for _ in messages]
+    for (log, numbers), one in zip(recipients.items(), appended, strict=True):
+        for i, position in zip(numbers, one.positions, strict=True):
+            places[i][log] = position
+    return Sent(
+        [
+            [(log, of_message[log]) for log in message.logs]
+            for message, of_message in zip(messages, places, strict=True)
+        ],
+        replayed=all(one.replayed for one in appended),
+    )
+
+
+def _incomplete(outcomes: Sequence[Appended | Exception]) -> Exception:
+    """Return what to tell a caller of whose appends not all were confirmed."""
+    refused = [it for it in outcomes if isinstance(it, ResponseError)]
+    if any("CONFLICT" in str(it) for it in refused):
+        return Conflict()
+    if refused:
+        return refused[0]
+    if all(isinstance(outcome, StoreAway) for outcome in outcomes):
+        return StoreAway()
+    return OutcomeUnknown()
+
+
+def _digest(messages: Sequence[Message], drafts: Sequence[Draft]) -> str:
+    digest = hashlib.sha256()
+    for message, draft in zip(messages, drafts, strict=True):
+        for log in message.logs:
+            digest.update(log.player.encode() + b"\0")
+        digest.update(b"%d %b\0" % (message.ttl_ms, message.device.encode()))
+        digest.update(draft.fragment + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _require_write(caller: Caller, messages: Sequence[Message]) -> None:
+    if caller.may_write_all:
+        return
+    for message in messages:
+        for log in message.logs:
+            if log.is_audience:
+                caller.require_write_all()
+            else:
+                caller.require_write(log.player)

@@ -1,0 +1,1 @@
+"""Scheduling: schedules, campaigns, and the scheduler that sends them."""

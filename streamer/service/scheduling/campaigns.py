@@ -1,0 +1,356 @@
+"""
+Campaigns: whom they reach, and what is sent to them.
+
+Decides the scopes each step needs, how many notifications a campaign may have in its
+life, and that an unknown campaign and another app's are the same. Knows the store's
+campaigns and the timetable. Knows nothing of how a surface writes any of it.
+
+What is sent goes to the players whose card is active when it is sent, not when it was
+asked for. It holds one of the campaign's slots from the moment it is entered, which one
+step of the store decides, and gives it back only when it is cancelled before its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ...core.access.rights import Caller
+from ...core.schedule import Schedule, State
+from ...errors import FieldError, Invalid, NotFound, Spent, Unavailable
+from ...model import Notification
+from ...store.client.connection import Link
+from ...store.keys import BUCKETS, bucket_of, sends_key
+from ...store.scheduling.campaigns import Campaign, Campaigns, Card, CardStatus
+from ...store.scheduling.schedule_records import Due, new_schedule_id
+from ...store.scheduling.timetable import Timetable
+from ..node.quotas import Quotas
+from ..publishing.drafts import encode
+from ..publishing.idempotency import RequestKey, as_entered
+from .planning import saying, starting
+from .schedules import Cancelled
+from .sender import Sender
+
+__all__ = ["SENDS_MAX", "CampaignSends", "CampaignState", "CampaignsOfApp"]
+
+SENDS_MAX: Final = 3
+"""WalletWerk: notifications of a campaign in its life, so that nobody is spammed."""
+
+AT_ONCE: Final = "at once"
+"""Label of what was not scheduled, but sent as it came in."""
+
+WAITED_S: Final = 2.0
+"""How long a caller waits for what is sent at once; a scheduler does the rest."""
+
+
+class CampaignState(NamedTuple):
+    """A campaign with its numbers."""
+
+    campaign: Campaign
+    cards: int
+    slots_taken: int
+
+
+class CampaignsOfApp:
+    """
+    What a caller may do with campaigns and cards.
+
+    Args:
+        campaigns: Where they are.
+        timetable: Has the time.
+
+    """
+
+    def __init__(self, campaigns: Campaigns, timetable: Timetable) -> None:
+        self._campaigns = campaigns
+        self._timetable = timetable
+
+    async def put(
+        self, caller: Caller, campaign_id: str, name: str | None
+    ) -> CampaignState:
+        """
+        Make a campaign, or rename it; without a name it keeps the one it has.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            Unavailable: It may have been made; a repetition is harmless.
+
+        """
+        caller.require_scope("campaigns:write")
+        if name is None:
+            before = await self._campaigns.get(caller.app, campaign_id)
+            name = before.name if before else ""
+        now_ms = await self._timetable.now_ms()
+        campaign = await self._campaigns.put(
+            caller.app, campaign_id, name, now_ms=now_ms
+        )
+        return await self._state(caller, campaign)
+
+    async def get(self, caller: Caller, campaign_id: str) -> CampaignState:
+        """Return a campaign. Raises Forbidden, NotFound, StoreAway."""
+        caller.require_scope("campaigns:read")
+        return await self._state(caller, await self._known(caller, campaign_id))
+
+    async def all(self, caller: Caller) -> list[Campaign]:
+        """Return the app's campaigns by id. Raises Forbidden, StoreAway."""
+        caller.require_scope("campaigns:read")
+        return await self._campaigns.of_app(caller.app)
+
+    async def put_cards(
+        self, caller: Caller, campaign_id: str, cards: Sequence[Card]
+    ) -> None:
+        """
+        Write cards of a campaign, each whole, in any number.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            NotFound: There is no such campaign in the caller's app.
+            StoreAway: None was written.
+            OutcomeUnknown: Some may have been; a repetition is harmless.
+
+        """
+        caller.require_scope("campaigns:write")
+        await self._known(caller, campaign_id)
+        await self._campaigns.put_cards(caller.app, campaign_id, cards)
+
+    async def set_status(
+        self, caller: Caller, campaign_id: str, card_id: str, status: CardStatus
+    ) -> Card:
+        """Change a card's status. Raises as `put_cards`, NotFound for the card too."""
+        caller.require_scope("campaigns:write")
+        await self._known(caller, campaign_id)
+        card = await self._campaigns.set_status(
+            caller.app, campaign_id, card_id, status
+        )
+        if card is None:
+            raise NotFound("the card")
+        return card
+
+    async def card(self, caller: Caller, campaign_id: str, card_id: str) -> Card:
+        """Return a card. Raises Forbidden, NotFound, StoreAway."""
+        caller.require_scope("campaigns:read")
+        await self._known(caller, campaign_id)
+        card = await self._campaigns.get_card(caller.app, campaign_id, card_id)
+        if card is None:
+            raise NotFound("the card")
+        return card
+
+    async def cards(
+        self,
+        caller: Caller,
+        campaign_id: str,
+        *,
+        after: tuple[int, str],
+        limit: int,
+        status: CardStatus | None,
+    ) -> tuple[list[Card], tuple[int, str] | None]:
+        """Return a page of cards; see `store.scheduling.campaigns`. Raises as
+        `card`."""
+        caller.require_scope("campaigns:read")
+        await self._known(caller, campaign_id)
+        return await self._campaigns.page(
+            caller.app, campaign_id, after=after, limit=limit, status=status
+        )
+
+    async def _known(self, caller: Caller, campaign_id: str) -> Campaign:
+        return await _known(self._campaigns, caller, campaign_id)
+
+    async def _state(self, caller: Caller, campaign: Campaign) -> CampaignState:
+        return CampaignState(
+            campaign,
+            await self._campaigns.count_cards(caller.app, campaign.id),
+            await self._campaigns.count_slots(caller.app, campaign.id),
+        )
+
+
+class CampaignSends:
+    """
+    What a caller may send to campaigns.
+
+    Args:
+        link: The way to the store, for idempotency keys.
+        campaigns: Where they are.
+        timetable: Where what is sent goes.
+        quotas: What the app still may use.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        campaigns: Campaigns,
+        timetable: Timetable,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._link = link
+        self._quotas = quotas or Quotas.unlimited(link)
+        self._campaigns = campaigns
+        self._timetable = timetable
+        self._sender = Sender(timetable.recipients)
+
+    async def check(self, caller: Caller, campaign_id: str) -> None:
+        """
+        Raise unless the caller may send to the campaign.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            NotFound: There is no such campaign in the caller's app.
+            StoreAway: It is not known.
+
+        """
+        caller.require_scope("campaigns:write")
+        await _known(self._campaigns, caller, campaign_id)
+
+    async def send(
+        self,
+        caller: Caller,
+        campaign_id: str,
+        notification: Notification,
+        *,
+        due_ms: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> tuple[Schedule, bool]:
+        """
+        Send to a campaign at a time, or at once.
+
+        Returns the schedule as far as it has got, and whether an earlier request with
+        the same idempotency key had made it.
+
+        Raises:
+            Forbidden, NotFound: As `check`.
+            Invalid: The time is not in the future, or more than 30 days ahead.
+            Spent: The campaign has had all its notifications.
+            OverQuota: The app may not; the key is as free as before.
+            Conflict: The idempotency key was used for something else.
+            StoreAway: Nothing was entered.
+            OutcomeUnknown: It may have been; repeat it with the idempotency key.
+
+        """
+        await self.check(caller, campaign_id)
+        (fragment,) = encode([notification])
+        once = RequestKey.of(
+            caller.app, idempotency_key, fragment, campaign_id, str(due_ms)
+        )
+        bucket = bucket_of(caller.app, campaign_id)
+        schedule_id = new_schedule_id(bucket, seed=once.seed)
+        if known := await self._replayed(once, schedule_id):
+            return known, True
+        now_ms = await self._timetable.now_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            raise Invalid(FieldError(("body", "send_at"), "must be in the future"))
+        starts_ms = starting(due_ms or 0, now_ms)
+        schedule = Schedule(
+            caller.app,
+            schedule_id,
+            State.PENDING,
+            starts_ms,
+            0,
+            fragment,
+            campaign=campaign_id,
+            # Which of them have cards is known when it is sent.
+            buckets=tuple(range(BUCKETS)),
+            label="" if due_ms is not None else AT_ONCE,
+        )
+        schedule = saying(schedule, notification)
+        # Like what goes to a whole audience: who has a card is known when it is sent.
+        async with self._quotas.charged(
+            caller.app,
+            deliveries=1,
+            size=len(fragment),
+            places={schedule_id: starts_ms},
+        ) as charge:
+            await once.claim(self._link)
+            entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
+            if entered.full:
+                raise Spent("the notifications of a campaign", SENDS_MAX)
+            if not entered.added:
+                charge.give_back()
+        if entered.added and due_ms is None:
+            await self._send_now(schedule)
+        known = await self._timetable.get(caller.app, schedule_id)
+        return known or schedule, not entered.added
+
+    async def _replayed(self, once: RequestKey, schedule_id: str) -> Schedule | None:
+        """Return what an earlier request with the same key has made."""
+        if not once.seed:
+            return None
+        known = await self._timetable.get(once.app, schedule_id)
+        # What was sent at once is told as far as it has got: so it was before.
+        if known is None or known.label == AT_ONCE:
+            return known
+        return as_entered(known)
+
+    async def listed(
+        self, caller: Caller, campaign_id: str, *, state: State | None
+    ) -> list[Schedule]:
+        """
+        Return what was scheduled for a campaign, newest first; all that is in `state`.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            NotFound: There is no such campaign in the caller's app.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_scope("campaigns:read")
+        await _known(self._campaigns, caller, campaign_id)
+        found = await self._timetable.listed(
+            sends_key(caller.app, campaign_id),
+            bucket=bucket_of(caller.app, campaign_id),
+            app=caller.app,
+        )
+        return [
+            schedule
+            for schedule in reversed(found)
+            if schedule.label != AT_ONCE and state in (None, schedule.state)
+        ]
+
+    async def get(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
+        """Return what was sent or scheduled. Raises as `listed`, also for it."""
+        caller.require_scope("campaigns:read")
+        await _known(self._campaigns, caller, campaign_id)
+        return await self._own(caller, campaign_id, send_id)
+
+    async def cancel(
+        self, caller: Caller, campaign_id: str, send_id: str
+    ) -> tuple[Schedule, Cancelled]:
+        """
+        Cancel what has not begun to be sent, and give its slot back.
+
+        `Cancelled.state` says what it is then; a second call is harmless. Raises as
+        `get`, and OutcomeUnknown.
+        """
+        await self.check(caller, campaign_id)
+        due = Due.of(await self._own(caller, campaign_id, send_id))
+        state, done = await self._timetable.cancel(due, campaign=campaign_id)
+        if state is None:
+            raise NotFound("the notification")
+        if done:
+            await self._quotas.free_places(caller.app, [send_id])
+        schedule = await self._own(caller, campaign_id, send_id)
+        return schedule, Cancelled(send_id, state, done)
+
+    async def _own(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
+        schedule = await self._timetable.get(caller.app, send_id)
+        if schedule is None or schedule.campaign != campaign_id:
+            raise NotFound("the notification")
+        return schedule
+
+    async def _send_now(self, schedule: Schedule) -> None:
+        """Do what a scheduler would do within a moment, as far as it goes."""
+        try:
+            await self._timetable.firing.begin([Due.of(schedule)])
+            begun = await self._timetable.get(schedule.app, schedule.id)
+            if begun is not None and begun.state is State.SENDING:
+                now_ms = await self._timetable.now_ms()
+                await self._sender.send(begun, now_ms, for_s=WAITED_S)
+        except Unavailable:
+            # It is entered, which is what was asked for.
+            return
+
+
+async def _known(campaigns: Campaigns, caller: Caller, campaign_id: str) -> Campaign:
+    campaign = await campaigns.get(caller.app, campaign_id)
+    if campaign is None:
+        raise NotFound("the campaign")
+    return campaign

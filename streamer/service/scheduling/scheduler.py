@@ -1,0 +1,179 @@
+"""
+Firing what is due.
+
+Decides when to look into the timetable, in what portions to send, and that apps take
+turns, so that one with a million due holds up nobody else's. Any number of schedulers
+may run, and any of them may be killed at any point: each step is one script that either
+happened or did not, so there is no lease that could run out and no leader. Knows the
+timetable. Knows nothing of who scheduled what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ...core.counters import LAG_S, Histogram
+from ...core.schedule import Schedule, clocks_agree, in_turns
+from ...errors import Unavailable
+from ...store.scheduling.schedule_records import Due
+from ...store.scheduling.timetable import Timetable
+from .sender import BATCH, Sender, all_of
+
+__all__ = ["Scheduler"]
+
+POLL_S: Final = 0.25
+"""Two looks fit into the second within which a send goes out, with time to send it."""
+
+LOOK_S: Final = 1.0
+"""A look for audiences that others have begun to serve and left, where none was: one's
+own are served as soon as they are begun."""
+
+PER_LOOK: Final = 1_000
+"""Fired before looking again. The store fires some thousands a second, so what has just
+become due waits for less than a second behind the backlog of another app."""
+
+ABREAST: Final = 16
+"""Audiences served at once."""
+
+BACK_OFF_S: Final = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """
+    One scheduler.
+
+    Args:
+        timetable: What is due.
+        clock_s: Unix time of this node.
+        lag_s: What counts how late something was fired.
+
+    """
+
+    def __init__(
+        self,
+        timetable: Timetable,
+        *,
+        clock_s: Callable[[], float] = time.time,
+        lag_s: Histogram | None = None,
+    ) -> None:
+        self._lag_s = lag_s or Histogram(LAG_S)
+        self._timetable = timetable
+        self._firing = timetable.firing
+        self._sender = Sender(timetable.recipients)
+        self._clock_s = clock_s
+        self._paused = False
+        # What wakes the serving of audiences; whether there was one at its last look.
+        self._begun = asyncio.Event()
+        self._serving = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is fired, because clocks disagree."""
+        return self._paused
+
+    async def run(self) -> None:
+        """Fire what is due; runs until cancelled, raises when broken."""
+        # Apart, so that an audience of a million holds up nobody's reminder.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self.fire_due, _wait_to_fire), name="fire")
+            tasks.create_task(
+                self._repeat(self.send_on, self._wait_to_send), name="send"
+            )
+
+    async def fire_due(self) -> bool:
+        """Fire and begin what is due; return whether there may be more at once."""
+        now_ms = await self._timetable.now_ms()
+        if not self._check_clocks(now_ms):
+            return False
+        found = await self._firing.due(now_ms, limit=PER_LOOK)
+        dues = in_turns(found, lambda due: due.app)[:PER_LOOK]
+        for first in range(0, len(dues), BATCH):
+            await self._fire(dues[first : first + BATCH], now_ms)
+        return len(dues) >= BATCH
+
+    async def send_on(self) -> bool:
+        """Serve audiences for a while; return whether there is more to do at once."""
+        self._begun.clear()
+        schedules = in_turns(await self._sending(), lambda schedule: schedule.app)
+        self._serving = bool(schedules)
+        if not schedules:
+            return False
+        now_ms = await self._timetable.now_ms()
+        # A spread audience has its times as well.
+        if not self._check_clocks(now_ms):
+            return False
+        more = False
+        for first in range(0, len(schedules), ABREAST):
+            abreast = schedules[first : first + ABREAST]
+            more |= await all_of(self._sender.send(s, now_ms) for s in abreast)
+        return more
+
+    async def _repeat(
+        self, step: Callable[[], Awaitable[bool]], wait: Callable[[], Awaitable[None]]
+    ) -> None:
+        while True:
+            try:
+                busy = await step()
+            except Unavailable:
+                # What was under way is found again as it was.
+                await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
+            else:
+                await (asyncio.sleep(0) if busy else wait())
+
+    async def _wait_to_send(self) -> None:
+        if self._serving:
+            # One that is spread has its times, which are nobody's to announce.
+            await _wait_to_fire()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S * random.uniform(0.8, 1)):
+                await self._begun.wait()
+
+    def _check_clocks(self, now_ms: int) -> bool:
+        agree = clocks_agree(now_ms, int(self._clock_s() * 1000))
+        if not agree and not self._paused:
+            _logger.error(
+                "nothing is fired: this node's clock and the store's are %.0f s apart",
+                now_ms / 1000 - self._clock_s(),
+            )
+        elif agree and self._paused:
+            _logger.warning("firing again: the clocks agree")
+        self._paused = not agree
+        return agree
+
+    async def _fire(self, dues: list[Due], now_ms: int) -> None:
+        schedules = await self._timetable.get_many(dues)
+        single = [s for s in schedules if s is not None and s.player is not None]
+        # What has no record any more is taken out by beginning it.
+        audience = [
+            (due, schedule)
+            for due, schedule in zip(dues, schedules, strict=True)
+            if schedule is None or schedule.player is None
+        ]
+        # In due order per player, also when several of one player's were overdue.
+        single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
+        fired = await self._firing.fire_each(single)
+        begun = await self._firing.begin([due for due, _ in audience])
+        if any(begun):
+            self._begun.set()
+        sent = [*single, *(schedule for _, schedule in audience)]
+        for schedule, here in zip(sent, [*fired, *begun], strict=True):
+            if here and schedule is not None:
+                self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
+
+    async def _sending(self) -> list[Schedule]:
+        dues = await self._firing.sending()
+        schedules = await self._timetable.get_many(dues)
+        return [schedule for schedule in schedules if schedule is not None]
+
+
+async def _wait_to_fire() -> None:
+    await asyncio.sleep(POLL_S * random.uniform(0.8, 1))

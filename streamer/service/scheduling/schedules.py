@@ -1,0 +1,379 @@
+"""
+Scheduling: entering sends into the timetable, asking for them, cancelling them.
+
+Decides the rights each needs and that everything is checked before anything is written.
+Knows the timetable. Knows nothing of when a send goes out: `scheduler` does.
+
+A schedule that was entered without an error is as durable as a notification. It goes
+out not before its time by the store's clock, once, and late rather than never.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ...core.access.rights import Caller
+from ...core.schedule import Schedule, State
+from ...errors import (
+    FieldError,
+    Invalid,
+    NotFound,
+    OutcomeUnknown,
+    StoreAway,
+    Unavailable,
+)
+from ...model import Log, Notification, Player
+from ...store.client.connection import Link
+from ...store.keys import bucket_of, named_key
+from ...store.scheduling.schedule_records import (
+    Due,
+    new_due,
+    new_schedule_id,
+    parse_due,
+)
+from ...store.scheduling.timetable import Entered, Timetable
+from ..node.quotas import Charging, Quotas
+from ..publishing.drafts import addressed_to, encode
+from ..publishing.idempotency import RequestKey, as_entered
+from .planning import moved, saying, starting
+from .sender import all_of
+
+__all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "Cancelled", "Schedules"]
+
+SPREAD_MAX_MS: Final = 240 * 60_000
+"""Four hours, which is what Teak's dashboard offers."""
+
+RECIPIENTS_MAX: Final = 100_000
+
+
+class Cancelled(NamedTuple):
+    """The state of a schedule after it was asked to be cancelled or moved."""
+
+    schedule_id: str
+    state: State
+    done: bool
+    """Whether it was cancelled or moved; else it had gone out, or been cancelled."""
+
+
+class Schedules:
+    """
+    What a caller may do with schedules.
+
+    Args:
+        link: The way to the store, for idempotency keys.
+        timetable: Where they go.
+        quotas: What the app still may use.
+
+    """
+
+    def __init__(
+        self, link: Link, timetable: Timetable, quotas: Quotas | None = None
+    ) -> None:
+        self._link = link
+        self._timetable = timetable
+        self._quotas = quotas or Quotas.unlimited(link)
+
+    async def now_ms(self) -> int:
+        """
+        Return the store's time, by which it is judged what is due.
+
+        Of a node whose clock is wrong nothing else depends on it either.
+
+        Raises:
+            StoreAway: It cannot be asked.
+
+        """
+        return await self._timetable.now_ms()
+
+    async def schedule(
+        self,
+        caller: Caller,
+        players: Sequence[Player],
+        notification: Notification,
+        *,
+        due_ms: int,
+        ttl_ms: int = 0,
+        spread_ms: int = 0,
+        to_latest: bool = False,
+        label: str = "",
+        idempotency_key: str | None = None,
+    ) -> tuple[Schedule, bool]:
+        """
+        Schedule one notification for players, as one schedule that is cancelled whole.
+
+        An audience stands for a single player, by the name of its log. A time in the
+        past means at once. A player that is named twice gets it once.
+        With `ttl_ms` it expires so long after its time. With `to_latest` it is live
+        only on the device that a player has used last of those it listens on. Returns
+        the schedule, and whether an earlier request with the same idempotency key had
+        made it.
+
+        Raises:
+            Forbidden: The caller may not send to one of the players.
+            Invalid: The time is more than 30 days ahead, or not before it expires, or
+                something is too large.
+            OverQuota: The app may not; the key is as free as before.
+            Conflict: The idempotency key was used for something else.
+            StoreAway: Nothing was scheduled.
+            OutcomeUnknown: It may have been; repeat it with the idempotency key.
+
+        """
+        names = list(dict.fromkeys(players))
+        _check(caller, names, spread_ms)
+        notification = addressed_to(Log(caller.app, names[0]), notification)
+        (fragment,) = encode([notification])
+        starts_ms = starting(due_ms, await self.now_ms())
+        bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
+        how = str((due_ms, spread_ms, ttl_ms, to_latest))
+        asked: tuple[str | bytes, ...] = fragment, how, *names
+        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        due = new_due(caller.app, bucket, seed=once.seed)
+        if once.seed and (known := await self._timetable.get(caller.app, due.id)):
+            return as_entered(known), True
+        schedule = Schedule(
+            caller.app,
+            due.id,
+            State.PENDING,
+            starts_ms,
+            0,
+            fragment,
+            player=names[0] if bucket is not None else None,
+            total=len(names),
+            spread_ms=spread_ms,
+            label=label,
+            to_latest=to_latest,
+        )
+        schedule = saying(schedule, notification, ttl_ms=ttl_ms)
+        async with self._charged([schedule], names) as charge:
+            await once.claim(self._link)
+            if bucket is None:
+                buckets = await self._timetable.recipients.enlist(due, names)
+                schedule = schedule._replace(buckets=tuple(buckets))
+            entered = await self._timetable.add(schedule)
+            if entered.added:
+                return schedule._replace(created_ms=entered.created_ms), False
+            charge.give_back()
+        # A twin of this request was faster.
+        return as_entered(await self.get_own(caller, schedule.id)), True
+
+    async def schedule_each(
+        self,
+        caller: Caller,
+        players: Sequence[Player],
+        notification: Notification,
+        *,
+        due_ms: int,
+        label: str,
+        also: str = "",
+        to_latest: bool = False,
+        idempotency_key: str | None = None,
+    ) -> tuple[list[str], bool]:
+        """
+        Schedule one notification for each player, each a schedule of its own.
+
+        Returns an id for each of `players`, in their order; one that is named twice has
+        the same id twice. The second says whether an earlier request with the same
+        idempotency key had entered them all; `also` is what else has to be the same for
+        that. With `to_latest` it is live only on the device that a player has used last
+        of those it listens on. They can be found again by player and `label`. What is
+        due goes out at once. Raises as `schedule`; all is checked before the first is
+        entered.
+        """
+        names = list(dict.fromkeys(players))
+        _check(caller, names, 0)
+        (fragment,) = encode([notification])
+        now_ms = await self.now_ms()
+        starts_ms = starting(due_ms, now_ms)
+        asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
+        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        ids: dict[Player, str] = {}
+        for player in names:
+            bucket = bucket_of(caller.app, player)
+            own_seed = f"{once.seed}\0{player}" if once.seed else ""
+            ids[player] = new_schedule_id(bucket, seed=own_seed)
+        common = Schedule(
+            caller.app,
+            "",
+            State.PENDING,
+            starts_ms,
+            0,
+            fragment,
+            total=1,
+            label=label,
+            to_latest=to_latest,
+        )
+        common = saying(common, notification)
+        schedules = [common._replace(id=ids[p], player=p) for p in names]
+        async with self._charged(schedules, names) as charge:
+            await once.claim(self._link)
+            entered = await self._add_all(schedules)
+            known = [s.id for s, new in zip(schedules, entered, strict=True) if not new]
+            charge.give_back(len(known) / len(schedules))
+            await charge.free(known)
+        if starts_ms <= now_ms:
+            await self._fire(schedules)
+        return [ids[player] for player in players], not any(entered)
+
+    async def get(self, caller: Caller, schedule_id: str) -> Schedule:
+        """
+        Return a schedule.
+
+        Raises:
+            Forbidden: The caller may not see schedules.
+            NotFound: There is none of that id in the caller's app.
+            StoreAway: It cannot be read now.
+
+        """
+        caller.require_scope("schedules:write")
+        return await self.get_own(caller, schedule_id)
+
+    async def get_own(self, caller: Caller, schedule_id: str) -> Schedule:
+        """Return a schedule that the caller's rights have been checked for."""
+        schedule = await self._timetable.get(caller.app, schedule_id)
+        if schedule is None:
+            raise NotFound("the schedule")
+        return schedule
+
+    async def page(
+        self, caller: Caller, *, after: tuple[int, str], limit: int
+    ) -> list[Schedule]:
+        """Return the app's schedules by time of making. Raises as `get`."""
+        caller.require_scope("schedules:write")
+        return await self._timetable.page(caller.app, after=after, limit=limit)
+
+    async def cancel(self, caller: Caller, schedule_id: str) -> Cancelled:
+        """
+        Cancel a schedule that has not begun.
+
+        Whether it was cancelled or goes out is decided in one step; `Cancelled.done`
+        says which. Raises as `get`, and OutcomeUnknown: asking again is harmless.
+        """
+        return await self._change(caller, schedule_id, None)
+
+    async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> Cancelled:
+        """Move a schedule that has not begun to another time; see `cancel`."""
+        caller.require_scope("schedules:write")
+        starts_ms = starting(due_ms, await self.now_ms())
+        return await self._change(caller, schedule_id, starts_ms)
+
+    async def cancel_many(self, caller: Caller, ids: Sequence[str]) -> list[str]:
+        """
+        Cancel schedules that have one player each; return the ids cancelled.
+
+        What is none of those, or has gone out, is left out. Raises as `cancel`.
+        """
+        caller.require_scope("schedules:write")
+        named = [parse_due(caller.app, text) for text in dict.fromkeys(ids)]
+        dues = [due for due in named if due is not None]
+        found = await self._timetable.get_many(dues)
+        return await self._cancel_pending(
+            [s for s in found if s is not None and s.player is not None]
+        )
+
+    async def cancel_named(
+        self, caller: Caller, players: Sequence[Player], label: str
+    ) -> list[str]:
+        """
+        Cancel what is pending for players under a label; return the ids cancelled.
+
+        Raises as `cancel`.
+        """
+        caller.require_scope("schedules:write")
+        pending: list[Schedule] = []
+        for player in dict.fromkeys(players):
+            pending += await self._timetable.listed(
+                named_key(Log(caller.app, player), label),
+                bucket=bucket_of(caller.app, player),
+                app=caller.app,
+            )
+        return await self._cancel_pending(pending)
+
+    async def _cancel_pending(self, schedules: Sequence[Schedule]) -> list[str]:
+        cancelled: list[str] = []
+
+        async def cancel(schedule: Schedule) -> bool:
+            _, done = await self._timetable.cancel(Due.of(schedule))
+            if done:
+                cancelled.append(schedule.id)
+            return done
+
+        # Together, so that they share packets.
+        pending = [s for s in schedules if s.state is State.PENDING]
+        await all_of(map(cancel, pending))
+        if cancelled:
+            await self._quotas.free_places(pending[0].app, cancelled)
+        return [s.id for s in pending if s.id in set(cancelled)]
+
+    async def _change(
+        self, caller: Caller, schedule_id: str, due_ms: int | None
+    ) -> Cancelled:
+        caller.require_scope("schedules:write")
+        schedule = await self.get_own(caller, schedule_id)
+        if schedule.campaign:
+            caller.require_scope("campaigns:write")
+        if due_ms is not None:
+            await self._timetable.recipients.keep(schedule)
+        fragment, expires_ms = b"", 0
+        if due_ms is not None and schedule.state is State.PENDING:
+            fragment, expires_ms = moved(schedule, due_ms)
+        state, done = await self._timetable.cancel(
+            Due.of(schedule),
+            campaign=schedule.campaign,
+            due_ms=due_ms,
+            fragment=fragment,
+            expires_ms=expires_ms,
+        )
+        if state is None:
+            raise NotFound("the schedule")
+        if done and due_ms is None:
+            await self._quotas.free_places(caller.app, [schedule_id])
+        elif done and due_ms is not None:
+            await self._quotas.move_place(caller.app, schedule_id, due_ms)
+        return Cancelled(schedule_id, state, done)
+
+    def _charged(
+        self, schedules: Sequence[Schedule], players: Sequence[Player]
+    ) -> Charging:
+        """Charge for schedules of one app, and take their places; see `Quotas`."""
+        app = schedules[0].app
+        return self._quotas.charged(
+            app,
+            deliveries=sum(s.total for s in schedules),
+            size=sum(s.total * len(s.fragment) for s in schedules),
+            players=[p for p in players if not Log(app, p).is_audience],
+            places={s.id: s.due_ms for s in schedules},
+        )
+
+    async def _add_all(self, schedules: Sequence[Schedule]) -> list[bool]:
+        """Enter schedules; return which are new. Raises if not all are entered."""
+        outcomes = await self._timetable.add_many(schedules)
+        failures = [o for o in outcomes if isinstance(o, Exception)]
+        for failure in failures:
+            if not isinstance(failure, Unavailable):
+                raise failure
+        if failures and all(isinstance(o, StoreAway) for o in outcomes):
+            raise StoreAway
+        if failures:
+            raise OutcomeUnknown
+        return [outcome.added for outcome in outcomes if isinstance(outcome, Entered)]
+
+    async def _fire(self, schedules: Sequence[Schedule]) -> None:
+        # A scheduler would do it within a moment, and will if this fails.
+        with contextlib.suppress(Unavailable):
+            await self._timetable.firing.fire(schedules)
+
+
+def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:
+    """Raise Forbidden or Invalid unless all is as it has to be."""
+    assert players
+    for player in players:
+        # An audience has a name that is no caller's own: it takes writing to any.
+        caller.require_write(player)
+    if not 0 <= spread_ms <= SPREAD_MAX_MS:
+        problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"
+        raise Invalid(FieldError(("body", "spread_s"), problem))
+    if len(players) > RECIPIENTS_MAX:
+        problem = f"has {len(players)} players, allowed {RECIPIENTS_MAX}"
+        raise Invalid(FieldError(("body", "to", "players"), problem))

@@ -1,0 +1,1 @@
+"""Streams: admission, catching up, and the audiences of every open stream."""

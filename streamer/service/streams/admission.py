@@ -1,0 +1,420 @@
+"""
+Being let in to listen, and being let go.
+
+Decides whether a stream or a held poll may open on this node, takes the player's lease,
+and gives every slot back exactly once, however the listening ends. What a connection
+holds is a `Listener`. The coroutine that serves the connection holds it by a ``with``
+block, so that there is nothing a client can do, or a response that never starts can
+leave undone, that skips the end of the block; a stream that leaves its coroutine behind
+takes the promise over in the same turn of the loop, and keeps it when its connection is
+lost. Knows the node's limits, leases and feeds. Knows nothing of transports.
+
+It also keeps the time: heartbeats, ends of credentials, and the staged drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ... import errors
+from ...config import Config
+from ...core.access.rights import Caller
+from ...core.counters import Figures
+from ...core.limits import Rate, Slots
+from ...errors import Draining, Error, Limit, Refused, Unavailable
+from ...hub import Reader
+from ...model import Log, Topic
+from ...store.client.connection import Reply
+from ...store.presence.devices import Devices
+from ...store.presence.leases import Lease, Leases
+from ..access.revocation import Sweep
+from .admission_queue import Turns
+from .catch_up import Feeds
+from .connection_log import Journal
+from .stream_audiences import Arrival
+from .timer_wheel import TURN_S, Wheel
+
+__all__ = ["JOINING_MAX", "Listener", "Listening"]
+
+DRAIN_GRACE_S: Final = 1.0
+DRAIN_DELAY_MS: Final = 2_000
+"""Readers come back within this, at random: the other nodes meet no wall of them."""
+
+JOINING_MAX: Final = 256
+"""Connections that join at once; the others wait for their turn. When thousands come
+in a moment, all of them would else be served at the same time, and so late that their
+clients have given up and come again: then it is all done for nobody."""
+
+JOINING_WAIT_MAX_S: Final = 8.0
+"""Most client libraries give a handshake ten seconds."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Listening:
+    """
+    The listeners of this node.
+
+    Args:
+        feeds: What keeps them complete.
+        leases: What counts them per player.
+        config: The limits.
+        sweep: What ends those whose credential is taken back.
+        devices: What knows which device was used last.
+        figures: What counts them.
+
+    """
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        leases: Leases,
+        config: Config,
+        sweep: Sweep | None = None,
+        devices: Devices | None = None,
+        figures: Figures | None = None,
+    ) -> None:
+        self.figures = figures or Figures()
+        self._journal = Journal()
+        self._feeds = feeds
+        self._leases = leases
+        self._sweep = sweep
+        self._devices = devices
+        self._drain_s = config.drain_s
+        self._send_age_s = config.send_age_s
+        self._slots = Slots(
+            config.connections_max,
+            Limit.CONNECTIONS_PER_NODE,
+            refusals=self.figures.refusals,
+        )
+        self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
+        self.turns = Turns(
+            JOINING_MAX,
+            Limit.CONNECTS_PER_SECOND,
+            wait_max_s=JOINING_WAIT_MAX_S,
+            refusals=self.figures.refusals,
+        )
+        """To be held while a connection joins, first come, first served."""
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._wheel = Wheel(time.monotonic())
+        self._forgetting: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    @property
+    def node(self) -> str:
+        """The node's name, random and new with every start."""
+        return self._leases.node
+
+    @property
+    def open(self) -> int:
+        """Connections that hold a slot of this node."""
+        return self._slots.taken
+
+    def admit(self) -> Listener:
+        """
+        Take one of the node's slots for a connection; `Listener.leave` gives it back.
+
+        Raises:
+            Draining: The node is going away.
+            Refused: Connections come too fast or would wait for too long, or the node
+                is full.
+
+        """
+        if self.draining:
+            raise Draining
+        if not self._rate.allow(time.monotonic()):
+            raise self._counted(Refused(Limit.CONNECTS_PER_SECOND))
+        self.turns.require_soon()
+        self._slots.take()
+        self._empty.clear()
+        return Listener(self, has_slot=True)
+
+    async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
+        """Let a reader listen to these topics as well; see `Feeds.ask_for`."""
+        await self._feeds.ask_for(log, reader, topics)
+
+    def new_connection(self) -> str:
+        """Return a name for a connection, to be used in `listen`."""
+        return self._leases.new_connection()
+
+    @asynccontextmanager
+    async def listen(
+        self,
+        log: Log,
+        reader: Reader,
+        *,
+        caller: Caller | None = None,
+        instance: str = "",
+    ) -> AsyncIterator[None]:
+        """
+        Let `reader` be a listener for the block; see `Listener.join`.
+
+        Behind the block its lease has been given back, so that whoever comes again at
+        once, on another node, is not one too many. It takes no slot.
+        """
+        listener = Listener(self, has_slot=False)
+        try:
+            await listener.join(log, reader, caller=caller, instance=instance)
+            yield
+        finally:
+            lease = listener.lease
+            listener.leave()
+            if lease is not None:
+                await asyncio.shield(self._given_back(lease))
+
+    async def used(self, log: Log, reader: Reader) -> None:
+        """Note that a reader's device is in use, if it has said which it is."""
+        if self._devices is None or not reader.device:
+            return
+        # The device that was used before gets some more, and that is all.
+        with contextlib.suppress(Unavailable):
+            await self._devices.used(log, reader.connection, reader.device)
+
+    def _renew(self, listener: Listener, reader: Reader, caller: Caller) -> None:
+        self._wheel.add(listener)
+        if self._sweep is not None:
+            self._sweep.renew(reader, caller)
+
+    def _hasten(self, listener: Listener) -> None:
+        self._wheel.hasten(listener, self._send_age_s / 2)
+
+    # What a listener takes, and gives back.
+
+    async def _take_lease(
+        self, arrival: Arrival, reader: Reader, instance: str
+    ) -> tuple[Lease, list[Reply]]:
+        try:
+            return await self._leases.take(
+                arrival.log,
+                reader.connection,
+                instance=instance,
+                newcomer=arrival.newcomer,
+                commands=arrival.looks,
+            )
+        except Refused as refused:
+            raise self._counted(refused) from None
+
+    async def _attach(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply]
+    ) -> None:
+        await self._feeds.enter(arrival, reader, looked)
+        self._journal.opened(arrival.log, reader)
+
+    async def _watch(
+        self, listener: Listener, log: Log, reader: Reader, caller: Caller | None
+    ) -> None:
+        self._wheel.add(listener)
+        await self.used(log, reader)
+        if caller is not None and self._sweep is not None:
+            self._sweep.add(reader, caller)
+        if self.draining:
+            # It was on its way in when `drain` looked who is here.
+            reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
+
+    def _detach(self, log: Log, reader: Reader) -> None:
+        if self._sweep is not None:
+            self._sweep.remove(reader)
+        self._feeds.leave(log, reader)
+        self._journal.closed(log, reader)
+        if self._devices is not None and reader.device:
+            forgetting = asyncio.create_task(self._forget_device(log, reader))
+            self._forgetting.add(forgetting)
+            forgetting.add_done_callback(self._forgetting.discard)
+
+    async def _forget_device(self, log: Log, reader: Reader) -> None:
+        assert self._devices is not None
+        with contextlib.suppress(Unavailable):
+            await self._devices.gone(log, reader.connection)
+
+    def _drop_lease(self, lease: Lease) -> None:
+        self._leases.let_go(lease)
+
+    async def _given_back(self, lease: Lease) -> None:
+        await self._leases.drop(lease)
+        if self._forgetting:
+            await asyncio.wait(self._forgetting)
+
+    def _give_slot_back(self) -> None:
+        self._slots.give_back()
+        if not self._slots.taken:
+            self._empty.set()
+
+    def _counted(self, refused: Refused) -> Refused:
+        self.figures.refusals[refused.limit.name.lower()] += 1
+        return refused
+
+    async def run(self) -> None:
+        """Keep leases, feeds and time; runs until cancelled, raises when broken."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._leases.run(), name="leases")
+                tasks.create_task(self._feeds.run(), name="feeds")
+                tasks.create_task(self._tick(), name="clock")
+        finally:
+            # Those who were cut off with the host have left no coroutine that waits.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_GRACE_S):
+                    await self._leases.settled()
+
+    async def drain(self) -> None:
+        """
+        Let nobody in, and send everybody away, spread over the drain window.
+
+        A reader gets its notifications until its turn comes. Returns when the last one
+        has gone, or a second after the window when some do not take their leave.
+        """
+        self.draining = True
+        try:
+            async with asyncio.timeout(self._drain_s + DRAIN_GRACE_S):
+                await self._send_away(list(self._feeds.hub.all_readers()))
+                await self._empty.wait()
+        except TimeoutError:
+            _logger.warning("%d connections did not take their leave", self.open)
+        await self._leases.leave()
+
+    async def _send_away(self, readers: list[Reader]) -> None:
+        random.shuffle(readers)
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        for i, reader in enumerate(readers):
+            turn_s = begun_s + self._drain_s * i / len(readers)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), turn_s - loop.time())
+            if self._empty.is_set():
+                return
+            reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TURN_S)
+            self._wheel.turn(time.monotonic(), time.time())
+
+
+class Listener:
+    """
+    What one connection holds of this node: a slot, then a lease, then its feed.
+
+    `leave` gives back what was taken so far, exactly once, without waiting and without
+    failing. Used as a block it leaves at the end of it, however that ends, unless
+    somebody has called `stay` within, and with that has promised to call `leave`: a
+    connection that lives on without a coroutine, when it is lost.
+    """
+
+    __slots__ = (
+        "_has_slot",
+        "_is_staying",
+        "_listening",
+        "_reader",
+        "caller",
+        "due",
+        "lease",
+        "on_leave",
+    )
+
+    def __init__(self, listening: Listening, *, has_slot: bool) -> None:
+        self._listening: Listening | None = listening
+        self._has_slot = has_slot
+        self._reader: Reader | None = None
+        self._is_staying = False
+        self.due = 0
+        self.lease: Lease | None = None
+        self.caller: Caller | None = None
+        """By whose credential it listens."""
+        self.on_leave: Callable[[bool], None] | None = None
+        """Called with whether anything was opened; a refusal opens nothing."""
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: object
+    ) -> None:
+        if not self._is_staying:
+            self.leave(opened=not isinstance(error, Error))
+
+    async def join(
+        self,
+        log: Log,
+        reader: Reader,
+        *,
+        caller: Caller | None = None,
+        instance: str = "",
+    ) -> None:
+        """
+        Count `reader` among its player's listeners and let it follow the log.
+
+        With a `caller` it ends when that one's credential is taken back. Whatever this
+        raises, and wherever it is cancelled, `leave` is due all the same.
+
+        Raises:
+            Refused: The player has all the listeners it may have.
+            StoreAway: Neither can be done now.
+
+        """
+        listening = self._listening
+        assert listening is not None
+        self.caller = caller
+        arrival = listening._feeds.arrive(log)
+        try:
+            self.lease, looked = await listening._take_lease(arrival, reader, instance)
+        except BaseException:
+            listening._feeds.turn_back(arrival)
+            raise
+        await listening._attach(arrival, reader, looked)
+        self._reader = reader
+        await listening._watch(self, log, reader, caller)
+
+    def renew(self, caller: Caller) -> None:
+        """Go by a fresh credential of the same player's from here on."""
+        self.caller = caller
+        if self._listening is not None and self._reader is not None:
+            self._listening._renew(self, self._reader, caller)
+
+    def tick(self, now_s: float, unix_s: float) -> float | None:
+        """Let the reader do what is due; see `Reader.tick`."""
+        return None if self._reader is None else self._reader.tick(now_s, unix_s)
+
+    def hasten(self) -> None:
+        """Have the reader looked at soon: what it was given has begun to wait."""
+        if self._listening is not None and self._reader is not None:
+            self._listening._hasten(self)
+
+    def stay(self) -> None:
+        """Go on behind the end of the block: whoever calls this calls `leave`."""
+        self._is_staying = True
+
+    def leave(self, *, opened: bool = True) -> None:
+        """Give everything back. A second call does nothing."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        try:
+            self._leave_log(listening)
+            if self.on_leave is not None:
+                self.on_leave(opened)
+        finally:
+            if self._has_slot:
+                listening._give_slot_back()
+
+    def _leave_log(self, listening: Listening) -> None:
+        reader, self._reader = self._reader, None
+        lease, self.lease = self.lease, None
+        if lease is None:
+            return
+        try:
+            if reader is not None:
+                listening._detach(lease.log, reader)
+        finally:
+            listening._drop_lease(lease)
+
+
+def _drain_delay_ms() -> int:
+    return random.randrange(1, DRAIN_DELAY_MS)

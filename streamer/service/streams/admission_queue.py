@@ -1,0 +1,129 @@
+"""
+So many at a time, first come, first served, and nobody who would wait in vain.
+
+Decides whether a turn will come soon enough to be worth waiting for. Knows how many
+wait, and how fast they have been getting their turns. Knows nothing of what is done in
+a turn.
+
+When more come than can be served before they give up, and all are let wait, each of
+them is served too late: the work is done for somebody who has gone, and comes again.
+So those who would wait too long are told at once when to come back, and those who have
+waited for as long while they still listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import Limit, Refused
+
+__all__ = ["RETRY_AFTER_MAX_S", "Turns"]
+
+MEASURED_S: Final = 1.0
+MEASURED_LATEST_S: Final = 5.0
+MEASURED_MIN: Final = 32
+"""How fast a queue moves is known after a second in which so many got their turn, or
+else after five: a node that stood still for a moment is no slow one."""
+
+RETRY_AFTER_MAX_S: Final = 30
+
+
+class Turns:
+    """
+    To be held as a block while something is done.
+
+    Args:
+        most: How many at a time.
+        limit: What is reached when there are too many.
+        wait_max_s: How long a wait is worth it.
+        refusals: What counts who is refused.
+        clock_s: Monotonic time.
+
+    """
+
+    def __init__(
+        self,
+        most: int,
+        limit: Limit,
+        *,
+        wait_max_s: float,
+        refusals: Counter[str] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._limit = limit
+        self._wait_max_s = wait_max_s
+        self._refusals = Counter() if refusals is None else refusals
+        self._clock_s = clock_s
+        self._waiting = 0
+        self._ended = 0
+        self._since_s = 0.0
+        self._per_s = 0.0
+        """Turns that ended a second while others waited; 0 for not known."""
+
+    def require_soon(self) -> None:
+        """
+        Raise unless a turn would come soon, as far as one can tell.
+
+        Raises:
+            Refused: It would not; says when it is worth another try.
+
+        """
+        if self._wait_s > self._wait_max_s:
+            raise self._refused()
+
+    def pass_on(self) -> None:
+        """Say of a turn that it was of no use: who has left is no measure of a pace."""
+        self._ended -= 1
+
+    async def __aenter__(self) -> bool:
+        """
+        Wait for a turn; return whether there was a wait.
+
+        Raises:
+            Refused: It has not come in time; says when it is worth another try.
+
+        """
+        if not self._waiting:
+            # With nobody waiting, how many are served is how many come.
+            self._begin_measuring()
+            self._per_s = 0.0
+        waits = self._free.locked()
+        self._waiting += 1
+        try:
+            if waits:
+                async with asyncio.timeout(self._wait_max_s):
+                    await self._free.acquire()
+            else:
+                await self._free.acquire()
+        except TimeoutError:
+            raise self._refused() from None
+        finally:
+            self._waiting -= 1
+        return waits
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()
+        self._ended += 1
+        took_s = self._clock_s() - self._since_s
+        enough_s = MEASURED_S if self._ended >= MEASURED_MIN else MEASURED_LATEST_S
+        if self._waiting and took_s >= enough_s:
+            self._per_s = self._ended / took_s
+            self._begin_measuring()
+
+    @property
+    def _wait_s(self) -> float:
+        return self._waiting / self._per_s if self._per_s else 0.0
+
+    def _refused(self) -> Refused:
+        self._refusals[self._limit.name.lower()] += 1
+        retry_after_s = min(1 + math.floor(self._wait_s), RETRY_AFTER_MAX_S)
+        return Refused(self._limit, retry_after_s=retry_after_s)
+
+    def _begin_measuring(self) -> None:
+        self._ended, self._since_s = 0, self._clock_s()

@@ -1,0 +1,345 @@
+"""
+Following a log: joining, catching up, and being told.
+
+Decides when the store is read for readers that are behind, and in what portions. Knows
+the hub, the relay and the inbox. Knows nothing of transports.
+
+There is one way to catch up, for every reason. A reader that joins, saw a hole, was cut
+off from its feed with the whole process, or is doubted in its turn, is replaying; its
+log is read from its place; what comes is given to all readers at that place. Reads are
+pipelined, `BATCH` at a time, so that a reconnect of ten thousand readers reaches the
+store as a hundred packets one after the other.
+
+Order when a reader joins: subscribe, attach, read. An entry appended before the
+subscription is in the read; one appended after it is announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from ...core.counters import Figures
+from ...core.streams.subscription import Place, Start
+from ...core.streams.views import View
+from ...errors import RESYNC, Unavailable
+from ...hub import Follower, Hub, Reader
+from ...model import App, Entry, Log, Topic
+from ...store.client.connection import Reply
+from ...store.client.pubsub import Relay
+from ...store.logs.inbox import Inbox, Read, ReadAfter
+from ..inboxes.audiences import Audiences, unread
+from .position_check import Positions
+from .stream_audiences import Arrival, Weaver
+
+__all__ = ["PROBE_APP", "Feeds"]
+
+BATCH: Final = 100
+"""Logs read in one packet."""
+
+PORTION: Final = 100
+"""Entries read at a time for one reader."""
+
+PORTION_BYTES: Final = 262_144
+"""The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
+
+CURSORS_S: Final = 1.0
+"""How soon a reader is told its place in its audiences, when that has moved."""
+
+CURSORS_AT_ONCE: Final = 100
+"""To how many that is said in one turn of the loop: it shall delay no message."""
+
+CONGESTED_S: Final = 0.05
+"""How soon to look again at a reader that has not taken its last portion."""
+
+BACK_OFF_S: Final = (0.05, 2.0)
+
+PROBE_APP: Final = App(".probe")
+"""Of what the node sends to itself. No app can be called that (`model.parse_app`), so
+nobody can read or write it, and it is not counted."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _Asked(NamedTuple):
+    """A read for those who are at a place in a log."""
+
+    log: Log
+    place: Place
+    behind_max: int
+
+
+class Feeds:
+    """
+    What keeps this process's readers complete.
+
+    Args:
+        store_url: Where announcements come from.
+        inbox: Where logs are read.
+        audiences: Which of them a player belongs to.
+        replay_max: A reader that joins further behind than this gets a gap.
+        check_s: How often every reader's place is compared with its log.
+        figures: What counts how long entries take.
+
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        inbox: Inbox,
+        audiences: Audiences,
+        *,
+        replay_max: int,
+        check_s: int,
+        figures: Figures | None = None,
+    ) -> None:
+        self._figures = figures or Figures()
+        self._inbox = inbox
+        self._replay_max = replay_max
+        self._behind = asyncio.Event()
+        self._waiting = False
+        self.hub = Hub(self._behind.set)
+        self._relay = Relay(store_url, self)
+        self._audiences = audiences
+        self._weaver = Weaver(self.hub, self._relay, audiences)
+        self._positions = Positions(self.hub, inbox, check_s=check_s)
+        self._moved: set[Reader] = set()
+        # One bound method for all, since there are many of them.
+        self._note_moved = self._moved.add
+
+    @property
+    def connected(self) -> bool:
+        """Whether announcements are coming in."""
+        return self._relay.connected
+
+    @property
+    def interruptions(self) -> int:
+        """How often they have ceased to."""
+        return self._relay.losses
+
+    @asynccontextmanager
+    async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
+        """
+        Let `reader` follow `log` for the block.
+
+        Raises:
+            StoreAway: The log cannot be listened to.
+
+        """
+        await self.join(log, reader)
+        try:
+            yield
+        finally:
+            self.leave(log, reader)
+
+    async def join(self, log: Log, reader: Reader) -> None:
+        """
+        Let `reader` follow `log` until `leave`, which is due only where this returns.
+
+        Raises:
+            StoreAway: The log cannot be listened to.
+
+        """
+        await self.enter(self.arrive(log), reader)
+
+    def arrive(self, log: Log) -> Arrival:
+        """Begin to let somebody follow `log`; `enter` or `turn_back` goes on."""
+        return self._weaver.arrive(log)
+
+    def turn_back(self, arrival: Arrival) -> None:
+        """Let nobody follow after all."""
+        self._weaver.turn_back(arrival)
+
+    async def enter(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+    ) -> None:
+        """
+        Let `reader` follow until `leave`, which is due only where this returns.
+
+        `looked` is what the store has answered to the arrival, if it was asked. Raises
+        as `join`; nothing is to be turned back then.
+        """
+        await self._weaver.join(arrival, reader, looked)
+        reader.moved = self._note_moved
+
+    def leave(self, log: Log, reader: Reader) -> None:
+        """Let `reader` go, at once."""
+        self._weaver.leave(log, reader)
+        self._moved.discard(reader)
+
+    async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
+        """
+        Let a reader listen to these topics on its own account, and to no others.
+
+        Raises:
+            StoreAway: One of them cannot be listened to; nothing has changed.
+
+        """
+        await self._weaver.ask_for(log, reader, topics)
+
+    def reconnect(self) -> None:
+        """Drop the connection that announcements come by; a fresh one follows."""
+        self._relay.reconnect()
+
+    async def run(self) -> None:
+        """Keep readers complete; runs until cancelled, raises when broken."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._relay.run(), name="relay")
+            tasks.create_task(self._catch_up(), name="catch-up")
+            tasks.create_task(self._positions.run(), name="position check")
+            tasks.create_task(self._tell_cursors(), name="cursors")
+
+    # What the relay tells.
+
+    def entry(self, log: Log, entry: Entry) -> None:
+        if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
+            took_s = time.time() - entry.at_ms / 1_000
+            self._figures.publish_to_write_s.observe(took_s)
+
+    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+        self.hub.marked(log, marks=marks, unread=unread, body=body)
+
+    def replaced(self, log: Log, connection: str) -> None:
+        self.hub.replace(log, connection)
+
+    def passing(self, log: Log, notification: bytes) -> None:
+        self.hub.passing(log, notification)
+
+    def regrouped(self, log: Log) -> None:
+        # The read that follows finds what.
+        self.hub.doubt(log)
+
+    def subscribed(self, log: Log) -> None:
+        self.hub.doubt(log)
+
+    # What is done about it.
+
+    async def _catch_up(self) -> None:
+        low_s, high_s = BACK_OFF_S
+        delay_s = low_s
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            try:
+                congested = await self._catch_up_once()
+            except Unavailable:
+                # Readers stay open and silent: closing them would turn a short outage
+                # into a storm.
+                self._behind.set()
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
+                delay_s = min(2 * delay_s, high_s)
+                continue
+            delay_s = low_s
+            if congested and not self._waiting:
+                # A timer and no sleep: who reads slowly shall delay nobody else.
+                self._waiting = True
+                asyncio.get_running_loop().call_later(CONGESTED_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._waiting = False
+        self._behind.set()
+
+    async def _catch_up_once(self) -> bool:
+        """Read once for every log that is behind; say whether a reader has to wait."""
+        congested = False
+        progress = False
+        logs = list(self.hub.behind)
+        for first in range(0, len(logs), BATCH):
+            reads: list[_Asked] = []
+            for log in logs[first : first + BATCH]:
+                places = self.hub.places(log)
+                if not places:
+                    self.hub.behind.discard(log)
+                for place, readers in places.items():
+                    if all(reader.congested for reader in readers):
+                        congested = True
+                        continue
+                    for reader in readers:
+                        reader.subscription.ask()
+                    reads.append(_Asked(log, place, self._behind_max(place, readers)))
+            await self._read(reads)
+            progress |= bool(reads)
+        if progress and self.hub.behind:
+            self._behind.set()
+        return congested
+
+    async def _read(self, reads: list[_Asked]) -> None:
+        asked = [
+            ReadAfter(read.log, read.place, PORTION, read.behind_max, PORTION_BYTES)
+            for read in reads
+        ]
+        players = [read.log for read in reads if not read.log.is_audience]
+        replies, counts = await asyncio.gather(
+            self._inbox.read_many(asked), self._look_at_audiences(players)
+        )
+        # Looked up once: there may be as many places in a log as followers.
+        there = {log: self.hub.places(log) for log in {read.log for read in reads}}
+        for (log, place, _), reply in zip(reads, replies, strict=True):
+            if isinstance(reply, Unavailable):
+                raise reply
+            if isinstance(reply, Exception):
+                _logger.error("a log of %s cannot be read: %s", log.app, reply)
+                for follower in self.hub.followers(log):
+                    follower.end(RESYNC)
+            else:
+                unread = reply.unread + counts.get(log, 0)
+                followers = there[log].get(place, ())
+                self._give(followers, place, reply._replace(unread=unread))
+
+    async def _look_at_audiences(self, logs: list[Log]) -> dict[Log, int]:
+        """Return the unread counts of players' audiences; heed who joined or left."""
+        if not logs:
+            return {}
+        found = dict(zip(logs, await self._audiences.of_many(logs), strict=True))
+        views: dict[Log, list[View]] = {}
+        for log, of_player in found.items():
+            if isinstance(of_player, Unavailable):
+                raise of_player
+            if isinstance(of_player, Exception):
+                _logger.error("views in %s cannot be read: %s", log.app, of_player)
+            else:
+                views[log] = of_player
+        for log in views:
+            for reader in self.hub.readers(log):
+                await self._weaver.reweave(log, reader, views[log])
+        wanted = (view.log for of in views.values() for view in of)
+        try:
+            audiences = await self._audiences.at(wanted)
+        except ResponseError as error:
+            # Its readers are sent away when it is read.
+            _logger.error("an audience cannot be looked at: %s", error)
+            return {}
+        return {log: unread(of, audiences) for log, of in views.items()}
+
+    def _behind_max(self, place: Place, readers: Sequence[Follower]) -> int:
+        # Only who joins can be too far behind. Who is live gets what it would have got
+        # anyway; and who asked for the earliest has asked for all of it.
+        if place is Start.EARLIEST:
+            return 0
+        return self._replay_max if all(r.joining for r in readers) else 0
+
+    def _give(self, followers: Sequence[Follower], place: Place, read: Read) -> None:
+        for follower in followers:
+            if not follower.congested:
+                follower.history(
+                    place, read.history, unread=read.unread, marks=read.marks
+                )
+
+    async def _tell_cursors(self) -> None:
+        """Tell readers where they are in their audiences, at most once a second."""
+        while True:
+            await asyncio.sleep(CURSORS_S)
+            moved = list(self._moved.union(self.hub.moved(time.monotonic())))
+            self._moved.clear()
+            for first in range(0, len(moved), CURSORS_AT_ONCE):
+                # Who has left meanwhile is told nothing: there is nowhere to write to.
+                for reader in moved[first : first + CURSORS_AT_ONCE]:
+                    reader.tell_cursor()
+                await asyncio.sleep(0)

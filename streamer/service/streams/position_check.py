@@ -1,0 +1,128 @@
+"""
+Comparing readers' places with their logs, in turns.
+
+Decides which logs are to be read although nobody has said that there is something.
+Knows the hub and how a log is glanced at. Knows nothing of what a read gives.
+
+Announcements come at most once, and the loss of the last one shows nowhere. So where a
+log stands is compared with where its readers are, each log once in a while: one plain
+command, where a read is a script and a dozen objects. What is not level is read, and so
+is now and then what seems to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ...errors import Unavailable
+from ...hub import Hub
+from ...model import Log
+from ...store.logs.inbox import Glance, Inbox
+
+__all__ = ["READ_EVERY", "Positions"]
+
+BATCH: Final = 100
+"""Logs glanced at in one packet."""
+
+READ_EVERY: Final = 64
+"""Of so many glances at a log one is a read: what has grown too old shows nowhere."""
+
+
+class Positions:
+    """
+    The places of all who are in a hub.
+
+    Args:
+        hub: Who is where.
+        inbox: Where logs stand.
+        check_s: How often each log is glanced at.
+
+    """
+
+    def __init__(self, hub: Hub, inbox: Inbox, *, check_s: int) -> None:
+        self._hub = hub
+        self._inbox = inbox
+        self._check_s = check_s
+        self._turn = 0
+        self._slots: list[list[Log]] = []
+        """The logs that there are or were in this round, by the turn they have."""
+        self._ended: dict[Log, int] = {}
+        """How many entries of a log were over at the last glance, where some were."""
+        self._thinned: dict[Log, int] = {}
+        """Audiences that had more of these than before, and the turn of that."""
+
+    async def run(self) -> None:
+        """Glance at a part of the logs each second; runs until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            # The feed has gone as well, and finds out by itself what it has missed.
+            with contextlib.suppress(Unavailable):
+                await self.look()
+
+    async def look(self) -> None:
+        """
+        Glance at the logs whose turn it is; doubt those where something was missed.
+
+        Raises:
+            Unavailable: The store is away; some may not have been looked at.
+
+        """
+        self._turn += 1
+        due = self._due(self._turn % self._check_s)
+        for first in range(0, len(due), BATCH):
+            await self._look_at(due[first : first + BATCH])
+        self._forget()
+
+    def _due(self, turn: int) -> list[Log]:
+        """Return the logs whose turn it is."""
+        fresh: Collection[Log] = self._hub.fresh
+        if turn == 0 or not self._slots:
+            # Asking each log each second whose turn it is would cost half as much as
+            # all the glances.
+            self._slots = [[] for _ in range(self._check_s)]
+            fresh = self._hub.logs
+        for log in fresh:
+            self._slots[hash(log) % self._check_s].append(log)
+        self._hub.fresh.clear()
+        # Who has left and come back is there twice.
+        due = dict.fromkeys(self._slots[turn])
+        return [log for log in due if log in self._hub]
+
+    async def _look_at(self, logs: Sequence[Log]) -> None:
+        for log, glance in zip(logs, await self._inbox.glance(logs), strict=True):
+            if isinstance(glance, Unavailable):
+                raise glance
+            # Whoever reads a log that cannot be glanced at says what is wrong.
+            if isinstance(glance, Exception) or not self._is_level(log, glance):
+                self._hub.doubt(log)
+
+    def _is_level(self, log: Log, glance: Glance) -> bool:
+        is_thinner = glance.ended != self._ended.get(log, 0)
+        if is_thinner:
+            self._ended[log] = glance.ended
+            if log.is_audience:
+                # Its members have fewer unread, which their own logs do not say.
+                self._thinned[log] = self._turn
+        return not (
+            is_thinner
+            or glance.is_due
+            or not self._hub.is_level(log, glance.head, glance.marks)
+            or (self._turn // self._check_s + hash(log)) % READ_EVERY == 0
+            or (self._thinned and self._hears_thinned(log))
+        )
+
+    def _hears_thinned(self, log: Log) -> bool:
+        readers = self._hub.readers(log)
+        return any(s.log in self._thinned for r in readers for s in r.strands)
+
+    def _forget(self) -> None:
+        """Forget what every member has heard of by now, and logs nobody follows."""
+        for log, turn in tuple(self._thinned.items()):
+            if self._turn - turn > self._check_s:
+                del self._thinned[log]
+        if self._ended and self._turn % self._check_s == 0:
+            here = set(self._hub.logs)
+            self._ended = {log: n for log, n in self._ended.items() if log in here}

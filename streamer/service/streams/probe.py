@@ -1,0 +1,119 @@
+"""
+Whether this node delivers: shown, not concluded.
+
+Decides readiness. A connection that answers PING may have been forgotten by the store,
+or hang on a replica that nothing reaches; publishes are acknowledged all the same, and
+every lamp is green. So a notification is published to a log of the node's own, through
+the same script and feed as everybody's, and has to come back live. While it does not,
+the node is not ready, and its feed is connected anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from ...core.counters import WRITE_S, Histogram
+from ...core.streams.subscription import History, Place, Start
+from ...errors import Unavailable
+from ...model import Entry, Log, Player
+from ...store.client.connection import Link
+from ...store.client.replicated import Replicated
+from ...store.logs.inbox import Inbox
+from .catch_up import PROBE_APP, Feeds
+from .poll_waiter import Watcher
+
+__all__ = ["Probe"]
+
+INTERVAL_S: Final = 5.0
+PATIENCE_S: Final = 5.0
+"""How long a probe may take: the relay's own ping finds a dead peer in 10 s."""
+
+RETRY_S: Final = 0.05
+KEPT_MS: Final = 60_000
+
+_FRAGMENT: Final = b'"type":"probe"}'
+
+_logger = logging.getLogger(__name__)
+
+
+class _Echo(Watcher):
+    """Hears live entries only: history works also for a node that is deaf."""
+
+    def offer(self, entry: Entry) -> None:
+        super().offer(entry)
+        self.woken.set()
+
+    def history(
+        self, asked: Place, history: History, *, unread: int, marks: int
+    ) -> None:
+        self.subscription.history(asked, history)
+
+
+class Probe:
+    """
+    The node's probe.
+
+    Args:
+        link: The way to the store.
+        feeds: What has to hear it.
+        node: The node's name.
+        confirmed: The way of publishes, where replicas have to confirm them.
+        took_s: What counts how long probes take.
+
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        feeds: Feeds,
+        node: str,
+        *,
+        confirmed: Replicated | None = None,
+        took_s: Histogram | None = None,
+    ) -> None:
+        self._took_s = took_s or Histogram(WRITE_S)
+        self._inbox = Inbox(
+            link, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
+        )
+        self._feeds = feeds
+        self._log = Log(PROBE_APP, Player(node))
+        self._heard_at_s = float("-inf")
+
+    @property
+    def heard(self) -> bool:
+        """Whether a probe came back, in time, and the next one still could."""
+        late = time.monotonic() - self._heard_at_s >= INTERVAL_S + PATIENCE_S
+        return self._feeds.connected and not late
+
+    async def run(self) -> None:
+        """Send probes; runs until cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+
+    async def _listen(self) -> None:
+        echo = _Echo(Start.LATEST, "probe")
+        async with self._feeds.follow(self._log, echo):
+            while True:
+                await self._send(echo)
+                await asyncio.sleep(INTERVAL_S)
+
+    async def _send(self, echo: _Echo) -> None:
+        echo.woken.clear()
+        begun_s = time.monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._inbox.append(self._log, [_FRAGMENT])
+                await echo.woken.wait()
+        except TimeoutError:
+            self._heard_at_s = float("-inf")
+            _logger.error("this node is deaf: a probe was stored and not heard")
+            self._feeds.reconnect()
+        else:
+            self._heard_at_s = time.monotonic()
+            self._took_s.observe(self._heard_at_s - begun_s)

@@ -1,0 +1,279 @@
+"""
+The audiences that a reader hears: found, joined while it listens, and left.
+
+Decides which logs besides the player's own a reader follows, and from which place on.
+Knows the relay, the hub and the views. Knows nothing of transports.
+
+A reader hears what its player has joined, everybody's messages, and the topics that it
+has asked for on its own account. It is woven in one step without waiting, when all of
+these are subscribed, so that it either hears all of them or does not exist. Afterwards
+whoever reads its log compares what it hears with what it should, which finds a topic
+that was joined or left meanwhile, announced or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ...core.streams.audience_subscription import Strand
+from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.subscription import Place, Start, Subscription
+from ...core.streams.views import View
+from ...hub import Hub, Reader
+from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
+from ...store.client.commands import Packed
+from ...store.client.connection import Reply
+from ...store.client.pubsub import Relay
+from ...store.presence.leases import Newcomer
+from ..inboxes.audiences import Audiences, later
+
+__all__ = ["Arrival", "Weaver"]
+
+
+class Arrival(NamedTuple):
+    """
+    Somebody who is on the way into a player's log.
+
+    `looks` are commands that ask for the player's views, and `newcomer` is what becomes
+    of a player without any, where that is known.
+    """
+
+    log: Log
+    begun: asyncio.Future[None]
+    looks: Sequence[Packed]
+    newcomer: Newcomer | None
+
+
+class Weaver:
+    """
+    Gives readers their strands. Its methods raise StoreAway.
+
+    Args:
+        hub: Who is told what comes.
+        relay: What it comes by.
+        audiences: Who belongs to what.
+
+    """
+
+    def __init__(self, hub: Hub, relay: Relay, audiences: Audiences) -> None:
+        self._hub = hub
+        self._relay = relay
+        self._audiences = audiences
+
+    def arrive(self, log: Log) -> Arrival:
+        """
+        Begin to let somebody follow a log; `join` or `turn_back` goes on.
+
+        While the log is being subscribed to, the store may be asked what the arrival
+        says. That is not what is relied on: with the first read all of it is asked
+        again, when nothing can be missed any more.
+        """
+        views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
+        newcomer = None if head is None else views.newcomer(head)
+        return Arrival(log, self._relay.begin(log), views.glance(log), newcomer)
+
+    def turn_back(self, arrival: Arrival) -> None:
+        """Let nobody follow after all."""
+        self._relay.unsubscribe(arrival.log)
+
+    async def join(
+        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+    ) -> None:
+        """
+        Let `reader` follow its player's log and the audiences' of the player.
+
+        `looked` is what the store has answered to the arrival, if it was asked. Where
+        this raises, the arrival is turned back.
+        """
+        log = arrival.log
+        try:
+            await self._relay.confirmed(arrival.begun)
+            views = self._audiences.seen(log, looked) or await self._audiences.of(log)
+            strands = await self._first_strands(log, reader, views)
+            await self._subscribe([strand.log for strand in strands])
+        except BaseException:
+            self.turn_back(arrival)
+            raise
+        reader.rewoven(tuple(strands))
+        self._hub.attach(log, reader)
+        for strand in strands:
+            self._hub.weave(strand)
+
+    def leave(self, log: Log, reader: Reader) -> None:
+        """Let `reader` go, at once."""
+        self._hub.detach(log, reader)
+        self._relay.unsubscribe(log)
+        strands, reader.strands = reader.strands, ()
+        self._unweave(strands)
+
+    async def reweave(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
+        """Let a reader hear what its player's views say, and what it asked for."""
+        wanted = {view.log: view for view in _heard(views)}
+        asked = {topic_log(log.app, topic) for topic in reader.topics}
+        for strand in reader.strands:
+            # The player may have joined what the reader had asked for.
+            view = None if strand.durable else wanted.get(strand.log)
+            if view is not None and _has_all(reader, strand, view):
+                strand.part()  # What it is given counts from here on.
+                strand.durable = True
+        hears = {strand.log for strand in reader.strands if strand.durable}
+        # Either it hears what is wanted no more, or too little of what is.
+        left = [s for s in reader.strands if s.durable is not (s.log in wanted)]
+        joined = [view for audience, view in wanted.items() if audience not in hears]
+        await self._change(log, reader, left, joined, durable=True)
+        # What was heard for the player's sake may have been asked for as well.
+        hears = {strand.log for strand in reader.strands}
+        more = [View(audience, ZERO) for audience in asked - hears]
+        gone = [s for s in reader.strands if not s.durable and s.log not in asked]
+        await self._change(log, reader, gone, more, durable=False)
+
+    async def ask_for(self, log: Log, reader: Reader, topics: Iterable[Topic]) -> None:
+        """Let a reader listen to these topics on its own account, and to no others."""
+        before = reader.topics
+        reader.topics = tuple(dict.fromkeys(topics))
+        if reader.topics != before:
+            try:
+                await self.reweave(log, reader, await self._audiences.of(log))
+            except BaseException:
+                reader.topics = before
+                raise
+
+    async def _first_strands(
+        self, log: Log, reader: Reader, views: Sequence[View]
+    ) -> list[Strand]:
+        """Return what a reader that begins is woven of."""
+        await self._locate(log, reader, views)
+        strands = [
+            await self._strand(reader, view, durable=True, begins=True)
+            for view in _heard(views)
+        ]
+        hears = {strand.log for strand in strands}
+        for topic in reader.topics:
+            audience = topic_log(log.app, topic)
+            if audience not in hears:
+                view = View(audience, ZERO)
+                strands.append(
+                    await self._strand(reader, view, durable=False, begins=True)
+                )
+        return strands
+
+    async def _change(
+        self,
+        log: Log,
+        reader: Reader,
+        left: Sequence[Strand],
+        joined: Sequence[View],
+        *,
+        durable: bool,
+    ) -> None:
+        if not left and not joined:
+            return
+        begins = reader.joining
+        strands = [
+            await self._strand(reader, view, durable=durable, begins=begins)
+            for view in joined
+        ]
+        await self._subscribe([strand.log for strand in strands])
+        # It may have left while this waited, or been given them by somebody else.
+        there = reader in self._hub.readers(log)
+        hears = {strand.log for strand in reader.strands if strand not in left}
+        fresh = [strand for strand in strands if there and strand.log not in hears]
+        for strand in strands:
+            if strand not in fresh:
+                self._relay.unsubscribe(strand.log)
+        gone = [strand for strand in reader.strands if strand in left]
+        if not fresh and not gone:
+            return
+        kept = [strand for strand in reader.strands if strand not in left]
+        _remember(reader, gone)
+        self._unweave(gone)
+        reader.rewoven((*kept, *fresh))
+        for strand in fresh:
+            self._hub.weave(strand)
+
+    async def _subscribe(self, logs: Iterable[Log]) -> None:
+        """Subscribe to all of these logs, or to none."""
+        subscribed = []
+        try:
+            for log in logs:
+                # Also the one that fails is to be unsubscribed.
+                subscribed.append(log)
+                await self._relay.subscribe(log)
+        except BaseException:
+            for log in subscribed:
+                self._relay.unsubscribe(log)
+            raise
+
+    def _unweave(self, strands: Iterable[Strand]) -> None:
+        for strand in strands:
+            self._hub.unweave(strand)
+            self._relay.unsubscribe(strand.log)
+
+    async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
+        """Let a reader whose cursor is a bare id begin in the log that it is of."""
+        if reader.cursor is not None:
+            located = await self._audiences.located(log, views, reader.cursor)
+            if located is not reader.cursor:
+                reader.cursor = located
+                reader.subscription = Subscription(located.own)
+
+    async def _strand(
+        self, reader: Reader, view: View, *, durable: bool, begins: bool
+    ) -> Strand:
+        place = await self._place(reader, view, durable=durable, begins=begins)
+        return Strand(view.log, reader, place, joined=view.joined, durable=durable)
+
+    async def _place(
+        self, reader: Reader, view: View, *, durable: bool, begins: bool
+    ) -> Place:
+        """Return where a reader, which may begin itself, begins to hear an audience."""
+        cursor = reader.cursor
+        if not begins:
+            # What its player joined a moment ago, or sees again; or the reader just
+            # asked for.
+            if not durable:
+                return Start.LATEST
+            left = cursor and cursor.audiences.get(audience_mark(view.log))
+            return later(view.joined, left) if left else view.joined
+        if cursor is None:
+            start = reader.subscription.place
+            return start if isinstance(start, Start) else Start.LATEST
+        place = cursor.audiences.get(audience_mark(view.log))
+        if place is not None:
+            return place
+        if not durable:
+            return Start.LATEST
+        # It was not among its audiences then, or had said nothing; or the cursor is
+        # but an id. What came since that moment is owed.
+        head = self._hub.head(view.log)
+        if head is None or head.at_ms >= cursor.own.at_ms:
+            head = await self._audiences.place_before(view.log, cursor.own.at_ms)
+        return later(view.joined, head)
+
+
+def _heard(views: Iterable[View]) -> list[View]:
+    return [view for view in views if not view.muted]
+
+
+def _has_all(reader: Reader, strand: Strand, view: View) -> bool:
+    """Whether a reader that asked for a topic has had what its player joined it for."""
+    begin = strand.begin
+    if begin is None or begin.offset <= view.joined.offset:
+        return begin is not None
+    # What it has heard before was muted since; what it missed then is not owed.
+    return reader.cursor is not None and audience_mark(view.log) in (
+        reader.cursor.audiences
+    )
+
+
+def _remember(reader: Reader, gone: Iterable[Strand]) -> None:
+    """Note where a reader was in what it hears no more: it may be shown it again."""
+    if reader.joining:
+        return
+    places = dict(reader.cursor.audiences) if reader.cursor else {}
+    for strand in gone:
+        if isinstance(place := strand.place, Position):
+            places[audience_mark(strand.log)] = place
+    reader.cursor = Cursor(ZERO, places)

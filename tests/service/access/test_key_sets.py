@@ -1,0 +1,340 @@
+"""
+When a key set is fetched, what it may be, and what counts while it cannot be had.
+
+The issuer is a server on this machine that counts what it is asked and answers as it is
+told. Time is the test's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc.jwk import ECKey
+
+from streamer.core.access.apps import AppRecord
+from streamer.errors import IssuerAway
+from streamer.model import App
+from streamer.service.access import key_sets as module
+from streamer.service.access.key_sets import (
+    BYTES_MAX,
+    FLOOR_S,
+    FRESH_S,
+    KeySetAway,
+    KeySets,
+    fetch_key_set,
+)
+
+KEYS = [ECKey.generate_key("P-256").as_dict(private=False) for _ in range(3)]
+NOW_S = 1_800_000_000
+GUARD_S = 10
+
+
+def key_set(*kids: str) -> bytes:
+    """Return a set of keys called so; the same name is the same key."""
+    members = [{**KEYS[ord(kid[0]) % 3], "kid": kid} for kid in kids]
+    return json.dumps({"keys": members}).encode()
+
+
+def record(place: str, **members: Any) -> AppRecord:
+    given = {"algorithm": "ES256", "key_set": place, **members}
+    return AppRecord(App("demo"), b"", "https://id.example", 0, **given)
+
+
+class Issuer:
+    """A server of key sets: `answer` is what it says, `asked` how often it was."""
+
+    def __init__(self) -> None:
+        self.document = key_set("a")
+        self.answer: Callable[[], bytes] = self.ok
+        self.asked = 0
+        self.requests: list[bytes] = []
+        self.flowing = asyncio.Event()
+        """Cleared, answers wait."""
+        self.flowing.set()
+        self.url = ""
+
+    def ok(self) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(self.document),
+            self.document,
+        )
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            self.asked += 1
+            await self.flowing.wait()
+            writer.write(self.answer())
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # Whoever asks has heard enough.
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    issuer = Issuer()
+    server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    issuer.url = f"http://127.0.0.1:{port}/jwks.json"
+    yield issuer
+    issuer.flowing.set()
+    server.close()
+
+
+class World:
+    """Key sets, and the time they go by."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self.key_sets = KeySets(monotonic=lambda: self.now_s)
+
+    async def kids(self, place: str, kid: str | None = None) -> list[str | None]:
+        async with asyncio.timeout(GUARD_S):
+            keys = await self.key_sets.find(record(place), kid, now_s=NOW_S)
+        return [key.id for key in keys.keys]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_set_is_fetched_once_for_all_who_ask(
+    world: World, issuer: Issuer
+) -> None:
+    found = await asyncio.gather(*(world.kids(issuer.url, "a") for _ in range(50)))
+
+    assert found == [["a"]] * 50
+    assert await world.kids(issuer.url, "a") == ["a"]
+    assert issuer.asked == 1
+
+
+async def test_a_rotated_key_is_found_by_its_id(world: World, issuer: Issuer) -> None:
+    await world.kids(issuer.url, "a")
+    issuer.document = key_set("a", "b")
+    world.now_s += FLOOR_S
+
+    assert await world.kids(issuer.url, "b") == ["a", "b"]
+    assert issuer.asked == 2
+
+
+async def test_a_flood_of_unknown_ids_is_one_fetch(
+    world: World, issuer: Issuer
+) -> None:
+    await world.kids(issuer.url, "a")
+    world.now_s += FLOOR_S
+
+    for i in range(200):
+        assert await world.kids(issuer.url, f"unknown {i}") == ["a"]
+    assert issuer.asked == 2
+
+    world.now_s += FLOOR_S - 0.1
+    await world.kids(issuer.url, "unknown")
+    assert issuer.asked == 2
+    world.now_s += 0.1
+    await world.kids(issuer.url, "unknown")
+    assert issuer.asked == 3
+
+
+async def test_who_asks_while_a_fetch_is_under_way_waits_for_it(
+    world: World, issuer: Issuer
+) -> None:
+    await world.kids(issuer.url, "a")
+    issuer.document = key_set("b")
+    issuer.flowing.clear()
+    world.now_s += FLOOR_S
+    asking = [asyncio.create_task(world.kids(issuer.url, "b")) for _ in range(20)]
+    async with asyncio.timeout(GUARD_S):
+        while issuer.asked < 2:  # noqa: ASYNC110  # It happens in another task.
+            await asyncio.sleep(0.001)
+
+    # Who needs none of the new keys is not held up by it.
+    assert await world.kids(issuer.url, "a") == ["a"]
+    asking[0].cancel()
+    issuer.flowing.set()
+
+    assert await asyncio.gather(*asking[1:]) == [["b"]] * 19
+    assert issuer.asked == 2
+
+
+async def test_a_key_that_was_taken_out_ends_with_the_freshness(
+    world: World, issuer: Issuer
+) -> None:
+    await world.kids(issuer.url, "a")
+    issuer.document = key_set("b")
+
+    world.now_s += FRESH_S - 1
+    assert await world.kids(issuer.url, "a") == ["a"]
+    world.now_s += 1
+    assert await world.kids(issuer.url, "a") == ["b"]
+
+
+BAD_ANSWERS: dict[str, bytes] = {
+    "an error": b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+    "nothing": b"",
+    "no HTTP": b"\x16\x03\x01\x00\x00",
+    "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    "an empty set": b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"keys":[]}',
+    "half of it": b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{",
+    "a redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
+async def test_a_set_that_was_had_is_kept_when_the_next_is_not(
+    world: World, issuer: Issuer, answer: bytes
+) -> None:
+    await world.kids(issuer.url, "a")
+    issuer.answer = lambda: answer
+    world.now_s += FRESH_S
+
+    for _ in range(3):
+        assert await world.kids(issuer.url, "a") == ["a"]
+        assert await world.kids(issuer.url, "b") == ["a"]
+    assert issuer.asked == 2
+
+    world.now_s += FLOOR_S
+    issuer.answer = issuer.ok
+    issuer.document = key_set("b")
+    assert await world.kids(issuer.url, "b") == ["b"]
+
+
+async def test_nobody_waits_a_second_time_for_an_issuer_that_failed(
+    world: World, issuer: Issuer
+) -> None:
+    await world.kids(issuer.url, "a")
+    issuer.answer = lambda: b""
+    world.now_s += FRESH_S
+    await world.kids(issuer.url, "a")
+    issuer.flowing.clear()
+    world.now_s += FLOOR_S
+
+    # The answer would never come.
+    assert await world.kids(issuer.url, "a") == ["a"]
+
+
+async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
+    world: World, issuer: Issuer
+) -> None:
+    issuer.answer = lambda: b""
+
+    for _ in range(3):
+        with pytest.raises(IssuerAway):
+            await world.kids(issuer.url, "a")
+    assert issuer.asked == 1
+
+    issuer.answer = issuer.ok
+    world.now_s += FLOOR_S
+    assert await world.kids(issuer.url, "a") == ["a"]
+
+
+async def test_an_issuer_that_nobody_is_has_no_set(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(IssuerAway):
+        await world.kids("http://user:secret@127.0.0.1:1/jwks?secret=1")
+
+    assert "no key set from http://127.0.0.1/jwks" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_slow_issuer_is_given_up(
+    world: World, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FETCH_S", 0.05)
+    issuer.flowing.clear()
+
+    with pytest.raises(IssuerAway):
+        await world.kids(issuer.url, "a")
+
+
+async def test_a_set_that_never_ends_is_cut_off(issuer: Issuer) -> None:
+    issuer.answer = lambda: b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (BYTES_MAX + 65_536)
+
+    with pytest.raises(KeySetAway, match="more than 262144 bytes"):
+        await fetch_key_set(issuer.url)
+
+
+async def test_a_packed_set_is_not_unpacked(issuer: Issuer) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"
+    issuer.answer = lambda: head + b"\x1f\x8b\x08\x00"
+
+    assert await fetch_key_set(issuer.url) == b"\x1f\x8b\x08\x00"
+    assert b"accept-encoding: identity" in issuer.requests[0].lower()
+
+
+async def test_a_redirect_is_not_followed(issuer: Issuer) -> None:
+    there = issuer.url.replace("jwks", "there").encode()
+    issuer.answer = lambda: (
+        b"HTTP/1.1 301 There\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % there
+    )
+
+    with pytest.raises(KeySetAway, match="answers 301"):
+        await fetch_key_set(issuer.url)
+    assert issuer.asked == 1
+
+
+# Files.
+
+
+async def test_a_set_in_a_file_is_read_again_for_an_unknown_id(
+    world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_bytes(key_set("a"))
+    assert await world.kids(str(path), "a") == ["a"]
+
+    path.write_bytes(key_set("a", "b"))
+    world.now_s += FLOOR_S
+
+    assert await world.kids(str(path), "b") == ["a", "b"]
+
+
+async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    large.write_bytes(b" " * (BYTES_MAX + 1))
+
+    for place, problem in [
+        (tmp_path / "nothing", "No such file"),
+        (tmp_path, "irectory"),
+        (pipe, "it is no file"),
+        (large, "more than"),
+    ]:
+        with pytest.raises(KeySetAway, match=problem):
+            async with asyncio.timeout(GUARD_S):
+                await fetch_key_set(str(place))
+
+
+# Keys in the record.
+
+
+async def test_keys_in_the_record_need_no_fetch(world: World) -> None:
+    secret = AppRecord(App("demo"), bytes(32), "streamer", 0)
+    public = record("", key_set="", public_keys=key_set("a").decode())
+
+    assert len((await world.key_sets.find(secret, "x", now_s=NOW_S)).keys) == 1
+    first = await world.key_sets.find(public, "x", now_s=NOW_S)
+    assert [key.id for key in first.keys] == ["a"]
+    assert await world.key_sets.find(public, now_s=NOW_S) is first
+
+
+async def test_two_apps_of_one_issuer_are_one_fetch(
+    world: World, issuer: Issuer
+) -> None:
+    for algorithm in ("ES256", "RS256"):
+        app = record(issuer.url, algorithm=algorithm)
+        await world.key_sets.find(app, now_s=NOW_S)
+
+    assert issuer.asked == 1

@@ -1,0 +1,358 @@
+"""Who is ended when a credential is taken back, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from joserfc.jwk import ECKey
+
+from streamer.core.access.rights import Caller
+from streamer.core.access.tokens import mint
+from streamer.core.streams.subscription import Start
+from streamer.errors import TOKEN_INVALID, StoreAway
+from streamer.model import App, Log, Player
+from streamer.service.access import revocation as module
+from streamer.service.access.authenticator import Authenticator, Credentials
+from streamer.service.access.key_sets import FRESH_S, KeySetAway, KeySets
+from streamer.service.access.revocation import Sweep
+from streamer.service.streams.poll_waiter import Watcher
+from streamer.store.access.apps import Apps
+from streamer.store.client.connection import Link
+from streamer.store.keys import APPS
+
+DEMO, OTHER = App("demo"), App("other")
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+class World:
+    """A store, callers of it, and a sweep that is called by hand."""
+
+    def __init__(self, link: Link, key_sets: KeySets | None = None) -> None:
+        self.link = link
+        self.apps = Apps(link)
+        self.key_sets = key_sets or KeySets()
+        self.sweep = Sweep(self.apps, self.key_sets)
+
+    async def token_caller(self, player: str, app: App = DEMO) -> Caller:
+        record = await self.apps.get(app)
+        assert record is not None
+        now_s = int(time.time())
+        log = Log(app, Player(player))
+        (not_before_s,) = await self.apps.revoked_before_s([log])
+        token = mint(
+            record, log.player, ttl_s=3_600, now_s=now_s, not_before_s=not_before_s
+        )
+        return await self.caller(token)
+
+    async def caller(self, text: str) -> Caller:
+        # Anew each time, so that nothing is remembered.
+        authenticator = Authenticator(self.apps, key_sets=self.key_sets)
+        return await authenticator.caller(Credentials.from_token(text))
+
+    async def withdrawn(self, *callers: Caller) -> list[bool]:
+        withdrawn = await self.sweep.withdrawn(callers)
+        return [caller in withdrawn for caller in callers]
+
+
+@pytest.fixture
+async def world(link: Link) -> World:
+    world = World(link)
+    for name in (DEMO, OTHER):
+        await world.apps.create(name)
+    return world
+
+
+def watcher() -> Watcher:
+    return Watcher(Start.LATEST, "c")
+
+
+async def test_what_holds_is_left_alone(world: World) -> None:
+    callers = [
+        await world.token_caller("p1"),
+        await world.token_caller("p1", OTHER),
+        await world.caller(await world.apps.add_key(DEMO)),
+        Caller(DEMO, Player("p1"), frozenset()),
+    ]
+
+    assert await world.withdrawn(*callers) == [False] * 4
+    assert await world.withdrawn() == []
+
+
+async def test_a_revoked_app_ends_its_own_tokens_alone(world: World) -> None:
+    mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
+    key = await world.caller(await world.apps.add_key(DEMO))
+
+    await world.apps.revoke_tokens(DEMO)
+
+    assert await world.withdrawn(mine, other, key) == [True, False, False]
+    assert await world.withdrawn(await world.token_caller("p1")) == [False]
+
+
+async def test_a_revoked_player_ends_alone(world: World) -> None:
+    first, second = await world.token_caller("p1"), await world.token_caller("p2")
+
+    await world.apps.revoke_tokens(DEMO, Player("p1"))
+
+    assert await world.withdrawn(first, second) == [True, False]
+    assert await world.withdrawn(await world.token_caller("p1")) == [False]
+
+
+async def test_a_revoked_key_ends_alone(world: World) -> None:
+    texts = [await world.apps.add_key(DEMO) for _ in range(3)]
+    callers = [await world.caller(text) for text in texts]
+    records = [await world.apps.find_key(text.encode()) for text in texts]
+    assert records[0] is not None
+    assert records[1] is not None
+
+    await world.apps.revoke_key(records[0].id)
+    await world.apps.rotate_key(records[1].id, grace_s=0)
+
+    assert await world.withdrawn(*callers) == [True, True, False]
+
+
+@pytest.mark.parametrize(("grace_s", "ends"), [(0, True), (60, False)])
+async def test_a_secret_that_is_over_ends_what_it_signed(
+    world: World, grace_s: int, ends: bool
+) -> None:
+    caller = await world.token_caller("p1")
+
+    await world.apps.rotate(DEMO, grace_s=grace_s)
+
+    assert await world.withdrawn(caller) == [ends]
+
+
+async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None:
+    mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
+
+    await world.apps.change_tokens(DEMO, {"issuer": "else"})
+    await world.link.call("HDEL", APPS, OTHER, write=True)
+
+    assert await world.withdrawn(mine, other) == [True, True]
+
+
+async def test_a_key_that_left_the_set_ends_what_it_signed(link: Link) -> None:
+    keys = [ECKey.generate_key("P-256") for _ in range(2)]
+    served: list[Any] = [keys]
+    now_s = [0.0]
+
+    async def fetch(place: str) -> bytes:
+        if not served:
+            raise KeySetAway("it is away")
+        return json.dumps({"keys": [_jwk(key) for key in served[0]]}).encode()
+
+    world = World(link, KeySets(fetch=fetch, monotonic=lambda: now_s[0]))
+    await world.apps.create(
+        DEMO, issuer="https://id", algorithm="ES256", key_set="https://id/jwks"
+    )
+    callers = [await world.caller(_foreign_token(key)) for key in keys]
+
+    now_s[0] += FRESH_S
+    served.clear()
+    assert await world.withdrawn(*callers) == [False, False]
+    unreachable = Sweep(world.apps, KeySets(fetch=fetch))
+    assert await unreachable.withdrawn(callers) == set()
+
+    now_s[0] += FRESH_S
+    served.append(keys[1:])
+    assert await world.withdrawn(*callers) == [False, False]  # In the background.
+    async with asyncio.timeout(5):
+        # The fetch is nobody's to wait for.
+        while await world.withdrawn(*callers) != [True, False]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def _jwk(key: Any) -> dict[str, Any]:
+    return {**key.as_dict(private=False), "kid": key.thumbprint()}
+
+
+def _foreign_token(key: Any) -> str:
+    from joserfc import jwt
+
+    now_s = int(time.time())
+    claims = {
+        **{"iss": "https://id", "aud": "demo", "sub": "p1", "ver": 1},
+        **{"iat": now_s, "exp": now_s + 60, "permissions": []},
+    }
+    header = {"alg": "ES256", "kid": key.thumbprint()}
+    token: str = jwt.encode(header, claims, key, algorithms=["ES256"])
+    return token
+
+
+# Readers.
+
+
+async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
+    readers = [watcher() for _ in range(3)]
+    callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
+    for reader, caller in zip(readers, callers, strict=True):
+        world.sweep.add(reader, caller)
+    await world.sweep.once()
+    assert [reader.ended for reader in readers] == [None, None, None]
+    world.sweep.remove(readers[2])
+    await world.apps.revoke_tokens(DEMO, Player("p1"))
+
+    await world.sweep.once()
+
+    # The third has gone before.
+    assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
+
+
+async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
+    reader = watcher()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    await world.apps.revoke_tokens(DEMO)
+    world.sweep.renew(reader, await world.token_caller("p1"))
+
+    await world.sweep.once()
+
+    assert reader.ended is None
+
+
+async def test_who_renews_while_it_is_asked_about_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = watcher()
+    ask = world.sweep.withdrawn
+    await world.apps.revoke_tokens(OTHER)
+
+    async def ask_slowly(callers: Any) -> Any:
+        withdrawn = await ask(callers)
+        world.sweep.renew(reader, await world.token_caller("p1"))
+        return withdrawn
+
+    world.sweep.add(reader, await world.token_caller("p1"))
+    await world.apps.revoke_tokens(DEMO)
+    monkeypatch.setattr(world.sweep, "withdrawn", ask_slowly)
+    await world.sweep.once()
+
+    assert reader.ended is None
+
+
+async def test_all_portions_are_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PORTION", 2)
+    caller = await world.token_caller("p1")
+    readers = [watcher() for _ in range(5)]
+    for reader in readers:
+        world.sweep.add(reader, caller)
+    await world.apps.revoke_tokens(DEMO)
+
+    await world.sweep.once()
+
+    assert [reader.ended for reader in readers] == [TOKEN_INVALID] * 5
+
+
+class Asked:
+    """Notes whom a sweep looks at."""
+
+    def __init__(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ask = sweep.withdrawn
+        self.players: list[str] = []
+        monkeypatch.setattr(sweep, "withdrawn", self)
+
+    async def __call__(self, callers: Any) -> Any:
+        asked = list(callers)
+        self.players += [str(caller.player) for caller in asked]
+        return await self._ask(asked)
+
+    def take(self) -> list[str]:
+        players, self.players = sorted(self.players), []
+        return players
+
+
+async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, sweep = Asked(world.sweep, monkeypatch), world.sweep
+    readers = {name: watcher() for name in ("p1", "p2", "p3")}
+    for name in ("p1", "p2"):
+        sweep.add(readers[name], await world.token_caller(name))
+    await sweep.once()
+    assert asked.take() == ["p1", "p2"]
+
+    await sweep.once()
+    assert asked.take() == [], "nothing has changed"
+    sweep.add(readers["p3"], await world.token_caller("p3"))
+    await sweep.once()
+    assert asked.take() == ["p3"], "it is new"
+    sweep.renew(readers["p1"], await world.token_caller("p1"))
+    await sweep.once()
+    assert asked.take() == ["p1"], "it has another credential"
+    await world.apps.rotate(DEMO)
+    await sweep.once()
+    assert asked.take() == ["p1", "p2", "p3"], "the keys are others"
+    await world.apps.revoke_tokens(DEMO, Player("p2"))
+    await sweep.once()
+    await sweep.once()
+    assert asked.take() == sorted(["p1", "p2", "p3"] * 2), (
+        "players are being taken back"
+    )
+    assert [readers[name].ended for name in readers] == [None, TOKEN_INVALID, None]
+
+
+async def test_keys_are_asked_about_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, reader = Asked(world.sweep, monkeypatch), watcher()
+    caller = await world.caller(await world.apps.add_key(DEMO))
+    world.sweep.add(reader, caller)
+
+    await world.sweep.once()
+    await world.sweep.once()
+
+    assert len(asked.take()) == 2
+
+
+async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, reader = Asked(world.sweep, monkeypatch), watcher()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    url, world.link.url = world.link.url, "unix:///nowhere/valkey.sock"
+    await world.link.close()
+    with pytest.raises(StoreAway):
+        await world.sweep.once()
+
+    world.link.url = url
+    await world.sweep.once()
+
+    assert asked.take() == ["p1"]
+
+
+async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
+    reader = watcher()
+    world.sweep.add(reader, await world.token_caller("p1"))
+    world.link.url = "unix:///nowhere/valkey.sock"
+    await world.link.close()
+
+    with pytest.raises(StoreAway):
+        await world.sweep.once()
+
+    assert reader.ended is None
+
+
+async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
+    world: World, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = Sweep(world.apps, world.key_sets, interval_s=0.005)
+    reader, caller = watcher(), await world.token_caller("p1")
+    good = await world.link.call("HGET", APPS, DEMO)
+    sweeping = asyncio.create_task(sweep.run())
+    sweep.add(reader, caller)
+    await world.link.call("HSET", APPS, DEMO, b"{", write=True)
+    await until(lambda: "not checked again" in caplog.text)
+    assert reader.ended is None
+    await world.link.call("HSET", APPS, DEMO, good, write=True)
+    await world.apps.revoke_tokens(DEMO)
+
+    await until(lambda: reader.ended)
+
+    assert reader.ended is TOKEN_INVALID
+    sweeping.cancel()
+    await asyncio.wait([sweeping])

@@ -1,0 +1,272 @@
+"""Who gets a ticket, and when it opens a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.access.rights import Caller
+from streamer.core.access.tokens import mint
+from streamer.errors import (
+    Defect,
+    Error,
+    Forbidden,
+    Limit,
+    Refused,
+    StoreAway,
+    Unauthenticated,
+)
+from streamer.model import App, Player
+from streamer.service.access.authenticator import Authenticator, Credentials
+from streamer.service.access.key_sets import KeySets
+from streamer.service.access.revocation import Sweep
+from streamer.service.access.tickets import Tickets, instance_of
+from streamer.store.access.apps import Apps
+from streamer.store.access.tickets import CLOSED_MS, FIRST_MS, OPEN_MS, ticket_digest
+from streamer.store.access.tickets import Tickets as Kept
+from streamer.store.client.connection import Link
+from streamer.store.keys import ticket_key
+
+DEMO = App("demo")
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@asynccontextmanager
+async def stream(
+    tickets: Tickets, text: str, *, resuming: bool = False
+) -> AsyncIterator[Caller]:
+    """Use a ticket as a stream does: refused by one of our errors, it has been none."""
+    ticket = await tickets.open(text, resuming=resuming)
+    opened = True
+    try:
+        yield ticket.caller
+    except Error:
+        opened = False
+        raise
+    finally:
+        await asyncio.shield(tickets.close(ticket, opened=opened))
+
+
+class World:
+    """A store with an app, and tickets for one of its players."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.apps = Apps(link)
+        self.tickets = Tickets(Kept(link), Sweep(self.apps, KeySets()))
+
+    async def caller(self, ttl_s: int = 3_600) -> Caller:
+        record = await self.apps.get(DEMO)
+        assert record is not None
+        now_s = int(time.time())
+        token = mint(record, Player("p1"), ttl_s=ttl_s, now_s=now_s)
+        credentials = Credentials.from_token(token)
+        return await Authenticator(self.apps).caller(credentials)
+
+    async def ticket(self) -> str:
+        return await self.tickets.issue(await self.caller())
+
+    def stream(
+        self, text: str, *, resuming: bool = False
+    ) -> AbstractAsyncContextManager[Caller]:
+        return stream(self.tickets, text, resuming=resuming)
+
+    async def opens(self, text: str, *, resuming: bool = False) -> bool:
+        try:
+            async with self.stream(text, resuming=resuming):
+                return True
+        except Unauthenticated as error:
+            assert error.defect is Defect.TICKET
+            return False
+
+    async def left_ms(self, text: str) -> int:
+        key = ticket_key(ticket_digest(text.encode()))
+        left: int = await self.link.call("PTTL", key)
+        return left
+
+
+@pytest.fixture
+async def world(link: Link) -> World:
+    world = World(link)
+    await world.apps.create(DEMO)
+    return world
+
+
+async def test_a_ticket_opens_one_stream_for_its_player(world: World) -> None:
+    asked = await world.caller()
+    text = await world.tickets.issue(asked)
+
+    async with world.stream(text) as caller:
+        assert (caller.app, caller.player) == (DEMO, "p1")
+        assert caller.expires_at_s == asked.expires_at_s
+        assert caller.proof == asked.proof
+        assert not caller.may_write(Player("p1"))
+        assert not await world.opens(text)
+    assert not await world.opens(text)
+
+
+async def test_of_two_first_uses_at_once_one_wins(world: World) -> None:
+    for _ in range(10):
+        text = await world.ticket()
+
+        opened = await asyncio.gather(world.opens(text), world.opens(text))
+
+        assert sorted(opened) == [False, True]
+
+
+async def test_the_stream_of_a_ticket_is_opened_again_and_again(world: World) -> None:
+    text = await world.ticket()
+
+    assert await world.opens(text)
+    for _ in range(3):
+        assert await world.opens(text, resuming=True)
+        assert not await world.opens(text)
+
+
+async def test_a_stream_that_was_not_seen_to_be_gone_is_opened_again(
+    world: World,
+) -> None:
+    text = await world.ticket()
+
+    async with world.stream(text):
+        async with world.stream(text, resuming=True):
+            await world.tickets.keep()
+        assert await world.opens(text, resuming=True)
+
+
+async def test_a_refused_stream_leaves_the_ticket_as_it_was(world: World) -> None:
+    text = await world.ticket()
+
+    for _ in range(2):
+        with pytest.raises(Refused):
+            async with world.stream(text):
+                raise Refused(Limit.LISTENERS_PER_PLAYER)
+
+    assert await world.left_ms(text) <= FIRST_MS
+    assert await world.opens(text)
+    with pytest.raises(Refused):
+        async with world.stream(text, resuming=True):
+            raise Refused(Limit.LISTENERS_PER_PLAYER)
+    assert not await world.opens(text)
+
+
+async def test_a_client_that_goes_has_used_its_ticket(world: World) -> None:
+    text = await world.ticket()
+    entered = asyncio.Event()
+
+    async def listen() -> None:
+        async with world.stream(text):
+            entered.set()
+            await asyncio.Event().wait()
+
+    streaming = asyncio.create_task(listen())
+    await entered.wait()
+    assert CLOSED_MS < await world.left_ms(text) <= OPEN_MS
+    streaming.cancel()
+    await asyncio.wait([streaming])
+
+    assert not await world.opens(text)
+    assert await world.left_ms(text) <= CLOSED_MS
+    assert await world.opens(text, resuming=True)
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+async def test_a_ticket_of_a_revoked_token_opens_nothing(
+    world: World, resuming: bool
+) -> None:
+    text = await world.ticket()
+    if resuming:
+        assert await world.opens(text)
+    await world.apps.revoke_tokens(DEMO, Player("p1"))
+
+    with pytest.raises(Unauthenticated) as refused:
+        async with world.stream(text, resuming=resuming):
+            pass
+
+    assert refused.value.defect is Defect.REVOKED
+
+
+async def test_a_ticket_ends_with_its_token(world: World) -> None:
+    caller = await world.caller(ttl_s=1)
+    text = await world.tickets.issue(caller)
+
+    assert 0 < await world.left_ms(text) <= 1_000
+
+
+async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
+    tickets = Tickets(Kept(world.link), Sweep(world.apps, KeySets()), keep_s=0.005)
+    text = await world.ticket()
+    key = ticket_key(ticket_digest(text.encode()))
+    keeping = asyncio.create_task(tickets.run())
+
+    async with stream(tickets, text), asyncio.timeout(5):
+        await world.link.call("PEXPIRE", key, 60_000, write=True)
+        # The store has no event for it.
+        while await world.left_ms(text) <= 60_000:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    await world.link.call("PEXPIRE", key, 50_000, write=True)
+    await tickets.keep()
+
+    assert await world.left_ms(text) <= 50_000
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
+async def test_only_a_player_who_may_listen_gets_a_ticket(world: World) -> None:
+    caller = await world.caller()
+    writer = msgspec.structs.replace(
+        caller, permissions=frozenset({"notification:player:self:write"})
+    )
+    key = Caller.from_key(DEMO, frozenset({"notifications:read"}))
+    endless = msgspec.structs.replace(caller, expires_at_s=None)
+
+    for other in (writer, key, endless):
+        with pytest.raises(Forbidden):
+            await world.tickets.issue(other)
+
+
+async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> None:
+    text, caller = await world.ticket(), await world.caller()
+    world.link.url = "unix:///nowhere/valkey.sock"
+    await world.link.close()
+
+    with pytest.raises(StoreAway):
+        await world.tickets.issue(caller)
+    with pytest.raises(StoreAway):
+        async with world.stream(text):
+            pass
+
+
+async def test_a_stream_that_ends_while_the_store_is_away_ends_well(
+    world: World,
+) -> None:
+    text = await world.ticket()
+
+    async with world.stream(text):
+        world.link.url = "unix:///nowhere/valkey.sock"
+        await world.link.close()
+
+
+def test_the_instance_of_a_ticket_is_its_own_and_tells_nothing() -> None:
+    text = "tk_" + "A" * 43
+
+    assert instance_of(text) == instance_of(text)
+    assert instance_of(text) != instance_of(text + "A")
+    assert len(instance_of(text)) <= 64
+    assert instance_of(text).removeprefix("ticket.") not in (
+        ticket_digest(text.encode()).hex()
+    )
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=80) | st.text(max_size=61).map(lambda text: "tk_" + text))
+async def test_noise_opens_nothing_and_never_crashes(world: World, text: str) -> None:
+    assert not await world.opens(text)
+    assert not await world.opens(text, resuming=True)

@@ -1,0 +1,192 @@
+"""Who belongs to what, since when, and what is unread there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.views import Audience, View
+from streamer.errors import Limit, Refused
+from streamer.model import (
+    ZERO,
+    App,
+    Entry,
+    Log,
+    Player,
+    Position,
+    Topic,
+    everyone_log,
+    topic_log,
+)
+from streamer.service.inboxes.audiences import Audiences, unread
+from streamer.store.client.connection import Link
+from streamer.store.keys import views_key
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import TOPICS_MAX, Views
+
+from ...clock import Clock
+
+FRAGMENT = b'"title":"t"}'
+APP = App("app")
+EVERYONE = everyone_log(APP)
+NEWS = topic_log(APP, Topic("news"))
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, clock_ms=clock)
+
+
+@pytest.fixture
+def audiences(link: Link, inbox: Inbox, clock: Clock) -> Audiences:
+    return Audiences(Views(link, Retention(90 * DAY_MS, clock)), inbox)
+
+
+async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
+    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+) -> None:
+    places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
+    clock.now_ms += 1
+
+    assert await audiences.of(log) == [View(EVERYONE, places[-1])]
+
+    await inbox.append(EVERYONE, [FRAGMENT])
+    clock.now_ms += 1
+    assert await audiences.of(log) == [View(EVERYONE, places[-1])]
+    assert await audiences.unread_of_many([log]) == [1]
+
+
+async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
+    audiences: Audiences, inbox: Inbox, link: Link, clock: Clock, log: Log
+) -> None:
+    (before,) = (await inbox.append(EVERYONE, [FRAGMENT])).stored
+    clock.now_ms += 1
+    await inbox.append(log, [FRAGMENT])
+    clock.now_ms += 1
+    await inbox.append(EVERYONE, [FRAGMENT])
+    await audiences.of(log)
+    await link.call("DEL", views_key(log), write=True)
+
+    assert await audiences.of(log) == [View(EVERYONE, before)]
+
+
+async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
+    audiences: Audiences, inbox: Inbox, log: Log
+) -> None:
+    await asyncio.gather(
+        *(audiences.of(log) for _ in range(5)),
+        *(inbox.append(EVERYONE, [FRAGMENT]) for _ in range(5)),
+    )
+
+    assert await audiences.of(log) == await audiences.of(log)
+    assert len(await audiences.of(log)) == 1
+
+
+async def test_who_joins_has_what_is_sent_from_then_on(
+    audiences: Audiences, inbox: Inbox, log: Log
+) -> None:
+    await inbox.append(NEWS, [FRAGMENT] * 2)
+
+    assert await audiences.join(log, Topic("news"))
+    assert not await audiences.join(log, Topic("news"))
+
+    assert await audiences.unread_of_many([log]) == [0]
+    await inbox.append(NEWS, [FRAGMENT])
+    assert await audiences.unread_of_many([log]) == [1]
+    assert await audiences.leave(log, Topic("news"))
+    assert not await audiences.leave(log, Topic("news"))
+    assert await audiences.unread_of_many([log]) == [0]
+
+
+async def test_who_has_a_topic_is_one_of_everybody_too(
+    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+) -> None:
+    await audiences.join(log, Topic("news"))
+    clock.now_ms += 1
+    await inbox.append(EVERYONE, [FRAGMENT])
+
+    assert [view.log for view in await audiences.of(log)] == [EVERYONE, NEWS]
+    assert await audiences.unread_of_many([log]) == [1]
+
+
+async def test_one_topic_too_many_is_refused(audiences: Audiences, log: Log) -> None:
+    for n in range(TOPICS_MAX):
+        await audiences.join(log, Topic(f"t{n}"))
+
+    with pytest.raises(Refused) as refused:
+        await audiences.join(log, Topic("more"))
+
+    assert refused.value.limit is Limit.TOPICS_PER_PLAYER
+
+
+async def test_many_are_counted_at_once(
+    audiences: Audiences, inbox: Inbox, clock: Clock
+) -> None:
+    logs = [Log(APP, Player(f"many-{n}")) for n in range(4)]
+    for log in logs:
+        await audiences.of(log)
+    await audiences.join(logs[1], Topic("news"))
+    clock.now_ms += 1
+    await inbox.append(EVERYONE, [FRAGMENT])
+    await inbox.append(NEWS, [FRAGMENT] * 2)
+
+    assert await audiences.unread_of_many(logs) == [1, 3, 1, 1]
+
+
+def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
+    place = Position(1, 5, 5, 5)
+
+    views = [View(EVERYONE, ZERO), View(NEWS, ZERO)]
+
+    assert unread(views, {EVERYONE: Audience(place, 1, 0, b"")}) == 5
+
+
+async def test_the_place_before_a_moment_is_behind_what_came_before_it(
+    audiences: Audiences, inbox: Inbox, clock: Clock
+) -> None:
+    begun_ms = clock.now_ms
+    said: list[Position] = []
+    for _ in range(4):
+        said += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
+        clock.now_ms += 10
+    before = audiences.place_before
+
+    assert await before(NEWS, 0) == ZERO
+    assert await before(NEWS, begun_ms) == ZERO
+    assert await before(NEWS, begun_ms + 1) == said[1]
+    assert await before(NEWS, begun_ms + 10) == said[1]
+    assert await before(NEWS, begun_ms + 11) == said[3]
+    assert await before(NEWS, begun_ms + 99) == said[-1]
+    assert await before(EVERYONE, begun_ms + 99) == ZERO
+    # Also when all of that is over.
+    for place in said:
+        await inbox.withdraw(NEWS, place)
+    head = (await inbox.page(NEWS, count=0)).head
+    assert await before(NEWS, clock.now_ms + 1) == head
+
+
+async def test_a_bare_id_is_looked_for_in_all_logs(
+    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+) -> None:
+    await audiences.join(log, Topic("news"))
+    clock.now_ms += 1
+    (own,) = (await inbox.append(log, [FRAGMENT])).stored
+    clock.now_ms += 1
+    (news,) = (await inbox.append(NEWS, [FRAGMENT])).stored
+    views = await audiences.of(log)
+
+    def cursor(place: Position) -> Cursor:
+        parsed = Cursor.parse(Entry(*place, b"").id)
+        assert parsed is not None
+        return parsed
+
+    assert await audiences.located(log, views, cursor(own)) == cursor(own)
+    found = await audiences.located(log, views, cursor(news))
+    assert found == Cursor(own, {audience_mark(NEWS): news})
+    # Nobody's id, and what is more than an id, stay what they are.
+    foreign = cursor(news._replace(tag=news.tag ^ 1))
+    assert await audiences.located(log, views, foreign) == foreign
+    assert await audiences.located(log, views, found) is found

@@ -1,0 +1,651 @@
+"""An inbox made of several logs, against one list that is merged by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.access.rights import Caller
+from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.subscription import Gap, Start
+from streamer.errors import NotFound
+from streamer.model import (
+    ZERO,
+    App,
+    Entry,
+    Log,
+    Player,
+    Position,
+    Topic,
+    everyone_log,
+    topic_log,
+)
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.inbox import Inboxes
+from streamer.service.inboxes.merge import After, Merged, MergedPage
+from streamer.store.client.connection import Link
+from streamer.store.keys import inbox_keys
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
+from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.views import Views
+
+FRAGMENT = b'"title":"t"}'
+_apps = itertools.count(1)
+
+
+class World:
+    """One player, everybody and two topics, in an app and at a time of their own."""
+
+    def __init__(self, link: Link) -> None:
+        self.app = App(f"merge-{next(_apps)}")
+        self.ms = 1_764_000_000_000
+        self.log = Log(self.app, Player("alice"))
+        self.everyone = everyone_log(self.app)
+        self.news = topic_log(self.app, Topic("news"))
+        self.guild = topic_log(self.app, Topic("guild"))
+        self.link = link
+        self.inbox = Inbox(link, clock_ms=lambda: self.ms)
+        self.views = Views(link, Retention(90 * DAY_MS, lambda: self.ms))
+        self.audiences = Audiences(self.views, self.inbox)
+        overviews = Overviews(link, self.inbox, self.views)
+        self.merged = Merged(self.inbox, overviews, self.audiences)
+        self.inboxes = Inboxes(self.inbox, self.merged, self.audiences)
+        self.me = Caller(
+            self.app, self.log.player, frozenset({"notification:player:self:*"})
+        )
+
+    @property
+    def logs(self) -> list[Log]:
+        return [self.log, self.everyone, self.news, self.guild]
+
+    async def say(self, log: Log, count: int = 1) -> list[Position]:
+        return (await self.inbox.append(log, [FRAGMENT] * count)).stored
+
+    async def page(self, count: int = 20, **options: Any) -> MergedPage:
+        return await self.merged.page(self.log, count=count, **options)
+
+    async def shown(self, count: int = 20) -> list[str]:
+        page = await self.page(count)
+        return [found.entry.id for found in page.entries or ()]
+
+    async def join(self, topic: Log) -> None:
+        assert topic.topic is not None
+        await self.audiences.join(self.log, topic.topic)
+
+    async def unread(self) -> int:
+        (count,) = await self.inboxes.unread_many(self.me, [self.log.player])
+        return count
+
+
+def ids(places: list[Position]) -> list[str]:
+    return [Entry(*place, b"").id for place in places]
+
+
+@pytest.fixture
+def world(link: Link) -> World:
+    return World(link)
+
+
+async def test_a_page_is_newest_first_whatever_log_it_is_of(world: World) -> None:
+    await world.join(world.news)
+    said = []
+    for log in (world.log, world.news, world.everyone, world.guild, world.news):
+        world.ms += 1
+        places = await world.say(log)
+        said += ids(places) if log != world.guild else []
+
+    page = await world.page()
+
+    assert [found.entry.id for found in page.entries or ()] == said[::-1]
+    assert page.unread == 4 == await world.unread()
+    assert page.following is None
+
+
+async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, first, own = world.inbox.page, list[Position](), list[Position]()
+    await world.page()  # Everybody's messages are the player's from here on.
+
+    async def read_later(*args: Any, **options: Any) -> Any:
+        if not first:
+            first.extend(await world.say(world.everyone))
+            world.ms += 1
+            own.extend(await world.say(world.log))
+        return await read(*args, **options)
+
+    # As if something had come between the script and the command behind it.
+    monkeypatch.setattr(world.inbox, "parse_newest", lambda *args: None)
+    monkeypatch.setattr(world.inbox, "page", read_later)
+    page = await world.page()
+    monkeypatch.undo()
+    after = await world.merged.after(world.log, page.cursor, count=20)
+
+    assert [found.entry.id for found in page.entries or ()] == ids(own)
+    assert [entry.id for entry in after.entries] == ids(first)
+
+
+async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -> None:
+    page = await world.page()
+    after = await world.merged.after(world.log, page.cursor, count=20)
+
+    silent = {audience_mark(world.everyone): ZERO}
+    assert page.cursor.audiences == after.cursor.audiences == silent
+
+
+async def test_what_was_said_before_joining_is_for_others(world: World) -> None:
+    await world.say(world.news, 3)
+    await world.say(world.everyone, 2)
+    world.ms += 1
+    assert await world.shown() == []
+    await world.join(world.news)
+    world.ms += 1
+
+    heard = ids(await world.say(world.news)) + ids(await world.say(world.everyone))
+
+    assert sorted(await world.shown()) == sorted(heard)
+    assert (await world.page(1)).unread == 2
+
+
+async def test_whose_first_notification_came_first_has_what_everybody_was_told_since(
+    world: World,
+) -> None:
+    # It had never looked; what came in between is in its inbox all the same.
+    await world.say(world.everyone)
+    world.ms += 1
+    own = ids(await world.say(world.log))
+    world.ms += 1
+    since = ids(await world.say(world.everyone))
+
+    assert await world.shown() == since + own
+
+
+async def test_a_muted_audience_is_shown_and_counted_nowhere(world: World) -> None:
+    await world.join(world.news)
+    (place,) = await world.say(world.news)
+    await world.views.mute(world.log, world.news, muted=True)
+
+    page = await world.page()
+    assert page.entries == []
+    assert page.unread == 0 == await world.unread()
+    assert await world.merged.one(world.log, place) is None
+    after = await world.merged.after(world.log, Start.EARLIEST, count=5)
+    assert after.entries == []
+
+    await world.views.mute(world.log, world.news, muted=False)
+    assert await world.shown() == ids([place])
+
+
+async def test_one_is_found_by_its_id_in_whatever_log_it_is(world: World) -> None:
+    await world.join(world.news)
+    for log in (world.log, world.everyone, world.news):
+        places = await world.say(log, 3)
+        for place in places:
+            found = await world.merged.one(world.log, place._replace(epoch=0))
+            assert found is not None
+            # Its epoch and tag are those of no other log.
+            assert found.entry.position == place
+        other = places[1]._replace(tag=places[1].tag ^ 1)
+        assert await world.merged.one(world.log, other) is None
+    (foreign,) = await world.say(world.guild)
+    assert await world.merged.one(world.log, foreign) is None
+    assert await world.merged.one(world.log, foreign._replace(tag=0)) is None
+
+
+async def test_a_version_changes_exactly_when_what_is_shown_does(world: World) -> None:
+    world_page = await world.page()
+    version, known = world_page.version, world_page
+
+    async def changes(change: Any, *, expected: bool) -> None:
+        nonlocal version, known
+        await change
+        page = await world.page(version=version)
+        assert (page.entries is not None) == expected, change
+        assert (page.version != version) == expected
+        if not expected:
+            assert (await world.page())[1:] == known[1:]
+        version, known = page.version, await world.page()
+
+    def mark(name: str) -> Any:
+        return world.inboxes.mark_ids(world.me, world.log.player, [name])
+
+    await changes(world.page(), expected=False)
+    await changes(world.say(world.guild), expected=False)
+    await changes(world.say(world.log), expected=True)
+    await changes(world.say(world.everyone), expected=True)
+    await changes(world.join(world.news), expected=True)
+    await changes(world.join(world.news), expected=False)
+    (news,) = await world.say(world.news)
+    await changes(world.page(), expected=True)
+    (name,) = ids([news])
+    await changes(mark(name), expected=True)
+    await changes(mark(name), expected=False)
+    await changes(
+        world.inboxes.mark_unread(world.me, world.log.player, [name]), expected=True
+    )
+    await changes(world.inbox.withdraw(world.news, news), expected=True)
+    (other,) = await world.say(world.everyone)
+    await changes(world.page(), expected=True)
+    name = ids([other])[0]
+    delete = world.inboxes.delete
+    await changes(delete(world.me, world.log.player, name), expected=True)
+    await changes(delete(world.me, world.log.player, name), expected=False)
+    mute = world.views.mute
+    await changes(mute(world.log, world.news, muted=True), expected=True)
+    await changes(world.say(world.news), expected=False)
+    await changes(mute(world.log, world.news, muted=False), expected=True)
+    await changes(world.inboxes.mark_all(world.me, world.log.player), expected=True)
+    await changes(world.inboxes.mark_all(world.me, world.log.player), expected=False)
+    world.ms += 91 * DAY_MS
+    await changes(world.page(), expected=True)
+    assert await world.shown() == []
+
+
+async def test_marks_made_by_who_got_no_answer_are_seen_all_the_same(
+    world: World,
+) -> None:
+    # The views were marked, and then the store was gone: the caller repeats it.
+    (place,) = await world.say(world.everyone)
+    world.ms += 1
+    await world.audiences.views.join(world.log, world.everyone, ZERO)
+    version = (await world.page()).version
+    views = world.audiences.views
+    (found,) = await views.find([(world.everyone, [place])])
+    await views.change(
+        world.log,
+        world.everyone,
+        "ids",
+        found.offsets,
+        epoch=found.epoch,
+        floor=found.floor,
+    )
+
+    await world.inboxes.mark_ids(world.me, world.log.player, ids([place]))
+
+    page = await world.page(version=version)
+    assert page.entries is not None
+    assert page.entries[0].read_at_ms
+
+
+async def test_read_times_are_those_of_the_mark(world: World) -> None:
+    await world.join(world.news)
+    first, second = ids(await world.say(world.news, 2))
+    own, other = ids(await world.say(world.log, 2))
+    world.ms += 10
+    await world.inboxes.mark_ids(world.me, world.log.player, [first, own])
+    marked_ms = world.ms
+    world.ms += 10
+    await world.inboxes.mark_all(world.me, world.log.player)
+
+    page = await world.page()
+
+    times = {found.entry.id: found.read_at_ms for found in page.entries or ()}
+    assert times == {
+        first: marked_ms,
+        own: marked_ms,
+        second: world.ms,
+        other: world.ms,
+    }
+    assert page.unread == 0
+
+
+async def test_an_audience_that_was_lost_is_unread_when_it_speaks_again(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    await world.say(world.news, 3)
+    await world.inboxes.mark_all(world.me, world.log.player)
+    world.ms += 1
+    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+
+    fresh = ids(await world.say(world.news, 2))
+
+    page = await world.page()
+    assert [f.entry.id for f in page.entries or ()] == fresh[::-1]
+    assert [f.read_at_ms for f in page.entries or ()] == [0, 0]
+    assert page.unread == 2
+
+
+async def test_up_to_marks_what_is_not_newer_in_each_log(world: World) -> None:
+    await world.join(world.news)
+    said = []
+    for log in (world.news, world.log, world.everyone, world.log, world.news):
+        world.ms += 1
+        said += ids(await world.say(log))
+
+    def parsed(text: str) -> Cursor:
+        cursor = Cursor.parse(text)
+        assert cursor is not None
+        return cursor
+
+    mark_up_to = world.inboxes.mark_up_to
+    for n in (0, 1, 2):  # The ids of an audience's and of the player's own.
+        marked = await mark_up_to(world.me, world.log.player, parsed(said[n]))
+        assert marked.unread == 4 - n
+    page = await world.page()
+    await world.say(world.news)
+    marked = await mark_up_to(world.me, world.log.player, page.cursor)
+    assert marked.unread == 1
+
+
+async def test_what_follows_an_id_comes_whatever_log_it_is_of(world: World) -> None:
+    await world.join(world.news)
+    said = []
+    for n in range(12):
+        world.ms += 1
+        said += ids(await world.say(world.logs[n % 3]))
+
+    for n, text in enumerate(said):
+        cursor = Cursor.parse(text)
+        assert cursor is not None
+        after = await world.merged.after(world.log, cursor, count=20)
+        assert after.gap is None
+        assert [entry.id for entry in after.entries] == said[n + 1 :]
+
+
+async def test_up_to_a_place_in_a_log_that_was_lost_marks_nothing(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    await world.say(world.news, 3)
+    cursor = (await world.page()).cursor
+    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+    await world.say(world.news, 3)
+
+    marked = await world.inboxes.mark_up_to(world.me, world.log.player, cursor)
+
+    assert marked.unread == 3
+
+
+async def test_what_a_player_deletes_is_gone_for_that_one_alone(world: World) -> None:
+    other = Log(world.app, Player("bob"))
+    await world.audiences.of(other)
+    await world.audiences.of(world.log)
+    world.ms += 1
+    (name,) = ids(await world.say(world.everyone))
+
+    await world.inboxes.delete(world.me, world.log.player, name)
+
+    assert await world.shown() == []
+    assert (await world.page()).unread == 0
+    page = await world.merged.page(other, count=5)
+    assert [found.entry.id for found in page.entries or ()] == [name]
+    # Twice is no error; what is not there is.
+    await world.inboxes.delete(world.me, world.log.player, name)
+    (foreign,) = ids(await world.say(world.guild))
+    with pytest.raises(NotFound):
+        await world.inboxes.delete(world.me, world.log.player, foreign)
+
+
+async def test_who_deletes_what_came_before_it_joined_deletes_nothing(
+    world: World,
+) -> None:
+    (name,) = ids(await world.say(world.news))
+    await world.join(world.news)
+    await world.say(world.news)
+
+    with pytest.raises(NotFound):
+        await world.inboxes.delete(world.me, world.log.player, name)
+
+
+async def test_a_page_begins_behind_where_the_caller_is_in_each_log(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    for log in (world.log, world.news, world.everyone):
+        await world.say(log)
+    cursor = (await world.page()).cursor
+    # All in the same moment, so that only the places tell them apart.
+    fresh = []
+    for log in (world.log, world.news, world.everyone):
+        fresh += ids(await world.say(log))
+
+    page = await world.page(oldest=cursor)
+
+    assert sorted(f.entry.id for f in page.entries or ()) == sorted(fresh)
+
+
+async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> None:
+    await world.join(world.news)
+    await world.say(world.news)
+    cursor = (await world.page()).cursor
+    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+    await world.say(world.news)
+
+    after = await world.merged.after(world.log, cursor, count=5)
+
+    assert after.gap is Gap.EPOCH
+    assert after.entries == []
+
+
+async def test_many_that_are_over_do_not_let_newer_ones_of_another_log_go_first(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    over = await world.say(world.news, 8)
+    world.ms += 1
+    (alive,) = ids(await world.say(world.news))
+    world.ms += 1
+    (newest,) = ids(await world.say(world.log))
+    for place in over:
+        await world.inbox.withdraw(world.news, place)
+
+    first = await world.merged.after(world.log, Start.EARLIEST, count=3)
+    then = await world.merged.after(world.log, first.cursor, count=3)
+
+    assert [entry.id for entry in first.entries] == [alive]
+    assert first.more
+    assert [entry.id for entry in then.entries] == [newest]
+
+
+async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
+    world: World,
+) -> None:
+    for topic in (world.news, world.guild):
+        await world.join(topic)
+    said: list[str] = []
+    writing = True
+
+    async def write() -> None:
+        nonlocal writing
+        for n in range(40):
+            world.ms += n % 3 == 0
+            said.extend(ids(await world.say(world.logs[n % 4], 1 + n % 3)))
+        writing = False
+
+    got: list[str] = []
+    place: Cursor | Start = Start.EARLIEST
+    writer = asyncio.create_task(write())
+    while True:
+        last = not writing
+        after: After = await world.merged.after(world.log, place, count=5)
+        assert after.gap is None
+        got += [entry.id for entry in after.entries]
+        # As a client would bring it.
+        parsed = Cursor.parse(after.cursor.text)
+        assert parsed is not None
+        place = parsed
+        if last and not after.more:
+            break
+    await writer
+
+    assert len(got) == len(set(got))
+    assert sorted(got) == sorted(said)
+
+
+steps = st.one_of(
+    st.tuples(st.just("say"), st.integers(0, 3), st.integers(1, 4)),
+    st.tuples(st.just("wait"), st.integers(1, 3), st.just(0)),
+    st.tuples(st.just("withdraw"), st.integers(0, 50), st.just(0)),
+    st.tuples(st.just("delete"), st.integers(0, 50), st.just(0)),
+    st.tuples(st.just("mark"), st.integers(0, 50), st.just(0)),
+    st.tuples(st.just("expire"), st.integers(0, 3), st.integers(1, 4)),
+    st.tuples(st.just("join"), st.integers(2, 3), st.just(0)),
+    st.tuples(st.just("leave"), st.integers(2, 3), st.just(0)),
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
+)
+@given(todo=st.lists(steps, min_size=4, max_size=25), size=st.integers(1, 5))
+def test_pages_and_walks_are_those_of_one_merged_list(
+    session_store: str, todo: list[tuple[str, int, int]], size: int
+) -> None:
+    asyncio.run(compare(session_store, todo, size))
+
+
+async def compare(url: str, todo: list[tuple[str, int, int]], size: int) -> None:
+    link = Link(url)
+    world = World(link)
+    model = ByHand(world)
+    try:
+        await world.audiences.of(world.log)
+        for name, one, two in todo:
+            await getattr(model, name)(one, two)
+        await model.agree(size)
+    finally:
+        await link.close()
+
+
+class ByHand:
+    """All that was said, in one list, and what became of it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.said: list[tuple[Log, Position]] = []
+        self.ends: dict[Position, int] = {}
+        self.gone: set[Position] = set()
+        self.deleted: set[Position] = set()
+        self.read: set[Position] = set()
+        self.since: dict[Log, int] = {world.log: 0, world.everyone: 0}
+        """How many had been said in a log when it was joined."""
+
+    async def say(self, which: int, count: int) -> None:
+        log = self.world.logs[which]
+        self.said += [(log, place) for place in await self.world.say(log, count)]
+
+    async def expire(self, which: int, after_ms: int) -> None:
+        log, ends_ms = self.world.logs[which], self.world.ms + after_ms
+        draft = Draft(FRAGMENT, expires_ms=ends_ms)
+        (place,) = (await self.world.inbox.append(log, [draft])).stored
+        self.said.append((log, place))
+        self.ends[place] = ends_ms
+
+    async def wait(self, ms: int, _: int) -> None:
+        self.world.ms += ms
+
+    def _at(self, number: int) -> tuple[Log, Position] | None:
+        return self.said[number % len(self.said)] if self.said else None
+
+    async def withdraw(self, number: int, _: int) -> None:
+        if (one := self._at(number)) is not None:
+            log, place = one
+            await self.world.inbox.withdraw(log, place)
+            if self.ends.get(place, self.world.ms + 1) > self.world.ms:
+                self.gone.add(place)
+
+    async def delete(self, number: int, _: int) -> None:
+        one = self._at(number)
+        if one is None or one[0] == self.world.log or one not in self.shown():
+            return
+        (name,) = ids([one[1]])
+        await self.world.inboxes.delete(self.world.me, self.world.log.player, name)
+        self.deleted.add(one[1])
+
+    async def mark(self, number: int, _: int) -> None:
+        one = self._at(number)
+        if one is not None:
+            names = ids([one[1]])
+            player = self.world.log.player
+            marked = await self.world.inboxes.mark_ids(self.world.me, player, names)
+            if one in self.shown():
+                self.read.add(one[1])
+            assert marked.unread == self.unread()
+
+    async def join(self, which: int, _: int) -> None:
+        log = self.world.logs[which]
+        if log not in self.since:
+            self.since[log] = sum(of == log for of, _ in self.said)
+        await self.world.join(log)
+
+    async def leave(self, which: int, _: int) -> None:
+        log = self.world.logs[which]
+        assert log.topic is not None
+        await self.world.audiences.leave(self.world.log, log.topic)
+        if self.since.pop(log, None) is not None:
+            of_it = {place for of, place in self.said if of == log}
+            self.read -= of_it
+            self.deleted -= of_it
+
+    def shown(self) -> list[tuple[Log, Position]]:
+        """Return what the player has, newest first."""
+        shown = []
+        seen: dict[Log, int] = {}
+        for log, place in self.said:
+            seen[log] = seen.get(log, 0) + 1
+            late = self.ends.get(place, self.world.ms + 1) <= self.world.ms
+            over = place in self.gone or place in self.deleted or late
+            if log in self.since and seen[log] > self.since[log] and not over:
+                shown.append((log, place))
+        return sorted(shown, key=lambda one: one[1][1:], reverse=True)
+
+    def unread(self) -> int:
+        return sum(place not in self.read for _, place in self.shown())
+
+    async def agree(self, size: int) -> None:
+        expected = [place for _, place in self.shown()]
+        newest: Position | None = None
+        got: list[Position] = []
+        while True:
+            page = await self.world.page(size, newest=newest)
+            assert page.unread == self.unread()
+            entries = page.entries or []
+            assert len(entries) <= size
+            assert page.following is None or entries
+            for found in entries:
+                place = found.entry.position
+                assert bool(found.read_at_ms) == (place in self.read)
+                got.append(place)
+            newest = page.following
+            if newest is None:
+                break
+        assert got == expected
+        await self._agree_behind_each(size, expected)
+        await self._agree_forward(size, expected)
+
+    async def _agree_behind_each(self, size: int, expected: list[Position]) -> None:
+        for place in expected[:3]:
+            page = await self.world.page(size, newest=place, newest_included=False)
+            older = [one for one in expected if one[1:] < place[1:]]
+            got = [found.entry.position for found in page.entries or ()]
+            assert got == older[: len(got)]
+            assert bool(got) == bool(older)
+            assert len(got) <= size
+            page = await self.world.page(100, oldest=Cursor(place._replace(epoch=0)))
+            got = [found.entry.position for found in page.entries or ()]
+            assert got == [one for one in expected if one[1:] > place[1:]]
+
+    async def _agree_forward(self, size: int, expected: list[Position]) -> None:
+        got: list[Position] = []
+        place: Cursor | Start = Start.EARLIEST
+        while True:
+            after = await self.world.merged.after(self.world.log, place, count=size)
+            assert after.gap is None
+            assert len(after.entries) <= size
+            got += [entry.position for entry in after.entries]
+            place = after.cursor
+            if not after.more:
+                break
+        assert got == expected[::-1]

@@ -1,0 +1,33 @@
+"""A line that is made in one go says what one does that `Logger.log` has made."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from streamer.service.node.fast_log import tell
+
+LOGGER = logging.getLogger("streamer.test")
+FORMAT = logging.Formatter("%(levelname)s %(name)s %(message)s %(fields)s")
+
+
+def test_a_line_says_what_logging_would(caplog: pytest.LogCaptureFixture) -> None:
+    fields = {"status": 200}
+    with caplog.at_level(logging.INFO):
+        LOGGER.log(logging.WARNING, "100 %% of it", extra={"fields": fields})
+        tell(LOGGER, "100 %% of it", fields, logging.WARNING)
+
+    theirs, ours = caplog.records
+    assert FORMAT.format(ours) == FORMAT.format(theirs)
+    assert 0 <= ours.created - theirs.created < 60
+    assert vars(ours).keys() >= vars(theirs).keys() - {"taskName"}
+
+
+def test_a_line_of_a_level_that_is_not_wanted_is_not_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        tell(LOGGER, "said", {}, logging.INFO)
+
+    assert caplog.records == []

@@ -1,0 +1,94 @@
+"""Requests in flight, of the node and of each player."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from streamer.config import Config
+from streamer.errors import Limit, Refused
+from streamer.model import App, Log, Player
+from streamer.service.node.in_flight import Requests
+
+ONE = Log(App("a"), Player("p"))
+OTHER = Log(App("a"), Player("q"))
+
+
+def test_slots_are_given_back_however_the_block_ends() -> None:
+    requests = Requests(Config(requests_in_flight_max=1, requests_per_player_max=1))
+
+    with pytest.raises(KeyError), requests.hold(ONE):
+        raise KeyError
+
+    with requests.hold(ONE), pytest.raises(Refused), requests.hold(OTHER):
+        pass
+    with requests.hold(OTHER):
+        pass
+
+
+def test_a_player_has_a_share_of_its_own() -> None:
+    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+
+    with requests.hold(ONE):
+        with pytest.raises(Refused) as refused, requests.hold(ONE):
+            pass
+        with requests.hold(OTHER):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_PLAYER
+
+
+def test_the_same_name_in_another_app_is_another_player() -> None:
+    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+
+    with requests.hold(ONE), requests.hold(Log(App("b"), ONE.player)):
+        pass
+
+
+def test_the_node_has_a_limit_over_all_players() -> None:
+    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=2))
+
+    with requests.hold(ONE), requests.hold(OTHER):
+        with pytest.raises(Refused) as refused, requests.hold(ONE):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_NODE
+
+
+def test_a_refusal_takes_nothing() -> None:
+    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=1))
+    with requests.hold(ONE):
+        for _ in range(5):
+            with pytest.raises(Refused), requests.hold(ONE):
+                pass
+
+    with ExitStack() as stack:
+        stack.enter_context(requests.hold(ONE))
+        stack.enter_context(requests.hold(OTHER))
+
+
+def test_an_app_leaves_the_others_a_share() -> None:
+    config = Config(requests_in_flight_max=4, requests_per_app_percent=75)
+    requests = Requests(config)
+    with ExitStack() as stack:
+        for name in "pqr":
+            stack.enter_context(requests.hold(Log(App("a"), Player(name))))
+
+        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+            pass
+        with requests.hold_for(App("b")):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_APP
+
+
+def test_one_app_may_be_given_all_of_the_node() -> None:
+    config = Config(requests_in_flight_max=2, requests_per_app_percent=100)
+    requests = Requests(config)
+
+    with requests.hold_for(App("a")), requests.hold_for(App("a")):
+        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+            pass
+
+    assert refused.value.limit is Limit.REQUESTS_PER_NODE

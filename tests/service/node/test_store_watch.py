@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.config import Config
+from streamer.core.store_health import Facts, parse_facts
+from streamer.errors import StoreAway, StoreUnfit
+from streamer.service.node import store_watch
+from streamer.service.node.store_watch import StoreWatch, refuse_unfit
+from streamer.store.client.connection import Link
+from streamer.store.server.embedded import Embedded
+
+GUARD_S = 20
+
+
+@pytest.fixture
+async def store(store_binary: Path, tmp_path: Path) -> AsyncIterator[Embedded]:
+    """Give a store whose settings a test may spoil."""
+    store = await Embedded.start(tmp_path / "store", binary=store_binary)
+    yield store
+    await store.stop()
+
+
+@pytest.fixture
+async def link(store: Embedded) -> AsyncIterator[Link]:
+    link = Link(store.url)
+    yield link
+    await link.close()
+
+
+async def test_a_store_that_keeps_the_promise_will_do(link: Link) -> None:
+    watch = StoreWatch(link, Config())
+    assert watch.unready() is not None
+    assert watch.durability == "unknown"
+
+    await watch.look()
+
+    assert watch.unready() is None
+    assert watch.durability == "always"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "word"),
+    [
+        ("appendfsync", "everysec", "appendfsync is everysec"),
+        ("appendfsync", "no", "appendfsync is no"),
+        ("appendonly", "no", "appendonly is no"),
+        ("maxmemory-policy", "allkeys-lru", "allkeys-lru"),
+    ],
+)
+async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_later(
+    store: Embedded,
+    link: Link,
+    caplog: pytest.LogCaptureFixture,
+    setting: str,
+    value: str,
+    word: str,
+) -> None:
+    watch = StoreWatch(link, Config())
+    await watch.look()
+    await link.call("CONFIG", "SET", setting, value)
+
+    await watch.look()
+
+    assert word in (watch.unready() or "")
+    assert caplog.text.count(word) == 1
+    with pytest.raises(StoreUnfit, match=word):
+        await refuse_unfit(store.url, Config())
+
+
+async def test_it_is_good_again_when_the_store_is(
+    link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = StoreWatch(link, Config())
+    await link.call("CONFIG", "SET", "appendfsync", "everysec")
+    await watch.look()
+    await link.call("CONFIG", "SET", "appendfsync", "always")
+
+    await watch.look()
+
+    assert watch.unready() is None
+    assert "no longer: durability=always is promised" in caplog.text
+
+
+async def test_what_does_not_change_is_said_once(
+    link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = StoreWatch(link, Config(durability="everysec"))
+    await link.call("CONFIG", "SET", "appendfsync", "everysec")
+
+    for _ in range(3):
+        await watch.look()
+
+    assert watch.unready() is None
+    assert watch.durability == "everysec"
+    assert len(caplog.records) == 1
+
+
+async def test_a_store_that_hides_its_settings_is_taken_on_its_operators_word(
+    store: Embedded, link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    await link.call(
+        *("ACL", "SETUSER", "guest", "on", "nopass", "~*", "&*", "+@all", "-config")
+    )
+    hosted = Link(store.url.replace("unix://", "unix://guest:x@"))
+    try:
+        watch = StoreWatch(hosted, Config())
+
+        await watch.look()
+
+        assert watch.unready() is None
+        assert watch.durability == "unknown"
+        assert "durability is unknown" in caplog.text
+    finally:
+        await hosted.close()
+
+
+async def test_a_store_without_replicas_cannot_replicate(link: Link) -> None:
+    watch = StoreWatch(link, Config(durability="replicated"))
+
+    await watch.look()
+
+    assert "0 replicas in step, 1 have to" in (watch.unready() or "")
+    assert watch.durability == "replicated"
+
+
+async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
+    await refuse_unfit(f"unix://{tmp_path}/nobody", Config())
+
+    watch = StoreWatch(Link(f"unix://{tmp_path}/nobody"), Config())
+    with pytest.raises(StoreAway):
+        await watch.look()
+
+
+async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
+    store: Embedded, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_watch, "TURN_S", 0.01)
+    watch = StoreWatch(link, Config())
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: watch.unready() is None)
+        await link.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        await link.close()
+
+        await link.call("PING")
+
+        await until(watch.unready)
+    finally:
+        running.cancel()
+
+
+async def test_a_store_that_would_not_do_is_looked_at_until_it_does(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_watch, "TURN_S", 0.01)
+    await link.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    watch = StoreWatch(link, Config())
+    running = asyncio.create_task(watch.run())
+    try:
+        await until(lambda: watch._facts is not None)
+        assert watch.unready()
+
+        await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+        await until(lambda: watch.unready() is None)
+    finally:
+        running.cancel()
+
+
+async def until(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(GUARD_S):
+        while not fact():  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.005)
+
+
+async def test_looking_once_ends_when_the_store_was_seen(link: Link) -> None:
+    watch = StoreWatch(link, Config())
+
+    async with asyncio.timeout(GUARD_S):
+        await watch.run_once()
+
+    assert watch.unready() is None
+
+
+class Times:
+    """A clock, and a store that has delayed so many syncs."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self.delayed = 7
+
+    def clock_s(self) -> float:
+        return self.now_s
+
+    async def read_facts(self, link: Link) -> Facts:
+        settings = [b"appendonly", b"yes", b"appendfsync", b"everysec"]
+        return parse_facts(b"aof_delayed_fsync:%d\r\n" % self.delayed, settings)
+
+
+@pytest.mark.row("A3")
+async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = Times()
+    monkeypatch.setattr(store_watch, "read_facts", times.read_facts)
+    watch = StoreWatch(
+        Link("unix:///nowhere"), Config(durability="everysec"), clock_s=times.clock_s
+    )
+    seen = []
+    # What was before we came is no news.
+    for after_s, more in ((0, 0), (2, 1), (2, 0), (27.9, 0), (0.1, 0)):
+        times.now_s += after_s
+        times.delayed += more
+        await watch.look()
+        seen.append(watch.durability)
+
+    assert seen == ["everysec", "degraded", "degraded", "degraded", "everysec"]
+    assert caplog.text.count("durability is degraded") == 1
+    assert caplog.text.count("the store's disk keeps up") == 1
+    assert watch.unready() is None
+
+
+@pytest.mark.parametrize(
+    ("fsync", "every_s"),
+    [("always", store_watch.LOOK_S), ("everysec", store_watch.LOOK_EVERYSEC_S)],
+)
+async def test_a_store_that_syncs_every_second_is_asked_more_often(
+    link: Link, fsync: str, every_s: float
+) -> None:
+    times = Times()
+    await link.call("CONFIG", "SET", "appendfsync", fsync)
+    watch = StoreWatch(link, Config(durability="everysec"), clock_s=times.clock_s)
+    await watch.look()
+
+    times.now_s += every_s - 0.1
+    assert not watch._is_time()
+    times.now_s += 0.1
+    assert watch._is_time()

@@ -1,0 +1,302 @@
+"""Publishing: all checked before anything is written, and keys that make it once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from streamer.core.access.rights import Caller
+from streamer.core.schedule import parse_time
+from streamer.core.streams.subscription import Start
+from streamer.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    OutcomeUnknown,
+    StoreAway,
+    Unavailable,
+)
+from streamer.model import App, Log, Notification, Player, decode_fragment
+from streamer.service.publishing.drafts import FRAGMENT_BYTES_MAX
+from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
+from streamer.service.publishing.publisher import BATCH, Published, Publisher
+from streamer.store.client.connection import Link
+from streamer.store.keys import request_key
+from streamer.store.logs.inbox import Appended, Inbox, Once
+from streamer.store.logs.mutes import Mutes
+
+APP = App("publisher")
+BACKEND = Caller(APP, None, frozenset({"notification:player:*"}))
+P, Q = Player("p"), Player("q")
+HELLO = Notification(title="hello")
+
+
+@pytest.fixture
+def publisher(link: Link, inbox: Inbox) -> Publisher:
+    return Publisher(link, inbox)
+
+
+async def titles(inbox: Inbox, player: Player) -> list[str | None]:
+    read = await inbox.read_after(Log(APP, player), Start.EARLIEST, count=10_000)
+    return [decode_fragment(entry.fragment).title for entry in read.history.entries]
+
+
+async def test_every_player_gets_every_notification_in_order(
+    publisher: Publisher, inbox: Inbox
+) -> None:
+    two = [Notification(title="a"), Notification(title="b")]
+
+    published = await publisher.publish(BACKEND, [Q, P], two)
+
+    assert [player for player, _ in published.positions] == [Q, P]
+    for player, positions in published.positions:
+        assert [place and place.offset for place in positions] == [1, 2]
+        assert await titles(inbox, player) == ["a", "b"]
+
+
+async def test_a_player_named_twice_gets_it_once_and_is_answered_twice(
+    publisher: Publisher, inbox: Inbox
+) -> None:
+    published = await publisher.publish(BACKEND, [P, Q, P], [HELLO])
+
+    assert [player for player, _ in published.positions] == [P, Q, P]
+    assert published.positions[0] == published.positions[2]
+    assert await titles(inbox, P) == ["hello"]
+
+
+async def test_more_players_than_fit_a_packet(
+    publisher: Publisher, inbox: Inbox
+) -> None:
+    players = [Player(f"p{n}") for n in range(2 * BATCH + 3)]
+
+    published = await publisher.publish(BACKEND, players, [HELLO])
+
+    assert len(published.positions) == len(players)
+    for player in players:
+        assert await titles(inbox, player) == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("players", "notifications", "key"),
+    [
+        ([P, Q], [HELLO, Notification()], None),
+        ([P, Q], [HELLO, Notification(body="x" * FRAGMENT_BYTES_MAX)], None),
+        ([P, Q], [HELLO, Notification(data={1: object()})], None),
+        ([P, Q], [HELLO, Notification(title="\ud800")], None),
+        ([P, Q], [HELLO], ""),
+        ([P, Q], [HELLO], "k" * (IDEMPOTENCY_KEY_CHARS_MAX + 1)),
+        ([P, Q], [HELLO], "a\nb"),
+        ([P, Q], [HELLO], "ü"),
+    ],
+)
+async def test_what_is_wrong_with_any_part_stores_nothing(
+    publisher: Publisher,
+    link: Link,
+    players: Sequence[Player],
+    notifications: Sequence[Notification],
+    key: str | None,
+) -> None:
+    with pytest.raises(Invalid):
+        await publisher.publish(BACKEND, players, notifications, idempotency_key=key)
+
+    assert await link.call("DBSIZE") == 0
+
+
+async def test_who_may_not_send_to_one_sends_to_none(
+    publisher: Publisher, link: Link
+) -> None:
+    caller = Caller(APP, P, frozenset({"notification:player:self:*"}))
+
+    with pytest.raises(Forbidden):
+        await publisher.publish(caller, [P, Q], [HELLO])
+
+    assert await link.call("DBSIZE") == 0
+    await publisher.publish(caller, [P], [HELLO])
+
+
+# Keys.
+
+
+async def test_a_repeated_request_gives_the_first_answer(
+    publisher: Publisher, inbox: Inbox
+) -> None:
+    first = await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+
+    again = await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+
+    assert again == first._replace(replayed=True)
+    assert not first.replayed
+    assert await titles(inbox, P) == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("players", "notification"),
+    [([P, Q], Notification(title="other")), ([P], HELLO), ([Q, P], HELLO)],
+)
+@pytest.mark.row("D2")
+async def test_a_key_of_another_request_is_a_conflict_and_stores_nothing(
+    publisher: Publisher,
+    inbox: Inbox,
+    players: Sequence[Player],
+    notification: Notification,
+) -> None:
+    await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+
+    with pytest.raises(Conflict):
+        await publisher.publish(BACKEND, players, [notification], idempotency_key="k")
+
+    assert await titles(inbox, P) == await titles(inbox, Q) == ["hello"]
+
+
+async def test_a_key_is_noticed_by_its_player_too(
+    publisher: Publisher, inbox: Inbox, link: Link
+) -> None:
+    # The record of the request is gone, that of the append is not.
+    await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
+    await link.call("DEL", request_key(APP, "k"))
+
+    with pytest.raises(Conflict):
+        await publisher.publish(
+            BACKEND, [P], [Notification(title="other")], idempotency_key="k"
+        )
+
+
+@pytest.mark.row("D2")
+async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
+    other = Caller(App("other"), None, BACKEND.permissions)
+    await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
+
+    published = await publisher.publish(other, [Q], [HELLO], idempotency_key="k")
+
+    assert not published.replayed
+
+
+@pytest.mark.row("D2")
+async def test_one_key_from_many_at_once_is_one_effect(
+    publisher: Publisher, inbox: Inbox
+) -> None:
+    outcomes: list[Published] = await asyncio.gather(
+        *(
+            publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
+            for _ in range(50)
+        )
+    )
+
+    assert len({str(outcome.positions) for outcome in outcomes}) == 1
+    assert sum(not outcome.replayed for outcome in outcomes) == 1
+    assert await titles(inbox, P) == await titles(inbox, Q) == ["hello"]
+
+
+# What is said when the store does not confirm.
+
+
+class Failing(Inbox):
+    """Stores, and answers for each packet what it is told."""
+
+    def __init__(self, link: Link, *answers: Any) -> None:
+        super().__init__(link)
+        self.answers = list(answers)
+
+    async def append_many(
+        self, batches: Sequence[Any], *, once: Once | None = None
+    ) -> list[Appended | Exception]:
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, StoreAway):
+            raise answer
+        stored = await super().append_many(batches, once=once)
+        return [answer or one for one in stored]
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([StoreAway()], StoreAway),
+        ([OutcomeUnknown()], OutcomeUnknown),
+        ([None, StoreAway()], OutcomeUnknown),
+        ([None, OutcomeUnknown()], OutcomeUnknown),
+    ],
+)
+async def test_what_was_not_confirmed_is_completed_with_the_key(
+    link: Link, inbox: Inbox, answers: list[Any], error: type[Unavailable]
+) -> None:
+    players = [Player(f"p{n}") for n in range(BATCH + 10)]
+    publisher = Publisher(link, Failing(link, *answers))
+
+    with pytest.raises(error) as raised:
+        await publisher.publish(BACKEND, players, [HELLO], idempotency_key="k")
+    assert raised.type is error
+    await publisher.publish(BACKEND, players, [HELLO], idempotency_key="k")
+
+    for player in players:
+        assert await titles(inbox, player) == ["hello"]
+
+
+async def test_a_mixed_packet_is_unknown(link: Link) -> None:
+    class Mixed(Inbox):
+        async def append_many(self, *_: Any, **__: Any) -> list[Any]:
+            return [StoreAway(), Appended([], False)]
+
+    with pytest.raises(OutcomeUnknown):
+        await Publisher(link, Mixed(link)).publish(BACKEND, [P, Q], [HELLO])
+
+
+async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
+    link = Link(f"unix://{tmp_path}/no.sock")
+    publisher = Publisher(link, Inbox(link))
+
+    for key in (None, "k"):
+        with pytest.raises(StoreAway):
+            await publisher.publish(BACKEND, [P], [HELLO], idempotency_key=key)
+
+
+# What a player does not want, and what does not last.
+
+
+async def test_who_has_muted_a_type_has_no_place_in_the_answer(
+    publisher: Publisher, inbox: Inbox, link: Link
+) -> None:
+    await Mutes(link).mute(Log(APP, P), "news")
+    news = Notification(title="a", type="news")
+
+    published = await publisher.publish(BACKEND, [P, Q], [news, HELLO])
+
+    assert [
+        [place and place.offset for place in places]
+        for _, places in published.positions
+    ] == [[None, 1], [1, 2]]
+    assert await titles(inbox, P) == ["hello"]
+
+
+async def test_what_lives_for_a_while_is_published_once_under_a_key(
+    publisher: Publisher, inbox: Inbox, link: Link
+) -> None:
+    first = await publisher.publish(
+        BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"
+    )
+    at_ms = await now_ms(link)
+    while await now_ms(link) == at_ms:
+        pass  # Another time now than then.
+
+    again = await publisher.publish(
+        BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"
+    )
+
+    assert again.positions == first.positions
+    with pytest.raises(Conflict):
+        await publisher.publish(
+            BACKEND, [P], [HELLO], ttls_ms=[60_001], idempotency_key="k"
+        )
+    page = await inbox.page(Log(APP, P), count=1)
+    found = (page.entries or [])[0]
+    expires_at = decode_fragment(found.entry.fragment).expires_at
+    assert expires_at is not None
+    lives_ms = (parse_time(expires_at) or 0) - found.entry.at_ms
+    assert lives_ms == pytest.approx(60_000, abs=10_000)
+
+
+async def now_ms(link: Link) -> int:
+    seconds, micros = await link.call("TIME")
+    return int(seconds) * 1_000 + int(micros) // 1_000

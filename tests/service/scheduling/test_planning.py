@@ -1,0 +1,71 @@
+"""When a send starts, what it says, and both at another time."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
+from streamer.errors import Invalid
+from streamer.model import App, Notification, decode_fragment, iso_time
+from streamer.service.publishing.drafts import encode
+from streamer.service.scheduling.planning import moved, saying, starting
+
+NOON = 1_800_000_000_000
+
+
+def scheduled(notification: Notification, ttl_ms: int = 0) -> Schedule:
+    (fragment,) = encode([notification])
+    schedule = Schedule(App("app"), "id", State.PENDING, NOON, 0, fragment)
+    return saying(schedule, notification, ttl_ms=ttl_ms)
+
+
+def test_a_time_in_the_past_means_now() -> None:
+    assert starting(0, NOON) == NOON
+    assert starting(NOON + AHEAD_MAX_MS, NOON) == NOON + AHEAD_MAX_MS
+
+
+def test_a_time_past_thirty_days_is_refused() -> None:
+    with pytest.raises(Invalid):
+        starting(NOON + AHEAD_MAX_MS + 1, NOON)
+
+
+def test_what_is_sent_is_known_of_the_schedule() -> None:
+    message = Notification(body="b", type="t", collapse_key="c", source="s")
+
+    made = scheduled(message)
+
+    assert decode_fragment(made.fragment) == message
+    assert (made.type, made.collapse_key, made.source) == ("t", "c", "s")
+    assert (made.expires_ms, made.ttl_ms) == (0, 0)
+
+
+def test_a_life_is_counted_from_the_time_of_the_send() -> None:
+    made = scheduled(Notification(body="b"), ttl_ms=10)
+
+    assert made.expires_ms == NOON + 10
+    assert decode_fragment(made.fragment).expires_at == iso_time(NOON + 10)
+
+
+def test_nothing_is_sent_at_its_end_or_later() -> None:
+    message = Notification(body="b", expires_at=iso_time(NOON + 1))
+
+    made = scheduled(message)
+    with pytest.raises(Invalid):
+        scheduled(Notification(body="b", expires_at=iso_time(NOON)))
+    with pytest.raises(Invalid):
+        moved(made, NOON + 1)
+
+    assert moved(made, NOON) == (b"", 0)
+
+
+def test_at_another_time_only_the_end_is_said_anew() -> None:
+    data = {"expires_at": iso_time(NOON + 10), "odds": 1e-07}
+    made = scheduled(Notification(body="b", data=data), ttl_ms=10)
+
+    fragment, expires_ms = moved(made, NOON + 5)
+
+    assert expires_ms == NOON + 15
+    before, after = iso_time(NOON + 10).encode(), iso_time(NOON + 15).encode()
+    assert fragment.count(before) == 1
+    assert fragment.replace(after, before) == made.fragment
+    assert decode_fragment(fragment).data == data

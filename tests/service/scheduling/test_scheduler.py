@@ -1,0 +1,551 @@
+"""Schedulers that run, die, stop and disagree about the time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from streamer.core.counters import Histogram
+from streamer.core.schedule import Schedule, State
+from streamer.core.streams.subscription import Start
+from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.model import App, Log, Player, decode_fragment, iso_time
+from streamer.service.scheduling import scheduler as fires
+from streamer.service.scheduling.scheduler import Scheduler
+from streamer.store.client.connection import Link
+from streamer.store.keys import BUCKETS, bucket_of, cards_key
+from streamer.store.logs.inbox import Inbox
+from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
+
+APP, OTHER = App("app"), App("other")
+NOON = 1_800_000_000_000
+_numbers = itertools.count(1)
+
+
+class Clock:
+    """What time it is for the store, in ms, and for this node, in seconds."""
+
+    def __init__(self) -> None:
+        self.store_ms = NOON
+        self.node_ahead_s = 0.0
+
+    def ms(self) -> int:
+        return self.store_ms
+
+    def node_s(self) -> float:
+        return self.store_ms / 1000 + self.node_ahead_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timetable(link: Link, clock: Clock) -> Timetable:
+    return Timetable(link, clock_ms=clock.ms)
+
+
+@pytest.fixture
+def inbox(link: Link, clock: Clock) -> Inbox:
+    return Inbox(link, clock_ms=clock.ms)
+
+
+@pytest.fixture
+def scheduler(timetable: Timetable, clock: Clock) -> Scheduler:
+    return Scheduler(timetable, clock_s=clock.node_s)
+
+
+def reminder(player: str, due_ms: int = NOON, body: str = "b") -> Schedule:
+    return Schedule(
+        APP,
+        new_schedule_id(bucket_of(APP, player)),
+        State.PENDING,
+        due_ms,
+        0,
+        b'"body":"%b"}' % body.encode(),
+        player=Player(player),
+        total=1,
+    )
+
+
+async def add(timetable: Timetable, schedules: Sequence[Schedule]) -> None:
+    for first in range(0, len(schedules), 500):
+        for entered in await timetable.add_many(schedules[first : first + 500]):
+            assert not isinstance(entered, Exception)
+            assert entered.added
+
+
+async def add_audience(
+    timetable: Timetable, players: Sequence[str], *, app: App = APP, **fields: Any
+) -> Schedule:
+    made = Schedule(
+        app,
+        new_schedule_id(5),
+        State.PENDING,
+        NOON,
+        0,
+        b'"body":"b"}',
+        total=len(players),
+        **fields,
+    )
+    buckets = await timetable.recipients.enlist(Due.of(made), map(Player, players))
+    made = made._replace(buckets=tuple(buckets))
+    await add(timetable, [made])
+    return made
+
+
+async def received(inbox: Inbox, player: str) -> list[str | None]:
+    log = Log(APP, Player(player))
+    read = await inbox.read_after(log, Start.EARLIEST, count=10_000)
+    return [decode_fragment(entry.fragment).body for entry in read.history.entries]
+
+
+async def counts(inbox: Inbox, players: Sequence[str]) -> Counter[int]:
+    """Return how many players have how many notifications."""
+    found = [await received(inbox, player) for player in players]
+    return Counter(map(len, found))
+
+
+async def is_sent(timetable: Timetable, schedule: Schedule) -> bool:
+    found = await timetable.get(APP, schedule.id)
+    assert found is not None
+    return found.state is State.SENT
+
+
+async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
+    async with asyncio.timeout(within_s):
+        # What happens elsewhere has no event here.
+        while not await fact():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+# Firing.
+
+
+async def test_what_is_due_is_fired_in_due_order(
+    timetable: Timetable, scheduler: Scheduler, inbox: Inbox
+) -> None:
+    order = list(range(40))
+    random.shuffle(order)
+    await add(timetable, [reminder("p", NOON - i, str(i)) for i in order])
+    await add(timetable, [reminder("p", NOON + 1, "later")])
+
+    await scheduler.fire_due()
+
+    assert await received(inbox, "p") == [str(i) for i in reversed(range(40))]
+
+
+async def test_what_is_due_of_an_app_does_not_wait_behind_anothers_backlog(
+    timetable: Timetable,
+    scheduler: Scheduler,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fires, "PER_LOOK", 100)
+    names = (f"q{n}" for n in itertools.count())
+    neighbour = next(q for q in names if bucket_of(OTHER, q) == bucket_of(APP, "p"))
+    await add(timetable, [reminder("p", NOON - 1_000) for _ in range(200)])
+    await add(timetable, [reminder(neighbour)._replace(app=OTHER)])
+
+    await scheduler.fire_due()
+
+    read = await inbox.read_after(
+        Log(OTHER, Player(neighbour)), Start.EARLIEST, count=9
+    )
+    assert len(read.history.entries) == 1
+    assert 50 <= len(await received(inbox, "p")) < 200
+
+
+async def test_audiences_of_an_app_do_not_wait_behind_anothers(
+    timetable: Timetable, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[App] = []
+
+    async def send(schedule: Schedule, now_ms: int) -> bool:
+        served.append(schedule.app)
+        return False
+
+    monkeypatch.setattr(scheduler._sender, "send", send)
+    for app in (APP, APP, APP, OTHER):
+        await add_audience(timetable, ["s"], app=app)
+    await scheduler.fire_due()
+
+    await scheduler.send_on()
+
+    assert sorted(served[:2]) == sorted([APP, OTHER])
+
+
+async def test_schedulers_at_once_fire_everything_once(
+    store_url: str, timetable: Timetable, clock: Clock, inbox: Inbox
+) -> None:
+    """E1, in one process: three at work, each stopped at random points all the time."""
+    players = [f"p{i}" for i in range(400)]
+    everything = [reminder(p, NOON + i % 7) for i, p in enumerate(players * 5)]
+    await add(timetable, everything)
+    audience = await add_audience(timetable, players)
+    clock.store_ms += 10
+    stops = 0
+
+    async def keep_stopping() -> None:
+        nonlocal stops
+        while True:
+            link = Link(store_url)
+            mine = Timetable(link, clock_ms=clock.ms)
+            running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
+            try:
+                await asyncio.sleep(random.uniform(0.01, 0.2))
+                assert not running.done()
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+                await link.close()
+            stops += 1
+
+    async def is_done() -> bool:
+        nothing_due = not await timetable.firing.due(clock.store_ms, limit=1)
+        return nothing_due and await is_sent(timetable, audience)
+
+    stopping = [asyncio.create_task(keep_stopping()) for _ in range(3)]
+    try:
+        await until(is_done)
+    finally:
+        for task in stopping:
+            task.cancel()
+        ended = await asyncio.gather(*stopping, return_exceptions=True)
+
+    assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+    assert stops >= 3
+    assert await counts(inbox, players) == {6: 400}
+
+
+async def test_after_an_outage_all_goes_out_in_order_and_says_so(
+    timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
+) -> None:
+    """E6: the time of a thousand sends passes while nobody is there to send them."""
+    players = [f"p{i}" for i in range(20)]
+    due = [(p, NOON + 1_000 * i) for p in players for i in range(50)]
+    random.shuffle(due)
+    await add(timetable, [reminder(p, at_ms, str(at_ms)) for p, at_ms in due])
+    clock.store_ms = NOON + 3_600_000
+
+    while await scheduler.fire_due():
+        pass
+
+    for player in players:
+        log = Log(APP, Player(player))
+        read = await inbox.read_after(log, Start.EARLIEST, count=100)
+        sent = [decode_fragment(entry.fragment) for entry in read.history.entries]
+        assert [n.due_at for n in sent] == [
+            iso_time(NOON + 1_000 * i) for i in range(50)
+        ]
+        assert [n.body for n in sent] == [str(NOON + 1_000 * i) for i in range(50)]
+    # On time is not marked.
+    await add(timetable, [reminder("q", clock.store_ms)])
+    await scheduler.fire_due()
+    log = Log(APP, Player("q"))
+    read = await inbox.read_after(log, Start.EARLIEST, count=100)
+    assert decode_fragment(read.history.entries[0].fragment).due_at is None
+
+
+@pytest.mark.parametrize("ahead_s", [31, -31, 3_600, -86_400])
+async def test_nothing_is_fired_while_clocks_disagree(
+    timetable: Timetable,
+    scheduler: Scheduler,
+    inbox: Inbox,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    ahead_s: float,
+) -> None:
+    """E5: neither a reminder nor the rest of an audience; and it says so, once."""
+    await add(timetable, [reminder("p")])
+    audience = await add_audience(timetable, ["q"])
+    await timetable.firing.begin([Due.of(audience)])
+    clock.node_ahead_s = ahead_s
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert not await scheduler.fire_due()
+            assert not await scheduler.send_on()
+
+    assert scheduler.paused
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert await counts(inbox, ["p", "q"]) == {0: 2}
+
+    clock.node_ahead_s = 0
+    await scheduler.fire_due()
+    await scheduler.send_on()
+
+    assert not scheduler.paused
+    assert await counts(inbox, ["p", "q"]) == {1: 2}
+
+
+async def test_a_store_whose_clock_jumps_fires_nothing_early(
+    timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
+) -> None:
+    await add(timetable, [reminder("p", NOON + 600_000)])
+    clock.store_ms += 3_600_000
+    clock.node_ahead_s = -3_600
+
+    await scheduler.fire_due()
+    clock.store_ms, clock.node_ahead_s = NOON, 0
+    await scheduler.fire_due()
+
+    assert await received(inbox, "p") == []
+    clock.store_ms = NOON + 600_000
+    await scheduler.fire_due()
+    assert await received(inbox, "p") == ["b"]
+
+
+class Zombie(Link):
+    """A link whose user is stopped right before a write, and goes on later."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.stopped = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.stop_at = ""
+
+    async def run_many(self, calls: Any, **how: Any) -> list[Any]:
+        if calls and calls[0].script.name == self.stop_at:
+            self.stopped.set()
+            await self.go_on.wait()
+        return await super().run_many(calls, **how)
+
+    async def run(self, script: Any, keys: Any, args: Any, **how: Any) -> Any:
+        if script.name == self.stop_at:
+            self.stopped.set()
+            await self.go_on.wait()
+        return await super().run(script, keys, args, **how)
+
+
+@pytest.mark.parametrize("stop_at", ["fire", "begin", "deliver", "finish"])
+async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
+    store_url: str,
+    timetable: Timetable,
+    scheduler: Scheduler,
+    inbox: Inbox,
+    clock: Clock,
+    stop_at: str,
+) -> None:
+    """E3: it has read what is due, is stopped, and goes on when all is done."""
+    players = ["p", "q", "r"]
+    await add(timetable, [reminder("p")])
+    audience = await add_audience(timetable, players)
+    link = Zombie(store_url)
+    link.stop_at = stop_at
+    zombie = Scheduler(Timetable(link, clock_ms=clock.ms), clock_s=clock.node_s)
+
+    async def work() -> None:
+        await zombie.fire_due()
+        await zombie.send_on()
+
+    working = asyncio.create_task(work())
+    await link.stopped.wait()
+    await scheduler.fire_due()
+    while not await is_sent(timetable, audience):
+        await scheduler.send_on()
+    link.go_on.set()
+    await working
+    await link.close()
+
+    assert await counts(inbox, players) == {2: 1, 1: 2}
+    found = await timetable.get(APP, audience.id)
+    assert found is not None
+    assert (found.state, found.delivered) == (State.SENT, 3)
+
+
+class Fragile(Link):
+    """
+    A link that fails at the nth command, before it is sent or after it was carried out.
+
+    The user dies of it, as a process does, and another one takes over.
+    """
+
+    def __init__(self, url: str, *, fails_at: int, done: bool) -> None:
+        super().__init__(url)
+        self._left = fails_at
+        self._done = done
+
+    async def call_many(self, commands: Any, *, write: bool = False) -> list[Any]:
+        self._left -= 1
+        if self._left:
+            return await super().call_many(commands, write=write)
+        if self._done:
+            await super().call_many(commands, write=write)
+        raise OutcomeUnknown if write else StoreAway
+
+
+@pytest.mark.parametrize("kind", ["players", "campaign"])
+@pytest.mark.parametrize("done", [False, True], ids=["not sent", "carried out"])
+async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
+    store_url: str,
+    timetable: Timetable,
+    inbox: Inbox,
+    link: Link,
+    clock: Clock,
+    kind: str,
+    done: bool,
+) -> None:
+    """A scheduler dies at its first step, the next at its second, and so on."""
+    # All in one bucket, so that a bucket has several portions.
+    players = [p for i in range(100_000) if bucket_of(APP, p := f"p{i}") == 3][:250]
+    players += [f"x{i}" for i in range(10)]
+    if kind == "players":
+        audience = await add_audience(timetable, players)
+    else:
+        for player in players:
+            key = cards_key(bucket_of(APP, player), APP, "c")
+            await link.call("HSET", key, f"card-{player}", f"active 1 {player}")
+        audience = reminder("p")._replace(
+            id=new_schedule_id(bucket_of(APP, "c")),
+            player=None,
+            campaign="c",
+            buckets=tuple(sorted({bucket_of(APP, player) for player in players})),
+        )
+        await add(timetable, [audience])
+    deaths = 0
+
+    for nth in itertools.count(1):
+        fragile = Fragile(store_url, fails_at=nth, done=done)
+        mortal = Scheduler(Timetable(fragile, clock_ms=clock.ms), clock_s=clock.node_s)
+        try:
+            await mortal.fire_due()
+            await mortal.send_on()
+        except (StoreAway, OutcomeUnknown):
+            deaths += 1
+        await fragile.close()
+        if await is_sent(timetable, audience):
+            break
+
+    assert deaths > 5
+    assert await counts(inbox, players) == {1: len(players)}
+    found = await timetable.get(APP, audience.id)
+    assert found is not None
+    assert found.delivered == len(players)
+
+
+async def test_a_spread_audience_is_served_over_its_window(
+    timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
+) -> None:
+    players = [f"p{i}" for i in range(200)]
+    audience = await add_audience(timetable, players, spread_ms=100_000)
+    await scheduler.fire_due()
+    served = []
+
+    for _ in range(6):
+        while await scheduler.send_on():
+            pass
+        found = await timetable.get(APP, audience.id)
+        assert found is not None
+        served.append(found.delivered)
+        clock.store_ms += 20_000
+
+    assert served == sorted(set(served))
+    assert served[0] < 20
+    assert 70 < served[2] < 140
+    assert served[-1] == 200
+    assert await counts(inbox, players) == {1: 200}
+    # Whoever had its turn late because of the window is not late.
+    log = Log(APP, Player(players[0]))
+    read = await inbox.read_after(log, Start.EARLIEST, count=9)
+    assert decode_fragment(read.history.entries[0].fragment).due_at is None
+
+
+async def test_a_large_audience_does_not_hold_up_a_small_one(
+    timetable: Timetable, scheduler: Scheduler, inbox: Inbox
+) -> None:
+    large = await add_audience(timetable, [f"p{i}" for i in range(6_000)])
+    small = await add_audience(timetable, ["s"])
+    await scheduler.fire_due()
+
+    more = await scheduler.send_on()
+
+    assert await is_sent(timetable, small)
+    if not await is_sent(timetable, large):
+        assert more
+
+
+async def test_a_scheduler_outlives_the_store(
+    start_store: Callable[[], Awaitable[Any]], tmp_path: Any
+) -> None:
+    store = await start_store()
+    link, other = Link(store.url), Link(store.url)
+    timetable = Timetable(other)
+    running = asyncio.create_task(Scheduler(Timetable(link)).run())
+    try:
+        now_ms = int(time.time() * 1000)
+        await add(timetable, [reminder("p", now_ms, "before")])
+        inbox = Inbox(other)
+        await until(lambda: _has(inbox, "p", ["before"]))
+        await store.stop()
+        await start_store()
+
+        await add(timetable, [reminder("p", now_ms, "after")])
+
+        await until(lambda: _has(inbox, "p", ["before", "after"]))
+        assert not running.done()
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await link.close()
+        await other.close()
+
+
+async def _has(inbox: Inbox, player: str, bodies: list[str]) -> bool:
+    return await received(inbox, player) == bodies
+
+
+@pytest.fixture(autouse=True)
+async def guard() -> AsyncIterator[None]:
+    async with asyncio.timeout(50):
+        yield
+
+
+async def test_a_campaign_without_cards_is_sent_to_nobody(
+    timetable: Timetable, scheduler: Scheduler
+) -> None:
+    empty = reminder("p")._replace(
+        id=new_schedule_id(bucket_of(APP, "c")),
+        player=None,
+        campaign="c",
+        buckets=tuple(range(BUCKETS)),
+    )
+    await add(timetable, [empty])
+
+    await scheduler.fire_due()
+    while await scheduler.send_on():
+        pass
+
+    found = await timetable.get(APP, empty.id)
+    assert found is not None
+    assert (found.state, found.delivered) == (State.SENT, 0)
+
+
+async def test_how_late_something_was_fired_is_counted_once(
+    timetable: Timetable, clock: Clock
+) -> None:
+    late, other = (
+        Scheduler(timetable, clock_s=clock.node_s, lag_s=Histogram((1, 10)))
+        for _ in range(2)
+    )
+    await add(timetable, [reminder("p")])
+    await add_audience(timetable, ["q", "r"])
+    clock.store_ms += 7_000
+
+    await late.fire_due()
+    await other.fire_due()
+
+    assert (late._lag_s.counts, late._lag_s.sum) == ([0, 2, 0], 14.0)
+    assert other._lag_s.count == 0

@@ -1,0 +1,413 @@
+"""Being let in, being counted, being sent away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from streamer import errors
+from streamer.config import Config
+from streamer.errors import Draining, Limit, Refused, StoreAway
+from streamer.model import Log, Player
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.streams.admission import Listening
+from streamer.service.streams.catch_up import Feeds
+from streamer.store.client.connection import Link
+from streamer.store.keys import NODES, lease_key
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import Views
+from streamer.store.presence.leases import Leases
+
+Make = Callable[..., Awaitable[Listening]]
+
+
+def make_feeds(store_url: str, inbox: Inbox, link: Link) -> Feeds:
+    audiences = Audiences(Views(link, Retention(DAY_MS)), inbox)
+    return Feeds(store_url, inbox, audiences, replay_max=500, check_s=15)
+
+
+@pytest.fixture
+async def make(
+    store_url: str, link: Link, inbox: Inbox, until: Any
+) -> AsyncIterator[Make]:
+    running: list[asyncio.Task[None]] = []
+
+    async def make(**settings: Any) -> Listening:
+        config = Config(**settings)
+        feeds = make_feeds(store_url, inbox, link)
+        leases = Leases(link, most=config.listeners_per_player_max)
+        listening = Listening(feeds, leases, config)
+        running.append(asyncio.create_task(listening.run()))
+        await until(lambda: feeds.connected)
+        return listening
+
+    yield make
+    for task in running:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def listening(make: Make) -> Listening:
+    return await make(listeners_per_player_max=2)
+
+
+async def held(link: Link, log: Log) -> int:
+    count: int = await link.call("HLEN", lease_key(log))
+    return count
+
+
+# The node's slots.
+
+
+async def test_a_full_node_lets_nobody_in(make: Make) -> None:
+    listening = await make(connections_max=2)
+
+    with listening.admit(), listening.admit():
+        with pytest.raises(Refused) as refused, listening.admit():
+            pass
+        assert listening.open == 2
+
+    assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
+    assert listening.open == 0
+
+
+async def test_connections_that_come_too_fast_are_refused(make: Make) -> None:
+    listening = await make(connects_per_s_max=5)
+    outcomes: list[Limit | None] = []
+    for _ in range(20):
+        try:
+            with listening.admit():
+                outcomes.append(None)
+        except Refused as refused:
+            outcomes.append(refused.limit)
+
+    assert outcomes.count(None) in (4, 5, 6)
+    assert outcomes[-1] is Limit.CONNECTS_PER_SECOND
+    assert listening.open == 0
+
+
+async def test_a_slot_is_given_back_however_it_ends(listening: Listening) -> None:
+    for error in (KeyError, asyncio.CancelledError, GeneratorExit):
+        with pytest.raises(error), listening.admit():
+            raise error
+
+    assert listening.open == 0
+
+
+# Listening.
+
+
+async def test_a_listener_is_counted_while_it_listens(
+    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    client = make_client()
+
+    async with listening.listen(log, client.session):
+        await until(lambda: client.begin is not None)
+        assert await held(link, log) == 1
+
+    assert await held(link, log) == 0
+
+
+async def test_one_too_many_is_refused_and_leaves_no_trace(
+    listening: Listening, link: Link, log: Log, make_client: Any
+) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(
+                listening.listen(log, make_client().session)
+            )
+        with pytest.raises(Refused):
+            async with listening.listen(log, make_client().session):
+                raise AssertionError
+        assert await held(link, log) == 2
+
+
+async def test_coming_back_ends_the_one_before(
+    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    before, after = make_client(), make_client()
+    async with (
+        listening.listen(log, make_client().session, instance="other"),
+        listening.listen(log, before.session, instance="phone"),
+        listening.listen(log, after.session, instance="phone"),
+    ):
+        await until(lambda: before.ended == errors.REPLACED)
+        assert await held(link, log) == 2
+        assert after.ended is None
+
+
+async def test_another_node_ends_it_as_well(
+    make: Make, log: Log, make_client: Any, until: Any
+) -> None:
+    one, other = await make(), await make()
+    before, after = make_client(), make_client()
+
+    async with (
+        one.listen(log, before.session, instance="phone"),
+        other.listen(log, after.session, instance="phone"),
+    ):
+        await until(lambda: before.ended == errors.REPLACED)
+        assert after.ended is None
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_one_who_leaves_while_coming_leaves_nothing_behind(
+    listening: Listening,
+    link: Link,
+    log: Log,
+    make_client: Any,
+    turns: int,
+) -> None:
+    entered = asyncio.Event()
+
+    async def come() -> None:
+        with listening.admit():
+            async with listening.listen(log, make_client().session):
+                entered.set()
+                await asyncio.Event().wait()
+
+    coming = asyncio.create_task(come())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    coming.cancel()
+    await asyncio.wait([coming])
+
+    assert listening.open == 0
+    await listening._leases._drop_all()
+    assert await held(link, log) == 0
+    assert len(listening._feeds.hub) == 0
+
+
+async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
+    listening: Listening,
+    link: Link,
+    log: Log,
+    make_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(log: Log) -> None:
+        raise StoreAway
+
+    monkeypatch.setattr(listening._feeds._relay, "subscribe", away)
+    listening._feeds._relay._wanted[log] += 1
+
+    with pytest.raises(StoreAway):
+        async with listening.listen(log, make_client().session):
+            raise AssertionError
+
+    assert await held(link, log) == 0
+
+
+async def test_a_part_that_dies_takes_the_listening_with_it(
+    store_url: str, link: Link, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = make_feeds(store_url, inbox, link)
+    listening = Listening(feeds, Leases(link, most=2), Config())
+
+    async def dead() -> None:
+        raise KeyError("dead")
+
+    monkeypatch.setattr(feeds._positions, "run", dead)
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.timeout(5):
+            await listening.run()
+
+
+async def test_time_is_kept_for_every_reader(
+    listening: Listening, log: Log, make_client: Any, until: Any
+) -> None:
+    client = make_client()
+    client.session.renew(1.0)
+
+    async with listening.listen(log, client.session):
+        await until(lambda: client.ended == errors.TOKEN_INVALID)
+
+
+# What lives on without a coroutine.
+
+
+async def test_who_stays_holds_everything_until_it_leaves(
+    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    with listening.admit() as listener:
+        await listener.join(log, make_client().session)
+        listener.stay()
+
+    assert listening.open == 1
+    assert await held(link, log) == 1
+
+    listener.leave()
+
+    assert listening.open == 0
+    assert len(listening._feeds.hub) == 0
+    await listening._leases.settled()
+    assert await held(link, log) == 0
+
+
+async def test_leaving_twice_gives_back_once(
+    listening: Listening, log: Log, make_client: Any
+) -> None:
+    with listening.admit(), listening.admit() as listener:
+        await listener.join(log, make_client().session)
+
+        listener.leave()
+        listener.leave()
+
+        assert listening.open == 1
+    assert listening.open == 0
+
+
+async def test_what_fails_in_leaving_keeps_no_slot(
+    listening: Listening, link: Link, log: Log, make_client: Any
+) -> None:
+    def fail(opened: bool) -> None:
+        raise KeyError("broken")
+
+    listener = listening.admit()
+    await listener.join(log, make_client().session)
+    listener.on_leave = fail
+
+    with pytest.raises(KeyError):
+        listener.leave()
+
+    assert listening.open == 0
+    await listening._leases.settled()
+    assert await held(link, log) == 0
+
+
+@pytest.mark.parametrize("error", [StoreAway, KeyError])
+async def test_a_refusal_opens_nothing(
+    listening: Listening, error: type[Exception]
+) -> None:
+    outcomes: list[bool] = []
+
+    with pytest.raises(error), listening.admit() as listener:
+        listener.on_leave = outcomes.append
+        raise error
+
+    assert outcomes == [error is KeyError]
+
+
+async def test_a_reader_is_left_alone_until_something_is_due(
+    listening: Listening, log: Log, make_client: Any, until: Any
+) -> None:
+    ticks: list[float] = []
+    client = make_client()
+
+    class Sleepy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client.session, name)
+
+        def tick(self, now_s: float, unix_s: float) -> float:
+            ticks.append(now_s)
+            return 3_600.0
+
+    with listening.admit() as listener:
+        await listener.join(log, Sleepy())
+        await until(lambda: ticks)
+        assert listener.due - listening._wheel._turn == 3_600
+
+
+# Going away.
+
+
+async def test_a_draining_node_lets_nobody_in(make: Make) -> None:
+    listening = await make(drain_s=0)
+
+    await listening.drain()
+
+    with pytest.raises(Draining), listening.admit():
+        pass
+
+
+async def test_readers_are_sent_away_one_after_the_other(
+    make: Make, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    listening = await make(drain_s=1, listeners_per_player_max=10)
+    clients = [make_client() for _ in range(5)]
+    loop = asyncio.get_running_loop()
+    left_at_s = []
+
+    async def stay(client: Any) -> None:
+        with listening.admit():
+            async with listening.listen(log, client.session):
+                await until(lambda: client.ended)
+                left_at_s.append(loop.time())
+
+    staying = [asyncio.create_task(stay(client)) for client in clients]
+    await until(lambda: all(client.begin is not None for client in clients))
+    begun_s = loop.time()
+
+    draining = asyncio.create_task(listening.drain())
+    await until(lambda: left_at_s)
+    await inbox.append(log, [b'"title":"late"}'])
+    await draining
+
+    await asyncio.gather(*staying)
+    assert {client.ended for client in clients} == {errors.DRAINING}
+    assert max(left_at_s) - min(left_at_s) > 0.4
+    assert loop.time() - begun_s < 1.5
+    # Whose turn had not come got what was published meanwhile.
+    assert sum(client.offsets == [1] for client in clients) >= 3
+    byes = [client.messages[-1] for client in clients]
+    assert all(bye["type"] == "bye" and 0 < bye["delay_ms"] <= 2_000 for bye in byes)
+    assert await link.call("ZCARD", NODES) == 0
+
+
+async def test_an_empty_node_is_drained_at_once(make: Make) -> None:
+    listening = await make(drain_s=60)
+
+    async with asyncio.timeout(1):
+        await listening.drain()
+
+
+async def test_those_who_do_not_leave_hold_nobody_up(
+    make: Make, log: Log, make_client: Any
+) -> None:
+    listening = await make(drain_s=0)
+    client = make_client()
+
+    with listening.admit():
+        async with listening.listen(log, client.session):
+            async with asyncio.timeout(3):
+                await listening.drain()
+
+    assert client.ended == errors.DRAINING
+
+
+async def test_who_was_on_the_way_in_is_sent_away_too(
+    make: Make, log: Log, make_client: Any
+) -> None:
+    listening = await make(drain_s=0)
+    client = make_client()
+
+    with listening.admit():
+        draining = asyncio.create_task(listening.drain())
+        await asyncio.sleep(0)
+        async with listening.listen(log, client.session):
+            assert client.ended == errors.DRAINING
+    await draining
+
+
+async def test_players_do_not_share_their_leases(
+    make: Make, log: Log, make_client: Any
+) -> None:
+    listening = await make(listeners_per_player_max=1)
+    other = Log(log.app, Player("other"))
+
+    async with (
+        listening.listen(log, make_client().session),
+        listening.listen(other, make_client().session),
+    ):
+        pass

@@ -1,0 +1,551 @@
+"""Readers that join, fall behind, are cut off, and have everything all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from streamer.core.streams.subscription import Start, State
+from streamer.errors import DRAINING, RESYNC, StoreAway
+from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.streams.catch_up import BATCH, Feeds
+from streamer.store.client.connection import Link
+from streamer.store.client.pubsub import Relay
+from streamer.store.keys import inbox_keys, views_key
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox, Read, ReadAfter
+from streamer.store.logs.views import Views
+from streamer.store.server.embedded import Embedded
+
+NEVER_S = 3_600
+FRAGMENT = b'"title":"t"}'
+
+MakeFeeds = Callable[..., Awaitable[Feeds]]
+
+
+@pytest.fixture
+async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[Any]:
+    """Return what makes feeds that run; position checks are off unless asked for."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *,
+            url: str = store_url,
+            inbox: Inbox = inbox,
+            replay_max: int = 500,
+            check_s: int = NEVER_S,
+            kind: type[Feeds] = Feeds,
+        ) -> Feeds:
+            audiences = Audiences(Views(inbox._link, Retention(90 * DAY_MS)), inbox)
+            feeds = kind(url, inbox, audiences, replay_max=replay_max, check_s=check_s)
+            running = asyncio.create_task(feeds.run())
+            stack.push_async_callback(end, running)
+            await until(lambda: feeds.connected)
+            return feeds
+
+        yield make
+
+
+async def end(running: asyncio.Task[None]) -> None:
+    # What has died by itself is raised here.
+    if not running.done():
+        running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+@pytest.fixture
+async def feeds(make_feeds: MakeFeeds) -> Feeds:
+    return await make_feeds()
+
+
+class Held(Inbox):
+    """An inbox whose reads take place and come back when they are let."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self.let = asyncio.Event()
+        self.let.set()
+        self.waiting = 0
+        self.reads = 0
+
+    async def read_many(self, reads: Sequence[ReadAfter]) -> list[Read | Exception]:
+        replies = await super().read_many(reads)
+        self.reads += len(reads)
+        self.waiting += 1
+        await self.let.wait()
+        self.waiting -= 1
+        return replies
+
+
+async def test_a_reader_gets_what_comes_from_here_on(
+    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 3)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 3)
+
+        await inbox.append(log, [FRAGMENT] * 2)
+
+        await until(lambda: client.has(5))
+
+
+async def test_a_reader_gets_what_it_missed_and_what_comes(
+    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    positions = (await inbox.append(log, [FRAGMENT] * 250)).stored
+    clients = [make_client(p) for p in (ZERO, Start.EARLIEST, positions[99])]
+    async with AsyncExitStack() as stack:
+        for client in clients:
+            await stack.enter_async_context(feeds.follow(log, client.session))
+        await inbox.append(log, [FRAGMENT])
+
+        await until(lambda: all(client.has(251) for client in clients))
+
+    assert [client.begin for client in clients] == [0, 0, 100]
+
+
+async def test_joining_while_others_publish_has_no_lost_window(
+    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+) -> None:
+    # There is no position check here that would repair what a join lost.
+    rng = random.Random(6)
+    published = 0
+
+    async def one_log(number: int) -> None:
+        nonlocal published
+        log = Log(App("join"), Player(f"p{number}"))
+        known: list[Position] = [ZERO]
+        clients = []
+        async with AsyncExitStack() as stack:
+
+            async def publish() -> None:
+                for _ in range(30):
+                    size = rng.randint(1, 3)
+                    known.extend((await inbox.append(log, [FRAGMENT] * size)).stored)
+
+            publishing = asyncio.create_task(publish())
+            for _ in range(6):
+                place = rng.choice([Start.LATEST, Start.EARLIEST, rng.choice(known)])
+                clients.append(make_client(place))
+                await stack.enter_async_context(feeds.follow(log, clients[-1].session))
+                for _ in range(rng.randrange(4)):
+                    await asyncio.sleep(0)
+            await publishing
+            last = known[-1].offset
+            published += last
+            await until(lambda: all(client.has(last) for client in clients))
+        assert not any(client.gaps for client in clients)
+
+    for first in range(0, 60, 10):
+        await asyncio.gather(*(one_log(first + n) for n in range(10)))
+
+    assert published > 2_000
+    assert len(feeds.hub) == 0
+    assert not feeds.hub.behind
+
+
+async def test_one_who_joins_during_anothers_read_misses_nothing(
+    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    # The read was made before the entry, the entry was announced before the second
+    # reader was there, and the answer came afterwards.
+    inbox = Held(link)
+    feeds = await make_feeds(inbox=inbox)
+    first, second = make_client(ZERO), make_client(ZERO)
+    inbox.let.clear()
+    async with feeds.follow(log, first.session):
+        await until(lambda: inbox.waiting)
+        await inbox.append(log, [FRAGMENT])
+        await until(lambda: first.session.subscription._pending)
+
+        async with feeds.follow(log, second.session):
+            inbox.let.set()
+
+            await until(lambda: first.has(1) and second.has(1))
+
+
+async def test_a_doubt_during_a_read_is_answered_by_another(
+    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    class Deaf(Feeds):
+        def entry(self, log: Log, entry: Entry) -> None:
+            pass
+
+    inbox = Held(link)
+    feeds = await make_feeds(inbox=inbox, kind=Deaf)
+    client = make_client(ZERO)
+    inbox.let.clear()
+    async with feeds.follow(log, client.session):
+        await until(lambda: inbox.waiting)
+        await inbox.append(log, [FRAGMENT])
+        feeds.subscribed(log)
+
+        inbox.let.set()
+
+        await until(lambda: client.has(1))
+
+
+@pytest.mark.row("C1")
+async def test_killed_connections_lose_double_and_disorder_nothing(
+    feeds: Feeds, inbox: Inbox, link: Link, make_client: Any, until: Any
+) -> None:
+    # Battery C1, small.
+    logs = [Log(App("kill"), Player(f"p{n}")) for n in range(20)]
+    clients = {log: [make_client(ZERO), make_client()] for log in logs}
+    rng = random.Random(1)
+    kills = 0
+
+    async def kill() -> None:
+        nonlocal kills
+        while True:
+            await asyncio.sleep(0.1)
+            kills += await link.call("CLIENT", "KILL", "TYPE", "pubsub")
+
+    async def publish(log: Log) -> None:
+        for _ in range(60):
+            await inbox.append(log, [FRAGMENT] * rng.randint(1, 3))
+            await asyncio.sleep(rng.random() * 0.06)
+
+    async with AsyncExitStack() as stack:
+        for log in logs:
+            for client in clients[log]:
+                await stack.enter_async_context(feeds.follow(log, client.session))
+        killing = asyncio.create_task(kill())
+        await asyncio.gather(*(publish(log) for log in logs))
+        killing.cancel()
+        await asyncio.wait([killing])
+        heads = {log: (await inbox.page(log, count=0)).head.offset for log in logs}
+        await until(
+            lambda: all(c.has(heads[log]) for log in logs for c in clients[log])
+        )
+
+    assert kills >= 5
+    assert sum(heads.values()) > 2_000
+    assert not any(c.gaps for log in logs for c in clients[log])
+
+
+@pytest.mark.row("C4")
+async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
+    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    # Battery C4: nothing follows that would show the hole.
+    class Lossy(Feeds):
+        lost = 0
+
+        def entry(self, log: Log, entry: Entry) -> None:
+            if entry.offset == 3:
+                self.lost += 1
+            else:
+                super().entry(log, entry)
+
+    feeds = await make_feeds(kind=Lossy, check_s=1)
+    client = make_client(ZERO)
+    async with feeds.follow(log, client.session):
+        await inbox.append(log, [FRAGMENT] * 2)
+        await until(lambda: client.has(2))
+
+        await inbox.append(log, [FRAGMENT])
+        begun_s = asyncio.get_running_loop().time()
+
+        await until(lambda: client.has(3))
+        assert asyncio.get_running_loop().time() - begun_s < 3
+    assert isinstance(feeds, Lossy)
+    assert feeds.lost == 1
+
+
+@pytest.mark.row("C4")
+async def test_without_the_position_check_it_would_stay_lost(
+    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    # The control of the one before.
+    class Deaf(Feeds):
+        heard = 0
+
+        def entry(self, log: Log, entry: Entry) -> None:
+            self.heard += 1
+
+    feeds = await make_feeds(kind=Deaf)
+    client = make_client(ZERO)
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.session.subscription.state is State.LIVE)
+        await inbox.append(log, [FRAGMENT])
+        await until(lambda: feeds.heard)  # type: ignore[attr-defined]
+
+        assert client.offsets == []
+
+
+async def test_a_store_that_restarts_costs_its_readers_nothing(
+    make_feeds: MakeFeeds,
+    start_store: Callable[[], Awaitable[Embedded]],
+    make_client: Any,
+    until: Any,
+) -> None:
+    store = await start_store()
+    link = Link(store.url)
+    inbox = Inbox(link)
+    feeds = await make_feeds(url=store.url, inbox=inbox)
+    logs = [Log(App("restart"), Player(f"p{n}")) for n in range(30)]
+    clients = {log: make_client(ZERO) for log in logs}
+    async with AsyncExitStack() as stack:
+        for log in logs:
+            await stack.enter_async_context(feeds.follow(log, clients[log].session))
+            await inbox.append(log, [FRAGMENT])
+        await until(lambda: all(client.has(1) for client in clients.values()))
+        for round_ in (2, 3):
+            await store.stop()
+            await until(lambda: not feeds.connected)
+            with pytest.raises(StoreAway):
+                await inbox.append(logs[0], [FRAGMENT])
+            with pytest.raises(StoreAway):
+                async with feeds.follow(logs[0], make_client().session):
+                    raise AssertionError
+
+            store = await start_store()
+            for log in logs:  # Before the feeds are back: nobody announces it.
+                await inbox.append(log, [FRAGMENT])
+
+            await until(lambda: all(c.has(round_) for c in clients.values()))  # noqa: B023
+            assert not any(c.ended or c.gaps for c in clients.values())
+    await link.close()
+
+
+async def test_marks_missed_while_the_feed_was_away_are_told(
+    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    await inbox.append(log, [FRAGMENT] * 2)
+    client = make_client()
+
+    def reads() -> list[Any]:
+        return [m for m in client.messages if m["type"] == "read"]
+
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 2)
+        await inbox.mark_all(log)
+        await until(lambda: len(reads()) == 1)
+        await inbox.append(log, [FRAGMENT])
+        # Both in one packet: the mark is made while nobody listens.
+        await asyncio.gather(
+            link.call("CLIENT", "KILL", "TYPE", "pubsub"), inbox.mark_all(log)
+        )
+
+        await until(lambda: len(reads()) == 2)
+
+    assert reads()[1]["marks_version"] == 2
+    assert reads()[1]["unread"] == 0
+
+
+async def test_who_joins_too_far_behind_gets_a_gap(
+    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    feeds = await make_feeds(replay_max=10)
+    positions = (await inbox.append(log, [FRAGMENT] * 20)).stored
+    far, near, all_ = (make_client(p) for p in (ZERO, positions[9], Start.EARLIEST))
+    async with AsyncExitStack() as stack:
+        for client in (far, near, all_):
+            await stack.enter_async_context(feeds.follow(log, client.session))
+        await until(lambda: all(c.has(20) for c in (far, near, all_)))
+
+    assert far.gaps == ["too_far"]
+    assert near.gaps == all_.gaps == []
+    assert len(all_.offsets) == 20
+
+
+async def test_who_has_joined_is_never_too_far_behind(
+    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    class Deaf(Feeds):
+        def entry(self, log: Log, entry: Entry) -> None:
+            pass
+
+    feeds = await make_feeds(replay_max=10, kind=Deaf, check_s=1)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+
+        await inbox.append(log, [FRAGMENT] * 300)
+
+        await until(lambda: client.has(300))
+    assert client.gaps == []
+
+
+async def test_a_forged_cursor_harms_nobody(
+    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    # Its time points past entries that follow it, and what it names is just trimmed.
+    inbox = Inbox(link, entries_max=5)
+    feeds = await make_feeds(inbox=inbox)
+    positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
+    forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]
+    forged += [positions[5]._replace(tag=0), Position(7, 7, 7, 7)]
+    clients = [make_client(position) for position in forged]
+    async with AsyncExitStack() as stack:
+        for client in clients:
+            await stack.enter_async_context(feeds.follow(log, client.session))
+        await until(lambda: all(client.has(8) for client in clients))
+
+        await inbox.append(log, [FRAGMENT])
+
+        await until(lambda: all(client.has(9) for client in clients))
+
+    assert [client.gaps for client in clients] == [[], [], ["diverged"], ["epoch"]]
+
+
+async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
+    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+) -> None:
+    large = b'"body":"%b"}' % (b"x" * 10_000)
+    await inbox.append(log, [large] * 120)
+    client = make_client(ZERO, buffer=100_000)
+    client.stuck_bytes = 0
+    peak = 0
+    async with feeds.follow(log, client.session):
+        while not client.has(120):
+            await until(lambda: client.stuck_bytes or client.ended)
+            assert client.ended is None
+            peak = max(peak, client.stuck_bytes)
+            client.stuck_bytes = 0  # It has taken what was there.
+
+    assert peak <= 100_000
+
+
+async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
+    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    inbox = Held(link)
+    feeds = await make_feeds(inbox=inbox)
+    await inbox.append(log, [FRAGMENT] * 300)
+    slow, quick = make_client(ZERO, buffer=30_000), make_client(ZERO)
+    slow.stuck_bytes = 0
+    async with (
+        feeds.follow(log, slow.session),
+        feeds.follow(log, quick.session),
+    ):
+        await until(lambda: quick.has(300) and slow.session.congested)
+        before = inbox.reads
+
+        await asyncio.sleep(0.3)  # Time for reads that should not be made.
+
+        assert inbox.reads - before <= 1
+        assert len(slow.offsets) < 300
+        slow.stuck_bytes = None
+        await until(lambda: slow.has(300))
+
+
+async def test_a_reader_that_has_ended_is_not_read_for(
+    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    inbox = Held(link)
+    feeds = await make_feeds(inbox=inbox)
+    client = make_client(ZERO)
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        client.session.end(DRAINING)
+        feeds.hub.doubt(log)
+        before = inbox.reads
+
+        await asyncio.sleep(0.3)  # Time for reads that should not be made.
+
+        assert inbox.reads - before <= 1
+
+
+async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
+    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    other = Log(log.app, Player("whole"))
+    broken, whole = make_client(), make_client()
+    async with feeds.follow(log, broken.session), feeds.follow(other, whole.session):
+        await until(lambda: broken.begin == whole.begin == 0)
+        for key in (inbox_keys(log)[0], views_key(log)):
+            await link.call("DEL", key, write=True)
+            await link.call("SET", key, "not a hash", write=True)
+        feeds.hub.doubt(log)
+
+        await until(lambda: broken.ended == RESYNC)
+        await inbox.append(other, [FRAGMENT])
+        await until(lambda: whole.has(1))
+
+
+async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
+    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+) -> None:
+    everyone = everyone_log(log.app)
+    first, other = make_client(), make_client()
+    async with feeds.follow(log, first.session):
+        await until(lambda: first.begin == 0)
+        await link.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
+        feeds.hub.doubt(everyone)
+        await until(lambda: first.ended == RESYNC)
+    await link.call("DEL", inbox_keys(everyone)[0], write=True)
+
+    async with feeds.follow(log, other.session):
+        await until(lambda: other.begin == 0)
+
+
+async def test_more_logs_than_fit_a_packet_are_all_read(
+    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+) -> None:
+    logs = [Log(App("many"), Player(f"p{n}")) for n in range(3 * BATCH + 7)]
+    await inbox.append_many([(log, [FRAGMENT]) for log in logs])
+    clients = [make_client(ZERO) for _ in logs]
+    async with AsyncExitStack() as stack:
+        for log, client in zip(logs, clients, strict=True):
+            await stack.enter_async_context(feeds.follow(log, client.session))
+
+        await until(lambda: all(client.has(1) for client in clients))
+
+
+async def test_coming_and_going_leaves_nothing_behind(
+    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+) -> None:
+    rng = random.Random(2)
+    logs = [Log(App("churn"), Player(f"p{n}")) for n in range(10)]
+    publishing = True
+    visits = 0
+
+    async def publish() -> None:
+        while publishing:
+            await inbox.append(rng.choice(logs), [FRAGMENT])
+
+    async def visit() -> None:
+        nonlocal visits
+        for _ in range(15):
+            log = rng.choice(logs)
+            client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
+            await until(lambda: feeds.connected)
+            # Whoever finds that cut off in that moment comes another time.
+            with contextlib.suppress(TimeoutError, StoreAway):
+                async with asyncio.timeout(rng.random() * 0.2):
+                    async with feeds.follow(log, client.session):
+                        await asyncio.sleep(rng.random() * 0.05)
+            if client.begin is not None:
+                visits += 1
+                last = max([client.begin, *client.offsets])
+                assert client.has(last)
+
+    async def disturb() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            feeds.reconnect()
+
+    publisher = asyncio.create_task(publish())
+    disturber = asyncio.create_task(disturb())
+    await asyncio.gather(*(visit() for _ in range(20)))
+    publishing = False
+    await asyncio.gather(publisher, disturber)
+
+    assert visits > 5
+    assert len(feeds.hub) == 0
+    assert not feeds.hub.behind
+    relay: Relay = feeds._relay
+    assert not relay._wanted
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert not relay._logs

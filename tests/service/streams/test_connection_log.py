@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from streamer import errors
+from streamer.core.counters import LEFT, Transport
+from streamer.core.streams.subscription import Start
+from streamer.errors import Disconnect
+from streamer.model import App, Log, Player
+from streamer.service.node.request_context import Serving, serving
+from streamer.service.streams.connection_log import Journal
+from streamer.service.streams.poll_waiter import Watcher
+
+LOG = Log(App("app"), Player("alice"))
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def run(
+    caplog: pytest.LogCaptureFixture, end: Disconnect | None, *, transport: str = "sse"
+) -> tuple[Transport, list[dict[str, Any]]]:
+    """Let a connection live for 2.5 s; return what is counted, and what is told."""
+    clock = Clock()
+    journal, counted = Journal(clock_s=clock), Transport(transport)
+    reader = Watcher(Start.LATEST, "c", counted)
+    serving.set(Serving("the-opening"))
+    with caplog.at_level(logging.INFO):
+        journal.opened(LOG, reader)
+        assert counted.open == 1
+        serving.set(None)
+        clock.now_s += 2.5
+        if end is not None:
+            reader.end(end)
+        journal.closed(LOG, reader)
+    return counted, [vars(record)["fields"] for record in caplog.records]
+
+
+def test_the_end_of_a_stream_names_the_request_that_opened_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted, lines = run(caplog, errors.DRAINING)
+
+    assert lines == [
+        {
+            "transport": "sse",
+            "code": 4100,
+            "reason": "draining",
+            "duration_ms": 2_500,
+            "app": "app",
+            "request_id": "the-opening",
+        }
+    ]
+    assert (counted.open, counted.closes) == (0, {"draining": 1})
+
+
+def test_a_client_that_goes_by_itself_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted, lines = run(caplog, None)
+
+    assert (lines[0]["code"], lines[0]["reason"]) == (None, LEFT)
+    assert counted.closes == {LEFT: 1}
+
+
+def test_a_held_poll_is_counted_and_not_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted, lines = run(caplog, None, transport="longpoll")
+
+    assert (counted.opened, counted.open, lines) == (1, 0, [])
+
+
+def test_who_never_followed_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    counted = Transport("sse")
+
+    Journal().closed(LOG, Watcher(Start.LATEST, "c", counted))
+
+    assert counted.open == 0

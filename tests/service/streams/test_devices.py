@@ -1,0 +1,247 @@
+"""What is for the device used last, and who of a player's listeners gets it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from streamer.config import Config
+from streamer.core.schedule import Schedule, State
+from streamer.core.streams.subscription import Start
+from streamer.model import Log, Player
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.streams.admission import Listening
+from streamer.service.streams.catch_up import Feeds
+from streamer.store.client.connection import Link
+from streamer.store.keys import NODES, bucket_of, devices_key
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.views import Views
+from streamer.store.presence.devices import Devices
+from streamer.store.presence.leases import ALIVE_MS, Leases
+from streamer.store.scheduling.schedule_records import new_schedule_id
+from streamer.store.scheduling.timetable import Timetable
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+class Node:
+    """A node of the cluster: what listening needs, and it runs."""
+
+    def __init__(self, url: str) -> None:
+        self.link = Link(url)
+        inbox = Inbox(self.link)
+        audiences = Audiences(Views(self.link, Retention(90 * DAY_MS)), inbox)
+        feeds = Feeds(url, inbox, audiences, replay_max=500, check_s=15)
+        self.leases = Leases(self.link, most=5)
+        devices = Devices(self.link, self.leases.node)
+        self.listening = Listening(feeds, self.leases, Config(), devices=devices)
+        self.running = asyncio.create_task(self.listening.run())
+        self.feeds = feeds
+
+
+@pytest.fixture
+async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
+    nodes = [Node(store_url) for _ in range(2)]
+    await until(lambda: all(node.feeds.connected for node in nodes))
+    yield nodes
+    for node in nodes:
+        node.running.cancel()
+        await asyncio.wait([node.running])
+        await node.link.close()
+
+
+@pytest.fixture
+def listen(
+    nodes: list[Node], log: Log, make_client: Any, until: Until
+) -> Callable[..., Awaitable[Any]]:
+    """Give a function that lets a device listen: ``listen(stack, "phone", node=1)``."""
+
+    async def listen(
+        stack: AsyncExitStack, device: str, *, node: int = 0, place: Any = Start.LATEST
+    ) -> Any:
+        client = make_client(place)
+        client.session.device = device
+        listening = nodes[node].listening.listen(log, client.session)
+        await stack.enter_async_context(listening)
+        await until(lambda: client.begin is not None)
+        return client
+
+    return listen
+
+
+@pytest.fixture
+def send(nodes: list[Node], log: Log) -> Callable[..., Awaitable[None]]:
+    """Give a function that sends to the device used last, or to all."""
+    timetable = Timetable(nodes[1].link)
+
+    async def send(*bodies: str, to_latest: bool = True) -> None:
+        for body in bodies:
+            schedule = Schedule(
+                log.app,
+                new_schedule_id(bucket_of(log.app, log.player)),
+                State.PENDING,
+                0,
+                0,
+                b'"body":"%b"}' % body.encode(),
+                player=log.player,
+                to_latest=to_latest,
+            )
+            await timetable.add(schedule)
+            assert await timetable.firing.fire([schedule]) == 1
+
+    return send
+
+
+def bodies(client: Any) -> list[str]:
+    return [
+        message["notification"]["body"]
+        for message in client.messages
+        if message["type"] == "notification"
+    ]
+
+
+async def have(until: Until, clients: Sequence[Any], *expected: list[str]) -> None:
+    """
+    Wait until clients have what is expected.
+
+    What comes last has to be for all, so that whatever else would come has come.
+    """
+    await until(
+        lambda: all(
+            bodies(c)[-1:] == e[-1:] for c, e in zip(clients, expected, strict=True)
+        )
+    )
+    assert [bodies(client) for client in clients] == list(expected)
+
+
+async def test_only_the_device_used_last_gets_it(
+    listen: Any, send: Any, until: Until
+) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        tablet = await listen(stack, "tablet", node=1)
+        unnamed = await listen(stack, "")
+
+        await send("one", "two")
+        await send("all", to_latest=False)
+
+        everything = ["one", "two", "all"]
+        clients = (phone, tablet, unnamed)
+        await have(until, clients, ["all"], everything, everything)
+
+
+async def test_using_a_device_makes_it_the_last(
+    listen: Any, send: Any, until: Until, nodes: list[Node], log: Log
+) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        tablet = await listen(stack, "tablet", node=1)
+        # The store's clock has milliseconds.
+        await asyncio.sleep(0.002)
+        await nodes[0].listening.used(log, phone.session)
+
+        await send("one")
+        await send("all", to_latest=False)
+
+        await have(until, (phone, tablet), ["one", "all"], ["all"])
+
+
+async def test_a_device_that_has_left_is_not_the_last(
+    listen: Any, send: Any, until: Until, link: Link, log: Log
+) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        async with AsyncExitStack() as short:
+            await listen(short, "tablet", node=1)
+
+        await send("one")
+
+        await have(until, (phone,), ["one"])
+    assert await link.call("HLEN", devices_key(log)) == 0
+
+
+async def test_a_device_of_a_dead_node_is_not_the_last(
+    listen: Any, send: Any, until: Until, nodes: list[Node], link: Link
+) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        tablet = await listen(stack, "tablet", node=1)
+        nodes[1].running.cancel()
+        await asyncio.wait([nodes[1].running])
+        node = nodes[1].leases.node
+        last_ms = await link.call("ZSCORE", NODES, node)
+        await link.call("ZADD", NODES, int(last_ms) - ALIVE_MS - 1, node)
+
+        await send("one")
+
+        await have(until, (phone,), ["one"])
+        assert bodies(tablet) == []
+
+
+async def test_with_nobody_there_it_is_for_whoever_comes(
+    listen: Any, send: Any, until: Until
+) -> None:
+    await send("one")
+
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone", place=Start.EARLIEST)
+
+        await have(until, (phone,), ["one"])
+
+
+async def test_catching_up_leaves_out_what_was_for_another_device(
+    listen: Any, send: Any, until: Until, nodes: list[Node], log: Log
+) -> None:
+    """And the pages have it all."""
+    async with AsyncExitStack() as stack:
+        tablet = await listen(stack, "tablet")
+        await send("tablets")
+        await send("all", to_latest=False)
+        await have(until, (tablet,), ["tablets", "all"])
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone", node=1, place=Start.EARLIEST)
+        again = await listen(stack, "tablet", place=Start.EARLIEST)
+
+        await have(until, (phone, again), ["all"], ["tablets", "all"])
+        # It is not taken for a hole.
+        assert phone.gaps == []
+
+    page = await Inbox(nodes[0].link).page(log, count=9)
+    assert page.entries is not None
+    assert len(page.entries) == page.unread == 2
+
+
+async def test_one_that_is_large_is_for_one_device_as_well(
+    listen: Any, send: Any, until: Until
+) -> None:
+    """Its fragment is not announced but read."""
+    large = "x" * 100_000
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        tablet = await listen(stack, "tablet")
+
+        await send(large)
+        await send("all", to_latest=False)
+
+        await have(until, (phone, tablet), ["all"], [large, "all"])
+
+
+async def test_other_players_devices_do_not_count(
+    send: Any, until: Until, listen: Any, nodes: list[Node], log: Log, make_client: Any
+) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await listen(stack, "phone")
+        other = make_client()
+        other.session.device = "tablet"
+        neighbour = Log(log.app, Player(f"{log.player}-x"))
+        listening = nodes[0].listening.listen(neighbour, other.session)
+        await stack.enter_async_context(listening)
+
+        await send("one")
+
+        await have(until, (phone,), ["one"])

@@ -1,0 +1,268 @@
+"""Which logs are read although nobody has said that there is something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.subscription import History
+from streamer.errors import StoreAway
+from streamer.hub import Hub
+from streamer.model import ZERO, App, Log, Player, everyone_log
+from streamer.service.streams import position_check as module
+from streamer.service.streams.position_check import READ_EVERY, Positions
+from streamer.store.client.connection import Link
+from streamer.store.keys import state_key
+from streamer.store.logs.entries import Draft
+from streamer.store.logs.inbox import Inbox
+
+FRAGMENT = b'"title":"t"}'
+CHECK_S = 4
+
+
+class World:
+    """A hub whose readers hear of nothing, and positions that are looked at by hand."""
+
+    def __init__(self, inbox: Inbox, make_client: Any, check_s: int = CHECK_S) -> None:
+        self.inbox = inbox
+        self.hub = Hub()
+        self.positions = Positions(self.hub, inbox, check_s=check_s)
+        self._make_client = make_client
+
+    async def attach(self, log: Log) -> Any:
+        """Let a reader follow a log from its end on."""
+        client = self._make_client()
+        self.hub.attach(log, client.session)
+        await self.read(log)
+        return client
+
+    def weave(self, client: Any, audience: Log) -> None:
+        strand = Strand(audience, client.session, ZERO, joined=ZERO, durable=True)
+        client.session.strands = (strand,)
+        self.hub.weave(strand)
+        strand.subscription.ask()
+        strand.history(ZERO, History(ZERO, ZERO, []), unread=0, marks=0)
+        self.hub.behind.clear()
+
+    async def read(self, log: Log) -> None:
+        """Give a log's readers what follows their places."""
+        for place, readers in self.hub.places(log).items():
+            for reader in readers:
+                reader.subscription.ask()
+            read = await self.inbox.read_after(log, place, count=100)
+            for reader in readers:
+                reader.history(
+                    place, read.history, unread=read.unread, marks=read.marks
+                )
+        self.hub.behind.clear()
+
+    async def doubted(self, rounds: int = 1) -> set[Log]:
+        """Return what is to be read after so many rounds."""
+        for _ in range(rounds * CHECK_S):
+            await self.positions.look()
+        return set(self.hub.behind)
+
+
+@pytest.fixture
+def world(inbox: Inbox, make_client: Any, monkeypatch: pytest.MonkeyPatch) -> World:
+    # What is level is read now and then all the same; one test is about that.
+    monkeypatch.setattr(module, "READ_EVERY", 10**20)
+    return World(inbox, make_client)
+
+
+async def test_who_is_level_costs_no_read(world: World, log: Log, inbox: Inbox) -> None:
+    await inbox.append(log, [FRAGMENT])
+    await world.attach(log)
+
+    assert await world.doubted(rounds=3) == set()
+
+
+async def test_a_log_without_entries_costs_no_read(world: World, log: Log) -> None:
+    await world.attach(log)
+
+    assert await world.doubted(rounds=3) == set()
+
+
+async def test_a_missed_entry_is_found_in_one_round(
+    world: World, log: Log, inbox: Inbox
+) -> None:
+    client = await world.attach(log)
+    await inbox.append(log, [FRAGMENT])
+
+    assert await world.doubted() == {log}
+    await world.read(log)
+    assert client.has(1)
+    assert await world.doubted(rounds=2) == set()
+
+
+async def test_a_log_that_was_lost_is_found(
+    world: World, log: Log, inbox: Inbox, link: Link
+) -> None:
+    await inbox.append(log, [FRAGMENT])
+    await world.attach(log)
+    await link.call("DEL", state_key(log), write=True)
+
+    assert await world.doubted() == {log}
+
+
+async def test_a_missed_mark_is_found_in_one_round(
+    world: World, log: Log, inbox: Inbox
+) -> None:
+    await inbox.append(log, [FRAGMENT])
+    client = await world.attach(log)
+    await inbox.mark_all(log)
+
+    assert await world.doubted() == {log}
+    await world.read(log)
+    assert client.of("read")[-1]["unread"] == 0
+    assert await world.doubted(rounds=2) == set()
+
+
+async def test_an_entry_whose_time_has_come_is_found(
+    world: World, log: Log, inbox: Inbox
+) -> None:
+    await inbox.append(log, [FRAGMENT])
+    await world.attach(log)
+    await inbox.append(log, [Draft(FRAGMENT, expires_ms=1)])
+    await world.read(log)
+    assert await world.doubted() == {log}, "it was over when it came"
+    await world.read(log)
+
+    assert await world.doubted(rounds=2) == set()
+
+
+async def test_what_another_has_seen_expire_is_found(
+    world: World, log: Log, link: Link, make_client: Any
+) -> None:
+    now_ms = 1_000_000
+    world = World(Inbox(link, clock_ms=lambda: now_ms), make_client)
+    await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
+    client = await world.attach(log)
+    assert await world.doubted(rounds=2) == set()
+    assert client.of("hello")[-1]["unread"] == 1
+
+    now_ms += 1_000
+    assert await world.doubted() == {log}, "it is due"
+    await world.inbox.page(log, count=1)
+    world.hub.behind.clear()
+    assert await world.doubted() == {log}, "it is over"
+    await world.read(log)
+    assert await world.doubted() == {log}, "the count is not what was told"
+    await world.read(log)
+    assert client.of("unread")[-1]["unread"] == 0
+
+
+async def test_members_of_an_audience_that_has_thinned_are_read_once(
+    world: World, log: Log, link: Link, make_client: Any
+) -> None:
+    now_ms = 1_000_000
+    inbox = Inbox(link, clock_ms=lambda: now_ms)
+    world = World(inbox, make_client)
+    everyone = everyone_log(log.app)
+    member = await world.attach(log)
+    stranger = Log(App("other"), Player("p"))
+    await world.attach(stranger)
+    world.weave(member, everyone)
+    assert await world.doubted(rounds=2) == set()
+    await inbox.append(everyone, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
+    assert await world.doubted(rounds=2) == {everyone}
+    await world.read(everyone)
+
+    now_ms += 1_000
+    await inbox.page(everyone, count=1)
+    assert await world.doubted(rounds=2) == {everyone, log}
+    for _ in range(3):
+        # What was told of a count that is wrong comes with the second look.
+        await world.read(everyone)
+        await world.read(log)
+        await world.doubted()
+    assert await world.doubted(rounds=2) == set()
+
+
+async def test_what_cannot_be_glanced_at_is_read(
+    world: World, log: Log, link: Link
+) -> None:
+    await world.attach(log)
+    await link.call("SET", state_key(log), "x", write=True)
+
+    assert await world.doubted() == {log}
+
+
+async def test_while_the_store_is_away_nobody_is_doubted(
+    log: Log, inbox: Inbox, make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(inbox, make_client)
+    await world.attach(log)
+
+    async def away(*args: object) -> list[Any]:
+        raise StoreAway
+
+    monkeypatch.setattr(inbox, "glance", away)
+    with pytest.raises(StoreAway):
+        await world.doubted()
+    assert not world.hub.behind
+
+
+async def test_it_goes_on_after_an_outage(
+    log: Log,
+    inbox: Inbox,
+    make_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Callable[..., Any],
+) -> None:
+    world = World(inbox, make_client, check_s=1)
+    await world.attach(log)
+    glance, failures = inbox.glance, 0
+
+    async def away_once(logs: Any) -> Any:
+        nonlocal failures
+        if not failures:
+            failures += 1
+            raise StoreAway
+        return await glance(logs)
+
+    monkeypatch.setattr(inbox, "glance", away_once)
+    await inbox.append(log, [FRAGMENT])
+    running = asyncio.create_task(world.positions.run())
+    try:
+        await until(lambda: world.hub.behind)
+    finally:
+        running.cancel()
+    assert failures == 1
+
+
+async def test_what_seems_level_is_read_now_and_then(
+    log: Log, inbox: Inbox, make_client: Any
+) -> None:
+    world = World(inbox, make_client)
+    await world.attach(log)
+    reads = 0
+    for _ in range(2 * READ_EVERY):
+        reads += bool(await world.doubted())
+        await world.read(log)
+
+    assert reads == 2
+
+
+async def test_who_is_behind_and_forgotten_is_read(world: World, log: Log) -> None:
+    client = await world.attach(log)
+    client.session.subscription.doubt()
+
+    assert await world.doubted() == {log}
+
+
+async def test_who_is_behind_and_about_to_be_read_is_left_alone(
+    world: World, log: Log, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.attach(log)
+    world.hub.doubt(log)
+    again: list[Log] = []
+    monkeypatch.setattr(world.hub, "doubt", again.append)
+
+    await world.doubted()
+
+    assert again == []

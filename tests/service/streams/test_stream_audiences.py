@@ -1,0 +1,814 @@
+"""Streams of players with audiences: on time, in order, once; whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from streamer.core.access.rights import Caller
+from streamer.core.streams.cursor import Cursor
+from streamer.core.streams.subscription import Start, State
+from streamer.errors import StoreAway
+from streamer.model import (
+    App,
+    Log,
+    Notification,
+    Player,
+    Position,
+    Topic,
+    encode_fragment,
+    encode_id,
+    everyone_log,
+    topic_log,
+)
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.inbox import Inboxes
+from streamer.service.inboxes.merge import Merged
+from streamer.service.streams.catch_up import Feeds
+from streamer.service.streams.poll_waiter import Watcher
+from streamer.store.client import pubsub as relay_module
+from streamer.store.client.connection import Link
+from streamer.store.logs.entries import Retention
+from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.views import Views
+from streamer.store.server.embedded import Embedded
+
+NEVER_S = 3_600
+NEWS = Topic("news")
+
+MakeFeeds = Callable[..., Awaitable[Feeds]]
+
+
+class Deaf(Feeds):
+    """Does not hear who joined or left."""
+
+    def regrouped(self, log: Log) -> None:
+        pass
+
+
+@pytest.fixture
+async def make_feeds(
+    store_url: str, inbox: Inbox, audiences: Audiences, until: Any
+) -> AsyncIterator[MakeFeeds]:
+    """Return what makes feeds that run; position checks are off unless asked for."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *,
+            url: str = store_url,
+            inbox: Inbox = inbox,
+            audiences: Audiences = audiences,
+            check_s: int = NEVER_S,
+            kind: type[Feeds] = Feeds,
+        ) -> Feeds:
+            feeds = kind(url, inbox, audiences, replay_max=500, check_s=check_s)
+            running = asyncio.create_task(feeds.run())
+            stack.push_async_callback(end, running)
+            await until(lambda: feeds.connected)
+            return feeds
+
+        yield make
+
+
+async def end(running: asyncio.Task[None]) -> None:
+    # What has died by itself is raised here.
+    if not running.done():
+        running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+@pytest.fixture
+async def feeds(make_feeds: MakeFeeds) -> Feeds:
+    return await make_feeds()
+
+
+@pytest.fixture
+def say(inbox: Inbox) -> Callable[..., Awaitable[Position]]:
+    return speaker(inbox)
+
+
+def speaker(inbox: Inbox) -> Callable[..., Awaitable[Position]]:
+    """Return what sends a notification to whoever a log is for."""
+
+    async def say(log: Log, title: str) -> Position:
+        everyone = log.is_audience and log.topic is None
+        sent = Notification(title=title, topic=log.topic, everyone=everyone)
+        (place,) = (await inbox.append(log, [encode_fragment(sent)])).stored
+        return place
+
+    return say
+
+
+def news_of(log: Log) -> Log:
+    return topic_log(log.app, NEWS)
+
+
+async def test_what_topics_and_everybody_are_told_comes_live(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    await audiences.join(log, NEWS)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+
+        await say(news_of(log), "n")
+        await say(everyone_log(log.app), "e")
+        await say(topic_log(log.app, Topic("other")), "o")
+        await say(log, "own")
+
+        await until(lambda: client.has(1) and len(client.heard) == 2)
+    assert client.heard == {"news": ["n"], "everyone": ["e"]}
+
+
+async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
+    feeds: Feeds, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        for n in range(20):
+            await say(everyone_log(log.app), f"e{n}")
+
+        await until(lambda: client.of("cursor"))
+
+        # Once for many: at most once a second.
+        assert len(client.of("cursor")) < 5
+        await until(lambda: client.cursor.audiences)
+
+
+async def test_a_vector_cursor_resumes_without_loss_or_double(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    await audiences.join(log, NEWS)
+    logs = [log, news_of(log), everyone_log(log.app)]
+    rng = random.Random(5)
+    said = 0
+    got: list[Any] = []
+    cursor: Cursor | Start = Start.LATEST
+    for _ in range(6):
+        client = make_client(cursor)
+        async with feeds.follow(log, client.session):
+            await until(lambda c=client: c.begin is not None)
+            for _ in range(6):
+                said += 1
+                await say(rng.choice(logs), str(said))
+            missing = said - len(got)
+            await until(lambda c=client, m=missing: len(c.of("notification")) >= m)
+            client.session.tell_cursor()
+        got += [m["notification"]["title"] for m in client.of("notification")]
+        cursor = client.cursor
+        assert sorted(map(int, got)) == list(range(1, said + 1))
+        # What comes while nobody is there.
+        for one in logs:
+            said += 1
+            await say(one, str(said))
+
+
+@pytest.mark.parametrize("of", ["own", "news", "everyone"])
+async def test_a_bare_id_of_any_log_resumes_without_loss(
+    feeds: Feeds,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    of: str,
+) -> None:
+    await audiences.join(log, NEWS)
+    logs = {"own": log, "news": news_of(log), "everyone": everyone_log(log.app)}
+    for one in logs.values():
+        await say(one, "before")
+    place = await say(logs[of], "seen")
+    for one in logs.values():
+        await say(one, "after")
+
+    client = make_client(Cursor.parse(encode_id(*place[1:])))
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin is not None and len(client.heard) == 2)
+        # What it was told in the same moment may come again.
+        await until(lambda: all(h[-1] == "after" for h in client.heard.values()))
+        await until(lambda: client.has(2 if of != "own" else 3))
+
+    assert client.gaps == []
+    if of != "own":
+        assert client.heard[of] == ["after"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
+    make_feeds: MakeFeeds,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    announced: bool,
+) -> None:
+    # Without the announcement the position check finds it, and nothing is lost.
+    feeds = await make_feeds(
+        kind=Feeds if announced else Deaf, check_s=NEVER_S if announced else 1
+    )
+    await say(news_of(log), "before")
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+
+        await audiences.join(log, NEWS)
+        await say(news_of(log), "at once")
+        await until(lambda: client.heard.get("news"))
+        await say(news_of(log), "then")
+
+        await until(lambda: len(client.heard["news"]) == 2)
+    assert client.heard == {"news": ["at once", "then"]}
+    assert client.gaps == []
+
+
+@pytest.mark.parametrize("how", ["leave", "mute"])
+async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
+    feeds: Feeds,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    how: str,
+) -> None:
+    await audiences.join(log, NEWS)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        assert len(client.session.strands) == 2
+
+        if how == "leave":
+            await audiences.leave(log, NEWS)
+        else:
+            await audiences.views.mute(log, news_of(log), muted=True)
+        await until(lambda: len(client.session.strands) == 1)
+        await say(news_of(log), "n")
+        await say(everyone_log(log.app), "e")
+
+        await until(lambda: client.heard)
+        assert client.heard == {"everyone": ["e"]}
+    assert not feeds.hub.logs
+
+
+async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    await audiences.join(log, NEWS)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        await say(news_of(log), "before")
+        await until(lambda: client.heard.get("news"))
+        await audiences.views.mute(log, news_of(log), muted=True)
+        await until(lambda: len(client.session.strands) == 1)
+        await say(news_of(log), "meanwhile")
+
+        await audiences.views.mute(log, news_of(log), muted=False)
+
+        await until(lambda: len(client.heard["news"]) > 1)
+        await say(news_of(log), "after")
+        await until(lambda: "after" in client.heard["news"])
+    assert client.heard["news"] == ["before", "meanwhile", "after"]
+
+
+async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    await audiences.join(log, NEWS)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        await audiences.leave(log, NEWS)
+        await until(lambda: len(client.session.strands) == 1)
+        await say(news_of(log), "meanwhile")
+
+        await audiences.join(log, NEWS)
+        await say(news_of(log), "after")
+
+        await until(lambda: client.heard.get("news"))
+    assert client.heard["news"] == ["after"]
+
+
+@pytest.mark.parametrize("by", ["cursor", "id"])
+@pytest.mark.parametrize("of", ["own", "news", "everyone"])
+async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, until: Any, of: str, by: str
+) -> None:
+    await audiences.join(log, NEWS)
+    logs = {"own": log, "news": news_of(log), "everyone": everyone_log(log.app)}
+    for one in reversed(logs.values()):
+        place = await say(one, "before")
+        # An id says the moment: what came in the same one follows it for all it knows.
+        await until(lambda p=place: time.time() * 1000 > p.at_ms + 1)
+    after = await inboxes_of(audiences)._merged.after(log, Start.EARLIEST, count=9)
+    assert len(after.entries) == 3
+    last = Cursor.parse(after.entries[-1].id)
+    assert last is not None
+    watcher = Watcher(after.cursor if by == "cursor" else last, "poll")
+    async with feeds.follow(log, watcher):
+        followers: list[Any] = [watcher, *watcher.strands]
+        await until(
+            lambda: all(one.subscription.state is State.LIVE for one in followers)
+        )
+        assert not watcher.woken.is_set()
+
+        await say(logs[of], "after")
+
+        await until(watcher.woken.is_set)
+
+
+async def test_a_stream_listens_to_topics_on_its_own_account(
+    feeds: Feeds, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    live, other = topic_log(log.app, Topic("live")), topic_log(log.app, Topic("other"))
+    await say(live, "before")
+    client = make_client(topics=("live",))
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        await say(live, "l1")
+        await until(lambda: client.heard.get("live") == ["l1"])
+
+        await feeds.ask_for(log, client.session, [Topic("other")])
+        await say(live, "l2")
+        await say(other, "o1")
+        await until(lambda: client.heard.get("other") == ["o1"])
+        await feeds.ask_for(log, client.session, [])
+
+        assert [strand.log for strand in client.session.strands] == [
+            everyone_log(log.app)
+        ]
+    assert client.heard["live"] == ["l1"]
+
+
+async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    client = make_client(topics=("news",))
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        await audiences.join(log, NEWS)
+        await until(lambda: all(s.durable for s in client.session.strands))
+
+        await feeds.ask_for(log, client.session, [])
+        await say(news_of(log), "n")
+
+        await until(lambda: client.heard.get("news"))
+        assert client.heard == {"news": ["n"]}
+
+
+async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        for n in range(20):
+            topics = [Topic(f"t{n}"), Topic(f"u{n}")]
+            for topic in topics[:1]:
+                feeds.hub.doubt(log)
+                await asyncio.gather(
+                    feeds.ask_for(log, client.session, topics),
+                    audiences.join(log, topic) if n < 10 else asyncio.sleep(0),
+                    feeds.ask_for(log, client.session, topics[::-1]),
+                )
+            hears = [strand.log for strand in client.session.strands]
+            assert len(hears) == len(set(hears))
+    assert not feeds.hub.logs
+    assert not feeds._relay._wanted
+
+
+async def test_what_cannot_be_listened_to_changes_nothing(
+    make_feeds: MakeFeeds, log: Log, make_client: Any, until: Any
+) -> None:
+    feeds = await make_feeds()
+    client = make_client(topics=("live",))
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        strands = client.session.strands
+
+        async def away(log: Log) -> None:
+            feeds._relay._wanted[log] += 1
+            raise StoreAway
+
+        subscribe, feeds._relay.subscribe = feeds._relay.subscribe, away  # type: ignore[method-assign]
+        with pytest.raises(StoreAway):
+            await feeds.ask_for(log, client.session, [Topic("other")])
+        feeds._relay.subscribe = subscribe  # type: ignore[method-assign]
+
+        assert client.session.topics == ("live",)
+        assert client.session.strands == strands
+    assert not feeds._relay._wanted
+
+
+async def test_two_nodes_tell_their_readers_the_same(
+    make_feeds: MakeFeeds,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+) -> None:
+    nodes = [await make_feeds(), await make_feeds()]
+    clients = [make_client(), make_client()]
+    async with AsyncExitStack() as stack:
+        for node, client in zip(nodes, clients, strict=True):
+            await stack.enter_async_context(node.follow(log, client.session))
+        await until(lambda: all(client.begin == 0 for client in clients))
+        await audiences.join(log, NEWS)
+        await say(news_of(log), "n")
+        await say(everyone_log(log.app), "e")
+
+        await until(lambda: all(len(client.heard) == 2 for client in clients))
+        inboxes = inboxes_of(audiences)
+        me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
+        page = await inboxes.page(me, log.player, count=5)
+        name = (page.entries or [])[0].entry.id
+
+        marked = await inboxes.mark_ids(me, log.player, [name])
+
+        def is_told(client: Any) -> bool:
+            return any(read["ids"] == [name] for read in client.of("read"))
+
+        await until(lambda: all(is_told(client) for client in clients))
+    assert marked.unread == 1
+    for client in clients:
+        # Joining was a change too, of nothing that could be named.
+        *_, read = client.of("read")
+        assert (read["ids"], read["unread"]) == ([name], 1)
+        assert read["marks_version"] == marked.marks
+
+
+def inboxes_of(audiences: Audiences) -> Inboxes:
+    inbox = audiences._inbox
+    link = inbox._link
+    overviews = Overviews(link, inbox, audiences.views)
+    return Inboxes(inbox, Merged(inbox, overviews, audiences), audiences)
+
+
+async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    await audiences.join(log, NEWS)
+    for _ in range(2):
+        await say(news_of(log), "n")
+        await say(everyone_log(log.app), "e")
+    place = await say(log, "own")
+    client = make_client()
+    inboxes = inboxes_of(audiences)
+    me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 1)
+        assert client.of("hello")[0]["unread"] == 5
+
+        own = encode_id(*place[1:])
+        await inboxes.mark_ids(me, log.player, [own])
+        await until(lambda: len(client.of("read")) == 1)
+        await inboxes.mark_unread(me, log.player, [own])
+        await until(lambda: len(client.of("read")) == 2)
+        await inboxes.mark_all(me, log.player)
+        await until(lambda: len(client.of("read")) == 3)
+
+    assert [read["unread"] for read in client.of("read")] == [4, 5, 0]
+    assert client.of("unread") == []
+
+
+async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
+    feeds: Feeds, inbox: Inbox, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    everyone = everyone_log(log.app)
+    client = make_client()
+    async with feeds.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        place = await say(everyone, "e")
+        await inbox.withdraw(everyone, place)
+
+        await until(lambda: client.of("withdrawn"))
+    (withdrawn,) = client.of("withdrawn")
+    assert withdrawn == {"type": "withdrawn", "id": encode_id(*place[1:])}
+
+
+async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
+    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+) -> None:
+    client, other = make_client(), make_client()
+    beside = Log(log.app, Player("beside"))
+    me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
+    async with (
+        feeds.follow(log, client.session),
+        feeds.follow(beside, other.session),
+    ):
+        await until(lambda: client.begin == other.begin == 0)
+        place = await say(everyone_log(log.app), "e")
+        name = encode_id(*place[1:])
+
+        await inboxes_of(audiences).delete(me, log.player, name)
+
+        await until(lambda: client.of("unread"))
+        assert client.of("withdrawn")[0]["id"] == name
+        assert client.of("unread") == [{"type": "unread", "unread": 0}]
+        assert other.of("withdrawn") == []
+
+
+async def test_a_store_that_was_cut_off_costs_nobody_anything(
+    make_feeds: MakeFeeds,
+    start_store: Callable[[], Awaitable[Embedded]],
+    make_client: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Resubscribing comes in batches, of which this takes several.
+    monkeypatch.setattr(relay_module, "BATCH", 8)
+    store = await start_store()
+    link = Link(store.url)
+    inbox = Inbox(link)
+    audiences = Audiences(Views(link, Retention(90 * DAY_MS)), inbox)
+    say = speaker(inbox)
+    feeds = await make_feeds(url=store.url, inbox=inbox, audiences=audiences)
+    app = App("cut")
+    logs = [Log(app, Player(f"p{n}")) for n in range(20)]
+    topics = [Topic(f"t{n % 5}") for n in range(20)]
+    clients = {log: make_client() for log in logs}
+    async with AsyncExitStack() as stack:
+        for log, topic in zip(logs, topics, strict=True):
+            await audiences.join(log, topic)
+            await stack.enter_async_context(feeds.follow(log, clients[log].session))
+        await until(lambda: all(c.begin == 0 for c in clients.values()))
+        said = []
+        for round_ in range(2):
+            await store.stop()
+            await until(lambda: not feeds.connected)
+            store = await start_store()
+            # Before the feeds are back: nobody announces it.
+            for audience in [*(topic_log(app, Topic(f"t{n}")) for n in range(5))]:
+                await say(audience, f"{round_}")
+            await say(everyone_log(app), f"{round_}")
+            said.append(f"{round_}")
+
+            def have_all(said: list[str] = said) -> bool:
+                return all(
+                    client.heard == {"everyone": said, topic: said}
+                    for client, topic in zip(clients.values(), topics, strict=True)
+                )
+
+            await until(have_all)
+    assert not any(c.ended or c.gaps for c in clients.values())
+    await link.close()
+
+
+async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
+    feeds: Feeds, audiences: Audiences, say: Any, make_client: Any
+) -> None:
+    rng = random.Random(3)
+    app = App("churn")
+    logs = [Log(app, Player(f"p{n}")) for n in range(4)]
+    for n, log in enumerate(logs):
+        await audiences.join(log, Topic(f"t{n % 2}"))
+    came = 0
+
+    async def visit() -> None:
+        nonlocal came
+        for _ in range(8):
+            log = rng.choice(logs)
+            client = make_client(topics=("live",))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rng.random() * 0.1):
+                    async with feeds.follow(log, client.session):
+                        came += 1
+                        topic = Topic(f"t{rng.randrange(4)}")
+                        await feeds.ask_for(log, client.session, [topic])
+                        change = rng.choice([audiences.join, audiences.leave])
+                        await change(log, topic)
+                        await asyncio.sleep(rng.random() * 0.05)
+            hears = [strand.log for strand in client.session.strands]
+            assert not hears
+
+    async def disturb() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            feeds.reconnect()
+
+    disturber = asyncio.create_task(disturb())
+    outcomes = await asyncio.gather(
+        *(visit() for _ in range(12)), return_exceptions=True
+    )
+    await disturber
+
+    assert all(o is None or isinstance(o, StoreAway) for o in outcomes), outcomes
+    assert came > 5
+    assert len(feeds.hub) == 0
+    assert not feeds.hub.logs
+    relay = feeds._relay
+    # What catching up was about to weave is let go when that is done.
+    async with asyncio.timeout(10):
+        while relay._wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert not relay._logs
+
+
+class Reading:
+    """A player that comes and goes with its last cursor, and keeps all it was given."""
+
+    def __init__(self, log: Log, make_client: Any) -> None:
+        self.log = log
+        self.make_client = make_client
+        self.ids: set[str] = set()
+        self.client: Any = None
+        self.cursor: Cursor | Start = Start.LATEST
+        self.doubled = 0
+
+    async def come(self, feeds: Feeds) -> None:
+        self.client = self.make_client(self.cursor)
+        await feeds.join(self.log, self.client.session)
+
+    def go(self, feeds: Feeds) -> None:
+        feeds.leave(self.log, self.client.session)
+        here = [m["notification"]["id"] for m in self.client.of("notification")]
+        # On one connection nothing comes twice, whatever happens.
+        assert len(here) == len(set(here))
+        self.ids.update(here)
+        assert not self.client.gaps
+        self.cursor = self.client.cursor or self.cursor
+
+    def has(self) -> set[str]:
+        here = {m["notification"]["id"] for m in self.client.of("notification")}
+        return self.ids | here
+
+
+# What goes wrong once in forty times is found by going through it often.
+@pytest.mark.parametrize(
+    "seed",
+    [11, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))],
+)
+async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
+    feeds: Feeds,
+    audiences: Audiences,
+    say: Any,
+    link: Link,
+    make_client: Any,
+    until: Any,
+    seed: int,
+) -> None:
+    rng = random.Random(seed)
+    app = App("whatever")
+    topics = [Topic(f"t{n}") for n in range(3)]
+    logs = [Log(app, Player(f"p{n}")) for n in range(6)]
+    merged = inboxes_of(audiences)._merged
+    readers = [Reading(log, make_client) for log in logs]
+    for reader in readers:
+        await reader.come(feeds)
+        await until(lambda r=reader: r.client.begin is not None)
+
+    async def speak() -> None:
+        everybody = [everyone_log(app), *(topic_log(app, topic) for topic in topics)]
+        for n in range(150):
+            await say(rng.choice(everybody if rng.random() < 0.6 else logs), f"{n}")
+
+    async def wander(reader: Reading) -> None:
+        for _ in range(25):
+            chance, topic = rng.random(), rng.choice(topics)
+            if chance < 0.35:
+                await audiences.join(reader.log, topic)
+            elif chance < 0.45:
+                await audiences.leave(reader.log, topic)
+            elif chance < 0.6 and reader in readers[::2]:
+                # These stay as they are: who comes back, or asks for what it has muted,
+                # is owed nothing of what it did not want.
+                muted = rng.random() < 0.5
+                audience = topic_log(app, topic)
+                await audiences.views.mute(reader.log, audience, muted=muted)
+            elif chance < 0.75 and reader not in readers[::2]:
+                reader.go(feeds)
+                while True:
+                    with contextlib.suppress(StoreAway):
+                        await reader.come(feeds)
+                        break
+                    await asyncio.sleep(0.01)
+            elif chance < 0.8:
+                await link.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
+            elif chance < 0.9 and reader not in readers[::2]:
+                with contextlib.suppress(StoreAway):
+                    await feeds.ask_for(reader.log, reader.client.session, [topic])
+            await asyncio.sleep(rng.random() * 0.02)
+
+    await asyncio.gather(speak(), *(wander(reader) for reader in readers))
+
+    for reader in readers:
+        shown = {found.entry.id async for found in merged.walk(reader.log)}
+        await until(lambda r=reader, s=shown: s <= r.has())
+        await until(lambda r=reader: r.client.begin is not None)
+        reader.go(feeds)
+    assert not feeds.hub.logs
+
+
+async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
+    feeds: Feeds,
+    say: Any,
+    link: Link,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = Reading(log, make_client)
+    await reader.come(feeds)
+    await until(lambda: reader.client.begin is not None)
+    take = feeds.entry
+    monkeypatch.setattr(
+        feeds, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
+    )
+    first = await say(everyone_log(log.app), "first")
+    while await link.now_ms() <= first.at_ms:
+        pass
+    own = await say(log, "own")
+    await until(lambda: encode_id(*own[1:]) in reader.has())
+    reader.go(feeds)
+    monkeypatch.undo()
+
+    await reader.come(feeds)
+
+    await until(lambda: encode_id(*first[1:]) in reader.has())
+    reader.go(feeds)
+
+
+async def test_what_was_joined_behind_the_first_look_is_heard(
+    feeds: Feeds,
+    link: Link,
+    audiences: Audiences,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    say: Any,
+) -> None:
+    # The look comes with the lease, when the feed may not flow yet: nobody would hear
+    # of the topic, but for the read that follows.
+    await audiences.of(log)
+    arrival = feeds.arrive(log)
+    looked = await link.call_many(arrival.looks)
+    await audiences.join(log, NEWS)
+    client = make_client()
+
+    await feeds.enter(arrival, client.session, looked)
+    try:
+        await until(lambda: len(client.session.strands) == 2)
+        await until(lambda: client.begin is not None)
+        await say(topic_log(log.app, NEWS), "heard")
+        await until(lambda: client.heard.get("news") == ["heard"])
+    finally:
+        feeds.leave(log, client.session)
+
+
+async def test_who_is_turned_back_leaves_no_subscription(
+    feeds: Feeds, log: Log
+) -> None:
+    arrival = feeds.arrive(log)
+
+    feeds.turn_back(arrival)
+
+    assert not feeds._relay._wanted
+
+
+async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
+    feeds: Feeds,
+    audiences: Audiences,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    say: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Log(log.app, Player("other"))
+    await audiences.of(other)
+    before = await say(everyone_log(log.app), "long ago")
+    # Of the same millisecond it would have to be asked for.
+    while (place := await say(log, "last seen")).at_ms <= before.at_ms:
+        pass
+    await audiences.of(log)
+    first, late = make_client(), make_client(Cursor(place, {}))
+    asked: list[object] = []
+
+    async def never(*args: object) -> Position:
+        asked.append(args)
+        return place
+
+    async with feeds.follow(other, first.session):
+        await until(lambda: first.begin is not None)
+        monkeypatch.setattr(audiences, "place_before", never)
+        async with feeds.follow(log, late.session):
+            await until(lambda: late.begin is not None)
+            await say(everyone_log(log.app), "now")
+            await until(lambda: late.heard)
+
+    assert late.heard == {"everyone": ["now"]}
+    assert not asked
