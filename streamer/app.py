@@ -51,9 +51,9 @@ from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
 from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.routes import WalletWerk
-from .transports.access_log import AccessLog
-from .transports.http import AnyText
-from .transports.routing import Application
+from .transports.web.access_log import AccessLog
+from .transports.web.requests import AnyText
+from .transports.web.routing import Application
 
 __all__ = ["App", "build"]
 

@@ -46,7 +46,7 @@ from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
 from .store.scheduling.timetable import Timetable
-from .transports.streams import StreamParts
+from .transports.streams.opening import StreamParts
 
 __all__ = ["Parts"]
 

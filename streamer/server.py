@@ -36,9 +36,9 @@ from starlette.types import ASGIApp
 from .app import build
 from .config import Config
 from .surfaces.operations.scraping import Collect, scraping
-from .transports.http_protocol import HttpProtocol, http_protocol
-from .transports.listening import BACKLOG, base_url, listen
-from .transports.websocket_protocol import WebSocketProtocol
+from .transports.server.http_protocol import HttpProtocol, http_protocol
+from .transports.server.sockets import BACKLOG, base_url, listen
+from .transports.server.websocket_protocol import WebSocketProtocol
 
 __all__ = ["App", "Host", "run", "run_app", "run_background"]
 

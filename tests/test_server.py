@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
-from streamer.transports.http_protocol import NEW_S
+from streamer.transports.server.http_protocol import NEW_S
 
 GUARD_S = 10
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..transports.http import etag_matches
+from ..transports.web.requests import etag_matches
 from .operation import CACHED, Answer, Header, Operation, Surface, header
 from .schemas import Schema
 

@@ -19,7 +19,7 @@ import socket
 import sys
 from typing import Final
 
-from ..transports.listening import base_url, listen
+from ..transports.server.sockets import base_url, listen
 
 __all__ = ["Port"]
 

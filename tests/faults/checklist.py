@@ -8,9 +8,9 @@ from __future__ import annotations
 
 TOKENS = "tests/core/access/test_tokens.py"
 AUTHENTICATOR = "tests/service/access/test_authenticator.py"
-HTTP = "tests/transports/test_http_protocol.py"
-WEBSOCKET = "tests/transports/test_websocket_protocol.py"
-HANDSHAKE = "tests/transports/test_handshake_protocol.py"
+HTTP = "tests/transports/server/test_http_protocol.py"
+WEBSOCKET = "tests/transports/server/test_websocket_protocol.py"
+HANDSHAKE = "tests/transports/server/test_handshake_protocol.py"
 CREDENTIALS = "tests/surfaces/test_credentials.py"
 NATIVE = "tests/surfaces/test_native.py"
 RIGHTS = "tests/e2e/test_rights.py"

@@ -36,7 +36,7 @@ from streamer.surfaces.native import (
 )
 from streamer.surfaces.rallyhere import wire as rallyhere
 from streamer.surfaces.walletwerk import wire as walletwerk
-from streamer.transports.http import decode_body
+from streamer.transports.web.requests import decode_body
 
 pytestmark = pytest.mark.row("F4")
 

@@ -32,9 +32,9 @@ from streamer.server import Host
 from streamer.service.access.authenticator import Credentials
 from streamer.store.keys import lease_key
 from streamer.store.logs.inbox import Inbox
-from streamer.transports.handle import Handle, find_handle
-from streamer.transports.sse import SseStream
-from streamer.transports.websocket import WebSocketStream
+from streamer.transports.server.handle import Handle, find_handle
+from streamer.transports.streams.sse import SseStream
+from streamer.transports.streams.websocket import WebSocketStream
 
 GUARD_S = 10
 

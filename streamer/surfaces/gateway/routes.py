@@ -29,9 +29,9 @@ from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
 from ...service.inboxes.numbered import Listing
 from ...service.node.in_flight import Requests
-from ...transports.http import decode_body, read_body
-from ...transports.sse import Asked, SseStream
-from ...transports.streams import Opening, StreamParts
+from ...transports.streams.opening import Opening, StreamParts
+from ...transports.streams.sse import Asked, SseStream
+from ...transports.web.requests import decode_body, read_body
 from . import wire
 from .frames import GatewayCodec
 

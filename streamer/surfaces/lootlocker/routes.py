@@ -30,7 +30,7 @@ from ...service.inboxes.numbered import Listed, Listing
 from ...service.node.in_flight import Requests
 from ...service.publishing.publisher import Publisher
 from ...service.server_sessions import SESSION_PREFIX, ServerSessions
-from ...transports.http import decode_body, read_body
+from ...transports.web.requests import decode_body, read_body
 from . import wire
 from .refusals import error_response, refusal, request_id
 from .wire import ListQuery

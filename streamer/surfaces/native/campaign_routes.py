@@ -17,8 +17,8 @@ from starlette.routing import BaseRoute
 from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
 from ...service.scheduling.campaigns import CampaignsOfApp
-from ...transports.callers import Callers
-from ...transports.http import query_int, read_body
+from ...transports.web.callers import Callers
+from ...transports.web.requests import query_int, read_body
 from . import campaign_wire
 from .endpoints import BODY_BYTES_MAX, body_of, json, routing
 from .shapes import Shape

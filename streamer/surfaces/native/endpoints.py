@@ -21,8 +21,8 @@ from ...core.streams.cursor import Cursor
 from ...errors import Error
 from ...model import Player
 from ...service.inboxes.inbox import parse_cursor
-from ...transports.callers import Callers
-from ...transports.http import Answer, int_in, read_body
+from ...transports.web.callers import Callers
+from ...transports.web.requests import Answer, int_in, read_body
 from . import names, wire
 from .shapes import Shape
 

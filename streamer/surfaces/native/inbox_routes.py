@@ -25,8 +25,8 @@ from ...service.inboxes.inbox import Inboxes, parse_cursor
 from ...service.inboxes.receipts import Receipts
 from ...service.inboxes.search import Found, Matches, Searching
 from ...service.node.in_flight import Requests
-from ...transports.callers import Callers
-from ...transports.http import Answer, tag_matches
+from ...transports.web.callers import Callers
+from ...transports.web.requests import Answer, tag_matches
 from . import inbox_wire, names
 from .endpoints import (
     NO_CONTENT,

@@ -23,8 +23,8 @@ from ...service.inboxes.receipts import Receipts
 from ...service.node.in_flight import Requests
 from ...service.publishing.publisher import Publisher
 from ...service.scheduling.schedules import Schedules
-from ...transports.callers import Callers
-from ...transports.http import header_of, read_body
+from ...transports.web.callers import Callers
+from ...transports.web.requests import header_of, read_body
 from . import inbox_wire, names, publish_wire, schedule_wire
 from .endpoints import NO_CONTENT, body_of, json, limit_of, routing
 from .message_wire import Asked

@@ -20,7 +20,7 @@ from msgspec import Meta
 from ...errors import FieldError, Invalid
 from ...model import App, Log, Position, encode_id
 from ...service.publishing.publisher import PLAYERS_MAX
-from ...transports.http import decode_body
+from ...transports.web.requests import decode_body
 from .message_wire import Asked, PublishBody, Recipients, shown_log
 from .shapes import PROBLEMS_MAX, Shape, Where, items_of, refuse
 

@@ -20,11 +20,11 @@ from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
 from ...service.access.minting import Minting
 from ...service.access.tickets import Tickets
-from ...transports.callers import Callers
-from ...transports.http import read_body
-from ...transports.sse import SseStream
-from ...transports.streams import StreamParts
-from ...transports.websocket import WebSocketStream
+from ...transports.streams.opening import StreamParts
+from ...transports.streams.sse import SseStream
+from ...transports.streams.websocket import WebSocketStream
+from ...transports.web.callers import Callers
+from ...transports.web.requests import read_body
 from . import credentials, wire
 from .endpoints import BODY_BYTES_MAX, body_of, json, routing
 from .shapes import Shape

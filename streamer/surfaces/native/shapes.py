@@ -29,7 +29,7 @@ import msgspec
 from msgspec import UnsetType
 
 from ...errors import FieldError, Invalid
-from ...transports.http import decode_body
+from ...transports.web.requests import decode_body
 
 __all__ = ["PROBLEMS_MAX", "Shape", "Where", "refuse"]
 

@@ -18,7 +18,7 @@ from ...model import Log
 from ...service.access.authenticator import Authenticator
 from ...service.inboxes.topics import Memberships
 from ...service.node.in_flight import Requests
-from ...transports.callers import Callers
+from ...transports.web.callers import Callers
 from . import names, topic_wire
 from .endpoints import NO_CONTENT, json, player_of, routing
 

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ...config import parse_bind
-from ...transports.listening import listen
+from ...transports.server.sockets import listen
 from .exposition import CONTENT_TYPE, Family, render
 
 __all__ = ["Collect", "scraping"]

@@ -31,9 +31,9 @@ from ...service.inboxes.inbox import Inboxes
 from ...service.node.in_flight import Requests
 from ...service.publishing.publisher import Publisher
 from ...service.streams.admission import Listening
-from ...transports.callers import Callers
-from ...transports.http import decode_body, etag_matches, read_body
-from ...transports.longpoll import wait_for_entry
+from ...transports.streams.longpoll import wait_for_entry
+from ...transports.web.callers import Callers
+from ...transports.web.requests import decode_body, etag_matches, read_body
 from . import wire
 from .refusals import error_response, refusal
 from .wire import PageQuery, PollQuery

@@ -43,7 +43,7 @@ from ...errors import (
     TooLate,
     Unauthenticated,
 )
-from ...transports.http import FORM
+from ...transports.web.requests import FORM
 from . import wire
 
 __all__ = ["TEAK"]

@@ -19,7 +19,7 @@ from ...errors import Error, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.deliveries import Deliveries
 from ...store.access.apps import KEY_PREFIX
-from ...transports.http import FORM, JSON, media_type_of, read_body
+from ...transports.web.requests import FORM, JSON, media_type_of, read_body
 from . import wire
 from .wire import (
     Credential,

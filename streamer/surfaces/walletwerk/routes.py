@@ -23,8 +23,8 @@ from ...core.schedule import Schedule, State
 from ...errors import Error, TooLate
 from ...service.access.authenticator import Authenticator
 from ...service.scheduling.campaigns import CampaignSends
-from ...transports.callers import Callers
-from ...transports.http import decode_body, read_body
+from ...transports.web.callers import Callers
+from ...transports.web.requests import decode_body, read_body
 from . import wire
 from .wire import ListQuery
 

@@ -20,11 +20,11 @@ from typing import Any, Final, NamedTuple
 
 from websockets.protocol import Protocol
 
-from ..core.streams.client_messages import Command
-from ..core.streams.codec import WebSocketCodec
-from ..core.streams.session import Session
-from ..errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
-from ..service.streams.admission import Listener
+from ...core.streams.client_messages import Command
+from ...core.streams.codec import WebSocketCodec
+from ...core.streams.session import Session
+from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
+from ...service.streams.admission import Listener
 from .commands import Commands
 from .detached import NOWHERE, Detached, Outlet
 from .framing import PING_FRAME, close_frame, text_frame

@@ -27,18 +27,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..core.access.rights import Caller
-from ..core.streams.codec import Codec, SseCodec
-from ..core.streams.session import Sink
-from ..errors import Error
-from ..service.access.authenticator import Credentials
-from ..service.streams.admission import Listener
+from ...core.access.rights import Caller
+from ...core.streams.codec import Codec, SseCodec
+from ...core.streams.session import Sink
+from ...errors import Error
+from ...service.access.authenticator import Credentials
+from ...service.streams.admission import Listener
+from ..server.handle import Handle, find_handle
+from ..web.requests import require_origin, until_gone
 from .detached import FAREWELL_S, EventStream, Outlet
 from .framing import chunk, unframed
-from .handle import Handle, find_handle
-from .http import require_origin, until_gone
-from .outbox import Outbox
-from .streams import (
+from .opening import (
     FINAL_RETRY_MS,
     Opening,
     StreamParts,
@@ -46,6 +45,7 @@ from .streams import (
     disconnect_for,
     tells_in_stream,
 )
+from .outbox import Outbox
 
 __all__ = ["Asked", "SseStream"]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 from typing import assert_never
 
-from ..core.access.rights import Caller
-from ..core.streams.client_messages import (
+from ...core.access.rights import Caller
+from ...core.streams.client_messages import (
     TOPICS_MAX,
     Acknowledge,
     Authenticate,
@@ -21,8 +21,8 @@ from ..core.streams.client_messages import (
     Subscribe,
     Unsubscribe,
 )
-from ..core.streams.session import Session
-from ..errors import (
+from ...core.streams.session import Session
+from ...errors import (
     FORBIDDEN,
     TOKEN_INVALID,
     Error,
@@ -30,11 +30,11 @@ from ..errors import (
     Invalid,
     Unauthenticated,
 )
-from ..model import Log, Topic, parse_topic
-from ..service.access.authenticator import Credentials
-from ..service.inboxes.inbox import parse_cursor
-from ..service.streams.admission import Listener
-from .streams import StreamParts
+from ...model import Log, Topic, parse_topic
+from ...service.access.authenticator import Credentials
+from ...service.inboxes.inbox import parse_cursor
+from ...service.streams.admission import Listener
+from .opening import StreamParts
 
 __all__ = ["Commands"]
 

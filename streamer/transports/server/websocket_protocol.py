@@ -23,11 +23,11 @@ from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from ..errors import AHEAD_OF_RATE, SILENT
-from .detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
+from ...errors import AHEAD_OF_RATE, SILENT
+from ..streams.detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
+from ..streams.inbound import FRAGMENTS_MAX
 from .handle import WRITE_BUFFER_HIGH_BYTES, HandsOver, Successor
 from .http_protocol import WRITE_BUFFER_LOW_BYTES
-from .inbound import FRAGMENTS_MAX
 
 __all__ = ["WebSocketProtocol"]
 

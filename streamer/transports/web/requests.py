@@ -19,14 +19,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from ..errors import (
-    FieldError,
-    ForeignPage,
-    Invalid,
-    Malformed,
-    TooLarge,
-    Unsupported,
-)
+from ...errors import FieldError, ForeignPage, Invalid, Malformed, TooLarge, Unsupported
 
 __all__ = [
     "FORM",

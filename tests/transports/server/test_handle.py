@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from streamer.errors import SLOW
-from streamer.transports.detached import EventStream, Outlet
-from streamer.transports.framing import unframed
-from streamer.transports.handle import NO_DESCRIPTOR, find_descriptor
+from streamer.transports.server.handle import NO_DESCRIPTOR, find_descriptor
+from streamer.transports.streams.detached import EventStream, Outlet
+from streamer.transports.streams.framing import unframed
 
-from .test_detached import Absent
+from ..streams.test_detached import Absent
 
 MOST = 1 << 30
 

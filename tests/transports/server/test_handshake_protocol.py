@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
-from streamer.transports.handshake_protocol import Handshake
+from streamer.transports.server.handshake_protocol import Handshake
 
 from .test_websocket_protocol import CLOSE, PONG, TEXT, frame, read_frame, upgrade
 

@@ -24,26 +24,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..core.access.rights import Caller
-from ..core.streams.client_messages import Authenticate, parse_message
-from ..core.streams.codec import WebSocketCodec
-from ..core.streams.session import Session, Sink
-from ..errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
-from ..service.access.authenticator import Credentials
-from ..service.streams.admission import Listener
+from ...core.access.rights import Caller
+from ...core.streams.client_messages import Authenticate, parse_message
+from ...core.streams.codec import WebSocketCodec
+from ...core.streams.session import Session, Sink
+from ...errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
+from ...service.access.authenticator import Credentials
+from ...service.streams.admission import Listener
+from ..server.handle import Handle, find_handle
+from ..web.requests import require_origin
 from .commands import Commands
 from .detached import FAREWELL_S
 from .detached_websocket import DetachedWebSocket, websocket_outlet
-from .handle import Handle, find_handle
-from .http import require_origin
+from .opening import Opening, StreamParts, delay_ms_for, disconnect_for, tells_in_stream
 from .outbox import Outbox
-from .streams import (
-    Opening,
-    StreamParts,
-    delay_ms_for,
-    disconnect_for,
-    tells_in_stream,
-)
 
 __all__ = ["WebSocketStream"]
 

@@ -29,7 +29,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
-from .detached_websocket import Rest
+from ..streams.detached_websocket import Rest
 from .handle import EXTENSION, Handle, HandsOver, Successor
 from .refusal import encode_refusal
 

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from ..compiled.fanout import send_to_all
-from ..errors import Disconnect
-from ..service.streams.admission import Listener
+from ...compiled.fanout import send_to_all
+from ...errors import Disconnect
+from ...service.streams.admission import Listener
+from ..server.handle import NO_DESCRIPTOR, Successor, find_descriptor
 from .framing import LAST_CHUNK, Framing
-from .handle import NO_DESCRIPTOR, Successor, find_descriptor
 
 __all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream", "Outlet"]
 

@@ -20,9 +20,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..core.counters import Figures
-from ..service.node.fast_log import tell
-from ..service.node.request_context import Serving, serving
+from ...core.counters import Figures
+from ...service.node.fast_log import tell
+from ...service.node.request_context import Serving, serving
 
 __all__ = ["AccessLog"]
 

@@ -11,9 +11,9 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from ..core.access.rights import Caller
-from ..service.access.authenticator import Authenticator, Credentials
-from .http import header_of, require_origin
+from ...core.access.rights import Caller
+from ...service.access.authenticator import Authenticator, Credentials
+from .requests import header_of, require_origin
 
 __all__ = ["Callers"]
 

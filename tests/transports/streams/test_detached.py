@@ -31,19 +31,19 @@ from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.streams.admission import JOINING_MAX, Listener
-from streamer.transports.detached import Detached, EventStream, Outlet
-from streamer.transports.detached_websocket import (
+from streamer.transports.server.handle import Handle
+from streamer.transports.server.handshake_protocol import Handshake
+from streamer.transports.server.http_protocol import HttpProtocol
+from streamer.transports.server.websocket_protocol import WebSocketProtocol
+from streamer.transports.streams.detached import Detached, EventStream, Outlet
+from streamer.transports.streams.detached_websocket import (
     DetachedWebSocket,
     websocket_outlet,
 )
-from streamer.transports.framing import chunk, text_frame, unframed
-from streamer.transports.handle import Handle
-from streamer.transports.handshake_protocol import Handshake
-from streamer.transports.http_protocol import HttpProtocol
-from streamer.transports.websocket_protocol import WebSocketProtocol
+from streamer.transports.streams.framing import chunk, text_frame, unframed
 
-from ..compiled.twins import WAYS, go
-from .test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
+from ...compiled.twins import WAYS, go
+from ..server.test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
 
 # The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
 
@@ -234,7 +234,7 @@ async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
 async def test_who_does_not_take_its_leave_is_cut_off(
     world: Any, until: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamer.transports.detached.FAREWELL_S", 0.1)
+    monkeypatch.setattr("streamer.transports.streams.detached.FAREWELL_S", 0.1)
     wire = await getattr(world, kind)(receive_buffer=4_096)
     await until(lambda: world.listening.open == 1)
     wire.writer.transport.pause_reading()
@@ -490,7 +490,7 @@ def test_an_entry_is_encoded_and_framed_once_for_all(
 ) -> None:
     framed: list[bytes] = []
     monkeypatch.setattr(
-        "streamer.transports.detached_websocket.text_frame",
+        "streamer.transports.streams.detached_websocket.text_frame",
         lambda event: framed.append(text_frame(event)) or framed[-1],
     )
     with closing(Fan(READERS, audience=audience)) as fan:
@@ -538,7 +538,7 @@ def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
 async def test_an_answers_head_goes_out_with_what_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 3_600)
+    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
     stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
     begun = asyncio.create_task(stream.begun())
     await asyncio.sleep(0)
@@ -567,7 +567,7 @@ async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() ->
 async def test_an_answers_head_goes_out_though_nothing_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 0)
+    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 0)
     stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
 
     await stream.begun()
@@ -580,7 +580,7 @@ async def test_an_answers_head_goes_out_though_nothing_follows_it(
 async def test_a_stream_that_is_cut_before_it_begins_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.detached.BEGUN_WITHIN_S", 3_600)
+    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
     stream = EventStream(Absent(), Outlet(unframed))
     begun = asyncio.create_task(stream.begun())
     await asyncio.sleep(0)

@@ -4,8 +4,8 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from streamer.core.streams.codec import WebSocketCodec
-from streamer.transports.detached_websocket import websocket_outlet
-from streamer.transports.framing import Framing, chunk, close_frame, text_frame
+from streamer.transports.streams.detached_websocket import websocket_outlet
+from streamer.transports.streams.framing import Framing, chunk, close_frame, text_frame
 
 
 def parse(data: bytes) -> Frame:

@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from .test_websocket_protocol import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
+from ..server.test_websocket_protocol import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    frame,
+)
 
 # The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
 

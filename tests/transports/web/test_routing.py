@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamer.transports.routing import Faults, Routing
+from streamer.transports.web.routing import Faults, Routing
 
 
 class Says:

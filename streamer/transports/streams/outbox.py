@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from ..core.streams.broadcast_group import ONE_BY_ONE, Outlet
-from ..errors import Disconnect
+from ...core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from ...errors import Disconnect
 
 __all__ = ["Outbox"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer.transports.listening import authority, listen
+from streamer.transports.server.sockets import authority, listen
 
 
 def close(sockets: list[socket.socket]) -> None:

@@ -17,14 +17,14 @@ import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
 
-from .. import errors
-from ..core.access.rights import Caller
-from ..core.streams.client_messages import TOPICS_MAX
-from ..core.streams.codec import Codec, WebSocketCodec
-from ..core.streams.cursor import Cursor
-from ..core.streams.session import Session, SessionLimits, Sink
-from ..core.streams.subscription import Start
-from ..errors import (
+from ... import errors
+from ...core.access.rights import Caller
+from ...core.streams.client_messages import TOPICS_MAX
+from ...core.streams.codec import Codec, WebSocketCodec
+from ...core.streams.cursor import Cursor
+from ...core.streams.session import Session, SessionLimits, Sink
+from ...core.streams.subscription import Start
+from ...errors import (
     Defect,
     Disconnect,
     Error,
@@ -34,14 +34,14 @@ from ..errors import (
     Limit,
     Unauthenticated,
 )
-from ..model import Log, Topic, parse_topic
-from ..service.access.authenticator import Authenticator, Credentials
-from ..service.access.tickets import Tickets, instance_of
-from ..service.inboxes.inbox import Inboxes, parse_cursor
-from ..service.inboxes.receipts import Receipts
-from ..service.streams.admission import Listener, Listening
-from .handle import Handle
-from .http import header_of
+from ...model import Log, Topic, parse_topic
+from ...service.access.authenticator import Authenticator, Credentials
+from ...service.access.tickets import Tickets, instance_of
+from ...service.inboxes.inbox import Inboxes, parse_cursor
+from ...service.inboxes.receipts import Receipts
+from ...service.streams.admission import Listener, Listening
+from ..server.handle import Handle
+from ..web.requests import header_of
 
 __all__ = [
     "FINAL_RETRY_MS",

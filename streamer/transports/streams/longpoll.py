@@ -12,13 +12,13 @@ import asyncio
 
 from starlette.requests import Request
 
-from ..core.access.rights import Caller
-from ..core.streams.cursor import Cursor
-from ..errors import TOKEN_INVALID, Defect, Unauthenticated
-from ..model import Log
-from ..service.streams.admission import Listening
-from ..service.streams.poll_waiter import Watcher
-from .http import until_gone
+from ...core.access.rights import Caller
+from ...core.streams.cursor import Cursor
+from ...errors import TOKEN_INVALID, Defect, Unauthenticated
+from ...model import Log
+from ...service.streams.admission import Listening
+from ...service.streams.poll_waiter import Watcher
+from ..web.requests import until_gone
 
 __all__ = ["wait_for_entry"]
 

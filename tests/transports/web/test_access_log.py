@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from streamer.core.counters import Figures
 from streamer.model import App
 from streamer.service.node.request_context import note_app, request_id
-from streamer.transports.access_log import GONE, UNKNOWN, AccessLog
+from streamer.transports.web.access_log import GONE, UNKNOWN, AccessLog
 
 SECRET = "tk_secret"
 

@@ -4,9 +4,17 @@ import gc
 
 import pytest
 
-from streamer.transports.inbound import FRAGMENTS_MAX, Heard, Inbound, is_pong
+from streamer.transports.streams.inbound import FRAGMENTS_MAX, Heard, Inbound, is_pong
 
-from .test_websocket_protocol import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame
+from ..server.test_websocket_protocol import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    frame,
+)
 
 
 @pytest.mark.parametrize(

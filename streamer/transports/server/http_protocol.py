@@ -41,8 +41,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from ..config import Config
-from .detached_websocket import LINGER_S
+from ...config import Config
+from ..streams.detached_websocket import LINGER_S
 from .handle import EXTENSION, WRITE_BUFFER_HIGH_BYTES, Handle, HandsOver, Successor
 from .handshake_protocol import Handshake
 from .refusal import encode_refusal

@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Close
 
-from streamer.transports.websocket_protocol import (
+from streamer.transports.server.websocket_protocol import (
     CONTROLS_PER_S_MAX,
     FRAGMENTS_MAX,
     WebSocketProtocol,
@@ -187,7 +187,7 @@ async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
     open_socket: Any, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "streamer.transports.websocket_protocol.CONTROLS_PER_S_MAX", 10**9
+        "streamer.transports.server.websocket_protocol.CONTROLS_PER_S_MAX", 10**9
     )
     wire = await open_socket()
     wire.writer.transport.pause_reading()

@@ -1,0 +1,1 @@
+"""Streams: opening one, and its bytes over WebSocket, SSE and long poll."""

@@ -1,0 +1,1 @@
+"""Web: requests, callers, routes and the access log."""
