@@ -25,30 +25,30 @@ from starlette.types import ASGIApp
 
 from .config import Config
 from .contract.pages import Pages
+from .metrics.registry import Metrics
 from .openapi import document
 from .parts import Parts
 from .service.access.minting import Minting
-from .service.deliveries import Deliveries
 from .service.inboxes.search import Searching
 from .service.inboxes.topics import Memberships
 from .service.node.request_context import request_id
 from .service.scheduling.campaigns import CampaignSends, CampaignsOfApp
-from .service.server_sessions import ServerSessions
 from .store.access.rates import Rates
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
 from .store.scheduling.registered_texts import Messages
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
-from .surfaces.native import wire as native_wire
-from .surfaces.native.campaign_routes import NativeCampaigns
-from .surfaces.native.inbox_routes import NativeInboxes
-from .surfaces.native.publish_routes import NativePublishing
+from .surfaces.lootlocker.server_sessions import ServerSessions
+from .surfaces.native.campaigns.routes import NativeCampaigns
+from .surfaces.native.common import wire as native_wire
+from .surfaces.native.inboxes.routes import NativeInboxes
+from .surfaces.native.publishing.routes import NativePublishing
 from .surfaces.native.routes import Native
-from .surfaces.native.topic_routes import NativeTopics
-from .surfaces.operations.metrics import Metrics
+from .surfaces.native.topics.routes import NativeTopics
 from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
+from .surfaces.teak.deliveries import Deliveries
 from .surfaces.teak.routes import Teak
 from .surfaces.walletwerk.routes import WalletWerk
 from .transports.web.access_log import AccessLog

@@ -35,7 +35,7 @@ from starlette.types import ASGIApp
 
 from .app import build
 from .config import Config
-from .surfaces.operations.scraping import Collect, scraping
+from .metrics.scraping import Collect, scraping
 from .transports.server.http_protocol import HttpProtocol, http_protocol
 from .transports.server.sockets import BACKLOG, base_url, listen
 from .transports.server.websocket_protocol import WebSocketProtocol

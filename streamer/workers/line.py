@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from ..config import Config
-from ..surfaces.operations.scraping import Collect
+from ..metrics.scraping import Collect
 
 __all__ = ["ALIVE", "READY", "Line", "Orders", "share"]
 

@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from ..surfaces.operations.exposition import Family
+from ..metrics.exposition import Family
 from .line import ALIVE, READY, Orders
 
 __all__ = ["Worker", "Workers"]

@@ -24,8 +24,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from ..config import Config
-from ..surfaces.operations.exposition import Family, gauge, merge
-from ..surfaces.operations.scraping import scraping
+from ..metrics.exposition import Family, gauge, merge
+from ..metrics.scraping import scraping
 from .line import Orders, share
 from .port import Port
 from .process import Workers

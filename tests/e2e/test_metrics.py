@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.config import Config
+from streamer.metrics import registry
 from streamer.server import run_background
-from streamer.surfaces.operations import metrics
 
 from .processes import DURABLE, GUARD_S, Server, Store, eventually, free_port
 from .readers import TRANSPORTS, Api, Refused, SseStream, request_head
@@ -100,7 +100,7 @@ async def test_the_table_names_what_is_exposed(scraper: Scraper) -> None:
         for name, family in scraper.families.items()
     }
 
-    table = set(re.findall(r"^(streamer_\w+)", metrics.__doc__ or "", re.MULTILINE))
+    table = set(re.findall(r"^(streamer_\w+)", registry.__doc__ or "", re.MULTILINE))
     assert {name for name in names if name.startswith("streamer_")} == table
     assert all(family.documentation for family in scraper.families.values())
     assert scraper.sum("process_resident_memory_bytes") > 0

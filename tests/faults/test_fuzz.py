@@ -26,14 +26,12 @@ from streamer.model import (
 )
 from streamer.surfaces.gateway import wire as gateway
 from streamer.surfaces.lootlocker import wire as lootlocker
-from streamer.surfaces.native import (
-    campaign_wire,
-    credentials,
-    inbox_wire,
-    message_wire,
-    publish_wire,
-    schedule_wire,
-)
+from streamer.surfaces.native import credentials
+from streamer.surfaces.native.campaigns import wire as campaign_wire
+from streamer.surfaces.native.common import message_wire
+from streamer.surfaces.native.inboxes import wire as inbox_wire
+from streamer.surfaces.native.publishing import schedule_wire
+from streamer.surfaces.native.publishing import wire as publish_wire
 from streamer.surfaces.rallyhere import wire as rallyhere
 from streamer.surfaces.walletwerk import wire as walletwerk
 from streamer.transports.web.requests import decode_body

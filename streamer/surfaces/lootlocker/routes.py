@@ -29,10 +29,10 @@ from ...service.inboxes.inbox import Inboxes
 from ...service.inboxes.numbered import Listed, Listing
 from ...service.node.in_flight import Requests
 from ...service.publishing.publisher import Publisher
-from ...service.server_sessions import SESSION_PREFIX, ServerSessions
 from ...transports.web.requests import decode_body, read_body
 from . import wire
 from .refusals import error_response, refusal, request_id
+from .server_sessions import SESSION_PREFIX, ServerSessions
 from .wire import ListQuery
 
 __all__ = ["LootLocker"]

@@ -33,14 +33,15 @@ from ...contract.refusals import (
     WRITE,
 )
 from ...errors import Spent, TooFast
-from . import credentials, wire
-from .answers import Problem, TicketShown, TokenShown
-from .campaign_contract import CAMPAIGNS
-from .contract_words import ACTS, Cursor
-from .endpoints import BODY_BYTES_MAX
-from .inbox_contract import INBOXES
-from .publish_contract import PUBLISHING
-from .topic_contract import OF_TOPICS
+from . import credentials
+from .campaigns.contract import CAMPAIGNS
+from .common import wire
+from .common.answers import Problem, TicketShown, TokenShown
+from .common.contract_words import ACTS, Cursor
+from .common.endpoints import BODY_BYTES_MAX
+from .inboxes.contract import INBOXES
+from .publishing.contract import PUBLISHING
+from .topics.contract import OF_TOPICS
 
 __all__ = ["NATIVE"]
 

@@ -25,9 +25,10 @@ from ...transports.streams.sse import SseStream
 from ...transports.streams.websocket import WebSocketStream
 from ...transports.web.callers import Callers
 from ...transports.web.requests import read_body
-from . import credentials, wire
-from .endpoints import BODY_BYTES_MAX, body_of, json, routing
-from .shapes import Shape
+from . import credentials
+from .common import wire
+from .common.body_types import Shape
+from .common.endpoints import BODY_BYTES_MAX, body_of, json, routing
 
 __all__ = ["Native"]
 

@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from .exposition import CONTENT_TYPE, render
-from .scraping import Collect
+from ...metrics.exposition import CONTENT_TYPE, render
+from ...metrics.scraping import Collect
 
 __all__ = ["Operations"]
 

@@ -17,10 +17,10 @@ from starlette.routing import BaseRoute, Route
 from ...core.access.rights import Caller
 from ...errors import Error, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
-from ...service.deliveries import Deliveries
 from ...store.access.apps import KEY_PREFIX
 from ...transports.web.requests import FORM, JSON, media_type_of, read_body
 from . import wire
+from .deliveries import Deliveries
 from .wire import (
     Credential,
     Parameters,

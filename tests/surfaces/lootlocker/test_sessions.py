@@ -3,9 +3,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from streamer.service.server_sessions import SESSION_TTL_MS
 from streamer.store.access.apps import key_digest
 from streamer.store.keys import KEYS, session_key
+from streamer.surfaces.lootlocker.server_sessions import SESSION_TTL_MS
 
 SESSION = "/server/session"
 PING = "/server/ping"

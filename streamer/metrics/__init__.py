@@ -1,0 +1,1 @@
+"""Metrics: every metric with its name, and how Prometheus gets them."""

@@ -1,0 +1,202 @@
+"""
+What the native surface can be asked about campaigns, and what it answers.
+
+Part of `contract`; shapes that `wire` builds by hand are written down here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ....contract.operation import (
+    BEARER,
+    COOKIE,
+    TIME,
+    Answer,
+    Body,
+    Link,
+    Operation,
+    matching,
+    path,
+    query,
+)
+from ....contract.refusals import (
+    BAD_PATH,
+    BAD_QUERY,
+    BODY,
+    CREDENTIAL,
+    FOREIGN_PAGE,
+    RIGHT,
+    STORE,
+    WRITE,
+    unknown,
+)
+from ....store.scheduling.campaigns import CardStatus
+from ..common.endpoints import BODY_BYTES_MAX
+from . import wire
+from .routes import PAGE_LIMIT, PAGE_LIMIT_MAX
+
+__all__ = ["CAMPAIGNS"]
+
+CampaignId = Annotated[str, matching(wire.CAMPAIGN_PATTERN)]
+Time = Annotated[str, TIME]
+Count = Annotated[int, Meta(ge=0)]
+Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX)]
+
+
+class UsedShown(msgspec.Struct, frozen=True):
+    """How many notifications a campaign has had, of those it may have."""
+
+    used: Count
+    limit: Count
+
+
+class CampaignShown(msgspec.Struct, frozen=True):
+    id: str
+    name: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class CampaignStateShown(CampaignShown, frozen=True):
+    cards: Count
+    notifications: UsedShown
+
+
+class CampaignsShown(msgspec.Struct, frozen=True):
+    campaigns: list[CampaignShown]
+
+
+class CardShown(msgspec.Struct, frozen=True):
+    id: str
+    player: str
+    status: CardStatus
+
+
+class CardsShown(msgspec.Struct, frozen=True):
+    """A page of cards. `next` as `after` gives the next one."""
+
+    cards: list[CardShown]
+    next: str | None
+
+
+class WrittenShown(msgspec.Struct, frozen=True):
+    written: Count
+
+
+ID: Final = path("id", CampaignId, "The campaign.")
+CARD: Final = path("card", str, "The card.")
+ONE: Final = "/v1/campaigns/{id}"
+ACTS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_PAGE)
+WRITTEN_CARD: Final = {"id": "$request.path.id", "card": "$request.body#/0/id"}
+NO_CAMPAIGN: Final = unknown("the campaign")
+NO_CARD: Final = unknown("the campaign", "the card")
+
+CAMPAIGNS: Final = (
+    Operation(
+        method="GET",
+        path="/v1/campaigns",
+        name="campaigns",
+        summary="List campaigns",
+        about="Needs the scope `campaigns:read`, as all that reads here.",
+        answers=(Answer(200, "All of them.", CampaignsShown),),
+        refusals=(*ACTS, *STORE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="GET",
+        path=ONE,
+        name="campaign",
+        summary="Look at a campaign",
+        parameters=(ID,),
+        answers=(Answer(200, "The campaign.", CampaignStateShown),),
+        refusals=(*ACTS, *NO_CAMPAIGN, *STORE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="PUT",
+        path=ONE,
+        name="putCampaign",
+        summary="Make or rename a campaign",
+        about="Needs the scope `campaigns:write`, as all that writes here.",
+        parameters=(ID,),
+        body=Body(wire.CampaignBody, BODY_BYTES_MAX, required=False),
+        answers=(
+            Answer(
+                200,
+                "The campaign.",
+                CampaignStateShown,
+                links=(
+                    Link("native.campaign", {"id": "$response.body#/id"}),
+                    Link("native.putCards", {"id": "$response.body#/id"}),
+                    Link("walletwerk.send", {"campaign": "$response.body#/id"}),
+                    Link("walletwerk.schedule", {"campaign": "$response.body#/id"}),
+                    Link("walletwerk.scheduled", {"campaign": "$response.body#/id"}),
+                ),
+            ),
+        ),
+        refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="GET",
+        path=f"{ONE}/cards",
+        name="cards",
+        summary="List a campaign's cards",
+        parameters=(
+            ID,
+            query("limit", Limit, "How many.", default=PAGE_LIMIT),
+            query("after", str, "The `next` of the page before."),
+            query("status", CardStatus | Literal[""], "Only those."),
+        ),
+        answers=(Answer(200, "A page of them.", CardsShown),),
+        refusals=(*ACTS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="PUT",
+        path=f"{ONE}/cards",
+        name="putCards",
+        summary="Write cards in bulk",
+        parameters=(ID,),
+        body=Body(wire.Cards, wire.CARDS_BYTES_MAX),
+        answers=(
+            Answer(
+                200,
+                "How many were written.",
+                WrittenShown,
+                links=(
+                    Link("native.cards", {"id": "$request.path.id"}),
+                    Link("native.card", WRITTEN_CARD),
+                    Link("native.setCardStatus", WRITTEN_CARD),
+                ),
+            ),
+        ),
+        refusals=(*ACTS, *NO_CAMPAIGN, *BODY, *WRITE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="GET",
+        path=f"{ONE}/cards/{{card}}",
+        name="card",
+        summary="Look at a card",
+        parameters=(ID, CARD),
+        answers=(Answer(200, "The card.", CardShown),),
+        refusals=(*ACTS, *NO_CARD, *STORE),
+        security=(BEARER, COOKIE),
+    ),
+    Operation(
+        method="PATCH",
+        path=f"{ONE}/cards/{{card}}",
+        name="setCardStatus",
+        summary="Change a card's status",
+        parameters=(ID, CARD),
+        body=Body(wire.StatusBody, BODY_BYTES_MAX),
+        answers=(Answer(200, "The card.", CardShown),),
+        refusals=(*ACTS, *NO_CARD, *BODY, *WRITE),
+        security=(BEARER, COOKIE),
+    ),
+)

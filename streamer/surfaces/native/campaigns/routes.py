@@ -1,0 +1,111 @@
+"""
+The native surface's campaigns: make, list, and keep their cards.
+
+Decides nothing but which service a path asks. Knows Starlette, the service, and the two
+wires. What is sent to a campaign is asked for on the surface of its vendor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from ....core.access.rights import Caller
+from ....service.access.authenticator import Authenticator
+from ....service.scheduling.campaigns import CampaignsOfApp
+from ....transports.web.callers import Callers
+from ....transports.web.requests import query_int, read_body
+from ..common.body_types import Shape
+from ..common.endpoints import BODY_BYTES_MAX, body_of, json, routing
+from . import wire
+
+__all__ = ["NativeCampaigns"]
+
+PAGE_LIMIT: Final = 100
+PAGE_LIMIT_MAX: Final = 1_000
+_CAMPAIGN: Final = Shape[wire.CampaignBody](wire.CampaignBody)
+_CARDS: Final = Shape[list[wire.CardBody]](wire.Cards)
+_STATUS: Final = Shape[wire.StatusBody](wire.StatusBody)
+
+
+class NativeCampaigns:
+    """The campaigns of the native surface and their routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        campaigns: CampaignsOfApp,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._callers = Callers(authenticator, allowed_origins)
+        self._campaigns = campaigns
+
+    def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
+        one = "/v1/campaigns/{id}"
+        return [
+            route("/v1/campaigns", self.campaigns, "GET"),
+            route(one, self.campaign, "GET", "PUT"),
+            route(f"{one}/cards", self.cards, "GET", "PUT"),
+            route(f"{one}/cards/{{card:path}}", self.card, "GET", "PATCH"),
+        ]
+
+    async def campaigns(self, request: Request, caller: Caller) -> Response:
+        found = await self._campaigns.all(caller)
+        return json(wire.encode_campaigns(found))
+
+    async def campaign(self, request: Request, caller: Caller) -> Response:
+        if request.method == "PUT":
+            caller.require_scope("campaigns:write")
+            name = wire.parse_campaign_id(request.path_params["id"])
+            raw = await read_body(request, BODY_BYTES_MAX)
+            body = _CAMPAIGN.decode(raw or b"{}")
+            state = await self._campaigns.put(caller, name, body.name)
+        else:
+            state = await self._campaigns.get(caller, request.path_params["id"])
+        return json(wire.encode_campaign(state))
+
+    async def cards(self, request: Request, caller: Caller) -> Response:
+        handler = self.put_cards if request.method == "PUT" else self.page
+        return await handler(request, caller, request.path_params["id"])
+
+    async def put_cards(
+        self, request: Request, caller: Caller, campaign_id: str
+    ) -> Response:
+        caller.require_scope("campaigns:write")
+        bytes_max = wire.CARDS_BYTES_MAX
+        bodies = await body_of(request, _CARDS, bytes_max=bytes_max)
+        cards = wire.parse_cards(bodies)
+        await self._campaigns.put_cards(caller, campaign_id, cards)
+        return json(b'{"written":%d}' % len(cards))
+
+    async def page(
+        self, request: Request, caller: Caller, campaign_id: str
+    ) -> Response:
+        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        query = request.query_params
+        cards, after = await self._campaigns.cards(
+            caller,
+            campaign_id,
+            after=wire.parse_place(query.get("after") or "0."),
+            limit=limit,
+            status=wire.parse_status(query.get("status")),
+        )
+        return json(wire.encode_cards(cards, after))
+
+    async def card(self, request: Request, caller: Caller) -> Response:
+        campaign_id, card_id = request.path_params["id"], request.path_params["card"]
+        if request.method == "PATCH":
+            caller.require_scope("campaigns:write")
+            body = await body_of(request, _STATUS)
+            card = await self._campaigns.set_status(
+                caller, campaign_id, card_id, body.status
+            )
+        else:
+            card = await self._campaigns.card(caller, campaign_id, card_id)
+        return json(wire.encode_card(card))

@@ -1,0 +1,1 @@
+"""Common to the native API: names, body types, answers, and contract words."""

@@ -1,0 +1,240 @@
+"""
+One message of a publish: what it may say, and to whom.
+
+Decides shapes and limits of its fields, which of them go together, and how it is taken
+by the services. What is not to be kept has no use for anything that says how it is
+kept. Pure: no I/O, no services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from ....contract.operation import TIME
+from ....core.json_limits import problem_with
+from ....core.schedule import to_ms
+from ....errors import FieldError
+from ....model import (
+    App,
+    Log,
+    Notification,
+    Priority,
+    Property,
+    Resource,
+    everyone_log,
+    iso_time,
+    topic_log,
+)
+from ....service.publishing.drafts import Device, Message
+from ....service.publishing.publisher import PLAYERS_MAX
+from ....service.scheduling.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
+from .body_types import Where
+from .names import TYPE_CHARS_MAX, PlayerText, TopicText, player_named, topic_named
+
+__all__ = ["Asked", "PublishBody", "Recipients", "shown_log"]
+
+DATA_BYTES_MAX: Final = 64 * 1024
+TTL_MAX_S: Final = 365 * 86_400
+TIME_MAX_MS: Final = 253_402_300_799_999
+"""The end of the year 9999 in UTC, the last one that RFC 3339 can write."""
+
+SOURCE: Final = "native"
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_Url = Annotated[str, Meta(min_length=1, max_length=4096)]
+_Time = Annotated[datetime, TIME]
+
+_OF_WHAT_IS_KEPT: Final = (
+    "ttl_s",
+    "expires_at",
+    "collapse_key",
+    "device",
+    "send_at",
+    "spread_s",
+)
+
+
+class ResourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: _Url
+    etag: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+
+
+class PropertyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: Annotated[str, Meta(max_length=256)]
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class Recipients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom a message is for: exactly one of the three."""
+
+    players: (
+        Annotated[list[PlayerText], Meta(min_length=1, max_length=RECIPIENTS_MAX)]
+        | UnsetType
+    ) = UNSET
+    topic: TopicText | UnsetType = UNSET
+    everyone: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        given = (
+            (self.players is not UNSET)
+            + (self.topic is not UNSET)
+            + (self.everyone is not UNSET)
+        )
+        if given != 1 or self.everyone is False:
+            raise ValueError(
+                "needs exactly one of players, topic and everyone, which must be true"
+            )
+
+
+class Asked(NamedTuple):
+    """
+    A message as the services take it.
+
+    `due_ms` is when to send it, None for at once. One that is not to `persist` is for
+    who is listening now.
+    """
+
+    message: Message
+    due_ms: int | None
+    spread_ms: int
+    persist: bool
+
+    @property
+    def is_for_later(self) -> bool:
+        """Whether it becomes a schedule."""
+        many = len(self.message.logs) > PLAYERS_MAX
+        return many or self.due_ms is not None or self.spread_ms > 0
+
+
+class PublishBody(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
+):
+    """``POST /v1/notifications``: one message."""
+
+    to: Recipients
+    type: Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)] | None = None
+    title: Annotated[str, Meta(max_length=1_000)] | None = None
+    body: Annotated[str, Meta(max_length=4_096)] | None = None
+    data: Any | UnsetType = UNSET  # any JSON value
+    properties: Annotated[list[PropertyBody], Meta(max_length=64)] = []
+    priority: Priority = "medium"
+    resource: ResourceBody | None = None
+    ttl_s: Annotated[int, Meta(ge=1, le=TTL_MAX_S)] | None = None
+    """Seconds that it lives, from when it is sent; instead of ``expires_at``."""
+    expires_at: _Time | None = None
+    """When it ends, with a time zone."""
+    collapse_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    """What it is about: it takes the place of the last one with the same key."""
+    device: Device = "all"
+    """Whether it is live only on the device that the player has used last."""
+    persist: bool = True
+    """Whether it is kept; false is for who listens now, and for nobody else."""
+    send_at: _Time | None = None
+    """When to send it, with a time zone; absent or past means at once."""
+    spread_s: Annotated[int, Meta(ge=0, le=SPREAD_MAX_MS // 1000)] = 0
+    """Seconds over which a large audience is served."""
+
+    def read(self, app: App, where: Where, wrong: list[FieldError]) -> Asked:
+        """
+        Return what is asked for; add what is wrong with it to `wrong`.
+
+        Worth nothing if something is.
+        """
+        if self._may_contradict_itself:
+            wrong += self._contradictions(where)
+        due_ms = expires_ms = None
+        if self.send_at is not None:
+            due_ms = _time(self.send_at, (*where, "send_at"), wrong)
+        if self.expires_at is not None:
+            expires_ms = _time(self.expires_at, (*where, "expires_at"), wrong)
+        if self.data is not UNSET and (problem := _problem_with_data(self.data)):
+            wrong.append(FieldError((*where, "data"), problem))
+        resource = self.resource
+        notification = Notification(
+            type=self.type,
+            title=self.title,
+            body=self.body,
+            data=self.data,
+            properties=tuple([Property(p.key, p.value) for p in self.properties]),
+            priority=self.priority,
+            resource=Resource(resource.url, resource.etag) if resource else None,
+            source=SOURCE,
+            expires_at=None if expires_ms is None else iso_time(expires_ms),
+            collapse_key=self.collapse_key,
+        )
+        ttl_ms = 1000 * (self.ttl_s or 0)
+        message = Message(self._logs(app), notification, ttl_ms, self.device)
+        return Asked(message, due_ms, 1000 * self.spread_s, self.persist)
+
+    def given(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that are not left at what holds without them."""
+        # No field that is asked for here has null for a value of its own.
+        defaults = {"device": "all", "spread_s": 0}
+        return [name for name in names if getattr(self, name) != defaults.get(name)]
+
+    def _logs(self, app: App) -> list[Log]:
+        to = self.to
+        if to.topic is not UNSET:
+            return [topic_log(app, topic_named(to.topic))]
+        if to.players is UNSET:
+            return [everyone_log(app)]
+        return [Log(app, player_named(text)) for text in to.players]
+
+    @property
+    def _may_contradict_itself(self) -> bool:
+        # In a list of hundreds nearly all are of the plainest kind.
+        is_plain = self.persist and self.ttl_s is None and self.device == "all"
+        return not is_plain or (self.title is None and self.body is None)
+
+    def _contradictions(self, where: Where) -> Iterator[FieldError]:
+        texts = self.type, self.title, self.body
+        if self.data is UNSET and all(text is None for text in texts):
+            problem = "needs at least one of type, title, body and data"
+            yield FieldError(where, problem)
+        if self.ttl_s is not None and self.expires_at is not None:
+            yield FieldError((*where, "ttl_s"), "goes without expires_at")
+        to_players = self.to.players is not UNSET
+        if self.device == "latest" and not to_players:
+            yield FieldError((*where, "device"), "latest is for players")
+        if self.persist:
+            return
+        for name in self.given(_OF_WHAT_IS_KEPT):
+            yield FieldError((*where, name), "is for what is kept: see persist")
+        if to_players and len(self.to.players or ()) > PLAYERS_MAX:
+            problem = f"are more than {PLAYERS_MAX}: see persist"
+            yield FieldError((*where, "to", "players"), problem)
+
+
+def shown_log(log: Log) -> str | dict[str, Any]:
+    """Return a recipient as answers name it: a player, or an audience as in ``to``."""
+    if not log.is_audience:
+        return log.player
+    return {"everyone": True} if log.topic is None else {"topic": log.topic}
+
+
+def _time(when: datetime, where: Where, wrong: list[FieldError]) -> int | None:
+    """Return a time as ms of Unix time, None where it is a wrong one."""
+    if when.tzinfo is None:
+        problem = "needs a time zone, as in 2026-11-20T18:00:00Z"
+        wrong.append(FieldError(where, problem))
+        return None
+    at_ms = to_ms(when)
+    if at_ms > TIME_MAX_MS:
+        wrong.append(FieldError(where, "lies behind the year 9999"))
+        return None
+    return max(at_ms, 0)
+
+
+def _problem_with_data(data: Any) -> str | None:  # any JSON value
+    if problem := problem_with(data):
+        return problem
+    size = len(_encode(data))
+    if size <= DATA_BYTES_MAX:
+        return None
+    return f"has {size} bytes of JSON, allowed {DATA_BYTES_MAX}"

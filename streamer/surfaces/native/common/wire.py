@@ -1,0 +1,114 @@
+"""
+The native surface's refusals: every error as a problem document (RFC 9457).
+
+Decides the status and the word for each error. `type` is a word of ours behind
+``about:`` that never changes its meaning; `detail` is for people; `errors` lists every
+field that is wrong, each with a JSON pointer (RFC 6901) into the body, or the name of a
+header, parameter or path segment. Pure: no I/O, no services.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from .... import errors
+from ....errors import Error, FieldError, Invalid
+
+__all__ = ["problem", "problem_response"]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_LIMIT_STATUS: Final = {
+    errors.Limit.LISTENERS_PER_PLAYER: 409,
+    errors.Limit.REQUESTS_PER_PLAYER: 409,
+    errors.Limit.TOPICS_PER_PLAYER: 409,
+    errors.Limit.MUTES_PER_PLAYER: 409,
+    errors.Limit.REQUESTS_PER_APP: 429,
+}
+
+
+def problem(error: Error) -> Response:
+    """Return the problem document that tells of an error."""
+    headers: dict[str, str] = {}
+    members: dict[str, Any] = {}
+    match error:
+        case errors.Malformed():
+            status, kind = 400, "malformed"
+        case errors.Unsupported():
+            status, kind = 415, "unsupported-media"
+        case Invalid(errors=fields):
+            status = 422 if fields[0].where[0] == "body" else 400
+            kind = "invalid"
+            members["errors"] = [_field(field) for field in fields]
+        case errors.Unauthenticated(defect=defect):
+            status, kind = 401, "unauthenticated"
+            headers["WWW-Authenticate"] = "Bearer"
+            members["defect"] = defect.name.lower()
+        case errors.Forbidden():
+            status, kind = 403, "forbidden"
+        case errors.NotFound():
+            status, kind = 404, "not-found"
+        case errors.Conflict():
+            status, kind = 422, "idempotency-key-reuse"
+        case errors.TooLate():
+            status, kind = 409, "too-late"
+        case errors.TooLarge():
+            status, kind = 413, "too-large"
+        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+            status, kind = _LIMIT_STATUS.get(limit, 503), "limit-reached"
+            members["limit"] = limit.name.lower()
+            headers["Retry-After"] = str(retry_after_s)
+        case errors.OverQuota(quota=quota, retry_after_s=retry_after_s):
+            status, kind = 429, "over-quota"
+            members["quota"] = quota.name.lower()
+            headers["Retry-After"] = str(retry_after_s)
+        case errors.Unavailable(retry_after_s=retry_after_s):
+            status, kind = 503, _UNAVAILABLE[type(error)]
+            headers["Retry-After"] = str(retry_after_s)
+        case _:
+            raise AssertionError(f"{error!r} has no place in the table of problems")
+    return problem_response(status, kind, str(error), headers=headers, **members)
+
+
+_UNAVAILABLE: Final[dict[type[Error], str]] = {
+    errors.StoreAway: "store-away",
+    errors.IssuerAway: "issuer-away",
+    errors.OutcomeUnknown: "outcome-unknown",
+    errors.Draining: "draining",
+}
+
+
+def problem_response(
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """Return a problem document with further members."""
+    document = {
+        "type": f"about:{kind}",
+        "title": kind.replace("-", " "),
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return Response(
+        _encode(document),
+        status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def _field(error: FieldError) -> dict[str, str]:
+    root, *path = error.where
+    if root == "body":
+        # RFC 6901, section 3: "~" and "/" are escaped.
+        steps = (str(s).replace("~", "~0").replace("/", "~1") for s in path)
+        return {"pointer": "".join(f"/{s}" for s in steps), "problem": error.problem}
+    return {str(root): ".".join(map(str, path)), "problem": error.problem}

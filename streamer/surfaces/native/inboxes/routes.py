@@ -1,0 +1,210 @@
+"""
+The native surface's inboxes: pages, marks, deleting, receipts, counts.
+
+Decides nothing but which service a path asks. Knows Starlette, the services, and the
+wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from ....core.access.rights import Caller
+from ....core.streams.cursor import Cursor
+from ....errors import FieldError, Invalid
+from ....model import Log, Player
+from ....service.access.authenticator import Authenticator
+from ....service.inboxes.inbox import Inboxes, parse_cursor
+from ....service.inboxes.receipts import Receipts
+from ....service.inboxes.search import Found, Matches, Searching
+from ....service.node.in_flight import Requests
+from ....transports.web.callers import Callers
+from ....transports.web.requests import Answer, tag_matches
+from ..common import names
+from ..common.body_types import Shape
+from ..common.endpoints import (
+    NO_CONTENT,
+    body_of,
+    cursor_in,
+    json,
+    limit_in,
+    player_of,
+    routing,
+)
+from . import wire
+
+__all__ = ["NativeInboxes"]
+
+_MARK: Final = Shape[wire.MarkBody](wire.MarkBody)
+_MARK_UNREAD: Final = Shape[wire.MarkUnreadBody](wire.MarkUnreadBody)
+_ACK: Final = Shape[wire.AckBody](wire.AckBody)
+_UNREAD: Final = Shape[wire.UnreadBody](wire.UnreadBody)
+
+
+_REVALIDATED: Final = (b"cache-control", b"private, no-cache")
+
+
+class _Asked(NamedTuple):
+    """What the query of a page asks for; `mark` tells its pages from others."""
+
+    oldest_first: bool
+    matches: Matches | None
+    mark: str
+    limit: int
+    before: Cursor | None
+    after: Cursor | None
+
+
+class NativeInboxes:
+    """Players' inboxes on the native surface, and their routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        inboxes: Inboxes,
+        searching: Searching,
+        receipts: Receipts,
+        requests: Requests,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._callers = Callers(authenticator, allowed_origins)
+        self._inboxes = inboxes
+        self._searching = searching
+        self._receipts = receipts
+        self._requests = requests
+
+    def routes(self) -> list[BaseRoute]:
+        route = routing(self._callers)
+        inbox = "/v1/players/{player:path}/notifications"
+        return [
+            # What is asked for most is tried first.
+            route(inbox, self.page, "GET"),
+            route("/v1/unread", self.unread, "POST"),
+            route(f"{inbox}/read", self.mark_read, "POST"),
+            route(f"{inbox}/unread", self.mark_unread, "POST"),
+            route(f"{inbox}/ack", self.acknowledge, "POST"),
+            route(f"{inbox}/{{id}}/receipt", self.receipt, "GET"),
+            route(f"{inbox}/{{id}}", self.one, "GET", "DELETE"),
+        ]
+
+    async def page(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        asked = _asked(request.scope["query_string"])
+        known = request.headers.get("if-none-match", "")
+        version = _known_version(known, asked.mark) if known else ""
+        with self._requests.hold(Log(caller.app, player)):
+            found = await self._search(caller, player, asked, version)
+        etag = f'"{found.state.version}{asked.mark}"'
+        if found.entries is None or (known and tag_matches(known, etag)):
+            return Answer(304, [(b"etag", etag.encode()), _REVALIDATED])
+        answer = json(wire.encode_page(found))
+        answer.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
+        return answer
+
+    async def _search(
+        self, caller: Caller, player: Player, asked: _Asked, version: str
+    ) -> Found:
+        if asked.oldest_first:
+            return await self._searching.oldest_first(
+                caller,
+                player,
+                after=asked.after,
+                count=asked.limit,
+                matches=asked.matches,
+                version=version,
+            )
+        return await self._searching.newest_first(
+            caller,
+            player,
+            newest=asked.before,
+            oldest=asked.after,
+            count=asked.limit,
+            matches=asked.matches,
+            version=version,
+        )
+
+    async def one(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        notification_id = request.path_params["id"]
+        with self._requests.hold(Log(caller.app, player)):
+            if request.method == "DELETE":
+                await self._inboxes.delete(caller, player, notification_id)
+                return Response(status_code=NO_CONTENT)
+            found = await self._inboxes.one(caller, player, notification_id)
+        return json(wire.encode_entry(found))
+
+    async def receipt(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        notification_id = request.path_params["id"]
+        with self._requests.hold(Log(caller.app, player)):
+            receipt = await self._receipts.of_player(caller, player, notification_id)
+        return json(wire.encode_receipt(notification_id, receipt))
+
+    async def mark_read(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        body = await body_of(request, _MARK)
+        if isinstance(body.ids, list):
+            marked = await self._inboxes.mark_ids(caller, player, body.ids)
+        elif isinstance(body.up_to, str):
+            cursor = parse_cursor(body.up_to, "body", "up_to")
+            marked = await self._inboxes.mark_up_to(caller, player, cursor)
+        else:
+            marked = await self._inboxes.mark_all(caller, player)
+        return json(b'{"unread":%d}' % marked.unread)
+
+    async def mark_unread(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        body = await body_of(request, _MARK_UNREAD)
+        marked = await self._inboxes.mark_unread(caller, player, body.ids)
+        return json(b'{"unread":%d}' % marked.unread)
+
+    async def acknowledge(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        body = await body_of(request, _ACK)
+        cursor = parse_cursor(body.cursor, "body", "cursor")
+        await self._receipts.acknowledge(caller, player, cursor)
+        return Response(status_code=NO_CONTENT)
+
+    async def unread(self, request: Request, caller: Caller) -> Response:
+        body = await body_of(request, _UNREAD)
+        players = [names.player_named(text) for text in body.players]
+        with self._requests.hold_for(caller.app):
+            counts = await self._inboxes.unread_many(caller, players)
+        return json(wire.encode_unread(players, counts))
+
+
+@lru_cache(maxsize=256)
+def _asked(query_string: bytes) -> _Asked:
+    """Return what a page's query asks for, which most ask alike. Raises Invalid."""
+    query = QueryParams(query_string)
+    filter_ = wire.read_filter(query)
+    oldest_first = wire.read_order(query)
+    limit = limit_in(query)
+    before, after = cursor_in(query, "before"), cursor_in(query, "after")
+    if oldest_first and before is not None:
+        raise Invalid(FieldError(("query", "before"), "is for newest first"))
+    return _Asked(
+        oldest_first=oldest_first,
+        matches=None if filter_.lets_all_pass else filter_.matches,
+        mark=filter_.mark(oldest_first=oldest_first),
+        limit=limit,
+        before=before,
+        after=after,
+    )
+
+
+def _known_version(known: str, mark: str) -> str:
+    # One tag, as every client sends that was given one by us, saves reading the
+    # entries; a list is compared afterwards.
+    tag = known.strip().removeprefix("W/").strip('"')
+    if tag.isascii() and len(tag) <= 100 and tag.endswith(mark):
+        return tag.removesuffix(mark)
+    return ""

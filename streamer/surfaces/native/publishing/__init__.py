@@ -1,0 +1,1 @@
+"""Publishing and schedules of the native API."""

@@ -1,0 +1,1 @@
+"""Topics and mutes of the native API."""

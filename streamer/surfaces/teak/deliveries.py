@@ -1,0 +1,110 @@
+"""
+Deliveries: a registered message to some players, each scheduled by itself.
+
+Decides how often an app may ask, and that the text first registered under an identifier
+is the one that goes out. Knows schedules, registered texts and rates. Knows nothing of
+how a surface writes its requests.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from ...core.access.rights import Caller
+from ...errors import TooFast
+from ...model import Notification, Player
+from ...service.scheduling.schedules import Schedules
+from ...store.access.rates import Rates
+from ...store.scheduling.registered_texts import Messages
+
+__all__ = ["CALLS_PER_S", "Deliveries"]
+
+CALLS_PER_S: Final = 30
+"""Teak: calls of each operation that an app may make in any second, on all nodes."""
+
+
+class Deliveries:
+    """
+    What a caller may do with deliveries.
+
+    Args:
+        schedules: Where they go.
+        messages: Texts by identifier.
+        rates: What counts calls.
+        refusals: What counts those that are too many.
+
+    """
+
+    def __init__(
+        self,
+        schedules: Schedules,
+        messages: Messages,
+        rates: Rates,
+        refusals: Counter[str] | None = None,
+    ) -> None:
+        self._refusals = Counter() if refusals is None else refusals
+        self._schedules = schedules
+        self._messages = messages
+        self._rates = rates
+
+    async def now_ms(self) -> int:
+        """Return the store's time. Raises StoreAway."""
+        return await self._schedules.now_ms()
+
+    async def count(self, caller: Caller, operation: str) -> None:
+        """
+        Count a call of the caller's app, whatever comes of it.
+
+        Raises:
+            TooFast: It is one too many.
+            StoreAway: It cannot be counted.
+
+        """
+        try:
+            await self._rates.count(caller.app, operation, per_s=CALLS_PER_S)
+        except TooFast:
+            self._refusals["calls_per_app"] += 1
+            raise
+
+    async def schedule(
+        self,
+        caller: Caller,
+        players: Sequence[Player],
+        *,
+        identifier: str,
+        message: str,
+        due_ms: int,
+        source: str,
+        idempotency_key: str | None = None,
+    ) -> tuple[list[str], bool]:
+        """
+        Schedule a message for players; see `Schedules.schedule_each`.
+
+        Of a player's devices the one used last gets it live. `message` counts only if
+        nothing is registered under the identifier.
+        """
+        for player in players:
+            caller.require_write(player)
+        text = await self._messages.register(caller.app, identifier, message)
+        return await self._schedules.schedule_each(
+            caller,
+            players,
+            Notification(type=identifier, body=text, source=source),
+            due_ms=due_ms,
+            label=identifier,
+            also=message,
+            to_latest=True,
+            idempotency_key=idempotency_key,
+        )
+
+    async def cancel(self, caller: Caller, ids: Sequence[str]) -> list[str]:
+        """Cancel deliveries by id; return the ids cancelled. See `Schedules`."""
+        return await self._schedules.cancel_many(caller, ids)
+
+    async def cancel_named(
+        self, caller: Caller, players: Sequence[Player], identifier: str
+    ) -> list[str]:
+        """Cancel an identifier's deliveries to players; return the ids cancelled."""
+        return await self._schedules.cancel_named(caller, players, identifier)

@@ -1,0 +1,130 @@
+"""All that is wrong with a body, told at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from streamer.errors import Invalid, Malformed
+from streamer.model import App
+from streamer.surfaces.native.common.body_types import PROBLEMS_MAX, Shape
+from streamer.surfaces.native.publishing.wire import decode_publish
+
+DEMO = App("demo")
+
+
+class Leaf(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(max_length=3, title="a name")]
+    size: int = 0
+
+
+class Tree(msgspec.Struct, forbid_unknown_fields=True):
+    leaves: Annotated[list[Leaf], Meta(max_length=200)] | None = None
+    best: Leaf | msgspec.UnsetType = msgspec.UNSET
+
+
+TREE = Shape[Tree](Tree)
+
+
+def wrong(body: Any) -> dict[str, str]:
+    """Return the problems that a tree has, by the place of each."""
+    with pytest.raises(Invalid) as refused:
+        TREE.decode(json.dumps(body).encode())
+    told = refused.value.errors
+    assert all(error.where[0] == "body" for error in told)
+    return {"/".join(map(str, error.where[1:])): error.problem for error in told}
+
+
+def test_what_is_good_is_decoded() -> None:
+    tree = TREE.decode(b'{"leaves":[{"name":"a"}],"best":{"name":"b","size":1}}')
+
+    assert tree == Tree([Leaf("a")], Leaf("b", 1))
+
+
+def test_problems_of_all_fields_and_items_are_told() -> None:
+    leaves = [{"name": 1, "size": "x"}, {"name": "a"}, None, {"name": "a", "sise": 1}]
+
+    told = wrong({"leaves": leaves, "best": {}, "more": 1})
+
+    assert list(told) == [
+        "leaves/0/name",
+        "leaves/0/size",
+        "leaves/2",
+        "leaves/3/sise",
+        "best/name",
+        "more",
+    ]
+    assert told["leaves/3/sise"] == told["more"] == "is not a known field"
+    assert told["best/name"] == "is missing"
+
+
+def test_what_has_a_title_is_spoken_of_by_it() -> None:
+    assert wrong({"best": {"name": "long"}}) == {"best/name": "is not a name"}
+
+
+def test_good_items_may_be_wrong_together() -> None:
+    leaves = [{"name": "a"}] * 201
+
+    assert wrong({"leaves": leaves}) == {"leaves": "Expected `array` of length <= 200"}
+
+
+def test_what_is_no_object_has_one_problem() -> None:
+    assert wrong([]) == {"": "Expected `object`, got `array`"}
+
+
+def test_only_so_many_problems_are_told() -> None:
+    assert len(wrong({"leaves": [{}] * 200})) == PROBLEMS_MAX
+
+
+def test_the_last_of_two_fields_of_one_name_excuses_no_other() -> None:
+    with pytest.raises(Invalid) as refused:
+        TREE.decode(b'{"best":1,"best":{"name":"a"}}')
+
+    assert refused.value.errors[0].where == ("body", "best")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"best":1,', b'{"best":\xff}'])
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        TREE.decode(body)
+
+
+FIELDS = [
+    *("to", "players", "topic", "everyone", "title", "data", "properties"),
+    *("send_at", "spread_s", "expires_at", "ttl_s", "device", "persist"),
+]
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(FIELDS),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=500)
+@given(VALUES)
+def test_any_publish_is_read_or_refused_with_places_that_are_in_it(value: Any) -> None:
+    try:
+        asked, many = decode_publish(DEMO, json.dumps(value).encode())
+    except Invalid as refused:
+        for error in refused.errors:
+            assert error.where[0] == "body"
+            there = value
+            # But for what is missing, whose place is the one where it should be.
+            for step in error.where[1:-1]:
+                there = there[step]
+    else:
+        assert many == isinstance(value, list)
+        assert len(asked) == (len(value) if many else 1)
