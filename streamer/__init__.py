@@ -106,14 +106,14 @@ The rooms
                      walletwerk/ operations/: wire (pure), routes, and contract,
                      which says what they hold; what Prometheus is told
     openapi          the contract of all surfaces together
-    parts, app       the composition root: builds everything, opens nothing
+    components, app  the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
     workers/         several such processes on one port: supervisor, slot (one of them),
                      process, port, and the line between the two
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
-transports <- contract <- surfaces <- parts, openapi <- app <- server, workers <- cli;
+transports <- contract <- surfaces <- components, openapi <- app <- server, workers <- cli;
 `config` may be read by all but core and store. Parts get what they need by their
 constructor; there are no module globals to look things up in. `tests/test_layout.py`
 holds this.

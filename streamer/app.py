@@ -23,11 +23,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from .components import Parts
 from .config import Config
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document
-from .parts import Parts
 from .service.access.minting import Minting
 from .service.inboxes.search import Searching
 from .service.inboxes.topics import Memberships

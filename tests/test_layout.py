@@ -2,7 +2,7 @@
 The rooms: who may import whom, and what every module says of itself.
 
 Imports run one way: errors, model <- config, compiled <- core <- store, hub <-
-service <- transports <- surfaces <- parts <- app <- server <- cli.
+service <- transports <- surfaces <- components <- app <- server <- cli.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLOORS = [
     {"transports"},
     {"contract", "metrics"},
     {"surfaces"},
-    {"parts", "openapi"},
+    {"components", "openapi"},
     {"app"},
     {"server", "workers"},
     {"cli"},

@@ -28,7 +28,7 @@ from .settings import fsync_of, resolve, run, store_options
 if TYPE_CHECKING:
     from ..config import Config
     from ..store.server.embedded import Embedded
-    from ..workers.line import Line, Orders
+    from ..workers.control_channel import Line, Orders
 
 __all__ = ["scheduler", "serve", "worker"]
 
@@ -73,7 +73,7 @@ def scheduler(file: str | None, **flags: object) -> None:
 @click.argument("sockets", type=int, nargs=-1)
 def worker(line: int, sockets: tuple[int, ...]) -> None:
     """Serve one share of `streamer serve --workers N`, which alone starts this."""
-    from ..workers.line import Line
+    from ..workers.control_channel import Line
 
     supervisor = Line(line)
     orders = supervisor.read_orders()

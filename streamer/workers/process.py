@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from ..metrics.exposition import Family
-from .line import ALIVE, READY, Orders
+from .control_channel import ALIVE, READY, Orders
 
 __all__ = ["Worker", "Workers"]
 

@@ -14,7 +14,7 @@ from asyncio import FIRST_COMPLETED
 from typing import Final
 
 from ..errors import Error
-from .line import Orders
+from .control_channel import Orders
 from .port import Port
 from .process import Worker, Workers
 

@@ -26,7 +26,7 @@ from typing import Any
 from ..config import Config
 from ..metrics.exposition import Family, gauge, merge
 from ..metrics.scraping import scraping
-from .line import Orders, share
+from .control_channel import Orders, share
 from .port import Port
 from .process import Workers
 from .slot import Slot

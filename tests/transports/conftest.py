@@ -23,11 +23,11 @@ import uvloop
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamer.components import Parts
 from streamer.config import Config
 from streamer.core.access.rights import Caller
 from streamer.errors import Error, Refused
 from streamer.model import App, Log, Notification, Player, encode_fragment
-from streamer.parts import Parts
 from streamer.server import Host
 from streamer.service.access.authenticator import Credentials
 from streamer.store.keys import lease_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.config import Config
-from streamer.workers.line import share
+from streamer.workers.control_channel import share
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
