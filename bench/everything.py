@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import results
+from .run import results
 
 __all__ = ["CASES"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 
-from .harness import Answer, Figure, Options, Question, Turn, late_us, main
 from .load.handle import Load
 from .peers import Setup, Streamer
-from .processes import cores
+from .run.harness import Answer, Figure, Options, Question, Turn, late_us, main
+from .run.processes import cores
 
 __all__ = ["QUESTION"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import http.client
 
-from .harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 from .peers import Peer, Setup
+from .run.harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 
 __all__ = ["QUESTION"]
 

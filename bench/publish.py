@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from .harness import Answer, Figure, Options, Question, Turn, main
 from .peers import Setup, Streamer
+from .run.harness import Answer, Figure, Options, Question, Turn, main
 
 __all__ = ["QUESTION"]
 

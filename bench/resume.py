@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from .harness import Answer, Figure, Options, Question, Turn, main
 from .peers import Setup
+from .run.harness import Answer, Figure, Options, Question, Turn, main
 from .storm import FIGURES, Crowd, answer
 
 __all__ = ["QUESTION"]

@@ -17,9 +17,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from .harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 from .peers import Setup, Streamer
 from .peers.base import Absent
+from .run.harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 
 if TYPE_CHECKING:
     from streamer.core.schedule import Schedule

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import time
 
-from .harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 from .load.handle import Load
 from .peers import Setup, Streamer
 from .peers.base import Parts
+from .run.harness import Answer, Figure, LoadFailed, Options, Question, Turn, main
 
 __all__ = ["QUESTION"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from .harness import Answer, Figure, Options, Question, Turn, late_us, main
 from .peers import Setup
+from .run.harness import Answer, Figure, Options, Question, Turn, late_us, main
 
 __all__ = ["QUESTION"]
 

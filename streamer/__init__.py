@@ -59,64 +59,70 @@ named limit. A reader over its limit is cut and comes back with its cursor, whic
 it nothing; it delays nobody. A write whose answer was lost is never repeated behind the
 caller's back: the caller is told, and repeats it with an idempotency key.
 
-The rooms
-=========
+Packages
+========
+Each layer has the same domain nouns for its folders: streams, inboxes (logs in the
+store), publishing, scheduling, access. So "where is X in layer Y" is one guess.
 ::
 
     errors, model    the error tree and close codes; notification, entry, position, ids
     config           the settings; the only reader of the environment
-    compiled/        IN C. the loop of a fan-out, and entries as JSON, if there was a
-                     compiler; and in Python
-    core/            DECIDES. subscription (history merged with live), session (one
-                     stream), messages (what its client says), strand (its part in an
-                     audience), crowd (all parts in one audience), cursor, views (what
-                     a player sees of audiences), codec (events as bytes), access, apps,
-                     signatures and tokens (who may what), limits, quotas, values,
-                     figures (what is counted)
-    store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic
-                     step), commands (as they are written), link (one multiplexed
-                     connection), inbox, appending, views, overview, receipts, mutes,
-                     leases, relay (announcements), replicated (writes that replicas
-                     confirm), apps, quotas, tickets, embedded (the
-                     private Valkey); timetable (what is to be sent, and when),
-                     scheduled (its records), firing (what is due), recipients
-                     (whom an audience's schedule serves)
+    compiled/        IN C: the loop of a fan-out, and entries as JSON, if there was a
+                     compiler; and the same in Python
+    core/            DECIDES. Values in, values out
+      streams/       subscription (history merged with live), session (one stream),
+                     audience_subscription and broadcast_group (an audience's readers),
+                     cursor, views (what a player sees of audiences), codec (events as
+                     bytes), client_messages
+      access/        apps, tokens, signatures, rights
+      ...            schedule, quotas, limits, store_health, json_limits, counters
+    store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic step)
+      client/        connection (multiplexed), commands, replies, pubsub
+                     (announcements), replicated (writes that replicas confirm), health
+      server/        embedded (the private Valkey), directory, server_binary
+      logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
+                     mutes
+      scheduling/    timetable, firing, recipients, schedule_records, campaigns,
+                     registered_texts
+      access/        apps, tickets, quotas, rates
+      presence/      leases, devices
     hub              FANS OUT. log -> readers of this process
-    service/         DOES. publisher, audiences, merging (many logs, one inbox),
-                     inboxes, searching, listing, memberships (topics and mutes),
-                     receipts, feeds, weaving and positions (keeping readers complete,
-                     of which logs, and in what nobody has said), listening (being let
-                     in, drained), turns, wheel (its time), authenticator, key_sets
-                     (foreign issuers' keys), sweep (credentials taken back), tickets,
-                     minting, requests and quotas (what an app may use), schedules and
-                     planning (what is to be sent, and when), repetition (idempotency
-                     keys), scheduler and sender (what is due), campaigns, store_watch
-                     (is the store what was promised?), serving, lines and journal (what
-                     the log says of requests and streams)
-    transports/      CARRY. websocket, sse, longpoll; detached, detached_websocket (a
-                     stream that has left ASGI, and writes past its transport where it
-                     may: handle), inbound, framing, commands; outbox (one that has to
-                     stay); access_log, around every request, and
-                     routing (the application, its routes by their heads); the
-                     protocol classes under uvicorn that keep HTTP clean and let go, and
-                     the handshake between them
+    service/         DOES. What a surface may ask for
+      streams/       admission and admission_queue (being let in, drained), catch_up
+                     (keeping readers complete), stream_audiences (of which logs),
+                     position_check (in what nobody has announced), poll_waiter,
+                     timer_wheel, probe, connection_log
+      inboxes/       inbox, merge (many logs, one inbox), search, numbered, receipts,
+                     topics, audiences
+      publishing/    publisher, drafts, idempotency
+      scheduling/    schedules, planning, scheduler, sender, campaigns
+      access/        authenticator, key_sets (foreign issuers' keys), revocation,
+                     tickets, minting
+      node/          quotas, in_flight, store_watch, request_context, fast_log
+    transports/      CARRY
+      server/        the protocol classes under uvicorn, handle, refusal, sockets
+      streams/       opening, sse, websocket, longpoll; detached and detached_websocket
+                     (a stream that has left ASGI), outbox (one that has to stay),
+                     framing, inbound, commands
+      web/           requests, callers, routing, access_log
     contract/        WRITES DOWN. The words in which surfaces declare their operations;
                      the OpenAPI document, and the page, made from that
-    surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
-                     walletwerk/ operations/: wire (pure), routes, and contract,
-                     which says what they hold; what Prometheus is told
+    metrics/         registry (every metric), exposition, scraping
+    surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/ walletwerk/
+                     operations/: wire (pure), routes, and contract, which says what
+                     they hold
     openapi          the contract of all surfaces together
     components, app  the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
     workers/         several such processes on one port: supervisor, slot (one of them),
-                     process, port, and the line between the two
+                     process, port, control_channel (between the two)
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
-transports <- contract <- surfaces <- components, openapi <- app <- server, workers <- cli;
-`config` may be read by all but core and store. Parts get what they need by their
-constructor; there are no module globals to look things up in. `tests/test_layout.py`
-holds this.
+transports <- contract, metrics <- surfaces <- components, openapi <- app <- server,
+workers <- cli; `config` may be read by all but core and store. Parts get what they need
+by their constructor; there are no module globals to look things up in.
+`tests/test_layout.py` holds this.
 
 Processes
 =========

@@ -24,7 +24,7 @@ from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import find_server
 
 from .clock import Clock
-from .faults.battery import (
+from .faults.report.battery import (
     pytest_addoption,
     pytest_configure,
     pytest_itemcollected,

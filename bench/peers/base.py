@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from ..load.senders import NOW, PLAYER, SEQ
-from ..processes import Usage, measure, pin
+from ..run.processes import Usage, measure, pin
 
 __all__ = [
     "CACHE",

@@ -24,7 +24,7 @@ from streamer.store.server.embedded import Embedded, StoreFailed
 
 from ..e2e.processes import DURABLE, GUARD_S, Server, Store, eventually
 from ..e2e.readers import TRANSPORTS, Api, following
-from .ledger import Ledger
+from .load.ledger import Ledger
 from .test_kill import check_followers, follow_all
 
 MakeServer = Callable[..., Server]

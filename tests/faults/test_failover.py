@@ -11,7 +11,7 @@ from streamer.store.client.connection import Link
 
 from ..e2e.processes import DURABLE, Server, Store, eventually
 from ..e2e.proxy import Proxy
-from .ledger import Findings, Ledger
+from .load.ledger import Findings, Ledger
 
 MakeServer = Callable[..., Server]
 MakeStore = Callable[..., Store]

@@ -11,7 +11,7 @@ import pytest
 
 from ..e2e.processes import DURABLE, FORGETFUL, Server, Store
 from ..e2e.readers import TRANSPORTS, Api, Follower, following
-from .ledger import Ledger
+from .load.ledger import Ledger
 
 MakeServer = Callable[..., Server]
 MakeStore = Callable[..., Store]

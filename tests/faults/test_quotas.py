@@ -23,7 +23,7 @@ from streamer.store.access.apps import Apps
 from streamer.store.client.connection import Link
 
 from ..e2e.processes import GUARD_S, Server
-from .flood import Backend
+from .load.flood import Backend
 
 MakeServer = Callable[..., Server]
 Report = Callable[[object], None]
@@ -54,7 +54,7 @@ async def limit(server: Server, app: str, **quotas: int) -> str:
 async def flooded(port: int, key: str, per_s: int) -> AsyncIterator[dict[str, int]]:
     """Publish at a rate meanwhile; what was answered is in the dict afterwards."""
     statuses: dict[str, int] = {}
-    program = (sys.executable, str(Path(__file__).parent / "flood.py"))
+    program = (sys.executable, str(Path(__file__).parent / "load" / "flood.py"))
     process = await asyncio.create_subprocess_exec(
         *program, str(port), key, str(per_s), stdout=subprocess.PIPE
     )

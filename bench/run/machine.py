@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["fd_limit", "machine"]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def machine() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """
 Answers as a table on a terminal, as JSON, as HTML and as a picture.
 
-Knows results as `bench.harness` makes them. A histogram is kept whole, in the encoding
-of HdrHistogram, so that others can merge and redraw it.
+Knows results as `bench.run.harness` makes them. A histogram is kept whole, in the
+encoding of HdrHistogram, so that others can merge and redraw it.
 """
 
 from __future__ import annotations

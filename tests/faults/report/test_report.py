@@ -10,7 +10,7 @@ import pytest
 from .battery import GREEN, NOT_HELD, RED, ROWS, Outcome, render
 from .checklist import CHECKLIST
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """
-``RESULTS.md`` from the JSON files of a run: ``python -m bench.results FOLDER``.
+``RESULTS.md`` from the JSON files of a run: ``python -m bench.run.results FOLDER``.
 
 Decides what is to be reached, and says for each whether it is. Knows the files that
 `bench.everything` names. Writes what was measured as it was measured.
@@ -18,7 +18,7 @@ from . import report
 
 __all__ = ["write"]
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(__file__).parents[1] / "RESULTS.md"
 
 Result = dict[str, Any]
 
@@ -185,7 +185,7 @@ def _losses(result: Result) -> list[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.results")
+    parser = argparse.ArgumentParser(prog="python -m bench.run.results")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--to", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -29,9 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .load.handle import Load, LoadFailed
+from ..load.handle import Load, LoadFailed
+from ..peers import PEERS, Absent, Peer, Remote, Setup, Transport
 from .machine import fd_limit, machine
-from .peers import PEERS, Absent, Peer, Remote, Setup, Transport
 from .processes import Usage, cores
 from .stacks import profiled
 

@@ -20,7 +20,7 @@ import httpx2
 
 from streamer.model import decode_id
 
-from ..e2e.readers import Api
+from ...e2e.readers import Api
 
 
 class Order(NamedTuple):

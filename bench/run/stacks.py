@@ -2,7 +2,7 @@
 Where the time goes: stacks of a server, sampled by py-spy while it is measured.
 
 The file is in the folded form that flame graphs are drawn from; `top` sums it up.
-``python -m bench.stacks FILE`` prints that.
+``python -m bench.run.stacks FILE`` prints that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .peers import Peer
+from ..peers import Peer
 
 __all__ = ["profiled", "top"]
 

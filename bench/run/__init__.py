@@ -1,0 +1,1 @@
+"""Running a question: processes, machine, rounds, and their report."""
