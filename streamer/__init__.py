@@ -76,7 +76,7 @@ store), publishing, scheduling, access. So "where is X in layer Y" is one guess.
                      bytes), client_messages
       access/        apps, tokens, signatures, rights
       ...            schedule, quotas, limits, store_health, json_limits, counters
-    store/           REMEMBERS. Everything Redis: keys, lua/ (one script per atomic step)
+    store/           REMEMBERS. Everything Redis: keys; lua/, a script per atomic step
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, server_binary
@@ -108,9 +108,9 @@ store), publishing, scheduling, access. So "where is X in layer Y" is one guess.
     contract/        WRITES DOWN. The words in which surfaces declare their operations;
                      the OpenAPI document, and the page, made from that
     metrics/         registry (every metric), exposition, scraping
-    surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/ walletwerk/
-                     operations/: wire (pure), routes, and contract, which says what
-                     they hold
+    surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
+                     walletwerk/ operations/: wire (pure), routes, and contract, which
+                     says what they hold
     openapi          the contract of all surfaces together
     components, app  the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn

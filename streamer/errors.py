@@ -7,25 +7,25 @@ classes to its own answers.
 The tree::
 
     Error
-    ├── Rejected                the caller's fault; repeating it unchanged is no use
+    ├── Rejected                the caller's fault; repeating it unchanged does not help
     │   ├── Invalid             a field, parameter or cursor is wrong; says which
-    │   ├── Unauthenticated     no credential, or one that does not hold; has a defect
+    │   ├── Unauthenticated     no credential, or a bad one; has a defect
     │   ├── Forbidden           the credential is good and does not allow this
-    │   │   └── ForeignPage     a browser's page of an origin that is not ours
-    │   ├── NotFound            no such thing, or not the caller's
-    │   ├── Conflict            an idempotency key was used for something else
-    │   ├── TooLate             a schedule has begun and can no longer be changed
-    │   ├── TooLarge            a body is over its limit
-    │   ├── TooFast             a rate that all nodes keep together is reached
-    │   ├── OverQuota           an app has used what it may use; has a quota
-    │   ├── Spent               a number that is given once and for all is used up
-    │   └── Refused             a limit on listeners, requests or connects; has a limit
+    │   │   └── ForeignOrigin   a browser sent it from a page of another origin
+    │   ├── NotFound            does not exist, or belongs to somebody else
+    │   ├── Conflict            the idempotency key was used for something else
+    │   ├── TooLate             the schedule has begun and cannot be changed any more
+    │   ├── TooLarge            the body is over its limit
+    │   ├── RateLimited         a rate limit shared by all nodes is reached
+    │   ├── OverQuota           an app has used up a quota; has a quota
+    │   ├── UsedUp              a number that is granted once for good is used up
+    │   └── LimitReached        a limit on listeners, requests or connects; has a limit
     ├── StoreUnfit              the store would break what the settings promise
-    └── Unavailable             our fault; worth a retry
-        ├── StoreAway           the store cannot be reached; nothing was written
-        ├── IssuerAway          a token cannot be checked: its issuer's keys are not had
-        ├── OutcomeUnknown      a write was sent and its answer did not come back
-        └── Draining            this node is going away
+    └── Unavailable             the server's fault; worth a retry
+        ├── StoreUnavailable    the store cannot be reached; nothing was written
+        ├── IssuerUnavailable   the issuer's keys cannot be retrieved
+        ├── OutcomeUnknown      a write was sent and its response did not arrive
+        └── Draining            this node is shutting down
 
 A stream does not end by an exception but by a value: `Disconnect`, from the table at
 the end of this module. The ranges tell a client what to do without knowing the code:
@@ -59,26 +59,26 @@ __all__ = [
     "Error",
     "FieldError",
     "Forbidden",
-    "ForeignPage",
+    "ForeignOrigin",
     "Invalid",
-    "IssuerAway",
+    "IssuerUnavailable",
     "Limit",
+    "LimitReached",
     "Malformed",
     "NotFound",
     "OutcomeUnknown",
     "OverQuota",
     "Quota",
-    "Refused",
+    "RateLimited",
     "Rejected",
-    "Spent",
-    "StoreAway",
+    "StoreUnavailable",
     "StoreUnfit",
-    "TooFast",
     "TooLarge",
     "TooLate",
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
+    "UsedUp",
 ]
 
 
@@ -191,7 +191,7 @@ class Forbidden(Rejected):
         return f"this needs {self.needed}"
 
 
-class ForeignPage(Forbidden):
+class ForeignOrigin(Forbidden):
     """
     A browser sent this for a page that is not one of ours.
 
@@ -236,7 +236,7 @@ class TooLarge(Rejected):
         return f"the body is larger than {self.limit_bytes} bytes"
 
 
-class TooFast(Rejected):
+class RateLimited(Rejected):
     """An app calls faster than it may. `retry_after_s` is when there is room again."""
 
     def __init__(self, per_s: int, *, retry_after_s: int = 1) -> None:
@@ -268,7 +268,7 @@ class OverQuota(Rejected):
         return f"the app's quota of {self.most} {self.quota.value} is used up"
 
 
-class Spent(Rejected):
+class UsedUp(Rejected):
     """A number that is given once and for all is used up; waiting is no use."""
 
     def __init__(self, what: str, most: int) -> None:
@@ -292,7 +292,7 @@ class Limit(enum.Enum):
     REQUESTS_PER_NODE = "this node has no room for another request"
 
 
-class Refused(Rejected):
+class LimitReached(Rejected):
     """A limit was reached. `retry_after_s` is when it is worth another try."""
 
     def __init__(self, limit: Limit, *, retry_after_s: int = 1) -> None:
@@ -309,14 +309,14 @@ class Unavailable(Error):
     retry_after_s = 1
 
 
-class StoreAway(Unavailable):
+class StoreUnavailable(Unavailable):
     """The store cannot be reached or refuses writes. Nothing was written."""
 
     def __str__(self) -> str:
         return "the store is away; nothing was stored"
 
 
-class IssuerAway(Unavailable):
+class IssuerUnavailable(Unavailable):
     """The keys that a token has to be checked with were never had, and are not now."""
 
     retry_after_s = 5

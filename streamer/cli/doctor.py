@@ -115,7 +115,7 @@ async def _examine(config: Config) -> list[Finding]:
 
 
 async def _examine_store(config: Config) -> AsyncIterator[Finding]:
-    from ..errors import StoreAway
+    from ..errors import StoreUnavailable
     from ..store.server.directory import holds_store
     from ..store.server.server_binary import StoreFailed, find_server
 
@@ -132,7 +132,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         async with store_url(config) as url, open_link(url) as link:
             for finding in await _ask_store(link, promise):
                 yield finding
-    except StoreAway:
+    except StoreUnavailable:
         where = _without_password(config.redis) or config.data_dir
         yield Finding("problem", f"the store at {where} does not answer")
     except StoreFailed as exc:

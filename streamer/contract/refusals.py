@@ -17,23 +17,23 @@ from ..errors import (
     Error,
     FieldError,
     Forbidden,
-    ForeignPage,
+    ForeignOrigin,
     Invalid,
-    IssuerAway,
+    IssuerUnavailable,
     Limit,
+    LimitReached,
     Malformed,
     NotFound,
     OutcomeUnknown,
     OverQuota,
     Quota,
-    Refused,
-    Spent,
-    StoreAway,
-    TooFast,
+    RateLimited,
+    StoreUnavailable,
     TooLarge,
     TooLate,
     Unauthenticated,
     Unsupported,
+    UsedUp,
 )
 
 __all__ = [
@@ -71,14 +71,14 @@ CREDENTIAL: Final[Errors] = (
         Unauthenticated(defect, "aud" if defect is Defect.CLAIM else "")
         for defect in Defect
     ),
-    IssuerAway(),
+    IssuerUnavailable(),
 )
 """A credential is looked at."""
 
 RIGHT: Final[Errors] = (Forbidden("the right to do it"),)
 """And what it allows."""
 
-FOREIGN_PAGE: Final[Errors] = (ForeignPage("an allowed origin"),)
+FOREIGN_PAGE: Final[Errors] = (ForeignOrigin("an allowed origin"),)
 """A browser could be made to send it in its user's name."""
 
 BAD_PATH: Final[Errors] = (
@@ -120,9 +120,9 @@ KEY: Final[Errors] = (
 """An idempotency key is taken."""
 
 IN_FLIGHT: Final[Errors] = (
-    Refused(Limit.REQUESTS_PER_PLAYER),
-    Refused(Limit.REQUESTS_PER_APP),
-    Refused(Limit.REQUESTS_PER_NODE),
+    LimitReached(Limit.REQUESTS_PER_PLAYER),
+    LimitReached(Limit.REQUESTS_PER_APP),
+    LimitReached(Limit.REQUESTS_PER_NODE),
 )
 """It counts as a request in flight, of a player or of an app."""
 
@@ -130,25 +130,25 @@ QUOTA: Final[Errors] = tuple(OverQuota(quota, 1_000) for quota in Quota)
 """It counts against what an app may use."""
 
 LISTENING: Final[Errors] = (
-    Refused(Limit.LISTENERS_PER_PLAYER),
-    Refused(Limit.CONNECTIONS_PER_NODE),
-    Refused(Limit.CONNECTS_PER_SECOND),
+    LimitReached(Limit.LISTENERS_PER_PLAYER),
+    LimitReached(Limit.CONNECTIONS_PER_NODE),
+    LimitReached(Limit.CONNECTS_PER_SECOND),
     Draining(),
 )
 """It is held open, as a listener."""
 
-TOPICS: Final[Errors] = (Refused(Limit.TOPICS_PER_PLAYER),)
-MUTES: Final[Errors] = (Refused(Limit.MUTES_PER_PLAYER),)
+TOPICS: Final[Errors] = (LimitReached(Limit.TOPICS_PER_PLAYER),)
+MUTES: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
 
-STORE: Final[Errors] = (StoreAway(),)
+STORE: Final[Errors] = (StoreUnavailable(),)
 """The store is asked."""
 
-WRITE: Final[Errors] = (StoreAway(), OutcomeUnknown())
+WRITE: Final[Errors] = (StoreUnavailable(), OutcomeUnknown())
 """Something is written to the store."""
 
 TOO_LATE: Final[Errors] = (TooLate("sent"),)
-TOO_FAST: Final[Errors] = (TooFast(30),)
-SPENT: Final[Errors] = (Spent("the notifications of a campaign", 3),)
+TOO_FAST: Final[Errors] = (RateLimited(30),)
+SPENT: Final[Errors] = (UsedUp("the notifications of a campaign", 3),)
 
 
 def unknown(*things: str) -> Errors:
@@ -184,7 +184,7 @@ def name_of(error: Exception) -> str:
     match error:
         case Unauthenticated(defect=defect):
             return f"{name}.{defect.name}"
-        case Refused(limit=limit):
+        case LimitReached(limit=limit):
             return f"{name}.{limit.name}"
         case OverQuota(quota=quota):
             return f"{name}.{quota.name}"

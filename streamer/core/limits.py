@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 
-from ..errors import Limit, Refused
+from ..errors import Limit, LimitReached
 
 __all__ = ["Rate", "Slots", "SlotsPerKey"]
 
@@ -38,12 +38,12 @@ class Slots:
         Take a slot; whoever does has to give it back, once.
 
         Raises:
-            Refused: All slots are taken.
+            LimitReached: All slots are taken.
 
         """
         if self.taken >= self.most:
             self._refusals[self._limit.name.lower()] += 1
-            raise Refused(self._limit, retry_after_s=self._retry_after_s)
+            raise LimitReached(self._limit, retry_after_s=self._retry_after_s)
         self.taken += 1
 
     def give_back(self) -> None:
@@ -66,7 +66,7 @@ class SlotsPerKey:
         """Take one of `key`'s slots; as `Slots.take`."""
         if self._taken[key] >= self.most:
             self._refusals[self._limit.name.lower()] += 1
-            raise Refused(self._limit)
+            raise LimitReached(self._limit)
         self._taken[key] += 1
 
     def give_back(self, key: Hashable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.limits import Rate, Slots, SlotsPerKey
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 
 
 def test_one_too_many_is_refused_and_takes_nothing() -> None:
@@ -13,7 +13,7 @@ def test_one_too_many_is_refused_and_takes_nothing() -> None:
     slots.take()
     slots.take()
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LimitReached) as refused:
         slots.take()
 
     assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
@@ -36,7 +36,7 @@ def test_keys_do_not_share_slots() -> None:
     slots.take("a")
     slots.take("b")
 
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         slots.take("a")
 
     slots.give_back("a")
@@ -48,7 +48,7 @@ def test_a_key_without_holders_is_forgotten() -> None:
 
     for number in range(1_000):
         slots.take(number)
-        with pytest.raises(Refused):
+        with pytest.raises(LimitReached):
             slots.take(number)
         slots.give_back(number)
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamer.components import Parts
 from streamer.config import Config
 from streamer.core.access.rights import Caller
-from streamer.errors import Error, Refused
+from streamer.errors import Error, LimitReached
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.server import Host
 from streamer.service.access.authenticator import Credentials
@@ -371,7 +371,7 @@ class World:
 
 
 def _refuse(error: Error) -> Response:
-    return Response(status_code=409 if isinstance(error, Refused) else 403)
+    return Response(status_code=409 if isinstance(error, LimitReached) else 403)
 
 
 @pytest.fixture

@@ -182,8 +182,8 @@ class Authenticator:
 
         Raises:
             Unauthenticated: They do not hold; `defect` and `detail` say why.
-            StoreAway: The record to check them against is not at hand.
-            IssuerAway: Neither are its issuer's keys.
+            StoreUnavailable: The record to check them against is not at hand.
+            IssuerUnavailable: Neither are its issuer's keys.
         """
         if credentials.token.startswith(KEY_PREFIX):
             caller = await self._key_caller(credentials.token)
@@ -193,7 +193,8 @@ class Authenticator:
         return caller
 
     async def app_record(self, name: App) -> AppRecord | None:
-        """Return an app's record, `RECORD_TTL_S` old at most. Raises StoreAway."""
+        """Return an app's record, `RECORD_TTL_S` old at most. Raises
+        StoreUnavailable."""
         return await self._record(name)
 
     async def _key_caller(self, text: bytes) -> Caller:

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from ...core.access.apps import AppRecord, is_loopback
 from ...core.access.signatures import Algorithm, KeySet, parse_key_set
-from ...errors import IssuerAway
+from ...errors import IssuerUnavailable
 
 __all__ = [
     "BYTES_MAX",
@@ -99,7 +99,7 @@ class KeySets:
         Return the keys that count for an app, and look for one of `key_id` if need be.
 
         Raises:
-            IssuerAway: They are elsewhere, and were never had.
+            IssuerUnavailable: They are elsewhere, and were never had.
         """
         if record.key_set:
             source = self._sources.get(record.key_set)
@@ -148,7 +148,7 @@ class _Source:
         ):
             await self._refresh()
         if self._keys is None:
-            raise IssuerAway
+            raise IssuerUnavailable
         return self._keys
 
     async def _refresh(self) -> None:

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from ...core.access.apps import AppRecord
 from ...core.access.rights import Caller, KeyProof, TokenProof
 from ...core.access.signatures import Algorithm
-from ...errors import TOKEN_INVALID, IssuerAway, Unavailable
+from ...errors import TOKEN_INVALID, IssuerUnavailable, Unavailable
 from ...hub import Reader
 from ...model import App, Log
 from ...store.access.apps import Apps
@@ -133,7 +133,7 @@ class Sweep:
         for name, record in zip(names, await self._apps.get_many(names), strict=True):
             if record is None or now_s < record.revoking_until_s:
                 continue
-            with contextlib.suppress(IssuerAway):
+            with contextlib.suppress(IssuerUnavailable):
                 keys = await self._key_sets.find(record, now_s=now_s)
                 named = frozenset((key.algorithm, key.name) for key in keys.keys)
                 bases[name] = _Basis(record, named)
@@ -214,7 +214,7 @@ class Sweep:
     ) -> set[Caller]:
         try:
             keys = await self._key_sets.find(record, now_s=now_s)
-        except IssuerAway:
+        except IssuerUnavailable:
             return set()
         return {
             caller

@@ -40,7 +40,7 @@ def later(joined: Position, place: Position) -> Position:
 
 class Audiences:
     """
-    The audiences of players. Every method raises StoreAway.
+    The audiences of players. Every method raises StoreUnavailable.
 
     Args:
         views: What players see of them.
@@ -112,7 +112,7 @@ class Audiences:
         Returns whether it did not have it already.
 
         Raises:
-            Refused: It has joined as many topics as it may.
+            LimitReached: It has joined as many topics as it may.
             OutcomeUnknown: Repeating it is harmless.
 
         """

@@ -69,7 +69,7 @@ class Inboxes:
         count: int,
         version: str = "",
     ) -> MergedPage:
-        """Read a page as `Merged.page` does. Raises Forbidden, StoreAway."""
+        """Read a page as `Merged.page` does. Raises Forbidden, StoreUnavailable."""
         caller.require_read(player)
         return await self._merged.page(
             Log(caller.app, player),
@@ -89,7 +89,7 @@ class Inboxes:
         Raises:
             Forbidden: The caller may not read this inbox.
             NotFound: No such notification in it, or not any more.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_read(player)
@@ -102,7 +102,9 @@ class Inboxes:
     async def after(
         self, caller: Caller, player: Player, place: Cursor | Start, *, count: int
     ) -> After:
-        """Read what follows a place, oldest first. Raises Forbidden, StoreAway."""
+        """
+        Read what follows a place, oldest first. Raises Forbidden, StoreUnavailable.
+        """
         caller.require_listen(player)
         return await self._merged.after(Log(caller.app, player), place, count=count)
 
@@ -120,7 +122,7 @@ class Inboxes:
         Raises:
             Forbidden: The caller may not mark this inbox.
             Invalid: There are more than `ids_max`.
-            StoreAway: Nothing was marked.
+            StoreUnavailable: Nothing was marked.
             OutcomeUnknown: Repeating it is harmless.
 
         """
@@ -187,7 +189,7 @@ class Inboxes:
         Raises:
             Forbidden: The caller may not mark this inbox.
             NotFound: No such notification in it.
-            StoreAway: Nothing was done.
+            StoreUnavailable: Nothing was done.
             OutcomeUnknown: Repeating it is harmless.
 
         """
@@ -224,7 +226,7 @@ class Inboxes:
 
         Raises:
             Forbidden: The caller may not read one of the inboxes.
-            StoreAway: They cannot be read now.
+            StoreUnavailable: They cannot be read now.
 
         """
         for player in players:

@@ -110,7 +110,7 @@ class _Reading(NamedTuple):
 
 class Merged:
     """
-    Players' inboxes with what their audiences were sent. Raises StoreAway.
+    Players' inboxes with what their audiences were sent. Raises StoreUnavailable.
 
     Args:
         inbox: The logs.

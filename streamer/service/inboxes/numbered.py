@@ -68,7 +68,7 @@ class Listing:
 
         Raises:
             Forbidden: The caller may not read this inbox.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_read(player)

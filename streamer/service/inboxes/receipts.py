@@ -57,7 +57,7 @@ class Receipts:
 
         Raises:
             Forbidden: The caller may not mark this inbox.
-            StoreAway: Nothing is noted.
+            StoreUnavailable: Nothing is noted.
             OutcomeUnknown: Repeating it is harmless.
 
         """
@@ -90,7 +90,7 @@ class Receipts:
         Raises:
             Forbidden: The caller may not read this inbox.
             NotFound: It was never there, or is not any more.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_read(player)
@@ -125,7 +125,7 @@ class Receipts:
         Raises:
             Forbidden: The caller may not write to everybody.
             NotFound: It was never there, or is not any more.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_write_all()

@@ -72,7 +72,7 @@ class _Begin(NamedTuple):
 
 class Searching:
     """
-    What a caller may go through. Every method raises Forbidden and StoreAway.
+    What a caller may go through. Every method raises Forbidden and StoreUnavailable.
 
     Args:
         inboxes: What is read.

@@ -33,8 +33,8 @@ class Memberships:
     """
     What a caller may do with players' topics and mutes.
 
-    All raise Forbidden and StoreAway; those that change something OutcomeUnknown too,
-    and a repetition is harmless.
+    All raise Forbidden and StoreUnavailable; those that change something OutcomeUnknown
+    too, and a repetition is harmless.
 
     Args:
         audiences: Who belongs to what.
@@ -61,7 +61,7 @@ class Memberships:
         Let a player have what a topic is sent from now on.
 
         Raises:
-            Refused: The player has joined as many topics as it may.
+            LimitReached: The player has joined as many topics as it may.
 
         """
         _require_topic(caller, player, topic)
@@ -84,7 +84,7 @@ class Memberships:
         Store nothing of a type for a player from now on, or store it again.
 
         Raises:
-            Refused: The player has muted as many types as it may.
+            LimitReached: The player has muted as many types as it may.
 
         """
         caller.require_mark(player)

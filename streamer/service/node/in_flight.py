@@ -14,7 +14,7 @@ import math
 from ...config import Config
 from ...core.counters import Figures
 from ...core.limits import Slots, SlotsPerKey
-from ...errors import Limit, Refused
+from ...errors import Limit, LimitReached
 from ...model import App, Log
 
 __all__ = ["Held", "Requests"]
@@ -45,7 +45,7 @@ class Requests:
         Count a request about `log` for the length of a block.
 
         Entering it raises:
-            Refused: The node, the app or the player has too many in flight.
+            LimitReached: The node, the app or the player has too many in flight.
 
         """
         return Held(self, log.app, log)
@@ -55,17 +55,17 @@ class Requests:
         return Held(self, app, None)
 
     def take(self, app: App, log: Log | None) -> None:
-        """Take a slot of each, or of none and raise Refused."""
+        """Take a slot of each, or of none and raise LimitReached."""
         self._all.take()
         try:
             self._by_app.take(app)
             try:
                 if log is not None:
                     self._by_log.take(log)
-            except Refused:
+            except LimitReached:
                 self._by_app.give_back(app)
                 raise
-        except Refused:
+        except LimitReached:
             self._all.give_back()
             raise
 

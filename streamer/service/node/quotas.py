@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 
 from ...core.access.apps import AppRecord
 from ...core.quotas import Limits, Permits
-from ...errors import OverQuota, Quota, Rejected, StoreAway
+from ...errors import OverQuota, Quota, Rejected, StoreUnavailable
 from ...model import App, Player
 from ...store.access.quotas import IN_VAIN_MS, UsedQuotas
 from ...store.client.connection import Link
@@ -115,17 +115,17 @@ class Charging:
     async def __aenter__(self) -> Charge:
         try:
             await self._quotas.charge(self._charge, self._asked)
-        except (Rejected, StoreAway):
+        except (Rejected, StoreUnavailable):
             await self._undo()
             raise
         return self._charge
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, Rejected | StoreAway):
+        if kind is not None and issubclass(kind, Rejected | StoreUnavailable):
             await self._undo()
 
     async def _undo(self) -> None:
-        with contextlib.suppress(StoreAway):
+        with contextlib.suppress(StoreUnavailable):
             # Places that stay taken are free when their schedules would be due.
             await self._charge.undo()
 
@@ -180,7 +180,7 @@ class Quotas:
         return cls(nobody, UsedQuotas(link), Limits())
 
     async def limits(self, app: App) -> Limits:
-        """Return what counts for an app. Raises StoreAway."""
+        """Return what counts for an app. Raises StoreUnavailable."""
         record = await self._find_app(app)
         return record.quotas.over(self._defaults) if record else self._defaults
 
@@ -208,7 +208,7 @@ class Quotas:
 
         Entering it raises:
             OverQuota: A quota is used up; nothing was charged.
-            StoreAway: That cannot be told.
+            StoreUnavailable: That cannot be told.
 
         """
         asked = _Asked(app, deliveries, size, players, places or {})
@@ -236,13 +236,13 @@ class Quotas:
 
         Where the store is away they stay taken until their schedules would be due.
         """
-        with contextlib.suppress(StoreAway):
+        with contextlib.suppress(StoreUnavailable):
             if ids and (await self.limits(app)).pending_schedules:
                 await self._used.free_places(app, tuple(ids))
 
     async def move_place(self, app: App, schedule_id: str, due_ms: int) -> None:
         """Keep a schedule's place for as long as it is to wait; see `free_places`."""
-        with contextlib.suppress(StoreAway):
+        with contextlib.suppress(StoreUnavailable):
             if (await self.limits(app)).pending_schedules:
                 await self._used.move_place(app, schedule_id, due_ms)
 

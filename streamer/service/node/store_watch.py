@@ -34,7 +34,7 @@ from ...core.store_health import (
     unfit,
     unready,
 )
-from ...errors import StoreAway, StoreUnfit
+from ...errors import StoreUnavailable, StoreUnfit
 from ...store.client.connection import Link
 from ...store.client.health import read_facts
 
@@ -111,7 +111,7 @@ class StoreWatch:
             try:
                 if self._is_time():
                     await self.look()
-            except StoreAway:
+            except StoreUnavailable:
                 # Another may answer in its place, so it is looked at first thing.
                 self._looked_at_s = float("-inf")
             await asyncio.sleep(RETRY_S if self._facts is None else TURN_S)
@@ -121,11 +121,11 @@ class StoreWatch:
         while self._facts is None:
             try:
                 await self.look()
-            except StoreAway:
+            except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
 
     async def look(self) -> None:
-        """Ask the store and note what has changed. Raises StoreAway."""
+        """Ask the store and note what has changed. Raises StoreUnavailable."""
         facts = await read_facts(self._link)
         self._looked_at_s = self._clock_s()
         self._connects = self._link.connects
@@ -173,7 +173,7 @@ async def refuse_unfit(url: str, config: Config) -> None:
     link = Link(url)
     try:
         facts = await read_facts(link)
-    except StoreAway:
+    except StoreUnavailable:
         return
     finally:
         await link.close()

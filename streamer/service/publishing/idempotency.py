@@ -74,7 +74,7 @@ async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
 
     Raises:
         Conflict: It stands for another one.
-        StoreAway, OutcomeUnknown: As `Link.call`; asking again is harmless.
+        StoreUnavailable, OutcomeUnknown: As `Link.call`; asking again is harmless.
 
     """
     before = await link.call(
@@ -92,7 +92,7 @@ async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
 
 
 async def is_claimed(link: Link, app: App, key: str, digest: str) -> bool:
-    """Whether a key stands for the request of that digest. Raises StoreAway."""
+    """Whether a key stands for the request of that digest. Raises StoreUnavailable."""
     before: bytes | None = await link.call("GET", request_key(app, key))
     return before == digest.encode()
 

@@ -23,7 +23,14 @@ from redis.exceptions import ResponseError
 
 from ...core.access.rights import Caller
 from ...core.counters import Figures
-from ...errors import Conflict, FieldError, Invalid, NotFound, OutcomeUnknown, StoreAway
+from ...errors import (
+    Conflict,
+    FieldError,
+    Invalid,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 from ...model import (
     App,
     Log,
@@ -134,7 +141,7 @@ class Publisher:
             Invalid: The key or a notification is not acceptable.
             OverQuota: The app may not; the key is as free as before.
             Conflict: The key was used for something else within 24 hours.
-            StoreAway: Nothing was stored.
+            StoreUnavailable: Nothing was stored.
             OutcomeUnknown: Some or all of it may have been stored.
 
         """
@@ -201,7 +208,7 @@ class Publisher:
             Forbidden: The caller may not send to one of the recipients.
             Invalid: The notification is not acceptable.
             OverQuota: The app may not.
-            StoreAway: Nothing was sent.
+            StoreUnavailable: Nothing was sent.
             OutcomeUnknown: Some may have got it.
 
         """
@@ -231,7 +238,7 @@ class Publisher:
         Raises:
             Forbidden: The caller may not write to everybody.
             NotFound: There is none of that id, or not any more.
-            StoreAway: Nothing was done.
+            StoreUnavailable: Nothing was done.
             OutcomeUnknown: Repeating it is harmless.
 
         """
@@ -294,7 +301,7 @@ class Publisher:
                 replies = await self._inbox.append_many(
                     batches[first : first + BATCH], once=once
                 )
-            except StoreAway as error:
+            except StoreUnavailable as error:
                 raise _incomplete([*appended, error]) from error
             stored = [reply for reply in replies if isinstance(reply, Appended)]
             if len(stored) < len(replies):
@@ -328,8 +335,8 @@ def _incomplete(outcomes: Sequence[Appended | Exception]) -> Exception:
         return Conflict()
     if refused:
         return refused[0]
-    if all(isinstance(outcome, StoreAway) for outcome in outcomes):
-        return StoreAway()
+    if all(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
+        return StoreUnavailable()
     return OutcomeUnknown()
 
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
-from ...errors import FieldError, Invalid, NotFound, Spent, Unavailable
+from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
 from ...model import Notification
 from ...store.client.connection import Link
 from ...store.keys import BUCKETS, bucket_of, sends_key
@@ -87,12 +87,12 @@ class CampaignsOfApp:
         return await self._state(caller, campaign)
 
     async def get(self, caller: Caller, campaign_id: str) -> CampaignState:
-        """Return a campaign. Raises Forbidden, NotFound, StoreAway."""
+        """Return a campaign. Raises Forbidden, NotFound, StoreUnavailable."""
         caller.require_scope("campaigns:read")
         return await self._state(caller, await self._known(caller, campaign_id))
 
     async def all(self, caller: Caller) -> list[Campaign]:
-        """Return the app's campaigns by id. Raises Forbidden, StoreAway."""
+        """Return the app's campaigns by id. Raises Forbidden, StoreUnavailable."""
         caller.require_scope("campaigns:read")
         return await self._campaigns.of_app(caller.app)
 
@@ -105,7 +105,7 @@ class CampaignsOfApp:
         Raises:
             Forbidden: The caller's key lacks the scope.
             NotFound: There is no such campaign in the caller's app.
-            StoreAway: None was written.
+            StoreUnavailable: None was written.
             OutcomeUnknown: Some may have been; a repetition is harmless.
 
         """
@@ -127,7 +127,7 @@ class CampaignsOfApp:
         return card
 
     async def card(self, caller: Caller, campaign_id: str, card_id: str) -> Card:
-        """Return a card. Raises Forbidden, NotFound, StoreAway."""
+        """Return a card. Raises Forbidden, NotFound, StoreUnavailable."""
         caller.require_scope("campaigns:read")
         await self._known(caller, campaign_id)
         card = await self._campaigns.get_card(caller.app, campaign_id, card_id)
@@ -195,7 +195,7 @@ class CampaignSends:
         Raises:
             Forbidden: The caller's key lacks the scope.
             NotFound: There is no such campaign in the caller's app.
-            StoreAway: It is not known.
+            StoreUnavailable: It is not known.
 
         """
         caller.require_scope("campaigns:write")
@@ -219,10 +219,10 @@ class CampaignSends:
         Raises:
             Forbidden, NotFound: As `check`.
             Invalid: The time is not in the future, or more than 30 days ahead.
-            Spent: The campaign has had all its notifications.
+            UsedUp: The campaign has had all its notifications.
             OverQuota: The app may not; the key is as free as before.
             Conflict: The idempotency key was used for something else.
-            StoreAway: Nothing was entered.
+            StoreUnavailable: Nothing was entered.
             OutcomeUnknown: It may have been; repeat it with the idempotency key.
 
         """
@@ -262,7 +262,7 @@ class CampaignSends:
             await once.claim(self._link)
             entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
             if entered.full:
-                raise Spent("the notifications of a campaign", SENDS_MAX)
+                raise UsedUp("the notifications of a campaign", SENDS_MAX)
             if not entered.added:
                 charge.give_back()
         if entered.added and due_ms is None:
@@ -289,7 +289,7 @@ class CampaignSends:
         Raises:
             Forbidden: The caller's key lacks the scope.
             NotFound: There is no such campaign in the caller's app.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_scope("campaigns:read")

@@ -21,7 +21,7 @@ from ...errors import (
     Invalid,
     NotFound,
     OutcomeUnknown,
-    StoreAway,
+    StoreUnavailable,
     Unavailable,
 )
 from ...model import Log, Notification, Player
@@ -82,7 +82,7 @@ class Schedules:
         Of a node whose clock is wrong nothing else depends on it either.
 
         Raises:
-            StoreAway: It cannot be asked.
+            StoreUnavailable: It cannot be asked.
 
         """
         return await self._timetable.now_ms()
@@ -116,7 +116,7 @@ class Schedules:
                 something is too large.
             OverQuota: The app may not; the key is as free as before.
             Conflict: The idempotency key was used for something else.
-            StoreAway: Nothing was scheduled.
+            StoreUnavailable: Nothing was scheduled.
             OutcomeUnknown: It may have been; repeat it with the idempotency key.
 
         """
@@ -223,7 +223,7 @@ class Schedules:
         Raises:
             Forbidden: The caller may not see schedules.
             NotFound: There is none of that id in the caller's app.
-            StoreAway: It cannot be read now.
+            StoreUnavailable: It cannot be read now.
 
         """
         caller.require_scope("schedules:write")
@@ -353,8 +353,8 @@ class Schedules:
         for failure in failures:
             if not isinstance(failure, Unavailable):
                 raise failure
-        if failures and all(isinstance(o, StoreAway) for o in outcomes):
-            raise StoreAway
+        if failures and all(isinstance(o, StoreUnavailable) for o in outcomes):
+            raise StoreUnavailable
         if failures:
             raise OutcomeUnknown
         return [outcome.added for outcome in outcomes if isinstance(outcome, Entered)]

@@ -28,7 +28,7 @@ from ...config import Config
 from ...core.access.rights import Caller
 from ...core.counters import Figures
 from ...core.limits import Rate, Slots
-from ...errors import Draining, Error, Limit, Refused, Unavailable
+from ...errors import Draining, Error, Limit, LimitReached, Unavailable
 from ...hub import Reader
 from ...model import Log, Topic
 from ...store.client.connection import Reply
@@ -124,14 +124,14 @@ class Listening:
 
         Raises:
             Draining: The node is going away.
-            Refused: Connections come too fast or would wait for too long, or the node
-                is full.
+            LimitReached: Connections come too fast or would wait for too long, or the
+                node is full.
 
         """
         if self.draining:
             raise Draining
         if not self._rate.allow(time.monotonic()):
-            raise self._counted(Refused(Limit.CONNECTS_PER_SECOND))
+            raise self._counted(LimitReached(Limit.CONNECTS_PER_SECOND))
         self.turns.require_soon()
         self._slots.take()
         self._empty.clear()
@@ -199,7 +199,7 @@ class Listening:
                 newcomer=arrival.newcomer,
                 commands=arrival.looks,
             )
-        except Refused as refused:
+        except LimitReached as refused:
             raise self._counted(refused) from None
 
     async def _attach(
@@ -247,7 +247,7 @@ class Listening:
         if not self._slots.taken:
             self._empty.set()
 
-    def _counted(self, refused: Refused) -> Refused:
+    def _counted(self, refused: LimitReached) -> LimitReached:
         self.figures.refusals[refused.limit.name.lower()] += 1
         return refused
 
@@ -355,8 +355,8 @@ class Listener:
         raises, and wherever it is cancelled, `leave` is due all the same.
 
         Raises:
-            Refused: The player has all the listeners it may have.
-            StoreAway: Neither can be done now.
+            LimitReached: The player has all the listeners it may have.
+            StoreUnavailable: Neither can be done now.
 
         """
         listening = self._listening

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from ...errors import Limit, Refused
+from ...errors import Limit, LimitReached
 
 __all__ = ["RETRY_AFTER_MAX_S", "Turns"]
 
@@ -71,7 +71,7 @@ class Turns:
         Raise unless a turn would come soon, as far as one can tell.
 
         Raises:
-            Refused: It would not; says when it is worth another try.
+            LimitReached: It would not; says when it is worth another try.
 
         """
         if self._wait_s > self._wait_max_s:
@@ -86,7 +86,7 @@ class Turns:
         Wait for a turn; return whether there was a wait.
 
         Raises:
-            Refused: It has not come in time; says when it is worth another try.
+            LimitReached: It has not come in time; says when it is worth another try.
 
         """
         if not self._waiting:
@@ -120,10 +120,10 @@ class Turns:
     def _wait_s(self) -> float:
         return self._waiting / self._per_s if self._per_s else 0.0
 
-    def _refused(self) -> Refused:
+    def _refused(self) -> LimitReached:
         self._refusals[self._limit.name.lower()] += 1
         retry_after_s = min(1 + math.floor(self._wait_s), RETRY_AFTER_MAX_S)
-        return Refused(self._limit, retry_after_s=retry_after_s)
+        return LimitReached(self._limit, retry_after_s=retry_after_s)
 
     def _begin_measuring(self) -> None:
         self._ended, self._since_s = 0, self._clock_s()

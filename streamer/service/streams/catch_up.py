@@ -130,7 +130,7 @@ class Feeds:
         Let `reader` follow `log` for the block.
 
         Raises:
-            StoreAway: The log cannot be listened to.
+            StoreUnavailable: The log cannot be listened to.
 
         """
         await self.join(log, reader)
@@ -144,7 +144,7 @@ class Feeds:
         Let `reader` follow `log` until `leave`, which is due only where this returns.
 
         Raises:
-            StoreAway: The log cannot be listened to.
+            StoreUnavailable: The log cannot be listened to.
 
         """
         await self.enter(self.arrive(log), reader)
@@ -179,7 +179,7 @@ class Feeds:
         Let a reader listen to these topics on its own account, and to no others.
 
         Raises:
-            StoreAway: One of them cannot be listened to; nothing has changed.
+            StoreUnavailable: One of them cannot be listened to; nothing has changed.
 
         """
         await self._weaver.ask_for(log, reader, topics)

@@ -48,7 +48,7 @@ class Arrival(NamedTuple):
 
 class Weaver:
     """
-    Gives readers their strands. Its methods raise StoreAway.
+    Gives readers their strands. Its methods raise StoreUnavailable.
 
     Args:
         hub: Who is told what comes.

@@ -131,7 +131,7 @@ class Apps:
     """
     Apps and backend keys.
 
-    Every method raises `StoreAway`; the writing ones `OutcomeUnknown` as well.
+    Every method raises `StoreUnavailable`; the writing ones `OutcomeUnknown` as well.
     """
 
     def __init__(self, link: Link, *, clock: Callable[[], float] = time.time) -> None:

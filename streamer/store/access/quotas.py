@@ -80,7 +80,7 @@ class UsedQuotas:
         are left; see ``lua/permits.lua``.
 
         Raises:
-            StoreAway: The store cannot be asked; permits may be lost.
+            StoreUnavailable: The store cannot be asked; permits may be lost.
 
         """
         lent, left = await self._link.run(
@@ -95,7 +95,7 @@ class UsedQuotas:
     # Players.
 
     async def count_players(self, app: App) -> int:
-        """Return about how many players an app has. Raises StoreAway."""
+        """Return about how many players an app has. Raises StoreUnavailable."""
         keys = [players_key(app, period) for period in self._recent()]
         count: int = await self._link.call("PFCOUNT", *keys)
         return count
@@ -105,7 +105,7 @@ class UsedQuotas:
         Count players; return whether any of them was new. O(players).
 
         Raises:
-            StoreAway: They may not be counted.
+            StoreUnavailable: They may not be counted.
 
         """
         period = self._recent()[0]
@@ -119,7 +119,7 @@ class UsedQuotas:
         return bool(changed)
 
     async def without_inbox(self, app: App, players: Iterable[Player]) -> int:
-        """Return how many of these players have no inbox. Raises StoreAway."""
+        """Return how many of these players have no inbox. Raises StoreUnavailable."""
         asked: list[Command] = [
             ("EXISTS", inbox_keys(Log(app, player))[0]) for player in players
         ]
@@ -143,7 +143,8 @@ class UsedQuotas:
         Returns 0 and the ids that had none before; or the ms until there may be enough.
 
         Raises:
-            StoreAway: Places may have been taken, and are free when they are due.
+            StoreUnavailable: Places may have been taken, and are free when they are
+                due.
 
         """
         wait_ms, fresh = await self._link.run(
@@ -158,11 +159,13 @@ class UsedQuotas:
         return wait_ms, [name.decode() for name in fresh]
 
     async def free_places(self, app: App, ids: Sequence[str]) -> None:
-        """Give places back, held or not. Raises StoreAway."""
+        """Give places back, held or not. Raises StoreUnavailable."""
         await self._link.call("ZREM", quota_key(app, "pending"), *ids)
 
     async def move_place(self, app: App, schedule_id: str, due_ms: int) -> None:
-        """Let a place, if it is held, be free at another time. Raises StoreAway."""
+        """
+        Let a place, if it is held, be free at another time. Raises StoreUnavailable.
+        """
         await self._link.call(
             "ZADD", quota_key(app, "pending"), "XX", due_ms, schedule_id
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ...errors import TooFast
+from ...errors import RateLimited
 from ...model import App
 from ..client.connection import Link, Script
 from ..keys import rate_key
@@ -44,8 +44,8 @@ class Rates:
         Count a call of an operation. O(1).
 
         Raises:
-            TooFast: There were `per_s` calls within the last second.
-            StoreAway: It cannot be counted.
+            RateLimited: There were `per_s` calls within the last second.
+            StoreUnavailable: It cannot be counted.
 
         """
         wait_ms: int = await self._link.run(
@@ -56,4 +56,4 @@ class Rates:
             write=False,
         )
         if wait_ms:
-            raise TooFast(per_s, retry_after_s=-(-wait_ms // 1000))
+            raise RateLimited(per_s, retry_after_s=-(-wait_ms // 1000))

@@ -2,8 +2,8 @@
 One multiplexed connection to the store.
 
 Decides when a command may be sent, whom a reply belongs to, and what a failure means.
-Knows Redis replies and the two ways of failing: nothing happened (`StoreAway`) and
-nobody knows (`OutcomeUnknown`). Knows nothing of keys, scripts' meaning or apps.
+Knows Redis replies and the two ways of failing: nothing happened (`StoreUnavailable`)
+and nobody knows (`OutcomeUnknown`). Knows nothing of keys, scripts' meaning or apps.
 
 Theory of operation. Every command of this process goes over one socket, in the order of
 the calls, and replies come back in that order: a queue of packets, each with one
@@ -32,7 +32,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from ...errors import OutcomeUnknown, StoreAway
+from ...errors import OutcomeUnknown, StoreUnavailable
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .replies import Reply, ok
 
@@ -149,7 +149,7 @@ class Wire(asyncio.Protocol):
         Take over the socket of a connection that redis-py has set up.
 
         Raises:
-            StoreAway: It is lost already.
+            StoreUnavailable: It is lost already.
 
         """
         # redis-py offers no way to its transport; the tests of this module fail if
@@ -159,7 +159,7 @@ class Wire(asyncio.Protocol):
         transport = cast(asyncio.Transport, writer.transport)
         if transport.is_closing():
             # Lost before anybody listened; `on_lost` would never be called.
-            raise StoreAway
+            raise StoreUnavailable
         transport.set_protocol(self)
         self._connection, self._transport = connection, transport
 
@@ -218,7 +218,7 @@ async def connect(url: str, wire: Wire, *, name: str) -> None:
     Connect, authenticate and hand the socket to `wire`.
 
     Raises:
-        StoreAway: No connection within two seconds, or it was refused.
+        StoreUnavailable: No connection within two seconds, or it was refused.
 
     """
     pool = ConnectionPool.from_url(
@@ -239,7 +239,7 @@ async def connect(url: str, wire: Wire, *, name: str) -> None:
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
     except (RedisError, OSError) as error:
-        raise StoreAway from error
+        raise StoreUnavailable from error
     except asyncio.CancelledError:
         await connection.disconnect(nowait=True)
         raise
@@ -288,7 +288,7 @@ class Link:
         Cancelling forgets the reply. It does not undo the command.
 
         Raises:
-            StoreAway: Nothing was done.
+            StoreUnavailable: Nothing was done.
             OutcomeUnknown: `write` was set, and the command was sent without an answer.
             ResponseError: The store refused the command; nothing was done.
 
@@ -306,7 +306,7 @@ class Link:
         classes that `call` raises.
 
         Raises:
-            StoreAway: None of them was sent.
+            StoreUnavailable: None of them was sent.
 
         """
         if not commands:
@@ -327,7 +327,7 @@ class Link:
         wire = await self._ready()
         if wire is None or wire.closing or self._owed + count > PENDING_MAX:
             self.errors["away"] += count
-            raise StoreAway
+            raise StoreUnavailable
         loop = asyncio.get_running_loop()
         # First what may fail: a command that cannot be written must not leave a packet
         # behind that takes the replies of another.
@@ -380,7 +380,7 @@ class Link:
                 last script ends the list.
 
         Raises:
-            StoreAway: None of them was sent.
+            StoreUnavailable: None of them was sent.
 
         """
         digests = [call.by_digest() for call in calls]
@@ -395,7 +395,7 @@ class Link:
         texts = [calls[i].by_text() for i in unknown]
         try:
             again = await self.call_many([*texts, *after], write=write)
-        except StoreAway as error:
+        except StoreUnavailable as error:
             # The others may have been carried out, so it is the failure of these alone.
             again = [error] * (len(texts) + len(after))
         behind = range(len(calls), len(replies))
@@ -404,7 +404,7 @@ class Link:
         return replies
 
     async def now_ms(self) -> int:
-        """Return the store's time. Raises StoreAway."""
+        """Return the store's time. Raises StoreUnavailable."""
         seconds, micros = await self.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -431,7 +431,7 @@ class Link:
             await connect(self.url, wire, name=self._name)
             self._wire = wire
             self.connects += 1
-        except StoreAway:
+        except StoreUnavailable:
             pass  # Who waits sees that there is no wire; and everybody may have left.
         finally:
             self._connecting = None
@@ -439,12 +439,12 @@ class Link:
     def _verdict(self, reply: Reply, *, write: bool) -> Reply:
         if reply is _INCOMPLETE:
             self.errors["unknown" if write else "away"] += 1
-            return OutcomeUnknown() if write else StoreAway()
+            return OutcomeUnknown() if write else StoreUnavailable()
         if isinstance(reply, hiredis.ReplyError):
             text = str(reply)
             if text.startswith(_NOT_NOW):
                 self.errors["away"] += 1
-                return StoreAway(text)
+                return StoreUnavailable(text)
             # A script that is sent again, as text, has not failed.
             self.errors["refused"] += not text.startswith(_NO_SCRIPT)
             return ResponseError(text)

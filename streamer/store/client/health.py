@@ -20,7 +20,7 @@ async def read_facts(link: Link) -> Facts:
     Read what the store says about itself. O(1) in what it holds.
 
     Raises:
-        StoreAway: It does not answer, or not now.
+        StoreUnavailable: It does not answer, or not now.
 
     """
     info, settings = await link.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])

@@ -32,7 +32,7 @@ from typing import Final, Protocol
 
 import hiredis
 
-from ...errors import StoreAway
+from ...errors import StoreUnavailable
 from ...model import Entry, Log
 from .. import keys
 from .connection import Command, Reply, Wire, connect
@@ -111,7 +111,7 @@ class Relay:
         However it ends, it is to be followed by one `unsubscribe`.
 
         Raises:
-            StoreAway: Not connected, or the connection was lost before that.
+            StoreUnavailable: Not connected, or the connection was lost before that.
 
         """
         await self.confirmed(self.begin(log))
@@ -141,16 +141,16 @@ class Relay:
         Return when the store has confirmed what was begun.
 
         Raises:
-            StoreAway: The connection was lost before that.
+            StoreUnavailable: The connection was lost before that.
 
         """
         if self._wire is None:
-            raise StoreAway
+            raise StoreUnavailable
         if not begun.done():
             # It is everybody's; one who is cancelled must not cancel it.
             await asyncio.wait([begun])
         if begun.cancelled():
-            raise StoreAway
+            raise StoreUnavailable
 
     def unsubscribe(self, log: Log) -> None:
         """Stop listening once all who subscribed have left, and nobody comes soon."""
@@ -189,7 +189,7 @@ class Relay:
         wire = Wire(self._on_replies, self._lost.set)
         try:
             await connect(self._url, wire, name=self._name)
-        except StoreAway:
+        except StoreUnavailable:
             return False
         self._wire = wire
         wire.send(*_in_batches("SSUBSCRIBE", self._logs))

@@ -70,7 +70,7 @@ class Replicated:
         confirmed is an OutcomeUnknown: it is in the store, and may be lost with it.
 
         Raises:
-            StoreAway: None of them was sent.
+            StoreUnavailable: None of them was sent.
 
         """
         answer: asyncio.Future[list[Reply]]

@@ -161,12 +161,12 @@ class Inbox:
         of its batch. With `once`, a batch that was appended under the same key within
         24 hours is not appended again; its first positions come back.
 
-        Failures are items of the list: StoreAway (not appended), OutcomeUnknown (not
-        known), ResponseError (``CONFLICT``: the key belongs to another digest).
+        Failures are items of the list: StoreUnavailable (not appended), OutcomeUnknown
+        (not known), ResponseError (``CONFLICT``: the key belongs to another digest).
         O(entries) per log.
 
         Raises:
-            StoreAway: Nothing was appended anywhere.
+            StoreUnavailable: Nothing was appended anywhere.
 
         """
         drafts = distinct_drafts(batches)
@@ -191,7 +191,7 @@ class Inbox:
         """
         Announce a notification, JSON, and keep nothing of it.
 
-        Who listens at this moment gets it, at most once. Raises StoreAway,
+        Who listens at this moment gets it, at most once. Raises StoreUnavailable,
         OutcomeUnknown.
         """
         commands = [
@@ -231,7 +231,7 @@ class Inbox:
     async def read_after(
         self, log: Log, place: Place, *, count: int, behind_max: int = 0
     ) -> Read:
-        """Read entries after a place; see `read_many`. Raises StoreAway."""
+        """Read entries after a place; see `read_many`. Raises StoreUnavailable."""
         (read,) = await self.read_many([ReadAfter(log, place, count, behind_max)])
         if isinstance(read, Exception):
             raise read
@@ -270,7 +270,7 @@ class Inbox:
         Return where logs stand, in one packet; what cannot be read is an exception.
 
         A tenth of what a read costs the store. What has grown too old to be kept is not
-        noticed by it. Raises StoreAway.
+        noticed by it. Raises StoreUnavailable.
         """
         now_ms = self._clock_ms() or int(time.time() * 1_000)
         replies = await self._link.call_many(
@@ -414,7 +414,7 @@ class Inbox:
         Return where audiences' logs stand, and which of their entries are over.
 
         In one packet, each of its own moment. O(kept / 8) bytes for each. Raises
-        StoreAway.
+        StoreUnavailable.
         """
         calls = [self.audience_call(log) for log in logs]
         replies = await self._link.run_many(calls, write=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...errors import Limit, Refused
+from ...errors import Limit, LimitReached
 from ...model import Log
 from ..client.connection import Link, Script
 from ..keys import mutes_key
@@ -24,7 +24,8 @@ _MUTE: Final = Script("mute")
 
 class Mutes:
     """
-    What players have muted. All raise StoreAway, those that write OutcomeUnknown.
+    What players have muted. All raise StoreUnavailable, those that write
+    OutcomeUnknown.
 
     Args:
         link: The way to the store.
@@ -39,12 +40,12 @@ class Mutes:
         Store nothing of a type for a player from now on; return whether that is new.
 
         Raises:
-            Refused: The player has muted `MUTES_MAX` types.
+            LimitReached: The player has muted `MUTES_MAX` types.
 
         """
         outcome = await self._link.run(_MUTE, (mutes_key(log),), (type_, MUTES_MAX))
         if outcome < 0:
-            raise Refused(Limit.MUTES_PER_PLAYER)
+            raise LimitReached(Limit.MUTES_PER_PLAYER)
         return bool(outcome)
 
     async def unmute(self, log: Log, type_: str) -> bool:

@@ -34,7 +34,7 @@ class Listed(NamedTuple):
 
 class Lists:
     """
-    All inboxes of the store, by number. Every method raises StoreAway.
+    All inboxes of the store, by number. Every method raises StoreUnavailable.
 
     Args:
         link: The way to the store.

@@ -48,7 +48,7 @@ class Overview(NamedTuple):
 
 class Overviews:
     """
-    Reads for pages. Every method raises StoreAway.
+    Reads for pages. Every method raises StoreUnavailable.
 
     Bounds are inclusive, and go by time and offset: entries of two logs may have the
     same, so that a caller who wants an order among them has to compare tags.

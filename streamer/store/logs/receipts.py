@@ -79,7 +79,7 @@ class Receipts:
         """
         Return the receipts of entries, in one packet; None where there is none there.
 
-        O(log n) each, and O(kept / 8) bytes. Raises StoreAway.
+        O(log n) each, and O(kept / 8) bytes. Raises StoreUnavailable.
         """
         calls = [
             ScriptCall(

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from ...core.streams.views import View
-from ...errors import Limit, Refused
+from ...errors import Limit, LimitReached
 from ...model import App, Log, Position, audience_log, everyone_log
 from ..client.commands import Keyed, Packed
 from ..client.connection import Link, Script, ScriptCall
@@ -76,7 +76,8 @@ class Found(NamedTuple):
 
 class Views:
     """
-    All players' views. Every method raises StoreAway, a writing one OutcomeUnknown.
+    All players' views. Every method raises StoreUnavailable, a writing one
+    OutcomeUnknown.
 
     Args:
         link: The way to the store.
@@ -151,14 +152,14 @@ class Views:
         Let a player join an audience from `place` on; return whether it had not.
 
         Raises:
-            Refused: The player has `TOPICS_MAX` topics.
+            LimitReached: The player has `TOPICS_MAX` topics.
 
         """
         joined = " ".join(map(str, place))
         args = (audience.audience, joined, TOPICS_MAX, channel(log) if tell else "")
         outcome = await self._run(_JOIN, log, args)
         if outcome < 0:
-            raise Refused(Limit.TOPICS_PER_PLAYER)
+            raise LimitReached(Limit.TOPICS_PER_PLAYER)
         return bool(outcome)
 
     async def leave(self, log: Log, audience: Log) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from ...errors import Limit, OutcomeUnknown, Refused, StoreAway, Unavailable
+from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable, Unavailable
 from ...model import Log, new_name
 from ..client.commands import Command, Packed
 from ..client.connection import Link, Reply, Script, ScriptCall
@@ -51,7 +51,9 @@ _logger = logging.getLogger(__name__)
 
 
 async def alive_nodes(link: Link) -> list[bytes]:
-    """Return the nodes whose leases hold, by the store's clock. Raises StoreAway."""
+    """
+    Return the nodes whose leases hold, by the store's clock. Raises StoreUnavailable.
+    """
     time_, beats = await link.call_many(
         [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
     )
@@ -135,8 +137,8 @@ class Leases:
                 among them.
 
         Raises:
-            Refused: The player has all the listeners it may have.
-            StoreAway: No lease was taken, as far as anybody will notice.
+            LimitReached: The player has all the listeners it may have.
+            StoreUnavailable: No lease was taken, as far as anybody will notice.
 
         """
         lease = Lease(log, connection)
@@ -149,10 +151,10 @@ class Leases:
             # It may have been taken; nobody is going to use it.
             self._to_drop.add(lease)
             if isinstance(error, OutcomeUnknown):
-                raise StoreAway from error
+                raise StoreUnavailable from error
             raise
         if taken != TAKEN:
-            raise Refused(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
+            raise LimitReached(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
         self._held[lease] = instance
         return lease, replies
 

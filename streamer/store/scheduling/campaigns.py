@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
-from ...errors import OutcomeUnknown, StoreAway
+from ...errors import OutcomeUnknown, StoreUnavailable
 from ...model import App, Player
 from ..client.connection import Link, Reply, Script, ScriptCall
 from ..client.replies import ok
@@ -113,7 +113,7 @@ class Campaigns:
         Write cards whole. Atomic per card; a later one of the same id wins.
 
         Raises:
-            StoreAway: None was written.
+            StoreUnavailable: None was written.
             OutcomeUnknown: Some or all may have been; writing them again is harmless.
 
         """
@@ -220,7 +220,7 @@ class Campaigns:
         ]
         try:
             _all_or_unknown(await self._link.run_many(calls))
-        except StoreAway as error:
+        except StoreUnavailable as error:
             # What holds was written before.
             raise OutcomeUnknown from error
 
@@ -240,9 +240,9 @@ def _record(card_id: str, text: bytes) -> _Record:
 def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:
     """Return replies, all of them good. Raises Unavailable if the store was away."""
     for reply in replies:
-        if isinstance(reply, StoreAway | OutcomeUnknown):
-            none = all(isinstance(other, StoreAway) for other in replies)
-            raise StoreAway if none else OutcomeUnknown
+        if isinstance(reply, StoreUnavailable | OutcomeUnknown):
+            none = all(isinstance(other, StoreUnavailable) for other in replies)
+            raise StoreUnavailable if none else OutcomeUnknown
         if isinstance(reply, Exception):
             raise reply
     return list(replies)

@@ -69,7 +69,7 @@ class Firing:
 
         An app in a bucket has the same share of the limit as any other in any other,
         and at least one, however many of its schedules are due. O(buckets + shares).
-        Raises StoreAway.
+        Raises StoreUnavailable.
         """
         places = await self._places_due(now_ms, limit=limit)
         share = max(1, limit // max(1, len(places)))
@@ -115,7 +115,9 @@ class Firing:
         return [bool(ok(reply)) for reply in await self._link.run_many(calls)]
 
     async def sending(self) -> list[Due]:
-        """Return the schedules whose audience is being served. Raises StoreAway."""
+        """
+        Return the schedules whose audience is being served. Raises StoreUnavailable.
+        """
         return [
             parse_member(bucket, member)
             for bucket, reply in enumerate(await self._link.ask(_BEING_SENT))

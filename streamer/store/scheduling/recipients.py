@@ -195,6 +195,6 @@ class Recipients:
             ok(reply)
 
     async def served(self, schedule: Schedule) -> set[int]:
-        """Return the buckets of a schedule that are served. Raises StoreAway."""
+        """Return the buckets of a schedule that are served. Raises StoreUnavailable."""
         names = await self._link.call("HKEYS", Due.of(schedule).record)
         return {int(name[1:]) for name in names if name[1:].isdigit()}

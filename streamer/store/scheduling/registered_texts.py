@@ -24,7 +24,7 @@ class Messages:
         Register a text unless there is one; return the one that is registered. O(1).
 
         Raises:
-            StoreAway: Nothing was registered.
+            StoreUnavailable: Nothing was registered.
             OutcomeUnknown: It may have been; a repetition is harmless.
 
         """

@@ -79,7 +79,7 @@ class Timetable:
         """Who is served by schedules that have an audience."""
 
     async def now_ms(self) -> int:
-        """Return the store's time. Raises StoreAway."""
+        """Return the store's time. Raises StoreUnavailable."""
         return self._retention.clock_ms() or await self._link.now_ms()
 
     async def add(self, schedule: Schedule, *, slots_max: int = 0) -> Entered:
@@ -92,7 +92,7 @@ class Timetable:
             slots_max: How many of its campaign's may hold a slot; 0 for no limit.
 
         Raises:
-            StoreAway: It was not entered.
+            StoreUnavailable: It was not entered.
             OutcomeUnknown: Adding it again is harmless.
 
         """
@@ -110,7 +110,7 @@ class Timetable:
         Failures are items of the list, of the classes that `add` raises.
 
         Raises:
-            StoreAway: None was entered.
+            StoreUnavailable: None was entered.
 
         """
         calls = [self._add_call(schedule, slots_max) for schedule in schedules]
@@ -120,7 +120,7 @@ class Timetable:
         ]
 
     async def get(self, app: App, schedule_id: str) -> Schedule | None:
-        """Return a schedule of an app, or None. Raises StoreAway."""
+        """Return a schedule of an app, or None. Raises StoreUnavailable."""
         due = parse_due(app, schedule_id)
         if due is None:
             return None
@@ -128,7 +128,7 @@ class Timetable:
         return schedule
 
     async def get_many(self, dues: Sequence[Due]) -> list[Schedule | None]:
-        """Return schedules in the order asked for. Raises StoreAway."""
+        """Return schedules in the order asked for. Raises StoreUnavailable."""
         replies = await self._link.call_many([("HGETALL", due.record) for due in dues])
         return [
             parse_record(due, ok(reply))
@@ -167,7 +167,7 @@ class Timetable:
         return (State(state.decode()) if state else None), bool(done)
 
     async def listed(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
-        """Return what an index lists, oldest first. Raises StoreAway."""
+        """Return what an index lists, oldest first. Raises StoreUnavailable."""
         ids = await self._link.call("ZRANGE", index, 0, -1)
         dues = [Due(bucket, app, name.decode()) for name in ids]
         return [schedule for schedule in await self.get_many(dues) if schedule]
@@ -178,7 +178,7 @@ class Timetable:
         """
         Return an app's schedules by time of making, then id, behind `after`.
 
-        O(buckets x limit). Raises StoreAway.
+        O(buckets x limit). Raises StoreUnavailable.
         """
         # Several may have been made in the same ms, some of them behind `after`.
         commands = [

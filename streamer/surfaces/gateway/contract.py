@@ -35,14 +35,14 @@ from ...contract.refusals import (
 from ...errors import (
     Conflict,
     FieldError,
-    ForeignPage,
+    ForeignOrigin,
     Invalid,
     NotFound,
     OverQuota,
-    Spent,
-    TooFast,
+    RateLimited,
     TooLate,
     Unsupported,
+    UsedUp,
 )
 from . import wire
 
@@ -120,7 +120,7 @@ GATEWAY: Final = Surface(
     refuse=wire.refusal,
     failure=wire.Failure,
     broken=wire.error_response(500, wire.INTERNAL),
-    never=(ForeignPage, NotFound, Conflict, TooLate, TooFast, Spent, OverQuota),
+    never=(ForeignOrigin, NotFound, Conflict, TooLate, RateLimited, UsedUp, OverQuota),
     operations=(
         _list(_ONE, "list", VERSION, BRAND),
         _mark(_ONE, "markRead", VERSION, BRAND),

@@ -271,7 +271,7 @@ def refusal(error: Error) -> Response:
             status, message = 400, BAD_BODY
         case errors.TooLarge():
             status, message = 413, f"Bad Request - {error}"
-        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
             status, message = _LIMITS.get(limit, 503), f"Limit reached - {error}"
             headers["Retry-After"] = str(retry_after_s)
         case errors.Unavailable(retry_after_s=retry_after_s):

@@ -37,7 +37,15 @@ from ...contract.refusals import (
     STORE,
     WRITE,
 )
-from ...errors import Draining, Error, ForeignPage, NotFound, Spent, TooFast, TooLate
+from ...errors import (
+    Draining,
+    Error,
+    ForeignOrigin,
+    NotFound,
+    RateLimited,
+    TooLate,
+    UsedUp,
+)
 from . import refusals, wire
 
 __all__ = ["LOOTLOCKER"]
@@ -111,7 +119,7 @@ LOOTLOCKER: Final = Surface(
     broken=refusals.error_response(
         500, "internal_server_error", "this is a fault of ours", REQUEST
     ),
-    never=(NotFound, ForeignPage, TooLate, TooFast, Spent, Draining),
+    never=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
     operations=(
         Operation(
             method="POST",

@@ -66,16 +66,16 @@ def refusal(error: Error, request: str) -> Response:
             answer = 403, "forbidden"
         case errors.Conflict():
             answer = 422, "idempotency_key_reused"
-        case errors.Refused(limit=limit) if limit in _TOO_MANY:
+        case errors.LimitReached(limit=limit) if limit in _TOO_MANY:
             answer = 429, "rate_limited"
         case errors.OverQuota():
             answer = 429, "rate_limited"
-        case errors.Refused() | errors.Unavailable():
+        case errors.LimitReached() | errors.Unavailable():
             answer = 503, "service_unavailable"
         case _:
             raise AssertionError(f"{error!r} has no place in the table of refusals")
     headers = {}
-    if isinstance(error, errors.Refused | errors.OverQuota | errors.Unavailable):
+    if isinstance(error, errors.LimitReached | errors.OverQuota | errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     return error_response(*answer, str(error), request, headers=headers)
 

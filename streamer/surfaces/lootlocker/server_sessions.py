@@ -36,7 +36,7 @@ _RANDOM_BYTES: Final = 32
 
 class ServerSessions:
     """
-    Sessions of backends. Every method raises StoreAway.
+    Sessions of backends. Every method raises StoreUnavailable.
 
     Args:
         link: The way to the store.

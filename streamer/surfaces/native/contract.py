@@ -32,7 +32,7 @@ from ...contract.refusals import (
     STORE,
     WRITE,
 )
-from ...errors import Spent, TooFast
+from ...errors import RateLimited, UsedUp
 from . import credentials
 from .campaigns.contract import CAMPAIGNS
 from .common import wire
@@ -87,7 +87,7 @@ NATIVE: Final = Surface(
     refuse=wire.problem,
     failure=Problem,
     broken=wire.problem_response(500, "internal", "this is a fault of ours"),
-    never=(Spent, TooFast),
+    never=(UsedUp, RateLimited),
     operations=(
         *PUBLISHING,
         *INBOXES,

@@ -45,7 +45,7 @@ from ...contract.refusals import (
     unknown,
 )
 from ...core.streams.subscription import Start
-from ...errors import Spent, TooFast, TooLate
+from ...errors import RateLimited, TooLate, UsedUp
 from ...model import CURSOR_CHARS_MAX
 from . import refusals, wire
 
@@ -97,7 +97,7 @@ RALLYHERE: Final = Surface(
     refuse=refusals.refusal,
     failure=Failure,
     failures={422: Unprocessable},
-    never=(TooLate, TooFast, Spent),
+    never=(TooLate, RateLimited, UsedUp),
     operations=(
         Operation(
             method="GET",

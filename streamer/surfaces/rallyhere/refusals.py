@@ -95,7 +95,7 @@ def refusal(error: Error) -> Response:
             return error_response(404, "resource_not_found", str(error))
         case errors.TooLarge():
             return error_response(413, "body_too_large", str(error))
-        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
             status, code = _LIMITS[limit]
             return error_response(status, code, str(error), retry_after_s=retry_after_s)
         case errors.OverQuota(retry_after_s=retry_after_s):

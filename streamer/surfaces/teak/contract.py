@@ -34,14 +34,14 @@ from ...contract.refusals import (
 )
 from ...errors import (
     Draining,
-    ForeignPage,
-    IssuerAway,
+    ForeignOrigin,
+    IssuerUnavailable,
+    LimitReached,
     Malformed,
     NotFound,
-    Refused,
-    Spent,
     TooLate,
     Unauthenticated,
+    UsedUp,
 )
 from ...transports.web.requests import FORM
 from . import wire
@@ -155,7 +155,7 @@ REFUSALS: Final = (
     *RIGHT,
     *TOO_FAST,
     *WRITE,
-    IssuerAway(),
+    IssuerUnavailable(),
 )
 
 TEAK: Final = Surface(
@@ -164,7 +164,15 @@ TEAK: Final = Surface(
     about="Teak's direct notification scheduling. The credential is in the body.",
     refuse=refuse,
     failure=Failure,
-    never=(Unauthenticated, ForeignPage, NotFound, TooLate, Refused, Spent, Draining),
+    never=(
+        Unauthenticated,
+        ForeignOrigin,
+        NotFound,
+        TooLate,
+        LimitReached,
+        UsedUp,
+        Draining,
+    ),
     operations=(
         Operation(
             method="POST",

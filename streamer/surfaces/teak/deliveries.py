@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...core.access.rights import Caller
-from ...errors import TooFast
+from ...errors import RateLimited
 from ...model import Notification, Player
 from ...service.scheduling.schedules import Schedules
 from ...store.access.rates import Rates
@@ -50,7 +50,7 @@ class Deliveries:
         self._rates = rates
 
     async def now_ms(self) -> int:
-        """Return the store's time. Raises StoreAway."""
+        """Return the store's time. Raises StoreUnavailable."""
         return await self._schedules.now_ms()
 
     async def count(self, caller: Caller, operation: str) -> None:
@@ -58,13 +58,13 @@ class Deliveries:
         Count a call of the caller's app, whatever comes of it.
 
         Raises:
-            TooFast: It is one too many.
-            StoreAway: It cannot be counted.
+            RateLimited: It is one too many.
+            StoreUnavailable: It cannot be counted.
 
         """
         try:
             await self._rates.count(caller.app, operation, per_s=CALLS_PER_S)
-        except TooFast:
+        except RateLimited:
             self._refusals["calls_per_app"] += 1
             raise
 

@@ -99,7 +99,10 @@ class Teak:
         return Route(path, answering, methods=["POST"])
 
     async def _caller(self, credential: Credential) -> Caller | None:
-        """Return the game, None if it is not known by that secret. Raises StoreAway."""
+        """
+        Return the game, None if it is not known by that secret. Raises
+        StoreUnavailable.
+        """
         secret = Credentials.from_token(credential.secret_key)
         if not secret.token.startswith(KEY_PREFIX):
             return None

@@ -275,7 +275,7 @@ def refusal(error: Error | Wrong, path: str) -> Response:
     match error:
         case Wrong(errors=wrong):
             return _errors(422, wrong)
-        case errors.TooFast(per_s=per_s, retry_after_s=retry_after_s):
+        case errors.RateLimited(per_s=per_s, retry_after_s=retry_after_s):
             problem = f"{path} may only be called {per_s} times per second. "
             return _errors(
                 429,

@@ -43,7 +43,7 @@ from ...contract.refusals import (
     unknown,
 )
 from ...core.schedule import State
-from ...errors import Draining, Refused, TooFast
+from ...errors import Draining, LimitReached, RateLimited
 from . import wire
 
 __all__ = ["WALLETWERK"]
@@ -120,7 +120,7 @@ WALLETWERK: Final = Surface(
     about="WalletWerk's notifications to the active cards of a campaign.",
     refuse=wire.refusal,
     failure=Failure,
-    never=(TooFast, Refused, Draining),
+    never=(RateLimited, LimitReached, Draining),
     operations=(
         Operation(
             method="POST",

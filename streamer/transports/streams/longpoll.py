@@ -39,9 +39,9 @@ async def wait_for_entry(
 
     Raises:
         Unauthenticated: REVOKED: the caller's credential was taken back meanwhile.
-        Refused: The player or the node has all the listeners it may have.
+        LimitReached: The player or the node has all the listeners it may have.
         Draining: The node is going away.
-        StoreAway: The log cannot be listened to.
+        StoreUnavailable: The log cannot be listened to.
 
     """
     connection = listening.new_connection()

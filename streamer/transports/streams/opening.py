@@ -29,7 +29,7 @@ from ...errors import (
     Disconnect,
     Error,
     FieldError,
-    ForeignPage,
+    ForeignOrigin,
     Invalid,
     Limit,
     Unauthenticated,
@@ -108,7 +108,7 @@ class StreamParts(msgspec.Struct, frozen=True):
         and nobody is there to be answered.
 
         Raises:
-            Refused: Its turn has not come in time; and what `join` raises.
+            LimitReached: Its turn has not come in time; and what `join` raises.
         """
         turns = self.listening.turns
         async with turns as has_waited:
@@ -237,7 +237,7 @@ def tells_in_stream(query: QueryParams, error: Error) -> bool:
 
     A foreign page is not told anything: there must be no stream for it.
     """
-    return query.get("refusals") == "stream" and not isinstance(error, ForeignPage)
+    return query.get("refusals") == "stream" and not isinstance(error, ForeignOrigin)
 
 
 def delay_ms_for(error: Error) -> int:
@@ -259,11 +259,11 @@ def disconnect_for(error: Error) -> Disconnect:
             return errors.TOKEN_INVALID
         case errors.Forbidden():
             return errors.FORBIDDEN
-        case errors.Refused(limit=limit):
+        case errors.LimitReached(limit=limit):
             return _DISCONNECTS[limit]
         case errors.Draining():
             return errors.DRAINING
-        case errors.IssuerAway():
+        case errors.IssuerUnavailable():
             return errors.ISSUER_AWAY
         case errors.Unavailable():
             return errors.STORE_AWAY

@@ -41,7 +41,7 @@ class Callers:
         Raises:
             Unauthenticated: It has no credential that holds.
             Forbidden: It comes from a foreign page.
-            StoreAway: The credential cannot be looked up now.
+            StoreUnavailable: The credential cannot be looked up now.
 
         """
         credentials = Credentials.from_headers(request.headers.raw)

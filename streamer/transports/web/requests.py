@@ -19,7 +19,14 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from ...errors import FieldError, ForeignPage, Invalid, Malformed, TooLarge, Unsupported
+from ...errors import (
+    FieldError,
+    ForeignOrigin,
+    Invalid,
+    Malformed,
+    TooLarge,
+    Unsupported,
+)
 
 __all__ = [
     "FORM",
@@ -218,15 +225,15 @@ def require_origin(
     authenticated by a cookie, which a browser adds by itself.
 
     Raises:
-        ForeignPage: The page is not one of ours.
+        ForeignOrigin: The page is not one of ours.
 
     """
     origin = headers.get("origin")
     if origin is None:
         if from_cookie:
-            raise ForeignPage("an Origin header where a cookie is the credential")
+            raise ForeignOrigin("an Origin header where a cookie is the credential")
         return
     if origin in allowed:
         return
     if urlsplit(origin).netloc != headers.get("host") or origin == "null":
-        raise ForeignPage("an allowed origin; see the setting allowed_origins")
+        raise ForeignOrigin("an allowed origin; see the setting allowed_origins")

@@ -21,7 +21,7 @@ from streamer.core.access import tokens
 from streamer.core.access.rights import DEFAULT_SCOPES, KeyProof, TokenProof
 from streamer.core.access.signatures import Key
 from streamer.core.access.tokens import AppRecord
-from streamer.errors import Defect, IssuerAway, StoreAway, Unauthenticated
+from streamer.errors import Defect, IssuerUnavailable, StoreUnavailable, Unauthenticated
 from streamer.model import App, Player
 from streamer.service.access import authenticator as module
 from streamer.service.access.authenticator import (
@@ -424,7 +424,7 @@ async def test_a_kept_record_works_while_the_store_is_away(
     assert (await world.caller(token)).player == "p1"
 
     world.now_s += RECORD_TTL_S
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await world.caller(token)
 
 
@@ -436,7 +436,7 @@ async def test_every_caller_hears_that_the_store_is_away(world: World) -> None:
         *(world.caller("sk_x") for _ in range(5)), return_exceptions=True
     )
 
-    assert {type(outcome) for outcome in outcomes} == {StoreAway}
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
 
 
 async def test_the_oldest_record_gives_way_when_there_are_too_many(
@@ -806,5 +806,5 @@ async def test_a_token_ends_with_the_key_that_its_issuer_has_taken_out(
 async def test_a_token_that_cannot_be_checked_is_no_bad_token(world: World) -> None:
     await add_foreign(world, public_keys="", key_set="/nowhere/jwks.json")
 
-    with pytest.raises(IssuerAway):
+    with pytest.raises(IssuerUnavailable):
         await world.caller(foreign_token(NOW_S))

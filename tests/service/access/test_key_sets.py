@@ -18,7 +18,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from streamer.core.access.apps import AppRecord
-from streamer.errors import IssuerAway
+from streamer.errors import IssuerUnavailable
 from streamer.model import App
 from streamer.service.access import key_sets as module
 from streamer.service.access.key_sets import (
@@ -230,7 +230,7 @@ async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
     issuer.answer = lambda: b""
 
     for _ in range(3):
-        with pytest.raises(IssuerAway):
+        with pytest.raises(IssuerUnavailable):
             await world.kids(issuer.url, "a")
     assert issuer.asked == 1
 
@@ -242,7 +242,7 @@ async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
 async def test_an_issuer_that_nobody_is_has_no_set(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(IssuerAway):
+    with pytest.raises(IssuerUnavailable):
         await world.kids("http://user:secret@127.0.0.1:1/jwks?secret=1")
 
     assert "no key set from http://127.0.0.1/jwks" in caplog.text
@@ -255,7 +255,7 @@ async def test_a_slow_issuer_is_given_up(
     monkeypatch.setattr(module, "FETCH_S", 0.05)
     issuer.flowing.clear()
 
-    with pytest.raises(IssuerAway):
+    with pytest.raises(IssuerUnavailable):
         await world.kids(issuer.url, "a")
 
 

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 from streamer.core.access.rights import Caller
 from streamer.core.access.tokens import mint
 from streamer.core.streams.subscription import Start
-from streamer.errors import TOKEN_INVALID, StoreAway
+from streamer.errors import TOKEN_INVALID, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.service.access import revocation as module
 from streamer.service.access.authenticator import Authenticator, Credentials
@@ -316,7 +316,7 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
     world.sweep.add(reader, await world.token_caller("p1"))
     url, world.link.url = world.link.url, "unix:///nowhere/valkey.sock"
     await world.link.close()
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await world.sweep.once()
 
     world.link.url = url
@@ -331,7 +331,7 @@ async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     world.link.url = "unix:///nowhere/valkey.sock"
     await world.link.close()
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await world.sweep.once()
 
     assert reader.ended is None

@@ -19,8 +19,8 @@ from streamer.errors import (
     Error,
     Forbidden,
     Limit,
-    Refused,
-    StoreAway,
+    LimitReached,
+    StoreUnavailable,
     Unauthenticated,
 )
 from streamer.model import App, Player
@@ -145,15 +145,15 @@ async def test_a_refused_stream_leaves_the_ticket_as_it_was(world: World) -> Non
     text = await world.ticket()
 
     for _ in range(2):
-        with pytest.raises(Refused):
+        with pytest.raises(LimitReached):
             async with world.stream(text):
-                raise Refused(Limit.LISTENERS_PER_PLAYER)
+                raise LimitReached(Limit.LISTENERS_PER_PLAYER)
 
     assert await world.left_ms(text) <= FIRST_MS
     assert await world.opens(text)
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         async with world.stream(text, resuming=True):
-            raise Refused(Limit.LISTENERS_PER_PLAYER)
+            raise LimitReached(Limit.LISTENERS_PER_PLAYER)
     assert not await world.opens(text)
 
 
@@ -237,9 +237,9 @@ async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> Non
     world.link.url = "unix:///nowhere/valkey.sock"
     await world.link.close()
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await world.tickets.issue(caller)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         async with world.stream(text):
             pass
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.views import Audience, View
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 from streamer.model import (
     ZERO,
     App,
@@ -116,7 +116,7 @@ async def test_one_topic_too_many_is_refused(audiences: Audiences, log: Log) -> 
     for n in range(TOPICS_MAX):
         await audiences.join(log, Topic(f"t{n}"))
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LimitReached) as refused:
         await audiences.join(log, Topic("more"))
 
     assert refused.value.limit is Limit.TOPICS_PER_PLAYER

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from streamer.config import Config
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 from streamer.model import App, Log, Player
 from streamer.service.node.in_flight import Requests
 
@@ -21,7 +21,7 @@ def test_slots_are_given_back_however_the_block_ends() -> None:
     with pytest.raises(KeyError), requests.hold(ONE):
         raise KeyError
 
-    with requests.hold(ONE), pytest.raises(Refused), requests.hold(OTHER):
+    with requests.hold(ONE), pytest.raises(LimitReached), requests.hold(OTHER):
         pass
     with requests.hold(OTHER):
         pass
@@ -31,7 +31,7 @@ def test_a_player_has_a_share_of_its_own() -> None:
     requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
     with requests.hold(ONE):
-        with pytest.raises(Refused) as refused, requests.hold(ONE):
+        with pytest.raises(LimitReached) as refused, requests.hold(ONE):
             pass
         with requests.hold(OTHER):
             pass
@@ -50,7 +50,7 @@ def test_the_node_has_a_limit_over_all_players() -> None:
     requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=2))
 
     with requests.hold(ONE), requests.hold(OTHER):
-        with pytest.raises(Refused) as refused, requests.hold(ONE):
+        with pytest.raises(LimitReached) as refused, requests.hold(ONE):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_NODE
@@ -60,7 +60,7 @@ def test_a_refusal_takes_nothing() -> None:
     requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=1))
     with requests.hold(ONE):
         for _ in range(5):
-            with pytest.raises(Refused), requests.hold(ONE):
+            with pytest.raises(LimitReached), requests.hold(ONE):
                 pass
 
     with ExitStack() as stack:
@@ -75,7 +75,7 @@ def test_an_app_leaves_the_others_a_share() -> None:
         for name in "pqr":
             stack.enter_context(requests.hold(Log(App("a"), Player(name))))
 
-        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+        with pytest.raises(LimitReached) as refused, requests.hold_for(App("a")):
             pass
         with requests.hold_for(App("b")):
             pass
@@ -88,7 +88,7 @@ def test_one_app_may_be_given_all_of_the_node() -> None:
     requests = Requests(config)
 
     with requests.hold_for(App("a")), requests.hold_for(App("a")):
-        with pytest.raises(Refused) as refused, requests.hold_for(App("a")):
+        with pytest.raises(LimitReached) as refused, requests.hold_for(App("a")):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_NODE

@@ -8,7 +8,7 @@ import pytest
 
 from streamer.config import Config
 from streamer.core.store_health import Facts, parse_facts
-from streamer.errors import StoreAway, StoreUnfit
+from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
 from streamer.service.node.store_watch import StoreWatch, refuse_unfit
 from streamer.store.client.connection import Link
@@ -132,7 +132,7 @@ async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
     await refuse_unfit(f"unix://{tmp_path}/nobody", Config())
 
     watch = StoreWatch(Link(f"unix://{tmp_path}/nobody"), Config())
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await watch.look()
 
 

@@ -16,7 +16,7 @@ from streamer.errors import (
     Forbidden,
     Invalid,
     OutcomeUnknown,
-    StoreAway,
+    StoreUnavailable,
     Unavailable,
 )
 from streamer.model import App, Log, Notification, Player, decode_fragment
@@ -204,7 +204,7 @@ class Failing(Inbox):
         self, batches: Sequence[Any], *, once: Once | None = None
     ) -> list[Appended | Exception]:
         answer = self.answers.pop(0) if self.answers else None
-        if isinstance(answer, StoreAway):
+        if isinstance(answer, StoreUnavailable):
             raise answer
         stored = await super().append_many(batches, once=once)
         return [answer or one for one in stored]
@@ -213,9 +213,9 @@ class Failing(Inbox):
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        ([StoreAway()], StoreAway),
+        ([StoreUnavailable()], StoreUnavailable),
         ([OutcomeUnknown()], OutcomeUnknown),
-        ([None, StoreAway()], OutcomeUnknown),
+        ([None, StoreUnavailable()], OutcomeUnknown),
         ([None, OutcomeUnknown()], OutcomeUnknown),
     ],
 )
@@ -237,7 +237,7 @@ async def test_what_was_not_confirmed_is_completed_with_the_key(
 async def test_a_mixed_packet_is_unknown(link: Link) -> None:
     class Mixed(Inbox):
         async def append_many(self, *_: Any, **__: Any) -> list[Any]:
-            return [StoreAway(), Appended([], False)]
+            return [StoreUnavailable(), Appended([], False)]
 
     with pytest.raises(OutcomeUnknown):
         await Publisher(link, Mixed(link)).publish(BACKEND, [P, Q], [HELLO])
@@ -248,7 +248,7 @@ async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
     publisher = Publisher(link, Inbox(link))
 
     for key in (None, "k"):
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await publisher.publish(BACKEND, [P], [HELLO], idempotency_key=key)
 
 

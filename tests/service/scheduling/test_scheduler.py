@@ -17,7 +17,7 @@ import pytest
 from streamer.core.counters import Histogram
 from streamer.core.schedule import Schedule, State
 from streamer.core.streams.subscription import Start
-from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
@@ -383,7 +383,7 @@ class Fragile(Link):
             return await super().call_many(commands, write=write)
         if self._done:
             await super().call_many(commands, write=write)
-        raise OutcomeUnknown if write else StoreAway
+        raise OutcomeUnknown if write else StoreUnavailable
 
 
 @pytest.mark.parametrize("kind", ["players", "campaign"])
@@ -422,7 +422,7 @@ async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
         try:
             await mortal.fire_due()
             await mortal.send_on()
-        except (StoreAway, OutcomeUnknown):
+        except (StoreUnavailable, OutcomeUnknown):
             deaths += 1
         await fragile.close()
         if await is_sent(timetable, audience):

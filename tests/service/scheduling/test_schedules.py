@@ -17,7 +17,7 @@ from streamer.errors import (
     Invalid,
     NotFound,
     OutcomeUnknown,
-    StoreAway,
+    StoreUnavailable,
 )
 from streamer.model import App, Log, Notification, Player, decode_fragment, iso_time
 from streamer.service.scheduling.schedules import (
@@ -262,7 +262,7 @@ class Fragile(Link):
             return await super().call_many(commands, write=write)
         if self._done:
             await super().call_many(commands, write=write)
-        raise OutcomeUnknown if write else StoreAway
+        raise OutcomeUnknown if write else StoreUnavailable
 
 
 @pytest.mark.parametrize("fails_at", range(1, 9))
@@ -292,7 +292,7 @@ async def test_what_was_cut_off_is_completed_by_its_repetition(
     for _ in range(2):
         try:
             await both(fragile)
-        except (StoreAway, OutcomeUnknown):
+        except (StoreUnavailable, OutcomeUnknown):
             continue
         break
     one, each = await both(schedules)

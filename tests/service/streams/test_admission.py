@@ -12,7 +12,7 @@ import pytest
 
 from streamer import errors
 from streamer.config import Config
-from streamer.errors import Draining, Limit, Refused, StoreAway
+from streamer.errors import Draining, Limit, LimitReached, StoreUnavailable
 from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.streams.admission import Listening
@@ -71,7 +71,7 @@ async def test_a_full_node_lets_nobody_in(make: Make) -> None:
     listening = await make(connections_max=2)
 
     with listening.admit(), listening.admit():
-        with pytest.raises(Refused) as refused, listening.admit():
+        with pytest.raises(LimitReached) as refused, listening.admit():
             pass
         assert listening.open == 2
 
@@ -86,7 +86,7 @@ async def test_connections_that_come_too_fast_are_refused(make: Make) -> None:
         try:
             with listening.admit():
                 outcomes.append(None)
-        except Refused as refused:
+        except LimitReached as refused:
             outcomes.append(refused.limit)
 
     assert outcomes.count(None) in (4, 5, 6)
@@ -125,7 +125,7 @@ async def test_one_too_many_is_refused_and_leaves_no_trace(
             await stack.enter_async_context(
                 listening.listen(log, make_client().session)
             )
-        with pytest.raises(Refused):
+        with pytest.raises(LimitReached):
             async with listening.listen(log, make_client().session):
                 raise AssertionError
         assert await held(link, log) == 2
@@ -196,12 +196,12 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def away(log: Log) -> None:
-        raise StoreAway
+        raise StoreUnavailable
 
     monkeypatch.setattr(listening._feeds._relay, "subscribe", away)
     listening._feeds._relay._wanted[log] += 1
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         async with listening.listen(log, make_client().session):
             raise AssertionError
 
@@ -286,7 +286,7 @@ async def test_what_fails_in_leaving_keeps_no_slot(
     assert await held(link, log) == 0
 
 
-@pytest.mark.parametrize("error", [StoreAway, KeyError])
+@pytest.mark.parametrize("error", [StoreUnavailable, KeyError])
 async def test_a_refusal_opens_nothing(
     listening: Listening, error: type[Exception]
 ) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 from streamer.service.streams.admission_queue import RETRY_AFTER_MAX_S, Turns
 
 
@@ -64,7 +64,7 @@ class Queue:
         """Return when the next one is told to come back, None if it may wait."""
         try:
             self.turns.require_soon()
-        except Refused as refused:
+        except LimitReached as refused:
             assert refused.limit is Limit.CONNECTS_PER_SECOND
             return refused.retry_after_s
         return None
@@ -166,7 +166,7 @@ async def test_who_has_waited_in_vain_is_told_as_well() -> None:
     await queue.come()
     refusals: Counter[str] = queue.turns._refusals
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LimitReached) as refused:
         async with queue.turns:
             raise AssertionError
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streamer.core.streams.subscription import Start, State
-from streamer.errors import DRAINING, RESYNC, StoreAway
+from streamer.errors import DRAINING, RESYNC, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.streams.catch_up import BATCH, Feeds
@@ -303,9 +303,9 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
         for round_ in (2, 3):
             await store.stop()
             await until(lambda: not feeds.connected)
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnavailable):
                 await inbox.append(logs[0], [FRAGMENT])
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnavailable):
                 async with feeds.follow(logs[0], make_client().session):
                     raise AssertionError
 
@@ -522,7 +522,7 @@ async def test_coming_and_going_leaves_nothing_behind(
             client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
             await until(lambda: feeds.connected)
             # Whoever finds that cut off in that moment comes another time.
-            with contextlib.suppress(TimeoutError, StoreAway):
+            with contextlib.suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(rng.random() * 0.2):
                     async with feeds.follow(log, client.session):
                         await asyncio.sleep(rng.random() * 0.05)

@@ -10,7 +10,7 @@ import pytest
 
 from streamer.core.streams.audience_subscription import Strand
 from streamer.core.streams.subscription import History
-from streamer.errors import StoreAway
+from streamer.errors import StoreUnavailable
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service.streams import position_check as module
@@ -199,10 +199,10 @@ async def test_while_the_store_is_away_nobody_is_doubted(
     await world.attach(log)
 
     async def away(*args: object) -> list[Any]:
-        raise StoreAway
+        raise StoreUnavailable
 
     monkeypatch.setattr(inbox, "glance", away)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await world.doubted()
     assert not world.hub.behind
 
@@ -222,7 +222,7 @@ async def test_it_goes_on_after_an_outage(
         nonlocal failures
         if not failures:
             failures += 1
-            raise StoreAway
+            raise StoreUnavailable
         return await glance(logs)
 
     monkeypatch.setattr(inbox, "glance", away_once)

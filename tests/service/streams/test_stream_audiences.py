@@ -15,7 +15,7 @@ import pytest
 from streamer.core.access.rights import Caller
 from streamer.core.streams.cursor import Cursor
 from streamer.core.streams.subscription import Start, State
-from streamer.errors import StoreAway
+from streamer.errors import StoreUnavailable
 from streamer.model import (
     App,
     Log,
@@ -399,10 +399,10 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 
         async def away(log: Log) -> None:
             feeds._relay._wanted[log] += 1
-            raise StoreAway
+            raise StoreUnavailable
 
         subscribe, feeds._relay.subscribe = feeds._relay.subscribe, away  # type: ignore[method-assign]
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await feeds.ask_for(log, client.session, [Topic("other")])
         feeds._relay.subscribe = subscribe  # type: ignore[method-assign]
 
@@ -604,7 +604,7 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
     )
     await disturber
 
-    assert all(o is None or isinstance(o, StoreAway) for o in outcomes), outcomes
+    assert all(o is None or isinstance(o, StoreUnavailable) for o in outcomes), outcomes
     assert came > 5
     assert len(feeds.hub) == 0
     assert not feeds.hub.logs
@@ -691,14 +691,14 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
             elif chance < 0.75 and reader not in readers[::2]:
                 reader.go(feeds)
                 while True:
-                    with contextlib.suppress(StoreAway):
+                    with contextlib.suppress(StoreUnavailable):
                         await reader.come(feeds)
                         break
                     await asyncio.sleep(0.01)
             elif chance < 0.8:
                 await link.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
             elif chance < 0.9 and reader not in readers[::2]:
-                with contextlib.suppress(StoreAway):
+                with contextlib.suppress(StoreUnavailable):
                     await feeds.ask_for(reader.log, reader.client.session, [topic])
             await asyncio.sleep(rng.random() * 0.02)
 

@@ -14,7 +14,7 @@ import pytest
 from streamer.core.access.apps import RETIRED_MAX
 from streamer.core.access.rights import DEFAULT_SCOPES, SCOPES
 from streamer.core.access.tokens import LEEWAY_S, TTL_MAX_S
-from streamer.errors import NotFound, StoreAway
+from streamer.errors import NotFound, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.access.apps import AppExists, Apps, AudienceTaken, KeyRecord
 from streamer.store.client.connection import Link
@@ -189,9 +189,9 @@ async def test_records_do_not_expire(apps: Apps, link: Link) -> None:
 async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     apps = Apps(Link(f"unix://{tmp_path}/nothing.sock"))
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await apps.create(DEMO)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await apps.find_key(b"sk_x")
 
 

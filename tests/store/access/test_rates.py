@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamer.errors import TooFast
+from streamer.errors import RateLimited
 from streamer.model import App
 from streamer.store.access.rates import Rates
 from streamer.store.client.connection import Link
@@ -27,7 +27,7 @@ async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op")
     for _ in range(calls):
         try:
             await rates.count(app, name, per_s=30)
-        except TooFast:
+        except RateLimited:
             continue
         count += 1
     return count
@@ -50,7 +50,7 @@ async def test_there_is_room_again_when_a_call_is_a_second_old(
     assert await allowed(rates, 31) == 30
 
     clock.now_ms += 999
-    with pytest.raises(TooFast) as refused:
+    with pytest.raises(RateLimited) as refused:
         await rates.count(APP, "op", per_s=30)
     assert refused.value.retry_after_s == 1
     clock.now_ms += 1

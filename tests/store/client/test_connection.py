@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from streamer.errors import OutcomeUnknown, StoreAway, Unavailable
+from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.client.connection import GATHERED_BYTES_MAX, Link
@@ -144,11 +144,11 @@ async def test_a_cancelled_caller_never_gives_its_reply_to_another(
                     reply = await link.call("ECHO", token)
                 else:
                     _, reply = await link.call_many([("PING",), ("ECHO", token)])
-                    if isinstance(reply, StoreAway):
+                    if isinstance(reply, StoreUnavailable):
                         raise reply
         except TimeoutError:
             cancelled += 1
-        except StoreAway:
+        except StoreUnavailable:
             away += 1
         else:
             assert reply == token
@@ -186,9 +186,9 @@ async def test_a_command_that_cannot_be_written_costs_nobody_a_reply(
 async def test_no_store_is_away_at_once(tmp_path: Any) -> None:
     link = Link(f"unix://{tmp_path}/no.sock")
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.call("PING")
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.call("SET", "k", "v", write=True)
 
 
@@ -199,7 +199,7 @@ async def test_those_who_wait_for_one_attempt_all_hear_of_it(tmp_path: Any) -> N
         *(link.call("PING") for _ in range(5)), return_exceptions=True
     )
 
-    assert all(isinstance(outcome, StoreAway) for outcome in outcomes)
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
 
 
 async def test_an_attempt_that_nobody_waits_for_is_no_error(
@@ -238,7 +238,7 @@ async def test_a_lost_reply_is_unknown_for_a_write_and_away_for_a_read(
 
     with pytest.raises(OutcomeUnknown):
         await link.call("SET", "LOST", "v", write=True)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.call("GET", "LOST")
 
     assert await link.call("EXISTS", "LOS" + "T".lower()) == 0
@@ -257,7 +257,7 @@ async def test_all_calls_under_way_fail_with_the_connection(proxy: Any) -> None:
     proxy.cut_all()
 
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(o) for o in outcomes] == [OutcomeUnknown, StoreAway] * 3
+    assert [type(o) for o in outcomes] == [OutcomeUnknown, StoreUnavailable] * 3
     proxy.flowing.set()
     assert await link.call("ECHO", "again") == b"again"
     await link.close()
@@ -272,9 +272,9 @@ async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
     await inbox.page(log, count=1)
     proxy.cut = lambda asked, reply: b"EVAL" in asked
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await inbox.page(log, count=1)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await inbox.read_after(log, ZERO, count=1)
     with pytest.raises(OutcomeUnknown):
         await inbox.mark_all(log)
@@ -338,7 +338,7 @@ async def test_a_server_that_stands_still_times_out_and_is_left(
     finally:
         os.kill(store.pid, signal.SIGCONT)
 
-    assert [type(outcome) for outcome in outcomes] == [StoreAway, OutcomeUnknown]
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, OutcomeUnknown]
     assert await link.call("ECHO", "back") == b"back"
     await link.close()
 
@@ -355,7 +355,7 @@ async def test_one_slow_reply_is_not_blamed_on_later_calls(proxy: Any) -> None:
         *(link.call("PING") for _ in range(5)), return_exceptions=True
     )
 
-    assert all(isinstance(outcome, StoreAway) for outcome in outcomes)
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
     assert loop.time() - begun_s < 2
     await link.close()
 
@@ -365,11 +365,11 @@ async def test_a_link_connects_again_by_itself(proxy: Any) -> None:
     for _ in range(5):
         assert await link.call("ECHO", "x") == b"x"
         proxy.cut_all()
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             while True:
                 await link.call("PING")
     await proxy.close()
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.call("PING")
 
     await proxy.open()
@@ -447,7 +447,7 @@ async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
 
     async def away_for_texts(commands: Any, *, write: bool = False) -> Any:
         if commands[0][0] == "EVAL":
-            raise StoreAway
+            raise StoreUnavailable
         return await whole(commands, write=write)
 
     monkeypatch.setattr(link, "call_many", away_for_texts)
@@ -457,7 +457,7 @@ async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
     )
 
     assert done == 2
-    assert isinstance(failed, StoreAway)
+    assert isinstance(failed, StoreUnavailable)
     await link.close()
 
 
@@ -483,7 +483,7 @@ async def test_a_refusal_for_the_moment_is_a_store_away(
 ) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.run(fails, [], [])
 
 
@@ -509,9 +509,9 @@ async def test_a_full_store_takes_nothing_and_says_so(
 
     for target in (log, new):
         for once in (None, Once("k", "digest")):
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnavailable):
                 await inbox.append(target, [b"x", b"y"], once=once)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await inbox.mark_all(log)
     page = await inbox.page(log, count=10)
 
@@ -533,7 +533,7 @@ async def test_a_replica_takes_no_writes_and_is_away(
     # What a node meets whose primary has just been demoted.
     await link.call("REPLICAOF", "127.0.0.1", "1")
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await link.call("SET", "k", "v", write=True)
 
     await link.close()

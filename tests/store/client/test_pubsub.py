@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamer.errors import StoreAway
+from streamer.errors import StoreUnavailable
 from streamer.model import App, Entry, Log, Player
 from streamer.store.client import pubsub as relay_module
 from streamer.store.client.connection import Link
@@ -104,7 +104,7 @@ async def test_nobody_subscribes_without_a_connection(
 ) -> None:
     relay = Relay(store_url, heard)
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await relay.subscribe(log)
 
     relay.unsubscribe(log)
@@ -121,7 +121,7 @@ async def test_those_who_wait_are_told_when_the_connection_goes(
     proxy.cut_all()
 
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [StoreAway] * 3
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
 
 
 async def test_one_who_gives_up_takes_nothing_from_the_others(
@@ -252,7 +252,7 @@ async def test_a_store_that_restarts_is_listened_to_again(
     await relay.subscribe(log)
     await store.stop()
     await until(lambda: not relay.connected)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await relay.subscribe(log)
 
     store = await start_store()
@@ -278,7 +278,7 @@ async def test_churn_leaves_nothing_behind(
                 async with asyncio.timeout(rng.random() * 0.01):
                     await relay.subscribe(log)
                     await asyncio.sleep(rng.random() * 0.003)
-            except (TimeoutError, StoreAway):
+            except (TimeoutError, StoreUnavailable):
                 pass
             finally:
                 relay.unsubscribe(log)

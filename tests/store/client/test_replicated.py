@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from redis.exceptions import ResponseError
 
-from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import Link
 from streamer.store.client.replicated import Replicated
@@ -83,7 +83,7 @@ async def in_step(link: Link) -> bool:
     try:
         await link.call("FLUSHALL")
         return bool(await link.call("WAIT", 1, 100) == 1)
-    except StoreAway:
+    except StoreUnavailable:
         return False
 
 
@@ -233,4 +233,4 @@ async def test_a_store_that_is_away_is_away_for_every_caller() -> None:
     each = [inbox.append(LOG, [b'"title":"a"}']) for _ in range(3)]
     failures = await asyncio.gather(*each, return_exceptions=True)
 
-    assert [type(failure) for failure in failures] == [StoreAway] * 3
+    assert [type(failure) for failure in failures] == [StoreUnavailable] * 3

@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from streamer.core.streams.subscription import Gap, Start
-from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position
 from streamer.store.client.connection import Link
 from streamer.store.client.pubsub import Relay
@@ -768,9 +768,9 @@ async def test_without_a_store_nothing_is_promised(tmp_path: object, log: Log) -
         inbox.read_after(log, ZERO, count=1),
         inbox.mark_all(log),
     ):
-        with pytest.raises((StoreAway, OutcomeUnknown)) as failed:
+        with pytest.raises((StoreUnavailable, OutcomeUnknown)) as failed:
             await call
-        assert failed.type is StoreAway
+        assert failed.type is StoreUnavailable
 
 
 async def test_a_page_of_large_entries_is_shorter_and_says_what_follows(

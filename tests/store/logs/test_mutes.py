@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.streams.subscription import Start
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 from streamer.model import Log
 from streamer.store.client.connection import Link
 from streamer.store.keys import inbox_keys
@@ -84,7 +84,7 @@ async def test_a_player_mutes_no_more_than_so_many_types(
     for n in range(MUTES_MAX):
         await mutes.mute(log, str(n))
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LimitReached) as refused:
         await mutes.mute(log, "one more")
 
     assert refused.value.limit is Limit.MUTES_PER_PLAYER

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.streams.views import View
-from streamer.errors import Limit, Refused
+from streamer.errors import Limit, LimitReached
 from streamer.model import (
     ZERO,
     App,
@@ -111,7 +111,7 @@ async def test_a_player_has_so_many_topics_and_everybody_besides(
     for topic in topics[:-1]:
         assert await views.join(log, topic, ZERO)
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(LimitReached) as refused:
         await views.join(log, topics[-1], ZERO)
 
     assert refused.value.limit is Limit.TOPICS_PER_PLAYER

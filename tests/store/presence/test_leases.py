@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.core.streams.views import View
-from streamer.errors import Limit, OutcomeUnknown, Refused, StoreAway
+from streamer.errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
 from streamer.store.client.connection import Link
 from streamer.store.client.pubsub import Relay
@@ -65,7 +65,7 @@ async def test_a_player_has_as_many_as_it_may(
     await take(other, log)
 
     for one in (node, other):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(LimitReached) as refused:
             await take(one, log)
         assert refused.value.limit is Limit.LISTENERS_PER_PLAYER
         assert refused.value.retry_after_s > 0
@@ -81,7 +81,7 @@ async def test_the_limit_holds_however_many_come_at_once(
     )
 
     assert sum(isinstance(outcome, Lease) for outcome in outcomes) == 2
-    assert sum(isinstance(outcome, Refused) for outcome in outcomes) == 38
+    assert sum(isinstance(outcome, LimitReached) for outcome in outcomes) == 38
     assert await held(link, log) == 2
 
 
@@ -95,7 +95,7 @@ async def test_a_lease_given_back_is_free_and_only_once(
 
     assert await held(link, log) == 1
     await take(node, log)
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await take(node, log)
     await node.drop(second)
     assert await held(link, log) == 1
@@ -106,7 +106,7 @@ async def test_the_leases_of_a_dead_node_are_void(
 ) -> None:
     await take(node, log)
     await take(node, log)
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await take(other, log)
     await die(link, node)
     await other.beat()
@@ -136,7 +136,7 @@ async def test_the_leases_of_a_node_that_has_just_come_are_not_void(
     await take(other, log)
     await take(other, log)
 
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await take(node, log)
 
 
@@ -199,7 +199,7 @@ async def test_an_instance_that_comes_back_takes_over_what_it_had(
 ) -> None:
     first = await take(node, log, "phone")
     await take(node, log, "console")
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await take(other, log, "tablet")
 
     second = await take(other, log, "phone")
@@ -263,7 +263,7 @@ async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
     node = Leases(Link(proxy.url), most=2)
     await proxy.close()
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await take(node, log)
     await node.drop(Lease(log, "c"))
     await node.leave()
@@ -278,7 +278,7 @@ async def test_a_lease_that_nobody_heard_of_does_not_leak(
     await node.drop(await take(node, log))
     if what == "lost":
         proxy.cut = lambda asked, reply: b":lease:" in asked and b"EVAL" in asked
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await take(node, log)
         proxy.cut = lambda asked, reply: False
     else:
@@ -347,7 +347,7 @@ async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
     await node.beat()
     node._link.run_many = unknown  # type: ignore[method-assign]
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await take(node, log)
 
     assert len(node._to_drop) == 1
@@ -370,7 +370,7 @@ async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
     await one_held(link, log)
     running.cancel()
 
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await take(other, log)
 
 
@@ -441,7 +441,7 @@ async def test_a_refused_lease_makes_nobody_one_of_everybody(
 ) -> None:
     node = Leases(link, most=0)
 
-    with pytest.raises(Refused):
+    with pytest.raises(LimitReached):
         await come(node, views, log)
 
     assert await link.call("EXISTS", views_key(log)) == 0

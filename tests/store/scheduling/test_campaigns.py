@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.errors import OutcomeUnknown, StoreAway
+from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Player
 from streamer.store.client.connection import Link
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
@@ -153,7 +153,7 @@ class Fragile(Link):
     async def call_many(self, commands: Any, *, write: bool = False) -> list[Any]:
         self._left -= 1
         if self._left == 0:
-            raise StoreAway
+            raise StoreUnavailable
         return await super().call_many(commands, write=write)
 
 
@@ -176,7 +176,7 @@ async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
 async def test_a_store_that_is_away_takes_nothing(store_url: str) -> None:
     fragile = Fragile(store_url, fails_at=1)
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await Campaigns(fragile).put_cards(APP, "c", [card("k", "a")])
     assert await Campaigns(fragile).get_card(APP, "c", "k") is None
     await fragile.close()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from streamer.errors import Defect, Forbidden, Limit, Refused, Unauthenticated
+from streamer.errors import Defect, Forbidden, Limit, LimitReached, Unauthenticated
 from streamer.surfaces.rallyhere.refusals import refusal
 
 
@@ -27,7 +27,7 @@ def test_every_limit_is_409_or_503() -> None:
     # What only the native surface can ask for is refused by that alone.
     native = {Limit.TOPICS_PER_PLAYER, Limit.MUTES_PER_PLAYER}
     limits = set(Limit) - native
-    statuses = {limit: refusal(Refused(limit)).status_code for limit in limits}
+    statuses = {limit: refusal(LimitReached(limit)).status_code for limit in limits}
 
     assert {limit for limit, status in statuses.items() if status == 409} == {
         Limit.LISTENERS_PER_PLAYER,

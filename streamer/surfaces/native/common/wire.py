@@ -57,7 +57,7 @@ def problem(error: Error) -> Response:
             status, kind = 409, "too-late"
         case errors.TooLarge():
             status, kind = 413, "too-large"
-        case errors.Refused(limit=limit, retry_after_s=retry_after_s):
+        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
             status, kind = _LIMIT_STATUS.get(limit, 503), "limit-reached"
             members["limit"] = limit.name.lower()
             headers["Retry-After"] = str(retry_after_s)
@@ -74,8 +74,8 @@ def problem(error: Error) -> Response:
 
 
 _UNAVAILABLE: Final[dict[type[Error], str]] = {
-    errors.StoreAway: "store-away",
-    errors.IssuerAway: "issuer-away",
+    errors.StoreUnavailable: "store-away",
+    errors.IssuerUnavailable: "issuer-away",
     errors.OutcomeUnknown: "outcome-unknown",
     errors.Draining: "draining",
 }
