@@ -23,7 +23,7 @@ from .run.harness import Answer, Figure, LoadFailed, Options, Question, Turn, ma
 
 if TYPE_CHECKING:
     from streamer.core.schedule import Schedule
-    from streamer.store.client.connection import Link
+    from streamer.store.client.connection import RedisConnection
     from streamer.store.scheduling.timetable import Timetable
 
 __all__ = ["QUESTION"]
@@ -56,7 +56,7 @@ def setup(options: Options) -> Setup:
 
 
 def ask(turn: Turn) -> Answer:
-    from streamer.store.client.connection import Link
+    from streamer.store.client.connection import RedisConnection
     from streamer.store.scheduling.timetable import Timetable
 
     options, peer = turn.options, turn.peer
@@ -66,11 +66,11 @@ def ask(turn: Turn) -> Answer:
 
     async def run() -> Answer:
         url = options.redis or peer._store_url()
-        link = Link(url, name="bench", timeout_s=60)
+        redis = RedisConnection(url, name="bench", timeout_s=60)
         try:
-            return await _Backlog(turn, link, Timetable(link)).ask()
+            return await _Backlog(turn, redis, Timetable(redis)).ask()
         finally:
-            await link.close()
+            await redis.close()
 
     return asyncio.run(run())
 
@@ -78,9 +78,11 @@ def ask(turn: Turn) -> Answer:
 class _Backlog:
     """One peer's store, with many schedules in it."""
 
-    def __init__(self, turn: Turn, link: Link, timetable: Timetable) -> None:
+    def __init__(
+        self, turn: Turn, redis: RedisConnection, timetable: Timetable
+    ) -> None:
         self._turn = turn
-        self._link = link
+        self._redis = redis
         self._timetable = timetable
         self._run = f"{random.randrange(16**8):08x}"
 
@@ -120,7 +122,7 @@ class _Backlog:
         self._turn.say("waiting for them to go out")
         await self._gone(due[-1])
         app, late_ms = App(self._turn.options.app), []
-        inbox = Inbox(self._link)
+        inbox = Inbox(self._redis)
         for first in range(0, count, PORTION):
             asked = [
                 ReadAfter(Log(app, Player(player)), Start.EARLIEST, 2)
@@ -188,7 +190,7 @@ class _Backlog:
         return f"{self._run}-{i % PLAYERS}", due_ms
 
     async def _memory(self) -> int:
-        info = bytes(await self._link.call("INFO", "memory"))
+        info = bytes(await self._redis.call("INFO", "memory"))
         return int(info.partition(b"used_memory:")[2].split(b"\r\n")[0])
 
 

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from .components import Parts
+from .components import Components
 from .config import Config
 from .contract.pages import Pages
 from .metrics.registry import Metrics
@@ -71,27 +71,29 @@ class App:
     asgi: ASGIApp
     metrics: Metrics
 
-    def __init__(self, parts: Parts) -> None:
-        self.listening = parts.listening
-        self._parts = parts
-        self.metrics = _metrics(self, parts)
+    def __init__(self, components: Components) -> None:
+        self.listening = components.listening
+        self._components = components
+        self.metrics = _metrics(self, components)
         self.asgi = AccessLog(
-            _asgi(self, parts), parts.figures, lines=parts.config.access_log
+            _asgi(self, components),
+            components.counters,
+            lines=components.config.access_log,
         )
 
     async def run(self) -> None:
         """Run what a node needs until cancelled; raise when a part is broken."""
-        parts = self._parts
+        components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
-            tasks.create_task(parts.listening.run(), name="listening")
-            tasks.create_task(parts.probe.run(), name="probe")
-            tasks.create_task(parts.sweep.run(), name="sweep")
-            tasks.create_task(parts.tickets.run(), name="tickets")
-            if parts.config.background:
+            tasks.create_task(components.listening.run(), name="listening")
+            tasks.create_task(components.probe.run(), name="probe")
+            tasks.create_task(components.sweep.run(), name="sweep")
+            tasks.create_task(components.tickets.run(), name="tickets")
+            if components.config.background:
                 self._start_background(tasks)
             else:
                 # What the store is worth has to be known before the node is ready.
-                tasks.create_task(parts.store_watch.run_once(), name="store watch")
+                tasks.create_task(components.store_watch.run_once(), name="store watch")
 
     async def run_background(self) -> None:
         """Run what `streamer scheduler` does, alone, until cancelled."""
@@ -99,17 +101,17 @@ class App:
             self._start_background(tasks)
 
     def _start_background(self, tasks: asyncio.TaskGroup) -> None:
-        tasks.create_task(self._parts.store_watch.run(), name="store watch")
-        tasks.create_task(self._parts.scheduler.run(), name="scheduler")
+        tasks.create_task(self._components.store_watch.run(), name="store watch")
+        tasks.create_task(self._components.scheduler.run(), name="scheduler")
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await self._parts.link.close()
-            if self._parts.confirmed is not None:
-                await self._parts.confirmed.close()
+            await self._components.redis.close()
+            if self._components.confirmed is not None:
+                await self._components.confirmed.close()
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
@@ -121,9 +123,9 @@ class App:
         """Say why a publish would not be stored and delivered, None if it would be."""
         if self.listening.draining:
             return "draining"
-        if reason := self._parts.store_watch.unready():
+        if reason := self._components.store_watch.unready():
             return reason
-        if not self._parts.probe.heard:
+        if not self._components.probe.heard:
             return "the store is away, or this node does not hear its announcements"
         return None
 
@@ -132,7 +134,7 @@ class App:
         return {
             "node": self.listening.node,
             "pid": os.getpid(),
-            "durability": self._parts.store_watch.durability,
+            "durability": self._components.store_watch.durability,
         }
 
     async def drain(self) -> None:
@@ -146,119 +148,124 @@ def build(config: Config, store_url: str) -> App:
 
     Opens nothing: connections come with `App.run` and the first requests.
     """
-    return App(Parts(config, store_url))
+    return App(Components(config, store_url))
 
 
-def _metrics(app: App, parts: Parts) -> Metrics:
-    links = {"commands": parts.link}
-    if parts.confirmed is not None:
-        links["publishes"] = parts.confirmed.link
+def _metrics(app: App, components: Components) -> Metrics:
+    connections = {"commands": components.redis}
+    if components.confirmed is not None:
+        connections["publishes"] = components.confirmed.redis
     return Metrics(
-        parts.figures,
-        feeds=parts.feeds,
-        links=links,
-        scheduler=parts.scheduler,
+        components.counters,
+        feeds=components.feeds,
+        redis=connections,
+        scheduler=components.scheduler,
         ready=lambda: app.unready() is None,
     )
 
 
-def _asgi(app: App, parts: Parts) -> Starlette:
+def _asgi(app: App, components: Components) -> Starlette:
     operations = Operations(
         app.unready,
         app.facts,
         app.metrics.collect,
-        metrics_token=parts.config.metrics_token,
+        metrics_token=components.config.metrics_token,
     )
     # In front of the first route, which compiles it.
     register_url_convertor("path", AnyText())
     return Application(
         [
-            *_native(parts),
+            *_native(components),
             *operations.routes(),
             *Pages(document).routes(),
-            *_vendors(parts),
+            *_vendors(components),
         ],
-        middleware=_middleware(parts.config),
+        middleware=_middleware(components.config),
         refuse=_no_route,
         fail=_broken,
     )
 
 
-def _native(parts: Parts) -> list[BaseRoute]:
+def _native(components: Components) -> list[BaseRoute]:
     native = Native(
-        authenticator=parts.authenticator,
-        minting=Minting(parts.apps),
-        tickets=parts.tickets,
-        streams=parts.streams,
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        minting=Minting(components.apps),
+        tickets=components.tickets,
+        streams=components.streams,
+        allowed_origins=components.origins,
     )
     publishing = NativePublishing(
-        authenticator=parts.authenticator,
-        publisher=parts.publisher,
-        schedules=parts.schedules,
-        receipts=parts.receipts,
-        requests=parts.requests,
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        publisher=components.publisher,
+        schedules=components.schedules,
+        receipts=components.receipts,
+        requests=components.requests,
+        allowed_origins=components.origins,
     )
     inboxes = NativeInboxes(
-        authenticator=parts.authenticator,
-        inboxes=parts.inboxes,
-        searching=Searching(parts.inboxes, parts.audiences),
-        receipts=parts.receipts,
-        requests=parts.requests,
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        inboxes=components.inboxes,
+        searching=Searching(components.inboxes, components.audiences),
+        receipts=components.receipts,
+        requests=components.requests,
+        allowed_origins=components.origins,
     )
     topics = NativeTopics(
-        authenticator=parts.authenticator,
-        memberships=Memberships(parts.audiences, Mutes(parts.link)),
-        requests=parts.requests,
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        memberships=Memberships(components.audiences, Mutes(components.redis)),
+        requests=components.requests,
+        allowed_origins=components.origins,
     )
     campaigns = NativeCampaigns(
-        authenticator=parts.authenticator,
-        campaigns=CampaignsOfApp(Campaigns(parts.link), parts.timetable),
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        campaigns=CampaignsOfApp(Campaigns(components.redis), components.timetable),
+        allowed_origins=components.origins,
     )
     rooms = (publishing, native, inboxes, topics, campaigns)
     return [route for room in rooms for route in room.routes()]
 
 
-def _vendors(parts: Parts) -> list[BaseRoute]:
-    link = parts.link
+def _vendors(components: Components) -> list[BaseRoute]:
+    redis = components.redis
     rallyhere = RallyHere(
-        authenticator=parts.authenticator,
-        publisher=parts.publisher,
-        inboxes=parts.inboxes,
-        requests=parts.requests,
-        listening=parts.listening,
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        publisher=components.publisher,
+        inboxes=components.inboxes,
+        requests=components.requests,
+        listening=components.listening,
+        allowed_origins=components.origins,
     )
     lootlocker = LootLocker(
-        authenticator=parts.authenticator,
-        sessions=ServerSessions(link, parts.apps),
-        publisher=parts.publisher,
-        inboxes=parts.inboxes,
-        listing=parts.listing,
-        requests=parts.requests,
-        retention_ms=parts.retention_ms,
+        authenticator=components.authenticator,
+        sessions=ServerSessions(redis, components.apps),
+        publisher=components.publisher,
+        inboxes=components.inboxes,
+        listing=components.listing,
+        requests=components.requests,
+        retention_ms=components.retention_ms,
     )
     gateway = Gateway(
-        authenticator=parts.authenticator,
-        inboxes=parts.inboxes,
-        listing=parts.listing,
-        requests=parts.requests,
-        streams=parts.streams,
+        authenticator=components.authenticator,
+        inboxes=components.inboxes,
+        listing=components.listing,
+        requests=components.requests,
+        streams=components.streams,
     )
     teak = Teak(
-        authenticator=parts.authenticator,
+        authenticator=components.authenticator,
         deliveries=Deliveries(
-            parts.schedules, Messages(link), Rates(link), parts.figures.refusals
+            components.schedules,
+            Messages(redis),
+            Rates(redis),
+            components.counters.refusals,
         ),
     )
     walletwerk = WalletWerk(
-        authenticator=parts.authenticator,
-        sends=CampaignSends(link, Campaigns(link), parts.timetable, parts.quotas),
-        allowed_origins=parts.origins,
+        authenticator=components.authenticator,
+        sends=CampaignSends(
+            redis, Campaigns(redis), components.timetable, components.quotas
+        ),
+        allowed_origins=components.origins,
     )
     surfaces = (rallyhere, lootlocker, gateway, teak, walletwerk)
     return [route for surface in surfaces for route in surface.routes()]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from .config import Config
-from .core.counters import Figures
+from .core.counters import Counters
 from .core.quotas import Limits
 from .core.streams.session import SessionLimits
 from .service.access.authenticator import Authenticator
@@ -20,7 +20,7 @@ from .service.access.revocation import Sweep
 from .service.access.tickets import Tickets
 from .service.inboxes.audiences import Audiences
 from .service.inboxes.inbox import Inboxes
-from .service.inboxes.merge import Merged
+from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import Listing
 from .service.inboxes.receipts import Receipts
 from .service.node.in_flight import Requests
@@ -35,25 +35,25 @@ from .service.streams.probe import Probe
 from .store.access.apps import Apps
 from .store.access.quotas import UsedQuotas
 from .store.access.tickets import Tickets as KeptTickets
-from .store.client.connection import Link
+from .store.client.connection import RedisConnection
 from .store.client.replicated import Replicated
 from .store.logs.entries import Retention
 from .store.logs.inbox import DAY_MS, Inbox
 from .store.logs.numbered import Lists
-from .store.logs.page_reads import Overviews
+from .store.logs.page_reads import PageReads
 from .store.logs.receipts import Receipts as KeptReceipts
 from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
 from .store.scheduling.timetable import Timetable
-from .transports.streams.opening import StreamParts
+from .transports.streams.opening import StreamComponents
 
-__all__ = ["Parts"]
+__all__ = ["Components"]
 
 STORE_TIMEOUT_S: Final = 5.0
 
 
-class Parts:
+class Components:
     """
     One node's parts.
 
@@ -69,31 +69,31 @@ class Parts:
         retention = Retention(self.retention_ms)
         self.origins = frozenset(config.allowed_origins)
 
-        self.figures = Figures()
-        self.link = Link(store_url)
+        self.counters = Counters()
+        self.redis = RedisConnection(store_url)
         self.confirmed = _confirmed(config, store_url)
-        self.apps = Apps(self.link)
+        self.apps = Apps(self.redis)
         inbox = Inbox(
-            self.link,
+            self.redis,
             confirmed=self.confirmed,
             retention_ms=self.retention_ms,
             entries_max=config.entries_max,
         )
         self.timetable = Timetable(
-            self.link,
+            self.redis,
             confirmed=self.confirmed,
             retention_ms=self.retention_ms,
             entries_max=config.entries_max,
         )
 
-        views = Views(self.link, retention)
+        views = Views(self.redis, retention)
         audiences = Audiences(views, inbox)
 
         # Who may do what.
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
         self.sweep = Sweep(self.apps, key_sets)
-        self.tickets = Tickets(KeptTickets(self.link), self.sweep)
+        self.tickets = Tickets(KeptTickets(self.redis), self.sweep)
 
         # Who is listening.
         feeds = Feeds(
@@ -102,53 +102,53 @@ class Parts:
             audiences,
             replay_max=config.replay_max,
             check_s=config.position_check_s,
-            figures=self.figures,
+            counters=self.counters,
         )
         self.feeds = feeds
-        leases = Leases(self.link, most=config.listeners_per_player_max)
-        devices = Devices(self.link, leases.node)
+        leases = Leases(self.redis, most=config.listeners_per_player_max)
+        devices = Devices(self.redis, leases.node)
         self.listening = Listening(
-            feeds, leases, config, self.sweep, devices, self.figures
+            feeds, leases, config, self.sweep, devices, self.counters
         )
         self.probe = Probe(
-            self.link,
+            self.redis,
             feeds,
             leases.node,
             confirmed=self.confirmed,
-            took_s=self.figures.probe_s,
+            took_s=self.counters.probe_s,
         )
 
         # What can be asked for.
         self.quotas = Quotas(
             self.authenticator.app_record,
-            UsedQuotas(self.link, retention_ms=self.retention_ms),
+            UsedQuotas(self.redis, retention_ms=self.retention_ms),
             Limits(
                 publishes_per_s=config.publishes_per_s_max,
                 bytes_per_day=config.bytes_per_day_max,
                 players=config.players_max,
                 pending_schedules=config.pending_schedules_max,
             ),
-            refusals=self.figures.refusals,
+            refusals=self.counters.refusals,
         )
-        self.publisher = Publisher(self.link, inbox, self.figures, self.quotas)
-        self.schedules = Schedules(self.link, self.timetable, self.quotas)
-        merged = Merged(inbox, Overviews(self.link, inbox, views), audiences)
+        self.publisher = Publisher(self.redis, inbox, self.counters, self.quotas)
+        self.schedules = Schedules(self.redis, self.timetable, self.quotas)
+        merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
-        kept = KeptReceipts(self.link, retention)
+        kept = KeptReceipts(self.redis, retention)
         self.receipts = Receipts(kept, audiences)
         self.inboxes = Inboxes(inbox, merged, audiences)
-        lists = Lists(self.link, retention)
+        lists = Lists(self.redis, retention)
         self.listing = Listing(lists, merged, audiences)
-        self.requests = Requests(config, self.figures)
+        self.requests = Requests(config, self.counters)
         self.streams = self._streams()
 
         # What runs wherever the background does.
-        self.scheduler = Scheduler(self.timetable, lag_s=self.figures.schedule_lag_s)
-        self.store_watch = StoreWatch(self.link, config)
+        self.scheduler = Scheduler(self.timetable, lag_s=self.counters.schedule_lag_s)
+        self.store_watch = StoreWatch(self.redis, config)
 
-    def _streams(self) -> StreamParts:
+    def _streams(self) -> StreamComponents:
         config = self.config
-        return StreamParts(
+        return StreamComponents(
             authenticator=self.authenticator,
             listening=self.listening,
             inboxes=self.inboxes,
@@ -168,9 +168,9 @@ def _confirmed(config: Config, store_url: str) -> Replicated | None:
     if config.durability != "replicated":
         return None
     timeout_ms = config.replication_timeout_ms
-    link = Link(
+    redis = RedisConnection(
         store_url,
         name="streamer-publish",
         timeout_s=STORE_TIMEOUT_S + timeout_ms / 1000,
     )
-    return Replicated(link, replicas_min=config.replicas_min, timeout_ms=timeout_ms)
+    return Replicated(redis, replicas_min=config.replicas_min, timeout_ms=timeout_ms)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from streamer.model import App, Log, Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded
 from streamer.store.server.server_binary import find_server
 
@@ -87,10 +87,10 @@ def store_url(session_store: str) -> str:
 
 
 @pytest.fixture
-async def link(store_url: str) -> AsyncIterator[Link]:
-    link = Link(store_url)
-    yield link
-    await link.close()
+async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
+    redis = RedisConnection(store_url)
+    yield redis
+    await redis.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
 from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 
 DEMO = App("demo")
 
@@ -53,11 +53,11 @@ class Shell:
 
     def ask(self, question: Callable[[Apps], Any]) -> Any:
         async def ask() -> Any:
-            link = Link(self.store_url)
+            redis = RedisConnection(self.store_url)
             try:
-                return await question(Apps(link))
+                return await question(Apps(redis))
             finally:
-                await link.close()
+                await redis.close()
 
         return asyncio.run(ask())
 

@@ -80,7 +80,7 @@ class FakeApp:
             self.log.append("stream ended")
 
 
-class Wire:
+class RespConnection:
     """One raw connection."""
 
     def __init__(
@@ -111,10 +111,10 @@ class Running:
         self.task = task
         self.host, _, port = url.removeprefix("http://").rpartition(":")
         self.port = int(port)
-        self.wires: list[Wire] = []
+        self.wires: list[RespConnection] = []
 
-    async def connect(self) -> Wire:
-        wire = Wire(*await asyncio.open_connection(self.host, self.port))
+    async def connect(self) -> RespConnection:
+        wire = RespConnection(*await asyncio.open_connection(self.host, self.port))
         self.wires.append(wire)
         return wire
 

@@ -202,11 +202,11 @@ class Streamer(Peer):
         from streamer.model import App, Player
         from streamer.store.access.apps import Apps
 
-        link = self._link()
+        redis = self._redis()
         try:
-            record = await Apps(link).get(App("demo"))
+            record = await Apps(redis).get(App("demo"))
         finally:
-            await link.close()
+            await redis.close()
         assert record is not None, "a new store has the app demo"
         now_s = int(time.time())
         return [
@@ -215,11 +215,11 @@ class Streamer(Peer):
         ]
 
     async def _store_bytes(self) -> int:
-        link = self._link()
+        redis = self._redis()
         try:
-            info = bytes(await link.call("INFO", "memory"))
+            info = bytes(await redis.call("INFO", "memory"))
         finally:
-            await link.close()
+            await redis.close()
         return int(info.partition(b"used_memory:")[2].split(b"\r\n")[0])
 
     def _store_url(self) -> str:
@@ -227,10 +227,10 @@ class Streamer(Peer):
 
         return socket_url(socket_path(self.data_dir))
 
-    def _link(self):  # type: ignore[no-untyped-def]
-        from streamer.store.client.connection import Link
+    def _redis(self):  # type: ignore[no-untyped-def]
+        from streamer.store.client.connection import RedisConnection
 
-        return Link(self._store_url(), name="bench")
+        return RedisConnection(self._store_url(), name="bench")
 
 
 class Remote(Streamer):

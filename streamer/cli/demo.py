@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .settings import open_link
+from .settings import open_redis
 
 if TYPE_CHECKING:
-    from ..store.client.connection import Link
+    from ..store.client.connection import RedisConnection
 
 __all__ = ["Demo", "greeting", "prepare"]
 
@@ -44,10 +44,10 @@ async def prepare(url: str) -> Demo | None:
     from ..model import App, Player
     from ..store.access.apps import Apps
 
-    async with open_link(url) as link:
-        apps = Apps(link)
+    async with open_redis(url) as redis:
+        apps = Apps(redis)
         key = None
-        if await _is_empty(link):
+        if await _is_empty(redis):
             await apps.create(App(_APP))
             key = await apps.add_key(App(_APP))
         record = await apps.get(App(_APP))
@@ -109,5 +109,5 @@ def _program() -> str:
     return shlex.quote(called)
 
 
-async def _is_empty(link: Link) -> bool:
-    return bool(await link.call("DBSIZE") == 0)
+async def _is_empty(redis: RedisConnection) -> bool:
+    return bool(await redis.call("DBSIZE") == 0)

@@ -29,11 +29,11 @@ from ..core.store_health import (
     judge_version,
 )
 from .limits import FDS_BESIDE_CONNECTIONS, fd_limit_max
-from .settings import open_link, resolve, run, store_options, store_url
+from .settings import open_redis, resolve, run, store_options, store_url
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
-    from ..store.client.connection import Link
+    from ..store.client.connection import RedisConnection
 
 __all__ = [
     "doctor",
@@ -129,8 +129,8 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         yield Finding("ok", f"{config.data_dir} has no store; the first start makes it")
         return
     try:
-        async with store_url(config) as url, open_link(url) as link:
-            for finding in await _ask_store(link, promise):
+        async with store_url(config) as url, open_redis(url) as redis:
+            for finding in await _ask_store(redis, promise):
                 yield finding
     except StoreUnavailable:
         where = _without_password(config.redis) or config.data_dir
@@ -139,11 +139,11 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         yield Finding("problem", str(exc))
 
 
-async def _ask_store(link: Link, promise: Promise) -> list[Finding]:
+async def _ask_store(redis: RedisConnection, promise: Promise) -> list[Finding]:
     from ..store.client.health import read_facts
 
-    facts = await read_facts(link)
+    facts = await read_facts(redis)
     before = time.time()
-    store_s = await link.now_ms() / 1_000
+    store_s = await redis.now_ms() / 1_000
     ahead_s = (before + time.time()) / 2 - store_s
     return [*judge(facts, promise).values(), judge_clock(ahead_s)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .settings import open_link, store_url
+from .settings import open_redis, store_url
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -48,8 +48,8 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
     """Give the apps of the configured store."""
     from ..store.access.apps import Apps
 
-    async with store_url(config) as url, open_link(url) as link:
-        yield Apps(link)
+    async with store_url(config) as url, open_redis(url) as redis:
+        yield Apps(redis)
 
 
 def app_name(text: str) -> App:

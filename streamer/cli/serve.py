@@ -170,10 +170,10 @@ async def _forget_nodes(url: str) -> None:
     has to wait for their heartbeats to run out.
     """
     from ..store.keys import NODES
-    from .settings import open_link
+    from .settings import open_redis
 
-    async with open_link(url) as link:
-        await link.call("DEL", NODES, write=True)
+    async with open_redis(url) as redis:
+        await redis.call("DEL", NODES, write=True)
 
 
 async def _while_alive(

@@ -18,9 +18,9 @@ import click
 
 if TYPE_CHECKING:
     from ..config import Config, Resolved
-    from ..store.client.connection import Link
+    from ..store.client.connection import RedisConnection
 
-__all__ = ["fsync_of", "open_link", "resolve", "run", "store_options", "store_url"]
+__all__ = ["fsync_of", "open_redis", "resolve", "run", "store_options", "store_url"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -92,15 +92,15 @@ async def store_url(config: Config) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def open_link(url: str) -> AsyncIterator[Link]:
+async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
     """Give a connection to the store at `url`, made at the first call."""
-    from ..store.client.connection import Link
+    from ..store.client.connection import RedisConnection
 
-    link = Link(url, name="streamer-cli")
+    redis = RedisConnection(url, name="streamer-cli")
     try:
-        yield link
+        yield redis
     finally:
-        await link.close()
+        await redis.close()
 
 
 def _store_errors() -> type[Exception]:

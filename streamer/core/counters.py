@@ -3,7 +3,7 @@ What a process counts of itself: whole numbers that go up, and spreads of times.
 
 Decides what is counted, and by which few words: every label is from a list that is
 closed, never a player's name or an id. Knows nothing of who reads the figures, nor of
-how they are written out: whoever has something to count is handed a `Figures`, or a
+how they are written out: whoever has something to count is handed a `Counters`, or a
 part of one, and adds to it, which is all that a count may cost.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from ..errors import Disconnect
 from .streams.subscription import Gap
 
-__all__ = ["LEFT", "Figures", "Histogram", "Transport"]
+__all__ = ["LEFT", "Counters", "Histogram", "Transport"]
 
 LEFT: Final = "left"
 """How a connection has ended that nobody here has ended."""
@@ -79,7 +79,7 @@ class Transport:
         self.closes[LEFT if disconnect is None else disconnect.reason] += 1
 
 
-class Figures:
+class Counters:
     """Everything that one process has counted since it was started."""
 
     def __init__(self) -> None:

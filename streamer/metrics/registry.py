@@ -39,12 +39,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from ..core.counters import Figures
+from ..core.counters import Counters
 from ..core.streams.subscription import Gap
 from ..errors import SLOW, Limit, Quota
 from ..service.scheduling.scheduler import Scheduler
 from ..service.streams.catch_up import Feeds
-from ..store.client.connection import Link
+from ..store.client.connection import RedisConnection
 from .exposition import Family, Labels, counter, gauge, histogram
 
 __all__ = ["Metrics"]
@@ -70,16 +70,16 @@ class Metrics:
 
     def __init__(
         self,
-        figures: Figures,
+        counters: Counters,
         *,
         feeds: Feeds,
-        links: Mapping[str, Link],
+        redis: Mapping[str, RedisConnection],
         scheduler: Scheduler,
         ready: Callable[[], bool],
     ) -> None:
-        self._figures = figures
+        self._counters = counters
         self._feeds = feeds
-        self._links = links
+        self._redis = redis
         self._scheduler = scheduler
         self._ready = ready
         self._started_s = time.time()
@@ -97,7 +97,7 @@ class Metrics:
         ]
 
     def _connections(self) -> Iterator[Family]:
-        transports = self._figures.transports
+        transports = self._counters.transports
         yield gauge(
             "streamer_connections",
             "Streams and held polls that are open.",
@@ -125,8 +125,8 @@ class Metrics:
         )
 
     def _deliveries(self) -> Iterator[Family]:
-        figures = self._figures
-        streams = (figures.websocket, figures.sse)
+        counters = self._counters
+        streams = (counters.websocket, counters.sse)
         yield counter(
             "streamer_deliveries_total",
             "Notifications given to streams, each counted once for each stream.",
@@ -137,7 +137,7 @@ class Metrics:
             "From the time the store gave a notification to its being written to all "
             "who listen here, once per notification that came live. The two clocks are "
             "those of the store's machine and of this one: their difference is in it.",
-            figures.publish_to_write_s,
+            counters.publish_to_write_s,
         )
         yield counter(
             "streamer_gaps_total",
@@ -151,16 +151,16 @@ class Metrics:
         yield counter(
             "streamer_publishes_total",
             "Publishes acknowledged; 'replayed' had been stored before, by their key.",
-            *((figures.publishes[each], {"outcome": each}) for each in OUTCOMES),
+            *((counters.publishes[each], {"outcome": each}) for each in OUTCOMES),
         )
         yield counter(
             "streamer_stored_total",
             "Notifications that publishes have put into inboxes.",
-            (figures.stored, {}),
+            (counters.stored, {}),
         )
 
     def _requests(self) -> Iterator[Family]:
-        refusals = self._figures.refusals
+        refusals = self._counters.refusals
         known = (each.name.lower() for each in (*Limit, *Quota))
         limits = dict.fromkeys([*known, *refusals])
         yield counter(
@@ -174,26 +174,26 @@ class Metrics:
             "Status 499: the client left before.",
             *(
                 (count, {"method": method, "route": route, "status": str(status)})
-                for (method, route, status), count in self._figures.requests.items()
+                for (method, route, status), count in self._counters.requests.items()
             ),
         )
 
     def _store(self) -> Iterator[Family]:
-        links = self._links.items()
+        connections = self._redis.items()
         yield counter(
             "streamer_store_errors_total",
             "Commands that failed: 'away' ones were not done, of 'unknown' ones nobody "
             "knows, 'refused' ones the store has answered with an error.",
             *(
-                (link.errors[kind], {"connection": name, "kind": kind})
-                for name, link in links
+                (redis.errors[kind], {"connection": name, "kind": kind})
+                for name, redis in connections
                 for kind in ERRORS
             ),
         )
         yield counter(
             "streamer_store_connects_total",
             "Connections made to the store.",
-            *((link.connects, {"connection": name}) for name, link in links),
+            *((redis.connects, {"connection": name}) for name, redis in connections),
         )
         yield counter(
             "streamer_store_interruptions_total",
@@ -203,14 +203,14 @@ class Metrics:
         yield histogram(
             "streamer_store_roundtrip_seconds",
             "From storing a probe to hearing it announced, every 5 seconds.",
-            self._figures.probe_s,
+            self._counters.probe_s,
         )
 
     def _state(self) -> Iterator[Family]:
         yield histogram(
             "streamer_schedule_lag_seconds",
             "From when schedules were due to the look that has fired them, here.",
-            self._figures.schedule_lag_s,
+            self._counters.schedule_lag_s,
         )
         yield gauge(
             "streamer_schedule_paused",

@@ -50,7 +50,7 @@ Per player, with b = bucket of (app, player):
     ``node:connection`` -> ``device ms``. Lives as the leases do, without which an item
     means nothing.
 ``{b}:live:app:player`` sharded channel
-    Announcements, see `relay`.
+    Announcements, see `pubsub`.
 
 An audience, a topic or everyone, has a log too, under a name that no player can have:
 the character 1 with ``t`` and the topic, or with ``e``. It has the keys above as far as

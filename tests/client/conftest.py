@@ -23,7 +23,7 @@ from streamer.model import App as AppName
 from streamer.model import Player
 from streamer.server import Host
 from streamer.store.access.apps import AppRecord, Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer_client import Client
 
 from .scripted import FakeClock, ScriptedServer
@@ -46,11 +46,11 @@ class Running:
 
     async def prepare(self, name: str = "game") -> None:
         """Make the app and its backend key."""
-        link = Link(self._store_url)
-        apps = Apps(link)
+        redis = RedisConnection(self._store_url)
+        apps = Apps(redis)
         self._record = await apps.create(AppName(name))
         self.key = await apps.add_key(AppName(name))
-        await link.close()
+        await redis.close()
 
     def token(
         self, player: str, *, ttl_s: int = 3600, topics: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.core.counters import LEFT, Figures, Histogram, Transport
+from streamer.core.counters import LEFT, Counters, Histogram, Transport
 from streamer.errors import SLOW
 
 
@@ -34,10 +34,10 @@ def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
 
 
 def test_a_publish_that_stored_nothing_new_was_a_repetition() -> None:
-    figures = Figures()
+    counters = Counters()
 
-    figures.published(3)
-    figures.published(0)
+    counters.published(3)
+    counters.published(0)
 
-    assert figures.publishes == {"stored": 1, "replayed": 1}
-    assert figures.stored == 3
+    assert counters.publishes == {"stored": 1, "replayed": 1}
+    assert counters.stored == 3

@@ -27,7 +27,7 @@ from typing import Any
 from streamer.core.access.tokens import mint
 from streamer.model import App, Log, Player
 from streamer.store.access.apps import AppExists, Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import lease_key
 from streamer.store.server.directory import socket_path, socket_url
 from streamer.store.server.server_binary import find_server
@@ -250,32 +250,32 @@ class Server(Process):
 
     async def key(self, *, scopes: Iterable[str] = (), app: str = "demo") -> str:
         await self.record(app)
-        link = Link(self.store_url)
+        redis = RedisConnection(self.store_url)
         try:
-            return await Apps(link).add_key(App(app), scopes)
+            return await Apps(redis).add_key(App(app), scopes)
         finally:
-            await link.close()
+            await redis.close()
 
     async def record(self, app: str) -> Any:
-        link = Link(self.store_url)
+        redis = RedisConnection(self.store_url)
         try:
-            apps = Apps(link)
+            apps = Apps(redis)
             try:
                 await apps.create(App(app))
             except AppExists:
                 pass
             return await apps.get(App(app))
         finally:
-            await link.close()
+            await redis.close()
 
     # The store, from behind the server's back.
 
     async def ask_store(self, *words: str | int) -> Any:
-        link = Link(self.store_url)
+        redis = RedisConnection(self.store_url)
         try:
-            return await link.call(*words)
+            return await redis.call(*words)
         finally:
-            await link.close()
+            await redis.close()
 
     async def listeners(self, player: str, count: int) -> None:
         """Wait until a player has so many leases."""

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from streamer.model import decode_id
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded, StoreFailed
 
 from ..e2e.processes import DURABLE, GUARD_S, Server, Store, eventually
@@ -69,13 +69,13 @@ async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
         tracer.wait()
 
 
-def waiting_less(link: Link) -> Callable[[], Awaitable[bool]]:
+def waiting_less(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
     """Return what says whether less waits for the disk than when it was asked last."""
     waited = 0
 
     async def asked() -> bool:
         nonlocal waited
-        info = bytes(await link.call("INFO", "persistence"))
+        info = bytes(await redis.call("INFO", "persistence"))
         before = waited
         waited = int(info.partition(b"aof_buffer_length:")[2].split(b"\r\n")[0])
         return waited < before
@@ -119,7 +119,7 @@ async def test_control_a_log_synced_later_loses_and_says_so(
     server = await make_server(redis=store.url, durability="everysec").start()
     key = await server.key()
     ledger = Ledger(server.port, key, PLAYERS)
-    link = Link(store.url)
+    redis = RedisConnection(store.url)
 
     async def degraded() -> bool:
         async with httpx2.AsyncClient(trust_env=False) as http:
@@ -134,10 +134,10 @@ async def test_control_a_log_synced_later_loses_and_says_so(
             took = asyncio.get_running_loop().time() - begun
             # Each two seconds it writes what has waited for the disk. Right after that
             # what is acknowledged waits, and goes on waiting for long enough.
-            await eventually(waiting_less(link))
+            await eventually(waiting_less(redis))
             await ledger.acknowledge(PUBLISHERS)
             await store.kill()
-        await link.close()
+        await redis.close()
         await store.start()
         await server.ready()
     await ledger.settle()
@@ -260,16 +260,16 @@ async def write_log(store: Store, server: Server, count: int) -> None:
     await store.stop()
 
 
-async def violations(link: Link) -> Counter[str]:
+async def violations(redis: RedisConnection) -> Counter[str]:
     """Compare every log of the demo app with its state and with what its keys say."""
     found: Counter[str] = Counter()
-    keys = await link.call("KEYS", "*:demo:*")
+    keys = await redis.call("KEYS", "*:demo:*")
     logs = [key.decode() for key in keys if b"}:log:" in key]
     states = [key.decode() for key in keys if b"}:state:" in key]
     found["state without log"] += len(states) - len(logs)
     for log in logs:
-        head = int(await link.call("HGET", log.replace(":log:", ":state:"), "head"))
-        entries = await link.call("XRANGE", log, "-", "+")
+        head = int(await redis.call("HGET", log.replace(":log:", ":state:"), "head"))
+        entries = await redis.call("XRANGE", log, "-", "+")
         offsets = [int(id.partition(b"-")[2]) for id, _ in entries]
         found["hole"] += offsets != [*range(1, head + 1)]
         player = log.rpartition(":")[2].encode()
@@ -298,13 +298,13 @@ async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
     for back in random.sample(range(1, min(8_192, len(whole))), cuts):
         (store._folder / AOF).write_bytes(whole[:-back])
         await store.start()
-        link = Link(store.url)
+        redis = RedisConnection(store.url)
         try:
-            found = await violations(link)
+            found = await violations(redis)
             assert found.total() == 0, (back, found)
-            seen.add(await link.call("DBSIZE"))
+            seen.add(await redis.call("DBSIZE"))
         finally:
-            await link.close()
+            await redis.close()
         await store.kill()
     # Some cuts took more with them than others, or nothing has been tried.
     assert len(seen) > 3
@@ -335,19 +335,19 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
             assert str(error)
             outcomes["refused"] += 1
             continue
-        link = Link(embedded.url)
+        redis = RedisConnection(embedded.url)
         try:
             entries = sum(
                 [
-                    await link.call("XLEN", key)
-                    for key in await link.call("KEYS", "*:log:demo:*")
+                    await redis.call("XLEN", key)
+                    for key in await redis.call("KEYS", "*:log:demo:*")
                 ]
             )
             assert entries > 0, place
             complete = entries == 40 + 8 * (len(PLAYERS) - 1)
             outcomes["all entries there" if complete else "entries missing"] += 1
         finally:
-            await link.close()
+            await redis.close()
             await embedded.stop()
     report(f"0 of 24 served empty: {dict(outcomes)}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 
 from ..e2e.processes import DURABLE, Server, Store, eventually
 from ..e2e.proxy import Proxy
@@ -21,11 +21,11 @@ PLAYERS = ("ann", "ben", "cid", "dot")
 
 
 async def ask(store: Store, *words: str) -> Any:
-    link = Link(store.url)
+    redis = RedisConnection(store.url)
     try:
-        return await link.call(*words)
+        return await redis.call(*words)
     finally:
-        await link.close()
+        await redis.close()
 
 
 async def in_step(store: Store) -> bool:

@@ -20,7 +20,7 @@ import pytest
 from streamer.core.quotas import Quotas
 from streamer.model import App
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 
 from ..e2e.processes import GUARD_S, Server
 from .load.flood import Backend
@@ -39,14 +39,14 @@ SAMPLES = 200
 async def limit(server: Server, app: str, **quotas: int) -> str:
     """Give an app quotas; return a key of it."""
     key = await server.key(app=app)
-    link = Link(server.store_url)
+    redis = RedisConnection(server.store_url)
     try:
-        await Apps(link).update(
+        await Apps(redis).update(
             App(app),
             lambda seen: msgspec.structs.replace(seen, quotas=Quotas(**quotas)),
         )
     finally:
-        await link.close()
+        await redis.close()
     return key
 
 

@@ -15,7 +15,7 @@ from streamer.core.schedule import Schedule, State
 from streamer.core.streams.subscription import Start
 from streamer.errors import Unavailable
 from streamer.model import App, Log, Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of
 from streamer.store.logs.inbox import Inbox, ReadAfter
 from streamer.store.scheduling.schedule_records import Due, new_schedule_id
@@ -44,10 +44,10 @@ class SchedulerProcess(Process):
     def start(self) -> None:
         self._spawn(command("scheduler", "--redis", self._url))
 
-    async def keep_dying(self, link: Link) -> None:
+    async def keep_dying(self, redis: RedisConnection) -> None:
         while self.kills < DEATHS_MAX:
             self.start()
-            await eventually(lambda: self._is_there(link))
+            await eventually(lambda: self._is_there(redis))
             # From its first moments on, to the middle of its work.
             await asyncio.sleep(random.uniform(0, 0.5))
             assert not self.ended, self.logged
@@ -55,9 +55,9 @@ class SchedulerProcess(Process):
             self.kills += 1
         self.start()
 
-    async def _is_there(self, link: Link) -> bool:
+    async def _is_there(self, redis: RedisConnection) -> bool:
         try:
-            clients = await link.call("CLIENT", "LIST")
+            clients = await redis.call("CLIENT", "LIST")
         except Unavailable:
             return False
         return f" name={self._name} ".encode() in clients
@@ -77,16 +77,16 @@ def make_scheduler(tmp_path: Path) -> Iterator[Callable[[str], SchedulerProcess]
 
 
 @pytest.fixture
-async def make_link() -> AsyncIterator[Callable[[str], Link]]:
-    made: list[Link] = []
+async def make_redis() -> AsyncIterator[Callable[[str], RedisConnection]]:
+    made: list[RedisConnection] = []
 
-    def make(url: str) -> Link:
-        made.append(Link(url))
+    def make(url: str) -> RedisConnection:
+        made.append(RedisConnection(url))
         return made[-1]
 
     yield make
-    for link in made:
-        await link.close()
+    for redis in made:
+        await redis.close()
 
 
 async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
@@ -126,9 +126,9 @@ async def is_done(timetable: Timetable, last_ms: int) -> bool:
         return False
 
 
-async def check(link: Link, players: list[str], count: int) -> int:
+async def check(redis: RedisConnection, players: list[str], count: int) -> int:
     """Check that every item is there once; return how many there are."""
-    inbox, bodies = Inbox(link), Counter[bytes]()
+    inbox, bodies = Inbox(redis), Counter[bytes]()
     asked = [
         ReadAfter(Log(APP, Player(player)), Start.EARLIEST, 10_000)
         for player in players
@@ -163,21 +163,21 @@ async def keep_killing(store: Store) -> None:
 async def test_everything_is_sent_once_whoever_is_killed(
     make_store: MakeStore,
     make_scheduler: Callable[[str], SchedulerProcess],
-    make_link: Callable[[str], Link],
+    make_redis: Callable[[str], RedisConnection],
     report: Report,
     count: int,
     store_dies: bool,
 ) -> None:
     """E1: nothing is missing, nothing is double."""
     store = await make_store(*DURABLE).start()
-    link = make_link(store.url)
-    timetable = Timetable(link)
+    redis = make_redis(store.url)
+    timetable = Timetable(redis)
     players = [f"p{i}" for i in range(count // 10)]
     schedulers = [make_scheduler(store.url) for _ in range(3)]
     last_ms = await enter(timetable, count, players)
     begun_s = time.monotonic()
 
-    dying = [asyncio.create_task(each.keep_dying(link)) for each in schedulers]
+    dying = [asyncio.create_task(each.keep_dying(redis)) for each in schedulers]
     if store_dies:
         dying.append(asyncio.create_task(keep_killing(store)))
     done = eventually(lambda: is_done(timetable, last_ms), within_s=240)
@@ -196,7 +196,7 @@ async def test_everything_is_sent_once_whoever_is_killed(
     if store.ended:
         await store.start()
 
-    assert await check(link, players, count) == count
+    assert await check(redis, players, count) == count
     kills = sum(each.kills for each in schedulers)
     assert kills >= 3
     took_s = time.monotonic() - begun_s

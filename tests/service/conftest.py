@@ -16,7 +16,7 @@ from streamer.core.streams.subscription import Place, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
 from streamer.service.inboxes.audiences import Audiences
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
 from streamer.store.logs.views import Views
@@ -25,13 +25,13 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def inbox(link: Link) -> Inbox:
-    return Inbox(link)
+def inbox(redis: RedisConnection) -> Inbox:
+    return Inbox(redis)
 
 
 @pytest.fixture
-def audiences(link: Link, inbox: Inbox) -> Audiences:
-    return Audiences(Views(link, Retention(90 * DAY_MS)), inbox)
+def audiences(redis: RedisConnection, inbox: Inbox) -> Audiences:
+    return Audiences(Views(redis, Retention(90 * DAY_MS)), inbox)
 
 
 class Client:

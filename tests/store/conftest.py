@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Inbox
 from streamer.store.scheduling.timetable import Timetable
 from streamer.store.server.embedded import Embedded
@@ -26,13 +26,13 @@ async def guard() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, clock_ms=clock)
 
 
 @pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock)
+def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
+    return Timetable(redis, clock_ms=clock)
 
 
 @pytest.fixture(scope="session")

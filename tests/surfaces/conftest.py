@@ -25,7 +25,7 @@ from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.openapi import document
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import lease_key
 
 from .conformance import STREAM, Conformance
@@ -66,15 +66,17 @@ class Mint:
 class Server:
     """A running server: the app, and a client of it."""
 
-    def __init__(self, app: App, client: httpx2.AsyncClient, link: Link) -> None:
+    def __init__(
+        self, app: App, client: httpx2.AsyncClient, redis: RedisConnection
+    ) -> None:
         self.app = app
         self.client = client
-        self.link = link
+        self.redis = redis
 
     async def leases(self, player: str, app: str = "demo") -> int:
         """Return how many listeners the store counts for a player."""
         key = lease_key(Log(AppName(app), Player(player)))
-        count: int = await self.link.call("HLEN", key)
+        count: int = await self.redis.call("HLEN", key)
         return count
 
     def readers(self, player: str, app: str = "demo") -> int:
@@ -105,26 +107,26 @@ def until() -> Until:
 
 
 @pytest.fixture
-async def link(store_url: str) -> AsyncIterator[Link]:
+async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
     """Give a way to the store that is not the server's."""
-    link = Link(store_url, name="test")
-    yield link
-    await link.close()
+    redis = RedisConnection(store_url, name="test")
+    yield redis
+    await redis.close()
 
 
 @pytest.fixture(name="mint")
-async def make_mint(link: Link) -> Mint:
-    apps = Apps(link)
+async def make_mint(redis: RedisConnection) -> Mint:
+    apps = Apps(redis)
     names = ("demo", "other")
     return Mint({name: await apps.create(AppName(name)) for name in names})
 
 
 @pytest.fixture
-def add_key(link: Link, mint: Mint) -> Callable[..., Awaitable[str]]:
+def add_key(redis: RedisConnection, mint: Mint) -> Callable[..., Awaitable[str]]:
     """Give a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
 
     async def add_key(*scopes: str, app: str = "demo") -> str:
-        return await Apps(link).add_key(AppName(app), scopes)
+        return await Apps(redis).add_key(AppName(app), scopes)
 
     return add_key
 
@@ -142,7 +144,7 @@ def conformance() -> Conformance:
 
 @pytest.fixture
 async def start(
-    store_url: str, link: Link, mint: Mint, conformance: Conformance
+    store_url: str, redis: RedisConnection, mint: Mint, conformance: Conformance
 ) -> AsyncIterator[Start]:
     """Give a function that starts a server, with settings by name."""
     running: list[tuple[Server, asyncio.Task[None]]] = []
@@ -169,7 +171,7 @@ async def start(
             base_url="http://here",
             event_hooks={"response": [conforms]},
         )
-        server = Server(app, client, link)
+        server = Server(app, client, redis)
         running.append((server, task))
         async with asyncio.timeout(GUARD_S):
             await app.ready()

@@ -73,7 +73,7 @@ class Site:
     def __init__(self, server: Any, url: str, mint: Any, stack: AsyncExitStack) -> None:
         self.server = server
         self.url = url
-        self.apps = Apps(server.link)
+        self.apps = Apps(server.redis)
         self.http = server.client
         self._mint = mint
         self._stack = stack

@@ -24,9 +24,9 @@ AddKey = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-async def client(start: Any, link: Any, mint: Any) -> Any:
+async def client(start: Any, redis: Any, mint: Any) -> Any:
     """Give a client of a server where ``demo`` has one byte a day."""
-    await Apps(link).update(
+    await Apps(redis).update(
         App("demo"),
         lambda record: msgspec.structs.replace(record, quotas=Quotas(bytes_per_day=1)),
     )

@@ -23,7 +23,7 @@ import uvloop
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamer.components import Parts
+from streamer.components import Components
 from streamer.config import Config
 from streamer.core.access.rights import Caller
 from streamer.errors import Error, LimitReached
@@ -45,7 +45,7 @@ def pytest_asyncio_loop_factories() -> Mapping[
     return {"uvloop": uvloop.new_event_loop}
 
 
-class Wire:
+class RespConnection:
     """One raw connection."""
 
     def __init__(
@@ -90,10 +90,10 @@ class Served:
     def __init__(self, host: Host, port: int) -> None:
         self.host = host
         self.port = port
-        self._wires: list[Wire] = []
+        self._wires: list[RespConnection] = []
 
-    async def connect(self) -> Wire:
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self) -> RespConnection:
+        wire = RespConnection(*await asyncio.open_connection("127.0.0.1", self.port))
         self._wires.append(wire)
         return wire
 
@@ -215,7 +215,7 @@ def app() -> SeeingApp:
 # Streams.
 
 
-class StreamWire(Wire):
+class StreamWire(RespConnection):
     """A connection with a stream on it, once the head of its answer was read."""
 
     async def frame(self) -> tuple[int, bytes]:
@@ -253,18 +253,18 @@ class StreamWire(Wire):
 class World:
     """Both stream endpoints over a real store, on a host; any credential will do."""
 
-    def __init__(self, parts: Parts, *, detached: bool) -> None:
-        self.parts = parts
-        self.listening = parts.listening
-        self.leases_part = parts.listening._leases
-        self.hub = parts.listening._feeds.hub
+    def __init__(self, components: Components, *, detached: bool) -> None:
+        self.components = components
+        self.listening = components.listening
+        self.leases_part = components.listening._leases
+        self.hub = components.listening._feeds.hub
         self.log = Log(App("app"), Player("player"))
         self.permissions = frozenset({"notification:player:self:*"})
         self.expires_in_s: int | None = None
         self.served: Served | None = None
         self._detached = detached
-        self._inbox = Inbox(parts.link)
-        streams = msgspec.structs.replace(parts.streams, authenticator=self)
+        self._inbox = Inbox(components.redis)
+        streams = msgspec.structs.replace(components.streams, authenticator=self)
         self._sse = SseStream(streams, refuse=_refuse)
         self._websocket = WebSocketStream(streams, refuse=_refuse)
 
@@ -295,7 +295,7 @@ class World:
         await self._inbox.append(self.log, [fragment])
 
     async def leases(self) -> int:
-        count: int = await self.parts.link.call("HLEN", lease_key(self.log))
+        count: int = await self.components.redis.call("HLEN", lease_key(self.log))
         return count
 
     async def until_leases(self, count: int) -> None:
@@ -384,7 +384,7 @@ async def make_world(
     async def make(*, detached: bool = True, **settings: Any) -> World:
         config = Config(message_bytes_max=1_000, drain_s=0)
         config = msgspec.structs.replace(config, **settings)
-        world = World(Parts(config, store_url), detached=detached)
+        world = World(Components(config, store_url), detached=detached)
         task = asyncio.create_task(world.listening.run())
         running.append((world, task))
         async with asyncio.timeout(GUARD_S):
@@ -403,4 +403,4 @@ async def make_world(
                 await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.wait([task])
-        await world.parts.link.close()
+        await world.components.redis.close()

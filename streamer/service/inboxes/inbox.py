@@ -24,7 +24,7 @@ from ...errors import FieldError, Invalid, NotFound
 from ...model import Log, Player, Position, decode_id, encode_id
 from ...store.logs.inbox import Inbox, Marked, PageEntry, ReadAfter
 from .audiences import Audiences, unread
-from .merge import After, Merged, MergedPage
+from .merge import After, MergedInbox, MergedPage
 
 __all__ = ["Inboxes", "MergedPage", "PageEntry", "parse_cursor"]
 
@@ -53,7 +53,7 @@ class Inboxes:
 
     """
 
-    def __init__(self, inbox: Inbox, merged: Merged, audiences: Audiences) -> None:
+    def __init__(self, inbox: Inbox, merged: MergedInbox, audiences: Audiences) -> None:
         self._inbox = inbox
         self._merged = merged
         self._audiences = audiences
@@ -69,7 +69,9 @@ class Inboxes:
         count: int,
         version: str = "",
     ) -> MergedPage:
-        """Read a page as `Merged.page` does. Raises Forbidden, StoreUnavailable."""
+        """
+        Read a page as `MergedInbox.page` does. Raises Forbidden, StoreUnavailable.
+        """
         caller.require_read(player)
         return await self._merged.page(
             Log(caller.app, player),

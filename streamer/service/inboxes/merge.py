@@ -22,10 +22,10 @@ from ...core.streams.subscription import Gap, Place, Start
 from ...core.streams.views import View
 from ...model import ZERO, Entry, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
-from ...store.logs.page_reads import Overviews, Part
+from ...store.logs.page_reads import AudiencePage, PageReads
 from .audiences import Audiences, later
 
-__all__ = ["After", "Merged", "MergedPage"]
+__all__ = ["After", "MergedInbox", "MergedPage"]
 
 _VERSION_PARTS: Final = "_"
 _PORTION: Final = 100
@@ -92,7 +92,7 @@ class _Candidate(NamedTuple):
     view: View | None
 
 
-_Heard = tuple[View, Part]
+_Heard = tuple[View, AudiencePage]
 
 
 class _Reading(NamedTuple):
@@ -108,7 +108,7 @@ class _Reading(NamedTuple):
     following: Position | None
 
 
-class Merged:
+class MergedInbox:
     """
     Players' inboxes with what their audiences were sent. Raises StoreUnavailable.
 
@@ -120,10 +120,10 @@ class Merged:
     """
 
     def __init__(
-        self, inbox: Inbox, overviews: Overviews, audiences: Audiences
+        self, inbox: Inbox, page_reads: PageReads, audiences: Audiences
     ) -> None:
         self._inbox = inbox
-        self._overviews = overviews
+        self._page_reads = page_reads
         self._audiences = audiences
 
     async def page(
@@ -214,7 +214,7 @@ class Merged:
         # An entry on the newest place may be of any log; it is one more to look at.
         asked = count + 1
         known, _, known_rest = version.partition(_VERSION_PARTS)
-        own, found, everyone = await self._overviews.of(
+        own, found, everyone = await self._page_reads.of(
             log,
             newest=bounds.newest,
             oldest=bounds.oldest_in(None),
@@ -247,10 +247,10 @@ class Merged:
         self,
         log: Log,
         views: Sequence[View],
-        everyone: Part,
+        everyone: AudiencePage,
         bounds: _Bounds,
         count: int,
-    ) -> list[Part]:
+    ) -> list[AudiencePage]:
         """Return the audience's part of a page for each view."""
         asked = [(v.log, bounds.oldest_in(v.log)) for v in views]
         first = everyone_log(log.app)
@@ -258,7 +258,7 @@ class Merged:
         missing = [one for one in asked if one[0] != first or not same]
         found = {first: everyone}
         if missing:
-            parts = await self._overviews.parts(
+            parts = await self._page_reads.parts(
                 missing, newest=bounds.newest, count=count
             )
             found |= {
@@ -385,7 +385,7 @@ def _own_newest(
     return entries, following if bounds.reaches(following, None) else None
 
 
-def _cursor(own: Page, views: Sequence[View], parts: Sequence[Part]) -> Cursor:
+def _cursor(own: Page, views: Sequence[View], parts: Sequence[AudiencePage]) -> Cursor:
     """Return the place behind what was read of each log."""
     places = {
         audience_mark(view.log): part.page.head

@@ -21,7 +21,7 @@ from ...model import Log, Player
 from ...store.logs.inbox import PageEntry
 from ...store.logs.numbered import Listed, Lists
 from .audiences import Audiences, unread
-from .merge import Merged
+from .merge import MergedInbox
 
 __all__ = ["Listed", "Listing", "Matches"]
 
@@ -40,7 +40,7 @@ class Listing:
 
     """
 
-    def __init__(self, lists: Lists, merged: Merged, audiences: Audiences) -> None:
+    def __init__(self, lists: Lists, merged: MergedInbox, audiences: Audiences) -> None:
         self._lists = lists
         self._merged = merged
         self._audiences = audiences

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from ...config import Config
-from ...core.counters import Figures
+from ...core.counters import Counters
 from ...core.limits import Slots, SlotsPerKey
 from ...errors import Limit, LimitReached
 from ...model import App, Log
@@ -23,8 +23,8 @@ __all__ = ["Held", "Requests"]
 class Requests:
     """The node's requests in flight, and each app's and player's among them."""
 
-    def __init__(self, config: Config, figures: Figures | None = None) -> None:
-        refusals = None if figures is None else figures.refusals
+    def __init__(self, config: Config, counters: Counters | None = None) -> None:
+        refusals = None if counters is None else counters.refusals
         self._all = Slots(
             config.requests_in_flight_max,
             Limit.REQUESTS_PER_NODE,

@@ -31,7 +31,7 @@ from ...core.quotas import Limits, Permits
 from ...errors import OverQuota, Quota, Rejected, StoreUnavailable
 from ...model import App, Player
 from ...store.access.quotas import IN_VAIN_MS, UsedQuotas
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 
 __all__ = ["APPS_MAX", "Charge", "Charging", "Quotas"]
 
@@ -171,13 +171,13 @@ class Quotas:
         self._counts: dict[App, _Count] = {}
 
     @classmethod
-    def unlimited(cls, link: Link) -> Quotas:
+    def unlimited(cls, redis: RedisConnection) -> Quotas:
         """Return the quotas of a node where no app has any."""
 
         async def nobody(_: App) -> None:
             return None
 
-        return cls(nobody, UsedQuotas(link), Limits())
+        return cls(nobody, UsedQuotas(redis), Limits())
 
     async def limits(self, app: App) -> Limits:
         """Return what counts for an app. Raises StoreUnavailable."""

@@ -35,7 +35,7 @@ from ...core.store_health import (
     unready,
 )
 from ...errors import StoreUnavailable, StoreUnfit
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.client.health import read_facts
 
 __all__ = ["StoreWatch", "refuse_unfit"]
@@ -64,7 +64,7 @@ class StoreWatch:
     The node's opinion of its store.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         config: What is promised.
         clock_s: A monotonic clock.
 
@@ -72,12 +72,12 @@ class StoreWatch:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         config: Config,
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._clock_s = clock_s
         self._promise = _promise(config)
         self._facts: Facts | None = None
@@ -126,9 +126,9 @@ class StoreWatch:
 
     async def look(self) -> None:
         """Ask the store and note what has changed. Raises StoreUnavailable."""
-        facts = await read_facts(self._link)
+        facts = await read_facts(self._redis)
         self._looked_at_s = self._clock_s()
-        self._connects = self._link.connects
+        self._connects = self._redis.connects
         self._note_degraded(facts)
         findings = judge(facts, self._promise)
         for about in findings.keys() | self._findings.keys():
@@ -141,7 +141,7 @@ class StoreWatch:
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"
         every_s = LOOK_EVERYSEC_S if everysec else LOOK_S
         return (
-            self._link.connects != self._connects
+            self._redis.connects != self._connects
             or self._clock_s() - self._looked_at_s >= every_s
         )
 
@@ -170,13 +170,13 @@ async def refuse_unfit(url: str, config: Config) -> None:
         StoreUnfit: It would break what the settings promise.
 
     """
-    link = Link(url)
+    redis = RedisConnection(url)
     try:
-        facts = await read_facts(link)
+        facts = await read_facts(redis)
     except StoreUnavailable:
         return
     finally:
-        await link.close()
+        await redis.close()
     if reasons := unfit(judge(facts, _promise(config))):
         raise StoreUnfit(reasons)
 

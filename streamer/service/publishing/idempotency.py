@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ...core.schedule import Schedule, State
 from ...errors import Conflict, FieldError, Invalid
 from ...model import App
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.keys import request_key
 from ...store.logs.inbox import ONCE_MS
 
@@ -50,10 +50,10 @@ class RequestKey(NamedTuple):
     def seed(self) -> str:
         return f"{self.app}\0{self.key}\0{self.digest}" if self.key else ""
 
-    async def claim(self, link: Link) -> None:
+    async def claim(self, redis: RedisConnection) -> None:
         """Let the key, if there is one, stand for this request; see `claim_key`."""
         if self.key:
-            await claim_key(link, self.app, self.key, self.digest)
+            await claim_key(redis, self.app, self.key, self.digest)
 
 
 def checked_key(key: str) -> str:
@@ -68,16 +68,17 @@ def checked_key(key: str) -> str:
     raise Invalid(FieldError(("header", "Idempotency-Key"), problem))
 
 
-async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
+async def claim_key(redis: RedisConnection, app: App, key: str, digest: str) -> None:
     """
     Let an idempotency key stand for the request of that digest, for a day.
 
     Raises:
         Conflict: It stands for another one.
-        StoreUnavailable, OutcomeUnknown: As `Link.call`; asking again is harmless.
+        StoreUnavailable, OutcomeUnknown: As `RedisConnection.call`; asking again is
+        harmless.
 
     """
-    before = await link.call(
+    before = await redis.call(
         "SET",
         request_key(app, key),
         digest,
@@ -91,9 +92,9 @@ async def claim_key(link: Link, app: App, key: str, digest: str) -> None:
         raise Conflict
 
 
-async def is_claimed(link: Link, app: App, key: str, digest: str) -> bool:
+async def is_claimed(redis: RedisConnection, app: App, key: str, digest: str) -> bool:
     """Whether a key stands for the request of that digest. Raises StoreUnavailable."""
-    before: bytes | None = await link.call("GET", request_key(app, key))
+    before: bytes | None = await redis.call("GET", request_key(app, key))
     return before == digest.encode()
 
 

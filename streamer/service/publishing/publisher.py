@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from ...core.access.rights import Caller
-from ...core.counters import Figures
+from ...core.counters import Counters
 from ...errors import (
     Conflict,
     FieldError,
@@ -40,7 +40,7 @@ from ...model import (
     decode_id,
     notification_json,
 )
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.logs.inbox import Appended, Draft, Inbox, Once
 from ..node.quotas import Quotas
 from .drafts import Device, Message, drafts_of, recipients_of
@@ -92,7 +92,7 @@ class Publisher:
     Store notifications and announce them.
 
     Args:
-        link: The way to the store, for idempotency keys.
+        redis: The way to the store, for idempotency keys.
         inbox: Where notifications go.
         figures: What counts them.
         quotas: What the app still may use.
@@ -101,14 +101,14 @@ class Publisher:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         inbox: Inbox,
-        figures: Figures | None = None,
+        counters: Counters | None = None,
         quotas: Quotas | None = None,
     ) -> None:
-        self._figures = figures or Figures()
-        self._quotas = quotas or Quotas.unlimited(link)
-        self._link = link
+        self._counters = counters or Counters()
+        self._quotas = quotas or Quotas.unlimited(redis)
+        self._redis = redis
         self._inbox = inbox
 
     async def publish(
@@ -187,7 +187,7 @@ class Publisher:
             once = Once(checked_key(idempotency_key), asked)
         lives = any(message.ttl_ms for message in messages)
         if lives or any(message.notification.expires_at for message in messages):
-            now_ms = await self._link.now_ms()
+            now_ms = await self._redis.now_ms()
             await self._require_ahead(caller.app, messages, drafts, now_ms, once)
             if lives:
                 drafts = drafts_of(messages, now_ms=now_ms)
@@ -265,7 +265,7 @@ class Publisher:
         if not over:
             return
         # A repetition is answered as the first request was, however late it comes.
-        if once and await is_claimed(self._link, app, once.key, once.digest):
+        if once and await is_claimed(self._redis, app, once.key, once.digest):
             return
         problem = "is not in the future"
         raise Invalid(*(FieldError(("body", i, "expires_at"), problem) for i in over))
@@ -285,13 +285,13 @@ class Publisher:
                 # The appends carry the key too, and are what makes a repetition
                 # harmless. This record is what sees the key come back with another
                 # list of players.
-                await claim_key(self._link, app, once.key, once.digest)
+                await claim_key(self._redis, app, once.key, once.digest)
             appended = await self._append(batches, once)
             fresh = [one for one in appended if not one.replayed]
             if len(fresh) < len(appended):
                 # What was stored by an earlier request was paid for by that.
                 charge.give_back(1 - len(fresh) / len(appended))
-        self._figures.published(sum([one.stored_count for one in fresh]))
+        self._counters.published(sum([one.stored_count for one in fresh]))
         return appended
 
     async def _append(self, batches: Batches, once: Once | None) -> list[Appended]:

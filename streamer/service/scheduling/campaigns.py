@@ -19,7 +19,7 @@ from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
 from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
 from ...model import Notification
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.keys import BUCKETS, bucket_of, sends_key
 from ...store.scheduling.campaigns import Campaign, Campaigns, Card, CardStatus
 from ...store.scheduling.schedule_records import Due, new_schedule_id
@@ -168,7 +168,7 @@ class CampaignSends:
     What a caller may send to campaigns.
 
     Args:
-        link: The way to the store, for idempotency keys.
+        redis: The way to the store, for idempotency keys.
         campaigns: Where they are.
         timetable: Where what is sent goes.
         quotas: What the app still may use.
@@ -177,13 +177,13 @@ class CampaignSends:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         campaigns: Campaigns,
         timetable: Timetable,
         quotas: Quotas | None = None,
     ) -> None:
-        self._link = link
-        self._quotas = quotas or Quotas.unlimited(link)
+        self._redis = redis
+        self._quotas = quotas or Quotas.unlimited(redis)
         self._campaigns = campaigns
         self._timetable = timetable
         self._sender = Sender(timetable.recipients)
@@ -259,7 +259,7 @@ class CampaignSends:
             size=len(fragment),
             places={schedule_id: starts_ms},
         ) as charge:
-            await once.claim(self._link)
+            await once.claim(self._redis)
             entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
             if entered.full:
                 raise UsedUp("the notifications of a campaign", SENDS_MAX)

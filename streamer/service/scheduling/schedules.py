@@ -25,7 +25,7 @@ from ...errors import (
     Unavailable,
 )
 from ...model import Log, Notification, Player
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.keys import bucket_of, named_key
 from ...store.scheduling.schedule_records import (
     Due,
@@ -62,18 +62,18 @@ class Schedules:
     What a caller may do with schedules.
 
     Args:
-        link: The way to the store, for idempotency keys.
+        redis: The way to the store, for idempotency keys.
         timetable: Where they go.
         quotas: What the app still may use.
 
     """
 
     def __init__(
-        self, link: Link, timetable: Timetable, quotas: Quotas | None = None
+        self, redis: RedisConnection, timetable: Timetable, quotas: Quotas | None = None
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._timetable = timetable
-        self._quotas = quotas or Quotas.unlimited(link)
+        self._quotas = quotas or Quotas.unlimited(redis)
 
     async def now_ms(self) -> int:
         """
@@ -147,7 +147,7 @@ class Schedules:
         )
         schedule = saying(schedule, notification, ttl_ms=ttl_ms)
         async with self._charged([schedule], names) as charge:
-            await once.claim(self._link)
+            await once.claim(self._redis)
             if bucket is None:
                 buckets = await self._timetable.recipients.enlist(due, names)
                 schedule = schedule._replace(buckets=tuple(buckets))
@@ -207,7 +207,7 @@ class Schedules:
         common = saying(common, notification)
         schedules = [common._replace(id=ids[p], player=p) for p in names]
         async with self._charged(schedules, names) as charge:
-            await once.claim(self._link)
+            await once.claim(self._redis)
             entered = await self._add_all(schedules)
             known = [s.id for s, new in zip(schedules, entered, strict=True) if not new]
             charge.give_back(len(known) / len(schedules))

@@ -26,7 +26,7 @@ from typing import Final
 from ... import errors
 from ...config import Config
 from ...core.access.rights import Caller
-from ...core.counters import Figures
+from ...core.counters import Counters
 from ...core.limits import Rate, Slots
 from ...errors import Draining, Error, Limit, LimitReached, Unavailable
 from ...hub import Reader
@@ -79,9 +79,9 @@ class Listening:
         config: Config,
         sweep: Sweep | None = None,
         devices: Devices | None = None,
-        figures: Figures | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        self.figures = figures or Figures()
+        self.counters = counters or Counters()
         self._journal = Journal()
         self._feeds = feeds
         self._leases = leases
@@ -92,14 +92,14 @@ class Listening:
         self._slots = Slots(
             config.connections_max,
             Limit.CONNECTIONS_PER_NODE,
-            refusals=self.figures.refusals,
+            refusals=self.counters.refusals,
         )
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
         self.turns = Turns(
             JOINING_MAX,
             Limit.CONNECTS_PER_SECOND,
             wait_max_s=JOINING_WAIT_MAX_S,
-            refusals=self.figures.refusals,
+            refusals=self.counters.refusals,
         )
         """To be held while a connection joins, first come, first served."""
         self._empty = asyncio.Event()
@@ -248,7 +248,7 @@ class Listening:
             self._empty.set()
 
     def _counted(self, refused: LimitReached) -> LimitReached:
-        self.figures.refusals[refused.limit.name.lower()] += 1
+        self.counters.refusals[refused.limit.name.lower()] += 1
         return refused
 
     async def run(self) -> None:

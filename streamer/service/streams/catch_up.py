@@ -26,14 +26,14 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ...core.counters import Figures
+from ...core.counters import Counters
 from ...core.streams.subscription import Place, Start
 from ...core.streams.views import View
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub, Reader
 from ...model import App, Entry, Log, Topic
 from ...store.client.connection import Reply
-from ...store.client.pubsub import Relay
+from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ..inboxes.audiences import Audiences, unread
 from .position_check import Positions
@@ -98,17 +98,17 @@ class Feeds:
         *,
         replay_max: int,
         check_s: int,
-        figures: Figures | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        self._figures = figures or Figures()
+        self._counters = counters or Counters()
         self._inbox = inbox
         self._replay_max = replay_max
         self._behind = asyncio.Event()
         self._waiting = False
         self.hub = Hub(self._behind.set)
-        self._relay = Relay(store_url, self)
+        self._pubsub = PubSub(store_url, self)
         self._audiences = audiences
-        self._weaver = Weaver(self.hub, self._relay, audiences)
+        self._weaver = Weaver(self.hub, self._pubsub, audiences)
         self._positions = Positions(self.hub, inbox, check_s=check_s)
         self._moved: set[Reader] = set()
         # One bound method for all, since there are many of them.
@@ -117,12 +117,12 @@ class Feeds:
     @property
     def connected(self) -> bool:
         """Whether announcements are coming in."""
-        return self._relay.connected
+        return self._pubsub.connected
 
     @property
     def interruptions(self) -> int:
         """How often they have ceased to."""
-        return self._relay.losses
+        return self._pubsub.losses
 
     @asynccontextmanager
     async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
@@ -186,12 +186,12 @@ class Feeds:
 
     def reconnect(self) -> None:
         """Drop the connection that announcements come by; a fresh one follows."""
-        self._relay.reconnect()
+        self._pubsub.reconnect()
 
     async def run(self) -> None:
         """Keep readers complete; runs until cancelled, raises when broken."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._relay.run(), name="relay")
+            tasks.create_task(self._pubsub.run(), name="relay")
             tasks.create_task(self._catch_up(), name="catch-up")
             tasks.create_task(self._positions.run(), name="position check")
             tasks.create_task(self._tell_cursors(), name="cursors")
@@ -201,7 +201,7 @@ class Feeds:
     def entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
             took_s = time.time() - entry.at_ms / 1_000
-            self._figures.publish_to_write_s.observe(took_s)
+            self._counters.publish_to_write_s.observe(took_s)
 
     def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.hub.marked(log, marks=marks, unread=unread, body=body)

@@ -19,7 +19,7 @@ from ...core.counters import WRITE_S, Histogram
 from ...core.streams.subscription import History, Place, Start
 from ...errors import Unavailable
 from ...model import Entry, Log, Player
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.client.replicated import Replicated
 from ...store.logs.inbox import Inbox
 from .catch_up import PROBE_APP, Feeds
@@ -57,7 +57,7 @@ class Probe:
     The node's probe.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         feeds: What has to hear it.
         node: The node's name.
         confirmed: The way of publishes, where replicas have to confirm them.
@@ -67,7 +67,7 @@ class Probe:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         feeds: Feeds,
         node: str,
         *,
@@ -76,7 +76,7 @@ class Probe:
     ) -> None:
         self._took_s = took_s or Histogram(WRITE_S)
         self._inbox = Inbox(
-            link, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
+            redis, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
         )
         self._feeds = feeds
         self._log = Log(PROBE_APP, Player(node))

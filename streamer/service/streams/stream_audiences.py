@@ -25,7 +25,7 @@ from ...hub import Hub, Reader
 from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ...store.client.commands import Packed
 from ...store.client.connection import Reply
-from ...store.client.pubsub import Relay
+from ...store.client.pubsub import PubSub
 from ...store.presence.leases import Newcomer
 from ..inboxes.audiences import Audiences, later
 
@@ -57,9 +57,9 @@ class Weaver:
 
     """
 
-    def __init__(self, hub: Hub, relay: Relay, audiences: Audiences) -> None:
+    def __init__(self, hub: Hub, pubsub: PubSub, audiences: Audiences) -> None:
         self._hub = hub
-        self._relay = relay
+        self._pubsub = pubsub
         self._audiences = audiences
 
     def arrive(self, log: Log) -> Arrival:
@@ -72,11 +72,11 @@ class Weaver:
         """
         views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
         newcomer = None if head is None else views.newcomer(head)
-        return Arrival(log, self._relay.begin(log), views.glance(log), newcomer)
+        return Arrival(log, self._pubsub.begin(log), views.glance(log), newcomer)
 
     def turn_back(self, arrival: Arrival) -> None:
         """Let nobody follow after all."""
-        self._relay.unsubscribe(arrival.log)
+        self._pubsub.unsubscribe(arrival.log)
 
     async def join(
         self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
@@ -89,7 +89,7 @@ class Weaver:
         """
         log = arrival.log
         try:
-            await self._relay.confirmed(arrival.begun)
+            await self._pubsub.confirmed(arrival.begun)
             views = self._audiences.seen(log, looked) or await self._audiences.of(log)
             strands = await self._first_strands(log, reader, views)
             await self._subscribe([strand.log for strand in strands])
@@ -104,7 +104,7 @@ class Weaver:
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""
         self._hub.detach(log, reader)
-        self._relay.unsubscribe(log)
+        self._pubsub.unsubscribe(log)
         strands, reader.strands = reader.strands, ()
         self._unweave(strands)
 
@@ -182,7 +182,7 @@ class Weaver:
         fresh = [strand for strand in strands if there and strand.log not in hears]
         for strand in strands:
             if strand not in fresh:
-                self._relay.unsubscribe(strand.log)
+                self._pubsub.unsubscribe(strand.log)
         gone = [strand for strand in reader.strands if strand in left]
         if not fresh and not gone:
             return
@@ -200,16 +200,16 @@ class Weaver:
             for log in logs:
                 # Also the one that fails is to be unsubscribed.
                 subscribed.append(log)
-                await self._relay.subscribe(log)
+                await self._pubsub.subscribe(log)
         except BaseException:
             for log in subscribed:
-                self._relay.unsubscribe(log)
+                self._pubsub.unsubscribe(log)
             raise
 
     def _unweave(self, strands: Iterable[Strand]) -> None:
         for strand in strands:
             self._hub.unweave(strand)
-            self._relay.unsubscribe(strand.log)
+            self._pubsub.unsubscribe(strand.log)
 
     async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader whose cursor is a bare id begin in the log that it is of."""

@@ -41,7 +41,7 @@ from ...core.access.rights import parse_scopes
 from ...core.access.tokens import LEEWAY_S, TTL_MAX_S
 from ...errors import NotFound
 from ...model import App, Log, Player
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
 from ..keys import APPS, AUDIENCES, KEYS, revoked_key
 
@@ -134,8 +134,10 @@ class Apps:
     Every method raises `StoreUnavailable`; the writing ones `OutcomeUnknown` as well.
     """
 
-    def __init__(self, link: Link, *, clock: Callable[[], float] = time.time) -> None:
-        self._link = link
+    def __init__(
+        self, redis: RedisConnection, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._redis = redis
         self._clock = clock
 
     # Apps.
@@ -180,7 +182,7 @@ class Apps:
             AudienceTaken: Its tokens would be another app's.
         """
         while True:
-            seen = await self._link.call("HGET", APPS, name)
+            seen = await self._redis.call("HGET", APPS, name)
             if seen is None:
                 raise NotFound(f"the app {name}")
             before = _app_decoder.decode(seen)
@@ -254,41 +256,41 @@ class Apps:
             # Before the record, which tells everybody to look.
             key = revoked_key(Log(name, player))
             command = ("SET", key, not_before_s, "EX", _REVOKED_S)
-            await self._link.call(*command, write=True)
+            await self._redis.call(*command, write=True)
         await self.update(name, revoked)
 
     async def revoked_before_s(self, logs: Sequence[Log]) -> list[int]:
         """Return for each player when its tokens begin to count; 0 for always."""
         commands = [("GET", revoked_key(log)) for log in logs]
-        replies = await self._link.call_many(commands)
+        replies = await self._redis.call_many(commands)
         return [int(ok(reply) or 0) for reply in replies]
 
     async def list(self) -> tuple[AppRecord, ...]:
         """Return all apps, sorted by name. O(n)."""
-        found = await self._link.call("HVALS", APPS)
+        found = await self._redis.call("HVALS", APPS)
         records = map(_app_decoder.decode, found)
         return tuple(sorted(records, key=lambda record: record.name))
 
     async def get(self, name: App) -> AppRecord | None:
         """Return the app of this name, if there is one."""
-        encoded = await self._link.call("HGET", APPS, name)
+        encoded = await self._redis.call("HGET", APPS, name)
         return None if encoded is None else _app_decoder.decode(encoded)
 
     async def get_many(self, names: Sequence[App]) -> Sequence[AppRecord | None]:
         """Return the apps of these names, in their order."""
-        found = await self._link.call("HMGET", APPS, *names) if names else []
+        found = await self._redis.call("HMGET", APPS, *names) if names else []
         return [None if one is None else _app_decoder.decode(one) for one in found]
 
     async def find_name(self, issuer: str, audience: str) -> App | None:
         """Return the app that tokens of this issuer and audience belong to."""
-        found = await self._link.call("HGET", AUDIENCES, _pair(issuer, audience))
+        found = await self._redis.call("HGET", AUDIENCES, _pair(issuer, audience))
         return None if found is None else App(found.decode())
 
     async def _put(
         self, record: AppRecord, before: AppRecord | None, seen: bytes
     ) -> bool:
         """Store `record`; return whether what it replaces was still the same."""
-        answer = await self._link.run(
+        answer = await self._redis.run(
             _PUT,
             (APPS, AUDIENCES),
             (
@@ -316,10 +318,10 @@ class Apps:
             ValueError: A scope is unknown.
         """
         granted = parse_scopes(scopes)
-        if not await self._link.call("HEXISTS", APPS, app):
+        if not await self._redis.call("HEXISTS", APPS, app):
             raise NotFound(f"the app {app}")
         text, record = self._new_key(app, granted)
-        await self._link.call(
+        await self._redis.call(
             "HSET", KEYS, record.digest.hex(), _encoder.encode(record), write=True
         )
         return text
@@ -327,18 +329,18 @@ class Apps:
     async def find_key(self, text: bytes) -> KeyRecord | None:
         """Return the record of the backend key `text`, any bytes, if it is one."""
         digest = key_digest(text)
-        encoded = await self._link.call("HGET", KEYS, digest.hex())
+        encoded = await self._redis.call("HGET", KEYS, digest.hex())
         return _genuine(encoded, digest)
 
     async def find_keys(self, digests: Sequence[bytes]) -> Sequence[KeyRecord | None]:
         """Return the records of the keys with these digests, in their order."""
         names = [digest.hex() for digest in digests]
-        found = await self._link.call("HMGET", KEYS, *names) if names else []
+        found = await self._redis.call("HMGET", KEYS, *names) if names else []
         return [_genuine(*pair) for pair in zip(found, digests, strict=True)]
 
     async def list_keys(self, app: App | None = None) -> Sequence[KeyRecord]:
         """Return the keys of an app, or of all, the oldest first. O(n)."""
-        found = await self._link.call("HVALS", KEYS)
+        found = await self._redis.call("HVALS", KEYS)
         records = map(_key_decoder.decode, found)
         chosen = [record for record in records if app in (None, record.app)]
         return sorted(chosen, key=lambda record: (record.created_at_ms, record.id))
@@ -351,7 +353,7 @@ class Apps:
             NotFound: There is no key of this id.
         """
         _, record = await self._key_of_id(key_id)
-        await self._link.call("HDEL", KEYS, record.digest.hex(), write=True)
+        await self._redis.call("HDEL", KEYS, record.digest.hex(), write=True)
 
     async def rotate_key(self, key_id: str, *, grace_s: int = GRACE_S) -> str:
         """
@@ -369,7 +371,7 @@ class Apps:
             ended = msgspec.structs.replace(
                 old, expires_at_ms=min(old.expires_at_ms or end_ms, end_ms)
             )
-            rotated = await self._link.run(
+            rotated = await self._redis.run(
                 _ROTATE,
                 (KEYS,),
                 (
@@ -381,7 +383,7 @@ class Apps:
                 return text
 
     async def _key_of_id(self, key_id: str) -> tuple[bytes, KeyRecord]:
-        for encoded in await self._link.call("HVALS", KEYS):
+        for encoded in await self._redis.call("HVALS", KEYS):
             record = _key_decoder.decode(encoded)
             if record.id == key_id:
                 return encoded, record

@@ -19,7 +19,7 @@ from typing import Final
 
 from ...core.schedule import AHEAD_MAX_MS
 from ...model import App, Log, Player
-from ..client.connection import Command, Link, Script
+from ..client.connection import Command, RedisConnection, Script
 from ..client.replies import ok
 from ..keys import inbox_keys, players_key, quota_key
 from ..logs.inbox import DAY_MS
@@ -43,7 +43,7 @@ class UsedQuotas:
     The use of all apps.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention_ms: Age at which an entry leaves an inbox.
         clock_ms: Gives the time to use; 0 means the store's own.
         clock_s: Unix time of this node, for what changes every 30 days.
@@ -52,13 +52,13 @@ class UsedQuotas:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         *,
         retention_ms: int = 90 * DAY_MS,
         clock_ms: Callable[[], int] = lambda: 0,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._periods = -(-retention_ms // PERIOD_MS) + 1
         self._clock_ms = clock_ms
         self._clock_s = clock_s
@@ -83,7 +83,7 @@ class UsedQuotas:
             StoreUnavailable: The store cannot be asked; permits may be lost.
 
         """
-        lent, left = await self._link.run(
+        lent, left = await self._redis.run(
             _PERMITS,
             (quota_key(app, bucket),),
             (self._clock_ms(), repr(per_s), burst, needed, wanted),
@@ -97,7 +97,7 @@ class UsedQuotas:
     async def count_players(self, app: App) -> int:
         """Return about how many players an app has. Raises StoreUnavailable."""
         keys = [players_key(app, period) for period in self._recent()]
-        count: int = await self._link.call("PFCOUNT", *keys)
+        count: int = await self._redis.call("PFCOUNT", *keys)
         return count
 
     async def note_players(self, app: App, players: Sequence[Player]) -> bool:
@@ -111,7 +111,7 @@ class UsedQuotas:
         period = self._recent()[0]
         key = players_key(app, period)
         lifetime_ms = (self._periods + 1) * PERIOD_MS
-        changed, kept = await self._link.call_many(
+        changed, kept = await self._redis.call_many(
             [("PFADD", key, *players), ("PEXPIRE", key, lifetime_ms)]
         )
         for reply in (changed, kept):
@@ -124,7 +124,7 @@ class UsedQuotas:
             ("EXISTS", inbox_keys(Log(app, player))[0]) for player in players
         ]
         count = 0
-        for reply in await self._link.call_many(asked):
+        for reply in await self._redis.call_many(asked):
             count += not ok(reply)
         return count
 
@@ -147,7 +147,7 @@ class UsedQuotas:
                 due.
 
         """
-        wait_ms, fresh = await self._link.run(
+        wait_ms, fresh = await self._redis.run(
             _PLACES,
             (quota_key(app, "pending"),),
             (
@@ -160,12 +160,12 @@ class UsedQuotas:
 
     async def free_places(self, app: App, ids: Sequence[str]) -> None:
         """Give places back, held or not. Raises StoreUnavailable."""
-        await self._link.call("ZREM", quota_key(app, "pending"), *ids)
+        await self._redis.call("ZREM", quota_key(app, "pending"), *ids)
 
     async def move_place(self, app: App, schedule_id: str, due_ms: int) -> None:
         """
         Let a place, if it is held, be free at another time. Raises StoreUnavailable.
         """
-        await self._link.call(
+        await self._redis.call(
             "ZADD", quota_key(app, "pending"), "XX", due_ms, schedule_id
         )

@@ -15,7 +15,7 @@ from typing import Final
 
 from ...errors import RateLimited
 from ...model import App
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..keys import rate_key
 
 __all__ = ["Rates"]
@@ -30,13 +30,15 @@ class Rates:
     Calls let through, by app and operation.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         clock_ms: Gives the time to use; 0 means the store's own.
 
     """
 
-    def __init__(self, link: Link, *, clock_ms: Callable[[], int] = lambda: 0) -> None:
-        self._link = link
+    def __init__(
+        self, redis: RedisConnection, *, clock_ms: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._redis = redis
         self._clock_ms = clock_ms
 
     async def count(self, app: App, operation: str, *, per_s: int) -> None:
@@ -48,7 +50,7 @@ class Rates:
             StoreUnavailable: It cannot be counted.
 
         """
-        wait_ms: int = await self._link.run(
+        wait_ms: int = await self._redis.run(
             _RATE,
             (rate_key(app, operation),),
             (self._clock_ms(), per_s, WINDOW_MS),

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ...core.access.rights import Caller
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
 from ..keys import ticket_key
 
@@ -61,8 +61,8 @@ def ticket_digest(text: bytes) -> bytes:
 class Tickets:
     """Tickets by their digest. Every method raises `Unavailable`."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
 
     async def issue(
         self, digest: bytes, caller: Caller, *, now_ms: int, ends_ms: int
@@ -71,7 +71,7 @@ class Tickets:
         first_ms = min(now_ms + FIRST_MS, ends_ms)
         kept = b"0 %d %d %b" % (first_ms, ends_ms, _encode(caller))
         command = ("SET", ticket_key(digest), kept, "PXAT", first_ms)
-        await self._link.call(*command, write=True)
+        await self._redis.call(*command, write=True)
 
     async def use(self, digest: bytes, *, resuming: bool) -> Use | None:
         """
@@ -81,7 +81,7 @@ class Tickets:
         used before.
         """
         keys, args = (ticket_key(digest),), (int(resuming), OPEN_MS)
-        found = await self._link.run(_USE, keys, args)
+        found = await self._redis.run(_USE, keys, args)
         if found is None:
             return None
         caller, ends_ms, first = found
@@ -89,7 +89,7 @@ class Tickets:
 
     async def give_back(self, digest: bytes) -> None:
         """Undo a first use, by which no stream was opened."""
-        await self._link.run(_GIVE_BACK, (ticket_key(digest),), ())
+        await self._redis.run(_GIVE_BACK, (ticket_key(digest),), ())
 
     async def keep(self, ends_ms: Mapping[bytes, int], *, now_ms: int) -> None:
         """Renew tickets whose streams are open, in one packet; none beyond its end."""
@@ -97,11 +97,11 @@ class Tickets:
             ("PEXPIREAT", ticket_key(digest), min(now_ms + OPEN_MS, end_ms))
             for digest, end_ms in ends_ms.items()
         ]
-        for reply in await self._link.call_many(commands, write=True):
+        for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
 
     async def close(self, digest: bytes) -> None:
         """Begin the time in which a closed stream may be opened again."""
         # LT: a ticket that ends sooner, with its token, still does.
         command = ("PEXPIRE", ticket_key(digest), CLOSED_MS, "LT")
-        await self._link.call(*command, write=True)
+        await self._redis.call(*command, write=True)

@@ -39,12 +39,12 @@ from .replies import Reply, ok
 __all__ = [
     "GATHERED_BYTES_MAX",
     "Command",
-    "Link",
     "Prepared",
+    "RedisConnection",
     "Reply",
+    "RespConnection",
     "Script",
     "ScriptCall",
-    "Wire",
     "connect",
 ]
 
@@ -120,7 +120,7 @@ class _Packet:
             self.answered.set_result(None)
 
 
-class Wire(asyncio.Protocol):
+class RespConnection(asyncio.Protocol):
     """
     An open connection: commands out, parsed replies in, both without waiting.
 
@@ -213,7 +213,7 @@ class Wire(asyncio.Protocol):
             self._connection = None
 
 
-async def connect(url: str, wire: Wire, *, name: str) -> None:
+async def connect(url: str, wire: RespConnection, *, name: str) -> None:
     """
     Connect, authenticate and hand the socket to `wire`.
 
@@ -246,7 +246,7 @@ async def connect(url: str, wire: Wire, *, name: str) -> None:
     wire.adopt(connection)
 
 
-class Link:
+class RedisConnection:
     """
     The process's way to the store. Safe to call from any number of tasks.
 
@@ -267,7 +267,7 @@ class Link:
         self.url = url
         self._name = name
         self._timeout_s = timeout_s
-        self._wire: Wire | None = None
+        self._connection: RespConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._pending: deque[_Packet] = deque()
         self._owed = 0
@@ -412,24 +412,24 @@ class Link:
         """Drop the connection. Calls under way fail; a later call connects again."""
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._wire is not None:
-            self._wire.abort()
+        if self._connection is not None:
+            self._connection.abort()
             await asyncio.sleep(0)
 
-    async def _ready(self) -> Wire | None:
-        if self._wire is None:
+    async def _ready(self) -> RespConnection | None:
+        if self._connection is None:
             # Callers share one attempt. It belongs to none of them, so that one who is
             # cancelled does not take it from the others.
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
             await asyncio.wait([self._connecting])
-        return self._wire
+        return self._connection
 
     async def _connect(self) -> None:
-        wire = Wire(self._on_replies, self._on_lost)
+        wire = RespConnection(self._on_replies, self._on_lost)
         try:
             await connect(self.url, wire, name=self._name)
-            self._wire = wire
+            self._connection = wire
             self.connects += 1
         except StoreUnavailable:
             pass  # Who waits sees that there is no wire; and everybody may have left.
@@ -461,7 +461,7 @@ class Link:
                 self._pending.popleft()
 
     def _on_lost(self) -> None:
-        self._wire = None
+        self._connection = None
         pending, self._pending = self._pending, deque()
         for packet in pending:
             self._owed -= packet.lose()
@@ -484,7 +484,7 @@ class Link:
     def _give_up(self, heard_at_s: float) -> None:
         self._timer = None
         if self._pending and self._heard_at_s == heard_at_s:
-            if self._wire is not None:
-                self._wire.abort()
+            if self._connection is not None:
+                self._connection.abort()
         else:
             self._check_timeout()

@@ -10,12 +10,12 @@ from __future__ import annotations
 from redis.exceptions import ResponseError
 
 from ...core.store_health import SETTINGS, Facts, parse_facts
-from .connection import Link
+from .connection import RedisConnection
 
 __all__ = ["read_facts"]
 
 
-async def read_facts(link: Link) -> Facts:
+async def read_facts(redis: RedisConnection) -> Facts:
     """
     Read what the store says about itself. O(1) in what it holds.
 
@@ -23,7 +23,7 @@ async def read_facts(link: Link) -> Facts:
         StoreUnavailable: It does not answer, or not now.
 
     """
-    info, settings = await link.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])
+    info, settings = await redis.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])
     for reply in (info, settings):
         if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
             raise reply

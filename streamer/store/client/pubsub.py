@@ -35,9 +35,9 @@ import hiredis
 from ...errors import StoreUnavailable
 from ...model import Entry, Log
 from .. import keys
-from .connection import Command, Reply, Wire, connect
+from .connection import Command, Reply, RespConnection, connect
 
-__all__ = ["Announcements", "Relay"]
+__all__ = ["PubSub", "PubSubHandler"]
 
 BATCH: Final = 512
 """Channels in one command, so that resubscribing does not block the store."""
@@ -53,7 +53,7 @@ BACK_OFF_S: Final = (0.05, 2.0)
 _logger = logging.getLogger(__name__)
 
 
-class Announcements(Protocol):
+class PubSubHandler(Protocol):
     """Who hears the announcements. No method waits or raises."""
 
     def entry(self, log: Log, entry: Entry) -> None: ...
@@ -71,7 +71,7 @@ class Announcements(Protocol):
         """The feed of `log` flows from here on; before, it may have dropped some."""
 
 
-class Relay:
+class PubSub:
     """
     One connection that listens, for as long as `run` runs.
 
@@ -83,7 +83,7 @@ class Relay:
     """
 
     def __init__(
-        self, url: str, announcements: Announcements, *, name: str = "streamer-relay"
+        self, url: str, announcements: PubSubHandler, *, name: str = "streamer-relay"
     ) -> None:
         self._url = url
         self._announcements = announcements
@@ -93,7 +93,7 @@ class Relay:
         self._done: asyncio.Future[None] | None = None
         self._wanted: Counter[Log] = Counter()
         self._unwanted: dict[Log, float] = {}
-        self._wire: Wire | None = None
+        self._connection: RespConnection | None = None
         self._lost = asyncio.Event()
         self._heard = False
         """Whether anything came since that was looked at; cheaper than a time."""
@@ -102,7 +102,7 @@ class Relay:
 
     @property
     def connected(self) -> bool:
-        return self._wire is not None
+        return self._connection is not None
 
     async def subscribe(self, log: Log) -> None:
         """
@@ -127,13 +127,13 @@ class Relay:
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
-            if self._wire is None:
+            if self._connection is None:
                 confirmed.cancel()
                 return confirmed
             self._confirmed[log] = confirmed
             channel = keys.channel(log).encode()
             self._logs[channel] = log
-            self._wire.send(("SSUBSCRIBE", channel))
+            self._connection.send(("SSUBSCRIBE", channel))
         return confirmed
 
     async def confirmed(self, begun: asyncio.Future[None]) -> None:
@@ -144,7 +144,7 @@ class Relay:
             StoreUnavailable: The connection was lost before that.
 
         """
-        if self._wire is None:
+        if self._connection is None:
             raise StoreUnavailable
         if not begun.done():
             # It is everybody's; one who is cancelled must not cancel it.
@@ -163,8 +163,8 @@ class Relay:
 
     def reconnect(self) -> None:
         """Drop the connection; `run` makes a fresh one."""
-        if self._wire is not None:
-            self._wire.abort()
+        if self._connection is not None:
+            self._connection.abort()
 
     async def run(self) -> None:
         """Keep the connection; runs until cancelled."""
@@ -181,24 +181,24 @@ class Relay:
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
         finally:
-            if self._wire is not None:
-                self._wire.abort()
+            if self._connection is not None:
+                self._connection.abort()
 
     async def _connect(self) -> bool:
         self._lost.clear()
-        wire = Wire(self._on_replies, self._lost.set)
+        wire = RespConnection(self._on_replies, self._lost.set)
         try:
             await connect(self._url, wire, name=self._name)
         except StoreUnavailable:
             return False
-        self._wire = wire
+        self._connection = wire
         wire.send(*_in_batches("SSUBSCRIBE", self._logs))
         return True
 
     async def _watch(self) -> None:
         """Ping, and drop what nobody wants, until the connection is lost."""
         loop = asyncio.get_running_loop()
-        assert self._wire is not None
+        assert self._connection is not None
         heard_at_s = loop.time()
         ping_at_s = heard_at_s + PING_S
         while not self._lost.is_set():
@@ -211,11 +211,11 @@ class Relay:
             if self._heard:
                 self._heard, heard_at_s = False, now_s
             if now_s - heard_at_s > 2 * PING_S:
-                self._wire.abort()
+                self._connection.abort()
                 await self._lost.wait()
             elif now_s >= ping_at_s:
                 ping_at_s = now_s + PING_S
-                self._wire.send(("PING",))
+                self._connection.send(("PING",))
             self._drop_unwanted(now_s)
 
     def _drop_unwanted(self, now_s: float) -> None:
@@ -226,11 +226,11 @@ class Relay:
             channel = keys.channel(log).encode()
             del self._logs[channel]
             channels.append(channel)
-        if self._wire is not None and channels:
-            self._wire.send(*_in_batches("SUNSUBSCRIBE", channels))
+        if self._connection is not None and channels:
+            self._connection.send(*_in_batches("SUNSUBSCRIBE", channels))
 
     def _forget_connection(self) -> None:
-        self._wire = None
+        self._connection = None
         for confirmed in self._confirmed.values():
             confirmed.cancel()
         # Those who wait are told; those who listen are subscribed again on connecting.
@@ -245,8 +245,8 @@ class Relay:
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
             _logger.error("the store refused a subscription: %s", reply)
-            if self._wire is not None:
-                self._wire.abort()
+            if self._connection is not None:
+                self._connection.abort()
             return
         if not isinstance(reply, list) or len(reply) < 3:
             return  # The answer to PING.
@@ -258,9 +258,9 @@ class Relay:
             self._announce(log, payload)
         elif kind == b"ssubscribe":
             self._confirm(log)
-        elif kind == b"sunsubscribe" and self._wire is not None:
+        elif kind == b"sunsubscribe" and self._connection is not None:
             # Not asked for: the slot has moved, or the log was wanted again.
-            self._wire.send(("SSUBSCRIBE", channel))
+            self._connection.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
         confirmed = self._confirmed[log]

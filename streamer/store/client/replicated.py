@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from ...errors import OutcomeUnknown
 from ..keys import FENCE
 from .commands import Call, Command
-from .connection import Link, Reply
+from .connection import RedisConnection, Reply
 
 __all__ = ["Replicated"]
 
@@ -46,14 +46,16 @@ class Replicated:
     The way of writes to the store that have to reach replicas.
 
     Args:
-        link: A connection for these writes alone.
+        redis: A connection for these writes alone.
         replicas_min: Replicas that have to confirm.
         timeout_ms: How long to wait for them.
 
     """
 
-    def __init__(self, link: Link, *, replicas_min: int, timeout_ms: int) -> None:
-        self.link = self._link = link
+    def __init__(
+        self, redis: RedisConnection, *, replicas_min: int, timeout_ms: int
+    ) -> None:
+        self.redis = self._redis = redis
         self._replicas_min = replicas_min
         self._confirm: tuple[Command, Command] = (
             ("SET", FENCE, ""),
@@ -66,8 +68,9 @@ class Replicated:
         """
         Run scripts in order, with those of other callers, and have them confirmed.
 
-        Returns their replies as `Link.run_many` does. What was carried out and not
-        confirmed is an OutcomeUnknown: it is in the store, and may be lost with it.
+        Returns their replies as `RedisConnection.run_many` does. What was carried out
+        and not confirmed is an OutcomeUnknown: it is in the store, and may be lost with
+        it.
 
         Raises:
             StoreUnavailable: None of them was sent.
@@ -82,7 +85,7 @@ class Replicated:
 
     async def close(self) -> None:
         """Drop the connection; what is under way fails."""
-        await self._link.close()
+        await self._redis.close()
 
     async def _send(self) -> None:
         """Send what is waiting, a packet at a time, until nothing is."""
@@ -105,7 +108,7 @@ class Replicated:
     async def _send_packet(self, packet: list[_Waiting]) -> None:
         calls = [call for waiting in packet for call in waiting.calls]
         try:
-            replies = await self._link.run_many(calls, after=self._confirm)
+            replies = await self._redis.run_many(calls, after=self._confirm)
         except Exception as error:  # It is the callers', whatever it is.
             for waiting in packet:
                 if not waiting.answer.done():

@@ -1,8 +1,9 @@
 """
 What a call came back with: its reply, or the failure that came instead.
 
-Decides nothing. `Link.call_many` and `Link.run_many` give failures as items of a list,
-so that one does not hide the others; here is for who has no use for the others then.
+Decides nothing. `RedisConnection.call_many` and `RedisConnection.run_many` give
+failures as items of a list, so that one does not hide the others; here is for who has
+no use for the others then.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ...core.streams.subscription import Place, Start
 from ...core.streams.views import Audience
 from ...model import ZERO, Log, Position, encode_cursor, encode_id, new_epoch, new_tag
 from ..client.commands import Keyed
-from ..client.connection import Command, Link, Script, ScriptCall
+from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
 from ..keys import channel, inbox_keys, state_key
@@ -116,7 +116,7 @@ class Inbox:
     All inboxes of the store.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         confirmed: The way of appends, where replicas have to confirm them.
         retention_ms: Age at which an entry leaves.
         entries_max: Entries kept per player.
@@ -126,15 +126,15 @@ class Inbox:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         *,
         confirmed: Replicated | None = None,
         retention_ms: int = 90 * DAY_MS,
         entries_max: int = 10_000,
         clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._link = link
-        self._appends = confirmed or link
+        self._redis = redis
+        self._appends = confirmed or redis
         self._retention_ms = retention_ms
         self._entries_max = entries_max
         self._clock_ms = clock_ms
@@ -172,7 +172,7 @@ class Inbox:
         drafts = distinct_drafts(batches)
         nodes: Sequence[bytes] = ()
         if any(draft.device == "latest" for draft in drafts.values()):
-            nodes = await alive_nodes(self._link)
+            nodes = await alive_nodes(self._redis)
         calls = append_calls(
             batches,
             drafts,
@@ -197,7 +197,7 @@ class Inbox:
         commands = [
             ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
         ]
-        for reply in await self._link.call_many(commands, write=True):
+        for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
 
     async def withdraw(self, log: Log, place: Position) -> Withdrawn | None:
@@ -259,7 +259,7 @@ class Inbox:
             )
             for read in reads
         ]
-        replies = await self._link.run_many(calls, write=False)
+        replies = await self._redis.run_many(calls, write=False)
         return [
             reply if isinstance(reply, Exception) else parse_read(reply)
             for reply in replies
@@ -273,7 +273,7 @@ class Inbox:
         noticed by it. Raises StoreUnavailable.
         """
         now_ms = self._clock_ms() or int(time.time() * 1_000)
-        replies = await self._link.call_many(
+        replies = await self._redis.call_many(
             [_GLANCE.on(state_key(log)) for log in logs]
         )
         return [
@@ -314,7 +314,7 @@ class Inbox:
             bound(oldest, oldest_included, "-"),
         )
         call = self.page_call(log, bounds, count, version)
-        return parse_page(await self._link.run(*call, write=False))
+        return parse_page(await self._redis.run(*call, write=False))
 
     def page_call(
         self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
@@ -417,7 +417,7 @@ class Inbox:
         StoreUnavailable.
         """
         calls = [self.audience_call(log) for log in logs]
-        replies = await self._link.run_many(calls, write=False)
+        replies = await self._redis.run_many(calls, write=False)
         return [parse_audience(ok(reply)) for reply in replies]
 
     def audience_call(self, log: Log) -> ScriptCall:
@@ -433,7 +433,7 @@ class Inbox:
         force: bool,
         args: Sequence[str],
     ) -> Marked:
-        reply = await self._link.run(
+        reply = await self._redis.run(
             script,
             inbox_keys(log),
             (*self._times(), channel(log), body, elsewhere, int(force), *args),

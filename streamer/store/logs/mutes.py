@@ -11,7 +11,7 @@ from typing import Final
 
 from ...errors import Limit, LimitReached
 from ...model import Log
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..keys import mutes_key
 
 __all__ = ["MUTES_MAX", "Mutes"]
@@ -28,12 +28,12 @@ class Mutes:
     OutcomeUnknown.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
 
     """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
 
     async def mute(self, log: Log, type_: str) -> bool:
         """
@@ -43,17 +43,17 @@ class Mutes:
             LimitReached: The player has muted `MUTES_MAX` types.
 
         """
-        outcome = await self._link.run(_MUTE, (mutes_key(log),), (type_, MUTES_MAX))
+        outcome = await self._redis.run(_MUTE, (mutes_key(log),), (type_, MUTES_MAX))
         if outcome < 0:
             raise LimitReached(Limit.MUTES_PER_PLAYER)
         return bool(outcome)
 
     async def unmute(self, log: Log, type_: str) -> bool:
         """Take a mute back; return whether there was one."""
-        return bool(await self._link.call("SREM", mutes_key(log), type_, write=True))
+        return bool(await self._redis.call("SREM", mutes_key(log), type_, write=True))
 
     async def of(self, log: Log) -> list[str]:
         """Return the types that a player has muted, by name."""
         return sorted(
-            name.decode() for name in await self._link.call("SMEMBERS", mutes_key(log))
+            name.decode() for name in await self._redis.call("SMEMBERS", mutes_key(log))
         )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from ...model import Log
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..keys import inbox_keys
 from .entries import PageEntry, Retention, parse_entry
 
@@ -37,13 +37,13 @@ class Lists:
     All inboxes of the store, by number. Every method raises StoreUnavailable.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention: How long entries stay.
 
     """
 
-    def __init__(self, link: Link, retention: Retention) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+        self._redis = redis
         self._retention = retention
 
     async def page(
@@ -70,7 +70,7 @@ class Lists:
 
         """
         args = (*self._retention.args(), _WHICH[read], skip, count)
-        reply = await self._link.run(
+        reply = await self._redis.run(
             _LIST, inbox_keys(log), (*args, *offsets), write=False
         )
         epoch, total, items, marks = reply
@@ -89,7 +89,7 @@ class Lists:
         """
         newest = b"+"
         while True:
-            items = await self._link.call(
+            items = await self._redis.call(
                 "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", PORTION
             )
             for item in items:

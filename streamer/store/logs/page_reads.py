@@ -18,20 +18,20 @@ from typing import Any, Final, NamedTuple
 from ...core.streams.views import Audience
 from ...model import App, Log, Position, everyone_log
 from ..client.commands import Command, Packed
-from ..client.connection import Link, ScriptCall
+from ..client.connection import RedisConnection, ScriptCall
 from ..client.replies import ok
 from ..keys import state_key
 from .entries import Page, bound, parse_audience, parse_page
 from .inbox import NEWEST_MAX, Inbox
 from .views import PlayerViews, Views
 
-__all__ = ["Overview", "Overviews", "Part"]
+__all__ = ["AudiencePage", "Overview", "PageReads"]
 
 APPS_MAX: Final = 10_000
 """Apps of which it is remembered that they have a log of everybody."""
 
 
-class Part(NamedTuple):
+class AudiencePage(NamedTuple):
     """A page of an audience's log, and the state of that log."""
 
     page: Page
@@ -43,10 +43,10 @@ class Overview(NamedTuple):
 
     own: Page
     views: PlayerViews
-    everyone: Part
+    everyone: AudiencePage
 
 
-class Overviews:
+class PageReads:
     """
     Reads for pages. Every method raises StoreUnavailable.
 
@@ -54,14 +54,14 @@ class Overviews:
     same, so that a caller who wants an order among them has to compare tags.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         inbox: What knows the logs.
         views: What knows the views.
 
     """
 
-    def __init__(self, link: Link, inbox: Inbox, views: Views) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, inbox: Inbox, views: Views) -> None:
+        self._redis = redis
         self._inbox = inbox
         self._views = views
         # Apps that have sent something to everyone; of the others it is only asked
@@ -117,7 +117,7 @@ class Overviews:
         *,
         newest: Position | None,
         count: int,
-    ) -> list[Part]:
+    ) -> list[AudiencePage]:
         """Read the same page of audiences' logs, each down to a place of its own."""
         calls = []
         for log, oldest in audiences:
@@ -139,13 +139,13 @@ class Overviews:
     async def _run(
         self, calls: Sequence[ScriptCall], after: Sequence[Command | Packed] = ()
     ) -> list[Any]:
-        replies = await self._link.run_many(calls, write=False, after=after)
+        replies = await self._redis.run_many(calls, write=False, after=after)
         return [ok(reply) for reply in replies]
 
 
-def _parse_part(replies: Sequence[list[Any]]) -> Part:
+def _parse_part(replies: Sequence[list[Any]]) -> AudiencePage:
     page, audience = replies
-    return Part(parse_page(page), parse_audience(audience))
+    return AudiencePage(parse_page(page), parse_audience(audience))
 
 
 def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]:

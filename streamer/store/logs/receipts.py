@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from ...model import Log, Position
-from ..client.connection import Link, Script, ScriptCall
+from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import inbox_keys
 from .entries import Retention, place_args
@@ -49,13 +49,13 @@ class Receipts:
     All receipts of the store.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention: How long entries stay, and with them what is known of them.
 
     """
 
-    def __init__(self, link: Link, retention: Retention) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+        self._redis = redis
         self._retention = retention
 
     async def acknowledge(self, log: Log, position: Position) -> bool:
@@ -63,10 +63,10 @@ class Receipts:
         Note that a client has all up to `position`; return whether that was news.
 
         A position that the log does not know is ignored. O(log n). Raises as
-        `Link.run`; saying it again is harmless.
+        `RedisConnection.run`; saying it again is harmless.
         """
         args = (*self._retention.args(), *position)
-        return bool(await self._link.run(_ACKNOWLEDGE, inbox_keys(log), args))
+        return bool(await self._redis.run(_ACKNOWLEDGE, inbox_keys(log), args))
 
     async def of(self, log: Log, place: Position) -> Receipt | None:
         """Return the receipt of the entry at `place`; see `of_many`."""
@@ -90,7 +90,7 @@ class Receipts:
             for log, place in places
         ]
         receipts = []
-        replies = await self._link.run_many(calls, write=False)
+        replies = await self._redis.run_many(calls, write=False)
         for (_, place), reply in zip(places, replies, strict=True):
             ok(reply)
             receipts.append(None if reply is None else _receipt(place.at_ms, *reply))

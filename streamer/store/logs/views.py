@@ -19,7 +19,7 @@ from ...core.streams.views import View
 from ...errors import Limit, LimitReached
 from ...model import App, Log, Position, audience_log, everyone_log
 from ..client.commands import Keyed, Packed
-from ..client.connection import Link, Script, ScriptCall
+from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import channel, inbox_keys, tally_key, views_key
 from ..presence.leases import Newcomer
@@ -80,13 +80,13 @@ class Views:
     OutcomeUnknown.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention: How long entries stay.
 
     """
 
-    def __init__(self, link: Link, retention: Retention) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+        self._redis = redis
         self._retention = retention
 
     def read_call(self, log: Log) -> ScriptCall:
@@ -125,7 +125,7 @@ class Views:
 
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
         """Read the views of players; a failed one is an exception."""
-        glances = await self._link.call_many(
+        glances = await self._redis.call_many(
             [command for log in logs for command in self.glance(log)]
         )
         found: dict[Log, PlayerViews | Exception] = {}
@@ -136,14 +136,14 @@ class Views:
                 found[log] = player
         missing = [log for log in dict.fromkeys(logs) if log not in found]
         calls = [self.read_call(log) for log in missing]
-        replies = await self._link.run_many(calls, write=False)
+        replies = await self._redis.run_many(calls, write=False)
         for log, reply in zip(missing, replies, strict=True):
             found[log] = reply if isinstance(reply, Exception) else parse(log, reply)
         return [found[log] for log in logs]
 
     async def read(self, log: Log) -> PlayerViews:
         """Read the views of a player."""
-        return parse(log, await self._link.run(*self.read_call(log), write=False))
+        return parse(log, await self._redis.run(*self.read_call(log), write=False))
 
     async def join(
         self, log: Log, audience: Log, place: Position, *, tell: bool = True
@@ -182,7 +182,7 @@ class Views:
                 args += [place.at_ms, place.offset, place.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
         found = []
-        for reply in await self._link.run_many(calls, write=False):
+        for reply in await self._redis.run_many(calls, write=False):
             epoch, floor, offsets = ok(reply)
             found.append(Found(int(epoch), int(floor), [int(o) for o in offsets]))
         return found
@@ -229,11 +229,11 @@ class Views:
         """
         keys = (tally_key(audience), inbox_keys(audience).log)
         args = (self._retention.ms, what, by, *offsets)
-        await self._link.run(_TALLY, keys, args)
+        await self._redis.run(_TALLY, keys, args)
 
     async def counted(self, audience: Log, offset: int) -> tuple[int, int]:
         """Return how many players have read an entry, and how many confirmed it."""
-        counts = await self._link.call(
+        counts = await self._redis.call(
             "HMGET", tally_key(audience), f"read {offset}", f"acked {offset}"
         )
         read, acked = (int(count or 0) for count in counts)
@@ -242,7 +242,7 @@ class Views:
     async def acked(self, log: Log, audience: Log, epoch: int) -> int:
         """Return up to which offset a client has confirmed an audience's entries."""
         field = f"acked {audience.audience}"
-        found = await self._link.call("HGET", views_key(log), field)
+        found = await self._redis.call("HGET", views_key(log), field)
         of_epoch, _, offset = (found or b"0 0").partition(b" ")
         return int(offset) if int(of_epoch) == epoch else 0
 
@@ -254,11 +254,11 @@ class Views:
             ScriptCall(_READ_AT, (views_key(log),), (audience.audience, *offsets))
             for audience, offsets in requests
         ]
-        return [ok(reply) for reply in await self._link.run_many(calls, write=False)]
+        return [ok(reply) for reply in await self._redis.run_many(calls, write=False)]
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
         keys = (views_key(log), inbox_keys(log)[0])
-        return await self._link.run(script, keys, (*self._retention.args(), *args))
+        return await self._redis.run(script, keys, (*self._retention.args(), *args))
 
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...model import Log
-from ..client.connection import Link, Script
+from ..client.connection import RedisConnection, Script
 from ..keys import devices_key
 from .leases import LEASE_MS
 
@@ -25,21 +25,21 @@ class Devices:
     Devices of this node's listeners.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         node: The node's name, as in its leases.
 
     """
 
-    def __init__(self, link: Link, node: str) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, node: str) -> None:
+        self._redis = redis
         self._node = node
 
     async def used(self, log: Log, connection: str, device: str) -> None:
         """Note that a device is in use. Raises Unavailable; repeating is harmless."""
         member = f"{self._node}:{connection}"
-        await self._link.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
+        await self._redis.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
 
     async def gone(self, log: Log, connection: str) -> None:
         """Forget a connection. Raises Unavailable; repeating is harmless."""
         member = f"{self._node}:{connection}"
-        await self._link.call("HDEL", devices_key(log), member, write=True)
+        await self._redis.call("HDEL", devices_key(log), member, write=True)

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from ...errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable, Unavailable
 from ...model import Log, new_name
 from ..client.commands import Command, Packed
-from ..client.connection import Link, Reply, Script, ScriptCall
+from ..client.connection import RedisConnection, Reply, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import NODES, channel, inbox_keys, lease_key, views_key
 
@@ -50,11 +50,11 @@ _HEARTBEAT = Script("heartbeat")
 _logger = logging.getLogger(__name__)
 
 
-async def alive_nodes(link: Link) -> list[bytes]:
+async def alive_nodes(redis: RedisConnection) -> list[bytes]:
     """
     Return the nodes whose leases hold, by the store's clock. Raises StoreUnavailable.
     """
-    time_, beats = await link.call_many(
+    time_, beats = await redis.call_many(
         [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
     )
     for reply in (time_, beats):
@@ -87,7 +87,7 @@ class Leases:
     This node's leases.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         most: Listeners per player.
         monotonic: Seconds by which an absence is measured.
 
@@ -95,12 +95,12 @@ class Leases:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         *,
         most: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._monotonic = monotonic
         self._most = most
         self.node = new_name()
@@ -185,7 +185,7 @@ class Leases:
                 *self._alive,
             ),
         )
-        taken, *replies = await self._link.run_many([call], after=commands)
+        taken, *replies = await self._redis.run_many([call], after=commands)
         if isinstance(taken, Exception):
             raise taken
         return taken, replies
@@ -233,7 +233,7 @@ class Leases:
         if self._monotonic() - self._beaten_at_s > ALIVE_MS / 1000:
             # Others may have taken this node for dead, and its leases for void.
             self._renewed_at_s = float("-inf")
-        self._alive = await self._link.run(
+        self._alive = await self._redis.run(
             _HEARTBEAT, (NODES,), (self.node, ALIVE_MS, REMEMBERED_MS)
         )
         self._beaten_at_s = self._monotonic()
@@ -241,7 +241,7 @@ class Leases:
     async def leave(self) -> None:
         """End the heartbeat, and with it every lease of this node."""
         try:
-            await self._link.call("ZREM", NODES, self.node, write=True)
+            await self._redis.call("ZREM", NODES, self.node, write=True)
         except Unavailable:
             _logger.info("the node's leases end by themselves: the store is away")
 
@@ -254,7 +254,7 @@ class Leases:
         for (log, connection), instance in self._held.items():
             key, member = lease_key(log), f"{self.node}:{connection}"
             commands += [("HSET", key, member, instance), ("PEXPIRE", key, LEASE_MS)]
-        for reply in await self._link.call_many(commands, write=True):
+        for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
         self._renewed_at_s = now_s
 
@@ -265,7 +265,7 @@ class Leases:
                 await self._drop_these(leases[first : first + DROP_BATCH])
 
     async def _drop_these(self, leases: Sequence[Lease]) -> None:
-        replies = await self._link.call_many(
+        replies = await self._redis.call_many(
             [
                 ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
                 for lease in leases

@@ -20,7 +20,7 @@ import msgspec
 
 from ...errors import OutcomeUnknown, StoreUnavailable
 from ...model import App, Player
-from ..client.connection import Link, Reply, Script, ScriptCall
+from ..client.connection import RedisConnection, Reply, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import BUCKETS, bucket_of, campaigns_key, card_key, cards_key, slots_key
 
@@ -71,10 +71,12 @@ _decode_campaign = msgspec.json.Decoder(Campaign).decode
 
 
 class Campaigns:
-    """All campaigns of the store. Every method raises as `Link.call` does."""
+    """
+    All campaigns of the store. Every method raises as `RedisConnection.call` does.
+    """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
 
     async def put(
         self, app: App, campaign_id: str, name: str, *, now_ms: int
@@ -84,17 +86,17 @@ class Campaigns:
         created_ms = before.created_at_ms if before else now_ms
         campaign = Campaign(campaign_id, name, created_ms, now_ms)
         key = campaigns_key(app)
-        await self._link.call("HSET", key, campaign_id, _encode(campaign), write=True)
+        await self._redis.call("HSET", key, campaign_id, _encode(campaign), write=True)
         return campaign
 
     async def get(self, app: App, campaign_id: str) -> Campaign | None:
         """Return a campaign of an app, or None."""
-        encoded = await self._link.call("HGET", campaigns_key(app), campaign_id)
+        encoded = await self._redis.call("HGET", campaigns_key(app), campaign_id)
         return None if encoded is None else _decode_campaign(encoded)
 
     async def of_app(self, app: App) -> list[Campaign]:
         """Return an app's campaigns by id. O(n)."""
-        found = await self._link.call("HVALS", campaigns_key(app))
+        found = await self._redis.call("HVALS", campaigns_key(app))
         return sorted(map(_decode_campaign, found), key=lambda campaign: campaign.id)
 
     async def count_cards(self, app: App, campaign_id: str) -> int:
@@ -103,7 +105,7 @@ class Campaigns:
 
     async def count_slots(self, app: App, campaign_id: str) -> int:
         """Return how many of a campaign's few slots are taken."""
-        taken: int = await self._link.call("SCARD", slots_key(app, campaign_id))
+        taken: int = await self._redis.call("SCARD", slots_key(app, campaign_id))
         return taken
 
     async def put_cards(
@@ -130,7 +132,7 @@ class Campaigns:
     async def get_card(self, app: App, campaign_id: str, card_id: str) -> Card | None:
         """Return a card, or None."""
         key = card_key(app, campaign_id, card_id)
-        text = await self._link.call("HGET", key, card_id)
+        text = await self._redis.call("HGET", key, card_id)
         return None if text is None else _record(card_id, text).card
 
     async def page(
@@ -169,7 +171,7 @@ class Campaigns:
 
     async def _bucket(self, app: App, campaign_id: str, bucket: int) -> list[Card]:
         key = _card_key(app, campaign_id, bucket)
-        items = await self._link.call("HGETALL", key)
+        items = await self._redis.call("HGETALL", key)
         pairs = zip(items[::2], items[1::2], strict=True)
         return sorted(_record(name.decode(), text).card for name, text in pairs)
 
@@ -177,7 +179,7 @@ class Campaigns:
         commands = [
             ("HLEN", _card_key(app, campaign_id, bucket)) for bucket in range(BUCKETS)
         ]
-        return [ok(reply) for reply in await self._link.call_many(commands)]
+        return [ok(reply) for reply in await self._redis.call_many(commands)]
 
     async def _change(
         self, app: App, campaign_id: str, changes: Iterable[tuple[str, str, str]]
@@ -195,7 +197,7 @@ class Campaigns:
                 args += [card_id, status, player, bucket]
             calls.append(ScriptCall(_WRITE, (key,), args))
         records: list[_Record] = []
-        replies = _all_or_unknown(await self._link.run_many(calls))
+        replies = _all_or_unknown(await self._redis.run_many(calls))
         for group, reply in zip(by_key.values(), replies, strict=True):
             for (card_id, _, _), text in zip(group, reply, strict=True):
                 if text:
@@ -219,7 +221,7 @@ class Campaigns:
             for bucket, args in by_bucket.items()
         ]
         try:
-            _all_or_unknown(await self._link.run_many(calls))
+            _all_or_unknown(await self._redis.run_many(calls))
         except StoreUnavailable as error:
             # What holds was written before.
             raise OutcomeUnknown from error

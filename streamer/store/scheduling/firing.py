@@ -15,7 +15,7 @@ from typing import Final
 
 from ...core.schedule import LATE_AFTER_MS, Schedule
 from ...model import App, Log, new_epoch, new_tag
-from ..client.connection import Command, Link, Prepared, Script, ScriptCall
+from ..client.connection import Command, Prepared, RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import (
     BUCKETS,
@@ -52,14 +52,16 @@ class Firing:
     What is due, of all schedules of the store.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention: How long entries stay, and by which clock it is due.
         entries_max: Entries kept per player.
 
     """
 
-    def __init__(self, link: Link, retention: Retention, *, entries_max: int) -> None:
-        self._link = link
+    def __init__(
+        self, redis: RedisConnection, retention: Retention, *, entries_max: int
+    ) -> None:
+        self._redis = redis
         self._retention = retention
         self._entries_max = entries_max
 
@@ -73,7 +75,7 @@ class Firing:
         """
         places = await self._places_due(now_ms, limit=limit)
         share = max(1, limit // max(1, len(places)))
-        replies = await self._link.call_many(
+        replies = await self._redis.call_many(
             [_earliest(due_key(*place), now_ms, share) for place in places]
         )
         dues: list[tuple[float, Due]] = []
@@ -90,7 +92,7 @@ class Firing:
         Fire schedules that have one player each; return how many were fired here.
 
         One that is not due, or was fired or cancelled by somebody else, is passed over.
-        Raises as `Link.run`; firing again is harmless.
+        Raises as `RedisConnection.run`; firing again is harmless.
         """
         return sum(await self.fire_each(schedules))
 
@@ -98,9 +100,9 @@ class Firing:
         """Fire schedules as `fire` does; return of each whether it was fired here."""
         nodes: Sequence[bytes] = ()
         if any(schedule.to_latest for schedule in schedules):
-            nodes = await alive_nodes(self._link)
+            nodes = await alive_nodes(self._redis)
         calls = [self._fire_call(schedule, nodes) for schedule in schedules]
-        return [bool(ok(reply)) for reply in await self._link.run_many(calls)]
+        return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
     async def begin(self, dues: Sequence[Due]) -> list[bool]:
         """Begin to send schedules that have an audience; see `fire_each`."""
@@ -112,7 +114,7 @@ class Firing:
             )
             for due in dues
         ]
-        return [bool(ok(reply)) for reply in await self._link.run_many(calls)]
+        return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
     async def sending(self) -> list[Due]:
         """
@@ -120,7 +122,7 @@ class Firing:
         """
         return [
             parse_member(bucket, member)
-            for bucket, reply in enumerate(await self._link.ask(_BEING_SENT))
+            for bucket, reply in enumerate(await self._redis.ask(_BEING_SENT))
             for member in ok(reply)
         ]
 
@@ -128,10 +130,10 @@ class Firing:
         """Return the buckets with something due, with each app that has it there."""
         buckets = [
             bucket
-            for bucket, reply in enumerate(await self._link.ask(_EARLIEST))
+            for bucket, reply in enumerate(await self._redis.ask(_EARLIEST))
             if (earliest := ok(reply)) and float(earliest[1]) <= now_ms
         ]
-        found = await self._link.call_many(
+        found = await self._redis.call_many(
             [_earliest(due_apps_key(bucket), now_ms, limit) for bucket in buckets]
         )
         return [

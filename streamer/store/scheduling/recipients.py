@@ -17,7 +17,7 @@ from typing import Final
 
 from ...core.schedule import AHEAD_MAX_MS, LATE_AFTER_MS, Schedule
 from ...model import Log, Player, new_epoch, new_tag
-from ..client.connection import Link, Script, ScriptCall
+from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import (
     bucket_of,
@@ -53,14 +53,16 @@ class Recipients:
     The recipients of all schedules that have an audience.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         retention: How long entries stay.
         entries_max: Entries kept per player.
 
     """
 
-    def __init__(self, link: Link, retention: Retention, *, entries_max: int) -> None:
-        self._link = link
+    def __init__(
+        self, redis: RedisConnection, retention: Retention, *, entries_max: int
+    ) -> None:
+        self._redis = redis
         self._retention = retention
         self._entries_max = entries_max
 
@@ -68,7 +70,8 @@ class Recipients:
         """
         Write down the recipients of a schedule that is yet to be added.
 
-        Returns their buckets. Doing it again changes nothing. Raises as `Link.run`.
+        Returns their buckets. Doing it again changes nothing. Raises as
+        `RedisConnection.run`.
         """
         by_bucket: dict[int, list[Player]] = {}
         for player in players:
@@ -81,7 +84,7 @@ class Recipients:
             )
             for bucket, names in by_bucket.items()
         ]
-        for reply in await self._link.run_many(calls):
+        for reply in await self._redis.run_many(calls):
             ok(reply)
         return sorted(by_bucket)
 
@@ -95,7 +98,7 @@ class Recipients:
             )
             for bucket in schedule.buckets
         ]
-        for reply in await self._link.call_many(commands, write=True):
+        for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
 
     async def enlist_cards(
@@ -117,7 +120,7 @@ class Recipients:
             )
             for bucket in buckets
         ]
-        replies = await self._link.run_many(calls)
+        replies = await self._redis.run_many(calls)
         return {
             bucket: ok(reply) for bucket, reply in zip(buckets, replies, strict=True)
         }
@@ -131,7 +134,7 @@ class Recipients:
         When there are none left, the second is how many there were in all; it is None
         as long as there are some, or if nobody has written them down.
         """
-        names = await self._link.call(
+        names = await self._redis.call(
             "LRANGE", recipients_key(bucket, schedule.app, schedule.id), 0, limit - 1
         )
         players = [Player(name.decode()) for name in names if name[:1] != b"\0"]
@@ -144,7 +147,7 @@ class Recipients:
     ) -> int:
         """Serve recipients if they are the next ones; return how many were served."""
         keys = [recipients_key(bucket, schedule.app, schedule.id)]
-        nodes = await alive_nodes(self._link) if schedule.to_latest else []
+        nodes = await alive_nodes(self._redis) if schedule.to_latest else []
         args: list[str | bytes | int] = [
             *self._retention.args(),
             self._entries_max,
@@ -166,7 +169,7 @@ class Recipients:
             if nodes:
                 keys += [devices_key(log), lease_key(log)]
             args += [player, channel(log), new_tag()]
-        served: int = await self._link.run(_DELIVER, keys, args)
+        served: int = await self._redis.run(_DELIVER, keys, args)
         return served
 
     async def finish(self, schedule: Schedule, counts: Mapping[int, int]) -> None:
@@ -191,10 +194,10 @@ class Recipients:
             ("PEXPIRE", recipients_key(bucket, due.app, due.id), DAY_MS)
             for bucket in counts
         ]
-        for reply in await self._link.run_many(calls, after=expire):
+        for reply in await self._redis.run_many(calls, after=expire):
             ok(reply)
 
     async def served(self, schedule: Schedule) -> set[int]:
         """Return the buckets of a schedule that are served. Raises StoreUnavailable."""
-        names = await self._link.call("HKEYS", Due.of(schedule).record)
+        names = await self._redis.call("HKEYS", Due.of(schedule).record)
         return {int(name[1:]) for name in names if name[1:].isdigit()}

@@ -7,7 +7,7 @@ Decides nothing: the first text stays. Knows one key for each identifier.
 from __future__ import annotations
 
 from ...model import App
-from ..client.connection import Link
+from ..client.connection import RedisConnection
 from ..keys import message_key
 
 __all__ = ["Messages"]
@@ -16,8 +16,8 @@ __all__ = ["Messages"]
 class Messages:
     """Registered texts of all apps."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
 
     async def register(self, app: App, identifier: str, text: str) -> str:
         """
@@ -29,5 +29,5 @@ class Messages:
 
         """
         key = message_key(app, identifier)
-        before = await self._link.call("SET", key, text, "NX", "GET", write=True)
+        before = await self._redis.call("SET", key, text, "NX", "GET", write=True)
         return text if before is None else str(before, "utf-8")

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, State
 from ...model import App, Log
-from ..client.connection import Link, Script, ScriptCall
+from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
 from ..keys import BUCKETS, named_key, schedules_key, sends_key, slots_key
@@ -52,7 +52,7 @@ class Timetable:
     All schedules of the store.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         confirmed: The way of entering, where replicas have to confirm it. What was
             written before, the recipients, is confirmed with it.
         retention_ms: Age at which an entry leaves an inbox.
@@ -63,24 +63,24 @@ class Timetable:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisConnection,
         *,
         confirmed: Replicated | None = None,
         retention_ms: int = 90 * DAY_MS,
         entries_max: int = 10_000,
         clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._link = link
-        self._entering = confirmed or link
+        self._redis = redis
+        self._entering = confirmed or redis
         self._retention = Retention(retention_ms, clock_ms)
-        self.firing = Firing(link, self._retention, entries_max=entries_max)
+        self.firing = Firing(redis, self._retention, entries_max=entries_max)
         """What takes schedules out when they are due."""
-        self.recipients = Recipients(link, self._retention, entries_max=entries_max)
+        self.recipients = Recipients(redis, self._retention, entries_max=entries_max)
         """Who is served by schedules that have an audience."""
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""
-        return self._retention.clock_ms() or await self._link.now_ms()
+        return self._retention.clock_ms() or await self._redis.now_ms()
 
     async def add(self, schedule: Schedule, *, slots_max: int = 0) -> Entered:
         """
@@ -129,7 +129,7 @@ class Timetable:
 
     async def get_many(self, dues: Sequence[Due]) -> list[Schedule | None]:
         """Return schedules in the order asked for. Raises StoreUnavailable."""
-        replies = await self._link.call_many([("HGETALL", due.record) for due in dues])
+        replies = await self._redis.call_many([("HGETALL", due.record) for due in dues])
         return [
             parse_record(due, ok(reply))
             for due, reply in zip(dues, replies, strict=True)
@@ -152,7 +152,7 @@ class Timetable:
         is in then (None: there is none), and whether that was done by this call. Raises
         as `add`; a second call is harmless.
         """
-        state, done = await self._link.run(
+        state, done = await self._redis.run(
             _CANCEL,
             (*due.places, _slots(due, campaign)),
             (
@@ -168,7 +168,7 @@ class Timetable:
 
     async def listed(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
         """Return what an index lists, oldest first. Raises StoreUnavailable."""
-        ids = await self._link.call("ZRANGE", index, 0, -1)
+        ids = await self._redis.call("ZRANGE", index, 0, -1)
         dues = [Due(bucket, app, name.decode()) for name in ids]
         return [schedule for schedule in await self.get_many(dues) if schedule]
 
@@ -195,7 +195,7 @@ class Timetable:
             for bucket in range(BUCKETS)
         ]
         found: list[tuple[int, str, int]] = []
-        for bucket, reply in enumerate(await self._link.call_many(commands)):
+        for bucket, reply in enumerate(await self._redis.call_many(commands)):
             names = ok(reply)
             for name, score in zip(names[::2], names[1::2], strict=True):
                 found.append((int(score), name.decode(), bucket))

@@ -29,7 +29,7 @@ from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
 from ...service.inboxes.numbered import Listing
 from ...service.node.in_flight import Requests
-from ...transports.streams.opening import Opening, StreamParts
+from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import Asked, SseStream
 from ...transports.web.requests import decode_body, read_body
 from . import wire
@@ -67,7 +67,7 @@ class Gateway:
         inboxes: Inboxes,
         listing: Listing,
         requests: Requests,
-        streams: StreamParts,
+        streams: StreamComponents,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._authenticator = authenticator

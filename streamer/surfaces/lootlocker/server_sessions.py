@@ -21,7 +21,7 @@ from ...core.access.rights import Caller
 from ...errors import Defect, Unauthenticated
 from ...service.node.request_context import note_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
-from ...store.client.connection import Link
+from ...store.client.connection import RedisConnection
 from ...store.keys import session_key
 
 __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]
@@ -39,16 +39,20 @@ class ServerSessions:
     Sessions of backends. Every method raises StoreUnavailable.
 
     Args:
-        link: The way to the store.
+        redis: The way to the store.
         apps: Where backend keys are.
         clock: Unix time in seconds, against which keys expire.
 
     """
 
     def __init__(
-        self, link: Link, apps: Apps, *, clock: Callable[[], float] = time.time
+        self,
+        redis: RedisConnection,
+        apps: Apps,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._apps = apps
         self._clock = clock
 
@@ -65,7 +69,7 @@ class ServerSessions:
         await self._record(digest if key.startswith(KEY_PREFIX) else None)
         token = SESSION_PREFIX.decode() + secrets.token_urlsafe(_RANDOM_BYTES)
         name = session_key(key_digest(token.encode()))
-        await self._link.call("SET", name, digest, "PX", SESSION_TTL_MS, write=True)
+        await self._redis.call("SET", name, digest, "PX", SESSION_TTL_MS, write=True)
         return token
 
     async def caller(self, token: bytes, *, renew: bool = False) -> Caller:
@@ -78,7 +82,7 @@ class ServerSessions:
         """
         name = session_key(key_digest(token))
         command = ("GETEX", name, "PX", SESSION_TTL_MS) if renew else ("GET", name)
-        record = await self._record(await self._link.call(*command))
+        record = await self._record(await self._redis.call(*command))
         note_app(record.app)
         return Caller.from_key(record.app, record.scopes)
 

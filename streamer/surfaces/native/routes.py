@@ -20,7 +20,7 @@ from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
 from ...service.access.minting import Minting
 from ...service.access.tickets import Tickets
-from ...transports.streams.opening import StreamParts
+from ...transports.streams.opening import StreamComponents
 from ...transports.streams.sse import SseStream
 from ...transports.streams.websocket import WebSocketStream
 from ...transports.web.callers import Callers
@@ -47,7 +47,7 @@ class Native:
         authenticator: Authenticator,
         minting: Minting,
         tickets: Tickets,
-        streams: StreamParts,
+        streams: StreamComponents,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)

@@ -34,7 +34,7 @@ from ...model import Log, Topic, parse_topic
 from ...service.access.authenticator import Credentials
 from ...service.inboxes.inbox import parse_cursor
 from ...service.streams.admission import Listener
-from .opening import StreamParts
+from .opening import StreamComponents
 
 __all__ = ["Commands"]
 
@@ -48,7 +48,7 @@ class Commands:
 
     """
 
-    def __init__(self, parts: StreamParts) -> None:
+    def __init__(self, parts: StreamComponents) -> None:
         self._parts = parts
 
     async def carry_out(

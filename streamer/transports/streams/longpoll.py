@@ -45,7 +45,7 @@ async def wait_for_entry(
 
     """
     connection = listening.new_connection()
-    waiter = Watcher(cursor, connection, listening.figures.longpoll)
+    waiter = Watcher(cursor, connection, listening.counters.longpoll)
     with listening.admit():
         async with listening.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")

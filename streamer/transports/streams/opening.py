@@ -46,7 +46,7 @@ from ..web.requests import header_of
 __all__ = [
     "FINAL_RETRY_MS",
     "Opening",
-    "StreamParts",
+    "StreamComponents",
     "delay_ms_for",
     "disconnect_for",
     "tells_in_stream",
@@ -68,7 +68,7 @@ _DISCONNECTS: Final = {
 }
 
 
-class StreamParts(msgspec.Struct, frozen=True):
+class StreamComponents(msgspec.Struct, frozen=True):
     """What a stream is made of."""
 
     authenticator: Authenticator
@@ -132,7 +132,7 @@ class StreamParts(msgspec.Struct, frozen=True):
         caller.require_listen(player)
         # Connections that came together shall not be pinged together.
         ahead_s = self.limits.heartbeat_s * random.random() / 2
-        figures = self.listening.figures
+        counters = self.listening.counters
         framed = isinstance(codec, WebSocketCodec)
         for topic in opening.topics:
             caller.require_hear(topic)
@@ -146,7 +146,7 @@ class StreamParts(msgspec.Struct, frozen=True):
             expires_at_s=caller.expires_at_s,
             connection=self.listening.new_connection(),
             device=opening.device,
-            transport=figures.websocket if framed else figures.sse,
+            transport=counters.websocket if framed else counters.sse,
             cursor=place if isinstance(place, Cursor) else None,
             topics=opening.topics,
         )

@@ -40,7 +40,7 @@ from .framing import chunk, unframed
 from .opening import (
     FINAL_RETRY_MS,
     Opening,
-    StreamParts,
+    StreamComponents,
     delay_ms_for,
     disconnect_for,
     tells_in_stream,
@@ -91,7 +91,7 @@ class SseStream:
 
     def __init__(
         self,
-        parts: StreamParts,
+        parts: StreamComponents,
         *,
         refuse: Callable[[Error], Response],
         ask: Callable[[Request], Awaitable[Asked]] | None = None,

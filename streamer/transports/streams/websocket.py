@@ -36,7 +36,13 @@ from ..web.requests import require_origin
 from .commands import Commands
 from .detached import FAREWELL_S
 from .detached_websocket import DetachedWebSocket, websocket_outlet
-from .opening import Opening, StreamParts, delay_ms_for, disconnect_for, tells_in_stream
+from .opening import (
+    Opening,
+    StreamComponents,
+    delay_ms_for,
+    disconnect_for,
+    tells_in_stream,
+)
 from .outbox import Outbox
 
 __all__ = ["WebSocketStream"]
@@ -53,7 +59,7 @@ class WebSocketStream:
     """
 
     def __init__(
-        self, parts: StreamParts, *, refuse: Callable[[Error], Response]
+        self, parts: StreamComponents, *, refuse: Callable[[Error], Response]
     ) -> None:
         self._parts = parts
         self._refuse = refuse

@@ -20,7 +20,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...core.counters import Figures
+from ...core.counters import Counters
 from ...service.node.fast_log import tell
 from ...service.node.request_context import Serving, serving
 
@@ -56,9 +56,9 @@ class AccessLog:
 
     """
 
-    def __init__(self, app: ASGIApp, figures: Figures, *, lines: bool) -> None:
+    def __init__(self, app: ASGIApp, counters: Counters, *, lines: bool) -> None:
         self._app = app
-        self.figures = figures
+        self.counters = counters
         self.lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +119,7 @@ class _Exchange:
             return
         method = self._scope.get("method", "GET")  # A WebSocket's has to be GET.
         route = getattr(self._scope.get("route"), "path_format", UNKNOWN)
-        log.figures.requests[method, route, self._status] += 1
+        log.counters.requests[method, route, self._status] += 1
         if not log.lines:
             return
         fields = {

@@ -31,7 +31,7 @@ from streamer.service.access.authenticator import (
 )
 from streamer.service.access.key_sets import FRESH_S, KeySets
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import APPS, AUDIENCES, KEYS
 from streamer.store.server.embedded import attach
 
@@ -207,7 +207,7 @@ def test_credentials_do_not_show_the_secret_when_printed() -> None:
 # Callers.
 
 
-class CountingLink(Link):
+class CountingConnection(RedisConnection):
     """A link that counts the reads of a record and can hold their answers back."""
 
     def __init__(self, url: str) -> None:
@@ -231,10 +231,10 @@ class CountingLink(Link):
 class World:
     """One store, its apps, an authenticator, and the time they share."""
 
-    def __init__(self, link: CountingLink) -> None:
-        self.link = link
+    def __init__(self, redis: CountingConnection) -> None:
+        self.redis = redis
         self.now_s = float(NOW_S)
-        self.apps = Apps(link)
+        self.apps = Apps(redis)
         self.authenticator = Authenticator(
             self.apps, clock=lambda: self.now_s, monotonic=lambda: self.now_s
         )
@@ -254,9 +254,9 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with attach(tmp_path / "store") as url:
-        link = CountingLink(url)
-        yield World(link)
-        await link.close()
+        redis = CountingConnection(url)
+        yield World(redis)
+        await redis.close()
 
 
 async def test_a_token_makes_its_player_the_caller(world: World) -> None:
@@ -335,11 +335,11 @@ async def test_a_record_is_asked_for_once_in_its_time(world: World) -> None:
     for _ in range(3):
         await world.caller(world.token(demo))
         await world.caller(key)
-    assert world.link.reads == 2
+    assert world.redis.reads == 2
 
     world.now_s += RECORD_TTL_S
     await world.caller(key)
-    assert world.link.reads == 3
+    assert world.redis.reads == 3
 
 
 async def test_what_is_unknown_is_asked_again_so_that_it_counts_at_once(
@@ -358,7 +358,7 @@ async def test_a_revoked_key_ends_within_the_time_of_its_record(world: World) ->
     key = await world.apps.add_key(DEMO)
     await world.caller(key)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    await world.link.call("HDEL", KEYS, digest, write=True)
+    await world.redis.call("HDEL", KEYS, digest, write=True)
 
     world.now_s += RECORD_TTL_S
 
@@ -368,15 +368,15 @@ async def test_a_revoked_key_ends_within_the_time_of_its_record(world: World) ->
 async def test_many_callers_ask_the_store_once(world: World) -> None:
     await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
-    world.link.gate.clear()
+    world.redis.gate.clear()
     calls = [asyncio.create_task(world.caller(key)) for _ in range(50)]
-    await until(lambda: world.link.reads == 1)
+    await until(lambda: world.redis.reads == 1)
 
-    world.link.gate.set()
+    world.redis.gate.set()
 
     callers = await asyncio.gather(*calls)
     assert {caller.app for caller in callers} == {DEMO}
-    assert world.link.reads == 1
+    assert world.redis.reads == 1
 
 
 async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
@@ -384,29 +384,29 @@ async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
 ) -> None:
     await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
-    world.link.gate.clear()
+    world.redis.gate.clear()
     first = asyncio.create_task(world.caller(key))
-    await until(lambda: world.link.reads == 1)
+    await until(lambda: world.redis.reads == 1)
     second = asyncio.create_task(world.caller(key))
 
     first.cancel()
-    world.link.gate.set()
+    world.redis.gate.set()
 
     assert (await second).app == DEMO
-    assert world.link.reads == 1
+    assert world.redis.reads == 1
 
 
 async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -> None:
     unmade = AppRecord(DEMO, bytes(32), "streamer", 0)
-    world.link.gate.clear()
+    world.redis.gate.clear()
     # It looks for another app of that audience next, and finds the one made meanwhile.
     early = asyncio.create_task(world.refuses(world.token(unmade), Defect.KEY_ID))
-    await until(lambda: world.link.held == 1)
+    await until(lambda: world.redis.held == 1)
     demo = await world.apps.create(DEMO)
     late = asyncio.create_task(world.caller(world.token(demo)))
     await asyncio.sleep(0)
 
-    world.link.gate.set()
+    world.redis.gate.set()
 
     assert (await late).player == "p1"
     await early
@@ -418,8 +418,8 @@ async def test_a_kept_record_works_while_the_store_is_away(
     demo = await world.apps.create(DEMO)
     token = world.token(demo)
     await world.caller(token)
-    world.link.url = "unix:///nowhere/valkey.sock"
-    await world.link.close()
+    world.redis.url = "unix:///nowhere/valkey.sock"
+    await world.redis.close()
 
     assert (await world.caller(token)).player == "p1"
 
@@ -429,8 +429,8 @@ async def test_a_kept_record_works_while_the_store_is_away(
 
 
 async def test_every_caller_hears_that_the_store_is_away(world: World) -> None:
-    world.link.url = "unix:///nowhere/valkey.sock"
-    await world.link.close()
+    world.redis.url = "unix:///nowhere/valkey.sock"
+    await world.redis.close()
 
     outcomes = await asyncio.gather(
         *(world.caller("sk_x") for _ in range(5)), return_exceptions=True
@@ -447,14 +447,14 @@ async def test_the_oldest_record_gives_way_when_there_are_too_many(
     keys = [await world.apps.add_key(DEMO) for _ in range(3)]
     for key in keys:
         await world.caller(key)
-    assert world.link.reads == 3
+    assert world.redis.reads == 3
 
     await world.caller(keys[2])
     await world.caller(keys[1])
-    assert world.link.reads == 3
+    assert world.redis.reads == 3
 
     await world.caller(keys[0])
-    assert world.link.reads == 4
+    assert world.redis.reads == 4
 
 
 async def until(fact: Callable[[], bool]) -> None:
@@ -470,7 +470,7 @@ async def until(fact: Callable[[], bool]) -> None:
 async def test_a_key_says_when_it_ends_and_is_refused_from_then_on(
     world: World,
 ) -> None:
-    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    world.apps = Apps(world.redis, clock=lambda: world.now_s)
     await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
     (record,) = await world.apps.list_keys()
@@ -490,7 +490,7 @@ async def test_a_key_says_when_it_ends_and_is_refused_from_then_on(
 async def test_tokens_of_an_app_are_refused_within_the_time_of_its_record(
     world: World,
 ) -> None:
-    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    world.apps = Apps(world.redis, clock=lambda: world.now_s)
     demo = await world.apps.create(DEMO)
     token = world.token(demo)
     await world.caller(token)
@@ -505,7 +505,7 @@ async def test_tokens_of_an_app_are_refused_within_the_time_of_its_record(
 async def test_tokens_of_a_player_are_refused_and_those_of_others_are_not(
     world: World,
 ) -> None:
-    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    world.apps = Apps(world.redis, clock=lambda: world.now_s)
     demo = await world.apps.create(DEMO)
     other = tokens.mint(demo, Player("p2"), ttl_s=3_600, now_s=int(world.now_s))
     token = world.token(demo, ttl_s=3_600)
@@ -522,7 +522,7 @@ async def test_tokens_of_a_player_are_refused_and_those_of_others_are_not(
 async def test_players_are_asked_about_only_while_some_are_revoked(
     world: World,
 ) -> None:
-    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    world.apps = Apps(world.redis, clock=lambda: world.now_s)
     demo = await world.apps.create(DEMO)
     await world.apps.revoke_tokens(DEMO, Player("p2"))
     asked: list[Any] = []
@@ -591,7 +591,7 @@ async def test_a_genuine_token_vouches_for_no_other(world: World) -> None:
 async def test_a_token_of_a_secret_that_was_replaced_ends_with_its_grace(
     world: World,
 ) -> None:
-    world.apps = Apps(world.link, clock=lambda: world.now_s)
+    world.apps = Apps(world.redis, clock=lambda: world.now_s)
     token = world.token(await world.apps.create(DEMO), ttl_s=3_600)
     await world.caller(token)
 
@@ -608,7 +608,7 @@ async def test_a_token_of_an_app_that_was_made_anew_is_looked_at_anew(
 ) -> None:
     token = world.token(await world.apps.create(DEMO))
     await world.caller(token)
-    await world.link.call("DEL", APPS, AUDIENCES, write=True)
+    await world.redis.call("DEL", APPS, AUDIENCES, write=True)
     world.now_s += RECORD_TTL_S
     await world.refuses(token, Defect.CLAIM, "aud")
 
@@ -745,7 +745,7 @@ async def test_a_foreign_app_is_asked_for_once_in_its_time(world: World) -> None
         await world.caller(foreign_token(NOW_S))
 
     # The pair and the record: "urn:game" is no name that an app could have.
-    assert world.link.reads == 2
+    assert world.redis.reads == 2
 
 
 async def test_a_key_set_is_asked_for_an_unknown_key_of_its_algorithm_alone(

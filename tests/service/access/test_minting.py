@@ -13,15 +13,15 @@ from streamer.model import App, Player
 from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.service.access.minting import Minted, Minting
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 
 DEMO = App("demo")
 MINTER = Caller.from_key(DEMO, frozenset({"tokens:mint"}))
 
 
 @pytest.fixture
-def apps(link: Link) -> Apps:
-    return Apps(link)
+def apps(redis: RedisConnection) -> Apps:
+    return Apps(redis)
 
 
 async def make(apps: Apps, caller: Caller = MINTER, **asked: Any) -> Minted:

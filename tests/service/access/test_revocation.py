@@ -22,7 +22,7 @@ from streamer.service.access.key_sets import FRESH_S, KeySetAway, KeySets
 from streamer.service.access.revocation import Sweep
 from streamer.service.streams.poll_waiter import Watcher
 from streamer.store.access.apps import Apps
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import APPS
 
 DEMO, OTHER = App("demo"), App("other")
@@ -32,9 +32,9 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 class World:
     """A store, callers of it, and a sweep that is called by hand."""
 
-    def __init__(self, link: Link, key_sets: KeySets | None = None) -> None:
-        self.link = link
-        self.apps = Apps(link)
+    def __init__(self, redis: RedisConnection, key_sets: KeySets | None = None) -> None:
+        self.redis = redis
+        self.apps = Apps(redis)
         self.key_sets = key_sets or KeySets()
         self.sweep = Sweep(self.apps, self.key_sets)
 
@@ -60,8 +60,8 @@ class World:
 
 
 @pytest.fixture
-async def world(link: Link) -> World:
-    world = World(link)
+async def world(redis: RedisConnection) -> World:
+    world = World(redis)
     for name in (DEMO, OTHER):
         await world.apps.create(name)
     return world
@@ -130,12 +130,14 @@ async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None
     mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
 
     await world.apps.change_tokens(DEMO, {"issuer": "else"})
-    await world.link.call("HDEL", APPS, OTHER, write=True)
+    await world.redis.call("HDEL", APPS, OTHER, write=True)
 
     assert await world.withdrawn(mine, other) == [True, True]
 
 
-async def test_a_key_that_left_the_set_ends_what_it_signed(link: Link) -> None:
+async def test_a_key_that_left_the_set_ends_what_it_signed(
+    redis: RedisConnection,
+) -> None:
     keys = [ECKey.generate_key("P-256") for _ in range(2)]
     served: list[Any] = [keys]
     now_s = [0.0]
@@ -145,7 +147,7 @@ async def test_a_key_that_left_the_set_ends_what_it_signed(link: Link) -> None:
             raise KeySetAway("it is away")
         return json.dumps({"keys": [_jwk(key) for key in served[0]]}).encode()
 
-    world = World(link, KeySets(fetch=fetch, monotonic=lambda: now_s[0]))
+    world = World(redis, KeySets(fetch=fetch, monotonic=lambda: now_s[0]))
     await world.apps.create(
         DEMO, issuer="https://id", algorithm="ES256", key_set="https://id/jwks"
     )
@@ -314,12 +316,12 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
 ) -> None:
     asked, reader = Asked(world.sweep, monkeypatch), watcher()
     world.sweep.add(reader, await world.token_caller("p1"))
-    url, world.link.url = world.link.url, "unix:///nowhere/valkey.sock"
-    await world.link.close()
+    url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
+    await world.redis.close()
     with pytest.raises(StoreUnavailable):
         await world.sweep.once()
 
-    world.link.url = url
+    world.redis.url = url
     await world.sweep.once()
 
     assert asked.take() == ["p1"]
@@ -328,8 +330,8 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
 async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     reader = watcher()
     world.sweep.add(reader, await world.token_caller("p1"))
-    world.link.url = "unix:///nowhere/valkey.sock"
-    await world.link.close()
+    world.redis.url = "unix:///nowhere/valkey.sock"
+    await world.redis.close()
 
     with pytest.raises(StoreUnavailable):
         await world.sweep.once()
@@ -342,13 +344,13 @@ async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
 ) -> None:
     sweep = Sweep(world.apps, world.key_sets, interval_s=0.005)
     reader, caller = watcher(), await world.token_caller("p1")
-    good = await world.link.call("HGET", APPS, DEMO)
+    good = await world.redis.call("HGET", APPS, DEMO)
     sweeping = asyncio.create_task(sweep.run())
     sweep.add(reader, caller)
-    await world.link.call("HSET", APPS, DEMO, b"{", write=True)
+    await world.redis.call("HSET", APPS, DEMO, b"{", write=True)
     await until(lambda: "not checked again" in caplog.text)
     assert reader.ended is None
-    await world.link.call("HSET", APPS, DEMO, good, write=True)
+    await world.redis.call("HSET", APPS, DEMO, good, write=True)
     await world.apps.revoke_tokens(DEMO)
 
     await until(lambda: reader.ended)

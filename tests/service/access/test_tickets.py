@@ -31,7 +31,7 @@ from streamer.service.access.tickets import Tickets, instance_of
 from streamer.store.access.apps import Apps
 from streamer.store.access.tickets import CLOSED_MS, FIRST_MS, OPEN_MS, ticket_digest
 from streamer.store.access.tickets import Tickets as Kept
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import ticket_key
 
 DEMO = App("demo")
@@ -57,10 +57,10 @@ async def stream(
 class World:
     """A store with an app, and tickets for one of its players."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.apps = Apps(link)
-        self.tickets = Tickets(Kept(link), Sweep(self.apps, KeySets()))
+    def __init__(self, redis: RedisConnection) -> None:
+        self.redis = redis
+        self.apps = Apps(redis)
+        self.tickets = Tickets(Kept(redis), Sweep(self.apps, KeySets()))
 
     async def caller(self, ttl_s: int = 3_600) -> Caller:
         record = await self.apps.get(DEMO)
@@ -88,13 +88,13 @@ class World:
 
     async def left_ms(self, text: str) -> int:
         key = ticket_key(ticket_digest(text.encode()))
-        left: int = await self.link.call("PTTL", key)
+        left: int = await self.redis.call("PTTL", key)
         return left
 
 
 @pytest.fixture
-async def world(link: Link) -> World:
-    world = World(link)
+async def world(redis: RedisConnection) -> World:
+    world = World(redis)
     await world.apps.create(DEMO)
     return world
 
@@ -201,17 +201,17 @@ async def test_a_ticket_ends_with_its_token(world: World) -> None:
 
 
 async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
-    tickets = Tickets(Kept(world.link), Sweep(world.apps, KeySets()), keep_s=0.005)
+    tickets = Tickets(Kept(world.redis), Sweep(world.apps, KeySets()), keep_s=0.005)
     text = await world.ticket()
     key = ticket_key(ticket_digest(text.encode()))
     keeping = asyncio.create_task(tickets.run())
 
     async with stream(tickets, text), asyncio.timeout(5):
-        await world.link.call("PEXPIRE", key, 60_000, write=True)
+        await world.redis.call("PEXPIRE", key, 60_000, write=True)
         # The store has no event for it.
         while await world.left_ms(text) <= 60_000:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
-    await world.link.call("PEXPIRE", key, 50_000, write=True)
+    await world.redis.call("PEXPIRE", key, 50_000, write=True)
     await tickets.keep()
 
     assert await world.left_ms(text) <= 50_000
@@ -234,8 +234,8 @@ async def test_only_a_player_who_may_listen_gets_a_ticket(world: World) -> None:
 
 async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> None:
     text, caller = await world.ticket(), await world.caller()
-    world.link.url = "unix:///nowhere/valkey.sock"
-    await world.link.close()
+    world.redis.url = "unix:///nowhere/valkey.sock"
+    await world.redis.close()
 
     with pytest.raises(StoreUnavailable):
         await world.tickets.issue(caller)
@@ -250,8 +250,8 @@ async def test_a_stream_that_ends_while_the_store_is_away_ends_well(
     text = await world.ticket()
 
     async with world.stream(text):
-        world.link.url = "unix:///nowhere/valkey.sock"
-        await world.link.close()
+        world.redis.url = "unix:///nowhere/valkey.sock"
+        await world.redis.close()
 
 
 def test_the_instance_of_a_ticket_is_its_own_and_tells_nothing() -> None:

@@ -21,7 +21,7 @@ from streamer.model import (
     topic_log,
 )
 from streamer.service.inboxes.audiences import Audiences, unread
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import views_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
@@ -36,13 +36,13 @@ NEWS = topic_log(APP, Topic("news"))
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, clock_ms=clock)
 
 
 @pytest.fixture
-def audiences(link: Link, inbox: Inbox, clock: Clock) -> Audiences:
-    return Audiences(Views(link, Retention(90 * DAY_MS, clock)), inbox)
+def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> Audiences:
+    return Audiences(Views(redis, Retention(90 * DAY_MS, clock)), inbox)
 
 
 async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
@@ -60,7 +60,7 @@ async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
 
 
 async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
-    audiences: Audiences, inbox: Inbox, link: Link, clock: Clock, log: Log
+    audiences: Audiences, inbox: Inbox, redis: RedisConnection, clock: Clock, log: Log
 ) -> None:
     (before,) = (await inbox.append(EVERYONE, [FRAGMENT])).stored
     clock.now_ms += 1
@@ -68,7 +68,7 @@ async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
     clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await audiences.of(log)
-    await link.call("DEL", views_key(log), write=True)
+    await redis.call("DEL", views_key(log), write=True)
 
     assert await audiences.of(log) == [View(EVERYONE, before)]
 

@@ -27,12 +27,12 @@ from streamer.model import (
 )
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.inboxes.inbox import Inboxes
-from streamer.service.inboxes.merge import After, Merged, MergedPage
-from streamer.store.client.connection import Link
+from streamer.service.inboxes.merge import After, MergedInbox, MergedPage
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
-from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
@@ -42,19 +42,19 @@ _apps = itertools.count(1)
 class World:
     """One player, everybody and two topics, in an app and at a time of their own."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, redis: RedisConnection) -> None:
         self.app = App(f"merge-{next(_apps)}")
         self.ms = 1_764_000_000_000
         self.log = Log(self.app, Player("alice"))
         self.everyone = everyone_log(self.app)
         self.news = topic_log(self.app, Topic("news"))
         self.guild = topic_log(self.app, Topic("guild"))
-        self.link = link
-        self.inbox = Inbox(link, clock_ms=lambda: self.ms)
-        self.views = Views(link, Retention(90 * DAY_MS, lambda: self.ms))
+        self.redis = redis
+        self.inbox = Inbox(redis, clock_ms=lambda: self.ms)
+        self.views = Views(redis, Retention(90 * DAY_MS, lambda: self.ms))
         self.audiences = Audiences(self.views, self.inbox)
-        overviews = Overviews(link, self.inbox, self.views)
-        self.merged = Merged(self.inbox, overviews, self.audiences)
+        page_reads = PageReads(redis, self.inbox, self.views)
+        self.merged = MergedInbox(self.inbox, page_reads, self.audiences)
         self.inboxes = Inboxes(self.inbox, self.merged, self.audiences)
         self.me = Caller(
             self.app, self.log.player, frozenset({"notification:player:self:*"})
@@ -88,8 +88,8 @@ def ids(places: list[Position]) -> list[str]:
 
 
 @pytest.fixture
-def world(link: Link) -> World:
-    return World(link)
+def world(redis: RedisConnection) -> World:
+    return World(redis)
 
 
 async def test_a_page_is_newest_first_whatever_log_it_is_of(world: World) -> None:
@@ -302,7 +302,7 @@ async def test_an_audience_that_was_lost_is_unread_when_it_speaks_again(
     await world.say(world.news, 3)
     await world.inboxes.mark_all(world.me, world.log.player)
     world.ms += 1
-    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
 
     fresh = ids(await world.say(world.news, 2))
 
@@ -355,7 +355,7 @@ async def test_up_to_a_place_in_a_log_that_was_lost_marks_nothing(
     await world.join(world.news)
     await world.say(world.news, 3)
     cursor = (await world.page()).cursor
-    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
     await world.say(world.news, 3)
 
     marked = await world.inboxes.mark_up_to(world.me, world.log.player, cursor)
@@ -415,7 +415,7 @@ async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> Non
     await world.join(world.news)
     await world.say(world.news)
     cursor = (await world.page()).cursor
-    await world.link.call("DEL", *inbox_keys(world.news), write=True)
+    await world.redis.call("DEL", *inbox_keys(world.news), write=True)
     await world.say(world.news)
 
     after = await world.merged.after(world.log, cursor, count=5)
@@ -507,8 +507,8 @@ def test_pages_and_walks_are_those_of_one_merged_list(
 
 
 async def compare(url: str, todo: list[tuple[str, int, int]], size: int) -> None:
-    link = Link(url)
-    world = World(link)
+    redis = RedisConnection(url)
+    world = World(redis)
     model = ByHand(world)
     try:
         await world.audiences.of(world.log)
@@ -516,7 +516,7 @@ async def compare(url: str, todo: list[tuple[str, int, int]], size: int) -> None
             await getattr(model, name)(one, two)
         await model.agree(size)
     finally:
-        await link.close()
+        await redis.close()
 
 
 class ByHand:

@@ -20,7 +20,7 @@ from streamer.service.node.quotas import COUNT_TTL_S, Quotas
 from streamer.service.publishing.publisher import Publisher
 from streamer.service.scheduling.schedules import Schedules
 from streamer.store.access.quotas import UsedQuotas
-from streamer.store.client.connection import Command, Link
+from streamer.store.client.connection import Command, RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import Inbox
 from streamer.store.scheduling.timetable import Timetable
@@ -49,7 +49,7 @@ class Clock:
         return (self.now_ms - NOON_MS) / 1_000
 
 
-class Counted(Link):
+class Counted(RedisConnection):
     """A link that knows how often it was used."""
 
     asked = 0
@@ -62,10 +62,10 @@ class Counted(Link):
 class Node:
     """One node: what it publishes and schedules for an app with these quotas."""
 
-    def __init__(self, link: Link, clock: Clock, **quotas: int) -> None:
+    def __init__(self, redis: RedisConnection, clock: Clock, **quotas: int) -> None:
         self.own = Own(**quotas)
         self.refusals: Counter[str] = Counter()
-        self.used = Counted(link.url)
+        self.used = Counted(redis.url)
         self.quotas = Quotas(
             self.record,
             UsedQuotas(self.used, clock_ms=clock.ms, clock_s=clock.s),
@@ -73,10 +73,10 @@ class Node:
             monotonic=clock.monotonic_s,
             refusals=self.refusals,
         )
-        self.inbox = Inbox(link, clock_ms=clock.ms)
-        self.publisher = Publisher(link, self.inbox, quotas=self.quotas)
-        timetable = Timetable(link, clock_ms=clock.ms)
-        self.schedules = Schedules(link, timetable, self.quotas)
+        self.inbox = Inbox(redis, clock_ms=clock.ms)
+        self.publisher = Publisher(redis, self.inbox, quotas=self.quotas)
+        timetable = Timetable(redis, clock_ms=clock.ms)
+        self.schedules = Schedules(redis, timetable, self.quotas)
 
     async def record(self, name: App) -> AppRecord:
         return AppRecord(name, bytes(32), "i", 0, quotas=self.own)
@@ -107,11 +107,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def make_node(link: Link, clock: Clock) -> AsyncIterator[Any]:
+async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[Any]:
     made: list[Node] = []
 
     def make(**quotas: int) -> Node:
-        made.append(Node(link, clock, **quotas))
+        made.append(Node(redis, clock, **quotas))
         return made[-1]
 
     yield make
@@ -157,14 +157,14 @@ async def test_a_refusal_says_what_and_how_long(make_node: Any) -> None:
 
 
 async def test_what_is_refused_is_not_stored_and_takes_no_key(
-    make_node: Any, link: Link
+    make_node: Any, redis: RedisConnection
 ) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish(P)
 
     assert not await node.publish(Q, idempotency_key="k")
 
-    assert await link.call("EXISTS", request_key(APP, "k")) == 0
+    assert await redis.call("EXISTS", request_key(APP, "k")) == 0
     assert await node.used.call("KEYS", "*:log:*:q") == []
 
 
@@ -369,7 +369,7 @@ async def test_a_repeated_schedule_has_one_place(make_node: Any) -> None:
 
 
 async def test_schedules_of_one_call_have_places_for_all_or_none(
-    make_node: Any, link: Link
+    make_node: Any, redis: RedisConnection
 ) -> None:
     node = make_node(pending_schedules=2)
     due_ms = NOON_MS + HOUR_MS

@@ -11,7 +11,7 @@ from streamer.core.store_health import Facts, parse_facts
 from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
 from streamer.service.node.store_watch import StoreWatch, refuse_unfit
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded
 
 GUARD_S = 20
@@ -26,14 +26,14 @@ async def store(store_binary: Path, tmp_path: Path) -> AsyncIterator[Embedded]:
 
 
 @pytest.fixture
-async def link(store: Embedded) -> AsyncIterator[Link]:
-    link = Link(store.url)
-    yield link
-    await link.close()
+async def redis(store: Embedded) -> AsyncIterator[RedisConnection]:
+    redis = RedisConnection(store.url)
+    yield redis
+    await redis.close()
 
 
-async def test_a_store_that_keeps_the_promise_will_do(link: Link) -> None:
-    watch = StoreWatch(link, Config())
+async def test_a_store_that_keeps_the_promise_will_do(redis: RedisConnection) -> None:
+    watch = StoreWatch(redis, Config())
     assert watch.unready() is not None
     assert watch.durability == "unknown"
 
@@ -54,15 +54,15 @@ async def test_a_store_that_keeps_the_promise_will_do(link: Link) -> None:
 )
 async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_later(
     store: Embedded,
-    link: Link,
+    redis: RedisConnection,
     caplog: pytest.LogCaptureFixture,
     setting: str,
     value: str,
     word: str,
 ) -> None:
-    watch = StoreWatch(link, Config())
+    watch = StoreWatch(redis, Config())
     await watch.look()
-    await link.call("CONFIG", "SET", setting, value)
+    await redis.call("CONFIG", "SET", setting, value)
 
     await watch.look()
 
@@ -73,12 +73,12 @@ async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_late
 
 
 async def test_it_is_good_again_when_the_store_is(
-    link: Link, caplog: pytest.LogCaptureFixture
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = StoreWatch(link, Config())
-    await link.call("CONFIG", "SET", "appendfsync", "everysec")
+    watch = StoreWatch(redis, Config())
+    await redis.call("CONFIG", "SET", "appendfsync", "everysec")
     await watch.look()
-    await link.call("CONFIG", "SET", "appendfsync", "always")
+    await redis.call("CONFIG", "SET", "appendfsync", "always")
 
     await watch.look()
 
@@ -87,10 +87,10 @@ async def test_it_is_good_again_when_the_store_is(
 
 
 async def test_what_does_not_change_is_said_once(
-    link: Link, caplog: pytest.LogCaptureFixture
+    redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = StoreWatch(link, Config(durability="everysec"))
-    await link.call("CONFIG", "SET", "appendfsync", "everysec")
+    watch = StoreWatch(redis, Config(durability="everysec"))
+    await redis.call("CONFIG", "SET", "appendfsync", "everysec")
 
     for _ in range(3):
         await watch.look()
@@ -101,12 +101,12 @@ async def test_what_does_not_change_is_said_once(
 
 
 async def test_a_store_that_hides_its_settings_is_taken_on_its_operators_word(
-    store: Embedded, link: Link, caplog: pytest.LogCaptureFixture
+    store: Embedded, redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await link.call(
+    await redis.call(
         *("ACL", "SETUSER", "guest", "on", "nopass", "~*", "&*", "+@all", "-config")
     )
-    hosted = Link(store.url.replace("unix://", "unix://guest:x@"))
+    hosted = RedisConnection(store.url.replace("unix://", "unix://guest:x@"))
     try:
         watch = StoreWatch(hosted, Config())
 
@@ -119,8 +119,10 @@ async def test_a_store_that_hides_its_settings_is_taken_on_its_operators_word(
         await hosted.close()
 
 
-async def test_a_store_without_replicas_cannot_replicate(link: Link) -> None:
-    watch = StoreWatch(link, Config(durability="replicated"))
+async def test_a_store_without_replicas_cannot_replicate(
+    redis: RedisConnection,
+) -> None:
+    watch = StoreWatch(redis, Config(durability="replicated"))
 
     await watch.look()
 
@@ -131,23 +133,23 @@ async def test_a_store_without_replicas_cannot_replicate(link: Link) -> None:
 async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
     await refuse_unfit(f"unix://{tmp_path}/nobody", Config())
 
-    watch = StoreWatch(Link(f"unix://{tmp_path}/nobody"), Config())
+    watch = StoreWatch(RedisConnection(f"unix://{tmp_path}/nobody"), Config())
     with pytest.raises(StoreUnavailable):
         await watch.look()
 
 
 async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
-    store: Embedded, link: Link, monkeypatch: pytest.MonkeyPatch
+    store: Embedded, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_watch, "TURN_S", 0.01)
-    watch = StoreWatch(link, Config())
+    watch = StoreWatch(redis, Config())
     running = asyncio.create_task(watch.run())
     try:
         await until(lambda: watch.unready() is None)
-        await link.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        await link.close()
+        await redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        await redis.close()
 
-        await link.call("PING")
+        await redis.call("PING")
 
         await until(watch.unready)
     finally:
@@ -155,17 +157,17 @@ async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
 
 
 async def test_a_store_that_would_not_do_is_looked_at_until_it_does(
-    link: Link, monkeypatch: pytest.MonkeyPatch
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_watch, "TURN_S", 0.01)
-    await link.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    watch = StoreWatch(link, Config())
+    await redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    watch = StoreWatch(redis, Config())
     running = asyncio.create_task(watch.run())
     try:
         await until(lambda: watch._facts is not None)
         assert watch.unready()
 
-        await link.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        await redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
         await until(lambda: watch.unready() is None)
     finally:
@@ -178,8 +180,10 @@ async def until(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_looking_once_ends_when_the_store_was_seen(link: Link) -> None:
-    watch = StoreWatch(link, Config())
+async def test_looking_once_ends_when_the_store_was_seen(
+    redis: RedisConnection,
+) -> None:
+    watch = StoreWatch(redis, Config())
 
     async with asyncio.timeout(GUARD_S):
         await watch.run_once()
@@ -197,7 +201,7 @@ class Times:
     def clock_s(self) -> float:
         return self.now_s
 
-    async def read_facts(self, link: Link) -> Facts:
+    async def read_facts(self, redis: RedisConnection) -> Facts:
         settings = [b"appendonly", b"yes", b"appendfsync", b"everysec"]
         return parse_facts(b"aof_delayed_fsync:%d\r\n" % self.delayed, settings)
 
@@ -209,7 +213,9 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     times = Times()
     monkeypatch.setattr(store_watch, "read_facts", times.read_facts)
     watch = StoreWatch(
-        Link("unix:///nowhere"), Config(durability="everysec"), clock_s=times.clock_s
+        RedisConnection("unix:///nowhere"),
+        Config(durability="everysec"),
+        clock_s=times.clock_s,
     )
     seen = []
     # What was before we came is no news.
@@ -230,11 +236,11 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     [("always", store_watch.LOOK_S), ("everysec", store_watch.LOOK_EVERYSEC_S)],
 )
 async def test_a_store_that_syncs_every_second_is_asked_more_often(
-    link: Link, fsync: str, every_s: float
+    redis: RedisConnection, fsync: str, every_s: float
 ) -> None:
     times = Times()
-    await link.call("CONFIG", "SET", "appendfsync", fsync)
-    watch = StoreWatch(link, Config(durability="everysec"), clock_s=times.clock_s)
+    await redis.call("CONFIG", "SET", "appendfsync", fsync)
+    watch = StoreWatch(redis, Config(durability="everysec"), clock_s=times.clock_s)
     await watch.look()
 
     times.now_s += every_s - 0.1

@@ -23,7 +23,7 @@ from streamer.model import App, Log, Notification, Player, decode_fragment
 from streamer.service.publishing.drafts import FRAGMENT_BYTES_MAX
 from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
 from streamer.service.publishing.publisher import BATCH, Published, Publisher
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import Appended, Inbox, Once
 from streamer.store.logs.mutes import Mutes
@@ -35,8 +35,8 @@ HELLO = Notification(title="hello")
 
 
 @pytest.fixture
-def publisher(link: Link, inbox: Inbox) -> Publisher:
-    return Publisher(link, inbox)
+def publisher(redis: RedisConnection, inbox: Inbox) -> Publisher:
+    return Publisher(redis, inbox)
 
 
 async def titles(inbox: Inbox, player: Player) -> list[str | None]:
@@ -94,7 +94,7 @@ async def test_more_players_than_fit_a_packet(
 )
 async def test_what_is_wrong_with_any_part_stores_nothing(
     publisher: Publisher,
-    link: Link,
+    redis: RedisConnection,
     players: Sequence[Player],
     notifications: Sequence[Notification],
     key: str | None,
@@ -102,18 +102,18 @@ async def test_what_is_wrong_with_any_part_stores_nothing(
     with pytest.raises(Invalid):
         await publisher.publish(BACKEND, players, notifications, idempotency_key=key)
 
-    assert await link.call("DBSIZE") == 0
+    assert await redis.call("DBSIZE") == 0
 
 
 async def test_who_may_not_send_to_one_sends_to_none(
-    publisher: Publisher, link: Link
+    publisher: Publisher, redis: RedisConnection
 ) -> None:
     caller = Caller(APP, P, frozenset({"notification:player:self:*"}))
 
     with pytest.raises(Forbidden):
         await publisher.publish(caller, [P, Q], [HELLO])
 
-    assert await link.call("DBSIZE") == 0
+    assert await redis.call("DBSIZE") == 0
     await publisher.publish(caller, [P], [HELLO])
 
 
@@ -152,11 +152,11 @@ async def test_a_key_of_another_request_is_a_conflict_and_stores_nothing(
 
 
 async def test_a_key_is_noticed_by_its_player_too(
-    publisher: Publisher, inbox: Inbox, link: Link
+    publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
     # The record of the request is gone, that of the append is not.
     await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
-    await link.call("DEL", request_key(APP, "k"))
+    await redis.call("DEL", request_key(APP, "k"))
 
     with pytest.raises(Conflict):
         await publisher.publish(
@@ -196,8 +196,8 @@ async def test_one_key_from_many_at_once_is_one_effect(
 class Failing(Inbox):
     """Stores, and answers for each packet what it is told."""
 
-    def __init__(self, link: Link, *answers: Any) -> None:
-        super().__init__(link)
+    def __init__(self, redis: RedisConnection, *answers: Any) -> None:
+        super().__init__(redis)
         self.answers = list(answers)
 
     async def append_many(
@@ -220,10 +220,10 @@ class Failing(Inbox):
     ],
 )
 async def test_what_was_not_confirmed_is_completed_with_the_key(
-    link: Link, inbox: Inbox, answers: list[Any], error: type[Unavailable]
+    redis: RedisConnection, inbox: Inbox, answers: list[Any], error: type[Unavailable]
 ) -> None:
     players = [Player(f"p{n}") for n in range(BATCH + 10)]
-    publisher = Publisher(link, Failing(link, *answers))
+    publisher = Publisher(redis, Failing(redis, *answers))
 
     with pytest.raises(error) as raised:
         await publisher.publish(BACKEND, players, [HELLO], idempotency_key="k")
@@ -234,18 +234,18 @@ async def test_what_was_not_confirmed_is_completed_with_the_key(
         assert await titles(inbox, player) == ["hello"]
 
 
-async def test_a_mixed_packet_is_unknown(link: Link) -> None:
+async def test_a_mixed_packet_is_unknown(redis: RedisConnection) -> None:
     class Mixed(Inbox):
         async def append_many(self, *_: Any, **__: Any) -> list[Any]:
             return [StoreUnavailable(), Appended([], False)]
 
     with pytest.raises(OutcomeUnknown):
-        await Publisher(link, Mixed(link)).publish(BACKEND, [P, Q], [HELLO])
+        await Publisher(redis, Mixed(redis)).publish(BACKEND, [P, Q], [HELLO])
 
 
 async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
-    link = Link(f"unix://{tmp_path}/no.sock")
-    publisher = Publisher(link, Inbox(link))
+    redis = RedisConnection(f"unix://{tmp_path}/no.sock")
+    publisher = Publisher(redis, Inbox(redis))
 
     for key in (None, "k"):
         with pytest.raises(StoreUnavailable):
@@ -256,9 +256,9 @@ async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
 
 
 async def test_who_has_muted_a_type_has_no_place_in_the_answer(
-    publisher: Publisher, inbox: Inbox, link: Link
+    publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
-    await Mutes(link).mute(Log(APP, P), "news")
+    await Mutes(redis).mute(Log(APP, P), "news")
     news = Notification(title="a", type="news")
 
     published = await publisher.publish(BACKEND, [P, Q], [news, HELLO])
@@ -271,13 +271,13 @@ async def test_who_has_muted_a_type_has_no_place_in_the_answer(
 
 
 async def test_what_lives_for_a_while_is_published_once_under_a_key(
-    publisher: Publisher, inbox: Inbox, link: Link
+    publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
     first = await publisher.publish(
         BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"
     )
-    at_ms = await now_ms(link)
-    while await now_ms(link) == at_ms:
+    at_ms = await now_ms(redis)
+    while await now_ms(redis) == at_ms:
         pass  # Another time now than then.
 
     again = await publisher.publish(
@@ -297,6 +297,6 @@ async def test_what_lives_for_a_while_is_published_once_under_a_key(
     assert lives_ms == pytest.approx(60_000, abs=10_000)
 
 
-async def now_ms(link: Link) -> int:
-    seconds, micros = await link.call("TIME")
+async def now_ms(redis: RedisConnection) -> int:
+    seconds, micros = await redis.call("TIME")
     return int(seconds) * 1_000 + int(micros) // 1_000

@@ -21,7 +21,7 @@ from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player, decode_fragment, iso_time
 from streamer.service.scheduling import scheduler as fires
 from streamer.service.scheduling.scheduler import Scheduler
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.logs.inbox import Inbox
 from streamer.store.scheduling.schedule_records import Due, new_schedule_id
@@ -52,13 +52,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock.ms)
+def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
+    return Timetable(redis, clock_ms=clock.ms)
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, clock_ms=clock.ms)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, clock_ms=clock.ms)
 
 
 @pytest.fixture
@@ -200,8 +200,8 @@ async def test_schedulers_at_once_fire_everything_once(
     async def keep_stopping() -> None:
         nonlocal stops
         while True:
-            link = Link(store_url)
-            mine = Timetable(link, clock_ms=clock.ms)
+            redis = RedisConnection(store_url)
+            mine = Timetable(redis, clock_ms=clock.ms)
             running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
             try:
                 await asyncio.sleep(random.uniform(0.01, 0.2))
@@ -209,7 +209,7 @@ async def test_schedulers_at_once_fire_everything_once(
             finally:
                 running.cancel()
                 await asyncio.wait([running])
-                await link.close()
+                await redis.close()
             stops += 1
 
     async def is_done() -> bool:
@@ -307,7 +307,7 @@ async def test_a_store_whose_clock_jumps_fires_nothing_early(
     assert await received(inbox, "p") == ["b"]
 
 
-class Zombie(Link):
+class Zombie(RedisConnection):
     """A link whose user is stopped right before a write, and goes on later."""
 
     def __init__(self, url: str) -> None:
@@ -342,22 +342,22 @@ async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
     players = ["p", "q", "r"]
     await add(timetable, [reminder("p")])
     audience = await add_audience(timetable, players)
-    link = Zombie(store_url)
-    link.stop_at = stop_at
-    zombie = Scheduler(Timetable(link, clock_ms=clock.ms), clock_s=clock.node_s)
+    redis = Zombie(store_url)
+    redis.stop_at = stop_at
+    zombie = Scheduler(Timetable(redis, clock_ms=clock.ms), clock_s=clock.node_s)
 
     async def work() -> None:
         await zombie.fire_due()
         await zombie.send_on()
 
     working = asyncio.create_task(work())
-    await link.stopped.wait()
+    await redis.stopped.wait()
     await scheduler.fire_due()
     while not await is_sent(timetable, audience):
         await scheduler.send_on()
-    link.go_on.set()
+    redis.go_on.set()
     await working
-    await link.close()
+    await redis.close()
 
     assert await counts(inbox, players) == {2: 1, 1: 2}
     found = await timetable.get(APP, audience.id)
@@ -365,7 +365,7 @@ async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
     assert (found.state, found.delivered) == (State.SENT, 3)
 
 
-class Fragile(Link):
+class Fragile(RedisConnection):
     """
     A link that fails at the nth command, before it is sent or after it was carried out.
 
@@ -392,7 +392,7 @@ async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
     store_url: str,
     timetable: Timetable,
     inbox: Inbox,
-    link: Link,
+    redis: RedisConnection,
     clock: Clock,
     kind: str,
     done: bool,
@@ -406,7 +406,7 @@ async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
     else:
         for player in players:
             key = cards_key(bucket_of(APP, player), APP, "c")
-            await link.call("HSET", key, f"card-{player}", f"active 1 {player}")
+            await redis.call("HSET", key, f"card-{player}", f"active 1 {player}")
         audience = reminder("p")._replace(
             id=new_schedule_id(bucket_of(APP, "c")),
             player=None,
@@ -480,9 +480,9 @@ async def test_a_scheduler_outlives_the_store(
     start_store: Callable[[], Awaitable[Any]], tmp_path: Any
 ) -> None:
     store = await start_store()
-    link, other = Link(store.url), Link(store.url)
+    redis, other = RedisConnection(store.url), RedisConnection(store.url)
     timetable = Timetable(other)
-    running = asyncio.create_task(Scheduler(Timetable(link)).run())
+    running = asyncio.create_task(Scheduler(Timetable(redis)).run())
     try:
         now_ms = int(time.time() * 1000)
         await add(timetable, [reminder("p", now_ms, "before")])
@@ -499,7 +499,7 @@ async def test_a_scheduler_outlives_the_store(
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        await link.close()
+        await redis.close()
         await other.close()
 
 

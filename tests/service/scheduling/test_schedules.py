@@ -25,7 +25,7 @@ from streamer.service.scheduling.schedules import (
     SPREAD_MAX_MS,
     Schedules,
 )
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import recipients_key
 from streamer.store.logs.inbox import Inbox
 from streamer.store.scheduling.timetable import Timetable
@@ -37,13 +37,13 @@ ALICE, BOB = Player("alice"), Player("bob")
 
 
 @pytest.fixture
-def timetable(link: Link, clock: Clock) -> Timetable:
-    return Timetable(link, clock_ms=clock)
+def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
+    return Timetable(redis, clock_ms=clock)
 
 
 @pytest.fixture
-def schedules(link: Link, timetable: Timetable) -> Schedules:
-    return Schedules(link, timetable)
+def schedules(redis: RedisConnection, timetable: Timetable) -> Schedules:
+    return Schedules(redis, timetable)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def caller_of(app: str = "app", *scopes: str) -> Caller:
     return Caller.from_key(App(app), frozenset(scopes) or DEFAULT_SCOPES)
 
 
-async def count(link: Link, clock: Clock, player: Player) -> int:
-    read = await Inbox(link, clock_ms=clock).read_after(
+async def count(redis: RedisConnection, clock: Clock, player: Player) -> int:
+    read = await Inbox(redis, clock_ms=clock).read_after(
         Log(App("app"), player), Start.EARLIEST, count=100
     )
     return len(read.history.entries)
@@ -102,11 +102,11 @@ async def test_a_time_past_thirty_days_is_refused(
 
 
 async def test_only_the_stores_clock_counts(
-    link: Link, backend: Caller, clock: Clock
+    redis: RedisConnection, backend: Caller, clock: Clock
 ) -> None:
     """E4: of two nodes with whatever clocks the same comes, since none is asked."""
     clock.now_ms = 5_000  # A store that is 57 years behind every node.
-    schedules = Schedules(link, Timetable(link, clock_ms=clock))
+    schedules = Schedules(redis, Timetable(redis, clock_ms=clock))
 
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
 
@@ -146,11 +146,11 @@ async def test_each_player_has_a_schedule_of_its_own(
 
 
 async def test_what_is_due_at_once_is_there_at_once(
-    schedules: Schedules, backend: Caller, link: Link, clock: Clock
+    schedules: Schedules, backend: Caller, redis: RedisConnection, clock: Clock
 ) -> None:
     await schedules.schedule_each(backend, [ALICE], MESSAGE, due_ms=0, label="l")
 
-    assert await count(link, clock, ALICE) == 1
+    assert await count(redis, clock, ALICE) == 1
 
 
 async def test_one_player_that_may_not_be_written_to_and_nothing_is_scheduled(
@@ -248,7 +248,7 @@ async def test_another_request_with_the_key_is_refused(
     await schedules.schedule(caller_of("other"), **{**request, **change})
 
 
-class Fragile(Link):
+class Fragile(RedisConnection):
     """A link that fails at its nth command, and is well again after that."""
 
     def __init__(self, url: str, *, fails_at: int, done: bool) -> None:
@@ -275,8 +275,8 @@ async def test_what_was_cut_off_is_completed_by_its_repetition(
     fails_at: int,
     done: bool,
 ) -> None:
-    link = Fragile(store_url, fails_at=fails_at, done=done)
-    fragile = Schedules(link, Timetable(link, clock_ms=clock))
+    redis = Fragile(store_url, fails_at=fails_at, done=done)
+    fragile = Schedules(redis, Timetable(redis, clock_ms=clock))
     players = [ALICE, BOB]
     due_ms = NOON + 5
 
@@ -296,7 +296,7 @@ async def test_what_was_cut_off_is_completed_by_its_repetition(
             continue
         break
     one, each = await both(schedules)
-    await link.close()
+    await redis.close()
 
     found = await schedules.page(backend, after=(0, ""), limit=9)
     assert {schedule.id for schedule in found} == {one, *each}
@@ -429,17 +429,17 @@ async def test_a_repetition_of_what_lives_for_a_while_is_told_the_same(
 
 
 async def test_an_audience_that_is_moved_again_and_again_keeps_its_recipients(
-    schedules: Schedules, backend: Caller, link: Link
+    schedules: Schedules, backend: Caller, redis: RedisConnection
 ) -> None:
     made, _ = await schedules.schedule(
         backend, [ALICE, BOB], MESSAGE, due_ms=NOON + AHEAD_MAX_MS
     )
     for bucket in made.buckets:
         # As if it had waited for most of its life.
-        await link.call("PEXPIRE", recipients_key(bucket, made.app, made.id), 1_000)
+        await redis.call("PEXPIRE", recipients_key(bucket, made.app, made.id), 1_000)
 
     await schedules.move(backend, made.id, NOON + AHEAD_MAX_MS)
 
     for bucket in made.buckets:
-        left_ms = await link.call("PTTL", recipients_key(bucket, made.app, made.id))
+        left_ms = await redis.call("PTTL", recipients_key(bucket, made.app, made.id))
         assert left_ms > AHEAD_MAX_MS

@@ -17,7 +17,7 @@ from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.streams.admission import Listening
 from streamer.service.streams.catch_up import Feeds
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, lease_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
@@ -27,21 +27,21 @@ from streamer.store.presence.leases import Leases
 Make = Callable[..., Awaitable[Listening]]
 
 
-def make_feeds(store_url: str, inbox: Inbox, link: Link) -> Feeds:
-    audiences = Audiences(Views(link, Retention(DAY_MS)), inbox)
+def make_feeds(store_url: str, inbox: Inbox, redis: RedisConnection) -> Feeds:
+    audiences = Audiences(Views(redis, Retention(DAY_MS)), inbox)
     return Feeds(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 
 @pytest.fixture
 async def make(
-    store_url: str, link: Link, inbox: Inbox, until: Any
+    store_url: str, redis: RedisConnection, inbox: Inbox, until: Any
 ) -> AsyncIterator[Make]:
     running: list[asyncio.Task[None]] = []
 
     async def make(**settings: Any) -> Listening:
         config = Config(**settings)
-        feeds = make_feeds(store_url, inbox, link)
-        leases = Leases(link, most=config.listeners_per_player_max)
+        feeds = make_feeds(store_url, inbox, redis)
+        leases = Leases(redis, most=config.listeners_per_player_max)
         listening = Listening(feeds, leases, config)
         running.append(asyncio.create_task(listening.run()))
         await until(lambda: feeds.connected)
@@ -59,8 +59,8 @@ async def listening(make: Make) -> Listening:
     return await make(listeners_per_player_max=2)
 
 
-async def held(link: Link, log: Log) -> int:
-    count: int = await link.call("HLEN", lease_key(log))
+async def held(redis: RedisConnection, log: Log) -> int:
+    count: int = await redis.call("HLEN", lease_key(log))
     return count
 
 
@@ -106,19 +106,19 @@ async def test_a_slot_is_given_back_however_it_ends(listening: Listening) -> Non
 
 
 async def test_a_listener_is_counted_while_it_listens(
-    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
     client = make_client()
 
     async with listening.listen(log, client.session):
         await until(lambda: client.begin is not None)
-        assert await held(link, log) == 1
+        assert await held(redis, log) == 1
 
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
 
 
 async def test_one_too_many_is_refused_and_leaves_no_trace(
-    listening: Listening, link: Link, log: Log, make_client: Any
+    listening: Listening, redis: RedisConnection, log: Log, make_client: Any
 ) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(2):
@@ -128,11 +128,11 @@ async def test_one_too_many_is_refused_and_leaves_no_trace(
         with pytest.raises(LimitReached):
             async with listening.listen(log, make_client().session):
                 raise AssertionError
-        assert await held(link, log) == 2
+        assert await held(redis, log) == 2
 
 
 async def test_coming_back_ends_the_one_before(
-    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
     before, after = make_client(), make_client()
     async with (
@@ -141,7 +141,7 @@ async def test_coming_back_ends_the_one_before(
         listening.listen(log, after.session, instance="phone"),
     ):
         await until(lambda: before.ended == errors.REPLACED)
-        assert await held(link, log) == 2
+        assert await held(redis, log) == 2
         assert after.ended is None
 
 
@@ -162,7 +162,7 @@ async def test_another_node_ends_it_as_well(
 @pytest.mark.parametrize("turns", range(12))
 async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     listening: Listening,
-    link: Link,
+    redis: RedisConnection,
     log: Log,
     make_client: Any,
     turns: int,
@@ -184,13 +184,13 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
 
     assert listening.open == 0
     await listening._leases._drop_all()
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
     assert len(listening._feeds.hub) == 0
 
 
 async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     listening: Listening,
-    link: Link,
+    redis: RedisConnection,
     log: Log,
     make_client: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -198,21 +198,24 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     async def away(log: Log) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(listening._feeds._relay, "subscribe", away)
-    listening._feeds._relay._wanted[log] += 1
+    monkeypatch.setattr(listening._feeds._pubsub, "subscribe", away)
+    listening._feeds._pubsub._wanted[log] += 1
 
     with pytest.raises(StoreUnavailable):
         async with listening.listen(log, make_client().session):
             raise AssertionError
 
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
 
 
 async def test_a_part_that_dies_takes_the_listening_with_it(
-    store_url: str, link: Link, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    store_url: str,
+    redis: RedisConnection,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    feeds = make_feeds(store_url, inbox, link)
-    listening = Listening(feeds, Leases(link, most=2), Config())
+    feeds = make_feeds(store_url, inbox, redis)
+    listening = Listening(feeds, Leases(redis, most=2), Config())
 
     async def dead() -> None:
         raise KeyError("dead")
@@ -238,21 +241,21 @@ async def test_time_is_kept_for_every_reader(
 
 
 async def test_who_stays_holds_everything_until_it_leaves(
-    listening: Listening, link: Link, log: Log, make_client: Any, until: Any
+    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
     with listening.admit() as listener:
         await listener.join(log, make_client().session)
         listener.stay()
 
     assert listening.open == 1
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
     listener.leave()
 
     assert listening.open == 0
     assert len(listening._feeds.hub) == 0
     await listening._leases.settled()
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
 
 
 async def test_leaving_twice_gives_back_once(
@@ -269,7 +272,7 @@ async def test_leaving_twice_gives_back_once(
 
 
 async def test_what_fails_in_leaving_keeps_no_slot(
-    listening: Listening, link: Link, log: Log, make_client: Any
+    listening: Listening, redis: RedisConnection, log: Log, make_client: Any
 ) -> None:
     def fail(opened: bool) -> None:
         raise KeyError("broken")
@@ -283,7 +286,7 @@ async def test_what_fails_in_leaving_keeps_no_slot(
 
     assert listening.open == 0
     await listening._leases.settled()
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, KeyError])
@@ -332,7 +335,12 @@ async def test_a_draining_node_lets_nobody_in(make: Make) -> None:
 
 
 async def test_readers_are_sent_away_one_after_the_other(
-    make: Make, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+    make: Make,
+    inbox: Inbox,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     listening = await make(drain_s=1, listeners_per_player_max=10)
     clients = [make_client() for _ in range(5)]
@@ -362,7 +370,7 @@ async def test_readers_are_sent_away_one_after_the_other(
     assert sum(client.offsets == [1] for client in clients) >= 3
     byes = [client.messages[-1] for client in clients]
     assert all(bye["type"] == "bye" and 0 < bye["delay_ms"] <= 2_000 for bye in byes)
-    assert await link.call("ZCARD", NODES) == 0
+    assert await redis.call("ZCARD", NODES) == 0
 
 
 async def test_an_empty_node_is_drained_at_once(make: Make) -> None:

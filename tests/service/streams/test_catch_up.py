@@ -16,8 +16,8 @@ from streamer.errors import DRAINING, RESYNC, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.streams.catch_up import BATCH, Feeds
-from streamer.store.client.connection import Link
-from streamer.store.client.pubsub import Relay
+from streamer.store.client.connection import RedisConnection
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys, views_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox, Read, ReadAfter
@@ -43,7 +43,7 @@ async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[
             check_s: int = NEVER_S,
             kind: type[Feeds] = Feeds,
         ) -> Feeds:
-            audiences = Audiences(Views(inbox._link, Retention(90 * DAY_MS)), inbox)
+            audiences = Audiences(Views(inbox._redis, Retention(90 * DAY_MS)), inbox)
             feeds = kind(url, inbox, audiences, replay_max=replay_max, check_s=check_s)
             running = asyncio.create_task(feeds.run())
             stack.push_async_callback(end, running)
@@ -69,8 +69,8 @@ async def feeds(make_feeds: MakeFeeds) -> Feeds:
 class Held(Inbox):
     """An inbox whose reads take place and come back when they are let."""
 
-    def __init__(self, link: Link) -> None:
-        super().__init__(link)
+    def __init__(self, redis: RedisConnection) -> None:
+        super().__init__(redis)
         self.let = asyncio.Event()
         self.let.set()
         self.waiting = 0
@@ -154,11 +154,15 @@ async def test_joining_while_others_publish_has_no_lost_window(
 
 
 async def test_one_who_joins_during_anothers_read_misses_nothing(
-    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+    make_feeds: MakeFeeds,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     # The read was made before the entry, the entry was announced before the second
     # reader was there, and the answer came afterwards.
-    inbox = Held(link)
+    inbox = Held(redis)
     feeds = await make_feeds(inbox=inbox)
     first, second = make_client(ZERO), make_client(ZERO)
     inbox.let.clear()
@@ -174,13 +178,17 @@ async def test_one_who_joins_during_anothers_read_misses_nothing(
 
 
 async def test_a_doubt_during_a_read_is_answered_by_another(
-    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+    make_feeds: MakeFeeds,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     class Deaf(Feeds):
         def entry(self, log: Log, entry: Entry) -> None:
             pass
 
-    inbox = Held(link)
+    inbox = Held(redis)
     feeds = await make_feeds(inbox=inbox, kind=Deaf)
     client = make_client(ZERO)
     inbox.let.clear()
@@ -196,7 +204,7 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
 
 @pytest.mark.row("C1")
 async def test_killed_connections_lose_double_and_disorder_nothing(
-    feeds: Feeds, inbox: Inbox, link: Link, make_client: Any, until: Any
+    feeds: Feeds, inbox: Inbox, redis: RedisConnection, make_client: Any, until: Any
 ) -> None:
     # Battery C1, small.
     logs = [Log(App("kill"), Player(f"p{n}")) for n in range(20)]
@@ -208,7 +216,7 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
         nonlocal kills
         while True:
             await asyncio.sleep(0.1)
-            kills += await link.call("CLIENT", "KILL", "TYPE", "pubsub")
+            kills += await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def publish(log: Log) -> None:
         for _ in range(60):
@@ -290,8 +298,8 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
     until: Any,
 ) -> None:
     store = await start_store()
-    link = Link(store.url)
-    inbox = Inbox(link)
+    redis = RedisConnection(store.url)
+    inbox = Inbox(redis)
     feeds = await make_feeds(url=store.url, inbox=inbox)
     logs = [Log(App("restart"), Player(f"p{n}")) for n in range(30)]
     clients = {log: make_client(ZERO) for log in logs}
@@ -315,11 +323,16 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
 
             await until(lambda: all(c.has(round_) for c in clients.values()))  # noqa: B023
             assert not any(c.ended or c.gaps for c in clients.values())
-    await link.close()
+    await redis.close()
 
 
 async def test_marks_missed_while_the_feed_was_away_are_told(
-    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+    feeds: Feeds,
+    inbox: Inbox,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 2)
     client = make_client()
@@ -334,7 +347,7 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
         await inbox.append(log, [FRAGMENT])
         # Both in one packet: the mark is made while nobody listens.
         await asyncio.gather(
-            link.call("CLIENT", "KILL", "TYPE", "pubsub"), inbox.mark_all(log)
+            redis.call("CLIENT", "KILL", "TYPE", "pubsub"), inbox.mark_all(log)
         )
 
         await until(lambda: len(reads()) == 2)
@@ -378,10 +391,14 @@ async def test_who_has_joined_is_never_too_far_behind(
 
 
 async def test_a_forged_cursor_harms_nobody(
-    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+    make_feeds: MakeFeeds,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     # Its time points past entries that follow it, and what it names is just trimmed.
-    inbox = Inbox(link, entries_max=5)
+    inbox = Inbox(redis, entries_max=5)
     feeds = await make_feeds(inbox=inbox)
     positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
     forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]
@@ -418,9 +435,13 @@ async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
 
 
 async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
-    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+    make_feeds: MakeFeeds,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
-    inbox = Held(link)
+    inbox = Held(redis)
     feeds = await make_feeds(inbox=inbox)
     await inbox.append(log, [FRAGMENT] * 300)
     slow, quick = make_client(ZERO, buffer=30_000), make_client(ZERO)
@@ -441,9 +462,13 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
 
 
 async def test_a_reader_that_has_ended_is_not_read_for(
-    make_feeds: MakeFeeds, link: Link, log: Log, make_client: Any, until: Any
+    make_feeds: MakeFeeds,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
-    inbox = Held(link)
+    inbox = Held(redis)
     feeds = await make_feeds(inbox=inbox)
     client = make_client(ZERO)
     async with feeds.follow(log, client.session):
@@ -458,15 +483,20 @@ async def test_a_reader_that_has_ended_is_not_read_for(
 
 
 async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
-    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+    feeds: Feeds,
+    inbox: Inbox,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     other = Log(log.app, Player("whole"))
     broken, whole = make_client(), make_client()
     async with feeds.follow(log, broken.session), feeds.follow(other, whole.session):
         await until(lambda: broken.begin == whole.begin == 0)
         for key in (inbox_keys(log)[0], views_key(log)):
-            await link.call("DEL", key, write=True)
-            await link.call("SET", key, "not a hash", write=True)
+            await redis.call("DEL", key, write=True)
+            await redis.call("SET", key, "not a hash", write=True)
         feeds.hub.doubt(log)
 
         await until(lambda: broken.ended == RESYNC)
@@ -475,16 +505,21 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
 
 
 async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
-    feeds: Feeds, inbox: Inbox, link: Link, log: Log, make_client: Any, until: Any
+    feeds: Feeds,
+    inbox: Inbox,
+    redis: RedisConnection,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     everyone = everyone_log(log.app)
     first, other = make_client(), make_client()
     async with feeds.follow(log, first.session):
         await until(lambda: first.begin == 0)
-        await link.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
+        await redis.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
         feeds.hub.doubt(everyone)
         await until(lambda: first.ended == RESYNC)
-    await link.call("DEL", inbox_keys(everyone)[0], write=True)
+    await redis.call("DEL", inbox_keys(everyone)[0], write=True)
 
     async with feeds.follow(log, other.session):
         await until(lambda: other.begin == 0)
@@ -545,7 +580,7 @@ async def test_coming_and_going_leaves_nothing_behind(
     assert visits > 5
     assert len(feeds.hub) == 0
     assert not feeds.hub.behind
-    relay: Relay = feeds._relay
-    assert not relay._wanted
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
-    assert not relay._logs
+    pubsub: PubSub = feeds._pubsub
+    assert not pubsub._wanted
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert not pubsub._logs

@@ -16,7 +16,7 @@ from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.streams.admission import Listening
 from streamer.service.streams.catch_up import Feeds
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, bucket_of, devices_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
@@ -33,12 +33,12 @@ class Node:
     """A node of the cluster: what listening needs, and it runs."""
 
     def __init__(self, url: str) -> None:
-        self.link = Link(url)
-        inbox = Inbox(self.link)
-        audiences = Audiences(Views(self.link, Retention(90 * DAY_MS)), inbox)
+        self.redis = RedisConnection(url)
+        inbox = Inbox(self.redis)
+        audiences = Audiences(Views(self.redis, Retention(90 * DAY_MS)), inbox)
         feeds = Feeds(url, inbox, audiences, replay_max=500, check_s=15)
-        self.leases = Leases(self.link, most=5)
-        devices = Devices(self.link, self.leases.node)
+        self.leases = Leases(self.redis, most=5)
+        devices = Devices(self.redis, self.leases.node)
         self.listening = Listening(feeds, self.leases, Config(), devices=devices)
         self.running = asyncio.create_task(self.listening.run())
         self.feeds = feeds
@@ -52,7 +52,7 @@ async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
     for node in nodes:
         node.running.cancel()
         await asyncio.wait([node.running])
-        await node.link.close()
+        await node.redis.close()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def listen(
 @pytest.fixture
 def send(nodes: list[Node], log: Log) -> Callable[..., Awaitable[None]]:
     """Give a function that sends to the device used last, or to all."""
-    timetable = Timetable(nodes[1].link)
+    timetable = Timetable(nodes[1].redis)
 
     async def send(*bodies: str, to_latest: bool = True) -> None:
         for body in bodies:
@@ -152,7 +152,7 @@ async def test_using_a_device_makes_it_the_last(
 
 
 async def test_a_device_that_has_left_is_not_the_last(
-    listen: Any, send: Any, until: Until, link: Link, log: Log
+    listen: Any, send: Any, until: Until, redis: RedisConnection, log: Log
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -162,11 +162,11 @@ async def test_a_device_that_has_left_is_not_the_last(
         await send("one")
 
         await have(until, (phone,), ["one"])
-    assert await link.call("HLEN", devices_key(log)) == 0
+    assert await redis.call("HLEN", devices_key(log)) == 0
 
 
 async def test_a_device_of_a_dead_node_is_not_the_last(
-    listen: Any, send: Any, until: Until, nodes: list[Node], link: Link
+    listen: Any, send: Any, until: Until, nodes: list[Node], redis: RedisConnection
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -174,8 +174,8 @@ async def test_a_device_of_a_dead_node_is_not_the_last(
         nodes[1].running.cancel()
         await asyncio.wait([nodes[1].running])
         node = nodes[1].leases.node
-        last_ms = await link.call("ZSCORE", NODES, node)
-        await link.call("ZADD", NODES, int(last_ms) - ALIVE_MS - 1, node)
+        last_ms = await redis.call("ZSCORE", NODES, node)
+        await redis.call("ZADD", NODES, int(last_ms) - ALIVE_MS - 1, node)
 
         await send("one")
 
@@ -211,7 +211,7 @@ async def test_catching_up_leaves_out_what_was_for_another_device(
         # It is not taken for a hole.
         assert phone.gaps == []
 
-    page = await Inbox(nodes[0].link).page(log, count=9)
+    page = await Inbox(nodes[0].redis).page(log, count=9)
     assert page.entries is not None
     assert len(page.entries) == page.unread == 2
 

@@ -15,7 +15,7 @@ from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service.streams import position_check as module
 from streamer.service.streams.position_check import READ_EVERY, Positions
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import state_key
 from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
@@ -100,11 +100,11 @@ async def test_a_missed_entry_is_found_in_one_round(
 
 
 async def test_a_log_that_was_lost_is_found(
-    world: World, log: Log, inbox: Inbox, link: Link
+    world: World, log: Log, inbox: Inbox, redis: RedisConnection
 ) -> None:
     await inbox.append(log, [FRAGMENT])
     await world.attach(log)
-    await link.call("DEL", state_key(log), write=True)
+    await redis.call("DEL", state_key(log), write=True)
 
     assert await world.doubted() == {log}
 
@@ -136,10 +136,10 @@ async def test_an_entry_whose_time_has_come_is_found(
 
 
 async def test_what_another_has_seen_expire_is_found(
-    world: World, log: Log, link: Link, make_client: Any
+    world: World, log: Log, redis: RedisConnection, make_client: Any
 ) -> None:
     now_ms = 1_000_000
-    world = World(Inbox(link, clock_ms=lambda: now_ms), make_client)
+    world = World(Inbox(redis, clock_ms=lambda: now_ms), make_client)
     await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
     client = await world.attach(log)
     assert await world.doubted(rounds=2) == set()
@@ -157,10 +157,10 @@ async def test_what_another_has_seen_expire_is_found(
 
 
 async def test_members_of_an_audience_that_has_thinned_are_read_once(
-    world: World, log: Log, link: Link, make_client: Any
+    world: World, log: Log, redis: RedisConnection, make_client: Any
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(link, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, clock_ms=lambda: now_ms)
     world = World(inbox, make_client)
     everyone = everyone_log(log.app)
     member = await world.attach(log)
@@ -184,10 +184,10 @@ async def test_members_of_an_audience_that_has_thinned_are_read_once(
 
 
 async def test_what_cannot_be_glanced_at_is_read(
-    world: World, log: Log, link: Link
+    world: World, log: Log, redis: RedisConnection
 ) -> None:
     await world.attach(log)
-    await link.call("SET", state_key(log), "x", write=True)
+    await redis.call("SET", state_key(log), "x", write=True)
 
     assert await world.doubted() == {log}
 

@@ -30,14 +30,14 @@ from streamer.model import (
 )
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.inboxes.inbox import Inboxes
-from streamer.service.inboxes.merge import Merged
+from streamer.service.inboxes.merge import MergedInbox
 from streamer.service.streams.catch_up import Feeds
 from streamer.service.streams.poll_waiter import Watcher
-from streamer.store.client import pubsub as relay_module
-from streamer.store.client.connection import Link
+from streamer.store.client import pubsub as pubsub_module
+from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
-from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.views import Views
 from streamer.store.server.embedded import Embedded
 
@@ -385,7 +385,7 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
             hears = [strand.log for strand in client.session.strands]
             assert len(hears) == len(set(hears))
     assert not feeds.hub.logs
-    assert not feeds._relay._wanted
+    assert not feeds._pubsub._wanted
 
 
 async def test_what_cannot_be_listened_to_changes_nothing(
@@ -398,17 +398,17 @@ async def test_what_cannot_be_listened_to_changes_nothing(
         strands = client.session.strands
 
         async def away(log: Log) -> None:
-            feeds._relay._wanted[log] += 1
+            feeds._pubsub._wanted[log] += 1
             raise StoreUnavailable
 
-        subscribe, feeds._relay.subscribe = feeds._relay.subscribe, away  # type: ignore[method-assign]
+        subscribe, feeds._pubsub.subscribe = feeds._pubsub.subscribe, away  # type: ignore[method-assign]
         with pytest.raises(StoreUnavailable):
             await feeds.ask_for(log, client.session, [Topic("other")])
-        feeds._relay.subscribe = subscribe  # type: ignore[method-assign]
+        feeds._pubsub.subscribe = subscribe  # type: ignore[method-assign]
 
         assert client.session.topics == ("live",)
         assert client.session.strands == strands
-    assert not feeds._relay._wanted
+    assert not feeds._pubsub._wanted
 
 
 async def test_two_nodes_tell_their_readers_the_same(
@@ -451,9 +451,9 @@ async def test_two_nodes_tell_their_readers_the_same(
 
 def inboxes_of(audiences: Audiences) -> Inboxes:
     inbox = audiences._inbox
-    link = inbox._link
-    overviews = Overviews(link, inbox, audiences.views)
-    return Inboxes(inbox, Merged(inbox, overviews, audiences), audiences)
+    redis = inbox._redis
+    page_reads = PageReads(redis, inbox, audiences.views)
+    return Inboxes(inbox, MergedInbox(inbox, page_reads, audiences), audiences)
 
 
 async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
@@ -528,11 +528,11 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Resubscribing comes in batches, of which this takes several.
-    monkeypatch.setattr(relay_module, "BATCH", 8)
+    monkeypatch.setattr(pubsub_module, "BATCH", 8)
     store = await start_store()
-    link = Link(store.url)
-    inbox = Inbox(link)
-    audiences = Audiences(Views(link, Retention(90 * DAY_MS)), inbox)
+    redis = RedisConnection(store.url)
+    inbox = Inbox(redis)
+    audiences = Audiences(Views(redis, Retention(90 * DAY_MS)), inbox)
     say = speaker(inbox)
     feeds = await make_feeds(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")
@@ -563,7 +563,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
 
             await until(have_all)
     assert not any(c.ended or c.gaps for c in clients.values())
-    await link.close()
+    await redis.close()
 
 
 async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
@@ -608,13 +608,13 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
     assert came > 5
     assert len(feeds.hub) == 0
     assert not feeds.hub.logs
-    relay = feeds._relay
+    pubsub = feeds._pubsub
     # What catching up was about to weave is let go when that is done.
     async with asyncio.timeout(10):
-        while relay._wanted:  # noqa: ASYNC110
+        while pubsub._wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
-    assert not relay._logs
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert not pubsub._logs
 
 
 class Reading:
@@ -655,7 +655,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     feeds: Feeds,
     audiences: Audiences,
     say: Any,
-    link: Link,
+    redis: RedisConnection,
     make_client: Any,
     until: Any,
     seed: int,
@@ -696,7 +696,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
                         break
                     await asyncio.sleep(0.01)
             elif chance < 0.8:
-                await link.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
+                await redis.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
             elif chance < 0.9 and reader not in readers[::2]:
                 with contextlib.suppress(StoreUnavailable):
                     await feeds.ask_for(reader.log, reader.client.session, [topic])
@@ -715,7 +715,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
 async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
     feeds: Feeds,
     say: Any,
-    link: Link,
+    redis: RedisConnection,
     log: Log,
     make_client: Any,
     until: Any,
@@ -729,7 +729,7 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
         feeds, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
     )
     first = await say(everyone_log(log.app), "first")
-    while await link.now_ms() <= first.at_ms:
+    while await redis.now_ms() <= first.at_ms:
         pass
     own = await say(log, "own")
     await until(lambda: encode_id(*own[1:]) in reader.has())
@@ -744,7 +744,7 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
 
 async def test_what_was_joined_behind_the_first_look_is_heard(
     feeds: Feeds,
-    link: Link,
+    redis: RedisConnection,
     audiences: Audiences,
     log: Log,
     make_client: Any,
@@ -755,7 +755,7 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     # of the topic, but for the read that follows.
     await audiences.of(log)
     arrival = feeds.arrive(log)
-    looked = await link.call_many(arrival.looks)
+    looked = await redis.call_many(arrival.looks)
     await audiences.join(log, NEWS)
     client = make_client()
 
@@ -776,7 +776,7 @@ async def test_who_is_turned_back_leaves_no_subscription(
 
     feeds.turn_back(arrival)
 
-    assert not feeds._relay._wanted
+    assert not feeds._pubsub._wanted
 
 
 async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(

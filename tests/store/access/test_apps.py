@@ -17,7 +17,7 @@ from streamer.core.access.tokens import LEEWAY_S, TTL_MAX_S
 from streamer.errors import NotFound, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.access.apps import AppExists, Apps, AudienceTaken, KeyRecord
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import APPS, KEYS, revoked_key
 from streamer.store.server.embedded import attach
 
@@ -31,16 +31,16 @@ RS256: dict[str, Any] = {
 
 
 @pytest.fixture
-async def link(tmp_path: Path) -> AsyncIterator[Link]:
+async def redis(tmp_path: Path) -> AsyncIterator[RedisConnection]:
     async with attach(tmp_path / "store") as url:
-        link = Link(url)
-        yield link
-        await link.close()
+        redis = RedisConnection(url)
+        yield redis
+        await redis.close()
 
 
 @pytest.fixture
-def apps(link: Link) -> Apps:
-    return Apps(link, clock=lambda: NOW_MS / 1000)
+def apps(redis: RedisConnection) -> Apps:
+    return Apps(redis, clock=lambda: NOW_MS / 1000)
 
 
 async def test_a_created_app_is_found_with_a_secret_of_its_own(apps: Apps) -> None:
@@ -117,7 +117,7 @@ async def test_a_key_may_have_every_scope(apps: Apps) -> None:
 
 
 async def test_a_key_of_no_app_or_with_an_unknown_scope_is_not_made(
-    apps: Apps, link: Link
+    apps: Apps, redis: RedisConnection
 ) -> None:
     with pytest.raises(NotFound, match="the app demo is unknown"):
         await apps.add_key(DEMO)
@@ -125,16 +125,16 @@ async def test_a_key_of_no_app_or_with_an_unknown_scope_is_not_made(
     with pytest.raises(ValueError, match="unknown scope 'root'"):
         await apps.add_key(DEMO, {"root"})
 
-    assert await link.call("EXISTS", KEYS) == 0
+    assert await redis.call("EXISTS", KEYS) == 0
 
 
 async def test_the_store_holds_the_digest_of_a_key_and_not_the_key(
-    apps: Apps, link: Link
+    apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
     text = await apps.add_key(DEMO)
 
-    (field, value) = await link.call("HGETALL", KEYS)
+    (field, value) = await redis.call("HGETALL", KEYS)
 
     assert field.decode() == hashlib.sha256(text.encode()).hexdigest()
     assert text.encode() not in value
@@ -167,27 +167,27 @@ async def test_anything_but_the_key_finds_nothing(
 
 
 async def test_a_record_under_a_digest_that_is_not_its_own_opens_nothing(
-    apps: Apps, link: Link
+    apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
     record = await apps.find_key((await apps.add_key(DEMO, SCOPES)).encode())
     assert isinstance(record, KeyRecord)
     guess = b"sk_guess"
     planted = hashlib.sha256(guess).hexdigest()
-    await link.call("HSET", KEYS, planted, msgspec.json.encode(record), write=True)
+    await redis.call("HSET", KEYS, planted, msgspec.json.encode(record), write=True)
 
     assert await apps.find_key(guess) is None
 
 
-async def test_records_do_not_expire(apps: Apps, link: Link) -> None:
+async def test_records_do_not_expire(apps: Apps, redis: RedisConnection) -> None:
     await apps.create(DEMO)
     await apps.add_key(DEMO)
 
-    assert await link.call("TTL", APPS) == await link.call("TTL", KEYS) == -1
+    assert await redis.call("TTL", APPS) == await redis.call("TTL", KEYS) == -1
 
 
 async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    apps = Apps(Link(f"unix://{tmp_path}/nothing.sock"))
+    apps = Apps(RedisConnection(f"unix://{tmp_path}/nothing.sock"))
 
     with pytest.raises(StoreUnavailable):
         await apps.create(DEMO)
@@ -317,7 +317,7 @@ async def test_the_tokens_of_an_app_are_taken_back_up_to_this_second(
 
 
 async def test_the_tokens_of_a_player_are_taken_back_for_as_long_as_one_may_live(
-    apps: Apps, link: Link
+    apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
     mine, other = Log(DEMO, Player("p1")), Log(DEMO, Player("p2"))
@@ -330,7 +330,7 @@ async def test_the_tokens_of_a_player_are_taken_back_for_as_long_as_one_may_live
     assert await apps.revoked_before_s([mine, other]) == [now_s + 1, 0]
     assert record.revoking_until_s > now_s + TTL_MAX_S + LEEWAY_S
     assert record.not_before_s == 0
-    ttl_s = await link.call("TTL", revoked_key(mine))
+    ttl_s = await redis.call("TTL", revoked_key(mine))
     assert TTL_MAX_S + LEEWAY_S < ttl_s <= TTL_MAX_S + 3 * LEEWAY_S
 
 
@@ -412,19 +412,19 @@ async def test_a_second_rotation_gives_no_more_time(apps: Apps) -> None:
 
 
 async def test_a_key_that_is_revoked_while_it_is_rotated_stays_so(
-    apps: Apps, link: Link, monkeypatch: pytest.MonkeyPatch
+    apps: Apps, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await apps.create(DEMO)
     text = await apps.add_key(DEMO)
     (old,) = await apps.list_keys(DEMO)
-    run = link.run
+    run = redis.run
 
     async def run_late(*args: Any, **kwargs: Any) -> Any:
         await apps.revoke_key(old.id)
-        monkeypatch.setattr(link, "run", run)
+        monkeypatch.setattr(redis, "run", run)
         return await run(*args, **kwargs)
 
-    monkeypatch.setattr(link, "run", run_late)
+    monkeypatch.setattr(redis, "run", run_late)
     with pytest.raises(NotFound):
         await apps.rotate_key(old.id)
 
@@ -433,14 +433,14 @@ async def test_a_key_that_is_revoked_while_it_is_rotated_stays_so(
 
 
 async def test_a_record_from_before_keys_could_end_is_rotated_too(
-    apps: Apps, link: Link
+    apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
     await apps.add_key(DEMO)
-    (field, encoded) = await link.call("HGETALL", KEYS)
+    (field, encoded) = await redis.call("HGETALL", KEYS)
     members = msgspec.json.decode(encoded)
     del members["expires_at_ms"]
-    await link.call("HSET", KEYS, field, msgspec.json.encode(members), write=True)
+    await redis.call("HSET", KEYS, field, msgspec.json.encode(members), write=True)
     (old,) = await apps.list_keys()
 
     text = await apps.rotate_key(old.id)

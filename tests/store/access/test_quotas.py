@@ -8,7 +8,7 @@ import pytest
 
 from streamer.model import App, Log, Player
 from streamer.store.access.quotas import IN_VAIN_MS, PERIOD_MS, UsedQuotas
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import players_key, quota_key
 from streamer.store.logs.inbox import Inbox
 
@@ -35,8 +35,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def used(link: Link, clock: Clock) -> UsedQuotas:
-    return UsedQuotas(link, clock_ms=clock.ms, clock_s=clock.s)
+def used(redis: RedisConnection, clock: Clock) -> UsedQuotas:
+    return UsedQuotas(redis, clock_ms=clock.ms, clock_s=clock.s)
 
 
 async def borrow(
@@ -66,10 +66,12 @@ async def test_a_bucket_lends_what_it_has_and_fills_evenly(
     assert [await borrow(used, 10) for _ in range(2)] == [10, 0]
 
 
-async def test_a_full_bucket_is_not_kept(used: UsedQuotas, link: Link) -> None:
+async def test_a_full_bucket_is_not_kept(
+    used: UsedQuotas, redis: RedisConnection
+) -> None:
     await borrow(used, 4)
 
-    assert 0 < await link.call("PTTL", quota_key(APP, "b")) <= 401
+    assert 0 < await redis.call("PTTL", quota_key(APP, "b")) <= 401
 
 
 async def test_more_than_a_bucketful_is_owed(used: UsedQuotas, clock: Clock) -> None:
@@ -155,16 +157,18 @@ async def test_who_was_sent_nothing_for_the_retention_is_counted_no_more(
 
 
 async def test_a_count_of_players_ends_by_itself(
-    used: UsedQuotas, link: Link, clock: Clock
+    used: UsedQuotas, redis: RedisConnection, clock: Clock
 ) -> None:
     await used.note_players(APP, [Player("a")])
 
     key = players_key(APP, clock.now_ms // PERIOD_MS)
-    assert 0 < await link.call("PTTL", key) <= 5 * PERIOD_MS
+    assert 0 < await redis.call("PTTL", key) <= 5 * PERIOD_MS
 
 
-async def test_who_has_an_inbox_is_known(used: UsedQuotas, link: Link) -> None:
-    await Inbox(link).append(Log(APP, Player("a")), [b'"body":"b"}'])
+async def test_who_has_an_inbox_is_known(
+    used: UsedQuotas, redis: RedisConnection
+) -> None:
+    await Inbox(redis).append(Log(APP, Player("a")), [b'"body":"b"}'])
 
     assert await used.without_inbox(APP, [Player("a")]) == 0
     assert await used.without_inbox(APP, [Player("a"), Player("b")]) == 1

@@ -9,7 +9,7 @@ import pytest
 from streamer.errors import RateLimited
 from streamer.model import App
 from streamer.store.access.rates import Rates
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import rate_key
 
 from ...clock import NOON, Clock
@@ -18,8 +18,8 @@ APP = App("app")
 
 
 @pytest.fixture
-def rates(link: Link, clock: Clock) -> Rates:
-    return Rates(link, clock_ms=clock)
+def rates(redis: RedisConnection, clock: Clock) -> Rates:
+    return Rates(redis, clock_ms=clock)
 
 
 async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op") -> int:
@@ -72,10 +72,10 @@ async def test_apps_and_operations_are_counted_apart(rates: Rates) -> None:
 
 
 async def test_nodes_count_together(store_url: str) -> None:
-    links = [Link(store_url) for _ in range(3)]
-    let_through = await asyncio.gather(*(allowed(Rates(link), 20) for link in links))
-    for link in links:
-        await link.close()
+    links = [RedisConnection(store_url) for _ in range(3)]
+    let_through = await asyncio.gather(*(allowed(Rates(redis), 20) for redis in links))
+    for redis in links:
+        await redis.close()
 
     assert sum(let_through) == 30
 
@@ -87,7 +87,9 @@ async def test_a_clock_set_back_locks_nobody_out(rates: Rates, clock: Clock) -> 
     assert await allowed(rates, 31) == 30
 
 
-async def test_nothing_is_left_after_a_second(link: Link, rates: Rates) -> None:
+async def test_nothing_is_left_after_a_second(
+    redis: RedisConnection, rates: Rates
+) -> None:
     await allowed(rates, 3)
 
-    assert 0 < await link.call("PTTL", rate_key(APP, "op")) <= 1_000
+    assert 0 < await redis.call("PTTL", rate_key(APP, "op")) <= 1_000

@@ -18,7 +18,7 @@ from streamer.store.access.tickets import (
     Use,
     ticket_digest,
 )
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import ticket_key
 
 CALLER = Caller(
@@ -33,8 +33,8 @@ SLACK_MS = 5_000
 
 
 @pytest.fixture
-def tickets(link: Link) -> Tickets:
-    return Tickets(link)
+def tickets(redis: RedisConnection) -> Tickets:
+    return Tickets(redis)
 
 
 def now_ms() -> int:
@@ -47,8 +47,8 @@ async def issue(tickets: Tickets, *, lives_ms: int = HOUR_MS) -> tuple[bytes, in
     return digest, ends_ms
 
 
-async def left_ms(link: Link, digest: bytes) -> int:
-    left: int = await link.call("PTTL", ticket_key(digest))
+async def left_ms(redis: RedisConnection, digest: bytes) -> int:
+    left: int = await redis.call("PTTL", ticket_key(digest))
     return left
 
 
@@ -91,31 +91,33 @@ async def test_a_resumption_may_be_the_first_use(tickets: Tickets) -> None:
 
 
 async def test_a_ticket_lives_for_a_minute_then_with_its_stream_then_two_minutes(
-    tickets: Tickets, link: Link
+    tickets: Tickets, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
-    assert about(await left_ms(link, digest), FIRST_MS)
+    assert about(await left_ms(redis, digest), FIRST_MS)
 
     await tickets.use(digest, resuming=False)
-    assert about(await left_ms(link, digest), OPEN_MS)
+    assert about(await left_ms(redis, digest), OPEN_MS)
 
     await tickets.close(digest)
-    assert about(await left_ms(link, digest), CLOSED_MS)
+    assert about(await left_ms(redis, digest), CLOSED_MS)
 
     await tickets.keep({digest: ends_ms}, now_ms=now_ms())
-    assert about(await left_ms(link, digest), OPEN_MS)
+    assert about(await left_ms(redis, digest), OPEN_MS)
 
 
-async def test_a_ticket_never_outlives_its_token(tickets: Tickets, link: Link) -> None:
+async def test_a_ticket_never_outlives_its_token(
+    tickets: Tickets, redis: RedisConnection
+) -> None:
     digest, ends_ms = await issue(tickets, lives_ms=30_000)
-    assert about(await left_ms(link, digest), 30_000)
+    assert about(await left_ms(redis, digest), 30_000)
 
     await tickets.use(digest, resuming=False)
-    assert about(await left_ms(link, digest), 30_000)
+    assert about(await left_ms(redis, digest), 30_000)
 
     await tickets.keep({digest: ends_ms}, now_ms=now_ms())
     await tickets.close(digest)
-    assert about(await left_ms(link, digest), 30_000)
+    assert about(await left_ms(redis, digest), 30_000)
 
 
 async def test_a_ticket_whose_token_is_over_is_gone(tickets: Tickets) -> None:
@@ -125,19 +127,19 @@ async def test_a_ticket_whose_token_is_over_is_gone(tickets: Tickets) -> None:
 
 
 async def test_a_ticket_that_is_given_back_is_as_it_was(
-    tickets: Tickets, link: Link
+    tickets: Tickets, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
     await tickets.use(digest, resuming=False)
 
     await tickets.give_back(digest)
 
-    assert about(await left_ms(link, digest), FIRST_MS)
+    assert about(await left_ms(redis, digest), FIRST_MS)
     assert await tickets.use(digest, resuming=False) == Use(CALLER, ends_ms, True)
 
 
 async def test_what_is_given_back_after_its_minute_is_gone(
-    tickets: Tickets, link: Link
+    tickets: Tickets, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))
     early_ms = now_ms() - FIRST_MS + 200
@@ -154,7 +156,7 @@ async def test_what_is_given_back_after_its_minute_is_gone(
 
 
 async def test_nothing_is_made_of_a_ticket_that_is_gone(
-    tickets: Tickets, link: Link
+    tickets: Tickets, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))
 
@@ -163,12 +165,14 @@ async def test_nothing_is_made_of_a_ticket_that_is_gone(
     await tickets.keep({digest: now_ms() + HOUR_MS}, now_ms=now_ms())
     await tickets.keep({}, now_ms=now_ms())
 
-    assert await link.call("EXISTS", ticket_key(digest)) == 0
+    assert await redis.call("EXISTS", ticket_key(digest)) == 0
 
 
-async def test_the_store_holds_the_digest_and_not_the_ticket(link: Link) -> None:
+async def test_the_store_holds_the_digest_and_not_the_ticket(
+    redis: RedisConnection,
+) -> None:
     text = b"tk_secret"
-    tickets = Tickets(link)
+    tickets = Tickets(redis)
     await tickets.issue(
         ticket_digest(text), CALLER, now_ms=now_ms(), ends_ms=now_ms() + HOUR_MS
     )
@@ -176,4 +180,4 @@ async def test_the_store_holds_the_digest_and_not_the_ticket(link: Link) -> None
     key = ticket_key(ticket_digest(text))
 
     assert "secret" not in key
-    assert b"secret" not in await link.call("GET", key)
+    assert b"secret" not in await redis.call("GET", key)

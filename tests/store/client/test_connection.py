@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
-from streamer.store.client.connection import GATHERED_BYTES_MAX, Link
+from streamer.store.client.connection import GATHERED_BYTES_MAX, RedisConnection
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
 
@@ -35,8 +35,8 @@ class Text(Script):
 COUNT = Text("return redis.call('INCR', KEYS[1])")
 
 
-async def count_entries(link: Link, log: Log) -> int:
-    page = await Inbox(link).page(log, count=100)
+async def count_entries(redis: RedisConnection, log: Log) -> int:
+    page = await Inbox(redis).page(log, count=100)
     assert page.entries is not None
     return len(page.entries)
 
@@ -44,16 +44,16 @@ async def count_entries(link: Link, log: Log) -> int:
 # Whose reply is whose.
 
 
-async def test_replies_come_in_the_order_of_the_calls(link: Link) -> None:
+async def test_replies_come_in_the_order_of_the_calls(redis: RedisConnection) -> None:
     replies = await asyncio.gather(
-        *(link.call("ECHO", str(number)) for number in range(500))
+        *(redis.call("ECHO", str(number)) for number in range(500))
     )
 
     assert replies == [str(number).encode() for number in range(500)]
 
 
-async def test_commands_of_one_turn_share_a_connection(link: Link) -> None:
-    ids = await asyncio.gather(*(link.call("CLIENT", "ID") for _ in range(50)))
+async def test_commands_of_one_turn_share_a_connection(redis: RedisConnection) -> None:
+    ids = await asyncio.gather(*(redis.call("CLIENT", "ID") for _ in range(50)))
 
     assert len(set(ids)) == 1
 
@@ -73,57 +73,59 @@ class Counted:
         return getattr(self._transport, name)
 
 
-async def test_commands_of_one_turn_are_written_at_once(link: Link) -> None:
-    await link.call("PING")
-    wire: Any = link._wire
+async def test_commands_of_one_turn_are_written_at_once(redis: RedisConnection) -> None:
+    await redis.call("PING")
+    wire: Any = redis._connection
     counted = wire._transport = Counted(wire._transport)
 
-    replies = await asyncio.gather(*(link.call("ECHO", str(i)) for i in range(50)))
+    replies = await asyncio.gather(*(redis.call("ECHO", str(i)) for i in range(50)))
 
     assert replies == [str(i).encode() for i in range(50)]
     assert counted.writes == 1
 
 
-async def test_a_large_command_goes_at_once_behind_what_waits(link: Link) -> None:
-    await link.call("PING")
-    wire: Any = link._wire
+async def test_a_large_command_goes_at_once_behind_what_waits(
+    redis: RedisConnection,
+) -> None:
+    await redis.call("PING")
+    wire: Any = redis._connection
     counted = wire._transport = Counted(wire._transport)
     said = ["small", "x" * GATHERED_BYTES_MAX, "smaller", "smallest"]
 
-    replies = await asyncio.gather(*(link.call("ECHO", text) for text in said))
+    replies = await asyncio.gather(*(redis.call("ECHO", text) for text in said))
 
     assert replies == [text.encode() for text in said]
     assert counted.writes == 2
 
 
 async def test_what_a_lost_connection_was_given_in_its_last_turn_has_failed(
-    link: Link,
+    redis: RedisConnection,
 ) -> None:
-    await link.call("PING")
+    await redis.call("PING")
 
-    called = asyncio.create_task(link.call("SET", "k", "v", write=True))
+    called = asyncio.create_task(redis.call("SET", "k", "v", write=True))
     await asyncio.sleep(0)
-    link._wire.abort()  # type: ignore[union-attr]
+    redis._connection.abort()  # type: ignore[union-attr]
 
     with pytest.raises(OutcomeUnknown):
         await called
-    assert await link.call("GET", "k") is None
+    assert await redis.call("GET", "k") is None
 
 
-async def test_a_failed_command_is_an_item_of_the_list(link: Link) -> None:
-    replies = await link.call_many([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
+async def test_a_failed_command_is_an_item_of_the_list(redis: RedisConnection) -> None:
+    replies = await redis.call_many([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
 
     assert (replies[0], replies[2]) == (b"a", b"b")
     assert isinstance(replies[1], ResponseError)
     with pytest.raises(ResponseError, match="NONSENSE"):
-        await link.call("NONSENSE")
+        await redis.call("NONSENSE")
 
 
 async def test_nothing_to_do_is_done_without_the_store() -> None:
-    link = Link("unix:///nowhere")
+    redis = RedisConnection("unix:///nowhere")
 
-    assert await link.call_many([]) == []
-    assert await link.run_many([]) == []
+    assert await redis.call_many([]) == []
+    assert await redis.run_many([]) == []
 
 
 @pytest.mark.row("A10")
@@ -132,7 +134,7 @@ async def test_a_cancelled_caller_never_gives_its_reply_to_another(
 ) -> None:
     rng = random.Random(10)
     proxy.delay_s = lambda: rng.random() * 0.004
-    link = Link(proxy.url)
+    redis = RedisConnection(proxy.url)
     done = cancelled = away = 0
 
     async def one(number: int) -> None:
@@ -141,9 +143,9 @@ async def test_a_cancelled_caller_never_gives_its_reply_to_another(
         try:
             async with asyncio.timeout(rng.random() * 0.02):
                 if number % 3:
-                    reply = await link.call("ECHO", token)
+                    reply = await redis.call("ECHO", token)
                 else:
-                    _, reply = await link.call_many([("PING",), ("ECHO", token)])
+                    _, reply = await redis.call_many([("PING",), ("ECHO", token)])
                     if isinstance(reply, StoreUnavailable):
                         raise reply
         except TimeoutError:
@@ -159,44 +161,44 @@ async def test_a_cancelled_caller_never_gives_its_reply_to_another(
         if first % 600 == 300:
             proxy.cut_all()
 
-    assert await link.call("ECHO", "still in step") == b"still in step"
+    assert await redis.call("ECHO", "still in step") == b"still in step"
     assert done + cancelled + away == 3_000
     assert done > 500
     assert cancelled > 500
-    await link.close()
+    await redis.close()
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
 
 async def test_a_command_that_cannot_be_written_costs_nobody_a_reply(
-    link: Link,
+    redis: RedisConnection,
 ) -> None:
-    assert await link.call("ECHO", "before") == b"before"
+    assert await redis.call("ECHO", "before") == b"before"
 
     with pytest.raises(UnicodeEncodeError):
-        await link.call("ECHO", "\ud800")
+        await redis.call("ECHO", "\ud800")
     with pytest.raises((TypeError, ValueError)):
-        await link.call("ECHO", object())  # type: ignore[arg-type]
+        await redis.call("ECHO", object())  # type: ignore[arg-type]
 
-    assert await link.call("ECHO", "after") == b"after"
+    assert await redis.call("ECHO", "after") == b"after"
 
 
 # What a failure means.
 
 
 async def test_no_store_is_away_at_once(tmp_path: Any) -> None:
-    link = Link(f"unix://{tmp_path}/no.sock")
+    redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     with pytest.raises(StoreUnavailable):
-        await link.call("PING")
+        await redis.call("PING")
     with pytest.raises(StoreUnavailable):
-        await link.call("SET", "k", "v", write=True)
+        await redis.call("SET", "k", "v", write=True)
 
 
 async def test_those_who_wait_for_one_attempt_all_hear_of_it(tmp_path: Any) -> None:
-    link = Link(f"unix://{tmp_path}/no.sock")
+    redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     outcomes = await asyncio.gather(
-        *(link.call("PING") for _ in range(5)), return_exceptions=True
+        *(redis.call("PING") for _ in range(5)), return_exceptions=True
     )
 
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
@@ -205,11 +207,11 @@ async def test_those_who_wait_for_one_attempt_all_hear_of_it(tmp_path: Any) -> N
 async def test_an_attempt_that_nobody_waits_for_is_no_error(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = Link(f"unix://{tmp_path}/no.sock")
-    call = asyncio.create_task(link.call("PING"))
+    redis = RedisConnection(f"unix://{tmp_path}/no.sock")
+    call = asyncio.create_task(redis.call("PING"))
     await asyncio.sleep(0)
-    assert link._connecting is not None
-    attempt = link._connecting
+    assert redis._connecting is not None
+    attempt = redis._connecting
     call.cancel()
     await asyncio.wait([call, attempt])
     del call, attempt
@@ -219,10 +221,10 @@ async def test_an_attempt_that_nobody_waits_for_is_no_error(
 
 
 async def test_one_who_gives_up_does_not_take_the_attempt_from_others(
-    link: Link,
+    redis: RedisConnection,
 ) -> None:
-    first = asyncio.create_task(link.call("ECHO", "a"))
-    second = asyncio.create_task(link.call("ECHO", "b"))
+    first = asyncio.create_task(redis.call("ECHO", "a"))
+    second = asyncio.create_task(redis.call("ECHO", "b"))
     await asyncio.sleep(0)
     first.cancel()
 
@@ -232,26 +234,28 @@ async def test_one_who_gives_up_does_not_take_the_attempt_from_others(
 async def test_a_lost_reply_is_unknown_for_a_write_and_away_for_a_read(
     proxy: Any,
 ) -> None:
-    link = Link(proxy.url)
-    await link.call("PING")
+    redis = RedisConnection(proxy.url)
+    await redis.call("PING")
     proxy.cut = lambda asked, reply: b"LOST" in asked
 
     with pytest.raises(OutcomeUnknown):
-        await link.call("SET", "LOST", "v", write=True)
+        await redis.call("SET", "LOST", "v", write=True)
     with pytest.raises(StoreUnavailable):
-        await link.call("GET", "LOST")
+        await redis.call("GET", "LOST")
 
-    assert await link.call("EXISTS", "LOS" + "T".lower()) == 0
+    assert await redis.call("EXISTS", "LOS" + "T".lower()) == 0
     proxy.cut = lambda asked, reply: False
-    assert await link.call("GET", "LOST") == b"v"
-    await link.close()
+    assert await redis.call("GET", "LOST") == b"v"
+    await redis.close()
 
 
 async def test_all_calls_under_way_fail_with_the_connection(proxy: Any) -> None:
-    link = Link(proxy.url)
-    await link.call("PING")
+    redis = RedisConnection(proxy.url)
+    await redis.call("PING")
     proxy.flowing.clear()
-    calls = [asyncio.create_task(link.call("PING", write=n % 2 == 0)) for n in range(6)]
+    calls = [
+        asyncio.create_task(redis.call("PING", write=n % 2 == 0)) for n in range(6)
+    ]
     await asyncio.sleep(0)
 
     proxy.cut_all()
@@ -259,15 +263,15 @@ async def test_all_calls_under_way_fail_with_the_connection(proxy: Any) -> None:
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(o) for o in outcomes] == [OutcomeUnknown, StoreUnavailable] * 3
     proxy.flowing.set()
-    assert await link.call("ECHO", "again") == b"again"
-    await link.close()
+    assert await redis.call("ECHO", "again") == b"again"
+    await redis.close()
 
 
 async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
     proxy: Any, log: Log
 ) -> None:
-    link = Link(proxy.url)
-    inbox = Inbox(link)
+    redis = RedisConnection(proxy.url)
+    inbox = Inbox(redis)
     await inbox.append(log, [b"x"])
     await inbox.page(log, count=1)
     proxy.cut = lambda asked, reply: b"EVAL" in asked
@@ -278,7 +282,7 @@ async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
         await inbox.read_after(log, ZERO, count=1)
     with pytest.raises(OutcomeUnknown):
         await inbox.mark_all(log)
-    await link.close()
+    await redis.close()
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
@@ -286,8 +290,8 @@ async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
 async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
     proxy: Any, log: Log, lost: int
 ) -> None:
-    link = Link(proxy.url)
-    inbox = Inbox(link)
+    redis = RedisConnection(proxy.url)
+    inbox = Inbox(redis)
     await inbox.append(Log(log.app, log.player), [b"warm"])
     proxy.cut = lambda asked, reply: b"digest" in asked and proxy.cuts < lost
     unknown = 0
@@ -301,16 +305,16 @@ async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
     assert unknown == lost == proxy.cuts
     assert appended.replayed
     assert appended.stored[0].offset == 2
-    assert await count_entries(link, log) == 2
-    await link.close()
+    assert await count_entries(redis, log) == 2
+    await redis.close()
 
 
 @pytest.mark.row("A9")
 async def test_an_append_without_a_key_is_sent_once_and_said_to_be_unknown(
     proxy: Any, log: Log
 ) -> None:
-    link = Link(proxy.url)
-    inbox = Inbox(link)
+    redis = RedisConnection(proxy.url)
+    inbox = Inbox(redis)
     await inbox.append(log, [b"warm"])
     proxy.cut = lambda asked, reply: b"LOST" in asked
 
@@ -318,74 +322,74 @@ async def test_an_append_without_a_key_is_sent_once_and_said_to_be_unknown(
         await inbox.append(log, [b"LOST"])
 
     proxy.cut = lambda asked, reply: False
-    assert await count_entries(link, log) == 2
-    await link.close()
+    assert await count_entries(redis, log) == 2
+    await redis.close()
 
 
 async def test_a_server_that_stands_still_times_out_and_is_left(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()
-    link = Link(store.url, timeout_s=0.2)
-    await link.call("PING")
+    redis = RedisConnection(store.url, timeout_s=0.2)
+    await redis.call("PING")
     os.kill(store.pid, signal.SIGSTOP)
     try:
         outcomes = await asyncio.gather(
-            link.call("PING"),
-            link.call("SET", "k", "v", write=True),
+            redis.call("PING"),
+            redis.call("SET", "k", "v", write=True),
             return_exceptions=True,
         )
     finally:
         os.kill(store.pid, signal.SIGCONT)
 
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, OutcomeUnknown]
-    assert await link.call("ECHO", "back") == b"back"
-    await link.close()
+    assert await redis.call("ECHO", "back") == b"back"
+    await redis.close()
 
 
 async def test_one_slow_reply_is_not_blamed_on_later_calls(proxy: Any) -> None:
     # The deadline is each call's own: a steady stream of calls keeps none alive.
-    link = Link(proxy.url, timeout_s=0.3)
-    await link.call("PING")
+    redis = RedisConnection(proxy.url, timeout_s=0.3)
+    await redis.call("PING")
     loop = asyncio.get_running_loop()
     proxy.flowing.clear()
     begun_s = loop.time()
 
     outcomes = await asyncio.gather(
-        *(link.call("PING") for _ in range(5)), return_exceptions=True
+        *(redis.call("PING") for _ in range(5)), return_exceptions=True
     )
 
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
     assert loop.time() - begun_s < 2
-    await link.close()
+    await redis.close()
 
 
 async def test_a_link_connects_again_by_itself(proxy: Any) -> None:
-    link = Link(proxy.url)
+    redis = RedisConnection(proxy.url)
     for _ in range(5):
-        assert await link.call("ECHO", "x") == b"x"
+        assert await redis.call("ECHO", "x") == b"x"
         proxy.cut_all()
         with pytest.raises(StoreUnavailable):
             while True:
-                await link.call("PING")
+                await redis.call("PING")
     await proxy.close()
     with pytest.raises(StoreUnavailable):
-        await link.call("PING")
+        await redis.call("PING")
 
     await proxy.open()
 
-    assert await link.call("ECHO", "x") == b"x"
-    await link.close()
+    assert await redis.call("ECHO", "x") == b"x"
+    await redis.close()
 
 
 async def test_a_closed_link_fails_what_is_under_way(proxy: Any) -> None:
-    link = Link(proxy.url)
-    await link.call("PING")
+    redis = RedisConnection(proxy.url)
+    await redis.call("PING")
     proxy.flowing.clear()
-    call = asyncio.create_task(link.call("SET", "k", "v", write=True))
+    call = asyncio.create_task(redis.call("SET", "k", "v", write=True))
     await asyncio.sleep(0)
 
-    await link.close()
+    await redis.close()
 
     with pytest.raises(OutcomeUnknown):
         await call
@@ -394,32 +398,36 @@ async def test_a_closed_link_fails_what_is_under_way(proxy: Any) -> None:
 # Scripts.
 
 
-async def test_a_script_the_store_has_forgotten_is_sent_again(link: Link) -> None:
-    assert await link.run(COUNT, ["n"], []) == 1
-    assert await link.run(COUNT, ["n"], []) == 2
-    await link.call("SCRIPT", "FLUSH")
+async def test_a_script_the_store_has_forgotten_is_sent_again(
+    redis: RedisConnection,
+) -> None:
+    assert await redis.run(COUNT, ["n"], []) == 1
+    assert await redis.run(COUNT, ["n"], []) == 2
+    await redis.call("SCRIPT", "FLUSH")
 
-    assert await link.run(COUNT, ["n"], []) == 3
-    replies = await link.run_many([ScriptCall(COUNT, ["n"], [])] * 3)
+    assert await redis.run(COUNT, ["n"], []) == 3
+    replies = await redis.run_many([ScriptCall(COUNT, ["n"], [])] * 3)
 
     assert replies == [4, 5, 6]
 
 
-async def test_a_call_that_was_written_before_says_the_same(link: Link) -> None:
+async def test_a_call_that_was_written_before_says_the_same(
+    redis: RedisConnection,
+) -> None:
     said = ("", "ü", b"\xff\r\n", 7)
     packed = pack_args(2, "k", "l") + pack_args(*said)
     call = PackedCall(Text("return {KEYS, ARGV}"), 7, packed)
 
     for _ in ("as text", "by its digest"):
-        (reply,) = await link.run_many([call])
+        (reply,) = await redis.run_many([call])
         assert reply == [[b"k", b"l"], [b"", "ü".encode(), b"\xff\r\n", b"7"]]
 
 
 async def test_a_script_that_was_not_sent_again_did_nothing_and_says_so(
     proxy: Any,
 ) -> None:
-    link = Link(proxy.url)
-    await link.call("SCRIPT", "FLUSH")
+    redis = RedisConnection(proxy.url)
+    await redis.call("SCRIPT", "FLUSH")
     asked_text = False
 
     def cut(asked: bytes, reply: bytes) -> bool:
@@ -431,34 +439,34 @@ async def test_a_script_that_was_not_sent_again_did_nothing_and_says_so(
         return False
 
     proxy.cut = cut
-    replies = await link.run_many([ScriptCall(COUNT, ["n"], [])])
+    replies = await redis.run_many([ScriptCall(COUNT, ["n"], [])])
 
     assert isinstance(replies[0], Unavailable | int)
-    await link.close()
+    await redis.close()
 
 
 async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
     proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = Link(proxy.url)
-    await link.run(COUNT, ["n"], [])
+    redis = RedisConnection(proxy.url)
+    await redis.run(COUNT, ["n"], [])
     unknown = Text("return redis.call('INCR', KEYS[1]) + 100")
-    whole = link.call_many
+    whole = redis.call_many
 
     async def away_for_texts(commands: Any, *, write: bool = False) -> Any:
         if commands[0][0] == "EVAL":
             raise StoreUnavailable
         return await whole(commands, write=write)
 
-    monkeypatch.setattr(link, "call_many", away_for_texts)
+    monkeypatch.setattr(redis, "call_many", away_for_texts)
 
-    done, failed = await link.run_many(
+    done, failed = await redis.run_many(
         [ScriptCall(COUNT, ["n"], []), ScriptCall(unknown, ["n"], [])]
     )
 
     assert done == 2
     assert isinstance(failed, StoreUnavailable)
-    await link.close()
+    await redis.close()
 
 
 # Refusals that mean "not now".
@@ -479,20 +487,22 @@ async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
     ],
 )
 async def test_a_refusal_for_the_moment_is_a_store_away(
-    link: Link, refusal: str
+    redis: RedisConnection, refusal: str
 ) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
 
     with pytest.raises(StoreUnavailable):
-        await link.run(fails, [], [])
+        await redis.run(fails, [], [])
 
 
 @pytest.mark.parametrize("refusal", ["CONFLICT", "ERR no", "WRONGTYPE", "BUSYKEY x"])
-async def test_any_other_refusal_is_the_callers(link: Link, refusal: str) -> None:
+async def test_any_other_refusal_is_the_callers(
+    redis: RedisConnection, refusal: str
+) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
 
     with pytest.raises(ResponseError):
-        await link.run(fails, [], [])
+        await redis.run(fails, [], [])
 
 
 @pytest.mark.row("F13")
@@ -500,12 +510,12 @@ async def test_a_full_store_takes_nothing_and_says_so(
     start_store: Callable[[], Awaitable[Embedded]], log: Log
 ) -> None:
     store = await start_store()
-    link = Link(store.url)
-    inbox = Inbox(link)
+    redis = RedisConnection(store.url)
+    inbox = Inbox(redis)
     new = Log(log.app, Player("new"))
     await inbox.append(log, [b"first"])
-    await link.call("CONFIG", "SET", "maxmemory", "1")
-    before = await link.call("DBSIZE")
+    await redis.call("CONFIG", "SET", "maxmemory", "1")
+    before = await redis.call("DBSIZE")
 
     for target in (log, new):
         for once in (None, Once("k", "digest")):
@@ -515,25 +525,25 @@ async def test_a_full_store_takes_nothing_and_says_so(
         await inbox.mark_all(log)
     page = await inbox.page(log, count=10)
 
-    assert await link.call("DBSIZE") == before
+    assert await redis.call("DBSIZE") == before
     assert page.entries is not None
     assert [entry.entry.fragment for entry in page.entries] == [b"first"]
     assert page.unread == 1
-    await link.call("CONFIG", "SET", "maxmemory", "0")
+    await redis.call("CONFIG", "SET", "maxmemory", "0")
     assert (await inbox.append(new, [b"x"])).stored[0].offset == 1
     assert (await inbox.append(log, [b"x"])).stored[0].offset == 2
-    await link.close()
+    await redis.close()
 
 
 async def test_a_replica_takes_no_writes_and_is_away(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()
-    link = Link(store.url)
+    redis = RedisConnection(store.url)
     # What a node meets whose primary has just been demoted.
-    await link.call("REPLICAOF", "127.0.0.1", "1")
+    await redis.call("REPLICAOF", "127.0.0.1", "1")
 
     with pytest.raises(StoreUnavailable):
-        await link.call("SET", "k", "v", write=True)
+        await redis.call("SET", "k", "v", write=True)
 
-    await link.close()
+    await redis.close()

@@ -11,9 +11,9 @@ import pytest
 
 from streamer.errors import StoreUnavailable
 from streamer.model import App, Entry, Log, Player
-from streamer.store.client import pubsub as relay_module
-from streamer.store.client.connection import Link
-from streamer.store.client.pubsub import Relay
+from streamer.store.client import pubsub as pubsub_module
+from streamer.store.client.connection import RedisConnection
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import channel
 from streamer.store.logs.inbox import Inbox
 from streamer.store.server.embedded import Embedded
@@ -45,18 +45,18 @@ def heard() -> Heard:
     return Heard()
 
 
-RunRelay = Callable[[str], Awaitable[Relay]]
+RunPubSub = Callable[[str], Awaitable[PubSub]]
 
 
 @pytest.fixture
-async def run_relay(heard: Heard, until: Any) -> AsyncIterator[RunRelay]:
+async def run_pubsub(heard: Heard, until: Any) -> AsyncIterator[RunPubSub]:
     running: list[asyncio.Task[None]] = []
 
-    async def run(url: str) -> Relay:
-        relay = Relay(url, heard)
-        running.append(asyncio.create_task(relay.run()))
-        await until(lambda: relay.connected)
-        return relay
+    async def run(url: str) -> PubSub:
+        pubsub = PubSub(url, heard)
+        running.append(asyncio.create_task(pubsub.run()))
+        await until(lambda: pubsub.connected)
+        return pubsub
 
     yield run
     for task in running:
@@ -66,21 +66,21 @@ async def run_relay(heard: Heard, until: Any) -> AsyncIterator[RunRelay]:
 
 
 @pytest.fixture
-async def relay(run_relay: RunRelay, store_url: str) -> Relay:
-    return await run_relay(store_url)
+async def pubsub(run_pubsub: RunPubSub, store_url: str) -> PubSub:
+    return await run_pubsub(store_url)
 
 
-async def subscribers(link: Link, log: Log) -> int:
-    _, count = await link.call("PUBSUB", "SHARDNUMSUB", channel(log))
+async def subscribers(redis: RedisConnection, log: Log) -> int:
+    _, count = await redis.call("PUBSUB", "SHARDNUMSUB", channel(log))
     assert isinstance(count, int)
     return count
 
 
 async def test_a_confirmed_subscription_hears_everything(
-    relay: Relay, link: Link, heard: Heard, log: Log, until: Any
+    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log, until: Any
 ) -> None:
-    inbox = Inbox(link)
-    await relay.subscribe(log)
+    inbox = Inbox(redis)
+    await pubsub.subscribe(log)
 
     for _ in range(200):
         await inbox.append(log, [b"x"])
@@ -91,31 +91,31 @@ async def test_a_confirmed_subscription_hears_everything(
 
 
 async def test_many_who_subscribe_share_one_subscription(
-    relay: Relay, link: Link, heard: Heard, log: Log
+    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log
 ) -> None:
-    await asyncio.gather(*(relay.subscribe(log) for _ in range(20)))
+    await asyncio.gather(*(pubsub.subscribe(log) for _ in range(20)))
 
     assert heard.confirmed == [log]
-    assert await subscribers(link, log) == 1
+    assert await subscribers(redis, log) == 1
 
 
 async def test_nobody_subscribes_without_a_connection(
     store_url: str, heard: Heard, log: Log
 ) -> None:
-    relay = Relay(store_url, heard)
+    pubsub = PubSub(store_url, heard)
 
     with pytest.raises(StoreUnavailable):
-        await relay.subscribe(log)
+        await pubsub.subscribe(log)
 
-    relay.unsubscribe(log)
+    pubsub.unsubscribe(log)
 
 
 async def test_those_who_wait_are_told_when_the_connection_goes(
-    run_relay: RunRelay, proxy: Any, log: Log
+    run_pubsub: RunPubSub, proxy: Any, log: Log
 ) -> None:
-    relay = await run_relay(proxy.url)
+    pubsub = await run_pubsub(proxy.url)
     proxy.flowing.clear()
-    waiting = [asyncio.create_task(relay.subscribe(log)) for _ in range(3)]
+    waiting = [asyncio.create_task(pubsub.subscribe(log)) for _ in range(3)]
     await asyncio.sleep(0)
 
     proxy.cut_all()
@@ -125,11 +125,11 @@ async def test_those_who_wait_are_told_when_the_connection_goes(
 
 
 async def test_one_who_gives_up_takes_nothing_from_the_others(
-    run_relay: RunRelay, proxy: Any, log: Log, heard: Heard
+    run_pubsub: RunPubSub, proxy: Any, log: Log, heard: Heard
 ) -> None:
-    relay = await run_relay(proxy.url)
+    pubsub = await run_pubsub(proxy.url)
     proxy.flowing.clear()
-    first, second = (asyncio.create_task(relay.subscribe(log)) for _ in range(2))
+    first, second = (asyncio.create_task(pubsub.subscribe(log)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait([first])
@@ -141,133 +141,133 @@ async def test_one_who_gives_up_takes_nothing_from_the_others(
 
 
 async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
-    relay: Relay,
-    link: Link,
+    pubsub: PubSub,
+    redis: RedisConnection,
     log: Log,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Both were joining when the one went away; the other would have become deaf as soon
     # as the lingering was over.
-    monkeypatch.setattr(relay_module, "LINGER_S", 0.0)
-    staying = asyncio.create_task(relay.subscribe(log))
-    leaving = asyncio.create_task(relay.subscribe(log))
+    monkeypatch.setattr(pubsub_module, "LINGER_S", 0.0)
+    staying = asyncio.create_task(pubsub.subscribe(log))
+    leaving = asyncio.create_task(pubsub.subscribe(log))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait([leaving])
-    relay.unsubscribe(log)
+    pubsub.unsubscribe(log)
     await staying
 
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
 
-    await link.call("PING")
-    assert await subscribers(link, log) == 1
-    relay.unsubscribe(log)
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    await redis.call("PING")
+    assert await subscribers(redis, log) == 1
+    pubsub.unsubscribe(log)
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
     async with asyncio.timeout(5):
-        while await subscribers(link, log):  # noqa: ASYNC110
+        while await subscribers(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
 async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
-    relay: Relay, link: Link, heard: Heard, log: Log
+    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log
 ) -> None:
-    await relay.subscribe(log)
-    relay.unsubscribe(log)
-    relay._drop_unwanted(asyncio.get_running_loop().time())
-    assert await subscribers(link, log) == 1
+    await pubsub.subscribe(log)
+    pubsub.unsubscribe(log)
+    pubsub._drop_unwanted(asyncio.get_running_loop().time())
+    assert await subscribers(redis, log) == 1
 
-    await relay.subscribe(log)
+    await pubsub.subscribe(log)
 
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
-    assert await subscribers(link, log) == 1
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert await subscribers(redis, log) == 1
     assert heard.confirmed == [log]
 
 
 async def test_a_log_left_and_wanted_again_is_heard(
-    relay: Relay, link: Link, heard: Heard, log: Log, until: Any
+    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log, until: Any
 ) -> None:
-    inbox = Inbox(link)
+    inbox = Inbox(redis)
     for round_ in range(1, 51):
-        await relay.subscribe(log)
+        await pubsub.subscribe(log)
         await inbox.append(log, [b"x"])
         await until(lambda: heard.offsets.get(log, [0])[-1] == round_)  # noqa: B023
-        relay.unsubscribe(log)
+        pubsub.unsubscribe(log)
         # The farewell and the next greeting are on the wire together.
-        relay._drop_unwanted(asyncio.get_running_loop().time() + 60)
+        pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
 
     assert heard.offsets[log] == list(range(1, 51))
 
 
 async def test_every_interruption_is_told_for_every_log(
-    relay: Relay, link: Link, heard: Heard, until: Any
+    pubsub: PubSub, redis: RedisConnection, heard: Heard, until: Any
 ) -> None:
     logs = [Log(App("a"), Player(f"p{n}")) for n in range(1_200)]
-    await asyncio.gather(*(relay.subscribe(log) for log in logs))
+    await asyncio.gather(*(pubsub.subscribe(log) for log in logs))
     heard.confirmed.clear()
 
-    await link.call("CLIENT", "KILL", "TYPE", "pubsub")
+    await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
 
     await until(lambda: len(heard.confirmed) == len(logs))
     assert set(heard.confirmed) == set(logs)
 
 
 async def test_a_fresh_connection_can_be_asked_for(
-    relay: Relay, heard: Heard, log: Log, until: Any
+    pubsub: PubSub, heard: Heard, log: Log, until: Any
 ) -> None:
-    await relay.subscribe(log)
+    await pubsub.subscribe(log)
 
-    relay.reconnect()
+    pubsub.reconnect()
 
     await until(lambda: heard.confirmed == [log, log])
 
 
 async def test_a_peer_that_says_nothing_is_left(
-    run_relay: RunRelay,
+    run_pubsub: RunPubSub,
     proxy: Any,
     heard: Heard,
     log: Log,
     until: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay_module, "PING_S", 0.1)
-    relay = await run_relay(proxy.url)
-    await relay.subscribe(log)
+    monkeypatch.setattr(pubsub_module, "PING_S", 0.1)
+    pubsub = await run_pubsub(proxy.url)
+    await pubsub.subscribe(log)
     proxy.flowing.clear()
 
-    await until(lambda: not relay.connected)
+    await until(lambda: not pubsub.connected)
 
     proxy.flowing.set()
     await until(lambda: len(heard.confirmed) == 2)
 
 
 async def test_a_store_that_restarts_is_listened_to_again(
-    run_relay: RunRelay,
+    run_pubsub: RunPubSub,
     start_store: Callable[[], Awaitable[Embedded]],
     heard: Heard,
     log: Log,
     until: Any,
 ) -> None:
     store = await start_store()
-    relay = await run_relay(store.url)
-    await relay.subscribe(log)
+    pubsub = await run_pubsub(store.url)
+    await pubsub.subscribe(log)
     await store.stop()
-    await until(lambda: not relay.connected)
+    await until(lambda: not pubsub.connected)
     with pytest.raises(StoreUnavailable):
-        await relay.subscribe(log)
+        await pubsub.subscribe(log)
 
     store = await start_store()
 
     await until(lambda: heard.confirmed == [log, log])
-    link = Link(store.url)
-    await Inbox(link).append(log, [b"x"])
+    redis = RedisConnection(store.url)
+    await Inbox(redis).append(log, [b"x"])
     await until(lambda: heard.offsets.get(log) == [1])
-    await link.close()
+    await redis.close()
 
 
 async def test_churn_leaves_nothing_behind(
-    relay: Relay, link: Link, monkeypatch: pytest.MonkeyPatch
+    pubsub: PubSub, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_module, "LINGER_S", 0.0)
+    monkeypatch.setattr(pubsub_module, "LINGER_S", 0.0)
     rng = random.Random(3)
     logs = [Log(App("a"), Player(f"p{n}")) for n in range(30)]
 
@@ -276,24 +276,24 @@ async def test_churn_leaves_nothing_behind(
             log = rng.choice(logs)
             try:
                 async with asyncio.timeout(rng.random() * 0.01):
-                    await relay.subscribe(log)
+                    await pubsub.subscribe(log)
                     await asyncio.sleep(rng.random() * 0.003)
             except (TimeoutError, StoreUnavailable):
                 pass
             finally:
-                relay.unsubscribe(log)
+                pubsub.unsubscribe(log)
             if rng.random() < 0.3:
-                relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+                pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
             if rng.random() < 0.01:
-                relay.reconnect()
+                pubsub.reconnect()
 
     await asyncio.gather(*(come_and_go() for _ in range(20)))
-    relay._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
 
-    assert not relay._logs
-    assert not relay._confirmed
-    assert not relay._unwanted
-    assert not relay._wanted
+    assert not pubsub._logs
+    assert not pubsub._confirmed
+    assert not pubsub._unwanted
+    assert not pubsub._wanted
     async with asyncio.timeout(5):
-        while await link.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
+        while await redis.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
             await asyncio.sleep(0.002)

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.client.replicated import Replicated
 from streamer.store.logs.inbox import Inbox, Once
 
@@ -70,19 +70,19 @@ def servers(
 async def pair(servers: Pair) -> AsyncIterator[Pair]:
     """Give an empty primary with a replica that keeps up."""
     servers.continue_replica()
-    link = Link(servers.url)
+    redis = RedisConnection(servers.url)
     async with asyncio.timeout(GUARD_S):
-        while not await in_step(link):  # noqa: ASYNC110  # nobody announces it
+        while not await in_step(redis):  # noqa: ASYNC110  # nobody announces it
             await asyncio.sleep(0.01)
     yield servers
     servers.continue_replica()
-    await link.close()
+    await redis.close()
 
 
-async def in_step(link: Link) -> bool:
+async def in_step(redis: RedisConnection) -> bool:
     try:
-        await link.call("FLUSHALL")
-        return bool(await link.call("WAIT", 1, 100) == 1)
+        await redis.call("FLUSHALL")
+        return bool(await redis.call("WAIT", 1, 100) == 1)
     except StoreUnavailable:
         return False
 
@@ -90,18 +90,18 @@ async def in_step(link: Link) -> bool:
 @pytest.fixture
 async def node(pair: Pair) -> AsyncIterator[Node]:
     """Give a function that makes an inbox as a node of its own would have it."""
-    links: list[Link] = []
+    links: list[RedisConnection] = []
 
     def make(replicas_min: int = 1) -> Inbox:
-        links.extend((Link(pair.url), Link(pair.url)))
+        links.extend((RedisConnection(pair.url), RedisConnection(pair.url)))
         confirmed = Replicated(
             links[-1], replicas_min=replicas_min, timeout_ms=TIMEOUT_MS
         )
         return Inbox(links[-2], confirmed=confirmed)
 
     yield make
-    for link in links:
-        await link.close()
+    for redis in links:
+        await redis.close()
 
 
 async def stored(inbox: Inbox) -> int:
@@ -226,9 +226,9 @@ async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
 
 
 async def test_a_store_that_is_away_is_away_for_every_caller() -> None:
-    link = Link(f"redis://127.0.0.1:{free_port()}")
-    away = Replicated(link, replicas_min=1, timeout_ms=TIMEOUT_MS)
-    inbox = Inbox(link, confirmed=away)
+    redis = RedisConnection(f"redis://127.0.0.1:{free_port()}")
+    away = Replicated(redis, replicas_min=1, timeout_ms=TIMEOUT_MS)
+    inbox = Inbox(redis, confirmed=away)
 
     each = [inbox.append(LOG, [b'"title":"a"}']) for _ in range(3)]
     failures = await asyncio.gather(*each, return_exceptions=True)

@@ -13,8 +13,8 @@ from redis.exceptions import ResponseError
 from streamer.core.streams.subscription import Gap, Start
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position
-from streamer.store.client.connection import Link
-from streamer.store.client.pubsub import Relay
+from streamer.store.client.connection import RedisConnection
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys, once_key
 from streamer.store.logs.inbox import (
     INLINE_MAX,
@@ -30,8 +30,8 @@ from ...clock import NOON
 
 
 @pytest.fixture
-def inbox(link: Link) -> Inbox:
-    return Inbox(link)
+def inbox(redis: RedisConnection) -> Inbox:
+    return Inbox(redis)
 
 
 async def fragments(inbox: Inbox, log: Log) -> list[bytes]:
@@ -86,17 +86,19 @@ async def test_ids_sort_as_the_log_does(inbox: Inbox, log: Log) -> None:
     assert ids == sorted(ids)
 
 
-async def test_time_never_goes_back_in_a_log(link: Link, log: Log) -> None:
+async def test_time_never_goes_back_in_a_log(redis: RedisConnection, log: Log) -> None:
     now_ms = [5_000_000, 4_000_000, 6_000_000]
-    inbox = Inbox(link, clock_ms=lambda: now_ms.pop(0))
+    inbox = Inbox(redis, clock_ms=lambda: now_ms.pop(0))
 
     at_ms = [(await inbox.append(log, [b"x"])).stored[0].at_ms for _ in range(3)]
 
     assert at_ms == [5_000_000, 5_000_000, 6_000_000]
 
 
-async def test_the_store_gives_the_time(inbox: Inbox, link: Link, log: Log) -> None:
-    seconds, _ = await link.call("TIME")
+async def test_the_store_gives_the_time(
+    inbox: Inbox, redis: RedisConnection, log: Log
+) -> None:
+    seconds, _ = await redis.call("TIME")
 
     (position,) = (await inbox.append(log, [b"x"])).stored
 
@@ -121,23 +123,25 @@ async def test_apps_are_kept_apart(inbox: Inbox, log: Log) -> None:
         assert (page.entries, page.head) == ([], ZERO)
 
 
-async def test_a_read_creates_no_epoch(inbox: Inbox, link: Link, log: Log) -> None:
+async def test_a_read_creates_no_epoch(
+    inbox: Inbox, redis: RedisConnection, log: Log
+) -> None:
     read = await inbox.read_after(log, Start.LATEST, count=1)
     await inbox.page(log, count=1)
     await inbox.mark_all(log)
 
     assert read.history.head == ZERO
-    assert await link.call("EXISTS", *inbox_keys(log)) == 0
+    assert await redis.call("EXISTS", *inbox_keys(log)) == 0
 
 
 @pytest.mark.row("B3")
 async def test_a_lost_log_begins_anew_with_another_epoch(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     (before, *_) = await fill(inbox, log, 5)
     await inbox.mark_all(log)
     # What is left of it is of no use without the state.
-    await link.call("DEL", inbox_keys(log)[0])
+    await redis.call("DEL", inbox_keys(log)[0])
 
     (after,) = (await inbox.append(log, [b"new"])).stored
 
@@ -147,8 +151,8 @@ async def test_a_lost_log_begins_anew_with_another_epoch(
     assert (await inbox.page(log, count=9)).unread == 1
 
 
-async def test_only_the_newest_are_kept(link: Link, log: Log) -> None:
-    inbox = Inbox(link, entries_max=10)
+async def test_only_the_newest_are_kept(redis: RedisConnection, log: Log) -> None:
+    inbox = Inbox(redis, entries_max=10)
     await fill(inbox, log, 7)
 
     positions = await fill(inbox, log, 25)
@@ -202,19 +206,21 @@ async def test_a_key_used_for_something_else_is_a_conflict(
     assert await fragments(inbox, log) == [b"a"]
 
 
-async def test_a_conflict_writes_nothing(inbox: Inbox, link: Link, log: Log) -> None:
+async def test_a_conflict_writes_nothing(
+    inbox: Inbox, redis: RedisConnection, log: Log
+) -> None:
     await inbox.append(log, [b"a"], once=Once("key", "digest"))
-    before = await snapshot(link)
+    before = await snapshot(redis)
 
     with pytest.raises(ResponseError):
         await inbox.append(log, [b"b"], once=Once("key", "other"))
 
-    assert await snapshot(link) == before
+    assert await snapshot(redis) == before
 
 
-async def snapshot(link: Link) -> dict[bytes, bytes]:
-    names = sorted(await link.call("KEYS", "*"))
-    dumps = await link.call_many([("DUMP", name) for name in names])
+async def snapshot(redis: RedisConnection) -> dict[bytes, bytes]:
+    names = sorted(await redis.call("KEYS", "*"))
+    dumps = await redis.call_many([("DUMP", name) for name in names])
     return dict(zip(names, dumps, strict=True))
 
 
@@ -238,10 +244,10 @@ async def test_many_at_once_with_one_key_are_one(inbox: Inbox, log: Log) -> None
 
 
 async def test_one_failure_in_a_batch_of_logs_is_its_own(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     bad = Log(log.app, Player("bad"))
-    await link.call("SET", inbox_keys(bad)[0], "not a hash")
+    await redis.call("SET", inbox_keys(bad)[0], "not a hash")
 
     good, failed, other = await inbox.append_many(
         [(log, [b"x"]), (bad, [b"x"]), (Log(log.app, Player("z")), [b"x"])]
@@ -255,15 +261,17 @@ async def test_one_failure_in_a_batch_of_logs_is_its_own(
 # Lifetimes.
 
 
-async def test_every_key_ends_by_itself(inbox: Inbox, link: Link, log: Log) -> None:
+async def test_every_key_ends_by_itself(
+    inbox: Inbox, redis: RedisConnection, log: Log
+) -> None:
     positions = await fill(inbox, log, 3)
     await inbox.append(log, [b"x"], once=Once("key", "digest"))
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
 
-    names = await link.call("KEYS", "*")
+    names = await redis.call("KEYS", "*")
     days = {
-        name.split(b":")[1]: (await link.call("PTTL", name)) / 86_400_000
+        name.split(b":")[1]: (await redis.call("PTTL", name)) / 86_400_000
         for name in names
     }
 
@@ -275,43 +283,45 @@ async def test_every_key_ends_by_itself(inbox: Inbox, link: Link, log: Log) -> N
 
 @pytest.mark.parametrize(("later_ms", "renewed"), [(3_599_999, False), (1, True)])
 async def test_a_log_lives_on_with_the_first_entry_of_an_hour(
-    link: Link, log: Log, later_ms: int, renewed: bool
+    redis: RedisConnection, log: Log, later_ms: int, renewed: bool
 ) -> None:
     hour_ms = 1_800_000_000_000
     now_ms = hour_ms - 1 if renewed else hour_ms
-    inbox = Inbox(link, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, clock_ms=lambda: now_ms)
     positions = await fill(inbox, log, 3)
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
-    names = await link.call("KEYS", "*")
+    names = await redis.call("KEYS", "*")
     for name in names:
-        await link.call("PEXPIRE", name, 100_000)
+        await redis.call("PEXPIRE", name, 100_000)
 
     now_ms += later_ms
     await fill(inbox, log, 1)
 
     assert len(names) == 4
     for name in names:
-        assert (await link.call("PTTL", name) > 100_000) == renewed
+        assert (await redis.call("PTTL", name) > 100_000) == renewed
 
 
-async def test_marks_do_not_outlive_the_log(inbox: Inbox, link: Link, log: Log) -> None:
+async def test_marks_do_not_outlive_the_log(
+    inbox: Inbox, redis: RedisConnection, log: Log
+) -> None:
     await fill(inbox, log, 3)
-    await link.call("PEXPIRE", inbox_keys(log)[1], 100_000)
+    await redis.call("PEXPIRE", inbox_keys(log)[1], 100_000)
 
     await inbox.mark_all(log)
 
     keys = inbox_keys(log)
     for key in (keys.done, keys.reads):
-        assert 0 < await link.call("PTTL", key) <= 100_000
+        assert 0 < await redis.call("PTTL", key) <= 100_000
 
 
 async def test_offsets_go_on_after_the_log_has_expired(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     (*_, last) = await fill(inbox, log, 3)
     await inbox.mark_all(log)
-    await link.call("DEL", *inbox_keys(log)[1:])
+    await redis.call("DEL", *inbox_keys(log)[1:])
 
     read = await inbox.read_after(log, last, count=9)
     (after,) = (await inbox.append(log, [b"x"])).stored
@@ -324,10 +334,10 @@ async def test_offsets_go_on_after_the_log_has_expired(
 
 
 async def test_entries_leave_with_their_age_without_a_sweeper(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(link, retention_ms=1_000, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, retention_ms=1_000, clock_ms=lambda: now_ms)
     await fill(inbox, log, 3)
     now_ms += 600
     await fill(inbox, log, 2)
@@ -338,7 +348,7 @@ async def test_entries_leave_with_their_age_without_a_sweeper(
     assert page.entries is not None
     assert [shown.entry.offset for shown in page.entries] == [5, 4]
     assert page.unread == 2
-    assert await link.call("XLEN", inbox_keys(log)[1]) == 2
+    assert await redis.call("XLEN", inbox_keys(log)[1]) == 2
 
 
 # Announcements.
@@ -375,10 +385,10 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
     inbox: Inbox, store_url: str, log: Log, until: Any
 ) -> None:
     heard = Heard()
-    relay = Relay(store_url, heard)
-    running = asyncio.create_task(relay.run())
-    await until(lambda: relay.connected)
-    await relay.subscribe(log)
+    pubsub = PubSub(store_url, heard)
+    running = asyncio.create_task(pubsub.run())
+    await until(lambda: pubsub.connected)
+    await pubsub.subscribe(log)
     small, large = b"with blanks \xff", b"x" * (INLINE_MAX + 1)
 
     appended = await inbox.append(log, [small, large, b"y" * INLINE_MAX])
@@ -397,20 +407,20 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
 
 @pytest.mark.parametrize("once", [None, Once("k", "digest")])
 async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
-    link: Link, store_url: str, log: Log, until: Any, once: Once | None
+    redis: RedisConnection, store_url: str, log: Log, until: Any, once: Once | None
 ) -> None:
     heard = Heard()
-    relay = Relay(store_url, heard)
-    running = asyncio.create_task(relay.run())
-    await until(lambda: relay.connected)
-    inbox = Inbox(link, entries_max=4, clock_ms=lambda: NOON)
+    pubsub = PubSub(store_url, heard)
+    running = asyncio.create_task(pubsub.run())
+    await until(lambda: pubsub.connected)
+    inbox = Inbox(redis, entries_max=4, clock_ms=lambda: NOON)
     # What is muted makes the way a long one, whatever it is.
     long = Log(log.app, Player(log.player + "-long"))
-    await Mutes(link).mute(long, "other")
+    await Mutes(redis).mute(long, "other")
     left = []
 
     for of_log in (log, long):
-        await relay.subscribe(of_log)
+        await pubsub.subscribe(of_log)
         first = await inbox.append(of_log, [b"1"])
         batch: list[Draft | bytes]
         batch = [Draft(b"2", type="t"), b"x" * (INLINE_MAX + 1), b"4", b"5"]
@@ -421,34 +431,38 @@ async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
         assert again.positions == appended.positions
         told = [it.fragment for it in heard.entries]
         heard.entries.clear()
-        left.append((told, *await everything(link, of_log, appended.stored)))
+        left.append((told, *await everything(redis, of_log, appended.stored)))
 
     assert left[0] == left[1]
     running.cancel()
     await asyncio.wait([running])
 
 
-async def everything(link: Link, log: Log, stored: list[Position]) -> tuple[Any, ...]:
+async def everything(
+    redis: RedisConnection, log: Log, stored: list[Position]
+) -> tuple[Any, ...]:
     """Return what an append has left in a log, but for what is random."""
     keys = inbox_keys(log)
-    items = await link.call("XRANGE", keys.log, "-", "+")
+    items = await redis.call("XRANGE", keys.log, "-", "+")
     tags = [int(fields[1]) for _, fields in items]
     assert tags == [position.tag for position in stored]
-    fields = await link.call("HGETALL", keys.state)
+    fields = await redis.call("HGETALL", keys.state)
     state = dict(zip(fields[::2], fields[1::2], strict=True))
     assert int(state.pop(b"epoch")) == stored[-1].epoch
     assert int(state.pop(b"tag")) == stored[-1].tag
-    lives = [await link.call("EXISTS", key) for key in keys]
+    lives = [await redis.call("EXISTS", key) for key in keys]
     return [(place, it[0], *it[2:]) for place, it in items], state, lives
 
 
 # Reading after a place.
 
 
-async def test_a_forged_time_leads_past_nothing(link: Link, log: Log) -> None:
+async def test_a_forged_time_leads_past_nothing(
+    redis: RedisConnection, log: Log
+) -> None:
     # The entry of the place has just been trimmed, so there is nothing to hold it
     # against. Believed, it would make a hole in what the reader gets.
-    inbox = Inbox(link, entries_max=5)
+    inbox = Inbox(redis, entries_max=5)
     positions = await fill(inbox, log, 8)
     place = positions[2]
 
@@ -473,8 +487,10 @@ async def test_a_forged_time_leads_past_nothing(link: Link, log: Log) -> None:
         (lambda p: p[4], Gap.TOO_FAR),
     ],
 )
-async def test_a_gap_says_why(link: Link, log: Log, place: object, gap: Gap) -> None:
-    inbox = Inbox(link, entries_max=7)
+async def test_a_gap_says_why(
+    redis: RedisConnection, log: Log, place: object, gap: Gap
+) -> None:
+    inbox = Inbox(redis, entries_max=7)
     positions = await fill(inbox, log, 10)
     asked = place(positions)  # type: ignore[operator]
 
@@ -545,15 +561,15 @@ async def test_every_cursor_is_a_bound_of_a_page(
 
 
 async def test_a_tail_written_anew_is_another_version(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await fill(inbox, log, 3)
     keys = inbox_keys(log)[:2]
-    saved = [await link.call("DUMP", key) for key in keys]
+    saved = [await redis.call("DUMP", key) for key in keys]
     await inbox.append(log, [b"lost"])
     before = await inbox.page(log, count=9)
     for key, dump in zip(keys, saved, strict=True):
-        await link.call("RESTORE", key, 0, dump, "REPLACE")
+        await redis.call("RESTORE", key, 0, dump, "REPLACE")
 
     await inbox.append(log, [b"anew"])
     after = await inbox.page(log, count=9, version=before.version)
@@ -564,12 +580,12 @@ async def test_a_tail_written_anew_is_another_version(
 
 @pytest.mark.row("D4")
 async def test_a_walk_shows_everything_once_whatever_else_happens(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
     # Battery D4, small: pages newest first while others insert, read and expire.
     rng = random.Random(4)
     clock = [1_000_000]
-    inbox = Inbox(link, retention_ms=3_000, entries_max=60, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, retention_ms=3_000, entries_max=60, clock_ms=lambda: clock[0])
     known: list[Position] = []
     stop = False
 
@@ -649,9 +665,11 @@ async def test_a_mark_up_to_a_place_of_another_past_marks_nothing(
     assert (await inbox.mark_up_to(log, place._replace(epoch=0))).changed == 4
 
 
-async def test_the_time_of_the_first_mark_counts(link: Link, log: Log) -> None:
+async def test_the_time_of_the_first_mark_counts(
+    redis: RedisConnection, log: Log
+) -> None:
     clock = [1_000_000]
-    inbox = Inbox(link, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, clock_ms=lambda: clock[0])
     positions = await fill(inbox, log, 6)
     for marking in (
         inbox.mark_ids(log, [positions[1]]),
@@ -686,11 +704,13 @@ async def test_what_comes_after_a_mark_of_all_is_unread(inbox: Inbox, log: Log) 
 
 
 @pytest.mark.row("D5")
-async def test_counts_do_not_drift_under_concurrent_marks(link: Link, log: Log) -> None:
+async def test_counts_do_not_drift_under_concurrent_marks(
+    redis: RedisConnection, log: Log
+) -> None:
     # Battery D5, small.
     rng = random.Random(5)
     clock = [1_000_000]
-    inbox = Inbox(link, retention_ms=4_000, entries_max=50, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, retention_ms=4_000, entries_max=50, clock_ms=lambda: clock[0])
     other = Log(log.app, Player("other"))
     known = await fill(inbox, log, 20) + await fill(inbox, other, 3)
     changed = 0
@@ -721,9 +741,11 @@ async def test_counts_do_not_drift_under_concurrent_marks(link: Link, log: Log) 
     assert (done.unread, done.changed) == (0, page.unread)
 
 
-async def test_marks_stay_right_while_the_bitmap_moves_on(link: Link, log: Log) -> None:
+async def test_marks_stay_right_while_the_bitmap_moves_on(
+    redis: RedisConnection, log: Log
+) -> None:
     # Two moves of 8,192 and more, at a cap of 2,000 kept entries.
-    inbox = Inbox(link, entries_max=2_000)
+    inbox = Inbox(redis, entries_max=2_000)
     keys = inbox_keys(log)
     rng = random.Random(8)
     read: set[int] = set()
@@ -743,24 +765,26 @@ async def test_marks_stay_right_while_the_bitmap_moves_on(link: Link, log: Log) 
     assert {s.entry.offset for s in page.entries if s.read_at_ms} == {
         n for n in read if n > head - 2_000
     }
-    assert int(await link.call("HGET", keys.state, "base")) >= 2 * 8_192
-    assert await link.call("STRLEN", keys.done) <= (8_192 + 2_000) // 8 + 1
-    assert await link.call("HLEN", keys.reads) <= 3_000
+    assert int(await redis.call("HGET", keys.state, "base")) >= 2 * 8_192
+    assert await redis.call("STRLEN", keys.done) <= (8_192 + 2_000) // 8 + 1
+    assert await redis.call("HLEN", keys.reads) <= 3_000
 
 
-async def test_marks_of_gone_entries_are_forgotten(link: Link, log: Log) -> None:
-    inbox = Inbox(link, entries_max=10)
+async def test_marks_of_gone_entries_are_forgotten(
+    redis: RedisConnection, log: Log
+) -> None:
+    inbox = Inbox(redis, entries_max=10)
     for _ in range(280):
         await inbox.mark_ids(log, await fill(inbox, log, 4))
 
-    assert await link.call("HLEN", inbox_keys(log)[3]) <= 1_014
+    assert await redis.call("HLEN", inbox_keys(log)[3]) <= 1_014
 
 
 # Failures.
 
 
 async def test_without_a_store_nothing_is_promised(tmp_path: object, log: Log) -> None:
-    inbox = Inbox(Link(f"unix://{tmp_path}/no.sock"))
+    inbox = Inbox(RedisConnection(f"unix://{tmp_path}/no.sock"))
 
     for call in (
         inbox.append(log, [b"x"]),

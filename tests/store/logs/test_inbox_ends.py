@@ -11,8 +11,8 @@ import pytest
 
 from streamer.core.streams.subscription import Start
 from streamer.model import Entry, Log, Position, encode_id, everyone_log
-from streamer.store.client.connection import Link, Script
-from streamer.store.client.pubsub import Relay
+from streamer.store.client.connection import RedisConnection, Script
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox, Once
@@ -24,13 +24,13 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, retention_ms=DAY_MS, clock_ms=clock)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, retention_ms=DAY_MS, clock_ms=clock)
 
 
 @pytest.fixture
-def lists(link: Link, clock: Clock) -> Lists:
-    return Lists(link, Retention(DAY_MS, clock))
+def lists(redis: RedisConnection, clock: Clock) -> Lists:
+    return Lists(redis, Retention(DAY_MS, clock))
 
 
 async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
@@ -169,8 +169,10 @@ async def test_what_was_over_before_is_not_replaced(
     assert [(e.fragment, e.replaces) for e in entries] == [(b"4", "")]
 
 
-async def test_an_old_one_that_is_gone_is_not_replaced(link: Link, log: Log) -> None:
-    inbox = Inbox(link, entries_max=2)
+async def test_an_old_one_that_is_gone_is_not_replaced(
+    redis: RedisConnection, log: Log
+) -> None:
+    inbox = Inbox(redis, entries_max=2)
     await put(inbox, log, Draft(b"1", collapse_key="a"), b"2", b"3")
 
     await put(inbox, log, Draft(b"4", collapse_key="a"))
@@ -179,7 +181,9 @@ async def test_an_old_one_that_is_gone_is_not_replaced(link: Link, log: Log) -> 
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_scripts_write_ids_as_the_model_does(link: Link, seed: int) -> None:
+async def test_scripts_write_ids_as_the_model_does(
+    redis: RedisConnection, seed: int
+) -> None:
     rng = random.Random(seed)
     numbers = [
         (
@@ -195,7 +199,7 @@ async def test_scripts_write_ids_as_the_model_does(link: Link, seed: int) -> Non
     text += "tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end"
 
     flat = [part for place in numbers for part in place]
-    ids = await link.call("EVAL", text + " return ids", 0, 1, NOON, *flat)
+    ids = await redis.call("EVAL", text + " return ids", 0, 1, NOON, *flat)
 
     assert [text.decode() for text in ids] == [encode_id(*place) for place in numbers]
 
@@ -260,7 +264,7 @@ async def test_what_is_stored_when_it_has_expired_is_never_shown(
 
 
 async def test_a_full_store_still_says_what_has_expired(
-    inbox: Inbox, link: Link, log: Log, clock: Clock
+    inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
     clock.now_ms += 10
@@ -268,11 +272,11 @@ async def test_a_full_store_still_says_what_has_expired(
     await put(inbox, log, Draft(b"3", expires_ms=NOON + 20))
     clock.now_ms += 10
 
-    await link.call("CONFIG", "SET", "maxmemory", 1)
+    await redis.call("CONFIG", "SET", "maxmemory", 1)
     try:
         assert await shown(inbox, log) == [b"2"]
     finally:
-        await link.call("CONFIG", "SET", "maxmemory", 0)
+        await redis.call("CONFIG", "SET", "maxmemory", 0)
 
 
 # Pages and lists among what is over.
@@ -440,9 +444,9 @@ async def test_a_mark_of_what_is_over_is_not_taken_back(
 
 
 async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
-    link: Link, log: Log, clock: Clock
+    redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
-    inbox = Inbox(link, clock_ms=clock)
+    inbox = Inbox(redis, clock_ms=clock)
     places = [p for _ in range(10) for p in await put(inbox, log, *[b"x"] * 1000)]
     await inbox.mark_all(log)
     wrong = [places[1], places[4_321], places[-1]]
@@ -457,9 +461,11 @@ async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
 # Lifetimes and limits.
 
 
-async def test_what_is_kept_of_what_is_gone_is_forgotten(link: Link, log: Log) -> None:
+async def test_what_is_kept_of_what_is_gone_is_forgotten(
+    redis: RedisConnection, log: Log
+) -> None:
     clock = [NOON]
-    inbox = Inbox(link, entries_max=50, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, entries_max=50, clock_ms=lambda: clock[0])
     keys = inbox_keys(log)
     for n in range(40):
         clock[0] += 1
@@ -473,32 +479,32 @@ async def test_what_is_kept_of_what_is_gone_is_forgotten(link: Link, log: Log) -
         assert await unread(inbox, log) == 50
 
     for command, key in (("ZCARD", keys.ends), ("HLEN", keys.collapse)):
-        assert await link.call(command, key) <= 1_150
+        assert await redis.call(command, key) <= 1_150
 
 
 async def test_the_bitmap_of_an_inbox_that_nobody_marks_stays_small(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(link, entries_max=100)
+    inbox = Inbox(redis, entries_max=100)
     for _ in range(120):
         await inbox.append(log, [Draft(b"x", collapse_key="same")] * 100)
 
     assert await unread(inbox, log) == 1
-    assert await link.call("STRLEN", inbox_keys(log).done) <= 8_192 // 8 + 100
+    assert await redis.call("STRLEN", inbox_keys(log).done) <= 8_192 // 8 + 100
 
 
 async def test_a_bitmap_that_begins_with_an_expiry_ends_by_itself(
-    inbox: Inbox, link: Link, log: Log, clock: Clock
+    inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 1))
     clock.now_ms += 1
     assert await unread(inbox, log) == 0
 
-    assert 0 < await link.call("PTTL", inbox_keys(log).done) <= 2 * DAY_MS
+    assert 0 < await redis.call("PTTL", inbox_keys(log).done) <= 2 * DAY_MS
 
 
 async def test_every_key_of_what_ends_ends_by_itself(
-    inbox: Inbox, link: Link, log: Log, clock: Clock
+    inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     (first, *_) = await put(
         inbox, log, b"1", Draft(b"2", expires_ms=NOON + 1, collapse_key="a")
@@ -509,25 +515,25 @@ async def test_every_key_of_what_ends_ends_by_itself(
     await inbox.mark_unread(log, [first])
 
     for key in inbox_keys(log):
-        assert 0 < await link.call("PTTL", key) <= 4 * DAY_MS
+        assert 0 < await redis.call("PTTL", key) <= 4 * DAY_MS
 
 
 async def test_a_plain_log_has_no_more_keys_than_it_needs(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await put(inbox, log, b"1", b"2")
     await inbox.mark_all(log)
 
     keys = inbox_keys(log)
-    assert await link.call("EXISTS", keys.ends, keys.collapse) == 0
-    assert b"ended" not in await link.call("HKEYS", keys.state)
+    assert await redis.call("EXISTS", keys.ends, keys.collapse) == 0
+    assert b"ended" not in await redis.call("HKEYS", keys.state)
 
 
 async def test_a_lost_log_leaves_nothing_that_ends(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await put(inbox, log, Draft(b"1", collapse_key="a"), Draft(b"2", collapse_key="a"))
-    await link.call("DEL", inbox_keys(log).state)
+    await redis.call("DEL", inbox_keys(log).state)
 
     await put(inbox, log, b"new", Draft(b"newer", collapse_key="a"))
 
@@ -562,9 +568,9 @@ async def test_an_audience_says_which_of_its_entries_are_over(
 
 
 async def test_an_audience_s_bitmap_begins_at_what_is_kept(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(link, entries_max=10)
+    inbox = Inbox(redis, entries_max=10)
     for _ in range(5):
         await inbox.append(log, [Draft(b"x", collapse_key="a")] * 5)
 
@@ -614,10 +620,10 @@ class Heard:
 async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[Heard]:
     """Return what is heard live of the log."""
     said = Heard()
-    relay = Relay(store_url, said)
-    running = asyncio.create_task(relay.run())
-    await until(lambda: relay.connected)
-    await relay.subscribe(log)
+    pubsub = PubSub(store_url, said)
+    running = asyncio.create_task(pubsub.run())
+    await until(lambda: pubsub.connected)
+    await pubsub.subscribe(log)
     yield said
     running.cancel()
 
@@ -664,12 +670,12 @@ async def test_marks_are_announced_with_what_is_unread_elsewhere(
 
 
 async def test_a_mark_elsewhere_is_announced_to_who_has_no_log(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     marked = await inbox.mark_ids(log, [], elsewhere=3, force=True)
 
     assert marked == (3, 0, 1)
-    assert await link.call("PTTL", inbox_keys(log).state) > 0
+    assert await redis.call("PTTL", inbox_keys(log).state) > 0
     (place,) = await put(inbox, log, b"1")
     assert (place.offset, (await inbox.mark_all(log)).marks) == (1, 2)
 

@@ -29,12 +29,12 @@ from hypothesis.stateful import (
 
 from streamer.core.streams.subscription import Gap, Start
 from streamer.model import ZERO, App, Entry, Log, Player, Position, encode_id
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox, Marked, Page, Read, ReadAfter
 from streamer.store.logs.numbered import Lists
-from streamer.store.logs.page_reads import Overviews
+from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.receipts import Receipt, Receipts
 from streamer.store.logs.views import Views
 
@@ -160,25 +160,25 @@ class InboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.link = Link(self.url)
+        self.redis = RedisConnection(self.url)
         self.now_ms = 1_700_000_000_000
         self.log = Log(App("machine"), Player(f"p{next(numbers)}"))
         self.inbox = Inbox(
-            self.link,
+            self.redis,
             retention_ms=RETENTION_MS,
             entries_max=ENTRIES_MAX,
             clock_ms=lambda: self.now_ms,
         )
         retention = Retention(RETENTION_MS, lambda: self.now_ms)
-        self.lists = Lists(self.link, retention)
-        self.receipts = Receipts(self.link, retention)
-        self.views = Views(self.link, retention)
+        self.lists = Lists(self.redis, retention)
+        self.receipts = Receipts(self.redis, retention)
+        self.views = Views(self.redis, retention)
         self.model = Model()
         self.saved: tuple[Model, list[bytes | None]] | None = None
         self.version: tuple[str, Any] = ("", None)
 
     def teardown(self) -> None:
-        self.run(self.link.close())
+        self.run(self.redis.close())
         self.runner.close()
 
     def run(self, coroutine: Any) -> Any:
@@ -282,7 +282,7 @@ class InboxMachine(RuleBasedStateMachine):
     @rule()
     def a_copy_is_made(self) -> None:
         keys = inbox_keys(self.log)
-        dump = self.run(self.link.call_many([("DUMP", key) for key in keys]))
+        dump = self.run(self.redis.call_many([("DUMP", key) for key in keys]))
         self.saved = deepcopy(self.model), dump
 
     @precondition(lambda self: self.saved)
@@ -298,7 +298,7 @@ class InboxMachine(RuleBasedStateMachine):
             for key, value in zip(keys, dump, strict=True)
             if value is not None
         ]
-        replies = self.run(self.link.call_many(commands))
+        replies = self.run(self.redis.call_many(commands))
         assert not [reply for reply in replies if isinstance(reply, Exception)]
         self.model = deepcopy(model)
         self.version = ("", None)
@@ -308,8 +308,8 @@ class InboxMachine(RuleBasedStateMachine):
     def the_log_is_lost(self, state_first: bool) -> None:
         keys = inbox_keys(self.log)
         if state_first:
-            self.run(self.link.call("DEL", keys[0]))
-        self.run(self.link.call("DEL", *keys))
+            self.run(self.redis.call("DEL", keys[0]))
+        self.run(self.redis.call("DEL", *keys))
         self.model = Model()
 
     # Marks.
@@ -584,10 +584,10 @@ class InboxMachine(RuleBasedStateMachine):
     @invariant()
     def the_first_page_is_the_same_without_taking_it_through_the_script(self) -> None:
         async def ask() -> Any:
-            overviews = Overviews(self.link, self.inbox, self.views)
+            page_reads = PageReads(self.redis, self.inbox, self.views)
             return await asyncio.gather(
                 *(
-                    overviews.of(self.log, newest=None, oldest=None, count=count)
+                    page_reads.of(self.log, newest=None, oldest=None, count=count)
                     for count in (1, 5, 21)
                 ),
                 *(self.inbox.page(self.log, count=count) for count in (1, 5, 21)),
@@ -600,7 +600,7 @@ class InboxMachine(RuleBasedStateMachine):
     @invariant()
     def every_key_ends_by_itself(self) -> None:
         keys = inbox_keys(self.log)
-        lives = self.run(self.link.call_many([("PTTL", key) for key in keys]))
+        lives = self.run(self.redis.call_many([("PTTL", key) for key in keys]))
 
         assert -1 not in lives
 

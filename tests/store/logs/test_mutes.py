@@ -5,20 +5,20 @@ import pytest
 from streamer.core.streams.subscription import Start
 from streamer.errors import Limit, LimitReached
 from streamer.model import Log
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.mutes import MUTES_MAX, Mutes
 
 
 @pytest.fixture
-def inbox(link: Link) -> Inbox:
-    return Inbox(link)
+def inbox(redis: RedisConnection) -> Inbox:
+    return Inbox(redis)
 
 
 @pytest.fixture
-def mutes(link: Link) -> Mutes:
-    return Mutes(link)
+def mutes(redis: RedisConnection) -> Mutes:
+    return Mutes(redis)
 
 
 async def fragments(inbox: Inbox, log: Log) -> list[bytes]:
@@ -41,14 +41,14 @@ async def test_nothing_of_a_muted_type_is_stored(
 
 
 async def test_a_log_of_which_all_is_muted_is_not_begun(
-    inbox: Inbox, mutes: Mutes, link: Link, log: Log
+    inbox: Inbox, mutes: Mutes, redis: RedisConnection, log: Log
 ) -> None:
     await mutes.mute(log, "news")
 
     appended = await inbox.append(log, [Draft(b"1", "news")])
 
     assert appended.positions == [None]
-    assert await link.call("EXISTS", *inbox_keys(log)) == 0
+    assert await redis.call("EXISTS", *inbox_keys(log)) == 0
 
 
 async def test_a_repetition_is_told_the_same_whatever_is_muted_since(

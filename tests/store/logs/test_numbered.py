@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamer.model import App, Entry, Log, Notification, Player, encode_fragment
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Inbox
@@ -19,13 +19,13 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, retention_ms=DAY_MS, clock_ms=clock)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, retention_ms=DAY_MS, clock_ms=clock)
 
 
 @pytest.fixture
-def lists(link: Link, clock: Clock) -> Lists:
-    return Lists(link, Retention(DAY_MS, clock))
+def lists(redis: RedisConnection, clock: Clock) -> Lists:
+    return Lists(redis, Retention(DAY_MS, clock))
 
 
 def fragments(count: int) -> list[bytes]:
@@ -114,10 +114,10 @@ async def test_a_walk_meets_every_entry_once(
 
 
 async def test_a_hole_in_a_log_is_passed_over(
-    inbox: Inbox, lists: Lists, link: Link
+    inbox: Inbox, lists: Lists, redis: RedisConnection
 ) -> None:
     await inbox.append(LOG, fragments(3))
-    await link.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)
+    await redis.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)
 
     assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
     assert offsets(await lists.page(LOG, skip=1, count=1)) == []

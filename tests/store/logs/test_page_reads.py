@@ -5,83 +5,83 @@ from __future__ import annotations
 import pytest
 
 from streamer.model import App, Log, everyone_log
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Page, Retention
 from streamer.store.logs.inbox import PAGE_BYTES, Inbox
-from streamer.store.logs.page_reads import Overviews, Part
+from streamer.store.logs.page_reads import AudiencePage, PageReads
 from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
 
 
 @pytest.fixture
-def inbox(link: Link) -> Inbox:
-    return Inbox(link)
+def inbox(redis: RedisConnection) -> Inbox:
+    return Inbox(redis)
 
 
 @pytest.fixture
-def overviews(link: Link, inbox: Inbox) -> Overviews:
-    return Overviews(link, inbox, Views(link, Retention(90 * 86_400_000)))
+def page_reads(redis: RedisConnection, inbox: Inbox) -> PageReads:
+    return PageReads(redis, inbox, Views(redis, Retention(90 * 86_400_000)))
 
 
-async def everyone_in(overviews: Overviews, log: Log) -> Part:
-    return (await overviews.of(log, newest=None, oldest=None, count=5)).everyone
+async def everyone_in(page_reads: PageReads, log: Log) -> AudiencePage:
+    return (await page_reads.of(log, newest=None, oldest=None, count=5)).everyone
 
 
-async def read(overviews: Overviews, app: App) -> Part:
+async def read(page_reads: PageReads, app: App) -> AudiencePage:
     """Read everybody's part by the scripts."""
     asked = [(everyone_log(app), None)]
-    (part,) = await overviews.parts(asked, newest=None, count=5)
+    (part,) = await page_reads.parts(asked, newest=None, count=5)
     return part
 
 
 async def test_a_silent_app_looks_as_the_scripts_would_say(
-    overviews: Overviews, log: Log
+    page_reads: PageReads, log: Log
 ) -> None:
-    assert await everyone_in(overviews, log) == await read(overviews, log.app)
+    assert await everyone_in(page_reads, log) == await read(page_reads, log.app)
 
 
 async def test_the_first_word_to_everybody_is_in_the_next_page(
-    overviews: Overviews, inbox: Inbox, log: Log
+    page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
-    await everyone_in(overviews, log)
+    await everyone_in(page_reads, log)
 
     await inbox.append(everyone_log(log.app), [FRAGMENT])
-    first = await everyone_in(overviews, log)
+    first = await everyone_in(page_reads, log)
     await inbox.append(everyone_log(log.app), [FRAGMENT])
-    second = await everyone_in(overviews, log)
+    second = await everyone_in(page_reads, log)
 
     assert len(first.page.entries or ()) == 1
     assert len(second.page.entries or ()) == 2
-    assert second == await read(overviews, log.app)
+    assert second == await read(page_reads, log.app)
 
 
 async def test_an_app_that_lost_its_log_is_silent_again(
-    overviews: Overviews, inbox: Inbox, link: Link, log: Log
+    page_reads: PageReads, inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(everyone_log(log.app), [FRAGMENT])
-    await everyone_in(overviews, log)
+    await everyone_in(page_reads, log)
 
-    await link.call("FLUSHALL", write=True)
+    await redis.call("FLUSHALL", write=True)
 
-    assert (await everyone_in(overviews, log)).page.head.is_zero
+    assert (await everyone_in(page_reads, log)).page.head.is_zero
 
 
 # The first page, whose entries are read behind the script.
 
 
-async def first(overviews: Overviews, log: Log, count: int = 5) -> Page:
-    return (await overviews.of(log, newest=None, oldest=None, count=count)).own
+async def first(page_reads: PageReads, log: Log, count: int = 5) -> Page:
+    return (await page_reads.of(log, newest=None, oldest=None, count=count)).own
 
 
 async def test_entries_of_a_first_page_are_not_taken_through_the_script(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 30)
     call, command = inbox.newest_call(log, 20)
 
-    reply, items = await link.run_many([call], write=False, after=[command])
+    reply, items = await redis.run_many([call], write=False, after=[command])
 
     assert len(reply) == 5
     assert len(items) == 21
@@ -89,13 +89,13 @@ async def test_entries_of_a_first_page_are_not_taken_through_the_script(
 
 
 async def test_a_first_page_has_the_marks_of_its_entries(
-    overviews: Overviews, inbox: Inbox, log: Log
+    page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
     places = (await inbox.append(log, [FRAGMENT] * 10)).stored
     await inbox.mark_up_to(log, places[6])
     await inbox.mark_ids(log, [places[8]])
 
-    page = await first(overviews, log)
+    page = await first(page_reads, log)
 
     assert [shown.read_at_ms > 0 for shown in page.entries or ()] == [
         *(False, True, False, True, True)
@@ -104,25 +104,25 @@ async def test_a_first_page_has_the_marks_of_its_entries(
 
 
 async def test_a_first_page_passes_over_what_is_over(
-    overviews: Overviews, inbox: Inbox, log: Log
+    page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
     places = (await inbox.append(log, [FRAGMENT] * 10)).stored
     await inbox.withdraw(log, places[8])
 
-    page = await first(overviews, log)
+    page = await first(page_reads, log)
 
     assert [shown.entry.offset for shown in page.entries or ()] == [10, 8, 7, 6, 5]
 
 
 @pytest.mark.parametrize("size", [1_000_000, PAGE_BYTES + 1])
 async def test_a_first_page_of_large_entries_is_shorter(
-    overviews: Overviews, inbox: Inbox, log: Log, size: int
+    page_reads: PageReads, inbox: Inbox, log: Log, size: int
 ) -> None:
     large = b'"body":"%b"}' % (b"x" * size)
     for _ in range(6):
         await inbox.append(log, [large])
 
-    page = await first(overviews, log, count=6)
+    page = await first(page_reads, log, count=6)
 
     assert len(page.entries or ()) == max(1, PAGE_BYTES // size)
     assert page == await inbox.page(log, count=6)
@@ -130,32 +130,32 @@ async def test_a_first_page_of_large_entries_is_shorter(
 
 @pytest.mark.parametrize("before", [0, 3, 8])
 async def test_what_comes_between_the_script_and_its_entries_is_noticed(
-    inbox: Inbox, link: Link, log: Log, before: int
+    inbox: Inbox, redis: RedisConnection, log: Log, before: int
 ) -> None:
     if before:
         await inbox.append(log, [FRAGMENT] * before)
     call, command = inbox.newest_call(log, 5)
-    reply = await link.run(*call, write=False)
+    reply = await redis.run(*call, write=False)
     await inbox.append(log, [FRAGMENT])
 
-    assert inbox.parse_newest(reply, await link.call(*command), 5) is None
+    assert inbox.parse_newest(reply, await redis.call(*command), 5) is None
 
 
 async def test_what_leaves_between_the_script_and_its_entries_is_noticed(
-    inbox: Inbox, link: Link, log: Log
+    inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 4)
     call, command = inbox.newest_call(log, 5)
-    reply = await link.run(*call, write=False)
-    await link.call("XTRIM", inbox_keys(log).log, "MAXLEN", 3, write=True)
+    reply = await redis.run(*call, write=False)
+    await redis.call("XTRIM", inbox_keys(log).log, "MAXLEN", 3, write=True)
 
-    assert inbox.parse_newest(reply, await link.call(*command), 5) is None
+    assert inbox.parse_newest(reply, await redis.call(*command), 5) is None
 
 
 async def test_a_first_page_that_something_came_into_is_read_again(
-    overviews: Overviews, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
+    page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inbox.append(log, [FRAGMENT])
     monkeypatch.setattr(inbox, "parse_newest", lambda *_: None)
 
-    assert await first(overviews, log) == await inbox.page(log, count=5)
+    assert await first(page_reads, log) == await inbox.page(log, count=5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.model import Log
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.receipts import Receipt, Receipts
@@ -12,8 +12,8 @@ from ...clock import NOON, Clock
 
 
 @pytest.fixture
-def receipts(link: Link, clock: Clock) -> Receipts:
-    return Receipts(link, Retention(86_400_000, clock))
+def receipts(redis: RedisConnection, clock: Clock) -> Receipts:
+    return Receipts(redis, Retention(86_400_000, clock))
 
 
 async def test_a_receipt_follows_what_becomes_of_a_notification(

@@ -21,7 +21,7 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import channel, inbox_keys, views_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Inbox
@@ -38,13 +38,13 @@ FRAGMENT = b'"title":"t"}'
 
 
 @pytest.fixture
-def views(link: Link, clock: Clock) -> Views:
-    return Views(link, Retention(RETENTION_MS, clock))
+def views(redis: RedisConnection, clock: Clock) -> Views:
+    return Views(redis, Retention(RETENTION_MS, clock))
 
 
 @pytest.fixture
-def inbox(link: Link, clock: Clock) -> Inbox:
-    return Inbox(link, retention_ms=RETENTION_MS, clock_ms=clock)
+def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
+    return Inbox(redis, retention_ms=RETENTION_MS, clock_ms=clock)
 
 
 async def found(views: Views, log: Log) -> list[View]:
@@ -78,10 +78,10 @@ async def test_who_has_a_notification_has_been_here_since_the_oldest(
 
 
 async def test_whose_notifications_have_all_left_has_been_here_before_any(
-    views: Views, inbox: Inbox, link: Link, log: Log
+    views: Views, inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT])
-    await link.call("DEL", inbox_keys(log)[1], write=True)
+    await redis.call("DEL", inbox_keys(log)[1], write=True)
 
     assert await known_since_ms(views, log) == 0
 
@@ -171,7 +171,7 @@ async def test_only_an_audience_that_was_joined_can_be_muted(
 
 
 async def test_the_players_streams_are_told_and_a_page_is_another(
-    views: Views, inbox: Inbox, link: Link, log: Log, store_url: str
+    views: Views, inbox: Inbox, redis: RedisConnection, log: Log, store_url: str
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(
         store_url.removeprefix("unix://")
@@ -191,7 +191,7 @@ async def test_the_players_streams_are_told_and_a_page_is_another(
     assert await changed(views.leave(log, NEWS))
     # To be one of everybody is nothing new.
     assert not await changed(views.join(log, EVERYONE, ZERO, tell=False))
-    await link.call("SPUBLISH", channel(log), "end", write=True)
+    await redis.call("SPUBLISH", channel(log), "end", write=True)
     heard = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
     writer.close()
 
@@ -227,10 +227,10 @@ async def test_who_joined_a_silent_topic_keeps_its_place_when_that_speaks(
 
 
 async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
-    views: Views, link: Link, clock: Clock, log: Log
+    views: Views, redis: RedisConnection, clock: Clock, log: Log
 ) -> None:
     async def lives_ms() -> int:
-        left = await link.call("PTTL", views_key(log))
+        left = await redis.call("PTTL", views_key(log))
         assert isinstance(left, int)
         return left
 
@@ -243,7 +243,7 @@ async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
     # Whoever looks at it while it is wanted makes it last.
-    await link.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+    await redis.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
     await found(views, log)
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
@@ -254,7 +254,7 @@ async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> No
     await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
     await views.mute(log, EVERYONE, muted=True)
 
-    seen = views.seen(log, await views._link.call_many(views.glance(log)))
+    seen = views.seen(log, await views._redis.call_many(views.glance(log)))
 
     assert seen is not None
     assert seen.views == (await views.read(log)).views
@@ -267,7 +267,7 @@ async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
     views: Views, log: Log
 ) -> None:
     async def seen() -> object:
-        return views.seen(log, await views._link.call_many(views.glance(log)))
+        return views.seen(log, await views._redis.call_many(views.glance(log)))
 
     assert await seen() is None
     await views.join(log, EVERYONE, ZERO)
@@ -277,14 +277,14 @@ async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
 
 
 async def test_looking_keeps_views_that_would_end(
-    views: Views, link: Link, log: Log
+    views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await views.join(log, EVERYONE, ZERO)
-    await link.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
+    await redis.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
 
     await views.read_many([log])
 
-    assert await link.call("PTTL", views_key(log)) > RETENTION_MS
+    assert await redis.call("PTTL", views_key(log)) > RETENTION_MS
 
 
 async def test_what_is_in_an_audiences_log_and_alive_is_found(
@@ -381,8 +381,8 @@ _players = iter(range(10**9))
 
 
 async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
-    link, clock = Link(url), Clock()
-    views = Views(link, Retention(RETENTION_MS, clock))
+    redis, clock = RedisConnection(url), Clock()
+    views = Views(redis, Retention(RETENTION_MS, clock))
     log = Log(APP, Player(f"walker-{next(_players)}"))
     model = Model(first + joined)
     floor, head = first + 1, first + 12
@@ -408,7 +408,7 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
                 assert changed == model.change(name, offsets, floor, clock.now_ms)
             await agree(views, log, model, floor, head)
     finally:
-        await link.close()
+        await redis.close()
 
 
 async def agree(views: Views, log: Log, model: Model, floor: int, head: int) -> None:

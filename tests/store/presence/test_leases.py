@@ -11,8 +11,8 @@ import pytest
 from streamer.core.streams.views import View
 from streamer.errors import Limit, LimitReached, OutcomeUnknown, StoreUnavailable
 from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
-from streamer.store.client.connection import Link
-from streamer.store.client.pubsub import Relay
+from streamer.store.client.connection import RedisConnection
+from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import NODES, lease_key, views_key
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import DAY_MS, Inbox
@@ -21,13 +21,13 @@ from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
 
 @pytest.fixture
-def node(link: Link) -> Leases:
-    return Leases(link, most=2)
+def node(redis: RedisConnection) -> Leases:
+    return Leases(redis, most=2)
 
 
 @pytest.fixture
-def other(link: Link) -> Leases:
-    return Leases(link, most=2)
+def other(redis: RedisConnection) -> Leases:
+    return Leases(redis, most=2)
 
 
 async def take(node: Leases, log: Log, instance: str = "") -> Lease:
@@ -35,27 +35,27 @@ async def take(node: Leases, log: Log, instance: str = "") -> Lease:
     return lease
 
 
-async def held(link: Link, log: Log) -> int:
-    count: int = await link.call("HLEN", lease_key(log))
+async def held(redis: RedisConnection, log: Log) -> int:
+    count: int = await redis.call("HLEN", lease_key(log))
     return count
 
 
-async def none_held(link: Link, log: Log) -> None:
+async def none_held(redis: RedisConnection, log: Log) -> None:
     async with asyncio.timeout(10):
-        while await held(link, log):  # noqa: ASYNC110
+        while await held(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
-async def one_held(link: Link, log: Log) -> None:
+async def one_held(redis: RedisConnection, log: Log) -> None:
     async with asyncio.timeout(10):
-        while not await held(link, log):  # noqa: ASYNC110
+        while not await held(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
-async def die(link: Link, node: Leases) -> None:
+async def die(redis: RedisConnection, node: Leases) -> None:
     """Let the node's last heartbeat be as old as a dead node's."""
-    score = float(await link.call("ZSCORE", NODES, node.node))
-    await link.call("ZADD", NODES, str(int(score - ALIVE_MS - 1)), node.node)
+    score = float(await redis.call("ZSCORE", NODES, node.node))
+    await redis.call("ZADD", NODES, str(int(score - ALIVE_MS - 1)), node.node)
 
 
 async def test_a_player_has_as_many_as_it_may(
@@ -73,7 +73,7 @@ async def test_a_player_has_as_many_as_it_may(
 
 
 async def test_the_limit_holds_however_many_come_at_once(
-    node: Leases, other: Leases, link: Link, log: Log
+    node: Leases, other: Leases, redis: RedisConnection, log: Log
 ) -> None:
     outcomes = await asyncio.gather(
         *(take(one, log) for one in (node, other) for _ in range(20)),
@@ -82,38 +82,38 @@ async def test_the_limit_holds_however_many_come_at_once(
 
     assert sum(isinstance(outcome, Lease) for outcome in outcomes) == 2
     assert sum(isinstance(outcome, LimitReached) for outcome in outcomes) == 38
-    assert await held(link, log) == 2
+    assert await held(redis, log) == 2
 
 
 async def test_a_lease_given_back_is_free_and_only_once(
-    node: Leases, link: Link, log: Log
+    node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     first, second = await take(node, log), await take(node, log)
 
     await node.drop(first)
     await node.drop(first)
 
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
     await take(node, log)
     with pytest.raises(LimitReached):
         await take(node, log)
     await node.drop(second)
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
 
 async def test_the_leases_of_a_dead_node_are_void(
-    node: Leases, other: Leases, link: Link, log: Log
+    node: Leases, other: Leases, redis: RedisConnection, log: Log
 ) -> None:
     await take(node, log)
     await take(node, log)
     with pytest.raises(LimitReached):
         await take(other, log)
-    await die(link, node)
+    await die(redis, node)
     await other.beat()
 
     await take(other, log)
 
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
 
 async def test_a_node_that_left_gives_all_its_leases_back_at_once(
@@ -141,9 +141,9 @@ async def test_the_leases_of_a_node_that_has_just_come_are_not_void(
 
 
 async def test_an_old_list_of_nodes_lets_nobody_in_too_many(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
-    nodes = [Leases(link, most=3) for _ in range(4)]
+    nodes = [Leases(redis, most=3) for _ in range(4)]
     for node in nodes:
         await take(node, Log(log.app, Player("another-" + node.node)))
 
@@ -155,11 +155,11 @@ async def test_an_old_list_of_nodes_lets_nobody_in_too_many(
 
 
 async def test_a_lease_needs_a_heartbeat_first(
-    node: Leases, link: Link, log: Log
+    node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     await take(node, log)
 
-    assert await link.call("ZSCORE", NODES, node.node) is not None
+    assert await redis.call("ZSCORE", NODES, node.node) is not None
 
 
 class Told:
@@ -185,17 +185,22 @@ class Told:
 @pytest.fixture
 async def told(store_url: str, log: Log, until: Any) -> AsyncIterator[Told]:
     told = Told()
-    relay = Relay(store_url, told)
-    running = asyncio.create_task(relay.run())
-    await until(lambda: relay.connected)
-    await relay.subscribe(log)
+    pubsub = PubSub(store_url, told)
+    running = asyncio.create_task(pubsub.run())
+    await until(lambda: pubsub.connected)
+    await pubsub.subscribe(log)
     yield told
     running.cancel()
     await asyncio.wait([running])
 
 
 async def test_an_instance_that_comes_back_takes_over_what_it_had(
-    node: Leases, other: Leases, link: Link, log: Log, told: Told, until: Any
+    node: Leases,
+    other: Leases,
+    redis: RedisConnection,
+    log: Log,
+    told: Told,
+    until: Any,
 ) -> None:
     first = await take(node, log, "phone")
     await take(node, log, "console")
@@ -207,60 +212,60 @@ async def test_an_instance_that_comes_back_takes_over_what_it_had(
 
     await until(lambda: len(told.replaced_connections) == 2)
     assert told.replaced_connections == [first.connection, second.connection]
-    assert await held(link, log) == 2
+    assert await held(redis, log) == 2
     # The replaced one takes its leave late, and takes nothing along.
     await node.drop(first)
-    assert await held(link, log) == 2
+    assert await held(redis, log) == 2
     await other.drop(third)
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
 
 async def test_leases_without_an_instance_replace_nothing(
-    node: Leases, link: Link, log: Log
+    node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     await take(node, log)
     await take(node, log)
 
-    assert await held(link, log) == 2
+    assert await held(redis, log) == 2
 
 
 async def test_an_instance_that_was_counted_twice_is_counted_once_again(
-    node: Leases, link: Link, log: Log, told: Told, until: Any
+    node: Leases, redis: RedisConnection, log: Log, told: Told, until: Any
 ) -> None:
     # A list of nodes that is not fresh can lack the node where it had been.
     await node.beat()
     for connection in ("a", "b"):
-        await link.call("HSET", lease_key(log), f"{node.node}:{connection}", "phone")
+        await redis.call("HSET", lease_key(log), f"{node.node}:{connection}", "phone")
 
     lease = await take(node, log, "phone")
 
     await until(lambda: len(told.replaced_connections) == 2)
     assert sorted(told.replaced_connections) == ["a", "b"]
-    assert await link.call("HKEYS", lease_key(log)) == [
+    assert await redis.call("HKEYS", lease_key(log)) == [
         f"{node.node}:{lease.connection}".encode()
     ]
 
 
 async def test_a_lease_given_back_while_the_store_is_away_is_made_up_for(
-    proxy: Any, link: Link, log: Log
+    proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
-    node = Leases(Link(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), most=2)
     lease = await take(node, log)
     await proxy.close()
 
     await node.drop(lease)
 
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
     await proxy.open()
     running = asyncio.create_task(node.run())
-    await none_held(link, log)
+    await none_held(redis, log)
     running.cancel()
     await asyncio.wait([running])
-    await node._link.close()
+    await node._redis.close()
 
 
 async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
-    node = Leases(Link(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), most=2)
     await proxy.close()
 
     with pytest.raises(StoreUnavailable):
@@ -271,9 +276,9 @@ async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
 
 @pytest.mark.parametrize("what", ["lost", "cancelled"])
 async def test_a_lease_that_nobody_heard_of_does_not_leak(
-    proxy: Any, link: Link, log: Log, what: str
+    proxy: Any, redis: RedisConnection, log: Log, what: str
 ) -> None:
-    node = Leases(Link(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), most=2)
     await node.beat()
     await node.drop(await take(node, log))
     if what == "lost":
@@ -284,24 +289,24 @@ async def test_a_lease_that_nobody_heard_of_does_not_leak(
     else:
         proxy.flowing.clear()
         taking = asyncio.create_task(take(node, log))
-        await one_held(link, log)
+        await one_held(redis, log)
         taking.cancel()
         await asyncio.wait([taking])
         proxy.flowing.set()
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
     running = asyncio.create_task(node.run())
-    await none_held(link, log)
+    await none_held(redis, log)
 
     running.cancel()
     await asyncio.wait([running])
-    await node._link.close()
+    await node._redis.close()
 
 
 async def test_a_cancelled_farewell_is_still_said(
-    proxy: Any, link: Link, log: Log
+    proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
-    node = Leases(Link(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), most=2)
     lease = await take(node, log)
     proxy.flowing.clear()
     dropping = asyncio.create_task(node.drop(lease))
@@ -312,32 +317,36 @@ async def test_a_cancelled_farewell_is_still_said(
 
     await node._drop_all()
 
-    assert await held(link, log) == 0
-    await node._link.close()
+    assert await held(redis, log) == 0
+    await node._redis.close()
 
 
-async def test_taking_twice_is_one_lease(node: Leases, link: Link, log: Log) -> None:
+async def test_taking_twice_is_one_lease(
+    node: Leases, redis: RedisConnection, log: Log
+) -> None:
     # What a repetition after a lost answer does.
     for _ in range(3):
         await node.take(log, "the-same")
 
-    assert await held(link, log) == 1
+    assert await held(redis, log) == 1
 
 
 async def test_keys_of_leases_end_by_themselves(
-    node: Leases, link: Link, log: Log
+    node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     await take(node, log)
 
-    assert 24 * 3_600_000 < await link.call("PTTL", lease_key(log)) <= 25 * 3_600_000
+    assert 24 * 3_600_000 < await redis.call("PTTL", lease_key(log)) <= 25 * 3_600_000
 
 
-async def test_nodes_that_are_long_gone_are_forgotten(node: Leases, link: Link) -> None:
-    await link.call("ZADD", NODES, "1000", "ancient")
+async def test_nodes_that_are_long_gone_are_forgotten(
+    node: Leases, redis: RedisConnection
+) -> None:
+    await redis.call("ZADD", NODES, "1000", "ancient")
 
     await node.beat()
 
-    assert await link.call("ZRANGE", NODES, "0", "-1") == [node.node.encode()]
+    assert await redis.call("ZRANGE", NODES, "0", "-1") == [node.node.encode()]
 
 
 async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
@@ -345,7 +354,7 @@ async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
         return [OutcomeUnknown()]
 
     await node.beat()
-    node._link.run_many = unknown  # type: ignore[method-assign]
+    node._redis.run_many = unknown  # type: ignore[method-assign]
 
     with pytest.raises(StoreUnavailable):
         await take(node, log)
@@ -354,20 +363,20 @@ async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
 
 
 async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
-    link: Link, log: Log
+    redis: RedisConnection, log: Log
 ) -> None:
     now_s = 0.0
-    node = Leases(link, most=1, monotonic=lambda: now_s)
-    other = Leases(link, most=1)
+    node = Leases(redis, most=1, monotonic=lambda: now_s)
+    other = Leases(redis, most=1)
     await take(node, log)
-    await die(link, node)
+    await die(redis, node)
     intruder = await take(other, log)
     await other.drop(intruder)
-    assert await held(link, log) == 0
+    assert await held(redis, log) == 0
 
     now_s += ALIVE_MS / 1000 + 1
     running = asyncio.create_task(node.run())
-    await one_held(link, log)
+    await one_held(redis, log)
     running.cancel()
 
     with pytest.raises(LimitReached):
@@ -393,12 +402,12 @@ async def come(
 
 
 @pytest.fixture
-def views(link: Link) -> Views:
-    return Views(link, Retention(90 * DAY_MS))
+def views(redis: RedisConnection) -> Views:
+    return Views(redis, Retention(90 * DAY_MS))
 
 
 async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(
-    node: Leases, views: Views, link: Link, log: Log
+    node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     everyone = View(everyone_log(log.app), PLACE)
 
@@ -406,23 +415,23 @@ async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(
     (found,) = await views.read_many([log])
     assert isinstance(found, PlayerViews)
     assert found.views == [everyone]
-    assert await link.call("PTTL", views_key(log)) > 180 * DAY_MS
+    assert await redis.call("PTTL", views_key(log)) > 180 * DAY_MS
 
 
 async def test_where_nobody_knows_where_everybody_is_that_is_left_open(
-    node: Leases, views: Views, link: Link, log: Log
+    node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     assert await come(node, views, log, knowing=False) is None
-    assert await link.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", views_key(log)) == 0
 
 
 async def test_a_player_that_has_been_sent_something_was_seen(
-    node: Leases, views: Views, link: Link, log: Log
+    node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
-    await Inbox(link).append(log, [b"x"])
+    await Inbox(redis).append(log, [b"x"])
 
     assert await come(node, views, log) is None
-    assert await link.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", views_key(log)) == 0
 
 
 async def test_a_player_with_topics_keeps_what_it_has(
@@ -437,20 +446,20 @@ async def test_a_player_with_topics_keeps_what_it_has(
 
 
 async def test_a_refused_lease_makes_nobody_one_of_everybody(
-    link: Link, views: Views, log: Log
+    redis: RedisConnection, views: Views, log: Log
 ) -> None:
-    node = Leases(link, most=0)
+    node = Leases(redis, most=0)
 
     with pytest.raises(LimitReached):
         await come(node, views, log)
 
-    assert await link.call("EXISTS", views_key(log)) == 0
+    assert await redis.call("EXISTS", views_key(log)) == 0
 
 
 async def test_what_is_asked_beside_is_asked_again_with_the_script(
-    node: Leases, views: Views, link: Link, log: Log
+    node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await take(node, log)
-    await link.call("SCRIPT", "FLUSH")
+    await redis.call("SCRIPT", "FLUSH")
 
     assert await come(node, views, Log(log.app, Player("new"))) is not None

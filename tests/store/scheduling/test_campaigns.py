@@ -10,7 +10,7 @@ import pytest
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.scheduling.campaigns import Campaigns, Card, CardStatus
 
@@ -19,19 +19,19 @@ STATUSES: list[CardStatus] = ["draft", "active", "revoked", "expired", "removed"
 
 
 @pytest.fixture
-def campaigns(link: Link) -> Campaigns:
-    return Campaigns(link)
+def campaigns(redis: RedisConnection) -> Campaigns:
+    return Campaigns(redis)
 
 
 def card(name: str, player: str, status: CardStatus = "active") -> Card:
     return Card(name, Player(player), status)
 
 
-async def copies(link: Link, name: str = "c") -> dict[str, list[str]]:
+async def copies(redis: RedisConnection, name: str = "c") -> dict[str, list[str]]:
     """Return what sending reads: by card, "status player" of every bucket."""
     found: dict[str, list[str]] = {}
     for bucket in range(BUCKETS):
-        items = await link.call("HGETALL", cards_key(bucket, APP, name))
+        items = await redis.call("HGETALL", cards_key(bucket, APP, name))
         for card_id, value in zip(items[::2], items[1::2], strict=True):
             status, _, player = value.decode().partition(" ")
             if status == "moved":
@@ -53,7 +53,7 @@ async def listed(campaigns: Campaigns, **how: Any) -> list[Card]:
 
 
 async def test_a_card_is_read_as_it_was_written(
-    campaigns: Campaigns, link: Link
+    campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     cards = [
         card("plain", "p"),
@@ -65,44 +65,44 @@ async def test_a_card_is_read_as_it_was_written(
 
     for one in cards:
         assert await campaigns.get_card(APP, "c", one.id) == one
-    assert await copies(link) == {c.id: [f"{c.status} {c.player}"] for c in cards}
+    assert await copies(redis) == {c.id: [f"{c.status} {c.player}"] for c in cards}
     assert await campaigns.get_card(APP, "c", "other") is None
     assert await campaigns.get_card(APP, "d", "plain") is None
     assert await campaigns.get_card(App("other"), "c", "plain") is None
 
 
 async def test_a_card_that_changes_its_player_leaves_the_old_one(
-    campaigns: Campaigns, link: Link
+    campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     for player in ("a", "b", "c", "a", "b"):
         await campaigns.put_cards(APP, "c", [card("k", player)])
 
-        assert await copies(link) == {"k": [f"active {player}"]}
+        assert await copies(redis) == {"k": [f"active {player}"]}
 
 
 async def test_a_status_changes_and_the_player_stays(
-    campaigns: Campaigns, link: Link
+    campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     await campaigns.put_cards(APP, "c", [card("k", "a")])
 
     assert await campaigns.set_status(APP, "c", "k", "revoked") == card(
         "k", "a", "revoked"
     )
-    assert await copies(link) == {"k": ["revoked a"]}
+    assert await copies(redis) == {"k": ["revoked a"]}
     assert await campaigns.set_status(APP, "c", "other", "active") is None
     assert await campaigns.count_cards(APP, "c") == 1
 
 
 async def test_of_a_card_named_twice_the_later_one_holds(
-    campaigns: Campaigns, link: Link
+    campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     await campaigns.put_cards(APP, "c", [card("k", "a"), card("k", "b", "draft")])
 
-    assert await copies(link) == {"k": ["draft b"]}
+    assert await copies(redis) == {"k": ["draft b"]}
 
 
 async def test_ten_thousand_cards_are_written_in_one_call(
-    campaigns: Campaigns, link: Link
+    campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     cards = [card(f"k{i}", f"p{i}", STATUSES[i % 5]) for i in range(10_000)]
 
@@ -116,26 +116,26 @@ async def test_ten_thousand_cards_are_written_in_one_call(
 
 
 async def test_writers_that_race_leave_one_player_each(
-    store_url: str, campaigns: Campaigns, link: Link
+    store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     """Whatever the order in which their steps reach the store."""
-    links = [Link(store_url) for _ in range(4)]
+    links = [RedisConnection(store_url) for _ in range(4)]
     names = [f"k{i}" for i in range(30)]
 
-    async def write(link: Link) -> None:
+    async def write(redis: RedisConnection) -> None:
         for _ in range(15):
             some = random.sample(names, 10)
             cards = [
                 card(n, f"p{random.randrange(40)}", random.choice(STATUSES))
                 for n in some
             ]
-            await Campaigns(link).put_cards(APP, "c", cards)
+            await Campaigns(redis).put_cards(APP, "c", cards)
 
     await asyncio.gather(*map(write, links))
     for each in links:
         await each.close()
 
-    by_player = await copies(link)
+    by_player = await copies(redis)
     for name, held in by_player.items():
         found = await campaigns.get_card(APP, "c", name)
         assert found is not None
@@ -143,7 +143,7 @@ async def test_writers_that_race_leave_one_player_each(
     assert by_player.keys() == {c.id for c in await listed(campaigns, limit=7)}
 
 
-class Fragile(Link):
+class Fragile(RedisConnection):
     """A link that is gone at its nth command."""
 
     def __init__(self, url: str, *, fails_at: int) -> None:
@@ -158,7 +158,7 @@ class Fragile(Link):
 
 
 async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
-    store_url: str, campaigns: Campaigns, link: Link
+    store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     before = [card(f"k{i}", f"a{i}") for i in range(20)]
     after = [card(f"k{i}", f"b{i}") for i in range(20)]
@@ -170,7 +170,7 @@ async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
     await fragile.close()
     await campaigns.put_cards(APP, "c", after)
 
-    assert await copies(link) == {c.id: [f"active {c.player}"] for c in after}
+    assert await copies(redis) == {c.id: [f"active {c.player}"] for c in after}
 
 
 async def test_a_store_that_is_away_takes_nothing(store_url: str) -> None:

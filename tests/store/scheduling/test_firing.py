@@ -11,7 +11,7 @@ import pytest
 from streamer.core.schedule import LATE_AFTER_MS, State
 from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, iso_time
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, due_apps_key, due_key, schedule_key
 from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
 from streamer.store.logs.mutes import Mutes
@@ -63,7 +63,7 @@ async def test_a_due_list_has_what_is_due_in_due_order(
 
 
 async def test_due_keys_of_all_buckets_are_looked_into(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
     made = [reminder(f"p{i}") for i in range(600)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
@@ -72,7 +72,7 @@ async def test_due_keys_of_all_buckets_are_looked_into(
 
     assert {due.id for due in dues} == {schedule.id for schedule in made}
     assert {due.bucket for due in dues} > set(range(0, BUCKETS, 64))
-    assert await link.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
+    assert await redis.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
 
 
 async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
@@ -89,30 +89,30 @@ async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
 
 
 async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
     first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
     await timetable.add_many([second, first])
     apps = due_apps_key(Due.of(first).bucket)
-    assert await link.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
+    assert await redis.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
 
     await timetable.cancel(Due.of(first), due_ms=NOON + 30)
-    assert await link.call("ZSCORE", apps, APP) == str(NOON + 20).encode()
+    assert await redis.call("ZSCORE", apps, APP) == str(NOON + 20).encode()
     await timetable.cancel(Due.of(second))
     await timetable.cancel(Due.of(first))
 
-    assert await link.call("EXISTS", apps) == 0
+    assert await redis.call("EXISTS", apps) == 0
 
 
 async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = reminder("p")
     await timetable.add(entered)
 
     await timetable.firing.fire([entered])
 
-    assert await link.call("EXISTS", due_apps_key(Due.of(entered).bucket)) == 0
+    assert await redis.call("EXISTS", due_apps_key(Due.of(entered).bucket)) == 0
 
 
 async def test_what_went_out_late_says_when_it_was_due(
@@ -131,12 +131,12 @@ async def test_what_went_out_late_says_when_it_was_due(
 
 
 async def test_a_schedule_without_a_record_leaves_the_timetable(
-    timetable: Timetable, link: Link, inbox: Inbox
+    timetable: Timetable, redis: RedisConnection, inbox: Inbox
 ) -> None:
     entered = reminder("p")
     await timetable.add(entered)
     due = Due.of(entered)
-    await link.call("DEL", schedule_key(due.bucket, APP, due.id))
+    await redis.call("DEL", schedule_key(due.bucket, APP, due.id))
 
     await timetable.firing.fire([entered])
 
@@ -145,17 +145,17 @@ async def test_a_schedule_without_a_record_leaves_the_timetable(
 
 
 async def test_a_sent_schedule_can_be_asked_for_for_90_days(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = reminder("p", NOON)
     await timetable.add(entered)
     due = Due.of(entered)
     record = schedule_key(due.bucket, APP, due.id)
-    assert await link.call("PTTL", record) == -1
+    assert await redis.call("PTTL", record) == -1
 
     await timetable.firing.fire([entered])
 
-    assert 0 <= 90 * DAY_MS - await link.call("PTTL", record) < 60_000
+    assert 0 <= 90 * DAY_MS - await redis.call("PTTL", record) < 60_000
 
 
 async def test_an_audience_that_was_cancelled_does_not_begin(
@@ -205,9 +205,9 @@ async def test_what_is_sent_replaces_and_expires_as_what_is_published(
 
 @pytest.mark.parametrize("alone", [True, False])
 async def test_what_is_sent_does_not_reach_who_has_muted_it(
-    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+    timetable: Timetable, inbox: Inbox, redis: RedisConnection, alone: bool
 ) -> None:
-    await Mutes(link).mute(Log(APP, Player("p")), "news")
+    await Mutes(redis).mute(Log(APP, Player("p")), "news")
 
     await send_to(timetable, ["p", "q"], alone=alone, type="news")
     await send_to(timetable, ["p", "q"], alone=alone, type="mail")
@@ -218,12 +218,12 @@ async def test_what_is_sent_does_not_reach_who_has_muted_it(
 
 @pytest.mark.parametrize("alone", [True, False])
 async def test_what_is_sent_to_the_device_used_last_names_it(
-    timetable: Timetable, inbox: Inbox, link: Link, alone: bool
+    timetable: Timetable, inbox: Inbox, redis: RedisConnection, alone: bool
 ) -> None:
     log = Log(APP, Player("p"))
-    leases = Leases(link, most=5)
+    leases = Leases(redis, most=5)
     await leases.take(log, "1")
-    await Devices(link, leases.node).used(log, "1", "phone")
+    await Devices(redis, leases.node).used(log, "1", "phone")
 
     await send_to(timetable, ["p", "q"], alone=alone, to_latest=True)
     await inbox.append(log, [Draft(b"2", device="latest"), b"3"])
@@ -235,9 +235,9 @@ async def test_what_is_sent_to_the_device_used_last_names_it(
 
 
 async def test_what_is_sent_and_muted_is_sent_to_nobody(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
-    await Mutes(link).mute(Log(APP, Player("p")), "news")
+    await Mutes(redis).mute(Log(APP, Player("p")), "news")
     entered = reminder("p", type="news")
     await timetable.add(entered)
 

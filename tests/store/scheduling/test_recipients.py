@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
 from streamer.model import Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, cards_key, recipients_key
 from streamer.store.logs.inbox import DAY_MS, Inbox
 from streamer.store.scheduling.schedule_records import Due, new_schedule_id
@@ -76,34 +76,34 @@ async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
 
 
 async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
-    timetable: Timetable, link: Link
+    timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = await audience(timetable, "p")
     (bucket,) = entered.buckets
     listed = recipients_key(bucket, APP, entered.id)
-    await link.call("PEXPIRE", listed, 1_000)
+    await redis.call("PEXPIRE", listed, 1_000)
 
     await timetable.recipients.keep(entered)
-    assert await link.call("PTTL", listed) > AHEAD_MAX_MS + 80 * DAY_MS
+    assert await redis.call("PTTL", listed) > AHEAD_MAX_MS + 80 * DAY_MS
 
     await timetable.firing.begin([Due.of(entered)])
     await serve(timetable, entered)
-    assert 0 < await link.call("PTTL", listed) <= DAY_MS
+    assert 0 < await redis.call("PTTL", listed) <= DAY_MS
 
 
 async def test_active_cards_are_taken_when_it_is_sent(
-    timetable: Timetable, link: Link, inbox: Inbox
+    timetable: Timetable, redis: RedisConnection, inbox: Inbox
 ) -> None:
     entered, _ = await campaign(timetable)
     statuses = ("active", "draft", "revoked", "expired", "removed", "moved")
     for status in statuses:
         key = cards_key(bucket_of(APP, status), APP, "c")
-        await link.call("HSET", key, f"card-{status}", f"{status} 1 {status}")
+        await redis.call("HSET", key, f"card-{status}", f"{status} 1 {status}")
     # A second card of the same player; a name with a blank; a card that is called so.
     key = cards_key(bucket_of(APP, "active"), APP, "c")
-    await link.call("HSET", key, "twin", "active 3 active")
+    await redis.call("HSET", key, "twin", "active 3 active")
     key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")
-    await link.call("HSET", key, "odd", "active 1 active 1 x")
+    await redis.call("HSET", key, "odd", "active 1 active 1 x")
 
     await timetable.firing.begin([Due.of(entered)])
     await timetable.recipients.enlist_cards(entered, entered.buckets)

@@ -11,7 +11,7 @@ import pytest
 
 from streamer.core.schedule import Schedule, State
 from streamer.model import App, Log, Player
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, named_key, sends_key
 from streamer.store.logs.inbox import DAY_MS, Inbox
 from streamer.store.scheduling.schedule_records import Due
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-async def other_link(store_url: str) -> AsyncIterator[Link]:
-    link = Link(store_url)
-    yield link
-    await link.close()
+async def other_redis(store_url: str) -> AsyncIterator[RedisConnection]:
+    redis = RedisConnection(store_url)
+    yield redis
+    await redis.close()
 
 
 async def test_what_is_entered_is_what_is_read(
@@ -160,14 +160,14 @@ async def test_what_is_moved_fires_at_its_other_time(
 
 
 async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
-    timetable: Timetable, other_link: Link, inbox: Inbox, clock: Clock
+    timetable: Timetable, other_redis: RedisConnection, inbox: Inbox, clock: Clock
 ) -> None:
     """E2: cancelled or delivered, one of them, and the answer says which."""
-    other = Timetable(other_link, clock_ms=clock)
+    other = Timetable(other_redis, clock_ms=clock)
     made = [reminder(f"p{i}") for i in range(300)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
 
-    await asyncio.gather(other.firing.fire([]), other_link.call("PING"))
+    await asyncio.gather(other.firing.fire([]), other_redis.call("PING"))
     few = asyncio.Semaphore(8)
 
     async def after_a_while(step: Awaitable[T]) -> T:
@@ -240,9 +240,9 @@ async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
 
 
 async def test_of_many_who_race_for_the_last_slot_one_gets_it(
-    timetable: Timetable, other_link: Link, clock: Clock
+    timetable: Timetable, other_redis: RedisConnection, clock: Clock
 ) -> None:
-    other = Timetable(other_link, clock_ms=clock)
+    other = Timetable(other_redis, clock_ms=clock)
     for _ in range(2):
         await campaign(timetable, slots_max=3)
 

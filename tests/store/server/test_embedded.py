@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.store.client.connection import Link
+from streamer.store.client.connection import RedisConnection
 from streamer.store.server import directory
 from streamer.store.server.directory import DirectoryInUse, holds_store
 from streamer.store.server.embedded import Embedded, attach
@@ -64,17 +64,17 @@ async def start(store_binary: Path) -> AsyncIterator[Start]:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[Link]:
-    link = Link(url)
+async def linked(url: str) -> AsyncIterator[RedisConnection]:
+    redis = RedisConnection(url)
     try:
-        yield link
+        yield redis
     finally:
-        await link.close()
+        await redis.close()
 
 
 async def ping(url: str) -> bool:
-    async with linked(url) as link:
-        return bool(await link.call("PING") == b"PONG")
+    async with linked(url) as redis:
+        return bool(await redis.call("PING") == b"PONG")
 
 
 def is_running(pid: int) -> bool:
@@ -103,10 +103,13 @@ async def test_a_started_store_answers_and_keeps_a_synced_log(
 ) -> None:
     embedded = await start(data_dir)
 
-    async with linked(embedded.url) as link:
-        assert await link.call("CONFIG", "GET", "appendonly") == [b"appendonly", b"yes"]
-        sync = await link.call("CONFIG", "GET", "appendfsync")
-        policy = await link.call("CONFIG", "GET", "maxmemory-policy")
+    async with linked(embedded.url) as redis:
+        assert await redis.call("CONFIG", "GET", "appendonly") == [
+            b"appendonly",
+            b"yes",
+        ]
+        sync = await redis.call("CONFIG", "GET", "appendfsync")
+        policy = await redis.call("CONFIG", "GET", "maxmemory-policy")
 
     assert sync == [b"appendfsync", b"always"]
     assert policy == [b"maxmemory-policy", b"noeviction"]
@@ -139,9 +142,9 @@ async def test_a_thousand_acknowledged_entries_survive_kill_9(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
-    async with linked(embedded.url) as link:
+    async with linked(embedded.url) as redis:
         adds = [("XADD", "log", "*", "n", n) for n in range(1000)]
-        replies = await link.call_many(adds, write=True)
+        replies = await redis.call_many(adds, write=True)
         os.kill(embedded.pid, signal.SIGKILL)
         await embedded.wait()
     assert not any(isinstance(reply, Exception) for reply in replies)
@@ -149,8 +152,8 @@ async def test_a_thousand_acknowledged_entries_survive_kill_9(
 
     again = await start(data_dir)
 
-    async with linked(again.url) as link:
-        kept = await link.call("XRANGE", "log", "-", "+")
+    async with linked(again.url) as redis:
+        kept = await redis.call("XRANGE", "log", "-", "+")
     assert [entry[0] for entry in kept] == replies
 
 
@@ -320,12 +323,12 @@ async def test_attach_uses_the_server_that_runs_and_leaves_it_running(
 
 async def test_attach_starts_a_server_for_the_duration(data_dir: Path) -> None:
     async with attach(data_dir) as url:
-        async with linked(url) as link:
-            await link.call("SET", "a", "b", write=True)
+        async with linked(url) as redis:
+            await redis.call("SET", "a", "b", write=True)
 
     assert not (data_dir / directory.SOCKET).exists()
-    async with attach(data_dir) as url, linked(url) as link:
-        assert await link.call("GET", "a") == b"b"
+    async with attach(data_dir) as url, linked(url) as redis:
+        assert await redis.call("GET", "a") == b"b"
 
 
 async def test_commands_at_the_same_time_wait_for_one_another(data_dir: Path) -> None:

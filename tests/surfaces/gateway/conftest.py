@@ -153,9 +153,9 @@ Open = Callable[..., Awaitable[Stream]]
 
 
 @pytest.fixture
-async def brand_key(link: Any, mint: Any) -> str:
+async def brand_key(redis: Any, mint: Any) -> str:
     """Make the brand and return its backend key."""
-    apps = Apps(link)
+    apps = Apps(redis)
     mint.records["1001"] = await apps.create(App("1001"))
     return await apps.add_key(App("1001"))
 

@@ -135,18 +135,18 @@ async def test_another_only_unread_is_refused(casino: Any, assert_error: Any) ->
         assert "only_unread" in message
 
 
-async def test_a_list_has_the_newest_thousand(casino: Any, link: Any) -> None:
+async def test_a_list_has_the_newest_thousand(casino: Any, redis: Any) -> None:
     log = Log(App("1001"), Player("12345"))
     fragments = [encode_fragment(Notification(data={"n": i})) for i in range(1_001)]
-    appended = await Inbox(link).append(log, fragments[:1_000])
+    appended = await Inbox(redis).append(log, fragments[:1_000])
     assert len(await casino.shown()) == 1_000
 
-    await Inbox(link).append(log, fragments[1_000:])
+    await Inbox(redis).append(log, fragments[1_000:])
     shown = await casino.shown()
     assert len(shown) == 1_000
     assert [item["event_details"]["n"] for item in shown] == list(range(1_000, 0, -1))
 
-    await Inbox(link).mark_up_to(log, appended.stored[10])
+    await Inbox(redis).mark_up_to(log, appended.stored[10])
     shown = await casino.shown(only_unread="true")
     assert [item["event_details"]["n"] for item in shown] == list(range(1_000, 10, -1))
 

@@ -231,11 +231,11 @@ async def test_the_end_of_the_token_is_told(
 
 
 async def test_events_that_are_lost_are_told_of(
-    open_stream: Any, casino: Any, link: Any
+    open_stream: Any, casino: Any, redis: Any
 ) -> None:
     await casino.publish(data={"n": 1})
     stream = await open_stream()
-    await link.call("DEL", *inbox_keys(LOG), write=True)
+    await redis.call("DEL", *inbox_keys(LOG), write=True)
 
     await casino.publish(data={"n": 2})
     (_, lost) = await stream.take(2)

@@ -51,54 +51,54 @@ async def test_a_ping_tells_the_time(client: Any, backend_key: str) -> None:
 
 
 async def test_a_session_lives_for_a_day_after_its_last_ping(
-    client: Any, backend_key: str, link: Any, assert_error: Any
+    client: Any, backend_key: str, redis: Any, assert_error: Any
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
     assert SESSION_TTL_MS == 24 * 3_600_000
-    assert SESSION_TTL_MS - 60_000 < await link.call("PTTL", name) <= SESSION_TTL_MS
+    assert SESSION_TTL_MS - 60_000 < await redis.call("PTTL", name) <= SESSION_TTL_MS
 
-    await link.call("PEXPIRE", name, 60_000, write=True)
+    await redis.call("PEXPIRE", name, 60_000, write=True)
     assert (await client.get(PING, headers={"x-auth-token": token})).status_code == 200
-    assert await link.call("PTTL", name) > SESSION_TTL_MS - 60_000
+    assert await redis.call("PTTL", name) > SESSION_TTL_MS - 60_000
 
-    await link.call("PEXPIRE", name, -1, write=True)
+    await redis.call("PEXPIRE", name, -1, write=True)
     answer = await client.get(PING, headers={"x-auth-token": token})
     assert_error(answer, 401, "unauthorized")
 
 
 async def test_sending_does_not_renew_a_session(
-    client: Any, backend_key: str, link: Any, game_server_of: Any
+    client: Any, backend_key: str, redis: Any, game_server_of: Any
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
-    await link.call("PEXPIRE", name, 60_000, write=True)
+    await redis.call("PEXPIRE", name, 60_000, write=True)
 
     await game_server_of(token).say(1)
 
-    assert await link.call("PTTL", name) <= 60_000
+    assert await redis.call("PTTL", name) <= 60_000
 
 
 async def test_the_store_has_neither_the_token_nor_the_key(
-    client: Any, backend_key: str, link: Any
+    client: Any, backend_key: str, redis: Any
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
 
-    kept = await link.call("GET", name)
+    kept = await redis.call("GET", name)
 
     assert kept == key_digest(backend_key.encode())
     assert token not in name
 
 
 async def test_a_session_ends_with_its_key(
-    client: Any, add_key: Any, link: Any, game_server_of: Any, assert_error: Any
+    client: Any, add_key: Any, redis: Any, game_server_of: Any, assert_error: Any
 ) -> None:
     key = await add_key()
     token = await open_session(client, key)
     await game_server_of(token).say(1)
 
-    await link.call("HDEL", KEYS, key_digest(key.encode()).hex(), write=True)
+    await redis.call("HDEL", KEYS, key_digest(key.encode()).hex(), write=True)
 
     assert_error(await game_server_of(token).send(), 401, "unauthorized")
 

@@ -231,7 +231,7 @@ async def test_an_id_is_a_place_to_go_on_from(
 async def test_a_cursor_of_a_lost_inbox_is_a_gap(backend: Backend, server: Any) -> None:
     await backend.say("lost")
     cursor = (await backend.page()).json()["cursor"]
-    await server.link.call("DEL", *inbox_keys(Log(App("demo"), Name("alice"))))
+    await server.redis.call("DEL", *inbox_keys(Log(App("demo"), Name("alice"))))
     await backend.say("new")
 
     page = (await backend.page(order="oldest", after=cursor)).json()

@@ -367,10 +367,10 @@ async def test_a_store_that_is_away_is_said_so(
 async def _key_of_new_app(url: str) -> str:
     from streamer.model import App
     from streamer.store.access.apps import Apps
-    from streamer.store.client.connection import Link
+    from streamer.store.client.connection import RedisConnection
 
-    link = Link(url)
-    await Apps(link).create(App("demo"))
-    key = await Apps(link).add_key(App("demo"))
-    await link.close()
+    redis = RedisConnection(url)
+    await Apps(redis).create(App("demo"))
+    key = await Apps(redis).add_key(App("demo"))
+    await redis.close()
     return key

@@ -217,11 +217,11 @@ async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
     assert errors.keys() >= {"user_ids", "notification_message"}
 
 
-async def test_a_game_may_be_a_number(client: Any, add_key: Any, link: Any) -> None:
+async def test_a_game_may_be_a_number(client: Any, add_key: Any, redis: Any) -> None:
     from streamer.model import App
     from streamer.store.access.apps import Apps
 
-    await Apps(link).create(App("1001"))
+    await Apps(redis).create(App("1001"))
     numbered = Game(client, await add_key(app="1001"), 1001)
 
     ids_of(await numbered.schedule())

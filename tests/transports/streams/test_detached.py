@@ -282,7 +282,7 @@ async def test_a_command_that_fails_ends_the_stream(
     async def fail(*args: Any, **kwargs: Any) -> None:
         raise KeyError("broken")
 
-    monkeypatch.setattr(type(world.parts.inboxes), "mark_all", fail)
+    monkeypatch.setattr(type(world.components.inboxes), "mark_all", fail)
     socket.send(frame(TEXT, b'{"type":"read","all":true}'))
 
     assert await socket.close_code() == 4001

@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
-from streamer.core.counters import Figures
+from streamer.core.counters import Counters
 from streamer.model import App
 from streamer.service.node.request_context import note_app, request_id
 from streamer.transports.web.access_log import GONE, UNKNOWN, AccessLog
@@ -46,12 +46,12 @@ async def broken(request: Request, error: Exception) -> Response:
 
 
 @pytest.fixture
-def figures() -> Figures:
-    return Figures()
+def counters() -> Counters:
+    return Counters()
 
 
 @pytest.fixture
-def asgi(figures: Figures) -> AccessLog:
+def asgi(counters: Counters) -> AccessLog:
     routes = [
         Route("/players/{player}", greet),
         Route("/fail", fail),
@@ -59,7 +59,7 @@ def asgi(figures: Figures) -> AccessLog:
         WebSocketRoute("/decline", decline),
     ]
     app = Starlette(routes=routes, exception_handlers={Exception: broken})
-    return AccessLog(app, figures, lines=True)
+    return AccessLog(app, counters, lines=True)
 
 
 async def get(asgi: AccessLog, path: str, **headers: str) -> httpx2.Response:
@@ -138,12 +138,12 @@ async def test_a_line_has_the_route_and_never_the_path_or_the_query(
 
 
 async def test_what_is_not_there_has_no_route(
-    asgi: AccessLog, lines: Any, figures: Figures
+    asgi: AccessLog, lines: Any, counters: Counters
 ) -> None:
     await get(asgi, "/players/alice/secrets")
 
     assert (lines()[0]["route"], lines()[0]["status"]) == (UNKNOWN, 404)
-    assert figures.requests == {("GET", UNKNOWN, 404): 1}
+    assert counters.requests == {("GET", UNKNOWN, 404): 1}
 
 
 async def test_a_websocket_is_told_of_once_when_it_is_opened(
@@ -163,20 +163,20 @@ async def test_a_websocket_that_is_declined_is_a_403(
     assert [line["status"] for line in lines()] == [403]
 
 
-async def test_a_client_that_does_not_wait_is_told_of(figures: Figures) -> None:
+async def test_a_client_that_does_not_wait_is_told_of(counters: Counters) -> None:
     async def silent(*asgi: Any) -> None:
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    await AccessLog(silent, figures, lines=True)(scope, *[silent] * 2)
+    await AccessLog(silent, counters, lines=True)(scope, *[silent] * 2)
 
-    assert figures.requests == {("GET", UNKNOWN, GONE): 1}
+    assert counters.requests == {("GET", UNKNOWN, GONE): 1}
 
 
 async def test_without_lines_requests_are_counted_all_the_same(
-    asgi: AccessLog, figures: Figures, lines: Any
+    asgi: AccessLog, counters: Counters, lines: Any
 ) -> None:
-    await get(AccessLog(asgi._app, figures, lines=False), "/players/a")
+    await get(AccessLog(asgi._app, counters, lines=False), "/players/a")
 
     assert lines() == []
-    assert figures.requests.total() == 1
+    assert counters.requests.total() == 1
