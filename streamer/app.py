@@ -72,7 +72,7 @@ class App:
     metrics: Metrics
 
     def __init__(self, components: Components) -> None:
-        self.listening = components.listening
+        self.admission = components.admission
         self._components = components
         self.metrics = _metrics(self, components)
         self.asgi = AccessLog(
@@ -85,9 +85,9 @@ class App:
         """Run what a node needs until cancelled; raise when a part is broken."""
         components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
-            tasks.create_task(components.listening.run(), name="listening")
+            tasks.create_task(components.admission.run(), name="listening")
             tasks.create_task(components.probe.run(), name="probe")
-            tasks.create_task(components.sweep.run(), name="sweep")
+            tasks.create_task(components.revocation_check.run(), name="sweep")
             tasks.create_task(components.tickets.run(), name="tickets")
             if components.config.background:
                 self._start_background(tasks)
@@ -121,7 +121,7 @@ class App:
 
     def unready(self) -> str | None:
         """Say why a publish would not be stored and delivered, None if it would be."""
-        if self.listening.draining:
+        if self.admission.draining:
             return "draining"
         if reason := self._components.store_watch.unready():
             return reason
@@ -132,14 +132,14 @@ class App:
     def facts(self) -> dict[str, str | int]:
         """Tell this process from others, and what a publish survives with it."""
         return {
-            "node": self.listening.node,
+            "node": self.admission.node,
             "pid": os.getpid(),
             "durability": self._components.store_watch.durability,
         }
 
     async def drain(self) -> None:
         """Say goodbye to every reader within the drain window; take no new ones."""
-        await self.listening.drain()
+        await self.admission.drain()
 
 
 def build(config: Config, store_url: str) -> App:
@@ -157,7 +157,7 @@ def _metrics(app: App, components: Components) -> Metrics:
         connections["publishes"] = components.confirmed.redis
     return Metrics(
         components.counters,
-        feeds=components.feeds,
+        catch_up=components.catch_up,
         redis=connections,
         scheduler=components.scheduler,
         ready=lambda: app.unready() is None,
@@ -199,7 +199,7 @@ def _native(components: Components) -> list[BaseRoute]:
         publisher=components.publisher,
         schedules=components.schedules,
         receipts=components.receipts,
-        requests=components.requests,
+        in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
     inboxes = NativeInboxes(
@@ -207,13 +207,13 @@ def _native(components: Components) -> list[BaseRoute]:
         inboxes=components.inboxes,
         searching=Searching(components.inboxes, components.audiences),
         receipts=components.receipts,
-        requests=components.requests,
+        in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
     topics = NativeTopics(
         authenticator=components.authenticator,
         memberships=Memberships(components.audiences, Mutes(components.redis)),
-        requests=components.requests,
+        in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
     campaigns = NativeCampaigns(
@@ -231,8 +231,8 @@ def _vendors(components: Components) -> list[BaseRoute]:
         authenticator=components.authenticator,
         publisher=components.publisher,
         inboxes=components.inboxes,
-        requests=components.requests,
-        listening=components.listening,
+        in_flight=components.in_flight,
+        admission=components.admission,
         allowed_origins=components.origins,
     )
     lootlocker = LootLocker(
@@ -241,14 +241,14 @@ def _vendors(components: Components) -> list[BaseRoute]:
         publisher=components.publisher,
         inboxes=components.inboxes,
         listing=components.listing,
-        requests=components.requests,
+        in_flight=components.in_flight,
         retention_ms=components.retention_ms,
     )
     gateway = Gateway(
         authenticator=components.authenticator,
         inboxes=components.inboxes,
         listing=components.listing,
-        requests=components.requests,
+        in_flight=components.in_flight,
         streams=components.streams,
     )
     teak = Teak(

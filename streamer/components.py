@@ -16,21 +16,21 @@ from .core.quotas import Limits
 from .core.streams.session import SessionLimits
 from .service.access.authenticator import Authenticator
 from .service.access.key_sets import KeySets
-from .service.access.revocation import Sweep
+from .service.access.revocation import RevocationCheck
 from .service.access.tickets import Tickets
 from .service.inboxes.audiences import Audiences
 from .service.inboxes.inbox import Inboxes
 from .service.inboxes.merge import MergedInbox
 from .service.inboxes.numbered import Listing
 from .service.inboxes.receipts import Receipts
-from .service.node.in_flight import Requests
+from .service.node.in_flight import InFlight
 from .service.node.quotas import Quotas
 from .service.node.store_watch import StoreWatch
 from .service.publishing.publisher import Publisher
 from .service.scheduling.scheduler import Scheduler
 from .service.scheduling.schedules import Schedules
-from .service.streams.admission import Listening
-from .service.streams.catch_up import Feeds
+from .service.streams.admission import Admission
+from .service.streams.catch_up import CatchUp
 from .service.streams.probe import Probe
 from .store.access.apps import Apps
 from .store.access.quotas import UsedQuotas
@@ -92,11 +92,11 @@ class Components:
         # Who may do what.
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
-        self.sweep = Sweep(self.apps, key_sets)
-        self.tickets = Tickets(KeptTickets(self.redis), self.sweep)
+        self.revocation_check = RevocationCheck(self.apps, key_sets)
+        self.tickets = Tickets(KeptTickets(self.redis), self.revocation_check)
 
         # Who is listening.
-        feeds = Feeds(
+        catch_up = CatchUp(
             store_url,
             inbox,
             audiences,
@@ -104,15 +104,15 @@ class Components:
             check_s=config.position_check_s,
             counters=self.counters,
         )
-        self.feeds = feeds
+        self.catch_up = catch_up
         leases = Leases(self.redis, most=config.listeners_per_player_max)
         devices = Devices(self.redis, leases.node)
-        self.listening = Listening(
-            feeds, leases, config, self.sweep, devices, self.counters
+        self.admission = Admission(
+            catch_up, leases, config, self.revocation_check, devices, self.counters
         )
         self.probe = Probe(
             self.redis,
-            feeds,
+            catch_up,
             leases.node,
             confirmed=self.confirmed,
             took_s=self.counters.probe_s,
@@ -139,7 +139,7 @@ class Components:
         self.inboxes = Inboxes(inbox, merged, audiences)
         lists = Lists(self.redis, retention)
         self.listing = Listing(lists, merged, audiences)
-        self.requests = Requests(config, self.counters)
+        self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
 
         # What runs wherever the background does.
@@ -150,7 +150,7 @@ class Components:
         config = self.config
         return StreamComponents(
             authenticator=self.authenticator,
-            listening=self.listening,
+            admission=self.admission,
             inboxes=self.inboxes,
             tickets=self.tickets,
             receipts=self.receipts,

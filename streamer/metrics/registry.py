@@ -43,7 +43,7 @@ from ..core.counters import Counters
 from ..core.streams.subscription import Gap
 from ..errors import SLOW, Limit, Quota
 from ..service.scheduling.scheduler import Scheduler
-from ..service.streams.catch_up import Feeds
+from ..service.streams.catch_up import CatchUp
 from ..store.client.connection import RedisConnection
 from .exposition import Family, Labels, counter, gauge, histogram
 
@@ -61,7 +61,7 @@ class Metrics:
 
     Args:
         figures: What was counted.
-        feeds: Who hears announcements.
+        catch_up: Who hears announcements.
         links: The connections to the store, by what they are for.
         scheduler: Who fires what is due.
         ready: Whether this process would store and deliver.
@@ -72,13 +72,13 @@ class Metrics:
         self,
         counters: Counters,
         *,
-        feeds: Feeds,
+        catch_up: CatchUp,
         redis: Mapping[str, RedisConnection],
         scheduler: Scheduler,
         ready: Callable[[], bool],
     ) -> None:
         self._counters = counters
-        self._feeds = feeds
+        self._catch_up = catch_up
         self._redis = redis
         self._scheduler = scheduler
         self._ready = ready
@@ -198,7 +198,7 @@ class Metrics:
         yield counter(
             "streamer_store_interruptions_total",
             "Losses of the connection that announcements come by.",
-            (self._feeds.interruptions, {}),
+            (self._catch_up.interruptions, {}),
         )
         yield histogram(
             "streamer_store_roundtrip_seconds",

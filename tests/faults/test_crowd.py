@@ -90,7 +90,7 @@ class Delays:
                 at_s = time.monotonic()
                 delays.append(at_s - sent_s[message.data["title"]])
 
-        listening = [asyncio.create_task(listen(stream)) for stream in self._streams]
+        admission = [asyncio.create_task(listen(stream)) for stream in self._streams]
         begun = time.monotonic()
         for i in range(count):
             await asyncio.sleep(max(0.0, begun + i / per_s - time.monotonic()))
@@ -98,7 +98,7 @@ class Delays:
             await self._backend.published("p", title=str(i), data=DATA)
             self.most_resident = max(self.most_resident, resident(server.pid))
             self.most_tcp = max(self.most_tcp, tcp_memory())
-        await asyncio.gather(*listening)
+        await asyncio.gather(*admission)
         return delays
 
 

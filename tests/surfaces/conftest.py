@@ -81,7 +81,7 @@ class Server:
 
     def readers(self, player: str, app: str = "demo") -> int:
         """Return how many listeners of a player this server has."""
-        hub = self.app.listening._feeds.hub
+        hub = self.app.admission._catch_up.hub
         return len(hub.readers(Log(AppName(app), Player(player))))
 
 

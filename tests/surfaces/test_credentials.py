@@ -103,8 +103,8 @@ class Site:
         ticket: str = answer.json()["ticket"]
         return ticket
 
-    async def sweep(self) -> None:
-        await self.server.app._parts.sweep.once()
+    async def revocation_check(self) -> None:
+        await self.server.app._parts.revocation_check.once()
 
 
 Open = Callable[..., Awaitable[Site]]
@@ -442,11 +442,11 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
     await hello(websocket)
     async with held_poll(site, alice) as polling:
         await until(lambda: site.server.readers("alice") == 4)
-        await site.sweep()
+        await site.revocation_check()
         assert site.server.readers("alice") == 4
 
         await site.apps.revoke_tokens(DEMO, Player("alice"))
-        await site.sweep()
+        await site.revocation_check()
 
         for stream in (sse, by_ticket):
             farewell = json.loads((await stream.until("bye"))["data"])
@@ -468,7 +468,7 @@ async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
     (record,) = await site.apps.list_keys(DEMO)
 
     await site.apps.revoke_key(record.id)
-    await site.sweep()
+    await site.revocation_check()
 
     async with asyncio.timeout(GUARD_S):
         assert (await polling).status_code == 403
@@ -481,9 +481,9 @@ async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
     async def once() -> None:
         swept.set()
 
-    sweep = server.app._parts.sweep
-    sweep.once, sweep._interval_s = once, 0.001
-    sweeping = asyncio.create_task(sweep.run())
+    revocation_check = server.app._parts.revocation_check
+    revocation_check.once, revocation_check._interval_s = once, 0.001
+    sweeping = asyncio.create_task(revocation_check.run())
 
     async with asyncio.timeout(GUARD_S):
         await swept.wait()
@@ -507,7 +507,7 @@ async def test_a_renewed_stream_outlives_the_revocation_of_its_first_token(
     await message(websocket, "pong")
     await websocket.send('{"type":"read","all":true,"ref":"1"}')
     await message(websocket, "reply")
-    await site.sweep()
+    await site.revocation_check()
 
     await websocket.send('{"type":"ping"}')
     await message(websocket, "pong")
@@ -584,9 +584,9 @@ async def test_a_stream_of_a_foreign_issuer_is_opened_renewed_and_ended(
     await websocket.send(json.dumps({"type": "auth", "token": token(0)}))
     await websocket.send('{"type":"ping"}')
     await message(websocket, "pong")
-    await site.sweep()
+    await site.revocation_check()
     await site.apps.change_tokens(App("game"), {"issuer": "https://else"})
-    await site.sweep()
+    await site.revocation_check()
 
     assert await close_code(websocket) == 4200
 
@@ -686,10 +686,10 @@ async def test_a_full_and_a_draining_node_are_told_in_the_stream(
 
     assert (await refused_sse(site, headers=headers))[0] == 4_102
     assert (await refused_websocket(site, headers=headers))[0] == 4_102
-    site.server.app.listening.draining = True
+    site.server.app.admission.draining = True
     assert (await refused_sse(site, headers=headers))[0] == 4_100
     assert (await refused_websocket(site, headers=headers))[0] == 4_100
-    site.server.app.listening.draining = False
+    site.server.app.admission.draining = False
 
 
 async def test_an_issuer_that_is_away_is_worth_another_try(site: Site) -> None:

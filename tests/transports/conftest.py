@@ -255,9 +255,9 @@ class World:
 
     def __init__(self, components: Components, *, detached: bool) -> None:
         self.components = components
-        self.listening = components.listening
-        self.leases_part = components.listening._leases
-        self.hub = components.listening._feeds.hub
+        self.admission = components.admission
+        self.leases_part = components.admission._leases
+        self.hub = components.admission._catch_up.hub
         self.log = Log(App("app"), Player("player"))
         self.permissions = frozenset({"notification:player:self:*"})
         self.expires_in_s: int | None = None
@@ -385,10 +385,10 @@ async def make_world(
         config = Config(message_bytes_max=1_000, drain_s=0)
         config = msgspec.structs.replace(config, **settings)
         world = World(Components(config, store_url), detached=detached)
-        task = asyncio.create_task(world.listening.run())
+        task = asyncio.create_task(world.admission.run())
         running.append((world, task))
         async with asyncio.timeout(GUARD_S):
-            while not world.listening._feeds.connected:  # noqa: ASYNC110
+            while not world.admission._catch_up.connected:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         settings = {"message_bytes_max": config.message_bytes_max}
         world.served = await serve(world, **settings)
@@ -399,7 +399,7 @@ async def make_world(
         assert world.served is not None
         await world.served.close_wires()
         async with asyncio.timeout(GUARD_S):
-            while world.listening.open:  # noqa: ASYNC110
+            while world.admission.open:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.wait([task])

@@ -33,7 +33,7 @@ from ...model import App, Log
 from ...store.access.apps import Apps
 from .key_sets import KeySets
 
-__all__ = ["INTERVAL_S", "Sweep"]
+__all__ = ["INTERVAL_S", "RevocationCheck"]
 
 INTERVAL_S: Final = 10.0
 """With the time of reading, what was taken back ends within half a minute."""
@@ -51,7 +51,7 @@ class _Basis(NamedTuple):
     keys: frozenset[tuple[Algorithm, str]]
 
 
-class Sweep:
+class RevocationCheck:
     """
     The listeners of this node, each with its caller.
 

@@ -26,7 +26,7 @@ from ...core.access.rights import Caller
 from ...errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
 from ...store.access.tickets import FIRST_MS, ticket_digest
 from ...store.access.tickets import Tickets as Kept
-from .revocation import Sweep
+from .revocation import RevocationCheck
 
 __all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]
 
@@ -59,7 +59,7 @@ class Tickets:
 
     Args:
         kept: Where they are.
-        sweep: What knows whether a credential still holds.
+        revocation_check: What knows whether a credential still holds.
         clock: Unix time in seconds.
         keep_s: How often open ones are renewed.
 
@@ -68,13 +68,13 @@ class Tickets:
     def __init__(
         self,
         kept: Kept,
-        sweep: Sweep,
+        revocation_check: RevocationCheck,
         *,
         clock: Callable[[], float] = time.time,
         keep_s: float = KEEP_S,
     ) -> None:
         self._kept = kept
-        self._sweep = sweep
+        self._revocation_check = revocation_check
         self._clock = clock
         self._keep_s = keep_s
         self._open: dict[bytes, list[int]] = {}
@@ -121,7 +121,7 @@ class Tickets:
         ticket = OpenTicket(digest, use.caller, use.first)
         self._open.setdefault(digest, []).append(use.ends_ms)
         try:
-            if await self._sweep.withdrawn([use.caller]):
+            if await self._revocation_check.withdrawn([use.caller]):
                 raise Unauthenticated(Defect.REVOKED)
         except BaseException as error:
             opened = not isinstance(error, Error)

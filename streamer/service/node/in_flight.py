@@ -17,10 +17,10 @@ from ...core.limits import Slots, SlotsPerKey
 from ...errors import Limit, LimitReached
 from ...model import App, Log
 
-__all__ = ["Held", "Requests"]
+__all__ = ["InFlight", "InFlightGuard"]
 
 
-class Requests:
+class InFlight:
     """The node's requests in flight, and each app's and player's among them."""
 
     def __init__(self, config: Config, counters: Counters | None = None) -> None:
@@ -40,7 +40,7 @@ class Requests:
             refusals=refusals,
         )
 
-    def hold(self, log: Log) -> Held:
+    def hold(self, log: Log) -> InFlightGuard:
         """
         Count a request about `log` for the length of a block.
 
@@ -48,11 +48,11 @@ class Requests:
             LimitReached: The node, the app or the player has too many in flight.
 
         """
-        return Held(self, log.app, log)
+        return InFlightGuard(self, log.app, log)
 
-    def hold_for(self, app: App) -> Held:
+    def hold_for(self, app: App) -> InFlightGuard:
         """Count a request of an app, about no player in particular; see `hold`."""
-        return Held(self, app, None)
+        return InFlightGuard(self, app, None)
 
     def take(self, app: App, log: Log | None) -> None:
         """Take a slot of each, or of none and raise LimitReached."""
@@ -77,22 +77,22 @@ class Requests:
         self._all.give_back()
 
 
-class Held:
+class InFlightGuard:
     """
     A request's slots for the length of a block.
 
     No `contextlib.contextmanager`: two of these were a twentieth of a publish.
     """
 
-    __slots__ = ("_app", "_log", "_requests")
+    __slots__ = ("_app", "_in_flight", "_log")
 
-    def __init__(self, requests: Requests, app: App, log: Log | None) -> None:
-        self._requests = requests
+    def __init__(self, in_flight: InFlight, app: App, log: Log | None) -> None:
+        self._in_flight = in_flight
         self._app = app
         self._log = log
 
     def __enter__(self) -> None:
-        self._requests.take(self._app, self._log)
+        self._in_flight.take(self._app, self._log)
 
     def __exit__(self, *_: object) -> None:
-        self._requests.give_back(self._app, self._log)
+        self._in_flight.give_back(self._app, self._log)

@@ -18,12 +18,12 @@ from ...store.client.connection import RedisConnection
 from ...store.keys import request_key
 from ...store.logs.inbox import ONCE_MS
 
-__all__ = ["RequestKey", "as_entered", "checked_key", "claim_key", "is_claimed"]
+__all__ = ["IdempotentRequest", "as_entered", "checked_key", "claim_key", "is_claimed"]
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
 
 
-class RequestKey(NamedTuple):
+class IdempotentRequest(NamedTuple):
     """
     An idempotency key and the request that it stands for.
 
@@ -36,7 +36,7 @@ class RequestKey(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, app: App, key: str | None, *parts: str | bytes) -> RequestKey:
+    def of(cls, app: App, key: str | None, *parts: str | bytes) -> IdempotentRequest:
         """Return the key for a request of these parts. Raises Invalid."""
         if key is None:
             return cls(app, "", "")

@@ -26,7 +26,7 @@ from ...store.scheduling.schedule_records import Due, new_schedule_id
 from ...store.scheduling.timetable import Timetable
 from ..node.quotas import Quotas
 from ..publishing.drafts import encode
-from ..publishing.idempotency import RequestKey, as_entered
+from ..publishing.idempotency import IdempotentRequest, as_entered
 from .planning import saying, starting
 from .schedules import Cancelled
 from .sender import Sender
@@ -228,7 +228,7 @@ class CampaignSends:
         """
         await self.check(caller, campaign_id)
         (fragment,) = encode([notification])
-        once = RequestKey.of(
+        once = IdempotentRequest.of(
             caller.app, idempotency_key, fragment, campaign_id, str(due_ms)
         )
         bucket = bucket_of(caller.app, campaign_id)
@@ -270,7 +270,9 @@ class CampaignSends:
         known = await self._timetable.get(caller.app, schedule_id)
         return known or schedule, not entered.added
 
-    async def _replayed(self, once: RequestKey, schedule_id: str) -> Schedule | None:
+    async def _replayed(
+        self, once: IdempotentRequest, schedule_id: str
+    ) -> Schedule | None:
         """Return what an earlier request with the same key has made."""
         if not once.seed:
             return None

@@ -36,7 +36,7 @@ from ...store.scheduling.schedule_records import (
 from ...store.scheduling.timetable import Entered, Timetable
 from ..node.quotas import Charging, Quotas
 from ..publishing.drafts import addressed_to, encode
-from ..publishing.idempotency import RequestKey, as_entered
+from ..publishing.idempotency import IdempotentRequest, as_entered
 from .planning import moved, saying, starting
 from .sender import all_of
 
@@ -128,7 +128,7 @@ class Schedules:
         bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
         how = str((due_ms, spread_ms, ttl_ms, to_latest))
         asked: tuple[str | bytes, ...] = fragment, how, *names
-        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        once = IdempotentRequest.of(caller.app, idempotency_key, *asked)
         due = new_due(caller.app, bucket, seed=once.seed)
         if once.seed and (known := await self._timetable.get(caller.app, due.id)):
             return as_entered(known), True
@@ -187,7 +187,7 @@ class Schedules:
         now_ms = await self.now_ms()
         starts_ms = starting(due_ms, now_ms)
         asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
-        once = RequestKey.of(caller.app, idempotency_key, *asked)
+        once = IdempotentRequest.of(caller.app, idempotency_key, *asked)
         ids: dict[Player, str] = {}
         for player in names:
             bucket = bucket_of(caller.app, player)

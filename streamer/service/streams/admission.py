@@ -3,7 +3,7 @@ Being let in to listen, and being let go.
 
 Decides whether a stream or a held poll may open on this node, takes the player's lease,
 and gives every slot back exactly once, however the listening ends. What a connection
-holds is a `Listener`. The coroutine that serves the connection holds it by a ``with``
+holds is a `Connection`. The coroutine that serves the connection holds it by a ``with``
 block, so that there is nothing a client can do, or a response that never starts can
 leave undone, that skips the end of the block; a stream that leaves its coroutine behind
 takes the promise over in the same turn of the loop, and keeps it when its connection is
@@ -34,14 +34,14 @@ from ...model import Log, Topic
 from ...store.client.connection import Reply
 from ...store.presence.devices import Devices
 from ...store.presence.leases import Lease, Leases
-from ..access.revocation import Sweep
-from .admission_queue import Turns
-from .catch_up import Feeds
-from .connection_log import Journal
-from .stream_audiences import Arrival
-from .timer_wheel import TURN_S, Wheel
+from ..access.revocation import RevocationCheck
+from .admission_queue import AdmissionQueue
+from .catch_up import CatchUp
+from .connection_log import ConnectionLog
+from .stream_audiences import PendingJoin
+from .timer_wheel import TURN_S, TimerWheel
 
-__all__ = ["JOINING_MAX", "Listener", "Listening"]
+__all__ = ["JOINING_MAX", "Admission", "Connection"]
 
 DRAIN_GRACE_S: Final = 1.0
 DRAIN_DELAY_MS: Final = 2_000
@@ -58,15 +58,15 @@ JOINING_WAIT_MAX_S: Final = 8.0
 _logger = logging.getLogger(__name__)
 
 
-class Listening:
+class Admission:
     """
     The listeners of this node.
 
     Args:
-        feeds: What keeps them complete.
+        catch_up: What keeps them complete.
         leases: What counts them per player.
         config: The limits.
-        sweep: What ends those whose credential is taken back.
+        revocation_check: What ends those whose credential is taken back.
         devices: What knows which device was used last.
         figures: What counts them.
 
@@ -74,18 +74,18 @@ class Listening:
 
     def __init__(
         self,
-        feeds: Feeds,
+        catch_up: CatchUp,
         leases: Leases,
         config: Config,
-        sweep: Sweep | None = None,
+        revocation_check: RevocationCheck | None = None,
         devices: Devices | None = None,
         counters: Counters | None = None,
     ) -> None:
         self.counters = counters or Counters()
-        self._journal = Journal()
-        self._feeds = feeds
+        self._connection_log = ConnectionLog()
+        self._catch_up = catch_up
         self._leases = leases
-        self._sweep = sweep
+        self._revocation_check = revocation_check
         self._devices = devices
         self._drain_s = config.drain_s
         self._send_age_s = config.send_age_s
@@ -95,7 +95,7 @@ class Listening:
             refusals=self.counters.refusals,
         )
         self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
-        self.turns = Turns(
+        self.turns = AdmissionQueue(
             JOINING_MAX,
             Limit.CONNECTS_PER_SECOND,
             wait_max_s=JOINING_WAIT_MAX_S,
@@ -104,7 +104,7 @@ class Listening:
         """To be held while a connection joins, first come, first served."""
         self._empty = asyncio.Event()
         self._empty.set()
-        self._wheel = Wheel(time.monotonic())
+        self._timer_wheel = TimerWheel(time.monotonic())
         self._forgetting: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -118,9 +118,9 @@ class Listening:
         """Connections that hold a slot of this node."""
         return self._slots.taken
 
-    def admit(self) -> Listener:
+    def admit(self) -> Connection:
         """
-        Take one of the node's slots for a connection; `Listener.leave` gives it back.
+        Take one of the node's slots for a connection; `Connection.leave` gives it back.
 
         Raises:
             Draining: The node is going away.
@@ -135,11 +135,11 @@ class Listening:
         self.turns.require_soon()
         self._slots.take()
         self._empty.clear()
-        return Listener(self, has_slot=True)
+        return Connection(self, has_slot=True)
 
     async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
-        """Let a reader listen to these topics as well; see `Feeds.ask_for`."""
-        await self._feeds.ask_for(log, reader, topics)
+        """Let a reader listen to these topics as well; see `CatchUp.ask_for`."""
+        await self._catch_up.ask_for(log, reader, topics)
 
     def new_connection(self) -> str:
         """Return a name for a connection, to be used in `listen`."""
@@ -155,18 +155,18 @@ class Listening:
         instance: str = "",
     ) -> AsyncIterator[None]:
         """
-        Let `reader` be a listener for the block; see `Listener.join`.
+        Let `reader` be a listener for the block; see `Connection.join`.
 
         Behind the block its lease has been given back, so that whoever comes again at
         once, on another node, is not one too many. It takes no slot.
         """
-        listener = Listener(self, has_slot=False)
+        connection = Connection(self, has_slot=False)
         try:
-            await listener.join(log, reader, caller=caller, instance=instance)
+            await connection.join(log, reader, caller=caller, instance=instance)
             yield
         finally:
-            lease = listener.lease
-            listener.leave()
+            lease = connection.lease
+            connection.leave()
             if lease is not None:
                 await asyncio.shield(self._given_back(lease))
 
@@ -178,52 +178,52 @@ class Listening:
         with contextlib.suppress(Unavailable):
             await self._devices.used(log, reader.connection, reader.device)
 
-    def _renew(self, listener: Listener, reader: Reader, caller: Caller) -> None:
-        self._wheel.add(listener)
-        if self._sweep is not None:
-            self._sweep.renew(reader, caller)
+    def _renew(self, connection: Connection, reader: Reader, caller: Caller) -> None:
+        self._timer_wheel.add(connection)
+        if self._revocation_check is not None:
+            self._revocation_check.renew(reader, caller)
 
-    def _hasten(self, listener: Listener) -> None:
-        self._wheel.hasten(listener, self._send_age_s / 2)
+    def _due_sooner(self, connection: Connection) -> None:
+        self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
 
     # What a listener takes, and gives back.
 
     async def _take_lease(
-        self, arrival: Arrival, reader: Reader, instance: str
+        self, pending_join: PendingJoin, reader: Reader, instance: str
     ) -> tuple[Lease, list[Reply]]:
         try:
             return await self._leases.take(
-                arrival.log,
+                pending_join.log,
                 reader.connection,
                 instance=instance,
-                newcomer=arrival.newcomer,
-                commands=arrival.looks,
+                newcomer=pending_join.newcomer,
+                commands=pending_join.looks,
             )
         except LimitReached as refused:
             raise self._counted(refused) from None
 
     async def _attach(
-        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply]
+        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply]
     ) -> None:
-        await self._feeds.enter(arrival, reader, looked)
-        self._journal.opened(arrival.log, reader)
+        await self._catch_up.enter(pending_join, reader, looked)
+        self._connection_log.opened(pending_join.log, reader)
 
     async def _watch(
-        self, listener: Listener, log: Log, reader: Reader, caller: Caller | None
+        self, connection: Connection, log: Log, reader: Reader, caller: Caller | None
     ) -> None:
-        self._wheel.add(listener)
+        self._timer_wheel.add(connection)
         await self.used(log, reader)
-        if caller is not None and self._sweep is not None:
-            self._sweep.add(reader, caller)
+        if caller is not None and self._revocation_check is not None:
+            self._revocation_check.add(reader, caller)
         if self.draining:
             # It was on its way in when `drain` looked who is here.
             reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
 
     def _detach(self, log: Log, reader: Reader) -> None:
-        if self._sweep is not None:
-            self._sweep.remove(reader)
-        self._feeds.leave(log, reader)
-        self._journal.closed(log, reader)
+        if self._revocation_check is not None:
+            self._revocation_check.remove(reader)
+        self._catch_up.leave(log, reader)
+        self._connection_log.closed(log, reader)
         if self._devices is not None and reader.device:
             forgetting = asyncio.create_task(self._forget_device(log, reader))
             self._forgetting.add(forgetting)
@@ -256,7 +256,7 @@ class Listening:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._leases.run(), name="leases")
-                tasks.create_task(self._feeds.run(), name="feeds")
+                tasks.create_task(self._catch_up.run(), name="feeds")
                 tasks.create_task(self._tick(), name="clock")
         finally:
             # Those who were cut off with the host have left no coroutine that waits.
@@ -274,7 +274,7 @@ class Listening:
         self.draining = True
         try:
             async with asyncio.timeout(self._drain_s + DRAIN_GRACE_S):
-                await self._send_away(list(self._feeds.hub.all_readers()))
+                await self._send_away(list(self._catch_up.hub.all_readers()))
                 await self._empty.wait()
         except TimeoutError:
             _logger.warning("%d connections did not take their leave", self.open)
@@ -295,10 +295,10 @@ class Listening:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TURN_S)
-            self._wheel.turn(time.monotonic(), time.time())
+            self._timer_wheel.turn(time.monotonic(), time.time())
 
 
-class Listener:
+class Connection:
     """
     What one connection holds of this node: a slot, then a lease, then its feed.
 
@@ -309,9 +309,9 @@ class Listener:
     """
 
     __slots__ = (
+        "_admission",
         "_has_slot",
         "_is_staying",
-        "_listening",
         "_reader",
         "caller",
         "due",
@@ -319,8 +319,8 @@ class Listener:
         "on_leave",
     )
 
-    def __init__(self, listening: Listening, *, has_slot: bool) -> None:
-        self._listening: Listening | None = listening
+    def __init__(self, admission: Admission, *, has_slot: bool) -> None:
+        self._admission: Admission | None = admission
         self._has_slot = has_slot
         self._reader: Reader | None = None
         self._is_staying = False
@@ -331,7 +331,7 @@ class Listener:
         self.on_leave: Callable[[bool], None] | None = None
         """Called with whether anything was opened; a refusal opens nothing."""
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(
@@ -359,33 +359,35 @@ class Listener:
             StoreUnavailable: Neither can be done now.
 
         """
-        listening = self._listening
-        assert listening is not None
+        admission = self._admission
+        assert admission is not None
         self.caller = caller
-        arrival = listening._feeds.arrive(log)
+        pending_join = admission._catch_up.arrive(log)
         try:
-            self.lease, looked = await listening._take_lease(arrival, reader, instance)
+            self.lease, looked = await admission._take_lease(
+                pending_join, reader, instance
+            )
         except BaseException:
-            listening._feeds.turn_back(arrival)
+            admission._catch_up.turn_back(pending_join)
             raise
-        await listening._attach(arrival, reader, looked)
+        await admission._attach(pending_join, reader, looked)
         self._reader = reader
-        await listening._watch(self, log, reader, caller)
+        await admission._watch(self, log, reader, caller)
 
     def renew(self, caller: Caller) -> None:
         """Go by a fresh credential of the same player's from here on."""
         self.caller = caller
-        if self._listening is not None and self._reader is not None:
-            self._listening._renew(self, self._reader, caller)
+        if self._admission is not None and self._reader is not None:
+            self._admission._renew(self, self._reader, caller)
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Let the reader do what is due; see `Reader.tick`."""
         return None if self._reader is None else self._reader.tick(now_s, unix_s)
 
-    def hasten(self) -> None:
+    def due_sooner(self) -> None:
         """Have the reader looked at soon: what it was given has begun to wait."""
-        if self._listening is not None and self._reader is not None:
-            self._listening._hasten(self)
+        if self._admission is not None and self._reader is not None:
+            self._admission._due_sooner(self)
 
     def stay(self) -> None:
         """Go on behind the end of the block: whoever calls this calls `leave`."""
@@ -393,27 +395,27 @@ class Listener:
 
     def leave(self, *, opened: bool = True) -> None:
         """Give everything back. A second call does nothing."""
-        listening, self._listening = self._listening, None
-        if listening is None:
+        admission, self._admission = self._admission, None
+        if admission is None:
             return
         try:
-            self._leave_log(listening)
+            self._leave_log(admission)
             if self.on_leave is not None:
                 self.on_leave(opened)
         finally:
             if self._has_slot:
-                listening._give_slot_back()
+                admission._give_slot_back()
 
-    def _leave_log(self, listening: Listening) -> None:
+    def _leave_log(self, admission: Admission) -> None:
         reader, self._reader = self._reader, None
         lease, self.lease = self.lease, None
         if lease is None:
             return
         try:
             if reader is not None:
-                listening._detach(lease.log, reader)
+                admission._detach(lease.log, reader)
         finally:
-            listening._drop_lease(lease)
+            admission._drop_lease(lease)
 
 
 def _drain_delay_ms() -> int:

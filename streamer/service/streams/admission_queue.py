@@ -22,7 +22,7 @@ from typing import Final
 
 from ...errors import Limit, LimitReached
 
-__all__ = ["RETRY_AFTER_MAX_S", "Turns"]
+__all__ = ["RETRY_AFTER_MAX_S", "AdmissionQueue"]
 
 MEASURED_S: Final = 1.0
 MEASURED_LATEST_S: Final = 5.0
@@ -33,7 +33,7 @@ else after five: a node that stood still for a moment is no slow one."""
 RETRY_AFTER_MAX_S: Final = 30
 
 
-class Turns:
+class AdmissionQueue:
     """
     To be held as a block while something is done.
 

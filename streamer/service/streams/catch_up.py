@@ -36,10 +36,10 @@ from ...store.client.connection import Reply
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ..inboxes.audiences import Audiences, unread
-from .position_check import Positions
-from .stream_audiences import Arrival, Weaver
+from .position_check import PositionCheck
+from .stream_audiences import PendingJoin, StreamAudiences
 
-__all__ = ["PROBE_APP", "Feeds"]
+__all__ = ["PROBE_APP", "CatchUp"]
 
 BATCH: Final = 100
 """Logs read in one packet."""
@@ -76,7 +76,7 @@ class _Asked(NamedTuple):
     behind_max: int
 
 
-class Feeds:
+class CatchUp:
     """
     What keeps this process's readers complete.
 
@@ -108,8 +108,8 @@ class Feeds:
         self.hub = Hub(self._behind.set)
         self._pubsub = PubSub(store_url, self)
         self._audiences = audiences
-        self._weaver = Weaver(self.hub, self._pubsub, audiences)
-        self._positions = Positions(self.hub, inbox, check_s=check_s)
+        self._stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
+        self._position_check = PositionCheck(self.hub, inbox, check_s=check_s)
         self._moved: set[Reader] = set()
         # One bound method for all, since there are many of them.
         self._note_moved = self._moved.add
@@ -149,16 +149,16 @@ class Feeds:
         """
         await self.enter(self.arrive(log), reader)
 
-    def arrive(self, log: Log) -> Arrival:
+    def arrive(self, log: Log) -> PendingJoin:
         """Begin to let somebody follow `log`; `enter` or `turn_back` goes on."""
-        return self._weaver.arrive(log)
+        return self._stream_audiences.arrive(log)
 
-    def turn_back(self, arrival: Arrival) -> None:
+    def turn_back(self, pending_join: PendingJoin) -> None:
         """Let nobody follow after all."""
-        self._weaver.turn_back(arrival)
+        self._stream_audiences.turn_back(pending_join)
 
     async def enter(
-        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
     ) -> None:
         """
         Let `reader` follow until `leave`, which is due only where this returns.
@@ -166,12 +166,12 @@ class Feeds:
         `looked` is what the store has answered to the arrival, if it was asked. Raises
         as `join`; nothing is to be turned back then.
         """
-        await self._weaver.join(arrival, reader, looked)
+        await self._stream_audiences.join(pending_join, reader, looked)
         reader.moved = self._note_moved
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""
-        self._weaver.leave(log, reader)
+        self._stream_audiences.leave(log, reader)
         self._moved.discard(reader)
 
     async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
@@ -182,7 +182,7 @@ class Feeds:
             StoreUnavailable: One of them cannot be listened to; nothing has changed.
 
         """
-        await self._weaver.ask_for(log, reader, topics)
+        await self._stream_audiences.ask_for(log, reader, topics)
 
     def reconnect(self) -> None:
         """Drop the connection that announcements come by; a fresh one follows."""
@@ -193,7 +193,7 @@ class Feeds:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pubsub.run(), name="relay")
             tasks.create_task(self._catch_up(), name="catch-up")
-            tasks.create_task(self._positions.run(), name="position check")
+            tasks.create_task(self._position_check.run(), name="position check")
             tasks.create_task(self._tell_cursors(), name="cursors")
 
     # What the relay tells.
@@ -308,7 +308,7 @@ class Feeds:
                 views[log] = of_player
         for log in views:
             for reader in self.hub.readers(log):
-                await self._weaver.reweave(log, reader, views[log])
+                await self._stream_audiences.reweave(log, reader, views[log])
         wanted = (view.log for of in views.values() for view in of)
         try:
             audiences = await self._audiences.at(wanted)

@@ -22,7 +22,7 @@ from ...model import Log
 from ..node.fast_log import tell
 from ..node.request_context import note_app, request_id
 
-__all__ = ["Journal"]
+__all__ = ["ConnectionLog"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class _Opened(NamedTuple):
     request_id: str
 
 
-class Journal:
+class ConnectionLog:
     """
     The connections that are open, and since when.
 

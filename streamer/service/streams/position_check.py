@@ -22,7 +22,7 @@ from ...hub import Hub
 from ...model import Log
 from ...store.logs.inbox import Glance, Inbox
 
-__all__ = ["READ_EVERY", "Positions"]
+__all__ = ["READ_EVERY", "PositionCheck"]
 
 BATCH: Final = 100
 """Logs glanced at in one packet."""
@@ -31,7 +31,7 @@ READ_EVERY: Final = 64
 """Of so many glances at a log one is a read: what has grown too old shows nowhere."""
 
 
-class Positions:
+class PositionCheck:
     """
     The places of all who are in a hub.
 

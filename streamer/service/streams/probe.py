@@ -22,7 +22,7 @@ from ...model import Entry, Log, Player
 from ...store.client.connection import RedisConnection
 from ...store.client.replicated import Replicated
 from ...store.logs.inbox import Inbox
-from .catch_up import PROBE_APP, Feeds
+from .catch_up import PROBE_APP, CatchUp
 from .poll_waiter import Watcher
 
 __all__ = ["Probe"]
@@ -58,7 +58,7 @@ class Probe:
 
     Args:
         redis: The way to the store.
-        feeds: What has to hear it.
+        catch_up: What has to hear it.
         node: The node's name.
         confirmed: The way of publishes, where replicas have to confirm them.
         took_s: What counts how long probes take.
@@ -68,7 +68,7 @@ class Probe:
     def __init__(
         self,
         redis: RedisConnection,
-        feeds: Feeds,
+        catch_up: CatchUp,
         node: str,
         *,
         confirmed: Replicated | None = None,
@@ -78,7 +78,7 @@ class Probe:
         self._inbox = Inbox(
             redis, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
         )
-        self._feeds = feeds
+        self._catch_up = catch_up
         self._log = Log(PROBE_APP, Player(node))
         self._heard_at_s = float("-inf")
 
@@ -86,7 +86,7 @@ class Probe:
     def heard(self) -> bool:
         """Whether a probe came back, in time, and the next one still could."""
         late = time.monotonic() - self._heard_at_s >= INTERVAL_S + PATIENCE_S
-        return self._feeds.connected and not late
+        return self._catch_up.connected and not late
 
     async def run(self) -> None:
         """Send probes; runs until cancelled."""
@@ -98,7 +98,7 @@ class Probe:
 
     async def _listen(self) -> None:
         echo = _Echo(Start.LATEST, "probe")
-        async with self._feeds.follow(self._log, echo):
+        async with self._catch_up.follow(self._log, echo):
             while True:
                 await self._send(echo)
                 await asyncio.sleep(INTERVAL_S)
@@ -113,7 +113,7 @@ class Probe:
         except TimeoutError:
             self._heard_at_s = float("-inf")
             _logger.error("this node is deaf: a probe was stored and not heard")
-            self._feeds.reconnect()
+            self._catch_up.reconnect()
         else:
             self._heard_at_s = time.monotonic()
             self._took_s.observe(self._heard_at_s - begun_s)

@@ -29,10 +29,10 @@ from ...store.client.pubsub import PubSub
 from ...store.presence.leases import Newcomer
 from ..inboxes.audiences import Audiences, later
 
-__all__ = ["Arrival", "Weaver"]
+__all__ = ["PendingJoin", "StreamAudiences"]
 
 
-class Arrival(NamedTuple):
+class PendingJoin(NamedTuple):
     """
     Somebody who is on the way into a player's log.
 
@@ -46,7 +46,7 @@ class Arrival(NamedTuple):
     newcomer: Newcomer | None
 
 
-class Weaver:
+class StreamAudiences:
     """
     Gives readers their strands. Its methods raise StoreUnavailable.
 
@@ -62,7 +62,7 @@ class Weaver:
         self._pubsub = pubsub
         self._audiences = audiences
 
-    def arrive(self, log: Log) -> Arrival:
+    def arrive(self, log: Log) -> PendingJoin:
         """
         Begin to let somebody follow a log; `join` or `turn_back` goes on.
 
@@ -72,14 +72,14 @@ class Weaver:
         """
         views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
         newcomer = None if head is None else views.newcomer(head)
-        return Arrival(log, self._pubsub.begin(log), views.glance(log), newcomer)
+        return PendingJoin(log, self._pubsub.begin(log), views.glance(log), newcomer)
 
-    def turn_back(self, arrival: Arrival) -> None:
+    def turn_back(self, pending_join: PendingJoin) -> None:
         """Let nobody follow after all."""
-        self._pubsub.unsubscribe(arrival.log)
+        self._pubsub.unsubscribe(pending_join.log)
 
     async def join(
-        self, arrival: Arrival, reader: Reader, looked: Sequence[Reply] = ()
+        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
     ) -> None:
         """
         Let `reader` follow its player's log and the audiences' of the player.
@@ -87,14 +87,14 @@ class Weaver:
         `looked` is what the store has answered to the arrival, if it was asked. Where
         this raises, the arrival is turned back.
         """
-        log = arrival.log
+        log = pending_join.log
         try:
-            await self._pubsub.confirmed(arrival.begun)
+            await self._pubsub.confirmed(pending_join.begun)
             views = self._audiences.seen(log, looked) or await self._audiences.of(log)
             strands = await self._first_strands(log, reader, views)
             await self._subscribe([strand.log for strand in strands])
         except BaseException:
-            self.turn_back(arrival)
+            self.turn_back(pending_join)
             raise
         reader.rewoven(tuple(strands))
         self._hub.attach(log, reader)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from typing import Final, Protocol
 
-__all__ = ["TURN_S", "Rider", "Wheel"]
+__all__ = ["TURN_S", "Timed", "TimerWheel"]
 
 TURN_S: Final = 1.0
 
 
-class Rider(Protocol):
+class Timed(Protocol):
     """Somebody on the wheel."""
 
     due: int
@@ -27,7 +27,7 @@ class Rider(Protocol):
         """Do what is due; return in how many seconds more may be, None for never."""
 
 
-class Wheel:
+class TimerWheel:
     """
     Riders by turn.
 
@@ -39,30 +39,30 @@ class Wheel:
     def __init__(self, now_s: float) -> None:
         self._begun_s = now_s
         self._turn = 0
-        self._riders: dict[int, list[Rider]] = {}
+        self._timed: dict[int, list[Timed]] = {}
 
-    def add(self, rider: Rider, in_s: float = 0.0) -> None:
-        """Let `rider` be due in `in_s`, not before the next turn, and only then."""
+    def add(self, timed: Timed, in_s: float = 0.0) -> None:
+        """Let `timed` be due in `in_s`, not before the next turn, and only then."""
         turn = self._turn + max(1, math.ceil(in_s / TURN_S))
-        rider.due = turn
-        self._riders.setdefault(turn, []).append(rider)
+        timed.due = turn
+        self._timed.setdefault(turn, []).append(timed)
 
-    def hasten(self, rider: Rider, in_s: float) -> None:
-        """Let `rider` be due in `in_s` if it were due later."""
-        if rider.due > self._turn + math.ceil(in_s / TURN_S):
-            self.add(rider, in_s)
+    def due_sooner(self, timed: Timed, in_s: float) -> None:
+        """Let `timed` be due in `in_s` if it were due later."""
+        if timed.due > self._turn + math.ceil(in_s / TURN_S):
+            self.add(timed, in_s)
 
     def turn(self, now_s: float, unix_s: float) -> None:
         """Tick all who have become due by now."""
         last = int((now_s - self._begun_s) / TURN_S)
         while self._turn < last:
             self._turn += 1
-            for rider in self._riders.pop(self._turn, ()):
+            for timed in self._timed.pop(self._turn, ()):
                 # One that was added again is due at another time.
-                if rider.due == self._turn:
-                    self._tick(rider, now_s, unix_s)
+                if timed.due == self._turn:
+                    self._tick(timed, now_s, unix_s)
 
-    def _tick(self, rider: Rider, now_s: float, unix_s: float) -> None:
-        in_s = rider.tick(now_s, unix_s)
+    def _tick(self, timed: Timed, now_s: float, unix_s: float) -> None:
+        in_s = timed.tick(now_s, unix_s)
         if in_s is not None:
-            self.add(rider, in_s)
+            self.add(timed, in_s)

@@ -28,7 +28,7 @@ from ...model import Log, Player, parse_player
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
 from ...service.inboxes.numbered import Listing
-from ...service.node.in_flight import Requests
+from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import Asked, SseStream
 from ...transports.web.requests import decode_body, read_body
@@ -54,7 +54,7 @@ class Gateway:
         authenticator: Who recognises players.
         inboxes: Where notifications are marked.
         listing: Where they are listed.
-        requests: What counts requests in flight.
+        in_flight: What counts requests in flight.
         streams: What streams are made of; their heartbeat is the gateway's own.
         clock: Unix time in seconds, shown in the stream's frames.
 
@@ -66,14 +66,14 @@ class Gateway:
         authenticator: Authenticator,
         inboxes: Inboxes,
         listing: Listing,
-        requests: Requests,
+        in_flight: InFlight,
         streams: StreamComponents,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._authenticator = authenticator
         self._inboxes = inboxes
         self._listing = listing
-        self._requests = requests
+        self._in_flight = in_flight
         self._clock = clock
         limits = msgspec.structs.replace(streams.limits, heartbeat_s=KEEPALIVE_S)
         parts = msgspec.structs.replace(streams, limits=limits)
@@ -97,7 +97,7 @@ class Gateway:
     async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
         # One route for both, so that a 405 names both.
         handler = self.mark_read if request.method == "PATCH" else self.page
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             return await handler(request, caller, player)
 
     async def page(self, request: Request, caller: Caller, player: Player) -> Response:

@@ -27,7 +27,7 @@ from ...model import Log
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
 from ...service.inboxes.numbered import Listed, Listing
-from ...service.node.in_flight import Requests
+from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import decode_body, read_body
 from . import wire
@@ -55,7 +55,7 @@ class LootLocker:
         publisher: Where notifications go.
         inboxes: Where they are marked.
         listing: Where they are listed.
-        requests: What counts requests in flight.
+        in_flight: What counts requests in flight.
         retention_ms: Age at which an entry leaves an inbox.
         clock: Unix time in seconds, told to who pings.
 
@@ -69,7 +69,7 @@ class LootLocker:
         publisher: Publisher,
         inboxes: Inboxes,
         listing: Listing,
-        requests: Requests,
+        in_flight: InFlight,
         retention_ms: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -78,7 +78,7 @@ class LootLocker:
         self._publisher = publisher
         self._inboxes = inboxes
         self._listing = listing
-        self._requests = requests
+        self._in_flight = in_flight
         self._retention_ms = retention_ms
         self._clock = clock
 
@@ -112,7 +112,7 @@ class LootLocker:
         caller = await self._server(request)
         body = await read_body(request, wire.BODY_BYTES_MAX)
         player, notification = decode_body(_decode_send, body).checked()
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,
                 [player],
@@ -129,7 +129,7 @@ class LootLocker:
         query = ListQuery.parse(request.query_params)
         listed = Listed(0, [])
         if not query.is_empty:
-            with self._requests.hold(Log(caller.app, player)):
+            with self._in_flight.hold(Log(caller.app, player)):
                 listed = await self._listing.page(
                     caller,
                     player,
@@ -146,14 +146,14 @@ class LootLocker:
         player = caller.require_me()
         body = await read_body(request, wire.BODY_BYTES_MAX)
         ids = decode_body(_decode_mark, body).ids()
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return Response(status_code=204)
 
     async def mark_all_read(self, request: Request) -> Response:
         caller = await self._game(request)
         player = caller.require_me()
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             await self._inboxes.mark_all(caller, player)
         return Response(status_code=204)
 

@@ -28,9 +28,9 @@ from ...errors import Error
 from ...model import Entry, Log, Player
 from ...service.access.authenticator import Authenticator
 from ...service.inboxes.inbox import Inboxes
-from ...service.node.in_flight import Requests
+from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
-from ...service.streams.admission import Listening
+from ...service.streams.admission import Admission
 from ...transports.streams.longpoll import wait_for_entry
 from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, etag_matches, read_body
@@ -54,15 +54,15 @@ class RallyHere:
         authenticator: Authenticator,
         publisher: Publisher,
         inboxes: Inboxes,
-        requests: Requests,
-        listening: Listening,
+        in_flight: InFlight,
+        admission: Admission,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
         self._publisher = publisher
         self._inboxes = inboxes
-        self._requests = requests
-        self._listening = listening
+        self._in_flight = in_flight
+        self._admission = admission
 
     def routes(self) -> list[BaseRoute]:
         # Not "me" beside an id, but an id that may be "me": one route each.
@@ -87,7 +87,7 @@ class RallyHere:
         caller.require_read(player)
         query = PageQuery.parse(request.query_params)
         given = request.headers.get("if-none-match", "")
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             page = await self._inboxes.page(
                 caller,
                 player,
@@ -106,11 +106,11 @@ class RallyHere:
         caller.require_listen(player)
         query = PollQuery.parse(request.query_params)
         log = Log(caller.app, player)
-        with self._requests.hold(log):
+        with self._in_flight.hold(log):
             entries, cursor = await self._after(caller, player, query.place, query)
         if not entries and query.deadline_s:
             await wait_for_entry(
-                self._listening,
+                self._admission,
                 log,
                 cursor,
                 deadline_s=_wait_s(query, caller),
@@ -128,7 +128,7 @@ class RallyHere:
         caller.require_write(player)
         body = await read_body(request, wire.BODY_BYTES_MAX)
         notifications = decode_body(_decode_creates, body).notifications()
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,
                 [player],
@@ -141,7 +141,7 @@ class RallyHere:
 
     async def one(self, request: Request, caller: Caller, player: Player) -> Response:
         caller.require_read(player)
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             found = await self._inboxes.one(
                 caller, player, request.path_params["notification_id"]
             )

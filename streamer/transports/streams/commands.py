@@ -33,7 +33,7 @@ from ...errors import (
 from ...model import Log, Topic, parse_topic
 from ...service.access.authenticator import Credentials
 from ...service.inboxes.inbox import parse_cursor
-from ...service.streams.admission import Listener
+from ...service.streams.admission import Connection
 from .opening import StreamComponents
 
 __all__ = ["Commands"]
@@ -52,7 +52,7 @@ class Commands:
         self._parts = parts
 
     async def carry_out(
-        self, command: Command, session: Session, listener: Listener
+        self, command: Command, session: Session, listener: Connection
     ) -> None:
         """Do what the client of a stream asks; one at a time for each stream."""
         caller = listener.caller
@@ -63,7 +63,7 @@ class Commands:
             case MarkRead():
                 # Somebody has looked at it.
                 log = Log(caller.app, caller.require_me())
-                await self._parts.listening.used(log, session)
+                await self._parts.admission.used(log, session)
                 try:
                     session.reply(command.ref, await self._mark(caller, command))
                 except Error as error:
@@ -109,13 +109,13 @@ class Commands:
             if len(wanted) > TOPICS_MAX:
                 problem = f"would be {len(wanted)}, allowed {TOPICS_MAX}"
                 raise Invalid(FieldError(("topics",), problem))
-            await self._parts.listening.ask_for(log, session, wanted)
+            await self._parts.admission.ask_for(log, session, wanted)
             session.reply(command.ref)
         except Error as error:
             session.fail(command.ref, str(error))
 
     async def _renew(
-        self, command: Authenticate, session: Session, listener: Listener, old: Caller
+        self, command: Authenticate, session: Session, listener: Connection, old: Caller
     ) -> None:
         try:
             credentials = Credentials.from_token(command.token)
@@ -137,7 +137,7 @@ class Commands:
         # With the store away they are let go when the reader's log is next looked at.
         with contextlib.suppress(Error):
             log = Log(fresh.app, player)
-            await self._parts.listening.ask_for(log, session, allowed)
+            await self._parts.admission.ask_for(log, session, allowed)
 
 
 def _topic(name: str) -> Topic:

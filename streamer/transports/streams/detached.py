@@ -5,7 +5,7 @@ Decides nothing of what is sent: the session has decided that an event fits befo
 comes here, and it is with the kernel or the transport before `write` returns. There is
 no task, no queue and no timer per connection; what waits is what the transport has not
 got rid of. While nothing does, bytes go to the socket past the transport. Knows an
-asyncio transport and a `Listener`, which it leaves when the connection is lost: the
+asyncio transport and a `Connection`, which it leaves when the connection is lost: the
 loop says so exactly once, however that came about. Knows nothing of uvicorn.
 
 Until the connection is handed over, the answer's head is not written; what the session
@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 
 from ...compiled.fanout import send_to_all
 from ...errors import Disconnect
-from ...service.streams.admission import Listener
+from ...service.streams.admission import Connection
 from ..server.handle import NO_DESCRIPTOR, Successor, find_descriptor
 from .framing import LAST_CHUNK, Framing
 
@@ -87,7 +87,7 @@ class Detached(Successor):
     )
 
     def __init__(
-        self, listener: Listener, outlet: Outlet, preamble: bytes = b""
+        self, listener: Connection, outlet: Outlet, preamble: bytes = b""
     ) -> None:
         if preamble:
             outlet.take(preamble)
@@ -187,7 +187,7 @@ class Detached(Successor):
         # Between the marks nobody waits: a reader that takes what it gets is above the
         # upper one for a moment only.
         self._since_s = monotonic()
-        self._listener.hasten()
+        self._listener.due_sooner()
 
     def resume_writing(self) -> None:
         self._since_s = None
@@ -238,7 +238,7 @@ class EventStream(Detached):
 
     def __init__(
         self,
-        listener: Listener,
+        listener: Connection,
         outlet: Outlet,
         *,
         preamble: bytes = b"",

@@ -24,7 +24,7 @@ from ...core.streams.client_messages import Command
 from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session
 from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
-from ...service.streams.admission import Listener
+from ...service.streams.admission import Connection
 from .commands import Commands
 from .detached import NOWHERE, Detached, Outlet
 from .framing import PING_FRAME, close_frame, text_frame
@@ -118,7 +118,9 @@ class DetachedWebSocket(Detached):
     session: Session
     """Whose sink this is; to be set before `begin`."""
 
-    def __init__(self, listener: Listener, outlet: Outlet, commands: Commands) -> None:
+    def __init__(
+        self, listener: Connection, outlet: Outlet, commands: Commands
+    ) -> None:
         super().__init__(listener, outlet)
         self._commands = commands
         self._inbound: Inbound | None = None

@@ -16,7 +16,7 @@ from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
 from ...errors import TOKEN_INVALID, Defect, Unauthenticated
 from ...model import Log
-from ...service.streams.admission import Listening
+from ...service.streams.admission import Admission
 from ...service.streams.poll_waiter import Watcher
 from ..web.requests import until_gone
 
@@ -24,7 +24,7 @@ __all__ = ["wait_for_entry"]
 
 
 async def wait_for_entry(
-    listening: Listening,
+    admission: Admission,
     log: Log,
     cursor: Cursor,
     *,
@@ -44,10 +44,10 @@ async def wait_for_entry(
         StoreUnavailable: The log cannot be listened to.
 
     """
-    connection = listening.new_connection()
-    waiter = Watcher(cursor, connection, listening.counters.longpoll)
-    with listening.admit():
-        async with listening.listen(log, waiter, caller=caller):
+    connection = admission.new_connection()
+    waiter = Watcher(cursor, connection, admission.counters.longpoll)
+    with admission.admit():
+        async with admission.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")
             leaving = asyncio.create_task(until_gone(request.receive), name="leaving")
             try:

@@ -39,7 +39,7 @@ from ...service.access.authenticator import Authenticator, Credentials
 from ...service.access.tickets import Tickets, instance_of
 from ...service.inboxes.inbox import Inboxes, parse_cursor
 from ...service.inboxes.receipts import Receipts
-from ...service.streams.admission import Listener, Listening
+from ...service.streams.admission import Admission, Connection
 from ..server.handle import Handle
 from ..web.requests import header_of
 
@@ -72,7 +72,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
     """What a stream is made of."""
 
     authenticator: Authenticator
-    listening: Listening
+    admission: Admission
     inboxes: Inboxes
     tickets: Tickets
     receipts: Receipts
@@ -81,7 +81,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
     auth_timeout_s: float
 
     async def by_ticket(
-        self, opening: Opening, headers: Headers, listener: Listener
+        self, opening: Opening, headers: Headers, listener: Connection
     ) -> Caller:
         """
         Use the ticket of a stream that brings one, until `listener` leaves.
@@ -110,7 +110,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
         Raises:
             LimitReached: Its turn has not come in time; and what `join` raises.
         """
-        turns = self.listening.turns
+        turns = self.admission.turns
         async with turns as has_waited:
             if has_waited and handle.drop_if_gone():
                 turns.pass_on()
@@ -132,7 +132,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
         caller.require_listen(player)
         # Connections that came together shall not be pinged together.
         ahead_s = self.limits.heartbeat_s * random.random() / 2
-        counters = self.listening.counters
+        counters = self.admission.counters
         framed = isinstance(codec, WebSocketCodec)
         for topic in opening.topics:
             caller.require_hear(topic)
@@ -144,7 +144,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
             limits=self.limits,
             pinged_at_s=monotonic() - ahead_s,
             expires_at_s=caller.expires_at_s,
-            connection=self.listening.new_connection(),
+            connection=self.admission.new_connection(),
             device=opening.device,
             transport=counters.websocket if framed else counters.sse,
             cursor=place if isinstance(place, Cursor) else None,

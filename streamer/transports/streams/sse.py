@@ -32,7 +32,7 @@ from ...core.streams.codec import Codec, SseCodec
 from ...core.streams.session import Sink
 from ...errors import Error
 from ...service.access.authenticator import Credentials
-from ...service.streams.admission import Listener
+from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin, until_gone
 from .detached import FAREWELL_S, EventStream, Outlet
@@ -105,7 +105,7 @@ class SseStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._parts.listening.admit() as listener:
+            with self._parts.admission.admit() as listener:
                 await self._serve(listener, scope, receive, send)
         except Error as error:
             # Whoever comes again at once shall find its ticket as it was.
@@ -117,7 +117,7 @@ class SseStream:
                 await self._refuse(error)(scope, receive, send)
 
     async def _serve(
-        self, listener: Listener, scope: Scope, receive: Receive, send: Send
+        self, listener: Connection, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request = Request(scope)
         handle = find_handle(scope)
@@ -133,7 +133,7 @@ class SseStream:
             await send(_START)
             await send({"type": "http.response.body", "body": b""})
         elif handle is None:
-            outbox = Outbox(listener.hasten)
+            outbox = Outbox(listener.due_sooner)
             await self._join(listener, asked, outbox)
             await send(_START)
             await self._run(outbox, asked.preamble, receive, send)
@@ -141,7 +141,7 @@ class SseStream:
             version = scope["http_version"]
             await self._detach(handle, listener, asked, version, receive, send)
 
-    async def _ask_native(self, request: Request, listener: Listener) -> Asked:
+    async def _ask_native(self, request: Request, listener: Connection) -> Asked:
         opening = Opening.parse(request)
         if opening.ticket:
             caller = await self._parts.by_ticket(opening, request.headers, listener)
@@ -159,7 +159,7 @@ class SseStream:
             )
         return await self._parts.authenticator.caller(credentials)
 
-    async def _join(self, listener: Listener, asked: Asked, sink: Sink) -> None:
+    async def _join(self, listener: Connection, asked: Asked, sink: Sink) -> None:
         caller, opening, codec, _ = asked
         log, session = self._parts.session(caller, opening, codec=codec, sink=sink)
         await listener.join(log, session, caller=caller, instance=opening.instance)
@@ -167,7 +167,7 @@ class SseStream:
     async def _detach(
         self,
         handle: Handle,
-        listener: Listener,
+        listener: Connection,
         asked: Asked,
         http_version: str,
         receive: Receive,

@@ -30,7 +30,7 @@ from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session, Sink
 from ...errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
-from ...service.streams.admission import Listener
+from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin
 from .commands import Commands
@@ -72,7 +72,7 @@ class WebSocketStream:
         # The client may be gone at any time; there is nothing left to do then.
         with contextlib.suppress(WebSocketDisconnect):
             try:
-                with self._parts.listening.admit() as listener:
+                with self._parts.admission.admit() as listener:
                     await self._serve(websocket, listener)
             except Error as error:
                 # Whoever comes again at once shall find its ticket as it was.
@@ -82,7 +82,7 @@ class WebSocketStream:
                 else:
                     await websocket.send_denial_response(self._refuse(error))
 
-    async def _serve(self, websocket: WebSocket, listener: Listener) -> None:
+    async def _serve(self, websocket: WebSocket, listener: Connection) -> None:
         handle = find_handle(websocket.scope)
         if handle is not None and handle.drop_if_gone():
             await _until_gone(websocket)
@@ -90,7 +90,7 @@ class WebSocketStream:
         opening = Opening.parse(websocket)
         caller = await self._authenticate(websocket, opening, listener)
         if handle is None:
-            outbox = Outbox(listener.hasten)
+            outbox = Outbox(listener.due_sooner)
             session = await self._join(listener, caller, opening, outbox)
             await _accept(websocket)
             await _Attached(websocket, outbox, session, listener, self._commands).run()
@@ -101,7 +101,7 @@ class WebSocketStream:
         self,
         handle: Handle,
         websocket: WebSocket,
-        listener: Listener,
+        listener: Connection,
         caller: Caller,
         opening: Opening,
     ) -> None:
@@ -119,7 +119,7 @@ class WebSocketStream:
         handle.hand_over(stream)
 
     async def _join(
-        self, listener: Listener, caller: Caller, opening: Opening, sink: Sink
+        self, listener: Connection, caller: Caller, opening: Opening, sink: Sink
     ) -> Session:
         log, session = self._parts.session(
             caller, opening, codec=self._codec, sink=sink
@@ -128,7 +128,7 @@ class WebSocketStream:
         return session
 
     async def _authenticate(
-        self, websocket: WebSocket, opening: Opening, listener: Listener
+        self, websocket: WebSocket, opening: Opening, listener: Connection
     ) -> Caller:
         headers = websocket.headers
         try:
@@ -178,7 +178,7 @@ class _Attached:
         websocket: WebSocket,
         outbox: Outbox,
         session: Session,
-        listener: Listener,
+        listener: Connection,
         commands: Commands,
     ) -> None:
         self._websocket = websocket

@@ -19,7 +19,7 @@ from streamer.model import App, Log, Player
 from streamer.service.access import revocation as module
 from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.service.access.key_sets import FRESH_S, KeySetAway, KeySets
-from streamer.service.access.revocation import Sweep
+from streamer.service.access.revocation import RevocationCheck
 from streamer.service.streams.poll_waiter import Watcher
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
@@ -36,7 +36,7 @@ class World:
         self.redis = redis
         self.apps = Apps(redis)
         self.key_sets = key_sets or KeySets()
-        self.sweep = Sweep(self.apps, self.key_sets)
+        self.revocation_check = RevocationCheck(self.apps, self.key_sets)
 
     async def token_caller(self, player: str, app: App = DEMO) -> Caller:
         record = await self.apps.get(app)
@@ -55,7 +55,7 @@ class World:
         return await authenticator.caller(Credentials.from_token(text))
 
     async def withdrawn(self, *callers: Caller) -> list[bool]:
-        withdrawn = await self.sweep.withdrawn(callers)
+        withdrawn = await self.revocation_check.withdrawn(callers)
         return [caller in withdrawn for caller in callers]
 
 
@@ -156,7 +156,7 @@ async def test_a_key_that_left_the_set_ends_what_it_signed(
     now_s[0] += FRESH_S
     served.clear()
     assert await world.withdrawn(*callers) == [False, False]
-    unreachable = Sweep(world.apps, KeySets(fetch=fetch))
+    unreachable = RevocationCheck(world.apps, KeySets(fetch=fetch))
     assert await unreachable.withdrawn(callers) == set()
 
     now_s[0] += FRESH_S
@@ -192,13 +192,13 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
     readers = [watcher() for _ in range(3)]
     callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
     for reader, caller in zip(readers, callers, strict=True):
-        world.sweep.add(reader, caller)
-    await world.sweep.once()
+        world.revocation_check.add(reader, caller)
+    await world.revocation_check.once()
     assert [reader.ended for reader in readers] == [None, None, None]
-    world.sweep.remove(readers[2])
+    world.revocation_check.remove(readers[2])
     await world.apps.revoke_tokens(DEMO, Player("p1"))
 
-    await world.sweep.once()
+    await world.revocation_check.once()
 
     # The third has gone before.
     assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
@@ -206,11 +206,11 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
 
 async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
     reader = watcher()
-    world.sweep.add(reader, await world.token_caller("p1"))
+    world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
-    world.sweep.renew(reader, await world.token_caller("p1"))
+    world.revocation_check.renew(reader, await world.token_caller("p1"))
 
-    await world.sweep.once()
+    await world.revocation_check.once()
 
     assert reader.ended is None
 
@@ -219,18 +219,18 @@ async def test_who_renews_while_it_is_asked_about_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = watcher()
-    ask = world.sweep.withdrawn
+    ask = world.revocation_check.withdrawn
     await world.apps.revoke_tokens(OTHER)
 
     async def ask_slowly(callers: Any) -> Any:
         withdrawn = await ask(callers)
-        world.sweep.renew(reader, await world.token_caller("p1"))
+        world.revocation_check.renew(reader, await world.token_caller("p1"))
         return withdrawn
 
-    world.sweep.add(reader, await world.token_caller("p1"))
+    world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
-    monkeypatch.setattr(world.sweep, "withdrawn", ask_slowly)
-    await world.sweep.once()
+    monkeypatch.setattr(world.revocation_check, "withdrawn", ask_slowly)
+    await world.revocation_check.once()
 
     assert reader.ended is None
 
@@ -242,10 +242,10 @@ async def test_all_portions_are_looked_at(
     caller = await world.token_caller("p1")
     readers = [watcher() for _ in range(5)]
     for reader in readers:
-        world.sweep.add(reader, caller)
+        world.revocation_check.add(reader, caller)
     await world.apps.revoke_tokens(DEMO)
 
-    await world.sweep.once()
+    await world.revocation_check.once()
 
     assert [reader.ended for reader in readers] == [TOKEN_INVALID] * 5
 
@@ -253,10 +253,12 @@ async def test_all_portions_are_looked_at(
 class Asked:
     """Notes whom a sweep looks at."""
 
-    def __init__(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._ask = sweep.withdrawn
+    def __init__(
+        self, revocation_check: RevocationCheck, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._ask = revocation_check.withdrawn
         self.players: list[str] = []
-        monkeypatch.setattr(sweep, "withdrawn", self)
+        monkeypatch.setattr(revocation_check, "withdrawn", self)
 
     async def __call__(self, callers: Any) -> Any:
         asked = list(callers)
@@ -271,27 +273,30 @@ class Asked:
 async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, sweep = Asked(world.sweep, monkeypatch), world.sweep
+    asked, revocation_check = (
+        Asked(world.revocation_check, monkeypatch),
+        world.revocation_check,
+    )
     readers = {name: watcher() for name in ("p1", "p2", "p3")}
     for name in ("p1", "p2"):
-        sweep.add(readers[name], await world.token_caller(name))
-    await sweep.once()
+        revocation_check.add(readers[name], await world.token_caller(name))
+    await revocation_check.once()
     assert asked.take() == ["p1", "p2"]
 
-    await sweep.once()
+    await revocation_check.once()
     assert asked.take() == [], "nothing has changed"
-    sweep.add(readers["p3"], await world.token_caller("p3"))
-    await sweep.once()
+    revocation_check.add(readers["p3"], await world.token_caller("p3"))
+    await revocation_check.once()
     assert asked.take() == ["p3"], "it is new"
-    sweep.renew(readers["p1"], await world.token_caller("p1"))
-    await sweep.once()
+    revocation_check.renew(readers["p1"], await world.token_caller("p1"))
+    await revocation_check.once()
     assert asked.take() == ["p1"], "it has another credential"
     await world.apps.rotate(DEMO)
-    await sweep.once()
+    await revocation_check.once()
     assert asked.take() == ["p1", "p2", "p3"], "the keys are others"
     await world.apps.revoke_tokens(DEMO, Player("p2"))
-    await sweep.once()
-    await sweep.once()
+    await revocation_check.once()
+    await revocation_check.once()
     assert asked.take() == sorted(["p1", "p2", "p3"] * 2), (
         "players are being taken back"
     )
@@ -301,12 +306,12 @@ async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
 async def test_keys_are_asked_about_each_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.sweep, monkeypatch), watcher()
+    asked, reader = Asked(world.revocation_check, monkeypatch), watcher()
     caller = await world.caller(await world.apps.add_key(DEMO))
-    world.sweep.add(reader, caller)
+    world.revocation_check.add(reader, caller)
 
-    await world.sweep.once()
-    await world.sweep.once()
+    await world.revocation_check.once()
+    await world.revocation_check.once()
 
     assert len(asked.take()) == 2
 
@@ -314,27 +319,27 @@ async def test_keys_are_asked_about_each_time(
 async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.sweep, monkeypatch), watcher()
-    world.sweep.add(reader, await world.token_caller("p1"))
+    asked, reader = Asked(world.revocation_check, monkeypatch), watcher()
+    world.revocation_check.add(reader, await world.token_caller("p1"))
     url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
     await world.redis.close()
     with pytest.raises(StoreUnavailable):
-        await world.sweep.once()
+        await world.revocation_check.once()
 
     world.redis.url = url
-    await world.sweep.once()
+    await world.revocation_check.once()
 
     assert asked.take() == ["p1"]
 
 
 async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     reader = watcher()
-    world.sweep.add(reader, await world.token_caller("p1"))
+    world.revocation_check.add(reader, await world.token_caller("p1"))
     world.redis.url = "unix:///nowhere/valkey.sock"
     await world.redis.close()
 
     with pytest.raises(StoreUnavailable):
-        await world.sweep.once()
+        await world.revocation_check.once()
 
     assert reader.ended is None
 
@@ -342,11 +347,11 @@ async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
 async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
     world: World, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sweep = Sweep(world.apps, world.key_sets, interval_s=0.005)
+    revocation_check = RevocationCheck(world.apps, world.key_sets, interval_s=0.005)
     reader, caller = watcher(), await world.token_caller("p1")
     good = await world.redis.call("HGET", APPS, DEMO)
-    sweeping = asyncio.create_task(sweep.run())
-    sweep.add(reader, caller)
+    sweeping = asyncio.create_task(revocation_check.run())
+    revocation_check.add(reader, caller)
     await world.redis.call("HSET", APPS, DEMO, b"{", write=True)
     await until(lambda: "not checked again" in caplog.text)
     assert reader.ended is None

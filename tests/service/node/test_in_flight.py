@@ -9,14 +9,14 @@ import pytest
 from streamer.config import Config
 from streamer.errors import Limit, LimitReached
 from streamer.model import App, Log, Player
-from streamer.service.node.in_flight import Requests
+from streamer.service.node.in_flight import InFlight
 
 ONE = Log(App("a"), Player("p"))
 OTHER = Log(App("a"), Player("q"))
 
 
 def test_slots_are_given_back_however_the_block_ends() -> None:
-    requests = Requests(Config(requests_in_flight_max=1, requests_per_player_max=1))
+    requests = InFlight(Config(requests_in_flight_max=1, requests_per_player_max=1))
 
     with pytest.raises(KeyError), requests.hold(ONE):
         raise KeyError
@@ -28,7 +28,7 @@ def test_slots_are_given_back_however_the_block_ends() -> None:
 
 
 def test_a_player_has_a_share_of_its_own() -> None:
-    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+    requests = InFlight(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
     with requests.hold(ONE):
         with pytest.raises(LimitReached) as refused, requests.hold(ONE):
@@ -40,14 +40,14 @@ def test_a_player_has_a_share_of_its_own() -> None:
 
 
 def test_the_same_name_in_another_app_is_another_player() -> None:
-    requests = Requests(Config(requests_in_flight_max=10, requests_per_player_max=1))
+    requests = InFlight(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
     with requests.hold(ONE), requests.hold(Log(App("b"), ONE.player)):
         pass
 
 
 def test_the_node_has_a_limit_over_all_players() -> None:
-    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=2))
+    requests = InFlight(Config(requests_in_flight_max=2, requests_per_player_max=2))
 
     with requests.hold(ONE), requests.hold(OTHER):
         with pytest.raises(LimitReached) as refused, requests.hold(ONE):
@@ -57,7 +57,7 @@ def test_the_node_has_a_limit_over_all_players() -> None:
 
 
 def test_a_refusal_takes_nothing() -> None:
-    requests = Requests(Config(requests_in_flight_max=2, requests_per_player_max=1))
+    requests = InFlight(Config(requests_in_flight_max=2, requests_per_player_max=1))
     with requests.hold(ONE):
         for _ in range(5):
             with pytest.raises(LimitReached), requests.hold(ONE):
@@ -70,7 +70,7 @@ def test_a_refusal_takes_nothing() -> None:
 
 def test_an_app_leaves_the_others_a_share() -> None:
     config = Config(requests_in_flight_max=4, requests_per_app_percent=75)
-    requests = Requests(config)
+    requests = InFlight(config)
     with ExitStack() as stack:
         for name in "pqr":
             stack.enter_context(requests.hold(Log(App("a"), Player(name))))
@@ -85,7 +85,7 @@ def test_an_app_leaves_the_others_a_share() -> None:
 
 def test_one_app_may_be_given_all_of_the_node() -> None:
     config = Config(requests_in_flight_max=2, requests_per_app_percent=100)
-    requests = Requests(config)
+    requests = InFlight(config)
 
     with requests.hold_for(App("a")), requests.hold_for(App("a")):
         with pytest.raises(LimitReached) as refused, requests.hold_for(App("a")):

@@ -15,8 +15,8 @@ from streamer.config import Config
 from streamer.errors import Draining, Limit, LimitReached, StoreUnavailable
 from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import Audiences
-from streamer.service.streams.admission import Listening
-from streamer.service.streams.catch_up import Feeds
+from streamer.service.streams.admission import Admission
+from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, lease_key
 from streamer.store.logs.entries import Retention
@@ -24,12 +24,12 @@ from streamer.store.logs.inbox import DAY_MS, Inbox
 from streamer.store.logs.views import Views
 from streamer.store.presence.leases import Leases
 
-Make = Callable[..., Awaitable[Listening]]
+Make = Callable[..., Awaitable[Admission]]
 
 
-def make_feeds(store_url: str, inbox: Inbox, redis: RedisConnection) -> Feeds:
+def make_catch_up(store_url: str, inbox: Inbox, redis: RedisConnection) -> CatchUp:
     audiences = Audiences(Views(redis, Retention(DAY_MS)), inbox)
-    return Feeds(store_url, inbox, audiences, replay_max=500, check_s=15)
+    return CatchUp(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ async def make(
 ) -> AsyncIterator[Make]:
     running: list[asyncio.Task[None]] = []
 
-    async def make(**settings: Any) -> Listening:
+    async def make(**settings: Any) -> Admission:
         config = Config(**settings)
-        feeds = make_feeds(store_url, inbox, redis)
+        catch_up = make_catch_up(store_url, inbox, redis)
         leases = Leases(redis, most=config.listeners_per_player_max)
-        listening = Listening(feeds, leases, config)
-        running.append(asyncio.create_task(listening.run()))
-        await until(lambda: feeds.connected)
-        return listening
+        admission = Admission(catch_up, leases, config)
+        running.append(asyncio.create_task(admission.run()))
+        await until(lambda: catch_up.connected)
+        return admission
 
     yield make
     for task in running:
@@ -55,7 +55,7 @@ async def make(
 
 
 @pytest.fixture
-async def listening(make: Make) -> Listening:
+async def admission(make: Make) -> Admission:
     return await make(listeners_per_player_max=2)
 
 
@@ -68,49 +68,49 @@ async def held(redis: RedisConnection, log: Log) -> int:
 
 
 async def test_a_full_node_lets_nobody_in(make: Make) -> None:
-    listening = await make(connections_max=2)
+    admission = await make(connections_max=2)
 
-    with listening.admit(), listening.admit():
-        with pytest.raises(LimitReached) as refused, listening.admit():
+    with admission.admit(), admission.admit():
+        with pytest.raises(LimitReached) as refused, admission.admit():
             pass
-        assert listening.open == 2
+        assert admission.open == 2
 
     assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
-    assert listening.open == 0
+    assert admission.open == 0
 
 
 async def test_connections_that_come_too_fast_are_refused(make: Make) -> None:
-    listening = await make(connects_per_s_max=5)
+    admission = await make(connects_per_s_max=5)
     outcomes: list[Limit | None] = []
     for _ in range(20):
         try:
-            with listening.admit():
+            with admission.admit():
                 outcomes.append(None)
         except LimitReached as refused:
             outcomes.append(refused.limit)
 
     assert outcomes.count(None) in (4, 5, 6)
     assert outcomes[-1] is Limit.CONNECTS_PER_SECOND
-    assert listening.open == 0
+    assert admission.open == 0
 
 
-async def test_a_slot_is_given_back_however_it_ends(listening: Listening) -> None:
+async def test_a_slot_is_given_back_however_it_ends(admission: Admission) -> None:
     for error in (KeyError, asyncio.CancelledError, GeneratorExit):
-        with pytest.raises(error), listening.admit():
+        with pytest.raises(error), admission.admit():
             raise error
 
-    assert listening.open == 0
+    assert admission.open == 0
 
 
 # Listening.
 
 
 async def test_a_listener_is_counted_while_it_listens(
-    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
     client = make_client()
 
-    async with listening.listen(log, client.session):
+    async with admission.listen(log, client.session):
         await until(lambda: client.begin is not None)
         assert await held(redis, log) == 1
 
@@ -118,27 +118,27 @@ async def test_a_listener_is_counted_while_it_listens(
 
 
 async def test_one_too_many_is_refused_and_leaves_no_trace(
-    listening: Listening, redis: RedisConnection, log: Log, make_client: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: Any
 ) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(2):
             await stack.enter_async_context(
-                listening.listen(log, make_client().session)
+                admission.listen(log, make_client().session)
             )
         with pytest.raises(LimitReached):
-            async with listening.listen(log, make_client().session):
+            async with admission.listen(log, make_client().session):
                 raise AssertionError
         assert await held(redis, log) == 2
 
 
 async def test_coming_back_ends_the_one_before(
-    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
     before, after = make_client(), make_client()
     async with (
-        listening.listen(log, make_client().session, instance="other"),
-        listening.listen(log, before.session, instance="phone"),
-        listening.listen(log, after.session, instance="phone"),
+        admission.listen(log, make_client().session, instance="other"),
+        admission.listen(log, before.session, instance="phone"),
+        admission.listen(log, after.session, instance="phone"),
     ):
         await until(lambda: before.ended == errors.REPLACED)
         assert await held(redis, log) == 2
@@ -161,7 +161,7 @@ async def test_another_node_ends_it_as_well(
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_one_who_leaves_while_coming_leaves_nothing_behind(
-    listening: Listening,
+    admission: Admission,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
@@ -170,8 +170,8 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     entered = asyncio.Event()
 
     async def come() -> None:
-        with listening.admit():
-            async with listening.listen(log, make_client().session):
+        with admission.admit():
+            async with admission.listen(log, make_client().session):
                 entered.set()
                 await asyncio.Event().wait()
 
@@ -182,14 +182,14 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     coming.cancel()
     await asyncio.wait([coming])
 
-    assert listening.open == 0
-    await listening._leases._drop_all()
+    assert admission.open == 0
+    await admission._leases._drop_all()
     assert await held(redis, log) == 0
-    assert len(listening._feeds.hub) == 0
+    assert len(admission._catch_up.hub) == 0
 
 
 async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
-    listening: Listening,
+    admission: Admission,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
@@ -198,11 +198,11 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     async def away(log: Log) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(listening._feeds._pubsub, "subscribe", away)
-    listening._feeds._pubsub._wanted[log] += 1
+    monkeypatch.setattr(admission._catch_up._pubsub, "subscribe", away)
+    admission._catch_up._pubsub._wanted[log] += 1
 
     with pytest.raises(StoreUnavailable):
-        async with listening.listen(log, make_client().session):
+        async with admission.listen(log, make_client().session):
             raise AssertionError
 
     assert await held(redis, log) == 0
@@ -214,26 +214,26 @@ async def test_a_part_that_dies_takes_the_listening_with_it(
     inbox: Inbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    feeds = make_feeds(store_url, inbox, redis)
-    listening = Listening(feeds, Leases(redis, most=2), Config())
+    catch_up = make_catch_up(store_url, inbox, redis)
+    admission = Admission(catch_up, Leases(redis, most=2), Config())
 
     async def dead() -> None:
         raise KeyError("dead")
 
-    monkeypatch.setattr(feeds._positions, "run", dead)
+    monkeypatch.setattr(catch_up._position_check, "run", dead)
 
     with pytest.raises(ExceptionGroup):
         async with asyncio.timeout(5):
-            await listening.run()
+            await admission.run()
 
 
 async def test_time_is_kept_for_every_reader(
-    listening: Listening, log: Log, make_client: Any, until: Any
+    admission: Admission, log: Log, make_client: Any, until: Any
 ) -> None:
     client = make_client()
     client.session.renew(1.0)
 
-    async with listening.listen(log, client.session):
+    async with admission.listen(log, client.session):
         await until(lambda: client.ended == errors.TOKEN_INVALID)
 
 
@@ -241,61 +241,61 @@ async def test_time_is_kept_for_every_reader(
 
 
 async def test_who_stays_holds_everything_until_it_leaves(
-    listening: Listening, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
 ) -> None:
-    with listening.admit() as listener:
+    with admission.admit() as listener:
         await listener.join(log, make_client().session)
         listener.stay()
 
-    assert listening.open == 1
+    assert admission.open == 1
     assert await held(redis, log) == 1
 
     listener.leave()
 
-    assert listening.open == 0
-    assert len(listening._feeds.hub) == 0
-    await listening._leases.settled()
+    assert admission.open == 0
+    assert len(admission._catch_up.hub) == 0
+    await admission._leases.settled()
     assert await held(redis, log) == 0
 
 
 async def test_leaving_twice_gives_back_once(
-    listening: Listening, log: Log, make_client: Any
+    admission: Admission, log: Log, make_client: Any
 ) -> None:
-    with listening.admit(), listening.admit() as listener:
+    with admission.admit(), admission.admit() as listener:
         await listener.join(log, make_client().session)
 
         listener.leave()
         listener.leave()
 
-        assert listening.open == 1
-    assert listening.open == 0
+        assert admission.open == 1
+    assert admission.open == 0
 
 
 async def test_what_fails_in_leaving_keeps_no_slot(
-    listening: Listening, redis: RedisConnection, log: Log, make_client: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: Any
 ) -> None:
     def fail(opened: bool) -> None:
         raise KeyError("broken")
 
-    listener = listening.admit()
+    listener = admission.admit()
     await listener.join(log, make_client().session)
     listener.on_leave = fail
 
     with pytest.raises(KeyError):
         listener.leave()
 
-    assert listening.open == 0
-    await listening._leases.settled()
+    assert admission.open == 0
+    await admission._leases.settled()
     assert await held(redis, log) == 0
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, KeyError])
 async def test_a_refusal_opens_nothing(
-    listening: Listening, error: type[Exception]
+    admission: Admission, error: type[Exception]
 ) -> None:
     outcomes: list[bool] = []
 
-    with pytest.raises(error), listening.admit() as listener:
+    with pytest.raises(error), admission.admit() as listener:
         listener.on_leave = outcomes.append
         raise error
 
@@ -303,7 +303,7 @@ async def test_a_refusal_opens_nothing(
 
 
 async def test_a_reader_is_left_alone_until_something_is_due(
-    listening: Listening, log: Log, make_client: Any, until: Any
+    admission: Admission, log: Log, make_client: Any, until: Any
 ) -> None:
     ticks: list[float] = []
     client = make_client()
@@ -316,21 +316,21 @@ async def test_a_reader_is_left_alone_until_something_is_due(
             ticks.append(now_s)
             return 3_600.0
 
-    with listening.admit() as listener:
+    with admission.admit() as listener:
         await listener.join(log, Sleepy())
         await until(lambda: ticks)
-        assert listener.due - listening._wheel._turn == 3_600
+        assert listener.due - admission._timer_wheel._turn == 3_600
 
 
 # Going away.
 
 
 async def test_a_draining_node_lets_nobody_in(make: Make) -> None:
-    listening = await make(drain_s=0)
+    admission = await make(drain_s=0)
 
-    await listening.drain()
+    await admission.drain()
 
-    with pytest.raises(Draining), listening.admit():
+    with pytest.raises(Draining), admission.admit():
         pass
 
 
@@ -342,14 +342,14 @@ async def test_readers_are_sent_away_one_after_the_other(
     make_client: Any,
     until: Any,
 ) -> None:
-    listening = await make(drain_s=1, listeners_per_player_max=10)
+    admission = await make(drain_s=1, listeners_per_player_max=10)
     clients = [make_client() for _ in range(5)]
     loop = asyncio.get_running_loop()
     left_at_s = []
 
     async def stay(client: Any) -> None:
-        with listening.admit():
-            async with listening.listen(log, client.session):
+        with admission.admit():
+            async with admission.listen(log, client.session):
                 await until(lambda: client.ended)
                 left_at_s.append(loop.time())
 
@@ -357,7 +357,7 @@ async def test_readers_are_sent_away_one_after_the_other(
     await until(lambda: all(client.begin is not None for client in clients))
     begun_s = loop.time()
 
-    draining = asyncio.create_task(listening.drain())
+    draining = asyncio.create_task(admission.drain())
     await until(lambda: left_at_s)
     await inbox.append(log, [b'"title":"late"}'])
     await draining
@@ -374,22 +374,22 @@ async def test_readers_are_sent_away_one_after_the_other(
 
 
 async def test_an_empty_node_is_drained_at_once(make: Make) -> None:
-    listening = await make(drain_s=60)
+    admission = await make(drain_s=60)
 
     async with asyncio.timeout(1):
-        await listening.drain()
+        await admission.drain()
 
 
 async def test_those_who_do_not_leave_hold_nobody_up(
     make: Make, log: Log, make_client: Any
 ) -> None:
-    listening = await make(drain_s=0)
+    admission = await make(drain_s=0)
     client = make_client()
 
-    with listening.admit():
-        async with listening.listen(log, client.session):
+    with admission.admit():
+        async with admission.listen(log, client.session):
             async with asyncio.timeout(3):
-                await listening.drain()
+                await admission.drain()
 
     assert client.ended == errors.DRAINING
 
@@ -397,13 +397,13 @@ async def test_those_who_do_not_leave_hold_nobody_up(
 async def test_who_was_on_the_way_in_is_sent_away_too(
     make: Make, log: Log, make_client: Any
 ) -> None:
-    listening = await make(drain_s=0)
+    admission = await make(drain_s=0)
     client = make_client()
 
-    with listening.admit():
-        draining = asyncio.create_task(listening.drain())
+    with admission.admit():
+        draining = asyncio.create_task(admission.drain())
         await asyncio.sleep(0)
-        async with listening.listen(log, client.session):
+        async with admission.listen(log, client.session):
             assert client.ended == errors.DRAINING
     await draining
 
@@ -411,11 +411,11 @@ async def test_who_was_on_the_way_in_is_sent_away_too(
 async def test_players_do_not_share_their_leases(
     make: Make, log: Log, make_client: Any
 ) -> None:
-    listening = await make(listeners_per_player_max=1)
+    admission = await make(listeners_per_player_max=1)
     other = Log(log.app, Player("other"))
 
     async with (
-        listening.listen(log, make_client().session),
-        listening.listen(other, make_client().session),
+        admission.listen(log, make_client().session),
+        admission.listen(other, make_client().session),
     ):
         pass

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from streamer.errors import Limit, LimitReached
-from streamer.service.streams.admission_queue import RETRY_AFTER_MAX_S, Turns
+from streamer.service.streams.admission_queue import RETRY_AFTER_MAX_S, AdmissionQueue
 
 
 class Queue:
@@ -16,7 +16,7 @@ class Queue:
 
     def __init__(self, most: int = 2, wait_max_s: float = 5) -> None:
         self.now_s = 100.0
-        self.turns = Turns(
+        self.turns = AdmissionQueue(
             most,
             Limit.CONNECTS_PER_SECOND,
             wait_max_s=wait_max_s,

@@ -15,7 +15,7 @@ from streamer.core.streams.subscription import Start, State
 from streamer.errors import DRAINING, RESYNC, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.inboxes.audiences import Audiences
-from streamer.service.streams.catch_up import BATCH, Feeds
+from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys, views_key
@@ -27,11 +27,11 @@ from streamer.store.server.embedded import Embedded
 NEVER_S = 3_600
 FRAGMENT = b'"title":"t"}'
 
-MakeFeeds = Callable[..., Awaitable[Feeds]]
+MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 
 
 @pytest.fixture
-async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[Any]:
+async def make_catch_up(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[Any]:
     """Return what makes feeds that run; position checks are off unless asked for."""
     async with AsyncExitStack() as stack:
 
@@ -41,14 +41,16 @@ async def make_feeds(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[
             inbox: Inbox = inbox,
             replay_max: int = 500,
             check_s: int = NEVER_S,
-            kind: type[Feeds] = Feeds,
-        ) -> Feeds:
+            kind: type[CatchUp] = CatchUp,
+        ) -> CatchUp:
             audiences = Audiences(Views(inbox._redis, Retention(90 * DAY_MS)), inbox)
-            feeds = kind(url, inbox, audiences, replay_max=replay_max, check_s=check_s)
-            running = asyncio.create_task(feeds.run())
+            catch_up = kind(
+                url, inbox, audiences, replay_max=replay_max, check_s=check_s
+            )
+            running = asyncio.create_task(catch_up.run())
             stack.push_async_callback(end, running)
-            await until(lambda: feeds.connected)
-            return feeds
+            await until(lambda: catch_up.connected)
+            return catch_up
 
         yield make
 
@@ -62,8 +64,8 @@ async def end(running: asyncio.Task[None]) -> None:
 
 
 @pytest.fixture
-async def feeds(make_feeds: MakeFeeds) -> Feeds:
-    return await make_feeds()
+async def catch_up(make_catch_up: MakeCatchUp) -> CatchUp:
+    return await make_catch_up()
 
 
 class Held(Inbox):
@@ -86,11 +88,11 @@ class Held(Inbox):
 
 
 async def test_a_reader_gets_what_comes_from_here_on(
-    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 3)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 3)
 
         await inbox.append(log, [FRAGMENT] * 2)
@@ -99,13 +101,13 @@ async def test_a_reader_gets_what_comes_from_here_on(
 
 
 async def test_a_reader_gets_what_it_missed_and_what_comes(
-    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     positions = (await inbox.append(log, [FRAGMENT] * 250)).stored
     clients = [make_client(p) for p in (ZERO, Start.EARLIEST, positions[99])]
     async with AsyncExitStack() as stack:
         for client in clients:
-            await stack.enter_async_context(feeds.follow(log, client.session))
+            await stack.enter_async_context(catch_up.follow(log, client.session))
         await inbox.append(log, [FRAGMENT])
 
         await until(lambda: all(client.has(251) for client in clients))
@@ -114,7 +116,7 @@ async def test_a_reader_gets_what_it_missed_and_what_comes(
 
 
 async def test_joining_while_others_publish_has_no_lost_window(
-    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
 ) -> None:
     # There is no position check here that would repair what a join lost.
     rng = random.Random(6)
@@ -136,7 +138,9 @@ async def test_joining_while_others_publish_has_no_lost_window(
             for _ in range(6):
                 place = rng.choice([Start.LATEST, Start.EARLIEST, rng.choice(known)])
                 clients.append(make_client(place))
-                await stack.enter_async_context(feeds.follow(log, clients[-1].session))
+                await stack.enter_async_context(
+                    catch_up.follow(log, clients[-1].session)
+                )
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
             await publishing
@@ -149,12 +153,12 @@ async def test_joining_while_others_publish_has_no_lost_window(
         await asyncio.gather(*(one_log(first + n) for n in range(10)))
 
     assert published > 2_000
-    assert len(feeds.hub) == 0
-    assert not feeds.hub.behind
+    assert len(catch_up.hub) == 0
+    assert not catch_up.hub.behind
 
 
 async def test_one_who_joins_during_anothers_read_misses_nothing(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
@@ -163,39 +167,39 @@ async def test_one_who_joins_during_anothers_read_misses_nothing(
     # The read was made before the entry, the entry was announced before the second
     # reader was there, and the answer came afterwards.
     inbox = Held(redis)
-    feeds = await make_feeds(inbox=inbox)
+    catch_up = await make_catch_up(inbox=inbox)
     first, second = make_client(ZERO), make_client(ZERO)
     inbox.let.clear()
-    async with feeds.follow(log, first.session):
+    async with catch_up.follow(log, first.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
         await until(lambda: first.session.subscription._pending)
 
-        async with feeds.follow(log, second.session):
+        async with catch_up.follow(log, second.session):
             inbox.let.set()
 
             await until(lambda: first.has(1) and second.has(1))
 
 
 async def test_a_doubt_during_a_read_is_answered_by_another(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
     until: Any,
 ) -> None:
-    class Deaf(Feeds):
+    class Deaf(CatchUp):
         def entry(self, log: Log, entry: Entry) -> None:
             pass
 
     inbox = Held(redis)
-    feeds = await make_feeds(inbox=inbox, kind=Deaf)
+    catch_up = await make_catch_up(inbox=inbox, kind=Deaf)
     client = make_client(ZERO)
     inbox.let.clear()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
-        feeds.subscribed(log)
+        catch_up.subscribed(log)
 
         inbox.let.set()
 
@@ -204,7 +208,11 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
 
 @pytest.mark.row("C1")
 async def test_killed_connections_lose_double_and_disorder_nothing(
-    feeds: Feeds, inbox: Inbox, redis: RedisConnection, make_client: Any, until: Any
+    catch_up: CatchUp,
+    inbox: Inbox,
+    redis: RedisConnection,
+    make_client: Any,
+    until: Any,
 ) -> None:
     # Battery C1, small.
     logs = [Log(App("kill"), Player(f"p{n}")) for n in range(20)]
@@ -226,7 +234,7 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
     async with AsyncExitStack() as stack:
         for log in logs:
             for client in clients[log]:
-                await stack.enter_async_context(feeds.follow(log, client.session))
+                await stack.enter_async_context(catch_up.follow(log, client.session))
         killing = asyncio.create_task(kill())
         await asyncio.gather(*(publish(log) for log in logs))
         killing.cancel()
@@ -243,10 +251,10 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
 
 @pytest.mark.row("C4")
 async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
-    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     # Battery C4: nothing follows that would show the hole.
-    class Lossy(Feeds):
+    class Lossy(CatchUp):
         lost = 0
 
         def entry(self, log: Log, entry: Entry) -> None:
@@ -255,9 +263,9 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
             else:
                 super().entry(log, entry)
 
-    feeds = await make_feeds(kind=Lossy, check_s=1)
+    catch_up = await make_catch_up(kind=Lossy, check_s=1)
     client = make_client(ZERO)
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await inbox.append(log, [FRAGMENT] * 2)
         await until(lambda: client.has(2))
 
@@ -266,33 +274,33 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
 
         await until(lambda: client.has(3))
         assert asyncio.get_running_loop().time() - begun_s < 3
-    assert isinstance(feeds, Lossy)
-    assert feeds.lost == 1
+    assert isinstance(catch_up, Lossy)
+    assert catch_up.lost == 1
 
 
 @pytest.mark.row("C4")
 async def test_without_the_position_check_it_would_stay_lost(
-    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     # The control of the one before.
-    class Deaf(Feeds):
+    class Deaf(CatchUp):
         heard = 0
 
         def entry(self, log: Log, entry: Entry) -> None:
             self.heard += 1
 
-    feeds = await make_feeds(kind=Deaf)
+    catch_up = await make_catch_up(kind=Deaf)
     client = make_client(ZERO)
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.session.subscription.state is State.LIVE)
         await inbox.append(log, [FRAGMENT])
-        await until(lambda: feeds.heard)  # type: ignore[attr-defined]
+        await until(lambda: catch_up.heard)  # type: ignore[attr-defined]
 
         assert client.offsets == []
 
 
 async def test_a_store_that_restarts_costs_its_readers_nothing(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     start_store: Callable[[], Awaitable[Embedded]],
     make_client: Any,
     until: Any,
@@ -300,21 +308,21 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
     store = await start_store()
     redis = RedisConnection(store.url)
     inbox = Inbox(redis)
-    feeds = await make_feeds(url=store.url, inbox=inbox)
+    catch_up = await make_catch_up(url=store.url, inbox=inbox)
     logs = [Log(App("restart"), Player(f"p{n}")) for n in range(30)]
     clients = {log: make_client(ZERO) for log in logs}
     async with AsyncExitStack() as stack:
         for log in logs:
-            await stack.enter_async_context(feeds.follow(log, clients[log].session))
+            await stack.enter_async_context(catch_up.follow(log, clients[log].session))
             await inbox.append(log, [FRAGMENT])
         await until(lambda: all(client.has(1) for client in clients.values()))
         for round_ in (2, 3):
             await store.stop()
-            await until(lambda: not feeds.connected)
+            await until(lambda: not catch_up.connected)
             with pytest.raises(StoreUnavailable):
                 await inbox.append(logs[0], [FRAGMENT])
             with pytest.raises(StoreUnavailable):
-                async with feeds.follow(logs[0], make_client().session):
+                async with catch_up.follow(logs[0], make_client().session):
                     raise AssertionError
 
             store = await start_store()
@@ -327,7 +335,7 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
 
 
 async def test_marks_missed_while_the_feed_was_away_are_told(
-    feeds: Feeds,
+    catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
@@ -340,7 +348,7 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
     def reads() -> list[Any]:
         return [m for m in client.messages if m["type"] == "read"]
 
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 2)
         await inbox.mark_all(log)
         await until(lambda: len(reads()) == 1)
@@ -357,14 +365,14 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
 
 
 async def test_who_joins_too_far_behind_gets_a_gap(
-    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
-    feeds = await make_feeds(replay_max=10)
+    catch_up = await make_catch_up(replay_max=10)
     positions = (await inbox.append(log, [FRAGMENT] * 20)).stored
     far, near, all_ = (make_client(p) for p in (ZERO, positions[9], Start.EARLIEST))
     async with AsyncExitStack() as stack:
         for client in (far, near, all_):
-            await stack.enter_async_context(feeds.follow(log, client.session))
+            await stack.enter_async_context(catch_up.follow(log, client.session))
         await until(lambda: all(c.has(20) for c in (far, near, all_)))
 
     assert far.gaps == ["too_far"]
@@ -373,15 +381,15 @@ async def test_who_joins_too_far_behind_gets_a_gap(
 
 
 async def test_who_has_joined_is_never_too_far_behind(
-    make_feeds: MakeFeeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
-    class Deaf(Feeds):
+    class Deaf(CatchUp):
         def entry(self, log: Log, entry: Entry) -> None:
             pass
 
-    feeds = await make_feeds(replay_max=10, kind=Deaf, check_s=1)
+    catch_up = await make_catch_up(replay_max=10, kind=Deaf, check_s=1)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await inbox.append(log, [FRAGMENT] * 300)
@@ -391,7 +399,7 @@ async def test_who_has_joined_is_never_too_far_behind(
 
 
 async def test_a_forged_cursor_harms_nobody(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
@@ -399,14 +407,14 @@ async def test_a_forged_cursor_harms_nobody(
 ) -> None:
     # Its time points past entries that follow it, and what it names is just trimmed.
     inbox = Inbox(redis, entries_max=5)
-    feeds = await make_feeds(inbox=inbox)
+    catch_up = await make_catch_up(inbox=inbox)
     positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
     forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]
     forged += [positions[5]._replace(tag=0), Position(7, 7, 7, 7)]
     clients = [make_client(position) for position in forged]
     async with AsyncExitStack() as stack:
         for client in clients:
-            await stack.enter_async_context(feeds.follow(log, client.session))
+            await stack.enter_async_context(catch_up.follow(log, client.session))
         await until(lambda: all(client.has(8) for client in clients))
 
         await inbox.append(log, [FRAGMENT])
@@ -417,14 +425,14 @@ async def test_a_forged_cursor_harms_nobody(
 
 
 async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
-    feeds: Feeds, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     large = b'"body":"%b"}' % (b"x" * 10_000)
     await inbox.append(log, [large] * 120)
     client = make_client(ZERO, buffer=100_000)
     client.stuck_bytes = 0
     peak = 0
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         while not client.has(120):
             await until(lambda: client.stuck_bytes or client.ended)
             assert client.ended is None
@@ -435,20 +443,20 @@ async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
 
 
 async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
     until: Any,
 ) -> None:
     inbox = Held(redis)
-    feeds = await make_feeds(inbox=inbox)
+    catch_up = await make_catch_up(inbox=inbox)
     await inbox.append(log, [FRAGMENT] * 300)
     slow, quick = make_client(ZERO, buffer=30_000), make_client(ZERO)
     slow.stuck_bytes = 0
     async with (
-        feeds.follow(log, slow.session),
-        feeds.follow(log, quick.session),
+        catch_up.follow(log, slow.session),
+        catch_up.follow(log, quick.session),
     ):
         await until(lambda: quick.has(300) and slow.session.congested)
         before = inbox.reads
@@ -462,19 +470,19 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
 
 
 async def test_a_reader_that_has_ended_is_not_read_for(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: Any,
     until: Any,
 ) -> None:
     inbox = Held(redis)
-    feeds = await make_feeds(inbox=inbox)
+    catch_up = await make_catch_up(inbox=inbox)
     client = make_client(ZERO)
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         client.session.end(DRAINING)
-        feeds.hub.doubt(log)
+        catch_up.hub.doubt(log)
         before = inbox.reads
 
         await asyncio.sleep(0.3)  # Time for reads that should not be made.
@@ -483,7 +491,7 @@ async def test_a_reader_that_has_ended_is_not_read_for(
 
 
 async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
-    feeds: Feeds,
+    catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
@@ -492,12 +500,15 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
 ) -> None:
     other = Log(log.app, Player("whole"))
     broken, whole = make_client(), make_client()
-    async with feeds.follow(log, broken.session), feeds.follow(other, whole.session):
+    async with (
+        catch_up.follow(log, broken.session),
+        catch_up.follow(other, whole.session),
+    ):
         await until(lambda: broken.begin == whole.begin == 0)
         for key in (inbox_keys(log)[0], views_key(log)):
             await redis.call("DEL", key, write=True)
             await redis.call("SET", key, "not a hash", write=True)
-        feeds.hub.doubt(log)
+        catch_up.hub.doubt(log)
 
         await until(lambda: broken.ended == RESYNC)
         await inbox.append(other, [FRAGMENT])
@@ -505,7 +516,7 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
 
 
 async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
-    feeds: Feeds,
+    catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
@@ -514,32 +525,32 @@ async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
 ) -> None:
     everyone = everyone_log(log.app)
     first, other = make_client(), make_client()
-    async with feeds.follow(log, first.session):
+    async with catch_up.follow(log, first.session):
         await until(lambda: first.begin == 0)
         await redis.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
-        feeds.hub.doubt(everyone)
+        catch_up.hub.doubt(everyone)
         await until(lambda: first.ended == RESYNC)
     await redis.call("DEL", inbox_keys(everyone)[0], write=True)
 
-    async with feeds.follow(log, other.session):
+    async with catch_up.follow(log, other.session):
         await until(lambda: other.begin == 0)
 
 
 async def test_more_logs_than_fit_a_packet_are_all_read(
-    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
 ) -> None:
     logs = [Log(App("many"), Player(f"p{n}")) for n in range(3 * BATCH + 7)]
     await inbox.append_many([(log, [FRAGMENT]) for log in logs])
     clients = [make_client(ZERO) for _ in logs]
     async with AsyncExitStack() as stack:
         for log, client in zip(logs, clients, strict=True):
-            await stack.enter_async_context(feeds.follow(log, client.session))
+            await stack.enter_async_context(catch_up.follow(log, client.session))
 
         await until(lambda: all(client.has(1) for client in clients))
 
 
 async def test_coming_and_going_leaves_nothing_behind(
-    feeds: Feeds, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
 ) -> None:
     rng = random.Random(2)
     logs = [Log(App("churn"), Player(f"p{n}")) for n in range(10)]
@@ -555,11 +566,11 @@ async def test_coming_and_going_leaves_nothing_behind(
         for _ in range(15):
             log = rng.choice(logs)
             client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
-            await until(lambda: feeds.connected)
+            await until(lambda: catch_up.connected)
             # Whoever finds that cut off in that moment comes another time.
             with contextlib.suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(rng.random() * 0.2):
-                    async with feeds.follow(log, client.session):
+                    async with catch_up.follow(log, client.session):
                         await asyncio.sleep(rng.random() * 0.05)
             if client.begin is not None:
                 visits += 1
@@ -569,7 +580,7 @@ async def test_coming_and_going_leaves_nothing_behind(
     async def disturb() -> None:
         for _ in range(5):
             await asyncio.sleep(0.1)
-            feeds.reconnect()
+            catch_up.reconnect()
 
     publisher = asyncio.create_task(publish())
     disturber = asyncio.create_task(disturb())
@@ -578,9 +589,9 @@ async def test_coming_and_going_leaves_nothing_behind(
     await asyncio.gather(publisher, disturber)
 
     assert visits > 5
-    assert len(feeds.hub) == 0
-    assert not feeds.hub.behind
-    pubsub: PubSub = feeds._pubsub
+    assert len(catch_up.hub) == 0
+    assert not catch_up.hub.behind
+    pubsub: PubSub = catch_up._pubsub
     assert not pubsub._wanted
     pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs

@@ -14,8 +14,8 @@ from streamer.core.schedule import Schedule, State
 from streamer.core.streams.subscription import Start
 from streamer.model import Log, Player
 from streamer.service.inboxes.audiences import Audiences
-from streamer.service.streams.admission import Listening
-from streamer.service.streams.catch_up import Feeds
+from streamer.service.streams.admission import Admission
+from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, bucket_of, devices_key
 from streamer.store.logs.entries import Retention
@@ -36,18 +36,18 @@ class Node:
         self.redis = RedisConnection(url)
         inbox = Inbox(self.redis)
         audiences = Audiences(Views(self.redis, Retention(90 * DAY_MS)), inbox)
-        feeds = Feeds(url, inbox, audiences, replay_max=500, check_s=15)
+        catch_up = CatchUp(url, inbox, audiences, replay_max=500, check_s=15)
         self.leases = Leases(self.redis, most=5)
         devices = Devices(self.redis, self.leases.node)
-        self.listening = Listening(feeds, self.leases, Config(), devices=devices)
-        self.running = asyncio.create_task(self.listening.run())
-        self.feeds = feeds
+        self.admission = Admission(catch_up, self.leases, Config(), devices=devices)
+        self.running = asyncio.create_task(self.admission.run())
+        self.catch_up = catch_up
 
 
 @pytest.fixture
 async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
     nodes = [Node(store_url) for _ in range(2)]
-    await until(lambda: all(node.feeds.connected for node in nodes))
+    await until(lambda: all(node.catch_up.connected for node in nodes))
     yield nodes
     for node in nodes:
         node.running.cancel()
@@ -66,8 +66,8 @@ def listen(
     ) -> Any:
         client = make_client(place)
         client.session.device = device
-        listening = nodes[node].listening.listen(log, client.session)
-        await stack.enter_async_context(listening)
+        admission = nodes[node].admission.listen(log, client.session)
+        await stack.enter_async_context(admission)
         await until(lambda: client.begin is not None)
         return client
 
@@ -143,7 +143,7 @@ async def test_using_a_device_makes_it_the_last(
         tablet = await listen(stack, "tablet", node=1)
         # The store's clock has milliseconds.
         await asyncio.sleep(0.002)
-        await nodes[0].listening.used(log, phone.session)
+        await nodes[0].admission.used(log, phone.session)
 
         await send("one")
         await send("all", to_latest=False)
@@ -239,8 +239,8 @@ async def test_other_players_devices_do_not_count(
         other = make_client()
         other.session.device = "tablet"
         neighbour = Log(log.app, Player(f"{log.player}-x"))
-        listening = nodes[0].listening.listen(neighbour, other.session)
-        await stack.enter_async_context(listening)
+        admission = nodes[0].admission.listen(neighbour, other.session)
+        await stack.enter_async_context(admission)
 
         await send("one")
 

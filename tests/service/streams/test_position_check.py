@@ -14,7 +14,7 @@ from streamer.errors import StoreUnavailable
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Log, Player, everyone_log
 from streamer.service.streams import position_check as module
-from streamer.service.streams.position_check import READ_EVERY, Positions
+from streamer.service.streams.position_check import READ_EVERY, PositionCheck
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import state_key
 from streamer.store.logs.entries import Draft
@@ -30,7 +30,7 @@ class World:
     def __init__(self, inbox: Inbox, make_client: Any, check_s: int = CHECK_S) -> None:
         self.inbox = inbox
         self.hub = Hub()
-        self.positions = Positions(self.hub, inbox, check_s=check_s)
+        self.positions = PositionCheck(self.hub, inbox, check_s=check_s)
         self._make_client = make_client
 
     async def attach(self, log: Log) -> Any:

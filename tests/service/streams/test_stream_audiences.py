@@ -31,7 +31,7 @@ from streamer.model import (
 from streamer.service.inboxes.audiences import Audiences
 from streamer.service.inboxes.inbox import Inboxes
 from streamer.service.inboxes.merge import MergedInbox
-from streamer.service.streams.catch_up import Feeds
+from streamer.service.streams.catch_up import CatchUp
 from streamer.service.streams.poll_waiter import Watcher
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
@@ -44,10 +44,10 @@ from streamer.store.server.embedded import Embedded
 NEVER_S = 3_600
 NEWS = Topic("news")
 
-MakeFeeds = Callable[..., Awaitable[Feeds]]
+MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 
 
-class Deaf(Feeds):
+class Deaf(CatchUp):
     """Does not hear who joined or left."""
 
     def regrouped(self, log: Log) -> None:
@@ -55,9 +55,9 @@ class Deaf(Feeds):
 
 
 @pytest.fixture
-async def make_feeds(
+async def make_catch_up(
     store_url: str, inbox: Inbox, audiences: Audiences, until: Any
-) -> AsyncIterator[MakeFeeds]:
+) -> AsyncIterator[MakeCatchUp]:
     """Return what makes feeds that run; position checks are off unless asked for."""
     async with AsyncExitStack() as stack:
 
@@ -67,13 +67,13 @@ async def make_feeds(
             inbox: Inbox = inbox,
             audiences: Audiences = audiences,
             check_s: int = NEVER_S,
-            kind: type[Feeds] = Feeds,
-        ) -> Feeds:
-            feeds = kind(url, inbox, audiences, replay_max=500, check_s=check_s)
-            running = asyncio.create_task(feeds.run())
+            kind: type[CatchUp] = CatchUp,
+        ) -> CatchUp:
+            catch_up = kind(url, inbox, audiences, replay_max=500, check_s=check_s)
+            running = asyncio.create_task(catch_up.run())
             stack.push_async_callback(end, running)
-            await until(lambda: feeds.connected)
-            return feeds
+            await until(lambda: catch_up.connected)
+            return catch_up
 
         yield make
 
@@ -87,8 +87,8 @@ async def end(running: asyncio.Task[None]) -> None:
 
 
 @pytest.fixture
-async def feeds(make_feeds: MakeFeeds) -> Feeds:
-    return await make_feeds()
+async def catch_up(make_catch_up: MakeCatchUp) -> CatchUp:
+    return await make_catch_up()
 
 
 @pytest.fixture
@@ -113,11 +113,16 @@ def news_of(log: Log) -> Log:
 
 
 async def test_what_topics_and_everybody_are_told_comes_live(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await say(news_of(log), "n")
@@ -130,10 +135,10 @@ async def test_what_topics_and_everybody_are_told_comes_live(
 
 
 async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
-    feeds: Feeds, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, say: Any, log: Log, make_client: Any, until: Any
 ) -> None:
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         for n in range(20):
             await say(everyone_log(log.app), f"e{n}")
@@ -146,7 +151,12 @@ async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
 
 
 async def test_a_vector_cursor_resumes_without_loss_or_double(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await audiences.join(log, NEWS)
     logs = [log, news_of(log), everyone_log(log.app)]
@@ -156,7 +166,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
     cursor: Cursor | Start = Start.LATEST
     for _ in range(6):
         client = make_client(cursor)
-        async with feeds.follow(log, client.session):
+        async with catch_up.follow(log, client.session):
             await until(lambda c=client: c.begin is not None)
             for _ in range(6):
                 said += 1
@@ -175,7 +185,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
 
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
 async def test_a_bare_id_of_any_log_resumes_without_loss(
-    feeds: Feeds,
+    catch_up: CatchUp,
     audiences: Audiences,
     say: Any,
     log: Log,
@@ -192,7 +202,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
         await say(one, "after")
 
     client = make_client(Cursor.parse(encode_id(*place[1:])))
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin is not None and len(client.heard) == 2)
         # What it was told in the same moment may come again.
         await until(lambda: all(h[-1] == "after" for h in client.heard.values()))
@@ -205,7 +215,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     audiences: Audiences,
     say: Any,
     log: Log,
@@ -214,12 +224,12 @@ async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
     announced: bool,
 ) -> None:
     # Without the announcement the position check finds it, and nothing is lost.
-    feeds = await make_feeds(
-        kind=Feeds if announced else Deaf, check_s=NEVER_S if announced else 1
+    catch_up = await make_catch_up(
+        kind=CatchUp if announced else Deaf, check_s=NEVER_S if announced else 1
     )
     await say(news_of(log), "before")
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await audiences.join(log, NEWS)
@@ -234,7 +244,7 @@ async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
 
 @pytest.mark.parametrize("how", ["leave", "mute"])
 async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
-    feeds: Feeds,
+    catch_up: CatchUp,
     audiences: Audiences,
     say: Any,
     log: Log,
@@ -244,7 +254,7 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         assert len(client.session.strands) == 2
 
@@ -258,15 +268,20 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
 
         await until(lambda: client.heard)
         assert client.heard == {"everyone": ["e"]}
-    assert not feeds.hub.logs
+    assert not catch_up.hub.logs
 
 
 async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await say(news_of(log), "before")
         await until(lambda: client.heard.get("news"))
@@ -283,11 +298,16 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
 
 
 async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.leave(log, NEWS)
         await until(lambda: len(client.session.strands) == 1)
@@ -303,7 +323,13 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
 @pytest.mark.parametrize("by", ["cursor", "id"])
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
 async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, until: Any, of: str, by: str
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    until: Any,
+    of: str,
+    by: str,
 ) -> None:
     await audiences.join(log, NEWS)
     logs = {"own": log, "news": news_of(log), "everyone": everyone_log(log.app)}
@@ -316,7 +342,7 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     last = Cursor.parse(after.entries[-1].id)
     assert last is not None
     watcher = Watcher(after.cursor if by == "cursor" else last, "poll")
-    async with feeds.follow(log, watcher):
+    async with catch_up.follow(log, watcher):
         followers: list[Any] = [watcher, *watcher.strands]
         await until(
             lambda: all(one.subscription.state is State.LIVE for one in followers)
@@ -329,21 +355,21 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
 
 
 async def test_a_stream_listens_to_topics_on_its_own_account(
-    feeds: Feeds, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, say: Any, log: Log, make_client: Any, until: Any
 ) -> None:
     live, other = topic_log(log.app, Topic("live")), topic_log(log.app, Topic("other"))
     await say(live, "before")
     client = make_client(topics=("live",))
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await say(live, "l1")
         await until(lambda: client.heard.get("live") == ["l1"])
 
-        await feeds.ask_for(log, client.session, [Topic("other")])
+        await catch_up.ask_for(log, client.session, [Topic("other")])
         await say(live, "l2")
         await say(other, "o1")
         await until(lambda: client.heard.get("other") == ["o1"])
-        await feeds.ask_for(log, client.session, [])
+        await catch_up.ask_for(log, client.session, [])
 
         assert [strand.log for strand in client.session.strands] == [
             everyone_log(log.app)
@@ -352,15 +378,20 @@ async def test_a_stream_listens_to_topics_on_its_own_account(
 
 
 async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     client = make_client(topics=("news",))
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.join(log, NEWS)
         await until(lambda: all(s.durable for s in client.session.strands))
 
-        await feeds.ask_for(log, client.session, [])
+        await catch_up.ask_for(log, client.session, [])
         await say(news_of(log), "n")
 
         await until(lambda: client.heard.get("news"))
@@ -368,58 +399,63 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
 
 
 async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
-) -> None:
-    client = make_client()
-    async with feeds.follow(log, client.session):
-        await until(lambda: client.begin == 0)
-        for n in range(20):
-            topics = [Topic(f"t{n}"), Topic(f"u{n}")]
-            for topic in topics[:1]:
-                feeds.hub.doubt(log)
-                await asyncio.gather(
-                    feeds.ask_for(log, client.session, topics),
-                    audiences.join(log, topic) if n < 10 else asyncio.sleep(0),
-                    feeds.ask_for(log, client.session, topics[::-1]),
-                )
-            hears = [strand.log for strand in client.session.strands]
-            assert len(hears) == len(set(hears))
-    assert not feeds.hub.logs
-    assert not feeds._pubsub._wanted
-
-
-async def test_what_cannot_be_listened_to_changes_nothing(
-    make_feeds: MakeFeeds, log: Log, make_client: Any, until: Any
-) -> None:
-    feeds = await make_feeds()
-    client = make_client(topics=("live",))
-    async with feeds.follow(log, client.session):
-        await until(lambda: client.begin == 0)
-        strands = client.session.strands
-
-        async def away(log: Log) -> None:
-            feeds._pubsub._wanted[log] += 1
-            raise StoreUnavailable
-
-        subscribe, feeds._pubsub.subscribe = feeds._pubsub.subscribe, away  # type: ignore[method-assign]
-        with pytest.raises(StoreUnavailable):
-            await feeds.ask_for(log, client.session, [Topic("other")])
-        feeds._pubsub.subscribe = subscribe  # type: ignore[method-assign]
-
-        assert client.session.topics == ("live",)
-        assert client.session.strands == strands
-    assert not feeds._pubsub._wanted
-
-
-async def test_two_nodes_tell_their_readers_the_same(
-    make_feeds: MakeFeeds,
+    catch_up: CatchUp,
     audiences: Audiences,
     say: Any,
     log: Log,
     make_client: Any,
     until: Any,
 ) -> None:
-    nodes = [await make_feeds(), await make_feeds()]
+    client = make_client()
+    async with catch_up.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        for n in range(20):
+            topics = [Topic(f"t{n}"), Topic(f"u{n}")]
+            for topic in topics[:1]:
+                catch_up.hub.doubt(log)
+                await asyncio.gather(
+                    catch_up.ask_for(log, client.session, topics),
+                    audiences.join(log, topic) if n < 10 else asyncio.sleep(0),
+                    catch_up.ask_for(log, client.session, topics[::-1]),
+                )
+            hears = [strand.log for strand in client.session.strands]
+            assert len(hears) == len(set(hears))
+    assert not catch_up.hub.logs
+    assert not catch_up._pubsub._wanted
+
+
+async def test_what_cannot_be_listened_to_changes_nothing(
+    make_catch_up: MakeCatchUp, log: Log, make_client: Any, until: Any
+) -> None:
+    catch_up = await make_catch_up()
+    client = make_client(topics=("live",))
+    async with catch_up.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        strands = client.session.strands
+
+        async def away(log: Log) -> None:
+            catch_up._pubsub._wanted[log] += 1
+            raise StoreUnavailable
+
+        subscribe, catch_up._pubsub.subscribe = catch_up._pubsub.subscribe, away  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            await catch_up.ask_for(log, client.session, [Topic("other")])
+        catch_up._pubsub.subscribe = subscribe  # type: ignore[method-assign]
+
+        assert client.session.topics == ("live",)
+        assert client.session.strands == strands
+    assert not catch_up._pubsub._wanted
+
+
+async def test_two_nodes_tell_their_readers_the_same(
+    make_catch_up: MakeCatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+) -> None:
+    nodes = [await make_catch_up(), await make_catch_up()]
     clients = [make_client(), make_client()]
     async with AsyncExitStack() as stack:
         for node, client in zip(nodes, clients, strict=True):
@@ -457,7 +493,12 @@ def inboxes_of(audiences: Audiences) -> Inboxes:
 
 
 async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     await audiences.join(log, NEWS)
     for _ in range(2):
@@ -467,7 +508,7 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
     client = make_client()
     inboxes = inboxes_of(audiences)
     me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 1)
         assert client.of("hello")[0]["unread"] == 5
 
@@ -484,11 +525,11 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
 
 
 async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
-    feeds: Feeds, inbox: Inbox, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, say: Any, log: Log, make_client: Any, until: Any
 ) -> None:
     everyone = everyone_log(log.app)
     client = make_client()
-    async with feeds.follow(log, client.session):
+    async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         place = await say(everyone, "e")
         await inbox.withdraw(everyone, place)
@@ -499,14 +540,19 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
 
 
 async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
-    feeds: Feeds, audiences: Audiences, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    audiences: Audiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
 ) -> None:
     client, other = make_client(), make_client()
     beside = Log(log.app, Player("beside"))
     me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
     async with (
-        feeds.follow(log, client.session),
-        feeds.follow(beside, other.session),
+        catch_up.follow(log, client.session),
+        catch_up.follow(beside, other.session),
     ):
         await until(lambda: client.begin == other.begin == 0)
         place = await say(everyone_log(log.app), "e")
@@ -521,7 +567,7 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
 
 
 async def test_a_store_that_was_cut_off_costs_nobody_anything(
-    make_feeds: MakeFeeds,
+    make_catch_up: MakeCatchUp,
     start_store: Callable[[], Awaitable[Embedded]],
     make_client: Any,
     until: Any,
@@ -534,7 +580,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     inbox = Inbox(redis)
     audiences = Audiences(Views(redis, Retention(90 * DAY_MS)), inbox)
     say = speaker(inbox)
-    feeds = await make_feeds(url=store.url, inbox=inbox, audiences=audiences)
+    catch_up = await make_catch_up(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")
     logs = [Log(app, Player(f"p{n}")) for n in range(20)]
     topics = [Topic(f"t{n % 5}") for n in range(20)]
@@ -542,12 +588,12 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     async with AsyncExitStack() as stack:
         for log, topic in zip(logs, topics, strict=True):
             await audiences.join(log, topic)
-            await stack.enter_async_context(feeds.follow(log, clients[log].session))
+            await stack.enter_async_context(catch_up.follow(log, clients[log].session))
         await until(lambda: all(c.begin == 0 for c in clients.values()))
         said = []
         for round_ in range(2):
             await store.stop()
-            await until(lambda: not feeds.connected)
+            await until(lambda: not catch_up.connected)
             store = await start_store()
             # Before the feeds are back: nobody announces it.
             for audience in [*(topic_log(app, Topic(f"t{n}")) for n in range(5))]:
@@ -567,7 +613,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
 
 
 async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
-    feeds: Feeds, audiences: Audiences, say: Any, make_client: Any
+    catch_up: CatchUp, audiences: Audiences, say: Any, make_client: Any
 ) -> None:
     rng = random.Random(3)
     app = App("churn")
@@ -583,10 +629,10 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
             client = make_client(topics=("live",))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(rng.random() * 0.1):
-                    async with feeds.follow(log, client.session):
+                    async with catch_up.follow(log, client.session):
                         came += 1
                         topic = Topic(f"t{rng.randrange(4)}")
-                        await feeds.ask_for(log, client.session, [topic])
+                        await catch_up.ask_for(log, client.session, [topic])
                         change = rng.choice([audiences.join, audiences.leave])
                         await change(log, topic)
                         await asyncio.sleep(rng.random() * 0.05)
@@ -596,7 +642,7 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
     async def disturb() -> None:
         for _ in range(3):
             await asyncio.sleep(0.1)
-            feeds.reconnect()
+            catch_up.reconnect()
 
     disturber = asyncio.create_task(disturb())
     outcomes = await asyncio.gather(
@@ -606,9 +652,9 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
 
     assert all(o is None or isinstance(o, StoreUnavailable) for o in outcomes), outcomes
     assert came > 5
-    assert len(feeds.hub) == 0
-    assert not feeds.hub.logs
-    pubsub = feeds._pubsub
+    assert len(catch_up.hub) == 0
+    assert not catch_up.hub.logs
+    pubsub = catch_up._pubsub
     # What catching up was about to weave is let go when that is done.
     async with asyncio.timeout(10):
         while pubsub._wanted:  # noqa: ASYNC110
@@ -628,12 +674,12 @@ class Reading:
         self.cursor: Cursor | Start = Start.LATEST
         self.doubled = 0
 
-    async def come(self, feeds: Feeds) -> None:
+    async def come(self, catch_up: CatchUp) -> None:
         self.client = self.make_client(self.cursor)
-        await feeds.join(self.log, self.client.session)
+        await catch_up.join(self.log, self.client.session)
 
-    def go(self, feeds: Feeds) -> None:
-        feeds.leave(self.log, self.client.session)
+    def go(self, catch_up: CatchUp) -> None:
+        catch_up.leave(self.log, self.client.session)
         here = [m["notification"]["id"] for m in self.client.of("notification")]
         # On one connection nothing comes twice, whatever happens.
         assert len(here) == len(set(here))
@@ -652,7 +698,7 @@ class Reading:
     [11, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))],
 )
 async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
-    feeds: Feeds,
+    catch_up: CatchUp,
     audiences: Audiences,
     say: Any,
     redis: RedisConnection,
@@ -667,7 +713,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     merged = inboxes_of(audiences)._merged
     readers = [Reading(log, make_client) for log in logs]
     for reader in readers:
-        await reader.come(feeds)
+        await reader.come(catch_up)
         await until(lambda r=reader: r.client.begin is not None)
 
     async def speak() -> None:
@@ -689,17 +735,17 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
                 audience = topic_log(app, topic)
                 await audiences.views.mute(reader.log, audience, muted=muted)
             elif chance < 0.75 and reader not in readers[::2]:
-                reader.go(feeds)
+                reader.go(catch_up)
                 while True:
                     with contextlib.suppress(StoreUnavailable):
-                        await reader.come(feeds)
+                        await reader.come(catch_up)
                         break
                     await asyncio.sleep(0.01)
             elif chance < 0.8:
                 await redis.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
             elif chance < 0.9 and reader not in readers[::2]:
                 with contextlib.suppress(StoreUnavailable):
-                    await feeds.ask_for(reader.log, reader.client.session, [topic])
+                    await catch_up.ask_for(reader.log, reader.client.session, [topic])
             await asyncio.sleep(rng.random() * 0.02)
 
     await asyncio.gather(speak(), *(wander(reader) for reader in readers))
@@ -708,12 +754,12 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
         shown = {found.entry.id async for found in merged.walk(reader.log)}
         await until(lambda r=reader, s=shown: s <= r.has())
         await until(lambda r=reader: r.client.begin is not None)
-        reader.go(feeds)
-    assert not feeds.hub.logs
+        reader.go(catch_up)
+    assert not catch_up.hub.logs
 
 
 async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
-    feeds: Feeds,
+    catch_up: CatchUp,
     say: Any,
     redis: RedisConnection,
     log: Log,
@@ -722,28 +768,28 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader = Reading(log, make_client)
-    await reader.come(feeds)
+    await reader.come(catch_up)
     await until(lambda: reader.client.begin is not None)
-    take = feeds.entry
+    take = catch_up.entry
     monkeypatch.setattr(
-        feeds, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
+        catch_up, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
     )
     first = await say(everyone_log(log.app), "first")
     while await redis.now_ms() <= first.at_ms:
         pass
     own = await say(log, "own")
     await until(lambda: encode_id(*own[1:]) in reader.has())
-    reader.go(feeds)
+    reader.go(catch_up)
     monkeypatch.undo()
 
-    await reader.come(feeds)
+    await reader.come(catch_up)
 
     await until(lambda: encode_id(*first[1:]) in reader.has())
-    reader.go(feeds)
+    reader.go(catch_up)
 
 
 async def test_what_was_joined_behind_the_first_look_is_heard(
-    feeds: Feeds,
+    catch_up: CatchUp,
     redis: RedisConnection,
     audiences: Audiences,
     log: Log,
@@ -754,33 +800,33 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     # The look comes with the lease, when the feed may not flow yet: nobody would hear
     # of the topic, but for the read that follows.
     await audiences.of(log)
-    arrival = feeds.arrive(log)
-    looked = await redis.call_many(arrival.looks)
+    pending_join = catch_up.arrive(log)
+    looked = await redis.call_many(pending_join.looks)
     await audiences.join(log, NEWS)
     client = make_client()
 
-    await feeds.enter(arrival, client.session, looked)
+    await catch_up.enter(pending_join, client.session, looked)
     try:
         await until(lambda: len(client.session.strands) == 2)
         await until(lambda: client.begin is not None)
         await say(topic_log(log.app, NEWS), "heard")
         await until(lambda: client.heard.get("news") == ["heard"])
     finally:
-        feeds.leave(log, client.session)
+        catch_up.leave(log, client.session)
 
 
 async def test_who_is_turned_back_leaves_no_subscription(
-    feeds: Feeds, log: Log
+    catch_up: CatchUp, log: Log
 ) -> None:
-    arrival = feeds.arrive(log)
+    pending_join = catch_up.arrive(log)
 
-    feeds.turn_back(arrival)
+    catch_up.turn_back(pending_join)
 
-    assert not feeds._pubsub._wanted
+    assert not catch_up._pubsub._wanted
 
 
 async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
-    feeds: Feeds,
+    catch_up: CatchUp,
     audiences: Audiences,
     log: Log,
     make_client: Any,
@@ -802,10 +848,10 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
         asked.append(args)
         return place
 
-    async with feeds.follow(other, first.session):
+    async with catch_up.follow(other, first.session):
         await until(lambda: first.begin is not None)
         monkeypatch.setattr(audiences, "place_before", never)
-        async with feeds.follow(log, late.session):
+        async with catch_up.follow(log, late.session):
             await until(lambda: late.begin is not None)
             await say(everyone_log(log.app), "now")
             await until(lambda: late.heard)

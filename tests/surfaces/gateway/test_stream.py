@@ -18,7 +18,7 @@ STREAM = "/gateway/sse/1001/stream"
 
 
 def session(server: Any) -> Any:
-    (reader,) = server.app.listening._feeds.hub.readers(LOG)
+    (reader,) = server.app.admission._catch_up.hub.readers(LOG)
     return reader
 
 

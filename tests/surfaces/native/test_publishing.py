@@ -398,7 +398,7 @@ async def test_what_is_not_kept_reaches_who_listens(
         "server": ("here", 80),
         "client": ("127.0.0.1", 1),
     }
-    listening = asyncio.create_task(server.app.asgi(scope, receive, send))
+    admission = asyncio.create_task(server.app.asgi(scope, receive, send))
     async with asyncio.timeout(5):
         assert "heartbeat_s" in await events.get()
 
@@ -406,6 +406,6 @@ async def test_what_is_not_kept_reaches_who_listens(
 
         told = await events.get()
         gone.set()
-        await listening
+        await admission
     assert told["title"] == "now"
     assert told["id"] == answer.json()["results"][0]["id"]

@@ -158,7 +158,7 @@ async def test_a_publish_wakes_a_poll(
 
     assert messages(answer) == ["a", "b"]
     assert await server.leases(player) == 0
-    assert server.app.listening.open == 0
+    assert server.app.admission.open == 0
     await inbox.say("c")
     assert messages(await inbox.poll(exclude_before=cursor(answer))) == ["c"]
 
@@ -340,7 +340,7 @@ async def test_a_client_that_goes_away_frees_its_slot(
     await asyncio.wait_for(serving, 3)
 
     assert await server.leases(player) == 0
-    assert server.app.listening.open == 0
+    assert server.app.admission.open == 0
     assert server.readers(player) == 0
 
 
@@ -353,7 +353,7 @@ async def test_a_poll_that_is_cancelled_frees_its_slot(
     held.cancel()
 
     async def freed() -> bool:
-        return not (await server.leases(player) or server.app.listening.open)
+        return not (await server.leases(player) or server.app.admission.open)
 
     await until(freed)
 
@@ -379,9 +379,9 @@ async def test_a_node_that_goes_away_answers_with_nothing(
 async def test_a_poll_on_its_way_in_is_sent_away_too(server: Any, player: str) -> None:
     # It had been admitted and was waiting for its lease while `drain` ended those who
     # were attached; nobody told it, and it was held until its deadline.
-    listening = server.app.listening
-    waiter = Watcher(ZERO, listening.new_connection())
-    listening.draining = True
+    admission = server.app.admission
+    waiter = Watcher(ZERO, admission.new_connection())
+    admission.draining = True
 
-    async with listening.listen(Log(App("demo"), Player(player)), waiter):
+    async with admission.listen(Log(App("demo"), Player(player)), waiter):
         assert waiter.woken.is_set()

@@ -30,7 +30,7 @@ from streamer.core.streams.subscription import History
 from streamer.errors import SLOW
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
-from streamer.service.streams.admission import JOINING_MAX, Listener
+from streamer.service.streams.admission import JOINING_MAX, Connection
 from streamer.transports.server.handle import Handle
 from streamer.transports.server.handshake_protocol import Handshake
 from streamer.transports.server.http_protocol import HttpProtocol
@@ -122,7 +122,7 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
 ) -> None:
     taken: list[str] = []
     wires = [await world.connect()]
-    require_soon = world.listening.turns.require_soon
+    require_soon = world.admission.turns.require_soon
 
     def hang_up() -> None:
         # In the turn of the loop in which the request is served.
@@ -131,18 +131,18 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
             connection.shutdown(socket.SHUT_RDWR)
         require_soon()
 
-    async def noting(arrival: Any, reader: Any, instance: str) -> Any:
+    async def noting(pending_join: Any, reader: Any, instance: str) -> Any:
         taken.append(reader.connection)
         raise AssertionError
 
-    monkeypatch.setattr(world.listening, "_take_lease", noting)
-    monkeypatch.setattr(world.listening.turns, "require_soon", hang_up)
+    monkeypatch.setattr(world.admission, "_take_lease", noting)
+    monkeypatch.setattr(world.admission.turns, "require_soon", hang_up)
 
     wires[0].send(world.request(upgrade=upgrade))
 
     await until(lambda: not wires and not world.connections)
     await until(lambda: not world.tasks)
-    assert world.listening.open == 0
+    assert world.admission.open == 0
     assert taken == []
     assert "ASGI" not in caplog.text
 
@@ -152,26 +152,26 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
 ) -> None:
     taken: list[str] = []
-    take = world.listening._take_lease
+    take = world.admission._take_lease
 
-    async def noting(arrival: Any, reader: Any, instance: str) -> Any:
+    async def noting(pending_join: Any, reader: Any, instance: str) -> Any:
         taken.append(reader.connection)
-        return await take(arrival, reader, instance)
+        return await take(pending_join, reader, instance)
 
-    monkeypatch.setattr(world.listening, "_take_lease", noting)
+    monkeypatch.setattr(world.admission, "_take_lease", noting)
     others = AsyncExitStack()
     for _ in range(JOINING_MAX):
-        await others.enter_async_context(world.listening.turns)
+        await others.enter_async_context(world.admission.turns)
     gone, there = await world.connect(), await world.connect()
     for wire in (gone, there):
         wire.writer.write(world.request(upgrade=upgrade))
-    await until(lambda: world.listening.open == 2)
+    await until(lambda: world.admission.open == 2)
 
     gone.writer.transport.abort()
     await until(lambda: len(world.connections) == 1)
     await others.aclose()
 
-    await until(lambda: taken and world.listening.open == 1)
+    await until(lambda: taken and world.admission.open == 1)
     assert len(taken) == 1
     assert "ASGI" not in caplog.text
     there.writer.transport.abort()
@@ -205,7 +205,7 @@ async def test_an_answer_over_http_1_0_has_no_chunks(world: Any) -> None:
     await wire.read_until(b"event: hello\n")
     await world.publish("live")
     event = await wire.read_until(b'"title":"live"}\n\n')
-    await world.listening.drain()
+    await world.admission.drain()
 
     assert b"transfer-encoding" not in head
     assert b"\r" not in event
@@ -236,12 +236,12 @@ async def test_who_does_not_take_its_leave_is_cut_off(
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.FAREWELL_S", 0.1)
     wire = await getattr(world, kind)(receive_buffer=4_096)
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
     wire.writer.transport.pause_reading()
     for _ in range(4):
         await world.publish("x" * 60_000)
 
-    await world.listening.drain()
+    await world.admission.drain()
 
     await until(lambda: not world.connections)
 
@@ -259,7 +259,7 @@ async def test_who_talks_into_an_event_stream_is_cut_off(
     wire.send(b"x" * 70_000)
 
     assert await wire.read_to_end() == b""
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 async def test_a_stop_ends_what_the_drain_left(world: Any, until: Any) -> None:
@@ -270,7 +270,7 @@ async def test_a_stop_ends_what_the_drain_left(world: Any, until: Any) -> None:
 
     assert await socket.close_code() == 1012
     await wire.read_to_end()
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 async def test_a_command_that_fails_ends_the_stream(
@@ -301,7 +301,7 @@ async def test_a_closing_connection_is_not_handed_over() -> None:
         def get_protocol(self) -> asyncio.BaseProtocol:
             return asyncio.Protocol()
 
-    listener = Listener(None, has_slot=False)  # type: ignore[arg-type]
+    listener = Connection(None, has_slot=False)  # type: ignore[arg-type]
 
     stream = Detached(listener, websocket_outlet())
 
@@ -369,11 +369,11 @@ async def test_streams_over_tls_leave_asgi_too(
     messages = [await socket.message(), await socket.message()]
     assert {message["type"] for message in messages} == {"notification", "pong"}
     assert {type(one) for one in world.connections} == {DetachedWebSocket, EventStream}
-    await world.listening.drain()
+    await world.admission.drain()
     assert b"event: bye" in await wire.event()
     assert await socket.close_code() == 4100
     socket.send(frame(CLOSE, b"\x10\x04"))
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 # What a delivery costs.
@@ -434,7 +434,7 @@ class Fan:
                 end.close()
 
 
-class Absent(Listener):
+class Absent(Connection):
     """A listener that holds nothing."""
 
     def __init__(self) -> None:
@@ -443,7 +443,7 @@ class Absent(Listener):
     def leave(self) -> None:
         pass
 
-    def hasten(self) -> None:
+    def due_sooner(self) -> None:
         pass
 
 

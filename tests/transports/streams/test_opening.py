@@ -104,7 +104,7 @@ async def test_what_ends_a_websocket_ends_it_with_its_code(
     assert await socket.close_code() == code
     socket.send(frame(CLOSE, b"\x03\xe8"))
     assert await socket.read_to_end() == b""
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
     assert [r for r in caplog.records if r.levelname != "INFO"] == []
 
 
@@ -164,14 +164,14 @@ async def test_an_ended_stream_says_goodbye_and_is_let_go(
     await socket.message()
     await wire.event()
 
-    await world.listening.drain()
+    await world.admission.drain()
 
     assert (await socket.message())["type"] == "bye"
     assert await socket.close_code() == 4100
     socket.send(frame(CLOSE, b"\x10\x04"))
     assert b"event: bye" in await wire.event()
     assert await wire.read_to_end() == b"0\r\n\r\n"
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 async def test_a_credential_that_ends_ends_the_stream(world: Any) -> None:
@@ -190,12 +190,12 @@ async def test_a_connection_that_is_lost_gives_back_what_it_held(
     world: Any, until: Any, kind: str
 ) -> None:
     opened = await getattr(world, kind)()
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
     assert await world.leases() == 1
 
     opened.writer.transport.abort()
 
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
     await world.until_leases(0)
     assert len(world.hub) == 0
 
@@ -206,13 +206,13 @@ async def test_a_reader_that_does_not_read_is_cut_by_its_bytes(
 ) -> None:
     world = await make_world(send_buffer_bytes=262_144)
     opened = await getattr(world, kind)(receive_buffer=4_096)
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
     opened.writer.transport.pause_reading()
 
     for _ in range(120):
         await world.publish("x" * 8_000)
 
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
@@ -221,13 +221,13 @@ async def test_a_reader_that_does_not_read_is_cut_by_its_age(
 ) -> None:
     world = await make_world(send_age_s=1)
     opened = await getattr(world, kind)(receive_buffer=4_096)
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
     opened.writer.transport.pause_reading()
 
     for _ in range(15):
         await world.publish("x" * 60_000)
 
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
@@ -236,13 +236,13 @@ async def test_one_too_many_is_refused_and_holds_nothing(
 ) -> None:
     world = await make_world(listeners_per_player_max=1)
     await world.websocket()
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
 
     wire = await world.connect()
     wire.send(world.request(upgrade=kind == "websocket"))
 
     assert await wire.status() == 409
-    await until(lambda: world.listening.open == 1)
+    await until(lambda: world.admission.open == 1)
 
 
 async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> None:
@@ -255,7 +255,7 @@ async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> No
     wire.send(world.request(refusals="stream"))
 
     assert b'"code":4201' in await wire.read_to_end()
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 async def test_a_head_request_is_answered_and_holds_nothing(
@@ -266,7 +266,7 @@ async def test_a_head_request_is_answered_and_holds_nothing(
     answer = await wire.ask(world.request(method="HEAD"))
 
     assert re.match(rb"HTTP/1.1 200 .*text/event-stream.*\r\n\r\n$", answer, re.DOTALL)
-    await until(lambda: world.listening.open == 0)
+    await until(lambda: world.admission.open == 0)
 
 
 async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
@@ -288,7 +288,7 @@ async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
         wire.writer.transport.abort()
         await until(lambda: not world.connections)
         go_on.set()
-        await until(lambda: world.listening.open == 0)
+        await until(lambda: world.admission.open == 0)
         joining.clear()
         go_on.clear()
 

@@ -24,7 +24,7 @@ from ....service.access.authenticator import Authenticator
 from ....service.inboxes.inbox import Inboxes, parse_cursor
 from ....service.inboxes.receipts import Receipts
 from ....service.inboxes.search import Found, Matches, Searching
-from ....service.node.in_flight import Requests
+from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import Answer, tag_matches
 from ..common import names
@@ -72,14 +72,14 @@ class NativeInboxes:
         inboxes: Inboxes,
         searching: Searching,
         receipts: Receipts,
-        requests: Requests,
+        in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
         self._inboxes = inboxes
         self._searching = searching
         self._receipts = receipts
-        self._requests = requests
+        self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
         route = routing(self._callers)
@@ -100,7 +100,7 @@ class NativeInboxes:
         asked = _asked(request.scope["query_string"])
         known = request.headers.get("if-none-match", "")
         version = _known_version(known, asked.mark) if known else ""
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             found = await self._search(caller, player, asked, version)
         etag = f'"{found.state.version}{asked.mark}"'
         if found.entries is None or (known and tag_matches(known, etag)):
@@ -134,7 +134,7 @@ class NativeInboxes:
     async def one(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             if request.method == "DELETE":
                 await self._inboxes.delete(caller, player, notification_id)
                 return Response(status_code=NO_CONTENT)
@@ -144,7 +144,7 @@ class NativeInboxes:
     async def receipt(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             receipt = await self._receipts.of_player(caller, player, notification_id)
         return json(wire.encode_receipt(notification_id, receipt))
 
@@ -176,7 +176,7 @@ class NativeInboxes:
     async def unread(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _UNREAD)
         players = [names.player_named(text) for text in body.players]
-        with self._requests.hold_for(caller.app):
+        with self._in_flight.hold_for(caller.app):
             counts = await self._inboxes.unread_many(caller, players)
         return json(wire.encode_unread(players, counts))
 

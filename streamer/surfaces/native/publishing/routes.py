@@ -20,7 +20,7 @@ from ....errors import Invalid, TooLate
 from ....model import Log, everyone_log, topic_log
 from ....service.access.authenticator import Authenticator
 from ....service.inboxes.receipts import Receipts
-from ....service.node.in_flight import Requests
+from ....service.node.in_flight import InFlight
 from ....service.publishing.publisher import Publisher
 from ....service.scheduling.schedules import Schedules
 from ....transports.web.callers import Callers
@@ -47,14 +47,14 @@ class NativePublishing:
         publisher: Publisher,
         schedules: Schedules,
         receipts: Receipts,
-        requests: Requests,
+        in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
         self._publisher = publisher
         self._schedules = schedules
         self._receipts = receipts
-        self._requests = requests
+        self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
         route = routing(self._callers)
@@ -80,7 +80,7 @@ class NativePublishing:
         body = await read_body(request, wire.PUBLISH_BYTES_MAX)
         asked, many = wire.decode_publish(caller.app, body)
         key = header_of(request, b"idempotency-key", None)
-        with self._requests.hold_for(caller.app):
+        with self._in_flight.hold_for(caller.app):
             try:
                 if many:
                     return await self._send(caller, asked, key, many=True)
@@ -96,7 +96,7 @@ class NativePublishing:
     async def receipt(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
         notification_id = request.path_params["id"]
-        with self._requests.hold_for(caller.app):
+        with self._in_flight.hold_for(caller.app):
             receipt = await self._receipts.of_audience(
                 caller, audience, notification_id
             )

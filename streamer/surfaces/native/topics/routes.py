@@ -17,7 +17,7 @@ from ....core.access.rights import Caller
 from ....model import Log
 from ....service.access.authenticator import Authenticator
 from ....service.inboxes.topics import Memberships
-from ....service.node.in_flight import Requests
+from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ..common import names
 from ..common.endpoints import NO_CONTENT, json, player_of, routing
@@ -34,12 +34,12 @@ class NativeTopics:
         *,
         authenticator: Authenticator,
         memberships: Memberships,
-        requests: Requests,
+        in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)
         self._memberships = memberships
-        self._requests = requests
+        self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
         route = routing(self._callers)
@@ -70,7 +70,7 @@ class NativeTopics:
 
     async def topics(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             topics = await self._memberships.topics(caller, player)
         return json(wire.encode_topics(topics))
 
@@ -80,13 +80,13 @@ class NativeTopics:
         change = self._memberships.leave
         if request.method == "PUT":
             change = self._memberships.join
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             await change(caller, player, topic)
         return Response(status_code=NO_CONTENT)
 
     async def mutes(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             types = await self._memberships.muted_types(caller, player)
             topics = await self._memberships.topics(caller, player)
         return json(wire.encode_mutes(types, topics))
@@ -95,7 +95,7 @@ class NativeTopics:
         player = player_of(request, caller)
         type_ = names.type_in_path(request.path_params["type"])
         muted = request.method == "PUT"
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             await self._memberships.mute_type(caller, player, type_, muted=muted)
         return Response(status_code=NO_CONTENT)
 
@@ -103,6 +103,6 @@ class NativeTopics:
         player = player_of(request, caller)
         topic = names.topic_in_path(request.path_params["topic"])
         muted = request.method == "PUT"
-        with self._requests.hold(Log(caller.app, player)):
+        with self._in_flight.hold(Log(caller.app, player)):
             await self._memberships.mute_topic(caller, player, topic, muted=muted)
         return Response(status_code=NO_CONTENT)
