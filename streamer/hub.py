@@ -15,17 +15,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 from .core.counters import Transport
-from .core.streams.audience_subscription import Listener, Strand
-from .core.streams.broadcast_group import Crowd
+from .core.streams.audience_subscription import AudienceSubscription, StreamOwner
+from .core.streams.broadcast_group import BroadcastGroup
 from .core.streams.cursor import Cursor
 from .core.streams.subscription import (
     History,
-    Place,
+    ReadFrom,
     Start,
     Subscription,
-    is_plainly_next,
+    follows_directly,
 )
-from .core.streams.views import is_behind
+from .core.streams.views import is_after
 from .errors import REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 
@@ -35,9 +35,11 @@ __all__ = ["Follower", "Hub", "Reader"]
 class Follower(Protocol):
     """Who is in one log: a reader in its player's, or one of its strands."""
 
-    @property
-    def subscription(self) -> Subscription:
-        """Its place in the log, to be worked with."""
+    subscription: Subscription
+    """Its subscription to the log; out of date while it is in a group."""
+
+    def own_subscription(self) -> Subscription:
+        """Leave the group it is in, if any, and return its subscription."""
 
     @property
     def joining(self) -> bool:
@@ -60,8 +62,8 @@ class Follower(Protocol):
     def passing(self, notification: bytes) -> None:
         """Take a notification that is in no log."""
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
         """Take what a read of the log after `asked` gave."""
 
@@ -69,7 +71,7 @@ class Follower(Protocol):
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
 
 
-class Reader(Follower, Listener, Protocol):
+class Reader(Follower, StreamOwner, Protocol):
     """Somebody who follows a player's log: a stream's session, or a held poll."""
 
     subscription: Subscription
@@ -81,14 +83,14 @@ class Reader(Follower, Listener, Protocol):
     """Where it is in its audiences; None for their newest entries."""
     topics: tuple[Topic, ...]
     """Topics that it listens to besides the player's own."""
-    strands: tuple[Strand, ...]
+    audience_subscriptions: tuple[AudienceSubscription, ...]
     """Its places in the logs of its audiences."""
-    moved: Callable[[Any], None] | None
+    on_cursor_moved: Callable[[Any], None] | None
     """To be called when one of these has moved."""
     ended: Disconnect | None
     """Why it was ended, if it was."""
 
-    def knows(self, marks: int) -> bool:
+    def is_current(self, marks: int) -> bool:
         """Whether it has heard of all marks, and has nothing else to ask about."""
 
     @property
@@ -98,10 +100,12 @@ class Reader(Follower, Listener, Protocol):
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
         """Take word of a read mark."""
 
-    def rewoven(self, strands: tuple[Strand, ...]) -> None:
+    def set_audiences(
+        self, audience_subscriptions: tuple[AudienceSubscription, ...]
+    ) -> None:
         """Go on with these strands."""
 
-    def tell_cursor(self) -> None:
+    def send_cursor(self) -> None:
         """Say where it is in all its logs, if there is somebody to tell."""
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
@@ -113,28 +117,28 @@ class Hub:
     Followers by log: readers in players' logs, strands in audiences'.
 
     Args:
-        on_behind: Called when a log got followers that are not live.
+        on_needs_read: Called when a log got followers that are not live.
 
     """
 
-    def __init__(self, on_behind: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_needs_read: Callable[[], None] = lambda: None) -> None:
         self._readers: dict[Log, list[Reader]] = {}
-        self._crowds: dict[Log, Crowd] = {}
-        self.fresh: list[Log] = []
+        self._groups: dict[Log, BroadcastGroup] = {}
+        self.new_logs: list[Log] = []
         """Logs that have got followers since whoever looks at all of them did."""
-        self._on_behind = on_behind
-        self.behind: set[Log] = set()
+        self._on_needs_read = on_needs_read
+        self.needs_read: set[Log] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
 
     def __contains__(self, log: Log) -> bool:
-        return log in self._readers or log in self._crowds
+        return log in self._readers or log in self._groups
 
     @property
     def logs(self) -> Collection[Log]:
         """Logs that have followers."""
-        return [*self._readers, *self._crowds]
+        return [*self._readers, *self._groups]
 
     def readers(self, log: Log) -> tuple[Reader, ...]:
         """Return the readers of a player's log."""
@@ -142,8 +146,8 @@ class Hub:
 
     def followers(self, log: Log) -> tuple[Follower, ...]:
         """Return who is in a log, a player's or an audience's."""
-        crowd = self._crowds.get(log)
-        return self.readers(log) if crowd is None else tuple(crowd)
+        group = self._groups.get(log)
+        return self.readers(log) if group is None else tuple(group)
 
     def all_readers(self) -> Iterator[Reader]:
         """Every reader, as of this moment."""
@@ -155,10 +159,10 @@ class Hub:
         readers = self._readers.get(log)
         if readers is None:
             self._readers[log] = [reader]
-            self.fresh.append(log)
+            self.new_logs.append(log)
         else:
             readers.append(reader)
-        self._note_behind(log)
+        self._note_needs_read(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
         """Let `reader` go; return whether it was the log's last."""
@@ -166,55 +170,55 @@ class Hub:
         readers.remove(reader)
         if not readers:
             del self._readers[log]
-            self.behind.discard(log)
+            self.needs_read.discard(log)
         return not readers
 
     def head(self, audience: Log) -> Position | None:
         """Return where an audience's log stands, if one who is live in it knows."""
-        crowd = self._crowds.get(audience)
-        return crowd.head if crowd is not None else None
+        group = self._groups.get(audience)
+        return group.head if group is not None else None
 
-    def weave(self, strand: Strand) -> None:
+    def attach_audience(self, sub: AudienceSubscription) -> None:
         """Let a strand follow its audience's log, from its place on."""
-        head = self.head(strand.log)
-        if strand.log not in self._crowds:
-            self._crowds[strand.log] = Crowd(strand.log)
-            self.fresh.append(strand.log)
-        self._crowds[strand.log].add(strand)
-        if head is not None and strand.place in (Start.LATEST, head):
+        head = self.head(sub.log)
+        if sub.log not in self._groups:
+            self._groups[sub.log] = BroadcastGroup(sub.log)
+            self.new_logs.append(sub.log)
+        self._groups[sub.log].add(sub)
+        if head is not None and sub.place in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
-            place = strand.subscription.ask()
-            strand.history(place, History(head, head, []), unread=0, marks=0)
+            place = sub.own_subscription().begin_read()
+            sub.on_history(place, History(head, head, []), unread=0, marks=0)
         else:
-            self._note_behind(strand.log)
+            self._note_needs_read(sub.log)
 
-    def unweave(self, strand: Strand) -> None:
+    def detach_audience(self, sub: AudienceSubscription) -> None:
         """Let a strand go."""
-        crowd = self._crowds[strand.log]
-        crowd.remove(strand)
-        if not crowd:
-            del self._crowds[strand.log]
-            self.behind.discard(strand.log)
+        group = self._groups[sub.log]
+        group.remove(sub)
+        if not group:
+            del self._groups[sub.log]
+            self.needs_read.discard(sub.log)
 
-    def moved(self, now_s: float) -> Iterator[Any]:
+    def due_cursor_updates(self, now_s: float) -> Iterator[Any]:
         """Whose strands have moved among others' and who is to be told so now."""
-        for crowd in self._crowds.values():
-            for strand in crowd.tell(now_s):
-                yield strand.listener
+        for group in self._groups.values():
+            for sub in group.take_due_cursor_updates(now_s):
+                yield sub.owner
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""
         position = entry.position
-        crowd = self._crowds.get(log)
-        if crowd is None:
+        group = self._groups.get(log)
+        if group is None:
             return self._offer(log, self._readers.get(log, ()), entry, position)
-        level = crowd.take(entry, position)
-        alone = self._offer(log, crowd.apart, entry, position)
-        for strand in tuple(crowd.apart):
-            if strand.live_at is position and is_behind(strand.joined, entry):
-                crowd.level(strand, position)
-        return level or alone
+        grouped = group.take(entry, position)
+        alone = self._offer(log, group.individual, entry, position)
+        for sub in tuple(group.individual):
+            if sub.live_at is position and is_after(sub.joined_at, entry):
+                group.try_group(sub, position)
+        return grouped or alone
 
     def _offer(
         self, log: Log, followers: Iterable[Follower], entry: Entry, position: Position
@@ -227,7 +231,7 @@ class Hub:
         for follower in tuple(followers):
             subscription = follower.subscription
             at = subscription.live_at
-            if at is not None and (at is before or is_plainly_next(entry, at)):
+            if at is not None and (at is before or follows_directly(entry, at)):
                 before = at
                 follower.take(entry, position)
             else:
@@ -239,14 +243,14 @@ class Hub:
             else:
                 taken = True
         if behind:
-            self._note_behind(log)
+            self._note_needs_read(log)
         return taken
 
-    def passing(self, log: Log, notification: bytes) -> None:
+    def broadcast_ephemeral(self, log: Log, notification: bytes) -> None:
         """Give everybody in a log a notification, JSON, that is not in it."""
-        crowd = self._crowds.get(log)
-        if crowd is not None:
-            crowd.passing(notification)
+        group = self._groups.get(log)
+        if group is not None:
+            group.broadcast_ephemeral(notification)
         for reader in self.readers(log):
             reader.passing(notification)
 
@@ -261,37 +265,37 @@ class Hub:
             if reader.connection == connection:
                 reader.end(REPLACED)
 
-    def doubt(self, log: Log) -> None:
+    def mark_stale(self, log: Log) -> None:
         """The feed of a log may have dropped something."""
         followers = self.followers(log)
         for follower in followers:
-            follower.subscription.doubt()
+            follower.own_subscription().mark_stale()
         if followers:
-            self._note_behind(log)
+            self._note_needs_read(log)
 
-    def is_level(self, log: Log, head: Position, marks: int) -> bool:
+    def is_in_sync(self, log: Log, head: Position, marks: int) -> bool:
         """Whether nobody in a log that stands there has missed anything."""
-        crowd = self._crowds.get(log)
+        group = self._groups.get(log)
         readers = self._readers.get(log, ())
-        if crowd is None:
+        if group is None:
             places = {reader.subscription.live_at for reader in readers}
         else:
-            places = crowd.places()
-        if None in places and log not in self.behind:
+            places = group.positions()
+        if None in places and log not in self.needs_read:
             return False  # Nobody is about to read it.
-        return places <= {head, None} and all(r.knows(marks) for r in readers)
+        return places <= {head, None} and all(r.is_current(marks) for r in readers)
 
-    def places(self, log: Log) -> dict[Place, list[Follower]]:
+    def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
         """Return those in a log that need history, by where they are. O(followers)."""
-        places: dict[Place, list[Follower]] = {}
+        places: dict[ReadFrom, list[Follower]] = {}
         # Who is level with others is live.
-        crowd = self._crowds.get(log)
-        there = self._readers.get(log, ()) if crowd is None else crowd.apart
+        group = self._groups.get(log)
+        there = self._readers.get(log, ()) if group is None else group.individual
         behind = [f for f in there if f.subscription.live_at is None]
         for follower in behind:
             places.setdefault(follower.subscription.place, []).append(follower)
         return places
 
-    def _note_behind(self, log: Log) -> None:
-        self.behind.add(log)
-        self._on_behind()
+    def _note_needs_read(self, log: Log) -> None:
+        self.needs_read.add(log)
+        self._on_needs_read()

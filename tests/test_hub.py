@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.subscription import (
     Delivery,
     History,
-    Place,
+    ReadFrom,
     Start,
     State,
     Subscription,
@@ -43,17 +43,20 @@ class Noting:
         self.marks: list[int] = []
         self.ended: Disconnect | None = None
 
+    def own_subscription(self) -> Subscription:
+        return self.subscription
+
     def take(self, entry: Entry, position: Position) -> None:
         self.subscription.live_at = position
         self.got.append(entry.offset)
 
     def offer(self, entry: Entry) -> None:
-        self.got += [e.offset for e in self.subscription.live(entry).entries]
+        self.got += [e.offset for e in self.subscription.on_live(entry).entries]
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        delivery = self.subscription.history(asked, history)
+        delivery = self.subscription.on_history(asked, history)
         self.got += [e.offset for e in delivery.entries]
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
@@ -67,9 +70,9 @@ class Noting:
 
     def settle(self) -> None:
         """Become live where it is."""
-        place = self.subscription.ask()
+        place = self.subscription.begin_read()
         assert isinstance(place, Position)
-        self.history(place, History(place, place, []), unread=0, marks=0)
+        self.on_history(place, History(place, place, []), unread=0, marks=0)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def attached(hub: Hub, *readers: Noting, log: Log = LOG) -> None:
     for reader in readers:
         hub.attach(log, reader)
         reader.settle()
-    hub.behind.clear()
+    hub.needs_read.clear()
 
 
 def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> None:
@@ -92,16 +95,16 @@ def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> N
     hub.dispatch(LOG, entry(2))
 
     assert (one.got, two.got, other.got) == ([2], [2], [])
-    assert not hub.behind
+    assert not hub.needs_read
 
 
 def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
     hub.dispatch(LOG, entry(2))
     hub.marked(LOG, marks=1, unread=0, body=b"")
     hub.replace(LOG, "c")
-    hub.doubt(LOG)
+    hub.mark_stale(LOG)
 
-    assert not hub.behind
+    assert not hub.needs_read
     assert not hub.logs
 
 
@@ -111,7 +114,7 @@ def test_a_reader_that_joins_has_to_read() -> None:
 
     hub.attach(LOG, Noting())
 
-    assert hub.behind == {LOG}
+    assert hub.needs_read == {LOG}
     assert woken
 
 
@@ -122,7 +125,7 @@ def test_a_hole_makes_the_log_be_read(hub: Hub) -> None:
     hub.dispatch(LOG, entry(3))
 
     assert reader.got == []
-    assert hub.behind == {LOG}
+    assert hub.needs_read == {LOG}
 
 
 def test_a_doubt_reaches_every_reader_of_the_log(hub: Hub) -> None:
@@ -130,11 +133,11 @@ def test_a_doubt_reaches_every_reader_of_the_log(hub: Hub) -> None:
     attached(hub, one, two)
     attached(hub, other, log=OTHER)
 
-    hub.doubt(LOG)
+    hub.mark_stale(LOG)
 
     assert one.subscription.state is two.subscription.state is State.REPLAYING
     assert other.subscription.state is State.LIVE
-    assert hub.behind == {LOG}
+    assert hub.needs_read == {LOG}
 
 
 def test_readers_that_are_behind_are_grouped_by_place(hub: Hub) -> None:
@@ -143,8 +146,11 @@ def test_readers_that_are_behind_are_grouped_by_place(hub: Hub) -> None:
     for reader in (one, two, three):
         hub.attach(LOG, reader)
 
-    assert hub.places(LOG) == {position(1): [one, two], position(5): [three]}
-    assert hub.places(OTHER) == {}
+    assert hub.readers_by_position(LOG) == {
+        position(1): [one, two],
+        position(5): [three],
+    }
+    assert hub.readers_by_position(OTHER) == {}
 
 
 def test_marks_reach_every_reader(hub: Hub) -> None:
@@ -177,7 +183,7 @@ def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
 
     assert len(hub) == 0
     assert not hub.logs
-    assert not hub.behind
+    assert not hub.needs_read
 
 
 def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
@@ -222,13 +228,13 @@ class Hearing:
     def __init__(self) -> None:
         self.heard: list[Delivery] = []
 
-    def fit(self, history: History) -> History:
+    def trim_to_buffer(self, history: History) -> History:
         return history
 
-    def hear(self, strand: Strand, delivery: Delivery) -> None:
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         self.heard.append(delivery)
 
-    def take_from(self, strand: Strand, entry: Entry) -> None:
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         raise AssertionError("it has not begun")
 
     def passing(self, notification: bytes) -> None: ...
@@ -236,51 +242,53 @@ class Hearing:
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
 
-def a_strand(place: Place) -> Strand:
-    return Strand(EVERYONE, Hearing(), place, joined=ZERO, durable=True)
+def an_audience_subscription(place: ReadFrom) -> AudienceSubscription:
+    return AudienceSubscription(
+        EVERYONE, Hearing(), place, joined_at=ZERO, is_member=True
+    )
 
 
-def woven(hub: Hub, at: int) -> Strand:
+def woven(hub: Hub, at: int) -> AudienceSubscription:
     """Return a strand that is there and live."""
-    strand = a_strand(position(at))
-    hub.weave(strand)
-    strand.subscription.ask()
+    sub = an_audience_subscription(position(at))
+    hub.attach_audience(sub)
+    sub.own_subscription().begin_read()
     place = position(at)
-    strand.history(place, History(place, place, []), unread=0, marks=0)
-    hub.behind.clear()
-    return strand
+    sub.on_history(place, History(place, place, []), unread=0, marks=0)
+    hub.needs_read.clear()
+    return sub
 
 
 @pytest.mark.parametrize("place", [Start.LATEST, position(5)])
-def test_who_comes_where_others_are_needs_no_read(hub: Hub, place: Place) -> None:
+def test_who_comes_where_others_are_needs_no_read(hub: Hub, place: ReadFrom) -> None:
     before = woven(hub, at=5)
-    late = a_strand(place)
+    late = an_audience_subscription(place)
 
-    hub.weave(late)
+    hub.attach_audience(late)
 
     assert late.begin == position(5)
-    assert late.subscription.live_at is before.subscription.live_at
-    assert isinstance(late.listener, Hearing)
-    assert late.listener.heard == [Delivery([])]
-    assert not hub.behind
+    assert late.own_subscription().live_at is before.own_subscription().live_at
+    assert isinstance(late.owner, Hearing)
+    assert late.owner.heard == [Delivery([])]
+    assert not hub.needs_read
 
 
 @pytest.mark.parametrize("place", [Start.EARLIEST, position(4), position(6), ZERO])
-def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: Place) -> None:
+def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: ReadFrom) -> None:
     woven(hub, at=5)
-    late = a_strand(place)
+    late = an_audience_subscription(place)
 
-    hub.weave(late)
+    hub.attach_audience(late)
 
     assert late.begin is None
-    assert hub.behind == {EVERYONE}
+    assert hub.needs_read == {EVERYONE}
 
 
 def test_who_comes_where_nobody_is_live_is_read_for(hub: Hub) -> None:
-    woven(hub, at=5).subscription.doubt()
-    late = a_strand(Start.LATEST)
+    woven(hub, at=5).own_subscription().mark_stale()
+    late = an_audience_subscription(Start.LATEST)
 
-    hub.weave(late)
+    hub.attach_audience(late)
 
     assert late.begin is None
-    assert hub.behind == {EVERYONE}
+    assert hub.needs_read == {EVERYONE}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.cursor import Cursor
 from streamer.core.streams.session import Session, SessionLimits
-from streamer.core.streams.subscription import Place, Start
+from streamer.core.streams.subscription import ReadFrom, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
 from streamer.service.inboxes.audiences import Audiences
@@ -37,11 +37,11 @@ def audiences(redis: RedisConnection, inbox: Inbox) -> Audiences:
 class Client:
     """The other end of a stream: takes everything at once, unless it is told not to."""
 
-    outlet: Outlet = ONE_BY_ONE
+    batch_writer: BatchWriter = ONE_BY_ONE
 
     def __init__(
         self,
-        place: Place | Cursor = Start.LATEST,
+        place: ReadFrom | Cursor = Start.LATEST,
         *,
         buffer: int = 2**20,
         topics: tuple[str, ...] = (),

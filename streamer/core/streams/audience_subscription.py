@@ -21,15 +21,15 @@ from typing import Any, Protocol
 
 from ...errors import Disconnect
 from ...model import Entry, Log, Position
-from .broadcast_group import Crowd, Manner
+from .broadcast_group import BroadcastGroup, DeliveryProfile
 from .cursor import part_of
-from .subscription import Delivery, History, Place, Start, State, Subscription
-from .views import is_behind
+from .subscription import Delivery, History, ReadFrom, Start, State, Subscription
+from .views import is_after
 
-__all__ = ["Listener", "Strand"]
+__all__ = ["AudienceSubscription", "StreamOwner"]
 
 
-class Listener(Protocol):
+class StreamOwner(Protocol):
     """Whose strand it is."""
 
     ended: Disconnect | None
@@ -41,19 +41,19 @@ class Listener(Protocol):
     @property
     def congested(self) -> bool: ...
 
-    def fit(self, history: History) -> History:
+    def trim_to_buffer(self, history: History) -> History:
         """Return as much of a portion of history as there is room for."""
 
-    def hear(self, strand: Strand, delivery: Delivery) -> None:
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         """Take what came in an audience's log."""
 
-    def take_from(self, strand: Strand, entry: Entry) -> None:
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         """Take the next live entry of an audience's log."""
 
-    def manner(self) -> tuple[Manner, Any] | None:
+    def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
         """Return how it is written to, and its sink; None where not with others."""
 
-    def given(self, count: int, *, moved: bool) -> None:
+    def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
         """
         Take over what was noted of a strand of its own while that was level.
 
@@ -61,7 +61,7 @@ class Listener(Protocol):
         since it was last told where it is.
         """
 
-    def cut(self) -> None:
+    def drop_slow(self) -> None:
         """End, for want of room."""
 
     def passing(self, notification: bytes) -> None: ...
@@ -69,97 +69,100 @@ class Listener(Protocol):
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
 
-class Strand:
+class AudienceSubscription:
     """
     A reader's place in an audience's log.
 
     Args:
         log: The audience's.
-        listener: The reader.
+        owner: The reader.
         place: Where it begins.
         joined: What is not behind this is for others.
-        durable: Whether the player is a member, and not the stream alone.
+        is_member: Whether the player is a member, and not the stream alone.
 
     """
 
     __slots__ = (
-        "_given",
-        "_subscription",
+        "_counted_from",
         "begin",
-        "crowd",
-        "durable",
-        "joined",
-        "listener",
+        "group",
+        "is_member",
+        "joined_at",
         "log",
+        "owner",
+        "subscription",
     )
 
     def __init__(
         self,
         log: Log,
-        listener: Listener,
-        place: Place,
+        owner: StreamOwner,
+        place: ReadFrom,
         *,
-        joined: Position,
-        durable: bool,
+        joined_at: Position,
+        is_member: bool,
     ) -> None:
         self.log = log
-        self.listener = listener
-        self.joined = joined
-        self.durable = durable
-        self._subscription = Subscription(place)
-        self._given = 0
+        self.owner = owner
+        self.joined_at = joined_at
+        self.is_member = is_member
+        self.subscription = Subscription(place)
+        self._counted_from = 0
         """What the crowd had been given before."""
-        self.crowd: Crowd | None = None
+        self.group: BroadcastGroup | None = None
         """With whom it is level, None while it is by itself."""
         self.begin: Position | None = None
         """Where it began, once the log has said so."""
 
-    @property
-    def subscription(self) -> Subscription:
+    def own_subscription(self) -> Subscription:
         """Its place, to be worked with: it parts with those it was level with."""
-        self.part()
-        return self._subscription
+        self.leave_group()
+        return self.subscription
 
     @property
     def live_at(self) -> Position | None:
         """As of its subscription."""
-        crowd = self.crowd
-        return self._subscription.live_at if crowd is None else crowd.at
+        group = self.group
+        return self.subscription.live_at if group is None else group.position
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ReadFrom:
         """As of its subscription."""
-        return self.live_at or self._subscription.place
+        return self.live_at or self.subscription.place
 
     @property
-    def part_of_cursor(self) -> str:
+    def cursor_part(self) -> str:
         """What says in a cursor where it is; nothing while that is not known."""
-        crowd = self.crowd
-        if crowd is not None:
-            return crowd.part_of_cursor
-        place = self._subscription.place
+        group = self.group
+        if group is not None:
+            return group.cursor_part
+        place = self.subscription.place
         return part_of(self.log, place) if isinstance(place, Position) else ""
 
     @property
     def unread(self) -> int:
         """How many it was given while it is level that count as unread."""
-        crowd = self.crowd
-        return crowd.given - self._given if crowd and self.durable else 0
+        group = self.group
+        return (
+            group.delivered_count - self._counted_from
+            if group and self.is_member
+            else 0
+        )
 
-    def level_in(self, crowd: Crowd) -> None:
+    def join_group(self, group: BroadcastGroup) -> None:
         """Be level with others from here on."""
-        self.crowd = crowd
-        self._given = crowd.given
+        self.group = group
+        self._counted_from = group.delivered_count
 
-    def part(self) -> None:
+    def leave_group(self) -> None:
         """Be by itself from here on. Does nothing where it is."""
-        crowd = self.crowd
-        if crowd is not None:
-            self._subscription.live_at = crowd.at
+        group = self.group
+        if group is not None:
+            self.subscription.live_at = group.position
             count = self.unread
-            self.crowd = None
-            crowd.part(self)
-            self.listener.given(count, moved=crowd.moved)
+            self.group = None
+            group.ungroup(self)
+            self.owner.add_group_count(count, cursor_dirty=group.cursor_dirty)
 
     @property
     def joining(self) -> bool:
@@ -167,38 +170,43 @@ class Strand:
 
     @property
     def congested(self) -> bool:
-        listener = self.listener
-        if listener.joining:
+        owner = self.owner
+        if owner.joining:
             # The reader waits for each log to have begun, so that its waiting is no
             # reason to wait.
-            return self.begin is not None or listener.ended is not None
-        return listener.congested
+            return self.begin is not None or owner.ended is not None
+        return owner.congested
 
     def take(self, entry: Entry, position: Position) -> None:
-        listener = self.listener
-        if listener.joining or listener.ended or not is_behind(self.joined, entry):
+        owner = self.owner
+        if owner.joining or owner.ended or not is_after(self.joined_at, entry):
             self.offer(entry)
             return
-        self._subscription.live_at = position
-        listener.take_from(self, entry)
+        self.subscription.live_at = position
+        owner.deliver_audience(self, entry)
 
     def offer(self, entry: Entry) -> None:
-        if self.listener.joining:
+        if self.owner.joining:
             # The stream has not begun: it will be read for.
-            self.subscription.doubt()
+            self.own_subscription().mark_stale()
             return
-        delivery = self.subscription.live(entry)
+        delivery = self.own_subscription().on_live(entry)
         if delivery.entries:
-            self.listener.hear(self, delivery)
+            self.owner.on_audience(self, delivery)
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        if self.subscription.state is State.LIVE or asked != self.subscription.place:
+        if (
+            self.own_subscription().state is State.LIVE
+            or asked != self.own_subscription().place
+        ):
             return
-        history = self.listener.fit(history)
-        delivery = self.subscription.history(asked, history)
-        entries = [entry for entry in delivery.entries if is_behind(self.joined, entry)]
+        history = self.owner.trim_to_buffer(history)
+        delivery = self.own_subscription().on_history(asked, history)
+        entries = [
+            entry for entry in delivery.entries if is_after(self.joined_at, entry)
+        ]
         first = self.begin is None
         if first:
             # With a gap to follow, the client is left where it was: cut off between
@@ -206,10 +214,10 @@ class Strand:
             gap = history.gap is not None and not isinstance(asked, Start)
             self.begin = asked if gap and isinstance(asked, Position) else history.start
         if first or entries or delivery.gap:
-            self.listener.hear(self, delivery._replace(entries=entries))
+            self.owner.on_audience(self, delivery._replace(entries=entries))
 
     def passing(self, notification: bytes) -> None:
-        self.listener.passing(notification)
+        self.owner.passing(notification)
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
-        self.listener.end(disconnect, delay_ms=delay_ms)
+        self.owner.end(disconnect, delay_ms=delay_ms)

@@ -22,15 +22,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from ...model import Entry, Log, Position
 from ..counters import Transport
 from .cursor import part_of
-from .subscription import is_plainly_next
+from .subscription import follows_directly
 
 if TYPE_CHECKING:
-    from .audience_subscription import Strand
+    from .audience_subscription import AudienceSubscription
     from .codec import Codec
 
-__all__ = ["ONE_BY_ONE", "TOLD_S", "Crowd", "Manner", "Outlet"]
+__all__ = [
+    "CURSOR_INTERVAL_S",
+    "ONE_BY_ONE",
+    "BatchWriter",
+    "BroadcastGroup",
+    "DeliveryProfile",
+]
 
-TOLD_S: Final = 15.0
+CURSOR_INTERVAL_S: Final = 15.0
 """
 How long after it was told where it is a reader is left alone, if it is one of many.
 
@@ -38,38 +44,42 @@ Where much is said, being told every second would cost as much as what is said. 
 loses who is cut off meanwhile is nothing: it is sent a little of it once more.
 """
 
-ASKED_MAX: Final = 8
+HEAD_SAMPLE_MAX: Final = 8
 """How many of those who are by themselves are asked where the log stands."""
 
 
-class Outlet(Protocol):
+class BatchWriter(Protocol):
     """How bytes go to many sinks of a kind."""
 
-    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
+    def write_all(
+        self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
+    ) -> list[Any]:
         """Write an event to each as `Sink.write` does; return those without room."""
 
 
 class _OneByOne:
-    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
-        return [sink for sink in sinks if not sink.write(event, most)]
+    def write_all(
+        self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
+    ) -> list[Any]:
+        return [sink for sink in sinks if not sink.write(event, buffer_bytes_max)]
 
 
 ONE_BY_ONE: Final = _OneByOne()
 """For sinks that know no better way."""
 
 
-class Manner(NamedTuple):
+class DeliveryProfile(NamedTuple):
     """How a reader is written to. Those with the same manner may be level."""
 
-    outlet: Outlet
+    batch_writer: BatchWriter
     codec: Codec
-    most: int
+    buffer_bytes_max: int
     """Bytes that may wait for one of them."""
     transport: Transport
     """What counts what they are given."""
 
 
-class Crowd:
+class BroadcastGroup:
     """
     The strands of one audience's log.
 
@@ -78,82 +88,91 @@ class Crowd:
 
     """
 
-    __slots__ = ("_level", "_log", "_part", "_told_s", "apart", "at", "given", "moved")
+    __slots__ = (
+        "_grouped",
+        "_log",
+        "_part",
+        "_told_at_s",
+        "cursor_dirty",
+        "delivered_count",
+        "individual",
+        "position",
+    )
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.apart: dict[Strand, None] = {}
+        self.individual: dict[AudienceSubscription, None] = {}
         """Those who are not level, in the order in which they came or parted."""
-        self._level: dict[Manner, dict[Strand, Any]] = {}
+        self._grouped: dict[DeliveryProfile, dict[AudienceSubscription, Any]] = {}
         """The others, with their sinks, by the manner in which they are written to."""
-        self.at: Position | None = None
+        self.position: Position | None = None
         """Where those are who are level."""
-        self.given = 0
+        self.delivered_count = 0
         """How many entries there have been for whoever was level."""
-        self.moved = False
+        self.cursor_dirty = False
         """Whether it was any since `tell` said so."""
-        self._told_s = -TOLD_S
+        self._told_at_s = -CURSOR_INTERVAL_S
         self._part: tuple[Position | None, str] = None, ""
-        """Where `part_of_cursor` was asked for last, and what it is there."""
+        """Where `cursor_part` was asked for last, and what it is there."""
 
     def __len__(self) -> int:
-        return len(self.apart) + sum(map(len, self._level.values()))
+        return len(self.individual) + sum(map(len, self._grouped.values()))
 
-    def __iter__(self) -> Iterator[Strand]:
-        yield from tuple(self.apart)
-        yield from self._those_level()
+    def __iter__(self) -> Iterator[AudienceSubscription]:
+        yield from tuple(self.individual)
+        yield from self._grouped_subscriptions()
 
-    def add(self, strand: Strand) -> None:
-        self.apart[strand] = None
+    def add(self, sub: AudienceSubscription) -> None:
+        self.individual[sub] = None
 
-    def remove(self, strand: Strand) -> None:
-        strand.part()
-        del self.apart[strand]
+    def remove(self, sub: AudienceSubscription) -> None:
+        sub.leave_group()
+        del self.individual[sub]
 
     @property
     def head(self) -> Position | None:
         """Where the log stands, if somebody who is live in it knows."""
-        if self._level:
-            return self.at
-        places = (strand.live_at for strand in islice(self.apart, ASKED_MAX))
+        if self._grouped:
+            return self.position
+        places = (sub.live_at for sub in islice(self.individual, HEAD_SAMPLE_MAX))
         return next((place for place in places if place is not None), None)
 
     @property
-    def part_of_cursor(self) -> str:
+    def cursor_part(self) -> str:
         """What says in a cursor where those are who are level."""
-        at = self.at
+        at = self.position
         if self._part[0] is not at:
             self._part = at, "" if at is None else part_of(self._log, at)
         return self._part[1]
 
-    def places(self) -> set[Position | None]:
+    def positions(self) -> set[Position | None]:
         """Return all places at which somebody is live; None for those who are not."""
-        places = {strand.live_at for strand in self.apart}
-        return places | {self.at} if self._level else places
+        places = {sub.live_at for sub in self.individual}
+        return places | {self.position} if self._grouped else places
 
-    def level(self, strand: Strand, at: Position) -> None:
+    def try_group(self, sub: AudienceSubscription, at: Position) -> None:
         """Let a strand that has taken the entry at the head be level, if it can be."""
-        found = strand.listener.manner()
+        found = sub.owner.delivery_profile()
         if found is None:
             return
-        manner, sink = found
-        self.at = at
-        del self.apart[strand]
-        self._level.setdefault(manner, {})[strand] = sink
-        strand.level_in(self)
+        delivery_profile, sink = found
+        self.position = at
+        del self.individual[sub]
+        self._grouped.setdefault(delivery_profile, {})[sub] = sink
+        sub.join_group(self)
 
-    def part(self, strand: Strand) -> None:
-        """Note that a strand is by itself; `Strand.part` calls it."""
-        for manner, strands in self._level.items():
-            if strands.pop(strand, None) is not None:
-                if not strands:
-                    del self._level[manner]
+    def ungroup(self, sub: AudienceSubscription) -> None:
+        """Note that a strand is by itself; `AudienceSubscription.part` calls it."""
+        for delivery_profile, audience_subscriptions in self._grouped.items():
+            if audience_subscriptions.pop(sub, None) is not None:
+                if not audience_subscriptions:
+                    del self._grouped[delivery_profile]
                 break
-        self.apart[strand] = None
+        self.individual[sub] = None
 
-    def part_all(self) -> None:
-        for strand in self._those_level():
-            strand.part()
+    def ungroup_all(self) -> None:
+        for sub in self._grouped_subscriptions():
+            sub.leave_group()
 
     def take(self, entry: Entry, position: Position) -> bool:
         """
@@ -162,40 +181,65 @@ class Crowd:
         Where they may not take it without further ado they part, and take it each by
         itself.
         """
-        if not self._level or self.at is None:
+        if not self._grouped or self.position is None:
             return False
-        if not entry.is_for_all or not is_plainly_next(entry, self.at):
-            self.part_all()
+        if not entry.is_for_all or not follows_directly(entry, self.position):
+            self.ungroup_all()
             return False
-        self.at = position
-        self.given += 1
-        self.moved = True
-        for manner, strands in tuple(self._level.items()):
-            self._write(manner, strands, manner.codec.entry(entry, None))
+        self.position = position
+        self.delivered_count += 1
+        self.cursor_dirty = True
+        for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
+            self._write(
+                delivery_profile,
+                audience_subscriptions,
+                delivery_profile.codec.entry(entry, None),
+            )
         return True
 
-    def passing(self, notification: bytes) -> None:
+    def broadcast_ephemeral(self, notification: bytes) -> None:
         """Give everybody a notification, JSON, that is in no log."""
-        for strand in tuple(self.apart):
-            strand.passing(notification)
-        for manner, strands in tuple(self._level.items()):
-            self._write(manner, strands, manner.codec.passing(notification))
+        for sub in tuple(self.individual):
+            sub.passing(notification)
+        for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
+            self._write(
+                delivery_profile,
+                audience_subscriptions,
+                delivery_profile.codec.passing(notification),
+            )
 
-    def tell(self, now_s: float) -> Collection[Strand]:
+    def take_due_cursor_updates(self, now_s: float) -> Collection[AudienceSubscription]:
         """Return those who are level if they have moved and are to be told so now."""
-        if not self.moved or now_s - self._told_s < TOLD_S:
+        if not self.cursor_dirty or now_s - self._told_at_s < CURSOR_INTERVAL_S:
             return ()
-        self.moved = False
-        self._told_s = now_s
-        return self._those_level()
+        self.cursor_dirty = False
+        self._told_at_s = now_s
+        return self._grouped_subscriptions()
 
-    def _write(self, manner: Manner, strands: dict[Strand, Any], event: bytes) -> None:
-        manner.transport.deliveries += len(strands)
+    def _write(
+        self,
+        delivery_profile: DeliveryProfile,
+        audience_subscriptions: dict[AudienceSubscription, Any],
+        event: bytes,
+    ) -> None:
+        delivery_profile.transport.deliveries += len(audience_subscriptions)
         # A set: when a network fails, a great many have no room at the same time.
-        full = set(manner.outlet.write_all(strands.values(), event, manner.most))
+        full = set(
+            delivery_profile.batch_writer.write_all(
+                audience_subscriptions.values(),
+                event,
+                delivery_profile.buffer_bytes_max,
+            )
+        )
         if full:
-            for strand in [strand for strand, sink in strands.items() if sink in full]:
-                strand.listener.cut()
+            for sub in [
+                sub for sub, sink in audience_subscriptions.items() if sink in full
+            ]:
+                sub.owner.drop_slow()
 
-    def _those_level(self) -> list[Strand]:
-        return [strand for strands in self._level.values() for strand in strands]
+    def _grouped_subscriptions(self) -> list[AudienceSubscription]:
+        return [
+            sub
+            for audience_subscriptions in self._grouped.values()
+            for sub in audience_subscriptions
+        ]

@@ -13,7 +13,7 @@ everybody may call everything at any time.
 
 A notification of the player's own log has the whole cursor, with the places in the
 audiences' logs for its tail. An audience's is the same bytes for everybody, so it has
-none: where the reader is in it is told apart, by `tell_cursor`, once for many.
+none: where the reader is in it is told apart, by `send_cursor`, once for many.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ...errors import AHEAD_OF_RATE, PROTOCOL, SLOW, TOKEN_INVALID, Disconnect
 from ...model import Entry, Position, Topic, encode_cursor
 from ..counters import Transport
 from ..limits import Rate
-from .audience_subscription import Strand
-from .broadcast_group import Manner, Outlet
+from .audience_subscription import AudienceSubscription
+from .broadcast_group import BatchWriter, DeliveryProfile
 from .client_messages import Command, Ping, parse_message
 from .codec import Codec, Hello, WebSocketCodec
 from .cursor import Cursor, tail_of
-from .subscription import Delivery, Gap, History, Place, Subscription
+from .subscription import Delivery, Gap, History, ReadFrom, Subscription
 
 __all__ = ["Session", "SessionLimits", "Sink"]
 
@@ -45,15 +45,15 @@ class Sink(Protocol):
     """Where a session's bytes go. None of its methods waits or raises."""
 
     @property
-    def outlet(self) -> Outlet:
+    def batch_writer(self) -> BatchWriter:
         """What writes to it and others of its kind at once."""
 
-    def write(self, event: bytes, most: int) -> bool:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
         """
         Queue one event, and return whether there was room.
 
         There is none where some is waiting, and that with the event comes to more than
-        `most` bytes; then nothing is queued.
+        `buffer_bytes_max` bytes; then nothing is queued.
         """
 
     def buffered(self) -> int:
@@ -84,7 +84,7 @@ class SessionLimits(msgspec.Struct, frozen=True):
 class _Beginning(NamedTuple):
     """Where a stream begins in one log, and what it brings of it first."""
 
-    strand: Strand | None
+    sub: AudienceSubscription | None
     """None for the player's own log."""
     place: Position
     delivery: Delivery
@@ -122,12 +122,12 @@ class Session:
         "_sink",
         "_unread_doubted",
         "_unread_off",
+        "audience_subscriptions",
         "connection",
         "cursor",
         "device",
         "ended",
-        "moved",
-        "strands",
+        "on_cursor_moved",
         "subscription",
         "topics",
         "transport",
@@ -135,7 +135,7 @@ class Session:
 
     def __init__(
         self,
-        place: Place,
+        place: ReadFrom,
         *,
         codec: Codec,
         sink: Sink,
@@ -159,9 +159,9 @@ class Session:
         self._expires_at_s = expires_at_s
         self.cursor = cursor
         self.topics = topics
-        self.strands: tuple[Strand, ...] = ()
+        self.audience_subscriptions: tuple[AudienceSubscription, ...] = ()
         """Its places in the logs of its audiences; whoever attaches them says so."""
-        self.moved: Callable[[Session], None] | None = None
+        self.on_cursor_moved: Callable[[Session], None] | None = None
         """Called when a place in an audience's log has moved and is to be told."""
         self._beginnings: list[_Beginning] | None = []
         self._counted = 0
@@ -188,7 +188,10 @@ class Session:
             or self._sink.buffered() > self._limits.send_buffer_bytes // 4
         )
 
-    def knows(self, marks: int) -> bool:
+    def own_subscription(self) -> Subscription:
+        return self.subscription
+
+    def is_current(self, marks: int) -> bool:
         """Whether a read of its log would tell nothing new; see `hub.Reader`."""
         if not self._greeted or self.ended is not None:
             return True  # It is read for, or it is told nothing any more.
@@ -201,39 +204,47 @@ class Session:
             self.offer(entry)
             return
         self.subscription.live_at = position
-        tail = self._tail_text() if self.strands else ""
+        tail = self._tail_text() if self.audience_subscriptions else ""
         self.transport.deliveries += 1
         event = self._codec.entry(entry, tail)
         # As `_write`, which would be one call more for each reader of a broadcast.
         if event and not self._sink.write(event, self._limits.send_buffer_bytes):
-            self.cut()
+            self.drop_slow()
         self._counted += 1
 
-    def take_from(self, strand: Strand, entry: Entry) -> None:
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         """Take the next live entry of an audience's log."""
         if entry.device or entry.replaces:
-            self.hear(strand, Delivery([entry]))
+            self.on_audience(sub, Delivery([entry]))
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, None))
-        if strand.durable:
+        if sub.is_member:
             self._counted += 1
-        if self.moved is not None:
-            self.moved(self)
+        if self.on_cursor_moved is not None:
+            self.on_cursor_moved(self)
 
-    def manner(self) -> tuple[Manner, Sink] | None:
-        """Return how it may be written to among others; see `strand.Listener`."""
+    def delivery_profile(self) -> tuple[DeliveryProfile, Sink] | None:
+        """
+        Return how it may be written to among others; see
+        `audience_subscription.StreamOwner`.
+        """
         sink = self._sink
         if not self._greeted or self.ended:
             return None
-        most = self._limits.send_buffer_bytes
-        return Manner(sink.outlet, self._codec, most, self.transport), sink
+        buffer_bytes_max = self._limits.send_buffer_bytes
+        return DeliveryProfile(
+            sink.batch_writer, self._codec, buffer_bytes_max, self.transport
+        ), sink
 
-    def given(self, count: int, *, moved: bool) -> None:
-        """Take over what was noted of a strand of its own; see `strand.Listener`."""
+    def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
+        """
+        Take over what was noted of a strand of its own; see
+        `audience_subscription.StreamOwner`.
+        """
         self._counted += count
-        if moved and self.moved is not None:
-            self.moved(self)
+        if cursor_dirty and self.on_cursor_moved is not None:
+            self.on_cursor_moved(self)
 
     def offer(self, entry: Entry) -> None:
         """Take a live entry."""
@@ -241,16 +252,16 @@ class Session:
             return
         if not self._greeted and self._has_begun(None):
             # What has begun waits for the other logs; this is read for afterwards.
-            self.subscription.doubt()
+            self.subscription.mark_stale()
             return
-        delivery = self.subscription.live(entry)
+        delivery = self.subscription.on_live(entry)
         if delivery.entries:
             self._deliver(None, delivery)
             if entry.withdraws or entry.replaces:
-                self.subscription.doubt()
+                self.subscription.mark_stale()
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
         """
         Take what a read of the log after `asked` gave, or as much as there is room for.
@@ -261,8 +272,8 @@ class Session:
         """
         if self.ended is not None or asked != self.subscription.place:
             return
-        history = self.fit(history)
-        delivery = self.subscription.history(asked, history)
+        history = self.trim_to_buffer(history)
+        delivery = self.subscription.on_history(asked, history)
         if not self._greeted:
             # With a gap to follow, `hello` leaves the client where it was: cut off
             # between the two, it would otherwise never hear of the gap.
@@ -283,26 +294,34 @@ class Session:
         else:
             self._check_unread(unread + newer)
 
-    def fit(self, history: History) -> History:
+    def trim_to_buffer(self, history: History) -> History:
         """Return as much of a portion of history as there is room for."""
-        room = self._limits.send_buffer_bytes // 2 // (1 + len(self.strands))
+        room = (
+            self._limits.send_buffer_bytes
+            // 2
+            // (1 + len(self.audience_subscriptions))
+        )
         for i, entry in enumerate(history.entries):
             room -= len(entry.fragment) + ENVELOPE_BYTES
             if room < 0 and i > 0:
                 return history._replace(entries=history.entries[:i])
         return history
 
-    def hear(self, strand: Strand, delivery: Delivery) -> None:
-        """Take what came in an audience's log, in which `strand` has moved."""
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
+        """
+        Take what came in an audience's log, in which `sub` has moved.
+        """
         if self.ended is not None:
             return
         if self._greeted:
-            self._deliver(strand, delivery)
-            if self.moved is not None and (delivery.gap is None or delivery.entries):
-                self.moved(self)
+            self._deliver(sub, delivery)
+            if self.on_cursor_moved is not None and (
+                delivery.gap is None or delivery.entries
+            ):
+                self.on_cursor_moved(self)
         else:
-            assert strand.begin is not None
-            self._begin(_Beginning(strand, strand.begin, delivery))
+            assert sub.begin is not None
+            self._begin(_Beginning(sub, sub.begin, delivery))
 
     def passing(self, notification: bytes) -> None:
         """Take a notification that is in no log, JSON: who is here now gets it."""
@@ -310,17 +329,19 @@ class Session:
             self.transport.deliveries += 1
             self._write(self._codec.passing(notification))
 
-    def rewoven(self, strands: tuple[Strand, ...]) -> None:
+    def set_audiences(
+        self, audience_subscriptions: tuple[AudienceSubscription, ...]
+    ) -> None:
         """Go on with other audiences than so far."""
-        self.strands = strands
+        self.audience_subscriptions = audience_subscriptions
         if self._beginnings is not None:
-            kept = (None, *strands)
-            self._beginnings = [b for b in self._beginnings if b.strand in kept]
+            kept = (None, *audience_subscriptions)
+            self._beginnings = [b for b in self._beginnings if b.sub in kept]
             self._begin_if_complete()
-        elif self.moved is not None:
-            self.moved(self)
+        elif self.on_cursor_moved is not None:
+            self.on_cursor_moved(self)
 
-    def tell_cursor(self) -> None:
+    def send_cursor(self) -> None:
         """Say where the reader is in all its logs."""
         if self._greeted and isinstance(self.subscription.place, Position):
             own = self.subscription.position
@@ -332,7 +353,7 @@ class Session:
             self._mark(marks=marks, unread=unread, body=body)
         else:
             # What begins the stream may have been read before.
-            self.subscription.doubt()
+            self.subscription.mark_stale()
 
     def receive(self, text: str, now_s: float) -> Command | None:
         """
@@ -389,7 +410,7 @@ class Session:
         ):
             # Also one that has ended: whoever does not take the farewell would keep
             # its slot for as long as it likes.
-            self.cut()
+            self.drop_slow()
         elif self.ended is not None:
             pass
         elif self._expires_at_s is not None and unix_s >= self._expires_at_s:
@@ -415,10 +436,10 @@ class Session:
     def stop(self, disconnect: Disconnect) -> None:
         """Write nothing any more: whoever calls this ends the connection itself."""
         self.ended = disconnect
-        for strand in self.strands:
-            strand.part()
+        for sub in self.audience_subscriptions:
+            sub.leave_group()
 
-    def cut(self) -> None:
+    def drop_slow(self) -> None:
         """End at once, as a reader that does not take what it gets."""
         # No farewell: it would wait behind the rest.
         if self.ended is None:
@@ -426,8 +447,8 @@ class Session:
         assert self.ended is not None
         self._sink.abort(self.ended)
 
-    def _has_begun(self, strand: Strand | None) -> bool:
-        return any(begun.strand is strand for begun in self._beginnings or ())
+    def _has_begun(self, sub: AudienceSubscription | None) -> bool:
+        return any(begun.sub is sub for begun in self._beginnings or ())
 
     def _begin(self, beginning: _Beginning) -> None:
         """Note where one of the logs begins; with the last one the stream does."""
@@ -437,11 +458,11 @@ class Session:
 
     def _begin_if_complete(self) -> None:
         beginnings = self._beginnings
-        if beginnings is None or len(beginnings) <= len(self.strands):
+        if beginnings is None or len(beginnings) <= len(self.audience_subscriptions):
             return
         self._beginnings = None
         # Where the client is, which until the end of this is not where the logs are.
-        places = {begun.strand: begun.place for begun in beginnings}
+        places = {begun.sub: begun.place for begun in beginnings}
         cursor = self._cursor_of(places)
         hello = Hello(cursor, self._limits.heartbeat_s, self._unread, self._marks)
         self._greeted = True
@@ -451,10 +472,10 @@ class Session:
         for begun in beginnings:
             gap, resumed_at = begun.delivery.gap, begun.delivery.resumed_at
             if gap is not None and resumed_at is not None:
-                places[begun.strand] = resumed_at
-                self._tell_gap(begun.strand, gap, self._cursor_of(places))
+                places[begun.sub] = resumed_at
+                self._tell_gap(begun.sub, gap, self._cursor_of(places))
         # By time, as well as it can be done: each log is in order by itself.
-        entries = [(e, b.strand) for b in beginnings for e in b.delivery.entries]
+        entries = [(e, b.sub) for b in beginnings for e in b.delivery.entries]
         if len(beginnings) > 1:
             entries.sort(key=lambda pair: pair[0].at_ms)
         self._begin_with(entries, places)
@@ -462,50 +483,54 @@ class Session:
         if self._unread != unread:
             self._unread = unread
             self._write(self._codec.unread(unread))
-        if len(beginnings) > 1 and entries and self.moved is not None:
-            self.moved(self)
+        if len(beginnings) > 1 and entries and self.on_cursor_moved is not None:
+            self.on_cursor_moved(self)
 
     def _begin_with(
         self,
-        entries: Sequence[tuple[Entry, Strand | None]],
-        places: dict[Strand | None, Position],
+        entries: Sequence[tuple[Entry, AudienceSubscription | None]],
+        places: dict[AudienceSubscription | None, Position],
     ) -> None:
         """Deliver as many as there is room for; the rest is read in its turn."""
         room = self._limits.send_buffer_bytes // 2
         tail = None
-        for i, (entry, strand) in enumerate(entries):
+        for i, (entry, sub) in enumerate(entries):
             room -= len(entry.fragment) + ENVELOPE_BYTES
             if room < 0 and i > 0:
-                for late in {strand for _, strand in entries[i:]}:
-                    (late or self).subscription.rewind(places[late])
+                for late in {sub for _, sub in entries[i:]}:
+                    (late or self).own_subscription().rewind(places[late])
                 return
-            places[strand] = entry.position
-            if strand is not None:
+            places[sub] = entry.position
+            if sub is not None:
                 tail = None
             elif tail is None:
                 tail = self._tail_of(places)
-            self._give(strand, entry, None if strand is not None else tail)
+            self._give(
+                sub,
+                entry,
+                None if sub is not None else tail,
+            )
 
-    def _cursor_of(self, places: Mapping[Strand | None, Position]) -> str:
+    def _cursor_of(self, places: Mapping[AudienceSubscription | None, Position]) -> str:
         return encode_cursor(places[None]) + self._tail_of(places)
 
-    def _tail_of(self, places: Mapping[Any, Place]) -> str:
+    def _tail_of(self, places: Mapping[Any, ReadFrom]) -> str:
         """Return what names the strands' places, but for those not known yet."""
         return tail_of(
-            (strand.log, place)
-            for strand in self.strands
-            if isinstance(place := places[strand], Position)
+            (sub.log, place)
+            for sub in self.audience_subscriptions
+            if isinstance(place := places[sub], Position)
         )
 
     def _cursor_at(self, own: Position) -> str:
         return encode_cursor(own) + self._tail_text()
 
     def _tail_text(self) -> str:
-        return "".join([strand.part_of_cursor for strand in self.strands])
+        return "".join([sub.cursor_part for sub in self.audience_subscriptions])
 
     @property
     def _unread(self) -> int:
-        return self._counted + sum(strand.unread for strand in self.strands)
+        return self._counted + sum(sub.unread for sub in self.audience_subscriptions)
 
     @_unread.setter
     def _unread(self, unread: int) -> None:
@@ -526,27 +551,40 @@ class Session:
             self._write(self._codec.unread(unread))
         self._unread_doubted, self._unread_off = False, off
 
-    def _deliver(self, strand: Strand | None, delivery: Delivery) -> None:
+    def _deliver(self, sub: AudienceSubscription | None, delivery: Delivery) -> None:
         resumed_at = delivery.resumed_at
         if delivery.gap is not None and resumed_at is not None:
-            if strand is None:
+            if sub is None:
                 cursor = self._cursor_at(resumed_at)
             else:
-                places = {s: s.place for s in self.strands}
-                places[strand] = resumed_at
+                places = {s: s.place for s in self.audience_subscriptions}
+                places[sub] = resumed_at
                 own = self.subscription.position
                 cursor = encode_cursor(own) + self._tail_of(places)
-            self._tell_gap(strand, delivery.gap, cursor)
-        tail = self._tail_text() if strand is None else None
+            self._tell_gap(sub, delivery.gap, cursor)
+        tail = self._tail_text() if sub is None else None
         for entry in delivery.entries:
-            self._give(strand, entry, tail)
+            self._give(sub, entry, tail)
 
-    def _tell_gap(self, strand: Strand | None, gap: Gap, cursor: str) -> None:
+    def _tell_gap(
+        self, sub: AudienceSubscription | None, gap: Gap, cursor: str
+    ) -> None:
         self.transport.gaps[gap] += 1
         self._unread_doubted = True
-        self._write(self._codec.gap(gap, cursor, strand.log if strand else None))
+        self._write(
+            self._codec.gap(
+                gap,
+                cursor,
+                sub.log if sub else None,
+            )
+        )
 
-    def _give(self, strand: Strand | None, entry: Entry, tail: str | None) -> None:
+    def _give(
+        self,
+        sub: AudienceSubscription | None,
+        entry: Entry,
+        tail: str | None,
+    ) -> None:
         """Write an entry's events, which may be none."""
         if entry.withdraws or entry.replaces:
             self._unread_doubted = True
@@ -559,11 +597,11 @@ class Session:
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, tail))
-        if not entry.withdraws and (strand is None or strand.durable):
+        if not entry.withdraws and (sub is None or sub.is_member):
             self._counted += 1
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:
             return
         if not self._sink.write(event, self._limits.send_buffer_bytes):
-            self.cut()
+            self.drop_slow()

@@ -21,8 +21,8 @@ no third state for a lost place. The log itself says so in the answer to a read
 (`History.gap`), and the reader goes on from the head.
 
 What `live` cannot notice is the loss of the *last* message: nothing follows to show the
-hole. So whoever drives this class calls `doubt` after every reconnect of the feed, and
-every few seconds; the read that follows costs nothing when nothing was missed.
+hole. So whoever drives this class calls `mark_stale` after every reconnect of the feed,
+and every few seconds; the read that follows costs nothing when nothing was missed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = [
     "Delivery",
     "Gap",
     "History",
-    "Place",
+    "ReadFrom",
     "Start",
     "State",
     "Subscription",
-    "is_plainly_next",
+    "follows_directly",
 ]
 
 PENDING_MAX: Final = 64
@@ -60,7 +60,7 @@ class Start(enum.Enum):
     """In front of the oldest entry that is still kept."""
 
 
-Place = Position | Start
+ReadFrom = Position | Start
 
 
 class State(enum.Enum):
@@ -119,7 +119,7 @@ class Delivery(NamedTuple):
 _NOTHING: Final = Delivery([])
 
 
-def is_plainly_next(entry: Entry, position: Position) -> bool:
+def follows_directly(entry: Entry, position: Position) -> bool:
     """
     Whether a live reader at `position` may be given `entry` without further ado.
 
@@ -138,9 +138,9 @@ class Subscription:
 
     """
 
-    __slots__ = ("_doubted", "_pending", "_place", "live_at")
+    __slots__ = ("_pending", "_place", "_stale", "live_at")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ReadFrom) -> None:
         self.live_at: Position | None = None
         """
         Position of the last entry delivered while live, None while replaying.
@@ -150,14 +150,14 @@ class Subscription:
         """
         self._place = place
         self._pending: list[Entry] | None = None
-        self._doubted = True
+        self._stale = True
 
     @property
     def state(self) -> State:
         return State.REPLAYING if self.live_at is None else State.LIVE
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ReadFrom:
         """Position of the last entry delivered; a `Start` until history resolves it."""
         return self.live_at or self._place
 
@@ -168,7 +168,7 @@ class Subscription:
         assert isinstance(place, Position)
         return place
 
-    def live(self, entry: Entry) -> Delivery:
+    def on_live(self, entry: Entry) -> Delivery:
         """
         Take an entry from the feed; return what may be delivered.
 
@@ -183,7 +183,7 @@ class Subscription:
         # otherwise pass for a duplicate of an entry of the old one. A reader with
         # nothing behind it has no past that an epoch could contradict.
         if entry.epoch != position.epoch and not position.is_zero:
-            self.doubt()
+            self.mark_stale()
             return _NOTHING
         if entry.offset <= position.offset:
             # A late copy, unless it shows another past: the same offset with another
@@ -193,17 +193,17 @@ class Subscription:
             else:
                 same = entry.at_ms <= position.at_ms
             if not same:
-                self.doubt()
+                self.mark_stale()
             return _NOTHING
         whole = entry.fragment or entry.withdraws
         if entry.offset == position.offset + 1 and whole:
             self.live_at = entry.position
             return Delivery([entry])
-        self.doubt()
+        self.mark_stale()
         self._hold(entry)
         return _NOTHING
 
-    def ask(self) -> Place:
+    def begin_read(self) -> ReadFrom:
         """
         Return the place to read after. Call it right before the read is sent.
 
@@ -211,10 +211,10 @@ class Subscription:
         or the log has lost it. One read at a time may be under way.
         """
         self._pending = None
-        self._doubted = False
+        self._stale = False
         return self.place
 
-    def history(self, asked: Place, page: History) -> Delivery:
+    def on_history(self, asked: ReadFrom, page: History) -> Delivery:
         """
         Take what a read after `asked` gave; return what may be delivered.
 
@@ -231,22 +231,22 @@ class Subscription:
         else:
             self._advance(page)
         entries = list(page.entries)
-        if self.position.offset >= page.head.offset and not self._doubted:
+        if self.position.offset >= page.head.offset and not self._stale:
             self.live_at = self.position
             pending, self._pending = self._pending, None
             for entry in pending or ():
-                entries += self.live(entry).entries
+                entries += self.on_live(entry).entries
         return Delivery(entries, page.gap, page.head if page.gap else None)
 
     def rewind(self, position: Position) -> None:
         """Go back: what was delivered behind `position` has reached nobody."""
         self._place, self.live_at = position, None
-        self._pending, self._doubted = None, True
+        self._pending, self._stale = None, True
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """The feed may have dropped something: only a read yet to come can say."""
         self._place, self.live_at = self.place, None
-        self._doubted = True
+        self._stale = True
 
     def _advance(self, page: History) -> None:
         self._place = page.start

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from ...model import Entry, Log, Position
 
-__all__ = ["Audience", "View", "is_behind"]
+__all__ = ["Audience", "View", "is_after"]
 
 
-def is_behind(joined: Position, place: Position | Entry) -> bool:
+def is_after(joined: Position, place: Position | Entry) -> bool:
     """Whether a place is behind that of joining. All of a log begun anew since is."""
     same_log = joined.epoch in (0, place.epoch)
     return not same_log or place.offset > joined.offset
@@ -63,7 +63,7 @@ class View(NamedTuple):
 
     def reaches(self, place: Position | Entry) -> bool:
         """Whether the player had joined before that place of the log."""
-        return is_behind(self.joined, place)
+        return is_after(self.joined, place)
 
     def shows(self, entry: Entry) -> bool:
         """Whether the player has this entry: joined before it, did not delete it."""

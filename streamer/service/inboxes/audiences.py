@@ -60,7 +60,7 @@ class Audiences:
         return views
 
     def seen(self, log: Log, replies: Sequence[Any]) -> list[View] | None:
-        """Return a player's views from replies to `Views.glance`, if these say all."""
+        """Return a player's views from replies to `Views.peek`, if these say all."""
         if not replies or any(isinstance(reply, Exception) for reply in replies):
             return None
         found = self.views.seen(log, replies)

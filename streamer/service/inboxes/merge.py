@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
 from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_mark
-from ...core.streams.subscription import Gap, Place, Start
+from ...core.streams.subscription import Gap, ReadFrom, Start
 from ...core.streams.views import View
 from ...model import ZERO, Entry, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
@@ -300,7 +300,7 @@ class MergedInbox:
             for candidate in entries
         ]
 
-    async def _place(self, view: View, place: Cursor | Start) -> Place:
+    async def _place(self, view: View, place: Cursor | Start) -> ReadFrom:
         if isinstance(place, Start):
             return place
         named = place.audiences.get(audience_mark(view.log))
@@ -362,7 +362,7 @@ def _order(entry: Entry) -> tuple[int, int, int]:
     return entry.at_ms, entry.offset, entry.tag
 
 
-def _own(place: Cursor | Start) -> Place:
+def _own(place: Cursor | Start) -> ReadFrom:
     return place.own if isinstance(place, Cursor) else place
 
 

@@ -132,14 +132,16 @@ class Admission:
             raise Draining
         if not self._rate.allow(time.monotonic()):
             raise self._counted(LimitReached(Limit.CONNECTS_PER_SECOND))
-        self.turns.require_soon()
+        self.turns.require_capacity()
         self._slots.take()
         self._empty.clear()
         return Connection(self, has_slot=True)
 
-    async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
-        """Let a reader listen to these topics as well; see `CatchUp.ask_for`."""
-        await self._catch_up.ask_for(log, reader, topics)
+    async def listen_to(
+        self, log: Log, reader: Reader, topics: Sequence[Topic]
+    ) -> None:
+        """Let a reader listen to these topics as well; see `CatchUp.listen_to`."""
+        await self._catch_up.listen_to(log, reader, topics)
 
     def new_connection(self) -> str:
         """Return a name for a connection, to be used in `listen`."""
@@ -205,7 +207,7 @@ class Admission:
     async def _attach(
         self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply]
     ) -> None:
-        await self._catch_up.enter(pending_join, reader, looked)
+        await self._catch_up.finish_join(pending_join, reader, looked)
         self._connection_log.opened(pending_join.log, reader)
 
     async def _watch(
@@ -362,13 +364,13 @@ class Connection:
         admission = self._admission
         assert admission is not None
         self.caller = caller
-        pending_join = admission._catch_up.arrive(log)
+        pending_join = admission._catch_up.begin_join(log)
         try:
             self.lease, looked = await admission._take_lease(
                 pending_join, reader, instance
             )
         except BaseException:
-            admission._catch_up.turn_back(pending_join)
+            admission._catch_up.abort_join(pending_join)
             raise
         await admission._attach(pending_join, reader, looked)
         self._reader = reader

@@ -66,7 +66,7 @@ class AdmissionQueue:
         self._per_s = 0.0
         """Turns that ended a second while others waited; 0 for not known."""
 
-    def require_soon(self) -> None:
+    def require_capacity(self) -> None:
         """
         Raise unless a turn would come soon, as far as one can tell.
 
@@ -77,7 +77,7 @@ class AdmissionQueue:
         if self._wait_s > self._wait_max_s:
             raise self._refused()
 
-    def pass_on(self) -> None:
+    def discard_sample(self) -> None:
         """Say of a turn that it was of no use: who has left is no measure of a pace."""
         self._ended -= 1
 

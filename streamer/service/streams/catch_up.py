@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from ...core.counters import Counters
-from ...core.streams.subscription import Place, Start
+from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import View
 from ...errors import RESYNC, Unavailable
 from ...hub import Follower, Hub, Reader
@@ -72,7 +72,7 @@ class _Asked(NamedTuple):
     """A read for those who are at a place in a log."""
 
     log: Log
-    place: Place
+    place: ReadFrom
     behind_max: int
 
 
@@ -147,17 +147,17 @@ class CatchUp:
             StoreUnavailable: The log cannot be listened to.
 
         """
-        await self.enter(self.arrive(log), reader)
+        await self.finish_join(self.begin_join(log), reader)
 
-    def arrive(self, log: Log) -> PendingJoin:
-        """Begin to let somebody follow `log`; `enter` or `turn_back` goes on."""
-        return self._stream_audiences.arrive(log)
+    def begin_join(self, log: Log) -> PendingJoin:
+        """Begin to let somebody follow `log`; `finish_join` or `abort_join` goes on."""
+        return self._stream_audiences.begin_join(log)
 
-    def turn_back(self, pending_join: PendingJoin) -> None:
+    def abort_join(self, pending_join: PendingJoin) -> None:
         """Let nobody follow after all."""
-        self._stream_audiences.turn_back(pending_join)
+        self._stream_audiences.abort_join(pending_join)
 
-    async def enter(
+    async def finish_join(
         self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
     ) -> None:
         """
@@ -167,14 +167,16 @@ class CatchUp:
         as `join`; nothing is to be turned back then.
         """
         await self._stream_audiences.join(pending_join, reader, looked)
-        reader.moved = self._note_moved
+        reader.on_cursor_moved = self._note_moved
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""
         self._stream_audiences.leave(log, reader)
         self._moved.discard(reader)
 
-    async def ask_for(self, log: Log, reader: Reader, topics: Sequence[Topic]) -> None:
+    async def listen_to(
+        self, log: Log, reader: Reader, topics: Sequence[Topic]
+    ) -> None:
         """
         Let a reader listen to these topics on its own account, and to no others.
 
@@ -182,7 +184,7 @@ class CatchUp:
             StoreUnavailable: One of them cannot be listened to; nothing has changed.
 
         """
-        await self._stream_audiences.ask_for(log, reader, topics)
+        await self._stream_audiences.listen_to(log, reader, topics)
 
     def reconnect(self) -> None:
         """Drop the connection that announcements come by; a fresh one follows."""
@@ -210,14 +212,14 @@ class CatchUp:
         self.hub.replace(log, connection)
 
     def passing(self, log: Log, notification: bytes) -> None:
-        self.hub.passing(log, notification)
+        self.hub.broadcast_ephemeral(log, notification)
 
     def regrouped(self, log: Log) -> None:
         # The read that follows finds what.
-        self.hub.doubt(log)
+        self.hub.mark_stale(log)
 
     def subscribed(self, log: Log) -> None:
-        self.hub.doubt(log)
+        self.hub.mark_stale(log)
 
     # What is done about it.
 
@@ -250,23 +252,23 @@ class CatchUp:
         """Read once for every log that is behind; say whether a reader has to wait."""
         congested = False
         progress = False
-        logs = list(self.hub.behind)
+        logs = list(self.hub.needs_read)
         for first in range(0, len(logs), BATCH):
             reads: list[_Asked] = []
             for log in logs[first : first + BATCH]:
-                places = self.hub.places(log)
+                places = self.hub.readers_by_position(log)
                 if not places:
-                    self.hub.behind.discard(log)
+                    self.hub.needs_read.discard(log)
                 for place, readers in places.items():
                     if all(reader.congested for reader in readers):
                         congested = True
                         continue
                     for reader in readers:
-                        reader.subscription.ask()
+                        reader.own_subscription().begin_read()
                     reads.append(_Asked(log, place, self._behind_max(place, readers)))
             await self._read(reads)
             progress |= bool(reads)
-        if progress and self.hub.behind:
+        if progress and self.hub.needs_read:
             self._behind.set()
         return congested
 
@@ -280,7 +282,10 @@ class CatchUp:
             self._inbox.read_many(asked), self._look_at_audiences(players)
         )
         # Looked up once: there may be as many places in a log as followers.
-        there = {log: self.hub.places(log) for log in {read.log for read in reads}}
+        there = {
+            log: self.hub.readers_by_position(log)
+            for log in {read.log for read in reads}
+        }
         for (log, place, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
@@ -308,7 +313,7 @@ class CatchUp:
                 views[log] = of_player
         for log in views:
             for reader in self.hub.readers(log):
-                await self._stream_audiences.reweave(log, reader, views[log])
+                await self._stream_audiences.refresh(log, reader, views[log])
         wanted = (view.log for of in views.values() for view in of)
         try:
             audiences = await self._audiences.at(wanted)
@@ -318,17 +323,17 @@ class CatchUp:
             return {}
         return {log: unread(of, audiences) for log, of in views.items()}
 
-    def _behind_max(self, place: Place, readers: Sequence[Follower]) -> int:
+    def _behind_max(self, place: ReadFrom, readers: Sequence[Follower]) -> int:
         # Only who joins can be too far behind. Who is live gets what it would have got
         # anyway; and who asked for the earliest has asked for all of it.
         if place is Start.EARLIEST:
             return 0
         return self._replay_max if all(r.joining for r in readers) else 0
 
-    def _give(self, followers: Sequence[Follower], place: Place, read: Read) -> None:
+    def _give(self, followers: Sequence[Follower], place: ReadFrom, read: Read) -> None:
         for follower in followers:
             if not follower.congested:
-                follower.history(
+                follower.on_history(
                     place, read.history, unread=read.unread, marks=read.marks
                 )
 
@@ -336,10 +341,12 @@ class CatchUp:
         """Tell readers where they are in their audiences, at most once a second."""
         while True:
             await asyncio.sleep(CURSORS_S)
-            moved = list(self._moved.union(self.hub.moved(time.monotonic())))
+            moved = list(
+                self._moved.union(self.hub.due_cursor_updates(time.monotonic()))
+            )
             self._moved.clear()
             for first in range(0, len(moved), CURSORS_AT_ONCE):
                 # Who has left meanwhile is told nothing: there is nowhere to write to.
                 for reader in moved[first : first + CURSORS_AT_ONCE]:
-                    reader.tell_cursor()
+                    reader.send_cursor()
                 await asyncio.sleep(0)

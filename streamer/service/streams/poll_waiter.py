@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ...core.counters import Transport
-from ...core.streams.audience_subscription import Strand
+from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.cursor import Cursor
-from ...core.streams.subscription import Delivery, History, Place, Subscription
+from ...core.streams.subscription import Delivery, History, ReadFrom, Subscription
 from ...errors import Disconnect
 from ...model import Entry, Position, Topic
 
@@ -30,68 +30,73 @@ class Watcher:
     congested = False
     device = ""
     topics: tuple[Topic, ...] = ()
-    moved: Callable[[Any], None] | None = None
+    on_cursor_moved: Callable[[Any], None] | None = None
 
     def __init__(
         self,
-        place: Cursor | Place,
+        place: Cursor | ReadFrom,
         connection: str,
         transport: Transport | None = None,
     ) -> None:
         self.cursor = place if isinstance(place, Cursor) else None
         own = place.own if isinstance(place, Cursor) else place
         self.subscription = Subscription(own)
-        self.strands: tuple[Strand, ...] = ()
+        self.audience_subscriptions: tuple[AudienceSubscription, ...] = ()
         self.connection = connection
         self.transport = transport
         self.woken = asyncio.Event()
         self.ended: Disconnect | None = None
         """Why it was ended, if it was."""
 
-    def knows(self, marks: int) -> bool:
+    def own_subscription(self) -> Subscription:
+        return self.subscription
+
+    def is_current(self, marks: int) -> bool:
         return True
 
     def take(self, entry: Entry, position: Position) -> None:
         self.subscription.live_at = position
         self.woken.set()
 
-    def take_from(self, strand: Strand, entry: Entry) -> None:
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         self.woken.set()
 
     def offer(self, entry: Entry) -> None:
-        if self.subscription.live(entry).entries:
+        if self.subscription.on_live(entry).entries:
             self.woken.set()
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        delivery = self.subscription.history(asked, history)
+        delivery = self.subscription.on_history(asked, history)
         if delivery.entries or delivery.gap:
             self.woken.set()
 
-    def manner(self) -> None:
+    def delivery_profile(self) -> None:
         """It is written to by nobody."""
 
-    def given(self, count: int, *, moved: bool) -> None:
+    def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
         pass
 
-    def cut(self) -> None:
+    def drop_slow(self) -> None:
         pass
 
-    def fit(self, history: History) -> History:
+    def trim_to_buffer(self, history: History) -> History:
         return history
 
-    def hear(self, strand: Strand, delivery: Delivery) -> None:
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         if delivery.gap or any(not entry.dead for entry in delivery.entries):
             self.woken.set()
 
     def passing(self, notification: bytes) -> None:
         """A poll answers with what is in the log."""
 
-    def rewoven(self, strands: tuple[Strand, ...]) -> None:
-        self.strands = strands
+    def set_audiences(
+        self, audience_subscriptions: tuple[AudienceSubscription, ...]
+    ) -> None:
+        self.audience_subscriptions = audience_subscriptions
 
-    def tell_cursor(self) -> None:
+    def send_cursor(self) -> None:
         pass
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from ...errors import Unavailable
 from ...hub import Hub
 from ...model import Log
-from ...store.logs.inbox import Glance, Inbox
+from ...store.logs.inbox import Inbox, Peek
 
 __all__ = ["READ_EVERY", "PositionCheck"]
 
@@ -51,7 +51,7 @@ class PositionCheck:
         """The logs that there are or were in this round, by the turn they have."""
         self._ended: dict[Log, int] = {}
         """How many entries of a log were over at the last glance, where some were."""
-        self._thinned: dict[Log, int] = {}
+        self._shrunk: dict[Log, int] = {}
         """Audiences that had more of these than before, and the turn of that."""
 
     async def run(self) -> None:
@@ -60,9 +60,9 @@ class PositionCheck:
             await asyncio.sleep(1)
             # The feed has gone as well, and finds out by itself what it has missed.
             with contextlib.suppress(Unavailable):
-                await self.look()
+                await self.check_due()
 
-    async def look(self) -> None:
+    async def check_due(self) -> None:
         """
         Glance at the logs whose turn it is; doubt those where something was missed.
 
@@ -78,51 +78,53 @@ class PositionCheck:
 
     def _due(self, turn: int) -> list[Log]:
         """Return the logs whose turn it is."""
-        fresh: Collection[Log] = self._hub.fresh
+        new_logs: Collection[Log] = self._hub.new_logs
         if turn == 0 or not self._slots:
             # Asking each log each second whose turn it is would cost half as much as
             # all the glances.
             self._slots = [[] for _ in range(self._check_s)]
-            fresh = self._hub.logs
-        for log in fresh:
+            new_logs = self._hub.logs
+        for log in new_logs:
             self._slots[hash(log) % self._check_s].append(log)
-        self._hub.fresh.clear()
+        self._hub.new_logs.clear()
         # Who has left and come back is there twice.
         due = dict.fromkeys(self._slots[turn])
         return [log for log in due if log in self._hub]
 
     async def _look_at(self, logs: Sequence[Log]) -> None:
-        for log, glance in zip(logs, await self._inbox.glance(logs), strict=True):
-            if isinstance(glance, Unavailable):
-                raise glance
+        for log, peek in zip(logs, await self._inbox.peek(logs), strict=True):
+            if isinstance(peek, Unavailable):
+                raise peek
             # Whoever reads a log that cannot be glanced at says what is wrong.
-            if isinstance(glance, Exception) or not self._is_level(log, glance):
-                self._hub.doubt(log)
+            if isinstance(peek, Exception) or not self._is_in_sync(log, peek):
+                self._hub.mark_stale(log)
 
-    def _is_level(self, log: Log, glance: Glance) -> bool:
-        is_thinner = glance.ended != self._ended.get(log, 0)
-        if is_thinner:
-            self._ended[log] = glance.ended
+    def _is_in_sync(self, log: Log, peek: Peek) -> bool:
+        has_shrunk = peek.ended != self._ended.get(log, 0)
+        if has_shrunk:
+            self._ended[log] = peek.ended
             if log.is_audience:
                 # Its members have fewer unread, which their own logs do not say.
-                self._thinned[log] = self._turn
+                self._shrunk[log] = self._turn
         return not (
-            is_thinner
-            or glance.is_due
-            or not self._hub.is_level(log, glance.head, glance.marks)
+            has_shrunk
+            or peek.is_due
+            or not self._hub.is_in_sync(log, peek.head, peek.marks)
             or (self._turn // self._check_s + hash(log)) % READ_EVERY == 0
-            or (self._thinned and self._hears_thinned(log))
+            or (self._shrunk and self._reads_shrunk(log))
         )
 
-    def _hears_thinned(self, log: Log) -> bool:
+    def _reads_shrunk(self, log: Log) -> bool:
         readers = self._hub.readers(log)
-        return any(s.log in self._thinned for r in readers for s in r.strands)
+        return any(
+            s.log in self._shrunk for r in readers for s in r.audience_subscriptions
+        )
 
     def _forget(self) -> None:
         """Forget what every member has heard of by now, and logs nobody follows."""
-        for log, turn in tuple(self._thinned.items()):
+        for log, turn in tuple(self._shrunk.items()):
             if self._turn - turn > self._check_s:
-                del self._thinned[log]
+                del self._shrunk[log]
         if self._ended and self._turn % self._check_s == 0:
             here = set(self._hub.logs)
             self._ended = {log: n for log, n in self._ended.items() if log in here}

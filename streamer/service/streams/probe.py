@@ -16,7 +16,7 @@ import time
 from typing import Final
 
 from ...core.counters import WRITE_S, Histogram
-from ...core.streams.subscription import History, Place, Start
+from ...core.streams.subscription import History, ReadFrom, Start
 from ...errors import Unavailable
 from ...model import Entry, Log, Player
 from ...store.client.connection import RedisConnection
@@ -46,10 +46,10 @@ class _Echo(Watcher):
         super().offer(entry)
         self.woken.set()
 
-    def history(
-        self, asked: Place, history: History, *, unread: int, marks: int
+    def on_history(
+        self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        self.subscription.history(asked, history)
+        self.subscription.on_history(asked, history)
 
 
 class Probe:

@@ -17,9 +17,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ...core.streams.audience_subscription import Strand
+from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.cursor import Cursor, audience_mark
-from ...core.streams.subscription import Place, Start, Subscription
+from ...core.streams.subscription import ReadFrom, Start, Subscription
 from ...core.streams.views import View
 from ...hub import Hub, Reader
 from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
@@ -62,9 +62,9 @@ class StreamAudiences:
         self._pubsub = pubsub
         self._audiences = audiences
 
-    def arrive(self, log: Log) -> PendingJoin:
+    def begin_join(self, log: Log) -> PendingJoin:
         """
-        Begin to let somebody follow a log; `join` or `turn_back` goes on.
+        Begin to let somebody follow a log; `join` or `abort_join` goes on.
 
         While the log is being subscribed to, the store may be asked what the arrival
         says. That is not what is relied on: with the first read all of it is asked
@@ -72,9 +72,9 @@ class StreamAudiences:
         """
         views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
         newcomer = None if head is None else views.newcomer(head)
-        return PendingJoin(log, self._pubsub.begin(log), views.glance(log), newcomer)
+        return PendingJoin(log, self._pubsub.begin(log), views.peek(log), newcomer)
 
-    def turn_back(self, pending_join: PendingJoin) -> None:
+    def abort_join(self, pending_join: PendingJoin) -> None:
         """Let nobody follow after all."""
         self._pubsub.unsubscribe(pending_join.log)
 
@@ -91,107 +91,128 @@ class StreamAudiences:
         try:
             await self._pubsub.confirmed(pending_join.begun)
             views = self._audiences.seen(log, looked) or await self._audiences.of(log)
-            strands = await self._first_strands(log, reader, views)
-            await self._subscribe([strand.log for strand in strands])
+            audience_subscriptions = await self._first_audience_subscriptions(
+                log, reader, views
+            )
+            await self._subscribe([sub.log for sub in audience_subscriptions])
         except BaseException:
-            self.turn_back(pending_join)
+            self.abort_join(pending_join)
             raise
-        reader.rewoven(tuple(strands))
+        reader.set_audiences(tuple(audience_subscriptions))
         self._hub.attach(log, reader)
-        for strand in strands:
-            self._hub.weave(strand)
+        for sub in audience_subscriptions:
+            self._hub.attach_audience(sub)
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""
         self._hub.detach(log, reader)
         self._pubsub.unsubscribe(log)
-        strands, reader.strands = reader.strands, ()
-        self._unweave(strands)
+        audience_subscriptions, reader.audience_subscriptions = (
+            reader.audience_subscriptions,
+            (),
+        )
+        self._detach_audiences(audience_subscriptions)
 
-    async def reweave(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
+    async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader hear what its player's views say, and what it asked for."""
         wanted = {view.log: view for view in _heard(views)}
         asked = {topic_log(log.app, topic) for topic in reader.topics}
-        for strand in reader.strands:
+        for sub in reader.audience_subscriptions:
             # The player may have joined what the reader had asked for.
-            view = None if strand.durable else wanted.get(strand.log)
-            if view is not None and _has_all(reader, strand, view):
-                strand.part()  # What it is given counts from here on.
-                strand.durable = True
-        hears = {strand.log for strand in reader.strands if strand.durable}
+            view = None if sub.is_member else wanted.get(sub.log)
+            if view is not None and _has_all(reader, sub, view):
+                sub.leave_group()  # What it is given counts from here on.
+                sub.is_member = True
+        hears = {sub.log for sub in reader.audience_subscriptions if sub.is_member}
         # Either it hears what is wanted no more, or too little of what is.
-        left = [s for s in reader.strands if s.durable is not (s.log in wanted)]
+        left = [
+            s
+            for s in reader.audience_subscriptions
+            if s.is_member is not (s.log in wanted)
+        ]
         joined = [view for audience, view in wanted.items() if audience not in hears]
-        await self._change(log, reader, left, joined, durable=True)
+        await self._change(log, reader, left, joined, is_member=True)
         # What was heard for the player's sake may have been asked for as well.
-        hears = {strand.log for strand in reader.strands}
+        hears = {sub.log for sub in reader.audience_subscriptions}
         more = [View(audience, ZERO) for audience in asked - hears]
-        gone = [s for s in reader.strands if not s.durable and s.log not in asked]
-        await self._change(log, reader, gone, more, durable=False)
+        gone = [
+            s
+            for s in reader.audience_subscriptions
+            if not s.is_member and s.log not in asked
+        ]
+        await self._change(log, reader, gone, more, is_member=False)
 
-    async def ask_for(self, log: Log, reader: Reader, topics: Iterable[Topic]) -> None:
+    async def listen_to(
+        self, log: Log, reader: Reader, topics: Iterable[Topic]
+    ) -> None:
         """Let a reader listen to these topics on its own account, and to no others."""
         before = reader.topics
         reader.topics = tuple(dict.fromkeys(topics))
         if reader.topics != before:
             try:
-                await self.reweave(log, reader, await self._audiences.of(log))
+                await self.refresh(log, reader, await self._audiences.of(log))
             except BaseException:
                 reader.topics = before
                 raise
 
-    async def _first_strands(
+    async def _first_audience_subscriptions(
         self, log: Log, reader: Reader, views: Sequence[View]
-    ) -> list[Strand]:
+    ) -> list[AudienceSubscription]:
         """Return what a reader that begins is woven of."""
         await self._locate(log, reader, views)
-        strands = [
-            await self._strand(reader, view, durable=True, begins=True)
+        audience_subscriptions = [
+            await self._audience_subscription(reader, view, is_member=True, begins=True)
             for view in _heard(views)
         ]
-        hears = {strand.log for strand in strands}
+        hears = {sub.log for sub in audience_subscriptions}
         for topic in reader.topics:
             audience = topic_log(log.app, topic)
             if audience not in hears:
                 view = View(audience, ZERO)
-                strands.append(
-                    await self._strand(reader, view, durable=False, begins=True)
+                audience_subscriptions.append(
+                    await self._audience_subscription(
+                        reader, view, is_member=False, begins=True
+                    )
                 )
-        return strands
+        return audience_subscriptions
 
     async def _change(
         self,
         log: Log,
         reader: Reader,
-        left: Sequence[Strand],
+        left: Sequence[AudienceSubscription],
         joined: Sequence[View],
         *,
-        durable: bool,
+        is_member: bool,
     ) -> None:
         if not left and not joined:
             return
         begins = reader.joining
-        strands = [
-            await self._strand(reader, view, durable=durable, begins=begins)
+        audience_subscriptions = [
+            await self._audience_subscription(
+                reader, view, is_member=is_member, begins=begins
+            )
             for view in joined
         ]
-        await self._subscribe([strand.log for strand in strands])
+        await self._subscribe([sub.log for sub in audience_subscriptions])
         # It may have left while this waited, or been given them by somebody else.
         there = reader in self._hub.readers(log)
-        hears = {strand.log for strand in reader.strands if strand not in left}
-        fresh = [strand for strand in strands if there and strand.log not in hears]
-        for strand in strands:
-            if strand not in fresh:
-                self._pubsub.unsubscribe(strand.log)
-        gone = [strand for strand in reader.strands if strand in left]
+        hears = {sub.log for sub in reader.audience_subscriptions if sub not in left}
+        fresh = [
+            sub for sub in audience_subscriptions if there and sub.log not in hears
+        ]
+        for sub in audience_subscriptions:
+            if sub not in fresh:
+                self._pubsub.unsubscribe(sub.log)
+        gone = [sub for sub in reader.audience_subscriptions if sub in left]
         if not fresh and not gone:
             return
-        kept = [strand for strand in reader.strands if strand not in left]
+        kept = [sub for sub in reader.audience_subscriptions if sub not in left]
         _remember(reader, gone)
-        self._unweave(gone)
-        reader.rewoven((*kept, *fresh))
-        for strand in fresh:
-            self._hub.weave(strand)
+        self._detach_audiences(gone)
+        reader.set_audiences((*kept, *fresh))
+        for sub in fresh:
+            self._hub.attach_audience(sub)
 
     async def _subscribe(self, logs: Iterable[Log]) -> None:
         """Subscribe to all of these logs, or to none."""
@@ -206,10 +227,12 @@ class StreamAudiences:
                 self._pubsub.unsubscribe(log)
             raise
 
-    def _unweave(self, strands: Iterable[Strand]) -> None:
-        for strand in strands:
-            self._hub.unweave(strand)
-            self._pubsub.unsubscribe(strand.log)
+    def _detach_audiences(
+        self, audience_subscriptions: Iterable[AudienceSubscription]
+    ) -> None:
+        for sub in audience_subscriptions:
+            self._hub.detach_audience(sub)
+            self._pubsub.unsubscribe(sub.log)
 
     async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader whose cursor is a bare id begin in the log that it is of."""
@@ -219,21 +242,23 @@ class StreamAudiences:
                 reader.cursor = located
                 reader.subscription = Subscription(located.own)
 
-    async def _strand(
-        self, reader: Reader, view: View, *, durable: bool, begins: bool
-    ) -> Strand:
-        place = await self._place(reader, view, durable=durable, begins=begins)
-        return Strand(view.log, reader, place, joined=view.joined, durable=durable)
+    async def _audience_subscription(
+        self, reader: Reader, view: View, *, is_member: bool, begins: bool
+    ) -> AudienceSubscription:
+        place = await self._place(reader, view, is_member=is_member, begins=begins)
+        return AudienceSubscription(
+            view.log, reader, place, joined_at=view.joined, is_member=is_member
+        )
 
     async def _place(
-        self, reader: Reader, view: View, *, durable: bool, begins: bool
-    ) -> Place:
+        self, reader: Reader, view: View, *, is_member: bool, begins: bool
+    ) -> ReadFrom:
         """Return where a reader, which may begin itself, begins to hear an audience."""
         cursor = reader.cursor
         if not begins:
             # What its player joined a moment ago, or sees again; or the reader just
             # asked for.
-            if not durable:
+            if not is_member:
                 return Start.LATEST
             left = cursor and cursor.audiences.get(audience_mark(view.log))
             return later(view.joined, left) if left else view.joined
@@ -243,7 +268,7 @@ class StreamAudiences:
         place = cursor.audiences.get(audience_mark(view.log))
         if place is not None:
             return place
-        if not durable:
+        if not is_member:
             return Start.LATEST
         # It was not among its audiences then, or had said nothing; or the cursor is
         # but an id. What came since that moment is owed.
@@ -257,9 +282,9 @@ def _heard(views: Iterable[View]) -> list[View]:
     return [view for view in views if not view.muted]
 
 
-def _has_all(reader: Reader, strand: Strand, view: View) -> bool:
+def _has_all(reader: Reader, sub: AudienceSubscription, view: View) -> bool:
     """Whether a reader that asked for a topic has had what its player joined it for."""
-    begin = strand.begin
+    begin = sub.begin
     if begin is None or begin.offset <= view.joined.offset:
         return begin is not None
     # What it has heard before was muted since; what it missed then is not owed.
@@ -268,12 +293,12 @@ def _has_all(reader: Reader, strand: Strand, view: View) -> bool:
     )
 
 
-def _remember(reader: Reader, gone: Iterable[Strand]) -> None:
+def _remember(reader: Reader, gone: Iterable[AudienceSubscription]) -> None:
     """Note where a reader was in what it hears no more: it may be shown it again."""
     if reader.joining:
         return
     places = dict(reader.cursor.audiences) if reader.cursor else {}
-    for strand in gone:
-        if isinstance(place := strand.place, Position):
-            places[audience_mark(strand.log)] = place
+    for sub in gone:
+        if isinstance(place := sub.place, Position):
+            places[audience_mark(sub.log)] = place
     reader.cursor = Cursor(ZERO, places)

@@ -20,27 +20,27 @@ __all__ = [
     "GLANCED",
     "Appended",
     "Draft",
-    "Glance",
     "Marked",
     "Once",
     "Page",
     "PageEntry",
+    "Peek",
     "Read",
     "Retention",
     "bound",
     "parse_appended",
     "parse_audience",
     "parse_entry",
-    "parse_glance",
     "parse_newest",
     "parse_page",
+    "parse_peek",
     "parse_position",
     "parse_read",
     "place_args",
 ]
 
 GLANCED: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
-"""Fields of a log's state, as ``lua/_inbox`` has them, for `parse_glance`."""
+"""Fields of a log's state, as ``lua/_inbox`` has them, for `parse_peek`."""
 
 _NOT_STORED: Final = b"-"
 
@@ -115,7 +115,7 @@ class Read(NamedTuple):
     marks: int
 
 
-class Glance(NamedTuple):
+class Peek(NamedTuple):
     """
     Where a log stands, as it is written down.
 
@@ -284,9 +284,9 @@ def parse_audience(reply: list[Any]) -> Audience:
     return Audience(parse_position(head), int(floor), int(base), bits)
 
 
-def parse_glance(fields: list[bytes | None], now_ms: int) -> Glance:
+def parse_peek(fields: list[bytes | None], now_ms: int) -> Peek:
     *place, marks, ended, ends_at = [int(field or 0) for field in fields]
-    return Glance(Position(*place), marks, ended, 0 < ends_at <= now_ms)
+    return Peek(Position(*place), marks, ended, 0 < ends_at <= now_ms)
 
 
 def parse_page(reply: list[Any]) -> Page:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from ...core.streams.subscription import Place, Start
+from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
 from ...model import ZERO, Log, Position, encode_cursor, encode_id, new_epoch, new_tag
 from ..client.commands import Keyed
@@ -34,18 +34,18 @@ from .entries import (
     GLANCED,
     Appended,
     Draft,
-    Glance,
     Marked,
     Once,
     Page,
     PageEntry,
+    Peek,
     Read,
     bound,
     parse_appended,
     parse_audience,
-    parse_glance,
     parse_newest,
     parse_page,
+    parse_peek,
     parse_read,
     place_args,
 )
@@ -56,12 +56,12 @@ __all__ = [
     "ONCE_MS",
     "Appended",
     "Draft",
-    "Glance",
     "Inbox",
     "Marked",
     "Once",
     "Page",
     "PageEntry",
+    "Peek",
     "Read",
     "ReadAfter",
     "Withdrawn",
@@ -99,7 +99,7 @@ class ReadAfter(NamedTuple):
     """
 
     log: Log
-    place: Place
+    place: ReadFrom
     limit: int
     behind_max: int = 0
     bytes_max: int = 0
@@ -229,7 +229,7 @@ class Inbox:
         return outcome
 
     async def read_after(
-        self, log: Log, place: Place, *, count: int, behind_max: int = 0
+        self, log: Log, place: ReadFrom, *, count: int, behind_max: int = 0
     ) -> Read:
         """Read entries after a place; see `read_many`. Raises StoreUnavailable."""
         (read,) = await self.read_many([ReadAfter(log, place, count, behind_max)])
@@ -265,7 +265,7 @@ class Inbox:
             for reply in replies
         ]
 
-    async def glance(self, logs: Sequence[Log]) -> list[Glance | Exception]:
+    async def peek(self, logs: Sequence[Log]) -> list[Peek | Exception]:
         """
         Return where logs stand, in one packet; what cannot be read is an exception.
 
@@ -277,7 +277,7 @@ class Inbox:
             [_GLANCE.on(state_key(log)) for log in logs]
         )
         return [
-            reply if isinstance(reply, Exception) else parse_glance(reply, now_ms)
+            reply if isinstance(reply, Exception) else parse_peek(reply, now_ms)
             for reply in replies
         ]
 
@@ -452,7 +452,7 @@ def _ids(places: Sequence[Position]) -> bytes:
     return b'"ids":[%b]' % b",".join(ids)
 
 
-def _place(place: Place) -> tuple[str | int, ...]:
+def _place(place: ReadFrom) -> tuple[str | int, ...]:
     if isinstance(place, Start):
         return (place.value, *ZERO)
     return ("after", *place)

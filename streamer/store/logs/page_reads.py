@@ -88,7 +88,7 @@ class PageReads:
         calls = [call]
         if log.app in self._speaking:
             calls += self._part(everyone, bounds, count)
-        after += [*self._views.glance(log), ("EXISTS", state_key(everyone))]
+        after += [*self._views.peek(log), ("EXISTS", state_key(everyone))]
         replies = await self._run(calls, after)
         reply, *part = replies[: len(calls)]
         *found, names, left, said = replies[len(calls) :]

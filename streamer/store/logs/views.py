@@ -96,7 +96,7 @@ class Views:
             _VIEWS, (views_key(log), state, entries), self._retention.args()
         )
 
-    def glance(self, log: Log) -> list[Packed]:
+    def peek(self, log: Log) -> list[Packed]:
         """
         Return two commands whose replies `seen` takes.
 
@@ -126,7 +126,7 @@ class Views:
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
         """Read the views of players; a failed one is an exception."""
         glances = await self._redis.call_many(
-            [command for log in logs for command in self.glance(log)]
+            [command for log in logs for command in self.peek(log)]
         )
         found: dict[Log, PlayerViews | Exception] = {}
         for log, *replies in zip(logs, glances[::2], glances[1::2], strict=True):

@@ -109,7 +109,7 @@ class Commands:
             if len(wanted) > TOPICS_MAX:
                 problem = f"would be {len(wanted)}, allowed {TOPICS_MAX}"
                 raise Invalid(FieldError(("topics",), problem))
-            await self._parts.admission.ask_for(log, session, wanted)
+            await self._parts.admission.listen_to(log, session, wanted)
             session.reply(command.ref)
         except Error as error:
             session.fail(command.ref, str(error))
@@ -137,7 +137,7 @@ class Commands:
         # With the store away they are let go when the reader's log is next looked at.
         with contextlib.suppress(Error):
             log = Log(fresh.app, player)
-            await self._parts.admission.ask_for(log, session, allowed)
+            await self._parts.admission.listen_to(log, session, allowed)
 
 
 def _topic(name: str) -> Topic:

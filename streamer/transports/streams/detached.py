@@ -26,7 +26,7 @@ from ...service.streams.admission import Connection
 from ..server.handle import NO_DESCRIPTOR, Successor, find_descriptor
 from .framing import LAST_CHUNK, Framing
 
-__all__ = ["FAREWELL_S", "NOWHERE", "Detached", "EventStream", "Outlet"]
+__all__ = ["FAREWELL_S", "NOWHERE", "BatchWriter", "Detached", "EventStream"]
 
 BEGUN_WITHIN_S: Final = 0.1
 """How long an answer's head waits for what follows it, to go out with that."""
@@ -38,7 +38,7 @@ IGNORED_BYTES_MAX: Final = 65_536
 """Who listens to an event stream has nothing to say."""
 
 
-class Outlet(Framing):
+class BatchWriter(Framing):
     """Framing for connections of a kind, and how one event goes to many of them."""
 
     __slots__ = ()
@@ -68,7 +68,7 @@ class Detached(Successor):
 
     Args:
         listener: What it holds; given back when the connection is lost.
-        outlet: How events are framed, shared by all of its kind.
+        batch_writer: How events are framed, shared by all of its kind.
         preamble: What goes ahead of every event, if there is something.
 
     """
@@ -81,19 +81,21 @@ class Detached(Successor):
         "_listener",
         "_parting",
         "_since_s",
+        "batch_writer",
         "descriptor",
-        "outlet",
         "transport",
     )
 
     def __init__(
-        self, listener: Connection, outlet: Outlet, preamble: bytes = b""
+        self, listener: Connection, batch_writer: BatchWriter, preamble: bytes = b""
     ) -> None:
         if preamble:
-            outlet.take(preamble)
-        self.transport: asyncio.Transport = _Waiting(outlet.framed if preamble else b"")
+            batch_writer.take(preamble)
+        self.transport: asyncio.Transport = _Waiting(
+            batch_writer.framed if preamble else b""
+        )
         self._listener = listener
-        self.outlet = outlet
+        self.batch_writer = batch_writer
         self._connections: set[Any] = set()
         self._since_s: float | None = None
         self.descriptor = NO_DESCRIPTOR
@@ -112,7 +114,7 @@ class Detached(Successor):
                 return False
         if event is self.PROBE and self._is_given_up():
             return True
-        framing = self.outlet
+        framing = self.batch_writer
         if event is not framing.event:
             framing.take(event)
         self.send(framing.framed)
@@ -228,7 +230,7 @@ class EventStream(Detached):
 
     Args:
         listener: As for `Detached`.
-        outlet: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
+        batch_writer: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
         preamble: As for `Detached`.
         chunked: Whether the answer ends with a chunk of its own.
 
@@ -239,12 +241,12 @@ class EventStream(Detached):
     def __init__(
         self,
         listener: Connection,
-        outlet: Outlet,
+        batch_writer: BatchWriter,
         *,
         preamble: bytes = b"",
         chunked: bool = True,
     ) -> None:
-        super().__init__(listener, outlet, preamble)
+        super().__init__(listener, batch_writer, preamble)
         self._chunked = chunked
         self._ignored_bytes = 0
 

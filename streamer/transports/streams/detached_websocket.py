@@ -26,7 +26,7 @@ from ...core.streams.session import Session
 from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ...service.streams.admission import Connection
 from .commands import Commands
-from .detached import NOWHERE, Detached, Outlet
+from .detached import NOWHERE, BatchWriter, Detached
 from .framing import PING_FRAME, close_frame, text_frame
 from .inbound import Heard, Inbound, is_pong
 
@@ -36,7 +36,7 @@ __all__ = [
     "PONGS_BUFFERED_MAX",
     "DetachedWebSocket",
     "Rest",
-    "websocket_outlet",
+    "websocket_batch_writer",
 ]
 
 # Closing a socket that holds unread bytes resets the connection, and a reset destroys
@@ -81,14 +81,14 @@ class Rest(NamedTuple):
         return cls([], [], False, None, message_bytes_max, data)
 
 
-def websocket_outlet() -> Outlet:
+def websocket_batch_writer() -> BatchWriter:
     """Return what frames events for all WebSockets; with a ping goes a ping frame."""
 
     def wrap(event: bytes) -> bytes:
         frame = text_frame(event)
         return frame + PING_FRAME if event == _PING else frame
 
-    return Outlet(wrap)
+    return BatchWriter(wrap)
 
 
 class DetachedWebSocket(Detached):
@@ -97,7 +97,7 @@ class DetachedWebSocket(Detached):
 
     Args:
         listener: As for `Detached`.
-        outlet: As `websocket_outlet` returns it.
+        batch_writer: As `websocket_batch_writer` returns it.
         commands: Who carries out what the client asks for.
 
     """
@@ -119,9 +119,9 @@ class DetachedWebSocket(Detached):
     """Whose sink this is; to be set before `begin`."""
 
     def __init__(
-        self, listener: Connection, outlet: Outlet, commands: Commands
+        self, listener: Connection, batch_writer: BatchWriter, commands: Commands
     ) -> None:
-        super().__init__(listener, outlet)
+        super().__init__(listener, batch_writer)
         self._commands = commands
         self._inbound: Inbound | None = None
         self._message_bytes_max = 0

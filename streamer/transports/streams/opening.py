@@ -113,7 +113,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
         turns = self.admission.turns
         async with turns as has_waited:
             if has_waited and handle.drop_if_gone():
-                turns.pass_on()
+                turns.discard_sample()
                 return False
             await join()
             return True

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from ...core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from ...core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
 from ...errors import Disconnect
 
 __all__ = ["Outbox"]
@@ -28,7 +28,7 @@ class Outbox:
 
     """
 
-    outlet: Outlet = ONE_BY_ONE
+    batch_writer: BatchWriter = ONE_BY_ONE
 
     def __init__(self, on_waiting: Callable[[], None] = lambda: None) -> None:
         self._on_waiting = on_waiting

@@ -35,7 +35,7 @@ from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin, until_gone
-from .detached import FAREWELL_S, EventStream, Outlet
+from .detached import FAREWELL_S, BatchWriter, EventStream
 from .framing import chunk, unframed
 from .opening import (
     FINAL_RETRY_MS,
@@ -100,8 +100,8 @@ class SseStream:
         self._refuse = refuse
         self._ask = ask
         self._codec = SseCodec()
-        self._chunks = Outlet(chunk)
-        self._bare = Outlet(unframed)
+        self._chunks = BatchWriter(chunk)
+        self._bare = BatchWriter(unframed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -175,8 +175,10 @@ class SseStream:
     ) -> None:
         """Begin the answer here, and leave what follows to the connection."""
         chunked = http_version == "1.1"
-        outlet = self._chunks if chunked else self._bare
-        stream = EventStream(listener, outlet, preamble=asked.preamble, chunked=chunked)
+        batch_writer = self._chunks if chunked else self._bare
+        stream = EventStream(
+            listener, batch_writer, preamble=asked.preamble, chunked=chunked
+        )
         join = partial(self._join, listener, asked, stream)
         if not await self._parts.join_in_turn(handle, join):
             await until_gone(receive)

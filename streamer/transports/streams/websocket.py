@@ -35,7 +35,7 @@ from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin
 from .commands import Commands
 from .detached import FAREWELL_S
-from .detached_websocket import DetachedWebSocket, websocket_outlet
+from .detached_websocket import DetachedWebSocket, websocket_batch_writer
 from .opening import (
     Opening,
     StreamComponents,
@@ -64,7 +64,7 @@ class WebSocketStream:
         self._parts = parts
         self._refuse = refuse
         self._codec = WebSocketCodec()
-        self._outlet = websocket_outlet()
+        self._batch_writer = websocket_batch_writer()
         self._commands = Commands(parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +105,7 @@ class WebSocketStream:
         caller: Caller,
         opening: Opening,
     ) -> None:
-        stream = DetachedWebSocket(listener, self._outlet, self._commands)
+        stream = DetachedWebSocket(listener, self._batch_writer, self._commands)
 
         async def join() -> None:
             stream.session = await self._join(listener, caller, opening, stream)

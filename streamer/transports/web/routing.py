@@ -143,13 +143,13 @@ class Faults:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
 
-        def pass_on(message: Message) -> Awaitable[None]:
+        def discard_sample(message: Message) -> Awaitable[None]:
             nonlocal begun
             begun = True
             return send(message)
 
         try:
-            await self._app(scope, receive, pass_on)
+            await self._app(scope, receive, discard_sample)
         except Exception:
             if scope["type"] == "http" and not begun:
                 await self._answer()(scope, receive, send)

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.streams.audience_subscription import Strand
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.audience_subscription import AudienceSubscription
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import Session, SessionLimits
@@ -24,7 +24,7 @@ from streamer.core.streams.subscription import (
     Delivery,
     Gap,
     History,
-    Place,
+    ReadFrom,
     Start,
     State,
 )
@@ -62,13 +62,13 @@ class Noting:
         self.taken: list[Entry] = []
         self.ended: Disconnect | None = None
 
-    def fit(self, history: History) -> History:
+    def trim_to_buffer(self, history: History) -> History:
         return history
 
-    def hear(self, strand: Strand, delivery: Delivery) -> None:
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         self.heard.append(delivery)
 
-    def take_from(self, strand: Strand, entry: Entry) -> None:
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         self.taken.append(entry)
 
     def passing(self, notification: bytes) -> None:
@@ -79,111 +79,116 @@ class Noting:
 
 
 @pytest.fixture
-def listener() -> Noting:
+def owner() -> Noting:
     return Noting()
 
 
-def strand_of(
-    listener: Noting, place: Place = Start.LATEST, *, joined: Position = ZERO
-) -> Strand:
-    return Strand(LOG, listener, place, joined=joined, durable=True)
+def sub_of(
+    owner: Noting, place: ReadFrom = Start.LATEST, *, joined: Position = ZERO
+) -> AudienceSubscription:
+    return AudienceSubscription(LOG, owner, place, joined_at=joined, is_member=True)
 
 
-def read(strand: Strand, *offsets: int, head: int, gap: Gap | None = None) -> None:
-    asked = strand.subscription.ask()
+def read(
+    sub: AudienceSubscription,
+    *offsets: int,
+    head: int,
+    gap: Gap | None = None,
+) -> None:
+    asked = sub.own_subscription().begin_read()
     start = asked if isinstance(asked, Position) else position(head)
     history = History(start, position(head), [entry(o) for o in offsets], gap)
-    strand.history(asked, history, unread=0, marks=0)
+    sub.on_history(asked, history, unread=0, marks=0)
 
 
 def test_a_strand_begins_with_its_first_read_also_where_that_is_empty(
-    listener: Noting,
+    owner: Noting,
 ) -> None:
-    strand = strand_of(listener)
-    assert strand.joining
+    sub = sub_of(owner)
+    assert sub.joining
 
-    read(strand, head=3)
+    read(sub, head=3)
 
-    assert strand.begin == position(3)
-    assert listener.heard == [Delivery([])]
+    assert sub.begin == position(3)
+    assert owner.heard == [Delivery([])]
 
 
 def test_a_strand_with_a_gap_to_follow_begins_where_the_client_is(
-    listener: Noting,
+    owner: Noting,
 ) -> None:
-    strand = strand_of(listener, position(1))
+    sub = sub_of(owner, position(1))
 
-    read(strand, head=9, gap=Gap.TRIMMED)
+    read(sub, head=9, gap=Gap.TRIMMED)
 
-    assert strand.begin == position(1)
-    assert listener.heard == [Delivery([], Gap.TRIMMED, position(9))]
+    assert sub.begin == position(1)
+    assert owner.heard == [Delivery([], Gap.TRIMMED, position(9))]
 
 
-def test_a_read_that_brings_nothing_is_not_heard_of(listener: Noting) -> None:
-    strand = strand_of(listener, joined=position(5))
-    read(strand, head=3)
-    strand.subscription.doubt()
+def test_a_read_that_brings_nothing_is_not_heard_of(owner: Noting) -> None:
+    sub = sub_of(owner, joined=position(5))
+    read(sub, head=3)
+    sub.own_subscription().mark_stale()
 
-    read(strand, 4, 5, head=5)
+    read(sub, 4, 5, head=5)
 
-    assert listener.heard == [Delivery([])]
-    assert strand.subscription.place == position(5)
+    assert owner.heard == [Delivery([])]
+    assert sub.own_subscription().place == position(5)
 
 
 def test_what_lies_before_joining_is_left_out_of_the_log_it_was_in(
-    listener: Noting,
+    owner: Noting,
 ) -> None:
-    strand = strand_of(listener, position(1), joined=position(2))
-    read(strand, 2, 3, head=3)
-    assert [e.offset for e in listener.heard[0].entries] == [3]
+    sub = sub_of(owner, position(1), joined=position(2))
+    read(sub, 2, 3, head=3)
+    assert [e.offset for e in owner.heard[0].entries] == [3]
 
     # Of a log that was begun anew there is nothing the player was too late for.
     anew = entry(1)._replace(epoch=2)
-    strand.subscription.doubt()
-    asked = strand.subscription.ask()
+    sub.own_subscription().mark_stale()
+    asked = sub.own_subscription().begin_read()
     assert isinstance(asked, Position)
     head = anew.position
-    strand.history(asked, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
-    strand.offer(anew._replace(offset=2))
+    sub.on_history(asked, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
+    sub.offer(anew._replace(offset=2))
 
-    assert [e.offset for e in listener.heard[-1].entries] == [2]
-
-
-def test_live_entries_wait_for_the_stream_to_begin(listener: Noting) -> None:
-    listener.joining = True
-    strand = strand_of(listener)
-    read(strand, head=1)
-
-    strand.offer(entry(2))
-
-    assert strand.subscription.state is State.REPLAYING
-    assert len(listener.heard) == 1
+    assert [e.offset for e in owner.heard[-1].entries] == [2]
 
 
-def test_the_next_live_entry_is_handed_on(listener: Noting) -> None:
-    strand = strand_of(listener)
-    read(strand, head=1)
+def test_live_entries_wait_for_the_stream_to_begin(owner: Noting) -> None:
+    owner.joining = True
+    sub = sub_of(owner)
+    read(sub, head=1)
 
-    strand.take(entry(2), entry(2).position)
+    sub.offer(entry(2))
 
-    assert listener.taken == [entry(2)]
-    assert strand.subscription.place == position(2)
+    assert sub.own_subscription().state is State.REPLAYING
+    assert len(owner.heard) == 1
 
 
-def test_a_strand_ends_its_reader(listener: Noting) -> None:
-    strand_of(listener).end(DRAINING)
+def test_the_next_live_entry_is_handed_on(owner: Noting) -> None:
+    sub = sub_of(owner)
+    read(sub, head=1)
 
-    assert listener.ended == DRAINING
+    sub.take(entry(2), entry(2).position)
+
+    assert owner.taken == [entry(2)]
+    assert sub.own_subscription().place == position(2)
+
+
+def test_a_strand_ends_its_reader(owner: Noting) -> None:
+    sub_of(owner).end(DRAINING)
+
+    assert owner.ended == DRAINING
 
 
 class Client:
     """One connection: notes what it is given in each log, and the last cursor."""
 
-    outlet: Outlet = ONE_BY_ONE
+    batch_writer: BatchWriter = ONE_BY_ONE
 
     def __init__(self, cursor: Cursor | None) -> None:
         self.cursor = cursor
-        place: Place = cursor.own if cursor else ZERO
+        place: ReadFrom = cursor.own if cursor else ZERO
         self.session = Session(
             place,
             codec=WebSocketCodec(),
@@ -193,14 +198,16 @@ class Client:
             cursor=cursor,
         )
         mark = audience_mark(LOG)
-        there: Place = cursor.audiences.get(mark, ZERO) if cursor else ZERO
-        self.strand = Strand(LOG, self.session, there, joined=ZERO, durable=True)
-        self.session.rewoven((self.strand,))
+        there: ReadFrom = cursor.audiences.get(mark, ZERO) if cursor else ZERO
+        self.audience_subscription = AudienceSubscription(
+            LOG, self.session, there, joined_at=ZERO, is_member=True
+        )
+        self.session.set_audiences((self.audience_subscription,))
         self.got: tuple[list[int], list[int]] = ([], [])
         self.waiting_bytes = 0
 
-    def write(self, event: bytes, most: int) -> bool:
-        if self.waiting_bytes and self.waiting_bytes + len(event) > most:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
+        if self.waiting_bytes and self.waiting_bytes + len(event) > buffer_bytes_max:
             return False
         self.waiting_bytes += len(event)
         message: dict[str, Any] = json.loads(event)
@@ -234,7 +241,7 @@ class Woven:
         self.times: list[list[int]] = [[], []]
         self.now = 0
         self.client = Client(None)
-        self.under: list[tuple[Place, History | None] | None] = [None, None]
+        self.under: list[tuple[ReadFrom, History | None] | None] = [None, None]
         self.queues: list[list[Entry]] = [[], []]
         self.has = [0, 0]
         """Up to where the client has each log."""
@@ -245,8 +252,8 @@ class Woven:
     def place(self, log: int, offset: int) -> Position:
         return self.entry(log, offset).position if offset else ZERO
 
-    def follower(self, log: int) -> Session | Strand:
-        return self.client.strand if log else self.client.session
+    def follower(self, log: int) -> Session | AudienceSubscription:
+        return self.client.audience_subscription if log else self.client.session
 
     def publish(self, log: int) -> None:
         self.now += self.rng.randrange(3)
@@ -254,7 +261,7 @@ class Woven:
         self.times[log].append(self.now)
         self.queues[log].append(self.entry(log, self.heads[log]))
 
-    def hear(self, log: int) -> None:
+    def on_audience(self, log: int) -> None:
         if self.queues[log]:
             heard = self.queues[log].pop(0)
             if self.rng.random() < 0.8:
@@ -264,9 +271,9 @@ class Woven:
     def read(self, log: int) -> None:
         follower, under = self.follower(log), self.under[log]
         if under is None:
-            replaying = follower.subscription.state is State.REPLAYING
+            replaying = follower.own_subscription().state is State.REPLAYING
             if replaying and not follower.congested:
-                self.under[log] = (follower.subscription.ask(), None)
+                self.under[log] = (follower.own_subscription().begin_read(), None)
         elif under[1] is None:
             place = under[0]
             assert isinstance(place, Position)
@@ -277,7 +284,7 @@ class Woven:
         else:
             self.under[log] = None
             if not follower.congested:
-                follower.history(under[0], under[1], unread=0, marks=0)
+                follower.on_history(under[0], under[1], unread=0, marks=0)
                 self.note()
 
     def cut_off(self) -> None:
@@ -300,8 +307,8 @@ class Woven:
             got.clear()
 
     def settle(self) -> None:
-        for follower in (self.client.session, self.client.strand):
-            follower.subscription.doubt()
+        for follower in (self.client.session, self.client.audience_subscription):
+            follower.own_subscription().mark_stale()
         for _ in range(4 * sum(self.heads) + 40):
             self.client.waiting_bytes = 0
             for log in (0, 1):
@@ -325,15 +332,15 @@ def test_no_order_of_events_in_two_logs_loses_repeats_or_misorders(
         if chance < 0.25:
             woven.publish(log)
         elif chance < 0.5:
-            woven.hear(log)
+            woven.on_audience(log)
         elif chance < 0.8:
             woven.read(log)
         elif chance < 0.9:
             woven.client.waiting_bytes = 0
         elif chance < 0.95:
-            woven.client.session.tell_cursor()
+            woven.client.session.send_cursor()
         elif chance < 0.98:
-            woven.follower(log).subscription.doubt()
+            woven.follower(log).own_subscription().mark_stale()
         else:
             woven.cut_off()
         if woven.client.session.ended:

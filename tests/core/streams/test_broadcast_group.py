@@ -22,11 +22,15 @@ from hypothesis.stateful import (
 )
 
 from streamer.core.counters import Transport
-from streamer.core.streams.audience_subscription import Strand
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, TOLD_S, Manner
+from streamer.core.streams.audience_subscription import AudienceSubscription
+from streamer.core.streams.broadcast_group import (
+    CURSOR_INTERVAL_S,
+    ONE_BY_ONE,
+    DeliveryProfile,
+)
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
-from streamer.core.streams.subscription import History, Place, Start
+from streamer.core.streams.subscription import History, ReadFrom, Start
 from streamer.errors import DRAINING, SLOW, Disconnect
 from streamer.hub import Hub
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
@@ -41,21 +45,23 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def write_all(self, sinks: Iterable[Any], event: bytes, most: int) -> list[Any]:
+    def write_all(
+        self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
+    ) -> list[Any]:
         self.calls += 1
-        return ONE_BY_ONE.write_all(sinks, event, most)
+        return ONE_BY_ONE.write_all(sinks, event, buffer_bytes_max)
 
 
 class Pipe:
     """A sink that keeps what it was given."""
 
-    def __init__(self, outlet: Counting) -> None:
-        self.outlet = outlet
+    def __init__(self, batch_writer: Counting) -> None:
+        self.batch_writer = batch_writer
         self.events: list[bytes] = []
         self.is_full = False
         self.ended: Disconnect | None = None
 
-    def write(self, event: bytes, most: int) -> bool:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
         if self.is_full:
             return False
         self.events.append(event)
@@ -77,7 +83,7 @@ class Pipe:
 class Alone(Session):
     """A session that is never one of many."""
 
-    def manner(self) -> tuple[Manner, Any] | None:
+    def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
         return None
 
 
@@ -87,21 +93,23 @@ class Side:
     def __init__(self, kind: type[Session]) -> None:
         self.hub = Hub()
         self.kind = kind
-        self.outlet = Counting()
+        self.batch_writer = Counting()
         self.codec = WebSocketCodec()
         self.carried = Transport("websocket")
         self.readers: dict[int, Session] = {}
         self.pipes: dict[int, Pipe] = {}
         self.told: list[set[str]] = []
-        self.moved: set[Session] = set()
+        self.on_cursor_moved: set[Session] = set()
         self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
         self.now_s = 0.0
 
     def own(self, number: int) -> Log:
         return Log(App("a"), Player(f"p{number}"))
 
-    def come(self, number: int, place: Place, *, device: str, durable: bool) -> None:
-        pipe = self.pipes[number] = Pipe(self.outlet)
+    def come(
+        self, number: int, place: ReadFrom, *, device: str, is_member: bool
+    ) -> None:
+        pipe = self.pipes[number] = Pipe(self.batch_writer)
         session = self.readers[number] = self.kind(
             place,
             codec=self.codec,
@@ -112,20 +120,25 @@ class Side:
             device=device,
             transport=self.carried,
         )
-        session.moved = self.moved.add
-        strand = Strand(EVERYONE, session, place, joined=ZERO, durable=durable)
-        session.rewoven((strand,))
+        session.on_cursor_moved = self.on_cursor_moved.add
+        sub = AudienceSubscription(
+            EVERYONE, session, place, joined_at=ZERO, is_member=is_member
+        )
+        session.set_audiences((sub,))
         self.logs.setdefault(self.own(number), [])
         self.hub.attach(self.own(number), session)
-        self.hub.weave(strand)
+        self.hub.attach_audience(sub)
 
     def leave(self, number: int) -> None:
         session = self.readers.pop(number)
         self.hub.detach(self.own(number), session)
-        strands, session.strands = session.strands, ()
-        for strand in strands:
-            self.hub.unweave(strand)
-        self.moved.discard(session)
+        audience_subscriptions, session.audience_subscriptions = (
+            session.audience_subscriptions,
+            (),
+        )
+        for sub in audience_subscriptions:
+            self.hub.detach_audience(sub)
+        self.on_cursor_moved.discard(session)
 
     def append(self, log: Log, entry: Entry, *, announced: bool) -> None:
         self.logs[log].append(entry)
@@ -133,19 +146,19 @@ class Side:
             self.hub.dispatch(log, entry)
 
     def catch_up(self) -> None:
-        for log in list(self.hub.behind):
-            places = self.hub.places(log)
+        for log in list(self.hub.needs_read):
+            places = self.hub.readers_by_position(log)
             if not places:
-                self.hub.behind.discard(log)
+                self.hub.needs_read.discard(log)
             for place, followers in places.items():
                 for follower in followers:
-                    follower.subscription.ask()
+                    follower.own_subscription().begin_read()
                 history = self.history(log, place)
                 for follower in followers:
                     if not follower.congested:
-                        follower.history(place, history, unread=0, marks=0)
+                        follower.on_history(place, history, unread=0, marks=0)
 
-    def history(self, log: Log, place: Place) -> History:
+    def history(self, log: Log, place: ReadFrom) -> History:
         entries = self.logs[log]
         head = entries[-1].position if entries else ZERO
         if place is Start.LATEST:
@@ -155,12 +168,12 @@ class Side:
         return History(start, head, entries[offset:])
 
     def tell(self) -> None:
-        self.now_s += TOLD_S
-        told = self.moved.union(self.hub.moved(self.now_s))
-        self.moved.clear()
+        self.now_s += CURSOR_INTERVAL_S
+        told = self.on_cursor_moved.union(self.hub.due_cursor_updates(self.now_s))
+        self.on_cursor_moved.clear()
         self.told.append({reader.connection for reader in told})
         for reader in told:
-            reader.tell_cursor()
+            reader.send_cursor()
 
 
 def an_entry(offset: int, **more: Any) -> Entry:
@@ -186,15 +199,15 @@ class World(RuleBasedStateMachine):
         for side in self.sides:
             side.append(log, entry, announced=announced)
 
-    @rule(device=st.sampled_from(["", "", "tv"]), durable=st.booleans())
-    def come(self, device: str, *, durable: bool) -> None:
+    @rule(device=st.sampled_from(["", "", "tv"]), is_member=st.booleans())
+    def come(self, device: str, *, is_member: bool) -> None:
         self.count += 1
         for side in self.sides:
             if self.has_lost:
                 # Of those who differ about the head, who is asked is nobody's promise.
-                side.hub.doubt(EVERYONE)
+                side.hub.mark_stale(EVERYONE)
                 side.catch_up()
-            side.come(self.count, Start.LATEST, device=device, durable=durable)
+            side.come(self.count, Start.LATEST, device=device, is_member=is_member)
         self.has_lost = False
 
     @precondition(lambda self: self.sides[0].readers)
@@ -244,12 +257,12 @@ class World(RuleBasedStateMachine):
     def pass_by(self) -> None:
         notification = b'{"title":"now"}'
         for side in self.sides:
-            side.hub.passing(EVERYONE, notification)
+            side.hub.broadcast_ephemeral(EVERYONE, notification)
 
     @rule()
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         for side in self.sides:
-            side.hub.doubt(EVERYONE)
+            side.hub.mark_stale(EVERYONE)
 
     @precondition(lambda self: self.sides[0].readers)
     @rule(picked=st.integers(0, 9))
@@ -270,9 +283,9 @@ class World(RuleBasedStateMachine):
     def be_a_member(self, picked: int) -> None:
         number = self.any_reader(picked)
         for side in self.sides:
-            for strand in side.readers[number].strands:
-                strand.part()
-                strand.durable = True
+            for sub in side.readers[number].audience_subscriptions:
+                sub.leave_group()
+                sub.is_member = True
 
     @rule()
     def catch_up(self) -> None:
@@ -301,15 +314,19 @@ class World(RuleBasedStateMachine):
             assert reader._unread == others._unread
             assert reader._tail_text() == others._tail_text()
             assert len(one.hub.followers(EVERYONE)) == len(one.readers)
-            for strand, same in zip(reader.strands, others.strands, strict=True):
-                assert strand.place == same.place
-                assert strand.live_at == same.live_at
-        assert one.hub.behind == other.hub.behind
+            for sub, same in zip(
+                reader.audience_subscriptions,
+                others.audience_subscriptions,
+                strict=True,
+            ):
+                assert sub.place == same.place
+                assert sub.live_at == same.live_at
+        assert one.hub.needs_read == other.hub.needs_read
         head = one.hub.head(EVERYONE)
         if head is not None and None not in {
-            s.live_at for r in one.readers.values() for s in r.strands
+            s.live_at for r in one.readers.values() for s in r.audience_subscriptions
         }:
-            assert one.hub.is_level(EVERYONE, head, 0) == other.hub.is_level(
+            assert one.hub.is_in_sync(EVERYONE, head, 0) == other.hub.is_in_sync(
                 EVERYONE, head, 0
             )
 
@@ -328,7 +345,7 @@ def side() -> Side:
     """Ten readers, all of them level."""
     side = Side(Session)
     for number in range(10):
-        side.come(number, Start.LATEST, device="", durable=True)
+        side.come(number, Start.LATEST, device="", is_member=True)
     side.catch_up()
     side.append(EVERYONE, an_entry(1), announced=True)
     for pipe in side.pipes.values():
@@ -337,11 +354,11 @@ def side() -> Side:
 
 
 def test_an_entry_is_written_to_all_who_are_level_in_one_go(side: Side) -> None:
-    calls = side.outlet.calls
+    calls = side.batch_writer.calls
 
     side.append(EVERYONE, an_entry(2), announced=True)
 
-    assert side.outlet.calls == calls + 1
+    assert side.batch_writer.calls == calls + 1
     assert {tuple(pipe.events) for pipe in side.pipes.values()} == {
         (b'{"type":"notification","notification":%b}' % an_entry(2).json,)
     }
@@ -350,14 +367,14 @@ def test_an_entry_is_written_to_all_who_are_level_in_one_go(side: Side) -> None:
 def test_what_is_not_for_all_is_given_to_each_and_all_are_level_again(
     side: Side,
 ) -> None:
-    calls = side.outlet.calls
+    calls = side.batch_writer.calls
 
     side.append(EVERYONE, an_entry(2, device="tv"), announced=True)
-    assert side.outlet.calls == calls
+    assert side.batch_writer.calls == calls
     side.append(EVERYONE, an_entry(3), announced=True)
     side.append(EVERYONE, an_entry(4), announced=True)
 
-    assert side.outlet.calls == calls + 2
+    assert side.batch_writer.calls == calls + 2
     assert {len(pipe.events) for pipe in side.pipes.values()} == {3}
 
 
@@ -383,9 +400,9 @@ def test_who_has_ended_is_given_nothing_any_more(side: Side) -> None:
 def test_who_is_level_is_where_the_newest_entry_is(side: Side) -> None:
     side.append(EVERYONE, an_entry(2), announced=True)
 
-    (strand,) = side.readers[0].strands
-    assert strand.place == side.hub.head(EVERYONE) == an_entry(2).position
-    assert strand.subscription.place == an_entry(2).position
+    (sub,) = side.readers[0].audience_subscriptions
+    assert sub.place == side.hub.head(EVERYONE) == an_entry(2).position
+    assert sub.own_subscription().place == an_entry(2).position
 
 
 def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
@@ -398,11 +415,11 @@ def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
 
 def test_who_is_told_often_is_told_at_intervals(side: Side) -> None:
     def told(now_s: float) -> int:
-        return len(list(side.hub.moved(now_s)))
+        return len(list(side.hub.due_cursor_updates(now_s)))
 
     side.append(EVERYONE, an_entry(2), announced=True)
     assert told(100) == 10
     side.append(EVERYONE, an_entry(3), announced=True)
-    assert told(100 + TOLD_S / 2) == 0
-    assert told(100 + TOLD_S) == 10
-    assert told(100 + 2 * TOLD_S) == 0
+    assert told(100 + CURSOR_INTERVAL_S / 2) == 0
+    assert told(100 + CURSOR_INTERVAL_S) == 10
+    assert told(100 + 2 * CURSOR_INTERVAL_S) == 0

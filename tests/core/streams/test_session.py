@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from streamer import errors
-from streamer.core.streams.audience_subscription import Strand
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, Outlet
+from streamer.core.streams.audience_subscription import AudienceSubscription
+from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import Authenticate, MarkRead
 from streamer.core.streams.codec import SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
-from streamer.core.streams.subscription import Gap, History, Place, Start, State
+from streamer.core.streams.subscription import Gap, History, ReadFrom, Start, State
 from streamer.errors import Disconnect
 from streamer.model import (
     ZERO,
@@ -36,7 +36,7 @@ LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 class Kept:
     """A sink that takes everything and tells."""
 
-    outlet: Outlet = ONE_BY_ONE
+    batch_writer: BatchWriter = ONE_BY_ONE
 
     def __init__(self) -> None:
         self.events: list[bytes] = []
@@ -45,8 +45,8 @@ class Kept:
         self.closed: list[Disconnect] = []
         self.aborted: list[Disconnect] = []
 
-    def write(self, event: bytes, most: int) -> bool:
-        if self.waiting_bytes and self.waiting_bytes + len(event) > most:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
+        if self.waiting_bytes and self.waiting_bytes + len(event) > buffer_bytes_max:
             return False
         self.events.append(event)
         self.waiting_bytes += len(event)
@@ -83,7 +83,7 @@ def session(sink: Kept) -> Session:
 
 def a_session(
     sink: Kept,
-    place: Place = Start.LATEST,
+    place: ReadFrom = Start.LATEST,
     *,
     expires_at_s: float | None = None,
     device: str = "",
@@ -116,43 +116,50 @@ def give(
     unread: int = 3,
 ) -> None:
     """Let the session read its log."""
-    asked = session.subscription.ask()
+    asked = session.subscription.begin_read()
     first = entries[0].offset - 1 if entries else head
     start = asked if isinstance(asked, Position) else position(first)
     history = History(start, position(head), [*entries], gap)
     if not session.congested:
-        session.history(asked, history, unread=unread, marks=marks)
+        session.on_history(asked, history, unread=unread, marks=marks)
 
 
-def strand_of(
+def sub_of(
     session: Session,
     log: Log = NEWS,
-    place: Place = Start.LATEST,
+    place: ReadFrom = Start.LATEST,
     *,
     joined: Position = ZERO,
-    durable: bool = True,
-) -> Strand:
-    return Strand(log, session, place, joined=joined, durable=durable)
+    is_member: bool = True,
+) -> AudienceSubscription:
+    return AudienceSubscription(
+        log, session, place, joined_at=joined, is_member=is_member
+    )
 
 
-def woven(session: Session, *places: Place) -> list[Strand]:
+def woven(session: Session, *places: ReadFrom) -> list[AudienceSubscription]:
     """Let the session hear audiences too, each from a place on."""
     logs = [NEWS, everyone_log(NEWS.app)]
-    strands = [
-        strand_of(session, log, place) for log, place in zip(logs, places, strict=False)
+    audience_subscriptions = [
+        sub_of(session, log, place) for log, place in zip(logs, places, strict=False)
     ]
-    session.rewoven(tuple(strands))
-    return strands
+    session.set_audiences(tuple(audience_subscriptions))
+    return audience_subscriptions
 
 
-def tell(strand: Strand, *entries: Entry, head: int, gap: Gap | None = None) -> None:
+def tell(
+    sub: AudienceSubscription,
+    *entries: Entry,
+    head: int,
+    gap: Gap | None = None,
+) -> None:
     """Let the strand read its log."""
-    asked = strand.subscription.ask()
+    asked = sub.own_subscription().begin_read()
     first = entries[0].offset - 1 if entries else head
     start = asked if isinstance(asked, Position) else position(first)
-    if not strand.congested:
+    if not sub.congested:
         history = History(start, position(head), [*entries], gap)
-        strand.history(asked, history, unread=0, marks=0)
+        sub.on_history(asked, history, unread=0, marks=0)
 
 
 def places_in(cursor: str) -> tuple[int, ...]:
@@ -206,7 +213,7 @@ def test_nothing_but_a_ping_comes_before_hello(session: Session, sink: Kept) -> 
 
 def test_hello_comes_once(session: Session, sink: Kept) -> None:
     give(session, head=4)
-    session.subscription.doubt()
+    session.subscription.mark_stale()
 
     give(session, entry(5), head=5)
 
@@ -215,11 +222,11 @@ def test_hello_comes_once(session: Session, sink: Kept) -> None:
 
 def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
     session = a_session(sink, position(1))
-    asked = session.subscription.ask()
+    asked = session.subscription.begin_read()
     session.offer(entry(10))
 
     head = position(9)
-    session.history(asked, History(head, head, [], Gap.TRIMMED), unread=0, marks=0)
+    session.on_history(asked, History(head, head, [], Gap.TRIMMED), unread=0, marks=0)
 
     hello, gap, notification, _ = sink.take_all()
     # Whoever is cut off between the two comes back with it and hears of the gap.
@@ -231,8 +238,8 @@ def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
 def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
     session = a_session(sink, ZERO)
 
-    session.history(
-        session.subscription.ask(), History(ZERO, ZERO, []), unread=0, marks=0
+    session.on_history(
+        session.subscription.begin_read(), History(ZERO, ZERO, []), unread=0, marks=0
     )
 
     assert sink.take_all()[0]["cursor"] == encode_cursor(ZERO)
@@ -240,9 +247,9 @@ def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
 
 def test_a_read_for_another_place_does_not_begin_the_stream(sink: Kept) -> None:
     session = a_session(sink, position(5))
-    session.subscription.ask()
+    session.subscription.begin_read()
 
-    session.history(
+    session.on_history(
         position(4), History(position(4), position(4), []), unread=0, marks=0
     )
 
@@ -254,11 +261,11 @@ def test_marks_that_the_feed_lost_are_made_up_for(session: Session, sink: Kept) 
     give(session, head=1, marks=5)
     session.marked(marks=6, unread=1, body=b'"all":true')
     sink.take_all()
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     give(session, head=1, marks=6)
     assert sink.take_all() == []
 
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     give(session, head=1, marks=8)
 
     assert sink.take_all() == [
@@ -267,11 +274,11 @@ def test_marks_that_the_feed_lost_are_made_up_for(session: Session, sink: Kept) 
 
 
 def test_a_mark_made_while_joining_is_not_lost(session: Session, sink: Kept) -> None:
-    asked = session.subscription.ask()
+    asked = session.subscription.begin_read()
     session.marked(marks=6, unread=1, body=b'"all":true')
     history = History(position(1), position(1), [])
 
-    session.history(asked, history, unread=3, marks=5)
+    session.on_history(asked, history, unread=3, marks=5)
 
     assert session.subscription.state is State.REPLAYING
     give(session, head=1, marks=6)
@@ -614,7 +621,7 @@ def test_whoever_is_cut_off_at_the_beginning_has_missed_nothing(sink: Kept) -> N
     theirs = [entry(n)._replace(at_ms=2 * n + 1) for n in (1, 2, 3)]
     give(session, *own, head=3)
     tell(news, *theirs, head=3)
-    session.tell_cursor()
+    session.send_cursor()
 
     has = [0, 0]
     for event in sink.take_all():
@@ -646,11 +653,11 @@ def test_own_entries_that_come_between_history_and_hello_are_neither_lost_nor_do
 def test_own_entries_that_come_before_the_history_follow_it(sink: Kept) -> None:
     session = a_session(sink, position(1))
     (news,) = woven(session, position(1))
-    asked = session.subscription.ask()
+    asked = session.subscription.begin_read()
     session.offer(entry(3))
     history = History(position(1), position(2), [entry(2)])
 
-    session.history(asked, history, unread=0, marks=0)
+    session.on_history(asked, history, unread=0, marks=0)
     tell(news, head=1)
 
     assert offsets(sink.take_all()) == [2, 3]
@@ -664,7 +671,7 @@ def test_an_audiences_entries_that_come_while_joining_are_read_for(
     news.offer(entry(2))
     give(session, head=0)
 
-    assert news.subscription.state is State.REPLAYING
+    assert news.own_subscription().state is State.REPLAYING
     tell(news, entry(2), head=2)
 
     assert offsets(sink.take_all()) == [2]
@@ -706,12 +713,12 @@ def test_a_gap_in_an_audience_is_told_while_live_in_front_of_what_waited(
     give(session, head=4)
     tell(news, head=1)
     sink.take_all()
-    news.subscription.doubt()
-    asked = news.subscription.ask()
+    news.own_subscription().mark_stale()
+    asked = news.own_subscription().begin_read()
     news.offer(entry(10))
 
     head = position(9)
-    news.history(asked, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
+    news.on_history(asked, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
 
     gap, notification = sink.take_all()
     assert places_in(gap["cursor"]) == (4, 9, 0)
@@ -723,14 +730,14 @@ def test_an_audiences_entries_have_no_cursor_and_the_place_is_told_after_them(
 ) -> None:
     (news,) = woven(session, Start.LATEST)
     moved: list[Session] = []
-    session.moved = moved.append
+    session.on_cursor_moved = moved.append
     give(session, head=4)
     tell(news, head=1)
     sink.take_all()
 
     news.offer(entry(2))
     assert moved == [session]
-    session.tell_cursor()
+    session.send_cursor()
     session.offer(entry(5))
 
     live, cursor, own = sink.take_all()
@@ -745,7 +752,7 @@ def test_the_place_is_not_told_before_the_stream_has_begun(
 ) -> None:
     woven(session, Start.LATEST)
 
-    session.tell_cursor()
+    session.send_cursor()
 
     assert sink.events == []
 
@@ -753,14 +760,14 @@ def test_the_place_is_not_told_before_the_stream_has_begun(
 def test_what_was_said_before_the_player_joined_is_for_others(
     session: Session, sink: Kept
 ) -> None:
-    news = strand_of(session, place=position(1), joined=position(3))
-    session.rewoven((news,))
+    news = sub_of(session, place=position(1), joined=position(3))
+    session.set_audiences((news,))
     give(session, head=0)
 
     tell(news, entry(2), entry(3), entry(4), head=4)
 
     assert offsets(sink.take_all()) == [4]
-    assert news.subscription.place == position(4)
+    assert news.own_subscription().place == position(4)
 
 
 def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
@@ -818,7 +825,7 @@ def test_a_count_is_corrected_only_when_it_is_off_by_the_same_twice(
     sink.take_all()
 
     def checked(unread: int) -> list[dict[str, Any]]:
-        session.subscription.doubt()
+        session.subscription.mark_stale()
         give(session, head=4, unread=unread)
         return sink.take_all()
 
@@ -836,10 +843,10 @@ def test_a_count_that_is_off_stays_so_while_others_arrive(
 ) -> None:
     # One has expired; that more came meanwhile is no reason to wait for longer.
     give(session, head=4, unread=3)
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     give(session, head=4, unread=2)
     session.offer(entry(5))
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     sink.take_all()
 
     give(session, head=5, unread=3)
@@ -851,7 +858,7 @@ def test_a_count_is_not_judged_before_all_of_it_has_come(
     session: Session, sink: Kept
 ) -> None:
     give(session, head=0, unread=0)
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     sink.take_all()
 
     for done in range(0, 6, 2):
@@ -864,7 +871,7 @@ def test_marks_that_the_feed_lost_are_told_behind_all_that_came(
     session: Session, sink: Kept
 ) -> None:
     give(session, head=0, unread=0)
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     sink.take_all()
 
     give(session, entry(1), head=2, unread=1, marks=1)
@@ -872,7 +879,7 @@ def test_marks_that_the_feed_lost_are_told_behind_all_that_came(
 
     *_, read = sink.take_all()
     assert (read["type"], read["unread"]) == ("read", 1)
-    session.subscription.doubt()
+    session.subscription.mark_stale()
     give(session, head=2, unread=1, marks=1)
     assert sink.take_all() == []
 
@@ -880,15 +887,15 @@ def test_marks_that_the_feed_lost_are_told_behind_all_that_came(
 def test_what_the_stream_alone_listens_to_is_not_counted(
     session: Session, sink: Kept
 ) -> None:
-    own = strand_of(session, durable=False)
-    session.rewoven((own,))
+    own = sub_of(session, is_member=False)
+    session.set_audiences((own,))
     give(session, head=4, unread=3)
     tell(own, head=1)
     own.offer(entry(2))
     sink.take_all()
 
     for _ in range(2):
-        session.subscription.doubt()
+        session.subscription.mark_stale()
         give(session, head=4, unread=3)
 
     assert sink.take_all() == []
@@ -902,7 +909,7 @@ def test_a_withdrawal_in_an_audience_makes_the_next_count_believed(
     tell(news, head=1)
     news.offer(entry(2, b"")._replace(withdraws=entry(1).id))
     sink.take_all()
-    session.subscription.doubt()
+    session.subscription.mark_stale()
 
     give(session, head=4, unread=2)
 
@@ -917,7 +924,7 @@ def test_an_audience_that_is_left_while_joining_is_not_waited_for(
     tell(everyone, head=5)
     assert sink.events == []
 
-    session.rewoven((everyone,))
+    session.set_audiences((everyone,))
 
     (hello,) = sink.take_all()
     assert places_in(hello["cursor"]) == (4, 0, 5)
@@ -929,7 +936,7 @@ def test_what_was_read_of_an_audience_that_is_left_while_joining_is_dropped(
     session = a_session(sink, position(4))
     news, everyone = woven(session, position(1), position(1))
     tell(news, entry(2), head=2)
-    session.rewoven((everyone,))
+    session.set_audiences((everyone,))
     give(session, head=4)
 
     tell(everyone, head=1)
@@ -942,8 +949,8 @@ def test_an_audience_that_is_joined_while_joining_is_waited_for(
 ) -> None:
     (news,) = woven(session, Start.LATEST)
     give(session, head=4)
-    everyone = strand_of(session, everyone_log(NEWS.app))
-    session.rewoven((news, everyone))
+    everyone = sub_of(session, everyone_log(NEWS.app))
+    session.set_audiences((news, everyone))
     tell(news, head=1)
     assert sink.events == []
 
@@ -958,9 +965,9 @@ def test_an_audience_that_is_joined_while_live_is_named_from_then_on(
 ) -> None:
     give(session, head=4)
     moved: list[Session] = []
-    session.moved = moved.append
-    news = strand_of(session, place=position(1), joined=position(1))
-    session.rewoven((news,))
+    session.on_cursor_moved = moved.append
+    news = sub_of(session, place=position(1), joined=position(1))
+    session.set_audiences((news,))
     assert moved
 
     tell(news, entry(2), head=2)
@@ -993,13 +1000,18 @@ def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(
     # One entry of each fits; those of all three at once would be the end of it, again
     # and again.
     session = a_session(sink, position(0))
-    strands = woven(session, position(0), position(0))
+    audience_subscriptions = woven(session, position(0), position(0))
     large = b'"body":"%b"}' % (b"x" * 4_500)
     got: list[int] = []
     for _ in range(10):
         done = [session.subscription.position.offset]
-        done += [strand.subscription.position.offset for strand in strands]
-        followers: list[Session | Strand] = [session, *strands]
+        done += [
+            sub.own_subscription().position.offset for sub in audience_subscriptions
+        ]
+        followers: list[Session | AudienceSubscription] = [
+            session,
+            *audience_subscriptions,
+        ]
         for follower, at in zip(followers, done, strict=True):
             entries = [entry(n, large) for n in range(at + 1, 4)]
             if isinstance(follower, Session):

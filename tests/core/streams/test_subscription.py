@@ -21,11 +21,11 @@ from streamer.core.streams.subscription import (
     Delivery,
     Gap,
     History,
-    Place,
+    ReadFrom,
     Start,
     State,
     Subscription,
-    is_plainly_next,
+    follows_directly,
 )
 from streamer.model import ZERO, Entry, Position
 
@@ -72,7 +72,7 @@ class Store(NamedTuple):
     def cut(self, count: int) -> Store:
         return self._replace(entries=self.entries[:-count])
 
-    def read(self, place: Place, limit: int, *, trusting: bool) -> History:
+    def read(self, place: ReadFrom, limit: int, *, trusting: bool) -> History:
         """Read as the script does; a `trusting` one compares offsets alone."""
         if place is Start.LATEST:
             return History(self.head, self.head, [])
@@ -108,7 +108,7 @@ class Store(NamedTuple):
 class Under(NamedTuple):
     """A read under way: not carried out yet, or its answer on the way back."""
 
-    asked: Place
+    asked: ReadFrom
     answer: History | None = None
 
 
@@ -129,7 +129,7 @@ class World:
         "under",
     )
 
-    def __init__(self, case: Case, place: Place, kind: type[Subscription]) -> None:
+    def __init__(self, case: Case, place: ReadFrom, kind: type[Subscription]) -> None:
         self.case = case
         self.store = Store()
         for _ in range(case.before):
@@ -147,7 +147,7 @@ class World:
             setattr(other, name, getattr(self, name))
         old = self.subscription
         new = object.__new__(type(old))
-        new._place, new.live_at, new._doubted = old._place, old.live_at, old._doubted
+        new._place, new.live_at, new._stale = old._place, old.live_at, old._stale
         new._pending = None if old._pending is None else list(old._pending)
         other.subscription = new
         return other
@@ -156,7 +156,7 @@ class World:
         s = self.subscription
         pending = None if s._pending is None else tuple(s._pending)
         under = self.under and (self.under.asked, repr(self.under.answer))
-        reader = (s.place, s.state, s._doubted, pending, under)
+        reader = (s.place, s.state, s._stale, pending, under)
         return (self.store, self.left, self.queue, self.got, reader)
 
     def steps(self) -> Iterator[str]:
@@ -209,14 +209,14 @@ class World:
             self._hear(self.queue[0])
             self.queue = (*self.queue[1:], self.queue[0])
         elif name == "ask":
-            self.under = Under(self.subscription.ask())
+            self.under = Under(self.subscription.begin_read())
         elif name == "answer":
             self._answer()
         elif name == "reply":
             self._reply()
         elif name == "doubt":
             self.left = left._replace(doubts=left.doubts - 1)
-            self.subscription.doubt()
+            self.subscription.mark_stale()
         elif name == "lose":
             self.left = left._replace(losses=left.losses - 1)
             self.store = Store()
@@ -233,7 +233,7 @@ class World:
 
     def settle(self) -> int:
         """Let everything come to rest, with a last position check; count the reads."""
-        self.subscription.doubt()
+        self.subscription.mark_stale()
         reads = 0
         while self.under or self.subscription.state is State.REPLAYING:
             if self.under is None:
@@ -273,15 +273,15 @@ class World:
 
     def _hear(self, heard: Announced) -> None:
         if heard is None:
-            self.subscription.doubt()
+            self.subscription.mark_stale()
             return
         # As the hub does it, which asks once for all who are at the same place.
         live_at = self.subscription.live_at
-        if live_at is not None and is_plainly_next(heard, live_at):
+        if live_at is not None and follows_directly(heard, live_at):
             self.subscription.live_at = heard.position
             self.got += (heard,)
         else:
-            self._deliver(self.subscription.live(heard))
+            self._deliver(self.subscription.on_live(heard))
 
     def _answer(self) -> None:
         assert self.under is not None
@@ -299,7 +299,7 @@ class World:
         self.under = None
         if not self.got:
             self.got = (answer.head if answer.gap else answer.start,)
-        self._deliver(self.subscription.history(asked, answer))
+        self._deliver(self.subscription.on_history(asked, answer))
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.gap:
@@ -313,14 +313,14 @@ class NoDoubt(Subscription):
 
     __slots__ = ()
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         if self.place is None or isinstance(self.place, Start):
-            super().doubt()
+            super().mark_stale()
 
-    def live(self, entry: Entry) -> Delivery:
+    def on_live(self, entry: Entry) -> Delivery:
         if self.state is State.LIVE and entry.offset > self.position.offset + 1:
-            super().doubt()
-        return super().live(entry)
+            super().mark_stale()
+        return super().on_live(entry)
 
 
 class NoDeduplication(Subscription):
@@ -328,10 +328,10 @@ class NoDeduplication(Subscription):
 
     __slots__ = ()
 
-    def live(self, entry: Entry) -> Delivery:
+    def on_live(self, entry: Entry) -> Delivery:
         if self.state is State.LIVE and entry.offset <= self.position.offset:
             return Delivery([entry])
-        return super().live(entry)
+        return super().on_live(entry)
 
 
 class OffsetsAlone(Subscription):
@@ -339,10 +339,10 @@ class OffsetsAlone(Subscription):
 
     __slots__ = ()
 
-    def live(self, entry: Entry) -> Delivery:
+    def on_live(self, entry: Entry) -> Delivery:
         if self.state is State.LIVE and entry.offset <= self.position.offset:
             return Delivery([])
-        return super().live(entry)
+        return super().on_live(entry)
 
 
 class LateReadSettles(Subscription):
@@ -350,12 +350,14 @@ class LateReadSettles(Subscription):
 
     __slots__ = ()
 
-    def history(self, asked: Place, page: History) -> Delivery:
-        self._doubted = False
-        return super().history(asked, page)
+    def on_history(self, asked: ReadFrom, page: History) -> Delivery:
+        self._stale = False
+        return super().on_history(asked, page)
 
 
-def explore(case: Case, *places: Place, kind: type[Subscription] = Subscription) -> int:
+def explore(
+    case: Case, *places: ReadFrom, kind: type[Subscription] = Subscription
+) -> int:
     """Walk every interleaving from each place; return how many states there are."""
     seen: set[object] = set()
     for place in places:
@@ -399,7 +401,7 @@ def is_replaying(subscription: Subscription) -> bool:
 
 def live_at(offset: int) -> Subscription:
     subscription = Subscription(position(offset))
-    subscription.history(subscription.ask(), page(offset, head=offset))
+    subscription.on_history(subscription.begin_read(), page(offset, head=offset))
     assert subscription.state is State.LIVE
     return subscription
 
@@ -481,7 +483,7 @@ def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None
         page=data.draw(st.integers(1, 20)),
         large=frozenset(data.draw(st.sets(st.integers(1, 180), max_size=20))),
     )
-    places: list[Place] = [ZERO, Start.LATEST, Start.EARLIEST]
+    places: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
     if case.before:
         places.append(position(data.draw(st.integers(1, case.before))))
     world = World(case, data.draw(st.sampled_from(places)), Subscription)
@@ -498,24 +500,24 @@ def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None
 
 def test_a_hole_in_the_feed_sends_the_reader_back_to_history() -> None:
     subscription = live_at(3)
-    assert offsets(subscription.live(entry(4))) == [4]
+    assert offsets(subscription.on_live(entry(4))) == [4]
 
-    assert offsets(subscription.live(entry(6))) == []
+    assert offsets(subscription.on_live(entry(6))) == []
     assert is_replaying(subscription)
 
-    asked = subscription.ask()
+    asked = subscription.begin_read()
     assert asked == position(4)
-    assert offsets(subscription.history(asked, page(4, 5, 6, head=6))) == [5, 6]
+    assert offsets(subscription.on_history(asked, page(4, 5, 6, head=6))) == [5, 6]
     assert subscription.state is State.LIVE
 
 
 def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
     subscription = Subscription(position(1))
-    asked = subscription.ask()
-    subscription.live(entry(3))
-    subscription.live(entry(4))
+    asked = subscription.begin_read()
+    subscription.on_live(entry(3))
+    subscription.on_live(entry(4))
 
-    delivery = subscription.history(asked, page(1, 2, 3, head=3))
+    delivery = subscription.on_history(asked, page(1, 2, 3, head=3))
 
     assert offsets(delivery) == [2, 3, 4]
     assert subscription.state is State.LIVE
@@ -524,14 +526,14 @@ def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
 def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
     subscription = Subscription(position(0))
     last = PENDING_MAX + 10
-    asked = subscription.ask()
+    asked = subscription.begin_read()
     for offset in range(1, last + 1):
-        subscription.live(entry(offset))
+        subscription.on_live(entry(offset))
 
-    first = subscription.history(asked, page(0, head=0))
+    first = subscription.on_history(asked, page(0, head=0))
     assert is_replaying(subscription)
-    second = subscription.history(
-        subscription.ask(), page(0, *range(1, last + 1), head=last)
+    second = subscription.on_history(
+        subscription.begin_read(), page(0, *range(1, last + 1), head=last)
     )
 
     assert offsets(first) + offsets(second) == list(range(1, last + 1))
@@ -541,19 +543,19 @@ def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
 def test_an_announcement_of_a_lost_past_is_not_waited_for() -> None:
     # The store lost entry 5 after it had announced 6: the log ends at 4.
     subscription = live_at(4)
-    subscription.live(entry(6))
+    subscription.on_live(entry(6))
 
-    subscription.history(subscription.ask(), page(4, head=4))
+    subscription.on_history(subscription.begin_read(), page(4, head=4))
 
     assert subscription.state is State.LIVE
 
 
 def test_a_doubt_outlives_the_read_that_was_under_way() -> None:
     subscription = Subscription(position(1))
-    asked = subscription.ask()
-    subscription.doubt()
+    asked = subscription.begin_read()
+    subscription.mark_stale()
 
-    delivery = subscription.history(asked, page(1, 2, head=2))
+    delivery = subscription.on_history(asked, page(1, 2, head=2))
 
     assert offsets(delivery) == [2]
     assert subscription.state is State.REPLAYING
@@ -563,16 +565,16 @@ def test_a_read_asked_for_another_reader_settles_nothing() -> None:
     # It came after the read was sent, so an entry announced in between has passed it.
     subscription = Subscription(position(1))
 
-    subscription.history(position(1), page(1, head=1))
+    subscription.on_history(position(1), page(1, head=1))
 
     assert subscription.state is State.REPLAYING
 
 
 def test_a_read_of_another_place_is_ignored() -> None:
     subscription = Subscription(position(5))
-    subscription.ask()
+    subscription.begin_read()
 
-    assert subscription.history(position(4), page(4, 5, head=5)) == Delivery([])
+    assert subscription.on_history(position(4), page(4, 5, head=5)) == Delivery([])
     assert subscription.place == position(5)
 
 
@@ -580,34 +582,34 @@ def test_a_gap_is_told_with_the_place_where_the_stream_goes_on() -> None:
     subscription = Subscription(position(5))
     head = position(9)
 
-    delivery = subscription.history(
-        subscription.ask(), History(head, head, [], Gap.TRIMMED)
+    delivery = subscription.on_history(
+        subscription.begin_read(), History(head, head, [], Gap.TRIMMED)
     )
 
     assert delivery == Delivery([], Gap.TRIMMED, head)
-    assert offsets(subscription.live(entry(10))) == [10]
+    assert offsets(subscription.on_live(entry(10))) == [10]
 
 
 def test_a_new_epoch_is_no_duplicate_of_the_old_one() -> None:
     subscription = live_at(3)
 
-    subscription.live(entry(1, epoch=2))
+    subscription.on_live(entry(1, epoch=2))
 
     assert subscription.state is State.REPLAYING
 
 
 def test_a_reader_with_nothing_behind_it_takes_any_epoch() -> None:
     subscription = Subscription(Start.LATEST)
-    subscription.history(subscription.ask(), History(ZERO, ZERO, []))
+    subscription.on_history(subscription.begin_read(), History(ZERO, ZERO, []))
 
-    assert offsets(subscription.live(entry(1, epoch=7))) == [1]
+    assert offsets(subscription.on_live(entry(1, epoch=7))) == [1]
 
 
 @pytest.mark.parametrize("offset", [2, 3])
 def test_a_late_copy_of_another_past_is_doubted(offset: int) -> None:
     subscription = live_at(3)
 
-    subscription.live(Entry(1, 99, offset, 99, SMALL))
+    subscription.on_live(Entry(1, 99, offset, 99, SMALL))
 
     assert subscription.state is State.REPLAYING
 
@@ -615,5 +617,7 @@ def test_a_late_copy_of_another_past_is_doubted(offset: int) -> None:
 def test_a_late_copy_is_dropped() -> None:
     subscription = live_at(3)
 
-    assert subscription.live(entry(3)) == subscription.live(entry(2)) == Delivery([])
+    assert (
+        subscription.on_live(entry(3)) == subscription.on_live(entry(2)) == Delivery([])
+    )
     assert subscription.state is State.LIVE

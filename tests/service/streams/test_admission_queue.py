@@ -63,7 +63,7 @@ class Queue:
     def retry_after_s(self) -> int | None:
         """Return when the next one is told to come back, None if it may wait."""
         try:
-            self.turns.require_soon()
+            self.turns.require_capacity()
         except LimitReached as refused:
             assert refused.limit is Limit.CONNECTS_PER_SECOND
             return refused.retry_after_s
@@ -183,7 +183,7 @@ async def test_turns_of_those_who_have_left_are_no_measure() -> None:
 
     async def gone() -> None:
         async with queue.turns:
-            queue.turns.pass_on()
+            queue.turns.discard_sample()
 
     left = [asyncio.create_task(gone()) for _ in range(200)]
     await queue.come(100)

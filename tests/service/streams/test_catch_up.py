@@ -154,7 +154,7 @@ async def test_joining_while_others_publish_has_no_lost_window(
 
     assert published > 2_000
     assert len(catch_up.hub) == 0
-    assert not catch_up.hub.behind
+    assert not catch_up.hub.needs_read
 
 
 async def test_one_who_joins_during_anothers_read_misses_nothing(
@@ -482,7 +482,7 @@ async def test_a_reader_that_has_ended_is_not_read_for(
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         client.session.end(DRAINING)
-        catch_up.hub.doubt(log)
+        catch_up.hub.mark_stale(log)
         before = inbox.reads
 
         await asyncio.sleep(0.3)  # Time for reads that should not be made.
@@ -508,7 +508,7 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
         for key in (inbox_keys(log)[0], views_key(log)):
             await redis.call("DEL", key, write=True)
             await redis.call("SET", key, "not a hash", write=True)
-        catch_up.hub.doubt(log)
+        catch_up.hub.mark_stale(log)
 
         await until(lambda: broken.ended == RESYNC)
         await inbox.append(other, [FRAGMENT])
@@ -528,7 +528,7 @@ async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
     async with catch_up.follow(log, first.session):
         await until(lambda: first.begin == 0)
         await redis.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
-        catch_up.hub.doubt(everyone)
+        catch_up.hub.mark_stale(everyone)
         await until(lambda: first.ended == RESYNC)
     await redis.call("DEL", inbox_keys(everyone)[0], write=True)
 
@@ -590,7 +590,7 @@ async def test_coming_and_going_leaves_nothing_behind(
 
     assert visits > 5
     assert len(catch_up.hub) == 0
-    assert not catch_up.hub.behind
+    assert not catch_up.hub.needs_read
     pubsub: PubSub = catch_up._pubsub
     assert not pubsub._wanted
     pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.subscription import History
 from streamer.errors import StoreUnavailable
 from streamer.hub import Hub
@@ -40,31 +40,33 @@ class World:
         await self.read(log)
         return client
 
-    def weave(self, client: Any, audience: Log) -> None:
-        strand = Strand(audience, client.session, ZERO, joined=ZERO, durable=True)
-        client.session.strands = (strand,)
-        self.hub.weave(strand)
-        strand.subscription.ask()
-        strand.history(ZERO, History(ZERO, ZERO, []), unread=0, marks=0)
-        self.hub.behind.clear()
+    def attach_audience(self, client: Any, audience: Log) -> None:
+        sub = AudienceSubscription(
+            audience, client.session, ZERO, joined_at=ZERO, is_member=True
+        )
+        client.session.audience_subscriptions = (sub,)
+        self.hub.attach_audience(sub)
+        sub.own_subscription().begin_read()
+        sub.on_history(ZERO, History(ZERO, ZERO, []), unread=0, marks=0)
+        self.hub.needs_read.clear()
 
     async def read(self, log: Log) -> None:
         """Give a log's readers what follows their places."""
-        for place, readers in self.hub.places(log).items():
+        for place, readers in self.hub.readers_by_position(log).items():
             for reader in readers:
-                reader.subscription.ask()
+                reader.own_subscription().begin_read()
             read = await self.inbox.read_after(log, place, count=100)
             for reader in readers:
-                reader.history(
+                reader.on_history(
                     place, read.history, unread=read.unread, marks=read.marks
                 )
-        self.hub.behind.clear()
+        self.hub.needs_read.clear()
 
     async def doubted(self, rounds: int = 1) -> set[Log]:
         """Return what is to be read after so many rounds."""
         for _ in range(rounds * CHECK_S):
-            await self.positions.look()
-        return set(self.hub.behind)
+            await self.positions.check_due()
+        return set(self.hub.needs_read)
 
 
 @pytest.fixture
@@ -148,7 +150,7 @@ async def test_what_another_has_seen_expire_is_found(
     now_ms += 1_000
     assert await world.doubted() == {log}, "it is due"
     await world.inbox.page(log, count=1)
-    world.hub.behind.clear()
+    world.hub.needs_read.clear()
     assert await world.doubted() == {log}, "it is over"
     await world.read(log)
     assert await world.doubted() == {log}, "the count is not what was told"
@@ -166,7 +168,7 @@ async def test_members_of_an_audience_that_has_thinned_are_read_once(
     member = await world.attach(log)
     stranger = Log(App("other"), Player("p"))
     await world.attach(stranger)
-    world.weave(member, everyone)
+    world.attach_audience(member, everyone)
     assert await world.doubted(rounds=2) == set()
     await inbox.append(everyone, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
     assert await world.doubted(rounds=2) == {everyone}
@@ -201,10 +203,10 @@ async def test_while_the_store_is_away_nobody_is_doubted(
     async def away(*args: object) -> list[Any]:
         raise StoreUnavailable
 
-    monkeypatch.setattr(inbox, "glance", away)
+    monkeypatch.setattr(inbox, "peek", away)
     with pytest.raises(StoreUnavailable):
         await world.doubted()
-    assert not world.hub.behind
+    assert not world.hub.needs_read
 
 
 async def test_it_goes_on_after_an_outage(
@@ -216,20 +218,20 @@ async def test_it_goes_on_after_an_outage(
 ) -> None:
     world = World(inbox, make_client, check_s=1)
     await world.attach(log)
-    glance, failures = inbox.glance, 0
+    peek, failures = inbox.peek, 0
 
     async def away_once(logs: Any) -> Any:
         nonlocal failures
         if not failures:
             failures += 1
             raise StoreUnavailable
-        return await glance(logs)
+        return await peek(logs)
 
-    monkeypatch.setattr(inbox, "glance", away_once)
+    monkeypatch.setattr(inbox, "peek", away_once)
     await inbox.append(log, [FRAGMENT])
     running = asyncio.create_task(world.positions.run())
     try:
-        await until(lambda: world.hub.behind)
+        await until(lambda: world.hub.needs_read)
     finally:
         running.cancel()
     assert failures == 1
@@ -250,7 +252,7 @@ async def test_what_seems_level_is_read_now_and_then(
 
 async def test_who_is_behind_and_forgotten_is_read(world: World, log: Log) -> None:
     client = await world.attach(log)
-    client.session.subscription.doubt()
+    client.session.subscription.mark_stale()
 
     assert await world.doubted() == {log}
 
@@ -259,9 +261,9 @@ async def test_who_is_behind_and_about_to_be_read_is_left_alone(
     world: World, log: Log, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.attach(log)
-    world.hub.doubt(log)
+    world.hub.mark_stale(log)
     again: list[Log] = []
-    monkeypatch.setattr(world.hub, "doubt", again.append)
+    monkeypatch.setattr(world.hub, "mark_stale", again.append)
 
     await world.doubted()
 

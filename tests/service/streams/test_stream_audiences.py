@@ -173,7 +173,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
                 await say(rng.choice(logs), str(said))
             missing = said - len(got)
             await until(lambda c=client, m=missing: len(c.of("notification")) >= m)
-            client.session.tell_cursor()
+            client.session.send_cursor()
         got += [m["notification"]["title"] for m in client.of("notification")]
         cursor = client.cursor
         assert sorted(map(int, got)) == list(range(1, said + 1))
@@ -256,13 +256,13 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
     client = make_client()
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
-        assert len(client.session.strands) == 2
+        assert len(client.session.audience_subscriptions) == 2
 
         if how == "leave":
             await audiences.leave(log, NEWS)
         else:
             await audiences.views.mute(log, news_of(log), muted=True)
-        await until(lambda: len(client.session.strands) == 1)
+        await until(lambda: len(client.session.audience_subscriptions) == 1)
         await say(news_of(log), "n")
         await say(everyone_log(log.app), "e")
 
@@ -286,7 +286,7 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
         await say(news_of(log), "before")
         await until(lambda: client.heard.get("news"))
         await audiences.views.mute(log, news_of(log), muted=True)
-        await until(lambda: len(client.session.strands) == 1)
+        await until(lambda: len(client.session.audience_subscriptions) == 1)
         await say(news_of(log), "meanwhile")
 
         await audiences.views.mute(log, news_of(log), muted=False)
@@ -310,7 +310,7 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.leave(log, NEWS)
-        await until(lambda: len(client.session.strands) == 1)
+        await until(lambda: len(client.session.audience_subscriptions) == 1)
         await say(news_of(log), "meanwhile")
 
         await audiences.join(log, NEWS)
@@ -343,9 +343,9 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     assert last is not None
     watcher = Watcher(after.cursor if by == "cursor" else last, "poll")
     async with catch_up.follow(log, watcher):
-        followers: list[Any] = [watcher, *watcher.strands]
+        followers: list[Any] = [watcher, *watcher.audience_subscriptions]
         await until(
-            lambda: all(one.subscription.state is State.LIVE for one in followers)
+            lambda: all(one.own_subscription().state is State.LIVE for one in followers)
         )
         assert not watcher.woken.is_set()
 
@@ -365,13 +365,13 @@ async def test_a_stream_listens_to_topics_on_its_own_account(
         await say(live, "l1")
         await until(lambda: client.heard.get("live") == ["l1"])
 
-        await catch_up.ask_for(log, client.session, [Topic("other")])
+        await catch_up.listen_to(log, client.session, [Topic("other")])
         await say(live, "l2")
         await say(other, "o1")
         await until(lambda: client.heard.get("other") == ["o1"])
-        await catch_up.ask_for(log, client.session, [])
+        await catch_up.listen_to(log, client.session, [])
 
-        assert [strand.log for strand in client.session.strands] == [
+        assert [sub.log for sub in client.session.audience_subscriptions] == [
             everyone_log(log.app)
         ]
     assert client.heard["live"] == ["l1"]
@@ -389,9 +389,11 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.join(log, NEWS)
-        await until(lambda: all(s.durable for s in client.session.strands))
+        await until(
+            lambda: all(s.is_member for s in client.session.audience_subscriptions)
+        )
 
-        await catch_up.ask_for(log, client.session, [])
+        await catch_up.listen_to(log, client.session, [])
         await say(news_of(log), "n")
 
         await until(lambda: client.heard.get("news"))
@@ -412,13 +414,13 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
         for n in range(20):
             topics = [Topic(f"t{n}"), Topic(f"u{n}")]
             for topic in topics[:1]:
-                catch_up.hub.doubt(log)
+                catch_up.hub.mark_stale(log)
                 await asyncio.gather(
-                    catch_up.ask_for(log, client.session, topics),
+                    catch_up.listen_to(log, client.session, topics),
                     audiences.join(log, topic) if n < 10 else asyncio.sleep(0),
-                    catch_up.ask_for(log, client.session, topics[::-1]),
+                    catch_up.listen_to(log, client.session, topics[::-1]),
                 )
-            hears = [strand.log for strand in client.session.strands]
+            hears = [sub.log for sub in client.session.audience_subscriptions]
             assert len(hears) == len(set(hears))
     assert not catch_up.hub.logs
     assert not catch_up._pubsub._wanted
@@ -431,7 +433,7 @@ async def test_what_cannot_be_listened_to_changes_nothing(
     client = make_client(topics=("live",))
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin == 0)
-        strands = client.session.strands
+        audience_subscriptions = client.session.audience_subscriptions
 
         async def away(log: Log) -> None:
             catch_up._pubsub._wanted[log] += 1
@@ -439,11 +441,11 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 
         subscribe, catch_up._pubsub.subscribe = catch_up._pubsub.subscribe, away  # type: ignore[method-assign]
         with pytest.raises(StoreUnavailable):
-            await catch_up.ask_for(log, client.session, [Topic("other")])
+            await catch_up.listen_to(log, client.session, [Topic("other")])
         catch_up._pubsub.subscribe = subscribe  # type: ignore[method-assign]
 
         assert client.session.topics == ("live",)
-        assert client.session.strands == strands
+        assert client.session.audience_subscriptions == audience_subscriptions
     assert not catch_up._pubsub._wanted
 
 
@@ -632,11 +634,11 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
                     async with catch_up.follow(log, client.session):
                         came += 1
                         topic = Topic(f"t{rng.randrange(4)}")
-                        await catch_up.ask_for(log, client.session, [topic])
+                        await catch_up.listen_to(log, client.session, [topic])
                         change = rng.choice([audiences.join, audiences.leave])
                         await change(log, topic)
                         await asyncio.sleep(rng.random() * 0.05)
-            hears = [strand.log for strand in client.session.strands]
+            hears = [sub.log for sub in client.session.audience_subscriptions]
             assert not hears
 
     async def disturb() -> None:
@@ -745,7 +747,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
                 await redis.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
             elif chance < 0.9 and reader not in readers[::2]:
                 with contextlib.suppress(StoreUnavailable):
-                    await catch_up.ask_for(reader.log, reader.client.session, [topic])
+                    await catch_up.listen_to(reader.log, reader.client.session, [topic])
             await asyncio.sleep(rng.random() * 0.02)
 
     await asyncio.gather(speak(), *(wander(reader) for reader in readers))
@@ -800,14 +802,14 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     # The look comes with the lease, when the feed may not flow yet: nobody would hear
     # of the topic, but for the read that follows.
     await audiences.of(log)
-    pending_join = catch_up.arrive(log)
+    pending_join = catch_up.begin_join(log)
     looked = await redis.call_many(pending_join.looks)
     await audiences.join(log, NEWS)
     client = make_client()
 
-    await catch_up.enter(pending_join, client.session, looked)
+    await catch_up.finish_join(pending_join, client.session, looked)
     try:
-        await until(lambda: len(client.session.strands) == 2)
+        await until(lambda: len(client.session.audience_subscriptions) == 2)
         await until(lambda: client.begin is not None)
         await say(topic_log(log.app, NEWS), "heard")
         await until(lambda: client.heard.get("news") == ["heard"])
@@ -818,9 +820,9 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
 async def test_who_is_turned_back_leaves_no_subscription(
     catch_up: CatchUp, log: Log
 ) -> None:
-    pending_join = catch_up.arrive(log)
+    pending_join = catch_up.begin_join(log)
 
-    catch_up.turn_back(pending_join)
+    catch_up.abort_join(pending_join)
 
     assert not catch_up._pubsub._wanted
 

@@ -254,7 +254,7 @@ async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> No
     await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
     await views.mute(log, EVERYONE, muted=True)
 
-    seen = views.seen(log, await views._redis.call_many(views.glance(log)))
+    seen = views.seen(log, await views._redis.call_many(views.peek(log)))
 
     assert seen is not None
     assert seen.views == (await views.read(log)).views
@@ -267,7 +267,7 @@ async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
     views: Views, log: Log
 ) -> None:
     async def seen() -> object:
-        return views.seen(log, await views._redis.call_many(views.glance(log)))
+        return views.seen(log, await views._redis.call_many(views.peek(log)))
 
     assert await seen() is None
     await views.join(log, EVERYONE, ZERO)

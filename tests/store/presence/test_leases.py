@@ -396,7 +396,7 @@ async def come(
         log,
         node.new_connection(),
         newcomer=views.newcomer(PLACE) if knowing else None,
-        commands=views.glance(log),
+        commands=views.peek(log),
     )
     return views.seen(log, looked)
 

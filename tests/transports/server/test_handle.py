@@ -20,7 +20,7 @@ import pytest
 
 from streamer.errors import SLOW
 from streamer.transports.server.handle import NO_DESCRIPTOR, find_descriptor
-from streamer.transports.streams.detached import EventStream, Outlet
+from streamer.transports.streams.detached import BatchWriter, EventStream
 from streamer.transports.streams.framing import unframed
 
 from ..streams.test_detached import Absent
@@ -34,7 +34,7 @@ class Watched(EventStream):
     __slots__ = ("__dict__",)
 
     def __init__(self) -> None:
-        super().__init__(Absent(), Outlet(unframed))
+        super().__init__(Absent(), BatchWriter(unframed))
         self.begun, self.lost = asyncio.Event(), asyncio.Event()
         self.was_open = False
 
@@ -50,7 +50,7 @@ class Watched(EventStream):
         self.lost.set()
 
     def write_past(self, event: bytes) -> None:
-        assert self.outlet.write_all([self], event, MOST) == []
+        assert self.batch_writer.write_all([self], event, MOST) == []
 
     def fill(self) -> int:
         """Write until something waits; return how much it was."""

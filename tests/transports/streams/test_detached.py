@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from streamer.compiled import fanout
 from streamer.core.counters import Transport
-from streamer.core.streams.audience_subscription import Strand
+from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import History
@@ -35,10 +35,10 @@ from streamer.transports.server.handle import Handle
 from streamer.transports.server.handshake_protocol import Handshake
 from streamer.transports.server.http_protocol import HttpProtocol
 from streamer.transports.server.websocket_protocol import WebSocketProtocol
-from streamer.transports.streams.detached import Detached, EventStream, Outlet
+from streamer.transports.streams.detached import BatchWriter, Detached, EventStream
 from streamer.transports.streams.detached_websocket import (
     DetachedWebSocket,
-    websocket_outlet,
+    websocket_batch_writer,
 )
 from streamer.transports.streams.framing import chunk, text_frame, unframed
 
@@ -122,21 +122,21 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
 ) -> None:
     taken: list[str] = []
     wires = [await world.connect()]
-    require_soon = world.admission.turns.require_soon
+    require_capacity = world.admission.turns.require_capacity
 
     def hang_up() -> None:
         # In the turn of the loop in which the request is served.
         fd = wires.pop().writer.get_extra_info("socket").fileno()
         with socket.socket(fileno=os.dup(fd)) as connection:
             connection.shutdown(socket.SHUT_RDWR)
-        require_soon()
+        require_capacity()
 
     async def noting(pending_join: Any, reader: Any, instance: str) -> Any:
         taken.append(reader.connection)
         raise AssertionError
 
     monkeypatch.setattr(world.admission, "_take_lease", noting)
-    monkeypatch.setattr(world.admission.turns, "require_soon", hang_up)
+    monkeypatch.setattr(world.admission.turns, "require_capacity", hang_up)
 
     wires[0].send(world.request(upgrade=upgrade))
 
@@ -303,7 +303,7 @@ async def test_a_closing_connection_is_not_handed_over() -> None:
 
     listener = Connection(None, has_slot=False)  # type: ignore[arg-type]
 
-    stream = Detached(listener, websocket_outlet())
+    stream = Detached(listener, websocket_batch_writer())
 
     assert not Handle(Closing()).hand_over(stream)
 
@@ -394,14 +394,14 @@ class Fan:
     def __init__(self, readers: int, *, audience: bool) -> None:
         place = Position(1, 1, 1, 1)
         history = History(place, place, [])
-        codec, outlet = WebSocketCodec(), websocket_outlet()
+        codec, batch_writer = WebSocketCodec(), websocket_batch_writer()
         carried = Transport("websocket")
         player = Log(App("a"), Player("p"))
         self.hub = Hub()
         self.log = everyone_log(player.app) if audience else player
         self.pairs = [socket.socketpair() for _ in range(readers)]
         for i, (ours, _) in enumerate(self.pairs):
-            stream = DetachedWebSocket(Absent(), outlet, None)  # type: ignore[arg-type]
+            stream = DetachedWebSocket(Absent(), batch_writer, None)  # type: ignore[arg-type]
             stream.descriptor = ours.fileno()
             session = Session(
                 place,
@@ -413,15 +413,17 @@ class Fan:
             )
             stream.session = session
             if audience:
-                strand = Strand(self.log, session, place, joined=ZERO, durable=True)
-                session.rewoven((strand,))
-                self.hub.weave(strand)
-                strand.subscription.ask()
-                strand.history(place, history, unread=0, marks=0)
+                sub = AudienceSubscription(
+                    self.log, session, place, joined_at=ZERO, is_member=True
+                )
+                session.set_audiences((sub,))
+                self.hub.attach_audience(sub)
+                sub.own_subscription().begin_read()
+                sub.on_history(place, history, unread=0, marks=0)
                 player = Log(player.app, Player(f"p{i}"))
             self.hub.attach(player, session)
-            session.subscription.ask()
-            session.history(place, history, unread=0, marks=0)
+            session.subscription.begin_read()
+            session.on_history(place, history, unread=0, marks=0)
         self.received()
 
     def received(self) -> set[bytes]:
@@ -516,19 +518,19 @@ class Piling(asyncio.Transport):
         return sum(map(len, self.written))
 
 
-def piling(outlet: Outlet) -> EventStream:
-    stream = EventStream(Absent(), outlet)
+def piling(batch_writer: BatchWriter) -> EventStream:
+    stream = EventStream(Absent(), batch_writer)
     stream.begin(Piling(), set(), None)
     return stream
 
 
 def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
-    outlet = Outlet(unframed)
-    streams = [piling(outlet) for _ in range(3)]
+    batch_writer = BatchWriter(unframed)
+    streams = [piling(batch_writer) for _ in range(3)]
     for stream, waiting in zip(streams, (0, 950, 951), strict=True):
         stream.write(b"x" * waiting, 1_000)
 
-    assert outlet.write_all(streams, b"x" * 50, 1_000) == streams[2:]
+    assert batch_writer.write_all(streams, b"x" * 50, 1_000) == streams[2:]
     assert [stream.buffered() for stream in streams] == [50, 1_000, 951]
 
 
@@ -539,7 +541,7 @@ async def test_an_answers_head_goes_out_with_what_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
-    stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
+    stream, transport = EventStream(Absent(), BatchWriter(unframed)), Piling()
     begun = asyncio.create_task(stream.begun())
     await asyncio.sleep(0)
     assert not begun.done()
@@ -553,8 +555,8 @@ async def test_an_answers_head_goes_out_with_what_follows_it(
 
 
 async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() -> None:
-    outlet, transport = Outlet(chunk), Piling()
-    stream = EventStream(Absent(), outlet, preamble=b"retry")
+    batch_writer, transport = BatchWriter(chunk), Piling()
+    stream = EventStream(Absent(), batch_writer, preamble=b"retry")
     stream.write(b"hello", 1_000)
 
     stream.begin(transport, set(), None, b"head, ")
@@ -568,7 +570,7 @@ async def test_an_answers_head_goes_out_though_nothing_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 0)
-    stream, transport = EventStream(Absent(), Outlet(unframed)), Piling()
+    stream, transport = EventStream(Absent(), BatchWriter(unframed)), Piling()
 
     await stream.begun()
     stream.begin(transport, set(), None, b"head")
@@ -581,7 +583,7 @@ async def test_a_stream_that_is_cut_before_it_begins_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
-    stream = EventStream(Absent(), Outlet(unframed))
+    stream = EventStream(Absent(), BatchWriter(unframed))
     begun = asyncio.create_task(stream.begun())
     await asyncio.sleep(0)
 

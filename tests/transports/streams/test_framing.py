@@ -4,7 +4,7 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from streamer.core.streams.codec import WebSocketCodec
-from streamer.transports.streams.detached_websocket import websocket_outlet
+from streamer.transports.streams.detached_websocket import websocket_batch_writer
 from streamer.transports.streams.framing import Framing, chunk, close_frame, text_frame
 
 
@@ -69,7 +69,7 @@ def test_one_event_is_framed_once() -> None:
 
 
 def test_a_ping_event_brings_a_ping_frame_along() -> None:
-    framing = websocket_outlet()
+    framing = websocket_batch_writer()
 
     framing.take(WebSocketCodec().ping())
 
