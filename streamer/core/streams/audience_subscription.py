@@ -159,10 +159,10 @@ class AudienceSubscription:
         group = self.group
         if group is not None:
             self.subscription.live_at = group.position
-            count = self.unread
+            count, cursor_dirty = self.unread, group.cursor_dirty
             self.group = None
             group.ungroup(self)
-            self.owner.add_group_count(count, cursor_dirty=group.cursor_dirty)
+            self.owner.add_group_count(count, cursor_dirty=cursor_dirty)
 
     @property
     def joining(self) -> bool:

@@ -169,6 +169,10 @@ class BroadcastGroup:
                     del self._grouped[delivery_profile]
                 break
         self.individual[sub] = None
+        if not self._grouped:
+            # Each has taken along that its cursor is due: whoever is grouped next is
+            # not owed one.
+            self.cursor_dirty = False
 
     def ungroup_all(self) -> None:
         for sub in self._grouped_subscriptions():

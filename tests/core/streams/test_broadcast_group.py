@@ -413,6 +413,22 @@ def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
     assert side.hub.head(EVERYONE) is None
 
 
+def test_a_newcomer_to_a_group_is_not_owed_the_cursor_of_those_before(
+    side: Side,
+) -> None:
+    side.append(EVERYONE, an_entry(2), announced=True)
+    side.hub.mark_stale(EVERYONE)
+    side.catch_up()
+    side.come(10, Start.LATEST, device="", is_member=True)
+    side.catch_up()
+    # A second copy of the newest entry groups all of them where they are.
+    side.hub.dispatch(EVERYONE, an_entry(2))
+
+    side.tell()
+
+    assert side.told == [{str(number) for number in range(10)}]
+
+
 def test_who_is_told_often_is_told_at_intervals(side: Side) -> None:
     def told(now_s: float) -> int:
         return len(list(side.hub.due_cursor_updates(now_s)))
