@@ -1,82 +1,83 @@
 """
-streamer: a real-time notification push server, and how it is built.
+streamer: a real-time notification push server. This page is its architecture.
 
-A game's backend publishes a notification to players. The server keeps it in each
-player's inbox and pushes it at once to every open connection of that player: WebSocket
-for game clients, Server-Sent Events for browsers, long poll where neither works. The
-inbox is REST: newest-first pages, read marks, unread counts.
+A game's backend publishes a notification to players, to a topic, or to everyone. The
+server stores the notification in each player's inbox and pushes it at once to every
+open connection of that player: WebSocket for game clients, Server-Sent Events for
+browsers, long poll where neither works. The inbox is REST: newest-first pages, read
+marks, unread counts.
 
 One notification, end to end
 ============================
 ::
 
-    POST on any surface -> its wire.py decodes
+    POST on any surface -> wire.py decodes the body
       -> publisher: rights, quotas, idempotency
-      -> one script: number, append, announce              acknowledged from here on
-           -> every node with a listener: relay -> hub.dispatch (never waits)
-                -> each session: next in order? write it. A hole? It is behind.
-                     -> feeds: read the log from its place, go on
+      -> one Lua script: assign the offset, append, announce    acknowledged from here
+           -> every node with a reader: pubsub -> hub.dispatch  (never waits)
+                -> each session: is it the next entry? Write it.
+                   Otherwise the log needs a read
+                     -> catch_up: read the log after the reader's position
 
-    GET a page -> inbox reads the log newest first with its marks -> wire.py encodes
+    GET a page -> the inbox reads the log newest first, with marks -> wire.py encodes
 
-Six ideas carry the rest
-========================
-**The log is the truth, Pub/Sub is the wake-up.** An append is one atomic script in the
-store: it gives the entry the next offset, stores it, and announces it. Announcements
-may be lost, doubled or late; nobody relies on them. A reader that sees a hole, has
-lost its feed, or is doubted in its turn (once in 15 s, which is what finds the loss of
-the *last* message) is read for from its place. That is one mechanism for joining,
-catching up and checking; `core.streams.subscription` holds its rules,
-`service.streams.catch_up` drives it.
+Six ideas
+=========
+**The log is the truth; Pub/Sub is the wake-up.** An append is one atomic script in the
+store: it gives the entry the next offset, stores it, and announces it. An announcement
+may be lost, repeated or late, and nothing relies on it. The server re-reads the log
+from a reader's position when the reader sees a hole, loses its subscription, or is due
+for its periodic check (every 15 s, which finds the loss of the *last* message).
+Joining, catching up and checking are one mechanism: `core.streams.subscription` has its
+rules, `service.streams.catch_up` drives it.
 
-**A place is epoch, offset and tag.** Offsets of a log go up by one without holes; the
-epoch changes when the log is lost; the tag is random per entry and shows when a store
-that lost its tail hands out offsets again. A reader gets everything after its place, or
-an explicit gap and the place where the stream goes on. An id carries time, offset and
-tag, so it leads to its entry without an index, and one cursor serves every transport.
+**A position is epoch, offset and tag.** The offsets of a log ascend by one, without
+holes. The epoch changes when the log is lost. The tag is random per entry; it reveals a
+store that lost its tail and assigned the same offsets again. A reader gets every entry
+after its position, or an explicit gap and the position at which the stream goes on. An
+id contains time, offset and tag, so it leads to its entry without an index, and one
+cursor works on every transport.
 
-**Nothing is taken out of the middle.** A notification that is withdrawn, replaced or
-expired stays at its offset and is over: no page shows it, nothing counts it, readers go
-past it. An entry of its own tells those who were away. What is done with, read or over,
-is one bit per offset, so that counting is counting bits.
+**Entries are never removed from the middle.** A notification that is withdrawn,
+replaced or expired keeps its offset and has *ended*: no page shows it, nothing counts
+it, and readers pass over it. A control entry informs the clients that were offline. One
+bit per offset records what is read or ended, so counting is counting bits.
 
-**An audience is a log too.** What is for a topic or for everyone is stored once, in
-that audience's log, and merged with the player's own when it is looked at. With the
-player is kept only what differs: since when it has joined, and its marks. A stream is
-woven of one strand per log, each with its own subscription; its cursor is a vector of
-places. That an audience's event is the same bytes for everybody is what makes it cheap:
-those who have all there is are a crowd, of whom everything is noted once. It is also
-why the place in that log is told apart from it, a moment later, or now and then where
-much is said: between logs delivery is at least once, and clients drop what they have
-seen.
+**An audience is a log, too.** A notification to a topic or to everyone is stored once,
+in the log of that audience, and merged with the player's own log when it is read. The
+player's part is only what differs: the position at which the player joined, and the
+player's marks. A stream therefore has one subscription per log, and its cursor is a
+vector of positions. An audience's event is the same bytes for every reader, and that
+makes it cheap: the readers that have everything form a broadcast group, which keeps one
+position for all of them. It is also why the position in that log is sent separately, a
+moment later. Between logs delivery is at least once; clients drop what they have seen.
 
-**The core decides, the edges carry.** `core` and `hub` are values in, values out: no
-async, no clock, no sockets. What they decide is carried by transports, remembered by
-the store, and asked for by surfaces, which translate and do nothing else.
+**The core decides, the edges carry.** `core` and `hub` take values and return values:
+no async, no clock, no sockets. Transports carry what they decide, the store remembers
+it, and surfaces translate requests and responses and do nothing else.
 
-**Nothing is unbounded, and nothing is sent twice.** Every queue, body and list has a
-named limit. A reader over its limit is cut and comes back with its cursor, which costs
-it nothing; it delays nobody. A write whose answer was lost is never repeated behind the
-caller's back: the caller is told, and repeats it with an idempotency key.
+**Everything has a bound, and no write is repeated.** Every queue, body and list has a
+named limit. A reader over its limit is closed and resumes from its cursor; it delays
+nobody. A write whose response was lost is never repeated by the server: the caller gets
+an error that says so, and repeats the request with its idempotency key.
 
 Packages
 ========
-Each layer has the same domain nouns for its folders: streams, inboxes (logs in the
-store), publishing, scheduling, access. So "where is X in layer Y" is one guess.
+The folders of every layer have the same domain nouns (streams, inboxes or logs,
+publishing, scheduling, access), so "where is X in layer Y" is one guess.
 ::
 
     errors, model    the error tree and close codes; notification, entry, position, ids
     config           the settings; the only reader of the environment
-    compiled/        IN C: the loop of a fan-out, and entries as JSON, if there was a
-                     compiler; and the same in Python
+    compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
     core/            DECIDES. Values in, values out
-      streams/       subscription (history merged with live), session (one stream),
-                     audience_subscription and broadcast_group (an audience's readers),
-                     cursor, views (what a player sees of audiences), codec (events as
-                     bytes), client_messages
+      streams/       subscription (history merged with live entries), session (one
+                     stream), audience_subscription and broadcast_group (the readers of
+                     an audience), cursor, views (what a player sees of audiences),
+                     codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
       ...            schedule, quotas, limits, store_health, json_limits, counters
-    store/           REMEMBERS. Everything Redis: keys; lua/, a script per atomic step
+    store/           REMEMBERS. Everything Redis: keys; lua/, one script per atomic step
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, server_binary
@@ -86,58 +87,148 @@ store), publishing, scheduling, access. So "where is X in layer Y" is one guess.
                      registered_texts
       access/        apps, tickets, quotas, rates
       presence/      leases, devices
-    hub              FANS OUT. log -> readers of this process
-    service/         DOES. What a surface may ask for
-      streams/       admission and admission_queue (being let in, drained), catch_up
-                     (keeping readers complete), stream_audiences (of which logs),
-                     position_check (in what nobody has announced), poll_waiter,
+    hub              FANS OUT. A map from log to the readers of this process
+    service/         DOES. What a surface can ask for
+      streams/       admission and admission_queue (slots, leases, drain), catch_up
+                     (reads for stale readers), stream_audiences (the audiences of a
+                     stream), position_check (finds lost announcements), poll_waiter,
                      timer_wheel, probe, connection_log
-      inboxes/       inbox, merge (many logs, one inbox), search, numbered, receipts,
+      inboxes/       inbox, merge (several logs, one inbox), search, numbered, receipts,
                      topics, audiences
       publishing/    publisher, drafts, idempotency
       scheduling/    schedules, planning, scheduler, sender, campaigns
-      access/        authenticator, key_sets (foreign issuers' keys), revocation,
+      access/        authenticator, key_sets (keys of foreign issuers), revocation,
                      tickets, minting
       node/          quotas, in_flight, store_watch, request_context, fast_log
     transports/      CARRY
-      server/        the protocol classes under uvicorn, handle, refusal, sockets
+      server/        http_protocol, handshake_protocol and websocket_protocol (under
+                     uvicorn), handle, refusal, sockets
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
-                     (a stream that has left ASGI), outbox (one that has to stay),
+                     (streams that have left ASGI), outbox (streams within ASGI),
                      framing, inbound, commands
       web/           requests, callers, routing, access_log
-    contract/        WRITES DOWN. The words in which surfaces declare their operations;
-                     the OpenAPI document, and the page, made from that
+    contract/        DECLARES. The vocabulary in which surfaces declare operations; the
+                     OpenAPI document and the page made from it
     metrics/         registry (every metric), exposition, scraping
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
-                     walletwerk/ operations/: wire (pure), routes, and contract, which
-                     says what they hold
+                     walletwerk/ operations/: wire (pure), routes, contract
     openapi          the contract of all surfaces together
     components, app  the composition root: builds everything, opens nothing
     server           the host: sockets, signals, drain; starts uvicorn
-    workers/         several such processes on one port: supervisor, slot (one of them),
-                     process, port, control_channel (between the two)
+    workers/         several such processes on one port: supervisor, slot (one worker),
+                     process, port, control_channel (between supervisor and worker)
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
 transports <- contract, metrics <- surfaces <- components, openapi <- app <- server,
-workers <- cli; `config` may be read by all but core and store. Parts get what they need
-by their constructor; there are no module globals to look things up in.
-`tests/test_layout.py` holds this.
+workers <- cli. Every layer but core and store may read `config`. Constructors receive
+their dependencies; there are no module globals to look things up in.
+`tests/test_layout.py` enforces all of this.
+
+Glossary
+========
+One word per thing, in code and documents. The store's keys are listed in `store.keys`.
+::
+
+    app             an isolated tenant: its players, topics, keys and tokens
+    player          a recipient; names an inbox within an app
+    audience        a topic, or everyone
+    notification    what is published; immutable
+    log             the retained entries of one player or one audience
+    entry           a notification, or a control entry, at its offset in a log
+    inbox           a player's own log and those of the player's audiences, with marks
+    ended           withdrawn, replaced or expired: the entry keeps its offset, unshown
+    position        epoch, offset and tag: a point in one log
+    cursor          a vector of positions, one per log: a point in a stream or inbox
+    gap             an explicit notice that entries after a position cannot be delivered
+    reader          what receives entries in this process: a session or a waiting poll
+    subscription    one reader in one log: replaying or live
+    grouped         a reader in a broadcast group; the others are individual
+    stale           a subscription that may have missed something and needs a read
+    peek            a comparison of a log's head with its readers, without a read
+    session         one stream: greeting, subscriptions, unread count, limits
+    hub             this process's map from log to readers
+    announcement    what a script publishes about a log by Pub/Sub
+    lease           a player's slot for an open connection, under its node's heartbeat
+    admission       the decision whether a connection may open, and its slot
+    drain           sending readers away before a node stops
+    timetable       the schedules that are due, by bucket
+    bucket          a hash tag (one of 256): what shares it shares a Redis Cluster slot
+    surface, wire   one public API; the pure translation of its requests and responses
+    probe           a notification that a node sends to itself, for readiness
+    ticket          a short-lived credential for EventSource, which cannot send headers
+
+FAST PATHS
+==========
+A fast path is a second implementation of something hot. Each has a twin that is
+complete, a test that holds both equal, and a benchmark that justifies it. Nothing else
+in this code is implemented twice. ``docs/decisions/0030`` has the rule.
+::
+
+    Append of a batch in which nothing can end
+        path   lua/_plain.lua
+        twin   lua/append.lua, the general append
+        test   tests/store/logs/test_inbox_machine.py
+        bench  bench/publish.py
+    First page: entries read beside the script
+        path   store.logs.inbox
+        twin   lua/page.lua
+        test   tests/store/logs/test_page_reads.py
+        bench  bench/page.py
+    Peek at a log instead of a read
+        path   service.streams.position_check
+        twin   service.streams.catch_up
+        test   tests/service/streams/test_position_check.py
+        bench  bench/fanout.py
+    One position for a whole audience
+        path   core.streams.broadcast_group
+        twin   core.streams.audience_subscription
+        test   tests/core/streams/test_broadcast_group.py
+        bench  bench/fanout.py
+    Fan-out loop in C
+        path   compiled/fanout.c
+        twin   compiled.fanout
+        test   tests/compiled/test_fanout.py
+        bench  bench/fanout.py
+    Entries as JSON in C
+        path   compiled/entries.c
+        twin   compiled.entries
+        test   tests/compiled/test_entries.py
+        bench  bench/page.py
+    Write past the transport
+        path   transports.server.handle
+        twin   the transport's write
+        test   tests/transports/server/test_handle.py
+        bench  bench/fanout.py
+    WebSocket handshake judged from its headers
+        path   transports.server.handshake_protocol
+        twin   the server protocol of `websockets`
+        test   tests/transports/server/test_handshake_protocol.py
+        bench  bench/connect.py
+    A lone pong recognized without a parser
+        path   transports.streams.inbound
+        twin   the parser of `websockets`
+        test   tests/transports/streams/test_inbound.py
+        bench  bench/fanout.py
+    Route found by the head of the path
+        path   transports.web.routing
+        twin   Starlette's router
+        test   tests/transports/web/test_routing.py
+        bench  bench/page.py
 
 Processes
 =========
-`streamer serve` is complete by itself: it runs a private Valkey over a unix socket,
-synced to disk before every answer. With ``--redis URL`` it is one of any number of
-equal nodes. The process owns its background parts, and a part that dies ends the
-process: a server that answers and delivers nothing is worse than one that is restarted.
-On SIGTERM a node stops being ready, stops accepting, sends its readers away spread over
-a few seconds, each with a ``bye``, and ends.
+`streamer serve` is complete by itself: it runs a private Valkey over a Unix socket,
+synced to disk before every response. With ``--redis URL`` the process is one of any
+number of equal nodes. The process owns its background tasks, and a task that fails ends
+the process: a server that answers and delivers nothing is worse than one that restarts.
+On SIGTERM a node stops being ready, stops accepting connections, closes its streams
+spread over a few seconds, each with a ``bye``, and exits.
 
 With ``--workers N`` a node is N processes on one port under a supervisor, which also
 runs the embedded store. The supervisor holds the listening sockets and lends them to
-the workers, so that a worker may be killed or replaced and nobody who connects is
-refused.
+the workers, so a worker can be killed or replaced and no client is refused.
 
-The stream's protocol is written down in ``clients/PROTOCOL.md``, the names of all keys
-in `store.keys`.
+``clients/PROTOCOL.md`` documents the stream's protocol, ``docs/decisions`` why things
+are as they are, and `store.keys` every key in Redis.
 """
