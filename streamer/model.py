@@ -239,6 +239,16 @@ class Position(NamedTuple):
         """Whether nothing is behind it: good in any epoch, means from offset 1."""
         return self.offset == 0
 
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Time, offset and tag: the sort key where several logs are merged."""
+        return self[1:]
+
+    @property
+    def id(self) -> str:
+        """Id of the entry at this position."""
+        return encode_id(*self.order)
+
 
 ZERO: Final = Position(0, 0, 0, 0)
 
@@ -267,6 +277,11 @@ class Entry(NamedTuple):
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.at_ms, self.offset, self.tag)
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The same as `Position.order`."""
+        return self.at_ms, self.offset, self.tag
 
     @property
     def id(self) -> str:

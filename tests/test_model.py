@@ -59,7 +59,7 @@ def test_a_cursor_gives_its_position_back(position: Position) -> None:
 
 @given(positions)
 def test_an_id_is_a_uuid_version_7_that_leads_to_its_entry(position: Position) -> None:
-    id_ = encode_id(position.at_ms, position.offset, position.tag)
+    id_ = position.id
 
     parsed = uuid.UUID(id_)
     assert str(parsed) == id_
@@ -70,12 +70,7 @@ def test_an_id_is_a_uuid_version_7_that_leads_to_its_entry(position: Position) -
 
 @given(positions, positions)
 def test_ids_sort_as_the_log_does(one: Position, other: Position) -> None:
-    def place(position: Position) -> tuple[int, int, int]:
-        return position.at_ms, position.offset, position.tag
-
-    assert (encode_id(*place(one)) < encode_id(*place(other))) == (
-        place(one) < place(other)
-    )
+    assert (one.id < other.id) == (one.order < other.order)
 
 
 def test_the_zero_position_has_a_cursor() -> None:

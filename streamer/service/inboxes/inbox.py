@@ -21,7 +21,7 @@ from ...core.streams.cursor import Cursor, audience_mark
 from ...core.streams.subscription import Start
 from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
-from ...model import Log, Player, Position, decode_id, encode_id
+from ...model import Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, Marked, PageEntry, ReadAfter
 from .audiences import Audiences, unread
 from .merge import After, MergedInbox, MergedPage
@@ -210,7 +210,7 @@ class Inboxes:
             if place.offset not in view.deleted:
                 # Streams are told first: who dies in between is asked again, and tells
                 # them twice, which they bear.
-                await self._inbox.hide(log, encode_id(*place[1:]))
+                await self._inbox.hide(log, place.id)
                 await self._audiences.views.change(
                     log,
                     view.log,

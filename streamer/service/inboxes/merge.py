@@ -74,17 +74,17 @@ class _Bounds(NamedTuple):
     ) -> TypeGuard[Position]:
         """Whether there is a place, and it is not older than what is asked for."""
         oldest = self.oldest_in(audience)
-        return place is not None and (oldest is None or place[1:] > oldest[1:])
+        return place is not None and (oldest is None or place.order > oldest.order)
 
     def has(self, entry: Entry, audience: Log | None) -> bool:
         """Whether an entry is between the bounds, by id."""
-        place = _order(entry)
+        place = entry.order
         if self.newest is not None:
-            newest = self.newest[1:]
+            newest = self.newest.order
             if place > newest or (place == newest and not self.newest_included):
                 return False
         oldest = self.oldest_in(audience)
-        return oldest is None or place > oldest[1:]
+        return oldest is None or place > oldest.order
 
 
 class _Candidate(NamedTuple):
@@ -324,12 +324,12 @@ class MergedInbox:
                 return After([], Cursor(history.head), history.gap, more=False)
             starts.append(history.start)
             if history.entries and history.entries[-1].offset < history.head.offset:
-                ends.append(_order(history.entries[-1]))
+                ends.append(history.entries[-1].order)
             found += [(entry, i) for entry in history.entries if _is_shown(entry, view)]
-        found.sort(key=lambda pair: _order(pair[0]))
+        found.sort(key=lambda pair: pair[0].order)
         # Nothing is known of a log behind the place where its portion ended.
         end = min(ends, default=None)
-        known = [pair for pair in found if end is None or _order(pair[0]) <= end]
+        known = [pair for pair in found if end is None or pair[0].order <= end]
         given = known[:count]
         left = found[len(given) :]
         places = []
@@ -356,10 +356,6 @@ def _shown(views: Iterable[View]) -> list[View]:
 
 def _is_shown(entry: Entry, view: View | None) -> bool:
     return entry.is_shown and (view is None or view.shows(entry))
-
-
-def _order(entry: Entry) -> tuple[int, int, int]:
-    return entry.at_ms, entry.offset, entry.tag
 
 
 def _own(place: Cursor | Start) -> ReadFrom:
@@ -413,17 +409,17 @@ def _newest(
             for found in part.page.entries or ()
             if bounds.has(found.entry, view.log) and view.shows(found.entry)
         ]
-    candidates.sort(key=lambda candidate: _order(candidate.found.entry), reverse=True)
+    candidates.sort(key=lambda candidate: candidate.found.entry.order, reverse=True)
     # Nothing is known of a log behind the place where its page ended.
-    end = max(ends, key=lambda position: position[1:], default=None)
+    end = max(ends, key=lambda position: position.order, default=None)
     taken = [
         candidate
         for candidate in candidates
-        if end is None or _order(candidate.found.entry) > end[1:]
+        if end is None or candidate.found.entry.order > end.order
     ][:count]
     left = candidates[len(taken) :]
     places = [left[0].found.entry.position] if left else []
-    following = max([*places, *ends], key=lambda position: position[1:], default=None)
+    following = max([*places, *ends], key=lambda position: position.order, default=None)
     return taken, following
 
 

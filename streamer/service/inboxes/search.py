@@ -34,8 +34,7 @@ PORTION: Final = 100
 
 Matches = Callable[[PageEntry], bool]
 
-_Order = tuple[int, ...]
-_NOTHING: Final[_Order] = ()
+_NOTHING: Final = ZERO.order
 
 
 class Found(NamedTuple):
@@ -67,7 +66,7 @@ class _Begin(NamedTuple):
 
     place: Cursor | Start
     gap: Gap | None = None
-    behind: _Order = _NOTHING
+    behind: tuple[int, int, int] = _NOTHING
 
 
 class Searching:
@@ -170,7 +169,7 @@ class Searching:
                 place, gap = Start.EARLIEST, read.gap
                 continue
             for shown in await self._with_marks(who, read.entries):
-                if _order(shown.entry) <= begin.behind:
+                if shown.entry.order <= begin.behind:
                     continue
                 if matches is None or matches(shown):
                     found.append(shown)
@@ -188,7 +187,7 @@ class Searching:
         if after is None:
             return _Begin(Start.EARLIEST)
         is_id = after.own.epoch == 0 and not after.own.is_zero
-        behind = after.own[1:] if is_id else _NOTHING
+        behind = after.own.order if is_id else _NOTHING
         read = await self._inboxes.after(*who, after, count=1)
         if read.gap is None:
             return _Begin(after, behind=behind)
@@ -202,7 +201,7 @@ class Searching:
         place = after._replace(own=before)
         again = await self._inboxes.after(*who, place, count=1)
         return _Begin(
-            place if again.gap is None else Start.EARLIEST, gap, behind=after.own[1:]
+            place if again.gap is None else Start.EARLIEST, gap, behind=after.own.order
         )
 
     async def _with_marks(self, who: _Who, entries: list[Entry]) -> list[PageEntry]:
@@ -225,7 +224,7 @@ class Searching:
         self, who: _Who, place: Cursor | Start, read: After, entry: Entry
     ) -> Cursor | None:
         """Return the place behind an entry that was read, None if it is the last."""
-        if _order(entry) == _order(read.entries[-1]):
+        if entry.order == read.entries[-1].order:
             return read.cursor if read.more else None
         # Only the store knows the places in all logs. Entries may have ended meanwhile,
         # so that the same number of them would lead past this one.
@@ -239,9 +238,5 @@ class Searching:
         return place if isinstance(place, Cursor) else Cursor(ZERO)
 
 
-def _order(entry: Entry) -> _Order:
-    return entry.at_ms, entry.offset, entry.tag
-
-
 def _count_to(last: Entry, entries: list[Entry]) -> int:
-    return sum(_order(entry) <= _order(last) for entry in entries)
+    return sum(entry.order <= last.order for entry in entries)

@@ -218,7 +218,7 @@ class Marked(NamedTuple):
 
 def place_args(places: Sequence[Position]) -> list[str]:
     """Return places as the scripts take them: time, offset and tag of each."""
-    return [str(part) for place in places for part in place[1:]]
+    return [str(part) for place in places for part in place.order]
 
 
 def bound(place: Position | None, included: bool, default: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
-from ...model import ZERO, Log, Position, encode_cursor, encode_id, new_epoch, new_tag
+from ...model import ZERO, Log, Position, encode_cursor, new_epoch, new_tag
 from ..client.commands import Keyed
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
@@ -207,7 +207,7 @@ class Inbox:
         It is over, and an entry that says so is appended and announced, in one step.
         Withdrawing it again does nothing. O(log n). Raises as `append`.
         """
-        args = (encode_id(*place[1:]), *place_args([place]))
+        args = (place.id, *place_args([place]))
         outcome = await self._withdraw(log, args)
         return None if outcome == _UNKNOWN else Withdrawn(bool(outcome))
 
@@ -448,7 +448,7 @@ def _ids(places: Sequence[Position]) -> bytes:
     # A reader that is not told which ids reads its page again.
     if len(places) > MARK_IDS_ANNOUNCED_MAX:
         return b'"ids":null'
-    ids = [b'"%b"' % encode_id(*place[1:]).encode() for place in places]
+    ids = [b'"%b"' % place.id.encode() for place in places]
     return b'"ids":[%b]' % b",".join(ids)
 
 

@@ -55,7 +55,6 @@ from ...model import (
     Property,
     Resource,
     decode_fragment,
-    encode_id,
     iso_time,
     parse_player,
 )
@@ -321,7 +320,7 @@ def encode_poll(entries: Sequence[Entry], cursor: Cursor) -> bytes:
 
 def encode_created(positions: Sequence[Position | None]) -> bytes:
     """Return the answer to a batch whose notifications stand at `positions`."""
-    stored = [encode_id(*place[1:]) for place in positions if place is not None]
+    stored = [place.id for place in positions if place is not None]
     # RallyHere knows no player that has muted something; the answer has to have an id.
     return _encode(Created(stored[-1] if stored else _NO_ID))
 

@@ -599,7 +599,7 @@ class ByHand:
             over = place in self.gone or place in self.deleted or late
             if log in self.since and seen[log] > self.since[log] and not over:
                 shown.append((log, place))
-        return sorted(shown, key=lambda one: one[1][1:], reverse=True)
+        return sorted(shown, key=lambda one: one[1].order, reverse=True)
 
     def unread(self) -> int:
         return sum(place not in self.read for _, place in self.shown())
@@ -628,14 +628,14 @@ class ByHand:
     async def _agree_behind_each(self, size: int, expected: list[Position]) -> None:
         for place in expected[:3]:
             page = await self.world.page(size, newest=place, newest_included=False)
-            older = [one for one in expected if one[1:] < place[1:]]
+            older = [one for one in expected if one.order < place.order]
             got = [found.entry.position for found in page.entries or ()]
             assert got == older[: len(got)]
             assert bool(got) == bool(older)
             assert len(got) <= size
             page = await self.world.page(100, oldest=Cursor(place._replace(epoch=0)))
             got = [found.entry.position for found in page.entries or ()]
-            assert got == [one for one in expected if one[1:] > place[1:]]
+            assert got == [one for one in expected if one.order > place.order]
 
     async def _agree_forward(self, size: int, expected: list[Position]) -> None:
         got: list[Position] = []

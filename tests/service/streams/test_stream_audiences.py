@@ -24,7 +24,6 @@ from streamer.model import (
     Position,
     Topic,
     encode_fragment,
-    encode_id,
     everyone_log,
     topic_log,
 )
@@ -201,7 +200,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
     for one in logs.values():
         await say(one, "after")
 
-    client = make_client(Cursor.parse(encode_id(*place[1:])))
+    client = make_client(Cursor.parse(place.id))
     async with catch_up.follow(log, client.session):
         await until(lambda: client.begin is not None and len(client.heard) == 2)
         # What it was told in the same moment may come again.
@@ -514,7 +513,7 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
         await until(lambda: client.begin == 1)
         assert client.of("hello")[0]["unread"] == 5
 
-        own = encode_id(*place[1:])
+        own = place.id
         await inboxes.mark_ids(me, log.player, [own])
         await until(lambda: len(client.of("read")) == 1)
         await inboxes.mark_unread(me, log.player, [own])
@@ -538,7 +537,7 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
 
         await until(lambda: client.of("withdrawn"))
     (withdrawn,) = client.of("withdrawn")
-    assert withdrawn == {"type": "withdrawn", "id": encode_id(*place[1:])}
+    assert withdrawn == {"type": "withdrawn", "id": place.id}
 
 
 async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
@@ -558,7 +557,7 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
     ):
         await until(lambda: client.begin == other.begin == 0)
         place = await say(everyone_log(log.app), "e")
-        name = encode_id(*place[1:])
+        name = place.id
 
         await inboxes_of(audiences).delete(me, log.player, name)
 
@@ -780,13 +779,13 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
     while await redis.now_ms() <= first.at_ms:
         pass
     own = await say(log, "own")
-    await until(lambda: encode_id(*own[1:]) in reader.has())
+    await until(lambda: own.id in reader.has())
     reader.go(catch_up)
     monkeypatch.undo()
 
     await reader.come(catch_up)
 
-    await until(lambda: encode_id(*first[1:]) in reader.has())
+    await until(lambda: first.id in reader.has())
     reader.go(catch_up)
 
 

@@ -54,7 +54,7 @@ async def unread(inbox: Inbox, log: Log) -> int:
 
 
 def id_of(place: Position) -> str:
-    return encode_id(*place[1:])
+    return place.id
 
 
 # Withdrawing.

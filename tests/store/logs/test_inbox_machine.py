@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from streamer.core.streams.subscription import Gap, Start
-from streamer.model import ZERO, App, Entry, Log, Player, Position, encode_id
+from streamer.model import ZERO, App, Entry, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
@@ -120,7 +120,7 @@ class Model:
 
     def find(self, place: Position) -> Entry | None:
         for entry in self.entries:
-            if entry.position[1:] == place[1:]:
+            if entry.position.order == place.order:
                 return entry
         return None
 
@@ -141,7 +141,7 @@ class Model:
         known = {entry.offset: entry.position for entry in self.entries}
         known |= {self.head.offset: self.head}
         there = known.get(place.offset)
-        if place.offset and there and there[1:] != place[1:]:
+        if place.offset and there and there.order != place.order:
             return Gap.DIVERGED
         if behind_max and self.head.offset - place.offset > behind_max:
             return Gap.TOO_FAR
@@ -245,7 +245,7 @@ class InboxMachine(RuleBasedStateMachine):
         if asked.is_zero:
             return
         if forged == "other log":
-            other = encode_id(*asked[1:])
+            other = asked.id
             self.run(self.inbox.hide(self.log, other))
             self.noted(other)
             return

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from ....errors import FieldError, Invalid
-from ....model import App, Log, Position, encode_id
+from ....model import App, Log, Position
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....transports.web.requests import decode_body
 from ..common.body_types import PROBLEMS_MAX, Shape, Where, items_of, refuse
@@ -174,4 +174,4 @@ def _result(log: Log, place: Position | str | None) -> dict[str, Any]:
         return {"to": to, "muted": True}
     if isinstance(place, str):
         return {"to": to, "id": place}
-    return {"to": to, "id": encode_id(place.at_ms, place.offset, place.tag)}
+    return {"to": to, "id": place.id}
