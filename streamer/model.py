@@ -80,44 +80,53 @@ class Log(NamedTuple):
     """
     A log, by name: a player's, or an audience's (`topic_log`, `everyone_log`).
 
-    An audience's name begins with a control character, which no player's can.
+    `name` is unique within the app and part of the log's keys in the store. It is the
+    player's name or, behind a control character that no player's name can contain, the
+    audience's.
     """
 
     app: App
-    player: Player
+    name: str
 
     @property
     def is_audience(self) -> bool:
-        return self.player[0] == _AUDIENCE
+        return self.name[0] == _AUDIENCE
+
+    @property
+    def player(self) -> Player:
+        """The player whose log it is. An audience's log has none."""
+        assert not self.is_audience
+        return Player(self.name)
 
     @property
     def audience(self) -> str:
         """The audience's name without that character; see `audience_log`."""
-        return self.player[1:]
+        assert self.is_audience
+        return self.name[1:]
 
     @property
     def topic(self) -> Topic | None:
         """The topic whose log it is, None for a player's or everyone's."""
-        return Topic(self.player[2:]) if self.player.startswith(_TOPIC) else None
+        return Topic(self.name[2:]) if self.name.startswith(_TOPIC) else None
 
 
 # Those who hear an audience hold its log for as long as they do: they share it.
 @lru_cache(maxsize=1024)
 def audience_log(app: App, name: str) -> Log:
     """Return the log of the audience that `Log.audience` names."""
-    return Log(app, Player(_AUDIENCE + name))
+    return Log(app, _AUDIENCE + name)
 
 
 @lru_cache(maxsize=1024)
 def topic_log(app: App, topic: Topic) -> Log:
     """Return the log of a topic."""
-    return Log(app, Player(_TOPIC + topic))
+    return Log(app, _TOPIC + topic)
 
 
 @lru_cache(maxsize=1024)
 def everyone_log(app: App) -> Log:
     """Return the log of what is for every player of the app."""
-    return Log(app, Player(_EVERYONE))
+    return Log(app, _EVERYONE)
 
 
 Topic = NewType("Topic", str)

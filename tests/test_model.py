@@ -19,17 +19,23 @@ from streamer.model import (
     PLAYER_CHARS_MAX,
     TAG_MAX,
     ZERO,
+    App,
     Entry,
+    Log,
     Notification,
+    Player,
     Position,
     Property,
     Resource,
+    Topic,
+    audience_log,
     decode_cursor,
     decode_fragment,
     decode_id,
     encode_cursor,
     encode_fragment,
     encode_id,
+    everyone_log,
     iso_time,
     new_epoch,
     new_name,
@@ -37,6 +43,7 @@ from streamer.model import (
     notification_json,
     parse_app,
     parse_player,
+    topic_log,
 )
 
 positions = st.builds(
@@ -71,6 +78,22 @@ def test_an_id_is_a_uuid_version_7_that_leads_to_its_entry(position: Position) -
 @given(positions, positions)
 def test_ids_sort_as_the_log_does(one: Position, other: Position) -> None:
     assert (one.id < other.id) == (one.order < other.order)
+
+
+def test_a_log_is_a_players_a_topics_or_everyones() -> None:
+    app = App("demo")
+    player = Log(app, Player("p1"))
+    topic = topic_log(app, Topic("news"))
+    everyone = everyone_log(app)
+
+    assert (player.name, topic.name, everyone.name) == ("p1", "\x01tnews", "\x01e")
+    assert (player.is_audience, player.player, player.topic) == (False, "p1", None)
+    assert (topic.is_audience, topic.topic) == (True, "news")
+    assert (everyone.is_audience, everyone.topic) == (True, None)
+    for audience in (topic, everyone):
+        assert audience_log(app, audience.audience) == audience
+        with pytest.raises(AssertionError):
+            _ = audience.player
 
 
 def test_the_zero_position_has_a_cursor() -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
-from ..model import App, Player
+from ..model import App
 
 __all__ = [
     "AHEAD_MAX_MS",
@@ -87,7 +87,8 @@ class Schedule(NamedTuple):
     due_ms: int
     created_ms: int
     fragment: bytes
-    player: Player | None = None
+    player: str | None = None
+    """Name of its player's log, or of an audience's."""
     campaign: str = ""
     buckets: tuple[int, ...] = ()
     total: int = 0

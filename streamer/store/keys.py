@@ -195,8 +195,8 @@ def _bucket(app: App, name: str) -> int:
 
 
 def _around(log: Log) -> tuple[str, str]:
-    app, player = log
-    return f"{{{_bucket(app, player)}}}:", f":{app}:{player}"
+    app, name = log
+    return f"{{{_bucket(app, name)}}}:", f":{app}:{name}"
 
 
 # A script takes a handful of keys of one log.
@@ -209,7 +209,7 @@ def _digest(text: str) -> str:
 
 
 def _ends(log: Log) -> tuple[str, str]:
-    return f"{{{_bucket(log.app, log.player)}}}:", f":{log.player}"
+    return f"{{{_bucket(log.app, log.name)}}}:", f":{log.name}"
 
 
 class InboxKeys(NamedTuple):

@@ -81,7 +81,7 @@ class Cursor(NamedTuple):
 @lru_cache(maxsize=4096)
 def audience_mark(audience: Log) -> str:
     """Return what stands for an audience in a cursor."""
-    checksum = zlib.crc32(audience.player.encode()).to_bytes(4)
+    checksum = zlib.crc32(audience.name.encode()).to_bytes(4)
     return base64.urlsafe_b64encode(checksum)[:_MARK_CHARS].decode()
 
 

@@ -364,7 +364,7 @@ def _own(place: Cursor | Start) -> ReadFrom:
 
 def _rest(heard: Sequence[_Heard]) -> str:
     """Return what stands for the audiences in a version, "" while they are silent."""
-    versions = [f"{view.log.player}{part.page.version}" for view, part in heard]
+    versions = [f"{view.log.name}{part.page.version}" for view, part in heard]
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
 

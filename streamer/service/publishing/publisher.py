@@ -344,7 +344,7 @@ def _digest(messages: Sequence[Message], drafts: Sequence[Draft]) -> str:
     digest = hashlib.sha256()
     for message, draft in zip(messages, drafts, strict=True):
         for log in message.logs:
-            digest.update(log.player.encode() + b"\0")
+            digest.update(log.name.encode() + b"\0")
         digest.update(b"%d %b\0" % (message.ttl_ms, message.device.encode()))
         digest.update(draft.fragment + b"\0")
     return digest.hexdigest()[:32]

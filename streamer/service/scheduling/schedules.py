@@ -90,7 +90,7 @@ class Schedules:
     async def schedule(
         self,
         caller: Caller,
-        players: Sequence[Player],
+        players: Sequence[str],
         notification: Notification,
         *,
         due_ms: int,
@@ -334,7 +334,7 @@ class Schedules:
         return Cancelled(schedule_id, state, done)
 
     def _charged(
-        self, schedules: Sequence[Schedule], players: Sequence[Player]
+        self, schedules: Sequence[Schedule], players: Sequence[str]
     ) -> Charging:
         """Charge for schedules of one app, and take their places; see `Quotas`."""
         app = schedules[0].app
@@ -342,7 +342,7 @@ class Schedules:
             app,
             deliveries=sum(s.total for s in schedules),
             size=sum(s.total * len(s.fragment) for s in schedules),
-            players=[p for p in players if not Log(app, p).is_audience],
+            players=[Player(p) for p in players if not Log(app, p).is_audience],
             places={s.id: s.due_ms for s in schedules},
         )
 
@@ -365,12 +365,12 @@ class Schedules:
             await self._timetable.firing.fire(schedules)
 
 
-def _check(caller: Caller, players: Sequence[Player], spread_ms: int) -> None:
+def _check(caller: Caller, players: Sequence[str], spread_ms: int) -> None:
     """Raise Forbidden or Invalid unless all is as it has to be."""
     assert players
     for player in players:
         # An audience has a name that is no caller's own: it takes writing to any.
-        caller.require_write(player)
+        caller.require_write(Player(player))
     if not 0 <= spread_ms <= SPREAD_MAX_MS:
         problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"
         raise Invalid(FieldError(("body", "spread_s"), problem))

@@ -66,14 +66,14 @@ class Recipients:
         self._retention = retention
         self._entries_max = entries_max
 
-    async def enlist(self, due: Due, players: Iterable[Player]) -> list[int]:
+    async def enlist(self, due: Due, players: Iterable[str]) -> list[int]:
         """
         Write down the recipients of a schedule that is yet to be added.
 
         Returns their buckets. Doing it again changes nothing. Raises as
         `RedisConnection.run`.
         """
-        by_bucket: dict[int, list[Player]] = {}
+        by_bucket: dict[int, list[str]] = {}
         for player in players:
             by_bucket.setdefault(bucket_of(due.app, player), []).append(player)
         calls = [

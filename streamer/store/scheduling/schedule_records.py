@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, State
-from ...model import App, Player, iso_time, parse_app
+from ...model import App, iso_time, parse_app
 from ..keys import BUCKETS, due_apps_key, due_key, schedule_key
 from ..logs.inbox import DAY_MS
 
@@ -169,7 +169,7 @@ def parse_record(due: Due, reply: list[bytes]) -> Schedule | None:
         number(b"due"),
         number(b"created"),
         fields[b"fragment"],
-        player=Player(player) if player else None,
+        player=player or None,
         campaign=text(b"campaign"),
         buckets=tuple(int(b) for b in text(b"buckets").split(",") if b),
         total=number(b"total"),

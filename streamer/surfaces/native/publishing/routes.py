@@ -154,7 +154,7 @@ class NativePublishing:
         message = asked.message
         schedule, replayed = await self._schedules.schedule(
             caller,
-            [log.player for log in message.logs],
+            [log.name for log in message.logs],
             message.notification,
             due_ms=asked.due_ms or 0,
             ttl_ms=message.ttl_ms,
