@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import os
 import random
 import re
@@ -41,6 +42,7 @@ __all__ = [
     "ZERO",
     "App",
     "Entry",
+    "Gap",
     "Log",
     "Notification",
     "Player",
@@ -260,6 +262,25 @@ class Position(NamedTuple):
 
 
 ZERO: Final = Position(0, 0, 0, 0)
+
+
+class Gap(enum.Enum):
+    """Why entries after a position cannot be given."""
+
+    EPOCH = "epoch"
+    """The log was lost and has begun anew."""
+
+    AHEAD = "ahead"
+    """The position is beyond the newest entry: the log has lost its tail."""
+
+    DIVERGED = "diverged"
+    """Another entry stands at that offset: the tail was lost and written anew."""
+
+    TRIMMED = "trimmed"
+    """Entries after the position have left the log, by age or by number."""
+
+    TOO_FAR = "too_far"
+    """More entries follow than are replayed; they are in the pages."""
 
 
 class Entry(NamedTuple):

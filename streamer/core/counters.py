@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Final
 
 from ..errors import Disconnect
-from .streams.subscription import Gap
+from ..model import Gap
 
 __all__ = ["LEFT", "Counters", "Histogram", "Transport"]
 

@@ -40,8 +40,8 @@ from pathlib import Path
 from typing import Final
 
 from ..core.counters import Counters
-from ..core.streams.subscription import Gap
 from ..errors import SLOW, Limit, Quota
+from ..model import Gap
 from ..service.scheduling.scheduler import Scheduler
 from ..service.streams.catch_up import CatchUp
 from ..store.client.connection import RedisConnection

@@ -21,8 +21,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ...errors import Disconnect
-from ...model import Entry, Log
-from .subscription import Gap
+from ...model import Entry, Gap, Log
 
 __all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec"]
 

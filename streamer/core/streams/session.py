@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from ...errors import AHEAD_OF_RATE, PROTOCOL, SLOW, TOKEN_INVALID, Disconnect
-from ...model import Entry, Position, Topic, encode_cursor
+from ...model import Entry, Gap, Position, Topic, encode_cursor
 from ..counters import Transport
 from ..limits import Rate
 from .audience_subscription import AudienceSubscription
@@ -32,7 +32,7 @@ from .broadcast_group import BatchWriter, DeliveryProfile
 from .client_messages import Command, Ping, parse_message
 from .codec import Codec, Hello, WebSocketCodec
 from .cursor import Cursor, tail_of
-from .subscription import Delivery, Gap, History, ReadFrom, Subscription
+from .subscription import Delivery, History, ReadFrom, Subscription
 
 __all__ = ["Session", "SessionLimits", "Sink"]
 

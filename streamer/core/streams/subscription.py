@@ -30,11 +30,10 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from ...model import Entry, Position
+from ...model import Entry, Gap, Position
 
 __all__ = [
     "Delivery",
-    "Gap",
     "History",
     "ReadFrom",
     "Start",
@@ -68,25 +67,6 @@ class State(enum.Enum):
 
     REPLAYING = enum.auto()
     LIVE = enum.auto()
-
-
-class Gap(enum.Enum):
-    """Why entries after a position cannot be given."""
-
-    EPOCH = "epoch"
-    """The log was lost and has begun anew."""
-
-    AHEAD = "ahead"
-    """The position is beyond the newest entry: the log has lost its tail."""
-
-    DIVERGED = "diverged"
-    """Another entry stands at that offset: the tail was lost and written anew."""
-
-    TRIMMED = "trimmed"
-    """Entries after the position have left the log, by age or by number."""
-
-    TOO_FAR = "too_far"
-    """More entries follow than are replayed; they are in the pages."""
 
 
 class History(NamedTuple):

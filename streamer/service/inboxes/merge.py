@@ -18,9 +18,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
 from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_mark
-from ...core.streams.subscription import Gap, ReadFrom, Start
+from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import View
-from ...model import ZERO, Entry, Log, Position, everyone_log
+from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
 from ...store.logs.page_reads import AudiencePage, PageReads
 from .audiences import Audiences, later

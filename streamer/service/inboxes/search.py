@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor
-from ...core.streams.subscription import Gap, Start
-from ...model import ZERO, Entry, Log, Player
+from ...core.streams.subscription import Start
+from ...model import ZERO, Entry, Gap, Log, Player
 from ...store.logs.inbox import PageEntry
 from .audiences import Audiences
 from .inbox import Inboxes

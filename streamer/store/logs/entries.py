@@ -12,9 +12,9 @@ from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
 from ...compiled.entries import Row
-from ...core.streams.subscription import Gap, History
+from ...core.streams.subscription import History
 from ...core.streams.views import Audience
-from ...model import ZERO, Entry, Position
+from ...model import ZERO, Entry, Gap, Position
 
 __all__ = [
     "GLANCED",

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ...core.streams.codec import Hello
-from ...core.streams.subscription import Gap
 from ...errors import TOKEN_INVALID, Disconnect
-from ...model import Entry, Log
+from ...model import Entry, Gap, Log
 from . import wire
 
 __all__ = ["GatewayCodec"]

@@ -20,19 +20,13 @@ from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import Session, SessionLimits
-from streamer.core.streams.subscription import (
-    Delivery,
-    Gap,
-    History,
-    ReadFrom,
-    Start,
-    State,
-)
+from streamer.core.streams.subscription import Delivery, History, ReadFrom, Start, State
 from streamer.errors import DRAINING, Disconnect
 from streamer.model import (
     ZERO,
     App,
     Entry,
+    Gap,
     Log,
     Player,
     Position,

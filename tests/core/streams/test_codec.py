@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from streamer import errors
 from streamer.core.streams.codec import Codec, Hello, SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import tail_of
-from streamer.core.streams.subscription import Gap
 from streamer.model import (
     App,
     Entry,
+    Gap,
     Notification,
     Position,
     Property,

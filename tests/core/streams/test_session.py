@@ -14,12 +14,13 @@ from streamer.core.streams.client_messages import Authenticate, MarkRead
 from streamer.core.streams.codec import SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
-from streamer.core.streams.subscription import Gap, History, ReadFrom, Start, State
+from streamer.core.streams.subscription import History, ReadFrom, Start, State
 from streamer.errors import Disconnect
 from streamer.model import (
     ZERO,
     App,
     Entry,
+    Gap,
     Log,
     Position,
     Topic,

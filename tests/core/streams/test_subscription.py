@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from streamer.core.streams.subscription import (
     PENDING_MAX,
     Delivery,
-    Gap,
     History,
     ReadFrom,
     Start,
@@ -27,7 +26,7 @@ from streamer.core.streams.subscription import (
     Subscription,
     follows_directly,
 )
-from streamer.model import ZERO, Entry, Position
+from streamer.model import ZERO, Entry, Gap, Position
 
 SMALL: Final = b"x"
 

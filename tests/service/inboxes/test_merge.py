@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from streamer.core.access.rights import Caller
 from streamer.core.streams.cursor import Cursor, audience_mark
-from streamer.core.streams.subscription import Gap, Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import NotFound
 from streamer.model import (
     ZERO,
     App,
     Entry,
+    Gap,
     Log,
     Player,
     Position,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from streamer.core.streams.subscription import Gap, Start
+from streamer.core.streams.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreUnavailable
-from streamer.model import ZERO, App, Entry, Log, Player, Position
+from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys, once_key

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streamer.core.streams.subscription import Gap, Start
-from streamer.model import ZERO, App, Entry, Log, Player, Position
+from streamer.core.streams.subscription import Start
+from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from streamer import errors
-from streamer.core.streams.subscription import Gap
-from streamer.model import App, Log, Player
+from streamer.model import App, Gap, Log, Player
 from streamer.store.keys import inbox_keys
 from streamer.surfaces.gateway.frames import GatewayCodec
 
