@@ -22,6 +22,7 @@ __all__ = [
     "EXTENSION",
     "NO_DESCRIPTOR",
     "WRITE_BUFFER_HIGH_BYTES",
+    "WRITE_BUFFER_LOW_BYTES",
     "Handle",
     "HandsOver",
     "Successor",
@@ -32,9 +33,16 @@ __all__ = [
 EXTENSION: Final = "streamer.transport"
 """Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
 
-
 WRITE_BUFFER_HIGH_BYTES: Final = 65_536
-"""What may wait for a connection before its transport says so; see `http_protocol`."""
+"""Bytes that may wait in a transport before it calls `pause_writing`."""
+
+WRITE_BUFFER_LOW_BYTES: Final = 16_384
+"""
+Bytes left in a paused transport at which it calls `resume_writing`.
+
+The app's `send` waits between the two. uvloop's own low mark is 16 bytes, which would
+empty the pipe before anything is written again.
+"""
 
 NO_DESCRIPTOR: Final = -1
 """Where there is none to write to, or none that may be written to."""

@@ -43,22 +43,24 @@ from uvicorn.server import ServerState
 
 from ...config import Config
 from ..streams.detached_websocket import LINGER_S
-from .handle import EXTENSION, WRITE_BUFFER_HIGH_BYTES, Handle, HandsOver, Successor
+from .handle import (
+    EXTENSION,
+    WRITE_BUFFER_HIGH_BYTES,
+    WRITE_BUFFER_LOW_BYTES,
+    Handle,
+    HandsOver,
+    Successor,
+)
 from .handshake_protocol import Handshake
 from .refusal import encode_refusal
 
 __all__ = [
     "LINGER_S",
-    "WRITE_BUFFER_LOW_BYTES",
     "HttpProtocol",
     "http_protocol",
 ]
 
 logger = logging.getLogger(__name__)
-
-# Between this mark and the upper one the app's `send` waits. uvloop's own low mark is
-# 16 bytes, which would empty the pipe before anything is written again.
-WRITE_BUFFER_LOW_BYTES: Final = 16_384
 
 # A connection that is silent for longer was made in advance, as browsers do.
 NEW_S: Final = 0.5

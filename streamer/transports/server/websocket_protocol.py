@@ -26,8 +26,12 @@ from websockets.server import ServerProtocol
 from ...errors import AHEAD_OF_RATE, SILENT
 from ..streams.detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
 from ..streams.inbound import FRAGMENTS_MAX
-from .handle import WRITE_BUFFER_HIGH_BYTES, HandsOver, Successor
-from .http_protocol import WRITE_BUFFER_LOW_BYTES
+from .handle import (
+    WRITE_BUFFER_HIGH_BYTES,
+    WRITE_BUFFER_LOW_BYTES,
+    HandsOver,
+    Successor,
+)
 
 __all__ = ["WebSocketProtocol"]
 
