@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
-from collections.abc import Mapping
-from typing import Any, Final
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from ...compiled.fanout import send_to_all
 
 __all__ = [
     "EXTENSION",
-    "NO_DESCRIPTOR",
+    "NULL_TRANSPORT",
     "WRITE_BUFFER_HIGH_BYTES",
     "WRITE_BUFFER_LOW_BYTES",
     "Handle",
     "HandsOver",
+    "RawSocket",
     "Successor",
-    "find_descriptor",
     "find_handle",
 ]
+
+S = TypeVar("S", bound="RawSocket")
 
 EXTENSION: Final = "streamer.transport"
 """Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
@@ -44,13 +50,14 @@ The app's `send` waits between the two. uvloop's own low mark is 16 bytes, which
 empty the pipe before anything is written again.
 """
 
-NO_DESCRIPTOR: Final = -1
-"""Where there is none to write to, or none that may be written to."""
+_NO_DESCRIPTOR: Final = -1
 
 _OPEN_UNTIL_LOST: Final[list[type]] = []
 """
-Transports that write at once where nothing waits, with nothing of their own around it,
-and that close their socket after they have said `connection_lost`, never before.
+The transports past which `RawSocket` writes.
+
+They write at once if nothing waits, write the bytes unchanged, and close their socket
+after they have called `connection_lost`, never before.
 """
 with contextlib.suppress(ImportError):
     from uvloop import loop
@@ -178,18 +185,136 @@ def _has_hung_up(transport: asyncio.Transport) -> bool:
     return bool(poll.poll(0))
 
 
-def find_descriptor(transport: asyncio.Transport) -> int:
+class _NullTransport(asyncio.Transport):
+    """Stands in for a transport that is lost; discards what is written."""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+NULL_TRANSPORT: Final = _NullTransport()
+
+
+class RawSocket:
+    """
+    A transport, and its socket's descriptor while bytes may be written past it.
+
+    While nothing waits in the transport, bytes go to the descriptor: the call into the
+    transport would be a twentieth of a delivery. What the socket does not take at once
+    is left to the transport, and so is everything after it until the transport has
+    written all of it; so bytes keep their order.
+
+    A descriptor must not be used once its socket is closed, since the kernel gives the
+    number to the next connection. So no other class sees it, and it is given up
+
+    - with every byte that is left to the transport, until nothing waits there;
+    - in `release`, before the transport is closed;
+    - in `discard_writes`, which `connection_lost` has to call: the transport closes its
+      socket next.
+
+    Streams derive from this instead of holding one, because each object that a delivery
+    touches is a miss of the CPU's cache.
+    """
+
+    __slots__ = ("_descriptor", "transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        """To be closed or aborted through `release` only."""
+        self._descriptor = _NO_DESCRIPTOR
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Write to `transport` from here on."""
+        self.transport = transport
+        self._descriptor = _find_descriptor(transport)
+
+    def has_room(self, size: int, buffer_bytes_max: int) -> bool:
+        """Return whether nothing waits, or at most so much with `size` bytes more."""
+        if self._descriptor >= 0:
+            return True
+        waiting = self.transport.get_write_buffer_size()
+        return not waiting or waiting + size <= buffer_bytes_max
+
+    def send(self, data: bytes, buffer_bytes_max: int = sys.maxsize) -> bool:
+        """
+        Send bytes after all that were sent before, without waiting.
+
+        Returns False, and sends nothing, if there is no room for them; see `has_room`.
+        """
+        descriptor, sent = self._descriptor, 0
+        if descriptor >= 0:
+            try:
+                sent = os.write(descriptor, data)
+            except OSError:
+                # The socket is full or broken. The transport gets the same error when
+                # it writes, and handles it.
+                pass
+        else:
+            # As in `has_room`: a call for each delivery is too much.
+            waiting = self.transport.get_write_buffer_size()
+            if waiting and waiting + len(data) > buffer_bytes_max:
+                return False
+        if sent < len(data):
+            self.hand_to_transport(data[sent:])
+        return True
+
+    @staticmethod
+    def send_all(sockets: Sequence[S], data: bytes, buffer_bytes_max: int) -> list[S]:
+        """Send to each as `send` does; return those without room."""
+        # This is all there is to a delivery (bench.fanout): the transport would make
+        # the same system call, and its part before that is a twentieth of it.
+        full, descriptors = [], [socket._descriptor for socket in sockets]
+        for i, sent in send_to_all(descriptors, data):
+            socket = sockets[i]
+            if socket._descriptor >= 0:
+                socket.hand_to_transport(data[sent:])
+            elif not socket.send(data, buffer_bytes_max):
+                full.append(socket)
+        return full
+
+    def hand_to_transport(self, data: bytes) -> None:
+        """Leave bytes to the transport, and write past it again if it sends them."""
+        transport = self.transport
+        transport.write(data)
+        self._descriptor = _find_descriptor(transport)
+
+    def release(self) -> asyncio.Transport:
+        """Return the transport to be closed; nothing is written past it any more."""
+        self._descriptor = _NO_DESCRIPTOR
+        return self.transport
+
+    def discard_writes(self) -> None:
+        """Give the transport up; what is sent from here on is discarded."""
+        self._descriptor = _NO_DESCRIPTOR
+        self.transport = NULL_TRANSPORT
+
+
+def _find_descriptor(transport: asyncio.Transport) -> int:
     """
     Return the descriptor to which bytes may be written past a transport.
 
-    `NO_DESCRIPTOR` while something waits in it, which comes first, when it is closing,
-    and where it does more than to write. Whoever keeps the descriptor gives it up in
-    `connection_lost`, and with whatever else it leaves to the transport.
+    `_NO_DESCRIPTOR` if bytes wait in the transport, which have to go first, if it is
+    closing, and if it is of a kind that does more than write, such as TLS.
     """
     if type(transport) not in _OPEN_UNTIL_LOST:
-        return NO_DESCRIPTOR
+        return _NO_DESCRIPTOR
     if transport.get_write_buffer_size() or transport.is_closing():
-        return NO_DESCRIPTOR
+        return _NO_DESCRIPTOR
     descriptor: int = transport.get_extra_info("socket").fileno()
     return descriptor
 

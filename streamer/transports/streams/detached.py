@@ -15,18 +15,16 @@ says meanwhile is kept.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from ...compiled.fanout import send_to_all
 from ...errors import Disconnect
 from ...service.streams.admission import Connection
-from ..server.handle import NO_DESCRIPTOR, Successor, find_descriptor
+from ..server.handle import NULL_TRANSPORT, RawSocket, Successor
 from .framing import LAST_CHUNK, Framing
 
-__all__ = ["FAREWELL_S", "NOWHERE", "BatchWriter", "Detached", "EventStream"]
+__all__ = ["FAREWELL_S", "BatchWriter", "Detached", "EventStream"]
 
 BEGUN_WITHIN_S: Final = 0.1
 """How long an answer's head waits for what follows it, to go out with that."""
@@ -49,20 +47,10 @@ class BatchWriter(Framing):
         """Write to each as `Detached.write` does; return those without room."""
         if event is not self.event:
             self.take(event)
-        framed, sinks, full = self.framed, list(sinks), []
-        # This is all there is to a delivery (bench.fanout): the transport comes to the
-        # same call, and what it does before that is a twentieth of one.
-        sockets = [sink.descriptor for sink in sinks]
-        for i, sent in send_to_all(sockets, framed):
-            sink = sinks[i]
-            if sink.descriptor >= 0:
-                sink.go_on(framed[sent:])
-            elif not sink.write(event, most):
-                full.append(sink)
-        return full
+        return RawSocket.send_all(list(sinks), self.framed, most)
 
 
-class Detached(Successor):
+class Detached(RawSocket, Successor):
     """
     What both kinds of streams have in common.
 
@@ -82,8 +70,6 @@ class Detached(Successor):
         "_parting",
         "_since_s",
         "batch_writer",
-        "descriptor",
-        "transport",
     )
 
     def __init__(
@@ -91,34 +77,25 @@ class Detached(Successor):
     ) -> None:
         if preamble:
             batch_writer.take(preamble)
-        self.transport: asyncio.Transport = _Waiting(
-            batch_writer.framed if preamble else b""
-        )
+        super().__init__(_Waiting(batch_writer.framed if preamble else b""))
         self._listener = listener
         self.batch_writer = batch_writer
         self._connections: set[Any] = set()
         self._since_s: float | None = None
-        self.descriptor = NO_DESCRIPTOR
-        """
-        The socket's while nothing waits in the transport, so that bytes may be written
-        past it; `NO_DESCRIPTOR` otherwise, and from the moment the connection is lost.
-        """
         self._parting: asyncio.TimerHandle | None = None
 
     # As a session's sink.
 
     def write(self, event: bytes, most: int) -> bool:
-        if self.descriptor < 0:
-            waiting = self.transport.get_write_buffer_size()
-            if waiting and waiting + len(event) > most:
+        if event is self.PROBE:
+            if not self.has_room(len(event), most):
                 return False
-        if event is self.PROBE and self._is_given_up():
-            return True
+            if self._is_given_up():
+                return True
         framing = self.batch_writer
         if event is not framing.event:
             framing.take(event)
-        self.send(framing.framed)
-        return True
+        return self.send(framing.framed, most)
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -130,7 +107,7 @@ class Detached(Successor):
         raise NotImplementedError
 
     def abort(self, disconnect: Disconnect) -> None:
-        self.quit().abort()
+        self.release().abort()
 
     # Towards the connection.
 
@@ -138,30 +115,6 @@ class Detached(Successor):
         """Return when there is something to write, or will not be for a while."""
         if isinstance(self.transport, _Waiting):
             await self.transport.begun()
-
-    def send(self, data: bytes) -> None:
-        """Have bytes sent after all that were before."""
-        sent = 0
-        if self.descriptor >= 0:
-            try:
-                sent = os.write(self.descriptor, data)
-            except OSError:
-                # It has no room, or it is broken. The transport is told the same, and
-                # knows what to do.
-                pass
-        if sent < len(data):
-            self.go_on(data[sent:])
-
-    def go_on(self, data: bytes) -> None:
-        """Leave to the transport what the socket has not taken."""
-        transport = self.transport
-        transport.write(data)
-        self.descriptor = find_descriptor(transport)
-
-    def quit(self) -> asyncio.Transport:
-        """Return the transport to be closed: nothing goes past it any more."""
-        self.descriptor = NO_DESCRIPTOR
-        return self.transport
 
     # As a transport's protocol.
 
@@ -177,11 +130,11 @@ class Detached(Successor):
         self._listener.stay()
         self._connections = connections
         connections.add(self)
-        self.transport = transport
+        self.attach(transport)
         if waiting.aborted:
-            transport.abort()
+            self.release().abort()
             return
-        self.go_on(b"".join([head, waiting.preamble, *waiting.chunks]))
+        self.send(b"".join([head, waiting.preamble, *waiting.chunks]))
         if waiting.closing is not None:
             waiting.closing()
 
@@ -195,29 +148,28 @@ class Detached(Successor):
         self._since_s = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The transport closes the socket next, and somebody else's may get its number.
-        self.descriptor = NO_DESCRIPTOR
+        # First of all: the transport closes the socket next. And the session may still
+        # write.
+        self.discard_writes()
         self._connections.discard(self)
         if self._parting is not None:
             self._parting.cancel()
-        # Somebody may still be about to say something.
-        self.transport = NOWHERE
         self._listener.leave()
 
     def _is_given_up(self) -> bool:
         """Give it up if the last probe was not answered; return whether it is."""
         return False
 
-    def _part(self, then: Callable[[], None]) -> None:
+    def _part(self, then: Callable[[], object]) -> None:
         """Do `then` as the last thing, and cut off who does not take it in time."""
         transport = self.transport
         if isinstance(transport, _Waiting):
             transport.closing = lambda: self._part(then)
-        elif transport is not NOWHERE:
+        elif transport is not NULL_TRANSPORT:
             self._part_from(transport, then)
 
     def _part_from(
-        self, transport: asyncio.Transport, then: Callable[[], None]
+        self, transport: asyncio.Transport, then: Callable[[], object]
     ) -> None:
         then()
         loop = asyncio.get_running_loop()
@@ -254,18 +206,18 @@ class EventStream(Detached):
         self._part(self._finish)
 
     def shutdown(self) -> None:
-        self.quit().close()
+        self.release().close()
 
     def data_received(self, data: bytes) -> None:
         # Not paused instead: a transport that does not read does not notice the end.
         self._ignored_bytes += len(data)
         if self._ignored_bytes > IGNORED_BYTES_MAX:
-            self.quit().abort()
+            self.release().abort()
 
     def _finish(self) -> None:
         if self._chunked:
             self.send(LAST_CHUNK)
-        self.quit().close()
+        self.release().close()
 
 
 class _Waiting(asyncio.Transport):
@@ -309,28 +261,3 @@ class _Waiting(asyncio.Transport):
 
     def close(self) -> None:
         self.abort()
-
-
-class _Nowhere(asyncio.Transport):
-    """What stands for a transport once it is lost."""
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        pass
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def abort(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
-NOWHERE: Final = _Nowhere()

@@ -26,7 +26,7 @@ from ...core.streams.session import Session
 from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ...service.streams.admission import Connection
 from .commands import Commands
-from .detached import NOWHERE, BatchWriter, Detached
+from .detached import BatchWriter, Detached
 from .framing import PING_FRAME, close_frame, text_frame
 from .inbound import Heard, Inbound, is_pong
 
@@ -188,7 +188,7 @@ class DetachedWebSocket(Detached):
         self._is_deaf = True
         if self._parting is None:
             self.send(close_frame(SERVICE_RESTART, ""))
-        self.quit().close()
+        self.release().close()
 
     # What came.
 
@@ -251,16 +251,16 @@ class DetachedWebSocket(Detached):
         self._is_deaf = True
         if self._parting is not None:
             # It is the answer.
-            self.quit().close()
+            self.release().close()
             return
 
         def then() -> None:
             self.send(answer)
-            self.quit().close()
+            self.release().close()
 
         self._part(then)
         # Nobody has ended the session, so it may still have something to say.
-        self.transport = NOWHERE
+        self.discard_writes()
 
     def _admit_control(self) -> bool:
         now_s = monotonic()
@@ -292,7 +292,7 @@ class DetachedWebSocket(Detached):
             return
         session.stop(disconnect)
         self.send(close_frame(code, reason))
-        transport = self.quit()
+        transport = self.release()
         if transport.can_write_eof():
             transport.write_eof()
         transport.resume_reading()

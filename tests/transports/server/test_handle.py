@@ -19,7 +19,11 @@ from typing import Any
 import pytest
 
 from streamer.errors import SLOW
-from streamer.transports.server.handle import NO_DESCRIPTOR, find_descriptor
+from streamer.transports.server.handle import (
+    _NO_DESCRIPTOR,
+    NULL_TRANSPORT,
+    RawSocket,
+)
 from streamer.transports.streams.detached import BatchWriter, EventStream
 from streamer.transports.streams.framing import unframed
 
@@ -55,7 +59,7 @@ class Watched(EventStream):
     def fill(self) -> int:
         """Write until something waits; return how much it was."""
         count = 0
-        while self.descriptor >= 0:
+        while self._descriptor >= 0:
             self.write_past(b"x" * 65_536)
             count += 65_536
         return count
@@ -176,7 +180,7 @@ async def test_a_socket_is_open_until_the_stream_has_heard_of_the_end(
     connect: Connect, end: Callable[..., Awaitable[None]], *, unix: bool
 ) -> None:
     stream, client = await connect(unix=unix)
-    assert stream.descriptor == stream.number
+    assert stream._descriptor == stream.number
 
     await end(stream, client)
     await stream.lost.wait()
@@ -184,7 +188,7 @@ async def test_a_socket_is_open_until_the_stream_has_heard_of_the_end(
     assert stream.was_open
     stream.write_past(b"nobody is there")
     assert stream.write(b"nobody is there", MOST)
-    assert stream.descriptor == NO_DESCRIPTOR
+    assert stream._descriptor == _NO_DESCRIPTOR
 
 
 async def test_who_gets_the_number_next_gets_nothing_that_was_for_the_one_before(
@@ -216,13 +220,13 @@ async def test_what_goes_past_the_transport_keeps_its_order_with_what_does_not(
     lines = [b"%09d\n" % number for number in range(2_000)]
     for line in lines[:500]:
         stream.write_past(line)
-    assert stream.descriptor == NO_DESCRIPTOR
+    assert stream._descriptor == _NO_DESCRIPTOR
 
     assert await read(client, sent + 5_000) == b"x" * sent + b"".join(lines[:500])
     # As soon as nothing waits the next one finds its way, and those after it go past.
     for line in lines[500:]:
         stream.write_past(line)
-    assert stream.descriptor == stream.number
+    assert stream._descriptor == stream.number
     assert await read(client, 15_000) == b"".join(lines[500:])
 
 
@@ -235,8 +239,11 @@ async def test_nothing_goes_past_a_transport_that_is_not_known(
         def get_extra_info(self, name: str, default: Any = None) -> Any:
             return stream.transport.get_extra_info(name)
 
-    assert find_descriptor(stream.transport) == stream.number
-    assert find_descriptor(Other()) == NO_DESCRIPTOR
+    raw = RawSocket(NULL_TRANSPORT)
+    raw.attach(stream.transport)
+    assert raw._descriptor == stream.number
+    raw.attach(Other())
+    assert raw._descriptor == _NO_DESCRIPTOR
 
 
 async def test_after_a_goodbye_nothing_goes_past_the_transport(
@@ -257,5 +264,5 @@ async def test_streams_of_a_server_write_past_their_transports(make_world: Any) 
     await socket.message()
     await wire.event()
 
-    assert all(stream.descriptor >= 0 for stream in world.connections)
+    assert all(stream._descriptor >= 0 for stream in world.connections)
     assert len(world.connections) == 2

@@ -402,7 +402,7 @@ class Fan:
         self.pairs = [socket.socketpair() for _ in range(readers)]
         for i, (ours, _) in enumerate(self.pairs):
             stream = DetachedWebSocket(Absent(), batch_writer, None)  # type: ignore[arg-type]
-            stream.descriptor = ours.fileno()
+            stream._descriptor = ours.fileno()
             session = Session(
                 place,
                 codec=codec,
