@@ -109,7 +109,7 @@ class Delays:
     [
         (100, 20.0, 100),
         pytest.param(
-            1_000, 10.0, 250, marks=[pytest.mark.long, pytest.mark.timeout(300)]
+            1_000, 10.0, 250, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]
         ),
     ],
 )

@@ -85,7 +85,8 @@ def waiting_less(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
 
 @pytest.mark.row("A2")
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    "kills",
+    [2, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_a_slow_disk_makes_kills_no_worse(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
@@ -148,7 +149,8 @@ async def test_control_a_log_synced_later_loses_and_says_so(
 
 @pytest.mark.row("A7")
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    "kills",
+    [3, pytest.param(50, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
@@ -281,7 +283,7 @@ async def violations(redis: RedisConnection) -> Counter[str]:
 @pytest.mark.row("A5")
 @pytest.mark.parametrize(
     "cuts",
-    [40, pytest.param(1_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])],
+    [40, pytest.param(1_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
     make_server: MakeServer,
@@ -421,7 +423,8 @@ async def kill_store(server: Server) -> None:
 @pytest.mark.row("D3")
 @pytest.mark.parametrize("kill", [kill_server, kill_store])
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+    "kills",
+    [3, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_a_batch_is_there_whole_or_not_at_all(
     make_server: MakeServer,

@@ -69,7 +69,8 @@ async def kill_embedded_store(server: Server) -> None:
 
 @pytest.mark.parametrize("kill", [kill_server, kill_embedded_store])
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    "kills",
+    [3, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
 )
 @pytest.mark.row("A1")
 async def test_what_was_acknowledged_outlives_a_kill(

@@ -27,7 +27,7 @@ MakeServer = Callable[..., Server]
 MakeStore = Callable[..., Store]
 Report = Callable[[object], None]
 
-LONG = [pytest.mark.long, pytest.mark.timeout(400)]
+NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(400)]
 
 
 class Roamer(Follower):
@@ -92,7 +92,7 @@ async def make_roamers(nodes: Sequence[Server], players: int) -> dict[str, Any]:
 
 @pytest.mark.row("C6")
 @pytest.mark.parametrize(
-    ("players", "kills"), [(20, 2), pytest.param(150, 20, marks=LONG)]
+    ("players", "kills"), [(20, 2), pytest.param(150, 20, marks=NIGHTLY)]
 )
 async def test_readers_of_a_killed_node_go_on_at_the_other(
     make_server: MakeServer,
@@ -146,7 +146,7 @@ async def test_readers_of_a_killed_node_go_on_at_the_other(
 
 @pytest.mark.row("C7")
 @pytest.mark.parametrize(
-    ("players", "drain_s"), [(40, 3), pytest.param(250, 10, marks=LONG)]
+    ("players", "drain_s"), [(40, 3), pytest.param(250, 10, marks=NIGHTLY)]
 )
 async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
     make_server: MakeServer,
@@ -295,7 +295,7 @@ async def test_a_node_that_stood_still_catches_up(
 
 
 @pytest.mark.row("C11")
-@pytest.mark.parametrize("clients", [100, pytest.param(1_000, marks=LONG)])
+@pytest.mark.parametrize("clients", [100, pytest.param(1_000, marks=NIGHTLY)])
 async def test_all_resume_right_after_the_store_was_restarted(
     make_server: MakeServer, make_store: MakeStore, report: Report, clients: int
 ) -> None:

@@ -86,7 +86,7 @@ def p99(times: list[float]) -> float:
 
 
 @pytest.mark.row("F14")
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
     make_server: MakeServer, report: Report

@@ -156,7 +156,7 @@ async def keep_killing(store: Store) -> None:
         pytest.param(
             *(30_000, True),
             id="schedulers and store",
-            marks=[pytest.mark.long, pytest.mark.timeout(300)],
+            marks=[pytest.mark.nightly, pytest.mark.timeout(300)],
         ),
     ],
 )

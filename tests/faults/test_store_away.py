@@ -277,7 +277,7 @@ async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
     ("players", "publishes"),
     [
         (20, 60),
-        pytest.param(200, 130, marks=[pytest.mark.long, pytest.mark.timeout(300)]),
+        pytest.param(200, 130, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]),
     ],
 )
 @pytest.mark.row("C1")

@@ -170,7 +170,7 @@ async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
 @pytest.mark.row("F9")
 @pytest.mark.parametrize(
     "count",
-    [300, pytest.param(3_000, marks=[pytest.mark.long, pytest.mark.timeout(120)])],
+    [300, pytest.param(3_000, marks=[pytest.mark.nightly, pytest.mark.timeout(120)])],
 )
 async def test_slow_clients_are_closed_and_others_served(
     make_server: MakeServer, report: Report, count: int
@@ -239,7 +239,7 @@ async def timed(backend: Api, count: int) -> list[float]:
 @pytest.mark.row("D1")
 @pytest.mark.parametrize(
     "count",
-    [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(300)])],
+    [300, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_repeated_with_their_keys_lost_answers_double_nothing(
     server: Server, player: str, report: Report, count: int

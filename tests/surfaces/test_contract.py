@@ -251,7 +251,7 @@ async def test_every_answer_is_one_that_the_contract_has(
     await probe(site, tmp_path, max_examples=2, seed=1)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.row("F3")
 @pytest.mark.timeout(3_600)
 async def test_every_answer_is_one_that_the_contract_has_at_length(

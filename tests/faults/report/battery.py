@@ -296,7 +296,7 @@ def _shown(config: pytest.Config) -> Shown:
 
 
 def _remembered(config: pytest.Config) -> dict[str, Outcome]:
-    """Return what reports before this one have run: the long tests take a run apart."""
+    """Return the outcomes of earlier runs, as nightly tests have one of their own."""
     assert config.cache is not None
     known = {
         node: Outcome(*values)

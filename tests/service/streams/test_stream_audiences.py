@@ -696,7 +696,7 @@ class Reading:
 # What goes wrong once in forty times is found by going through it often.
 @pytest.mark.parametrize(
     "seed",
-    [11, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))],
+    [11, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(20, 40))],
 )
 async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     catch_up: CatchUp,

@@ -645,7 +645,7 @@ def test_the_inbox_is_what_the_model_says(any_store: str) -> None:
     assert check(any_store, examples=40, steps=40) > 4_000
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.row("C5")
 def test_the_inbox_is_what_the_model_says_for_long(any_store: str) -> None:
