@@ -201,12 +201,12 @@ def test_the_last_line_is_the_key_or_the_token_alone(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("app", "create", "no spaces"), "no name of an app"),
+        (("app", "create", "no spaces"), "is not a valid app name"),
         (("key", "--app", "none"), "the app none is unknown"),
         (("key", "--app", "a", "--scope", "all"), "unknown scope 'all'"),
         (("token", "--app", "none", "--player", "p"), "the app none is unknown"),
-        (("token", "--app", "a", "--player", "me"), "is no player"),
-        (("token", "--app", "a", "--player", "p", "--ttl", "1y"), "is no duration"),
+        (("token", "--app", "a", "--player", "me"), "is not a valid player"),
+        (("token", "--app", "a", "--player", "p", "--ttl", "1y"), "not a duration"),
         (("token", "--app", "a", "--player", "p", "--ttl", "2d"), "a token may live"),
         (
             ("token", "--app", "a", "--player", "p", "--permission", "x"),
@@ -242,7 +242,7 @@ def test_store_makes_the_demo_once_and_other_commands_work_beside_it(
     port = free_port()
     process = start("store", "--data-dir", data_dir, "--port", port)
     text = read_until(process, "is ready")
-    assert "made the app demo" in text
+    assert "created app demo" in text
 
     assert redis_command(port, b"PING") == b"+PONG\r\n"
     beside = secret("key", "--app", "demo", "--data-dir", data_dir)
@@ -280,7 +280,7 @@ def test_store_ends_with_an_error_when_its_server_dies(
 
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "the store ended by itself (status 0)" in errors
+    assert "the store exited unexpectedly (status 0)" in errors
 
 
 def test_a_second_store_on_the_directory_is_refused(start: Run, data_dir: Path) -> None:
@@ -416,7 +416,7 @@ def test_serve_ends_with_an_error_when_its_store_dies(
 
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "the embedded store ended by itself" in errors
+    assert "the embedded store exited unexpectedly" in errors
 
 
 def test_a_port_in_use_is_told_and_the_store_stopped(
@@ -532,7 +532,8 @@ def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing_behind(
 
     assert result.exit_code == 0, result.output
     assert f"data_dir = '{data_dir}'  (--data-dir)" in result.output
-    assert "an embedded store would be run by" in result.output
+    assert "the embedded store runs" in result.output
+    assert "the first start creates it" in result.output
     assert not data_dir.exists()
 
 
@@ -551,7 +552,7 @@ def test_doctor_calls_a_store_that_is_away_a_problem() -> None:
 
     assert result.exit_code == 1
     assert "problem" in result.output
-    assert "does not answer" in result.output
+    assert "is unavailable" in result.output
     assert "secret" not in result.output
 
 

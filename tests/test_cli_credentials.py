@@ -116,7 +116,7 @@ def test_what_is_no_quota_is_refused(shell: Shell, given: str) -> None:
     result = shell.run("app", "quota", "demo", f"--players={given}")
 
     assert result.exit_code == 2
-    assert "neither a number from 0 nor default" in result.output
+    assert "neither a whole number from 0 to" in result.output
     assert shell.run("app", "quota", "nobody").exit_code == 1
     assert shell.record().quotas == Quotas()
 
@@ -142,7 +142,7 @@ def test_a_key_set_that_is_not_there_yet_is_said_and_kept(
     result = shell.run("app", "create", "game", *given)
 
     assert result.exit_code == 0
-    assert "warning: no key set" in result.stderr
+    assert "warning: cannot read the key set" in result.stderr
     assert shell.record(App("game")).key_set == str(tmp_path / "jwks.json")
 
     jwk = ECKey.generate_key("P-256").as_dict(private=False)
@@ -173,8 +173,8 @@ def test_an_app_changes_sides_and_back(shell: Shell, pem: Path) -> None:
             ("app", "update", "demo", "--algorithm", "RS256", "--key-set", "http://x/"),
             "fetched with https",
         ),
-        (("app", "create", "x", "--public-key", "/nothing"), "cannot be read"),
-        (("app", "create", "x", "--public-key", "/dev/null"), "will not do"),
+        (("app", "create", "x", "--public-key", "/nothing"), "cannot read /nothing"),
+        (("app", "create", "x", "--public-key", "/dev/null"), "cannot use /dev/null"),
         (("app", "create", "x", "--audience", "demo"), "belong to another app"),
         (("app", "update", "nobody", "--issuer", "x"), "the app nobody is unknown"),
         (("app", "rotate", "nobody"), "the app nobody is unknown"),
@@ -183,11 +183,14 @@ def test_an_app_changes_sides_and_back(shell: Shell, pem: Path) -> None:
         (("key", "revoke", "0" * 16), "the key 0000000000000000 is unknown"),
         (("key", "rotate", "0" * 16), "the key 0000000000000000 is unknown"),
         (("key",), "Missing option '--app'"),
-        (("key", "--app", "demo", "list"), "--app belongs behind 'list'"),
+        (("key", "--app", "demo", "list"), "--app must follow 'list'"),
         (("token", "--app", "demo"), "Missing option '--player'"),
         (("token", "revoke"), "Missing option '--app'"),
         (("token", "revoke", "--app", "nobody"), "the app nobody is unknown"),
-        (("token", "revoke", "--app", "demo", "--player", "me"), "is no player"),
+        (
+            ("token", "revoke", "--app", "demo", "--player", "me"),
+            "is not a valid player",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(

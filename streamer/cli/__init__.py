@@ -21,15 +21,15 @@ class _Place(NamedTuple):
 
 
 _COMMANDS: Final = {
-    "serve": _Place("serve", "Run the server; needs no configuration."),
-    "scheduler": _Place("serve", "Do the housekeeping of servers run without it."),
-    "store": _Place("store", "Run the embedded store alone."),
-    "app": _Place("apps", "Make and change apps."),
-    "key": _Place("credentials", "Make a backend key for an app; list, take back."),
-    "token": _Place("credentials", "Make a token for a player; take them back."),
+    "serve": _Place("serve", "Run the server (no configuration needed)."),
+    "scheduler": _Place("serve", "Send due schedules for servers that do not."),
+    "store": _Place("store", "Run the embedded store on its own."),
+    "app": _Place("apps", "Manage apps, their secrets and their quotas."),
+    "key": _Place("credentials", "Create, list, rotate and revoke backend keys."),
+    "token": _Place("credentials", "Create and revoke player tokens."),
     "publish": _Place("messages", "Publish a notification."),
-    "tail": _Place("messages", "Print a player's notifications as they come."),
-    "doctor": _Place("doctor", "Say what is configured and whether it will do."),
+    "tail": _Place("messages", "Print a player's notifications as they arrive."),
+    "doctor": _Place("doctor", "Check the settings, this machine and the store."),
 }
 
 
@@ -63,9 +63,9 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="streamer")
 def main() -> None:
     """
-    Real-time notifications: a durable inbox per player, live on WebSocket, SSE and
-    long poll.
+    Real-time notification server: a durable inbox per player, delivered live over
+    WebSocket, SSE and long poll.
 
-    Every setting is also an environment variable (STREAMER_PORT) and a key of the TOML
-    file that --config names. `streamer serve` needs none of them.
+    Every setting can be given as an environment variable (for example STREAMER_PORT) or
+    in the TOML file named by --config. `streamer serve` works without any.
     """

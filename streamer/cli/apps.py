@@ -30,7 +30,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def app() -> None:
-    """Make and change apps; an app is a game with players of its own."""
+    """
+    Manage apps, their secrets and their quotas.
+
+    Apps are isolated tenants: each is a game with its own players, keys and tokens.
+    """
 
 
 app.add_command(quota)
@@ -39,24 +43,30 @@ app.add_command(quota)
 def token_options(command: Command) -> Command:
     """Give a command the options that say whose tokens count."""
     for option in (
-        click.option("--audience", help="What `aud` says. Default: the app's name."),
+        click.option(
+            "--audience",
+            help="Audience of the tokens (claim `aud`). Default: the app's name.",
+        ),
         click.option(
             "--public-key",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Public keys of the issuer, as PEM or JWK.",
+            help="File with the issuer's public keys, as PEM or JWK.",
         ),
         click.option(
             "--key-set",
             metavar="URL|FILE",
-            help="Where the issuer's keys are (JWKS); every node reads it.",
+            help="Location of the issuer's JSON Web Key Set. Every node reads it.",
         ),
         click.option(
             "--algorithm",
             type=click.Choice(["HS256", "RS256", "ES256", "EdDSA"]),
-            help="How tokens are signed. Default: HS256, with the app's own secret.",
+            help="Signature algorithm. Default: HS256, with the app's own secret.",
         ),
-        click.option("--issuer", help="Who issues tokens. Default: streamer."),
+        click.option(
+            "--issuer",
+            help="Issuer of the tokens (claim `iss`). Default: streamer.",
+        ),
     ):
         command = option(command)
     return command
@@ -76,11 +86,15 @@ def create(
     file: str | None,
     **flags: str | None,
 ) -> None:
-    """Make the app NAME: 1 to 64 letters, digits, "_" or "-"."""
+    """
+    Create the app NAME.
+
+    NAME has 1 to 64 letters, digits, "_" or "-".
+    """
     config = resolve(file, **flags).config
     given = _members(issuer, algorithm, key_set, public_key, audience)
     run(_create(config, app_name(name), given))
-    click.echo(f"made the app {name}; `streamer key --app {name}` makes it a key")
+    click.echo(f"created app {name}; to create a key: streamer key --app {name}")
 
 
 @app.command()
@@ -98,14 +112,15 @@ def update(
     **flags: str | None,
 ) -> None:
     """
-    Change whose tokens count in the app NAME; what is not given stays.
+    Change which tokens the app NAME accepts.
 
-    Streams whose tokens do not count any more end within 30 s.
+    Options that are left out keep their values. Streams whose tokens are no longer
+    accepted end within 30 s.
     """
     config = resolve(file, **flags).config
     given = _members(issuer, algorithm, key_set, public_key, audience)
     run(_update(config, app_name(name), given))
-    click.echo(f"changed the app {name}")
+    click.echo(f"updated app {name}")
 
 
 @app.command()
@@ -115,13 +130,17 @@ def update(
     type=Duration(),
     default="24h",
     show_default=True,
-    help="How long the earlier secret counts; 0 where it has leaked.",
+    help="How long the old secret stays valid. Use 0 if it has leaked.",
 )
 @store_options
 def rotate(name: str, grace: int, file: str | None, **flags: str | None) -> None:
-    """Give the app NAME a new secret and print it, as `streamer app secret` does."""
+    """
+    Replace the secret of the app NAME and print the new one.
+
+    The format is that of `streamer app secret`.
+    """
     record = run(_rotate(resolve(file, **flags).config, app_name(name), grace))
-    click.echo(f"the earlier secret of {name} counts for {grace} s more", err=True)
+    click.echo(f"the old secret of app {name} stays valid for {grace} s", err=True)
     click.echo(_text(record))
 
 
@@ -130,20 +149,22 @@ def rotate(name: str, grace: int, file: str | None, **flags: str | None) -> None
 @store_options
 def secret(name: str, file: str | None, **flags: str | None) -> None:
     """
-    Print the secret that the app NAME signs its tokens with (HS256), as base64url.
+    Print the HS256 secret of the app NAME, as base64url.
 
-    For a backend that makes its tokens itself.
+    A backend that has it can sign tokens itself.
     """
     record = run(_get(resolve(file, **flags).config, app_name(name)))
     if record.algorithm != "HS256":
-        raise click.ClickException(f"tokens of {name} come from {record.issuer}")
+        raise click.ClickException(
+            f"app {name} has no secret: {record.issuer} issues its tokens"
+        )
     click.echo(_text(record))
 
 
 @app.command(name="list")
 @store_options
 def list_apps(file: str | None, **flags: str | None) -> None:
-    """Print the names of all apps, a line each."""
+    """List the names of all apps, one per line."""
     for name in run(_list(resolve(file, **flags).config)):
         click.echo(name)
 
@@ -176,9 +197,9 @@ def _public_keys(path: Path) -> str:
     try:
         return read_public_keys(path.read_bytes())
     except OSError as exc:
-        raise click.UsageError(f"{path} cannot be read: {exc.strerror}") from exc
+        raise click.UsageError(f"cannot read {path}: {exc.strerror}") from exc
     except ValueError as exc:
-        raise click.UsageError(f"{path} will not do: {exc}") from exc
+        raise click.UsageError(f"cannot use {path}: {exc}") from exc
 
 
 def _text(record: AppRecord) -> str:
@@ -221,7 +242,9 @@ async def _look_for_keys(record: AppRecord) -> None:
     try:
         parse_key_set(await fetch_key_set(record.key_set))
     except (KeySetAway, ValueError) as exc:
-        click.echo(f"warning: no key set at {record.key_set} yet: {exc}", err=True)
+        click.echo(
+            f"warning: cannot read the key set at {record.key_set} yet: {exc}", err=True
+        )
 
 
 async def _rotate(config: Config, name: App, grace_s: int) -> AppRecord:

@@ -27,12 +27,12 @@ __all__ = ["key", "token"]
 
 
 @click.group(invoke_without_command=True)
-@click.option("--app", "app", metavar="NAME", help="Its app.")
+@click.option("--app", "app", metavar="NAME", help="App that the key belongs to.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
-    help="What the key may do; repeatable. Default: everything but admin.",
+    help="Scope to grant; repeatable. Default: all but admin.",
 )
 @store_options
 def key(
@@ -42,9 +42,9 @@ def key(
     **flags: str | None,
 ) -> None:
     """
-    Make a backend key and print it.
+    Create a backend key and print it.
 
-    It is shown this once: the store keeps its digest.
+    The key is shown only once: the store keeps its digest.
     """
     if _has_subcommand():
         return
@@ -54,13 +54,19 @@ def key(
 
 
 @key.command(name="list")
-@click.option("--app", "app", metavar="NAME", help="Of one app; default: of all.")
+@click.option(
+    "--app",
+    "app",
+    metavar="NAME",
+    help="List only the keys of this app. Default: all apps.",
+)
 @store_options
 def list_keys(app: str | None, file: str | None, **flags: str | None) -> None:
     """
-    Print the keys: id, app, when made, when it ends, scopes; a line each.
+    List backend keys, one per line.
 
-    The id names a key and opens nothing.
+    The columns, separated by tabs, are id, app, creation time, expiry time and scopes.
+    An id identifies a key; it grants no access.
     """
     name = app_name(app) if app else None
     for record in run(_list_keys(resolve(file, **flags).config, name)):
@@ -71,35 +77,51 @@ def list_keys(app: str | None, file: str | None, **flags: str | None) -> None:
 @click.argument("key_id", metavar="ID")
 @store_options
 def revoke(key_id: str, file: str | None, **flags: str | None) -> None:
-    """Take a backend key back; requests with it are refused within 5 s."""
+    """
+    Revoke the backend key ID.
+
+    Requests with the key are rejected within 5 s.
+    """
     run(_revoke_key(resolve(file, **flags).config, key_id))
-    click.echo(f"the key {key_id} is taken back", err=True)
+    click.echo(f"revoked key {key_id}", err=True)
 
 
 @key.command()
 @click.argument("key_id", metavar="ID")
 @click.option(
-    "--grace", type=Duration(), default="24h", show_default=True, help="See above."
+    "--grace",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="How long the old key stays valid. Use 0 if it has leaked.",
 )
 @store_options
 def rotate(key_id: str, grace: int, file: str | None, **flags: str | None) -> None:
-    """Make a key like ID and print it; ID itself ends after the grace."""
+    """
+    Replace the backend key ID and print the new one.
+
+    The new key has the same app and scopes. The old key expires after --grace.
+    """
     text = run(_rotate_key(resolve(file, **flags).config, key_id, grace))
-    click.echo(f"the key {key_id} ends in {grace} s; its successor is", err=True)
+    click.echo(f"key {key_id} expires in {grace} s; it is replaced by:", err=True)
     click.echo(text)
 
 
 @click.group(invoke_without_command=True)
-@click.option("--app", "app", metavar="NAME", help="Its app.")
-@click.option("--player", help="Whose token it is.")
+@click.option("--app", "app", metavar="NAME", help="App of the player.")
+@click.option("--player", help="Player that the token authenticates.")
 @click.option(
     "--permission",
     "permissions",
     multiple=True,
-    help="What the player may do; repeatable. Default: notification:player:self:*.",
+    help="Permission to grant; repeatable. Default: notification:player:self:*.",
 )
 @click.option(
-    "--ttl", type=Duration(), default="24h", show_default=True, help="Good for."
+    "--ttl",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="Lifetime of the token.",
 )
 @store_options
 def token(
@@ -110,7 +132,7 @@ def token(
     file: str | None,
     **flags: str | None,
 ) -> None:
-    """Make a token for a player and print it."""
+    """Create a token for a player and print it."""
     if _has_subcommand():
         return
     name = app_name(_required(app, "--app"))
@@ -120,22 +142,24 @@ def token(
 
 
 @token.command(name="revoke")
-@click.option("--app", "app", required=True, metavar="NAME", help="Of this app.")
-@click.option("--player", help="Of this player alone.")
+@click.option(
+    "--app", "app", required=True, metavar="NAME", help="App that the tokens belong to."
+)
+@click.option("--player", help="Revoke only the tokens of this player.")
 @store_options
 def revoke_tokens(
     app: str, player: str | None, file: str | None, **flags: str | None
 ) -> None:
     """
-    Take back every token issued until now.
+    Revoke all tokens issued so far, of an app or of one player.
 
-    Requests with one are refused within 5 s, streams end within 30 s. A new token is
-    good at once.
+    Requests with a revoked token are rejected within 5 s, and streams end within 30 s.
+    Tokens issued afterwards are accepted at once.
     """
     name, who = app_name(app), player_name(player) if player else None
     run(_revoke_tokens(resolve(file, **flags).config, name, who))
-    whose = f"the player {player} of {app}" if player else f"the app {app}"
-    click.echo(f"the tokens of {whose} are taken back", err=True)
+    owner = f"player {player} in app {app}" if player else f"app {app}"
+    click.echo(f"revoked all tokens of {owner}", err=True)
 
 
 def _has_subcommand() -> bool:
@@ -147,7 +171,7 @@ def _has_subcommand() -> bool:
     for param in ctx.command.params:
         if param.name and ctx.get_parameter_source(param.name) is given:
             raise click.UsageError(
-                f"{param.opts[0]} belongs behind {ctx.invoked_subcommand!r}"
+                f"{param.opts[0]} must follow {ctx.invoked_subcommand!r}"
             )
     return True
 

@@ -70,17 +70,16 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
     lines = [f"streamer is ready at {address}", ""]
     if demo is None:
         return "\n".join(
-            [*lines[:1], "  `streamer key` and `streamer token` make credentials"]
+            [*lines[:1], "  create credentials: `streamer key`, `streamer token`"]
         )
     place = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
     key = demo.key or "$STREAMER_CLI_KEY"
-    lines += [f"  player {_PLAYER}'s token, for 24 h:", f"    {demo.token}"]
+    lines += [f"  token of player {_PLAYER}, valid for 24 h:", f"    {demo.token}"]
     if demo.key:
-        lines += ["  backend key, shown this once:", f"    {demo.key}"]
+        lines += ["  backend key, shown only once:", f"    {demo.key}"]
     else:
         lines += [
-            "  backend key: was shown on the first start, and none is made on later",
-            "  ones. To make another:",
+            "  backend key: shown on the first start only. To create another:",
             f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{place})",
         ]
     return "\n".join([*lines, "", *_lines_to_paste(address, demo.token, key), ""])
@@ -89,12 +88,12 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
 def _lines_to_paste(address: str, token: str, key: str) -> list[str]:
     message = f'{{"to":{{"players":["{_PLAYER}"]}},"title":"Hello","body":"It works."}}'
     return [
-        f"  listen as {_PLAYER} (leave it running):",
+        f"  stream {_PLAYER}'s notifications (leave it running):",
         f"curl -N -H 'Authorization: Bearer {token}' {address}/v1/stream",
         f"  publish to {_PLAYER}, from another terminal:",
         f'curl -H "Authorization: Bearer {key}" -H "Content-Type: application/json" '
         f"-d '{message}' {address}/v1/notifications",
-        f"  read {_PLAYER}'s page, newest first:",
+        f"  read {_PLAYER}'s inbox, newest first:",
         f"curl -H 'Authorization: Bearer {token}' "
         f"{address}/v1/players/me/notifications",
     ]

@@ -51,7 +51,11 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.command()
 @store_options
 def doctor(file: str | None, **flags: object) -> None:
-    """Say what is configured and whether machine and store will do."""
+    """
+    Check the settings, this machine and the store.
+
+    Exits with status 1 if there is a problem.
+    """
     resolved = resolve(file, **flags)
     _print_settings(resolved)
     findings = run(_examine(resolved.config))
@@ -64,7 +68,7 @@ def doctor(file: str | None, **flags: object) -> None:
 def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
     """Judge whether as many connections as configured can be open."""
     needed = connections_max + FDS_BESIDE_CONNECTIONS
-    text = f"{whose} may have {limit} files open, {needed} are needed"
+    text = f"{whose} can open {limit} files and needs {needed}"
     if limit < needed:
         return Finding("problem", f"{text}: raise the limit or lower connections_max")
     return Finding("ok", text)
@@ -73,10 +77,11 @@ def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
 def judge_compiled(*, compiled: bool) -> Finding:
     """Judge whether a message to many, and a page, cost no more than they have to."""
     if compiled:
-        return Finding("ok", "fan-out and pages are compiled")
-    remedy = "install a C compiler, then streamer again"
+        return Finding("ok", "fan-out and page encoding are compiled")
     return Finding(
-        "warning", f"fan-out and pages are in Python, a tenth dearer: {remedy}"
+        "warning",
+        "fan-out and page encoding run in Python and need a tenth more CPU: install a "
+        "C compiler, then reinstall streamer",
     )
 
 
@@ -123,10 +128,12 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     if not config.redis and not holds_store(Path(config.data_dir)):
         # Looking must not leave a data directory behind.
         try:
-            yield Finding("ok", f"an embedded store would be run by {find_server()}")
+            yield Finding("ok", f"the embedded store runs {find_server()}")
         except StoreFailed as exc:
             yield Finding("problem", str(exc))
-        yield Finding("ok", f"{config.data_dir} has no store; the first start makes it")
+        yield Finding(
+            "ok", f"{config.data_dir} has no store yet; the first start creates it"
+        )
         return
     try:
         async with store_url(config) as url, open_redis(url) as redis:
@@ -134,7 +141,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
                 yield finding
     except StoreUnavailable:
         where = _without_password(config.redis) or config.data_dir
-        yield Finding("problem", f"the store at {where} does not answer")
+        yield Finding("problem", f"the store at {where} is unavailable")
     except StoreFailed as exc:
         yield Finding("problem", str(exc))
 

@@ -44,20 +44,26 @@ _url_option = click.option(
     default=DEFAULT_URL,
     show_default=True,
     show_envvar=True,
-    help="Address of the server.",
+    help="URL of the server.",
 )
 
 
 @click.command()
-@click.option("--player", "to", multiple=True, required=True, help="Recipient.")
-@click.option("--type", help="What kind of notification it is, for programs.")
-@click.option("--title", help="One line.")
-@click.option("--body", help="The text.")
-@click.option("--data", metavar="JSON", help="Anything else, for programs.")
-@click.option("--priority", type=click.Choice(["low", "medium", "high", "emergency"]))
+@click.option(
+    "--player", "to", multiple=True, required=True, help="Recipient; repeatable."
+)
+@click.option("--type", help="Type of the notification, for programs.")
+@click.option("--title", help="Title, one line.")
+@click.option("--body", help="Text of the notification.")
+@click.option("--data", metavar="JSON", help="Arbitrary data, for programs.")
+@click.option(
+    "--priority",
+    type=click.Choice(["low", "medium", "high", "emergency"]),
+    help="Priority. Default: medium.",
+)
 @click.option(
     "--idempotency-key",
-    help="Publishing again with the same key has no second effect.",
+    help="Makes retries safe: the same key publishes only once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @_url_option
@@ -66,10 +72,14 @@ _url_option = click.option(
     envvar="STREAMER_CLI_KEY",
     show_envvar=True,
     required=True,
-    help="Backend key with the right to send.",
+    help="Backend key with the scope notifications:send.",
 )
 def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) -> None:
-    """Publish a notification to one or more players; print its ids."""
+    """
+    Publish a notification to one or more players.
+
+    Prints the id of each player's copy, one per line.
+    """
     fields["data"] = msgspec.UNSET if data is None else _parse_json(data)
     with _errors_for_people():
         sent = asyncio.run(_publish(url, key, fields))
@@ -80,25 +90,25 @@ def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) 
 @click.command()
 @click.option(
     "--cursor",
-    help="Go on behind this place; 'earliest' is the oldest that is kept. "
-    "Without it, what comes from now on.",
+    help="Resume after this cursor; 'earliest' starts at the oldest notification kept. "
+    "Default: new notifications only.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @_url_option
 @click.option(
     "--token",
     envvar="STREAMER_CLI_TOKEN",
     show_envvar=True,
     required=True,
-    help="Token of the player to listen for.",
+    help="Token of the player.",
 )
 def tail(url: str, token: str, cursor: str | None, as_json: bool) -> None:
     """
-    Print a player's notifications as they come, until Ctrl-C.
+    Print a player's notifications as they arrive, until Ctrl-C.
 
-    Reconnects by itself. Notifications go to stdout, everything else to stderr: gaps,
-    what is withdrawn or replaced, with --json marks and counts too, and at the end the
-    cursor that --cursor takes to go on without loss.
+    Reconnects automatically. Notifications go to stdout. Everything else goes to
+    stderr: gaps, withdrawn and replaced notifications, with --json also read marks and
+    counts, and on exit the cursor. Pass it to --cursor to resume without loss.
     """
     with _errors_for_people():
         asyncio.run(_tail(url, token, cursor, as_json))
@@ -177,7 +187,7 @@ def _aside(event: Event, as_json: bool) -> str:
         return _json(event)
     match event:
         case Gap(reason):
-            return f"gap: {reason}; some are missing"
+            return f"gap: {reason}; some notifications are missing"
         case Withdrawn(id):
             return f"withdrawn: {id}"
         case Replaced(id, by):

@@ -39,7 +39,9 @@ class Duration(click.ParamType[int, str | int]):
     ) -> int:
         match = _DURATION.fullmatch(str(value))
         if match is None:
-            self.fail(f"{value!r} is no duration such as 90, 30m or 24h", param, ctx)
+            self.fail(
+                f"{value!r} is not a duration, such as 90, 30m or 24h", param, ctx
+            )
         return int(match[1]) * _UNIT_S[match[2]]
 
 
@@ -59,7 +61,7 @@ def app_name(text: str) -> App:
     name = parse_app(text)
     if name is None:
         raise click.UsageError(
-            f"{text!r} is no name of an app: 1 to 64 letters, digits, _ or -"
+            f"{text!r} is not a valid app name: 1 to 64 letters, digits, _ or -"
         )
     return name
 
@@ -71,7 +73,7 @@ def player_name(text: str) -> Player:
     player = parse_player(text)
     if player is None:
         raise click.UsageError(
-            f"{text!r} is no player: 1 to 128 characters without control characters, "
-            "and not 'me'"
+            f"{text!r} is not a valid player: 1 to 128 characters, no control "
+            "characters, and not 'me'"
         )
     return player

@@ -27,9 +27,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT: Final = "default"
 
 _NAMES: Final = {
-    "publishes_per_s": "Notifications a second, counted for each inbox they go to.",
-    "bytes_per_day": "Bytes of them a day.",
-    "players": "Players with an inbox.",
+    "publishes_per_s": "Notifications per second, counted once for each inbox.",
+    "bytes_per_day": "Bytes stored per day, counted once for each inbox.",
+    "players": "Players that have an inbox.",
     "pending_schedules": "Schedules that are not due yet.",
 }
 
@@ -52,7 +52,11 @@ class Most(click.ParamType[int | str, int | str]):
             return DEFAULT
         if text.isascii() and text.isdecimal() and int(text[:20]) <= QUOTA_MAX:
             return int(text)
-        self.fail(f"{value!r} is neither a number from 0 nor {DEFAULT}", param, ctx)
+        self.fail(
+            f"{value!r} is neither a whole number from 0 to {QUOTA_MAX} nor {DEFAULT}",
+            param,
+            ctx,
+        )
 
 
 def quota_options(command: Command) -> Command:
@@ -77,10 +81,10 @@ def quota(
     **flags: str | None,
 ) -> None:
     """
-    Print what the app NAME may use, changed where an option says so.
+    Show the quotas of the app NAME, or change them.
 
-    0 is no limit; "default" is what the nodes' settings say (STREAMER_PLAYERS_MAX, …).
-    Running nodes go by it within 5 s.
+    0 means unlimited; "default" means the value in the settings of the nodes
+    (STREAMER_PLAYERS_MAX, …). Running nodes apply a change within 5 s.
     """
     values = (publishes_per_s, bytes_per_day, players, pending_schedules)
     asked = zip(_NAMES, values, strict=True)

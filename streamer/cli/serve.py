@@ -39,21 +39,22 @@ __all__ = ["scheduler", "serve", "worker"]
 @click.option(
     "--workers",
     type=int,
-    help="Processes to share the port, about one per core. Default: 1. SIGHUP "
-    "replaces them one after the other.",
+    help="Worker processes that share the port, about one per core. SIGHUP replaces "
+    "them one by one. Default: 1.",
 )
 @click.option(
     "--background/--no-background",
     default=None,
-    help="Whether to do the work of `streamer scheduler` too. Default: yes.",
+    help="Whether to send due schedules too, as `streamer scheduler` does. "
+    "Default: yes.",
 )
 @store_options
 def serve(file: str | None, **flags: object) -> None:
     """
     Run the server until Ctrl-C or SIGTERM.
 
-    Without --redis the store is a private one, kept in the data directory; on an empty
-    one the app `demo` is made, and lines to try it with are printed.
+    Without --redis, the server runs an embedded store in the data directory. If that
+    store is empty, the server creates the app `demo` and prints commands to try.
     """
     resolved = resolve(file, **flags)
     named = resolved.sources["data_dir"] != DEFAULT
@@ -63,7 +64,11 @@ def serve(file: str | None, **flags: object) -> None:
 @click.command()
 @store_options
 def scheduler(file: str | None, **flags: object) -> None:
-    """Do the housekeeping of servers that run with --no-background."""
+    """
+    Send due schedules for servers started with --no-background.
+
+    Several schedulers can run at the same time.
+    """
     config = resolve(file, **flags).config
     _run(_schedule(config), config)
 
@@ -193,8 +198,8 @@ async def _while_alive(
             await working
             return
         raise StoreFailed(
-            f"the embedded store ended by itself (status {ended.result()}): "
-            f"{embedded.last_words() or 'it said nothing'}"
+            f"the embedded store exited unexpectedly (status {ended.result()}): "
+            f"{embedded.last_words() or 'no output'}"
         )
     finally:
         for task in (ended, working):

@@ -33,14 +33,16 @@ def store_options(command: Command) -> Command:
             "--config",
             "file",
             metavar="PATH",
-            help="TOML file of settings. Default: what STREAMER_CONFIG names.",
+            help="TOML file with settings. Default: $STREAMER_CONFIG.",
         ),
         click.option(
             "--redis",
             metavar="URL",
-            help="An external Redis or Valkey, 7.0 or later, instead.",
+            help="External Redis or Valkey (7.0 or later) to use as the store.",
         ),
-        click.option("--data-dir", metavar="PATH", help="Where the store is kept."),
+        click.option(
+            "--data-dir", metavar="PATH", help="Directory of the embedded store."
+        ),
     ):
         command = option(command)
     return command
@@ -76,7 +78,7 @@ def run(
     except Error as exc:
         raise click.ClickException(str(exc)) from exc
     except _store_errors() as exc:
-        raise click.ClickException(f"the store refused: {exc}") from exc
+        raise click.ClickException(f"the store rejected a command: {exc}") from exc
 
 
 @contextlib.asynccontextmanager

@@ -21,21 +21,30 @@ __all__ = ["store"]
 
 
 @click.command()
-@click.option("--data-dir", metavar="PATH", help="Where the store is kept.")
+@click.option("--data-dir", metavar="PATH", help="Directory of the store.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
     default=0,
     show_default=True,
-    help="Listen on this port of 127.0.0.1 as well; 0 is on the socket alone.",
+    help="Also listen on this port of 127.0.0.1; 0 listens on the unix socket only.",
 )
-@click.option("--config", "file", metavar="PATH", help="TOML file of settings.")
+@click.option(
+    "--config",
+    "file",
+    metavar="PATH",
+    help="TOML file with settings. Default: $STREAMER_CONFIG.",
+)
 def store(data_dir: str | None, port: int, file: str | None) -> None:
-    """Run the embedded store alone, until Ctrl-C or SIGTERM."""
+    """
+    Run the embedded store on its own, until Ctrl-C or SIGTERM.
+
+    Several servers can then share it, as in the Procfile.
+    """
     config = resolve(file, data_dir=data_dir).config
     if config.redis:
         raise click.UsageError(
-            "a Redis URL is configured; `streamer store` runs the embedded store"
+            "a Redis URL is configured, but `streamer store` runs the embedded store"
         )
     run(_store(Path(config.data_dir), port, fsync=fsync_of(config.durability)))
 
@@ -49,7 +58,7 @@ async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
         embedded = await Embedded.start(data_dir, port=port, fsync=fsync)
         try:
             if (demo := await prepare(embedded.url)) and demo.key:
-                click.echo(f"made the app demo; its backend key: {demo.key}")
+                click.echo(f"created app demo; its backend key: {demo.key}")
             also = f" and redis://127.0.0.1:{port}" if port else ""
             click.echo(f"the store is ready at {embedded.url}{also}")
             ended = asyncio.create_task(embedded.wait())
@@ -58,8 +67,8 @@ async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
             stopped.cancel()
             if ended.done():
                 raise StoreFailed(
-                    f"the store ended by itself (status {ended.result()}): "
-                    f"{embedded.last_words()}"
+                    f"the store exited unexpectedly (status {ended.result()}): "
+                    f"{embedded.last_words() or 'no output'}"
                 )
         finally:
             await embedded.stop()

@@ -184,7 +184,7 @@ async def test_tail_that_is_refused_fails_and_still_says_where_it_was() -> None:
         _, errors = await process.communicate()
 
     gap, cursor, refused = errors.decode().splitlines()
-    assert gap == "gap: trimmed; some are missing"
+    assert gap == "gap: trimmed; some notifications are missing"
     assert cursor == "cursor: c9"
     assert refused.startswith("Error: the stream was refused")
     assert process.returncode == 1

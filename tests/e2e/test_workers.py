@@ -272,7 +272,7 @@ async def test_a_store_that_dies_ends_all_workers(make_server: MakeServer) -> No
         os.kill(await server.store_pid(), signal.SIGKILL)
         assert await server.end() != 0
         assert not any(map(is_running, pids))
-    assert "embedded store ended by itself" in server.logged
+    assert "embedded store exited unexpectedly" in server.logged
 
 
 @pytest.mark.parametrize("workers", [1, 2])
