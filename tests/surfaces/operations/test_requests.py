@@ -15,7 +15,7 @@ async def test_a_fault_of_ours_names_its_request(
     async def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(server.app._parts.inboxes, "page", broken)
+    monkeypatch.setattr(server.app._components.inboxes, "page", broken)
     transport = httpx2.ASGITransport(server.app.asgi, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
         answer = await client.get(
