@@ -200,25 +200,25 @@ class CatchUp:
 
     # What the relay tells.
 
-    def entry(self, log: Log, entry: Entry) -> None:
+    def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
             took_s = time.time() - entry.at_ms / 1_000
             self._counters.publish_to_write_s.observe(took_s)
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.hub.marked(log, marks=marks, unread=unread, body=body)
 
-    def replaced(self, log: Log, connection: str) -> None:
+    def on_replaced(self, log: Log, connection: str) -> None:
         self.hub.replace(log, connection)
 
-    def passing(self, log: Log, notification: bytes) -> None:
+    def on_ephemeral(self, log: Log, notification: bytes) -> None:
         self.hub.broadcast_ephemeral(log, notification)
 
-    def regrouped(self, log: Log) -> None:
+    def on_audiences_changed(self, log: Log) -> None:
         # The read that follows finds what.
         self.hub.mark_stale(log)
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
 
     # What is done about it.

@@ -72,7 +72,9 @@ class StreamAudiences:
         """
         views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
         newcomer = None if head is None else views.newcomer(head)
-        return PendingJoin(log, self._pubsub.begin(log), views.peek(log), newcomer)
+        return PendingJoin(
+            log, self._pubsub.begin_subscribe(log), views.peek(log), newcomer
+        )
 
     def abort_join(self, pending_join: PendingJoin) -> None:
         """Let nobody follow after all."""
@@ -89,7 +91,7 @@ class StreamAudiences:
         """
         log = pending_join.log
         try:
-            await self._pubsub.confirmed(pending_join.begun)
+            await self._pubsub.wait_confirmed(pending_join.begun)
             views = self._audiences.seen(log, looked) or await self._audiences.of(log)
             audience_subscriptions = await self._first_audience_subscriptions(
                 log, reader, views

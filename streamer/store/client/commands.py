@@ -18,7 +18,7 @@ import hiredis
 __all__ = [
     "Call",
     "Command",
-    "Keyed",
+    "KeyedCommand",
     "Packed",
     "PackedCall",
     "Prepared",
@@ -45,24 +45,24 @@ def pack_all(commands: Iterable[Command | Packed]) -> Packed:
     return b"".join([it if isinstance(it, Packed) else _pack(it) for it in commands])
 
 
-class Keyed:
+class KeyedCommand:
     """
     A command that is always the same but for its key; that much is written once.
 
     Args:
         name: The command.
-        behind: What follows the key.
+        args: What follows the key.
 
     """
 
-    def __init__(self, name: str, *behind: str) -> None:
-        self._head = b"*%d\r\n%b" % (2 + len(behind), pack_args(name))
-        self._behind = pack_args(*behind) if behind else b""
+    def __init__(self, name: str, *args: str) -> None:
+        self._head = b"*%d\r\n%b" % (2 + len(args), pack_args(name))
+        self._args = pack_args(*args) if args else b""
 
     def on(self, key: str) -> Packed:
         """Return it for a key, a third of what writing all of it would take."""
         raw = key.encode()
-        return b"%b$%d\r\n%b\r\n%b" % (self._head, len(raw), raw, self._behind)
+        return b"%b$%d\r\n%b\r\n%b" % (self._head, len(raw), raw, self._args)
 
 
 class Script:
@@ -71,13 +71,13 @@ class Script:
 
     Args:
         name: Its file in ``lua/`` without the ending.
-        behind: Files of functions that it uses, in the same way.
+        includes: Files of functions that it uses, in the same way.
 
     """
 
-    def __init__(self, name: str, *, behind: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, *, includes: Sequence[str] = ()) -> None:
         folder = Path(__file__).parents[1] / "lua"
-        parts = [*behind, name]
+        parts = [*includes, name]
         self.name = name
         self.text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

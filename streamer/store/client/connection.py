@@ -50,7 +50,7 @@ __all__ = [
 
 
 CONNECT_TIMEOUT_S: Final = 2.0
-GRACE_S: Final = 0.05
+TIMEOUT_GRACE_S: Final = 0.05
 """Long enough for one turn of the event loop, in which waiting replies are read."""
 
 GATHERED_BYTES_MAX: Final = 4_096
@@ -64,7 +64,7 @@ PENDING_MAX: Final = 50_000
 
 # Replies that mean "not now, and nothing was done". A script is judged by them before
 # it starts, so they hold for scripts too.
-_NOT_NOW: Final = (
+_UNAVAILABLE: Final = (
     "LOADING",
     "BUSY ",
     "OOM",
@@ -83,16 +83,16 @@ _INCOMPLETE: Final = object()
 class _Packet:
     """Commands that were sent together, and the replies to them that have come."""
 
-    __slots__ = ("_count", "answered", "has_failures", "replies")
+    __slots__ = ("_count", "completed", "has_failures", "replies")
 
-    def __init__(self, count: int, answered: asyncio.Future[None]) -> None:
+    def __init__(self, count: int, completed: asyncio.Future[None]) -> None:
         self._count = count
-        self.answered = answered
+        self.completed = completed
         self.replies: list[Reply] = []
         self.has_failures = False
         """Whether some replies are no replies, or errors."""
 
-    def take(self, replies: list[Reply], first: int) -> int:
+    def add(self, replies: list[Reply], first: int) -> int:
         """Take the replies that are missing, of those from `first`; say how many."""
         missing = self._count - len(self.replies)
         taken = replies[first : first + missing]
@@ -104,10 +104,10 @@ class _Packet:
         return len(taken)
 
     @property
-    def is_answered(self) -> bool:
+    def is_complete(self) -> bool:
         return len(self.replies) == self._count
 
-    def lose(self) -> int:
+    def fail(self) -> int:
         """Wake who waits, with no reply where none has come; return how many."""
         missing = self._count - len(self.replies)
         self.replies += [_INCOMPLETE] * missing
@@ -116,8 +116,8 @@ class _Packet:
         return missing
 
     def _wake(self) -> None:
-        if not self.answered.done():
-            self.answered.set_result(None)
+        if not self.completed.done():
+            self.completed.set_result(None)
 
 
 class RespConnection(asyncio.Protocol):
@@ -139,12 +139,12 @@ class RespConnection(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._on_replies = on_replies
         self._on_lost = on_lost
-        self._connection: AbstractConnection | None = None
+        self._opened: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._unsent: list[Packed] = []
         """What was given in this turn of the loop, and goes out at its end."""
 
-    def adopt(self, connection: AbstractConnection) -> None:
+    def adopt(self, opened: AbstractConnection) -> None:
         """
         Take over the socket of a connection that redis-py has set up.
 
@@ -154,14 +154,14 @@ class RespConnection(asyncio.Protocol):
         """
         # redis-py offers no way to its transport; the tests of this module fail if
         # these attributes move.
-        writer = connection._writer
+        writer = opened._writer
         assert writer is not None
         transport = cast(asyncio.Transport, writer.transport)
         if transport.is_closing():
             # Lost before anybody listened; `on_lost` would never be called.
             raise StoreUnavailable
         transport.set_protocol(self)
-        self._connection, self._transport = connection, transport
+        self._opened, self._transport = opened, transport
 
     @property
     def closing(self) -> bool:
@@ -208,14 +208,14 @@ class RespConnection(asyncio.Protocol):
     def _release(self) -> None:
         # The connection object closes what it holds when it is collected; it holds a
         # dead transport by then, and must not warn about it.
-        if self._connection is not None:
-            self._connection._reader = self._connection._writer = None
-            self._connection = None
+        if self._opened is not None:
+            self._opened._reader = self._opened._writer = None
+            self._opened = None
 
 
-async def connect(url: str, wire: RespConnection, *, name: str) -> None:
+async def connect(url: str, connection: RespConnection, *, name: str) -> None:
     """
-    Connect, authenticate and hand the socket to `wire`.
+    Connect, authenticate and hand the socket to `connection`.
 
     Raises:
         StoreUnavailable: No connection within two seconds, or it was refused.
@@ -229,9 +229,9 @@ async def connect(url: str, wire: RespConnection, *, name: str) -> None:
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=CONNECT_TIMEOUT_S,
     )
-    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
+    opened: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     try:
-        await connection.connect()  # type: ignore[no-untyped-call]  # as above
+        await opened.connect()  # type: ignore[no-untyped-call]  # as above
         # redis-py waits with `asyncio.wait_for`, which in Python 3.11 swallows a
         # cancellation that comes as it ends. A part that cannot be cancelled would
         # keep the process from stopping.
@@ -241,9 +241,9 @@ async def connect(url: str, wire: RespConnection, *, name: str) -> None:
     except (RedisError, OSError) as error:
         raise StoreUnavailable from error
     except asyncio.CancelledError:
-        await connection.disconnect(nowait=True)
+        await opened.disconnect(nowait=True)
         raise
-    wire.adopt(connection)
+    connection.adopt(opened)
 
 
 class RedisConnection:
@@ -270,8 +270,8 @@ class RedisConnection:
         self._connection: RespConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._pending: deque[_Packet] = deque()
-        self._owed = 0
-        self._heard_at_s = 0.0
+        self._outstanding = 0
+        self._last_reply_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.connects = 0
         """How often it has connected; another store may answer each time."""
@@ -313,7 +313,7 @@ class RedisConnection:
             return []
         return await self._exchange(commands, len(commands), write=write)
 
-    async def ask(self, prepared: Prepared) -> list[Reply]:
+    async def run_prepared(self, prepared: Prepared) -> list[Reply]:
         """Run commands that write nothing; see `call_many`."""
         return await self._exchange(prepared, prepared.count, write=False)
 
@@ -324,28 +324,32 @@ class RedisConnection:
         *,
         write: bool,
     ) -> list[Reply]:
-        wire = await self._ready()
-        if wire is None or wire.closing or self._owed + count > PENDING_MAX:
+        connection = await self._ready()
+        if (
+            connection is None
+            or connection.closing
+            or self._outstanding + count > PENDING_MAX
+        ):
             self.errors["away"] += count
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         # First what may fail: a command that cannot be written must not leave a packet
         # behind that takes the replies of another.
         if isinstance(commands, Prepared):
-            wire.send_packed(commands.packed)
+            connection.send_packed(commands.packed)
         else:
-            wire.send(*commands)
+            connection.send(*commands)
         packet = _Packet(count, loop.create_future())
         if not self._pending:
-            self._heard_at_s = monotonic()
+            self._last_reply_at_s = monotonic()
         self._pending.append(packet)
-        self._owed += count
+        self._outstanding += count
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._check_timeout)
-        await packet.answered
+        await packet.completed
         if not packet.has_failures:
             return packet.replies
-        return [self._verdict(reply, write=write) for reply in packet.replies]
+        return [self._outcome(reply, write=write) for reply in packet.replies]
 
     async def run(
         self,
@@ -426,23 +430,23 @@ class RedisConnection:
         return self._connection
 
     async def _connect(self) -> None:
-        wire = RespConnection(self._on_replies, self._on_lost)
+        connection = RespConnection(self._on_replies, self._on_lost)
         try:
-            await connect(self.url, wire, name=self._name)
-            self._connection = wire
+            await connect(self.url, connection, name=self._name)
+            self._connection = connection
             self.connects += 1
         except StoreUnavailable:
-            pass  # Who waits sees that there is no wire; and everybody may have left.
+            pass  # Callers see `_connection` is None; all may have been cancelled.
         finally:
             self._connecting = None
 
-    def _verdict(self, reply: Reply, *, write: bool) -> Reply:
+    def _outcome(self, reply: Reply, *, write: bool) -> Reply:
         if reply is _INCOMPLETE:
             self.errors["unknown" if write else "away"] += 1
             return OutcomeUnknown() if write else StoreUnavailable()
         if isinstance(reply, hiredis.ReplyError):
             text = str(reply)
-            if text.startswith(_NOT_NOW):
+            if text.startswith(_UNAVAILABLE):
                 self.errors["away"] += 1
                 return StoreUnavailable(text)
             # A script that is sent again, as text, has not failed.
@@ -451,20 +455,20 @@ class RedisConnection:
         return reply
 
     def _on_replies(self, replies: list[Reply]) -> None:
-        self._owed -= len(replies)
-        self._heard_at_s = monotonic()
+        self._outstanding -= len(replies)
+        self._last_reply_at_s = monotonic()
         taken = 0
         while taken < len(replies):
             packet = self._pending[0]
-            taken += packet.take(replies, taken)
-            if packet.is_answered:
+            taken += packet.add(replies, taken)
+            if packet.is_complete:
                 self._pending.popleft()
 
     def _on_lost(self) -> None:
         self._connection = None
         pending, self._pending = self._pending, deque()
         for packet in pending:
-            self._owed -= packet.lose()
+            self._outstanding -= packet.fail()
 
     def _check_timeout(self) -> None:
         # One timer for all calls. What counts is when the store was last heard: ten
@@ -474,16 +478,18 @@ class RedisConnection:
         if not self._pending:
             return
         loop = asyncio.get_running_loop()
-        left_s = self._heard_at_s + self._timeout_s - monotonic()
+        left_s = self._last_reply_at_s + self._timeout_s - monotonic()
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._check_timeout)
         else:
             # It may be this process that was busy. What has come is read first.
-            self._timer = loop.call_later(GRACE_S, self._give_up, self._heard_at_s)
+            self._timer = loop.call_later(
+                TIMEOUT_GRACE_S, self._give_up, self._last_reply_at_s
+            )
 
-    def _give_up(self, heard_at_s: float) -> None:
+    def _give_up(self, last_reply_at_s: float) -> None:
         self._timer = None
-        if self._pending and self._heard_at_s == heard_at_s:
+        if self._pending and self._last_reply_at_s == last_reply_at_s:
             if self._connection is not None:
                 self._connection.abort()
         else:

@@ -56,18 +56,18 @@ _logger = logging.getLogger(__name__)
 class PubSubHandler(Protocol):
     """Who hears the announcements. No method waits or raises."""
 
-    def entry(self, log: Log, entry: Entry) -> None: ...
+    def on_entry(self, log: Log, entry: Entry) -> None: ...
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None: ...
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None: ...
 
-    def replaced(self, log: Log, connection: str) -> None: ...
+    def on_replaced(self, log: Log, connection: str) -> None: ...
 
-    def passing(self, log: Log, notification: bytes) -> None: ...
+    def on_ephemeral(self, log: Log, notification: bytes) -> None: ...
 
-    def regrouped(self, log: Log) -> None:
+    def on_audiences_changed(self, log: Log) -> None:
         """The player of `log` has joined or left an audience."""
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         """The feed of `log` flows from here on; before, it may have dropped some."""
 
 
@@ -77,25 +77,25 @@ class PubSub:
 
     Args:
         url: The store.
-        announcements: Who hears.
+        handler: Who hears.
         name: What ``CLIENT LIST`` shows.
 
     """
 
     def __init__(
-        self, url: str, announcements: PubSubHandler, *, name: str = "streamer-relay"
+        self, url: str, handler: PubSubHandler, *, name: str = "streamer-pubsub"
     ) -> None:
         self._url = url
-        self._announcements = announcements
+        self._handler = handler
         self._name = name
         self._logs: dict[bytes, Log] = {}
         self._confirmed: dict[Log, asyncio.Future[None]] = {}
-        self._done: asyncio.Future[None] | None = None
-        self._wanted: Counter[Log] = Counter()
-        self._unwanted: dict[Log, float] = {}
+        self._resolved: asyncio.Future[None] | None = None
+        self._subscribers: Counter[Log] = Counter()
+        self._unused: dict[Log, float] = {}
         self._connection: RespConnection | None = None
         self._lost = asyncio.Event()
-        self._heard = False
+        self._has_received = False
         """Whether anything came since that was looked at; cheaper than a time."""
         self.losses = 0
         """How often the connection was lost."""
@@ -114,16 +114,17 @@ class PubSub:
             StoreUnavailable: Not connected, or the connection was lost before that.
 
         """
-        await self.confirmed(self.begin(log))
+        await self.wait_confirmed(self.begin_subscribe(log))
 
-    def begin(self, log: Log) -> asyncio.Future[None]:
+    def begin_subscribe(self, log: Log) -> asyncio.Future[None]:
         """
         Begin to listen to a log, which is to be followed by one `unsubscribe`.
 
-        Returns what `confirmed` waits for. It is cancelled if the connection is lost.
+        Returns what `wait_confirmed` waits for. It is cancelled when the connection is
+        lost.
         """
-        self._wanted[log] += 1
-        self._unwanted.pop(log, None)
+        self._subscribers[log] += 1
+        self._unused.pop(log, None)
         confirmed = self._confirmed.get(log)
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
@@ -136,7 +137,7 @@ class PubSub:
             self._connection.send(("SSUBSCRIBE", channel))
         return confirmed
 
-    async def confirmed(self, begun: asyncio.Future[None]) -> None:
+    async def wait_confirmed(self, begun: asyncio.Future[None]) -> None:
         """
         Return when the store has confirmed what was begun.
 
@@ -154,12 +155,12 @@ class PubSub:
 
     def unsubscribe(self, log: Log) -> None:
         """Stop listening once all who subscribed have left, and nobody comes soon."""
-        self._wanted[log] -= 1
-        if self._wanted[log]:
+        self._subscribers[log] -= 1
+        if self._subscribers[log]:
             return
-        del self._wanted[log]
+        del self._subscribers[log]
         if log in self._confirmed:
-            self._unwanted[log] = asyncio.get_running_loop().time() + LINGER_S
+            self._unused[log] = asyncio.get_running_loop().time() + LINGER_S
 
     def reconnect(self) -> None:
         """Drop the connection; `run` makes a fresh one."""
@@ -186,21 +187,21 @@ class PubSub:
 
     async def _connect(self) -> bool:
         self._lost.clear()
-        wire = RespConnection(self._on_replies, self._lost.set)
+        connection = RespConnection(self._on_replies, self._lost.set)
         try:
-            await connect(self._url, wire, name=self._name)
+            await connect(self._url, connection, name=self._name)
         except StoreUnavailable:
             return False
-        self._connection = wire
-        wire.send(*_in_batches("SSUBSCRIBE", self._logs))
+        self._connection = connection
+        connection.send(*_in_batches("SSUBSCRIBE", self._logs))
         return True
 
     async def _watch(self) -> None:
         """Ping, and drop what nobody wants, until the connection is lost."""
         loop = asyncio.get_running_loop()
         assert self._connection is not None
-        heard_at_s = loop.time()
-        ping_at_s = heard_at_s + PING_S
+        received_at_s = loop.time()
+        ping_at_s = received_at_s + PING_S
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(1.0):
@@ -208,21 +209,21 @@ class PubSub:
             except TimeoutError:
                 pass
             now_s = loop.time()
-            if self._heard:
-                self._heard, heard_at_s = False, now_s
-            if now_s - heard_at_s > 2 * PING_S:
+            if self._has_received:
+                self._has_received, received_at_s = False, now_s
+            if now_s - received_at_s > 2 * PING_S:
                 self._connection.abort()
                 await self._lost.wait()
             elif now_s >= ping_at_s:
                 ping_at_s = now_s + PING_S
                 self._connection.send(("PING",))
-            self._drop_unwanted(now_s)
+            self._drop_unused(now_s)
 
-    def _drop_unwanted(self, now_s: float) -> None:
-        due = [log for log, at_s in self._unwanted.items() if at_s <= now_s]
+    def _drop_unused(self, now_s: float) -> None:
+        due = [log for log, at_s in self._unused.items() if at_s <= now_s]
         channels = []
         for log in due:
-            del self._unwanted[log], self._confirmed[log]
+            del self._unused[log], self._confirmed[log]
             channel = keys.channel(log).encode()
             del self._logs[channel]
             channels.append(channel)
@@ -238,7 +239,7 @@ class PubSub:
         self._confirmed = {log: loop.create_future() for log in self._logs.values()}
 
     def _on_replies(self, replies: list[Reply]) -> None:
-        self._heard = True
+        self._has_received = True
         for reply in replies:
             self._on_reply(reply)
 
@@ -267,15 +268,15 @@ class PubSub:
         if not confirmed.done():
             confirmed.set_result(None)
             # There are as many of these as there are players here: one serves for all.
-            if self._done is None:
-                self._done = confirmed
-            self._confirmed[log] = self._done
-        self._announcements.subscribed(log)
+            if self._resolved is None:
+                self._resolved = confirmed
+            self._confirmed[log] = self._resolved
+        self._handler.on_subscribed(log)
 
     def _announce(self, log: Log, payload: bytes) -> None:
         kind, _, rest = payload.partition(b" ")
         if kind == b"entry":
-            self._announcements.entry(log, _entry(rest))
+            self._handler.on_entry(log, _entry(rest))
         elif kind == b"with":
             facts, _, rest = rest.partition(b" ")
             named = dict(fact.split("=") for fact in facts.decode().split(","))
@@ -284,18 +285,16 @@ class PubSub:
                 replaces=named.get("replaces", ""),
                 withdraws=named.get("withdraws", ""),
             )
-            self._announcements.entry(log, entry)
+            self._handler.on_entry(log, entry)
         elif kind == b"read":
             marks, unread, body = rest.split(b" ", 2)
-            self._announcements.read(
-                log, marks=int(marks), unread=int(unread), body=body
-            )
+            self._handler.on_read(log, marks=int(marks), unread=int(unread), body=body)
         elif kind == b"replaced":
-            self._announcements.replaced(log, rest.decode())
+            self._handler.on_replaced(log, rest.decode())
         elif kind == b"passing":
-            self._announcements.passing(log, rest)
+            self._handler.on_ephemeral(log, rest)
         elif kind == b"audiences":
-            self._announcements.regrouped(log)
+            self._handler.on_audiences_changed(log)
 
 
 def _entry(text: bytes) -> Entry:

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
 from ...model import ZERO, Log, Position, encode_cursor, new_epoch, new_tag
-from ..client.commands import Keyed
+from ..client.commands import KeyedCommand
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
@@ -76,13 +76,13 @@ NEWEST_MAX: Final = 21
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 DAY_MS: Final = 86_400_000
 
-_WITHDRAW = Script("withdraw", behind=("_inbox", "_append"))
-_READ_AFTER = Script("read_after", behind=("_inbox",))
-_PAGE = Script("page", behind=("_inbox", "_read_at"))
-_MARK = Script("mark", behind=("_inbox", "_marks"))
-_MARK_UNREAD = Script("mark_unread", behind=("_inbox", "_marks"))
-_AUDIENCE = Script("audience", behind=("_inbox",))
-_GLANCE = Keyed("HMGET", *GLANCED)
+_WITHDRAW = Script("withdraw", includes=("_inbox", "_append"))
+_READ_AFTER = Script("read_after", includes=("_inbox",))
+_PAGE = Script("page", includes=("_inbox", "_read_at"))
+_MARK = Script("mark", includes=("_inbox", "_marks"))
+_MARK_UNREAD = Script("mark_unread", includes=("_inbox", "_marks"))
+_AUDIENCE = Script("audience", includes=("_inbox",))
+_GLANCE = KeyedCommand("HMGET", *GLANCED)
 
 _UNKNOWN: Final = -1
 

@@ -21,7 +21,7 @@ __all__ = ["Listed", "Lists"]
 PORTION: Final = 100
 """Entries that a walk reads at a time, for what they may weigh."""
 
-_LIST: Final = Script("list", behind=("_inbox", "_read_at"))
+_LIST: Final = Script("list", includes=("_inbox", "_read_at"))
 _WHICH: Final = {None: "any", True: "read", False: "unread"}
 
 

@@ -22,8 +22,8 @@ from .entries import Retention, place_args
 
 __all__ = ["Ended", "Receipt", "Receipts"]
 
-_ACKNOWLEDGE: Final = Script("acknowledge", behind=("_inbox", "_marks"))
-_RECEIPT: Final = Script("receipt", behind=("_inbox", "_read_at"))
+_ACKNOWLEDGE: Final = Script("acknowledge", includes=("_inbox", "_marks"))
+_RECEIPT: Final = Script("receipt", includes=("_inbox", "_read_at"))
 
 Ended = Literal["", "expired", "withdrawn", "replaced"]
 

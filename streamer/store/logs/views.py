@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ...core.streams.views import View
 from ...errors import Limit, LimitReached
 from ...model import App, Log, Position, audience_log, everyone_log
-from ..client.commands import Keyed, Packed
+from ..client.commands import KeyedCommand, Packed
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import channel, inbox_keys, tally_key, views_key
@@ -30,15 +30,15 @@ __all__ = ["Found", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
-_VIEWS: Final = Script("views", behind=("_inbox", "_view"))
-_JOIN: Final = Script("view_join", behind=("_inbox", "_view"))
-_LEAVE: Final = Script("view_leave", behind=("_inbox", "_view"))
-_MUTE: Final = Script("view_mute", behind=("_inbox", "_view"))
-_MARK: Final = Script("view_mark", behind=("_inbox", "_view"))
+_VIEWS: Final = Script("views", includes=("_inbox", "_view"))
+_JOIN: Final = Script("view_join", includes=("_inbox", "_view"))
+_LEAVE: Final = Script("view_leave", includes=("_inbox", "_view"))
+_MUTE: Final = Script("view_mute", includes=("_inbox", "_view"))
+_MARK: Final = Script("view_mark", includes=("_inbox", "_view"))
 _READ_AT: Final = Script("view_read_at")
-_FIND: Final = Script("view_find", behind=("_inbox",))
+_FIND: Final = Script("view_find", includes=("_inbox",))
 
-_ACK: Final = Script("view_ack", behind=("_inbox", "_view"))
+_ACK: Final = Script("view_ack", includes=("_inbox", "_view"))
 _TALLY: Final = Script("tally")
 
 Tally = Literal["read", "acked"]
@@ -50,8 +50,8 @@ _EVERYONE_FIELDS: Final = [
     f"{field} {_EVERYONE.decode()}"
     for field in ("in", "muted", "base", "done", "deleted")
 ]
-_SEE: Final = Keyed("HMGET", "names", *_EVERYONE_FIELDS)
-_LEFT: Final = Keyed("PTTL")
+_SEE: Final = KeyedCommand("HMGET", "names", *_EVERYONE_FIELDS)
+_LEFT: Final = KeyedCommand("PTTL")
 
 
 class PlayerViews(NamedTuple):

@@ -35,8 +35,8 @@ from .schedule_records import KEPT_MS, Due, due_member, parse_app_name, parse_me
 
 __all__ = ["Firing"]
 
-_FIRE: Final = Script("fire", behind=("_inbox", "_append", "_device", "_schedule"))
-_BEGIN: Final = Script("begin", behind=("_inbox", "_schedule"))
+_FIRE: Final = Script("fire", includes=("_inbox", "_append", "_device", "_schedule"))
+_BEGIN: Final = Script("begin", includes=("_inbox", "_schedule"))
 
 # Asked all the time, and answered with nothing most of it.
 _EARLIEST: Final = Prepared(
@@ -122,7 +122,7 @@ class Firing:
         """
         return [
             parse_member(bucket, member)
-            for bucket, reply in enumerate(await self._redis.ask(_BEING_SENT))
+            for bucket, reply in enumerate(await self._redis.run_prepared(_BEING_SENT))
             for member in ok(reply)
         ]
 
@@ -130,7 +130,7 @@ class Firing:
         """Return the buckets with something due, with each app that has it there."""
         buckets = [
             bucket
-            for bucket, reply in enumerate(await self._redis.ask(_EARLIEST))
+            for bucket, reply in enumerate(await self._redis.run_prepared(_EARLIEST))
             if (earliest := ok(reply)) and float(earliest[1]) <= now_ms
         ]
         found = await self._redis.call_many(

@@ -43,9 +43,9 @@ it may wait, and for the longest outage that it may be late by."""
 
 _ENLIST: Final = Script("enlist")
 _DELIVER: Final = Script(
-    "deliver", behind=("_inbox", "_append", "_device", "_schedule")
+    "deliver", includes=("_inbox", "_append", "_device", "_schedule")
 )
-_FINISH: Final = Script("finish", behind=("_inbox", "_schedule"))
+_FINISH: Final = Script("finish", includes=("_inbox", "_schedule"))
 
 
 class Recipients:

@@ -31,8 +31,8 @@ __all__ = ["Entered", "Timetable"]
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
-_SCHEDULE: Final = Script("schedule", behind=("_inbox", "_schedule"))
-_CANCEL: Final = Script("cancel", behind=("_inbox", "_schedule"))
+_SCHEDULE: Final = Script("schedule", includes=("_inbox", "_schedule"))
+_CANCEL: Final = Script("cancel", includes=("_inbox", "_schedule"))
 
 
 class Entered(NamedTuple):

@@ -199,7 +199,7 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
         raise StoreUnavailable
 
     monkeypatch.setattr(admission._catch_up._pubsub, "subscribe", away)
-    admission._catch_up._pubsub._wanted[log] += 1
+    admission._catch_up._pubsub._subscribers[log] += 1
 
     with pytest.raises(StoreUnavailable):
         async with admission.listen(log, make_client().session):

@@ -189,7 +189,7 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
     until: Any,
 ) -> None:
     class Deaf(CatchUp):
-        def entry(self, log: Log, entry: Entry) -> None:
+        def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
     inbox = Held(redis)
@@ -199,7 +199,7 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
     async with catch_up.follow(log, client.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
-        catch_up.subscribed(log)
+        catch_up.on_subscribed(log)
 
         inbox.let.set()
 
@@ -257,11 +257,11 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
     class Lossy(CatchUp):
         lost = 0
 
-        def entry(self, log: Log, entry: Entry) -> None:
+        def on_entry(self, log: Log, entry: Entry) -> None:
             if entry.offset == 3:
                 self.lost += 1
             else:
-                super().entry(log, entry)
+                super().on_entry(log, entry)
 
     catch_up = await make_catch_up(kind=Lossy, check_s=1)
     client = make_client(ZERO)
@@ -286,7 +286,7 @@ async def test_without_the_position_check_it_would_stay_lost(
     class Deaf(CatchUp):
         heard = 0
 
-        def entry(self, log: Log, entry: Entry) -> None:
+        def on_entry(self, log: Log, entry: Entry) -> None:
             self.heard += 1
 
     catch_up = await make_catch_up(kind=Deaf)
@@ -384,7 +384,7 @@ async def test_who_has_joined_is_never_too_far_behind(
     make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
 ) -> None:
     class Deaf(CatchUp):
-        def entry(self, log: Log, entry: Entry) -> None:
+        def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
     catch_up = await make_catch_up(replay_max=10, kind=Deaf, check_s=1)
@@ -592,6 +592,6 @@ async def test_coming_and_going_leaves_nothing_behind(
     assert len(catch_up.hub) == 0
     assert not catch_up.hub.needs_read
     pubsub: PubSub = catch_up._pubsub
-    assert not pubsub._wanted
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    assert not pubsub._subscribers
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs

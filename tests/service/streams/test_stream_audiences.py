@@ -49,7 +49,7 @@ MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 class Deaf(CatchUp):
     """Does not hear who joined or left."""
 
-    def regrouped(self, log: Log) -> None:
+    def on_audiences_changed(self, log: Log) -> None:
         pass
 
 
@@ -422,7 +422,7 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
             hears = [sub.log for sub in client.session.audience_subscriptions]
             assert len(hears) == len(set(hears))
     assert not catch_up.hub.logs
-    assert not catch_up._pubsub._wanted
+    assert not catch_up._pubsub._subscribers
 
 
 async def test_what_cannot_be_listened_to_changes_nothing(
@@ -435,7 +435,7 @@ async def test_what_cannot_be_listened_to_changes_nothing(
         audience_subscriptions = client.session.audience_subscriptions
 
         async def away(log: Log) -> None:
-            catch_up._pubsub._wanted[log] += 1
+            catch_up._pubsub._subscribers[log] += 1
             raise StoreUnavailable
 
         subscribe, catch_up._pubsub.subscribe = catch_up._pubsub.subscribe, away  # type: ignore[method-assign]
@@ -445,7 +445,7 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 
         assert client.session.topics == ("live",)
         assert client.session.audience_subscriptions == audience_subscriptions
-    assert not catch_up._pubsub._wanted
+    assert not catch_up._pubsub._subscribers
 
 
 async def test_two_nodes_tell_their_readers_the_same(
@@ -658,9 +658,9 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
     pubsub = catch_up._pubsub
     # What catching up was about to weave is let go when that is done.
     async with asyncio.timeout(10):
-        while pubsub._wanted:  # noqa: ASYNC110
+        while pubsub._subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
     assert not pubsub._logs
 
 
@@ -771,9 +771,11 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
     reader = Reading(log, make_client)
     await reader.come(catch_up)
     await until(lambda: reader.client.begin is not None)
-    take = catch_up.entry
+    take = catch_up.on_entry
     monkeypatch.setattr(
-        catch_up, "entry", lambda of, entry: None if of.is_audience else take(of, entry)
+        catch_up,
+        "on_entry",
+        lambda of, entry: None if of.is_audience else take(of, entry),
     )
     first = await say(everyone_log(log.app), "first")
     while await redis.now_ms() <= first.at_ms:
@@ -823,7 +825,7 @@ async def test_who_is_turned_back_leaves_no_subscription(
 
     catch_up.abort_join(pending_join)
 
-    assert not catch_up._pubsub._wanted
+    assert not catch_up._pubsub._subscribers
 
 
 async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(

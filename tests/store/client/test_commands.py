@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.store.client.commands import Keyed, pack_all
+from streamer.store.client.commands import KeyedCommand, pack_all
 
 
 @pytest.mark.parametrize("key", ["k", "", "a longer key", "schlüssel", "k\r\n$3\r\n"])
-@pytest.mark.parametrize("behind", [(), ("field",), ("one", "two", "drei äpfel")])
+@pytest.mark.parametrize("args", [(), ("field",), ("one", "two", "drei äpfel")])
 def test_a_command_on_a_key_is_what_it_would_be_as_a_whole(
-    key: str, behind: tuple[str, ...]
+    key: str, args: tuple[str, ...]
 ) -> None:
-    command = Keyed("HMGET", *behind)
+    command = KeyedCommand("HMGET", *args)
 
-    assert command.on(key) == pack_all([("HMGET", key, *behind)])
-    assert command.on("another") == pack_all([("HMGET", "another", *behind)])
+    assert command.on(key) == pack_all([("HMGET", key, *args)])
+    assert command.on("another") == pack_all([("HMGET", "another", *args)])

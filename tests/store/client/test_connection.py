@@ -75,8 +75,8 @@ class Counted:
 
 async def test_commands_of_one_turn_are_written_at_once(redis: RedisConnection) -> None:
     await redis.call("PING")
-    wire: Any = redis._connection
-    counted = wire._transport = Counted(wire._transport)
+    connection: Any = redis._connection
+    counted = connection._transport = Counted(connection._transport)
 
     replies = await asyncio.gather(*(redis.call("ECHO", str(i)) for i in range(50)))
 
@@ -88,8 +88,8 @@ async def test_a_large_command_goes_at_once_behind_what_waits(
     redis: RedisConnection,
 ) -> None:
     await redis.call("PING")
-    wire: Any = redis._connection
-    counted = wire._transport = Counted(wire._transport)
+    connection: Any = redis._connection
+    counted = connection._transport = Counted(connection._transport)
     said = ["small", "x" * GATHERED_BYTES_MAX, "smaller", "smallest"]
 
     replies = await asyncio.gather(*(redis.call("ECHO", text) for text in said))

@@ -27,16 +27,16 @@ class Heard:
         self.confirmed: list[Log] = []
         self.reads: list[tuple[int, int, bytes]] = []
 
-    def entry(self, log: Log, entry: Entry) -> None:
+    def on_entry(self, log: Log, entry: Entry) -> None:
         self.offsets.setdefault(log, []).append(entry.offset)
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.reads.append((marks, unread, body))
 
-    def replaced(self, log: Log, connection: str) -> None:
+    def on_replaced(self, log: Log, connection: str) -> None:
         pass
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         self.confirmed.append(log)
 
 
@@ -157,12 +157,12 @@ async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
     pubsub.unsubscribe(log)
     await staying
 
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
 
     await redis.call("PING")
     assert await subscribers(redis, log) == 1
     pubsub.unsubscribe(log)
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
     async with asyncio.timeout(5):
         while await subscribers(redis, log):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
@@ -173,12 +173,12 @@ async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
 ) -> None:
     await pubsub.subscribe(log)
     pubsub.unsubscribe(log)
-    pubsub._drop_unwanted(asyncio.get_running_loop().time())
+    pubsub._drop_unused(asyncio.get_running_loop().time())
     assert await subscribers(redis, log) == 1
 
     await pubsub.subscribe(log)
 
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
     assert await subscribers(redis, log) == 1
     assert heard.confirmed == [log]
 
@@ -193,7 +193,7 @@ async def test_a_log_left_and_wanted_again_is_heard(
         await until(lambda: heard.offsets.get(log, [0])[-1] == round_)  # noqa: B023
         pubsub.unsubscribe(log)
         # The farewell and the next greeting are on the wire together.
-        pubsub._drop_unwanted(asyncio.get_running_loop().time() + 60)
+        pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
 
     assert heard.offsets[log] == list(range(1, 51))
 
@@ -283,17 +283,17 @@ async def test_churn_leaves_nothing_behind(
             finally:
                 pubsub.unsubscribe(log)
             if rng.random() < 0.3:
-                pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
+                pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
             if rng.random() < 0.01:
                 pubsub.reconnect()
 
     await asyncio.gather(*(come_and_go() for _ in range(20)))
-    pubsub._drop_unwanted(asyncio.get_running_loop().time() + 1)
+    pubsub._drop_unused(asyncio.get_running_loop().time() + 1)
 
     assert not pubsub._logs
     assert not pubsub._confirmed
-    assert not pubsub._unwanted
-    assert not pubsub._wanted
+    assert not pubsub._unused
+    assert not pubsub._subscribers
     async with asyncio.timeout(5):
         while await redis.call("PUBSUB", "SHARDCHANNELS"):  # noqa: ASYNC110
             await asyncio.sleep(0.002)

@@ -362,22 +362,22 @@ class Heard:
         self.reads: list[tuple[int, int, bytes]] = []
         self.something = asyncio.Condition()
 
-    def entry(self, log: Log, entry: Entry) -> None:
+    def on_entry(self, log: Log, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.reads.append((marks, unread, body))
 
-    def replaced(self, log: Log, connection: str) -> None:
+    def on_replaced(self, log: Log, connection: str) -> None:
         raise AssertionError
 
-    def passing(self, log: Log, notification: bytes) -> None:
+    def on_ephemeral(self, log: Log, notification: bytes) -> None:
         raise AssertionError
 
-    def regrouped(self, log: Log) -> None:
+    def on_audiences_changed(self, log: Log) -> None:
         raise AssertionError
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         pass
 
 

@@ -194,7 +194,7 @@ async def test_scripts_write_ids_as_the_model_does(
         for _ in range(50)
     ]
     numbers += [(2**48 - 1, 2**32 - 1, 2**42 - 1), (0, 1, 0), (0, 2**20, 2**24)]
-    text = Script("_append", behind=("_inbox",)).text
+    text = Script("_append", includes=("_inbox",)).text
     text += "\nlocal ids = {} for i = 3, #ARGV, 3 do ids[#ids + 1] = id_of("
     text += "tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end"
 
@@ -597,22 +597,22 @@ class Heard:
         self.entries: list[Entry] = []
         self.reads: list[tuple[int, int, bytes]] = []
 
-    def entry(self, log: Log, entry: Entry) -> None:
+    def on_entry(self, log: Log, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.reads.append((marks, unread, body))
 
-    def replaced(self, log: Log, connection: str) -> None:
+    def on_replaced(self, log: Log, connection: str) -> None:
         raise AssertionError
 
-    def passing(self, log: Log, notification: bytes) -> None:
+    def on_ephemeral(self, log: Log, notification: bytes) -> None:
         raise AssertionError
 
-    def regrouped(self, log: Log) -> None:
+    def on_audiences_changed(self, log: Log) -> None:
         raise AssertionError
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         pass
 
 

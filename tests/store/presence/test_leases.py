@@ -169,16 +169,16 @@ class Told:
         self.replaced_connections: list[str] = []
         self.subscriptions = 0
 
-    def entry(self, log: Log, entry: object) -> None:
+    def on_entry(self, log: Log, entry: object) -> None:
         raise AssertionError
 
-    def read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         raise AssertionError
 
-    def replaced(self, log: Log, connection: str) -> None:
+    def on_replaced(self, log: Log, connection: str) -> None:
         self.replaced_connections.append(connection)
 
-    def subscribed(self, log: Log) -> None:
+    def on_subscribed(self, log: Log) -> None:
         self.subscriptions += 1
 
 
