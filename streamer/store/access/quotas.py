@@ -34,8 +34,8 @@ PLACES_MS: Final = AHEAD_MAX_MS + DAY_MS
 IN_VAIN_MS: Final = 3_600_000
 """When to try again what waiting does not help: somebody may have raised the quota."""
 
-_PERMITS: Final = Script("permits")
-_PLACES: Final = Script("places")
+_PERMITS: Final = Script("quota_permits")
+_PLACES: Final = Script("schedule_slots")
 
 
 class UsedQuotas:
@@ -77,7 +77,7 @@ class UsedQuotas:
         Borrow permits of an app's bucket. O(1).
 
         Returns how many were lent, 0 where there were fewer than `needed`, and how many
-        are left; see ``lua/permits.lua``.
+        are left; see ``lua/quota_permits.lua``.
 
         Raises:
             StoreUnavailable: The store cannot be asked; permits may be lost.

@@ -39,7 +39,7 @@ CLOSED_MS: Final = 120_000
 """Time to come back in; EventSource does so with the URL it was given."""
 
 _USE: Final = Script("ticket_use")
-_GIVE_BACK: Final = Script("ticket_give_back")
+_GIVE_BACK: Final = Script("ticket_undo_use")
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Caller).decode

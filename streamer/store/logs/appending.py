@@ -32,7 +32,9 @@ HEAD_LENGTH: Final = 7
 NAMES_MAX: Final = 4_096
 """Logs whose names are kept as they are written; about 0.6 KiB each."""
 
-_APPEND: Final = Script("append", includes=("_plain", "_inbox", "_append", "_device"))
+_APPEND: Final = Script(
+    "append", includes=("_append_fast", "_inbox", "_append", "_device")
+)
 
 Batch = tuple[Log, Sequence[Draft | bytes]]
 

@@ -31,18 +31,18 @@ local function id_of(ms, offset, tag)
 end
 
 -- Forget of entries that are gone what ended them and what they were about.
-local function forget_gone(inbox, state, floor)
-  local most = state.head - floor + 1 + GONE_MAX
-  if redis.call('ZCARD', inbox.ends) > most then
+local function trim_ends(inbox, state, floor)
+  local size_max = state.head - floor + 1 + GONE_MAX
+  if redis.call('ZCARD', inbox.ends) > size_max then
     for _, offset in ipairs(redis.call('ZRANGE', inbox.ends, 0, -1)) do
       if tonumber(offset) < floor then redis.call('ZREM', inbox.ends, offset) end
     end
   end
-  if redis.call('HLEN', inbox.collapse) > most then
-    local places = redis.call('HGETALL', inbox.collapse)
-    for i = 1, #places, 2 do
-      local offset = tonumber(string.match(places[i + 1], ' (%d+) '))
-      if offset < floor then redis.call('HDEL', inbox.collapse, places[i]) end
+  if redis.call('HLEN', inbox.collapse) > size_max then
+    local fields = redis.call('HGETALL', inbox.collapse)
+    for i = 1, #fields, 2 do
+      local offset = tonumber(string.match(fields[i + 1], ' (%d+) '))
+      if offset < floor then redis.call('HDEL', inbox.collapse, fields[i]) end
     end
   end
 end
@@ -57,7 +57,7 @@ local function predecessor(inbox, state, entry)
   if not item_at(inbox, ms, offset, tag) then return nil end
   local score = tonumber(redis.call('ZSCORE', inbox.ends, offset) or COMING)
   -- What has expired may not have been noted yet.
-  if is_over(score) or (score > COMING and score <= NOW_MS) then return nil end
+  if is_ended(score) or (score > COMING and score <= NOW_MS) then return nil end
   return tonumber(offset), id_of(tonumber(ms), tonumber(offset), tonumber(tag))
 end
 
@@ -76,7 +76,7 @@ local function store_item(inbox, state, entry)
 end
 
 -- Note of an entry what ends it, or what it ends, once it is stored.
-local function note_ends(inbox, state, entry, replaced)
+local function record_ends(inbox, state, entry, replaced)
   if replaced then end_entry(inbox, state, replaced, REPLACED) end
   if entry.collapse then
     redis.call('HSET', inbox.collapse, entry.collapse,
@@ -112,12 +112,12 @@ local function append_one(inbox, state, entry)
     local floor = floor_offset(inbox, state)
     if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
   end
-  note_ends(inbox, state, entry, replaced)
+  record_ends(inbox, state, entry, replaced)
   return true
 end
 
 -- Drop what is too old, and keep the keys alive.
-local function tidy(inbox, state)
+local function trim_and_expire(inbox, state)
   local floor = floor_offset(inbox, state)
   -- A day more than the retention, so that a key never goes before its entries do; the
   -- state stays as long again, so that a player who was away finds offsets going on.
@@ -126,7 +126,7 @@ local function tidy(inbox, state)
   redis.call('PEXPIRE', inbox.done, lifetime)
   redis.call('PEXPIRE', inbox.reads, lifetime)
   if state.ended then
-    forget_gone(inbox, state, floor)
+    trim_ends(inbox, state, floor)
     redis.call('PEXPIRE', inbox.ends, lifetime)
     redis.call('PEXPIRE', inbox.collapse, lifetime)
   end
@@ -155,11 +155,11 @@ local function append(inbox, state, batch, entries_max, new_epoch)
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
     'ms', int(state.ms), 'tag', state.tag)
   -- What can end is noted in keys that may be new.
-  if ends or hour ~= math.floor(before_ms / HOUR_MS) then tidy(inbox, state) end
+  if ends or hour ~= math.floor(before_ms / HOUR_MS) then trim_and_expire(inbox, state) end
 end
 
 -- What an announcement begins with.
-local function kind_of(entry)
+local function announcement_kind(entry)
   local facts = {}
   if entry.device then facts[1] = 'device=' .. entry.device end
   if entry.replaces then facts[#facts + 1] = 'replaces=' .. entry.replaces end
@@ -174,18 +174,18 @@ local function announce(channel, state, batch, inline_max)
     local fragment = entry.fragment
     if #fragment > inline_max then fragment = '' end
     if entry.expires and entry.expires <= NOW_MS then fragment = '' end
-    redis.call('SPUBLISH', channel, table.concat({ kind_of(entry), int(state.epoch),
+    redis.call('SPUBLISH', channel, table.concat({ announcement_kind(entry), int(state.epoch),
       int(state.ms), int(entry.offset), entry.tag, fragment }, ' '))
   end
 end
 
 -- Leave out what is of a type that the player has muted.
-local function wanted(mutes, batch)
+local function without_muted(mutes, batch)
   if redis.call('EXISTS', mutes) == 0 then return batch end
-  local heard = {}
+  local kept = {}
   for _, entry in ipairs(batch) do
     entry.muted = redis.call('SISMEMBER', mutes, entry.type) == 1
-    if not entry.muted then heard[#heard + 1] = entry end
+    if not entry.muted then kept[#kept + 1] = entry end
   end
-  return heard
+  return kept
 end

@@ -30,7 +30,7 @@ local function int(number)
 end
 
 -- Stream id "<ms>-<offset>" to its two numbers.
-local function place(id)
+local function split_id(id)
   local dash = string.find(id, '-', 1, true)
   return tonumber(string.sub(id, 1, dash - 1)), tonumber(string.sub(id, dash + 1))
 end
@@ -64,17 +64,17 @@ end
 local function floor_offset(inbox, state)
   local first = redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1]
   if not first then return state.head + 1 end
-  local ms, offset = place(first[1])
+  local ms, offset = split_id(first[1])
   if ms >= NOW_MS - RETENTION_MS then return offset end
   redis.call('XTRIM', inbox.log, 'MINID', int(NOW_MS - RETENTION_MS))
   first = redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1]
   if not first then return state.head + 1 end
-  ms, offset = place(first[1])
+  ms, offset = split_id(first[1])
   return offset
 end
 
 -- What belongs to the log's entries lives no longer than they do.
-local function live_as_log(inbox)
+local function expire_with_log(inbox)
   local lifetime = redis.call('PTTL', inbox.log)
   if lifetime <= 0 then return end
   redis.call('PEXPIRE', inbox.done, lifetime)
@@ -109,12 +109,12 @@ local function end_entry(inbox, state, offset, score)
   redis.call('ZADD', inbox.ends, string.format('%.1f', score), int(offset))
 end
 
-local function is_over(score)
+local function is_ended(score)
   return score and tonumber(score) < COMING
 end
 
 -- Let those entries be over whose time has come. O(1) when there are none, O(log n) each.
-local function expire(inbox, state, floor)
+local function end_expired(inbox, state, floor)
   if not state.ends_at or state.ends_at > NOW_MS then return end
   -- The first write is one that a full store takes; after it, it takes the others too.
   redis.call('HDEL', inbox.state, 'ends_at')
@@ -129,7 +129,7 @@ local function expire(inbox, state, floor)
       redis.call('ZREM', inbox.ends, due[i])
     end
   end
-  live_as_log(inbox)
+  expire_with_log(inbox)
   redis.call('HSET', inbox.state, 'ended', int(state.ended))
   local following = redis.call(
     'ZRANGEBYSCORE', inbox.ends, COMING, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -139,16 +139,16 @@ end
 
 -- Whoever looks at an inbox opens it first: what is too old leaves, what has expired is
 -- over. Gives the inbox whose keys begin at KEYS[i], its state, the lowest offset kept.
-local function open(i)
+local function open_inbox(i)
   local inbox = inbox_at(i)
   local state = read_state(inbox)
   local floor = floor_offset(inbox, state)
-  expire(inbox, state, floor)
+  end_expired(inbox, state, floor)
   return inbox, state, floor
 end
 
 -- Exact count of kept entries that are not done: O(kept / 8) bytes, 1.3 KB at most.
-local function unread(inbox, state, floor)
+local function count_unread(inbox, state, floor)
   local from = math.max(floor, state.base)
   if from > state.head then return 0 end
   local done = redis.call(
@@ -165,7 +165,7 @@ local function item_at(inbox, ms, offset, tag)
 end
 
 -- One of the fields that not every item has: 'd', 'r' or 'w'.
-local function fact(item, name)
+local function field(item, name)
   local fields = item[2]
   for i = 5, #fields, 2 do
     if fields[i] == name then return fields[i + 1] end
@@ -174,9 +174,9 @@ local function fact(item, name)
 end
 
 -- Which of some offsets are those of entries that are over, as a set.
-local function over_among(inbox, state, offsets)
-  local over = {}
-  if not state.ended or #offsets == 0 then return over end
+local function ended_among(inbox, state, offsets)
+  local ended = {}
+  if not state.ended or #offsets == 0 then return ended end
   local names = {}
   for i, offset in ipairs(offsets) do names[i] = int(offset) end
   -- In parts: a call takes as many arguments as Lua has stack for.
@@ -184,19 +184,19 @@ local function over_among(inbox, state, offsets)
     local last = math.min(first + 999, #names)
     local scores = redis.call('ZMSCORE', inbox.ends, unpack(names, first, last))
     for i, score in ipairs(scores) do
-      if is_over(score) then over[offsets[first + i - 1]] = true end
+      if is_ended(score) then ended[offsets[first + i - 1]] = true end
     end
   end
-  return over
+  return ended
 end
 
 -- Which of some items are over, as a set of offsets.
-local function those_over(inbox, state, items)
+local function ended_items(inbox, state, items)
   if not state.ended then return {} end
   local offsets = {}
   for i, item in ipairs(items) do
-    local _, offset = place(item[1])
+    local _, offset = split_id(item[1])
     offsets[i] = offset
   end
-  return over_among(inbox, state, offsets)
+  return ended_among(inbox, state, offsets)
 end

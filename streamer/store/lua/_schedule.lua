@@ -8,7 +8,7 @@ end
 
 -- What waits lies in a zset of each app, so that no app's backlog lies before another's;
 -- and one of the bucket says when the first of each app is due.
-local function note_first(due, apps, member)
+local function update_first_due(due, apps, member)
   local app = string.match(member, '^[^:]+')
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   if first[2] then
@@ -18,14 +18,14 @@ local function note_first(due, apps, member)
   end
 end
 
-local function put_in(due, apps, member, due_ms)
+local function add_due(due, apps, member, due_ms)
   redis.call('ZADD', due, due_ms, member)
-  note_first(due, apps, member)
+  update_first_due(due, apps, member)
 end
 
-local function take_out(due, apps, member)
+local function remove_due(due, apps, member)
   redis.call('ZREM', due, member)
-  note_first(due, apps, member)
+  update_first_due(due, apps, member)
 end
 
 -- A schedule that has come to its end is kept for a while, to be asked for.
@@ -35,7 +35,7 @@ local function settle(record, state, kept_ms)
 end
 
 -- Put the time it was due in front of a fragment that goes out late.
-local function mark_late(fragment, due, late_after, due_member)
+local function mark_late(fragment, due, late_after, due_at_json)
   if NOW_MS - due <= late_after then return fragment end
-  return due_member .. ',' .. fragment
+  return due_at_json .. ',' .. fragment
 end

@@ -11,11 +11,11 @@
 --   upto <name>     "o:ms" of marks of all up to o, with a blank between
 --   acked <name>    epoch and the highest offset that a client has confirmed
 
-local function has(list, name)
+local function list_has(list, name)
   return string.find(' ' .. list .. ' ', ' ' .. name .. ' ', 1, true) ~= nil
 end
 
-local function without(list, name)
+local function list_without(list, name)
   local kept = {}
   for word in string.gmatch(list, '%S+') do
     if word ~= name then kept[#kept + 1] = word end
@@ -34,7 +34,7 @@ local function keep_alive(views, names)
 end
 
 -- Note that a page of the player's shows something else.
-local function note_change(state)
+local function count_change(state)
   redis.call('HINCRBY', state, 'marks', 1)
   if redis.call('PTTL', state) < 0 then
     redis.call('PEXPIRE', state, int(2 * RETENTION_MS + 2 * 86400000))
@@ -42,7 +42,7 @@ local function note_change(state)
 end
 
 -- Tell the player's streams that their audiences are to be looked at again.
-local function regroup(state, channel)
-  note_change(state)
+local function announce_audiences(state, channel)
+  count_change(state)
   redis.call('SPUBLISH', channel, 'audiences')
 end

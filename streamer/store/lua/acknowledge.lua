@@ -4,11 +4,10 @@
 -- ARGV  retention ms, clock, epoch, time, offset, tag
 -- Gives 1 when that was news, else 0.
 
-local inbox, state, floor = open(1)
-local offset = tonumber(ARGV[5])
-if not good(state, floor, inbox, tonumber(ARGV[3]), tonumber(ARGV[4]), offset, ARGV[6]) then
-  return 0
-end
+local inbox, state, floor = open_inbox(1)
+local epoch, ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local offset, tag = tonumber(ARGV[5]), ARGV[6]
+if not is_known_position(state, floor, inbox, epoch, ms, offset, tag) then return 0 end
 if offset <= tonumber(redis.call('HGET', inbox.state, 'acked') or 0) then return 0 end
 redis.call('HSET', inbox.state, 'acked', int(offset))
 return 1

@@ -13,7 +13,7 @@
 -- their type.
 --
 -- Everything is checked before the first write, because a script that fails half way
--- keeps what it wrote. Most never come so far: see _plain.lua, in front.
+-- keeps what it wrote. Most never come so far: see _append_fast.lua, in front.
 
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local digest, once_ms, channel, each = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
@@ -42,7 +42,7 @@ end
 
 local inbox = inbox_at(1)
 local state = read_state(inbox)
-local batch = wanted(KEYS[7], all)
+local batch = without_muted(KEYS[7], all)
 if state.head + #batch > OFFSET_MAX then
   return redis.error_reply('LOGFULL offsets of this log are used up')
 end

@@ -5,7 +5,7 @@
 -- ARGV  retention ms, clock
 -- Gives head (epoch, time, offset, tag), floor, the offset of the first bit, bits.
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 local base = state.base
 local bits = ''
 if state.ended then

@@ -9,7 +9,7 @@ local record, due, apps, sending, member = KEYS[1], KEYS[2], KEYS[3], KEYS[4], A
 
 local due_ms = redis.call('ZSCORE', due, member)
 if not due_ms or tonumber(due_ms) > NOW_MS then return 0 end
-take_out(due, apps, member)
+remove_due(due, apps, member)
 if schedule_state(record) ~= 'pending' then return 0 end
 redis.call('HSET', record, 'state', 'sending', 'begun', int(NOW_MS))
 redis.call('ZADD', sending, int(NOW_MS), member)

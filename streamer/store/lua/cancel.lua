@@ -14,10 +14,10 @@ if state ~= 'pending' then return { state, 0 } end
 if new_due ~= '' then
   redis.call('HSET', record, 'due', new_due)
   if ARGV[7] then redis.call('HSET', record, 'fragment', ARGV[7], 'expires', ARGV[8]) end
-  put_in(due, apps, member, new_due)
+  add_due(due, apps, member, new_due)
   return { 'pending', 1 }
 end
-take_out(due, apps, member)
+remove_due(due, apps, member)
 redis.call('SREM', slots, id)
 settle(record, 'cancelled', kept_ms)
 return { 'cancelled', 1 }

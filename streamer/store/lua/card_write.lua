@@ -16,8 +16,8 @@ for i = 1, #ARGV, 4 do
   local version, buckets = 0, ''
   local before = redis.call('HGET', cards, id)
   if before then
-    local _, seen, places, holder = string.match(before, '^(%S+) (%d+) (%S+) (.*)$')
-    version, buckets = tonumber(seen), places
+    local _, seen, known, holder = string.match(before, '^(%S+) (%d+) (%S+) (.*)$')
+    version, buckets = tonumber(seen), known
     if player == '' then player = holder end
   end
   if player == '' then

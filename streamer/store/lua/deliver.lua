@@ -33,7 +33,7 @@ for i = 1, count do
   if nodes > 0 then
     entry.device = latest_device(KEYS[keys + 7], KEYS[keys + 8], 14, 13 + nodes)
   end
-  local batch = wanted(KEYS[keys + 6], { entry })
+  local batch = without_muted(KEYS[keys + 6], { entry })
   if #batch > 0 and state.head + 1 <= OFFSET_MAX then
     append(inbox, state, batch, entries_max, new_epoch)
     announce(ARGV[at + 1], state, batch, inline_max)

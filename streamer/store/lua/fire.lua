@@ -11,14 +11,14 @@
 local mutes, record, due, apps, devices, lease = unpack(KEYS, 7)
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local inline_max, member, tag = tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local late_after, due_member, kept_ms = tonumber(ARGV[9]), ARGV[10], ARGV[11]
+local late_after, due_at_json, kept_ms = tonumber(ARGV[9]), ARGV[10], ARGV[11]
 
 local due_ms = redis.call('ZSCORE', due, member)
 if not due_ms then return 0 end
 due_ms = tonumber(due_ms)
 if due_ms > NOW_MS then return 0 end
 if schedule_state(record) ~= 'pending' then
-  take_out(due, apps, member)
+  remove_due(due, apps, member)
   return 0
 end
 
@@ -27,12 +27,12 @@ local state = read_state(inbox)
 if state.head + 1 > OFFSET_MAX then return 0 end
 
 local fields = redis.call('HMGET', record, 'fragment', 'type', 'expires', 'collapse')
-local fragment = mark_late(fields[1], due_ms, late_after, due_member)
+local fragment = mark_late(fields[1], due_ms, late_after, due_at_json)
 local entry = entry_of(
   tag, fragment, fields[2] or '', fields[3] or '0', fields[4] or '')
-local batch = wanted(mutes, { entry })
+local batch = without_muted(mutes, { entry })
 if devices then entry.device = latest_device(devices, lease, 12, #ARGV) end
-take_out(due, apps, member)
+remove_due(due, apps, member)
 if #batch > 0 then append(inbox, state, batch, entries_max, new_epoch) end
 redis.call('HSET', record, 'delivered', #batch, 'total', 1)
 settle(record, 'sent', kept_ms)

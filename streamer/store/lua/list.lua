@@ -7,26 +7,26 @@
 -- Gives epoch, how many match, items, and for each item the ms of its read mark.
 --
 -- What does not match is not touched: offsets have no holes and their marks are a
--- bitmap, so the entries wanted are known by offset before the first is read. What is
+-- bitmap, so the entries selected are known by offset before the first is read. What is
 -- over matches nothing.
 
 local which, skip, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 local is_done, read_at = read_marks(inbox, state)
 
-local over = {}
+local ended = {}
 if state.ended then
-  local ended = redis.call('ZRANGEBYSCORE', inbox.ends, '-inf', '(' .. COMING)
-  for _, offset in ipairs(ended) do over[tonumber(offset)] = true end
+  local offsets = redis.call('ZRANGEBYSCORE', inbox.ends, '-inf', '(' .. COMING)
+  for _, offset in ipairs(offsets) do ended[tonumber(offset)] = true end
 end
 
-local total, wanted = 0, {}
+local total, selected = 0, {}
 local function consider(offset)
-  if over[offset] then return end
+  if ended[offset] then return end
   if which ~= 'any' and is_done(offset) ~= (which == 'read') then return end
   total = total + 1
-  if total > skip and #wanted < count then wanted[#wanted + 1] = offset end
+  if total > skip and #selected < count then selected[#selected + 1] = offset end
 end
 
 if #ARGV > 5 then
@@ -39,16 +39,16 @@ else
 end
 
 -- The time of the entry at `offset`: the earliest by which the log had come that far.
--- It is looked for between the oldest entry and `late`, halving what is left.
-local early = nil
-local function time_of(offset, late)
+-- It is looked for between the oldest entry and `late_ms`, halving what is left.
+local early_ms = nil
+local function time_of(offset, late_ms)
   if offset == state.head then return state.ms end
-  early = early or place(redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1][1])
-  local low, high = early, late
+  early_ms = early_ms or split_id(redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1][1])
+  local low, high = early_ms, late_ms
   while low < high do
     local middle = math.floor((low + high) / 2)
     local item = redis.call('XREVRANGE', inbox.log, int(middle), '-', 'COUNT', 1)[1]
-    local ms, reached = place(item[1])
+    local ms, reached = split_id(item[1])
     if reached >= offset then high = ms else low = middle + 1 end
   end
   return low
@@ -58,28 +58,28 @@ end
 -- read through; and no more than STEP at a time, for what entries may weigh.
 local NEAR, STEP = 32, 100
 local items, marks = {}, {}
-local late, id, behind, i = state.ms, nil, nil, 1
-while i <= #wanted do
-  local newest, from = nil, wanted[i]
-  if id and behind - from <= NEAR then
-    newest, from = '(' .. id, behind - 1
+local late_ms, id, last_read, i = state.ms, nil, nil, 1
+while i <= #selected do
+  local newest, from = nil, selected[i]
+  if id and last_read - from <= NEAR then
+    newest, from = '(' .. id, last_read - 1
   else
-    newest = int(time_of(from, late)) .. '-' .. int(from)
+    newest = int(time_of(from, late_ms)) .. '-' .. int(from)
   end
   local last = i
-  while wanted[last + 1] and wanted[last] - wanted[last + 1] <= NEAR
-    and from - wanted[last + 1] < STEP do last = last + 1 end
+  while selected[last + 1] and selected[last] - selected[last + 1] <= NEAR
+    and from - selected[last + 1] < STEP do last = last + 1 end
   local read = redis.call(
-    'XREVRANGE', inbox.log, newest, '-', 'COUNT', from - wanted[last] + 1)
+    'XREVRANGE', inbox.log, newest, '-', 'COUNT', from - selected[last] + 1)
   local first = i
   for _, item in ipairs(read) do
     id = item[1]
-    late, behind = place(id)
+    late_ms, last_read = split_id(id)
     -- What is not there, in a log that was tampered with, is passed over.
-    while wanted[i] and wanted[i] > behind do i = i + 1 end
-    if behind == wanted[i] then
+    while selected[i] and selected[i] > last_read do i = i + 1 end
+    if last_read == selected[i] then
       items[#items + 1] = item
-      marks[#marks + 1] = read_at(behind)
+      marks[#marks + 1] = read_at(last_read)
       i = i + 1
     end
   end

@@ -12,12 +12,12 @@ local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, mode = ARGV[6] == '1', ARGV[7]
 local FIRST = 8
 
-local inbox, state, floor = open(1)
-local before = unread(inbox, state, floor)
+local inbox, state, floor = open_inbox(1)
+local before = count_unread(inbox, state, floor)
 
 -- The highest offset up to which all were marked at once. What is not done below it was
 -- marked as unread since: such a one has a time of its own.
-local function time_of_its_own(range, offset)
+local function keep_own_times(range, offset)
   for again = math.max(floor, state.base), math.min(range, offset) do
     if redis.call('GETBIT', inbox.done, int(again - state.base)) == 0 then
       redis.call('HSET', inbox.reads, int(again), int(NOW_MS))
@@ -27,11 +27,11 @@ end
 
 local function mark_up_to(offset)
   local range = tonumber(redis.call('HGET', inbox.state, 'range') or 0)
-  time_of_its_own(range, offset)
+  keep_own_times(range, offset)
   rebase(inbox, state, offset + 1)
   for done = math.max(state.base, 1), offset do set_done(inbox, state, done) end
   -- A mark that reached nothing is not kept: so a later range is always a longer one.
-  if offset > range and unread(inbox, state, floor) < before then
+  if offset > range and count_unread(inbox, state, floor) < before then
     redis.call('HSET', inbox.reads, '<=' .. int(offset), int(NOW_MS))
     redis.call('HSET', inbox.state, 'range', int(offset))
   end
@@ -55,14 +55,14 @@ if before > 0 then
   else
     local epoch, ms, offset, tag = unpack(ARGV, FIRST, FIRST + 3)
     offset = tonumber(offset)
-    if good(state, floor, inbox, tonumber(epoch), tonumber(ms), offset, tag) then
+    if is_known_position(state, floor, inbox, tonumber(epoch), tonumber(ms), offset, tag) then
       mark_up_to(offset)
     end
   end
 end
 
-local after = unread(inbox, state, floor)
-if after < before then forget_gone(inbox, state, floor) end
+local after = count_unread(inbox, state, floor)
+if after < before then trim_reads(inbox, state, floor) end
 if after < before or force then
   announce_marks(inbox, state, channel, after + elsewhere, body)
 end

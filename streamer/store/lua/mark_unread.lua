@@ -9,11 +9,11 @@
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, FIRST = ARGV[6] == '1', 7
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 
 -- Let the bitmap begin at the multiple of 8 at or below `offset`: what lies between was
 -- done without a bit.
-local function reach_down(offset)
+local function lower_base(offset)
   local base = offset - offset % 8
   if base >= state.base then return end
   local bits = redis.call('GET', inbox.done) or ''
@@ -23,12 +23,12 @@ local function reach_down(offset)
   redis.call('HSET', inbox.state, 'base', int(base))
 end
 
-local function take_back(ms, offset, tag)
+local function mark_one_unread(ms, offset, tag)
   local number = tonumber(offset)
   if number < floor or number > state.head then return false end
   if not item_at(inbox, ms, offset, tag) then return false end
-  if state.ended and is_over(redis.call('ZSCORE', inbox.ends, offset)) then return false end
-  reach_down(number)
+  if state.ended and is_ended(redis.call('ZSCORE', inbox.ends, offset)) then return false end
+  lower_base(number)
   local bit = int(number - state.base)
   if redis.call('GETBIT', inbox.done, bit) == 0 then return false end
   redis.call('SETBIT', inbox.done, bit, 0)
@@ -38,10 +38,10 @@ end
 
 local count = 0
 for i = FIRST, #ARGV, 3 do
-  if take_back(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then count = count + 1 end
+  if mark_one_unread(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then count = count + 1 end
 end
 
-local after = unread(inbox, state, floor)
+local after = count_unread(inbox, state, floor)
 if count > 0 or force then
   announce_marks(inbox, state, channel, after + elsewhere, body)
 end

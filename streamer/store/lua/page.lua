@@ -15,50 +15,50 @@
 -- What is over is passed over. When that has gone on for long, and there is something to
 -- return, what follows may be such a one: it is a place to go on at, and no more.
 
-local newest, oldest, count, known = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local bytes_max, read_behind = tonumber(ARGV[7]), ARGV[8] == '1'
+local newest, oldest, count, current = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local bytes_max, reads_items = tonumber(ARGV[7]), ARGV[8] == '1'
 local PORTION, PASSED_MAX = 20, 2000
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 local version = table.concat({ int(state.epoch), int(state.head), state.tag, int(floor),
   int(state.marks), int(state.ended or 0) }, '.')
-if known == version then return { version } end
+if current == version then return { version } end
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
-local count_unread = unread(inbox, state, floor)
+local unread = count_unread(inbox, state, floor)
 
-if read_behind and count_unread == state.head - floor + 1 then
+if reads_items and unread == state.head - floor + 1 then
   -- None is done: neither read nor over.
-  return { version, head, count_unread, {}, int(floor) }
+  return { version, head, unread, {}, int(floor) }
 end
 
 local _, _, read_at_each = read_marks(inbox, state)
 
-if read_behind then
+if reads_items then
   -- Offsets have no holes, so which they will be is known before they are read. That
   -- saves taking what they say through Lua, which is most of what a page costs.
   local offsets = {}
   for offset = state.head, math.max(floor, state.head - count), -1 do
     offsets[#offsets + 1] = offset
   end
-  if not next(over_among(inbox, state, offsets)) then
+  if not next(ended_among(inbox, state, offsets)) then
     if #offsets > count then offsets[#offsets] = nil end
-    return { version, head, count_unread, read_at_each(offsets), int(floor) }
+    return { version, head, unread, read_at_each(offsets), int(floor) }
   end
 end
 
 local items, shown, following, bytes, passed = {}, {}, nil, 0, 0
 
-local function ends_at(item)
+local function end_before(item)
   following = { item[1], { 't', item[2][2], 'n', '' } }
 end
 
-local function take(item, offset, is_over)
+local function add(item, offset, has_ended)
   local size = #item[2][4]
-  if is_over then
+  if has_ended then
     passed, bytes = passed + 1, bytes + size
-    if #items > 0 and (passed >= PASSED_MAX or bytes > bytes_max) then ends_at(item) end
+    if #items > 0 and (passed >= PASSED_MAX or bytes > bytes_max) then end_before(item) end
   elseif #items == count or (#items > 0 and bytes + size > bytes_max) then
-    ends_at(item)
+    end_before(item)
   else
     items[#items + 1] = item
     shown[#items] = offset
@@ -73,13 +73,13 @@ while more do
   local portion = redis.call('XREVRANGE', inbox.log, from, oldest, 'COUNT', asked)
   local offsets = {}
   for i, item in ipairs(portion) do
-    local _, offset = place(item[1])
+    local _, offset = split_id(item[1])
     offsets[i] = offset
   end
-  local over = over_among(inbox, state, offsets)
+  local ended = ended_among(inbox, state, offsets)
   more = #portion == asked
   for i, item in ipairs(portion) do
-    take(item, offsets[i], over[offsets[i]])
+    add(item, offsets[i], ended[offsets[i]])
     if following then
       more = false
       break
@@ -87,4 +87,4 @@ while more do
   end
   if more then from = '(' .. portion[asked][1] end
 end
-return { version, head, count_unread, read_at_each(shown), items, following }
+return { version, head, unread, read_at_each(shown), items, following }

@@ -9,16 +9,16 @@
 -- left the window. So there is no second, wherever it begins, that has more.
 
 local rate, now = KEYS[1], tonumber(ARGV[1])
-local most, window = tonumber(ARGV[2]), tonumber(ARGV[3])
+local calls_max, window = tonumber(ARGV[2]), tonumber(ARGV[3])
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local oldest = tonumber(redis.call('LINDEX', rate, most - 1) or 0)
+local oldest = tonumber(redis.call('LINDEX', rate, calls_max - 1) or 0)
 -- A clock that was set back must not lock everybody out until it has caught up.
 if oldest > now - window and oldest <= now then return oldest + window - now end
 redis.call('LPUSH', rate, string.format('%.0f', now))
-redis.call('LTRIM', rate, 0, most - 1)
+redis.call('LTRIM', rate, 0, calls_max - 1)
 redis.call('PEXPIRE', rate, window)
 return 0

@@ -13,11 +13,11 @@
 
 local start, offset, tag = ARGV[3], tonumber(ARGV[6]), ARGV[7]
 local epoch, ms = tonumber(ARGV[4]), tonumber(ARGV[5])
-local count, behind_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+local count, replay_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 local bytes_max = tonumber(ARGV[10])
 local STEP = 8
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
 
 local function gap()
@@ -29,7 +29,7 @@ local function gap()
   elseif offset >= floor and not item_at(inbox, int(ms), int(offset), tag) then
     return 'diverged'
   end
-  if behind_max > 0 and state.head - offset > behind_max then return 'too_far' end
+  if replay_max > 0 and state.head - offset > replay_max then return 'too_far' end
   return nil
 end
 
@@ -48,9 +48,9 @@ elseif start == 'earliest' and floor <= state.head then
 end
 
 -- What a reader gets of an item that is over: its place, and what it has to take back.
-local function shell(item)
+local function ended_item(item)
   local fields = { 't', item[2][2], 'n', '', 'x', '1' }
-  local replaced = fact(item, 'r')
+  local replaced = field(item, 'r')
   if replaced then
     fields[7] = 'r'
     fields[8] = replaced
@@ -65,11 +65,11 @@ local function items_after(after)
     local step = math.min(count - #items, STEP)
     if bytes_max == 0 then step = count end
     local got = redis.call('XRANGE', inbox.log, after, '+', 'COUNT', step)
-    local over = those_over(inbox, state, got)
+    local ended = ended_items(inbox, state, got)
     for _, item in ipairs(got) do
-      local _, at = place(item[1])
-      local whole = not over[at] or fact(item, 'w')
-      items[#items + 1] = whole and item or shell(item)
+      local _, at = split_id(item[1])
+      local whole = not ended[at] or field(item, 'w')
+      items[#items + 1] = whole and item or ended_item(item)
       bytes = bytes + #item[2][4]
     end
     if #got > 0 then after = '(' .. got[#got][1] end
@@ -85,4 +85,4 @@ if not reason and start ~= 'latest' and count > 0 and state.head >= tonumber(fro
   if tonumber(from[3]) >= floor then after = '(' .. from[2] .. '-' .. from[3] end
   items = items_after(after)
 end
-return { reason or '', from, head, unread(inbox, state, floor), state.marks, items }
+return { reason or '', from, head, count_unread(inbox, state, floor), state.marks, items }

@@ -6,12 +6,12 @@
 --       ms of its read mark (0: none), how it ended ("" for not), and the ms at which
 --       it does or did expire (0: never, or it ended otherwise before).
 
-local inbox, state, floor = open(1)
+local inbox, state, floor = open_inbox(1)
 local ms, offset, tag = ARGV[3], ARGV[4], ARGV[5]
 local number = tonumber(offset)
 
 local item = number >= floor and item_at(inbox, ms, offset, tag)
-if not item or fact(item, 'w') then return false end
+if not item or field(item, 'w') then return false end
 
 local score = state.ended and tonumber(redis.call('ZSCORE', inbox.ends, offset) or 0) or 0
 local whole = math.floor(math.abs(score))

@@ -26,5 +26,5 @@ for i = 4, last_index do
   redis.call('ZADD', KEYS[i], int(NOW_MS), id)
   redis.call('PEXPIRE', KEYS[i], index_ms)
 end
-put_in(due, apps, member, due_ms)
+add_due(due, apps, member, due_ms)
 return { 1, int(NOW_MS) }

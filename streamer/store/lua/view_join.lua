@@ -8,12 +8,12 @@
 local views, name, topics_max, channel = KEYS[1], ARGV[3], tonumber(ARGV[5]), ARGV[6]
 
 local names = redis.call('HGET', views, 'names') or ''
-if has(names, name) then return 0 end
+if list_has(names, name) then return 0 end
 local _, topics = string.gsub(' ' .. names, ' t', '')
 if string.sub(name, 1, 1) == 't' and topics >= topics_max then return -1 end
 
 names = names == '' and name or names .. ' ' .. name
 redis.call('HSET', views, 'names', names, 'in ' .. name, ARGV[4])
 keep_alive(views, names)
-if channel ~= '' then regroup(KEYS[2], channel) end
+if channel ~= '' then announce_audiences(KEYS[2], channel) end
 return 1

@@ -7,12 +7,12 @@
 local views, name = KEYS[1], ARGV[3]
 
 local names = redis.call('HGET', views, 'names') or ''
-if not has(names, name) then return 0 end
-names = without(names, name)
+if not list_has(names, name) then return 0 end
+names = list_without(names, name)
 redis.call('HSET', views, 'names', names)
 for _, field in ipairs(redis.call('HKEYS', views)) do
   if string.match(field, '^%S+ (%S+)') == name then redis.call('HDEL', views, field) end
 end
 keep_alive(views, names)
-regroup(KEYS[2], ARGV[4])
+announce_audiences(KEYS[2], ARGV[4])
 return 1

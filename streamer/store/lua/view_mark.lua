@@ -98,7 +98,7 @@ else
   for i = 7, #ARGV do
     local offset = tonumber(ARGV[i])
     local read = 'read ' .. name .. ' ' .. ARGV[i]
-    if offset < first or has(deleted, ARGV[i]) then
+    if offset < first or list_has(deleted, ARGV[i]) then
       -- Not the player's.
     elseif mode == 'unread' then
       if is_done(offset) then
@@ -139,5 +139,5 @@ end
 redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
   table.concat(packed))
 -- What is deleted is said to be withdrawn in the player's log, which is a change itself.
-if #changed > 0 and mode ~= 'deleted' then note_change(KEYS[2]) end
+if #changed > 0 and mode ~= 'deleted' then count_change(KEYS[2]) end
 return changed

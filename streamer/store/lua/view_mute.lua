@@ -6,12 +6,12 @@
 
 local views, field = KEYS[1], 'muted ' .. ARGV[3]
 
-if not has(redis.call('HGET', views, 'names') or '', ARGV[3]) then return -1 end
+if not list_has(redis.call('HGET', views, 'names') or '', ARGV[3]) then return -1 end
 local changed
 if ARGV[4] == '1' then
   changed = redis.call('HSETNX', views, field, 1)
 else
   changed = redis.call('HDEL', views, field)
 end
-if changed == 1 then regroup(KEYS[2], ARGV[5]) end
+if changed == 1 then announce_audiences(KEYS[2], ARGV[5]) end
 return changed

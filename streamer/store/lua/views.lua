@@ -11,7 +11,7 @@ local names = redis.call('HGET', views, 'names')
 if not names then
   -- Never looked at. An entry, or a log that was, shows since when the player is here.
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  if first then return { place(first[1]), {} } end
+  if first then return { split_id(first[1]), {} } end
   if redis.call('HEXISTS', state, 'epoch') == 1 then return { 0, {} } end
   return { NOW_MS, {} }
 end

@@ -44,7 +44,7 @@ DROP_BATCH: Final = 512
 TAKEN: Final = 1
 UNSURE: Final = -1
 
-_TAKE = Script("lease_take")
+_TAKE = Script("lease_acquire")
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)

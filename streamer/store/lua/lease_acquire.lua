@@ -19,9 +19,9 @@
 --
 -- A full store takes it all the same: readers are there, and a few bytes more.
 
-local most, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local leases_max, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local node, connection, instance = ARGV[4], ARGV[5], ARGV[6]
-local everyone, begin, views_lifetime = ARGV[7], ARGV[8], ARGV[9]
+local everyone, joined, views_lifetime = ARGV[7], ARGV[8], ARGV[9]
 local fresh = ARGV[10] == '1'
 local alive = {}
 for i = 11, #ARGV do alive[ARGV[i]] = true end
@@ -39,8 +39,8 @@ for i = 1, #leases, 2 do
   end
 end
 
-if counted >= most then return 0 end
-if not fresh and counted + #unknown >= most then return -1 end
+if counted >= leases_max then return 0 end
+if not fresh and counted + #unknown >= leases_max then return -1 end
 if fresh then
   for _, member in ipairs(unknown) do redis.call('HDEL', KEYS[1], member) end
 end
@@ -50,8 +50,8 @@ for _, member in ipairs(replaced) do
 end
 redis.call('HSET', KEYS[1], node .. ':' .. connection, instance)
 redis.call('PEXPIRE', KEYS[1], lifetime)
-if begin ~= '' and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) == 0 then
-  redis.call('HSET', KEYS[2], 'names', everyone, 'in ' .. everyone, begin)
+if joined ~= '' and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) == 0 then
+  redis.call('HSET', KEYS[2], 'names', everyone, 'in ' .. everyone, joined)
   redis.call('PEXPIRE', KEYS[2], views_lifetime)
 end
 return 1

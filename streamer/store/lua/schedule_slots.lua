@@ -9,8 +9,8 @@
 -- A place is free when its schedule is due: whether that was sent by then is not known
 -- here, and a place whose owner died before entering anything is free then too.
 
-local pending, now, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local lifetime, in_vain = ARGV[3], tonumber(ARGV[4])
+local pending, now, slots_max = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local lifetime, retry_ms = ARGV[3], tonumber(ARGV[4])
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,10 +24,10 @@ end
 if #fresh == 0 then return { 0, {} } end
 
 local taken = redis.call('ZCARD', pending)
-local over = taken + #fresh - most
-if over > 0 then
-  if over > taken then return { in_vain, {} } end
-  local last = redis.call('ZRANGE', pending, over - 1, over - 1, 'WITHSCORES')
+local excess = taken + #fresh - slots_max
+if excess > 0 then
+  if excess > taken then return { retry_ms, {} } end
+  local last = redis.call('ZRANGE', pending, excess - 1, excess - 1, 'WITHSCORES')
   return { math.max(1, tonumber(last[2]) - now), {} }
 end
 

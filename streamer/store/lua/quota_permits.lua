@@ -12,7 +12,7 @@
 
 local bucket, now = KEYS[1], tonumber(ARGV[1])
 local per_s, burst = tonumber(ARGV[2]), tonumber(ARGV[3])
-local needed, wanted = tonumber(ARGV[4]), tonumber(ARGV[5])
+local needed, requested = tonumber(ARGV[4]), tonumber(ARGV[5])
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -29,7 +29,7 @@ end
 local lent = 0
 -- By a hair: who waited as long as it was told must not fail by a rounding.
 if left + 0.000001 >= math.min(needed, burst) then
-  lent = math.max(needed, math.min(wanted, math.floor(left / 8)))
+  lent = math.max(needed, math.min(requested, math.floor(left / 8)))
 end
 -- A clock that was set back must not stop the filling until it has caught up.
 if lent > 0 or now < at then
