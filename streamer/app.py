@@ -36,7 +36,7 @@ from .service.scheduling.campaigns import CampaignSends, CampaignsOfApp
 from .store.access.rates import Rates
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
-from .store.scheduling.registered_texts import Messages
+from .store.scheduling.registered_texts import RegisteredTexts
 from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.lootlocker.server_sessions import ServerSessions
@@ -255,7 +255,7 @@ def _vendors(components: Components) -> list[BaseRoute]:
         authenticator=components.authenticator,
         deliveries=Deliveries(
             components.schedules,
-            Messages(redis),
+            RegisteredTexts(redis),
             Rates(redis),
             components.counters.refusals,
         ),

@@ -33,15 +33,15 @@ from .service.streams.admission import Admission
 from .service.streams.catch_up import CatchUp
 from .service.streams.probe import Probe
 from .store.access.apps import Apps
-from .store.access.quotas import UsedQuotas
-from .store.access.tickets import Tickets as KeptTickets
+from .store.access.quotas import QuotaUsage
+from .store.access.tickets import TicketStore
 from .store.client.connection import RedisConnection
 from .store.client.replicated import Replicated
 from .store.logs.entries import Retention
 from .store.logs.inbox import DAY_MS, Inbox
-from .store.logs.numbered import Lists
+from .store.logs.numbered import NumberedLists
 from .store.logs.page_reads import PageReads
-from .store.logs.receipts import Receipts as KeptReceipts
+from .store.logs.receipts import ReceiptStore
 from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
@@ -93,7 +93,7 @@ class Components:
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
         self.revocation_check = RevocationCheck(self.apps, key_sets)
-        self.tickets = Tickets(KeptTickets(self.redis), self.revocation_check)
+        self.tickets = Tickets(TicketStore(self.redis), self.revocation_check)
 
         # Who is listening.
         catch_up = CatchUp(
@@ -105,7 +105,7 @@ class Components:
             counters=self.counters,
         )
         self.catch_up = catch_up
-        leases = Leases(self.redis, most=config.listeners_per_player_max)
+        leases = Leases(self.redis, leases_max=config.listeners_per_player_max)
         devices = Devices(self.redis, leases.node)
         self.admission = Admission(
             catch_up, leases, config, self.revocation_check, devices, self.counters
@@ -121,7 +121,7 @@ class Components:
         # What can be asked for.
         self.quotas = Quotas(
             self.authenticator.app_record,
-            UsedQuotas(self.redis, retention_ms=self.retention_ms),
+            QuotaUsage(self.redis, retention_ms=self.retention_ms),
             Limits(
                 publishes_per_s=config.publishes_per_s_max,
                 bytes_per_day=config.bytes_per_day_max,
@@ -134,10 +134,10 @@ class Components:
         self.schedules = Schedules(self.redis, self.timetable, self.quotas)
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
-        kept = KeptReceipts(self.redis, retention)
+        kept = ReceiptStore(self.redis, retention)
         self.receipts = Receipts(kept, audiences)
         self.inboxes = Inboxes(inbox, merged, audiences)
-        lists = Lists(self.redis, retention)
+        lists = NumberedLists(self.redis, retention)
         self.listing = Listing(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()

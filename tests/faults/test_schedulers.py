@@ -18,7 +18,7 @@ from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of
 from streamer.store.logs.inbox import Inbox, ReadAfter
-from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
 from ..e2e.processes import DURABLE, Process, Store, command, eventually
@@ -112,7 +112,9 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
         *(APP, new_schedule_id(9), State.PENDING, now_ms + 3_000, 0, b'"body":"all"}'),
         total=len(players),
     )
-    buckets = await timetable.recipients.enlist(Due.of(audience), map(Player, players))
+    buckets = await timetable.recipients.enlist(
+        ScheduleRef.of(audience), map(Player, players)
+    )
     await timetable.add(audience._replace(buckets=tuple(buckets)))
     return last_ms
 

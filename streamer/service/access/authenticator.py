@@ -201,7 +201,7 @@ class Authenticator:
         record = await self._key_records.find(
             key_digest(text), lambda: self._apps.find_key(text)
         )
-        if record is None or record.is_over(self._clock() * 1000):
+        if record is None or record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.UNKNOWN_KEY)
         return Caller.from_key(
             record.app,

@@ -234,7 +234,7 @@ class RevocationCheck:
         withdrawn: set[Caller] = set()
         found = await self._apps.find_keys(digests)
         for digest, record in zip(digests, found, strict=True):
-            if record is None or record.is_over(self._clock() * 1000):
+            if record is None or record.is_expired(self._clock() * 1000):
                 withdrawn |= by_digest[digest]
         return withdrawn
 

@@ -24,8 +24,7 @@ from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
 from ...errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
-from ...store.access.tickets import FIRST_MS, ticket_digest
-from ...store.access.tickets import Tickets as Kept
+from ...store.access.tickets import FIRST_MS, TicketStore, ticket_digest
 from .revocation import RevocationCheck
 
 __all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]
@@ -58,7 +57,7 @@ class Tickets:
     The tickets of this server, and those whose streams are open on this node.
 
     Args:
-        kept: Where they are.
+        store: Tickets in the store.
         revocation_check: What knows whether a credential still holds.
         clock: Unix time in seconds.
         keep_s: How often open ones are renewed.
@@ -67,13 +66,13 @@ class Tickets:
 
     def __init__(
         self,
-        kept: Kept,
+        store: TicketStore,
         revocation_check: RevocationCheck,
         *,
         clock: Callable[[], float] = time.time,
         keep_s: float = KEEP_S,
     ) -> None:
-        self._kept = kept
+        self._store = store
         self._revocation_check = revocation_check
         self._clock = clock
         self._keep_s = keep_s
@@ -92,7 +91,7 @@ class Tickets:
         if caller.expires_at_s is None:
             raise Forbidden("a token that ends")
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-        await self._kept.issue(
+        await self._store.issue(
             ticket_digest(text.encode()),
             caller.as_ticket,
             now_ms=int(self._clock() * 1_000),
@@ -115,7 +114,7 @@ class Tickets:
         if not text.startswith(PREFIX) or len(text) > TEXT_CHARS_MAX:
             raise Unauthenticated(Defect.TICKET)
         digest = ticket_digest(text.encode("utf-8", "surrogatepass"))
-        use = await self._kept.use(digest, resuming=resuming)
+        use = await self._store.use(digest, resuming=resuming)
         if use is None:
             raise Unauthenticated(Defect.TICKET)
         ticket = OpenTicket(digest, use.caller, use.first)
@@ -167,14 +166,14 @@ class Tickets:
     async def keep(self) -> None:
         """Renew the tickets of open streams once. Raises Unavailable."""
         ends_ms = {digest: ends[0] for digest, ends in self._open.items()}
-        await self._kept.keep(ends_ms, now_ms=int(self._clock() * 1_000))
+        await self._store.keep(ends_ms, now_ms=int(self._clock() * 1_000))
 
     async def _let_go(self, digest: bytes, *, opened: bool) -> None:
         try:
             if opened:
-                await self._kept.close(digest)
+                await self._store.close(digest)
             else:
-                await self._kept.give_back(digest)
+                await self._store.undo_use(digest)
         except Unavailable:
             _logger.info("a ticket ends by its own time: the store is away")
 

@@ -63,7 +63,7 @@ class Audiences:
         """Return a player's views from replies to `Views.peek`, if these say all."""
         if not replies or any(isinstance(reply, Exception) for reply in replies):
             return None
-        found = self.views.seen(log, replies)
+        found = self.views.parse_peek(log, replies)
         return None if found is None else found.views
 
     async def of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
@@ -82,7 +82,7 @@ class Audiences:
         joined = await self.place_before(everyone, found.known_since_ms)
         # A store that is full can be read; then it is written down another time.
         with contextlib.suppress(Unavailable):
-            await self.views.join(log, everyone, joined, tell=False)
+            await self.views.join(log, everyone, joined, announce=False)
         return [*found.views, View(everyone, joined)]
 
     async def at(self, logs: Iterable[Log]) -> dict[Log, Audience]:
@@ -137,7 +137,7 @@ class Audiences:
         if place.epoch or cursor.audiences or place.is_zero:
             return cursor
         logs = [log, *(view.log for view in views)]
-        mine, *found = await self.views.find([(one, [place]) for one in logs])
+        mine, *found = await self.views.find_live([(one, [place]) for one in logs])
         if mine.offsets or not any(there.offsets for there in found):
             return cursor
         places = {}

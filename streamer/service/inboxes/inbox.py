@@ -22,7 +22,7 @@ from ...core.streams.subscription import Start
 from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
 from ...model import Log, Player, Position, decode_id
-from ...store.logs.inbox import Inbox, Marked, PageEntry, ReadAfter
+from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
 from .audiences import Audiences, unread
 from .merge import After, MergedInbox, MergedPage
 
@@ -117,7 +117,7 @@ class Inboxes:
         ids: Sequence[str],
         *,
         ids_max: int = MARK_IDS_MAX,
-    ) -> Marked:
+    ) -> MarkResult:
         """
         Mark notifications as read; unknown ids are ignored.
 
@@ -137,7 +137,7 @@ class Inboxes:
 
     async def mark_unread(
         self, caller: Caller, player: Player, ids: Sequence[str]
-    ) -> Marked:
+    ) -> MarkResult:
         """Take back the marks of notifications; see `mark_ids`."""
         places = self._places(caller, player, ids, MARK_IDS_MAX)
         log = Log(caller.app, player)
@@ -148,7 +148,7 @@ class Inboxes:
 
     async def mark_up_to(
         self, caller: Caller, player: Player, cursor: Cursor
-    ) -> Marked:
+    ) -> MarkResult:
         """
         Mark all up to a place; see `mark_ids`. A foreign one marks nothing.
 
@@ -172,7 +172,7 @@ class Inboxes:
             log, cursor.own, elsewhere=elsewhere, force=changed
         )
 
-    async def mark_all(self, caller: Caller, player: Player) -> Marked:
+    async def mark_all(self, caller: Caller, player: Player) -> MarkResult:
         """Mark all that is in the inbox at this moment; see `mark_ids`."""
         caller.require_mark(player)
         log = Log(caller.app, player)
@@ -203,14 +203,14 @@ class Inboxes:
         if await self._inbox.withdraw(log, place) is not None:
             return
         views = await self._audiences.of(log)
-        found = await self._audiences.views.find([(v.log, [place]) for v in views])
+        found = await self._audiences.views.find_live([(v.log, [place]) for v in views])
         for view, there in zip(views, found, strict=True):
             if not there.offsets or not view.reaches(place._replace(epoch=there.epoch)):
                 continue
             if place.offset not in view.deleted:
                 # Streams are told first: who dies in between is asked again, and tells
                 # them twice, which they bear.
-                await self._inbox.hide(log, place.id)
+                await self._inbox.append_withdrawal(log, place.id)
                 await self._audiences.views.change(
                     log,
                     view.log,
@@ -265,7 +265,7 @@ class Inboxes:
         if not audiences:
             return 0, False
         speaking = [view for view in views if not audiences[view.log].head.is_zero]
-        found = await self._audiences.views.find(
+        found = await self._audiences.views.find_live(
             [(view.log, places) for view in speaking]
         )
         changed = False

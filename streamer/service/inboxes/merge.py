@@ -187,7 +187,7 @@ class MergedInbox:
                 mark = audience_mark(view.log)
                 places.append(after.cursor.audiences.get(mark, ZERO))
             reads = [
-                read._replace(place=place)
+                read._replace(read_from=place)
                 for read, place in zip(reads, places, strict=True)
             ]
 
@@ -214,7 +214,7 @@ class MergedInbox:
         # An entry on the newest place may be of any log; it is one more to look at.
         asked = count + 1
         known, _, known_rest = version.partition(_VERSION_PARTS)
-        own, found, everyone = await self._page_reads.of(
+        own, found, everyone = await self._page_reads.read(
             log,
             newest=bounds.newest,
             oldest=bounds.oldest_in(None),
@@ -258,7 +258,7 @@ class MergedInbox:
         missing = [one for one in asked if one[0] != first or not same]
         found = {first: everyone}
         if missing:
-            parts = await self._page_reads.parts(
+            parts = await self._page_reads.audience_pages(
                 missing, newest=bounds.newest, count=count
             )
             found |= {

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from ...core.access.rights import Caller
 from ...model import Log, Player
 from ...store.logs.inbox import PageEntry
-from ...store.logs.numbered import Listed, Lists
+from ...store.logs.numbered import NumberedLists, NumberedPage
 from .audiences import Audiences, unread
 from .merge import MergedInbox
 
-__all__ = ["Listed", "Listing", "Matches"]
+__all__ = ["Listing", "Matches", "NumberedPage"]
 
 Matches = Callable[[bytes], bool]
 """Whether a list shows a notification, by its fragment."""
@@ -40,7 +40,9 @@ class Listing:
 
     """
 
-    def __init__(self, lists: Lists, merged: MergedInbox, audiences: Audiences) -> None:
+    def __init__(
+        self, lists: NumberedLists, merged: MergedInbox, audiences: Audiences
+    ) -> None:
         self._lists = lists
         self._merged = merged
         self._audiences = audiences
@@ -54,7 +56,7 @@ class Listing:
         count: int,
         read: bool | None = None,
         matches: Matches | None = None,
-    ) -> Listed:
+    ) -> NumberedPage:
         """
         Return up to `count` entries after the first `skip` of those that match.
 
@@ -94,13 +96,13 @@ class Listing:
         count: int,
         read: bool | None,
         matches: Matches | None,
-    ) -> Listed:
+    ) -> NumberedPage:
         offsets: list[int] = []
         if matches is not None:
             walk = self._lists.walk(log)
             offsets = [offset async for offset, found in walk if matches(found)]
             if not offsets:
-                return Listed(0, [])
+                return NumberedPage(0, [])
         return await self._lists.page(
             log, skip=skip, count=count, read=read, offsets=offsets
         )
@@ -113,7 +115,7 @@ class Listing:
         read: bool | None,
         matches: Matches | None,
         total: int | None,
-    ) -> Listed:
+    ) -> NumberedPage:
         """Walk to what is wanted, or to the end where nobody knows how many match."""
         entries: list[PageEntry] = []
         matching = 0
@@ -126,5 +128,5 @@ class Listing:
             if matching > skip and len(entries) < count:
                 entries.append(found)
             if total is not None and len(entries) == count:
-                return Listed(total, entries)
-        return Listed(matching if total is None else total, entries)
+                return NumberedPage(total, entries)
+        return NumberedPage(matching if total is None else total, entries)

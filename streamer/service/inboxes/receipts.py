@@ -17,8 +17,7 @@ from ...core.access.rights import Caller
 from ...core.streams.cursor import Cursor, audience_mark
 from ...errors import NotFound
 from ...model import ZERO, Log, Player, Position, decode_id
-from ...store.logs.receipts import Receipt
-from ...store.logs.receipts import Receipts as Kept
+from ...store.logs.receipts import Receipt, ReceiptStore
 from .audiences import Audiences
 
 __all__ = ["AudienceReceipt", "Receipt", "Receipts"]
@@ -40,13 +39,13 @@ class Receipts:
     What a caller may know of what became of notifications.
 
     Args:
-        kept: Receipts of logs.
+        store: Receipts in the store.
         audiences: Who belongs to what.
 
     """
 
-    def __init__(self, kept: Kept, audiences: Audiences) -> None:
-        self._kept = kept
+    def __init__(self, store: ReceiptStore, audiences: Audiences) -> None:
+        self._store = store
         self._audiences = audiences
 
     async def acknowledge(self, caller: Caller, player: Player, cursor: Cursor) -> None:
@@ -64,7 +63,7 @@ class Receipts:
         caller.require_mark(player)
         log = Log(caller.app, player)
         if not cursor.own.is_zero:
-            await self._kept.acknowledge(log, cursor.own)
+            await self._store.acknowledge(log, cursor.own)
         if not cursor.audiences:
             return
         views = self._audiences.views
@@ -73,7 +72,9 @@ class Receipts:
             for view in await self._audiences.of(log)
             if (place := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
         ]
-        there = await views.find([(audience, [place]) for audience, place in named])
+        there = await views.find_live(
+            [(audience, [place]) for audience, place in named]
+        )
         for (audience, place), found in zip(named, there, strict=True):
             if found.offsets and place.epoch in (0, found.epoch):
                 place = place._replace(epoch=found.epoch)
@@ -96,10 +97,10 @@ class Receipts:
         caller.require_read(player)
         log = Log(caller.app, player)
         place = _place(notification_id)
-        if receipt := await self._kept.of(log, place):
+        if receipt := await self._store.of(log, place):
             return receipt
         views = await self._audiences.of(log)
-        found = await self._kept.of_many([(view.log, place) for view in views])
+        found = await self._store.of_many([(view.log, place) for view in views])
         for view, receipt in zip(views, found, strict=True):
             if receipt is None or not view.reaches(place._replace(epoch=0)):
                 continue
@@ -110,7 +111,9 @@ class Receipts:
                 ((read_at_ms,),) = await self._audiences.views.read_at_ms(
                     log, [(view.log, [place.offset])]
                 )
-            acked = await self._audiences.views.acked(log, view.log, state.head.epoch)
+            acked = await self._audiences.views.acked_offset(
+                log, view.log, state.head.epoch
+            )
             return receipt._replace(
                 read_at_ms=read_at_ms, acknowledged=place.offset <= acked
             )
@@ -130,10 +133,10 @@ class Receipts:
         """
         caller.require_write_all()
         place = _place(notification_id)
-        receipt = await self._kept.of(audience, place)
+        receipt = await self._store.of(audience, place)
         if receipt is None:
             raise NotFound("the notification")
-        read, acked = await self._audiences.views.counted(audience, place.offset)
+        read, acked = await self._audiences.views.counts(audience, place.offset)
         return AudienceReceipt(receipt, read, acked)
 
 

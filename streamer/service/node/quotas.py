@@ -30,7 +30,7 @@ from ...core.access.apps import AppRecord
 from ...core.quotas import Limits, Permits
 from ...errors import OverQuota, Quota, Rejected, StoreUnavailable
 from ...model import App, Player
-from ...store.access.quotas import IN_VAIN_MS, UsedQuotas
+from ...store.access.quotas import RETRY_WHEN_FULL_MS, QuotaUsage
 from ...store.client.connection import RedisConnection
 
 __all__ = ["APPS_MAX", "Charge", "Charging", "Quotas"]
@@ -80,7 +80,7 @@ class Charge:
         """Give the places of these schedules back, if this request took them."""
         if taken := self._places.intersection(ids):
             self._places -= taken
-            await self._quotas.free_places(self._app, taken)
+            await self._quotas.free_schedule_slots(self._app, taken)
 
     async def undo(self) -> None:
         """Give everything back."""
@@ -154,7 +154,7 @@ class Quotas:
     def __init__(
         self,
         find_app: FindApp,
-        used: UsedQuotas,
+        used: QuotaUsage,
         defaults: Limits,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -177,7 +177,7 @@ class Quotas:
         async def nobody(_: App) -> None:
             return None
 
-        return cls(nobody, UsedQuotas(redis), Limits())
+        return cls(nobody, QuotaUsage(redis), Limits())
 
     async def limits(self, app: App) -> Limits:
         """Return what counts for an app. Raises StoreUnavailable."""
@@ -230,7 +230,7 @@ class Quotas:
             most = limits.pending_schedules
             await self._take_places(charge, app, most, asked.places)
 
-    async def free_places(self, app: App, ids: Collection[str]) -> None:
+    async def free_schedule_slots(self, app: App, ids: Collection[str]) -> None:
         """
         Give back the places of schedules that are cancelled.
 
@@ -238,13 +238,13 @@ class Quotas:
         """
         with contextlib.suppress(StoreUnavailable):
             if ids and (await self.limits(app)).pending_schedules:
-                await self._used.free_places(app, tuple(ids))
+                await self._used.free_schedule_slots(app, tuple(ids))
 
-    async def move_place(self, app: App, schedule_id: str, due_ms: int) -> None:
-        """Keep a schedule's place for as long as it is to wait; see `free_places`."""
+    async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
+        """Keep a schedule's slot until `due_ms`; see `free_schedule_slots`."""
         with contextlib.suppress(StoreUnavailable):
             if (await self.limits(app)).pending_schedules:
-                await self._used.move_place(app, schedule_id, due_ms)
+                await self._used.move_schedule_slot(app, schedule_id, due_ms)
 
     async def _pay(
         self, charge: Charge, app: App, bucket: _Bucket, needed: int
@@ -276,7 +276,7 @@ class Quotas:
             per_s=bucket.per_s,
             burst=bucket.most,
             needed=least,
-            wanted=wanted,
+            requested=wanted,
         )
         permits.lend(lent, left, now_s)
         if not permits.pay(needed):
@@ -310,7 +310,7 @@ class Quotas:
                 known = await self._counted(app, again=True)
             come = await self._used.without_inbox(app, players)
             if come and known.players + come > most:
-                raise self._over(Quota.PLAYERS, most, IN_VAIN_MS / 1_000)
+                raise self._over(Quota.PLAYERS, most, RETRY_WHEN_FULL_MS / 1_000)
         if await self._used.note_players(app, players):
             exact = known.exact and come == 1
             self._counts[app] = _Count(known.players + come, known.at_s, exact)
@@ -328,7 +328,9 @@ class Quotas:
     async def _take_places(
         self, charge: Charge, app: App, most: int, places: dict[str, int]
     ) -> None:
-        wait_ms, fresh = await self._used.take_places(app, places, most=most)
+        wait_ms, fresh = await self._used.take_schedule_slots(
+            app, places, slots_max=most
+        )
         if wait_ms:
             raise self._over(Quota.PENDING_SCHEDULES, most, wait_ms / 1_000)
         charge.note_taken(fresh)

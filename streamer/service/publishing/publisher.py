@@ -41,7 +41,7 @@ from ...model import (
     notification_json,
 )
 from ...store.client.connection import RedisConnection
-from ...store.logs.inbox import Appended, Draft, Inbox, Once
+from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.quotas import Quotas
 from .drafts import Device, Message, drafts_of, recipients_of
 from .idempotency import checked_key, claim_key, is_claimed
@@ -224,7 +224,7 @@ class Publisher:
             size=len(logs) * len(fragment),
             players=[],
         ):
-            await self._inbox.pass_by(logs, text)
+            await self._inbox.announce_ephemeral(logs, text)
         return notification_id
 
     async def withdraw(
@@ -272,7 +272,7 @@ class Publisher:
 
     async def _pay_and_append(
         self, app: App, batches: Batches, once: Once | None
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         """Append what the app may still send; see `send`."""
         sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
         async with self._quotas.charged(
@@ -294,8 +294,8 @@ class Publisher:
         self._counters.published(sum([one.stored_count for one in fresh]))
         return appended
 
-    async def _append(self, batches: Batches, once: Once | None) -> list[Appended]:
-        appended: list[Appended] = []
+    async def _append(self, batches: Batches, once: Once | None) -> list[AppendResult]:
+        appended: list[AppendResult] = []
         for first in range(0, len(batches), BATCH):
             try:
                 replies = await self._inbox.append_many(
@@ -303,7 +303,7 @@ class Publisher:
                 )
             except StoreUnavailable as error:
                 raise _incomplete([*appended, error]) from error
-            stored = [reply for reply in replies if isinstance(reply, Appended)]
+            stored = [reply for reply in replies if isinstance(reply, AppendResult)]
             if len(stored) < len(replies):
                 raise _incomplete([*appended, *replies])
             appended += stored
@@ -313,7 +313,7 @@ class Publisher:
 def _sent(
     messages: Sequence[Message],
     recipients: Mapping[Log, Sequence[int]],
-    appended: Sequence[Appended],
+    appended: Sequence[AppendResult],
 ) -> Sent:
     places: list[dict[Log, Position | None]] = [{} for _ in messages]
     for (log, numbers), one in zip(recipients.items(), appended, strict=True):
@@ -328,7 +328,7 @@ def _sent(
     )
 
 
-def _incomplete(outcomes: Sequence[Appended | Exception]) -> Exception:
+def _incomplete(outcomes: Sequence[AppendResult | Exception]) -> Exception:
     """Return what to tell a caller of whose appends not all were confirmed."""
     refused = [it for it in outcomes if isinstance(it, ResponseError)]
     if any("CONFLICT" in str(it) for it in refused):

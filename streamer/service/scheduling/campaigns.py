@@ -22,7 +22,7 @@ from ...model import Notification
 from ...store.client.connection import RedisConnection
 from ...store.keys import BUCKETS, bucket_of, sends_key
 from ...store.scheduling.campaigns import Campaign, Campaigns, Card, CardStatus
-from ...store.scheduling.schedule_records import Due, new_schedule_id
+from ...store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from ...store.scheduling.timetable import Timetable
 from ..node.quotas import Quotas
 from ..publishing.drafts import encode
@@ -296,7 +296,7 @@ class CampaignSends:
         """
         caller.require_scope("campaigns:read")
         await _known(self._campaigns, caller, campaign_id)
-        found = await self._timetable.listed(
+        found = await self._timetable.list_index(
             sends_key(caller.app, campaign_id),
             bucket=bucket_of(caller.app, campaign_id),
             app=caller.app,
@@ -323,12 +323,12 @@ class CampaignSends:
         `get`, and OutcomeUnknown.
         """
         await self.check(caller, campaign_id)
-        due = Due.of(await self._own(caller, campaign_id, send_id))
+        due = ScheduleRef.of(await self._own(caller, campaign_id, send_id))
         state, done = await self._timetable.cancel(due, campaign=campaign_id)
         if state is None:
             raise NotFound("the notification")
         if done:
-            await self._quotas.free_places(caller.app, [send_id])
+            await self._quotas.free_schedule_slots(caller.app, [send_id])
         schedule = await self._own(caller, campaign_id, send_id)
         return schedule, Cancelled(send_id, state, done)
 
@@ -341,7 +341,7 @@ class CampaignSends:
     async def _send_now(self, schedule: Schedule) -> None:
         """Do what a scheduler would do within a moment, as far as it goes."""
         try:
-            await self._timetable.firing.begin([Due.of(schedule)])
+            await self._timetable.firing.begin_sending([ScheduleRef.of(schedule)])
             begun = await self._timetable.get(schedule.app, schedule.id)
             if begun is not None and begun.state is State.SENDING:
                 now_ms = await self._timetable.now_ms()

@@ -21,7 +21,7 @@ from typing import Final
 from ...core.counters import LAG_S, Histogram
 from ...core.schedule import Schedule, clocks_agree, in_turns
 from ...errors import Unavailable
-from ...store.scheduling.schedule_records import Due
+from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
 from .sender import BATCH, Sender, all_of
 
@@ -149,7 +149,7 @@ class Scheduler:
         self._paused = not agree
         return agree
 
-    async def _fire(self, dues: list[Due], now_ms: int) -> None:
+    async def _fire(self, dues: list[ScheduleRef], now_ms: int) -> None:
         schedules = await self._timetable.get_many(dues)
         single = [s for s in schedules if s is not None and s.player is not None]
         # What has no record any more is taken out by beginning it.
@@ -161,7 +161,7 @@ class Scheduler:
         # In due order per player, also when several of one player's were overdue.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
         fired = await self._firing.fire_each(single)
-        begun = await self._firing.begin([due for due, _ in audience])
+        begun = await self._firing.begin_sending([due for due, _ in audience])
         if any(begun):
             self._begun.set()
         sent = [*single, *(schedule for _, schedule in audience)]

@@ -28,12 +28,12 @@ from ...model import Log, Notification, Player
 from ...store.client.connection import RedisConnection
 from ...store.keys import bucket_of, named_key
 from ...store.scheduling.schedule_records import (
-    Due,
-    new_due,
+    ScheduleRef,
     new_schedule_id,
-    parse_due,
+    new_schedule_ref,
+    parse_schedule_id,
 )
-from ...store.scheduling.timetable import Entered, Timetable
+from ...store.scheduling.timetable import AddResult, Timetable
 from ..node.quotas import Charging, Quotas
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_entered
@@ -129,7 +129,7 @@ class Schedules:
         how = str((due_ms, spread_ms, ttl_ms, to_latest))
         asked: tuple[str | bytes, ...] = fragment, how, *names
         once = IdempotentRequest.of(caller.app, idempotency_key, *asked)
-        due = new_due(caller.app, bucket, seed=once.seed)
+        due = new_schedule_ref(caller.app, bucket, seed=once.seed)
         if once.seed and (known := await self._timetable.get(caller.app, due.id)):
             return as_entered(known), True
         schedule = Schedule(
@@ -265,7 +265,7 @@ class Schedules:
         What is none of those, or has gone out, is left out. Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
-        named = [parse_due(caller.app, text) for text in dict.fromkeys(ids)]
+        named = [parse_schedule_id(caller.app, text) for text in dict.fromkeys(ids)]
         dues = [due for due in named if due is not None]
         found = await self._timetable.get_many(dues)
         return await self._cancel_pending(
@@ -283,7 +283,7 @@ class Schedules:
         caller.require_scope("schedules:write")
         pending: list[Schedule] = []
         for player in dict.fromkeys(players):
-            pending += await self._timetable.listed(
+            pending += await self._timetable.list_index(
                 named_key(Log(caller.app, player), label),
                 bucket=bucket_of(caller.app, player),
                 app=caller.app,
@@ -294,7 +294,7 @@ class Schedules:
         cancelled: list[str] = []
 
         async def cancel(schedule: Schedule) -> bool:
-            _, done = await self._timetable.cancel(Due.of(schedule))
+            _, done = await self._timetable.cancel(ScheduleRef.of(schedule))
             if done:
                 cancelled.append(schedule.id)
             return done
@@ -303,7 +303,7 @@ class Schedules:
         pending = [s for s in schedules if s.state is State.PENDING]
         await all_of(map(cancel, pending))
         if cancelled:
-            await self._quotas.free_places(pending[0].app, cancelled)
+            await self._quotas.free_schedule_slots(pending[0].app, cancelled)
         return [s.id for s in pending if s.id in set(cancelled)]
 
     async def _change(
@@ -314,12 +314,12 @@ class Schedules:
         if schedule.campaign:
             caller.require_scope("campaigns:write")
         if due_ms is not None:
-            await self._timetable.recipients.keep(schedule)
+            await self._timetable.recipients.renew(schedule)
         fragment, expires_ms = b"", 0
         if due_ms is not None and schedule.state is State.PENDING:
             fragment, expires_ms = moved(schedule, due_ms)
         state, done = await self._timetable.cancel(
-            Due.of(schedule),
+            ScheduleRef.of(schedule),
             campaign=schedule.campaign,
             due_ms=due_ms,
             fragment=fragment,
@@ -328,9 +328,9 @@ class Schedules:
         if state is None:
             raise NotFound("the schedule")
         if done and due_ms is None:
-            await self._quotas.free_places(caller.app, [schedule_id])
+            await self._quotas.free_schedule_slots(caller.app, [schedule_id])
         elif done and due_ms is not None:
-            await self._quotas.move_place(caller.app, schedule_id, due_ms)
+            await self._quotas.move_schedule_slot(caller.app, schedule_id, due_ms)
         return Cancelled(schedule_id, state, done)
 
     def _charged(
@@ -357,7 +357,7 @@ class Schedules:
             raise StoreUnavailable
         if failures:
             raise OutcomeUnknown
-        return [outcome.added for outcome in outcomes if isinstance(outcome, Entered)]
+        return [outcome.added for outcome in outcomes if isinstance(outcome, AddResult)]
 
     async def _fire(self, schedules: Sequence[Schedule]) -> None:
         # A scheduler would do it within a moment, and will if this fails.

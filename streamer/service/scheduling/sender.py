@@ -56,7 +56,7 @@ class Sender:
             Unavailable: Some of it is not served; doing it again goes on from there.
 
         """
-        served = await self._recipients.served(schedule)
+        served = await self._recipients.served_buckets(schedule)
         ready = [
             bucket
             for nth, bucket in enumerate(schedule.buckets)
@@ -91,7 +91,7 @@ class Sender:
     ) -> bool:
         """Serve a bucket's recipients; return whether time was up before the end."""
         while asyncio.get_running_loop().time() < until_s:
-            players, count = await self._recipients.waiting(
+            players, count = await self._recipients.next_players(
                 schedule, bucket, limit=BATCH
             )
             if players:

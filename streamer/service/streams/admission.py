@@ -178,7 +178,7 @@ class Admission:
             return
         # The device that was used before gets some more, and that is all.
         with contextlib.suppress(Unavailable):
-            await self._devices.used(log, reader.connection, reader.device)
+            await self._devices.note_use(log, reader.connection, reader.device)
 
     def _renew(self, connection: Connection, reader: Reader, caller: Caller) -> None:
         self._timer_wheel.add(connection)
@@ -194,7 +194,7 @@ class Admission:
         self, pending_join: PendingJoin, reader: Reader, instance: str
     ) -> tuple[Lease, list[Reply]]:
         try:
-            return await self._leases.take(
+            return await self._leases.acquire(
                 pending_join.log,
                 reader.connection,
                 instance=instance,
@@ -234,13 +234,13 @@ class Admission:
     async def _forget_device(self, log: Log, reader: Reader) -> None:
         assert self._devices is not None
         with contextlib.suppress(Unavailable):
-            await self._devices.gone(log, reader.connection)
+            await self._devices.forget(log, reader.connection)
 
     def _drop_lease(self, lease: Lease) -> None:
-        self._leases.let_go(lease)
+        self._leases.release_soon(lease)
 
     async def _given_back(self, lease: Lease) -> None:
-        await self._leases.drop(lease)
+        await self._leases.release(lease)
         if self._forgetting:
             await asyncio.wait(self._forgetting)
 
@@ -264,7 +264,7 @@ class Admission:
             # Those who were cut off with the host have left no coroutine that waits.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_GRACE_S):
-                    await self._leases.settled()
+                    await self._leases.wait_released()
 
     async def drain(self) -> None:
         """

@@ -89,7 +89,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
         """What people and logs name the key by."""
         return hashlib.sha256(b"streamer backend key\0" + self.digest).hexdigest()[:16]
 
-    def is_over(self, now_ms: float) -> bool:
+    def is_expired(self, now_ms: float) -> bool:
         """Whether the key has ended."""
         return 0 < self.expires_at_ms <= now_ms
 
@@ -190,13 +190,13 @@ class Apps:
             if await self._put(after, before, seen):
                 return after
 
-    async def change_tokens(self, name: App, given: Mapping[str, Any]) -> AppRecord:
+    async def change_tokens(self, name: App, changes: Mapping[str, Any]) -> AppRecord:
         """
         Change whose tokens count in an app.
 
         Args:
             name: The app.
-            given: Members of `AppRecord` that take these values; those that do not go
+            changes: Members of `AppRecord` that take these values; those that do not go
                 with them are dropped, and a secret is made where it needs one.
 
         Raises:
@@ -206,7 +206,7 @@ class Apps:
         """
         fresh = secrets.token_bytes(SECRET_BYTES_MIN)
         return await self.update(
-            name, lambda record: record.with_tokens(given, fresh_secret=fresh)
+            name, lambda record: record.with_tokens(changes, fresh_secret=fresh)
         )
 
     async def rotate(self, name: App, *, grace_s: int = GRACE_S) -> AppRecord:

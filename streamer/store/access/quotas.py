@@ -24,21 +24,21 @@ from ..client.replies import ok
 from ..keys import inbox_keys, players_key, quota_key
 from ..logs.inbox import DAY_MS
 
-__all__ = ["IN_VAIN_MS", "UsedQuotas"]
+__all__ = ["RETRY_WHEN_FULL_MS", "QuotaUsage"]
 
 PERIOD_MS: Final = 30 * DAY_MS
 
-PLACES_MS: Final = AHEAD_MAX_MS + DAY_MS
+SCHEDULE_SLOTS_MS: Final = AHEAD_MAX_MS + DAY_MS
 """No schedule is due later."""
 
-IN_VAIN_MS: Final = 3_600_000
+RETRY_WHEN_FULL_MS: Final = 3_600_000
 """When to try again what waiting does not help: somebody may have raised the quota."""
 
-_PERMITS: Final = Script("quota_permits")
-_PLACES: Final = Script("schedule_slots")
+_QUOTA_PERMITS: Final = Script("quota_permits")
+_SCHEDULE_SLOTS: Final = Script("schedule_slots")
 
 
-class UsedQuotas:
+class QuotaUsage:
     """
     The use of all apps.
 
@@ -71,7 +71,7 @@ class UsedQuotas:
         per_s: float,
         burst: int,
         needed: int,
-        wanted: int,
+        requested: int,
     ) -> tuple[int, float]:
         """
         Borrow permits of an app's bucket. O(1).
@@ -84,9 +84,9 @@ class UsedQuotas:
 
         """
         lent, left = await self._redis.run(
-            _PERMITS,
+            _QUOTA_PERMITS,
             (quota_key(app, bucket),),
-            (self._clock_ms(), repr(per_s), burst, needed, wanted),
+            (self._clock_ms(), repr(per_s), burst, needed, requested),
             # What is lent for nothing does no harm.
             write=False,
         )
@@ -120,11 +120,11 @@ class UsedQuotas:
 
     async def without_inbox(self, app: App, players: Iterable[Player]) -> int:
         """Return how many of these players have no inbox. Raises StoreUnavailable."""
-        asked: list[Command] = [
+        commands: list[Command] = [
             ("EXISTS", inbox_keys(Log(app, player))[0]) for player in players
         ]
         count = 0
-        for reply in await self._redis.call_many(asked):
+        for reply in await self._redis.call_many(commands):
             count += not ok(reply)
         return count
 
@@ -134,8 +134,8 @@ class UsedQuotas:
 
     # Places.
 
-    async def take_places(
-        self, app: App, due_ms: dict[str, int], *, most: int
+    async def take_schedule_slots(
+        self, app: App, due_ms: dict[str, int], *, slots_max: int
     ) -> tuple[int, list[str]]:
         """
         Take a place for each schedule, by id, until it is due; or none at all.
@@ -148,21 +148,21 @@ class UsedQuotas:
 
         """
         wait_ms, fresh = await self._redis.run(
-            _PLACES,
+            _SCHEDULE_SLOTS,
             (quota_key(app, "pending"),),
             (
-                *(self._clock_ms(), most, PLACES_MS, IN_VAIN_MS),
+                *(self._clock_ms(), slots_max, SCHEDULE_SLOTS_MS, RETRY_WHEN_FULL_MS),
                 *(word for name, due in due_ms.items() for word in (due, name)),
             ),
             write=False,
         )
         return wait_ms, [name.decode() for name in fresh]
 
-    async def free_places(self, app: App, ids: Sequence[str]) -> None:
+    async def free_schedule_slots(self, app: App, ids: Sequence[str]) -> None:
         """Give places back, held or not. Raises StoreUnavailable."""
         await self._redis.call("ZREM", quota_key(app, "pending"), *ids)
 
-    async def move_place(self, app: App, schedule_id: str, due_ms: int) -> None:
+    async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
         """
         Let a place, if it is held, be free at another time. Raises StoreUnavailable.
         """

@@ -27,7 +27,14 @@ from ..client.connection import RedisConnection, Script
 from ..client.replies import ok
 from ..keys import ticket_key
 
-__all__ = ["CLOSED_MS", "FIRST_MS", "OPEN_MS", "Tickets", "Use", "ticket_digest"]
+__all__ = [
+    "CLOSED_MS",
+    "FIRST_MS",
+    "OPEN_MS",
+    "TicketStore",
+    "TicketUse",
+    "ticket_digest",
+]
 
 FIRST_MS: Final = 60_000
 """Time to use a ticket in; a page asks for one and opens its stream at once."""
@@ -39,13 +46,13 @@ CLOSED_MS: Final = 120_000
 """Time to come back in; EventSource does so with the URL it was given."""
 
 _USE: Final = Script("ticket_use")
-_GIVE_BACK: Final = Script("ticket_undo_use")
+_UNDO_USE: Final = Script("ticket_undo_use")
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Caller).decode
 
 
-class Use(NamedTuple):
+class TicketUse(NamedTuple):
     """A ticket that was used: for whom, until when at most, and whether at first."""
 
     caller: Caller
@@ -58,7 +65,7 @@ def ticket_digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-class Tickets:
+class TicketStore:
     """Tickets by their digest. Every method raises `Unavailable`."""
 
     def __init__(self, redis: RedisConnection) -> None:
@@ -73,7 +80,7 @@ class Tickets:
         command = ("SET", ticket_key(digest), kept, "PXAT", first_ms)
         await self._redis.call(*command, write=True)
 
-    async def use(self, digest: bytes, *, resuming: bool) -> Use | None:
+    async def use(self, digest: bytes, *, resuming: bool) -> TicketUse | None:
         """
         Use a ticket, or return None where there is none, or it was used already.
 
@@ -85,11 +92,11 @@ class Tickets:
         if found is None:
             return None
         caller, ends_ms, first = found
-        return Use(_decode(caller), int(ends_ms), bool(first))
+        return TicketUse(_decode(caller), int(ends_ms), bool(first))
 
-    async def give_back(self, digest: bytes) -> None:
+    async def undo_use(self, digest: bytes) -> None:
         """Undo a first use, by which no stream was opened."""
-        await self._redis.run(_GIVE_BACK, (ticket_key(digest),), ())
+        await self._redis.run(_UNDO_USE, (ticket_key(digest),), ())
 
     async def keep(self, ends_ms: Mapping[bytes, int], *, now_ms: int) -> None:
         """Renew tickets whose streams are open, in one packet; none beyond its end."""

@@ -17,10 +17,10 @@ from ...core.streams.views import Audience
 from ...model import ZERO, Entry, Gap, Position
 
 __all__ = [
-    "GLANCED",
-    "Appended",
+    "PEEK_FIELDS",
+    "AppendResult",
     "Draft",
-    "Marked",
+    "MarkResult",
     "Once",
     "Page",
     "PageEntry",
@@ -28,18 +28,18 @@ __all__ = [
     "Read",
     "Retention",
     "bound",
-    "parse_appended",
+    "parse_append_result",
     "parse_audience",
     "parse_entry",
-    "parse_newest",
+    "parse_first_page",
     "parse_page",
     "parse_peek",
     "parse_position",
     "parse_read",
-    "place_args",
+    "position_args",
 ]
 
-GLANCED: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
+PEEK_FIELDS: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
 """Fields of a log's state, as ``lua/_inbox`` has them, for `parse_peek`."""
 
 _NOT_STORED: Final = b"-"
@@ -86,7 +86,7 @@ class Once(NamedTuple):
     digest: str
 
 
-class Appended(NamedTuple):
+class AppendResult(NamedTuple):
     """
     Where a batch stands in the log; `replayed` when it was there before.
 
@@ -168,10 +168,10 @@ class PageEntry:
         """It as it is written out."""
         if self._item is None:
             entry = self.entry
-            place = b"%d-%d" % (entry.at_ms, entry.offset)
-            return place, b"%d" % entry.tag, entry.fragment, self.read_at_ms
-        place, fields = self._item
-        return place, fields[1], fields[3], self.read_at_ms
+            stream_id = b"%d-%d" % (entry.at_ms, entry.offset)
+            return stream_id, b"%d" % entry.tag, entry.fragment, self.read_at_ms
+        stream_id, fields = self._item
+        return stream_id, fields[1], fields[3], self.read_at_ms
 
     def marked(self, read_at_ms: int) -> PageEntry:
         """Return the same entry with another mark."""
@@ -208,7 +208,7 @@ class Page(NamedTuple):
     following: Position | None = None
 
 
-class Marked(NamedTuple):
+class MarkResult(NamedTuple):
     """The state after a mark: unread entries, entries changed by it, marks version."""
 
     unread: int
@@ -216,18 +216,18 @@ class Marked(NamedTuple):
     marks: int
 
 
-def place_args(places: Sequence[Position]) -> list[str]:
+def position_args(positions: Sequence[Position]) -> list[str]:
     """Return places as the scripts take them: time, offset and tag of each."""
-    return [str(part) for place in places for part in place.order]
+    return [str(part) for position in positions for part in position.order]
 
 
-def bound(place: Position | None, included: bool, default: str) -> str:
+def bound(position: Position | None, included: bool, default: str) -> str:
     """Return an end of a range of a log as the store takes it."""
-    if place is None:
+    if position is None:
         return default
-    if place.is_zero:
+    if position.is_zero:
         return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
-    return f"{'' if included else '('}{place.at_ms}-{place.offset}"
+    return f"{'' if included else '('}{position.at_ms}-{position.offset}"
 
 
 def parse_position(fields: list[bytes]) -> Position:
@@ -237,8 +237,8 @@ def parse_position(fields: list[bytes]) -> Position:
 
 def parse_entry(epoch: int, item: list[Any]) -> Entry:
     """Return the entry that an item of a log is: tag, fragment, then what it has."""
-    place, fields = item
-    at_ms, _, offset = place.partition(b"-")
+    stream_id, fields = item
+    at_ms, _, offset = stream_id.partition(b"-")
     entry = Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
     if len(fields) == 4:
         return entry
@@ -251,11 +251,11 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
     )
 
 
-def parse_appended(reply: bytes) -> Appended:
+def parse_append_result(reply: bytes) -> AppendResult:
     replayed, epoch, at_ms, offset, tags = reply.split(b" ")
     if tags.isdigit():  # Most batches are of one.
         position = Position(int(epoch), int(at_ms), int(offset), int(tags))
-        return Appended([position], replayed == b"1")
+        return AppendResult([position], replayed == b"1")
     positions: list[Position | None] = []
     following = int(offset)
     for tag in tags.split(b","):
@@ -264,7 +264,7 @@ def parse_appended(reply: bytes) -> Appended:
         else:
             positions.append(Position(int(epoch), int(at_ms), following, int(tag)))
             following += 1
-    return Appended(positions, replayed == b"1")
+    return AppendResult(positions, replayed == b"1")
 
 
 def parse_read(reply: list[Any]) -> Read:
@@ -285,8 +285,8 @@ def parse_audience(reply: list[Any]) -> Audience:
 
 
 def parse_peek(fields: list[bytes | None], now_ms: int) -> Peek:
-    *place, marks, ended, ends_at = [int(field or 0) for field in fields]
-    return Peek(Position(*place), marks, ended, 0 < ends_at <= now_ms)
+    *position, marks, ended, ends_at = [int(field or 0) for field in fields]
+    return Peek(Position(*position), marks, ended, 0 < ends_at <= now_ms)
 
 
 def parse_page(reply: list[Any]) -> Page:
@@ -302,7 +302,7 @@ def parse_page(reply: list[Any]) -> Page:
     return Page(version.decode(), newest, unread, entries, following)
 
 
-def parse_newest(
+def parse_first_page(
     reply: list[Any], items: list[Any], *, count: int, bytes_max: int
 ) -> Page | None:
     """

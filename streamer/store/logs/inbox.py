@@ -31,46 +31,46 @@ from ..keys import channel, inbox_keys, state_key
 from ..presence.leases import alive_nodes
 from .appending import INLINE_MAX, ONCE_MS, append_calls, distinct_drafts
 from .entries import (
-    GLANCED,
-    Appended,
+    PEEK_FIELDS,
+    AppendResult,
     Draft,
-    Marked,
+    MarkResult,
     Once,
     Page,
     PageEntry,
     Peek,
     Read,
     bound,
-    parse_appended,
+    parse_append_result,
     parse_audience,
-    parse_newest,
+    parse_first_page,
     parse_page,
     parse_peek,
     parse_read,
-    place_args,
+    position_args,
 )
 
 __all__ = [
+    "FIRST_PAGE_MAX",
     "INLINE_MAX",
-    "NEWEST_MAX",
     "ONCE_MS",
-    "Appended",
+    "AppendResult",
     "Draft",
     "Inbox",
-    "Marked",
+    "MarkResult",
     "Once",
     "Page",
     "PageEntry",
     "Peek",
     "Read",
     "ReadAfter",
-    "Withdrawn",
+    "WithdrawResult",
 ]
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Fragments in one page. A page of the largest notifications is shorter than asked."""
 
-NEWEST_MAX: Final = 21
+FIRST_PAGE_MAX: Final = 21
 """Entries that are read without looking at their size first: a page, and one more."""
 
 MARK_IDS_ANNOUNCED_MAX: Final = 100
@@ -82,7 +82,7 @@ _PAGE = Script("page", includes=("_inbox", "_read_at"))
 _MARK = Script("mark", includes=("_inbox", "_marks"))
 _MARK_UNREAD = Script("mark_unread", includes=("_inbox", "_marks"))
 _AUDIENCE = Script("audience", includes=("_inbox",))
-_GLANCE = KeyedCommand("HMGET", *GLANCED)
+_PEEK = KeyedCommand("HMGET", *PEEK_FIELDS)
 
 _UNKNOWN: Final = -1
 
@@ -93,19 +93,19 @@ class ReadAfter(NamedTuple):
     """
     One read of `read_after`.
 
-    `behind_max` is how many entries may follow the place before the read gives a gap
+    `replay_max` is how many entries may follow the place before the read gives a gap
     instead (0: any number). `bytes_max` ends the read early, a few entries after that
     many bytes (0: never).
     """
 
     log: Log
-    place: ReadFrom
+    read_from: ReadFrom
     limit: int
-    behind_max: int = 0
+    replay_max: int = 0
     bytes_max: int = 0
 
 
-class Withdrawn(NamedTuple):
+class WithdrawResult(NamedTuple):
     """What became of a withdrawal; not `done` where the entry was over already."""
 
     done: bool
@@ -141,7 +141,7 @@ class Inbox:
 
     async def append(
         self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
-    ) -> Appended:
+    ) -> AppendResult:
         """Append one batch; see `append_many`. Raises what that puts in its list."""
         (appended,) = await self.append_many([(log, drafts)], once=once)
         if isinstance(appended, Exception):
@@ -153,7 +153,7 @@ class Inbox:
         batches: Sequence[tuple[Log, Sequence[Draft | bytes]]],
         *,
         once: Once | None = None,
-    ) -> list[Appended | Exception]:
+    ) -> list[AppendResult | Exception]:
         """
         Append a batch to each log and announce it. Atomic per log, in order.
 
@@ -183,11 +183,13 @@ class Inbox:
         )
         replies = await self._appends.run_many(calls)
         return [
-            reply if isinstance(reply, Exception) else parse_appended(reply)
+            reply if isinstance(reply, Exception) else parse_append_result(reply)
             for reply in replies
         ]
 
-    async def pass_by(self, logs: Sequence[Log], notification: bytes) -> None:
+    async def announce_ephemeral(
+        self, logs: Sequence[Log], notification: bytes
+    ) -> None:
         """
         Announce a notification, JSON, and keep nothing of it.
 
@@ -200,18 +202,18 @@ class Inbox:
         for reply in await self._redis.call_many(commands, write=True):
             ok(reply)
 
-    async def withdraw(self, log: Log, place: Position) -> Withdrawn | None:
+    async def withdraw(self, log: Log, position: Position) -> WithdrawResult | None:
         """
-        Withdraw the entry at `place`, or return None if there is no such entry.
+        Withdraw the entry at `position`, or return None if there is no such entry.
 
         It is over, and an entry that says so is appended and announced, in one step.
         Withdrawing it again does nothing. O(log n). Raises as `append`.
         """
-        args = (place.id, *place_args([place]))
+        args = (position.id, *position_args([position]))
         outcome = await self._withdraw(log, args)
-        return None if outcome == _UNKNOWN else Withdrawn(bool(outcome))
+        return None if outcome == _UNKNOWN else WithdrawResult(bool(outcome))
 
-    async def hide(self, log: Log, notification_id: str) -> None:
+    async def append_withdrawal(self, log: Log, notification_id: str) -> None:
         """
         Say in a player's log that a notification is withdrawn that lies in another.
 
@@ -229,10 +231,10 @@ class Inbox:
         return outcome
 
     async def read_after(
-        self, log: Log, place: ReadFrom, *, count: int, behind_max: int = 0
+        self, log: Log, read_from: ReadFrom, *, count: int, replay_max: int = 0
     ) -> Read:
         """Read entries after a place; see `read_many`. Raises StoreUnavailable."""
-        (read,) = await self.read_many([ReadAfter(log, place, count, behind_max)])
+        (read,) = await self.read_many([ReadAfter(log, read_from, count, replay_max)])
         if isinstance(read, Exception):
             raise read
         return read
@@ -251,9 +253,9 @@ class Inbox:
                 inbox_keys(read.log),
                 (
                     *self._times(),
-                    *_place(read.place),
+                    *_read_from_args(read.read_from),
                     read.limit,
-                    read.behind_max,
+                    read.replay_max,
                     read.bytes_max,
                 ),
             )
@@ -274,7 +276,7 @@ class Inbox:
         """
         now_ms = self._clock_ms() or int(time.time() * 1_000)
         replies = await self._redis.call_many(
-            [_GLANCE.on(state_key(log)) for log in logs]
+            [_PEEK.on(state_key(log)) for log in logs]
         )
         return [
             reply if isinstance(reply, Exception) else parse_peek(reply, now_ms)
@@ -323,19 +325,19 @@ class Inbox:
         args = (*self._times(), *bounds, count, version, PAGE_BYTES, "")
         return ScriptCall(_PAGE, inbox_keys(log), args)
 
-    def newest_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
+    def first_page_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
         """
-        Return a call, and a command that has to follow it, for `parse_newest`.
+        Return a call, and a command that has to follow it, for `parse_first_page`.
 
         They are a third of what `page_call` is for the store, and give the same where
-        the page is the first one, of `NEWEST_MAX` entries at most.
+        the page is the first one, of `FIRST_PAGE_MAX` entries at most.
         """
         keys = inbox_keys(log)
         args = (*self._times(), *_ALL, count, "", PAGE_BYTES, "1")
         items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
         return ScriptCall(_PAGE, keys, args), items
 
-    def parse_newest(
+    def parse_first_page(
         self, reply: list[Any], items: list[Any], count: int
     ) -> Page | None:
         """
@@ -344,38 +346,38 @@ class Inbox:
         The script gives a page itself where some of the entries are over.
         """
         if isinstance(reply[-1], bytes):
-            return parse_newest(reply, items, count=count, bytes_max=PAGE_BYTES)
+            return parse_first_page(reply, items, count=count, bytes_max=PAGE_BYTES)
         return parse_page(reply)
 
     async def mark_ids(
         self,
         log: Log,
-        places: Sequence[Position],
+        positions: Sequence[Position],
         *,
         elsewhere: int = 0,
         force: bool = False,
-    ) -> Marked:
+    ) -> MarkResult:
         """
-        Mark the entries at `places` as read, all in one step.
+        Mark the entries at `positions` as read, all in one step.
 
         A place whose tag is not the entry's, or whose entry is gone, is ignored.
         O(places).
 
         Args:
             log: Whose.
-            places: What to mark; the announcement names them all.
+            positions: What to mark; the announcement names them all.
             elsewhere: What is unread in other logs of the player's: it is counted in
                 what is announced and returned.
             force: Whether something was marked there, which is to be announced even if
                 it is all.
 
         """
-        args = ["ids", *place_args(places)]
-        return await self._mark(_MARK, log, _ids(places), elsewhere, force, args)
+        args = ["ids", *position_args(positions)]
+        return await self._mark(_MARK, log, _ids(positions), elsewhere, force, args)
 
     async def mark_up_to(
         self, log: Log, position: Position, *, elsewhere: int = 0, force: bool = False
-    ) -> Marked:
+    ) -> MarkResult:
         """
         Mark everything up to and including `position`, if the log knows it.
 
@@ -387,26 +389,26 @@ class Inbox:
 
     async def mark_all(
         self, log: Log, *, elsewhere: int = 0, force: bool = False
-    ) -> Marked:
+    ) -> MarkResult:
         """Mark everything that is in the log at this moment; see `mark_up_to`."""
         return await self._mark(_MARK, log, b'"all":true', elsewhere, force, ["all"])
 
     async def mark_unread(
         self,
         log: Log,
-        places: Sequence[Position],
+        positions: Sequence[Position],
         *,
         elsewhere: int = 0,
         force: bool = False,
-    ) -> Marked:
+    ) -> MarkResult:
         """
-        Take back the marks of the entries at `places`; see `mark_ids`.
+        Take back the marks of the entries at `positions`; see `mark_ids`.
 
         An entry that is over stays done. O(places), and O(kept / 8) bytes where an
         entry is among the oldest.
         """
-        body = b'"read":false,' + _ids(places)
-        args = place_args(places)
+        body = b'"read":false,' + _ids(positions)
+        args = position_args(positions)
         return await self._mark(_MARK_UNREAD, log, body, elsewhere, force, args)
 
     async def audiences(self, logs: Sequence[Log]) -> list[Audience]:
@@ -432,27 +434,27 @@ class Inbox:
         elsewhere: int,
         force: bool,
         args: Sequence[str],
-    ) -> Marked:
+    ) -> MarkResult:
         reply = await self._redis.run(
             script,
             inbox_keys(log),
             (*self._times(), channel(log), body, elsewhere, int(force), *args),
         )
-        return Marked(*reply)
+        return MarkResult(*reply)
 
     def _times(self) -> tuple[int, int]:
         return self._retention_ms, self._clock_ms()
 
 
-def _ids(places: Sequence[Position]) -> bytes:
+def _ids(positions: Sequence[Position]) -> bytes:
     # A reader that is not told which ids reads its page again.
-    if len(places) > MARK_IDS_ANNOUNCED_MAX:
+    if len(positions) > MARK_IDS_ANNOUNCED_MAX:
         return b'"ids":null'
-    ids = [b'"%b"' % place.id.encode() for place in places]
+    ids = [b'"%b"' % position.id.encode() for position in positions]
     return b'"ids":[%b]' % b",".join(ids)
 
 
-def _place(place: ReadFrom) -> tuple[str | int, ...]:
-    if isinstance(place, Start):
-        return (place.value, *ZERO)
-    return ("after", *place)
+def _read_from_args(read_from: ReadFrom) -> tuple[str | int, ...]:
+    if isinstance(read_from, Start):
+        return (read_from.value, *ZERO)
+    return ("after", *read_from)

@@ -16,23 +16,23 @@ from ..client.connection import RedisConnection, Script
 from ..keys import inbox_keys
 from .entries import PageEntry, Retention, parse_entry
 
-__all__ = ["Listed", "Lists"]
+__all__ = ["NumberedLists", "NumberedPage"]
 
-PORTION: Final = 100
+WALK_COUNT: Final = 100
 """Entries that a walk reads at a time, for what they may weigh."""
 
-_LIST: Final = Script("list", includes=("_inbox", "_read_at"))
+_NUMBERED_PAGE: Final = Script("list", includes=("_inbox", "_read_at"))
 _WHICH: Final = {None: "any", True: "read", False: "unread"}
 
 
-class Listed(NamedTuple):
+class NumberedPage(NamedTuple):
     """Entries newest first, and how many match in all."""
 
     total: int
     entries: list[PageEntry]
 
 
-class Lists:
+class NumberedLists:
     """
     All inboxes of the store, by number. Every method raises StoreUnavailable.
 
@@ -54,7 +54,7 @@ class Lists:
         count: int,
         read: bool | None = None,
         offsets: Sequence[int] = (),
-    ) -> Listed:
+    ) -> NumberedPage:
         """
         Return up to `count` entries after the first `skip` of those that match.
 
@@ -71,14 +71,14 @@ class Lists:
         """
         args = (*self._retention.args(), _WHICH[read], skip, count)
         reply = await self._redis.run(
-            _LIST, inbox_keys(log), (*args, *offsets), write=False
+            _NUMBERED_PAGE, inbox_keys(log), (*args, *offsets), write=False
         )
         epoch, total, items, marks = reply
         entries = [
             PageEntry(int(epoch), item, read_at_ms)
             for item, read_at_ms in zip(items, marks, strict=True)
         ]
-        return Listed(total, entries)
+        return NumberedPage(total, entries)
 
     async def walk(self, log: Log) -> AsyncIterator[tuple[int, bytes]]:
         """
@@ -90,12 +90,12 @@ class Lists:
         newest = b"+"
         while True:
             items = await self._redis.call(
-                "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", PORTION
+                "XREVRANGE", inbox_keys(log).log, newest, "-", "COUNT", WALK_COUNT
             )
             for item in items:
                 entry = parse_entry(0, item)
                 if not entry.withdraws:
                     yield entry.offset, entry.fragment
-            if len(items) < PORTION:
+            if len(items) < WALK_COUNT:
                 return
             newest = b"(" + items[-1][0]

@@ -22,10 +22,10 @@ from ..client.connection import RedisConnection, ScriptCall
 from ..client.replies import ok
 from ..keys import state_key
 from .entries import Page, bound, parse_audience, parse_page
-from .inbox import NEWEST_MAX, Inbox
+from .inbox import FIRST_PAGE_MAX, Inbox
 from .views import PlayerViews, Views
 
-__all__ = ["AudiencePage", "Overview", "PageReads"]
+__all__ = ["AudiencePage", "PageReads", "PlayerPage"]
 
 APPS_MAX: Final = 10_000
 """Apps of which it is remembered that they have a log of everybody."""
@@ -38,7 +38,7 @@ class AudiencePage(NamedTuple):
     audience: Audience
 
 
-class Overview(NamedTuple):
+class PlayerPage(NamedTuple):
     """A page of a player's own log, its views, and a page of everybody's log."""
 
     own: Page
@@ -66,9 +66,9 @@ class PageReads:
         self._views = views
         # Apps that have sent something to everyone; of the others it is only asked
         # whether they have by now.
-        self._speaking: set[App] = set()
+        self._apps_with_everyone: set[App] = set()
 
-    async def of(
+    async def read(
         self,
         log: Log,
         *,
@@ -76,42 +76,46 @@ class PageReads:
         oldest: Position | None,
         count: int,
         version: str = "",
-    ) -> Overview:
+    ) -> PlayerPage:
         """Read what is known to be needed; see `store.logs.inbox.Inbox.page`."""
         bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
-        is_first = newest is None and oldest is None and count <= NEWEST_MAX
+        is_first = newest is None and oldest is None and count <= FIRST_PAGE_MAX
         after: list[Command | Packed] = []
         if is_first and not version:
-            call, *after = self._inbox.newest_call(log, count)
+            call, *after = self._inbox.first_page_call(log, count)
         else:
             call = self._inbox.page_call(log, bounds, count, version)
         calls = [call]
-        if log.app in self._speaking:
-            calls += self._part(everyone, bounds, count)
+        if log.app in self._apps_with_everyone:
+            calls += self._audience_calls(everyone, bounds, count)
         after += [*self._views.peek(log), ("EXISTS", state_key(everyone))]
         replies = await self._run(calls, after)
-        reply, *part = replies[: len(calls)]
+        reply, *audience_replies = replies[: len(calls)]
         *found, names, left, said = replies[len(calls) :]
         own = (
-            self._inbox.parse_newest(reply, found[0], count)
+            self._inbox.parse_first_page(reply, found[0], count)
             if found
             else parse_page(reply)
         )
         if own is None:
             # Something was appended, or has left, between the script and the command.
             own = await self._inbox.page(log, count=count)
-        views = self._views.seen(log, (names, left)) or await self._views.read(log)
-        if part:
-            heard = _parse_part(part)
+        views = self._views.parse_peek(log, (names, left)) or await self._views.read(
+            log
+        )
+        if audience_replies:
+            everyone_page = _parse_audience_page(audience_replies)
         elif said:
-            self._note_speaking(log.app)
-            asked = [(everyone, oldest)]
-            (heard,) = await self.parts(asked, newest=newest, count=count)
+            self._note_everyone(log.app)
+            audiences = [(everyone, oldest)]
+            (everyone_page,) = await self.audience_pages(
+                audiences, newest=newest, count=count
+            )
         else:
-            heard = _SILENT
-        return Overview(own, views, heard)
+            everyone_page = _NO_LOG
+        return PlayerPage(own, views, everyone_page)
 
-    async def parts(
+    async def audience_pages(
         self,
         audiences: Sequence[tuple[Log, Position | None]],
         *,
@@ -121,20 +125,24 @@ class PageReads:
         """Read the same page of audiences' logs, each down to a place of its own."""
         calls = []
         for log, oldest in audiences:
-            calls += self._part(log, _bounds(newest, oldest), count)
+            calls += self._audience_calls(log, _bounds(newest, oldest), count)
         replies = await self._run(calls)
-        return [_parse_part(replies[i : i + 2]) for i in range(0, len(replies), 2)]
+        return [
+            _parse_audience_page(replies[i : i + 2]) for i in range(0, len(replies), 2)
+        ]
 
-    def _part(self, log: Log, bounds: tuple[str, str], count: int) -> list[ScriptCall]:
+    def _audience_calls(
+        self, log: Log, bounds: tuple[str, str], count: int
+    ) -> list[ScriptCall]:
         return [
             self._inbox.page_call(log, bounds, count),
             self._inbox.audience_call(log),
         ]
 
-    def _note_speaking(self, app: App) -> None:
-        if len(self._speaking) >= APPS_MAX:
-            self._speaking.clear()
-        self._speaking.add(app)
+    def _note_everyone(self, app: App) -> None:
+        if len(self._apps_with_everyone) >= APPS_MAX:
+            self._apps_with_everyone.clear()
+        self._apps_with_everyone.add(app)
 
     async def _run(
         self, calls: Sequence[ScriptCall], after: Sequence[Command | Packed] = ()
@@ -143,7 +151,7 @@ class PageReads:
         return [ok(reply) for reply in replies]
 
 
-def _parse_part(replies: Sequence[list[Any]]) -> AudiencePage:
+def _parse_audience_page(replies: Sequence[list[Any]]) -> AudiencePage:
     page, audience = replies
     return AudiencePage(parse_page(page), parse_audience(audience))
 
@@ -153,6 +161,6 @@ def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]
 
 
 # What the scripts say of a log that is not there.
-_SILENT: Final = _parse_part(
+_NO_LOG: Final = _parse_audience_page(
     ([b"0.0.0.1.0.0", [b"0"] * 4, 0, [], []], [[b"0"] * 4, b"1", b"0", b""])
 )

@@ -18,14 +18,14 @@ from ...model import Log, Position
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import inbox_keys
-from .entries import Retention, place_args
+from .entries import Retention, position_args
 
-__all__ = ["Ended", "Receipt", "Receipts"]
+__all__ = ["EndReason", "Receipt", "ReceiptStore"]
 
 _ACKNOWLEDGE: Final = Script("acknowledge", includes=("_inbox", "_marks"))
 _RECEIPT: Final = Script("receipt", includes=("_inbox", "_read_at"))
 
-Ended = Literal["", "expired", "withdrawn", "replaced"]
+EndReason = Literal["", "expired", "withdrawn", "replaced"]
 
 
 class Receipt(NamedTuple):
@@ -40,11 +40,11 @@ class Receipt(NamedTuple):
     stored_ms: int
     acknowledged: bool
     read_at_ms: int
-    ended: Ended
+    ended: EndReason
     expires_ms: int
 
 
-class Receipts:
+class ReceiptStore:
     """
     All receipts of the store.
 
@@ -68,13 +68,13 @@ class Receipts:
         args = (*self._retention.args(), *position)
         return bool(await self._redis.run(_ACKNOWLEDGE, inbox_keys(log), args))
 
-    async def of(self, log: Log, place: Position) -> Receipt | None:
-        """Return the receipt of the entry at `place`; see `of_many`."""
-        (receipt,) = await self.of_many([(log, place)])
+    async def of(self, log: Log, position: Position) -> Receipt | None:
+        """Return the receipt of the entry at `position`; see `of_many`."""
+        (receipt,) = await self.of_many([(log, position)])
         return receipt
 
     async def of_many(
-        self, places: Sequence[tuple[Log, Position]]
+        self, positions: Sequence[tuple[Log, Position]]
     ) -> list[Receipt | None]:
         """
         Return the receipts of entries, in one packet; None where there is none there.
@@ -85,15 +85,15 @@ class Receipts:
             ScriptCall(
                 _RECEIPT,
                 inbox_keys(log),
-                (*self._retention.args(), *place_args([place])),
+                (*self._retention.args(), *position_args([position])),
             )
-            for log, place in places
+            for log, position in positions
         ]
         receipts = []
         replies = await self._redis.run_many(calls, write=False)
-        for (_, place), reply in zip(places, replies, strict=True):
+        for (_, position), reply in zip(positions, replies, strict=True):
             ok(reply)
-            receipts.append(None if reply is None else _receipt(place.at_ms, *reply))
+            receipts.append(None if reply is None else _receipt(position.at_ms, *reply))
         return receipts
 
 

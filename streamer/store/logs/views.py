@@ -6,7 +6,7 @@ the player's slot and so one atomic step. Knows the scripts in ``lua/view*`` and
 shape of their replies. Knows nothing of who may do what, nor of what audiences say.
 
 An audience's log lies in another slot than the player, so no script sees both: what is
-marked is looked up in the log first (`find`), and marked by offset then.
+marked is looked up in the log first (`find_live`), and marked by offset then.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..presence.leases import Newcomer
 from .entries import Retention
 from .inbox import DAY_MS
 
-__all__ = ["Found", "PlayerViews", "Views"]
+__all__ = ["LiveOffsets", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
@@ -38,7 +38,7 @@ _MARK: Final = Script("view_mark", includes=("_inbox", "_view"))
 _READ_AT: Final = Script("view_read_at")
 _FIND: Final = Script("view_find", includes=("_inbox",))
 
-_ACK: Final = Script("view_ack", includes=("_inbox", "_view"))
+_ACKNOWLEDGE: Final = Script("view_ack", includes=("_inbox", "_view"))
 _TALLY: Final = Script("tally")
 
 Tally = Literal["read", "acked"]
@@ -50,8 +50,8 @@ _EVERYONE_FIELDS: Final = [
     f"{field} {_EVERYONE.decode()}"
     for field in ("in", "muted", "base", "done", "deleted")
 ]
-_SEE: Final = KeyedCommand("HMGET", "names", *_EVERYONE_FIELDS)
-_LEFT: Final = KeyedCommand("PTTL")
+_PEEK_VIEWS: Final = KeyedCommand("HMGET", "names", *_EVERYONE_FIELDS)
+_PEEK_TTL: Final = KeyedCommand("PTTL")
 
 
 class PlayerViews(NamedTuple):
@@ -66,7 +66,7 @@ class PlayerViews(NamedTuple):
     known_since_ms: int
 
 
-class Found(NamedTuple):
+class LiveOffsets(NamedTuple):
     """Offsets of entries that are in an audience's log and alive."""
 
     epoch: int
@@ -98,20 +98,20 @@ class Views:
 
     def peek(self, log: Log) -> list[Packed]:
         """
-        Return two commands whose replies `seen` takes.
+        Return two commands whose replies `parse_peek` takes.
 
         They are a tenth of the script for the store, and most players have nothing but
         a view of everybody's log.
         """
         key = views_key(log)
-        return [_SEE.on(key), _LEFT.on(key)]
+        return [_PEEK_VIEWS.on(key), _PEEK_TTL.on(key)]
 
-    def newcomer(self, place: Position) -> Newcomer:
-        """Let a player that was never seen be one of everybody from `place` on."""
-        joined = " ".join(map(str, place))
+    def newcomer(self, position: Position) -> Newcomer:
+        """Let a player that was never seen be one of everybody from `position` on."""
+        joined = " ".join(map(str, position))
         return Newcomer(_EVERYONE.decode(), joined, 2 * (self._retention.ms + DAY_MS))
 
-    def seen(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
+    def parse_peek(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
         """Return a player's views; None where it has others, or they are to be kept."""
         (names, joined, *marks), left_ms = replies
         if names != _EVERYONE or 0 <= left_ms < self._retention.ms:
@@ -125,13 +125,13 @@ class Views:
 
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
         """Read the views of players; a failed one is an exception."""
-        glances = await self._redis.call_many(
+        peeks = await self._redis.call_many(
             [command for log in logs for command in self.peek(log)]
         )
         found: dict[Log, PlayerViews | Exception] = {}
-        for log, *replies in zip(logs, glances[::2], glances[1::2], strict=True):
+        for log, *replies in zip(logs, peeks[::2], peeks[1::2], strict=True):
             failed = [reply for reply in replies if isinstance(reply, Exception)]
-            player = failed[0] if failed else self.seen(log, replies)
+            player = failed[0] if failed else self.parse_peek(log, replies)
             if player is not None:
                 found[log] = player
         missing = [log for log in dict.fromkeys(logs) if log not in found]
@@ -146,17 +146,17 @@ class Views:
         return parse(log, await self._redis.run(*self.read_call(log), write=False))
 
     async def join(
-        self, log: Log, audience: Log, place: Position, *, tell: bool = True
+        self, log: Log, audience: Log, position: Position, *, announce: bool = True
     ) -> bool:
         """
-        Let a player join an audience from `place` on; return whether it had not.
+        Let a player join an audience from `position` on; return whether it had not.
 
         Raises:
             LimitReached: The player has `TOPICS_MAX` topics.
 
         """
-        joined = " ".join(map(str, place))
-        args = (audience.audience, joined, TOPICS_MAX, channel(log) if tell else "")
+        joined = " ".join(map(str, position))
+        args = (audience.audience, joined, TOPICS_MAX, channel(log) if announce else "")
         outcome = await self._run(_JOIN, log, args)
         if outcome < 0:
             raise LimitReached(Limit.TOPICS_PER_PLAYER)
@@ -171,20 +171,20 @@ class Views:
         args = (audience.audience, int(muted), channel(log))
         return int(await self._run(_MUTE, log, args)) >= 0
 
-    async def find(
+    async def find_live(
         self, requests: Sequence[tuple[Log, Iterable[Position]]]
-    ) -> list[Found]:
+    ) -> list[LiveOffsets]:
         """Say which of these places are entries of audiences' logs, in one packet."""
         calls = []
-        for audience, places in requests:
+        for audience, positions in requests:
             args: list[str | bytes | int] = [*self._retention.args()]
-            for place in places:
-                args += [place.at_ms, place.offset, place.tag]
+            for position in positions:
+                args += [position.at_ms, position.offset, position.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
         found = []
         for reply in await self._redis.run_many(calls, write=False):
             epoch, floor, offsets = ok(reply)
-            found.append(Found(int(epoch), int(floor), [int(o) for o in offsets]))
+            found.append(LiveOffsets(int(epoch), int(floor), [int(o) for o in offsets]))
         return found
 
     async def change(
@@ -208,15 +208,15 @@ class Views:
         args = (audience.audience, epoch, floor, "upto", offset)
         return [int(o) for o in await self._run(_MARK, log, args)]
 
-    async def acknowledge(self, log: Log, audience: Log, place: Position) -> range:
+    async def acknowledge(self, log: Log, audience: Log, position: Position) -> range:
         """
         Note that a client has all of an audience up to a place that is there.
 
         Returns the offsets of which that was news.
         """
-        args = (audience.audience, place.epoch, place.offset)
-        before = await self._run(_ACK, log, args)
-        return range(0) if before < 0 else range(before + 1, place.offset + 1)
+        args = (audience.audience, position.epoch, position.offset)
+        before = await self._run(_ACKNOWLEDGE, log, args)
+        return range(0) if before < 0 else range(before + 1, position.offset + 1)
 
     async def count(
         self, audience: Log, what: Tally, offsets: Sequence[int], *, by: int = 1
@@ -231,7 +231,7 @@ class Views:
         args = (self._retention.ms, what, by, *offsets)
         await self._redis.run(_TALLY, keys, args)
 
-    async def counted(self, audience: Log, offset: int) -> tuple[int, int]:
+    async def counts(self, audience: Log, offset: int) -> tuple[int, int]:
         """Return how many players have read an entry, and how many confirmed it."""
         counts = await self._redis.call(
             "HMGET", tally_key(audience), f"read {offset}", f"acked {offset}"
@@ -239,7 +239,7 @@ class Views:
         read, acked = (int(count or 0) for count in counts)
         return read, acked
 
-    async def acked(self, log: Log, audience: Log, epoch: int) -> int:
+    async def acked_offset(self, log: Log, audience: Log, epoch: int) -> int:
         """Return up to which offset a client has confirmed an audience's entries."""
         field = f"acked {audience.audience}"
         found = await self._redis.call("HGET", views_key(log), field)

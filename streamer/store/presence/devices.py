@@ -34,12 +34,12 @@ class Devices:
         self._redis = redis
         self._node = node
 
-    async def used(self, log: Log, connection: str, device: str) -> None:
+    async def note_use(self, log: Log, connection: str, device: str) -> None:
         """Note that a device is in use. Raises Unavailable; repeating is harmless."""
         member = f"{self._node}:{connection}"
         await self._redis.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
 
-    async def gone(self, log: Log, connection: str) -> None:
+    async def forget(self, log: Log, connection: str) -> None:
         """Forget a connection. Raises Unavailable; repeating is harmless."""
         member = f"{self._node}:{connection}"
         await self._redis.call("HDEL", devices_key(log), member, write=True)

@@ -38,13 +38,13 @@ RENEW_S: Final = 12 * 3_600.0
 """Twice in the lifetime of the key: a stream may last as long as its tokens come."""
 
 RETRY_AFTER_S: Final = 5
-DROP_BATCH: Final = 512
+RELEASE_BATCH: Final = 512
 
 # What the script answers, besides 0.
-TAKEN: Final = 1
-UNSURE: Final = -1
+ACQUIRED: Final = 1
+STALE_NODES: Final = -1
 
-_TAKE = Script("lease_acquire")
+_ACQUIRE = Script("lease_acquire")
 _HEARTBEAT = Script("heartbeat")
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Newcomer(NamedTuple):
     """Where a player that was never seen begins to be one of everybody."""
 
     everyone: str
-    place: str
+    position: str
     lifetime_ms: int
 
 
@@ -88,7 +88,7 @@ class Leases:
 
     Args:
         redis: The way to the store.
-        most: Listeners per player.
+        leases_max: Listeners per player.
         monotonic: Seconds by which an absence is measured.
 
     """
@@ -97,17 +97,17 @@ class Leases:
         self,
         redis: RedisConnection,
         *,
-        most: int,
+        leases_max: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
         self._monotonic = monotonic
-        self._most = most
+        self._leases_max = leases_max
         self.node = new_name()
         self._alive: list[bytes] = []
         self._held: dict[Lease, str] = {}
-        self._to_drop: set[Lease] = set()
-        self._dropping: asyncio.Task[None] | None = None
+        self._to_release: set[Lease] = set()
+        self._releasing: asyncio.Task[None] | None = None
         self._beaten_at_s = self._renewed_at_s = self._monotonic()
 
     @staticmethod
@@ -115,7 +115,7 @@ class Leases:
         """Return a name for a connection, unique across nodes."""
         return new_name()
 
-    async def take(
+    async def acquire(
         self,
         log: Log,
         connection: str,
@@ -142,23 +142,23 @@ class Leases:
 
         """
         lease = Lease(log, connection)
-        ask = partial(self._take, lease, instance, newcomer, commands)
+        acquire = partial(self._acquire, lease, instance, newcomer, commands)
         try:
-            taken, replies = await ask(fresh=not self._alive)
-            if taken == UNSURE:
-                taken, replies = await ask(fresh=True)
+            outcome, replies = await acquire(fresh=not self._alive)
+            if outcome == STALE_NODES:
+                outcome, replies = await acquire(fresh=True)
         except (OutcomeUnknown, asyncio.CancelledError) as error:
             # It may have been taken; nobody is going to use it.
-            self._to_drop.add(lease)
+            self._to_release.add(lease)
             if isinstance(error, OutcomeUnknown):
                 raise StoreUnavailable from error
             raise
-        if taken != TAKEN:
+        if outcome != ACQUIRED:
             raise LimitReached(Limit.LISTENERS_PER_PLAYER, retry_after_s=RETRY_AFTER_S)
         self._held[lease] = instance
         return lease, replies
 
-    async def _take(
+    async def _acquire(
         self,
         lease: Lease,
         instance: str,
@@ -171,10 +171,10 @@ class Leases:
             await self.beat()
         log = lease.log
         call = ScriptCall(
-            _TAKE,
+            _ACQUIRE,
             (lease_key(log), views_key(log), *inbox_keys(log)[:2]),
             (
-                self._most,
+                self._leases_max,
                 LEASE_MS,
                 channel(log),
                 self.node,
@@ -185,44 +185,44 @@ class Leases:
                 *self._alive,
             ),
         )
-        taken, *replies = await self._redis.run_many([call], after=commands)
-        if isinstance(taken, Exception):
-            raise taken
-        return taken, replies
+        outcome, *replies = await self._redis.run_many([call], after=commands)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome, replies
 
-    async def drop(self, lease: Lease) -> None:
+    async def release(self, lease: Lease) -> None:
         """Give a lease back. Never fails: what cannot be said is said later."""
-        self.let_go(lease)
-        assert self._dropping is not None
-        await asyncio.shield(self._dropping)
+        self.release_soon(lease)
+        assert self._releasing is not None
+        await asyncio.shield(self._releasing)
 
-    def let_go(self, lease: Lease) -> None:
-        """Give a lease back as soon as the store can be told; `drop` waits for it."""
+    def release_soon(self, lease: Lease) -> None:
+        """Release a lease as soon as possible; `release` waits for it."""
         self._held.pop(lease, None)
-        self._to_drop.add(lease)
+        self._to_release.add(lease)
         # Shared: when thousands leave at once, each would else say it for all others.
-        if self._dropping is None:
-            self._dropping = asyncio.create_task(self._drop_now(), name="leases")
+        if self._releasing is None:
+            self._releasing = asyncio.create_task(self._release_now(), name="leases")
 
-    async def settled(self) -> None:
-        """Wait until the store was told what `let_go` has given back, or is away."""
-        if self._dropping is not None:
-            await asyncio.wait([self._dropping])
+    async def wait_released(self) -> None:
+        """Wait until what `release_soon` was given is released, or the store fails."""
+        if self._releasing is not None:
+            await asyncio.wait([self._releasing])
 
-    async def _drop_now(self) -> None:
+    async def _release_now(self) -> None:
         try:
-            await self._drop_all()
+            await self._release_all()
         except Unavailable:
             _logger.info("leases wait to be given back: the store is away")
         finally:
-            self._dropping = None
+            self._releasing = None
 
     async def run(self) -> None:
         """Keep the heartbeat; runs until cancelled."""
         while True:
             try:
                 await self.beat()
-                await self._drop_all()
+                await self._release_all()
                 await self._renew_if_due()
             except Unavailable:
                 _logger.debug("no heartbeat: the store is away")
@@ -258,13 +258,13 @@ class Leases:
             ok(reply)
         self._renewed_at_s = now_s
 
-    async def _drop_all(self) -> None:
+    async def _release_all(self) -> None:
         """Give back what is to be given back, also what comes in meanwhile."""
-        while leases := tuple(self._to_drop):
-            for first in range(0, len(leases), DROP_BATCH):
-                await self._drop_these(leases[first : first + DROP_BATCH])
+        while leases := tuple(self._to_release):
+            for first in range(0, len(leases), RELEASE_BATCH):
+                await self._release_batch(leases[first : first + RELEASE_BATCH])
 
-    async def _drop_these(self, leases: Sequence[Lease]) -> None:
+    async def _release_batch(self, leases: Sequence[Lease]) -> None:
         replies = await self._redis.call_many(
             [
                 ("HDEL", lease_key(lease.log), f"{self.node}:{lease.connection}")
@@ -274,4 +274,4 @@ class Leases:
         )
         for lease, reply in zip(leases, replies, strict=True):
             ok(reply)
-            self._to_drop.discard(lease)
+            self._to_release.discard(lease)

@@ -31,7 +31,13 @@ from ..keys import (
 from ..logs.entries import Retention
 from ..logs.inbox import INLINE_MAX
 from ..presence.leases import alive_nodes
-from .schedule_records import KEPT_MS, Due, due_member, parse_app_name, parse_member
+from .schedule_records import (
+    KEPT_MS,
+    ScheduleRef,
+    due_at_json,
+    parse_member,
+    require_app,
+)
 
 __all__ = ["Firing"]
 
@@ -65,7 +71,7 @@ class Firing:
         self._retention = retention
         self._entries_max = entries_max
 
-    async def due(self, now_ms: int, *, limit: int) -> list[Due]:
+    async def due(self, now_ms: int, *, limit: int) -> list[ScheduleRef]:
         """
         Return what is due, the earliest first: about `limit` of it, and some of all.
 
@@ -73,19 +79,19 @@ class Firing:
         and at least one, however many of its schedules are due. O(buckets + shares).
         Raises StoreUnavailable.
         """
-        places = await self._places_due(now_ms, limit=limit)
-        share = max(1, limit // max(1, len(places)))
+        apps = await self._apps_due(now_ms, limit=limit)
+        share = max(1, limit // max(1, len(apps)))
         replies = await self._redis.call_many(
-            [_earliest(due_key(*place), now_ms, share) for place in places]
+            [_earliest(due_key(*app), now_ms, share) for app in apps]
         )
-        dues: list[tuple[float, Due]] = []
-        for (bucket, _), reply in zip(places, replies, strict=True):
+        refs: list[tuple[float, ScheduleRef]] = []
+        for (bucket, _), reply in zip(apps, replies, strict=True):
             members = ok(reply)
-            dues += [
+            refs += [
                 (float(due_ms), parse_member(bucket, member))
                 for member, due_ms in zip(members[::2], members[1::2], strict=True)
             ]
-        return [due for _, due in sorted(dues)]
+        return [ref for _, ref in sorted(refs)]
 
     async def fire(self, schedules: Sequence[Schedule]) -> int:
         """
@@ -104,19 +110,19 @@ class Firing:
         calls = [self._fire_call(schedule, nodes) for schedule in schedules]
         return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
-    async def begin(self, dues: Sequence[Due]) -> list[bool]:
+    async def begin_sending(self, refs: Sequence[ScheduleRef]) -> list[bool]:
         """Begin to send schedules that have an audience; see `fire_each`."""
         calls = [
             ScriptCall(
                 _BEGIN,
-                (*due.places, sending_key(due.bucket)),
-                (*self._retention.args(), due.member),
+                (*ref.keys, sending_key(ref.bucket)),
+                (*self._retention.args(), ref.member),
             )
-            for due in dues
+            for ref in refs
         ]
         return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
-    async def sending(self) -> list[Due]:
+    async def sending(self) -> list[ScheduleRef]:
         """
         Return the schedules whose audience is being served. Raises StoreUnavailable.
         """
@@ -126,7 +132,7 @@ class Firing:
             for member in ok(reply)
         ]
 
-    async def _places_due(self, now_ms: int, *, limit: int) -> list[tuple[int, App]]:
+    async def _apps_due(self, now_ms: int, *, limit: int) -> list[tuple[int, App]]:
         """Return the buckets with something due, with each app that has it there."""
         buckets = [
             bucket
@@ -137,16 +143,16 @@ class Firing:
             [_earliest(due_apps_key(bucket), now_ms, limit) for bucket in buckets]
         )
         return [
-            (bucket, parse_app_name(name))
+            (bucket, require_app(name))
             for bucket, reply in zip(buckets, found, strict=True)
             for name in ok(reply)[::2]
         ]
 
     def _fire_call(self, schedule: Schedule, nodes: Sequence[bytes]) -> ScriptCall:
         assert schedule.player is not None
-        due = Due.of(schedule)
+        ref = ScheduleRef.of(schedule)
         log = Log(schedule.app, schedule.player)
-        keys = [*inbox_keys(log), mutes_key(log), *due.places]
+        keys = [*inbox_keys(log), mutes_key(log), *ref.keys]
         if schedule.to_latest:
             keys += [devices_key(log), lease_key(log)]
         return ScriptCall(
@@ -158,10 +164,10 @@ class Firing:
                 new_epoch(),
                 channel(log),
                 INLINE_MAX,
-                due.member,
+                ref.member,
                 new_tag(),
                 LATE_AFTER_MS,
-                due_member(schedule),
+                due_at_json(schedule),
                 KEPT_MS,
                 *nodes,
             ),

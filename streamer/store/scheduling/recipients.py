@@ -33,7 +33,7 @@ from ..keys import (
 from ..logs.entries import Retention
 from ..logs.inbox import DAY_MS, INLINE_MAX
 from ..presence.leases import alive_nodes
-from .schedule_records import KEPT_MS, Due, due_member
+from .schedule_records import KEPT_MS, ScheduleRef, due_at_json
 
 __all__ = ["Recipients"]
 
@@ -66,7 +66,7 @@ class Recipients:
         self._retention = retention
         self._entries_max = entries_max
 
-    async def enlist(self, due: Due, players: Iterable[str]) -> list[int]:
+    async def enlist(self, ref: ScheduleRef, players: Iterable[str]) -> list[int]:
         """
         Write down the recipients of a schedule that is yet to be added.
 
@@ -75,11 +75,11 @@ class Recipients:
         """
         by_bucket: dict[int, list[str]] = {}
         for player in players:
-            by_bucket.setdefault(bucket_of(due.app, player), []).append(player)
+            by_bucket.setdefault(bucket_of(ref.app, player), []).append(player)
         calls = [
             ScriptCall(
                 _ENLIST,
-                (recipients_key(bucket, due.app, due.id),),
+                (recipients_key(bucket, ref.app, ref.id),),
                 (RECIPIENTS_MS, *names),
             )
             for bucket, names in by_bucket.items()
@@ -88,7 +88,7 @@ class Recipients:
             ok(reply)
         return sorted(by_bucket)
 
-    async def keep(self, schedule: Schedule) -> None:
+    async def renew(self, schedule: Schedule) -> None:
         """Let a schedule's recipients stay as long as if it was entered only now."""
         commands = [
             (
@@ -125,7 +125,7 @@ class Recipients:
             bucket: ok(reply) for bucket, reply in zip(buckets, replies, strict=True)
         }
 
-    async def waiting(
+    async def next_players(
         self, schedule: Schedule, bucket: int, *, limit: int
     ) -> tuple[list[Player], int | None]:
         """
@@ -156,7 +156,7 @@ class Recipients:
             schedule.fragment,
             schedule.due_ms,
             LATE_AFTER_MS + schedule.spread_ms,
-            due_member(schedule),
+            due_at_json(schedule),
             schedule.type,
             schedule.expires_ms,
             schedule.collapse_key,
@@ -178,26 +178,26 @@ class Recipients:
 
         With the last bucket the schedule is sent. Doing it again changes nothing.
         """
-        due = Due.of(schedule)
-        keys = (due.record, sending_key(due.bucket))
+        ref = ScheduleRef.of(schedule)
+        keys = (ref.record_key, sending_key(ref.bucket))
         buckets = len(schedule.buckets)
         calls = [
             ScriptCall(
                 _FINISH,
                 keys,
-                (*self._retention.args(), due.member, bucket, count, buckets, KEPT_MS),
+                (*self._retention.args(), ref.member, bucket, count, buckets, KEPT_MS),
             )
             for bucket, count in counts.items()
         ]
         # A list's end has to outlast everybody who may still be at it, and no longer.
         expire = [
-            ("PEXPIRE", recipients_key(bucket, due.app, due.id), DAY_MS)
+            ("PEXPIRE", recipients_key(bucket, ref.app, ref.id), DAY_MS)
             for bucket in counts
         ]
         for reply in await self._redis.run_many(calls, after=expire):
             ok(reply)
 
-    async def served(self, schedule: Schedule) -> set[int]:
+    async def served_buckets(self, schedule: Schedule) -> set[int]:
         """Return the buckets of a schedule that are served. Raises StoreUnavailable."""
-        names = await self._redis.call("HKEYS", Due.of(schedule).record)
+        names = await self._redis.call("HKEYS", ScheduleRef.of(schedule).record_key)
         return {int(name[1:]) for name in names if name[1:].isdigit()}

@@ -10,10 +10,10 @@ from ...model import App
 from ..client.connection import RedisConnection
 from ..keys import message_key
 
-__all__ = ["Messages"]
+__all__ = ["RegisteredTexts"]
 
 
-class Messages:
+class RegisteredTexts:
     """Registered texts of all apps."""
 
     def __init__(self, redis: RedisConnection) -> None:

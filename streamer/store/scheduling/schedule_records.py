@@ -25,22 +25,22 @@ from ..logs.inbox import DAY_MS
 
 __all__ = [
     "KEPT_MS",
-    "Due",
-    "due_member",
-    "new_due",
+    "ScheduleRef",
+    "due_at_json",
     "new_schedule_id",
-    "parse_app_name",
-    "parse_due",
+    "new_schedule_ref",
     "parse_member",
     "parse_record",
+    "parse_schedule_id",
     "record_args",
+    "require_app",
 ]
 
 KEPT_MS: Final = 90 * DAY_MS
 """How long a schedule that is sent or cancelled can be asked for."""
 
 
-class Due(NamedTuple):
+class ScheduleRef(NamedTuple):
     """A schedule's name in the timetable."""
 
     bucket: int
@@ -48,11 +48,11 @@ class Due(NamedTuple):
     id: str
 
     @classmethod
-    def of(cls, schedule: Schedule) -> Due:
+    def of(cls, schedule: Schedule) -> ScheduleRef:
         """Return the name of a schedule, which has an id of ours."""
-        due = parse_due(schedule.app, schedule.id)
-        assert due is not None
-        return due
+        ref = parse_schedule_id(schedule.app, schedule.id)
+        assert ref is not None
+        return ref
 
     @property
     def member(self) -> str:
@@ -60,14 +60,18 @@ class Due(NamedTuple):
         return f"{self.app}:{self.id}"
 
     @property
-    def record(self) -> str:
+    def record_key(self) -> str:
         """The key of its record."""
         return schedule_key(self.bucket, self.app, self.id)
 
     @property
-    def places(self) -> tuple[str, str, str]:
+    def keys(self) -> tuple[str, str, str]:
         """The key of its record, and those by which it is found when it is due."""
-        return self.record, due_key(self.bucket, self.app), due_apps_key(self.bucket)
+        return (
+            self.record_key,
+            due_key(self.bucket, self.app),
+            due_apps_key(self.bucket),
+        )
 
 
 def new_schedule_id(bucket: int, *, seed: str = "") -> str:
@@ -82,7 +86,7 @@ def new_schedule_id(bucket: int, *, seed: str = "") -> str:
     return str(uuid.UUID(int=number))
 
 
-def new_due(app: App, bucket: int | None, *, seed: str = "") -> Due:
+def new_schedule_ref(app: App, bucket: int | None, *, seed: str = "") -> ScheduleRef:
     """
     Name a schedule that is yet to be entered; without a bucket it lies in any.
 
@@ -93,10 +97,10 @@ def new_due(app: App, bucket: int | None, *, seed: str = "") -> Due:
         raw = hashlib.sha256(seed.encode()).digest()[-1] if seed else None
         bucket = raw if raw is not None else secrets.randbelow(BUCKETS)
     assert 0 <= bucket < BUCKETS
-    return Due(bucket, app, new_schedule_id(bucket, seed=seed))
+    return ScheduleRef(bucket, app, new_schedule_id(bucket, seed=seed))
 
 
-def parse_due(app: App, schedule_id: str) -> Due | None:
+def parse_schedule_id(app: App, schedule_id: str) -> ScheduleRef | None:
     """Return the place that an id names, or None if it is none of ours."""
     try:
         number = uuid.UUID(schedule_id)
@@ -104,23 +108,23 @@ def parse_due(app: App, schedule_id: str) -> Due | None:
         return None
     if str(number) != schedule_id or number.version != 8:
         return None
-    return Due(number.bytes[0], app, schedule_id)
+    return ScheduleRef(number.bytes[0], app, schedule_id)
 
 
-def parse_member(bucket: int, member: bytes) -> Due:
-    """Return whom a bucket's list names by `Due.member`."""
+def parse_member(bucket: int, member: bytes) -> ScheduleRef:
+    """Return whom a bucket's list names by `ScheduleRef.member`."""
     app, _, schedule_id = member.partition(b":")
-    return Due(bucket, parse_app_name(app), schedule_id.decode())
+    return ScheduleRef(bucket, require_app(app), schedule_id.decode())
 
 
-def parse_app_name(name: bytes) -> App:
+def require_app(name: bytes) -> App:
     """Return the app of a name that was written down here."""
     app = parse_app(name.decode())
     assert app is not None
     return app
 
 
-def due_member(schedule: Schedule) -> str:
+def due_at_json(schedule: Schedule) -> str:
     """Return what says in a late fragment, in front of it, when it was due."""
     return f'"due_at":"{iso_time(schedule.due_ms)}"'
 
@@ -149,7 +153,7 @@ def record_args(schedule: Schedule) -> list[str | bytes | int]:
     return [part for field in fields.items() for part in field]
 
 
-def parse_record(due: Due, reply: list[bytes]) -> Schedule | None:
+def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
     """Return the schedule of a record, or None if that is empty: there is none."""
     if not reply:
         return None
@@ -163,8 +167,8 @@ def parse_record(due: Due, reply: list[bytes]) -> Schedule | None:
 
     player = text(b"player")
     return Schedule(
-        due.app,
-        due.id,
+        ref.app,
+        ref.id,
         State(text(b"state")),
         number(b"due"),
         number(b"created"),

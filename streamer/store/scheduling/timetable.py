@@ -25,9 +25,15 @@ from ..logs.entries import Retention
 from ..logs.inbox import DAY_MS
 from .firing import Firing
 from .recipients import Recipients
-from .schedule_records import KEPT_MS, Due, parse_due, parse_record, record_args
+from .schedule_records import (
+    KEPT_MS,
+    ScheduleRef,
+    parse_record,
+    parse_schedule_id,
+    record_args,
+)
 
-__all__ = ["Entered", "Timetable"]
+__all__ = ["AddResult", "Timetable"]
 
 INDEX_MS: Final = 31 * DAY_MS + KEPT_MS
 
@@ -35,7 +41,7 @@ _SCHEDULE: Final = Script("schedule", includes=("_inbox", "_schedule"))
 _CANCEL: Final = Script("cancel", includes=("_inbox", "_schedule"))
 
 
-class Entered(NamedTuple):
+class AddResult(NamedTuple):
     """
     What became of `Timetable.add`: it is there, or was before, or had no slot.
 
@@ -71,7 +77,7 @@ class Timetable:
         clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._redis = redis
-        self._entering = confirmed or redis
+        self._adds = confirmed or redis
         self._retention = Retention(retention_ms, clock_ms)
         self.firing = Firing(redis, self._retention, entries_max=entries_max)
         """What takes schedules out when they are due."""
@@ -82,7 +88,7 @@ class Timetable:
         """Return the store's time. Raises StoreUnavailable."""
         return self._retention.clock_ms() or await self._redis.now_ms()
 
-    async def add(self, schedule: Schedule, *, slots_max: int = 0) -> Entered:
+    async def add(self, schedule: Schedule, *, slots_max: int = 0) -> AddResult:
         """
         Enter a schedule, in one step. One that is there already stays as it is.
 
@@ -103,7 +109,7 @@ class Timetable:
 
     async def add_many(
         self, schedules: Sequence[Schedule], *, slots_max: int = 0
-    ) -> list[Entered | Exception]:
+    ) -> list[AddResult | Exception]:
         """
         Enter schedules in one packet, each in a step of its own; see `add`.
 
@@ -115,29 +121,31 @@ class Timetable:
         """
         calls = [self._add_call(schedule, slots_max) for schedule in schedules]
         return [
-            reply if isinstance(reply, Exception) else _entered(*reply)
-            for reply in await self._entering.run_many(calls)
+            reply if isinstance(reply, Exception) else _add_result(*reply)
+            for reply in await self._adds.run_many(calls)
         ]
 
     async def get(self, app: App, schedule_id: str) -> Schedule | None:
         """Return a schedule of an app, or None. Raises StoreUnavailable."""
-        due = parse_due(app, schedule_id)
-        if due is None:
+        ref = parse_schedule_id(app, schedule_id)
+        if ref is None:
             return None
-        (schedule,) = await self.get_many([due])
+        (schedule,) = await self.get_many([ref])
         return schedule
 
-    async def get_many(self, dues: Sequence[Due]) -> list[Schedule | None]:
+    async def get_many(self, refs: Sequence[ScheduleRef]) -> list[Schedule | None]:
         """Return schedules in the order asked for. Raises StoreUnavailable."""
-        replies = await self._redis.call_many([("HGETALL", due.record) for due in dues])
+        replies = await self._redis.call_many(
+            [("HGETALL", ref.record_key) for ref in refs]
+        )
         return [
-            parse_record(due, ok(reply))
-            for due, reply in zip(dues, replies, strict=True)
+            parse_record(ref, ok(reply))
+            for ref, reply in zip(refs, replies, strict=True)
         ]
 
     async def cancel(
         self,
-        due: Due,
+        ref: ScheduleRef,
         *,
         campaign: str = "",
         due_ms: int | None = None,
@@ -154,11 +162,11 @@ class Timetable:
         """
         state, done = await self._redis.run(
             _CANCEL,
-            (*due.places, _slots(due, campaign)),
+            (*ref.keys, _slots(ref, campaign)),
             (
                 *self._retention.args(),
-                due.member,
-                due.id,
+                ref.member,
+                ref.id,
                 "" if due_ms is None else due_ms,
                 KEPT_MS,
                 *((fragment, expires_ms) if fragment else ()),
@@ -166,11 +174,11 @@ class Timetable:
         )
         return (State(state.decode()) if state else None), bool(done)
 
-    async def listed(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
+    async def list_index(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
         """Return what an index lists, oldest first. Raises StoreUnavailable."""
         ids = await self._redis.call("ZRANGE", index, 0, -1)
-        dues = [Due(bucket, app, name.decode()) for name in ids]
-        return [schedule for schedule in await self.get_many(dues) if schedule]
+        refs = [ScheduleRef(bucket, app, name.decode()) for name in ids]
+        return [schedule for schedule in await self.get_many(refs) if schedule]
 
     async def page(
         self, app: App, *, after: tuple[int, str], limit: int
@@ -200,18 +208,18 @@ class Timetable:
             for name, score in zip(names[::2], names[1::2], strict=True):
                 found.append((int(score), name.decode(), bucket))
         found = sorted(item for item in found if item[:2] > after)[:limit]
-        dues = [Due(bucket, app, name) for _, name, bucket in found]
-        return [schedule for schedule in await self.get_many(dues) if schedule]
+        refs = [ScheduleRef(bucket, app, name) for _, name, bucket in found]
+        return [schedule for schedule in await self.get_many(refs) if schedule]
 
     def _add_call(self, schedule: Schedule, slots_max: int) -> ScriptCall:
-        due = Due.of(schedule)
-        keys = [*due.places, *_indexes(schedule)]
+        ref = ScheduleRef.of(schedule)
+        keys = [*ref.keys, *_indexes(schedule)]
         if slots_max:
-            keys.append(_slots(due, schedule.campaign))
+            keys.append(_slots(ref, schedule.campaign))
         args = (
             *self._retention.args(),
-            due.member,
-            due.id,
+            ref.member,
+            ref.id,
             schedule.due_ms,
             slots_max,
             INDEX_MS,
@@ -220,21 +228,21 @@ class Timetable:
         return ScriptCall(_SCHEDULE, keys, args)
 
 
-def _entered(outcome: int, created_ms: int) -> Entered:
-    return Entered(outcome == 1, full=outcome == -1, created_ms=int(created_ms))
+def _add_result(outcome: int, created_ms: int) -> AddResult:
+    return AddResult(outcome == 1, full=outcome == -1, created_ms=int(created_ms))
 
 
-def _slots(due: Due, campaign: str) -> str:
+def _slots(ref: ScheduleRef, campaign: str) -> str:
     # Without a campaign a key of the same slot that nothing is ever in.
-    return slots_key(due.app, campaign) if campaign else f"{{{due.bucket}}}:slots:"
+    return slots_key(ref.app, campaign) if campaign else f"{{{ref.bucket}}}:slots:"
 
 
 def _indexes(schedule: Schedule) -> list[str]:
     """Return the keys of the lists that a schedule is in."""
-    due = Due.of(schedule)
-    keys = [schedules_key(due.bucket, due.app)]
+    ref = ScheduleRef.of(schedule)
+    keys = [schedules_key(ref.bucket, ref.app)]
     if schedule.player is not None and schedule.label:
-        keys.append(named_key(Log(due.app, schedule.player), schedule.label))
+        keys.append(named_key(Log(ref.app, schedule.player), schedule.label))
     if schedule.campaign:
-        keys.append(sends_key(due.app, schedule.campaign))
+        keys.append(sends_key(ref.app, schedule.campaign))
     return keys

@@ -26,7 +26,7 @@ from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
-from ...service.inboxes.numbered import Listed, Listing
+from ...service.inboxes.numbered import Listing, NumberedPage
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import decode_body, read_body
@@ -127,7 +127,7 @@ class LootLocker:
         player = caller.require_me()
         caller.require_read(player)
         query = ListQuery.parse(request.query_params)
-        listed = Listed(0, [])
+        listed = NumberedPage(0, [])
         if not query.is_empty:
             with self._in_flight.hold(Log(caller.app, player)):
                 listed = await self._listing.page(

@@ -88,6 +88,6 @@ class ServerSessions:
 
     async def _record(self, digest: bytes | None) -> KeyRecord:
         (record,) = await self._apps.find_keys([digest] if digest else []) or (None,)
-        if record is None or record.is_over(self._clock() * 1000):
+        if record is None or record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.UNKNOWN_KEY)
         return record

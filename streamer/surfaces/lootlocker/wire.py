@@ -59,7 +59,7 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.inboxes.numbered import Listed, Matches
+from ...service.inboxes.numbered import Matches, NumberedPage
 from ...store.logs.inbox import PageEntry
 
 __all__ = [
@@ -324,7 +324,7 @@ class ShownMany(msgspec.Struct, frozen=True):
 
 
 def encode_list(
-    listed: Listed, player: Player, query: ListQuery, *, retention_ms: int
+    listed: NumberedPage, player: Player, query: ListQuery, *, retention_ms: int
 ) -> bytes:
     """Return a page of a list. `retention_ms` is how old an entry may become."""
     shown = [_shown(found, player, retention_ms) for found in listed.entries]

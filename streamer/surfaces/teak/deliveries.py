@@ -17,7 +17,7 @@ from ...errors import RateLimited
 from ...model import Notification, Player
 from ...service.scheduling.schedules import Schedules
 from ...store.access.rates import Rates
-from ...store.scheduling.registered_texts import Messages
+from ...store.scheduling.registered_texts import RegisteredTexts
 
 __all__ = ["CALLS_PER_S", "Deliveries"]
 
@@ -40,7 +40,7 @@ class Deliveries:
     def __init__(
         self,
         schedules: Schedules,
-        messages: Messages,
+        messages: RegisteredTexts,
         rates: Rates,
         refusals: Counter[str] | None = None,
     ) -> None:

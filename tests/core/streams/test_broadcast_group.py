@@ -254,7 +254,7 @@ class World(RuleBasedStateMachine):
         self.send(self.sides[0].own(self.any_reader(picked)))
 
     @rule()
-    def pass_by(self) -> None:
+    def announce_ephemeral(self) -> None:
         notification = b'{"title":"now"}'
         for side in self.sides:
             side.hub.broadcast_ephemeral(EVERYONE, notification)

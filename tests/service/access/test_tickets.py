@@ -29,8 +29,13 @@ from streamer.service.access.key_sets import KeySets
 from streamer.service.access.revocation import RevocationCheck
 from streamer.service.access.tickets import Tickets, instance_of
 from streamer.store.access.apps import Apps
-from streamer.store.access.tickets import CLOSED_MS, FIRST_MS, OPEN_MS, ticket_digest
-from streamer.store.access.tickets import Tickets as Kept
+from streamer.store.access.tickets import (
+    CLOSED_MS,
+    FIRST_MS,
+    OPEN_MS,
+    TicketStore,
+    ticket_digest,
+)
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import ticket_key
 
@@ -60,7 +65,9 @@ class World:
     def __init__(self, redis: RedisConnection) -> None:
         self.redis = redis
         self.apps = Apps(redis)
-        self.tickets = Tickets(Kept(redis), RevocationCheck(self.apps, KeySets()))
+        self.tickets = Tickets(
+            TicketStore(redis), RevocationCheck(self.apps, KeySets())
+        )
 
     async def caller(self, ttl_s: int = 3_600) -> Caller:
         record = await self.apps.get(DEMO)
@@ -202,7 +209,7 @@ async def test_a_ticket_ends_with_its_token(world: World) -> None:
 
 async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
     tickets = Tickets(
-        Kept(world.redis), RevocationCheck(world.apps, KeySets()), keep_s=0.005
+        TicketStore(world.redis), RevocationCheck(world.apps, KeySets()), keep_s=0.005
     )
     text = await world.ticket()
     key = ticket_key(ticket_digest(text.encode()))

@@ -122,7 +122,7 @@ async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_mean
         return await read(*args, **options)
 
     # As if something had come between the script and the command behind it.
-    monkeypatch.setattr(world.inbox, "parse_newest", lambda *args: None)
+    monkeypatch.setattr(world.inbox, "parse_first_page", lambda *args: None)
     monkeypatch.setattr(world.inbox, "page", read_later)
     page = await world.page()
     monkeypatch.undo()
@@ -257,7 +257,7 @@ async def test_marks_made_by_who_got_no_answer_are_seen_all_the_same(
     await world.audiences.views.join(world.log, world.everyone, ZERO)
     version = (await world.page()).version
     views = world.audiences.views
-    (found,) = await views.find([(world.everyone, [place])])
+    (found,) = await views.find_live([(world.everyone, [place])])
     await views.change(
         world.log,
         world.everyone,

@@ -19,7 +19,7 @@ from streamer.model import App, Notification, Player
 from streamer.service.node.quotas import COUNT_TTL_S, Quotas
 from streamer.service.publishing.publisher import Publisher
 from streamer.service.scheduling.schedules import Schedules
-from streamer.store.access.quotas import UsedQuotas
+from streamer.store.access.quotas import QuotaUsage
 from streamer.store.client.connection import Command, RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import Inbox
@@ -68,7 +68,7 @@ class Node:
         self.used = Counted(redis.url)
         self.quotas = Quotas(
             self.record,
-            UsedQuotas(self.used, clock_ms=clock.ms, clock_s=clock.s),
+            QuotaUsage(self.used, clock_ms=clock.ms, clock_s=clock.s),
             Limits(),
             monotonic=clock.monotonic_s,
             refusals=self.refusals,

@@ -25,7 +25,7 @@ from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
 from streamer.service.publishing.publisher import BATCH, Published, Publisher
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import request_key
-from streamer.store.logs.inbox import Appended, Inbox, Once
+from streamer.store.logs.inbox import AppendResult, Inbox, Once
 from streamer.store.logs.mutes import Mutes
 
 APP = App("publisher")
@@ -202,7 +202,7 @@ class Failing(Inbox):
 
     async def append_many(
         self, batches: Sequence[Any], *, once: Once | None = None
-    ) -> list[Appended | Exception]:
+    ) -> list[AppendResult | Exception]:
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, StoreUnavailable):
             raise answer
@@ -237,7 +237,7 @@ async def test_what_was_not_confirmed_is_completed_with_the_key(
 async def test_a_mixed_packet_is_unknown(redis: RedisConnection) -> None:
     class Mixed(Inbox):
         async def append_many(self, *_: Any, **__: Any) -> list[Any]:
-            return [StoreUnavailable(), Appended([], False)]
+            return [StoreUnavailable(), AppendResult([], False)]
 
     with pytest.raises(OutcomeUnknown):
         await Publisher(redis, Mixed(redis)).publish(BACKEND, [P, Q], [HELLO])

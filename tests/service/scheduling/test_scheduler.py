@@ -24,7 +24,7 @@ from streamer.service.scheduling.scheduler import Scheduler
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.logs.inbox import Inbox
-from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
 APP, OTHER = App("app"), App("other")
@@ -99,7 +99,9 @@ async def add_audience(
         total=len(players),
         **fields,
     )
-    buckets = await timetable.recipients.enlist(Due.of(made), map(Player, players))
+    buckets = await timetable.recipients.enlist(
+        ScheduleRef.of(made), map(Player, players)
+    )
     made = made._replace(buckets=tuple(buckets))
     await add(timetable, [made])
     return made
@@ -270,7 +272,7 @@ async def test_nothing_is_fired_while_clocks_disagree(
     """E5: neither a reminder nor the rest of an audience; and it says so, once."""
     await add(timetable, [reminder("p")])
     audience = await add_audience(timetable, ["q"])
-    await timetable.firing.begin([Due.of(audience)])
+    await timetable.firing.begin_sending([ScheduleRef.of(audience)])
     clock.node_ahead_s = ahead_s
 
     with caplog.at_level(logging.WARNING):

@@ -41,7 +41,7 @@ async def make(
     async def make(**settings: Any) -> Admission:
         config = Config(**settings)
         catch_up = make_catch_up(store_url, inbox, redis)
-        leases = Leases(redis, most=config.listeners_per_player_max)
+        leases = Leases(redis, leases_max=config.listeners_per_player_max)
         admission = Admission(catch_up, leases, config)
         running.append(asyncio.create_task(admission.run()))
         await until(lambda: catch_up.connected)
@@ -183,7 +183,7 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     await asyncio.wait([coming])
 
     assert admission.open == 0
-    await admission._leases._drop_all()
+    await admission._leases._release_all()
     assert await held(redis, log) == 0
     assert len(admission._catch_up.hub) == 0
 
@@ -215,7 +215,7 @@ async def test_a_part_that_dies_takes_the_listening_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catch_up = make_catch_up(store_url, inbox, redis)
-    admission = Admission(catch_up, Leases(redis, most=2), Config())
+    admission = Admission(catch_up, Leases(redis, leases_max=2), Config())
 
     async def dead() -> None:
         raise KeyError("dead")
@@ -254,7 +254,7 @@ async def test_who_stays_holds_everything_until_it_leaves(
 
     assert admission.open == 0
     assert len(admission._catch_up.hub) == 0
-    await admission._leases.settled()
+    await admission._leases.wait_released()
     assert await held(redis, log) == 0
 
 
@@ -285,7 +285,7 @@ async def test_what_fails_in_leaving_keeps_no_slot(
         listener.leave()
 
     assert admission.open == 0
-    await admission._leases.settled()
+    await admission._leases.wait_released()
     assert await held(redis, log) == 0
 
 

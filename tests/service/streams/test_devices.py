@@ -37,7 +37,7 @@ class Node:
         inbox = Inbox(self.redis)
         audiences = Audiences(Views(self.redis, Retention(90 * DAY_MS)), inbox)
         catch_up = CatchUp(url, inbox, audiences, replay_max=500, check_s=15)
-        self.leases = Leases(self.redis, most=5)
+        self.leases = Leases(self.redis, leases_max=5)
         devices = Devices(self.redis, self.leases.node)
         self.admission = Admission(catch_up, self.leases, Config(), devices=devices)
         self.running = asyncio.create_task(self.admission.run())

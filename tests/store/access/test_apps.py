@@ -394,8 +394,8 @@ async def test_a_rotated_key_ends_after_its_grace_and_has_a_successor(
     assert successor.scopes == {"notifications:send"}
     assert successor.expires_at_ms == 0
     assert ended.expires_at_ms == NOW_MS + 60_000
-    assert not ended.is_over(NOW_MS + 59_999)
-    assert ended.is_over(NOW_MS + 60_000)
+    assert not ended.is_expired(NOW_MS + 59_999)
+    assert ended.is_expired(NOW_MS + 60_000)
 
 
 async def test_a_second_rotation_gives_no_more_time(apps: Apps) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamer.model import App, Log, Player
-from streamer.store.access.quotas import IN_VAIN_MS, PERIOD_MS, UsedQuotas
+from streamer.store.access.quotas import PERIOD_MS, RETRY_WHEN_FULL_MS, QuotaUsage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import players_key, quota_key
 from streamer.store.logs.inbox import Inbox
@@ -35,16 +35,21 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def used(redis: RedisConnection, clock: Clock) -> UsedQuotas:
-    return UsedQuotas(redis, clock_ms=clock.ms, clock_s=clock.s)
+def used(redis: RedisConnection, clock: Clock) -> QuotaUsage:
+    return QuotaUsage(redis, clock_ms=clock.ms, clock_s=clock.s)
 
 
 async def borrow(
-    used: UsedQuotas, needed: int, wanted: int = 0, *, app: App = APP, per_s: float = 10
+    used: QuotaUsage,
+    needed: int,
+    requested: int = 0,
+    *,
+    app: App = APP,
+    per_s: float = 10,
 ) -> int:
     """Borrow of a bucket of ten."""
     lent, _ = await used.borrow(
-        app, "b", per_s=per_s, burst=10, needed=needed, wanted=wanted or needed
+        app, "b", per_s=per_s, burst=10, needed=needed, requested=requested or needed
     )
     return lent
 
@@ -53,7 +58,7 @@ async def borrow(
 
 
 async def test_a_bucket_lends_what_it_has_and_fills_evenly(
-    used: UsedQuotas, clock: Clock
+    used: QuotaUsage, clock: Clock
 ) -> None:
     assert [await borrow(used, 4) for _ in range(3)] == [4, 4, 0]
 
@@ -67,14 +72,14 @@ async def test_a_bucket_lends_what_it_has_and_fills_evenly(
 
 
 async def test_a_full_bucket_is_not_kept(
-    used: UsedQuotas, redis: RedisConnection
+    used: QuotaUsage, redis: RedisConnection
 ) -> None:
     await borrow(used, 4)
 
     assert 0 < await redis.call("PTTL", quota_key(APP, "b")) <= 401
 
 
-async def test_more_than_a_bucketful_is_owed(used: UsedQuotas, clock: Clock) -> None:
+async def test_more_than_a_bucketful_is_owed(used: QuotaUsage, clock: Clock) -> None:
     assert await borrow(used, 30) == 30
 
     clock.now_ms += 2_099
@@ -84,15 +89,17 @@ async def test_more_than_a_bucketful_is_owed(used: UsedQuotas, clock: Clock) -> 
 
 
 async def test_a_reserve_is_at_most_an_eighth_of_what_is_there(
-    used: UsedQuotas,
+    used: QuotaUsage,
 ) -> None:
-    lent, left = await used.borrow(APP, "big", per_s=1, burst=800, needed=1, wanted=500)
+    lent, left = await used.borrow(
+        APP, "big", per_s=1, burst=800, needed=1, requested=500
+    )
 
     assert (lent, left) == (100, 700)
 
 
 async def test_a_clock_that_was_set_back_stops_nothing(
-    used: UsedQuotas, clock: Clock
+    used: QuotaUsage, clock: Clock
 ) -> None:
     await borrow(used, 10)
     clock.now_ms -= 3_600_000
@@ -103,7 +110,7 @@ async def test_a_clock_that_was_set_back_stops_nothing(
     assert await borrow(used, 1) == 1
 
 
-async def test_a_fraction_a_second_is_kept(used: UsedQuotas, clock: Clock) -> None:
+async def test_a_fraction_a_second_is_kept(used: QuotaUsage, clock: Clock) -> None:
     await borrow(used, 10, per_s=0.01)
     for _ in range(99):
         clock.now_ms += 1_000
@@ -114,13 +121,13 @@ async def test_a_fraction_a_second_is_kept(used: UsedQuotas, clock: Clock) -> No
     assert await borrow(used, 1, per_s=0.01) == 1
 
 
-async def test_apps_have_buckets_of_their_own(used: UsedQuotas) -> None:
+async def test_apps_have_buckets_of_their_own(used: QuotaUsage) -> None:
     await borrow(used, 10)
 
     assert await borrow(used, 10, app=OTHER) == 10
 
 
-async def test_nodes_at_once_are_lent_no_more_than_there_is(used: UsedQuotas) -> None:
+async def test_nodes_at_once_are_lent_no_more_than_there_is(used: QuotaUsage) -> None:
     lent = await asyncio.gather(*(borrow(used, 1) for _ in range(50)))
 
     assert sum(lent) == 10
@@ -129,7 +136,7 @@ async def test_nodes_at_once_are_lent_no_more_than_there_is(used: UsedQuotas) ->
 # Players.
 
 
-async def test_players_are_counted_once(used: UsedQuotas) -> None:
+async def test_players_are_counted_once(used: QuotaUsage) -> None:
     assert await used.note_players(APP, [Player("a"), Player("b")])
     assert not await used.note_players(APP, [Player("b")])
 
@@ -137,14 +144,14 @@ async def test_players_are_counted_once(used: UsedQuotas) -> None:
     assert await used.count_players(OTHER) == 0
 
 
-async def test_the_count_is_good_to_two_percent(used: UsedQuotas) -> None:
+async def test_the_count_is_good_to_two_percent(used: QuotaUsage) -> None:
     await used.note_players(APP, [Player(f"player-{n}") for n in range(20_000)])
 
     assert abs(await used.count_players(APP) - 20_000) < 400
 
 
 async def test_who_was_sent_nothing_for_the_retention_is_counted_no_more(
-    used: UsedQuotas, clock: Clock
+    used: QuotaUsage, clock: Clock
 ) -> None:
     await used.note_players(APP, [Player("old")])
     clock.now_ms += 3 * PERIOD_MS
@@ -157,7 +164,7 @@ async def test_who_was_sent_nothing_for_the_retention_is_counted_no_more(
 
 
 async def test_a_count_of_players_ends_by_itself(
-    used: UsedQuotas, redis: RedisConnection, clock: Clock
+    used: QuotaUsage, redis: RedisConnection, clock: Clock
 ) -> None:
     await used.note_players(APP, [Player("a")])
 
@@ -166,7 +173,7 @@ async def test_a_count_of_players_ends_by_itself(
 
 
 async def test_who_has_an_inbox_is_known(
-    used: UsedQuotas, redis: RedisConnection
+    used: QuotaUsage, redis: RedisConnection
 ) -> None:
     await Inbox(redis).append(Log(APP, Player("a")), [b'"body":"b"}'])
 
@@ -178,63 +185,88 @@ async def test_who_has_an_inbox_is_known(
 # Places.
 
 
-async def test_places_are_taken_for_all_or_none(used: UsedQuotas) -> None:
+async def test_places_are_taken_for_all_or_none(used: QuotaUsage) -> None:
     due_ms = NOON_MS + 5_000
-    assert await used.take_places(APP, {"1": due_ms, "2": due_ms}, most=3) == (
+    assert await used.take_schedule_slots(
+        APP, {"1": due_ms, "2": due_ms}, slots_max=3
+    ) == (
         0,
         ["1", "2"],
     )
 
-    wait_ms, fresh = await used.take_places(APP, {"3": due_ms, "4": due_ms}, most=3)
+    wait_ms, fresh = await used.take_schedule_slots(
+        APP, {"3": due_ms, "4": due_ms}, slots_max=3
+    )
 
     assert (wait_ms, fresh) == (5_000, [])
-    assert await used.take_places(APP, {"3": due_ms}, most=3) == (0, ["3"])
+    assert await used.take_schedule_slots(APP, {"3": due_ms}, slots_max=3) == (0, ["3"])
 
 
-async def test_a_schedule_has_one_place(used: UsedQuotas) -> None:
-    await used.take_places(APP, {"1": NOON_MS + 1}, most=1)
+async def test_a_schedule_has_one_place(used: QuotaUsage) -> None:
+    await used.take_schedule_slots(APP, {"1": NOON_MS + 1}, slots_max=1)
 
-    assert await used.take_places(APP, {"1": NOON_MS + 1}, most=1) == (0, [])
+    assert await used.take_schedule_slots(APP, {"1": NOON_MS + 1}, slots_max=1) == (
+        0,
+        [],
+    )
 
 
 async def test_a_place_is_free_when_its_schedule_is_due(
-    used: UsedQuotas, clock: Clock
+    used: QuotaUsage, clock: Clock
 ) -> None:
-    await used.take_places(APP, {"1": NOON_MS + 10, "2": NOON_MS + 20}, most=2)
-    wait_ms, _ = await used.take_places(APP, {"3": NOON_MS + 99}, most=2)
+    await used.take_schedule_slots(
+        APP, {"1": NOON_MS + 10, "2": NOON_MS + 20}, slots_max=2
+    )
+    wait_ms, _ = await used.take_schedule_slots(APP, {"3": NOON_MS + 99}, slots_max=2)
     assert wait_ms == 10
 
     clock.now_ms += 10
 
-    assert await used.take_places(APP, {"3": NOON_MS + 99}, most=2) == (0, ["3"])
+    assert await used.take_schedule_slots(APP, {"3": NOON_MS + 99}, slots_max=2) == (
+        0,
+        ["3"],
+    )
 
 
 async def test_more_at_once_than_there_are_places_waits_in_vain(
-    used: UsedQuotas,
+    used: QuotaUsage,
 ) -> None:
     asked = {str(n): NOON_MS + 1 for n in range(3)}
 
-    assert await used.take_places(APP, asked, most=2) == (IN_VAIN_MS, [])
+    assert await used.take_schedule_slots(APP, asked, slots_max=2) == (
+        RETRY_WHEN_FULL_MS,
+        [],
+    )
 
 
-async def test_a_place_is_given_back_and_moved(used: UsedQuotas, clock: Clock) -> None:
-    await used.take_places(APP, {"1": NOON_MS + 10, "2": NOON_MS + 10}, most=2)
+async def test_a_place_is_given_back_and_moved(used: QuotaUsage, clock: Clock) -> None:
+    await used.take_schedule_slots(
+        APP, {"1": NOON_MS + 10, "2": NOON_MS + 10}, slots_max=2
+    )
 
-    await used.free_places(APP, ["1", "none"])
-    await used.move_place(APP, "2", NOON_MS + 1_000)
-    await used.move_place(APP, "1", NOON_MS + 1_000)
+    await used.free_schedule_slots(APP, ["1", "none"])
+    await used.move_schedule_slot(APP, "2", NOON_MS + 1_000)
+    await used.move_schedule_slot(APP, "1", NOON_MS + 1_000)
 
-    assert await used.take_places(APP, {"3": NOON_MS + 99}, most=2) == (0, ["3"])
+    assert await used.take_schedule_slots(APP, {"3": NOON_MS + 99}, slots_max=2) == (
+        0,
+        ["3"],
+    )
     clock.now_ms += 500
-    wait_ms, _ = await used.take_places(APP, {"4": NOON_MS + 9_999, "5": 1}, most=2)
+    wait_ms, _ = await used.take_schedule_slots(
+        APP, {"4": NOON_MS + 9_999, "5": 1}, slots_max=2
+    )
     assert wait_ms == 500
 
 
 async def test_requests_at_once_take_no_more_places_than_there_are(
-    used: UsedQuotas,
+    used: QuotaUsage,
 ) -> None:
     outcomes = await asyncio.gather(
-        *(used.take_places(APP, {str(n): NOON_MS + 1}, most=7) for n in range(30))
+        *(
+            used.take_schedule_slots(APP, {str(n): NOON_MS + 1}, slots_max=7)
+            for n in range(30)
+        )
     )
 
     assert sum(not wait_ms for wait_ms, _ in outcomes) == 7

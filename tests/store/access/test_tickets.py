@@ -14,8 +14,8 @@ from streamer.store.access.tickets import (
     CLOSED_MS,
     FIRST_MS,
     OPEN_MS,
-    Tickets,
-    Use,
+    TicketStore,
+    TicketUse,
     ticket_digest,
 )
 from streamer.store.client.connection import RedisConnection
@@ -33,15 +33,15 @@ SLACK_MS = 5_000
 
 
 @pytest.fixture
-def tickets(redis: RedisConnection) -> Tickets:
-    return Tickets(redis)
+def tickets(redis: RedisConnection) -> TicketStore:
+    return TicketStore(redis)
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def issue(tickets: Tickets, *, lives_ms: int = HOUR_MS) -> tuple[bytes, int]:
+async def issue(tickets: TicketStore, *, lives_ms: int = HOUR_MS) -> tuple[bytes, int]:
     digest, ends_ms = ticket_digest(os.urandom(8)), now_ms() + lives_ms
     await tickets.issue(digest, CALLER, now_ms=now_ms(), ends_ms=ends_ms)
     return digest, ends_ms
@@ -56,15 +56,15 @@ def about(left: int, expected_ms: int) -> bool:
     return expected_ms - SLACK_MS < left <= expected_ms
 
 
-async def test_a_ticket_is_used_once(tickets: Tickets) -> None:
+async def test_a_ticket_is_used_once(tickets: TicketStore) -> None:
     digest, ends_ms = await issue(tickets)
 
-    assert await tickets.use(digest, resuming=False) == Use(CALLER, ends_ms, True)
+    assert await tickets.use(digest, resuming=False) == TicketUse(CALLER, ends_ms, True)
     assert await tickets.use(digest, resuming=False) is None
     assert await tickets.use(ticket_digest(b"other"), resuming=False) is None
 
 
-async def test_of_many_first_uses_at_once_one_wins(tickets: Tickets) -> None:
+async def test_of_many_first_uses_at_once_one_wins(tickets: TicketStore) -> None:
     digest, _ = await issue(tickets)
 
     uses = await asyncio.gather(
@@ -74,24 +74,24 @@ async def test_of_many_first_uses_at_once_one_wins(tickets: Tickets) -> None:
     assert len([use for use in uses if use is not None]) == 1
 
 
-async def test_a_used_ticket_opens_its_stream_again(tickets: Tickets) -> None:
+async def test_a_used_ticket_opens_its_stream_again(tickets: TicketStore) -> None:
     digest, ends_ms = await issue(tickets)
     await tickets.use(digest, resuming=False)
 
     again = await tickets.use(digest, resuming=True)
 
-    assert again == Use(CALLER, ends_ms, False)
+    assert again == TicketUse(CALLER, ends_ms, False)
     assert await tickets.use(digest, resuming=False) is None
 
 
-async def test_a_resumption_may_be_the_first_use(tickets: Tickets) -> None:
+async def test_a_resumption_may_be_the_first_use(tickets: TicketStore) -> None:
     digest, ends_ms = await issue(tickets)
 
-    assert await tickets.use(digest, resuming=True) == Use(CALLER, ends_ms, True)
+    assert await tickets.use(digest, resuming=True) == TicketUse(CALLER, ends_ms, True)
 
 
 async def test_a_ticket_lives_for_a_minute_then_with_its_stream_then_two_minutes(
-    tickets: Tickets, redis: RedisConnection
+    tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
     assert about(await left_ms(redis, digest), FIRST_MS)
@@ -107,7 +107,7 @@ async def test_a_ticket_lives_for_a_minute_then_with_its_stream_then_two_minutes
 
 
 async def test_a_ticket_never_outlives_its_token(
-    tickets: Tickets, redis: RedisConnection
+    tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets, lives_ms=30_000)
     assert about(await left_ms(redis, digest), 30_000)
@@ -120,26 +120,26 @@ async def test_a_ticket_never_outlives_its_token(
     assert about(await left_ms(redis, digest), 30_000)
 
 
-async def test_a_ticket_whose_token_is_over_is_gone(tickets: Tickets) -> None:
+async def test_a_ticket_whose_token_is_over_is_gone(tickets: TicketStore) -> None:
     digest, _ = await issue(tickets, lives_ms=-1)
 
     assert await tickets.use(digest, resuming=False) is None
 
 
 async def test_a_ticket_that_is_given_back_is_as_it_was(
-    tickets: Tickets, redis: RedisConnection
+    tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
     await tickets.use(digest, resuming=False)
 
-    await tickets.give_back(digest)
+    await tickets.undo_use(digest)
 
     assert about(await left_ms(redis, digest), FIRST_MS)
-    assert await tickets.use(digest, resuming=False) == Use(CALLER, ends_ms, True)
+    assert await tickets.use(digest, resuming=False) == TicketUse(CALLER, ends_ms, True)
 
 
 async def test_what_is_given_back_after_its_minute_is_gone(
-    tickets: Tickets, redis: RedisConnection
+    tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))
     early_ms = now_ms() - FIRST_MS + 200
@@ -150,17 +150,17 @@ async def test_what_is_given_back_after_its_minute_is_gone(
         while now_ms() < early_ms + FIRST_MS:  # noqa: ASYNC110  # Clocks have no event.
             await asyncio.sleep(0.01)
 
-    await tickets.give_back(digest)
+    await tickets.undo_use(digest)
 
     assert await tickets.use(digest, resuming=True) is None
 
 
 async def test_nothing_is_made_of_a_ticket_that_is_gone(
-    tickets: Tickets, redis: RedisConnection
+    tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))
 
-    await tickets.give_back(digest)
+    await tickets.undo_use(digest)
     await tickets.close(digest)
     await tickets.keep({digest: now_ms() + HOUR_MS}, now_ms=now_ms())
     await tickets.keep({}, now_ms=now_ms())
@@ -172,7 +172,7 @@ async def test_the_store_holds_the_digest_and_not_the_ticket(
     redis: RedisConnection,
 ) -> None:
     text = b"tk_secret"
-    tickets = Tickets(redis)
+    tickets = TicketStore(redis)
     await tickets.issue(
         ticket_digest(text), CALLER, now_ms=now_ms(), ends_ms=now_ms() + HOUR_MS
     )

@@ -494,7 +494,7 @@ async def test_a_gap_says_why(
     positions = await fill(inbox, log, 10)
     asked = place(positions)  # type: ignore[operator]
 
-    read = await inbox.read_after(log, asked, count=99, behind_max=4)
+    read = await inbox.read_after(log, asked, count=99, replay_max=4)
 
     assert read.history.gap is gap
     assert read.history.entries == []
@@ -506,10 +506,10 @@ async def test_a_reader_of_an_empty_log_can_fall_too_far_behind(
 ) -> None:
     await fill(inbox, log, 10)
 
-    read = await inbox.read_after(log, ZERO, count=99, behind_max=9)
+    read = await inbox.read_after(log, ZERO, count=99, replay_max=9)
     assert read.history.gap is Gap.TOO_FAR
 
-    read = await inbox.read_after(log, ZERO, count=99, behind_max=10)
+    read = await inbox.read_after(log, ZERO, count=99, replay_max=10)
     assert len(read.history.entries) == 10
 
 

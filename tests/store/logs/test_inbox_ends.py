@@ -16,7 +16,7 @@ from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox, Once
-from streamer.store.logs.numbered import Lists
+from streamer.store.logs.numbered import NumberedLists
 
 from ...clock import NOON, Clock
 
@@ -29,8 +29,8 @@ def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
 
 
 @pytest.fixture
-def lists(redis: RedisConnection, clock: Clock) -> Lists:
-    return Lists(redis, Retention(DAY_MS, clock))
+def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
+    return NumberedLists(redis, Retention(DAY_MS, clock))
 
 
 async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
@@ -109,7 +109,7 @@ async def test_what_lies_in_another_log_is_said_to_be_withdrawn_here(
 ) -> None:
     (place,) = await put(inbox, everyone_log(log.app), b"1")
 
-    await inbox.hide(log, id_of(place))
+    await inbox.append_withdrawal(log, id_of(place))
 
     (note,) = await heard(inbox, log)
     assert note.withdraws == id_of(place)
@@ -208,7 +208,7 @@ async def test_scripts_write_ids_as_the_model_does(
 
 
 async def test_what_has_expired_is_over_for_everybody_at_once(
-    inbox: Inbox, lists: Lists, log: Log, clock: Clock
+    inbox: Inbox, lists: NumberedLists, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
     await put(inbox, log, Draft(b"3", expires_ms=NOON + 20))
@@ -344,7 +344,7 @@ async def heard_all(inbox: Inbox, log: Log) -> list[Entry]:
 
 
 async def test_a_list_numbers_what_is_not_over(
-    inbox: Inbox, lists: Lists, log: Log, sparse: list[bytes]
+    inbox: Inbox, lists: NumberedLists, log: Log, sparse: list[bytes]
 ) -> None:
     page = await inbox.page(log, count=100)
     assert page.entries is not None
@@ -361,7 +361,7 @@ async def test_a_list_numbers_what_is_not_over(
 
 
 async def test_a_walk_does_not_meet_what_is_no_notification(
-    inbox: Inbox, lists: Lists, log: Log
+    inbox: Inbox, lists: NumberedLists, log: Log
 ) -> None:
     first, _ = await put(inbox, log, b"1", b"2")
     await inbox.withdraw(log, first)

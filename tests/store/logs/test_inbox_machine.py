@@ -32,10 +32,10 @@ from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import Draft, Inbox, Marked, Page, Read, ReadAfter
-from streamer.store.logs.numbered import Lists
+from streamer.store.logs.inbox import Draft, Inbox, MarkResult, Page, Read, ReadAfter
+from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.page_reads import PageReads
-from streamer.store.logs.receipts import Receipt, Receipts
+from streamer.store.logs.receipts import Receipt, ReceiptStore
 from streamer.store.logs.views import Views
 
 RETENTION_MS = 1_000_000
@@ -131,7 +131,7 @@ class Model:
         self.marks += bool(fresh)
         return len(fresh)
 
-    def gap(self, place: Position, behind_max: int) -> Gap | None:
+    def gap(self, place: Position, replay_max: int) -> Gap | None:
         if place.epoch not in (0, self.epoch):
             return Gap.EPOCH
         if place.offset > self.head.offset:
@@ -143,7 +143,7 @@ class Model:
         there = known.get(place.offset)
         if place.offset and there and there.order != place.order:
             return Gap.DIVERGED
-        if behind_max and self.head.offset - place.offset > behind_max:
+        if replay_max and self.head.offset - place.offset > replay_max:
             return Gap.TOO_FAR
         return None
 
@@ -170,8 +170,8 @@ class InboxMachine(RuleBasedStateMachine):
             clock_ms=lambda: self.now_ms,
         )
         retention = Retention(RETENTION_MS, lambda: self.now_ms)
-        self.lists = Lists(self.redis, retention)
-        self.receipts = Receipts(self.redis, retention)
+        self.lists = NumberedLists(self.redis, retention)
+        self.receipts = ReceiptStore(self.redis, retention)
         self.views = Views(self.redis, retention)
         self.model = Model()
         self.saved: tuple[Model, list[bytes | None]] | None = None
@@ -246,7 +246,7 @@ class InboxMachine(RuleBasedStateMachine):
             return
         if forged == "other log":
             other = asked.id
-            self.run(self.inbox.hide(self.log, other))
+            self.run(self.inbox.append_withdrawal(self.log, other))
             self.noted(other)
             return
         found = self.model.find(asked)
@@ -314,7 +314,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     # Marks.
 
-    def marked(self, entries: list[Entry], marked: Marked) -> None:
+    def marked(self, entries: list[Entry], marked: MarkResult) -> None:
         assert marked.changed == self.model.mark(entries, self.now_ms)
         assert marked.unread == self.model.unread
         assert marked.marks == self.model.marks
@@ -471,23 +471,23 @@ class InboxMachine(RuleBasedStateMachine):
         place=places,
         forged=st.sampled_from(["", "", "", "tag", "time", "epoch", "offset", "id"]),
         limit=st.integers(1, 8),
-        behind_max=st.sampled_from([0, 0, 3]),
+        replay_max=st.sampled_from([0, 0, 3]),
         bytes_max=st.sampled_from([0, 0, 6_000]),
     )
     def read_after(
-        self, place: Position, forged: str, limit: int, behind_max: int, bytes_max: int
+        self, place: Position, forged: str, limit: int, replay_max: int, bytes_max: int
     ) -> None:
         self.model.tidy(self.now_ms)
         asked = forge(place, forged)
 
         (read,) = self.run(
             self.inbox.read_many(
-                [ReadAfter(self.log, asked, limit, behind_max, bytes_max)]
+                [ReadAfter(self.log, asked, limit, replay_max, bytes_max)]
             )
         )
 
         self.counted(read)
-        gap = self.model.gap(asked, behind_max)
+        gap = self.model.gap(asked, replay_max)
         assert read.history.gap is gap
         if gap is not None:
             assert read.history.entries == []
@@ -587,7 +587,7 @@ class InboxMachine(RuleBasedStateMachine):
             page_reads = PageReads(self.redis, self.inbox, self.views)
             return await asyncio.gather(
                 *(
-                    page_reads.of(self.log, newest=None, oldest=None, count=count)
+                    page_reads.read(self.log, newest=None, oldest=None, count=count)
                     for count in (1, 5, 21)
                 ),
                 *(self.inbox.page(self.log, count=count) for count in (1, 5, 21)),

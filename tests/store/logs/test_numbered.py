@@ -10,7 +10,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Inbox
-from streamer.store.logs.numbered import Lists
+from streamer.store.logs.numbered import NumberedLists
 
 from ...clock import NOON, Clock
 
@@ -24,8 +24,8 @@ def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
 
 
 @pytest.fixture
-def lists(redis: RedisConnection, clock: Clock) -> Lists:
-    return Lists(redis, Retention(DAY_MS, clock))
+def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
+    return NumberedLists(redis, Retention(DAY_MS, clock))
 
 
 def fragments(count: int) -> list[bytes]:
@@ -40,7 +40,7 @@ def offsets(listed: Any) -> list[int]:
     return [entry.offset for entry in entries(listed)]
 
 
-async def test_an_inbox_that_is_not_there_is_empty(lists: Lists) -> None:
+async def test_an_inbox_that_is_not_there_is_empty(lists: NumberedLists) -> None:
     for read in (None, True, False):
         assert await lists.page(LOG, skip=0, count=10, read=read) == (0, [])
     assert [item async for item in lists.walk(LOG)] == []
@@ -48,7 +48,7 @@ async def test_an_inbox_that_is_not_there_is_empty(lists: Lists) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_list_is_a_part_of_the_whole_page(
-    inbox: Inbox, lists: Lists, clock: Clock, seed: int
+    inbox: Inbox, lists: NumberedLists, clock: Clock, seed: int
 ) -> None:
     # Times apart and times alike, marks one by one and marks over ranges.
     rng = random.Random(seed)
@@ -75,7 +75,7 @@ async def test_a_list_is_a_part_of_the_whole_page(
 
 
 async def test_only_the_offsets_given_come_into_question(
-    inbox: Inbox, lists: Lists
+    inbox: Inbox, lists: NumberedLists
 ) -> None:
     await inbox.append(LOG, fragments(300))
     await inbox.mark_ids(LOG, (await inbox.append(LOG, fragments(1))).stored)
@@ -88,7 +88,7 @@ async def test_only_the_offsets_given_come_into_question(
 
 
 async def test_what_is_too_old_is_not_listed(
-    inbox: Inbox, lists: Lists, clock: Clock
+    inbox: Inbox, lists: NumberedLists, clock: Clock
 ) -> None:
     await inbox.append(LOG, fragments(3))
     clock.now_ms += DAY_MS
@@ -102,7 +102,7 @@ async def test_what_is_too_old_is_not_listed(
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 async def test_a_walk_meets_every_entry_once(
-    inbox: Inbox, lists: Lists, count: int
+    inbox: Inbox, lists: NumberedLists, count: int
 ) -> None:
     if count:
         await inbox.append(LOG, fragments(count))
@@ -114,7 +114,7 @@ async def test_a_walk_meets_every_entry_once(
 
 
 async def test_a_hole_in_a_log_is_passed_over(
-    inbox: Inbox, lists: Lists, redis: RedisConnection
+    inbox: Inbox, lists: NumberedLists, redis: RedisConnection
 ) -> None:
     await inbox.append(LOG, fragments(3))
     await redis.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)

@@ -26,13 +26,13 @@ def page_reads(redis: RedisConnection, inbox: Inbox) -> PageReads:
 
 
 async def everyone_in(page_reads: PageReads, log: Log) -> AudiencePage:
-    return (await page_reads.of(log, newest=None, oldest=None, count=5)).everyone
+    return (await page_reads.read(log, newest=None, oldest=None, count=5)).everyone
 
 
 async def read(page_reads: PageReads, app: App) -> AudiencePage:
     """Read everybody's part by the scripts."""
     asked = [(everyone_log(app), None)]
-    (part,) = await page_reads.parts(asked, newest=None, count=5)
+    (part,) = await page_reads.audience_pages(asked, newest=None, count=5)
     return part
 
 
@@ -72,20 +72,20 @@ async def test_an_app_that_lost_its_log_is_silent_again(
 
 
 async def first(page_reads: PageReads, log: Log, count: int = 5) -> Page:
-    return (await page_reads.of(log, newest=None, oldest=None, count=count)).own
+    return (await page_reads.read(log, newest=None, oldest=None, count=count)).own
 
 
 async def test_entries_of_a_first_page_are_not_taken_through_the_script(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 30)
-    call, command = inbox.newest_call(log, 20)
+    call, command = inbox.first_page_call(log, 20)
 
     reply, items = await redis.run_many([call], write=False, after=[command])
 
     assert len(reply) == 5
     assert len(items) == 21
-    assert inbox.parse_newest(reply, items, 20) == await inbox.page(log, count=20)
+    assert inbox.parse_first_page(reply, items, 20) == await inbox.page(log, count=20)
 
 
 async def test_a_first_page_has_the_marks_of_its_entries(
@@ -134,28 +134,28 @@ async def test_what_comes_between_the_script_and_its_entries_is_noticed(
 ) -> None:
     if before:
         await inbox.append(log, [FRAGMENT] * before)
-    call, command = inbox.newest_call(log, 5)
+    call, command = inbox.first_page_call(log, 5)
     reply = await redis.run(*call, write=False)
     await inbox.append(log, [FRAGMENT])
 
-    assert inbox.parse_newest(reply, await redis.call(*command), 5) is None
+    assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
 
 
 async def test_what_leaves_between_the_script_and_its_entries_is_noticed(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 4)
-    call, command = inbox.newest_call(log, 5)
+    call, command = inbox.first_page_call(log, 5)
     reply = await redis.run(*call, write=False)
     await redis.call("XTRIM", inbox_keys(log).log, "MAXLEN", 3, write=True)
 
-    assert inbox.parse_newest(reply, await redis.call(*command), 5) is None
+    assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
 
 
 async def test_a_first_page_that_something_came_into_is_read_again(
     page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inbox.append(log, [FRAGMENT])
-    monkeypatch.setattr(inbox, "parse_newest", lambda *_: None)
+    monkeypatch.setattr(inbox, "parse_first_page", lambda *_: None)
 
     assert await first(page_reads, log) == await inbox.page(log, count=5)

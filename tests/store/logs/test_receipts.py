@@ -6,18 +6,18 @@ from streamer.model import Log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox
-from streamer.store.logs.receipts import Receipt, Receipts
+from streamer.store.logs.receipts import Receipt, ReceiptStore
 
 from ...clock import NOON, Clock
 
 
 @pytest.fixture
-def receipts(redis: RedisConnection, clock: Clock) -> Receipts:
-    return Receipts(redis, Retention(86_400_000, clock))
+def receipts(redis: RedisConnection, clock: Clock) -> ReceiptStore:
+    return ReceiptStore(redis, Retention(86_400_000, clock))
 
 
 async def test_a_receipt_follows_what_becomes_of_a_notification(
-    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+    inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     (place,) = (await inbox.append(log, [Draft(b"1", expires_ms=NOON + 3)])).stored
     assert await receipts.of(log, place) == Receipt(NOON, False, 0, "", NOON + 3)
@@ -35,7 +35,7 @@ async def test_a_receipt_follows_what_becomes_of_a_notification(
 
 
 async def test_what_ended_unread_was_never_read(
-    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+    inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     drafts: list[Draft | bytes] = [
         Draft(b"1", expires_ms=NOON + 1),
@@ -59,7 +59,7 @@ async def test_what_ended_unread_was_never_read(
 
 
 async def test_what_ended_after_it_was_read_says_when(
-    inbox: Inbox, receipts: Receipts, log: Log, clock: Clock
+    inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     drafts: list[Draft | bytes] = [b"1", Draft(b"2", collapse_key="a")]
     places = (await inbox.append(log, drafts)).stored
@@ -77,10 +77,10 @@ async def test_what_ended_after_it_was_read_says_when(
 
 
 async def test_what_was_not_stored_has_no_receipt(
-    inbox: Inbox, receipts: Receipts, log: Log
+    inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     (place,) = (await inbox.append(log, [b"1"])).stored
-    await inbox.hide(log, "00000000-0000-7000-8000-000000000001")
+    await inbox.append_withdrawal(log, "00000000-0000-7000-8000-000000000001")
     note = (await inbox.page(log, count=0)).head
     wrong = [place._replace(tag=place.tag ^ 1), place._replace(offset=9), note]
 
@@ -88,7 +88,7 @@ async def test_what_was_not_stored_has_no_receipt(
 
 
 async def test_a_place_that_the_log_does_not_know_acknowledges_nothing(
-    inbox: Inbox, receipts: Receipts, log: Log
+    inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     first, second = (await inbox.append(log, [b"1", b"2"])).stored
 
@@ -104,7 +104,7 @@ async def test_a_place_that_the_log_does_not_know_acknowledges_nothing(
 
 
 async def test_an_older_place_takes_no_acknowledgement_back(
-    inbox: Inbox, receipts: Receipts, log: Log
+    inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     first, second = (await inbox.append(log, [b"1", b"2"])).stored
     await receipts.acknowledge(log, second)

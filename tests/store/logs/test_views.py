@@ -190,7 +190,7 @@ async def test_the_players_streams_are_told_and_a_page_is_another(
     assert not await changed(views.join(log, NEWS, ZERO))
     assert await changed(views.leave(log, NEWS))
     # To be one of everybody is nothing new.
-    assert not await changed(views.join(log, EVERYONE, ZERO, tell=False))
+    assert not await changed(views.join(log, EVERYONE, ZERO, announce=False))
     await redis.call("SPUBLISH", channel(log), "end", write=True)
     heard = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
     writer.close()
@@ -254,7 +254,7 @@ async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> No
     await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
     await views.mute(log, EVERYONE, muted=True)
 
-    seen = views.seen(log, await views._redis.call_many(views.peek(log)))
+    seen = views.parse_peek(log, await views._redis.call_many(views.peek(log)))
 
     assert seen is not None
     assert seen.views == (await views.read(log)).views
@@ -267,7 +267,7 @@ async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
     views: Views, log: Log
 ) -> None:
     async def seen() -> object:
-        return views.seen(log, await views._redis.call_many(views.peek(log)))
+        return views.parse_peek(log, await views._redis.call_many(views.peek(log)))
 
     assert await seen() is None
     await views.join(log, EVERYONE, ZERO)
@@ -299,7 +299,9 @@ async def test_what_is_in_an_audiences_log_and_alive_is_found(
         ZERO,
     ]
 
-    news, everyone = await views.find([(NEWS, [*places, *wrong]), (EVERYONE, places)])
+    news, everyone = await views.find_live(
+        [(NEWS, [*places, *wrong]), (EVERYONE, places)]
+    )
 
     assert news == (places[0].epoch, 1, [1, 3, 4])
     assert everyone.offsets == []

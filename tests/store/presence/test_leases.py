@@ -22,16 +22,16 @@ from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
 @pytest.fixture
 def node(redis: RedisConnection) -> Leases:
-    return Leases(redis, most=2)
+    return Leases(redis, leases_max=2)
 
 
 @pytest.fixture
 def other(redis: RedisConnection) -> Leases:
-    return Leases(redis, most=2)
+    return Leases(redis, leases_max=2)
 
 
-async def take(node: Leases, log: Log, instance: str = "") -> Lease:
-    lease, _ = await node.take(log, node.new_connection(), instance=instance)
+async def acquire(node: Leases, log: Log, instance: str = "") -> Lease:
+    lease, _ = await node.acquire(log, node.new_connection(), instance=instance)
     return lease
 
 
@@ -61,22 +61,22 @@ async def die(redis: RedisConnection, node: Leases) -> None:
 async def test_a_player_has_as_many_as_it_may(
     node: Leases, other: Leases, log: Log
 ) -> None:
-    await take(node, log)
-    await take(other, log)
+    await acquire(node, log)
+    await acquire(other, log)
 
     for one in (node, other):
         with pytest.raises(LimitReached) as refused:
-            await take(one, log)
+            await acquire(one, log)
         assert refused.value.limit is Limit.LISTENERS_PER_PLAYER
         assert refused.value.retry_after_s > 0
-    await take(node, Log(log.app, Player("another")))
+    await acquire(node, Log(log.app, Player("another")))
 
 
 async def test_the_limit_holds_however_many_come_at_once(
     node: Leases, other: Leases, redis: RedisConnection, log: Log
 ) -> None:
     outcomes = await asyncio.gather(
-        *(take(one, log) for one in (node, other) for _ in range(20)),
+        *(acquire(one, log) for one in (node, other) for _ in range(20)),
         return_exceptions=True,
     )
 
@@ -88,30 +88,30 @@ async def test_the_limit_holds_however_many_come_at_once(
 async def test_a_lease_given_back_is_free_and_only_once(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    first, second = await take(node, log), await take(node, log)
+    first, second = await acquire(node, log), await acquire(node, log)
 
-    await node.drop(first)
-    await node.drop(first)
+    await node.release(first)
+    await node.release(first)
 
     assert await held(redis, log) == 1
-    await take(node, log)
+    await acquire(node, log)
     with pytest.raises(LimitReached):
-        await take(node, log)
-    await node.drop(second)
+        await acquire(node, log)
+    await node.release(second)
     assert await held(redis, log) == 1
 
 
 async def test_the_leases_of_a_dead_node_are_void(
     node: Leases, other: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    await take(node, log)
-    await take(node, log)
+    await acquire(node, log)
+    await acquire(node, log)
     with pytest.raises(LimitReached):
-        await take(other, log)
+        await acquire(other, log)
     await die(redis, node)
     await other.beat()
 
-    await take(other, log)
+    await acquire(other, log)
 
     assert await held(redis, log) == 1
 
@@ -119,36 +119,37 @@ async def test_the_leases_of_a_dead_node_are_void(
 async def test_a_node_that_left_gives_all_its_leases_back_at_once(
     node: Leases, other: Leases, log: Log
 ) -> None:
-    await take(node, log)
-    await take(node, log)
+    await acquire(node, log)
+    await acquire(node, log)
 
     await node.leave()
 
-    await take(other, log)
-    await take(other, log)
+    await acquire(other, log)
+    await acquire(other, log)
 
 
 async def test_the_leases_of_a_node_that_has_just_come_are_not_void(
     node: Leases, other: Leases, log: Log
 ) -> None:
     # `node` learnt who is alive before `other` was there.
-    await take(node, Log(log.app, Player("another")))
-    await take(other, log)
-    await take(other, log)
+    await acquire(node, Log(log.app, Player("another")))
+    await acquire(other, log)
+    await acquire(other, log)
 
     with pytest.raises(LimitReached):
-        await take(node, log)
+        await acquire(node, log)
 
 
 async def test_an_old_list_of_nodes_lets_nobody_in_too_many(
     redis: RedisConnection, log: Log
 ) -> None:
-    nodes = [Leases(redis, most=3) for _ in range(4)]
+    nodes = [Leases(redis, leases_max=3) for _ in range(4)]
     for node in nodes:
-        await take(node, Log(log.app, Player("another-" + node.node)))
+        await acquire(node, Log(log.app, Player("another-" + node.node)))
 
     outcomes = await asyncio.gather(
-        *(take(node, log) for node in nodes for _ in range(3)), return_exceptions=True
+        *(acquire(node, log) for node in nodes for _ in range(3)),
+        return_exceptions=True,
     )
 
     assert sum(isinstance(outcome, Lease) for outcome in outcomes) == 3
@@ -157,7 +158,7 @@ async def test_an_old_list_of_nodes_lets_nobody_in_too_many(
 async def test_a_lease_needs_a_heartbeat_first(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    await take(node, log)
+    await acquire(node, log)
 
     assert await redis.call("ZSCORE", NODES, node.node) is not None
 
@@ -202,29 +203,29 @@ async def test_an_instance_that_comes_back_takes_over_what_it_had(
     told: Told,
     until: Any,
 ) -> None:
-    first = await take(node, log, "phone")
-    await take(node, log, "console")
+    first = await acquire(node, log, "phone")
+    await acquire(node, log, "console")
     with pytest.raises(LimitReached):
-        await take(other, log, "tablet")
+        await acquire(other, log, "tablet")
 
-    second = await take(other, log, "phone")
-    third = await take(other, log, "phone")
+    second = await acquire(other, log, "phone")
+    third = await acquire(other, log, "phone")
 
     await until(lambda: len(told.replaced_connections) == 2)
     assert told.replaced_connections == [first.connection, second.connection]
     assert await held(redis, log) == 2
     # The replaced one takes its leave late, and takes nothing along.
-    await node.drop(first)
+    await node.release(first)
     assert await held(redis, log) == 2
-    await other.drop(third)
+    await other.release(third)
     assert await held(redis, log) == 1
 
 
 async def test_leases_without_an_instance_replace_nothing(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    await take(node, log)
-    await take(node, log)
+    await acquire(node, log)
+    await acquire(node, log)
 
     assert await held(redis, log) == 2
 
@@ -237,7 +238,7 @@ async def test_an_instance_that_was_counted_twice_is_counted_once_again(
     for connection in ("a", "b"):
         await redis.call("HSET", lease_key(log), f"{node.node}:{connection}", "phone")
 
-    lease = await take(node, log, "phone")
+    lease = await acquire(node, log, "phone")
 
     await until(lambda: len(told.replaced_connections) == 2)
     assert sorted(told.replaced_connections) == ["a", "b"]
@@ -249,11 +250,11 @@ async def test_an_instance_that_was_counted_twice_is_counted_once_again(
 async def test_a_lease_given_back_while_the_store_is_away_is_made_up_for(
     proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
-    node = Leases(RedisConnection(proxy.url), most=2)
-    lease = await take(node, log)
+    node = Leases(RedisConnection(proxy.url), leases_max=2)
+    lease = await acquire(node, log)
     await proxy.close()
 
-    await node.drop(lease)
+    await node.release(lease)
 
     assert await held(redis, log) == 1
     await proxy.open()
@@ -265,12 +266,12 @@ async def test_a_lease_given_back_while_the_store_is_away_is_made_up_for(
 
 
 async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
-    node = Leases(RedisConnection(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), leases_max=2)
     await proxy.close()
 
     with pytest.raises(StoreUnavailable):
-        await take(node, log)
-    await node.drop(Lease(log, "c"))
+        await acquire(node, log)
+    await node.release(Lease(log, "c"))
     await node.leave()
 
 
@@ -278,17 +279,17 @@ async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
 async def test_a_lease_that_nobody_heard_of_does_not_leak(
     proxy: Any, redis: RedisConnection, log: Log, what: str
 ) -> None:
-    node = Leases(RedisConnection(proxy.url), most=2)
+    node = Leases(RedisConnection(proxy.url), leases_max=2)
     await node.beat()
-    await node.drop(await take(node, log))
+    await node.release(await acquire(node, log))
     if what == "lost":
         proxy.cut = lambda asked, reply: b":lease:" in asked and b"EVAL" in asked
         with pytest.raises(StoreUnavailable):
-            await take(node, log)
+            await acquire(node, log)
         proxy.cut = lambda asked, reply: False
     else:
         proxy.flowing.clear()
-        taking = asyncio.create_task(take(node, log))
+        taking = asyncio.create_task(acquire(node, log))
         await one_held(redis, log)
         taking.cancel()
         await asyncio.wait([taking])
@@ -306,16 +307,16 @@ async def test_a_lease_that_nobody_heard_of_does_not_leak(
 async def test_a_cancelled_farewell_is_still_said(
     proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
-    node = Leases(RedisConnection(proxy.url), most=2)
-    lease = await take(node, log)
+    node = Leases(RedisConnection(proxy.url), leases_max=2)
+    lease = await acquire(node, log)
     proxy.flowing.clear()
-    dropping = asyncio.create_task(node.drop(lease))
+    dropping = asyncio.create_task(node.release(lease))
     await asyncio.sleep(0)
     dropping.cancel()
     await asyncio.wait([dropping])
     proxy.flowing.set()
 
-    await node._drop_all()
+    await node._release_all()
 
     assert await held(redis, log) == 0
     await node._redis.close()
@@ -326,7 +327,7 @@ async def test_taking_twice_is_one_lease(
 ) -> None:
     # What a repetition after a lost answer does.
     for _ in range(3):
-        await node.take(log, "the-same")
+        await node.acquire(log, "the-same")
 
     assert await held(redis, log) == 1
 
@@ -334,7 +335,7 @@ async def test_taking_twice_is_one_lease(
 async def test_keys_of_leases_end_by_themselves(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    await take(node, log)
+    await acquire(node, log)
 
     assert 24 * 3_600_000 < await redis.call("PTTL", lease_key(log)) <= 25 * 3_600_000
 
@@ -357,21 +358,21 @@ async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
     node._redis.run_many = unknown  # type: ignore[method-assign]
 
     with pytest.raises(StoreUnavailable):
-        await take(node, log)
+        await acquire(node, log)
 
-    assert len(node._to_drop) == 1
+    assert len(node._to_release) == 1
 
 
 async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
     redis: RedisConnection, log: Log
 ) -> None:
     now_s = 0.0
-    node = Leases(redis, most=1, monotonic=lambda: now_s)
-    other = Leases(redis, most=1)
-    await take(node, log)
+    node = Leases(redis, leases_max=1, monotonic=lambda: now_s)
+    other = Leases(redis, leases_max=1)
+    await acquire(node, log)
     await die(redis, node)
-    intruder = await take(other, log)
-    await other.drop(intruder)
+    intruder = await acquire(other, log)
+    await other.release(intruder)
     assert await held(redis, log) == 0
 
     now_s += ALIVE_MS / 1000 + 1
@@ -380,7 +381,7 @@ async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
     running.cancel()
 
     with pytest.raises(LimitReached):
-        await take(other, log)
+        await acquire(other, log)
 
 
 # Looking around while a lease is taken.
@@ -392,13 +393,13 @@ async def come(
     node: Leases, views: Views, log: Log, *, knowing: bool = True
 ) -> PlayerViews | None:
     """Take a lease; return what the player sees, if plain commands say so."""
-    _, looked = await node.take(
+    _, looked = await node.acquire(
         log,
         node.new_connection(),
         newcomer=views.newcomer(PLACE) if knowing else None,
         commands=views.peek(log),
     )
-    return views.seen(log, looked)
+    return views.parse_peek(log, looked)
 
 
 @pytest.fixture
@@ -448,7 +449,7 @@ async def test_a_player_with_topics_keeps_what_it_has(
 async def test_a_refused_lease_makes_nobody_one_of_everybody(
     redis: RedisConnection, views: Views, log: Log
 ) -> None:
-    node = Leases(redis, most=0)
+    node = Leases(redis, leases_max=0)
 
     with pytest.raises(LimitReached):
         await come(node, views, log)
@@ -459,7 +460,7 @@ async def test_a_refused_lease_makes_nobody_one_of_everybody(
 async def test_what_is_asked_beside_is_asked_again_with_the_script(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
-    await take(node, log)
+    await acquire(node, log)
     await redis.call("SCRIPT", "FLUSH")
 
     assert await come(node, views, Log(log.app, Player("new"))) is not None

@@ -17,7 +17,7 @@ from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
 from streamer.store.logs.mutes import Mutes
 from streamer.store.presence.devices import Devices
 from streamer.store.presence.leases import Leases
-from streamer.store.scheduling.schedule_records import Due
+from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
 from ...clock import NOON, Clock
@@ -58,7 +58,7 @@ async def test_a_due_list_has_what_is_due_in_due_order(
 
     dues = await timetable.firing.due(NOON + 3, limit=10)
 
-    assert dues == [Due.of(made[i]) for i in (1, 2, 0)]
+    assert dues == [ScheduleRef.of(made[i]) for i in (1, 2, 0)]
     assert await timetable.firing.due(NOON + 3, limit=1) == dues[:1]
 
 
@@ -85,7 +85,11 @@ async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
 
     dues = await timetable.firing.due(NOON, limit=4)
 
-    assert dues == [Due.of(made[5]), Due.of(made[4]), Due.of(other)]
+    assert dues == [
+        ScheduleRef.of(made[5]),
+        ScheduleRef.of(made[4]),
+        ScheduleRef.of(other),
+    ]
 
 
 async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
@@ -93,13 +97,13 @@ async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
 ) -> None:
     first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
     await timetable.add_many([second, first])
-    apps = due_apps_key(Due.of(first).bucket)
+    apps = due_apps_key(ScheduleRef.of(first).bucket)
     assert await redis.call("ZSCORE", apps, APP) == str(NOON + 10).encode()
 
-    await timetable.cancel(Due.of(first), due_ms=NOON + 30)
+    await timetable.cancel(ScheduleRef.of(first), due_ms=NOON + 30)
     assert await redis.call("ZSCORE", apps, APP) == str(NOON + 20).encode()
-    await timetable.cancel(Due.of(second))
-    await timetable.cancel(Due.of(first))
+    await timetable.cancel(ScheduleRef.of(second))
+    await timetable.cancel(ScheduleRef.of(first))
 
     assert await redis.call("EXISTS", apps) == 0
 
@@ -112,7 +116,7 @@ async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
 
     await timetable.firing.fire([entered])
 
-    assert await redis.call("EXISTS", due_apps_key(Due.of(entered).bucket)) == 0
+    assert await redis.call("EXISTS", due_apps_key(ScheduleRef.of(entered).bucket)) == 0
 
 
 async def test_what_went_out_late_says_when_it_was_due(
@@ -135,7 +139,7 @@ async def test_a_schedule_without_a_record_leaves_the_timetable(
 ) -> None:
     entered = reminder("p")
     await timetable.add(entered)
-    due = Due.of(entered)
+    due = ScheduleRef.of(entered)
     await redis.call("DEL", schedule_key(due.bucket, APP, due.id))
 
     await timetable.firing.fire([entered])
@@ -149,7 +153,7 @@ async def test_a_sent_schedule_can_be_asked_for_for_90_days(
 ) -> None:
     entered = reminder("p", NOON)
     await timetable.add(entered)
-    due = Due.of(entered)
+    due = ScheduleRef.of(entered)
     record = schedule_key(due.bucket, APP, due.id)
     assert await redis.call("PTTL", record) == -1
 
@@ -162,9 +166,9 @@ async def test_an_audience_that_was_cancelled_does_not_begin(
     timetable: Timetable,
 ) -> None:
     entered = await audience(timetable, "p")
-    await timetable.cancel(Due.of(entered))
+    await timetable.cancel(ScheduleRef.of(entered))
 
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
 
     assert await timetable.firing.sending() == []
     assert await state_of(timetable, entered) is State.CANCELLED
@@ -184,7 +188,7 @@ async def send_to(
         await timetable.firing.fire(each)
     else:
         schedule = await audience(timetable, *players, **fields)
-        await timetable.firing.begin([Due.of(schedule)])
+        await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
         await serve(timetable, schedule)
 
 
@@ -221,9 +225,9 @@ async def test_what_is_sent_to_the_device_used_last_names_it(
     timetable: Timetable, inbox: Inbox, redis: RedisConnection, alone: bool
 ) -> None:
     log = Log(APP, Player("p"))
-    leases = Leases(redis, most=5)
-    await leases.take(log, "1")
-    await Devices(redis, leases.node).used(log, "1", "phone")
+    leases = Leases(redis, leases_max=5)
+    await leases.acquire(log, "1")
+    await Devices(redis, leases.node).note_use(log, "1", "phone")
 
     await send_to(timetable, ["p", "q"], alone=alone, to_latest=True)
     await inbox.append(log, [Draft(b"2", device="latest"), b"3"])

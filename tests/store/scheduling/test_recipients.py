@@ -7,7 +7,7 @@ from streamer.model import Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, cards_key, recipients_key
 from streamer.store.logs.inbox import DAY_MS, Inbox
-from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
 from ...clock import NOON
@@ -20,8 +20,8 @@ async def test_an_audience_gets_it_once_each(
     names = [f"p{i}" for i in range(50)]
     entered = await audience(timetable, *names)
 
-    await timetable.firing.begin([Due.of(entered)])
-    assert await timetable.firing.sending() == [Due.of(entered)]
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
+    assert await timetable.firing.sending() == [ScheduleRef.of(entered)]
     await serve(timetable, entered, limit=3)
 
     assert [await received(inbox, name) for name in names] == [[FRAGMENT]] * 50
@@ -32,7 +32,7 @@ async def test_an_audience_gets_it_once_each(
 
 
 async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
-    due = Due(1, APP, new_schedule_id(1))
+    due = ScheduleRef(1, APP, new_schedule_id(1))
 
     first = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
     again = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
@@ -41,7 +41,9 @@ async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
     schedule = Schedule(APP, due.id, State.PENDING, NOON, 0, FRAGMENT)
     listed = []
     for bucket in first:
-        listed += (await timetable.recipients.waiting(schedule, bucket, limit=9))[0]
+        listed += (await timetable.recipients.next_players(schedule, bucket, limit=9))[
+            0
+        ]
     assert sorted(listed) == ["a", "b"]
 
 
@@ -49,7 +51,7 @@ async def test_only_the_next_recipients_are_served(
     timetable: Timetable, inbox: Inbox
 ) -> None:
     entered = await audience(timetable, "p")
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
     (bucket,) = entered.buckets
 
     for wrong in ([Player("q")], [Player("p"), Player("q")]):
@@ -63,7 +65,7 @@ async def test_only_the_next_recipients_are_served(
 
 async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
     entered = await audience(timetable, *(f"p{i}" for i in range(20)))
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
     bucket = entered.buckets[0]
 
     for _ in range(2):
@@ -72,7 +74,7 @@ async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
     found = await timetable.get(APP, entered.id)
     assert found is not None
     assert found.delivered == 5
-    assert await timetable.recipients.served(entered) == {bucket}
+    assert await timetable.recipients.served_buckets(entered) == {bucket}
 
 
 async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
@@ -83,10 +85,10 @@ async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
     listed = recipients_key(bucket, APP, entered.id)
     await redis.call("PEXPIRE", listed, 1_000)
 
-    await timetable.recipients.keep(entered)
+    await timetable.recipients.renew(entered)
     assert await redis.call("PTTL", listed) > AHEAD_MAX_MS + 80 * DAY_MS
 
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
     await serve(timetable, entered)
     assert 0 < await redis.call("PTTL", listed) <= DAY_MS
 
@@ -105,7 +107,7 @@ async def test_active_cards_are_taken_when_it_is_sent(
     key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")
     await redis.call("HSET", key, "odd", "active 1 active 1 x")
 
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
     await timetable.recipients.enlist_cards(entered, entered.buckets)
     await serve(timetable, entered)
 

@@ -6,10 +6,10 @@ import pytest
 
 from streamer.model import App
 from streamer.store.scheduling.schedule_records import (
-    Due,
-    new_due,
+    ScheduleRef,
     new_schedule_id,
-    parse_due,
+    new_schedule_ref,
+    parse_schedule_id,
 )
 
 APP = App("app")
@@ -19,7 +19,7 @@ APP = App("app")
 def test_an_id_names_its_bucket(bucket: int) -> None:
     schedule_id = new_schedule_id(bucket)
 
-    assert parse_due(APP, schedule_id) == Due(bucket, APP, schedule_id)
+    assert parse_schedule_id(APP, schedule_id) == ScheduleRef(bucket, APP, schedule_id)
 
 
 def test_an_id_comes_again_for_its_seed_only() -> None:
@@ -29,11 +29,11 @@ def test_an_id_comes_again_for_its_seed_only() -> None:
 
 
 def test_a_bucket_that_is_left_open_comes_again_for_its_seed() -> None:
-    names = {new_due(APP, None, seed=f"s{i}") for i in range(50)}
+    names = {new_schedule_ref(APP, None, seed=f"s{i}") for i in range(50)}
 
-    assert names == {new_due(APP, None, seed=f"s{i}") for i in range(50)}
+    assert names == {new_schedule_ref(APP, None, seed=f"s{i}") for i in range(50)}
     assert len({due.bucket for due in names}) > 1
-    assert {parse_due(APP, due.id) for due in names} == names
+    assert {parse_schedule_id(APP, due.id) for due in names} == names
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_bucket_that_is_left_open_comes_again_for_its_seed() -> None:
     ],
 )
 def test_other_text_is_no_id(text: str) -> None:
-    assert parse_due(APP, text) is None
+    assert parse_schedule_id(APP, text) is None

@@ -14,7 +14,7 @@ from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, named_key, sends_key
 from streamer.store.logs.inbox import DAY_MS, Inbox
-from streamer.store.scheduling.schedule_records import Due
+from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
 from ...clock import NOON, Clock
@@ -114,7 +114,7 @@ async def test_what_is_cancelled_never_fires(
     entered = reminder("p", NOON + 1)
     await timetable.add(entered)
 
-    assert await timetable.cancel(Due.of(entered)) == (State.CANCELLED, True)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.CANCELLED, True)
     clock.now_ms += DAY_MS
 
     assert await timetable.firing.fire([entered]) == 0
@@ -125,9 +125,9 @@ async def test_what_is_cancelled_never_fires(
 async def test_cancelling_again_says_so(timetable: Timetable) -> None:
     entered = reminder("p")
     await timetable.add(entered)
-    await timetable.cancel(Due.of(entered))
+    await timetable.cancel(ScheduleRef.of(entered))
 
-    assert await timetable.cancel(Due.of(entered)) == (State.CANCELLED, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.CANCELLED, False)
 
 
 async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
@@ -135,11 +135,11 @@ async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
     await timetable.add(entered)
     await timetable.firing.fire([entered])
 
-    assert await timetable.cancel(Due.of(entered)) == (State.SENT, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.SENT, False)
 
 
 async def test_what_is_not_there_is_not_cancelled(timetable: Timetable) -> None:
-    assert await timetable.cancel(Due.of(reminder("p"))) == (None, False)
+    assert await timetable.cancel(ScheduleRef.of(reminder("p"))) == (None, False)
 
 
 @pytest.mark.parametrize("by_ms", [-1, 60_000])
@@ -149,7 +149,7 @@ async def test_what_is_moved_fires_at_its_other_time(
     entered = reminder("p", NOON + 100)
     await timetable.add(entered)
 
-    moved = await timetable.cancel(Due.of(entered), due_ms=NOON + 100 + by_ms)
+    moved = await timetable.cancel(ScheduleRef.of(entered), due_ms=NOON + 100 + by_ms)
 
     assert moved == (State.PENDING, True)
     clock.now_ms = NOON + 100 + by_ms - 1
@@ -178,7 +178,7 @@ async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
     async def race(schedule: Schedule) -> tuple[bool, bool]:
         async with few:
             (_, cancelled), fired = await asyncio.gather(
-                after_a_while(timetable.cancel(Due.of(schedule))),
+                after_a_while(timetable.cancel(ScheduleRef.of(schedule))),
                 after_a_while(other.firing.fire([schedule])),
             )
         return cancelled, bool(fired)
@@ -198,9 +198,9 @@ async def test_an_audience_that_has_begun_is_not_cancelled(
     timetable: Timetable,
 ) -> None:
     entered = await audience(timetable, "p")
-    await timetable.firing.begin([Due.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
 
-    assert await timetable.cancel(Due.of(entered)) == (State.SENDING, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.SENDING, False)
 
 
 # The slots of a campaign.
@@ -225,17 +225,17 @@ async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
     first, _ = await campaign(timetable, slots_max=1)
     assert not (await campaign(timetable, slots_max=1))[1]
 
-    await timetable.cancel(Due.of(first), campaign="c")
+    await timetable.cancel(ScheduleRef.of(first), campaign="c")
     second, has_slot = await campaign(timetable, slots_max=1)
     assert has_slot
     # Cancelled before: there is no second slot to give.
-    await timetable.cancel(Due.of(first), campaign="c")
+    await timetable.cancel(ScheduleRef.of(first), campaign="c")
     assert not (await campaign(timetable, slots_max=1))[1]
 
-    await timetable.firing.begin([Due.of(second)])
-    await timetable.cancel(Due.of(second), campaign="c")
+    await timetable.firing.begin_sending([ScheduleRef.of(second)])
+    await timetable.cancel(ScheduleRef.of(second), campaign="c")
     await serve(timetable, second)
-    await timetable.cancel(Due.of(second), campaign="c")
+    await timetable.cancel(ScheduleRef.of(second), campaign="c")
     assert not (await campaign(timetable, slots_max=1))[1]
 
 
@@ -251,7 +251,7 @@ async def test_of_many_who_race_for_the_last_slot_one_gets_it(
     )
 
     assert sum(has_slot for _, has_slot in raced) == 1
-    listed = await timetable.listed(
+    listed = await timetable.list_index(
         sends_key(APP, "c"), bucket=bucket_of(APP, "c"), app=APP
     )
     assert len(listed) == 3

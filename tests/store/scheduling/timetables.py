@@ -9,7 +9,7 @@ from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player
 from streamer.store.keys import BUCKETS, bucket_of
 from streamer.store.logs.inbox import Inbox
-from streamer.store.scheduling.schedule_records import Due, new_schedule_id
+from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
 from ...clock import NOON
@@ -68,7 +68,7 @@ async def audience(timetable: Timetable, *players: str, **fields: Any) -> Schedu
         APP, new_schedule_id(7), State.PENDING, NOON, 0, FRAGMENT, total=len(players)
     )
     names = [Player(player) for player in players]
-    buckets = await timetable.recipients.enlist(Due.of(made), names)
+    buckets = await timetable.recipients.enlist(ScheduleRef.of(made), names)
     made = made._replace(buckets=tuple(buckets), **fields)
     assert (await timetable.add(made)).added
     return made
@@ -93,7 +93,7 @@ async def serve(timetable: Timetable, schedule: Schedule, *, limit: int = 100) -
         await timetable.recipients.enlist_cards(schedule, schedule.buckets)
     for bucket in schedule.buckets:
         while True:
-            players, count = await timetable.recipients.waiting(
+            players, count = await timetable.recipients.next_players(
                 schedule, bucket, limit=limit
             )
             if count is not None:
