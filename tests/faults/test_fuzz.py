@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
+from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import MarkRead
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
+from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.cursor import Cursor
 from streamer.core.streams.session import Session, SessionLimits

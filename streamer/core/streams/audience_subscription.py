@@ -21,12 +21,12 @@ from typing import Any, Protocol
 
 from ...errors import Disconnect
 from ...model import Entry, Log, Position
-from .broadcast_group import BroadcastGroup, DeliveryProfile
+from .batch_writer import DeliveryProfile
 from .cursor import part_of
 from .subscription import Delivery, History, ReadFrom, Start, State, Subscription
 from .views import is_after
 
-__all__ = ["AudienceSubscription", "StreamOwner"]
+__all__ = ["AudienceSubscription", "Group", "StreamOwner"]
 
 
 class StreamOwner(Protocol):
@@ -69,6 +69,24 @@ class StreamOwner(Protocol):
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
 
+class Group(Protocol):
+    """The readers of an audience's log that are written to at once."""
+
+    position: Position | None
+    """Position of all of them."""
+    delivered_count: int
+    """Entries that there have been for them."""
+    cursor_dirty: bool
+    """Whether their cursors are due."""
+
+    @property
+    def cursor_part(self) -> str:
+        """The part of their cursors for this audience."""
+
+    def ungroup(self, sub: AudienceSubscription) -> None:
+        """Take a reader out; `AudienceSubscription.leave_group` calls it."""
+
+
 class AudienceSubscription:
     """
     A reader's place in an audience's log.
@@ -109,7 +127,7 @@ class AudienceSubscription:
         self.subscription = Subscription(place)
         self._counted_from = 0
         """What the crowd had been given before."""
-        self.group: BroadcastGroup | None = None
+        self.group: Group | None = None
         """With whom it is level, None while it is by itself."""
         self.begin: Position | None = None
         """Where it began, once the log has said so."""
@@ -149,7 +167,7 @@ class AudienceSubscription:
             else 0
         )
 
-    def join_group(self, group: BroadcastGroup) -> None:
+    def join_group(self, group: Group) -> None:
         """Be level with others from here on."""
         self.group = group
         self._counted_from = group.delivered_count

@@ -15,26 +15,17 @@ takes it may be level again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from ...model import Entry, Log, Position
-from ..counters import Transport
+from .audience_subscription import AudienceSubscription
+from .batch_writer import DeliveryProfile
 from .cursor import part_of
 from .subscription import follows_directly
 
-if TYPE_CHECKING:
-    from .audience_subscription import AudienceSubscription
-    from .codec import Codec
-
-__all__ = [
-    "CURSOR_INTERVAL_S",
-    "ONE_BY_ONE",
-    "BatchWriter",
-    "BroadcastGroup",
-    "DeliveryProfile",
-]
+__all__ = ["CURSOR_INTERVAL_S", "BroadcastGroup"]
 
 CURSOR_INTERVAL_S: Final = 15.0
 """
@@ -46,37 +37,6 @@ loses who is cut off meanwhile is nothing: it is sent a little of it once more.
 
 HEAD_SAMPLE_MAX: Final = 8
 """How many of those who are by themselves are asked where the log stands."""
-
-
-class BatchWriter(Protocol):
-    """How bytes go to many sinks of a kind."""
-
-    def write_all(
-        self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
-    ) -> list[Any]:
-        """Write an event to each as `Sink.write` does; return those without room."""
-
-
-class _OneByOne:
-    def write_all(
-        self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
-    ) -> list[Any]:
-        return [sink for sink in sinks if not sink.write(event, buffer_bytes_max)]
-
-
-ONE_BY_ONE: Final = _OneByOne()
-"""For sinks that know no better way."""
-
-
-class DeliveryProfile(NamedTuple):
-    """How a reader is written to. Those with the same manner may be level."""
-
-    batch_writer: BatchWriter
-    codec: Codec
-    buffer_bytes_max: int
-    """Bytes that may wait for one of them."""
-    transport: Transport
-    """What counts what they are given."""
 
 
 class BroadcastGroup:

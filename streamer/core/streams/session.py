@@ -28,7 +28,7 @@ from ...model import Entry, Gap, Position, Topic, encode_cursor
 from ..counters import Transport
 from ..limits import Rate
 from .audience_subscription import AudienceSubscription
-from .broadcast_group import BatchWriter, DeliveryProfile
+from .batch_writer import BatchWriter, DeliveryProfile
 from .client_messages import Command, Ping, parse_message
 from .codec import Codec, Hello, WebSocketCodec
 from .cursor import Cursor, tail_of

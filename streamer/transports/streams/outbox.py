@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from ...core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
+from ...core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from ...errors import Disconnect
 
 __all__ = ["Outbox"]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.streams.audience_subscription import AudienceSubscription
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
+from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import Session, SessionLimits

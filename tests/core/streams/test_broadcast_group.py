@@ -23,11 +23,8 @@ from hypothesis.stateful import (
 
 from streamer.core.counters import Transport
 from streamer.core.streams.audience_subscription import AudienceSubscription
-from streamer.core.streams.broadcast_group import (
-    CURSOR_INTERVAL_S,
-    ONE_BY_ONE,
-    DeliveryProfile,
-)
+from streamer.core.streams.batch_writer import ONE_BY_ONE, DeliveryProfile
+from streamer.core.streams.broadcast_group import CURSOR_INTERVAL_S
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import History, ReadFrom, Start

@@ -9,7 +9,7 @@ import pytest
 
 from streamer import errors
 from streamer.core.streams.audience_subscription import AudienceSubscription
-from streamer.core.streams.broadcast_group import ONE_BY_ONE, BatchWriter
+from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import Authenticate, MarkRead
 from streamer.core.streams.codec import SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
