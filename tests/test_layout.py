@@ -8,6 +8,7 @@ service <- transports <- surfaces <- components <- app <- server <- cli.
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,12 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def module_of(path: Path) -> str:
+    """Return the absolute name of a module, or of the package of an `__init__`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and absolute name of what a module imports."""
     package = list(path.relative_to(ROOT).parts[:-1])
@@ -79,6 +86,24 @@ def test_imports_run_one_way(path: Path) -> None:
         assert parts[1] == room or floors[parts[1]] < floors[room], (
             f"line {line}: {room} imports {name}"
         )
+
+
+def test_files_do_not_import_each_other_in_a_circle() -> None:
+    # Imports under TYPE_CHECKING count: the two files cannot be read apart either.
+    files = {module_of(path): path for path in MODULES}
+    graph = {
+        module: files.keys()
+        & {
+            name if name in files else name.rpartition(".")[0]
+            for _, name in imports(path)
+        }
+        for module, path in files.items()
+    }
+
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 def test_surfaces_do_not_import_each_other() -> None:
