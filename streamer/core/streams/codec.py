@@ -16,6 +16,7 @@ character is escaped; event names are constants; ids are cursors, which are base
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,9 +24,12 @@ import msgspec
 from ...errors import Disconnect
 from ...model import Entry, Gap, Log
 
-__all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec"]
+__all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec", "fitting"]
 
 _encode: Final = msgspec.json.Encoder().encode
+
+ENVELOPE_BYTES: Final = 200
+"""What an event adds to its fragment: id, time, cursor and names come to about 170."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -35,6 +39,15 @@ class Hello(msgspec.Struct, frozen=True):
     heartbeat_s: int
     unread: int
     marks_version: int
+
+
+def fitting(entries: Sequence[Entry], room_bytes: int) -> int:
+    """Return how many of these entries fit into a room as events, at least one."""
+    for i, entry in enumerate(entries):
+        room_bytes -= len(entry.fragment) + ENVELOPE_BYTES
+        if room_bytes < 0 and i > 0:
+            return i
+    return len(entries)
 
 
 class Codec(Protocol):

@@ -18,8 +18,8 @@ none: where the reader is in it is told apart, by `send_cursor`, once for many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -30,15 +30,15 @@ from ..limits import Rate
 from .audience_subscription import AudienceSubscription
 from .batch_writer import BatchWriter, DeliveryProfile
 from .client_messages import Command, Ping, parse_message
-from .codec import Codec, Hello, WebSocketCodec
-from .cursor import Cursor, tail_of
+from .codec import Codec, Hello, WebSocketCodec, fitting
+from .cursor import Cursor, part_of
+from .greeting import Beginning, FirstEvents, Greeting
 from .subscription import Delivery, History, ReadFrom, Subscription
+from .unread_count import UnreadCount
 
 __all__ = ["Session", "SessionLimits", "Sink"]
 
 MESSAGES_PER_S: Final = 20
-ENVELOPE_BYTES: Final = 200
-"""What an event adds to its fragment: id, time, cursor and names come to about 170."""
 
 
 class Sink(Protocol):
@@ -81,15 +81,6 @@ class SessionLimits(msgspec.Struct, frozen=True):
     send_age_s: int = 10
 
 
-class _Beginning(NamedTuple):
-    """Where a stream begins in one log, and what it brings of it first."""
-
-    sub: AudienceSubscription | None
-    """None for the player's own log."""
-    place: Position
-    delivery: Delivery
-
-
 class Session:
     """
     One open stream of one player.
@@ -110,18 +101,15 @@ class Session:
     """
 
     __slots__ = (
-        "_beginnings",
         "_codec",
-        "_counted",
         "_expires_at_s",
-        "_greeted",
+        "_greeting",
         "_limits",
         "_marks",
         "_pinged_at_s",
         "_rate",
         "_sink",
-        "_unread_doubted",
-        "_unread_off",
+        "_unread",
         "audience_subscriptions",
         "connection",
         "cursor",
@@ -163,12 +151,9 @@ class Session:
         """Its places in the logs of its audiences; whoever attaches them says so."""
         self.on_cursor_moved: Callable[[Session], None] | None = None
         """Called when a place in an audience's log has moved and is to be told."""
-        self._beginnings: list[_Beginning] | None = []
-        self._counted = 0
-        """Unread notifications, but for those given to it as one of many."""
-        self._unread_off = 0
-        self._unread_doubted = False
-        self._greeted = False
+        self._greeting: Greeting | None = Greeting()
+        """None from `hello` on."""
+        self._unread = UnreadCount()
         self._marks = 0
         self._rate: Rate | None = None
         """Of what the client says; most say nothing."""
@@ -177,14 +162,14 @@ class Session:
     @property
     def joining(self) -> bool:
         """Whether the stream has not begun yet."""
-        return not self._greeted
+        return self._greeting is not None
 
     @property
     def congested(self) -> bool:
         """Whether history should wait: for room, or for ever since the stream ended."""
         return (
             self.ended is not None
-            or (not self._greeted and self._has_begun(None))
+            or (self._greeting is not None and self._greeting.has(None))
             or self._sink.buffered() > self._limits.send_buffer_bytes // 4
         )
 
@@ -193,14 +178,13 @@ class Session:
 
     def is_current(self, marks: int) -> bool:
         """Whether a read of its log would tell nothing new; see `hub.Reader`."""
-        if not self._greeted or self.ended is not None:
+        if self._greeting is not None or self.ended is not None:
             return True  # It is read for, or it is told nothing any more.
-        counts = not self._unread_off and not self._unread_doubted
-        return counts and marks == self._marks
+        return marks == self._marks and self._unread.is_confirmed
 
     def take(self, entry: Entry, position: Position) -> None:
         """Take a live entry that is the next one; see `hub.Follower`."""
-        if not self._greeted or entry.device or entry.replaces or self.ended:
+        if self._greeting or entry.device or entry.replaces or self.ended:
             self.offer(entry)
             return
         self.subscription.live_at = position
@@ -210,7 +194,7 @@ class Session:
         # As `_write`, which would be one call more for each reader of a broadcast.
         if event and not self._sink.write(event, self._limits.send_buffer_bytes):
             self.drop_slow()
-        self._counted += 1
+        self._unread.counted += 1
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         """Take the next live entry of an audience's log."""
@@ -220,7 +204,7 @@ class Session:
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, None))
         if sub.is_member:
-            self._counted += 1
+            self._unread.counted += 1
         if self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
@@ -230,7 +214,7 @@ class Session:
         `audience_subscription.StreamOwner`.
         """
         sink = self._sink
-        if not self._greeted or self.ended:
+        if self._greeting or self.ended:
             return None
         buffer_bytes_max = self._limits.send_buffer_bytes
         return DeliveryProfile(
@@ -242,7 +226,7 @@ class Session:
         Take over what was noted of a strand of its own; see
         `audience_subscription.StreamOwner`.
         """
-        self._counted += count
+        self._unread.counted += count
         if cursor_dirty and self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
@@ -250,7 +234,7 @@ class Session:
         """Take a live entry."""
         if self.ended is not None:
             return
-        if not self._greeted and self._has_begun(None):
+        if self._greeting is not None and self._greeting.has(None):
             # What has begun waits for the other logs; this is read for afterwards.
             self.subscription.mark_stale()
             return
@@ -274,14 +258,16 @@ class Session:
             return
         history = self.trim_to_buffer(history)
         delivery = self.subscription.on_history(asked, history)
-        if not self._greeted:
+        if self._greeting is not None:
             # With a gap to follow, `hello` leaves the client where it was: cut off
             # between the two, it would otherwise never hear of the gap.
             begin = history.start
             if history.gap is not None and isinstance(asked, Position):
                 begin = asked
-            self._marks, self._unread = marks, unread
-            self._begin(_Beginning(None, begin, delivery))
+            self._marks = marks
+            self._unread.set(unread, self._grouped_unread)
+            self._greeting.add(Beginning(None, begin, delivery))
+            self._greet_if_complete()
             return
         head = history.head.offset
         newer = sum(e.is_shown for e in delivery.entries if e.offset > head)
@@ -301,11 +287,10 @@ class Session:
             // 2
             // (1 + len(self.audience_subscriptions))
         )
-        for i, entry in enumerate(history.entries):
-            room -= len(entry.fragment) + ENVELOPE_BYTES
-            if room < 0 and i > 0:
-                return history._replace(entries=history.entries[:i])
-        return history
+        count = fitting(history.entries, room)
+        if count == len(history.entries):
+            return history
+        return history._replace(entries=history.entries[:count])
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         """
@@ -313,19 +298,20 @@ class Session:
         """
         if self.ended is not None:
             return
-        if self._greeted:
-            self._deliver(sub, delivery)
-            if self.on_cursor_moved is not None and (
-                delivery.gap is None or delivery.entries
-            ):
-                self.on_cursor_moved(self)
-        else:
+        if self._greeting is not None:
             assert sub.begin is not None
-            self._begin(_Beginning(sub, sub.begin, delivery))
+            self._greeting.add(Beginning(sub, sub.begin, delivery))
+            self._greet_if_complete()
+            return
+        self._deliver(sub, delivery)
+        if self.on_cursor_moved is not None and (
+            delivery.gap is None or delivery.entries
+        ):
+            self.on_cursor_moved(self)
 
     def passing(self, notification: bytes) -> None:
         """Take a notification that is in no log, JSON: who is here now gets it."""
-        if self._greeted:
+        if self._greeting is None:
             self.transport.deliveries += 1
             self._write(self._codec.passing(notification))
 
@@ -334,22 +320,21 @@ class Session:
     ) -> None:
         """Go on with other audiences than so far."""
         self.audience_subscriptions = audience_subscriptions
-        if self._beginnings is not None:
-            kept = (None, *audience_subscriptions)
-            self._beginnings = [b for b in self._beginnings if b.sub in kept]
-            self._begin_if_complete()
+        if self._greeting is not None:
+            self._greeting.keep(audience_subscriptions)
+            self._greet_if_complete()
         elif self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
     def send_cursor(self) -> None:
         """Say where the reader is in all its logs."""
-        if self._greeted and isinstance(self.subscription.place, Position):
+        if self._greeting is None and isinstance(self.subscription.place, Position):
             own = self.subscription.position
             self._write(self._codec.cursor(self._cursor_at(own)))
 
     def marked(self, *, marks: int, unread: int, body: bytes) -> None:
         """Tell the reader of a mark, wherever it was made."""
-        if self._greeted:
+        if self._greeting is None:
             self._mark(marks=marks, unread=unread, body=body)
         else:
             # What begins the stream may have been read before.
@@ -447,80 +432,36 @@ class Session:
         assert self.ended is not None
         self._sink.abort(self.ended)
 
-    def _has_begun(self, sub: AudienceSubscription | None) -> bool:
-        return any(begun.sub is sub for begun in self._beginnings or ())
-
-    def _begin(self, beginning: _Beginning) -> None:
-        """Note where one of the logs begins; with the last one the stream does."""
-        assert self._beginnings is not None
-        self._beginnings.append(beginning)
-        self._begin_if_complete()
-
-    def _begin_if_complete(self) -> None:
-        beginnings = self._beginnings
-        if beginnings is None or len(beginnings) <= len(self.audience_subscriptions):
+    def _greet_if_complete(self) -> None:
+        greeting, subs = self._greeting, self.audience_subscriptions
+        if greeting is None or not greeting.is_complete(subs):
             return
-        self._beginnings = None
-        # Where the client is, which until the end of this is not where the logs are.
-        places = {begun.sub: begun.place for begun in beginnings}
-        cursor = self._cursor_of(places)
-        hello = Hello(cursor, self._limits.heartbeat_s, self._unread, self._marks)
-        self._greeted = True
+        self._greeting = None
         self.cursor = None
-        self._write(self._codec.hello(hello))
-        unread = self._unread
-        for begun in beginnings:
-            gap, resumed_at = begun.delivery.gap, begun.delivery.resumed_at
-            if gap is not None and resumed_at is not None:
-                places[begun.sub] = resumed_at
-                self._tell_gap(begun.sub, gap, self._cursor_of(places))
-        # By time, as well as it can be done: each log is in order by itself.
-        entries = [(e, b.sub) for b in beginnings for e in b.delivery.entries]
-        if len(beginnings) > 1:
-            entries.sort(key=lambda pair: pair[0].at_ms)
-        self._begin_with(entries, places)
-        # What was read for the beginning was counted in `hello`, and by the client now.
-        if self._unread != unread:
-            self._unread = unread
-            self._write(self._codec.unread(unread))
-        if len(beginnings) > 1 and entries and self.on_cursor_moved is not None:
-            self.on_cursor_moved(self)
-
-    def _begin_with(
-        self,
-        entries: Sequence[tuple[Entry, AudienceSubscription | None]],
-        places: dict[AudienceSubscription | None, Position],
-    ) -> None:
-        """Deliver as many as there is room for; the rest is read in its turn."""
         room = self._limits.send_buffer_bytes // 2
-        tail = None
-        for i, (entry, sub) in enumerate(entries):
-            room -= len(entry.fragment) + ENVELOPE_BYTES
-            if room < 0 and i > 0:
-                for late in {sub for _, sub in entries[i:]}:
-                    (late or self).own_subscription().rewind(places[late])
-                return
-            places[sub] = entry.position
-            if sub is not None:
-                tail = None
-            elif tail is None:
-                tail = self._tail_of(places)
-            self._give(
-                sub,
-                entry,
-                None if sub is not None else tail,
-            )
+        self._greet(greeting.first_events(subs, room))
 
-    def _cursor_of(self, places: Mapping[AudienceSubscription | None, Position]) -> str:
-        return encode_cursor(places[None]) + self._tail_of(places)
-
-    def _tail_of(self, places: Mapping[Any, ReadFrom]) -> str:
-        """Return what names the strands' places, but for those not known yet."""
-        return tail_of(
-            (sub.log, place)
-            for sub in self.audience_subscriptions
-            if isinstance(place := places[sub], Position)
-        )
+    def _greet(self, first: FirstEvents) -> None:
+        """Write the stream's first events; what finds no room is read again."""
+        unread = self.unread
+        hello = Hello(first.cursor, self._limits.heartbeat_s, unread, self._marks)
+        self._write(self._codec.hello(hello))
+        for sub, gap, cursor in first.gaps:
+            self._tell_gap(sub, gap, cursor)
+        for sub, entry, tail in first.entries:
+            self._give(sub, entry, tail)
+        for late, position in first.postponed.items():
+            (late or self).own_subscription().rewind(position)
+        # What was read for the beginning was counted in `hello`, and by the client now.
+        if self.unread != unread:
+            self._unread.set(unread, self._grouped_unread)
+            self._write(self._codec.unread(unread))
+        if (
+            self.audience_subscriptions
+            and first.entries
+            and self.on_cursor_moved is not None
+        ):
+            self.on_cursor_moved(self)
 
     def _cursor_at(self, own: Position) -> str:
         return encode_cursor(own) + self._tail_text()
@@ -529,27 +470,22 @@ class Session:
         return "".join([sub.cursor_part for sub in self.audience_subscriptions])
 
     @property
-    def _unread(self) -> int:
-        return self._counted + sum(sub.unread for sub in self.audience_subscriptions)
+    def unread(self) -> int:
+        """How many unread notifications the client knows of."""
+        return self._unread.counted + self._grouped_unread
 
-    @_unread.setter
-    def _unread(self, unread: int) -> None:
-        self._counted += unread - self._unread
+    @property
+    def _grouped_unread(self) -> int:
+        return sum(sub.unread for sub in self.audience_subscriptions)
 
     def _mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        self._marks, self._unread = max(marks, self._marks), unread
-        self._unread_off = 0
+        self._marks = max(marks, self._marks)
+        self._unread.mark(unread, self._grouped_unread)
         self._write(self._codec.read(marks=marks, unread=unread, body=body))
 
     def _check_unread(self, unread: int) -> None:
-        # A count that was read while an audience's message was on its way is no
-        # reason: only the next one, seconds later, is, where it is wrong by the same. A
-        # notification that went is one at once.
-        off = unread - self._unread
-        if off and (self._unread_doubted or off == self._unread_off):
-            self._unread, off = unread, 0
+        if self._unread.check(unread, self._grouped_unread):
             self._write(self._codec.unread(unread))
-        self._unread_doubted, self._unread_off = False, off
 
     def _deliver(self, sub: AudienceSubscription | None, delivery: Delivery) -> None:
         resumed_at = delivery.resumed_at
@@ -557,10 +493,11 @@ class Session:
             if sub is None:
                 cursor = self._cursor_at(resumed_at)
             else:
-                places = {s: s.place for s in self.audience_subscriptions}
-                places[sub] = resumed_at
-                own = self.subscription.position
-                cursor = encode_cursor(own) + self._tail_of(places)
+                parts = [
+                    part_of(s.log, resumed_at) if s is sub else s.cursor_part
+                    for s in self.audience_subscriptions
+                ]
+                cursor = encode_cursor(self.subscription.position) + "".join(parts)
             self._tell_gap(sub, delivery.gap, cursor)
         tail = self._tail_text() if sub is None else None
         for entry in delivery.entries:
@@ -570,7 +507,7 @@ class Session:
         self, sub: AudienceSubscription | None, gap: Gap, cursor: str
     ) -> None:
         self.transport.gaps[gap] += 1
-        self._unread_doubted = True
+        self._unread.distrust()
         self._write(
             self._codec.gap(
                 gap,
@@ -587,7 +524,7 @@ class Session:
     ) -> None:
         """Write an entry's events, which may be none."""
         if entry.withdraws or entry.replaces:
-            self._unread_doubted = True
+            self._unread.distrust()
         if entry.replaces:
             # Also if it is over by now: the reader may show what it took the place of.
             self._write(self._codec.replaced(entry))
@@ -598,7 +535,7 @@ class Session:
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, tail))
         if not entry.withdraws and (sub is None or sub.is_member):
-            self._counted += 1
+            self._unread.counted += 1
 
     def _write(self, event: bytes) -> None:
         if self.ended is not None or not event:

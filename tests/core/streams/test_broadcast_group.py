@@ -308,7 +308,7 @@ class World(RuleBasedStateMachine):
         one, other = self.sides
         for number, reader in one.readers.items():
             others = other.readers[number]
-            assert reader._unread == others._unread
+            assert reader.unread == others.unread
             assert reader._tail_text() == others._tail_text()
             assert len(one.hub.followers(EVERYONE)) == len(one.readers)
             for sub, same in zip(

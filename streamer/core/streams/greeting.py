@@ -1,0 +1,129 @@
+"""
+How a stream begins.
+
+Decides the order of a stream's first events: ``hello``, the gaps, then the entries that
+the client has missed. Knows the stream's subscriptions and their first deliveries.
+Knows nothing of how events are written.
+
+A stream has one subscription per log. It begins when each of them has had its first
+read, because ``hello`` names a position in every log. Until then `Greeting` collects
+the first deliveries; afterwards the stream has no use for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ...model import Entry, Gap, Position, encode_cursor
+from .audience_subscription import AudienceSubscription
+from .codec import fitting
+from .cursor import tail_of
+from .subscription import Delivery
+
+__all__ = ["Beginning", "FirstEvents", "Greeting"]
+
+Subscriber = AudienceSubscription | None
+"""A reader in one log: None in the player's own."""
+
+
+class Beginning(NamedTuple):
+    """
+    The first delivery of one log.
+
+    `position` is where the client is in that log, before the delivery.
+    """
+
+    sub: Subscriber
+    position: Position
+    delivery: Delivery
+
+
+class FirstEvents(NamedTuple):
+    """
+    The events with which a stream begins, in their order.
+
+    After ``hello`` with `cursor` come the gaps, each with the cursor behind it, and the
+    entries. An entry of the player's own log has the tail of its cursor; an audience's
+    has None. `postponed` has the logs of which entries found no room, and the positions
+    to read them from.
+    """
+
+    cursor: str
+    gaps: list[tuple[Subscriber, Gap, str]]
+    entries: list[tuple[Subscriber, Entry, str | None]]
+    postponed: dict[Subscriber, Position]
+
+
+class Greeting:
+    """The first deliveries of a stream's logs, while the stream joins."""
+
+    __slots__ = ("_beginnings",)
+
+    def __init__(self) -> None:
+        self._beginnings: list[Beginning] = []
+
+    def has(self, sub: Subscriber) -> bool:
+        """Whether a log has had its first read."""
+        return any(beginning.sub is sub for beginning in self._beginnings)
+
+    def add(self, beginning: Beginning) -> None:
+        """Add the first delivery of a log."""
+        self._beginnings.append(beginning)
+
+    def keep(self, subs: Sequence[AudienceSubscription]) -> None:
+        """Drop the deliveries of other audiences than these."""
+        kept = (None, *subs)
+        self._beginnings = [b for b in self._beginnings if b.sub in kept]
+
+    def is_complete(self, subs: Sequence[AudienceSubscription]) -> bool:
+        """Whether the player's own log and these audiences have all been read."""
+        return len(self._beginnings) > len(subs)
+
+    def first_events(
+        self, subs: Sequence[AudienceSubscription], room_bytes: int
+    ) -> FirstEvents:
+        """
+        Return the stream's first events; `is_complete` has to hold.
+
+        The gaps come before all entries. The entries of several logs are merged by
+        time, as far as the order within each log allows, and there are as many as fit
+        into `room_bytes`, at least one.
+        """
+        # Where the client is, which is not where the subscriptions are until the end.
+        positions = {begun.sub: begun.position for begun in self._beginnings}
+        cursor = _cursor_of(subs, positions)
+        gaps = []
+        for sub, _, delivery in self._beginnings:
+            if delivery.gap is not None and delivery.resumed_at is not None:
+                positions[sub] = delivery.resumed_at
+                gaps.append((sub, delivery.gap, _cursor_of(subs, positions)))
+        missed = [
+            (b.sub, entry) for b in self._beginnings for entry in b.delivery.entries
+        ]
+        if len(self._beginnings) > 1:
+            missed.sort(key=lambda pair: pair[1].at_ms)
+        count = fitting([entry for _, entry in missed], room_bytes)
+        entries: list[tuple[Subscriber, Entry, str | None]] = []
+        tail = None
+        for sub, entry in missed[:count]:
+            positions[sub] = entry.position
+            if sub is not None:
+                tail = None
+            elif tail is None:
+                tail = _tail_of(subs, positions)
+            entries.append((sub, entry, tail))
+        postponed = {sub: positions[sub] for sub, _ in missed[count:]}
+        return FirstEvents(cursor, gaps, entries, postponed)
+
+
+def _cursor_of(
+    subs: Sequence[AudienceSubscription], positions: Mapping[Subscriber, Position]
+) -> str:
+    return encode_cursor(positions[None]) + _tail_of(subs, positions)
+
+
+def _tail_of(
+    subs: Sequence[AudienceSubscription], positions: Mapping[Subscriber, Position]
+) -> str:
+    return tail_of((sub.log, positions[sub]) for sub in subs)
