@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from streamer.compiled import library
-from streamer.compiled.build import Compile
+from streamer.compiled.build import Compile, _platform
 
 
 class Said:
@@ -55,7 +56,9 @@ def test_the_library_is_found_by_its_source_and_belongs_to_the_package(
     build_data, warnings = run(root)
 
     name = f"streamer/compiled/{library.LIBRARY.name}"
-    assert build_data == {"artifacts": [name], "pure_python": False, "infer_tag": True}
+    tag = build_data.pop("tag")
+    assert build_data == {"artifacts": [name], "pure_python": False}
+    assert re.fullmatch(r"py3-none-(many|musl)?(linux|macosx)_\w+", tag)
     assert warnings == []
     assert libraries(root) == [library.LIBRARY.name]
     assert ctypes.CDLL(str(root / name)).streamer_send_to_all(None, 0, b"", 0) == 0
@@ -71,6 +74,23 @@ def test_without_a_compiler_the_package_is_complete_and_that_is_said(
 
     assert build_data == {"artifacts": [], "pure_python": True}
     assert [text.partition(":")[0] for text in warnings] == [
-        "nothing is compiled, all is in Python"
+        "the C sources are not compiled, Python does the same"
     ]
     assert libraries(root) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "machine", "tag"),
+    [
+        (["2.2.5"], 62, "manylinux_2_17_x86_64"),
+        (["2.2.5", "2.38", "2.4"], 62, "manylinux_2_38_x86_64"),
+        (["2.17"], 183, "manylinux_2_17_aarch64"),
+    ],
+)
+def test_the_tag_names_the_oldest_glibc_that_has_all_functions(
+    needs: list[str], machine: int, tag: str
+) -> None:
+    header = b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little")
+    names = b"\0".join(b"GLIBC_%b" % version.encode() for version in needs)
+
+    assert _platform(header + b"\0" + names) == tag
