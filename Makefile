@@ -19,7 +19,7 @@ help: ## List the targets
 setup: ## Create .venv and install streamer and the test dependencies
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -r tests/requirements.lock
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e clients/python -e .
 
 .PHONY: fast
 fast: $(BIN)/pytest ## Run the tests of the core, hub, model and layout (about 25 s)
@@ -41,7 +41,7 @@ nightly: $(BIN)/pytest ## Run the tests that take minutes or need root, one at a
 
 .PHONY: bench
 bench: $(BIN)/python ## Run all benchmarks and write bench/RESULTS.md (about 90 min)
-	$(BIN)/pip install -q --no-build-isolation -e '.[bench]'
+	$(BIN)/pip install -q --no-build-isolation -e clients/python -e '.[bench]'
 	$(BIN)/python -m bench.everything $(ARGS)
 
 $(BIN)/%:

@@ -54,7 +54,7 @@ UNREAD: Final = {
 
 def document() -> Schema:
     """Return the contract as an OpenAPI document."""
-    version = metadata.version("streamer")
+    version = metadata.version("streamer-server")
     return write(
         SURFACES, title="streamer", version=version, about=ABOUT, unread=UNREAD
     )

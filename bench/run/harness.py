@@ -47,7 +47,7 @@ try:
 
     from . import report
 except ImportError as exc:
-    sys.exit(f"{exc}; install what the bench needs: pip install 'streamer[bench]'")
+    sys.exit(f"{exc}; the bench needs: pip install rich hdrhistogram matplotlib")
 
 __all__ = [
     "Answer",

@@ -47,7 +47,17 @@ class _LazyGroup(click.Group):
         place = _COMMANDS.get(cmd_name) or _INTERNAL.get(cmd_name)
         if place is None:
             return None
-        module = importlib.import_module(f"{__name__}.{place.module}")
+        try:
+            module = importlib.import_module(f"{__name__}.{place.module}")
+        except ModuleNotFoundError as error:
+            if error.name != "streamer_client":
+                raise
+            if ctx.resilient_parsing:
+                return None
+            raise click.ClickException(
+                f"`streamer {cmd_name}` needs the Python client: "
+                "pip install streamer-client"
+            ) from error
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
@@ -60,7 +70,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="streamer")
+@click.version_option(package_name="streamer-server")
 def main() -> None:
     """
     Real-time notification server: a durable inbox per player, delivered live over

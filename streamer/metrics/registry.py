@@ -83,7 +83,7 @@ class Metrics:
         self._scheduler = scheduler
         self._ready = ready
         self._started_s = time.time()
-        self._version = metadata.version("streamer")
+        self._version = metadata.version("streamer-server")
 
     def collect(self) -> list[Family]:
         """Return all of them as they are at this moment."""
