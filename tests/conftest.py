@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
@@ -45,6 +46,17 @@ __all__ = [
     "report",
     "seeded",
 ]
+
+# On a busy machine neither a time limit per example nor one on generating it says
+# anything about the code. CI makes random examples as developers do, where Hypothesis
+# by itself would check the same ones always; since its example database is lost, it
+# prints what `@reproduce_failure` takes.
+_calm = settings(
+    deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("dev", _calm)
+settings.register_profile("ci", _calm, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 GUARD_S = 15
 _numbers = itertools.count(1)
