@@ -196,6 +196,7 @@ async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
 
 
 @pytest.mark.row("C2")
+@pytest.mark.nightly  # 15 s of the probe's own times; in short: service/streams
 async def test_a_deaf_node_is_not_ready_and_repairs_itself(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:

@@ -31,7 +31,12 @@ INTERVAL_S: Final = 5.0
 PATIENCE_S: Final = 5.0
 """How long a probe may take: the relay's own ping finds a dead peer in 10 s."""
 
-RETRY_S: Final = 0.05
+RETRY_S: Final = (0.002, 0.05)
+"""
+Between attempts: the first wait, and the longest. The feed of a node that starts is
+connected within a few ms, and until the first probe the node is not ready.
+"""
+
 KEPT_MS: Final = 60_000
 
 _FRAGMENT: Final = b'"type":"probe"}'
@@ -90,11 +95,13 @@ class Probe:
 
     async def run(self) -> None:
         """Send probes; runs until cancelled."""
+        delay_s, delay_max_s = RETRY_S
         while True:
             try:
                 await self._listen()
             except Unavailable:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, delay_max_s)
 
     async def _listen(self) -> None:
         echo = _Echo(Start.LATEST, "probe")

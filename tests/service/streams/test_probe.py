@@ -1,0 +1,98 @@
+"""The node's probe: readiness follows what the node hears, not its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from streamer.model import Entry, Log
+from streamer.service.inboxes.audiences import Audiences
+from streamer.service.streams import probe as module
+from streamer.service.streams.catch_up import CatchUp
+from streamer.service.streams.probe import Probe
+from streamer.store.client.connection import RedisConnection
+from streamer.store.logs.inbox import Inbox
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+class Deafened(CatchUp):
+    """Connected, and without announcements until it reconnects, if it is deaf."""
+
+    deaf = False
+
+    def entry(self, log: Log, entry: Entry) -> None:
+        if not self.deaf:
+            super().entry(log, entry)
+
+    def reconnect(self) -> None:
+        self.deaf = False
+        super().reconnect()
+
+
+@pytest.fixture
+async def catch_up(
+    store_url: str, inbox: Inbox, audiences: Audiences
+) -> AsyncIterator[Deafened]:
+    catch_up = Deafened(store_url, inbox, audiences, replay_max=500, check_s=3_600)
+    running = asyncio.create_task(catch_up.run())
+    yield catch_up
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.fixture
+async def probe(
+    redis: RedisConnection, catch_up: CatchUp, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Probe]:
+    # Longer than a connection takes: a probe sent before it is there is not heard.
+    monkeypatch.setattr(module, "INTERVAL_S", 0.3)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
+    probe = Probe(redis, catch_up, "node")
+    running = asyncio.create_task(probe.run())
+    yield probe
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_node_that_hears_its_probes_is_ready(
+    probe: Probe, until: Until
+) -> None:
+    await until(lambda: probe.heard)
+
+
+async def test_a_deaf_node_is_not_ready_and_reconnects(
+    probe: Probe,
+    catch_up: Deafened,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await until(lambda: probe.heard)
+    ready: list[bool] = []
+
+    def note_reconnect() -> None:
+        ready.append(probe.heard)
+        Deafened.reconnect(catch_up)
+
+    monkeypatch.setattr(catch_up, "reconnect", note_reconnect)
+    with caplog.at_level(logging.ERROR):
+        catch_up.deaf = True
+        await until(lambda: ready)
+
+    assert ready[0] is False
+    assert caplog.records
+    await until(lambda: probe.heard)
+
+
+async def test_probes_that_stop_make_a_node_unready(
+    probe: Probe, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await until(lambda: probe.heard)
+    monkeypatch.setattr(module, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+
+    assert not probe.heard
