@@ -70,16 +70,16 @@ _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASC
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
 # What may not be greater than what, and why.
 _ORDERED: Final = (
-    ("replay_max", "entries_max", "more is never kept"),
+    ("replay_max", "entries_max", "the log keeps no more entries than that"),
     (
         "requests_per_player_max",
         "requests_in_flight_max",
-        "one player cannot have more than the node",
+        "the requests of a player are part of those of the node",
     ),
     ("url_bytes_max", "header_bytes_max", "the URL is part of the head"),
-    ("workers", "connections_max", "the workers share it"),
-    ("workers", "connects_per_s_max", "the workers share it"),
-    ("workers", "requests_in_flight_max", "the workers share it"),
+    ("workers", "connections_max", "the workers share that limit"),
+    ("workers", "connects_per_s_max", "the workers share that limit"),
+    ("workers", "requests_in_flight_max", "the workers share that limit"),
 )
 
 
@@ -197,7 +197,7 @@ class ConfigError(Error):
         self.problems = problems
 
     def __str__(self) -> str:
-        return "the configuration is wrong:\n" + "\n".join(
+        return "invalid configuration:\n" + "\n".join(
             f"  {problem}" for problem in self.problems
         )
 
@@ -277,7 +277,7 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, _Given]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        problems.append(f"{path} cannot be read: {exc.strerror}")
+        problems.append(f"cannot read {path}: {exc.strerror}")
         return {}
     except ValueError as exc:  # Wrong TOML, or no UTF-8.
         problems.append(f"{path} is not valid TOML: {exc}")
@@ -287,7 +287,7 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, _Given]:
         if name in Config.__struct_fields__:
             found[name] = _Given(value, f"{name} in {path}", typed=True)
         else:
-            problems.append(f"{name} in {path} is no setting{_meant(name)}")
+            problems.append(f"{name} in {path} is not a setting{_meant(name)}")
     return found
 
 
@@ -303,7 +303,7 @@ def _read_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
             found[name] = _Given(text, variable)
         else:
             meant = _meant(name, lambda name: PREFIX + name.upper())
-            problems.append(f"{variable} is no setting{meant}")
+            problems.append(f"{variable} is not a setting{meant}")
     return found
 
 
@@ -312,7 +312,7 @@ def _read_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, _
     for name, value in flags.items():
         option = "--" + name.replace("_", "-")
         if name not in Config.__struct_fields__:
-            problems.append(f"{option} is no setting{_meant(name)}")
+            problems.append(f"{option} is not a setting{_meant(name)}")
         elif value is not None:
             found[name] = _Given(value, option)
     return found
@@ -344,29 +344,29 @@ def _expected(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         (meta,) = kind.__metadata__
         return f"a whole number from {meta.ge} to {meta.le}"
-    return {bool: "true or false", str: "text"}.get(kind, "a list of texts")
+    return {bool: "true or false", str: "a string"}.get(kind, "a list of strings")
 
 
 def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
     """Yield what does not go together, or is no value for its setting."""
     if config.redis and config.data_dir:
         yield (
-            f"redis ({sources['redis']}) and data_dir ({sources['data_dir']}) exclude "
-            "each other: the store is an external one or the embedded one"
+            f"redis ({sources['redis']}) and data_dir ({sources['data_dir']}) cannot "
+            "be combined: the store is either external or embedded"
         )
     if config.redis and (problem := _redis_problem(config.redis)):
         yield f"redis ({sources['redis']}) {problem}"
     if config.durability == "replicated" and not config.redis:
         yield (
-            f"durability ({sources['durability']}) is replicated, and the embedded "
-            "store has no replicas: name an external one with redis"
+            f"durability ({sources['durability']}) is replicated, but the embedded "
+            "store has no replicas: set redis to an external store"
         )
     yield from _metrics_problems(config, sources)
     for origin in config.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
             yield (
-                f"allowed_origins ({sources['allowed_origins']}) has {origin!r}; an "
-                "origin is a scheme, a host and maybe a port: https://game.example"
+                f"allowed_origins ({sources['allowed_origins']}) contains {origin!r}, "
+                "expected a scheme, a host and optionally a port: https://game.example"
             )
     for low, high, why in _ORDERED:
         # Who sets one of the two alone did not ask for the other's default.
@@ -391,14 +391,14 @@ def _metrics_problems(config: Config, sources: Mapping[str, str]) -> Iterator[st
     # The token itself is not repeated.
     if config.metrics_token and not _TOKEN.fullmatch(config.metrics_token):
         yield (
-            f"metrics_token ({sources['metrics_token']}) has to be {TOKEN_CHARS_MIN} "
-            "or more letters, digits, '-', '.', '_', '~', '+' or '/'"
+            f"metrics_token ({sources['metrics_token']}) must be {TOKEN_CHARS_MIN} or "
+            "more letters, digits, '-', '.', '_', '~', '+' or '/'"
         )
     if config.metrics_token and config.workers > 1:
         yield (
             f"metrics_token ({sources['metrics_token']}) and {config.workers} workers "
-            f"({sources['workers']}) exclude each other: whichever worker is met would "
-            "tell of itself alone; metrics_bind has the figures of all"
+            f"({sources['workers']}) cannot be combined: each worker reports only its "
+            "own metrics; use metrics_bind, which reports those of all workers"
         )
 
 
@@ -416,11 +416,11 @@ def _redis_problem(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # Is parsed, and checked, when it is asked for.
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if parts.scheme not in ("redis", "rediss", "unix"):
-        return "has to begin with redis://, rediss:// or unix://"
+        return "must begin with redis://, rediss:// or unix://"
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        return "names no path" if parts.scheme == "unix" else "names no host"
+        return "has no path" if parts.scheme == "unix" else "has no host"
     return ""
 
 

@@ -101,7 +101,7 @@ class StoreUnfit(Error):
         self.reasons = reasons
 
     def __str__(self) -> str:
-        return f"this store will not do: {self.reasons}"
+        return f"unsuitable store: {self.reasons}"
 
 
 class FieldError(NamedTuple):
@@ -123,7 +123,7 @@ class Malformed(Rejected):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"the body is not JSON: {self.problem}"
+        return f"the body is not valid JSON: {self.problem}"
 
 
 class Unsupported(Rejected):
@@ -163,11 +163,11 @@ class Defect(enum.Enum):
     KEY_ID = "the token names an unknown key"
     SIGNATURE = "the token's signature does not match"
     VERSION = "the token's version is not supported"
-    CLAIM = "a claim of the token is missing or wrong"
-    EXPIRED = "the token is expired"
+    CLAIM = "a claim of the token is missing or invalid"
+    EXPIRED = "the token has expired"
     UNKNOWN_KEY = "the backend key is unknown"
-    REVOKED = "the credential was taken back"
-    TICKET = "the ticket is unknown, used up or expired"
+    REVOKED = "the credential has been revoked"
+    TICKET = "the ticket is unknown, already used or expired"
 
 
 class Unauthenticated(Rejected):
@@ -188,7 +188,7 @@ class Forbidden(Rejected):
         self.needed = needed
 
     def __str__(self) -> str:
-        return f"this needs {self.needed}"
+        return f"this requires {self.needed}"
 
 
 class ForeignOrigin(Forbidden):
@@ -206,7 +206,7 @@ class NotFound(Rejected):
         self.what = what
 
     def __str__(self) -> str:
-        return f"{self.what} is unknown"
+        return f"{self.what} does not exist"
 
 
 class Conflict(Rejected):
@@ -244,14 +244,14 @@ class RateLimited(Rejected):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"this may be called {self.per_s} times a second"
+        return f"the rate limit of {self.per_s} calls per second is reached"
 
 
 class Quota(enum.Enum):
     """What an app may use only so much of. The names are those of `core.quotas`."""
 
-    PUBLISHES_PER_S = "notifications a second"
-    BYTES_PER_DAY = "bytes a day"
+    PUBLISHES_PER_S = "notifications per second"
+    BYTES_PER_DAY = "bytes per day"
     PLAYERS = "players"
     PENDING_SCHEDULES = "pending schedules"
 
@@ -265,7 +265,7 @@ class OverQuota(Rejected):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"the app's quota of {self.most} {self.quota.value} is used up"
+        return f"the app has used its quota of {self.most} {self.quota.value}"
 
 
 class UsedUp(Rejected):
@@ -276,7 +276,7 @@ class UsedUp(Rejected):
         self.most = most
 
     def __str__(self) -> str:
-        return f"{self.what} are limited to {self.most}, and all are used"
+        return f"{self.what} are limited to {self.most}, and none is left"
 
 
 class Limit(enum.Enum):
@@ -284,12 +284,12 @@ class Limit(enum.Enum):
 
     LISTENERS_PER_PLAYER = "too many listeners for this player"
     REQUESTS_PER_PLAYER = "too many requests in flight for this player"
-    TOPICS_PER_PLAYER = "this player has joined as many topics as it may"
-    MUTES_PER_PLAYER = "this player has muted as many types as it may"
+    TOPICS_PER_PLAYER = "too many topics for this player"
+    MUTES_PER_PLAYER = "too many muted types for this player"
     REQUESTS_PER_APP = "too many requests in flight for this app on this node"
-    CONNECTIONS_PER_NODE = "this node has no room for another connection"
-    CONNECTS_PER_SECOND = "this node is taking connections as fast as it may"
-    REQUESTS_PER_NODE = "this node has no room for another request"
+    CONNECTIONS_PER_NODE = "too many connections on this node"
+    CONNECTS_PER_SECOND = "too many new connections per second on this node"
+    REQUESTS_PER_NODE = "too many requests in flight on this node"
 
 
 class LimitReached(Rejected):
@@ -313,7 +313,7 @@ class StoreUnavailable(Unavailable):
     """The store cannot be reached or refuses writes. Nothing was written."""
 
     def __str__(self) -> str:
-        return "the store is away; nothing was stored"
+        return "the store is unavailable; nothing was stored"
 
 
 class IssuerUnavailable(Unavailable):
@@ -322,7 +322,7 @@ class IssuerUnavailable(Unavailable):
     retry_after_s = 5
 
     def __str__(self) -> str:
-        return "the keys of the token's issuer cannot be had"
+        return "the keys of the token's issuer cannot be retrieved"
 
 
 class OutcomeUnknown(Unavailable):
@@ -335,8 +335,8 @@ class OutcomeUnknown(Unavailable):
 
     def __str__(self) -> str:
         return (
-            "the store did not confirm the write; repeat the request with the same "
-            "idempotency key to learn its outcome without a second effect"
+            "the store did not confirm the write; retry with the same idempotency key "
+            "to learn its outcome without a second effect"
         )
 
 

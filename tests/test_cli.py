@@ -150,8 +150,8 @@ def test_wrong_settings_end_a_command_with_all_of_them() -> None:
 
     assert result.exit_code == 1
     assert "--port is 99999" in result.output
-    assert "STREAMER_PROT is no setting" in result.output
-    assert "has to begin with redis://" in result.output
+    assert "STREAMER_PROT is not a setting" in result.output
+    assert "must begin with redis://" in result.output
     assert "Traceback" not in result.output
 
 
@@ -202,9 +202,9 @@ def test_the_last_line_is_the_key_or_the_token_alone(data_dir: Path) -> None:
     ("arguments", "message"),
     [
         (("app", "create", "no spaces"), "is not a valid app name"),
-        (("key", "--app", "none"), "the app none is unknown"),
+        (("key", "--app", "none"), "the app none does not exist"),
         (("key", "--app", "a", "--scope", "all"), "unknown scope 'all'"),
-        (("token", "--app", "none", "--player", "p"), "the app none is unknown"),
+        (("token", "--app", "none", "--player", "p"), "the app none does not exist"),
         (("token", "--app", "a", "--player", "me"), "is not a valid player"),
         (("token", "--app", "a", "--player", "p", "--ttl", "1y"), "not a duration"),
         (("token", "--app", "a", "--player", "p", "--ttl", "2d"), "a token may live"),
@@ -230,7 +230,7 @@ def test_a_store_that_is_away_is_told_in_one_line() -> None:
     result = streamer("app", "list", "--redis", f"redis://127.0.0.1:{free_port()}")
 
     assert result.exit_code == 1
-    assert "the store is away" in result.stderr
+    assert "the store is unavailable" in result.stderr
 
 
 # --- store

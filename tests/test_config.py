@@ -100,7 +100,7 @@ def test_a_value_out_of_range_is_answered_with_the_range(
 
 def test_an_unknown_variable_is_an_error_that_names_the_one_meant() -> None:
     assert problems(environ={"STREAMER_DATADIR": "/x"}) == [
-        "STREAMER_DATADIR is no setting; did you mean STREAMER_DATA_DIR?"
+        "STREAMER_DATADIR is not a setting; did you mean STREAMER_DATA_DIR?"
     ]
 
 
@@ -108,8 +108,8 @@ def test_an_unknown_key_of_the_file_is_an_error(toml: Path) -> None:
     toml.write_text("prot = 1\n[tls]\n")
 
     assert problems(file=toml) == [
-        f"prot in {toml} is no setting; did you mean port?",
-        f"tls in {toml} is no setting",
+        f"prot in {toml} is not a setting; did you mean port?",
+        f"tls in {toml} is not a setting",
     ]
 
 
@@ -130,11 +130,11 @@ def test_an_external_store_has_no_data_directory() -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("http://:secret@host", "has to begin with redis://"),
-        ("127.0.0.1:6379", "has to begin with redis://"),
-        ("redis://", "names no host"),
-        ("unix://", "names no path"),
-        ("redis://host:port", "is no URL"),
+        ("http://:secret@host", "must begin with redis://"),
+        ("127.0.0.1:6379", "must begin with redis://"),
+        ("redis://", "has no host"),
+        ("unix://", "has no path"),
+        ("redis://host:port", "is not a URL"),
     ],
 )
 def test_a_wrong_redis_url_is_told_without_its_password(url: str, problem: str) -> None:
@@ -174,7 +174,7 @@ def test_all_problems_come_in_one_message(toml: Path) -> None:
 
 
 def test_a_file_that_is_not_there_or_no_toml_is_an_error(toml: Path) -> None:
-    assert problems(file=toml) == [f"{toml} cannot be read: No such file or directory"]
+    assert problems(file=toml) == [f"cannot read {toml}: No such file or directory"]
 
     toml.write_text("port =\n")
     assert "is not valid TOML" in problems(file=toml)[0]
@@ -255,11 +255,11 @@ def test_a_place_without_a_port_is_refused(text: str) -> None:
 def test_a_token_that_will_not_do_is_refused_and_not_repeated(token: str) -> None:
     (problem,) = problems({}, {"STREAMER_METRICS_TOKEN": token})
 
-    assert problem.startswith("metrics_token (STREAMER_METRICS_TOKEN) has to be 16")
+    assert problem.startswith("metrics_token (STREAMER_METRICS_TOKEN) must be 16")
     assert token not in problem
 
 
 def test_one_worker_by_chance_does_not_speak_for_all() -> None:
     (problem,) = problems({"metrics_token": "t" * 16, "workers": 2})
 
-    assert "2 workers (--workers) exclude each other" in problem
+    assert "2 workers (--workers) cannot be combined" in problem

@@ -273,7 +273,7 @@ async def test_a_store_that_would_break_the_promise_is_refused(
 
     assert await node.end() == 1
 
-    assert re.fullmatch(r"Error: this store will not do: .+\n", node.logged)
+    assert re.fullmatch(r"Error: unsuitable store: .+\n", node.logged)
     assert reason in node.logged
     doctor = await asyncio.to_thread(node.run, "doctor", "--redis", store.url)
     assert doctor.returncode == 1

@@ -61,7 +61,7 @@ async def test_the_native_surface_names_the_quota(
     problem = told_to_wait(answer)
     assert problem["type"] == "about:over-quota"
     assert problem["quota"] == "bytes_per_day"
-    assert problem["detail"] == "the app's quota of 1 bytes a day is used up"
+    assert problem["detail"] == "the app has used its quota of 1 bytes per day"
 
 
 @pytest.mark.parametrize(

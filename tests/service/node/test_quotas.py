@@ -151,7 +151,7 @@ async def test_a_refusal_says_what_and_how_long(make_node: Any) -> None:
     assert (refused.value.quota, refused.value.most) == (Quota.PUBLISHES_PER_S, 1)
     assert refused.value.retry_after_s == 1
     assert str(refused.value) == (
-        "the app's quota of 1 notifications a second is used up"
+        "the app has used its quota of 1 notifications per second"
     )
     assert node.refusals == {"publishes_per_s": 1}
 

@@ -119,7 +119,7 @@ async def test_a_key_may_have_every_scope(apps: Apps) -> None:
 async def test_a_key_of_no_app_or_with_an_unknown_scope_is_not_made(
     apps: Apps, redis: RedisConnection
 ) -> None:
-    with pytest.raises(NotFound, match="the app demo is unknown"):
+    with pytest.raises(NotFound, match="the app demo does not exist"):
         await apps.add_key(DEMO)
     await apps.create(DEMO)
     with pytest.raises(ValueError, match="unknown scope 'root'"):

@@ -321,7 +321,7 @@ async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
         ):
             answer = await foreign.ask(method, schedule_id, body)
             assert problem(answer, 404, "not-found")["detail"] == (
-                "the schedule is unknown"
+                "the schedule does not exist"
             )
     assert (await backend.get(made["id"]))["state"] == "pending"
 
