@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -644,6 +645,40 @@ def test_what_is_not_compiled_is_a_warning_and_says_what_to_do() -> None:
     found = doctor.judge_compiled(compiled=False)
     assert found.verdict == "warning"
     assert "install a C compiler" in found.text
+
+
+PGO_FLAGS = {
+    "PGO_PROF_GEN_FLAG": "-fprofile-generate",
+    "PGO_PROF_USE_FLAG": "-fprofile-use -fprofile-correction",
+}
+
+
+@pytest.mark.parametrize(
+    ("build", "verdict"),
+    [
+        ({"CONFIG_ARGS": "'--prefix=/opt'", **PGO_FLAGS}, "warning"),
+        ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto'", **PGO_FLAGS}, "ok"),
+        # Debian optimizes by a make target of its own.
+        ({"CONFIG_ARGS": "", **PGO_FLAGS, "PGO_PROF_USE_FLAG": ""}, "ok"),
+        # A compiler that configure knows no such flags of.
+        (
+            {"CONFIG_ARGS": "", "PGO_PROF_GEN_FLAG": "", "PGO_PROF_USE_FLAG": ""},
+            "warning",
+        ),
+        ({}, "ok"),
+    ],
+)
+def test_an_interpreter_built_without_optimizations_is_a_warning(
+    build: dict[str, str], verdict: str
+) -> None:
+    assert doctor.judge_interpreter(build).verdict == verdict
+
+
+def test_doctor_says_how_its_interpreter_was_built(data_dir: Path) -> None:
+    result = streamer("doctor", "--data-dir", data_dir)
+
+    expected = doctor.judge_interpreter(sysconfig.get_config_vars())
+    assert f"{expected.verdict:8} {expected.text}\n" in result.output
 
 
 def test_valkey_is_judged_by_its_own_number() -> None:

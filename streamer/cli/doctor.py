@@ -9,10 +9,11 @@ Changes nothing. Ends with status 1 if there is a problem.
 from __future__ import annotations
 
 import sys
+import sysconfig
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -41,6 +42,7 @@ __all__ = [
     "judge_compiled",
     "judge_durability",
     "judge_fds",
+    "judge_interpreter",
     "judge_policy",
     "judge_version",
 ]
@@ -85,6 +87,29 @@ def judge_compiled(*, compiled: bool) -> Finding:
     )
 
 
+def judge_interpreter(build: Mapping[str, Any]) -> Finding:
+    """
+    Judge whether this Python was built with profile-guided optimization.
+
+    Args:
+        build: How it was built, as `sysconfig.get_config_vars` returns it.
+
+    """
+    arguments = build.get("CONFIG_ARGS")
+    if arguments is None:  # Windows, whose installers are optimized.
+        return Finding("ok", "how this Python was built is not recorded")
+    # Debian and its derivatives optimize by a make target of their own, and drop the
+    # flag of its second half from the record.
+    of_debian = build.get("PGO_PROF_GEN_FLAG") and build.get("PGO_PROF_USE_FLAG") == ""
+    if "--enable-optimizations" in arguments or of_debian:
+        return Finding("ok", "this Python was built with optimizations")
+    return Finding(
+        "warning",
+        "this Python was built without optimizations and needs more CPU: use one that "
+        "was configured with --enable-optimizations",
+    )
+
+
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings that somebody gave, and the two that say where things are."""
     config, sources = resolved
@@ -114,6 +139,7 @@ async def _examine(config: Config) -> list[Finding]:
             "a server started here",
         ),
         judge_compiled(compiled=is_compiled()),
+        judge_interpreter(sysconfig.get_config_vars()),
     ]
     findings += [finding async for finding in _examine_store(config)]
     return findings
