@@ -16,7 +16,7 @@ import pytest
 
 from ..e2e.processes import Server
 from ..e2e.readers import TRANSPORTS, Api, Stream
-from .test_nodes_away import percentile
+from .test_node_faults import percentile
 from .test_slots import stalled, stream_head
 
 MakeServer = Callable[..., Server]
