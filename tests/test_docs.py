@@ -9,9 +9,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from streamer import openapi
+from streamer import errors, openapi
 from streamer.config import PREFIX, Config
+from streamer.core.streams import client_messages
+from streamer.core.streams.client_messages import Ping, Pong
 from streamer.metrics import registry
+from streamer_client.wire import Message, decode
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -135,3 +138,31 @@ def test_the_readme_has_the_command_that_ci_runs() -> None:
     assert len(commands) == 1
     assert "'^python3 -m venv .*pytest$' README.md" in script
     subprocess.run(["bash", "-n", "-c", commands[0]], check=True)
+
+
+PROTOCOL = (ROOT / "clients" / "PROTOCOL.md").read_text("utf-8")
+
+
+def test_the_protocol_has_the_close_codes_of_the_server() -> None:
+    rows = re.findall(r"^\| (4\d\d\d) \| ([^|]+) \|", PROTOCOL, re.MULTILINE)
+    values = vars(errors).values()
+
+    assert [(int(code), reason) for code, reason in rows] == sorted(
+        {(d.code, d.reason) for d in values if isinstance(d, errors.Disconnect)}
+    )
+
+
+def test_the_protocol_has_an_example_of_each_message_that_clients_read() -> None:
+    examples = re.findall(r'^    (?:< )?(\{"type":".*\})$', PROTOCOL, re.MULTILINE)
+    written = {type(decode(example)) for example in examples}
+
+    assert written == set(get_args(Message))
+
+
+def test_the_protocol_has_an_example_of_each_message_that_clients_send() -> None:
+    table = re.findall(r'`(\{"type":"[^`]*\})`', PROTOCOL)
+    sent = re.findall(r"^    > (\{.*\})$", PROTOCOL, re.MULTILINE)
+    parsed = [client_messages.parse_message(example) for example in table + sent]
+
+    known = (*get_args(client_messages.Command), Ping, Pong)
+    assert {type(message) for message in parsed} == set(known)
