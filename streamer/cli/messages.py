@@ -23,10 +23,10 @@ import msgspec
 
 from streamer_client import (
     Client,
+    CursorMoved,
     Error,
     Event,
     Gap,
-    Moved,
     Notification,
     Replaced,
     Sent,
@@ -181,7 +181,7 @@ def _show(event: Event, as_json: bool) -> None:
 
 def _aside(event: Event, as_json: bool) -> str:
     """Return what is said of an event that is no notification, "" for nothing."""
-    if isinstance(event, Moved):
+    if isinstance(event, CursorMoved):
         return ""
     if as_json:
         return _json(event)

@@ -13,9 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from streamer_client import (
+    CursorMoved,
     Event,
     Gap,
-    Moved,
     Notification,
     Read,
     Replaced,
@@ -165,7 +165,7 @@ def word(event: Event) -> str:
             return f"-{id}"
         case Replaced(id, by):
             return f"{id}>{by}"
-        case Moved(cursor):
+        case CursorMoved(cursor):
             return f"@{cursor}"
         case Unread(unread):
             return f"unread:{unread}"

@@ -14,8 +14,8 @@ import pytest
 
 from streamer_client import (
     Client,
+    CursorMoved,
     Gap,
-    Moved,
     Notification,
     Property,
     Read,
@@ -32,7 +32,7 @@ from .proxy import LosingProxy
 
 Serve = Callable[..., Awaitable[Any]]
 GUARD_S = 10
-COUNTS_AND_PLACES = Unread | Read | Moved
+COUNTS_AND_PLACES = Unread | Read | CursorMoved
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from streamer_client import (
     Audience,
     Client,
     CommandFailed,
+    CursorMoved,
     Event,
-    Moved,
     Notification,
     Read,
     Stream,
@@ -100,7 +100,7 @@ async def test_what_an_audience_gets_comes_once_though_its_place_was_not_told(
         await backend.publish(EVERYONE, title="d")
         seen += await until(stream, has_title("d"))
         # The place is told in the end, and nothing comes behind it again.
-        seen += await until(stream, is_a(Moved))
+        seen += await until(stream, is_a(CursorMoved))
         proxy.lose_clients()
         await backend.publish(player, title="last")
         seen += await until(stream, has_title("last"))
@@ -118,7 +118,7 @@ async def test_a_stored_place_behind_an_audience_goes_on_behind_it(
         await until(stream, is_a(Unread))
         await backend.publish(Audience(topic=topic), title="before")
         await until(stream, has_title("before"))
-        await until(stream, is_a(Moved))
+        await until(stream, is_a(CursorMoved))
         cursor = stream.cursor
     await backend.publish(Audience(topic=topic), title="after")
 

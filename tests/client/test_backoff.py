@@ -22,9 +22,9 @@ LOST = Ending(None, "lost")
 EXPIRED = Ending(4200, "token invalid or expired")
 
 
-def reconnect(*, has_token_source: bool = False, chance: float = 1.0) -> Reconnect:
-    """Decisions whose jitter is always `chance` of its limit."""
-    return Reconnect(has_token_source=has_token_source, random=lambda: chance)
+def reconnect(*, has_token_source: bool = False, fraction: float = 1.0) -> Reconnect:
+    """Decisions whose jitter is always `fraction` of its limit."""
+    return Reconnect(has_token_source=has_token_source, random=lambda: fraction)
 
 
 def delay_after(decisions: Reconnect, ending: Ending, now_s: float = 0.0) -> float:
@@ -60,7 +60,7 @@ def test_everything_outside_the_two_special_ranges_comes_back(code: int | None) 
 @pytest.mark.parametrize("code", [4100, 4104, 4199])
 def test_a_delay_given_is_kept_and_a_random_bit_is_added(code: int) -> None:
     assert delay_after(reconnect(), Ending(code, "", 3.0)) == 3.5
-    assert delay_after(reconnect(chance=0.0), Ending(code, "", 3.0)) == 3.0
+    assert delay_after(reconnect(fraction=0.0), Ending(code, "", 3.0)) == 3.0
 
 
 def test_the_random_bit_grows_when_the_delay_given_does_not_help() -> None:
@@ -76,8 +76,8 @@ def test_a_delay_that_was_not_given_is_backed_off() -> None:
 
 
 def test_an_absurd_delay_is_cut() -> None:
-    assert delay_after(reconnect(chance=0.0), Ending(4100, "", 1e9)) == DELAY_MAX_S
-    assert delay_after(reconnect(chance=0.0), Ending(4100, "", -5.0)) == 0.0
+    assert delay_after(reconnect(fraction=0.0), Ending(4100, "", 1e9)) == DELAY_MAX_S
+    assert delay_after(reconnect(fraction=0.0), Ending(4100, "", -5.0)) == 0.0
 
 
 @pytest.mark.parametrize("code", [4201, 4202, 4203, 4250, 4299])
@@ -107,7 +107,7 @@ def test_a_token_that_served_may_be_replaced_again() -> None:
     decisions = reconnect(has_token_source=True)
 
     for hour in range(3):
-        decisions.opened(hour * 3600.0)
+        decisions.mark_open(hour * 3600.0)
         assert decisions.after(EXPIRED, hour * 3600.0 + 3599) == NewToken()
 
 
@@ -115,7 +115,7 @@ def test_a_greeting_alone_does_not_make_a_token_good() -> None:
     decisions = reconnect(has_token_source=True)
     decisions.after(EXPIRED, 0.0)
 
-    decisions.opened(1.0)
+    decisions.mark_open(1.0)
 
     assert isinstance(decisions.after(EXPIRED, 1.0), Stop)
 
@@ -132,7 +132,7 @@ def test_a_greeting_alone_does_not_reset_the_wait() -> None:
     decisions = reconnect()
     delay_after(decisions, LOST)
 
-    decisions.opened(0.0)
+    decisions.mark_open(0.0)
 
     assert delay_after(decisions, LOST, STABLE_S - 0.1) == 1.0
 
@@ -142,7 +142,7 @@ def test_a_connection_that_held_resets_the_wait() -> None:
     for _ in range(5):
         delay_after(decisions, LOST)
 
-    decisions.opened(100.0)
+    decisions.mark_open(100.0)
 
     assert delay_after(decisions, LOST, 100.0 + STABLE_S) == 0.5
 
@@ -152,8 +152,8 @@ def test_news_reset_the_wait() -> None:
     for _ in range(5):
         delay_after(decisions, LOST)
 
-    decisions.opened(100.0)
-    decisions.proved()
+    decisions.mark_open(100.0)
+    decisions.mark_proved()
 
     assert delay_after(decisions, LOST, 100.1) == 0.5
 
@@ -162,7 +162,7 @@ def test_an_attempt_that_failed_does_not_count_the_time_of_the_last_connection()
     None
 ):
     decisions = reconnect()
-    decisions.opened(0.0)
+    decisions.mark_open(0.0)
     delay_after(decisions, LOST, 1.0)
 
     assert delay_after(decisions, LOST, 100.0) == 1.0

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from streamer_client import (
-    BadAnswer,
+    BadResponse,
     Client,
     FieldProblem,
     Property,
@@ -271,7 +271,7 @@ async def test_an_answer_of_something_else_is_told_apart(
         httpx2.Response(302, headers={"Location": "http://elsewhere/"}),
     ]
 
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         await client.page()
     with pytest.raises(Rejected, match="404 Not Found"):
         await client.page()

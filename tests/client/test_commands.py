@@ -20,7 +20,7 @@ from streamer_client import (
     Token,
     Unavailable,
 )
-from streamer_client.buffer import STRETCH
+from streamer_client.buffer import EXTRA_ITEMS_MAX
 
 from .scripted import (
     Act,
@@ -178,7 +178,7 @@ async def test_a_consumer_with_a_full_buffer_gets_its_answer(
 async def test_an_answer_behind_more_than_may_be_held_is_given_up(
     server: ScriptedServer, client: Client, heard: Heard
 ) -> None:
-    notes = [note(number) for number in range(1, STRETCH + 10)]
+    notes = [note(number) for number in range(1, EXTRA_ITEMS_MAX + 10)]
     server.script = [answers(heard, *notes)]
     stream = client.notifications(buffer_max=1)
     await take(stream, 1)

@@ -40,7 +40,7 @@ async def test_an_example_of_the_readme_runs_as_it_is(
 ) -> None:
     async with Client(shared_server.url, token=shared_server.key) as backend:
         await backend.publish("alice", title="Hello", type="friend")
-        given = {
+        namespace = {
             "url": shared_server.url,
             "key": shared_server.key,
             "token": shared_server.token("alice", topics=("match/*",)),
@@ -57,7 +57,7 @@ async def test_an_example_of_the_readme_runs_as_it_is(
             code, README.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         )
 
-        running = asyncio.create_task(run(compiled, given))
+        running = asyncio.create_task(run(compiled, namespace))
         # A stream that begins now gets something to bring.
         while not running.done():
             await backend.publish("alice", title="Live")
@@ -65,9 +65,9 @@ async def test_an_example_of_the_readme_runs_as_it_is(
         await running
 
 
-async def run(code: CodeType, given: dict[str, Any]) -> None:
+async def run(code: CodeType, namespace: dict[str, Any]) -> None:
     with contextlib.suppress(Enough):
         # In a thread, for the sake of those that block.
-        awaited = await asyncio.to_thread(eval, code, given)
+        awaited = await asyncio.to_thread(eval, code, namespace)
         if inspect.isawaitable(awaited):
             await awaited

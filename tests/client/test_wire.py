@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer_client.seen import Seen
+from streamer_client.seen import SeenIds
 from streamer_client.wire import (
     Bye,
     Hello,
@@ -68,21 +68,21 @@ def test_what_might_hide_a_notification_is_unreadable(data: str | bytes) -> None
 
 
 def test_a_repeat_is_known_only_across_connections() -> None:
-    seen = Seen()
+    seen = SeenIds()
 
     assert not seen.is_repeat("a")
     assert not seen.is_repeat("a")
-    seen.reconnected()
+    seen.begin_connection()
     assert seen.is_repeat("a")
     assert seen.is_repeat("a")
     assert not seen.is_repeat("b")
 
 
 def test_the_memory_of_ids_is_bounded_and_forgets_the_oldest() -> None:
-    seen = Seen(ids_max=2)
+    seen = SeenIds(ids_max=2)
     for id in "abc":
         seen.is_repeat(id)
-    seen.reconnected()
+    seen.begin_connection()
 
     assert seen.is_repeat("b")
     assert seen.is_repeat("c")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from .client import Client
 from .credential import TokenSource
 from .errors import (
-    BadAnswer,
+    BadResponse,
     CommandFailed,
     Error,
     Refused,
@@ -24,7 +24,7 @@ from .errors import (
     TokenExpired,
     Unavailable,
 )
-from .events import Event, Gap, Moved, Read, Replaced, Unread, Withdrawn
+from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
 from .model import (
     EVERYONE,
     Audience,
@@ -51,16 +51,16 @@ __all__ = [
     "EVERYONE",
     "Audience",
     "AudienceReceipt",
-    "BadAnswer",
+    "BadResponse",
     "Client",
     "CommandFailed",
+    "CursorMoved",
     "Error",
     "Event",
     "FieldProblem",
     "Gap",
     "Membership",
     "Message",
-    "Moved",
     "Mutes",
     "Notification",
     "Page",

@@ -116,11 +116,11 @@ class Reconnect:
         self._renewed = False
         self._opened_at_s: float | None = None
 
-    def opened(self, now_s: float) -> None:
+    def mark_open(self, now_s: float) -> None:
         """Take note that a connection is open and has been greeted."""
         self._opened_at_s = now_s
 
-    def proved(self) -> None:
+    def mark_proved(self) -> None:
         """Take note that the connection is of use: it brought something unseen."""
         self._attempt = 0
         self._renewed = False
@@ -129,7 +129,7 @@ class Reconnect:
         """Decide what follows `ending`. Called once per connection or attempt."""
         opened_at_s, self._opened_at_s = self._opened_at_s, None
         if opened_at_s is not None and now_s - opened_at_s >= STABLE_S:
-            self.proved()
+            self.mark_proved()
         code = ending.code or 0
         if code == TOKEN_INVALID:
             return self._token_refused(ending.reason)
@@ -151,10 +151,10 @@ class Reconnect:
         return NewToken()
 
 
-def full_jitter_s(attempt: int, chance: float) -> float:
-    """Return the wait before retry number `attempt`, from 0; `chance` is in [0, 1)."""
+def full_jitter_s(attempt: int, fraction: float) -> float:
+    """Return the wait before retry `attempt`, from 0; `fraction` is in [0, 1)."""
     # The exponent is bounded because 2.0**1024 overflows on a very long outage.
-    return chance * min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt, 16))
+    return fraction * min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt, 16))
 
 
 def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> Ending:

@@ -26,7 +26,7 @@ from .stream import BUFFER_MAX, Stream
 __all__ = ["Client"]
 
 
-class _Mint(msgspec.Struct, frozen=True, omit_defaults=True):
+class _TokenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     player: str
     ttl_s: int | None = None
     permissions: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Client(Publishing, Inboxes):
         `ttl_s` is up to a day, by default an hour. `topics` are those the player may
         ask for itself, in full or by what they begin with and a ``*``.
         """
-        body = _Mint(player, ttl_s, tuple(permissions), tuple(topics))
+        body = _TokenRequest(player, ttl_s, tuple(permissions), tuple(topics))
         return decode(await self._http.request("POST", "tokens", content=body), Token)
 
     async def ticket(self) -> Ticket:

@@ -17,15 +17,15 @@ import msgspec
 
 from .backoff import Clock
 from .errors import CommandFailed, Unavailable
-from .wire import Answer, Command, Failure, Reply, encode
+from .wire import Command, CommandError, CommandResult, Reply, encode
 
 __all__ = ["Commands", "Send"]
 
-ANSWER_S: Final = 60.0
+REPLY_TIMEOUT_S: Final = 60.0
 """How long an answer is waited for, over all connections."""
-ASKED_MAX: Final = 16
+IN_FLIGHT_MAX: Final = 16
 """Commands on their way at once; further ones wait for their turn."""
-PER_S: Final = 10.0
+COMMANDS_PER_S: Final = 10.0
 """Half of what a server takes (20 a second), which has to do for pongs as well."""
 BURST: Final = 10
 
@@ -38,28 +38,28 @@ class Commands:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._send: Send | None = None
-        self._opened = asyncio.Event()
-        self._ended: Exception | None = None
+        self._is_open = asyncio.Event()
+        self._end_error: Exception | None = None
         self._refs = itertools.count(1)
-        self._waiting: dict[str, asyncio.Future[Answer | Exception | None]] = {}
-        self._slots = asyncio.Semaphore(ASKED_MAX)
+        self._pending: dict[str, asyncio.Future[CommandResult | Exception | None]] = {}
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._free_at_s = -float(BURST)
 
-    def opened(self, send: Send) -> None:
+    def on_open(self, send: Send) -> None:
         """Ask on this connection from here on."""
         self._send = send
-        self._opened.set()
+        self._is_open.set()
 
-    def closed(self) -> None:
+    def on_close(self) -> None:
         """Ask on the next connection what is not answered."""
         self._send = None
-        self._opened.clear()
+        self._is_open.clear()
         self._settle(None)
 
-    def ended(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
         """Let all who wait, and who come, know that there is no further connection."""
-        self._ended = error
-        self._opened.set()
+        self._end_error = error
+        self._is_open.set()
         self._settle(error)
 
     def give_up(self) -> None:
@@ -68,13 +68,13 @@ class Commands:
             Unavailable("the answer is behind more than is held", attempt_count=1)
         )
 
-    def answered(self, answer: Answer) -> None:
+    def on_result(self, result: CommandResult) -> None:
         """Take an answer; one nobody waits for is ignored."""
-        waiting = self._waiting.pop(answer.ref, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+        future = self._pending.pop(result.ref, None)
+        if future is not None and not future.done():
+            future.set_result(result)
 
-    async def ask(self, command: Command) -> Reply:
+    async def run(self, command: Command) -> Reply:
         """
         Return the answer to `command`, however many connections it takes.
 
@@ -85,48 +85,52 @@ class Commands:
         """
         attempt_count = 0
         try:
-            async with asyncio.timeout(ANSWER_S), self._slots:
+            async with asyncio.timeout(REPLY_TIMEOUT_S), self._in_flight:
                 while True:
                     send = await self._connection()
                     attempt_count += 1
-                    answer = await self._ask(send, command)
-                    if isinstance(answer, Exception):
-                        raise answer
-                    if isinstance(answer, Failure):
-                        raise CommandFailed(answer.problem)
-                    if answer is not None:
-                        return answer
+                    result = await self._send_once(send, command)
+                    if isinstance(result, Exception):
+                        raise result
+                    if isinstance(result, CommandError):
+                        raise CommandFailed(result.problem)
+                    if result is not None:
+                        return result
         except TimeoutError as error:
             problem = "there was no answer"
             raise Unavailable(problem, attempt_count=attempt_count) from error
 
     async def _connection(self) -> Send:
         while True:
-            await self._opened.wait()
-            if self._ended is not None:
-                raise self._ended
+            await self._is_open.wait()
+            if self._end_error is not None:
+                raise self._end_error
             await self._pace()
             if self._send is not None:
                 return self._send
 
     async def _pace(self) -> None:
         now_s = self._clock.now_s()
-        self._free_at_s = max(self._free_at_s, now_s - BURST / PER_S) + 1 / PER_S
+        self._free_at_s = (
+            max(self._free_at_s, now_s - BURST / COMMANDS_PER_S) + 1 / COMMANDS_PER_S
+        )
         if self._free_at_s > now_s:
             await self._clock.sleep(self._free_at_s - now_s)
 
-    async def _ask(self, send: Send, command: Command) -> Answer | Exception | None:
+    async def _send_once(
+        self, send: Send, command: Command
+    ) -> CommandResult | Exception | None:
         ref = str(next(self._refs))
-        waiting = asyncio.get_running_loop().create_future()
-        self._waiting[ref] = waiting
+        future = asyncio.get_running_loop().create_future()
+        self._pending[ref] = future
         try:
             await send(encode(msgspec.structs.replace(command, ref=ref)))
-            answer: Answer | Exception | None = await waiting
-            return answer
+            result: CommandResult | Exception | None = await future
+            return result
         finally:
-            self._waiting.pop(ref, None)
+            self._pending.pop(ref, None)
 
     def _settle(self, outcome: Exception | None) -> None:
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_result(outcome)
+        for future in self._pending.values():
+            if not future.done():
+                future.set_result(outcome)

@@ -22,25 +22,25 @@ __all__ = [
     "HEARTBEAT_MIN_S",
     "ending_of_bye",
     "ending_of_response",
-    "greet",
     "open_socket",
     "receive",
+    "receive_hello",
 ]
 
-OPEN_S: Final = 10.0
+OPEN_TIMEOUT_S: Final = 10.0
 """For TCP, TLS and the handshake."""
-GREETING_S: Final = 30.0
+HELLO_TIMEOUT_S: Final = 30.0
 """Silence allowed before the greeting, which waits for the store; above a heartbeat."""
-CLOSE_S: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
 """A farewell is a courtesy; a peer that is gone must not delay coming back."""
-QUIET: Final = 1.2
+PING_AFTER_HEARTBEATS: Final = 1.2
 """Heartbeats without a sign of life before this side asks for one. The server speaks
 once a heartbeat; asking at the same moment would only double that."""
-SILENCE: Final = 2.5
+DEAD_AFTER_HEARTBEATS: Final = 2.5
 """Heartbeats without a sign of life before the connection is given up."""
 HEARTBEAT_MIN_S: Final = 0.01
 """Keeps a server that says 0 from making its clients spin."""
-FRAMES_MAX: Final = 16
+QUEUED_MESSAGES_MAX: Final = 16
 """Messages the WebSocket library reads ahead of this module."""
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
 """Above any notification a server lets through; bounds what a hostile one can cost."""
@@ -59,20 +59,20 @@ async def open_socket(url: str, token: str) -> ClientConnection:
         additional_headers={"Authorization": f"Bearer {token}"},
         user_agent_header="streamer-client",
         compression=None,
-        open_timeout=OPEN_S,
-        close_timeout=CLOSE_S,
+        open_timeout=OPEN_TIMEOUT_S,
+        close_timeout=CLOSE_TIMEOUT_S,
         # The protocol has heartbeats of its own; the library answers the server's
         # ping frames all the same.
         ping_interval=None,
         max_size=MESSAGE_BYTES_MAX,
-        max_queue=FRAMES_MAX,
+        max_queue=QUEUED_MESSAGES_MAX,
     )
 
 
-async def greet(socket: ClientConnection) -> Hello | Bye:
+async def receive_hello(socket: ClientConnection) -> Hello | Bye:
     """Return the message a stream begins with, or the refusal in its place."""
     while True:
-        async with asyncio.timeout(GREETING_S):
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
             message = decode(await socket.recv())
         match message:
             case Hello() | Bye():
@@ -92,14 +92,16 @@ async def receive(socket: ClientConnection, heartbeat_s: float) -> str | bytes:
     The clock runs only while this waits: time the consumer takes is not silence.
 
     Raises:
-        TimeoutError: Nothing was heard for `SILENCE` heartbeats.
+        TimeoutError: Nothing was heard for `DEAD_AFTER_HEARTBEATS` heartbeats.
     """
     try:
-        async with asyncio.timeout(QUIET * heartbeat_s):
+        async with asyncio.timeout(PING_AFTER_HEARTBEATS * heartbeat_s):
             return await socket.recv()
     except TimeoutError:
         pass
-    async with asyncio.timeout((SILENCE - QUIET) * heartbeat_s):
+    async with asyncio.timeout(
+        (DEAD_AFTER_HEARTBEATS - PING_AFTER_HEARTBEATS) * heartbeat_s
+    ):
         await socket.send(PING)
         return await socket.recv()
 

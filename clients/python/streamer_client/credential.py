@@ -28,10 +28,10 @@ What it raises reaches the caller of the client, so it retries by itself where t
 makes sense.
 """
 
-RENEWAL: Final = (0.75, 0.9)
+RENEWAL_FRACTION: Final = (0.75, 0.9)
 """How much of what is left of a token passes before another is asked for: at random
 between the two, so that clients that came together do not ask together."""
-RENEWAL_MIN_S: Final = 1.0
+RENEWAL_DELAY_MIN_S: Final = 1.0
 """Keeps a source of tokens that live for moments from being asked all the time."""
 
 
@@ -63,7 +63,7 @@ class Credential:
         self._token: str | None = None
         self._expires_at_s: float | None = None
         if token is not None:
-            self._take(token)
+            self._set_token(token)
 
     @property
     def can_renew(self) -> bool:
@@ -83,13 +83,13 @@ class Credential:
         async with self._lock:
             if self._token is None or self._token == refused:
                 assert self._source is not None
-                self._take(await _ask(self._source))
+                self._set_token(await _call_source(self._source))
             assert self._token is not None
             return self._token
 
-    def renewal_in_s(self, chance: float) -> float | None:
+    def renewal_in_s(self, fraction: float) -> float | None:
         """
-        Return in how many seconds to get another token; `chance` is in [0, 1).
+        Return in how many seconds to get another token; `fraction` is in [0, 1).
 
         None is never: nobody gives another, or it is not known when this one ends, or
         it has ended by this machine's clock and is good all the same.
@@ -99,10 +99,10 @@ class Credential:
         left_s = self._expires_at_s - self._unix_s()
         if left_s <= 0:
             return None
-        first, last = RENEWAL
-        return max(RENEWAL_MIN_S, left_s * (first + (last - first) * chance))
+        first, last = RENEWAL_FRACTION
+        return max(RENEWAL_DELAY_MIN_S, left_s * (first + (last - first) * fraction))
 
-    def _take(self, token: str | Token) -> None:
+    def _set_token(self, token: str | Token) -> None:
         if isinstance(token, str):
             token = Token(token)
         self._token = token.token
@@ -112,17 +112,17 @@ class Credential:
             self._expires_at_s = _expiry(token.token)
 
 
-async def _ask(source: TokenSource) -> str | Token:
+async def _call_source(source: TokenSource) -> str | Token:
     call = getattr(source, "__call__", None)  # noqa: B004 - what is looked for is how
     if inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(call):
-        answer = source()
+        token = source()
     else:
         # It may block, on a request of its own for example, and nothing else may.
-        answer = await asyncio.to_thread(source)
-    if inspect.isawaitable(answer):
-        return await answer
-    assert isinstance(answer, str | Token)
-    return answer
+        token = await asyncio.to_thread(source)
+    if inspect.isawaitable(token):
+        return await token
+    assert isinstance(token, str | Token)
+    return token
 
 
 class _Claims(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from .model import FieldProblem
 
 __all__ = [
-    "BadAnswer",
+    "BadResponse",
     "CommandFailed",
     "Error",
     "Refused",
@@ -65,8 +65,8 @@ class Rejected(Error):
     def __str__(self) -> str:
         # The fields say what the detail says, and better.
         problems = [f"{error.where}: {error.problem}" for error in self.errors]
-        said = "; ".join(problems) or self.detail
-        return f"{self.status} {self.title}{': ' if said else ''}{said}"
+        text = "; ".join(problems) or self.detail
+        return f"{self.status} {self.title}{': ' if text else ''}{text}"
 
 
 class Unavailable(Error):
@@ -96,7 +96,7 @@ class Unavailable(Error):
         return f"{self.problem} (after {self.attempt_count} {attempts})"
 
 
-class BadAnswer(Error):
+class BadResponse(Error):
     """An answer is not of the agreed form: this is not a streamer server, or a bug."""
 
 

@@ -12,9 +12,9 @@ import msgspec
 from .model import Notification
 
 __all__ = [
+    "CursorMoved",
     "Event",
     "Gap",
-    "Moved",
     "Read",
     "Replaced",
     "Unread",
@@ -78,10 +78,10 @@ class Unread(msgspec.Struct, frozen=True, tag="unread"):
     unread: int
 
 
-class Moved(msgspec.Struct, frozen=True, tag="cursor"):
+class CursorMoved(msgspec.Struct, frozen=True, tag="cursor"):
     """The place behind everything so far, told once for what came without a cursor."""
 
     cursor: str
 
 
-Event = Notification | Withdrawn | Replaced | Gap | Read | Unread | Moved
+Event = Notification | Withdrawn | Replaced | Gap | Read | Unread | CursorMoved

@@ -16,7 +16,7 @@ import msgspec
 
 from .backoff import Clock, full_jitter_s, parse_retry_after
 from .credential import Credential
-from .errors import BadAnswer, Rejected, Unavailable
+from .errors import BadResponse, Rejected, Unavailable
 from .problem import read_problem
 
 __all__ = ["Http", "Params", "decode", "quote"]
@@ -30,7 +30,7 @@ CONNECTIONS_MAX: Final = 100
 
 # 502 and 504 are a proxy's words for a server that is restarting.
 _RETRIED_STATUSES: Final = frozenset({429, 502, 503, 504})
-_LASTING_LIMITS: Final = frozenset({"topics_per_player", "mutes_per_player"})
+_PERMANENT_LIMITS: Final = frozenset({"topics_per_player", "mutes_per_player"})
 """Limits that waiting does not help against."""
 _RETRIED_ERRORS: Final = (
     httpx2.TimeoutException,
@@ -104,7 +104,7 @@ class Http:
         request = self._client.build_request(
             method,
             path,
-            params=None if params is None else _given(params),
+            params=None if params is None else _encode_params(params),
             content=None if content is None else msgspec.json.encode(content),
             headers=headers,
         )
@@ -127,7 +127,7 @@ class Http:
 
         Raises:
             Unavailable: The attempts or the time are used up.
-            BadAnswer: An answer is compressed in a way of its own.
+            BadResponse: An answer is compressed in a way of its own.
         """
         last_start_s = self._clock.now_s() + RETRY_S
         attempt_count = 0
@@ -138,23 +138,23 @@ class Http:
             except _RETRIED_ERRORS as error:
                 problem = str(error) or type(error).__name__
             except httpx2.DecodingError as error:
-                raise BadAnswer(f"unreadable answer: {error}") from error
+                raise BadResponse(f"unreadable answer: {error}") from error
             else:
                 status = response.status_code
                 retry_after = response.headers.get("Retry-After")
                 rejection = _rejection(response)
                 # 409 is a limit of the player's if it says when to come again.
-                passing = status == 409 and retry_after
-                if rejection.limit in _LASTING_LIMITS or not (
-                    passing or status in _RETRIED_STATUSES
+                temporary = status == 409 and retry_after
+                if rejection.limit in _PERMANENT_LIMITS or not (
+                    temporary or status in _RETRIED_STATUSES
                 ):
                     return response
                 problem = str(rejection)
             delay_s = full_jitter_s(attempt_count, self._clock.random())
             delay_s += parse_retry_after(retry_after, self._clock.unix_s()) or 0.0
             attempt_count += 1
-            late = self._clock.now_s() + delay_s > last_start_s
-            if late or attempt_count == attempts_max:
+            too_late = self._clock.now_s() + delay_s > last_start_s
+            if too_late or attempt_count == attempts_max:
                 raise Unavailable(
                     problem,
                     attempt_count=attempt_count,
@@ -185,15 +185,15 @@ def decode(response: httpx2.Response, type: type[_T]) -> _T:
     Return the body of a good answer.
 
     Raises:
-        BadAnswer: It is of another form.
+        BadResponse: It is of another form.
     """
     try:
         return msgspec.json.decode(response.content, type=type)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadAnswer(f"unreadable answer: {error}") from error
+        raise BadResponse(f"unreadable answer: {error}") from error
 
 
-def _given(params: Params) -> dict[str, str | list[str]]:
+def _encode_params(params: Params) -> dict[str, str | list[str]]:
     return {
         name: list(value) if isinstance(value, tuple) else str(value)
         for name, value in params.items()

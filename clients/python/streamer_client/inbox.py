@@ -26,7 +26,7 @@ from .model import (
 
 __all__ = ["Inboxes", "PageCache"]
 
-PAGES_KEPT_MAX: Final = 32
+CACHED_PAGES_MAX: Final = 32
 """The last pages asked for; of 100 small notifications each they are a few MiB."""
 
 
@@ -48,17 +48,17 @@ class _Players(msgspec.Struct, frozen=True):
     players: tuple[str, ...]
 
 
-class _Marked(msgspec.Struct, frozen=True):
+class _UnreadCount(msgspec.Struct, frozen=True):
     unread: int
 
 
-class _Count(msgspec.Struct, frozen=True):
+class _PlayerUnread(msgspec.Struct, frozen=True):
     player: str
     unread: int
 
 
-class _Counts(msgspec.Struct, frozen=True):
-    unread: tuple[_Count, ...]
+class _UnreadCounts(msgspec.Struct, frozen=True):
+    unread: tuple[_PlayerUnread, ...]
 
 
 class _Memberships(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class PageCache:
     def put(self, key: object, etag: str, page: Page) -> None:
         self._pages[key] = (etag, page)
         self._pages.move_to_end(key)
-        if len(self._pages) > PAGES_KEPT_MAX:
+        if len(self._pages) > CACHED_PAGES_MAX:
             self._pages.popitem(last=False)
 
 
@@ -121,17 +121,17 @@ class Inboxes:
             "order": "oldest" if oldest_first else None,
         }
         key = (player, *params.values())
-        known = self._pages.get(key)
-        answer = await self._http.request(
+        cached = self._pages.get(key)
+        response = await self._http.request(
             "GET",
             _inbox(player),
             params=params,
-            etag=known[0] if known else None,
+            etag=cached[0] if cached else None,
         )
-        if answer.status_code == 304 and known:
-            return known[1]
-        page = decode(answer, Page)
-        if etag := answer.headers.get("ETag"):
+        if response.status_code == 304 and cached:
+            return cached[1]
+        page = decode(response, Page)
+        if etag := response.headers.get("ETag"):
             self._pages.put(key, etag, page)
         return page
 
@@ -142,8 +142,8 @@ class Inboxes:
         Raises:
             Rejected: With status 404 if there is no such thing in that inbox.
         """
-        answer = await self._http.request("GET", f"{_inbox(player)}/{quote(id)}")
-        return decode(answer, Notification)
+        response = await self._http.request("GET", f"{_inbox(player)}/{quote(id)}")
+        return decode(response, Notification)
 
     async def delete(self, id: str, player: str = "me") -> None:
         """
@@ -183,17 +183,17 @@ class Inboxes:
         """
         check_mark(ids, up_to, all)
         mark = _Mark(ids=None if ids is None else tuple(ids), up_to=up_to, all=all)
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST", f"{_inbox(player)}/read", content=mark
         )
-        return decode(answer, _Marked).unread
+        return decode(response, _UnreadCount).unread
 
     async def mark_unread(self, ids: Sequence[str], player: str = "me") -> int:
         """Take read marks back; return how many are unread."""
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST", f"{_inbox(player)}/unread", content=_Ids(tuple(ids))
         )
-        return decode(answer, _Marked).unread
+        return decode(response, _UnreadCount).unread
 
     async def ack(self, cursor: str, player: str = "me") -> None:
         """Tell the sender that everything up to `cursor` has come."""
@@ -201,15 +201,17 @@ class Inboxes:
 
     async def unread(self, players: Sequence[str]) -> dict[str, int]:
         """Return how many are unread, by the names of up to 1,000 players."""
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST", "unread", content=_Players(tuple(players))
         )
-        return {one.player: one.unread for one in decode(answer, _Counts).unread}
+        return {
+            one.player: one.unread for one in decode(response, _UnreadCounts).unread
+        }
 
     async def topics(self, player: str = "me") -> tuple[Membership, ...]:
         """Return the topics that `player` has joined."""
-        answer = await self._http.request("GET", f"{_player(player)}/topics")
-        return decode(answer, _Memberships).topics
+        response = await self._http.request("GET", f"{_player(player)}/topics")
+        return decode(response, _Memberships).topics
 
     async def join(self, topic: str, player: str = "me") -> None:
         """
@@ -230,8 +232,8 @@ class Inboxes:
 
     async def mutes(self, player: str = "me") -> Mutes:
         """Return what `player` does not want."""
-        answer = await self._http.request("GET", f"{_player(player)}/mutes")
-        return decode(answer, Mutes)
+        response = await self._http.request("GET", f"{_player(player)}/mutes")
+        return decode(response, Mutes)
 
     async def mute(
         self, player: str = "me", *, type: str | None = None, topic: str | None = None

@@ -103,7 +103,7 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     was sent to, if to one. `due_at` is when it should have come, if much earlier.
 
     `read_at` is known on pages only, and `cursor`, the place behind it, on streams
-    only: None there where the place is told later (`Moved`) or there is none.
+    only: None there where the place is told later (`CursorMoved`) or there is none.
     """
 
     id: str

@@ -30,15 +30,15 @@ from .model import (
 __all__ = ["Publishing"]
 
 
-class _Published(msgspec.Struct, frozen=True):
+class _PublishResponse(msgspec.Struct, frozen=True):
     results: tuple[Sent, ...]
 
 
-class _Scheduled(msgspec.Struct, frozen=True):
+class _ScheduleResponse(msgspec.Struct, frozen=True):
     schedule: Schedule
 
 
-class _Later(Message, frozen=True, omit_defaults=True, kw_only=True):
+class _ScheduledMessage(Message, frozen=True, omit_defaults=True, kw_only=True):
     send_at: datetime
     spread_s: int = 0
 
@@ -101,14 +101,14 @@ class Publishing:
             device=device,
             persist=persist,
         )
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST",
             "notifications",
-            content=_on_wire(message),
+            content=_to_wire(message),
             idempotency_key=_key(idempotency_key) if persist else None,
             repeatable=persist,
         )
-        return decode(answer, _Published).results
+        return decode(response, _PublishResponse).results
 
     async def publish_many(
         self, messages: Sequence[Message], *, idempotency_key: str | None = None
@@ -118,14 +118,14 @@ class Publishing:
 
         Returns for each message what `publish` does, and raises as that.
         """
-        answer = await self._http.request(
+        response = await self._http.request(
             "POST",
             "notifications",
-            content=[_on_wire(message) for message in messages],
+            content=[_to_wire(message) for message in messages],
             idempotency_key=_key(idempotency_key),
         )
-        answers = decode(answer, tuple[_Published, ...])
-        return tuple(one.results for one in answers)
+        responses = decode(response, tuple[_PublishResponse, ...])
+        return tuple(one.results for one in responses)
 
     async def schedule(
         self,
@@ -142,22 +142,22 @@ class Publishing:
         audience is served. Raises as `publish` does.
         """
         fields = {name: getattr(message, name) for name in message.__struct_fields__}
-        later = _Later(**fields, send_at=send_at, spread_s=spread_s)
-        answer = await self._http.request(
+        scheduled = _ScheduledMessage(**fields, send_at=send_at, spread_s=spread_s)
+        response = await self._http.request(
             "POST",
             "notifications",
-            content=_on_wire(later),
+            content=_to_wire(scheduled),
             idempotency_key=_key(idempotency_key),
         )
-        return decode(answer, _Scheduled).schedule
+        return decode(response, _ScheduleResponse).schedule
 
     async def schedules(
         self, *, limit: int | None = None, after: str | None = None
     ) -> SchedulePage:
         """Return schedules, oldest first; `SchedulePage.next` as `after` leads on."""
         params = {"limit": limit, "after": after}
-        answer = await self._http.request("GET", "schedules", params=params)
-        return decode(answer, SchedulePage)
+        response = await self._http.request("GET", "schedules", params=params)
+        return decode(response, SchedulePage)
 
     async def get_schedule(self, id: str) -> Schedule:
         """Return a schedule. Raises Rejected, with status 404, if there is none."""
@@ -172,10 +172,10 @@ class Publishing:
         Raises:
             Rejected: With status 409 if it has begun.
         """
-        answer = await self._http.request(
+        response = await self._http.request(
             "PATCH", f"schedules/{quote(id)}", content=_Move(send_at)
         )
-        return decode(answer, Schedule)
+        return decode(response, Schedule)
 
     async def cancel_schedule(self, id: str) -> Schedule:
         """
@@ -184,8 +184,8 @@ class Publishing:
         Raises:
             Rejected: With status 409 if it has begun.
         """
-        answer = await self._http.request("DELETE", f"schedules/{quote(id)}")
-        return decode(answer, Schedule)
+        response = await self._http.request("DELETE", f"schedules/{quote(id)}")
+        return decode(response, Schedule)
 
     async def withdraw(self, id: str, audience: Audience) -> None:
         """
@@ -196,7 +196,7 @@ class Publishing:
         Raises:
             Rejected: With status 404 if it was never there.
         """
-        await self._http.request("DELETE", f"{_of(audience)}/{quote(id)}")
+        await self._http.request("DELETE", f"{_audience_path(audience)}/{quote(id)}")
 
     async def audience_receipt(self, id: str, audience: Audience) -> AudienceReceipt:
         """
@@ -205,11 +205,11 @@ class Publishing:
         Raises:
             Rejected: With status 404 if it is not there, or not any more.
         """
-        path = f"{_of(audience)}/{quote(id)}/receipt"
+        path = f"{_audience_path(audience)}/{quote(id)}/receipt"
         return decode(await self._http.request("GET", path), AudienceReceipt)
 
 
-def _of(audience: Audience) -> str:
+def _audience_path(audience: Audience) -> str:
     if audience.topic is None:
         return "everyone/notifications"
     return f"topics/{quote(audience.topic, slashes=True)}/notifications"
@@ -219,7 +219,7 @@ def _key(idempotency_key: str | None) -> str:
     return idempotency_key if idempotency_key is not None else str(uuid.uuid4())
 
 
-def _on_wire(message: Message) -> Message:
+def _to_wire(message: Message) -> Message:
     """Return `message` with its shorter ways of writing written out."""
     to, properties = message.to, message.properties
     if isinstance(properties, Mapping):

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Seen"]
+__all__ = ["SeenIds"]
 
 IDS_MAX: Final = 2_048
 """What a server replays at once (500), of several audiences; in about 400 KiB."""
 
 
-class Seen:
+class SeenIds:
     """The ids of the last notifications, with the connection that brought them."""
 
     def __init__(self, ids_max: int = IDS_MAX) -> None:
@@ -24,11 +24,11 @@ class Seen:
         self._ids_max = ids_max
         self._connection = 0
 
-    def reconnected(self) -> None:
+    def begin_connection(self) -> None:
         """Take everything so far for brought by an earlier connection."""
         self._connection += 1
 
-    def came_before(self, id: str) -> bool:
+    def was_delivered_before(self, id: str) -> bool:
         """Return whether an earlier connection brought `id`; remember nothing."""
         return self._ids.get(id, self._connection) != self._connection
 

@@ -15,7 +15,8 @@ on where it was. There are two places in the log::
 
 so that a crash repeats what lay in the buffer, and loses none of it. What was sent to a
 topic or to everyone has no place of its own: theirs is told behind it, once for many
-(`Moved`), and until then it comes again on each connection and is dropped by its id.
+(`CursorMoved`), and until then it comes again on each connection and is dropped by its
+id.
 
 The count of unread is kept in the same way: as of the last event taken.
 """
@@ -53,22 +54,22 @@ from .connection import (
     HEARTBEAT_MIN_S,
     ending_of_bye,
     ending_of_response,
-    greet,
     open_socket,
     receive,
+    receive_hello,
 )
 from .credential import Credential
 from .errors import Unavailable
-from .events import Event, Gap, Moved, Read, Replaced, Unread, Withdrawn
+from .events import CursorMoved, Event, Gap, Read, Replaced, Unread, Withdrawn
 from .model import Notification, check_mark
-from .seen import Seen
+from .seen import SeenIds
 from .wire import (
     PONG,
     AckCommand,
     AuthCommand,
     Bye,
     Command,
-    Failure,
+    CommandError,
     Hello,
     NotificationMessage,
     Ping,
@@ -89,7 +90,7 @@ BUFFER_MAX: Final = 64
 _log = logging.getLogger(__name__)
 
 
-class _Taken(NamedTuple):
+class _Buffered(NamedTuple):
     """An event, and what is known behind it."""
 
     event: Event
@@ -97,7 +98,7 @@ class _Taken(NamedTuple):
     unread: int | None
 
 
-class _End(NamedTuple):
+class _EndOfStream(NamedTuple):
     """The last thing in the buffer: why there is no more, None if it was closed."""
 
     error: Exception | None
@@ -140,15 +141,15 @@ class Stream(AsyncIterator[Event]):
         self._credential = credential
         self._clock = clock
         self._cursor = cursor
-        self._received = cursor
+        self._received_cursor = cursor
         # Topics asked for, as keys in their order.
         self._topics = dict.fromkeys(topics)
-        self._asking: list[str] = []
+        self._pending_topics: list[str] = []
         self._device = device
         self._unread: int | None = None
-        self._counted: int | None = None
+        self._received_unread: int | None = None
         self._marks_version: int | None = None
-        self._seen = Seen()
+        self._seen = SeenIds()
         self._reconnect = Reconnect(
             has_token_source=credential.can_renew, random=clock.random
         )
@@ -157,7 +158,9 @@ class Stream(AsyncIterator[Event]):
         # would otherwise count as another listener until the server notices.
         self._instance = uuid.uuid4().hex
         self._commands = Commands(clock)
-        self._buffer: Buffer[_Taken | _End] = Buffer(buffer_max, self._commands.give_up)
+        self._buffer: Buffer[_Buffered | _EndOfStream] = Buffer(
+            buffer_max, self._commands.give_up
+        )
         self._task: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -186,7 +189,7 @@ class Stream(AsyncIterator[Event]):
             raise StopAsyncIteration
         self._start()
         item = await self._buffer.take()
-        if isinstance(item, _Taken):
+        if isinstance(item, _Buffered):
             self._cursor, self._unread = item.cursor, item.unread
             return item.event
         self._ended = True
@@ -207,8 +210,8 @@ class Stream(AsyncIterator[Event]):
         Takes and returns what `Client.mark_read` does. Raises as `ack` does.
         """
         check_mark(ids, up_to, all)
-        chosen = None if ids is None else tuple(ids)
-        reply = await self._ask(ReadCommand(ids=chosen, up_to=up_to, all=all))
+        id_list = None if ids is None else tuple(ids)
+        reply = await self._send_command(ReadCommand(ids=id_list, up_to=up_to, all=all))
         return reply.unread or 0
 
     async def ack(self, cursor: str | None = None) -> None:
@@ -228,7 +231,7 @@ class Stream(AsyncIterator[Event]):
         if cursor in (None, "earliest"):
             raise ValueError("there is no cursor to acknowledge yet")
         assert cursor is not None
-        await self._ask(AckCommand(cursor))
+        await self._send_command(AckCommand(cursor))
 
     async def subscribe(self, *topics: str) -> None:
         """
@@ -237,17 +240,17 @@ class Stream(AsyncIterator[Event]):
         All of them, or none if one is not allowed. Raises as `ack` does.
         """
         # What comes of them may be read before the answer is heard of here.
-        self._asking += topics
+        self._pending_topics += topics
         try:
-            await self._ask(SubscribeCommand(topics))
+            await self._send_command(SubscribeCommand(topics))
             self._topics |= dict.fromkeys(topics)
         finally:
             for topic in topics:
-                self._asking.remove(topic)
+                self._pending_topics.remove(topic)
 
     async def unsubscribe(self, *topics: str) -> None:
         """Bring what is sent to `topics` no longer. Raises as `ack` does."""
-        await self._ask(UnsubscribeCommand(topics))
+        await self._send_command(UnsubscribeCommand(topics))
         for topic in topics:
             self._topics.pop(topic, None)
 
@@ -259,12 +262,12 @@ class Stream(AsyncIterator[Event]):
         are dropped, and `cursor` stays in front of them.
         """
         self._ended = True
-        self._commands.ended(Unavailable("the stream is closed", attempt_count=0))
+        self._commands.end(Unavailable("the stream is closed", attempt_count=0))
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
         self._buffer.clear()
-        await self._buffer.put(_End(None))
+        await self._buffer.put(_EndOfStream(None))
 
     async def __aenter__(self) -> Stream:
         return self
@@ -276,25 +279,25 @@ class Stream(AsyncIterator[Event]):
         if self._task is None and not self._ended:
             self._task = asyncio.create_task(self._run(), name="streamer-client")
 
-    async def _ask(self, command: Command) -> Reply:
+    async def _send_command(self, command: Command) -> Reply:
         self._start()
         # The answer may be behind more than is read ahead, and who asks may be the
         # consumer.
-        with self._buffer.stretched():
-            return await self._commands.ask(command)
+        with self._buffer.extend():
+            return await self._commands.run(command)
 
     async def _run(self) -> None:
         """Fill the buffer until the stream is refused or cancelled."""
         try:
             while True:
-                self._seen.reconnected()
-                await self._prepare(await self._follow())
+                self._seen.begin_connection()
+                await self._await_next_attempt(await self._run_connection())
         # The outermost frame of the task: whatever ended it is the consumer's to know.
         except Exception as error:
-            self._commands.ended(error)
-            await self._buffer.put(_End(error))
+            self._commands.end(error)
+            await self._buffer.put(_EndOfStream(error))
 
-    async def _prepare(self, ending: Ending) -> None:
+    async def _await_next_attempt(self, ending: Ending) -> None:
         """Do what has to be done before the next connection."""
         match self._reconnect.after(ending, self._clock.now_s()):
             case Stop(error):
@@ -311,7 +314,7 @@ class Stream(AsyncIterator[Event]):
                 )
                 await self._clock.sleep(delay_s)
 
-    async def _follow(self) -> Ending:
+    async def _run_connection(self) -> Ending:
         """Open one connection and read it to its end, whatever that is."""
         self._token = await self._credential.token()
         try:
@@ -322,7 +325,7 @@ class Stream(AsyncIterator[Event]):
             problem = str(error) or type(error).__name__
             return Ending(None, f"cannot connect: {problem}")
         try:
-            return await self._read(socket)
+            return await self._run_session(socket)
         except ConnectionClosed as error:
             close = error.rcvd or error.sent
             return Ending(
@@ -336,7 +339,7 @@ class Stream(AsyncIterator[Event]):
             _log.warning("unreadable message: %s", error)
             return Ending(None, "unreadable message")
         finally:
-            self._commands.closed()
+            self._commands.on_close()
             try:
                 await socket.close()
             finally:
@@ -362,31 +365,33 @@ class Stream(AsyncIterator[Event]):
 
     def _address(self) -> str:
         query = {"instance": self._instance}
-        if self._received is not None:
-            query["cursor"] = self._received
+        if self._received_cursor is not None:
+            query["cursor"] = self._received_cursor
         if self._topics:
             query["topics"] = ",".join(self._topics)
         if self._device is not None:
             query["device"] = self._device
         return f"{self._url}?{urllib.parse.urlencode(query)}"
 
-    async def _read(self, socket: ClientConnection) -> Ending:
+    async def _run_session(self, socket: ClientConnection) -> Ending:
         """Read messages until the server says goodbye."""
-        greeting = await greet(socket)
-        if isinstance(greeting, Bye):
-            return ending_of_bye(greeting)
-        await self._greeted(greeting)
-        self._commands.opened(_sender(socket))
-        refreshing = asyncio.create_task(self._keep_token_fresh(socket))
+        hello = await receive_hello(socket)
+        if isinstance(hello, Bye):
+            return ending_of_bye(hello)
+        await self._on_hello(hello)
+        self._commands.on_open(_sender_of(socket))
+        refresher = asyncio.create_task(self._keep_token_fresh(socket))
         try:
-            return await self._listen(
-                socket, max(greeting.heartbeat_s, HEARTBEAT_MIN_S)
+            return await self._read_messages(
+                socket, max(hello.heartbeat_s, HEARTBEAT_MIN_S)
             )
         finally:
-            refreshing.cancel()
-            await asyncio.wait([refreshing])
+            refresher.cancel()
+            await asyncio.wait([refresher])
 
-    async def _listen(self, socket: ClientConnection, heartbeat_s: float) -> Ending:
+    async def _read_messages(
+        self, socket: ClientConnection, heartbeat_s: float
+    ) -> Ending:
         while True:
             text = await receive(socket, heartbeat_s)
             match decode(text):
@@ -395,50 +400,50 @@ class Stream(AsyncIterator[Event]):
                 case Bye() as bye:
                     return ending_of_bye(bye)
                 case NotificationMessage(notification, cursor):
-                    await self._deliver(notification, cursor, len(text))
-                case Replaced(_, by) if self._seen.came_before(by):
+                    await self._on_notification(notification, cursor, len(text))
+                case Replaced(_, by) if self._seen.was_delivered_before(by):
                     pass  # In front of a repeat, and one itself.
-                case Withdrawn() | Replaced() | Gap() | Moved() as event:
+                case Withdrawn() | Replaced() | Gap() | CursorMoved() as event:
                     await self._put(event, len(text))
                 case Read(unread=unread, marks_version=marks_version) as event:
-                    self._counted, self._marks_version = unread, marks_version
+                    self._received_unread, self._marks_version = unread, marks_version
                     await self._put(event, len(text))
                 case Unread(unread) as event:
-                    self._counted = unread
+                    self._received_unread = unread
                     await self._put(event)
-                case Reply() | Failure() as answer:
-                    self._commands.answered(answer)
+                case Reply() | CommandError() as result:
+                    self._commands.on_result(result)
                 case _:
                     pass  # Pongs, and what a newer server may say.
 
-    async def _greeted(self, hello: Hello) -> None:
-        self._reconnect.opened(self._clock.now_s())
+    async def _on_hello(self, hello: Hello) -> None:
+        self._reconnect.mark_open(self._clock.now_s())
         # A stream opened "from now" has a place from here on, so that what comes
         # while it is away is not lost. A place it brought itself is the better one.
-        if self._received is None:
-            self._received = self._cursor = hello.cursor
+        if self._received_cursor is None:
+            self._received_cursor = self._cursor = hello.cursor
         if hello.unread is None:
             return
-        known, self._marks_version = self._marks_version, hello.marks_version
-        told, self._counted = self._counted, hello.unread
-        if known is not None and hello.marks_version not in (None, known):
+        last_version, self._marks_version = self._marks_version, hello.marks_version
+        last_unread, self._received_unread = self._received_unread, hello.unread
+        if last_version is not None and hello.marks_version not in (None, last_version):
             assert hello.marks_version is not None
             # Which ones, nobody tells.
             await self._put(
                 Read(unread=hello.unread, marks_version=hello.marks_version)
             )
-        elif told != hello.unread:
+        elif last_unread != hello.unread:
             await self._put(Unread(hello.unread))
 
-    async def _deliver(
+    async def _on_notification(
         self, notification: Notification, cursor: str | None, size: int
     ) -> None:
         if self._seen.is_repeat(notification.id):
-            self._received = cursor or self._received
+            self._received_cursor = cursor or self._received_cursor
             return
-        self._reconnect.proved()
-        if self._counted is not None and self._is_counted(notification, cursor):
-            self._counted += 1
+        self._reconnect.mark_proved()
+        if self._received_unread is not None and self._is_counted(notification, cursor):
+            self._received_unread += 1
         await self._put(msgspec.structs.replace(notification, cursor=cursor), size)
 
     def _is_counted(self, notification: Notification, cursor: str | None) -> bool:
@@ -451,15 +456,15 @@ class Stream(AsyncIterator[Event]):
         topic = notification.topic
         if topic is None:
             return notification.everyone
-        return topic not in self._topics and topic not in self._asking
+        return topic not in self._topics and topic not in self._pending_topics
 
     async def _put(self, event: Event, size: int = 0) -> None:
-        cursor = getattr(event, "cursor", None) or self._received
-        await self._buffer.put(_Taken(event, cursor, self._counted), size)
-        self._received = cursor
+        cursor = getattr(event, "cursor", None) or self._received_cursor
+        await self._buffer.put(_Buffered(event, cursor, self._received_unread), size)
+        self._received_cursor = cursor
 
 
-def _sender(socket: ClientConnection) -> Send:
+def _sender_of(socket: ClientConnection) -> Send:
     async def send(text: str) -> None:
         # Whoever reads notices too, and says that the connection is closed.
         with contextlib.suppress(WebSocketException):

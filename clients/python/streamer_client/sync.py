@@ -56,7 +56,7 @@ class _LoopThread:
         self._loop.close()
 
 
-def _of_client(
+def _client_method(
     method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncClient, P], T]:
     @functools.wraps(method)
@@ -66,7 +66,7 @@ def _of_client(
     return call
 
 
-def _of_stream(
+def _stream_method(
     method: Callable[Concatenate[Stream, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncStream, P], T]:
     @functools.wraps(method)
@@ -118,11 +118,11 @@ class SyncStream(Iterator[Event]):
 
         return self._loop.run(step())
 
-    mark_read = _of_stream(Stream.mark_read)
-    ack = _of_stream(Stream.ack)
-    subscribe = _of_stream(Stream.subscribe)
-    unsubscribe = _of_stream(Stream.unsubscribe)
-    close = _of_stream(Stream.aclose)
+    mark_read = _stream_method(Stream.mark_read)
+    ack = _stream_method(Stream.ack)
+    subscribe = _stream_method(Stream.subscribe)
+    unsubscribe = _stream_method(Stream.unsubscribe)
+    close = _stream_method(Stream.aclose)
 
     def __enter__(self) -> SyncStream:
         return self
@@ -149,31 +149,31 @@ class SyncClient:
         self._loop = _LoopThread()
         self._closed = False
 
-    publish = _of_client(Client.publish)
-    publish_many = _of_client(Client.publish_many)
-    schedule = _of_client(Client.schedule)
-    schedules = _of_client(Client.schedules)
-    get_schedule = _of_client(Client.get_schedule)
-    move_schedule = _of_client(Client.move_schedule)
-    cancel_schedule = _of_client(Client.cancel_schedule)
-    withdraw = _of_client(Client.withdraw)
-    audience_receipt = _of_client(Client.audience_receipt)
-    page = _of_client(Client.page)
-    get = _of_client(Client.get)
-    delete = _of_client(Client.delete)
-    receipt = _of_client(Client.receipt)
-    mark_read = _of_client(Client.mark_read)
-    mark_unread = _of_client(Client.mark_unread)
-    ack = _of_client(Client.ack)
-    unread = _of_client(Client.unread)
-    topics = _of_client(Client.topics)
-    join = _of_client(Client.join)
-    leave = _of_client(Client.leave)
-    mutes = _of_client(Client.mutes)
-    mute = _of_client(Client.mute)
-    unmute = _of_client(Client.unmute)
-    mint_token = _of_client(Client.mint_token)
-    ticket = _of_client(Client.ticket)
+    publish = _client_method(Client.publish)
+    publish_many = _client_method(Client.publish_many)
+    schedule = _client_method(Client.schedule)
+    schedules = _client_method(Client.schedules)
+    get_schedule = _client_method(Client.get_schedule)
+    move_schedule = _client_method(Client.move_schedule)
+    cancel_schedule = _client_method(Client.cancel_schedule)
+    withdraw = _client_method(Client.withdraw)
+    audience_receipt = _client_method(Client.audience_receipt)
+    page = _client_method(Client.page)
+    get = _client_method(Client.get)
+    delete = _client_method(Client.delete)
+    receipt = _client_method(Client.receipt)
+    mark_read = _client_method(Client.mark_read)
+    mark_unread = _client_method(Client.mark_unread)
+    ack = _client_method(Client.ack)
+    unread = _client_method(Client.unread)
+    topics = _client_method(Client.topics)
+    join = _client_method(Client.join)
+    leave = _client_method(Client.leave)
+    mutes = _client_method(Client.mutes)
+    mute = _client_method(Client.mute)
+    unmute = _client_method(Client.unmute)
+    mint_token = _client_method(Client.mint_token)
+    ticket = _client_method(Client.ticket)
 
     def notifications(
         self,

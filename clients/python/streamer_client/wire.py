@@ -12,18 +12,18 @@ from typing import Final
 
 import msgspec
 
-from .events import Gap, Moved, Read, Replaced, Unread, Withdrawn
+from .events import CursorMoved, Gap, Read, Replaced, Unread, Withdrawn
 from .model import Notification
 
 __all__ = [
     "PING",
     "PONG",
     "AckCommand",
-    "Answer",
     "AuthCommand",
     "Bye",
     "Command",
-    "Failure",
+    "CommandError",
+    "CommandResult",
     "Hello",
     "Message",
     "NotificationMessage",
@@ -77,7 +77,7 @@ class Reply(msgspec.Struct, frozen=True, tag="reply"):
     unread: int | None = None
 
 
-class Failure(msgspec.Struct, frozen=True, tag="error"):
+class CommandError(msgspec.Struct, frozen=True, tag="error"):
     """What this side asked for with `ref` is not done."""
 
     ref: str
@@ -92,7 +92,7 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     delay_ms: int | None = None
 
 
-Answer = Reply | Failure
+CommandResult = Reply | CommandError
 Message = (
     Hello
     | NotificationMessage
@@ -101,11 +101,11 @@ Message = (
     | Gap
     | Read
     | Unread
-    | Moved
+    | CursorMoved
     | Ping
     | Pong
     | Reply
-    | Failure
+    | CommandError
     | Bye
 )
 
@@ -160,7 +160,7 @@ class _Head(msgspec.Struct, frozen=True):
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _head_decoder = msgspec.json.Decoder(_Head)
 _encoder = msgspec.json.Encoder()
-_KNOWN: Final = frozenset(
+_TYPES: Final = frozenset(
     {
         "hello",
         "notification",
@@ -197,7 +197,7 @@ def decode(data: str | bytes) -> Message | None:
         return _decoder.decode(data)
     # Deep nesting in a notification's data is a RecursionError in msgspec.
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        if _type_of(data) in _KNOWN:
+        if _type_of(data) in _TYPES:
             raise Unreadable(str(error)) from error
         return None
 
