@@ -16,6 +16,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.convertors import register_url_convertor
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp
 
 from .components import Components
 from .config import Config
+from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document
@@ -171,6 +173,14 @@ def _asgi(app: App, components: Components) -> Starlette:
         app.metrics.collect,
         metrics_token=components.config.metrics_token,
     )
+    fallbacks = Fallbacks(
+        _no_route,
+        _failed,
+        RallyHere.fallback,
+        LootLocker.fallback,
+        Gateway.fallback,
+        WalletWerk.fallback,
+    )
     # In front of the first route, which compiles it.
     register_url_convertor("path", AnyText())
     return Application(
@@ -181,8 +191,8 @@ def _asgi(app: App, components: Components) -> Starlette:
             *_vendors(components),
         ],
         middleware=_middleware(components.config),
-        refuse=_no_route,
-        fail=_broken,
+        refuse=fallbacks.no_route,
+        fail=fallbacks.failed,
     )
 
 
@@ -300,8 +310,8 @@ def _middleware(config: Config) -> list[Middleware]:
     return [cors]
 
 
-def _no_route(error: HTTPException) -> Response:
-    """Answer a path or method that no surface has."""
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    """Return the answer to a path or method that no surface has."""
     return native_wire.problem_response(
         error.status_code,
         "not-found" if error.status_code == 404 else "not-allowed",
@@ -310,8 +320,8 @@ def _no_route(error: HTTPException) -> Response:
     )
 
 
-def _broken() -> Response:
-    """Answer what is a fault of ours; the log has it, with its traceback."""
+def _failed(headers: Headers) -> Response:
+    """Return the answer to a request that failed; the log has the traceback."""
     return native_wire.problem_response(
         500, "internal", "this is a fault of ours", request_id=request_id()
     )

@@ -198,3 +198,12 @@ def app(server: Server) -> App:
 @pytest.fixture
 def client(server: Server) -> httpx2.AsyncClient:
     return server.client
+
+
+@pytest.fixture
+async def answered_client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
+    """Give a client that gets the answer to a request that fails, not the exception."""
+    transport = httpx2.ASGITransport(server.app.asgi, raise_app_exceptions=False)
+    base_url = "http://here"
+    async with httpx2.AsyncClient(transport=transport, base_url=base_url) as client:
+        yield client

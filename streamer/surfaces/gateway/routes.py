@@ -8,19 +8,18 @@ that no browser sends by itself, so the page that a request comes from needs no 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import BaseRoute, Route
 
+from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.streams.subscription import Start
 from ...errors import Defect, Error, Unauthenticated, Unsupported
@@ -41,9 +40,15 @@ KEEPALIVE_S: Final = 15
 
 _decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
 
-_logger = logging.getLogger(__name__)
-
 Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
+
+
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    return wire.error_response(error.status_code, error.detail, headers=error.headers)
+
+
+def _failed(headers: Headers) -> Response:
+    return wire.error_response(500, wire.INTERNAL)
 
 
 class Gateway:
@@ -59,6 +64,8 @@ class Gateway:
         clock: Unix time in seconds, shown in the stream's frames.
 
     """
+
+    fallback = Fallback(("/gateway/", "/notifications/"), _no_route, _failed)
 
     def __init__(
         self,
@@ -81,17 +88,14 @@ class Gateway:
 
     def routes(self) -> list[BaseRoute]:
         inbox = self._answers(self.inbox)
-        paths = ("/{version}/{brand_id}", "/{version}/{brand_id}/{player_id:path}")
-        lists = [Route(path, inbox, methods=["GET", "PATCH"]) for path in paths]
-        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
-        gateway = [
-            Mount("/notifications", routes=lists),
-            Route("/sse/{brand_id}/stream", self._sse, methods=["GET"]),
-        ]
+        brand = "/notifications/{version}/{brand_id}"
+        player = f"{brand}/{{player_id:path}}"
         return [
-            # A redirect to another spelling would be built from the caller's Host.
-            Mount(path, Router(routes, redirect_slashes=False), middleware=[no_route])
-            for path, routes in (("/gateway", gateway), ("/notifications", lists))
+            *(
+                Route(path, inbox, methods=["GET", "PATCH"])
+                for path in (f"/gateway{brand}", f"/gateway{player}", brand, player)
+            ),
+            Route("/gateway/sse/{brand_id}/stream", self._sse, methods=["GET"]),
         ]
 
     async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
@@ -137,9 +141,6 @@ class Gateway:
                 return await handler(request, caller, player)
             except Error as error:
                 return wire.refusal(error)
-            except Exception:
-                _logger.exception("a request failed")
-                return wire.error_response(500, wire.INTERNAL)
 
         return answering
 
@@ -162,11 +163,6 @@ class Gateway:
         if named is not None and parse_player(named) != player:
             raise Unauthenticated(Defect.CLAIM, "sub")
         return caller, player
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return wire.error_response(error.status_code, error.detail, headers=error.headers)
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import BaseRoute, Route
 
+from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
@@ -45,6 +45,22 @@ _logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    name = request_id(headers)
+    return error_response(
+        error.status_code, code, error.detail, name, headers=error.headers
+    )
+
+
+def _failed(headers: Headers) -> Response:
+    name = request_id(headers)
+    # The server logs the traceback; this line says which LL-Request-Id it belongs to.
+    _logger.error("request %s failed", name)
+    message = "this is a fault of ours"
+    return error_response(500, "internal_server_error", message, name)
+
+
 class LootLocker:
     """
     The surface and its routes.
@@ -60,6 +76,8 @@ class LootLocker:
         clock: Unix time in seconds, told to who pings.
 
     """
+
+    fallback = Fallback(("/server/", "/game/"), _no_route, _failed)
 
     def __init__(
         self,
@@ -83,21 +101,13 @@ class LootLocker:
         self._clock = clock
 
     def routes(self) -> list[BaseRoute]:
-        server = [
-            *_both("/notifications/v1", self.send, "POST"),
-            *_both("/session", self.open_session, "POST"),
-            *_both("/ping", self.ping, "GET"),
-        ]
-        game = [
-            *_both("/notifications/v1", self.page, "GET"),
-            *_both("/notifications/v1/read", self.mark_read, "PUT"),
-            *_both("/notifications/v1/read/all", self.mark_all_read, "PUT"),
-        ]
-        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
         return [
-            # A redirect to another spelling would be built from the caller's Host.
-            Mount(path, Router(routes, redirect_slashes=False), middleware=[no_route])
-            for path, routes in (("/server", server), ("/game", game))
+            *_both("/server/notifications/v1", self.send, "POST"),
+            *_both("/server/session", self.open_session, "POST"),
+            *_both("/server/ping", self.ping, "GET"),
+            *_both("/game/notifications/v1", self.page, "GET"),
+            *_both("/game/notifications/v1/read", self.mark_read, "PUT"),
+            *_both("/game/notifications/v1/read/all", self.mark_all_read, "PUT"),
         ]
 
     async def open_session(self, request: Request) -> Response:
@@ -188,21 +198,8 @@ def _answers(handler: Handler) -> Handler:
             return await handler(request)
         except Error as error:
             return refusal(error, name)
-        except Exception:
-            _logger.exception("request %s failed", name)
-            message = "this is a fault of ours"
-            return error_response(500, "internal_server_error", message, name)
 
     return answering
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "method_not_allowed" if error.status_code == 405 else "not_found"
-    name = request_id(request.headers)
-    return error_response(
-        error.status_code, code, error.detail, name, headers=error.headers
-    )
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import BaseRoute, Route
 
+from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
@@ -45,8 +45,15 @@ _decode_creates: Final = msgspec.json.Decoder(wire.NotificationCreates)
 Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
 
 
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
+    return error_response(error.status_code, code, error.detail, headers=error.headers)
+
+
 class RallyHere:
     """The surface and its routes."""
+
+    fallback = Fallback(("/notification/",), _no_route)
 
     def __init__(
         self,
@@ -66,17 +73,13 @@ class RallyHere:
 
     def routes(self) -> list[BaseRoute]:
         # Not "me" beside an id, but an id that may be "me": one route each.
-        player = "/v1/player/{player_uuid:path}"
+        player = "/notification/v1/player/{player_uuid:path}"
         inbox = f"{player}/notification"
-        routes = [
+        return [
             Route(f"{player}/stream/notification/lp", self._answers(self.poll)),
             Route(inbox, self._answers(self.inbox), methods=["GET", "POST"]),
             Route(f"{inbox}/{{notification_id}}", self._answers(self.one)),
         ]
-        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
-        # A redirect to another spelling would be built from the caller's Host.
-        router = Router(routes, redirect_slashes=False)
-        return [Mount("/notification", router, middleware=[no_route])]
 
     async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
         # One route for both, so that a 405 names both.
@@ -181,12 +184,6 @@ def _wait_s(query: PollQuery, caller: Caller) -> float:
         return query.deadline_s
     left_s = caller.expires_at_s + LEEWAY_S - time.time()
     return max(0.0, min(query.deadline_s, left_s))
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
-    return error_response(error.status_code, code, error.detail, headers=error.headers)
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import BaseRoute, Route
 
+from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
 from ...errors import Error, TooLate
@@ -31,13 +31,24 @@ from .wire import ListQuery
 __all__ = ["WalletWerk"]
 
 _decode_send: Final = msgspec.json.Decoder(wire.SendBody)
+PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
+
 _decode_schedule: Final = msgspec.json.Decoder(wire.ScheduleBody)
 
 Handler = Callable[[Request, Caller, str], Awaitable[Response]]
 
 
+def _no_route(error: HTTPException, headers: Headers) -> Response:
+    code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
+    return wire.error_response(
+        error.status_code, code, error.detail, headers=error.headers
+    )
+
+
 class WalletWerk:
     """The surface and its routes."""
+
+    fallback = Fallback(PREFIXES, _no_route)
 
     def __init__(
         self,
@@ -50,20 +61,19 @@ class WalletWerk:
         self._sends = sends
 
     def routes(self) -> list[BaseRoute]:
-        sent = "/{campaign}/notifications"
-        routes = [
+        return [
+            route
+            for prefix in PREFIXES
+            for route in self._routes(f"{prefix}{{campaign}}/notifications")
+        ]
+
+    def _routes(self, sent: str) -> list[BaseRoute]:
+        return [
             Route(sent, self._answers(self.send), methods=["POST"]),
             Route(f"{sent}/schedule", self._answers(self.schedule), methods=["POST"]),
             # In front of the ids, of which it is none.
             Route(f"{sent}/scheduled", self._answers(self.scheduled), methods=["GET"]),
             Route(f"{sent}/{{id}}", self._answers(self.one), methods=["GET", "DELETE"]),
-        ]
-        no_route = Middleware(ExceptionMiddleware, {HTTPException: _no_route})
-        # A redirect to another spelling would be built from the caller's Host.
-        router = Router(routes, redirect_slashes=False)
-        return [
-            Mount(path, router, middleware=[no_route])
-            for path in ("/campaigns", "/api/v1/campaigns")
         ]
 
     async def send(self, request: Request, caller: Caller, campaign: str) -> Response:
@@ -122,14 +132,6 @@ class WalletWerk:
                 return wire.refusal(error)
 
         return answering
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
-    return wire.error_response(
-        error.status_code, code, error.detail, headers=error.headers
-    )
 
 
 def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response:

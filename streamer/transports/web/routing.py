@@ -36,8 +36,8 @@ class Application(Starlette):
     Args:
         routes: In the order in which they are tried.
         middleware: What is around them, the outermost first.
-        refuse: Gives the answer to a path, or a method, that none has.
-        fail: Gives the answer where something fails; the server logs what it was.
+        refuse: Returns the answer to a request for a path or method without a route.
+        fail: Returns the answer to a request that failed; the server logs why.
 
     """
 
@@ -46,8 +46,8 @@ class Application(Starlette):
         routes: Sequence[BaseRoute],
         *,
         middleware: Sequence[Middleware] = (),
-        refuse: Callable[[HTTPException], Response],
-        fail: Callable[[], Response],
+        refuse: Callable[[Scope, HTTPException], Response],
+        fail: Callable[[Scope], Response],
     ) -> None:
         super().__init__(middleware=middleware)
         self.router = Routing(routes, refuse=refuse)
@@ -67,7 +67,7 @@ class Routing(Router):
 
     Args:
         routes: In the order in which they are tried.
-        refuse: Gives the answer to a path, or a method, that none has.
+        refuse: Returns the answer to a request for a path or method without a route.
 
     """
 
@@ -75,7 +75,7 @@ class Routing(Router):
         self,
         routes: Sequence[BaseRoute],
         *,
-        refuse: Callable[[HTTPException], Response],
+        refuse: Callable[[Scope, HTTPException], Response],
     ) -> None:
         # A redirect to another spelling would be built from the caller's Host.
         super().__init__(routes, redirect_slashes=False)
@@ -99,7 +99,7 @@ class Routing(Router):
         try:
             await self._pass_on(scope, receive, send)
         except HTTPException as error:
-            await self._refuse(error)(scope, receive, send)
+            await self._refuse(scope, error)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         partly: Route | None = None
@@ -132,11 +132,11 @@ class Faults:
 
     Args:
         app: The other.
-        answer: Gives the answer, which is sent unless there is one already.
+        answer: Returns the answer, which is sent unless one has begun.
 
     """
 
-    def __init__(self, app: ASGIApp, answer: Callable[[], Response]) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[Scope], Response]) -> None:
         self._app = app
         self._answer = answer
 
@@ -152,7 +152,7 @@ class Faults:
             await self._app(scope, receive, discard_sample)
         except Exception:
             if scope["type"] == "http" and not begun:
-                await self._answer()(scope, receive, send)
+                await self._answer(scope)(scope, receive, send)
             raise
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
@@ -241,6 +240,7 @@ async def test_what_runs_out_is_told_with_a_time(
 
 async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
     game_server: Any,
+    answered_client: Any,
     assert_error: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -249,8 +249,9 @@ async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(Publisher, "publish", broken)
-    with caplog.at_level(logging.CRITICAL):
-        answer = await game_server.send()
+    game_server.client = answered_client
+    answer = await game_server.send()
 
     error = assert_error(answer, 500, "internal_server_error")
+    assert error["request_id"] in caplog.text
     assert "broken" not in error["message"]

@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import httpx2
 import pytest
 
 
 async def test_a_fault_of_ours_names_its_request(
-    server: Any, mint: Any, monkeypatch: pytest.MonkeyPatch
+    server: Any, answered_client: Any, mint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(server.app._components.inboxes, "page", broken)
-    transport = httpx2.ASGITransport(server.app.asgi, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
-        answer = await client.get(
-            "/v1/players/me/notifications", headers=mint.bearer("alice")
-        )
+    answer = await answered_client.get(
+        "/v1/players/me/notifications", headers=mint.bearer("alice")
+    )
 
     assert answer.status_code == 500
     assert answer.json()["request_id"] == answer.headers["x-request-id"]

@@ -56,7 +56,7 @@ ROUTES = [
 ]
 
 
-def refused(error: HTTPException) -> Response:
+def refused(scope: Scope, error: HTTPException) -> Response:
     return PlainTextResponse(f"refused {error.detail}", error.status_code)
 
 
@@ -144,7 +144,7 @@ async def test_a_fault_is_answered_unless_there_is_an_answer_and_goes_on(
         return {"type": "http.request"}
 
     with pytest.raises(ZeroDivisionError):
-        await Faults(app, lambda: Response(status_code=500))(
+        await Faults(app, lambda scope: Response(status_code=500))(
             {"type": "http"}, receive, send
         )
 
