@@ -66,7 +66,12 @@ Type = Any  # whatever msgspec can describe: a Struct, an Annotated, a Literal, 
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A value outside the body. `default` is what holds where it is left out."""
+    """
+    A value outside the body.
+
+    `default` is what holds where it is left out. A segment of a path that `has_slashes`
+    may have some, and line feeds too.
+    """
 
     name: str
     type: Type
@@ -74,6 +79,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     where: Literal["query", "path", "header"]
     default: Any = UNSET  # of the parameter's own type
     required: bool = False
+    has_slashes: bool = False
 
 
 def query(name: str, type: Type, about: str, *, default: Any = UNSET) -> Parameter:
@@ -81,9 +87,16 @@ def query(name: str, type: Type, about: str, *, default: Any = UNSET) -> Paramet
     return Parameter(name=name, type=type, about=about, where="query", default=default)
 
 
-def path(name: str, type: Type, about: str) -> Parameter:
+def path(name: str, type: Type, about: str, *, has_slashes: bool = False) -> Parameter:
     """Return a segment of the path."""
-    return Parameter(name=name, type=type, about=about, where="path", required=True)
+    return Parameter(
+        name=name,
+        type=type,
+        about=about,
+        where="path",
+        required=True,
+        has_slashes=has_slashes,
+    )
 
 
 def header(name: str, type: Type, about: str) -> Parameter:
@@ -208,7 +221,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         method: Of HTTP. What takes GET takes HEAD as well.
-        path: As the routing table has it, without convertors.
+        path: A template, in which every ``{segment}`` is one of `parameters`.
         name: Its name within the surface, in camelCase; part of its ``operationId``.
         summary: One line without a full stop.
         about: What a type cannot say, as Markdown.

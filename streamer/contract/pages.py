@@ -19,9 +19,11 @@ from typing import Final
 from msgspec.json import encode
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from ..transports.web.requests import etag_matches
+from .binding import bind
 from .operation import CACHED, Answer, Header, Operation, Surface, header
 from .schemas import Schema
 
@@ -33,10 +35,6 @@ POLICY: Final = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_VIEWER: Final = {
-    "/docs/viewer.js": ("swagger_bundle.js", "text/javascript"),
-    "/docs/viewer.css": ("swagger_style.css", "text/css"),
-}
 _START: Final = b"""\
 window.addEventListener("load", () => {
   SwaggerUIBundle({
@@ -80,6 +78,12 @@ KNOWN: Final = header("If-None-Match", str, "The ETag of what is had.")
 UNCHANGED: Final = Answer(304, "It has not changed.", headers=GUARDED)
 
 
+JSON: Final = "application/json"
+HTML: Final = "text/html"
+SCRIPT: Final = "text/javascript"
+STYLESHEET: Final = "text/css"
+
+
 def _page(path: str, name: str, summary: str, media: str) -> Operation:
     return Operation(
         method="GET",
@@ -91,24 +95,25 @@ def _page(path: str, name: str, summary: str, media: str) -> Operation:
     )
 
 
+DOCUMENT: Final = Operation(
+    method="GET",
+    path="/openapi.json",
+    name="document",
+    summary="Read the contract as an OpenAPI document",
+    parameters=(KNOWN,),
+    answers=(Answer(200, "OpenAPI 3.1.", dict, GUARDED), UNCHANGED),
+)
+PAGE: Final = _page("/docs", "page", "Read the contract in a browser", HTML)
+START: Final = _page("/docs/start.js", "start", "What starts its viewer", SCRIPT)
+VIEWER: Final = _page("/docs/viewer.js", "viewer", "The viewer", SCRIPT)
+STYLE: Final = _page("/docs/viewer.css", "style", "The viewer's style", STYLESHEET)
+
+
 PAGES: Final = Surface(
     name="contract",
     title="This contract",
     about="What you are reading.",
-    operations=(
-        Operation(
-            method="GET",
-            path="/openapi.json",
-            name="document",
-            summary="Read the contract as an OpenAPI document",
-            parameters=(KNOWN,),
-            answers=(Answer(200, "OpenAPI 3.1.", dict, GUARDED), UNCHANGED),
-        ),
-        _page("/docs", "page", "Read the contract in a browser", "text/html"),
-        _page("/docs/start.js", "start", "What starts its viewer", "text/javascript"),
-        _page("/docs/viewer.js", "viewer", "The viewer", "text/javascript"),
-        _page("/docs/viewer.css", "style", "The viewer's style", "text/css"),
-    ),
+    operations=(DOCUMENT, PAGE, START, VIEWER, STYLE),
 )
 
 
@@ -122,34 +127,36 @@ class Pages:
     """
 
     def __init__(self, write: Callable[[], Schema]) -> None:
-        texts = [
-            _Text("/openapi.json", "application/json", lambda: encode(write())),
-            _Text("/docs", "text/html", lambda: _PAGE),
-            _Text("/docs/start.js", "text/javascript", lambda: _START),
-        ]
-        texts += [
-            _Text(path, media, (_viewer() / name).read_bytes)
-            for path, (name, media) in _VIEWER.items()
-        ]
-        self._texts = texts
+        self._write = write
 
     def routes(self) -> list[BaseRoute]:
-        return [Route(it.path, it.answer, methods=["GET"]) for it in self._texts]
+        viewer = _viewer()
+        script, style = viewer / "swagger_bundle.js", viewer / "swagger_style.css"
+        return bind(
+            [
+                (DOCUMENT, _Text(JSON, lambda: encode(self._write()))),
+                (PAGE, _Text(HTML, lambda: _PAGE)),
+                (START, _Text(SCRIPT, lambda: _START)),
+                (VIEWER, _Text(SCRIPT, script.read_bytes)),
+                (STYLE, _Text(STYLESHEET, style.read_bytes)),
+            ]
+        )
 
 
 class _Text:
     """What is the same for everybody. `read` is called once, when it is asked for."""
 
-    def __init__(self, path: str, media: str, read: Callable[[], bytes]) -> None:
-        self.path = path
+    def __init__(self, media: str, read: Callable[[], bytes]) -> None:
         self._media = media
         self._read = read
 
-    async def answer(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {**_HEADERS, "ETag": self._etag}
-        if etag_matches(request, self._etag):
-            return Response(status_code=304, headers=headers)
-        return Response(self._body, headers=headers, media_type=self._media)
+        if etag_matches(Request(scope), self._etag):
+            answer = Response(status_code=304, headers=headers)
+        else:
+            answer = Response(self._body, headers=headers, media_type=self._media)
+        await answer(scope, receive, send)
 
     @cached_property
     def _body(self) -> bytes:

@@ -50,7 +50,7 @@ __all__ = [
     "KIND",
     "LISTENING",
     "MISSING_FIELD",
-    "MUTES",
+    "MUTE_LIMIT",
     "QUOTA",
     "RIGHT",
     "SPENT",
@@ -58,7 +58,7 @@ __all__ = [
     "TOO_FAST",
     "TOO_LARGE",
     "TOO_LATE",
-    "TOPICS",
+    "TOPIC_LIMIT",
     "WRITE",
     "name_of",
     "unknown",
@@ -137,8 +137,8 @@ LISTENING: Final[Errors] = (
 )
 """It is held open, as a listener."""
 
-TOPICS: Final[Errors] = (LimitReached(Limit.TOPICS_PER_PLAYER),)
-MUTES: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
+TOPIC_LIMIT: Final[Errors] = (LimitReached(Limit.TOPICS_PER_PLAYER),)
+MUTE_LIMIT: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
 
 STORE: Final[Errors] = (StoreUnavailable(),)
 """The store is asked."""
@@ -167,8 +167,8 @@ EVERY: Final[Errors] = (
     *IN_FLIGHT,
     *QUOTA,
     *LISTENING,
-    *TOPICS,
-    *MUTES,
+    *TOPIC_LIMIT,
+    *MUTE_LIMIT,
     *WRITE,
     *TOO_LATE,
     *TOO_FAST,

@@ -70,7 +70,7 @@ PLAYER_TOKEN: Final = Scheme(
 )
 BRAND: Final = path("brand_id", str, "The app.")
 VERSION: Final = path("version", str, "Any.")
-PLAYER: Final = path("player_id", str, "The token's own player.")
+PLAYER: Final = path("player_id", str, "The token's own player.", has_slashes=True)
 ONLY_UNREAD: Final = query("only_unread", wire.Boolean, "Leave out what was read.")
 WHO: Final = (*CREDENTIAL, *RIGHT)
 NO_BOOLEAN: Final = Invalid(
@@ -113,6 +113,21 @@ def _mark(path: str, name: str, *parameters: Parameter) -> Operation:
 _ONE: Final = "/notifications/{version}/{brand_id}"
 _OTHER: Final = f"{_ONE}/{{player_id}}"
 
+LIST: Final = _list(_ONE, "list", VERSION, BRAND)
+MARK_READ: Final = _mark(_ONE, "markRead", VERSION, BRAND)
+LIST_OF_PLAYER: Final = _list(_OTHER, "listOfPlayer", VERSION, BRAND, PLAYER)
+MARK_READ_OF_PLAYER: Final = _mark(_OTHER, "markReadOfPlayer", VERSION, BRAND, PLAYER)
+STREAM: Final = Operation(
+    method="GET",
+    path="/gateway/sse/{brand_id}/stream",
+    name="stream",
+    summary="Listen, over Server-Sent Events",
+    about="With `Accept: text/event-stream`. It does not resume.",
+    parameters=(BRAND,),
+    answers=(Answer(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),),
+    refusals=(*WHO, ACCEPT, *LISTENING, *STORE),
+    security=(PLAYER_TOKEN,),
+)
 GATEWAY: Final = Surface(
     name="gateway",
     title="Casino gateway",
@@ -122,22 +137,10 @@ GATEWAY: Final = Surface(
     broken=wire.error_response(500, wire.INTERNAL),
     never=(ForeignOrigin, NotFound, Conflict, TooLate, RateLimited, UsedUp, OverQuota),
     operations=(
-        _list(_ONE, "list", VERSION, BRAND),
-        _mark(_ONE, "markRead", VERSION, BRAND),
-        _list(_OTHER, "listOfPlayer", VERSION, BRAND, PLAYER),
-        _mark(_OTHER, "markReadOfPlayer", VERSION, BRAND, PLAYER),
-        Operation(
-            method="GET",
-            path="/gateway/sse/{brand_id}/stream",
-            name="stream",
-            summary="Listen, over Server-Sent Events",
-            about="With `Accept: text/event-stream`. It does not resume.",
-            parameters=(BRAND,),
-            answers=(
-                Answer(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),
-            ),
-            refusals=(*WHO, ACCEPT, *LISTENING, *STORE),
-            security=(PLAYER_TOKEN,),
-        ),
+        LIST,
+        MARK_READ,
+        LIST_OF_PLAYER,
+        MARK_READ_OF_PLAYER,
+        STREAM,
     ),
 )

@@ -9,7 +9,7 @@ that no browser sends by itself, so the page that a request comes from needs no 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -17,12 +17,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from ...contract.binding import Endpoints, bind
 from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.streams.subscription import Start
-from ...errors import Defect, Error, Unauthenticated, Unsupported
+from ...errors import Defect, Unauthenticated, Unsupported
 from ...model import Log, Player, parse_player
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.inboxes.inbox import Inboxes
@@ -31,7 +32,7 @@ from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import Asked, SseStream
 from ...transports.web.requests import decode_body, read_body
-from . import wire
+from . import contract, wire
 from .frames import GatewayCodec
 
 __all__ = ["Gateway"]
@@ -40,7 +41,7 @@ KEEPALIVE_S: Final = 15
 
 _decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
 
-Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
+Asker = tuple[Caller, Player]
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
@@ -87,41 +88,37 @@ class Gateway:
         self._sse = SseStream(parts, refuse=wire.refusal, ask=self._ask)
 
     def routes(self) -> list[BaseRoute]:
-        inbox = self._answers(self.inbox)
-        brand = "/notifications/{version}/{brand_id}"
-        player = f"{brand}/{{player_id:path}}"
+        endpoints = Endpoints(self._player, lambda error, _: wire.refusal(error))
         return [
-            *(
-                Route(path, inbox, methods=["GET", "PATCH"])
-                for path in (f"/gateway{brand}", f"/gateway{player}", brand, player)
+            *endpoints.bind(
+                (contract.LIST, self.page),
+                (contract.MARK_READ, self.mark_read),
+                (contract.LIST_OF_PLAYER, self.page),
+                (contract.MARK_READ_OF_PLAYER, self.mark_read),
             ),
-            Route("/gateway/sse/{brand_id}/stream", self._sse, methods=["GET"]),
+            *bind([(contract.STREAM, self._sse)]),
         ]
 
-    async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
-        # One route for both, so that a 405 names both.
-        handler = self.mark_read if request.method == "PATCH" else self.page
+    async def page(self, request: Request, asker: Asker) -> Response:
+        caller, player = asker
         with self._in_flight.hold(Log(caller.app, player)):
-            return await handler(request, caller, player)
-
-    async def page(self, request: Request, caller: Caller, player: Player) -> Response:
-        only_unread = wire.parse_only_unread(request.query_params)
-        listed = await self._listing.page(
-            caller,
-            player,
-            count=wire.LIST_MAX,
-            read=False if only_unread else None,
-        )
+            only_unread = wire.parse_only_unread(request.query_params)
+            listed = await self._listing.page(
+                caller,
+                player,
+                count=wire.LIST_MAX,
+                read=False if only_unread else None,
+            )
         body = wire.encode_list(Log(caller.app, player), listed.entries)
         return _json(body, {"Cache-Control": "no-store"})
 
-    async def mark_read(
-        self, request: Request, caller: Caller, player: Player
-    ) -> Response:
-        caller.require_mark(player)
-        body = await read_body(request, wire.BODY_BYTES_MAX)
-        ids = decode_body(_decode_mark, body).ids()
-        await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
+    async def mark_read(self, request: Request, asker: Asker) -> Response:
+        caller, player = asker
+        with self._in_flight.hold(Log(caller.app, player)):
+            caller.require_mark(player)
+            body = await read_body(request, wire.BODY_BYTES_MAX)
+            ids = decode_body(_decode_mark, body).ids()
+            await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return _json(wire.MARKED)
 
     async def _ask(self, request: Request) -> Asked:
@@ -132,19 +129,7 @@ class Gateway:
         codec = GatewayCodec(Log(caller.app, player), self._clock)
         return Asked(caller, Opening(Start.LATEST, instance=""), codec)
 
-    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Let `handler` raise what is wrong; answer it in the gateway's shape."""
-
-        async def answering(request: Request) -> Response:
-            try:
-                caller, player = await self._player(request)
-                return await handler(request, caller, player)
-            except Error as error:
-                return wire.refusal(error)
-
-        return answering
-
-    async def _player(self, request: Request) -> tuple[Caller, Player]:
+    async def _player(self, request: Request) -> Asker:
         """
         Return who asks, as whom.
 

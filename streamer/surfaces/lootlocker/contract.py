@@ -110,6 +110,106 @@ REQUEST_ID: Final = header("LL-Request-Id", str, "A name for the request.")
 # What is empty is absent.
 Flag = Annotated[str, matching(r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])?$")]
 
+OPEN_SESSION: Final = Operation(
+    method="POST",
+    path="/server/session",
+    name="openSession",
+    summary="Open a server's session",
+    about="What is in the body does not matter.",
+    parameters=(REQUEST_ID,),
+    answers=(Answer(200, "Good for 24 hours.", Session),),
+    refusals=(*CREDENTIAL, *WRITE),
+    security=(SERVER_KEY,),
+    also_at=("/server/session/",),
+)
+PING: Final = Operation(
+    method="GET",
+    path="/server/ping",
+    name="ping",
+    summary="Keep a server's session",
+    parameters=(REQUEST_ID,),
+    answers=(Answer(200, "The time here.", Pong),),
+    refusals=(*CREDENTIAL, *WRITE),
+    security=(SERVER,),
+    also_at=("/server/ping/",),
+)
+SEND: Final = Operation(
+    method="POST",
+    path="/server/notifications/v1/",
+    name="send",
+    summary="Send a notification to a player",
+    parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
+    body=Body(
+        wire.SendBody,
+        wire.BODY_BYTES_MAX,
+        examples={
+            "message": {
+                "notification_type": "pull.message.test",
+                "priority": "medium",
+                "recipient": "01HPWN4BPKZ3FJHQHP0X2TQKQ5",
+                "content": {"text": "hello"},
+                "properties": [{"key": "zone", "value": "moor"}],
+            }
+        },
+    ),
+    answers=(Answer(200, "It is in the inbox.", Nothing, (REPLAYED,)),),
+    refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
+    security=(SERVER,),
+    also_at=("/server/notifications/v1",),
+)
+LIST: Final = Operation(
+    method="GET",
+    path="/game/notifications/v1",
+    name="list",
+    summary="List one's notifications, newest first",
+    about=(
+        "A `page` or `per_page` that is none is told of in "
+        "`pagination.errors`, and the nearest good value is used."
+    ),
+    parameters=(
+        REQUEST_ID,
+        query("page", str, "From 1.", default="1"),
+        query(
+            "per_page",
+            str,
+            f"From 1 to {wire.PER_PAGE_MAX}.",
+            default=str(wire.PER_PAGE),
+        ),
+        query("read", Flag, "Only those that are read, or are not."),
+        query("notification_type", str, "Only those."),
+        query("priority", Literal[("", *wire.PRIORITIES)], "Only those."),
+        query("source", str, "Only those."),
+        query("custom", Flag, "Whether it was sent by the game's owner."),
+    ),
+    answers=(Answer(200, "A page.", wire.ShownMany),),
+    refusals=(*CREDENTIAL, *RIGHT, *BAD_QUERY, *IN_FLIGHT, *STORE),
+    security=(GAME,),
+    also_at=("/game/notifications/v1/",),
+)
+MARK_READ: Final = Operation(
+    method="PUT",
+    path="/game/notifications/v1/read",
+    name="markRead",
+    summary="Mark notifications as read",
+    about="Unknown ids are ignored.",
+    parameters=(REQUEST_ID,),
+    body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
+    answers=(Answer(204, "They are."),),
+    refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
+    security=(GAME,),
+    also_at=("/game/notifications/v1/read/",),
+)
+MARK_ALL_READ: Final = Operation(
+    method="PUT",
+    path="/game/notifications/v1/read/all",
+    name="markAllRead",
+    summary="Mark everything as read",
+    parameters=(REQUEST_ID,),
+    answers=(Answer(204, "It is."),),
+    refusals=(*CREDENTIAL, *RIGHT, *IN_FLIGHT, *WRITE),
+    security=(GAME,),
+    also_at=("/game/notifications/v1/read/all/",),
+)
 LOOTLOCKER: Final = Surface(
     name="lootlocker",
     title="LootLocker",
@@ -121,105 +221,11 @@ LOOTLOCKER: Final = Surface(
     ),
     never=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
     operations=(
-        Operation(
-            method="POST",
-            path="/server/session",
-            name="openSession",
-            summary="Open a server's session",
-            about="What is in the body does not matter.",
-            parameters=(REQUEST_ID,),
-            answers=(Answer(200, "Good for 24 hours.", Session),),
-            refusals=(*CREDENTIAL, *WRITE),
-            security=(SERVER_KEY,),
-            also_at=("/server/session/",),
-        ),
-        Operation(
-            method="GET",
-            path="/server/ping",
-            name="ping",
-            summary="Keep a server's session",
-            parameters=(REQUEST_ID,),
-            answers=(Answer(200, "The time here.", Pong),),
-            refusals=(*CREDENTIAL, *WRITE),
-            security=(SERVER,),
-            also_at=("/server/ping/",),
-        ),
-        Operation(
-            method="POST",
-            path="/server/notifications/v1/",
-            name="send",
-            summary="Send a notification to a player",
-            parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
-            body=Body(
-                wire.SendBody,
-                wire.BODY_BYTES_MAX,
-                examples={
-                    "message": {
-                        "notification_type": "pull.message.test",
-                        "priority": "medium",
-                        "recipient": "01HPWN4BPKZ3FJHQHP0X2TQKQ5",
-                        "content": {"text": "hello"},
-                        "properties": [{"key": "zone", "value": "moor"}],
-                    }
-                },
-            ),
-            answers=(Answer(200, "It is in the inbox.", Nothing, (REPLAYED,)),),
-            refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
-            security=(SERVER,),
-            also_at=("/server/notifications/v1",),
-        ),
-        Operation(
-            method="GET",
-            path="/game/notifications/v1",
-            name="list",
-            summary="List one's notifications, newest first",
-            about=(
-                "A `page` or `per_page` that is none is told of in "
-                "`pagination.errors`, and the nearest good value is used."
-            ),
-            parameters=(
-                REQUEST_ID,
-                query("page", str, "From 1.", default="1"),
-                query(
-                    "per_page",
-                    str,
-                    f"From 1 to {wire.PER_PAGE_MAX}.",
-                    default=str(wire.PER_PAGE),
-                ),
-                query("read", Flag, "Only those that are read, or are not."),
-                query("notification_type", str, "Only those."),
-                query("priority", Literal[("", *wire.PRIORITIES)], "Only those."),
-                query("source", str, "Only those."),
-                query("custom", Flag, "Whether it was sent by the game's owner."),
-            ),
-            answers=(Answer(200, "A page.", wire.ShownMany),),
-            refusals=(*CREDENTIAL, *RIGHT, *BAD_QUERY, *IN_FLIGHT, *STORE),
-            security=(GAME,),
-            also_at=("/game/notifications/v1/",),
-        ),
-        Operation(
-            method="PUT",
-            path="/game/notifications/v1/read",
-            name="markRead",
-            summary="Mark notifications as read",
-            about="Unknown ids are ignored.",
-            parameters=(REQUEST_ID,),
-            body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
-            answers=(Answer(204, "They are."),),
-            refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
-            security=(GAME,),
-            also_at=("/game/notifications/v1/read/",),
-        ),
-        Operation(
-            method="PUT",
-            path="/game/notifications/v1/read/all",
-            name="markAllRead",
-            summary="Mark everything as read",
-            parameters=(REQUEST_ID,),
-            answers=(Answer(204, "It is."),),
-            refusals=(*CREDENTIAL, *RIGHT, *IN_FLIGHT, *WRITE),
-            security=(GAME,),
-            also_at=("/game/notifications/v1/read/all/",),
-        ),
+        OPEN_SESSION,
+        PING,
+        SEND,
+        LIST,
+        MARK_READ,
+        MARK_ALL_READ,
     ),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -18,8 +18,9 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
@@ -30,7 +31,7 @@ from ...service.inboxes.numbered import Listing, NumberedPage
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import decode_body, read_body
-from . import wire
+from . import contract, wire
 from .refusals import error_response, refusal, request_id
 from .server_sessions import SESSION_PREFIX, ServerSessions
 from .wire import ListQuery
@@ -41,8 +42,6 @@ _decode_send: Final = msgspec.json.Decoder(wire.SendBody)
 _decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
 
 _logger = logging.getLogger(__name__)
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
@@ -102,24 +101,29 @@ class LootLocker:
 
     def routes(self) -> list[BaseRoute]:
         return [
-            *_both("/server/notifications/v1", self.send, "POST"),
-            *_both("/server/session", self.open_session, "POST"),
-            *_both("/server/ping", self.ping, "GET"),
-            *_both("/game/notifications/v1", self.page, "GET"),
-            *_both("/game/notifications/v1/read", self.mark_read, "PUT"),
-            *_both("/game/notifications/v1/read/all", self.mark_all_read, "PUT"),
+            *Endpoints(_server_key, _refuse).bind(
+                (contract.OPEN_SESSION, self.open_session),
+            ),
+            *Endpoints(self._renewed, _refuse).bind(
+                (contract.PING, self.ping),
+            ),
+            *Endpoints(self._server, _refuse).bind(
+                (contract.SEND, self.send),
+            ),
+            *Endpoints(self._game, _refuse).bind(
+                (contract.LIST, self.page),
+                (contract.MARK_READ, self.mark_read),
+                (contract.MARK_ALL_READ, self.mark_all_read),
+            ),
         ]
 
-    async def open_session(self, request: Request) -> Response:
-        key = Credentials.from_header(request.headers.raw, b"x-server-key")
+    async def open_session(self, request: Request, key: Credentials) -> Response:
         return _json(wire.encode_session(await self._sessions.open(key.token)))
 
-    async def ping(self, request: Request) -> Response:
-        await self._server(request, renew=True)
+    async def ping(self, request: Request, caller: Caller) -> Response:
         return _json(wire.encode_pong(int(self._clock() * 1000)))
 
-    async def send(self, request: Request) -> Response:
-        caller = await self._server(request)
+    async def send(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.BODY_BYTES_MAX)
         player, notification = decode_body(_decode_send, body).checked()
         with self._in_flight.hold(Log(caller.app, player)):
@@ -132,8 +136,7 @@ class LootLocker:
         headers = {"Idempotent-Replayed": "true"} if published.replayed else None
         return _json(b"{}", headers)
 
-    async def page(self, request: Request) -> Response:
-        caller = await self._game(request)
+    async def page(self, request: Request, caller: Caller) -> Response:
         player = caller.require_me()
         caller.require_read(player)
         query = ListQuery.parse(request.query_params)
@@ -151,8 +154,7 @@ class LootLocker:
         shown = wire.encode_list(listed, player, query, retention_ms=self._retention_ms)
         return _json(shown, {"Cache-Control": "no-store"})
 
-    async def mark_read(self, request: Request) -> Response:
-        caller = await self._game(request)
+    async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_me()
         body = await read_body(request, wire.BODY_BYTES_MAX)
         ids = decode_body(_decode_mark, body).ids()
@@ -160,12 +162,15 @@ class LootLocker:
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return Response(status_code=204)
 
-    async def mark_all_read(self, request: Request) -> Response:
-        caller = await self._game(request)
+    async def mark_all_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_me()
         with self._in_flight.hold(Log(caller.app, player)):
             await self._inboxes.mark_all(caller, player)
         return Response(status_code=204)
+
+    async def _renewed(self, request: Request) -> Caller:
+        """Return the backend that asks, and renew its session."""
+        return await self._server(request, renew=True)
 
     async def _server(self, request: Request, *, renew: bool = False) -> Caller:
         """Return the backend that asks, by its session or its key."""
@@ -183,23 +188,12 @@ class LootLocker:
         return await self._authenticator.caller(sent)
 
 
-def _both(path: str, handler: Handler, method: str) -> list[BaseRoute]:
-    """Return the routes of a path with and without a slash at its end."""
-    answering = _answers(handler)
-    return [Route(path + end, answering, methods=[method]) for end in ("", "/")]
+async def _server_key(request: Request) -> Credentials:
+    return Credentials.from_header(request.headers.raw, b"x-server-key")
 
 
-def _answers(handler: Handler) -> Handler:
-    """Let `handler` raise what is wrong; answer it in LootLocker's shape."""
-
-    async def answering(request: Request) -> Response:
-        name = request_id(request.headers)
-        try:
-            return await handler(request)
-        except Error as error:
-            return refusal(error, name)
-
-    return answering
+def _refuse(error: Error, request: Request) -> Response:
+    return refusal(error, request_id(request.headers))
 
 
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:

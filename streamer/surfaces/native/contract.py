@@ -34,14 +34,14 @@ from ...contract.refusals import (
 )
 from ...errors import RateLimited, UsedUp
 from . import credentials
-from .campaigns.contract import CAMPAIGNS
+from .campaigns.contract import CAMPAIGN_OPERATIONS
 from .common import wire
 from .common.answers import Problem, TicketShown, TokenShown
 from .common.contract_words import ACTS, Cursor
 from .common.endpoints import BODY_BYTES_MAX
-from .inboxes.contract import INBOXES
-from .publishing.contract import PUBLISHING
-from .topics.contract import OF_TOPICS
+from .inboxes.contract import INBOX_OPERATIONS
+from .publishing.contract import PUBLISHING_OPERATIONS
+from .topics.contract import TOPIC_OPERATIONS
 
 __all__ = ["NATIVE"]
 
@@ -77,6 +77,46 @@ body of the request, with an optional `ref`), `ping`, `pong`; anything else is 4
 Codes from 4000 mean: come back; from 4100: after the delay; from 4200: not with that.
 """
 
+STREAM: Final = Operation(
+    method="GET",
+    path="/v1/stream",
+    name="stream",
+    summary="Listen, over Server-Sent Events or a WebSocket",
+    about=_STREAM,
+    parameters=(
+        query("cursor", Cursor, "Where to begin: a cursor, an id, `earliest`."),
+        query("instance", Instance, "One running client, at random."),
+        query("device", Instance, "The device, for ever."),
+        query("refusals", Literal["stream"], "Be refused within the stream."),
+        header("Last-Event-ID", Cursor, "Wins over `cursor`."),
+    ),
+    answers=(Answer(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),),
+    refusals=(*ACTS, *BAD_QUERY, *BAD_HEADER, *LISTENING, *STORE),
+    security=(PLAYER_TOKEN, COOKIE, TICKET),
+    websocket=_WEBSOCKET,
+)
+MINT_TOKEN: Final = Operation(
+    method="POST",
+    path="/v1/tokens",
+    name="mintToken",
+    summary="Make a token for a player",
+    about="Needs the scope `tokens:mint`.",
+    body=Body(credentials.TokenBody, BODY_BYTES_MAX),
+    answers=(Answer(200, "The token.", TokenShown, (NO_STORE,)),),
+    refusals=(*ACTS, *BODY, *STORE),
+    security=(BEARER, COOKIE),
+)
+ISSUE_TICKET: Final = Operation(
+    method="POST",
+    path="/v1/tickets",
+    name="issueTicket",
+    summary="Get a ticket for EventSource",
+    about="With a player's token.",
+    body=Body(credentials.TicketBody, BODY_BYTES_MAX, required=False),
+    answers=(Answer(200, "The ticket.", TicketShown, (NO_STORE,)),),
+    refusals=(*ACTS, *BODY, *WRITE),
+    security=(PLAYER_TOKEN, COOKIE),
+)
 NATIVE: Final = Surface(
     name="native",
     title="Native",
@@ -89,51 +129,12 @@ NATIVE: Final = Surface(
     broken=wire.problem_response(500, "internal", "this is a fault of ours"),
     never=(UsedUp, RateLimited),
     operations=(
-        *PUBLISHING,
-        *INBOXES,
-        *OF_TOPICS,
-        Operation(
-            method="GET",
-            path="/v1/stream",
-            name="stream",
-            summary="Listen, over Server-Sent Events or a WebSocket",
-            about=_STREAM,
-            parameters=(
-                query("cursor", Cursor, "Where to begin: a cursor, an id, `earliest`."),
-                query("instance", Instance, "One running client, at random."),
-                query("device", Instance, "The device, for ever."),
-                query("refusals", Literal["stream"], "Be refused within the stream."),
-                header("Last-Event-ID", Cursor, "Wins over `cursor`."),
-            ),
-            answers=(
-                Answer(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),
-            ),
-            refusals=(*ACTS, *BAD_QUERY, *BAD_HEADER, *LISTENING, *STORE),
-            security=(PLAYER_TOKEN, COOKIE, TICKET),
-            websocket=_WEBSOCKET,
-        ),
-        Operation(
-            method="POST",
-            path="/v1/tokens",
-            name="mintToken",
-            summary="Make a token for a player",
-            about="Needs the scope `tokens:mint`.",
-            body=Body(credentials.TokenBody, BODY_BYTES_MAX),
-            answers=(Answer(200, "The token.", TokenShown, (NO_STORE,)),),
-            refusals=(*ACTS, *BODY, *STORE),
-            security=(BEARER, COOKIE),
-        ),
-        Operation(
-            method="POST",
-            path="/v1/tickets",
-            name="issueTicket",
-            summary="Get a ticket for EventSource",
-            about="With a player's token.",
-            body=Body(credentials.TicketBody, BODY_BYTES_MAX, required=False),
-            answers=(Answer(200, "The ticket.", TicketShown, (NO_STORE,)),),
-            refusals=(*ACTS, *BODY, *WRITE),
-            security=(PLAYER_TOKEN, COOKIE),
-        ),
-        *CAMPAIGNS,
+        *PUBLISHING_OPERATIONS,
+        *INBOX_OPERATIONS,
+        *TOPIC_OPERATIONS,
+        STREAM,
+        MINT_TOKEN,
+        ISSUE_TICKET,
+        *CAMPAIGN_OPERATIONS,
     ),
 )

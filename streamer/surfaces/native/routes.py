@@ -14,8 +14,9 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute
 
+from ...contract.binding import bind, bind_websocket
 from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
 from ...service.access.minting import Minting
@@ -25,10 +26,10 @@ from ...transports.streams.sse import SseStream
 from ...transports.streams.websocket import WebSocketStream
 from ...transports.web.callers import Callers
 from ...transports.web.requests import read_body
-from . import credentials
+from . import contract, credentials
 from .common import wire
 from .common.body_types import Shape
-from .common.endpoints import BODY_BYTES_MAX, body_of, json, routing
+from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
 
 __all__ = ["Native"]
 
@@ -57,15 +58,16 @@ class Native:
         self._websocket = WebSocketStream(streams, refuse=wire.problem)
 
     def routes(self) -> list[BaseRoute]:
-        route = routing(self._callers)
         return [
-            WebSocketRoute("/v1/stream", self._websocket),
-            Route("/v1/stream", self._sse, methods=["GET"]),
-            route("/v1/tokens", self.mint, "POST"),
-            route("/v1/tickets", self.ticket, "POST"),
+            *bind_websocket(contract.STREAM, self._websocket),
+            *bind([(contract.STREAM, self._sse)]),
+            *endpoints(self._callers).bind(
+                (contract.MINT_TOKEN, self.mint_token),
+                (contract.ISSUE_TICKET, self.issue_ticket),
+            ),
         ]
 
-    async def mint(self, request: Request, caller: Caller) -> Response:
+    async def mint_token(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _TOKEN)
         minted = await self._minting.mint(
             caller,
@@ -76,7 +78,7 @@ class Native:
         )
         return json(credentials.encode_token(minted), headers=_SECRET)
 
-    async def ticket(self, request: Request, caller: Caller) -> Response:
+    async def issue_ticket(self, request: Request, caller: Caller) -> Response:
         if body := await read_body(request, BODY_BYTES_MAX):
             _TICKET.decode(body)
         ticket = await self._tickets.issue(caller)

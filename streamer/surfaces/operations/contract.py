@@ -50,44 +50,47 @@ SCRAPER: Final = Scheme(
     {"type": "http", "scheme": "bearer", "description": "The `metrics_token`."},
 )
 
+ALIVE: Final = Operation(
+    method="GET",
+    path="/healthz",
+    name="alive",
+    summary="Ask whether the process answers",
+    answers=(Answer(200, "It does.", Alive, (NO_STORE,)),),
+)
+READY: Final = Operation(
+    method="GET",
+    path="/readyz",
+    name="ready",
+    summary="Ask whether a publish would be stored and delivered",
+    answers=(
+        Answer(200, "It would.", Ready, (NO_STORE,)),
+        Answer(503, "It would not, and why.", NotReady, (NO_STORE,)),
+    ),
+)
+METRICS: Final = Operation(
+    method="GET",
+    path="/metrics",
+    name="metrics",
+    summary="Scrape the metrics of this process",
+    about="Where the setting `metrics_token` is set.",
+    answers=(
+        Answer(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
+        Answer(
+            404,
+            "Not for whoever asks.",
+            Absent,
+            media="application/problem+json",
+        ),
+    ),
+    security=(SCRAPER,),
+)
 OPERATIONS: Final = Surface(
     name="operations",
     title="Operations",
     about="For probes and people.",
     operations=(
-        Operation(
-            method="GET",
-            path="/healthz",
-            name="alive",
-            summary="Ask whether the process answers",
-            answers=(Answer(200, "It does.", Alive, (NO_STORE,)),),
-        ),
-        Operation(
-            method="GET",
-            path="/readyz",
-            name="ready",
-            summary="Ask whether a publish would be stored and delivered",
-            answers=(
-                Answer(200, "It would.", Ready, (NO_STORE,)),
-                Answer(503, "It would not, and why.", NotReady, (NO_STORE,)),
-            ),
-        ),
-        Operation(
-            method="GET",
-            path="/metrics",
-            name="metrics",
-            summary="Scrape the metrics of this process",
-            about="Where the setting `metrics_token` is set.",
-            answers=(
-                Answer(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
-                Answer(
-                    404,
-                    "Not for whoever asks.",
-                    Absent,
-                    media="application/problem+json",
-                ),
-            ),
-            security=(SCRAPER,),
-        ),
+        ALIVE,
+        READY,
+        METRICS,
     ),
 )

@@ -13,13 +13,17 @@ import hmac
 from collections.abc import Callable, Mapping
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ...contract.binding import bind
+from ...contract.operation import Operation
 from ...metrics.exposition import CONTENT_TYPE, render
 from ...metrics.scraping import Collect
+from . import contract
 
 __all__ = ["Operations"]
 
@@ -52,32 +56,37 @@ class Operations:
         self._bearer = f"Bearer {metrics_token}".encode() if metrics_token else b""
 
     def routes(self) -> list[BaseRoute]:
-        return [
-            Route("/healthz", self.healthz, methods=["GET"]),
-            Route("/readyz", self.readyz, methods=["GET"]),
-            *([Route("/metrics", self.metrics)] if self._bearer else []),
+        bound: list[tuple[Operation, ASGIApp]] = [
+            (contract.ALIVE, self.healthz),
+            (contract.READY, self.readyz),
         ]
+        if self._bearer:
+            bound.append((contract.METRICS, self.metrics))
+        return bind(bound)
 
-    async def healthz(self, request: Request) -> Response:
-        return _answer(200, {"status": "alive"})
+    async def healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _answer(200, {"status": "alive"})(scope, receive, send)
 
-    async def readyz(self, request: Request) -> Response:
+    async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = self._unready()
         if reason is None:
-            return _answer(200, {"status": "ready", **self._facts()})
-        body = {"status": "not ready", "reason": reason, **self._facts()}
-        return _answer(503, body)
+            answer = _answer(200, {"status": "ready", **self._facts()})
+        else:
+            body = {"status": "not ready", "reason": reason, **self._facts()}
+            answer = _answer(503, body)
+        await answer(scope, receive, send)
 
-    async def metrics(self, request: Request) -> Response:
-        given = request.headers.get("authorization", "").encode("latin-1")
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, self._bearer):
             # As if it were not there.
             raise HTTPException(404)
-        return Response(
+        answer = Response(
             render(self._collect()),
             headers={"Cache-Control": "no-store"},
             media_type=CONTENT_TYPE,
         )
+        await answer(scope, receive, send)
 
 
 def _answer(status: int, body: Mapping[str, str | int]) -> Response:

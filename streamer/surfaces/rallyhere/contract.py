@@ -77,7 +77,9 @@ PlayerId = Annotated[
 PageSize = Annotated[int, Meta(ge=1, le=wire.PAGE_SIZE_MAX)]
 Deadline = Annotated[int, Meta(ge=0, le=wire.DEADLINE_S_MAX)]
 
-PLAYER: Final = path("player_uuid", PlayerId, "A UUID, a ULID, or `me`.")
+PLAYER: Final = path(
+    "player_uuid", PlayerId, "A UUID, a ULID, or `me`.", has_slashes=True
+)
 WHO: Final = (*CREDENTIAL, *FOREIGN_PAGE, *BAD_PATH, *RIGHT, *IN_FLIGHT)
 TOKEN: Final = Scheme(
     "rallyhere",
@@ -90,6 +92,94 @@ TOKEN: Final = Scheme(
 INBOX: Final = "/notification/v1/player/{player_uuid}/notification"
 LONG_POLL: Final = "/notification/v1/player/{player_uuid}/stream/notification/lp"
 
+PAGE: Final = Operation(
+    method="GET",
+    path=INBOX,
+    name="page",
+    summary="Read a page, newest first",
+    parameters=(
+        PLAYER,
+        query("page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+        query("start_at", Place, "The newest one wanted, inclusive."),
+        query("exclude_before", Place, "Nothing up to this one."),
+        header("If-None-Match", str, "The ETag of the page that is had."),
+    ),
+    answers=(
+        Answer(200, "`cursor` feeds `start_at`.", wire.ShownMany, CACHED),
+        Answer(304, "Nothing has changed.", headers=CACHED),
+    ),
+    refusals=(*WHO, *BAD_QUERY, *STORE),
+    security=(TOKEN, COOKIE),
+)
+CREATE: Final = Operation(
+    method="POST",
+    path=INBOX,
+    name="create",
+    summary="Create notifications",
+    about="All of them or none.",
+    parameters=(PLAYER, IDEMPOTENCY_KEY),
+    body=Body(
+        wire.NotificationCreates,
+        wire.BODY_BYTES_MAX,
+        examples={"one": {"notifications": [{"message": "Your friend is here"}]}},
+    ),
+    answers=(
+        Answer(
+            200,
+            "The last one's id.",
+            wire.Created,
+            (REPLAYED,),
+            links=(
+                Link(
+                    "rallyhere.one",
+                    {
+                        "player_uuid": "$request.path.player_uuid",
+                        "notification_id": ("$response.body#/notification_id"),
+                    },
+                ),
+            ),
+        ),
+    ),
+    refusals=(*WHO, *BODY, *KEY, *QUOTA, *WRITE),
+    security=(TOKEN, COOKIE),
+)
+ONE: Final = Operation(
+    method="GET",
+    path=f"{INBOX}/{{notification_id}}",
+    name="one",
+    summary="Read one notification",
+    parameters=(PLAYER, path("notification_id", str, "Its id.")),
+    answers=(Answer(200, "The notification.", wire.Shown),),
+    refusals=(*WHO, *unknown("the notification"), *STORE),
+    security=(TOKEN, COOKIE),
+)
+POLL: Final = Operation(
+    method="GET",
+    path=LONG_POLL,
+    name="poll",
+    summary="Wait for notifications, oldest first",
+    about=(
+        "Answers at once if there are any after `exclude_before`, else with "
+        "the first that comes, or with none at the deadline."
+    ),
+    parameters=(
+        PLAYER,
+        query("max_page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+        query("exclude_before", Place, "The `cursor` of the poll before."),
+        query(
+            "offset_reset_strategy",
+            Start,
+            "Where to begin without a place that is still good.",
+            default=Start.LATEST.value,
+        ),
+        query("deadline", Deadline, "Seconds.", default=wire.DEADLINE_S),
+    ),
+    answers=(
+        Answer(200, "`cursor` feeds `exclude_before`.", wire.ShownMany, (NO_STORE,)),
+    ),
+    refusals=(*WHO, *BAD_QUERY, *LISTENING, *STORE),
+    security=(TOKEN, COOKIE),
+)
 RALLYHERE: Final = Surface(
     name="rallyhere",
     title="RallyHere",
@@ -99,97 +189,9 @@ RALLYHERE: Final = Surface(
     failures={422: Unprocessable},
     never=(TooLate, RateLimited, UsedUp),
     operations=(
-        Operation(
-            method="GET",
-            path=INBOX,
-            name="page",
-            summary="Read a page, newest first",
-            parameters=(
-                PLAYER,
-                query("page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
-                query("start_at", Place, "The newest one wanted, inclusive."),
-                query("exclude_before", Place, "Nothing up to this one."),
-                header("If-None-Match", str, "The ETag of the page that is had."),
-            ),
-            answers=(
-                Answer(200, "`cursor` feeds `start_at`.", wire.ShownMany, CACHED),
-                Answer(304, "Nothing has changed.", headers=CACHED),
-            ),
-            refusals=(*WHO, *BAD_QUERY, *STORE),
-            security=(TOKEN, COOKIE),
-        ),
-        Operation(
-            method="POST",
-            path=INBOX,
-            name="create",
-            summary="Create notifications",
-            about="All of them or none.",
-            parameters=(PLAYER, IDEMPOTENCY_KEY),
-            body=Body(
-                wire.NotificationCreates,
-                wire.BODY_BYTES_MAX,
-                examples={
-                    "one": {"notifications": [{"message": "Your friend is here"}]}
-                },
-            ),
-            answers=(
-                Answer(
-                    200,
-                    "The last one's id.",
-                    wire.Created,
-                    (REPLAYED,),
-                    links=(
-                        Link(
-                            "rallyhere.one",
-                            {
-                                "player_uuid": "$request.path.player_uuid",
-                                "notification_id": ("$response.body#/notification_id"),
-                            },
-                        ),
-                    ),
-                ),
-            ),
-            refusals=(*WHO, *BODY, *KEY, *QUOTA, *WRITE),
-            security=(TOKEN, COOKIE),
-        ),
-        Operation(
-            method="GET",
-            path=f"{INBOX}/{{notification_id}}",
-            name="one",
-            summary="Read one notification",
-            parameters=(PLAYER, path("notification_id", str, "Its id.")),
-            answers=(Answer(200, "The notification.", wire.Shown),),
-            refusals=(*WHO, *unknown("the notification"), *STORE),
-            security=(TOKEN, COOKIE),
-        ),
-        Operation(
-            method="GET",
-            path=LONG_POLL,
-            name="poll",
-            summary="Wait for notifications, oldest first",
-            about=(
-                "Answers at once if there are any after `exclude_before`, else with "
-                "the first that comes, or with none at the deadline."
-            ),
-            parameters=(
-                PLAYER,
-                query("max_page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
-                query("exclude_before", Place, "The `cursor` of the poll before."),
-                query(
-                    "offset_reset_strategy",
-                    Start,
-                    "Where to begin without a place that is still good.",
-                    default=Start.LATEST.value,
-                ),
-                query("deadline", Deadline, "Seconds.", default=wire.DEADLINE_S),
-            ),
-            answers=(
-                Answer(
-                    200, "`cursor` feeds `exclude_before`.", wire.ShownMany, (NO_STORE,)
-                ),
-            ),
-            refusals=(*WHO, *BAD_QUERY, *LISTENING, *STORE),
-            security=(TOKEN, COOKIE),
-        ),
+        PAGE,
+        CREATE,
+        ONE,
+        POLL,
     ),
 )

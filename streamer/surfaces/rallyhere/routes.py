@@ -9,7 +9,7 @@ services, `wire` and `refusals`. Each operation exists twice, by a player's id a
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -17,14 +17,14 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
-from ...errors import Error
 from ...model import Entry, Log, Player
 from ...service.access.authenticator import Authenticator
 from ...service.inboxes.inbox import Inboxes
@@ -34,15 +34,13 @@ from ...service.streams.admission import Admission
 from ...transports.streams.longpoll import wait_for_entry
 from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, etag_matches, read_body
-from . import wire
+from . import contract, wire
 from .refusals import error_response, refusal
 from .wire import PageQuery, PollQuery
 
 __all__ = ["RallyHere"]
 
 _decode_creates: Final = msgspec.json.Decoder(wire.NotificationCreates)
-
-Handler = Callable[[Request, Caller, Player], Awaitable[Response]]
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
@@ -72,21 +70,15 @@ class RallyHere:
         self._admission = admission
 
     def routes(self) -> list[BaseRoute]:
-        # Not "me" beside an id, but an id that may be "me": one route each.
-        player = "/notification/v1/player/{player_uuid:path}"
-        inbox = f"{player}/notification"
-        return [
-            Route(f"{player}/stream/notification/lp", self._answers(self.poll)),
-            Route(inbox, self._answers(self.inbox), methods=["GET", "POST"]),
-            Route(f"{inbox}/{{notification_id}}", self._answers(self.one)),
-        ]
+        return Endpoints(self._callers.of, lambda error, _: refusal(error)).bind(
+            (contract.POLL, self.poll),
+            (contract.PAGE, self.page),
+            (contract.CREATE, self.create),
+            (contract.ONE, self.one),
+        )
 
-    async def inbox(self, request: Request, caller: Caller, player: Player) -> Response:
-        # One route for both, so that a 405 names both.
-        handler = self.create if request.method == "POST" else self.page
-        return await handler(request, caller, player)
-
-    async def page(self, request: Request, caller: Caller, player: Player) -> Response:
+    async def page(self, request: Request, caller: Caller) -> Response:
+        player = _player_of(request, caller)
         caller.require_read(player)
         query = PageQuery.parse(request.query_params)
         given = request.headers.get("if-none-match", "")
@@ -105,7 +97,8 @@ class RallyHere:
             return Response(status_code=304, headers=headers)
         return _json(wire.encode_page(page), headers)
 
-    async def poll(self, request: Request, caller: Caller, player: Player) -> Response:
+    async def poll(self, request: Request, caller: Caller) -> Response:
+        player = _player_of(request, caller)
         caller.require_listen(player)
         query = PollQuery.parse(request.query_params)
         log = Log(caller.app, player)
@@ -125,9 +118,8 @@ class RallyHere:
         headers = {"Cache-Control": "no-store"}
         return _json(wire.encode_poll(entries, cursor), headers)
 
-    async def create(
-        self, request: Request, caller: Caller, player: Player
-    ) -> Response:
+    async def create(self, request: Request, caller: Caller) -> Response:
+        player = _player_of(request, caller)
         caller.require_write(player)
         body = await read_body(request, wire.BODY_BYTES_MAX)
         notifications = decode_body(_decode_creates, body).notifications()
@@ -142,7 +134,8 @@ class RallyHere:
         headers = {"Idempotent-Replayed": "true"} if published.replayed else None
         return _json(wire.encode_created(positions), headers)
 
-    async def one(self, request: Request, caller: Caller, player: Player) -> Response:
+    async def one(self, request: Request, caller: Caller) -> Response:
+        player = _player_of(request, caller)
         caller.require_read(player)
         with self._in_flight.hold(Log(caller.app, player)):
             found = await self._inboxes.one(
@@ -161,21 +154,18 @@ class RallyHere:
             read = await self._inboxes.after(caller, player, place, count=count)
         return read.entries, read.cursor
 
-    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Let `handler` raise what is wrong; answer it in RallyHere's shape."""
 
-        async def answering(request: Request) -> Response:
-            try:
-                caller = await self._callers.of(request)
-                text = request.path_params["player_uuid"]
-                player = (
-                    caller.require_me() if text == "me" else wire.parse_player_id(text)
-                )
-                return await handler(request, caller, player)
-            except Error as error:
-                return refusal(error)
+def _player_of(request: Request, caller: Caller) -> Player:
+    """
+    Return the player of a path; ``me`` is the one of the caller's token.
 
-        return answering
+    Raises:
+        Forbidden: It is ``me``, and the caller is no player.
+        Invalid: It is no id.
+
+    """
+    text = request.path_params["player_uuid"]
+    return caller.require_me() if text == "me" else wire.parse_player_id(text)
 
 
 def _wait_s(query: PollQuery, caller: Caller) -> float:

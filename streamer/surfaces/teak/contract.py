@@ -158,6 +158,31 @@ REFUSALS: Final = (
     IssuerUnavailable(),
 )
 
+SCHEDULE: Final = Operation(
+    method="POST",
+    path=PATH,
+    name="schedule",
+    summary="Schedule a message to users",
+    parameters=(IDEMPOTENCY_KEY,),
+    body=Body(ScheduleCall, wire.BODY_BYTES_MAX, {FORM: ScheduleForm}),
+    answers=(
+        Answer(200, "An id for each user, in order.", Deliveries, (REPLAYED,)),
+        UNKNOWN,
+    ),
+    refusals=(*REFUSALS, *KEY, *QUOTA),
+)
+UNSCHEDULE: Final = Operation(
+    method="POST",
+    path="/v2/unschedule",
+    name="unschedule",
+    summary="Cancel deliveries",
+    body=Body(UnscheduleCall, wire.BODY_BYTES_MAX, {FORM: UnscheduleForm}),
+    answers=(
+        Answer(200, "The ids of what was cancelled.", Deliveries),
+        UNKNOWN,
+    ),
+    refusals=REFUSALS,
+)
 TEAK: Final = Surface(
     name="teak",
     title="Teak",
@@ -174,30 +199,7 @@ TEAK: Final = Surface(
         Draining,
     ),
     operations=(
-        Operation(
-            method="POST",
-            path=PATH,
-            name="schedule",
-            summary="Schedule a message to users",
-            parameters=(IDEMPOTENCY_KEY,),
-            body=Body(ScheduleCall, wire.BODY_BYTES_MAX, {FORM: ScheduleForm}),
-            answers=(
-                Answer(200, "An id for each user, in order.", Deliveries, (REPLAYED,)),
-                UNKNOWN,
-            ),
-            refusals=(*REFUSALS, *KEY, *QUOTA),
-        ),
-        Operation(
-            method="POST",
-            path="/v2/unschedule",
-            name="unschedule",
-            summary="Cancel deliveries",
-            body=Body(UnscheduleCall, wire.BODY_BYTES_MAX, {FORM: UnscheduleForm}),
-            answers=(
-                Answer(200, "The ids of what was cancelled.", Deliveries),
-                UNKNOWN,
-            ),
-            refusals=REFUSALS,
-        ),
+        SCHEDULE,
+        UNSCHEDULE,
     ),
 )

@@ -7,31 +7,33 @@ parameters at once. Knows Starlette, the services and `wire`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from ...contract.binding import Endpoints
 from ...core.access.rights import Caller
-from ...errors import Error, Unauthenticated
+from ...errors import Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
 from ...store.access.apps import KEY_PREFIX
 from ...transports.web.requests import FORM, JSON, media_type_of, read_body
-from . import wire
+from . import contract, wire
 from .deliveries import Deliveries
 from .wire import (
     Credential,
     Parameters,
     ScheduleRequest,
+    UnknownGame,
     UnscheduleRequest,
-    Wrong,
 )
 
 __all__ = ["Teak"]
 
-Asked = TypeVar("Asked")
+T = TypeVar("T")
 
 
 class Teak:
@@ -42,14 +44,17 @@ class Teak:
         self._deliveries = deliveries
 
     def routes(self) -> list[BaseRoute]:
+        scheduling = self._endpoints(Parameters.schedule)
+        cancelling = self._endpoints(Parameters.unschedule)
         return [
-            self._route("/v2/schedule", Parameters.schedule, self.schedule),
-            self._route("/v2/unschedule", Parameters.unschedule, self.unschedule),
+            *scheduling.bind((contract.SCHEDULE, self.schedule)),
+            *cancelling.bind((contract.UNSCHEDULE, self.unschedule)),
         ]
 
     async def schedule(
-        self, request: Request, caller: Caller, asked: ScheduleRequest
+        self, request: Request, call: tuple[Caller, ScheduleRequest]
     ) -> Response:
+        caller, asked = call
         ids, replayed = await self._deliveries.schedule(
             caller,
             asked.players,
@@ -62,8 +67,9 @@ class Teak:
         return _json(wire.encode_ids(ids), replayed=replayed)
 
     async def unschedule(
-        self, request: Request, caller: Caller, asked: UnscheduleRequest
+        self, request: Request, call: tuple[Caller, UnscheduleRequest]
     ) -> Response:
+        caller, asked = call
         if asked.ids:
             ids = await self._deliveries.cancel(caller, asked.ids)
         else:
@@ -72,45 +78,42 @@ class Teak:
             )
         return _json(wire.encode_ids(ids))
 
-    def _route(
-        self,
-        path: str,
-        understand: Callable[[Parameters, int], Asked],
-        handler: Callable[[Request, Caller, Asked], Awaitable[Response]],
-    ) -> Route:
-        async def answering(request: Request) -> Response:
-            try:
-                parameters = await _parameters(request)
-                credential = parameters.credential()
-                nameless = bool(parameters.wrong)
-                asked = understand(parameters, await self._deliveries.now_ms())
-                if nameless:
-                    # Nobody is anybody yet: the same is said of every game.
-                    parameters.done()
-                caller = await self._caller(credential)
-                if caller is None:
-                    return wire.unknown_game(credential.game_id)
-                await self._deliveries.count(caller, path)
+    def _endpoints(
+        self, understand: Callable[[Parameters, int], T]
+    ) -> Endpoints[tuple[Caller, T]]:
+        async def identify(request: Request) -> tuple[Caller, T]:
+            parameters = await _parameters(request)
+            credential = parameters.credential()
+            nameless = bool(parameters.wrong)
+            understood = understand(parameters, await self._deliveries.now_ms())
+            if nameless:
+                # Nobody is anybody yet: the same is said of every game.
                 parameters.done()
-                return await handler(request, caller, asked)
-            except (Error, Wrong) as error:
-                return wire.refusal(error, path)
+            caller = await self._caller(credential)
+            await self._deliveries.count(caller, request.scope["path"])
+            parameters.done()
+            return caller, understood
 
-        return Route(path, answering, methods=["POST"])
+        return Endpoints(
+            identify, lambda error, request: wire.refusal(error, request.scope["path"])
+        )
 
-    async def _caller(self, credential: Credential) -> Caller | None:
+    async def _caller(self, credential: Credential) -> Caller:
         """
-        Return the game, None if it is not known by that secret. Raises
-        StoreUnavailable.
+        Return the game.
+
+        Raises:
+            UnknownGame: It is not known by that secret.
+            StoreUnavailable: It cannot be looked up now.
+
         """
         secret = Credentials.from_token(credential.secret_key)
-        if not secret.token.startswith(KEY_PREFIX):
-            return None
-        try:
-            caller = await self._authenticator.caller(secret)
-        except Unauthenticated:
-            return None
-        return caller if caller.app == credential.app else None
+        if secret.token.startswith(KEY_PREFIX):
+            with suppress(Unauthenticated):
+                caller = await self._authenticator.caller(secret)
+                if caller.app == credential.app:
+                    return caller
+        raise UnknownGame(credential.game_id)
 
 
 async def _parameters(request: Request) -> Parameters:

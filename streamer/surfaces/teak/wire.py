@@ -41,7 +41,7 @@ from starlette.responses import Response
 
 from ... import errors
 from ...core.schedule import AHEAD_MAX_MS, parse_time
-from ...errors import Error, Invalid
+from ...errors import Error, Invalid, Rejected
 from ...model import App, Player, parse_app, parse_player
 
 __all__ = [
@@ -50,13 +50,13 @@ __all__ = [
     "Credential",
     "Parameters",
     "ScheduleRequest",
+    "UnknownGame",
     "UnscheduleRequest",
     "Wrong",
     "encode_ids",
     "parse_form",
     "parse_json",
     "refusal",
-    "unknown_game",
 ]
 
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -77,11 +77,18 @@ _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
 Errors = dict[str, list[str]]
 
 
-class Wrong(Exception):
+class Wrong(Rejected):
     """Parameters are wrong. `errors` has every one with all that is said about it."""
 
     def __init__(self, errors: Errors) -> None:
         self.errors = errors
+
+
+class UnknownGame(Rejected):
+    """No game has that id and secret."""
+
+    def __init__(self, game_id: str) -> None:
+        self.game_id = game_id
 
 
 class Credential(NamedTuple):
@@ -265,16 +272,13 @@ def encode_ids(ids: Sequence[str]) -> bytes:
     return _encode({"status": "ok", "ids": ids})
 
 
-def unknown_game(game_id: str) -> Response:
-    """Return the answer to a game that is not known by that secret."""
-    return _errors(404, {"game_id": [f"Unknown app id {game_id[:100]}"]})
-
-
-def refusal(error: Error | Wrong, path: str) -> Response:
+def refusal(error: Error, path: str) -> Response:
     """Return the answer that tells of an error, on the operation at `path`."""
     match error:
         case Wrong(errors=wrong):
             return _errors(422, wrong)
+        case UnknownGame(game_id=game_id):
+            return _errors(404, {"game_id": [f"Unknown app id {game_id[:100]}"]})
         case errors.RateLimited(per_s=per_s, retry_after_s=retry_after_s):
             problem = f"{path} may only be called {per_s} times per second. "
             return _errors(

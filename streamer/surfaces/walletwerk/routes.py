@@ -7,7 +7,7 @@ Every operation is there twice, with ``/api/v1`` in front and without.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -15,17 +15,18 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
-from ...errors import Error, TooLate
+from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
 from ...service.scheduling.campaigns import CampaignSends
 from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, read_body
-from . import wire
+from . import contract, wire
 from .wire import ListQuery
 
 __all__ = ["WalletWerk"]
@@ -34,8 +35,6 @@ _decode_send: Final = msgspec.json.Decoder(wire.SendBody)
 PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
 
 _decode_schedule: Final = msgspec.json.Decoder(wire.ScheduleBody)
-
-Handler = Callable[[Request, Caller, str], Awaitable[Response]]
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
@@ -61,22 +60,17 @@ class WalletWerk:
         self._sends = sends
 
     def routes(self) -> list[BaseRoute]:
-        return [
-            route
-            for prefix in PREFIXES
-            for route in self._routes(f"{prefix}{{campaign}}/notifications")
-        ]
+        return Endpoints(self._callers.of, lambda error, _: wire.refusal(error)).bind(
+            (contract.SEND, self.send),
+            (contract.SCHEDULE, self.schedule),
+            # Before the ids, of which it is none.
+            (contract.SCHEDULED, self.scheduled),
+            (contract.ONE, self.one),
+            (contract.CANCEL, self.cancel),
+        )
 
-    def _routes(self, sent: str) -> list[BaseRoute]:
-        return [
-            Route(sent, self._answers(self.send), methods=["POST"]),
-            Route(f"{sent}/schedule", self._answers(self.schedule), methods=["POST"]),
-            # In front of the ids, of which it is none.
-            Route(f"{sent}/scheduled", self._answers(self.scheduled), methods=["GET"]),
-            Route(f"{sent}/{{id}}", self._answers(self.one), methods=["GET", "DELETE"]),
-        ]
-
-    async def send(self, request: Request, caller: Caller, campaign: str) -> Response:
+    async def send(self, request: Request, caller: Caller) -> Response:
+        campaign = request.path_params["campaign"]
         await self._sends.check(caller, campaign)
         body = decode_body(_decode_send, await read_body(request, wire.BODY_BYTES_MAX))
         schedule, replayed = await self._sends.send(
@@ -87,9 +81,8 @@ class WalletWerk:
         )
         return _created(schedule, scheduled=False, replayed=replayed)
 
-    async def schedule(
-        self, request: Request, caller: Caller, campaign: str
-    ) -> Response:
+    async def schedule(self, request: Request, caller: Caller) -> Response:
+        campaign = request.path_params["campaign"]
         await self._sends.check(caller, campaign)
         body = decode_body(
             _decode_schedule, await read_body(request, wire.BODY_BYTES_MAX)
@@ -103,35 +96,24 @@ class WalletWerk:
         )
         return _created(schedule, scheduled=True, replayed=replayed)
 
-    async def scheduled(
-        self, request: Request, caller: Caller, campaign: str
-    ) -> Response:
+    async def scheduled(self, request: Request, caller: Caller) -> Response:
+        campaign = request.path_params["campaign"]
         query = ListQuery.parse(request.query_params)
         found = await self._sends.listed(caller, campaign, state=query.state)
         return _json(wire.encode_list([] if query.is_empty else found, query))
 
-    async def one(self, request: Request, caller: Caller, campaign: str) -> Response:
-        send_id = request.path_params["id"]
-        if request.method == "DELETE":
-            schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
-            # A second cancellation has nothing left to do, and is not refused for it.
-            if cancelled.state is not State.CANCELLED:
-                raise TooLate(cancelled.state.value)
-        else:
-            schedule = await self._sends.get(caller, campaign, send_id)
+    async def one(self, request: Request, caller: Caller) -> Response:
+        campaign, send_id = request.path_params["campaign"], request.path_params["id"]
+        schedule = await self._sends.get(caller, campaign, send_id)
         return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
 
-    def _answers(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Let `handler` raise what is wrong; answer it in WalletWerk's shape."""
-
-        async def answering(request: Request) -> Response:
-            try:
-                caller = await self._callers.of(request)
-                return await handler(request, caller, request.path_params["campaign"])
-            except Error as error:
-                return wire.refusal(error)
-
-        return answering
+    async def cancel(self, request: Request, caller: Caller) -> Response:
+        campaign, send_id = request.path_params["campaign"], request.path_params["id"]
+        schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
+        # A second cancellation has nothing left to do, and is not refused for it.
+        if cancelled.state is not State.CANCELLED:
+            raise TooLate(cancelled.state.value)
+        return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
 
 
 def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response:

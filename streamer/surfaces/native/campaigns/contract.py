@@ -37,14 +37,13 @@ from ....contract.refusals import (
 from ....store.scheduling.campaigns import CardStatus
 from ..common.endpoints import BODY_BYTES_MAX
 from . import wire
-from .routes import PAGE_LIMIT, PAGE_LIMIT_MAX
 
-__all__ = ["CAMPAIGNS"]
+__all__ = ["CAMPAIGN_OPERATIONS"]
 
 CampaignId = Annotated[str, matching(wire.CAMPAIGN_PATTERN)]
 Time = Annotated[str, TIME]
 Count = Annotated[int, Meta(ge=0)]
-Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX)]
+Limit = Annotated[int, Meta(ge=1, le=wire.PAGE_LIMIT_MAX)]
 
 
 class UsedShown(msgspec.Struct, frozen=True):
@@ -87,116 +86,123 @@ class WrittenShown(msgspec.Struct, frozen=True):
     written: Count
 
 
-ID: Final = path("id", CampaignId, "The campaign.")
-CARD: Final = path("card", str, "The card.")
+CAMPAIGN_ID: Final = path("id", CampaignId, "The campaign.")
+CARD_ID: Final = path("card", str, "The card.", has_slashes=True)
 ONE: Final = "/v1/campaigns/{id}"
 ACTS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_PAGE)
 WRITTEN_CARD: Final = {"id": "$request.path.id", "card": "$request.body#/0/id"}
 NO_CAMPAIGN: Final = unknown("the campaign")
 NO_CARD: Final = unknown("the campaign", "the card")
 
-CAMPAIGNS: Final = (
-    Operation(
-        method="GET",
-        path="/v1/campaigns",
-        name="campaigns",
-        summary="List campaigns",
-        about="Needs the scope `campaigns:read`, as all that reads here.",
-        answers=(Answer(200, "All of them.", CampaignsShown),),
-        refusals=(*ACTS, *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="GET",
-        path=ONE,
-        name="campaign",
-        summary="Look at a campaign",
-        parameters=(ID,),
-        answers=(Answer(200, "The campaign.", CampaignStateShown),),
-        refusals=(*ACTS, *NO_CAMPAIGN, *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="PUT",
-        path=ONE,
-        name="putCampaign",
-        summary="Make or rename a campaign",
-        about="Needs the scope `campaigns:write`, as all that writes here.",
-        parameters=(ID,),
-        body=Body(wire.CampaignBody, BODY_BYTES_MAX, required=False),
-        answers=(
-            Answer(
-                200,
-                "The campaign.",
-                CampaignStateShown,
-                links=(
-                    Link("native.campaign", {"id": "$response.body#/id"}),
-                    Link("native.putCards", {"id": "$response.body#/id"}),
-                    Link("walletwerk.send", {"campaign": "$response.body#/id"}),
-                    Link("walletwerk.schedule", {"campaign": "$response.body#/id"}),
-                    Link("walletwerk.scheduled", {"campaign": "$response.body#/id"}),
-                ),
+CAMPAIGNS: Final = Operation(
+    method="GET",
+    path="/v1/campaigns",
+    name="campaigns",
+    summary="List campaigns",
+    about="Needs the scope `campaigns:read`, as all that reads here.",
+    answers=(Answer(200, "All of them.", CampaignsShown),),
+    refusals=(*ACTS, *STORE),
+    security=(BEARER, COOKIE),
+)
+CAMPAIGN: Final = Operation(
+    method="GET",
+    path=ONE,
+    name="campaign",
+    summary="Look at a campaign",
+    parameters=(CAMPAIGN_ID,),
+    answers=(Answer(200, "The campaign.", CampaignStateShown),),
+    refusals=(*ACTS, *NO_CAMPAIGN, *STORE),
+    security=(BEARER, COOKIE),
+)
+PUT_CAMPAIGN: Final = Operation(
+    method="PUT",
+    path=ONE,
+    name="putCampaign",
+    summary="Make or rename a campaign",
+    about="Needs the scope `campaigns:write`, as all that writes here.",
+    parameters=(CAMPAIGN_ID,),
+    body=Body(wire.CampaignBody, BODY_BYTES_MAX, required=False),
+    answers=(
+        Answer(
+            200,
+            "The campaign.",
+            CampaignStateShown,
+            links=(
+                Link("native.campaign", {"id": "$response.body#/id"}),
+                Link("native.putCards", {"id": "$response.body#/id"}),
+                Link("walletwerk.send", {"campaign": "$response.body#/id"}),
+                Link("walletwerk.schedule", {"campaign": "$response.body#/id"}),
+                Link("walletwerk.scheduled", {"campaign": "$response.body#/id"}),
             ),
         ),
-        refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
     ),
-    Operation(
-        method="GET",
-        path=f"{ONE}/cards",
-        name="cards",
-        summary="List a campaign's cards",
-        parameters=(
-            ID,
-            query("limit", Limit, "How many.", default=PAGE_LIMIT),
-            query("after", str, "The `next` of the page before."),
-            query("status", CardStatus | Literal[""], "Only those."),
-        ),
-        answers=(Answer(200, "A page of them.", CardsShown),),
-        refusals=(*ACTS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
-        security=(BEARER, COOKIE),
+    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+CARDS: Final = Operation(
+    method="GET",
+    path=f"{ONE}/cards",
+    name="cards",
+    summary="List a campaign's cards",
+    parameters=(
+        CAMPAIGN_ID,
+        query("limit", Limit, "How many.", default=wire.PAGE_LIMIT),
+        query("after", str, "The `next` of the page before."),
+        query("status", CardStatus | Literal[""], "Only those."),
     ),
-    Operation(
-        method="PUT",
-        path=f"{ONE}/cards",
-        name="putCards",
-        summary="Write cards in bulk",
-        parameters=(ID,),
-        body=Body(wire.Cards, wire.CARDS_BYTES_MAX),
-        answers=(
-            Answer(
-                200,
-                "How many were written.",
-                WrittenShown,
-                links=(
-                    Link("native.cards", {"id": "$request.path.id"}),
-                    Link("native.card", WRITTEN_CARD),
-                    Link("native.setCardStatus", WRITTEN_CARD),
-                ),
+    answers=(Answer(200, "A page of them.", CardsShown),),
+    refusals=(*ACTS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
+    security=(BEARER, COOKIE),
+)
+PUT_CARDS: Final = Operation(
+    method="PUT",
+    path=f"{ONE}/cards",
+    name="putCards",
+    summary="Write cards in bulk",
+    parameters=(CAMPAIGN_ID,),
+    body=Body(wire.Cards, wire.CARDS_BYTES_MAX),
+    answers=(
+        Answer(
+            200,
+            "How many were written.",
+            WrittenShown,
+            links=(
+                Link("native.cards", {"id": "$request.path.id"}),
+                Link("native.card", WRITTEN_CARD),
+                Link("native.setCardStatus", WRITTEN_CARD),
             ),
         ),
-        refusals=(*ACTS, *NO_CAMPAIGN, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
     ),
-    Operation(
-        method="GET",
-        path=f"{ONE}/cards/{{card}}",
-        name="card",
-        summary="Look at a card",
-        parameters=(ID, CARD),
-        answers=(Answer(200, "The card.", CardShown),),
-        refusals=(*ACTS, *NO_CARD, *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="PATCH",
-        path=f"{ONE}/cards/{{card}}",
-        name="setCardStatus",
-        summary="Change a card's status",
-        parameters=(ID, CARD),
-        body=Body(wire.StatusBody, BODY_BYTES_MAX),
-        answers=(Answer(200, "The card.", CardShown),),
-        refusals=(*ACTS, *NO_CARD, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
-    ),
+    refusals=(*ACTS, *NO_CAMPAIGN, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+CARD: Final = Operation(
+    method="GET",
+    path=f"{ONE}/cards/{{card}}",
+    name="card",
+    summary="Look at a card",
+    parameters=(CAMPAIGN_ID, CARD_ID),
+    answers=(Answer(200, "The card.", CardShown),),
+    refusals=(*ACTS, *NO_CARD, *STORE),
+    security=(BEARER, COOKIE),
+)
+SET_CARD_STATUS: Final = Operation(
+    method="PATCH",
+    path=f"{ONE}/cards/{{card}}",
+    name="setCardStatus",
+    summary="Change a card's status",
+    parameters=(CAMPAIGN_ID, CARD_ID),
+    body=Body(wire.StatusBody, BODY_BYTES_MAX),
+    answers=(Answer(200, "The card.", CardShown),),
+    refusals=(*ACTS, *NO_CARD, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+CAMPAIGN_OPERATIONS: Final = (
+    CAMPAIGNS,
+    CAMPAIGN,
+    PUT_CAMPAIGN,
+    CARDS,
+    PUT_CARDS,
+    CARD,
+    SET_CARD_STATUS,
 )

@@ -20,13 +20,11 @@ from ....service.scheduling.campaigns import CampaignsOfApp
 from ....transports.web.callers import Callers
 from ....transports.web.requests import query_int, read_body
 from ..common.body_types import Shape
-from ..common.endpoints import BODY_BYTES_MAX, body_of, json, routing
-from . import wire
+from ..common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
+from . import contract, wire
 
 __all__ = ["NativeCampaigns"]
 
-PAGE_LIMIT: Final = 100
-PAGE_LIMIT_MAX: Final = 1_000
 _CAMPAIGN: Final = Shape[wire.CampaignBody](wire.CampaignBody)
 _CARDS: Final = Shape[list[wire.CardBody]](wire.Cards)
 _STATUS: Final = Shape[wire.StatusBody](wire.StatusBody)
@@ -46,66 +44,64 @@ class NativeCampaigns:
         self._campaigns = campaigns
 
     def routes(self) -> list[BaseRoute]:
-        route = routing(self._callers)
-        one = "/v1/campaigns/{id}"
-        return [
-            route("/v1/campaigns", self.campaigns, "GET"),
-            route(one, self.campaign, "GET", "PUT"),
-            route(f"{one}/cards", self.cards, "GET", "PUT"),
-            route(f"{one}/cards/{{card:path}}", self.card, "GET", "PATCH"),
-        ]
+        return endpoints(self._callers).bind(
+            (contract.CAMPAIGNS, self.campaigns),
+            (contract.CAMPAIGN, self.campaign),
+            (contract.PUT_CAMPAIGN, self.put_campaign),
+            (contract.CARDS, self.cards),
+            (contract.PUT_CARDS, self.put_cards),
+            (contract.CARD, self.card),
+            (contract.SET_CARD_STATUS, self.set_card_status),
+        )
 
     async def campaigns(self, request: Request, caller: Caller) -> Response:
         found = await self._campaigns.all(caller)
         return json(wire.encode_campaigns(found))
 
     async def campaign(self, request: Request, caller: Caller) -> Response:
-        if request.method == "PUT":
-            caller.require_scope("campaigns:write")
-            name = wire.parse_campaign_id(request.path_params["id"])
-            raw = await read_body(request, BODY_BYTES_MAX)
-            body = _CAMPAIGN.decode(raw or b"{}")
-            state = await self._campaigns.put(caller, name, body.name)
-        else:
-            state = await self._campaigns.get(caller, request.path_params["id"])
+        state = await self._campaigns.get(caller, request.path_params["id"])
+        return json(wire.encode_campaign(state))
+
+    async def put_campaign(self, request: Request, caller: Caller) -> Response:
+        caller.require_scope("campaigns:write")
+        campaign_id = wire.parse_campaign_id(request.path_params["id"])
+        raw = await read_body(request, BODY_BYTES_MAX)
+        body = _CAMPAIGN.decode(raw or b"{}")
+        state = await self._campaigns.put(caller, campaign_id, body.name)
         return json(wire.encode_campaign(state))
 
     async def cards(self, request: Request, caller: Caller) -> Response:
-        handler = self.put_cards if request.method == "PUT" else self.page
-        return await handler(request, caller, request.path_params["id"])
-
-    async def put_cards(
-        self, request: Request, caller: Caller, campaign_id: str
-    ) -> Response:
-        caller.require_scope("campaigns:write")
-        bytes_max = wire.CARDS_BYTES_MAX
-        bodies = await body_of(request, _CARDS, bytes_max=bytes_max)
-        cards = wire.parse_cards(bodies)
-        await self._campaigns.put_cards(caller, campaign_id, cards)
-        return json(b'{"written":%d}' % len(cards))
-
-    async def page(
-        self, request: Request, caller: Caller, campaign_id: str
-    ) -> Response:
-        limit = query_int(request, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+        limit = query_int(
+            request, "limit", wire.PAGE_LIMIT, least=1, most=wire.PAGE_LIMIT_MAX
+        )
         query = request.query_params
         cards, after = await self._campaigns.cards(
             caller,
-            campaign_id,
+            request.path_params["id"],
             after=wire.parse_place(query.get("after") or "0."),
             limit=limit,
             status=wire.parse_status(query.get("status")),
         )
         return json(wire.encode_cards(cards, after))
 
+    async def put_cards(self, request: Request, caller: Caller) -> Response:
+        caller.require_scope("campaigns:write")
+        bytes_max = wire.CARDS_BYTES_MAX
+        bodies = await body_of(request, _CARDS, bytes_max=bytes_max)
+        cards = wire.parse_cards(bodies)
+        await self._campaigns.put_cards(caller, request.path_params["id"], cards)
+        return json(b'{"written":%d}' % len(cards))
+
     async def card(self, request: Request, caller: Caller) -> Response:
         campaign_id, card_id = request.path_params["id"], request.path_params["card"]
-        if request.method == "PATCH":
-            caller.require_scope("campaigns:write")
-            body = await body_of(request, _STATUS)
-            card = await self._campaigns.set_status(
-                caller, campaign_id, card_id, body.status
-            )
-        else:
-            card = await self._campaigns.card(caller, campaign_id, card_id)
+        card = await self._campaigns.card(caller, campaign_id, card_id)
+        return json(wire.encode_card(card))
+
+    async def set_card_status(self, request: Request, caller: Caller) -> Response:
+        campaign_id, card_id = request.path_params["id"], request.path_params["card"]
+        caller.require_scope("campaigns:write")
+        body = await body_of(request, _STATUS)
+        card = await self._campaigns.set_status(
+            caller, campaign_id, card_id, body.status
+        )
         return json(wire.encode_card(card))

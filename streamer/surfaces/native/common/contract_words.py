@@ -39,9 +39,12 @@ TopicName = Annotated[str, Meta(pattern=f"^{TOPIC_PATTERN}$")]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX)]
 
 PLAYER: Final[Parameter] = path(
-    "player", PlayerName, "The player's name, or `me` for the player of the token."
+    "player",
+    PlayerName,
+    "The player's name, or `me` for the player of the token.",
+    has_slashes=True,
 )
-TOPIC: Final[Parameter] = path("topic", TopicName, "The topic.")
+TOPIC: Final[Parameter] = path("topic", TopicName, "The topic.", has_slashes=True)
 ID: Final[Parameter] = path("id", str, "Its id.")
 LIMIT: Final[Parameter] = query("limit", Limit, "How many.", default=PAGE_LIMIT)
 

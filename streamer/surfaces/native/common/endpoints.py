@@ -7,18 +7,16 @@ wrong is answered as a problem document. Knows Starlette. Knows no service.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from ....contract.binding import Endpoints
 from ....core.access.rights import Caller
 from ....core.streams.cursor import Cursor
-from ....errors import Error
 from ....model import Player
 from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
@@ -31,14 +29,13 @@ __all__ = [
     "NO_CONTENT",
     "PAGE_LIMIT",
     "PAGE_LIMIT_MAX",
-    "Handler",
     "body_of",
     "cursor_in",
+    "endpoints",
     "json",
     "limit_in",
     "limit_of",
     "player_of",
-    "routing",
 ]
 
 T = TypeVar("T")
@@ -48,39 +45,12 @@ NO_CONTENT: Final = 204
 PAGE_LIMIT: Final = 20
 PAGE_LIMIT_MAX: Final = 100
 
-Handler = Callable[[Request, Caller], Awaitable[Response]]
-
 _MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 
-class _Endpoint:
-    """
-    Lets `handler` raise what is wrong, and answers that as a problem document.
-
-    An ASGI application and not a function of a request, around which Starlette would
-    put two more: they cost a publish a twentieth of its time, and do nothing here.
-    """
-
-    def __init__(self, callers: Callers, handler: Handler) -> None:
-        self._callers = callers
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._handler(request, await self._callers.of(request))
-        except Error as error:
-            response = wire.problem(error)
-        await response(scope, receive, send)
-
-
-def routing(callers: Callers) -> Callable[..., Route]:
-    """Return what makes routes of paths, of handlers that may raise errors of ours."""
-
-    def route(path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, _Endpoint(callers, handler), methods=methods)
-
-    return route
+def endpoints(callers: Callers) -> Endpoints[Caller]:
+    """Return what binds operations of the surface to handlers that take a `Caller`."""
+    return Endpoints(callers.of, lambda error, _: wire.problem(error))
 
 
 def limit_of(request: Request) -> int:

@@ -43,7 +43,7 @@ from ..common.names import TYPE_CHARS_MAX
 from . import wire
 from .wire import FILTER_MAX
 
-__all__ = ["INBOXES"]
+__all__ = ["INBOX_OPERATIONS"]
 
 Order = Literal["newest", "oldest"]
 Texts = Annotated[
@@ -63,128 +63,136 @@ is a cursor for `after`; `gap` says that something behind `after` is gone, and w
 
 GONE: Final = unknown("the notification")
 
-INBOXES: Final = (
-    Operation(
-        method="GET",
-        path=INBOX,
-        name="page",
-        summary="Read a page of an inbox",
-        about=_PAGE,
-        parameters=(
-            PLAYER,
-            LIMIT,
-            query("before", Cursor, "Older than this cursor or id."),
-            query("after", Cursor, "Newer than this cursor or id."),
-            query("order", Order, "Which come first.", default="newest"),
-            query("type", Texts, "Of one of these types."),
-            query("priority", Priorities, "Of one of these priorities."),
-            query("topic", TopicName, "Sent to this topic."),
-            query("unread", Literal["true"], "Not marked as read."),
-            header("If-None-Match", str, "The ETag of the page that is had."),
-        ),
-        answers=(
-            Answer(200, "A page.", PageShown, CACHED),
-            Answer(304, "Nothing has changed, marks included.", headers=CACHED),
-        ),
-        refusals=(*ACTS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
-        security=(BEARER, COOKIE),
+PAGE: Final = Operation(
+    method="GET",
+    path=INBOX,
+    name="page",
+    summary="Read a page of an inbox",
+    about=_PAGE,
+    parameters=(
+        PLAYER,
+        LIMIT,
+        query("before", Cursor, "Older than this cursor or id."),
+        query("after", Cursor, "Newer than this cursor or id."),
+        query("order", Order, "Which come first.", default="newest"),
+        query("type", Texts, "Of one of these types."),
+        query("priority", Priorities, "Of one of these priorities."),
+        query("topic", TopicName, "Sent to this topic."),
+        query("unread", Literal["true"], "Not marked as read."),
+        header("If-None-Match", str, "The ETag of the page that is had."),
     ),
-    Operation(
-        method="GET",
-        path=f"{INBOX}/{{id}}",
-        name="one",
-        summary="Read one notification",
-        parameters=(PLAYER, ID),
-        answers=(Answer(200, "The notification.", NotificationShown),),
-        refusals=(
-            *ACTS,
-            *BAD_PATH,
-            *unknown("the notification"),
-            *IN_FLIGHT,
-            *STORE,
-        ),
-        security=(BEARER, COOKIE),
+    answers=(
+        Answer(200, "A page.", PageShown, CACHED),
+        Answer(304, "Nothing has changed, marks included.", headers=CACHED),
     ),
-    Operation(
-        method="DELETE",
-        path=f"{INBOX}/{{id}}",
-        name="delete",
-        summary="Take a notification out of an inbox",
-        about=(
-            "A player's own, or, with the scope `notifications:send`, any player's. An "
-            "audience's stays in the other players' inboxes. Twice is once."
-        ),
-        parameters=(PLAYER, ID),
-        answers=(Answer(204, "It is not in there any more."),),
-        refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
-        security=(BEARER, COOKIE),
+    refusals=(*ACTS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
+    security=(BEARER, COOKIE),
+)
+ONE: Final = Operation(
+    method="GET",
+    path=f"{INBOX}/{{id}}",
+    name="one",
+    summary="Read one notification",
+    parameters=(PLAYER, ID),
+    answers=(Answer(200, "The notification.", NotificationShown),),
+    refusals=(
+        *ACTS,
+        *BAD_PATH,
+        *unknown("the notification"),
+        *IN_FLIGHT,
+        *STORE,
     ),
-    Operation(
-        method="GET",
-        path=f"{INBOX}/{{id}}/receipt",
-        name="receipt",
-        summary="What became of a notification",
-        parameters=(PLAYER, ID),
-        answers=(Answer(200, "The receipt.", ReceiptShown),),
-        refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
-        security=(BEARER, COOKIE),
+    security=(BEARER, COOKIE),
+)
+DELETE: Final = Operation(
+    method="DELETE",
+    path=f"{INBOX}/{{id}}",
+    name="delete",
+    summary="Take a notification out of an inbox",
+    about=(
+        "A player's own, or, with the scope `notifications:send`, any player's. An "
+        "audience's stays in the other players' inboxes. Twice is once."
     ),
-    Operation(
-        method="POST",
-        path=f"{INBOX}/read",
-        name="markRead",
-        summary="Mark as read",
-        about=(
-            "With exactly one of `ids`, `up_to` (a cursor or id, inclusive) and "
-            "`all`, which is true. Marking twice is marking once; unknown ids are "
-            "ignored. The player's streams are told."
-        ),
-        parameters=(PLAYER,),
-        body=Body(
-            wire.MarkBody,
-            BODY_BYTES_MAX,
-            examples={
-                "all": {"all": True},
-                "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
-            },
-        ),
-        answers=(Answer(200, "How many are unread after it.", UnreadShown),),
-        refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
+    parameters=(PLAYER, ID),
+    answers=(Answer(204, "It is not in there any more."),),
+    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
+    security=(BEARER, COOKIE),
+)
+RECEIPT: Final = Operation(
+    method="GET",
+    path=f"{INBOX}/{{id}}/receipt",
+    name="receipt",
+    summary="What became of a notification",
+    parameters=(PLAYER, ID),
+    answers=(Answer(200, "The receipt.", ReceiptShown),),
+    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
+    security=(BEARER, COOKIE),
+)
+MARK_READ: Final = Operation(
+    method="POST",
+    path=f"{INBOX}/read",
+    name="markRead",
+    summary="Mark as read",
+    about=(
+        "With exactly one of `ids`, `up_to` (a cursor or id, inclusive) and "
+        "`all`, which is true. Marking twice is marking once; unknown ids are "
+        "ignored. The player's streams are told."
     ),
-    Operation(
-        method="POST",
-        path=f"{INBOX}/unread",
-        name="markUnread",
-        summary="Take read marks back",
-        about="Unknown ids are ignored. The player's streams are told.",
-        parameters=(PLAYER,),
-        body=Body(wire.MarkUnreadBody, BODY_BYTES_MAX),
-        answers=(Answer(200, "How many are unread after it.", UnreadShown),),
-        refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
+    parameters=(PLAYER,),
+    body=Body(
+        wire.MarkBody,
+        BODY_BYTES_MAX,
+        examples={
+            "all": {"all": True},
+            "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
+        },
     ),
-    Operation(
-        method="POST",
-        path=f"{INBOX}/ack",
-        name="acknowledge",
-        summary="Say that everything up to a cursor has arrived",
-        about="For receipts. What is not in the inbox any more is ignored.",
-        parameters=(PLAYER,),
-        body=Body(wire.AckBody, BODY_BYTES_MAX),
-        answers=(Answer(204, "It is noted."),),
-        refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="POST",
-        path="/v1/unread",
-        name="countUnread",
-        summary="Count what many players have not read",
-        about="Needs the scope `notifications:read`.",
-        body=Body(wire.UnreadBody, BODY_BYTES_MAX),
-        answers=(Answer(200, "A count for each.", PlayersUnreadShown),),
-        refusals=(*ACTS, *BODY, *IN_FLIGHT, *STORE),
-        security=(BEARER, COOKIE),
-    ),
+    answers=(Answer(200, "How many are unread after it.", UnreadShown),),
+    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+MARK_UNREAD: Final = Operation(
+    method="POST",
+    path=f"{INBOX}/unread",
+    name="markUnread",
+    summary="Take read marks back",
+    about="Unknown ids are ignored. The player's streams are told.",
+    parameters=(PLAYER,),
+    body=Body(wire.MarkUnreadBody, BODY_BYTES_MAX),
+    answers=(Answer(200, "How many are unread after it.", UnreadShown),),
+    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+ACKNOWLEDGE: Final = Operation(
+    method="POST",
+    path=f"{INBOX}/ack",
+    name="acknowledge",
+    summary="Say that everything up to a cursor has arrived",
+    about="For receipts. What is not in the inbox any more is ignored.",
+    parameters=(PLAYER,),
+    body=Body(wire.AckBody, BODY_BYTES_MAX),
+    answers=(Answer(204, "It is noted."),),
+    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    security=(BEARER, COOKIE),
+)
+COUNT_UNREAD: Final = Operation(
+    method="POST",
+    path="/v1/unread",
+    name="countUnread",
+    summary="Count what many players have not read",
+    about="Needs the scope `notifications:read`.",
+    body=Body(wire.UnreadBody, BODY_BYTES_MAX),
+    answers=(Answer(200, "A count for each.", PlayersUnreadShown),),
+    refusals=(*ACTS, *BODY, *IN_FLIGHT, *STORE),
+    security=(BEARER, COOKIE),
+)
+INBOX_OPERATIONS: Final = (
+    PAGE,
+    ONE,
+    DELETE,
+    RECEIPT,
+    MARK_READ,
+    MARK_UNREAD,
+    ACKNOWLEDGE,
+    COUNT_UNREAD,
 )

@@ -33,12 +33,12 @@ from ..common.endpoints import (
     NO_CONTENT,
     body_of,
     cursor_in,
+    endpoints,
     json,
     limit_in,
     player_of,
-    routing,
 )
-from . import wire
+from . import contract, wire
 
 __all__ = ["NativeInboxes"]
 
@@ -82,18 +82,17 @@ class NativeInboxes:
         self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
-        route = routing(self._callers)
-        inbox = "/v1/players/{player:path}/notifications"
-        return [
+        return endpoints(self._callers).bind(
             # What is asked for most is tried first.
-            route(inbox, self.page, "GET"),
-            route("/v1/unread", self.unread, "POST"),
-            route(f"{inbox}/read", self.mark_read, "POST"),
-            route(f"{inbox}/unread", self.mark_unread, "POST"),
-            route(f"{inbox}/ack", self.acknowledge, "POST"),
-            route(f"{inbox}/{{id}}/receipt", self.receipt, "GET"),
-            route(f"{inbox}/{{id}}", self.one, "GET", "DELETE"),
-        ]
+            (contract.PAGE, self.page),
+            (contract.COUNT_UNREAD, self.unread),
+            (contract.MARK_READ, self.mark_read),
+            (contract.MARK_UNREAD, self.mark_unread),
+            (contract.ACKNOWLEDGE, self.acknowledge),
+            (contract.RECEIPT, self.receipt),
+            (contract.ONE, self.one),
+            (contract.DELETE, self.delete),
+        )
 
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
@@ -135,11 +134,14 @@ class NativeInboxes:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
         with self._in_flight.hold(Log(caller.app, player)):
-            if request.method == "DELETE":
-                await self._inboxes.delete(caller, player, notification_id)
-                return Response(status_code=NO_CONTENT)
             found = await self._inboxes.one(caller, player, notification_id)
         return json(wire.encode_entry(found))
+
+    async def delete(self, request: Request, caller: Caller) -> Response:
+        player = player_of(request, caller)
+        with self._in_flight.hold(Log(caller.app, player)):
+            await self._inboxes.delete(caller, player, request.path_params["id"])
+        return Response(status_code=NO_CONTENT)
 
     async def receipt(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)

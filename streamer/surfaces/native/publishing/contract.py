@@ -43,7 +43,7 @@ from ..common.contract_words import ACTS, ID, LIMIT, TOPIC
 from ..common.endpoints import BODY_BYTES_MAX
 from . import schedule_wire, wire
 
-__all__ = ["PUBLISHING"]
+__all__ = ["PUBLISHING_OPERATIONS"]
 
 _PUBLISH: Final = """
 One message, or a list of up to 1,000 that have 1,000 recipients together at most and
@@ -65,176 +65,183 @@ OF_TOPIC: Final = "/v1/topics/{topic}/notifications/{id}"
 OF_EVERYONE: Final = "/v1/everyone/notifications/{id}"
 GONE: Final = unknown("the notification")
 
-PUBLISHING: Final = (
-    Operation(
-        method="POST",
-        path="/v1/notifications",
-        name="publish",
-        summary="Publish to players, a topic or everyone, now or later",
-        about=_PUBLISH,
-        parameters=(IDEMPOTENCY_KEY,),
-        body=Body(
-            message_wire.PublishBody | wire.PublishBatch,
-            wire.PUBLISH_BYTES_MAX,
-            examples={
-                "now": {
-                    "to": {"players": ["alice", "bob"]},
-                    "type": "quest.done",
-                    "title": "Quest complete",
-                    "data": {"quest": 17, "gold": 250},
-                    "priority": "high",
-                },
-                "to a topic": {
-                    "to": {"topic": "news"},
-                    "title": "Servers are back",
-                    "collapse_key": "status",
-                    "ttl_s": 3600,
-                },
-                "live only": {
-                    "to": {"everyone": True},
-                    "type": "restart",
-                    "persist": False,
-                },
-                "several": [
-                    {"to": {"players": ["alice"]}, "title": "You won"},
-                    {"to": {"players": ["bob"]}, "title": "You lost"},
-                ],
-                "later": {
-                    "to": {"players": ["alice"]},
-                    "title": "Late",
-                    "spread_s": 60,
-                },
+PUBLISH: Final = Operation(
+    method="POST",
+    path="/v1/notifications",
+    name="publish",
+    summary="Publish to players, a topic or everyone, now or later",
+    about=_PUBLISH,
+    parameters=(IDEMPOTENCY_KEY,),
+    body=Body(
+        message_wire.PublishBody | wire.PublishBatch,
+        wire.PUBLISH_BYTES_MAX,
+        examples={
+            "now": {
+                "to": {"players": ["alice", "bob"]},
+                "type": "quest.done",
+                "title": "Quest complete",
+                "data": {"quest": 17, "gold": 250},
+                "priority": "high",
             },
-        ),
-        answers=(
-            Answer(
-                200,
-                "Stored in every inbox. Of a list of messages it is a list of these.",
-                PublishedShown | list[PublishedShown],
-                (REPLAYED,),
-                links=(
-                    Link("native.one", {"player": TO_FIRST, "id": FIRST_ID}),
-                    Link("native.page", {"player": TO_FIRST}),
-                    Link("native.markRead", {"player": TO_FIRST}),
-                    Link("native.receipt", {"player": TO_FIRST, "id": FIRST_ID}),
-                    Link("native.delete", {"player": TO_FIRST, "id": FIRST_ID}),
-                    Link("native.topicReceipt", {"topic": TO_TOPIC, "id": FIRST_ID}),
-                    Link(
-                        "native.withdrawFromTopic", {"topic": TO_TOPIC, "id": FIRST_ID}
-                    ),
-                    Link("native.everyoneReceipt", {"id": FIRST_ID}),
-                    Link("native.withdrawFromEveryone", {"id": FIRST_ID}),
-                ),
+            "to a topic": {
+                "to": {"topic": "news"},
+                "title": "Servers are back",
+                "collapse_key": "status",
+                "ttl_s": 3600,
+            },
+            "live only": {
+                "to": {"everyone": True},
+                "type": "restart",
+                "persist": False,
+            },
+            "several": [
+                {"to": {"players": ["alice"]}, "title": "You won"},
+                {"to": {"players": ["bob"]}, "title": "You lost"},
+            ],
+            "later": {
+                "to": {"players": ["alice"]},
+                "title": "Late",
+                "spread_s": 60,
+            },
+        },
+    ),
+    answers=(
+        Answer(
+            200,
+            "Stored in every inbox. Of a list of messages it is a list of these.",
+            PublishedShown | list[PublishedShown],
+            (REPLAYED,),
+            links=(
+                Link("native.one", {"player": TO_FIRST, "id": FIRST_ID}),
+                Link("native.page", {"player": TO_FIRST}),
+                Link("native.markRead", {"player": TO_FIRST}),
+                Link("native.receipt", {"player": TO_FIRST, "id": FIRST_ID}),
+                Link("native.delete", {"player": TO_FIRST, "id": FIRST_ID}),
+                Link("native.topicReceipt", {"topic": TO_TOPIC, "id": FIRST_ID}),
+                Link("native.withdrawFromTopic", {"topic": TO_TOPIC, "id": FIRST_ID}),
+                Link("native.everyoneReceipt", {"id": FIRST_ID}),
+                Link("native.withdrawFromEveryone", {"id": FIRST_ID}),
             ),
-            Answer(
-                202,
-                "It is a schedule.",
-                ScheduledShown,
-                (REPLAYED,),
-                links=(
-                    Link("native.schedule", {"id": SCHEDULE_ID}),
-                    Link("native.moveSchedule", {"id": SCHEDULE_ID}),
-                    Link("native.cancelSchedule", {"id": SCHEDULE_ID}),
-                ),
+        ),
+        Answer(
+            202,
+            "It is a schedule.",
+            ScheduledShown,
+            (REPLAYED,),
+            links=(
+                Link("native.schedule", {"id": SCHEDULE_ID}),
+                Link("native.moveSchedule", {"id": SCHEDULE_ID}),
+                Link("native.cancelSchedule", {"id": SCHEDULE_ID}),
             ),
         ),
-        refusals=(*ACTS, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
-        security=(BEARER, COOKIE),
     ),
-    Operation(
-        method="DELETE",
-        path=OF_TOPIC,
-        name="withdrawFromTopic",
-        summary="Take a message back from a topic",
-        about=(
-            "From every player's inbox; streams are told. Needs the scope "
-            "`notifications:send`. Twice is once."
-        ),
-        parameters=(TOPIC, ID),
-        answers=(Answer(204, "It is withdrawn."),),
-        refusals=(*ACTS, *BAD_PATH, *GONE, *WRITE),
-        security=(BEARER, COOKIE),
+    refusals=(*ACTS, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
+    security=(BEARER, COOKIE),
+)
+WITHDRAW_FROM_TOPIC: Final = Operation(
+    method="DELETE",
+    path=OF_TOPIC,
+    name="withdrawFromTopic",
+    summary="Take a message back from a topic",
+    about=(
+        "From every player's inbox; streams are told. Needs the scope "
+        "`notifications:send`. Twice is once."
     ),
-    Operation(
-        method="DELETE",
-        path=OF_EVERYONE,
-        name="withdrawFromEveryone",
-        summary="Take a message back from everyone",
-        about="As from a topic.",
-        parameters=(ID,),
-        answers=(Answer(204, "It is withdrawn."),),
-        refusals=(*ACTS, *GONE, *WRITE),
-        security=(BEARER, COOKIE),
+    parameters=(TOPIC, ID),
+    answers=(Answer(204, "It is withdrawn."),),
+    refusals=(*ACTS, *BAD_PATH, *GONE, *WRITE),
+    security=(BEARER, COOKIE),
+)
+WITHDRAW_FROM_EVERYONE: Final = Operation(
+    method="DELETE",
+    path=OF_EVERYONE,
+    name="withdrawFromEveryone",
+    summary="Take a message back from everyone",
+    about="As from a topic.",
+    parameters=(ID,),
+    answers=(Answer(204, "It is withdrawn."),),
+    refusals=(*ACTS, *GONE, *WRITE),
+    security=(BEARER, COOKIE),
+)
+TOPIC_RECEIPT: Final = Operation(
+    method="GET",
+    path=f"{OF_TOPIC}/receipt",
+    name="topicReceipt",
+    summary="What became of a topic's message",
+    about=(
+        "How many players have read it, and whose clients have it. Needs the scope "
+        "`notifications:send`."
     ),
-    Operation(
-        method="GET",
-        path=f"{OF_TOPIC}/receipt",
-        name="topicReceipt",
-        summary="What became of a topic's message",
-        about=(
-            "How many players have read it, and whose clients have it. Needs the scope "
-            "`notifications:send`."
-        ),
-        parameters=(TOPIC, ID),
-        answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
-        refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
-        security=(BEARER, COOKIE),
+    parameters=(TOPIC, ID),
+    answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
+    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
+    security=(BEARER, COOKIE),
+)
+EVERYONE_RECEIPT: Final = Operation(
+    method="GET",
+    path=f"{OF_EVERYONE}/receipt",
+    name="everyoneReceipt",
+    summary="What became of a message to everyone",
+    about="As of a topic's.",
+    parameters=(ID,),
+    answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
+    refusals=(*ACTS, *GONE, *IN_FLIGHT, *STORE),
+    security=(BEARER, COOKIE),
+)
+SCHEDULES: Final = Operation(
+    method="GET",
+    path="/v1/schedules",
+    name="schedules",
+    summary="List schedules",
+    about="Needs the scope `schedules:write`.",
+    parameters=(
+        LIMIT,
+        query("after", str, "The `next` of the page before."),
     ),
-    Operation(
-        method="GET",
-        path=f"{OF_EVERYONE}/receipt",
-        name="everyoneReceipt",
-        summary="What became of a message to everyone",
-        about="As of a topic's.",
-        parameters=(ID,),
-        answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
-        refusals=(*ACTS, *GONE, *IN_FLIGHT, *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="GET",
-        path="/v1/schedules",
-        name="schedules",
-        summary="List schedules",
-        about="Needs the scope `schedules:write`.",
-        parameters=(
-            LIMIT,
-            query("after", str, "The `next` of the page before."),
-        ),
-        answers=(Answer(200, "Oldest first.", SchedulesShown),),
-        refusals=(*ACTS, *BAD_QUERY, *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="GET",
-        path="/v1/schedules/{id}",
-        name="schedule",
-        summary="Look at a schedule",
-        parameters=(ID,),
-        answers=(Answer(200, "The schedule.", ScheduleShown),),
-        refusals=(*ACTS, *unknown("the schedule"), *STORE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="PATCH",
-        path="/v1/schedules/{id}",
-        name="moveSchedule",
-        summary="Move a schedule",
-        parameters=(ID,),
-        body=Body(schedule_wire.MoveBody, BODY_BYTES_MAX),
-        answers=(Answer(200, "The schedule, moved.", ScheduleShown),),
-        refusals=(*ACTS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
-        security=(BEARER, COOKIE),
-    ),
-    Operation(
-        method="DELETE",
-        path="/v1/schedules/{id}",
-        name="cancelSchedule",
-        summary="Cancel a schedule",
-        about="A second cancellation is answered as the first one was.",
-        parameters=(ID,),
-        answers=(Answer(200, "The schedule, cancelled.", ScheduleShown),),
-        refusals=(*ACTS, *unknown("the schedule"), *TOO_LATE, *WRITE),
-        security=(BEARER, COOKIE),
-    ),
+    answers=(Answer(200, "Oldest first.", SchedulesShown),),
+    refusals=(*ACTS, *BAD_QUERY, *STORE),
+    security=(BEARER, COOKIE),
+)
+SCHEDULE: Final = Operation(
+    method="GET",
+    path="/v1/schedules/{id}",
+    name="schedule",
+    summary="Look at a schedule",
+    parameters=(ID,),
+    answers=(Answer(200, "The schedule.", ScheduleShown),),
+    refusals=(*ACTS, *unknown("the schedule"), *STORE),
+    security=(BEARER, COOKIE),
+)
+MOVE_SCHEDULE: Final = Operation(
+    method="PATCH",
+    path="/v1/schedules/{id}",
+    name="moveSchedule",
+    summary="Move a schedule",
+    parameters=(ID,),
+    body=Body(schedule_wire.MoveBody, BODY_BYTES_MAX),
+    answers=(Answer(200, "The schedule, moved.", ScheduleShown),),
+    refusals=(*ACTS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
+    security=(BEARER, COOKIE),
+)
+CANCEL_SCHEDULE: Final = Operation(
+    method="DELETE",
+    path="/v1/schedules/{id}",
+    name="cancelSchedule",
+    summary="Cancel a schedule",
+    about="A second cancellation is answered as the first one was.",
+    parameters=(ID,),
+    answers=(Answer(200, "The schedule, cancelled.", ScheduleShown),),
+    refusals=(*ACTS, *unknown("the schedule"), *TOO_LATE, *WRITE),
+    security=(BEARER, COOKIE),
+)
+PUBLISHING_OPERATIONS: Final = (
+    PUBLISH,
+    WITHDRAW_FROM_TOPIC,
+    WITHDRAW_FROM_EVERYONE,
+    TOPIC_RECEIPT,
+    EVERYONE_RECEIPT,
+    SCHEDULES,
+    SCHEDULE,
+    MOVE_SCHEDULE,
+    CANCEL_SCHEDULE,
 )

@@ -27,10 +27,10 @@ from ....transports.web.callers import Callers
 from ....transports.web.requests import header_of, read_body
 from ..common import names
 from ..common.body_types import Shape
-from ..common.endpoints import NO_CONTENT, body_of, json, limit_of, routing
+from ..common.endpoints import NO_CONTENT, body_of, endpoints, json, limit_of
 from ..common.message_wire import Asked
 from ..inboxes import wire as inbox_wire
-from . import schedule_wire, wire
+from . import contract, schedule_wire, wire
 
 __all__ = ["NativePublishing"]
 
@@ -57,24 +57,17 @@ class NativePublishing:
         self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
-        route = routing(self._callers)
-        to_topic = "/v1/topics/{topic:path}/notifications/{id}"
-        to_everyone = "/v1/everyone/notifications/{id}"
-        return [
-            route("/v1/notifications", self.publish, "POST"),
-            route(f"{to_topic}/receipt", self.receipt, "GET"),
-            route(f"{to_everyone}/receipt", self.receipt, "GET"),
-            route(to_topic, self.withdraw, "DELETE"),
-            route(to_everyone, self.withdraw, "DELETE"),
-            route("/v1/schedules", self.schedules, "GET"),
-            route(
-                "/v1/schedules/{id}",
-                self.schedule,
-                "GET",
-                "PATCH",
-                "DELETE",
-            ),
-        ]
+        return endpoints(self._callers).bind(
+            (contract.PUBLISH, self.publish),
+            (contract.TOPIC_RECEIPT, self.receipt),
+            (contract.EVERYONE_RECEIPT, self.receipt),
+            (contract.WITHDRAW_FROM_TOPIC, self.withdraw),
+            (contract.WITHDRAW_FROM_EVERYONE, self.withdraw),
+            (contract.SCHEDULES, self.schedules),
+            (contract.SCHEDULE, self.schedule),
+            (contract.MOVE_SCHEDULE, self.move_schedule),
+            (contract.CANCEL_SCHEDULE, self.cancel_schedule),
+        )
 
     async def publish(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.PUBLISH_BYTES_MAX)
@@ -110,19 +103,23 @@ class NativePublishing:
         return json(schedule_wire.encode_schedules(shown, more=more))
 
     async def schedule(self, request: Request, caller: Caller) -> Response:
-        schedule_id = request.path_params["id"]
-        if request.method == "DELETE":
-            changed = await self._schedules.cancel(caller, schedule_id)
-            # A second cancellation has nothing left to do, and is not refused for it.
-            if changed.state is not State.CANCELLED:
-                raise TooLate(changed.state.value)
-        elif request.method == "PATCH":
-            body = await body_of(request, _MOVE)
-            changed = await self._schedules.move(caller, schedule_id, body.due_ms())
-            if not changed.done:
-                raise TooLate(changed.state.value)
-        schedule = await self._schedules.get(caller, schedule_id)
+        schedule = await self._schedules.get(caller, request.path_params["id"])
         return json(schedule_wire.encode_schedule(schedule))
+
+    async def move_schedule(self, request: Request, caller: Caller) -> Response:
+        body = await body_of(request, _MOVE)
+        schedule_id = request.path_params["id"]
+        changed = await self._schedules.move(caller, schedule_id, body.due_ms())
+        if not changed.done:
+            raise TooLate(changed.state.value)
+        return await self.schedule(request, caller)
+
+    async def cancel_schedule(self, request: Request, caller: Caller) -> Response:
+        changed = await self._schedules.cancel(caller, request.path_params["id"])
+        # A second cancellation has nothing left to do, and is not refused for it.
+        if changed.state is not State.CANCELLED:
+            raise TooLate(changed.state.value)
+        return await self.schedule(request, caller)
 
     async def _publish_one(
         self, caller: Caller, asked: Asked, key: str | None

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ....core.access.rights import Caller
-from ....model import Log
+from ....model import Log, Topic
 from ....service.access.authenticator import Authenticator
 from ....service.inboxes.topics import Memberships
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ..common import names
-from ..common.endpoints import NO_CONTENT, json, player_of, routing
-from . import wire
+from ..common.endpoints import NO_CONTENT, endpoints, json, player_of
+from . import contract, wire
 
 __all__ = ["NativeTopics"]
 
@@ -42,31 +42,17 @@ class NativeTopics:
         self._in_flight = in_flight
 
     def routes(self) -> list[BaseRoute]:
-        route = routing(self._callers)
-        player = "/v1/players/{player:path}"
-        return [
-            # In front of the topics, since a player's name may have a slash too.
-            route(
-                f"{player}/mutes/types/{{type:path}}",
-                self.mute_type,
-                "PUT",
-                "DELETE",
-            ),
-            route(
-                f"{player}/mutes/topics/{{topic:path}}",
-                self.mute_topic,
-                "PUT",
-                "DELETE",
-            ),
-            route(f"{player}/mutes", self.mutes, "GET"),
-            route(
-                f"{player}/topics/{{topic:path}}",
-                self.topic,
-                "PUT",
-                "DELETE",
-            ),
-            route(f"{player}/topics", self.topics, "GET"),
-        ]
+        return endpoints(self._callers).bind(
+            # Before the topics, since a player's name may have a slash too.
+            (contract.MUTE_TYPE, self.mute_type),
+            (contract.UNMUTE_TYPE, self.unmute_type),
+            (contract.MUTE_TOPIC, self.mute_topic),
+            (contract.UNMUTE_TOPIC, self.unmute_topic),
+            (contract.MUTES, self.mutes),
+            (contract.JOIN_TOPIC, self.join_topic),
+            (contract.LEAVE_TOPIC, self.leave_topic),
+            (contract.TOPICS, self.topics),
+        )
 
     async def topics(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
@@ -74,14 +60,16 @@ class NativeTopics:
             topics = await self._memberships.topics(caller, player)
         return json(wire.encode_topics(topics))
 
-    async def topic(self, request: Request, caller: Caller) -> Response:
-        player = player_of(request, caller)
-        topic = names.topic_in_path(request.path_params["topic"])
-        change = self._memberships.leave
-        if request.method == "PUT":
-            change = self._memberships.join
+    async def join_topic(self, request: Request, caller: Caller) -> Response:
+        player, topic = player_of(request, caller), _topic_of(request)
         with self._in_flight.hold(Log(caller.app, player)):
-            await change(caller, player, topic)
+            await self._memberships.join(caller, player, topic)
+        return Response(status_code=NO_CONTENT)
+
+    async def leave_topic(self, request: Request, caller: Caller) -> Response:
+        player, topic = player_of(request, caller), _topic_of(request)
+        with self._in_flight.hold(Log(caller.app, player)):
+            await self._memberships.leave(caller, player, topic)
         return Response(status_code=NO_CONTENT)
 
     async def mutes(self, request: Request, caller: Caller) -> Response:
@@ -92,17 +80,34 @@ class NativeTopics:
         return json(wire.encode_mutes(types, topics))
 
     async def mute_type(self, request: Request, caller: Caller) -> Response:
+        return await self._set_type(request, caller, muted=True)
+
+    async def unmute_type(self, request: Request, caller: Caller) -> Response:
+        return await self._set_type(request, caller, muted=False)
+
+    async def mute_topic(self, request: Request, caller: Caller) -> Response:
+        return await self._set_topic(request, caller, muted=True)
+
+    async def unmute_topic(self, request: Request, caller: Caller) -> Response:
+        return await self._set_topic(request, caller, muted=False)
+
+    async def _set_type(
+        self, request: Request, caller: Caller, *, muted: bool
+    ) -> Response:
         player = player_of(request, caller)
         type_ = names.type_in_path(request.path_params["type"])
-        muted = request.method == "PUT"
         with self._in_flight.hold(Log(caller.app, player)):
             await self._memberships.mute_type(caller, player, type_, muted=muted)
         return Response(status_code=NO_CONTENT)
 
-    async def mute_topic(self, request: Request, caller: Caller) -> Response:
-        player = player_of(request, caller)
-        topic = names.topic_in_path(request.path_params["topic"])
-        muted = request.method == "PUT"
+    async def _set_topic(
+        self, request: Request, caller: Caller, *, muted: bool
+    ) -> Response:
+        player, topic = player_of(request, caller), _topic_of(request)
         with self._in_flight.hold(Log(caller.app, player)):
             await self._memberships.mute_topic(caller, player, topic, muted=muted)
         return Response(status_code=NO_CONTENT)
+
+
+def _topic_of(request: Request) -> Topic:
+    return names.topic_in_path(request.path_params["topic"])

@@ -1,0 +1,95 @@
+"""Operations bound to handlers: their paths, their methods, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from streamer.contract.binding import Endpoints, bind_websocket
+from streamer.contract.operation import Answer, Operation, path
+from streamer.errors import Error, NotFound
+
+ID = path("id", str, "Its id.")
+NAME = path("name", str, "Its name.", has_slashes=True)
+
+
+def operation(method: Any, path: str, *parameters: Any, **more: Any) -> Operation:
+    return Operation(
+        method=method,
+        path=path,
+        name="it",
+        summary="It",
+        parameters=parameters,
+        answers=(Answer(200, "It."),),
+        **more,
+    )
+
+
+READ = operation("GET", "/things/{id}", ID, also_at=("/also/{id}",))
+REMOVE = operation("DELETE", "/things/{id}", ID)
+NAMED = operation("GET", "/names/{name}", NAME)
+
+
+async def identify(request: Request) -> str:
+    return request.headers.get("x-who", "nobody")
+
+
+async def show(request: Request, who: str) -> Response:
+    if request.path_params.get("id") == "none":
+        raise NotFound("the thing")
+    return PlainTextResponse(f"{who} {request.method} {request.path_params}")
+
+
+def refuse(error: Error, request: Request) -> Response:
+    return PlainTextResponse(f"{request.url.path}: {error}", 404)
+
+
+@pytest.fixture
+async def client() -> Any:
+    endpoints = Endpoints(identify, refuse)
+    routes = endpoints.bind((READ, show), (REMOVE, show), (NAMED, show))
+    transport = httpx2.ASGITransport(Starlette(routes=routes))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
+        yield client
+
+
+async def test_an_operation_is_answered_at_all_its_paths(client: Any) -> None:
+    for url in ("/things/1", "/also/1"):
+        answer = await client.get(url, headers={"X-Who": "alice"})
+        assert answer.text == "alice GET {'id': '1'}"
+
+
+async def test_operations_of_one_path_are_told_apart_by_method(client: Any) -> None:
+    assert (await client.delete("/things/1")).text.startswith("nobody DELETE")
+    assert (await client.head("/things/1")).status_code == 200
+
+    refused = await client.put("/things/1")
+
+    assert refused.status_code == 405
+    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
+
+
+async def test_only_a_parameter_that_says_so_has_slashes(client: Any) -> None:
+    assert (await client.get("/names/a/b")).text == "nobody GET {'name': 'a/b'}"
+    assert (await client.get("/things/a/b")).status_code == 404
+
+
+async def test_an_error_gets_the_answer_of_the_surface(client: Any) -> None:
+    answer = await client.get("/things/none")
+
+    assert answer.text == "/things/none: the thing is unknown"
+
+
+def test_an_operation_is_not_bound_twice() -> None:
+    with pytest.raises(AssertionError):
+        Endpoints(identify, refuse).bind((READ, show), (READ, show))
+
+
+def test_a_websocket_has_to_be_declared() -> None:
+    with pytest.raises(AssertionError):
+        bind_websocket(READ, lambda *_: None)  # type: ignore[arg-type, return-value]
