@@ -72,9 +72,10 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     compiled/        IN C: the fan-out loop, and entries as JSON; their twins in Python
     core/            DECIDES. Values in, values out
       streams/       subscription (history merged with live entries), session (one
-                     stream), audience_subscription and broadcast_group (the readers of
-                     an audience), cursor, views (what a player sees of audiences),
-                     codec (events as bytes), client_messages
+                     stream), greeting (its beginning), unread_count,
+                     audience_subscription, broadcast_group and batch_writer (the
+                     readers of an audience), cursor, views (what a player sees of
+                     audiences), codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
       ...            schedule, quotas, limits, store_health, json_limits, counters
     store/           REMEMBERS. Everything Redis: keys; lua/, one script per atomic step
@@ -166,7 +167,7 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
 ::
 
     Append of a batch in which nothing can end
-        path   lua/_plain.lua
+        path   lua/_append_fast.lua
         twin   lua/append.lua, the general append
         test   tests/store/logs/test_inbox_machine.py
         bench  bench/publish.py
