@@ -15,10 +15,10 @@ from ...core.streams.subscription import Delivery, History, ReadFrom, Subscripti
 from ...errors import Disconnect
 from ...model import Entry, Position, Topic
 
-__all__ = ["Watcher"]
+__all__ = ["PollWaiter"]
 
 
-class Watcher:
+class PollWaiter:
     """
     A reader whose `woken` is set when an entry follows its place, or it is ended.
 

@@ -23,7 +23,7 @@ from ...store.client.connection import RedisConnection
 from ...store.client.replicated import Replicated
 from ...store.logs.inbox import Inbox
 from .catch_up import PROBE_APP, CatchUp
-from .poll_waiter import Watcher
+from .poll_waiter import PollWaiter
 
 __all__ = ["Probe"]
 
@@ -44,7 +44,7 @@ _FRAGMENT: Final = b'"type":"probe"}'
 _logger = logging.getLogger(__name__)
 
 
-class _Echo(Watcher):
+class _Echo(PollWaiter):
     """Hears live entries only: history works also for a node that is deaf."""
 
     def offer(self, entry: Entry) -> None:

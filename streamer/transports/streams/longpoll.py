@@ -17,7 +17,7 @@ from ...core.streams.cursor import Cursor
 from ...errors import TOKEN_INVALID, Defect, Unauthenticated
 from ...model import Log
 from ...service.streams.admission import Admission
-from ...service.streams.poll_waiter import Watcher
+from ...service.streams.poll_waiter import PollWaiter
 from ..web.requests import until_gone
 
 __all__ = ["wait_for_entry"]
@@ -45,7 +45,7 @@ async def wait_for_entry(
 
     """
     connection = admission.new_connection()
-    waiter = Watcher(cursor, connection, admission.counters.longpoll)
+    waiter = PollWaiter(cursor, connection, admission.counters.longpoll)
     with admission.admit():
         async with admission.listen(log, waiter, caller=caller):
             woken = asyncio.create_task(waiter.woken.wait(), name="poll")

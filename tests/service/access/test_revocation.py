@@ -20,7 +20,7 @@ from streamer.service.access import revocation as module
 from streamer.service.access.authenticator import Authenticator, Credentials
 from streamer.service.access.key_sets import FRESH_S, KeySetAway, KeySets
 from streamer.service.access.revocation import RevocationCheck
-from streamer.service.streams.poll_waiter import Watcher
+from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import APPS
@@ -67,8 +67,8 @@ async def world(redis: RedisConnection) -> World:
     return world
 
 
-def watcher() -> Watcher:
-    return Watcher(Start.LATEST, "c")
+def waiter() -> PollWaiter:
+    return PollWaiter(Start.LATEST, "c")
 
 
 async def test_what_holds_is_left_alone(world: World) -> None:
@@ -189,7 +189,7 @@ def _foreign_token(key: Any) -> str:
 
 
 async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
-    readers = [watcher() for _ in range(3)]
+    readers = [waiter() for _ in range(3)]
     callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
     for reader, caller in zip(readers, callers, strict=True):
         world.revocation_check.add(reader, caller)
@@ -205,7 +205,7 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
 
 
 async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
-    reader = watcher()
+    reader = waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
     world.revocation_check.renew(reader, await world.token_caller("p1"))
@@ -218,7 +218,7 @@ async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
 async def test_who_renews_while_it_is_asked_about_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = watcher()
+    reader = waiter()
     ask = world.revocation_check.withdrawn
     await world.apps.revoke_tokens(OTHER)
 
@@ -240,7 +240,7 @@ async def test_all_portions_are_looked_at(
 ) -> None:
     monkeypatch.setattr(module, "PORTION", 2)
     caller = await world.token_caller("p1")
-    readers = [watcher() for _ in range(5)]
+    readers = [waiter() for _ in range(5)]
     for reader in readers:
         world.revocation_check.add(reader, caller)
     await world.apps.revoke_tokens(DEMO)
@@ -277,7 +277,7 @@ async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
         Asked(world.revocation_check, monkeypatch),
         world.revocation_check,
     )
-    readers = {name: watcher() for name in ("p1", "p2", "p3")}
+    readers = {name: waiter() for name in ("p1", "p2", "p3")}
     for name in ("p1", "p2"):
         revocation_check.add(readers[name], await world.token_caller(name))
     await revocation_check.once()
@@ -306,7 +306,7 @@ async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
 async def test_keys_are_asked_about_each_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.revocation_check, monkeypatch), watcher()
+    asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
     caller = await world.caller(await world.apps.add_key(DEMO))
     world.revocation_check.add(reader, caller)
 
@@ -319,7 +319,7 @@ async def test_keys_are_asked_about_each_time(
 async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.revocation_check, monkeypatch), watcher()
+    asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
     await world.redis.close()
@@ -333,7 +333,7 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
 
 
 async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
-    reader = watcher()
+    reader = waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     world.redis.url = "unix:///nowhere/valkey.sock"
     await world.redis.close()
@@ -348,7 +348,7 @@ async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
     world: World, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     revocation_check = RevocationCheck(world.apps, world.key_sets, interval_s=0.005)
-    reader, caller = watcher(), await world.token_caller("p1")
+    reader, caller = waiter(), await world.token_caller("p1")
     good = await world.redis.call("HGET", APPS, DEMO)
     sweeping = asyncio.create_task(revocation_check.run())
     revocation_check.add(reader, caller)

@@ -12,7 +12,7 @@ from streamer.errors import Disconnect
 from streamer.model import App, Log, Player
 from streamer.service.node.request_context import Serving, serving
 from streamer.service.streams.connection_log import ConnectionLog
-from streamer.service.streams.poll_waiter import Watcher
+from streamer.service.streams.poll_waiter import PollWaiter
 
 LOG = Log(App("app"), Player("alice"))
 
@@ -30,7 +30,7 @@ def run(
     """Let a connection live for 2.5 s; return what is counted, and what is told."""
     clock = Clock()
     journal, counted = ConnectionLog(clock_s=clock), Transport(transport)
-    reader = Watcher(Start.LATEST, "c", counted)
+    reader = PollWaiter(Start.LATEST, "c", counted)
     serving.set(Serving("the-opening"))
     with caplog.at_level(logging.INFO):
         journal.opened(LOG, reader)
@@ -81,6 +81,6 @@ def test_a_held_poll_is_counted_and_not_told_of(
 def test_who_never_followed_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     counted = Transport("sse")
 
-    ConnectionLog().closed(LOG, Watcher(Start.LATEST, "c", counted))
+    ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted))
 
     assert counted.open == 0

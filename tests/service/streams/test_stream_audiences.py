@@ -31,7 +31,7 @@ from streamer.service.inboxes.audiences import Audiences
 from streamer.service.inboxes.inbox import Inboxes
 from streamer.service.inboxes.merge import MergedInbox
 from streamer.service.streams.catch_up import CatchUp
-from streamer.service.streams.poll_waiter import Watcher
+from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import Retention
@@ -340,17 +340,17 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     assert len(after.entries) == 3
     last = Cursor.parse(after.entries[-1].id)
     assert last is not None
-    watcher = Watcher(after.cursor if by == "cursor" else last, "poll")
-    async with catch_up.follow(log, watcher):
-        followers: list[Any] = [watcher, *watcher.audience_subscriptions]
+    waiter = PollWaiter(after.cursor if by == "cursor" else last, "poll")
+    async with catch_up.follow(log, waiter):
+        followers: list[Any] = [waiter, *waiter.audience_subscriptions]
         await until(
             lambda: all(one.own_subscription().state is State.LIVE for one in followers)
         )
-        assert not watcher.woken.is_set()
+        assert not waiter.woken.is_set()
 
         await say(logs[of], "after")
 
-        await until(watcher.woken.is_set)
+        await until(waiter.woken.is_set)
 
 
 async def test_a_stream_listens_to_topics_on_its_own_account(

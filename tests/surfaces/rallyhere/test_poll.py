@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamer.model import ZERO, App, Log, Player
-from streamer.service.streams.poll_waiter import Watcher
+from streamer.service.streams.poll_waiter import PollWaiter
 
 HELD_S = 5
 """A deadline that no test waits for: what is held longer has failed."""
@@ -380,7 +380,7 @@ async def test_a_poll_on_its_way_in_is_sent_away_too(server: Any, player: str) -
     # It had been admitted and was waiting for its lease while `drain` ended those who
     # were attached; nobody told it, and it was held until its deadline.
     admission = server.app.admission
-    waiter = Watcher(ZERO, admission.new_connection())
+    waiter = PollWaiter(ZERO, admission.new_connection())
     admission.draining = True
 
     async with admission.listen(Log(App("demo"), Player(player)), waiter):
