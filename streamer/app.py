@@ -252,7 +252,7 @@ def _vendors(components: Components) -> list[BaseRoute]:
         inboxes=components.inboxes,
         listing=components.listing,
         in_flight=components.in_flight,
-        retention_ms=components.retention_ms,
+        retention_ms=components.log_settings.retention_ms,
     )
     gateway = Gateway(
         authenticator=components.authenticator,

@@ -37,11 +37,11 @@ from .store.access.quotas import QuotaUsage
 from .store.access.tickets import TicketStore
 from .store.client.connection import RedisConnection
 from .store.client.replicated import Replicated
-from .store.logs.entries import Retention
-from .store.logs.inbox import DAY_MS, Inbox
+from .store.logs.inbox import Inbox
 from .store.logs.numbered import NumberedLists
 from .store.logs.page_reads import PageReads
 from .store.logs.receipts import ReceiptStore
+from .store.logs.settings import DAY_MS, LogSettings
 from .store.logs.views import Views
 from .store.presence.devices import Devices
 from .store.presence.leases import Leases
@@ -65,28 +65,19 @@ class Components:
 
     def __init__(self, config: Config, store_url: str) -> None:
         self.config = config
-        self.retention_ms = config.retention_days * DAY_MS
-        retention = Retention(self.retention_ms)
+        self.log_settings = settings = LogSettings(
+            retention_ms=config.retention_days * DAY_MS, entries_max=config.entries_max
+        )
         self.origins = frozenset(config.allowed_origins)
 
         self.counters = Counters()
         self.redis = RedisConnection(store_url)
         self.confirmed = _confirmed(config, store_url)
         self.apps = Apps(self.redis)
-        inbox = Inbox(
-            self.redis,
-            confirmed=self.confirmed,
-            retention_ms=self.retention_ms,
-            entries_max=config.entries_max,
-        )
-        self.timetable = Timetable(
-            self.redis,
-            confirmed=self.confirmed,
-            retention_ms=self.retention_ms,
-            entries_max=config.entries_max,
-        )
+        inbox = Inbox(self.redis, settings, confirmed=self.confirmed)
+        self.timetable = Timetable(self.redis, settings, confirmed=self.confirmed)
 
-        views = Views(self.redis, retention)
+        views = Views(self.redis, settings)
         audiences = Audiences(views, inbox)
 
         # Who may do what.
@@ -121,7 +112,7 @@ class Components:
         # What can be asked for.
         self.quotas = Quotas(
             self.authenticator.app_record,
-            QuotaUsage(self.redis, retention_ms=self.retention_ms),
+            QuotaUsage(self.redis, settings),
             Limits(
                 publishes_per_s=config.publishes_per_s_max,
                 bytes_per_day=config.bytes_per_day_max,
@@ -134,10 +125,10 @@ class Components:
         self.schedules = Schedules(self.redis, self.timetable, self.quotas)
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
-        kept = ReceiptStore(self.redis, retention)
+        kept = ReceiptStore(self.redis, settings)
         self.receipts = Receipts(kept, audiences)
         self.inboxes = Inboxes(inbox, merged, audiences)
-        lists = NumberedLists(self.redis, retention)
+        lists = NumberedLists(self.redis, settings)
         self.listing = Listing(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()

@@ -17,8 +17,8 @@ from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
 from streamer.service.inboxes.audiences import Audiences
 from streamer.store.client.connection import RedisConnection
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 
 _numbers = itertools.count(1)
@@ -31,7 +31,7 @@ def inbox(redis: RedisConnection) -> Inbox:
 
 @pytest.fixture
 def audiences(redis: RedisConnection, inbox: Inbox) -> Audiences:
-    return Audiences(Views(redis, Retention(90 * DAY_MS)), inbox)
+    return Audiences(Views(redis, LogSettings()), inbox)
 
 
 class Client:

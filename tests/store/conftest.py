@@ -12,6 +12,7 @@ import pytest
 
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
 from streamer.store.server.embedded import Embedded
 
@@ -27,12 +28,12 @@ async def guard() -> AsyncIterator[None]:
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, clock_ms=clock)
+    return Inbox(redis, LogSettings(clock_ms=clock))
 
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, clock_ms=clock)
+    return Timetable(redis, LogSettings(clock_ms=clock))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from ...model import Entry, Log, Player
 from ...store.client.connection import RedisConnection
 from ...store.client.replicated import Replicated
 from ...store.logs.inbox import Inbox
+from ...store.logs.settings import LogSettings
 from .catch_up import PROBE_APP, CatchUp
 from .poll_waiter import PollWaiter
 
@@ -81,7 +82,7 @@ class Probe:
     ) -> None:
         self._took_s = took_s or Histogram(WRITE_S)
         self._inbox = Inbox(
-            redis, confirmed=confirmed, retention_ms=KEPT_MS, entries_max=1
+            redis, LogSettings(retention_ms=KEPT_MS, entries_max=1), confirmed=confirmed
         )
         self._catch_up = catch_up
         self._log = Log(PROBE_APP, Player(node))

@@ -22,7 +22,7 @@ from ...model import App, Log, Player
 from ..client.connection import Command, RedisConnection, Script
 from ..client.replies import ok
 from ..keys import inbox_keys, players_key, quota_key
-from ..logs.inbox import DAY_MS
+from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 
 __all__ = ["RETRY_WHEN_FULL_MS", "QuotaUsage"]
 
@@ -44,8 +44,7 @@ class QuotaUsage:
 
     Args:
         redis: The way to the store.
-        retention_ms: Age at which an entry leaves an inbox.
-        clock_ms: Gives the time to use; 0 means the store's own.
+        settings: The settings of all logs.
         clock_s: Unix time of this node, for what changes every 30 days.
 
     """
@@ -53,14 +52,13 @@ class QuotaUsage:
     def __init__(
         self,
         redis: RedisConnection,
+        settings: LogSettings = DEFAULTS,
         *,
-        retention_ms: int = 90 * DAY_MS,
-        clock_ms: Callable[[], int] = lambda: 0,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
-        self._periods = -(-retention_ms // PERIOD_MS) + 1
-        self._clock_ms = clock_ms
+        self._periods = -(-settings.retention_ms // PERIOD_MS) + 1
+        self._settings = settings
         self._clock_s = clock_s
 
     async def borrow(
@@ -86,7 +84,7 @@ class QuotaUsage:
         lent, left = await self._redis.run(
             _QUOTA_PERMITS,
             (quota_key(app, bucket),),
-            (self._clock_ms(), repr(per_s), burst, needed, requested),
+            (self._settings.clock_ms(), repr(per_s), burst, needed, requested),
             # What is lent for nothing does no harm.
             write=False,
         )
@@ -151,7 +149,12 @@ class QuotaUsage:
             _SCHEDULE_SLOTS,
             (quota_key(app, "pending"),),
             (
-                *(self._clock_ms(), slots_max, SCHEDULE_SLOTS_MS, RETRY_WHEN_FULL_MS),
+                *(
+                    self._settings.clock_ms(),
+                    slots_max,
+                    SCHEDULE_SLOTS_MS,
+                    RETRY_WHEN_FULL_MS,
+                ),
                 *(word for name, due in due_ms.items() for word in (due, name)),
             ),
             write=False,

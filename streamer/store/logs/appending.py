@@ -17,6 +17,7 @@ from ...model import Log, new_epoch, new_tags
 from ..client.commands import PackedCall, Script, pack_args
 from ..keys import channel, devices_key, inbox_keys, lease_key, mutes_key, once_key
 from .entries import Draft, Once
+from .settings import LogSettings
 
 __all__ = ["INLINE_MAX", "ONCE_MS", "append_calls", "distinct_drafts"]
 
@@ -52,8 +53,7 @@ def append_calls(
     batches: Sequence[Batch],
     drafts: Mapping[int, Draft],
     *,
-    times: tuple[int, int],
-    entries_max: int,
+    settings: LogSettings,
     once: Once | None = None,
     nodes: Sequence[bytes] = (),
 ) -> list[PackedCall]:
@@ -63,8 +63,7 @@ def append_calls(
     Args:
         batches: What is for whom.
         drafts: The `distinct_drafts`. One that is for many logs is written once.
-        times: The retention in ms, and the clock; see `Inbox`.
-        entries_max: Entries kept in each log.
+        settings: The settings of all logs.
         once: The idempotency key of all of it.
         nodes: Those that are alive, if something is for the device used last.
 
@@ -74,7 +73,14 @@ def append_calls(
     form = _PLAIN if plain else _form(6, len(nodes), *nodes)
     # One for all of them that are new: epochs of different logs are never compared.
     epoch, digest = new_epoch(), once.digest if once else ""
-    head = pack_args(*times, entries_max, epoch, INLINE_MAX, digest, ONCE_MS)
+    head = pack_args(
+        *settings.script_args(),
+        settings.entries_max,
+        epoch,
+        INLINE_MAX,
+        digest,
+        ONCE_MS,
+    )
     tags = iter(new_tags(sum([len(batch) for _, batch in batches])))
     calls = []
     for log, batch in batches:

@@ -7,7 +7,7 @@ order of fields in a reply. Knows nothing of which script is asked, nor when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
@@ -26,7 +26,6 @@ __all__ = [
     "PageEntry",
     "Peek",
     "Read",
-    "Retention",
     "bound",
     "parse_append_result",
     "parse_audience",
@@ -43,22 +42,6 @@ PEEK_FIELDS: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
 """Fields of a log's state, as ``lua/_inbox`` has them, for `parse_peek`."""
 
 _NOT_STORED: Final = b"-"
-
-
-class Retention(NamedTuple):
-    """
-    How long entries stay, and by which clock.
-
-    `ms` is the age at which an entry leaves. `clock_ms` gives the time to use; 0 means
-    the store's own, which is what makes several nodes agree.
-    """
-
-    ms: int
-    clock_ms: Callable[[], int] = lambda: 0
-
-    def args(self) -> tuple[int, int]:
-        """Return what every script behind ``lua/_inbox`` takes first."""
-        return self.ms, self.clock_ms()
 
 
 class Draft(NamedTuple):

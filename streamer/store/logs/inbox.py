@@ -9,15 +9,12 @@ An entry ends when its time is over, when it is withdrawn, or when another takes
 place. It stays where it is; from then on no page shows it, nothing counts it, and a
 read brings no more of it than its place. That time has come for some is seen by whoever
 looks at the inbox next.
-
-A clock may be given for tests. Without one the store's own counts, which is what makes
-several nodes agree.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ...core.streams.subscription import ReadFrom, Start
@@ -49,6 +46,7 @@ from .entries import (
     parse_read,
     position_args,
 )
+from .settings import DEFAULTS, LogSettings
 
 __all__ = [
     "FIRST_PAGE_MAX",
@@ -74,7 +72,6 @@ FIRST_PAGE_MAX: Final = 21
 """Entries that are read without looking at their size first: a page, and one more."""
 
 MARK_IDS_ANNOUNCED_MAX: Final = 100
-DAY_MS: Final = 86_400_000
 
 _WITHDRAW = Script("withdraw", includes=("_inbox", "_append"))
 _READ_AFTER = Script("read_after", includes=("_inbox",))
@@ -116,28 +113,22 @@ class Inbox:
     All inboxes of the store.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
+        settings: The settings of all logs.
         confirmed: The way of appends, where replicas have to confirm them.
-        retention_ms: Age at which an entry leaves.
-        entries_max: Entries kept per player.
-        clock_ms: Gives the time to use; 0 means the store's own.
 
     """
 
     def __init__(
         self,
         redis: RedisConnection,
+        settings: LogSettings = DEFAULTS,
         *,
         confirmed: Replicated | None = None,
-        retention_ms: int = 90 * DAY_MS,
-        entries_max: int = 10_000,
-        clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._redis = redis
         self._appends = confirmed or redis
-        self._retention_ms = retention_ms
-        self._entries_max = entries_max
-        self._clock_ms = clock_ms
+        self._settings = settings
 
     async def append(
         self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
@@ -176,8 +167,7 @@ class Inbox:
         calls = append_calls(
             batches,
             drafts,
-            times=self._times(),
-            entries_max=self._entries_max,
+            settings=self._settings,
             once=once,
             nodes=nodes,
         )
@@ -222,8 +212,10 @@ class Inbox:
         await self._withdraw(log, (notification_id,))
 
     async def _withdraw(self, log: Log, args: Sequence[str]) -> int:
-        head = self._entries_max, new_epoch(), channel(log), new_tag()
-        call = ScriptCall(_WITHDRAW, inbox_keys(log), (*self._times(), *head, *args))
+        head = self._settings.entries_max, new_epoch(), channel(log), new_tag()
+        call = ScriptCall(
+            _WITHDRAW, inbox_keys(log), (*self._settings.script_args(), *head, *args)
+        )
         (outcome,) = await self._appends.run_many([call])
         if isinstance(outcome, Exception):
             raise outcome
@@ -252,7 +244,7 @@ class Inbox:
                 _READ_AFTER,
                 inbox_keys(read.log),
                 (
-                    *self._times(),
+                    *self._settings.script_args(),
                     *_read_from_args(read.read_from),
                     read.limit,
                     read.replay_max,
@@ -274,7 +266,7 @@ class Inbox:
         A tenth of what a read costs the store. What has grown too old to be kept is not
         noticed by it. Raises StoreUnavailable.
         """
-        now_ms = self._clock_ms() or int(time.time() * 1_000)
+        now_ms = self._settings.clock_ms() or int(time.time() * 1_000)
         replies = await self._redis.call_many(
             [_PEEK.on(state_key(log)) for log in logs]
         )
@@ -322,7 +314,7 @@ class Inbox:
         self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
     ) -> ScriptCall:
         """Return the call that `page` makes, between two bounds of the store's."""
-        args = (*self._times(), *bounds, count, version, PAGE_BYTES, "")
+        args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES, "")
         return ScriptCall(_PAGE, inbox_keys(log), args)
 
     def first_page_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
@@ -333,7 +325,7 @@ class Inbox:
         the page is the first one, of `FIRST_PAGE_MAX` entries at most.
         """
         keys = inbox_keys(log)
-        args = (*self._times(), *_ALL, count, "", PAGE_BYTES, "1")
+        args = (*self._settings.script_args(), *_ALL, count, "", PAGE_BYTES, "1")
         items = ("XREVRANGE", keys.log, *_ALL, "COUNT", count + 1)
         return ScriptCall(_PAGE, keys, args), items
 
@@ -424,7 +416,7 @@ class Inbox:
 
     def audience_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse_audience` takes."""
-        return ScriptCall(_AUDIENCE, inbox_keys(log), self._times())
+        return ScriptCall(_AUDIENCE, inbox_keys(log), self._settings.script_args())
 
     async def _mark(
         self,
@@ -438,12 +430,16 @@ class Inbox:
         reply = await self._redis.run(
             script,
             inbox_keys(log),
-            (*self._times(), channel(log), body, elsewhere, int(force), *args),
+            (
+                *self._settings.script_args(),
+                channel(log),
+                body,
+                elsewhere,
+                int(force),
+                *args,
+            ),
         )
         return MarkResult(*reply)
-
-    def _times(self) -> tuple[int, int]:
-        return self._retention_ms, self._clock_ms()
 
 
 def _ids(positions: Sequence[Position]) -> bytes:

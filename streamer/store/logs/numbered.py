@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from ...model import Log
 from ..client.connection import RedisConnection, Script
 from ..keys import inbox_keys
-from .entries import PageEntry, Retention, parse_entry
+from .entries import PageEntry, parse_entry
+from .settings import LogSettings
 
 __all__ = ["NumberedLists", "NumberedPage"]
 
@@ -38,13 +39,13 @@ class NumberedLists:
 
     Args:
         redis: The way to the store.
-        retention: How long entries stay.
+        settings: The settings of all logs.
 
     """
 
-    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+    def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
-        self._retention = retention
+        self._settings = settings
 
     async def page(
         self,
@@ -69,7 +70,7 @@ class NumberedLists:
             offsets: Those that may match, newest first; none stands for all.
 
         """
-        args = (*self._retention.args(), _WHICH[read], skip, count)
+        args = (*self._settings.script_args(), _WHICH[read], skip, count)
         reply = await self._redis.run(
             _NUMBERED_PAGE, inbox_keys(log), (*args, *offsets), write=False
         )

@@ -18,7 +18,8 @@ from ...model import Log, Position
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import inbox_keys
-from .entries import Retention, position_args
+from .entries import position_args
+from .settings import LogSettings
 
 __all__ = ["EndReason", "Receipt", "ReceiptStore"]
 
@@ -50,13 +51,13 @@ class ReceiptStore:
 
     Args:
         redis: The way to the store.
-        retention: How long entries stay, and with them what is known of them.
+        settings: The settings of all logs.
 
     """
 
-    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+    def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
-        self._retention = retention
+        self._settings = settings
 
     async def acknowledge(self, log: Log, position: Position) -> bool:
         """
@@ -65,7 +66,7 @@ class ReceiptStore:
         A position that the log does not know is ignored. O(log n). Raises as
         `RedisConnection.run`; saying it again is harmless.
         """
-        args = (*self._retention.args(), *position)
+        args = (*self._settings.script_args(), *position)
         return bool(await self._redis.run(_ACKNOWLEDGE, inbox_keys(log), args))
 
     async def of(self, log: Log, position: Position) -> Receipt | None:
@@ -85,7 +86,7 @@ class ReceiptStore:
             ScriptCall(
                 _RECEIPT,
                 inbox_keys(log),
-                (*self._retention.args(), *position_args([position])),
+                (*self._settings.script_args(), *position_args([position])),
             )
             for log, position in positions
         ]

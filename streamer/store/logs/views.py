@@ -23,8 +23,7 @@ from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replies import ok
 from ..keys import channel, inbox_keys, tally_key, views_key
 from ..presence.leases import Newcomer
-from .entries import Retention
-from .inbox import DAY_MS
+from .settings import DAY_MS, LogSettings
 
 __all__ = ["LiveOffsets", "PlayerViews", "Views"]
 
@@ -81,19 +80,19 @@ class Views:
 
     Args:
         redis: The way to the store.
-        retention: How long entries stay.
+        settings: The settings of all logs.
 
     """
 
-    def __init__(self, redis: RedisConnection, retention: Retention) -> None:
+    def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
-        self._retention = retention
+        self._settings = settings
 
     def read_call(self, log: Log) -> ScriptCall:
         """Return the call whose reply `parse` takes."""
         state, entries = inbox_keys(log)[:2]
         return ScriptCall(
-            _VIEWS, (views_key(log), state, entries), self._retention.args()
+            _VIEWS, (views_key(log), state, entries), self._settings.script_args()
         )
 
     def peek(self, log: Log) -> list[Packed]:
@@ -109,12 +108,14 @@ class Views:
     def newcomer(self, position: Position) -> Newcomer:
         """Let a player that was never seen be one of everybody from `position` on."""
         joined = " ".join(map(str, position))
-        return Newcomer(_EVERYONE.decode(), joined, 2 * (self._retention.ms + DAY_MS))
+        return Newcomer(
+            _EVERYONE.decode(), joined, 2 * (self._settings.retention_ms + DAY_MS)
+        )
 
     def parse_peek(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
         """Return a player's views; None where it has others, or they are to be kept."""
         (names, joined, *marks), left_ms = replies
-        if names != _EVERYONE or 0 <= left_ms < self._retention.ms:
+        if names != _EVERYONE or 0 <= left_ms < self._settings.retention_ms:
             return None
         muted, base, done, deleted = marks
         view = _view(
@@ -177,7 +178,7 @@ class Views:
         """Say which of these places are entries of audiences' logs, in one packet."""
         calls = []
         for audience, positions in requests:
-            args: list[str | bytes | int] = [*self._retention.args()]
+            args: list[str | bytes | int] = [*self._settings.script_args()]
             for position in positions:
                 args += [position.at_ms, position.offset, position.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
@@ -228,7 +229,7 @@ class Views:
         between leaves the count one too low.
         """
         keys = (tally_key(audience), inbox_keys(audience).log)
-        args = (self._retention.ms, what, by, *offsets)
+        args = (self._settings.retention_ms, what, by, *offsets)
         await self._redis.run(_TALLY, keys, args)
 
     async def counts(self, audience: Log, offset: int) -> tuple[int, int]:
@@ -258,7 +259,9 @@ class Views:
 
     async def _run(self, script: Script, log: Log, args: Sequence[str | int]) -> Any:
         keys = (views_key(log), inbox_keys(log)[0])
-        return await self._redis.run(script, keys, (*self._retention.args(), *args))
+        return await self._redis.run(
+            script, keys, (*self._settings.script_args(), *args)
+        )
 
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:

@@ -28,8 +28,8 @@ from ..keys import (
     mutes_key,
     sending_key,
 )
-from ..logs.entries import Retention
-from ..logs.inbox import INLINE_MAX
+from ..logs.appending import INLINE_MAX
+from ..logs.settings import LogSettings
 from ..presence.leases import alive_nodes
 from .schedule_records import (
     KEPT_MS,
@@ -59,17 +59,13 @@ class Firing:
 
     Args:
         redis: The way to the store.
-        retention: How long entries stay, and by which clock it is due.
-        entries_max: Entries kept per player.
+        settings: The settings of all logs.
 
     """
 
-    def __init__(
-        self, redis: RedisConnection, retention: Retention, *, entries_max: int
-    ) -> None:
+    def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
-        self._retention = retention
-        self._entries_max = entries_max
+        self._settings = settings
 
     async def due(self, now_ms: int, *, limit: int) -> list[ScheduleRef]:
         """
@@ -116,7 +112,7 @@ class Firing:
             ScriptCall(
                 _BEGIN,
                 (*ref.keys, sending_key(ref.bucket)),
-                (*self._retention.args(), ref.member),
+                (*self._settings.script_args(), ref.member),
             )
             for ref in refs
         ]
@@ -159,8 +155,8 @@ class Firing:
             _FIRE,
             keys,
             (
-                *self._retention.args(),
-                self._entries_max,
+                *self._settings.script_args(),
+                self._settings.entries_max,
                 new_epoch(),
                 channel(log),
                 INLINE_MAX,

@@ -30,8 +30,8 @@ from ..keys import (
     recipients_key,
     sending_key,
 )
-from ..logs.entries import Retention
-from ..logs.inbox import DAY_MS, INLINE_MAX
+from ..logs.appending import INLINE_MAX
+from ..logs.settings import DAY_MS, LogSettings
 from ..presence.leases import alive_nodes
 from .schedule_records import KEPT_MS, ScheduleRef, due_at_json
 
@@ -54,17 +54,13 @@ class Recipients:
 
     Args:
         redis: The way to the store.
-        retention: How long entries stay.
-        entries_max: Entries kept per player.
+        settings: The settings of all logs.
 
     """
 
-    def __init__(
-        self, redis: RedisConnection, retention: Retention, *, entries_max: int
-    ) -> None:
+    def __init__(self, redis: RedisConnection, settings: LogSettings) -> None:
         self._redis = redis
-        self._retention = retention
-        self._entries_max = entries_max
+        self._settings = settings
 
     async def enlist(self, ref: ScheduleRef, players: Iterable[str]) -> list[int]:
         """
@@ -149,8 +145,8 @@ class Recipients:
         keys = [recipients_key(bucket, schedule.app, schedule.id)]
         nodes = await alive_nodes(self._redis) if schedule.to_latest else []
         args: list[str | bytes | int] = [
-            *self._retention.args(),
-            self._entries_max,
+            *self._settings.script_args(),
+            self._settings.entries_max,
             new_epoch(),
             INLINE_MAX,
             schedule.fragment,
@@ -185,7 +181,14 @@ class Recipients:
             ScriptCall(
                 _FINISH,
                 keys,
-                (*self._retention.args(), ref.member, bucket, count, buckets, KEPT_MS),
+                (
+                    *self._settings.script_args(),
+                    ref.member,
+                    bucket,
+                    count,
+                    buckets,
+                    KEPT_MS,
+                ),
             )
             for bucket, count in counts.items()
         ]

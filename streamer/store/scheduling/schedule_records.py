@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from ...core.schedule import Schedule, State
 from ...model import App, iso_time, parse_app
 from ..keys import BUCKETS, due_apps_key, due_key, schedule_key
-from ..logs.inbox import DAY_MS
+from ..logs.settings import DAY_MS
 
 __all__ = [
     "KEPT_MS",

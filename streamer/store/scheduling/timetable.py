@@ -12,7 +12,7 @@ out is decided once, and both who asked are told the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, State
@@ -21,8 +21,7 @@ from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
 from ..client.replies import ok
 from ..keys import BUCKETS, named_key, schedules_key, sends_key, slots_key
-from ..logs.entries import Retention
-from ..logs.inbox import DAY_MS
+from ..logs.settings import DAY_MS, DEFAULTS, LogSettings
 from .firing import Firing
 from .recipients import Recipients
 from .schedule_records import (
@@ -58,35 +57,31 @@ class Timetable:
     All schedules of the store.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
+        settings: The settings of all logs; their clock decides what is due.
         confirmed: The way of entering, where replicas have to confirm it. What was
             written before, the recipients, is confirmed with it.
-        retention_ms: Age at which an entry leaves an inbox.
-        entries_max: Entries kept per player.
-        clock_ms: Gives the time to use; 0 means the store's own.
 
     """
 
     def __init__(
         self,
         redis: RedisConnection,
+        settings: LogSettings = DEFAULTS,
         *,
         confirmed: Replicated | None = None,
-        retention_ms: int = 90 * DAY_MS,
-        entries_max: int = 10_000,
-        clock_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._redis = redis
         self._adds = confirmed or redis
-        self._retention = Retention(retention_ms, clock_ms)
-        self.firing = Firing(redis, self._retention, entries_max=entries_max)
+        self._settings = settings
+        self.firing = Firing(redis, settings)
         """What takes schedules out when they are due."""
-        self.recipients = Recipients(redis, self._retention, entries_max=entries_max)
+        self.recipients = Recipients(redis, settings)
         """Who is served by schedules that have an audience."""
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""
-        return self._retention.clock_ms() or await self._redis.now_ms()
+        return self._settings.clock_ms() or await self._redis.now_ms()
 
     async def add(self, schedule: Schedule, *, slots_max: int = 0) -> AddResult:
         """
@@ -164,7 +159,7 @@ class Timetable:
             _CANCEL,
             (*ref.keys, _slots(ref, campaign)),
             (
-                *self._retention.args(),
+                *self._settings.script_args(),
                 ref.member,
                 ref.id,
                 "" if due_ms is None else due_ms,
@@ -217,7 +212,7 @@ class Timetable:
         if slots_max:
             keys.append(_slots(ref, schedule.campaign))
         args = (
-            *self._retention.args(),
+            *self._settings.script_args(),
             ref.member,
             ref.id,
             schedule.due_ms,

@@ -23,8 +23,8 @@ from streamer.model import (
 from streamer.service.inboxes.audiences import Audiences, unread
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import views_key
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import TOPICS_MAX, Views
 
 from ...clock import Clock
@@ -37,12 +37,12 @@ NEWS = topic_log(APP, Topic("news"))
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, clock_ms=clock)
+    return Inbox(redis, LogSettings(clock_ms=clock))
 
 
 @pytest.fixture
 def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> Audiences:
-    return Audiences(Views(redis, Retention(90 * DAY_MS, clock)), inbox)
+    return Audiences(Views(redis, LogSettings(clock_ms=clock)), inbox)
 
 
 async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(

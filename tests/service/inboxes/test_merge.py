@@ -31,9 +31,9 @@ from streamer.service.inboxes.inbox import Inboxes
 from streamer.service.inboxes.merge import After, MergedInbox, MergedPage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
+from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.page_reads import PageReads
+from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
@@ -51,8 +51,8 @@ class World:
         self.news = topic_log(self.app, Topic("news"))
         self.guild = topic_log(self.app, Topic("guild"))
         self.redis = redis
-        self.inbox = Inbox(redis, clock_ms=lambda: self.ms)
-        self.views = Views(redis, Retention(90 * DAY_MS, lambda: self.ms))
+        self.inbox = Inbox(redis, LogSettings(clock_ms=lambda: self.ms))
+        self.views = Views(redis, LogSettings(clock_ms=lambda: self.ms))
         self.audiences = Audiences(self.views, self.inbox)
         page_reads = PageReads(redis, self.inbox, self.views)
         self.merged = MergedInbox(self.inbox, page_reads, self.audiences)

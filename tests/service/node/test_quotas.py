@@ -23,6 +23,7 @@ from streamer.store.access.quotas import QuotaUsage
 from streamer.store.client.connection import Command, RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
 
 APP, OTHER = App("quotas"), App("other")
@@ -68,14 +69,14 @@ class Node:
         self.used = Counted(redis.url)
         self.quotas = Quotas(
             self.record,
-            QuotaUsage(self.used, clock_ms=clock.ms, clock_s=clock.s),
+            QuotaUsage(self.used, LogSettings(clock_ms=clock.ms), clock_s=clock.s),
             Limits(),
             monotonic=clock.monotonic_s,
             refusals=self.refusals,
         )
-        self.inbox = Inbox(redis, clock_ms=clock.ms)
+        self.inbox = Inbox(redis, LogSettings(clock_ms=clock.ms))
         self.publisher = Publisher(redis, self.inbox, quotas=self.quotas)
-        timetable = Timetable(redis, clock_ms=clock.ms)
+        timetable = Timetable(redis, LogSettings(clock_ms=clock.ms))
         self.schedules = Schedules(redis, timetable, self.quotas)
 
     async def record(self, name: App) -> AppRecord:

@@ -24,6 +24,7 @@ from streamer.service.scheduling.scheduler import Scheduler
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, bucket_of, cards_key
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
@@ -53,12 +54,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, clock_ms=clock.ms)
+    return Timetable(redis, LogSettings(clock_ms=clock.ms))
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, clock_ms=clock.ms)
+    return Inbox(redis, LogSettings(clock_ms=clock.ms))
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ async def test_schedulers_at_once_fire_everything_once(
         nonlocal stops
         while True:
             redis = RedisConnection(store_url)
-            mine = Timetable(redis, clock_ms=clock.ms)
+            mine = Timetable(redis, LogSettings(clock_ms=clock.ms))
             running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
             try:
                 await asyncio.sleep(random.uniform(0.01, 0.2))
@@ -346,7 +347,9 @@ async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
     audience = await add_audience(timetable, players)
     redis = Zombie(store_url)
     redis.stop_at = stop_at
-    zombie = Scheduler(Timetable(redis, clock_ms=clock.ms), clock_s=clock.node_s)
+    zombie = Scheduler(
+        Timetable(redis, LogSettings(clock_ms=clock.ms)), clock_s=clock.node_s
+    )
 
     async def work() -> None:
         await zombie.fire_due()
@@ -420,7 +423,9 @@ async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
 
     for nth in itertools.count(1):
         fragile = Fragile(store_url, fails_at=nth, done=done)
-        mortal = Scheduler(Timetable(fragile, clock_ms=clock.ms), clock_s=clock.node_s)
+        mortal = Scheduler(
+            Timetable(fragile, LogSettings(clock_ms=clock.ms)), clock_s=clock.node_s
+        )
         try:
             await mortal.fire_due()
             await mortal.send_on()

@@ -28,6 +28,7 @@ from streamer.service.scheduling.schedules import (
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import recipients_key
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
 
 from ...clock import NOON, Clock
@@ -38,7 +39,7 @@ ALICE, BOB = Player("alice"), Player("bob")
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, clock_ms=clock)
+    return Timetable(redis, LogSettings(clock_ms=clock))
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def caller_of(app: str = "app", *scopes: str) -> Caller:
 
 
 async def count(redis: RedisConnection, clock: Clock, player: Player) -> int:
-    read = await Inbox(redis, clock_ms=clock).read_after(
+    read = await Inbox(redis, LogSettings(clock_ms=clock)).read_after(
         Log(App("app"), player), Start.EARLIEST, count=100
     )
     return len(read.history.entries)
@@ -106,7 +107,7 @@ async def test_only_the_stores_clock_counts(
 ) -> None:
     """E4: of two nodes with whatever clocks the same comes, since none is asked."""
     clock.now_ms = 5_000  # A store that is 57 years behind every node.
-    schedules = Schedules(redis, Timetable(redis, clock_ms=clock))
+    schedules = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
 
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
 
@@ -276,7 +277,7 @@ async def test_what_was_cut_off_is_completed_by_its_repetition(
     done: bool,
 ) -> None:
     redis = Fragile(store_url, fails_at=fails_at, done=done)
-    fragile = Schedules(redis, Timetable(redis, clock_ms=clock))
+    fragile = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
     players = [ALICE, BOB]
     due_ms = NOON + 5
 

@@ -19,8 +19,8 @@ from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, lease_key
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.presence.leases import Leases
 
@@ -28,7 +28,7 @@ Make = Callable[..., Awaitable[Admission]]
 
 
 def make_catch_up(store_url: str, inbox: Inbox, redis: RedisConnection) -> CatchUp:
-    audiences = Audiences(Views(redis, Retention(DAY_MS)), inbox)
+    audiences = Audiences(Views(redis, LogSettings(retention_ms=DAY_MS)), inbox)
     return CatchUp(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 

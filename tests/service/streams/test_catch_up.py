@@ -19,8 +19,8 @@ from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys, views_key
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox, Read, ReadAfter
+from streamer.store.logs.inbox import Inbox, Read, ReadAfter
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.server.embedded import Embedded
 
@@ -43,7 +43,7 @@ async def make_catch_up(store_url: str, inbox: Inbox, until: Any) -> AsyncIterat
             check_s: int = NEVER_S,
             kind: type[CatchUp] = CatchUp,
         ) -> CatchUp:
-            audiences = Audiences(Views(inbox._redis, Retention(90 * DAY_MS)), inbox)
+            audiences = Audiences(Views(inbox._redis, LogSettings()), inbox)
             catch_up = kind(
                 url, inbox, audiences, replay_max=replay_max, check_s=check_s
             )
@@ -406,7 +406,7 @@ async def test_a_forged_cursor_harms_nobody(
     until: Any,
 ) -> None:
     # Its time points past entries that follow it, and what it names is just trimmed.
-    inbox = Inbox(redis, entries_max=5)
+    inbox = Inbox(redis, LogSettings(entries_max=5))
     catch_up = await make_catch_up(inbox=inbox)
     positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
     forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]

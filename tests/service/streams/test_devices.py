@@ -18,8 +18,8 @@ from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import NODES, bucket_of, devices_key
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.presence.devices import Devices
 from streamer.store.presence.leases import ALIVE_MS, Leases
@@ -35,7 +35,7 @@ class Node:
     def __init__(self, url: str) -> None:
         self.redis = RedisConnection(url)
         inbox = Inbox(self.redis)
-        audiences = Audiences(Views(self.redis, Retention(90 * DAY_MS)), inbox)
+        audiences = Audiences(Views(self.redis, LogSettings()), inbox)
         catch_up = CatchUp(url, inbox, audiences, replay_max=500, check_s=15)
         self.leases = Leases(self.redis, leases_max=5)
         devices = Devices(self.redis, self.leases.node)

@@ -19,6 +19,7 @@ from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import state_key
 from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 
 FRAGMENT = b'"title":"t"}'
 CHECK_S = 4
@@ -141,7 +142,7 @@ async def test_what_another_has_seen_expire_is_found(
     world: World, log: Log, redis: RedisConnection, make_client: Any
 ) -> None:
     now_ms = 1_000_000
-    world = World(Inbox(redis, clock_ms=lambda: now_ms), make_client)
+    world = World(Inbox(redis, LogSettings(clock_ms=lambda: now_ms)), make_client)
     await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
     client = await world.attach(log)
     assert await world.doubted(rounds=2) == set()
@@ -162,7 +163,7 @@ async def test_members_of_an_audience_that_has_thinned_are_read_once(
     world: World, log: Log, redis: RedisConnection, make_client: Any
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(redis, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms))
     world = World(inbox, make_client)
     everyone = everyone_log(log.app)
     member = await world.attach(log)

@@ -34,9 +34,9 @@ from streamer.service.streams.catch_up import CatchUp
 from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.page_reads import PageReads
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.server.embedded import Embedded
 
@@ -579,7 +579,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     store = await start_store()
     redis = RedisConnection(store.url)
     inbox = Inbox(redis)
-    audiences = Audiences(Views(redis, Retention(90 * DAY_MS)), inbox)
+    audiences = Audiences(Views(redis, LogSettings()), inbox)
     say = speaker(inbox)
     catch_up = await make_catch_up(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")

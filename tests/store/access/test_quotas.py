@@ -11,6 +11,7 @@ from streamer.store.access.quotas import PERIOD_MS, RETRY_WHEN_FULL_MS, QuotaUsa
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import players_key, quota_key
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import LogSettings
 
 APP, OTHER = App("app"), App("other")
 NOON_MS = 1_800_000_000_000
@@ -36,7 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def used(redis: RedisConnection, clock: Clock) -> QuotaUsage:
-    return QuotaUsage(redis, clock_ms=clock.ms, clock_s=clock.s)
+    return QuotaUsage(redis, LogSettings(clock_ms=clock.ms), clock_s=clock.s)
 
 
 async def borrow(

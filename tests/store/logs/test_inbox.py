@@ -25,6 +25,7 @@ from streamer.store.logs.inbox import (
     ReadAfter,
 )
 from streamer.store.logs.mutes import Mutes
+from streamer.store.logs.settings import LogSettings
 
 from ...clock import NOON
 
@@ -88,7 +89,7 @@ async def test_ids_sort_as_the_log_does(inbox: Inbox, log: Log) -> None:
 
 async def test_time_never_goes_back_in_a_log(redis: RedisConnection, log: Log) -> None:
     now_ms = [5_000_000, 4_000_000, 6_000_000]
-    inbox = Inbox(redis, clock_ms=lambda: now_ms.pop(0))
+    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms.pop(0)))
 
     at_ms = [(await inbox.append(log, [b"x"])).stored[0].at_ms for _ in range(3)]
 
@@ -152,7 +153,7 @@ async def test_a_lost_log_begins_anew_with_another_epoch(
 
 
 async def test_only_the_newest_are_kept(redis: RedisConnection, log: Log) -> None:
-    inbox = Inbox(redis, entries_max=10)
+    inbox = Inbox(redis, LogSettings(entries_max=10))
     await fill(inbox, log, 7)
 
     positions = await fill(inbox, log, 25)
@@ -287,7 +288,7 @@ async def test_a_log_lives_on_with_the_first_entry_of_an_hour(
 ) -> None:
     hour_ms = 1_800_000_000_000
     now_ms = hour_ms - 1 if renewed else hour_ms
-    inbox = Inbox(redis, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms))
     positions = await fill(inbox, log, 3)
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
@@ -337,7 +338,7 @@ async def test_entries_leave_with_their_age_without_a_sweeper(
     redis: RedisConnection, log: Log
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(redis, retention_ms=1_000, clock_ms=lambda: now_ms)
+    inbox = Inbox(redis, LogSettings(retention_ms=1_000, clock_ms=lambda: now_ms))
     await fill(inbox, log, 3)
     now_ms += 600
     await fill(inbox, log, 2)
@@ -413,7 +414,7 @@ async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
     pubsub = PubSub(store_url, heard)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
-    inbox = Inbox(redis, entries_max=4, clock_ms=lambda: NOON)
+    inbox = Inbox(redis, LogSettings(entries_max=4, clock_ms=lambda: NOON))
     # What is muted makes the way a long one, whatever it is.
     long = Log(log.app, Player(log.player + "-long"))
     await Mutes(redis).mute(long, "other")
@@ -462,7 +463,7 @@ async def test_a_forged_time_leads_past_nothing(
 ) -> None:
     # The entry of the place has just been trimmed, so there is nothing to hold it
     # against. Believed, it would make a hole in what the reader gets.
-    inbox = Inbox(redis, entries_max=5)
+    inbox = Inbox(redis, LogSettings(entries_max=5))
     positions = await fill(inbox, log, 8)
     place = positions[2]
 
@@ -490,7 +491,7 @@ async def test_a_forged_time_leads_past_nothing(
 async def test_a_gap_says_why(
     redis: RedisConnection, log: Log, place: object, gap: Gap
 ) -> None:
-    inbox = Inbox(redis, entries_max=7)
+    inbox = Inbox(redis, LogSettings(entries_max=7))
     positions = await fill(inbox, log, 10)
     asked = place(positions)  # type: ignore[operator]
 
@@ -585,7 +586,10 @@ async def test_a_walk_shows_everything_once_whatever_else_happens(
     # Battery D4, small: pages newest first while others insert, read and expire.
     rng = random.Random(4)
     clock = [1_000_000]
-    inbox = Inbox(redis, retention_ms=3_000, entries_max=60, clock_ms=lambda: clock[0])
+    inbox = Inbox(
+        redis,
+        LogSettings(retention_ms=3_000, entries_max=60, clock_ms=lambda: clock[0]),
+    )
     known: list[Position] = []
     stop = False
 
@@ -669,7 +673,7 @@ async def test_the_time_of_the_first_mark_counts(
     redis: RedisConnection, log: Log
 ) -> None:
     clock = [1_000_000]
-    inbox = Inbox(redis, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, LogSettings(clock_ms=lambda: clock[0]))
     positions = await fill(inbox, log, 6)
     for marking in (
         inbox.mark_ids(log, [positions[1]]),
@@ -710,7 +714,10 @@ async def test_counts_do_not_drift_under_concurrent_marks(
     # Battery D5, small.
     rng = random.Random(5)
     clock = [1_000_000]
-    inbox = Inbox(redis, retention_ms=4_000, entries_max=50, clock_ms=lambda: clock[0])
+    inbox = Inbox(
+        redis,
+        LogSettings(retention_ms=4_000, entries_max=50, clock_ms=lambda: clock[0]),
+    )
     other = Log(log.app, Player("other"))
     known = await fill(inbox, log, 20) + await fill(inbox, other, 3)
     changed = 0
@@ -745,7 +752,7 @@ async def test_marks_stay_right_while_the_bitmap_moves_on(
     redis: RedisConnection, log: Log
 ) -> None:
     # Two moves of 8,192 and more, at a cap of 2,000 kept entries.
-    inbox = Inbox(redis, entries_max=2_000)
+    inbox = Inbox(redis, LogSettings(entries_max=2_000))
     keys = inbox_keys(log)
     rng = random.Random(8)
     read: set[int] = set()
@@ -773,7 +780,7 @@ async def test_marks_stay_right_while_the_bitmap_moves_on(
 async def test_marks_of_gone_entries_are_forgotten(
     redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(redis, entries_max=10)
+    inbox = Inbox(redis, LogSettings(entries_max=10))
     for _ in range(280):
         await inbox.mark_ids(log, await fill(inbox, log, 4))
 

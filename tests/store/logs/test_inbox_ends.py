@@ -14,23 +14,21 @@ from streamer.model import Entry, Log, Position, encode_id, everyone_log
 from streamer.store.client.connection import RedisConnection, Script
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys
-from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox, Once
 from streamer.store.logs.numbered import NumberedLists
+from streamer.store.logs.settings import DAY_MS, LogSettings
 
 from ...clock import NOON, Clock
-
-DAY_MS = 86_400_000
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, retention_ms=DAY_MS, clock_ms=clock)
+    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
 @pytest.fixture
 def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
-    return NumberedLists(redis, Retention(DAY_MS, clock))
+    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
 async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
@@ -172,7 +170,7 @@ async def test_what_was_over_before_is_not_replaced(
 async def test_an_old_one_that_is_gone_is_not_replaced(
     redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(redis, entries_max=2)
+    inbox = Inbox(redis, LogSettings(entries_max=2))
     await put(inbox, log, Draft(b"1", collapse_key="a"), b"2", b"3")
 
     await put(inbox, log, Draft(b"4", collapse_key="a"))
@@ -446,7 +444,7 @@ async def test_a_mark_of_what_is_over_is_not_taken_back(
 async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
     redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
-    inbox = Inbox(redis, clock_ms=clock)
+    inbox = Inbox(redis, LogSettings(clock_ms=clock))
     places = [p for _ in range(10) for p in await put(inbox, log, *[b"x"] * 1000)]
     await inbox.mark_all(log)
     wrong = [places[1], places[4_321], places[-1]]
@@ -465,7 +463,7 @@ async def test_what_is_kept_of_what_is_gone_is_forgotten(
     redis: RedisConnection, log: Log
 ) -> None:
     clock = [NOON]
-    inbox = Inbox(redis, entries_max=50, clock_ms=lambda: clock[0])
+    inbox = Inbox(redis, LogSettings(entries_max=50, clock_ms=lambda: clock[0]))
     keys = inbox_keys(log)
     for n in range(40):
         clock[0] += 1
@@ -485,7 +483,7 @@ async def test_what_is_kept_of_what_is_gone_is_forgotten(
 async def test_the_bitmap_of_an_inbox_that_nobody_marks_stays_small(
     redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(redis, entries_max=100)
+    inbox = Inbox(redis, LogSettings(entries_max=100))
     for _ in range(120):
         await inbox.append(log, [Draft(b"x", collapse_key="same")] * 100)
 
@@ -570,7 +568,7 @@ async def test_an_audience_says_which_of_its_entries_are_over(
 async def test_an_audience_s_bitmap_begins_at_what_is_kept(
     redis: RedisConnection, log: Log
 ) -> None:
-    inbox = Inbox(redis, entries_max=10)
+    inbox = Inbox(redis, LogSettings(entries_max=10))
     for _ in range(5):
         await inbox.append(log, [Draft(b"x", collapse_key="a")] * 5)
 

@@ -31,11 +31,11 @@ from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
-from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox, MarkResult, Page, Read, ReadAfter
 from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.page_reads import PageReads
 from streamer.store.logs.receipts import Receipt, ReceiptStore
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 
 RETENTION_MS = 1_000_000
@@ -163,16 +163,11 @@ class InboxMachine(RuleBasedStateMachine):
         self.redis = RedisConnection(self.url)
         self.now_ms = 1_700_000_000_000
         self.log = Log(App("machine"), Player(f"p{next(numbers)}"))
-        self.inbox = Inbox(
-            self.redis,
-            retention_ms=RETENTION_MS,
-            entries_max=ENTRIES_MAX,
-            clock_ms=lambda: self.now_ms,
-        )
-        retention = Retention(RETENTION_MS, lambda: self.now_ms)
-        self.lists = NumberedLists(self.redis, retention)
-        self.receipts = ReceiptStore(self.redis, retention)
-        self.views = Views(self.redis, retention)
+        settings = LogSettings(RETENTION_MS, ENTRIES_MAX, lambda: self.now_ms)
+        self.inbox = Inbox(self.redis, settings)
+        self.lists = NumberedLists(self.redis, settings)
+        self.receipts = ReceiptStore(self.redis, settings)
+        self.views = Views(self.redis, settings)
         self.model = Model()
         self.saved: tuple[Model, list[bytes | None]] | None = None
         self.version: tuple[str, Any] = ("", None)

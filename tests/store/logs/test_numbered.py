@@ -8,24 +8,23 @@ import pytest
 from streamer.model import App, Entry, Log, Notification, Player, encode_fragment
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
-from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.numbered import NumberedLists
+from streamer.store.logs.settings import DAY_MS, LogSettings
 
 from ...clock import NOON, Clock
 
 LOG = Log(App("demo"), Player("alice"))
-DAY_MS = 86_400_000
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, retention_ms=DAY_MS, clock_ms=clock)
+    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
 @pytest.fixture
 def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
-    return NumberedLists(redis, Retention(DAY_MS, clock))
+    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
 def fragments(count: int) -> list[bytes]:

@@ -7,9 +7,10 @@ import pytest
 from streamer.model import App, Log, everyone_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
-from streamer.store.logs.entries import Page, Retention
+from streamer.store.logs.entries import Page
 from streamer.store.logs.inbox import PAGE_BYTES, Inbox
 from streamer.store.logs.page_reads import AudiencePage, PageReads
+from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 
 FRAGMENT = b'"title":"t"}'
@@ -22,7 +23,7 @@ def inbox(redis: RedisConnection) -> Inbox:
 
 @pytest.fixture
 def page_reads(redis: RedisConnection, inbox: Inbox) -> PageReads:
-    return PageReads(redis, inbox, Views(redis, Retention(90 * 86_400_000)))
+    return PageReads(redis, inbox, Views(redis, LogSettings()))
 
 
 async def everyone_in(page_reads: PageReads, log: Log) -> AudiencePage:

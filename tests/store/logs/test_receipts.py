@@ -4,16 +4,16 @@ import pytest
 
 from streamer.model import Log
 from streamer.store.client.connection import RedisConnection
-from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.receipts import Receipt, ReceiptStore
+from streamer.store.logs.settings import DAY_MS, LogSettings
 
 from ...clock import NOON, Clock
 
 
 @pytest.fixture
 def receipts(redis: RedisConnection, clock: Clock) -> ReceiptStore:
-    return ReceiptStore(redis, Retention(86_400_000, clock))
+    return ReceiptStore(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
 async def test_a_receipt_follows_what_becomes_of_a_notification(

@@ -23,13 +23,12 @@ from streamer.model import (
 )
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import channel, inbox_keys, views_key
-from streamer.store.logs.entries import Retention
 from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import TOPICS_MAX, Change, Views
 
 from ...clock import Clock
 
-DAY_MS = 86_400_000
 RETENTION_MS = 90 * DAY_MS
 APP = App("app")
 NEWS = topic_log(APP, Topic("news"))
@@ -39,12 +38,12 @@ FRAGMENT = b'"title":"t"}'
 
 @pytest.fixture
 def views(redis: RedisConnection, clock: Clock) -> Views:
-    return Views(redis, Retention(RETENTION_MS, clock))
+    return Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, retention_ms=RETENTION_MS, clock_ms=clock)
+    return Inbox(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
 
 
 async def found(views: Views, log: Log) -> list[View]:
@@ -384,7 +383,7 @@ _players = iter(range(10**9))
 
 async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
     redis, clock = RedisConnection(url), Clock()
-    views = Views(redis, Retention(RETENTION_MS, clock))
+    views = Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
     log = Log(APP, Player(f"walker-{next(_players)}"))
     model = Model(first + joined)
     floor, head = first + 1, first + 12

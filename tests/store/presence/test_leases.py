@@ -14,8 +14,8 @@ from streamer.model import Log, Player, Position, Topic, everyone_log, topic_log
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import NODES, lease_key, views_key
-from streamer.store.logs.entries import Retention
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
 from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
@@ -404,7 +404,7 @@ async def come(
 
 @pytest.fixture
 def views(redis: RedisConnection) -> Views:
-    return Views(redis, Retention(90 * DAY_MS))
+    return Views(redis, LogSettings())
 
 
 async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(

@@ -13,8 +13,9 @@ from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, iso_time
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import BUCKETS, due_apps_key, due_key, schedule_key
-from streamer.store.logs.inbox import DAY_MS, Draft, Inbox
+from streamer.store.logs.inbox import Draft, Inbox
 from streamer.store.logs.mutes import Mutes
+from streamer.store.logs.settings import DAY_MS
 from streamer.store.presence.devices import Devices
 from streamer.store.presence.leases import Leases
 from streamer.store.scheduling.schedule_records import ScheduleRef

@@ -6,7 +6,8 @@ from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
 from streamer.model import Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, cards_key, recipients_key
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import DAY_MS
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 

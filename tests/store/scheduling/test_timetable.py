@@ -13,7 +13,8 @@ from streamer.core.schedule import Schedule, State
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, named_key, sends_key
-from streamer.store.logs.inbox import DAY_MS, Inbox
+from streamer.store.logs.inbox import Inbox
+from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.scheduling.schedule_records import ScheduleRef
 from streamer.store.scheduling.timetable import Timetable
 
@@ -163,7 +164,7 @@ async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
     timetable: Timetable, other_redis: RedisConnection, inbox: Inbox, clock: Clock
 ) -> None:
     """E2: cancelled or delivered, one of them, and the answer says which."""
-    other = Timetable(other_redis, clock_ms=clock)
+    other = Timetable(other_redis, LogSettings(clock_ms=clock))
     made = [reminder(f"p{i}") for i in range(300)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
 
@@ -242,7 +243,7 @@ async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
 async def test_of_many_who_race_for_the_last_slot_one_gets_it(
     timetable: Timetable, other_redis: RedisConnection, clock: Clock
 ) -> None:
-    other = Timetable(other_redis, clock_ms=clock)
+    other = Timetable(other_redis, LogSettings(clock_ms=clock))
     for _ in range(2):
         await campaign(timetable, slots_max=3)
 
