@@ -41,6 +41,7 @@ from ...model import (
     notification_json,
 )
 from ...store.client.connection import RedisConnection
+from ...store.client.replies import StoreConflict
 from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.quotas import Quotas
 from .drafts import Device, Message, drafts_of, recipients_of
@@ -331,7 +332,7 @@ def _sent(
 def _incomplete(outcomes: Sequence[AppendResult | Exception]) -> Exception:
     """Return what to tell a caller of whose appends not all were confirmed."""
     refused = [it for it in outcomes if isinstance(it, ResponseError)]
-    if any("CONFLICT" in str(it) for it in refused):
+    if any(isinstance(it, StoreConflict) for it in refused):
         return Conflict()
     if refused:
         return refused[0]

@@ -34,7 +34,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ...errors import OutcomeUnknown, StoreUnavailable
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
-from .replies import Reply, ok
+from .replies import Reply, ok, refusal
 
 __all__ = [
     "GATHERED_BYTES_MAX",
@@ -290,7 +290,8 @@ class RedisConnection:
         Raises:
             StoreUnavailable: Nothing was done.
             OutcomeUnknown: `write` was set, and the command was sent without an answer.
-            ResponseError: The store refused the command; nothing was done.
+            ResponseError: The store refused the command; nothing was done. A script
+                that found its idempotency key in use gives a StoreConflict.
 
         """
         (reply,) = await self.call_many([command], write=write)
@@ -451,7 +452,7 @@ class RedisConnection:
                 return StoreUnavailable(text)
             # A script that is sent again, as text, has not failed.
             self.errors["refused"] += not text.startswith(_NO_SCRIPT)
-            return ResponseError(text)
+            return refusal(text)
         return reply
 
     def _on_replies(self, replies: list[Reply]) -> None:

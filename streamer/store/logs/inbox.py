@@ -153,7 +153,7 @@ class Inbox:
         24 hours is not appended again; its first positions come back.
 
         Failures are items of the list: StoreUnavailable (not appended), OutcomeUnknown
-        (not known), ResponseError (``CONFLICT``: the key belongs to another digest).
+        (not known), StoreConflict (the key belongs to another digest), ResponseError.
         O(entries) per log.
 
         Raises:

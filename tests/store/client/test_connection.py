@@ -19,6 +19,7 @@ from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.client.connection import GATHERED_BYTES_MAX, RedisConnection
+from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
 
@@ -495,14 +496,25 @@ async def test_a_refusal_for_the_moment_is_a_store_away(
         await redis.run(fails, [], [])
 
 
-@pytest.mark.parametrize("refusal", ["CONFLICT", "ERR no", "WRONGTYPE", "BUSYKEY x"])
+@pytest.mark.parametrize(
+    "refusal", ["ERR no", "WRONGTYPE", "BUSYKEY x", "ERR CONFLICT of another kind"]
+)
 async def test_any_other_refusal_is_the_callers(
     redis: RedisConnection, refusal: str
 ) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
 
-    with pytest.raises(ResponseError):
+    with pytest.raises(ResponseError) as raised:
         await redis.run(fails, [], [])
+    assert type(raised.value) is ResponseError
+
+
+async def test_a_conflict_has_a_class_of_its_own_on_every_store(any_store: str) -> None:
+    redis = RedisConnection(any_store)
+
+    with pytest.raises(StoreConflict):
+        await redis.run(Text("return redis.error_reply('CONFLICT')"), [], [])
+    await redis.close()
 
 
 @pytest.mark.row("F13")

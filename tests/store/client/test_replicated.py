@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.replicated import Replicated
+from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 
 GUARD_S = 20
@@ -195,7 +195,7 @@ async def test_a_refusal_is_a_refusal_whatever_replicas_say(
     await inbox.append(LOG, [b'"title":"a"}'], once=ONCE)
     pair.stop_replica()
 
-    with pytest.raises(ResponseError, match="CONFLICT"):
+    with pytest.raises(StoreConflict):
         await inbox.append(LOG, [b'"title":"b"}'], once=Once("key", "other"))
 
 

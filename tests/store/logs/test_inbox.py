@@ -15,6 +15,7 @@ from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
+from streamer.store.client.replies import StoreConflict
 from streamer.store.keys import inbox_keys, once_key
 from streamer.store.logs.inbox import (
     INLINE_MAX,
@@ -201,7 +202,7 @@ async def test_a_key_used_for_something_else_is_a_conflict(
 ) -> None:
     await inbox.append(log, [b"a"], once=Once("key", "digest"))
 
-    with pytest.raises(ResponseError, match="CONFLICT"):
+    with pytest.raises(StoreConflict):
         await inbox.append(log, [b"b"], once=Once("key", "other"))
 
     assert await fragments(inbox, log) == [b"a"]
