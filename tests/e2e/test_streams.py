@@ -114,11 +114,14 @@ async def test_a_mark_reaches_the_other_devices(
 async def test_both_ends_hear_a_heartbeat(make_server: MakeServer) -> None:
     server = await make_server(heartbeat_s=1).start()
     token = await server.token("p")
-    for opener in OPENERS:
+
+    async def hear_two(opener: Opener) -> None:
         stream = await opener.open(server.port, token)
         await stream.until("ping")
         await stream.until("ping")
         stream.cut()
+
+    await asyncio.gather(*map(hear_two, OPENERS))
 
 
 # Credentials.

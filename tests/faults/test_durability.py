@@ -322,11 +322,12 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
     await write_log(store, server, 40)
     whole = (store._folder / AOF).read_bytes()
     outcomes: Counter[str] = Counter()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    await (await Embedded.start(empty)).stop()
     for number in range(24):
         folder = tmp_path / f"flipped{number}"
-        folder.mkdir()
-        embedded = await Embedded.start(folder)
-        await embedded.stop()
+        shutil.copytree(empty, folder)
         place = random.randrange(len(whole) // 2)
         flipped = bytearray(whole)
         flipped[place] ^= 1 << random.randrange(8)

@@ -107,7 +107,7 @@ class Delays:
 @pytest.mark.parametrize(
     ("crowd", "per_s", "count"),
     [
-        (100, 20.0, 100),
+        (100, 40.0, 100),
         pytest.param(
             1_000, 10.0, 250, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]
         ),
