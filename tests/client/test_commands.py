@@ -1,4 +1,4 @@
-"""What an application asks for on a stream, and a token that is renewed on it."""
+"""Commands on a stream, and a token that is renewed on it."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from .scripted import (
     take,
 )
 
-Heard = list[dict[str, Any]]
+Received = list[dict[str, Any]]
 
 
 @pytest.fixture
-def heard() -> Heard:
-    """What the server was told, in order."""
+def received() -> Received:
+    """The messages that the server has received, in order."""
     return []
 
 
 def answers(
-    heard: Heard, *messages: dict[str, Any], answer: dict[str, Any] | None = None
+    received: Received, *messages: dict[str, Any], answer: dict[str, Any] | None = None
 ) -> Act:
-    """An act: say these, note what is said, and answer what has a ref."""
+    """An act: send these, note the messages received, reply to those with a ref."""
 
     async def act(connection: ServerConnection) -> None:
         await says(hello("c0"), *messages, stay=True)(connection)
         async for text in connection:
             message = json.loads(text)
-            heard.append(message)
+            received.append(message)
             if ref := message.pop("ref", None):
                 reply = answer or {"type": "reply"}
                 await connection.send(json.dumps(reply | {"ref": ref}))
@@ -60,10 +60,10 @@ def answers(
     return act
 
 
-async def test_commands_say_what_was_asked(
-    server: ScriptedServer, client: Client, heard: Heard
+async def test_commands_are_sent_as_the_protocol_says(
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
-    server.script = [answers(heard, note(1), answer={"type": "reply", "unread": 2})]
+    server.script = [answers(received, note(1), answer={"type": "reply", "unread": 2})]
     stream = client.notifications()
     await take(stream, 1)
 
@@ -77,7 +77,7 @@ async def test_commands_say_what_was_asked(
 
     assert unread == 2
     assert stream.topics == ("b",)
-    assert heard == [
+    assert received == [
         {"type": "read", "ids": ["n1"]},
         {"type": "read", "up_to": "c1"},
         {"type": "read", "all": True},
@@ -88,10 +88,12 @@ async def test_commands_say_what_was_asked(
     ]
 
 
-async def test_what_the_server_does_not_do_is_said(
-    server: ScriptedServer, client: Client, heard: Heard
+async def test_a_command_that_the_server_refuses_raises(
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
-    server.script = [answers(heard, answer={"type": "error", "problem": "not allowed"})]
+    server.script = [
+        answers(received, answer={"type": "error", "problem": "not allowed"})
+    ]
     stream = client.notifications()
 
     with pytest.raises(CommandFailed, match="not allowed"):
@@ -100,7 +102,7 @@ async def test_what_the_server_does_not_do_is_said(
     assert stream.topics == ()
 
 
-async def test_what_makes_no_sense_is_not_sent(client: Client) -> None:
+async def test_an_invalid_command_is_not_sent(client: Client) -> None:
     stream = client.notifications()
 
     with pytest.raises(ValueError, match="exactly one"):
@@ -109,23 +111,23 @@ async def test_what_makes_no_sense_is_not_sent(client: Client) -> None:
         await stream.ack()
 
 
-async def test_an_answer_that_is_lost_is_asked_for_again(
-    server: ScriptedServer, client: Client, heard: Heard
+async def test_a_command_whose_reply_is_lost_is_sent_again(
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
     async def deaf(connection: ServerConnection) -> None:
         await says(hello("c0"), stay=True)(connection)
         await connection.recv()
         connection.transport.abort()
 
-    server.script = [deaf, answers(heard)]
+    server.script = [deaf, answers(received)]
 
     await client.notifications().mark_read(all=True)
 
-    assert heard == [{"type": "read", "all": True}]
+    assert received == [{"type": "read", "all": True}]
 
 
 async def test_topics_and_device_are_those_of_every_connection(
-    server: ScriptedServer, client: Client, heard: Heard
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
     async def leave(connection: ServerConnection) -> None:
         await says(hello("c0"), stay=True)(connection)
@@ -144,7 +146,7 @@ async def test_topics_and_device_are_those_of_every_connection(
     assert [query["device"] for query in server.queries] == [["phone"], ["phone"]]
 
 
-async def test_what_comes_of_a_topic_with_the_answer_is_not_counted(
+async def test_a_topic_is_not_counted_before_the_reply_either(
     server: ScriptedServer, client: Client
 ) -> None:
     async def act(connection: ServerConnection) -> None:
@@ -162,11 +164,11 @@ async def test_what_comes_of_a_topic_with_the_answer_is_not_counted(
     assert stream.unread == 3
 
 
-async def test_a_consumer_with_a_full_buffer_gets_its_answer(
-    server: ScriptedServer, client: Client, heard: Heard
+async def test_a_consumer_with_a_full_buffer_gets_its_reply(
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
     notes = [note(number) for number in range(1, 101)]
-    server.script = [answers(heard, *notes)]
+    server.script = [answers(received, *notes)]
     stream = client.notifications(buffer_max=1)
     await take(stream, 1)
 
@@ -175,24 +177,24 @@ async def test_a_consumer_with_a_full_buffer_gets_its_answer(
     assert await take(stream, 99) == [f"n{number}" for number in range(2, 101)]
 
 
-async def test_an_answer_behind_more_than_may_be_held_is_given_up(
-    server: ScriptedServer, client: Client, heard: Heard
+async def test_a_reply_after_too_many_events_is_given_up(
+    server: ScriptedServer, client: Client, received: Received
 ) -> None:
     notes = [note(number) for number in range(1, EXTRA_ITEMS_MAX + 10)]
-    server.script = [answers(heard, *notes)]
+    server.script = [answers(received, *notes)]
     stream = client.notifications(buffer_max=1)
     await take(stream, 1)
 
-    with pytest.raises(Unavailable, match="more than is held"):
+    with pytest.raises(Unavailable, match="too many events"):
         await stream.mark_read(all=True)
 
     assert await take(stream, 2) == ["n2", "n3"]
 
 
-async def test_commands_keep_below_what_a_server_takes(
-    server: ScriptedServer, client: Client, time: FakeClock, heard: Heard
+async def test_commands_stay_below_the_servers_rate(
+    server: ScriptedServer, client: Client, time: FakeClock, received: Received
 ) -> None:
-    server.script = [answers(heard)]
+    server.script = [answers(received)]
     stream = client.notifications("c0")
 
     for _ in range(12):
@@ -201,7 +203,7 @@ async def test_commands_keep_below_what_a_server_takes(
     assert time.slept_s == pytest.approx([0.1, 0.2])
 
 
-async def test_nothing_can_be_asked_on_a_stream_that_is_closed(client: Client) -> None:
+async def test_a_closed_stream_takes_no_commands(client: Client) -> None:
     stream = client.notifications()
     await stream.aclose()
 
@@ -209,22 +211,22 @@ async def test_nothing_can_be_asked_on_a_stream_that_is_closed(client: Client) -
         await stream.mark_read(all=True)
 
 
-async def test_closing_ends_the_wait_for_an_answer(
+async def test_closing_ends_the_wait_for_a_reply(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), note(1), stay=True)]
     stream = client.notifications()
     await take(stream, 1)
-    waiting = asyncio.ensure_future(stream.mark_read(all=True))
+    pending = asyncio.ensure_future(stream.mark_read(all=True))
     await asyncio.sleep(0)
 
     await stream.aclose()
 
     with pytest.raises(Unavailable, match="closed"):
-        await waiting
+        await pending
 
 
-async def test_who_waits_for_an_answer_learns_that_the_stream_is_refused(
+async def test_a_refused_stream_fails_pending_commands(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), bye(4201, 0), code=4201)]
@@ -248,7 +250,7 @@ ENDING: list[Callable[[float], str | Token]] = [
 async def test_a_token_is_renewed_on_an_open_stream_before_it_ends(
     server: ScriptedServer,
     time: FakeClock,
-    heard: Heard,
+    received: Received,
     ending: Callable[[float], str | Token],
 ) -> None:
     tokens: list[str | Token] = [ending(time.clock.unix_s() + 1000), "t2"]
@@ -258,22 +260,22 @@ async def test_a_token_is_renewed_on_an_open_stream_before_it_ends(
 
     async def act(connection: ServerConnection) -> None:
         await says(hello("c0"), stay=True)(connection)
-        heard.append(json.loads(await connection.recv()))
+        received.append(json.loads(await connection.recv()))
         await connection.send(json.dumps(note(1)))
 
     server.script = [act]
     async with Client(server.url, token_source=source, clock=time.clock) as client:
         await take(client.notifications(), 1)
 
-    assert heard == [{"type": "auth", "token": "t2"}]
+    assert received == [{"type": "auth", "token": "t2"}]
     assert time.slept_s == [825.0]
     assert len(server.tokens) == 1
 
 
-async def test_a_source_that_fails_in_good_time_is_asked_again(
+async def test_a_source_that_fails_early_is_called_again(
     server: ScriptedServer,
     time: FakeClock,
-    heard: Heard,
+    received: Received,
 ) -> None:
     answers: list[str | Exception] = [
         jwt(time.clock.unix_s() + 1000),
@@ -289,14 +291,14 @@ async def test_a_source_that_fails_in_good_time_is_asked_again(
 
     async def act(connection: ServerConnection) -> None:
         await says(hello("c0"), stay=True)(connection)
-        heard.append(json.loads(await connection.recv()))
+        received.append(json.loads(await connection.recv()))
         await connection.send(json.dumps(note(1)))
 
     server.script = [act]
     async with Client(server.url, token_source=source, clock=time.clock) as client:
         await take(client.notifications(), 1)
 
-    assert heard == [{"type": "auth", "token": "t2"}]
+    assert received == [{"type": "auth", "token": "t2"}]
 
 
 async def test_a_plain_function_may_block_to_get_a_token(

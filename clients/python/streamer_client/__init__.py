@@ -5,10 +5,10 @@ Asyncio client of the streamer notification server.
         async for event in client.notifications(cursor=stored):
             ...
 
-`Client` speaks HTTP: publish, pages, marks. `Stream`, which `Client.notifications`
-returns, holds the live connection, comes back by itself and reports gaps. `SyncClient`
-is the same for programs without an event loop. The wire is described in
-``clients/PROTOCOL.md``. Imports nothing from the server.
+`Client` makes HTTP requests: publish, read pages, mark as read. `Client.notifications`
+returns a `Stream`, which keeps a live connection, reconnects by itself and reports
+gaps. `SyncClient` is a synchronous API to the same. ``clients/PROTOCOL.md`` documents
+the protocol. This package imports nothing from the server.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """
-Whether to come back, and when. Values in, values out: no clock, no sleep, no I/O.
+Whether and when to reconnect. Values in, values out: no clock, no sleep, no I/O.
 
-Knows close codes by their ranges, so that a server may have reasons this client has
-never heard of::
+Decides by the range of a close code, so a server may have codes that this client does
+not know::
 
-    4000-4099  come back with back-off        anything else likewise: 1001, 1006, ...
-    4100-4199  come back after the delay given, and a random bit
-    4200-4299  do not come back; 4200 may try once more with another token
+    4000-4099  reconnect with back-off; so do all others, such as 1001 and 1006
+    4100-4199  reconnect after the server's delay, plus jitter
+    4200-4299  do not reconnect; 4200 may be tried once more with another token
 
-A refused handshake is treated as the close code that says the same.
+A refused handshake is treated as the close code with the same meaning.
 
-Back-off has full jitter: the wait is anywhere between nothing and a limit that
-doubles, so that readers cut off together do not come back together.
+Back-off has full jitter: the wait is random, between 0 and a limit that doubles. So
+clients that lost their connections together do not reconnect together.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = [
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 20.0
 STABLE_S: Final = 10.0
-"""A connection that held so long, or brought news, starts the back-off anew."""
+"""A connection that lasted so long, or delivered something new, resets the back-off."""
 DELAY_MAX_S: Final = 300.0
-"""A longer delay asked for is taken for a mistake: it would look like a dead client."""
+"""A longer delay is regarded as a mistake: the client would look dead."""
 
 TOKEN_INVALID: Final = 4200
 FORBIDDEN: Final = 4201
@@ -52,11 +52,11 @@ TOO_MANY_LISTENERS: Final = 4101
 NODE_FULL: Final = 4102
 
 _TRANSIENT: Final = frozenset({408, 425, 429})
-"""The 4xx statuses that say "later" and not "never"."""
+"""The 4xx statuses that mean "later"."""
 
 
 class Clock(NamedTuple):
-    """Time and chance, given from outside so that tests need neither."""
+    """Time and randomness, as arguments, so that tests control both."""
 
     now_s: Callable[[], float]
     """Monotonic seconds."""
@@ -64,10 +64,10 @@ class Clock(NamedTuple):
     random: Callable[[], float]
     """Uniform in [0, 1)."""
     unix_s: Callable[[], float] = time.time
-    """Wall time."""
+    """Unix time, in seconds."""
 
 
-# Jitter keeps clients apart; nobody gains by predicting it.
+# Jitter separates clients; it need not be unpredictable.
 SYSTEM_CLOCK: Final = Clock(time.monotonic, asyncio.sleep, random.random)
 
 
@@ -75,8 +75,8 @@ class Ending(NamedTuple):
     """
     How a connection ended, or why there was none.
 
-    `code` is a WebSocket close code, None where there was none. `delay_s` is how
-    long the server asks to stay away, None if it did not say.
+    `code` is a WebSocket close code, or None without one. `delay_s` is the delay that
+    the server asks for, or None without one.
     """
 
     code: int | None
@@ -85,27 +85,27 @@ class Ending(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Come back after so long."""
+    """Reconnect after `delay_s` seconds."""
 
     delay_s: float
 
 
 class NewToken(NamedTuple):
-    """Get another token and come back at once."""
+    """Get another token and reconnect at once."""
 
 
 class Stop(NamedTuple):
-    """Do not come back."""
+    """Do not reconnect."""
 
     error: Refused
 
 
 class Reconnect:
     """
-    The decisions of one stream over all its connections.
+    The decisions of one stream, over all its connections.
 
     Args:
-        has_token_source: Whether another token can be had.
+        has_token_source: Whether the client can get another token.
         random: Uniform in [0, 1).
     """
 
@@ -117,16 +117,16 @@ class Reconnect:
         self._opened_at_s: float | None = None
 
     def mark_open(self, now_s: float) -> None:
-        """Take note that a connection is open and has been greeted."""
+        """Note that a connection is open and has received ``hello``."""
         self._opened_at_s = now_s
 
     def mark_proved(self) -> None:
-        """Take note that the connection is of use: it brought something unseen."""
+        """Note that the connection works: it has delivered something new."""
         self._attempt = 0
         self._renewed = False
 
     def after(self, ending: Ending, now_s: float) -> Wait | NewToken | Stop:
-        """Decide what follows `ending`. Called once per connection or attempt."""
+        """Decide what to do after `ending`. Call once per connection or attempt."""
         opened_at_s, self._opened_at_s = self._opened_at_s, None
         if opened_at_s is not None and now_s - opened_at_s >= STABLE_S:
             self.mark_proved()
@@ -143,8 +143,8 @@ class Reconnect:
         return Wait(jitter_s)
 
     def _token_refused(self, reason: str) -> NewToken | Stop:
-        # Once in a row: a source whose fresh token is refused as well would be asked
-        # for ever, and without any wait.
+        # Once in a row: a source whose new token is refused as well would be called
+        # in an endless loop without a wait.
         if self._renewed or not self._has_token_source:
             return Stop(TokenExpired(TOKEN_INVALID, reason))
         self._renewed = True
@@ -158,7 +158,7 @@ def full_jitter_s(attempt: int, fraction: float) -> float:
 
 
 def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> Ending:
-    """Return the ending that a handshake refused with HTTP `status` amounts to."""
+    """Return the ending that a handshake refused with HTTP `status` is."""
     if status == 401:
         code = TOKEN_INVALID
     elif status == 403:
@@ -168,23 +168,23 @@ def ending_of_status(status: int, reason: str, retry_after_s: float | None) -> E
     elif status >= 500 or status in _TRANSIENT:
         code = NODE_FULL
     else:
-        # A cursor, a path or a method that is wrong stays wrong.
+        # A wrong cursor, path or method stays wrong.
         code = PROTOCOL
     return Ending(code, reason, retry_after_s)
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:
     """
-    Return how many seconds a ``Retry-After`` asks for, None if it says nothing.
+    Return how many seconds a ``Retry-After`` asks for, None if it cannot be read.
 
-    Both forms of RFC 9110 section 10.2.3 are read; `now_s` is wall time. A wait
-    longer than `DELAY_MAX_S` is cut to it.
+    Reads both forms of RFC 9110 section 10.2.3. `now_s` is Unix time. The result is at
+    most `DELAY_MAX_S`.
     """
     if value is None:
         return None
     value = value.strip()
     if value.isascii() and value.isdigit():
-        # Nobody means a number of more digits, and int() refuses thousands of them.
+        # More digits are a mistake, and int() refuses thousands of them.
         return min(float(value[:9]), DELAY_MAX_S)
     try:
         date = email.utils.parsedate_to_datetime(value)

@@ -1,13 +1,13 @@
 """
-What was read ahead of the consumer, bounded in number and in bytes.
+A bounded queue between the reader of a connection and the consumer of a stream.
 
-Decides when the producer has to wait. Knows nothing of what is in it. One producer,
-one consumer; cancelling either of them loses nothing.
+Decides when the producer must wait. Knows nothing of its items. One producer, one
+consumer; cancelling either of them loses nothing.
 
-Somebody who waits for an answer on the same connection may be the consumer itself, who
-then takes nothing until the answer has been read. So there is a second, higher limit,
-up to which reading goes on as long as somebody waits; where that is reached as well,
-the answers are given up.
+The consumer itself may wait for the result of a command on the same connection. It
+takes no items until the result has been read, so the producer must read on although the
+queue is full. While somebody waits for a result, a second, higher limit holds; when
+that is reached as well, the pending commands fail.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["Buffer"]
 BYTES_MAX: Final = 4 * 2**20
 EXTENDED_BYTES_MAX: Final = 16 * 2**20
 EXTRA_ITEMS_MAX: Final = 1_024
-"""Further items while an answer is waited for: more than a server replays (500)."""
+"""Further items while a result is pending: more than a server replays (500)."""
 
 _T = TypeVar("_T")
 
 
 class Buffer(Generic[_T]):
     """
-    A queue of items with their sizes; at least one fits, whatever it weighs.
+    A queue of items with their sizes in bytes; one item fits, whatever its size.
 
     Args:
         items_max: Items to hold.
-        on_overflow: Called when it is full beyond the stretch; no answer will come.
+        on_overflow: Called when the higher limit is reached; no result can be read.
 
     Raises:
-        ValueError: `items_max` allows no item.
+        ValueError: `items_max` is less than 1.
     """
 
     def __init__(self, items_max: int, on_overflow: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ class Buffer(Generic[_T]):
 
     @contextlib.contextmanager
     def extend(self) -> Iterator[None]:
-        """Let the producer go on, for an answer that may be behind what is held."""
+        """Let the producer use the higher limit, to reach a pending result."""
         self._waiter_count += 1
         self._not_full.set()
         try:
@@ -62,7 +62,7 @@ class Buffer(Generic[_T]):
             self._waiter_count -= 1
 
     async def put(self, item: _T, size: int = 0) -> None:
-        """Add `item` as soon as there is room."""
+        """Add `item` when there is room for it."""
         while self._is_full():
             self._not_full.clear()
             await self._not_full.wait()

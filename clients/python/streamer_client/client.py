@@ -1,10 +1,10 @@
 """
-The client: what can be asked over HTTP, and the way to a stream.
+The client: HTTP requests, and streams.
 
-Puts the parts together: requests (`http`) with a credential, what is asked with them
-(`publishing`, `inbox`), and streams (`stream`). Every request here may be repeated, and
-is: reads by nature, marks because they are idempotent, a publish because it carries an
-idempotency key from its first attempt on.
+Combines requests with a credential (`http`), the operations (`publishing`, `inbox`) and
+streams (`stream`). Every operation is safe to repeat, and is repeated when the server
+is unavailable: reads by nature, marks because they are idempotent, a publish because it
+has an idempotency key from its first attempt on.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class Client(Publishing, Inboxes):
     """
     A client of one server with one credential; an async context manager.
 
-    Safe for concurrent use within one event loop. For another player make another
-    client.
+    Safe for concurrent use within one event loop. Use a client of its own for each
+    player.
 
     Args:
-        url: The server, e.g. ``https://push.game.example``; a path in it is kept.
+        url: The server, such as ``https://push.game.example``; a path in it is kept.
         token: A player's token, or a backend key.
-        token_source: Gives a token when there is none, when the server refuses it, and
-            on an open stream before it ends, if that is known.
+        token_source: Returns a token: if there is none yet, when the server refuses the
+            current one, and on an open stream before it expires, if that is known.
         transport: Carries the HTTP requests instead of the network.
-        clock: Time and chance.
+        clock: Time and randomness.
 
     Raises:
-        ValueError: `url` is no http(s) URL, or there is no credential.
+        ValueError: `url` is not an http(s) URL, or there is no credential.
     """
 
     def __init__(
@@ -74,8 +74,7 @@ class Client(Publishing, Inboxes):
             transport=transport,
             clock=clock,
         )
-        # Weak, because a stream that has ended is nobody's business here; a running
-        # one is held by its task.
+        # Weak references: only running streams matter here, and their tasks hold those.
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     async def __aenter__(self) -> Client:
@@ -85,7 +84,7 @@ class Client(Publishing, Inboxes):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Leave all streams and close all connections; legal twice."""
+        """Close all streams and connections; may be called twice."""
         for stream in list(self._streams):
             await stream.aclose()
         await self._http.aclose()
@@ -101,11 +100,19 @@ class Client(Publishing, Inboxes):
         """
         Return the live stream of the player whose token this client has.
 
-        `cursor` is a stored `Stream.cursor`, `Page.cursor`, an id, ``earliest``, or
-        None for what comes from now on. `topics`, up to 16, come on this stream
-        although the player has not joined them. `device` is a lasting name of the
-        device, for what is sent to the latest one only. The stream is closed with the
-        client, or earlier by its own `aclose`.
+        Closing the client closes the stream, and so does `Stream.aclose`.
+
+        Args:
+            cursor: Where to begin: a stored `Stream.cursor`, a `Page.cursor`, an id,
+                ``earliest``, or None for what arrives from now on.
+            topics: Up to 16 topics to deliver on this stream, although the player is
+                not subscribed to them. The token must allow them.
+            device: A permanent name of the device, for notifications to the latest
+                device only.
+            buffer_max: Events to read ahead of the consumer.
+
+        Raises:
+            ValueError: `buffer_max` is less than 1.
         """
         stream = Stream(
             self._stream_url,
@@ -128,14 +135,25 @@ class Client(Publishing, Inboxes):
         topics: Sequence[str] = (),
     ) -> Token:
         """
-        Make a token for a player, with a backend key.
+        Create a token for a player. Needs a backend key with the scope ``tokens:mint``.
 
-        `ttl_s` is up to a day, by default an hour. `topics` are those the player may
-        ask for itself, in full or by what they begin with and a ``*``.
+        `ttl_s` is 1 to 86,400 (a day), by default 3,600. `permissions` are up to 16, by
+        default everything on the player's own inbox. `topics`, up to 16, are those that
+        the player may subscribe to: names, or prefixes that end in ``*``.
+
+        Raises:
+            Rejected: The key may not create such a token, or an argument is wrong.
+            Unavailable: There was no usable response.
         """
         body = _TokenRequest(player, ttl_s, tuple(permissions), tuple(topics))
         return decode(await self._http.request("POST", "tokens", content=body), Token)
 
     async def ticket(self) -> Ticket:
-        """Return a ticket that opens one stream of this player's, for `EventSource`."""
+        """
+        Return a ticket that opens one stream of this player, for `EventSource`.
+
+        Raises:
+            Rejected: The credential is not a valid player token.
+            Unavailable: There was no usable response.
+        """
         return decode(await self._http.request("POST", "tickets"), Ticket)

@@ -1,9 +1,9 @@
 """
-What an application asks for on a stream, and the answers.
+Commands that an application sends on a stream, and their results.
 
-Decides how often to ask: as long as there is no answer, on each connection once, for a
-bounded time. All commands may be repeated without harm, so a lost connection is a
-reason to ask again. Knows nothing of what a command means.
+Decides when to send: once on each connection until there is a result, for a bounded
+time. All commands are idempotent, so a command whose result was lost with the
+connection is sent again on the next one. Knows nothing of what a command means.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .wire import Command, CommandError, CommandResult, Reply, encode
 __all__ = ["Commands", "Send"]
 
 REPLY_TIMEOUT_S: Final = 60.0
-"""How long an answer is waited for, over all connections."""
+"""How long to wait for a result, over all connections."""
 IN_FLIGHT_MAX: Final = 16
-"""Commands on their way at once; further ones wait for their turn."""
+"""Commands without a result at the same time; further ones wait."""
 COMMANDS_PER_S: Final = 10.0
-"""Half of what a server takes (20 a second), which has to do for pongs as well."""
+"""Half of what a server accepts (20 a second); pongs count, too."""
 BURST: Final = 10
 
 Send = Callable[[str], Awaitable[None]]
 
 
 class Commands:
-    """The commands of one stream over all its connections."""
+    """The commands of one stream, over all its connections."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -46,42 +46,40 @@ class Commands:
         self._free_at_s = -float(BURST)
 
     def on_open(self, send: Send) -> None:
-        """Ask on this connection from here on."""
+        """Send on this connection from now on."""
         self._send = send
         self._is_open.set()
 
     def on_close(self) -> None:
-        """Ask on the next connection what is not answered."""
+        """Send the commands without a result again, on the next connection."""
         self._send = None
         self._is_open.clear()
         self._settle(None)
 
     def end(self, error: Exception) -> None:
-        """Let all who wait, and who come, know that there is no further connection."""
+        """Fail all pending and future commands with `error`: the stream has ended."""
         self._end_error = error
         self._is_open.set()
         self._settle(error)
 
     def give_up(self) -> None:
-        """Let all who wait know that the answer cannot be read."""
-        self._settle(
-            Unavailable("the answer is behind more than is held", attempt_count=1)
-        )
+        """Fail all pending commands: their results cannot be read."""
+        self._settle(Unavailable("too many events precede the result", attempt_count=1))
 
     def on_result(self, result: CommandResult) -> None:
-        """Take an answer; one nobody waits for is ignored."""
+        """Pass a result on; ignore it if nobody waits for it."""
         future = self._pending.pop(result.ref, None)
         if future is not None and not future.done():
             future.set_result(result)
 
     async def run(self, command: Command) -> Reply:
         """
-        Return the answer to `command`, however many connections it takes.
+        Return the reply to `command`, sent on as many connections as necessary.
 
         Raises:
-            CommandFailed: The server does not do it.
-            Unavailable: There was no answer; it may be done or not.
-            Refused: The stream is over.
+            CommandFailed: The server did not carry it out.
+            Unavailable: There was no result; it may have been carried out or not.
+            Refused: The stream has ended.
         """
         attempt_count = 0
         try:
@@ -97,7 +95,7 @@ class Commands:
                     if result is not None:
                         return result
         except TimeoutError as error:
-            problem = "there was no answer"
+            problem = "no reply"
             raise Unavailable(problem, attempt_count=attempt_count) from error
 
     async def _connection(self) -> Send:

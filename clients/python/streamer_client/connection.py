@@ -1,8 +1,8 @@
 """
-One WebSocket of a stream: opened, greeted, and listened to for signs of life.
+One WebSocket of a stream: opening, greeting, heartbeats.
 
-Knows how long to wait for what, and what a refusal or a farewell amounts to. Knows
-nothing of cursors, nor of what follows an ending.
+Knows the timeouts, and which ending a refusal or a ``bye`` is. Knows nothing of
+cursors, nor of what happens after the ending.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = [
 OPEN_TIMEOUT_S: Final = 10.0
 """For TCP, TLS and the handshake."""
 HELLO_TIMEOUT_S: Final = 30.0
-"""Silence allowed before the greeting, which waits for the store; above a heartbeat."""
+"""Silence allowed before ``hello``, which waits for the store; above a heartbeat."""
 CLOSE_TIMEOUT_S: Final = 1.0
-"""A farewell is a courtesy; a peer that is gone must not delay coming back."""
+"""A peer that is gone must not delay the next connection."""
 PING_AFTER_HEARTBEATS: Final = 1.2
-"""Heartbeats without a sign of life before this side asks for one. The server speaks
-once a heartbeat; asking at the same moment would only double that."""
+"""Heartbeats without a message before the client sends a ping. The server sends one per
+heartbeat; at the same moment the client's would be superfluous."""
 DEAD_AFTER_HEARTBEATS: Final = 2.5
-"""Heartbeats without a sign of life before the connection is given up."""
+"""Heartbeats without a message before the client drops the connection."""
 HEARTBEAT_MIN_S: Final = 0.01
-"""Keeps a server that says 0 from making its clients spin."""
+"""Keeps a server with a heartbeat of 0 from making its clients spin."""
 QUEUED_MESSAGES_MAX: Final = 16
-"""Messages the WebSocket library reads ahead of this module."""
+"""Messages that the WebSocket library reads ahead of this module."""
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
-"""Above any notification a server lets through; bounds what a hostile one can cost."""
+"""Above any notification of a server; limits the memory a hostile one can use."""
 
 
 async def open_socket(url: str, token: str) -> ClientConnection:
@@ -51,8 +51,8 @@ async def open_socket(url: str, token: str) -> ClientConnection:
     Open a WebSocket with a token.
 
     Raises:
-        InvalidStatus: The handshake was refused; see `ending_of_response`.
-        OSError, EOFError, WebSocketException: There was no handshake.
+        InvalidStatus: The server refused the handshake; see `ending_of_response`.
+        OSError, EOFError, WebSocketException: The connection failed.
     """
     return await connect(
         url,
@@ -61,8 +61,8 @@ async def open_socket(url: str, token: str) -> ClientConnection:
         compression=None,
         open_timeout=OPEN_TIMEOUT_S,
         close_timeout=CLOSE_TIMEOUT_S,
-        # The protocol has heartbeats of its own; the library answers the server's
-        # ping frames all the same.
+        # The protocol has its own heartbeats. The library still answers the ping
+        # frames of the server.
         ping_interval=None,
         max_size=MESSAGE_BYTES_MAX,
         max_queue=QUEUED_MESSAGES_MAX,
@@ -70,7 +70,13 @@ async def open_socket(url: str, token: str) -> ClientConnection:
 
 
 async def receive_hello(socket: ClientConnection) -> Hello | Bye:
-    """Return the message a stream begins with, or the refusal in its place."""
+    """
+    Return the first message of a stream, or the refusal instead of it.
+
+    Raises:
+        TimeoutError: There was no message for `HELLO_TIMEOUT_S`.
+        Unreadable: Another message came first.
+    """
     while True:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             message = decode(await socket.recv())
@@ -80,19 +86,19 @@ async def receive_hello(socket: ClientConnection) -> Hello | Bye:
             case Ping():
                 await socket.send(PONG)
             case None:
-                pass  # A newer server may have something to say first.
+                pass  # A message of a newer server.
             case _:
-                raise Unreadable(f"{type(message).__name__} in front of hello")
+                raise Unreadable(f"{type(message).__name__} before hello")
 
 
 async def receive(socket: ClientConnection, heartbeat_s: float) -> str | bytes:
     """
-    Return the next message, asking for a sign of life when there is none.
+    Return the next message; send a ping if it does not come in time.
 
-    The clock runs only while this waits: time the consumer takes is not silence.
+    The clock runs only during this call: time that the consumer needs is not silence.
 
     Raises:
-        TimeoutError: Nothing was heard for `DEAD_AFTER_HEARTBEATS` heartbeats.
+        TimeoutError: No message arrived for `DEAD_AFTER_HEARTBEATS` heartbeats.
     """
     try:
         async with asyncio.timeout(PING_AFTER_HEARTBEATS * heartbeat_s):
@@ -107,7 +113,7 @@ async def receive(socket: ClientConnection, heartbeat_s: float) -> str | bytes:
 
 
 def ending_of_response(response: Response) -> Ending:
-    """Read a refused handshake: its status, its problem, and when to come back."""
+    """Return the ending that a refused handshake is, with its `Retry-After`."""
     problem = read_problem(response.body or b"")
     reason = problem.detail or problem.title or response.reason_phrase
     retry_after = response.headers.get("Retry-After")

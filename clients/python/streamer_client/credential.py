@@ -1,8 +1,8 @@
 """
-The token of a client, when it ends, and getting another.
+The token of a client: when it expires, and how to get another one.
 
-Knows nothing of HTTP or WebSocket: who was refused says so with `renew`, and who holds
-a connection asks with `renewal_in_s` when to come for another.
+Knows nothing of HTTP or WebSocket. A request that was refused calls `renew`; an open
+connection asks `renewal_in_s` when to renew.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ __all__ = ["Credential", "TokenSource"]
 
 TokenSource = Callable[[], str | Token | Awaitable[str | Token]]
 """
-Gives a token: a coroutine function, or a plain one, which is called in a thread.
+Returns a token: a coroutine function, or a plain one, which is called in a thread.
 
-What it raises reaches the caller of the client, so it retries by itself where that
-makes sense.
+The caller of the client gets the exceptions that it raises, so it should retry what is
+worth a retry.
 """
 
 RENEWAL_FRACTION: Final = (0.75, 0.9)
-"""How much of what is left of a token passes before another is asked for: at random
-between the two, so that clients that came together do not ask together."""
+"""
+Part of the token's remaining life after which it is renewed. It is random between the
+two, so that clients that connected together do not renew together.
+"""
 RENEWAL_DELAY_MIN_S: Final = 1.0
-"""Keeps a source of tokens that live for moments from being asked all the time."""
+"""Keeps a source of very short-lived tokens from being called without a pause."""
 
 
 class Credential:
@@ -40,12 +42,12 @@ class Credential:
     A token shared by all requests and streams of a client.
 
     Args:
-        token: The token to begin with; None asks `source` at first use.
-        source: Where to get another.
-        unix_s: Wall time.
+        token: The first token; None calls `source` at the first use.
+        source: Returns another token.
+        unix_s: Unix time, in seconds.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: Neither `token` nor `source` is given.
     """
 
     def __init__(
@@ -71,14 +73,14 @@ class Credential:
         return self._source is not None
 
     async def token(self) -> str:
-        """Return the token to use."""
+        """Return the current token."""
         return self._token if self._token is not None else await self.renew(None)
 
     async def renew(self, refused: str | None) -> str:
         """
-        Return a token other than `refused`, from the source if need be.
+        Return a token other than `refused`, from the source if necessary.
 
-        Several callers refused with the same token cause one call of the source.
+        Several callers whose same token was refused cause one call of the source.
         """
         async with self._lock:
             if self._token is None or self._token == refused:
@@ -89,10 +91,10 @@ class Credential:
 
     def renewal_in_s(self, fraction: float) -> float | None:
         """
-        Return in how many seconds to get another token; `fraction` is in [0, 1).
+        Return in how many seconds to renew the token; `fraction` is in [0, 1).
 
-        None is never: nobody gives another, or it is not known when this one ends, or
-        it has ended by this machine's clock and is good all the same.
+        Return None for never: there is no source, the expiry is unknown, or the token
+        has expired by this machine's clock although the server accepts it.
         """
         if self._source is None or self._expires_at_s is None:
             return None
@@ -113,11 +115,11 @@ class Credential:
 
 
 async def _call_source(source: TokenSource) -> str | Token:
-    call = getattr(source, "__call__", None)  # noqa: B004 - what is looked for is how
+    call = getattr(source, "__call__", None)  # noqa: B004 - the method itself is needed
     if inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(call):
         token = source()
     else:
-        # It may block, on a request of its own for example, and nothing else may.
+        # It may block, for example on an HTTP request.
         token = await asyncio.to_thread(source)
     if inspect.isawaitable(token):
         return await token
@@ -131,9 +133,9 @@ class _Claims(msgspec.Struct, frozen=True):
 
 def _expiry(token: str) -> float | None:
     """
-    Return when a JSON Web Token ends, None for whatever else it is.
+    Return when a JSON Web Token expires, in Unix seconds; None for other tokens.
 
-    A hint: nothing but the time of asking for another depends on it.
+    This is a hint, which decides only when the token is renewed.
     """
     parts = token.split(".")
     if len(parts) != 3:

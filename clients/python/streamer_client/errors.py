@@ -1,17 +1,17 @@
 """
-What this package raises on purpose.
+The exceptions of this package.
 
-The tree::
+::
 
     Error
-    ├── Rejected            a request was answered with a 4xx; has status and problem
-    ├── Unavailable         no usable answer after the last attempt; repeat it later
-    ├── BadAnswer           an answer came and cannot be read; not a streamer server?
-    ├── CommandFailed       what was asked for on a stream was not done; has problem
-    └── Refused             a stream ended and must not come back as it is; has a code
-        └── TokenExpired    ... because its token is invalid or expired
+    ├── Rejected            the server answered a request with a 4xx
+    ├── Unavailable         no usable response after the last attempt; repeat it later
+    ├── BadResponse         a response that cannot be read; is it a streamer server?
+    ├── CommandFailed       the server did not carry out a command of a stream
+    └── Refused             the stream has ended and must not reconnect; has a code
+        └── TokenExpired    its token is invalid or expired
 
-A lost connection is no error: a stream comes back by itself.
+A lost connection is not an error: a stream reconnects by itself.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ __all__ = [
 
 
 class Error(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
 
 class Rejected(Error):
     """
-    The server will not carry out this request as it is.
+    The server refuses this request; repeating it unchanged does not help.
 
-    `status` is the HTTP status; `type` the last part of the problem's type, e.g.
-    ``idempotency-key-reuse``; `errors` says which fields are wrong, if any are, and
-    `limit` which limit is reached, if one is.
+    `status` is the HTTP status, `type` the last part of the problem's type, such as
+    ``idempotency-key-reuse``. `errors` lists the fields that are wrong, if any, and
+    `limit` names the limit that was reached, if one was.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Rejected(Error):
         self.limit = limit
 
     def __str__(self) -> str:
-        # The fields say what the detail says, and better.
+        # The field errors have the same information as the detail, more precisely.
         problems = [f"{error.where}: {error.problem}" for error in self.errors]
         text = "; ".join(problems) or self.detail
         return f"{self.status} {self.title}{': ' if text else ''}{text}"
@@ -71,10 +71,10 @@ class Rejected(Error):
 
 class Unavailable(Error):
     """
-    There was no usable answer, and the attempts are used up.
+    There was no usable response within the allowed attempts.
 
-    Whether a publish was carried out is then not known. Publishing the same thing
-    with the same `idempotency_key` finds out, and has no second effect.
+    It is unknown whether a publish was carried out. Publish the same content with the
+    same `idempotency_key` to find out; this has no second effect.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Unavailable(Error):
 
 
 class BadResponse(Error):
-    """An answer is not of the agreed form: this is not a streamer server, or a bug."""
+    """A response has another form: this is not a streamer server, or a bug."""
 
 
 class CommandFailed(Error):
-    """The server has not done what was asked for on a stream; the stream goes on."""
+    """The server did not carry out a command of a stream; the stream continues."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -110,10 +110,10 @@ class CommandFailed(Error):
 
 class Refused(Error):
     """
-    The stream is over: coming back with the same credential is no use.
+    The stream has ended, and reconnecting with the same credential does not help.
 
-    `code` is the close code of the protocol, 4200 to 4299; a refusal in the
-    handshake is given the code that an open stream would have had.
+    `code` is the close code, 4200 to 4299. A handshake that was refused has the code
+    with the same meaning.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -126,4 +126,4 @@ class Refused(Error):
 
 
 class TokenExpired(Refused):
-    """The token is invalid or expired: open another stream with another token."""
+    """The token is invalid or expired: open a new stream with another token."""

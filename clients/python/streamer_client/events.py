@@ -1,8 +1,8 @@
 """
-What a stream brings: notifications, and what becomes of them afterwards.
+The events of a stream: notifications, and what happens to them afterwards.
 
-Knows the names of the messages on the wire, which these are. A field this version has
-never heard of is ignored, and so is a message (`wire`).
+Each class is a message of the protocol. Unknown fields are ignored, and so are unknown
+messages (`wire`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag="gap"):
     """
-    Notifications were missed that the stream cannot replay.
+    The stream cannot deliver some notifications that the client has missed.
 
-    The stream goes on behind `cursor`; what was missed, as far as it is still kept,
-    is on the pages. `reason` is ``epoch``, ``ahead``, ``diverged``, ``trimmed`` or
-    ``too_far``. With `topic`, or with `everyone`, only what was sent there is missing.
+    The stream continues after `cursor`. The pages have what is still kept of the missed
+    notifications. `reason` is ``epoch``, ``ahead``, ``diverged``, ``trimmed`` or
+    ``too_far``. With `topic` or `everyone`, only what was sent there is missing.
     """
 
     reason: str
@@ -39,9 +39,9 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag="gap"):
 
 class Withdrawn(msgspec.Struct, frozen=True, omit_defaults=True, tag="withdrawn"):
     """
-    A notification is gone: take it off the screen.
+    A notification was withdrawn or deleted: remove it from the screen.
 
-    An `id` that is not known is no error. `cursor` is as in `Notification`.
+    An unknown `id` is not an error. `cursor` is as in `Notification`.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Withdrawn(msgspec.Struct, frozen=True, omit_defaults=True, tag="withdrawn"
 
 
 class Replaced(msgspec.Struct, frozen=True, tag="replaced"):
-    """A notification is gone, and the one called `by`, which follows, is instead."""
+    """A notification was replaced by the one with the id `by`, which follows."""
 
     id: str
     by: str
@@ -57,11 +57,11 @@ class Replaced(msgspec.Struct, frozen=True, tag="replaced"):
 
 class Read(msgspec.Struct, frozen=True, omit_defaults=True, tag="read", kw_only=True):
     """
-    Something was marked as read, here or elsewhere; or unread, if `read` is false.
+    Notifications were marked as read, or as unread if `read` is false, on any device.
 
-    It is `ids`, everything up to the cursor `up_to`, or `all`. With none of them it is
-    not known what, and a page shows it: marks were made while the stream was away, or
-    more than the server tells. `unread` counts the whole inbox.
+    They are `ids`, everything up to the cursor `up_to`, or `all`. With none of these it
+    is unknown which: the marks were made while the stream was disconnected, or are more
+    than the server lists. Read the page again. `unread` counts the whole inbox.
     """
 
     unread: int
@@ -73,13 +73,13 @@ class Read(msgspec.Struct, frozen=True, omit_defaults=True, tag="read", kw_only=
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
-    """How many are unread, where counting notifications does not tell."""
+    """The number of unread notifications, where counting them would be wrong."""
 
     unread: int
 
 
 class CursorMoved(msgspec.Struct, frozen=True, tag="cursor"):
-    """The place behind everything so far, told once for what came without a cursor."""
+    """The point after all events so far, once for those without a cursor."""
 
     cursor: str
 

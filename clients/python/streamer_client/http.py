@@ -1,8 +1,8 @@
 """
-HTTP requests with a credential, repeated until there is an answer.
+HTTP requests with a credential, repeated until there is a usable response.
 
-Knows which answers are worth another attempt and when to make it. Knows nothing of
-paths and bodies; what it is given may be repeated without harm.
+Decides which responses are worth another attempt, and when to make it. Knows nothing of
+paths and bodies. All its requests are safe to repeat, except those that say so.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["Http", "Params", "decode", "quote"]
 
 ATTEMPTS_MAX: Final = 6
 RETRY_S: Final = 60.0
-"""No attempt begins later than this after the first."""
+"""No attempt begins later than this after the first one."""
 REQUEST_S: Final = 15.0
-"""For one attempt: connect, write, and each wait for more of the answer."""
+"""Of one attempt: for connecting, for writing, and for each read."""
 CONNECTIONS_MAX: Final = 100
 
-# 502 and 504 are a proxy's words for a server that is restarting.
+# A proxy sends 502 and 504 while the server restarts.
 _RETRIED_STATUSES: Final = frozenset({429, 502, 503, 504})
 _PERMANENT_LIMITS: Final = frozenset({"topics_per_player", "mutes_per_player"})
-"""Limits that waiting does not help against."""
+"""Limits that stay reached, however long the client waits."""
 _RETRIED_ERRORS: Final = (
     httpx2.TimeoutException,
     httpx2.NetworkError,
@@ -40,7 +40,7 @@ _RETRIED_ERRORS: Final = (
 )
 
 Params: TypeAlias = Mapping[str, str | int | tuple[str, ...] | None]
-"""A query: what is None is left out, what is several comes several times."""
+"""A query. None is left out; a tuple repeats the parameter."""
 
 _T = TypeVar("_T")
 
@@ -50,10 +50,10 @@ class Http:
     Requests to one server with one credential.
 
     Args:
-        base_url: What paths are added to; ends with a slash.
-        credential: The token, and how to get another.
+        base_url: Prefix of all paths; ends with a slash.
+        credential: The token, and how to get another one.
         transport: Carries the requests instead of the network.
-        clock: Time and chance.
+        clock: Time and randomness.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Http:
         )
 
     async def aclose(self) -> None:
-        """Close all connections; legal twice."""
+        """Close all connections; may be called twice."""
         await self._client.aclose()
 
     async def request(
@@ -90,9 +90,15 @@ class Http:
         repeatable: bool = True,
     ) -> httpx2.Response:
         """
-        Return the good answer to a request, however many attempts it takes.
+        Return the successful response to a request, in up to `ATTEMPTS_MAX` attempts.
 
-        With an `etag` a 304 is a good one too. What is not `repeatable` is tried once.
+        With an `etag` a 304 is successful, too. A request that is not `repeatable` has
+        one attempt.
+
+        Raises:
+            Rejected: The server refuses the request.
+            Unavailable: The attempts or the time are used up.
+            BadResponse: The response cannot be read.
         """
         headers = {}
         if content is not None:
@@ -123,11 +129,11 @@ class Http:
         attempts_max: int,
     ) -> httpx2.Response:
         """
-        Send `request` until there is an answer that another attempt would not change.
+        Send `request` until another attempt would not change the response.
 
         Raises:
             Unavailable: The attempts or the time are used up.
-            BadResponse: An answer is compressed in a way of its own.
+            BadResponse: The compression of a response is invalid.
         """
         last_start_s = self._clock.now_s() + RETRY_S
         attempt_count = 0
@@ -138,12 +144,12 @@ class Http:
             except _RETRIED_ERRORS as error:
                 problem = str(error) or type(error).__name__
             except httpx2.DecodingError as error:
-                raise BadResponse(f"unreadable answer: {error}") from error
+                raise BadResponse(f"unreadable response: {error}") from error
             else:
                 status = response.status_code
                 retry_after = response.headers.get("Retry-After")
                 rejection = _rejection(response)
-                # 409 is a limit of the player's if it says when to come again.
+                # A 409 with Retry-After is a limit of the player that passes.
                 temporary = status == 409 and retry_after
                 if rejection.limit in _PERMANENT_LIMITS or not (
                     temporary or status in _RETRIED_STATUSES
@@ -164,7 +170,7 @@ class Http:
             await self._clock.sleep(delay_s)
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` once, or twice if its token is refused and can be renewed."""
+        """Send `request`, and once more with a new token if the first is refused."""
         token = await self._credential.token()
         request.headers["Authorization"] = f"Bearer {token}"
         response = await self._client.send(request)
@@ -176,21 +182,21 @@ class Http:
 
 
 def quote(text: str, *, slashes: bool = False) -> str:
-    """Return `text` as one segment of a path, or as several by its `slashes`."""
+    """Return `text` as one segment of a path; with `slashes`, as several."""
     return urllib.parse.quote(text, safe="/" if slashes else "")
 
 
 def decode(response: httpx2.Response, type: type[_T]) -> _T:
     """
-    Return the body of a good answer.
+    Return the body of a successful response as `type`.
 
     Raises:
-        BadResponse: It is of another form.
+        BadResponse: The body has another form.
     """
     try:
         return msgspec.json.decode(response.content, type=type)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadResponse(f"unreadable answer: {error}") from error
+        raise BadResponse(f"unreadable response: {error}") from error
 
 
 def _encode_params(params: Params) -> dict[str, str | list[str]]:

@@ -1,9 +1,9 @@
 """
-A player's inbox over HTTP: pages, marks, deleting, receipts, topics and mutes.
+A player's inbox over HTTP: pages, marks, deletion, receipts, topics and mutes.
 
-Knows the paths and bodies. Whatever changes something may be done twice, and is
-repeated. A page is asked for with the ETag that it had the last time, and is not sent
-again while it is the same.
+Knows the paths and bodies. All operations are idempotent, so they are repeated when the
+server is unavailable. A page is requested with the ETag that it had last, and the
+server does not send it again while it is unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .model import (
 __all__ = ["Inboxes", "PageCache"]
 
 CACHED_PAGES_MAX: Final = 32
-"""The last pages asked for; of 100 small notifications each they are a few MiB."""
+"""A few MiB, if each page has 100 small notifications."""
 
 
 class _Mark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -66,7 +66,7 @@ class _Memberships(msgspec.Struct, frozen=True):
 
 
 class PageCache:
-    """The pages asked for last, each with its ETag."""
+    """The pages requested last, each with its ETag; up to `CACHED_PAGES_MAX`."""
 
     def __init__(self) -> None:
         self._pages: OrderedDict[object, tuple[str, Page]] = OrderedDict()
@@ -84,7 +84,13 @@ class PageCache:
 
 
 class Inboxes:
-    """Inboxes: the own one with a player's token, anybody's with a backend key."""
+    """
+    Inboxes: the player's own with a player token, any player's with a backend key.
+
+    `player` is the name of a player, or ``me`` for the player of the token. Every
+    method raises `Rejected` if the server refuses the request, and `Unavailable` if
+    there was no usable response.
+    """
 
     _http: Http
     _pages: PageCache
@@ -103,12 +109,21 @@ class Inboxes:
         oldest_first: bool = False,
     ) -> Page:
         """
-        Return notifications of `player`, newest first.
+        Return a page of `player`'s notifications, newest first.
 
-        `before` and `after` are cursors or ids, both exclusive. `Page.next` as
-        `before` leads on to the older ones; or, with `oldest_first`, as `after` to the
-        newer ones. `type` and `priority` are one or several, of which one has to
-        match. A page of those that match may end before it is full.
+        With filters a page may have fewer than `limit` notifications, or none, and
+        still have a `Page.next`.
+
+        Args:
+            limit: 1 to 100, by default 20.
+            before, after: Cursors or ids, both exclusive. Pass `Page.next` as `before`
+                to get the next older page; with `oldest_first`, as `after` to get the
+                next newer one.
+            type, priority: One or up to 32 values, of which one must match.
+            topic: Only what was sent to this topic.
+            unread: Only what is not marked as read.
+            oldest_first: Begin after `after`, or at the oldest notification kept;
+                excludes `before`.
         """
         params: Params = {
             "limit": limit,
@@ -140,26 +155,26 @@ class Inboxes:
         Return one notification of `player`.
 
         Raises:
-            Rejected: With status 404 if there is no such thing in that inbox.
+            Rejected: With status 404 if the inbox has no such notification.
         """
         response = await self._http.request("GET", f"{_inbox(player)}/{quote(id)}")
         return decode(response, Notification)
 
     async def delete(self, id: str, player: str = "me") -> None:
         """
-        Take a notification out of `player`'s inbox, everywhere; legal twice.
+        Delete a notification from `player`'s inbox, on all devices. Idempotent.
 
         Raises:
-            Rejected: With status 404 if it was never there.
+            Rejected: With status 404 if the inbox never had it.
         """
         await self._http.request("DELETE", f"{_inbox(player)}/{quote(id)}")
 
     async def receipt(self, id: str, player: str = "me") -> Receipt:
         """
-        Return what became of a notification for `player`.
+        Return the state of a notification for `player`.
 
         Raises:
-            Rejected: With status 404 if it is not there, or not any more.
+            Rejected: With status 404 if the inbox does not have it, or no longer.
         """
         path = f"{_inbox(player)}/{quote(id)}/receipt"
         return decode(await self._http.request("GET", path), Receipt)
@@ -173,10 +188,10 @@ class Inboxes:
         all: bool = False,
     ) -> int:
         """
-        Mark as read, and return how many remain unread.
+        Mark as read, and return how many notifications remain unread. Idempotent.
 
-        Exactly one of `ids` (at most 1,000; unknown ones are ignored), `up_to` (a
-        cursor, inclusive) and `all` is given. Marking twice is marking once.
+        Give exactly one of `ids` (at most 1,000; unknown ones are ignored), `up_to` (a
+        cursor or id, inclusive) and `all`.
 
         Raises:
             ValueError: None or several of them are given.
@@ -189,18 +204,18 @@ class Inboxes:
         return decode(response, _UnreadCount).unread
 
     async def mark_unread(self, ids: Sequence[str], player: str = "me") -> int:
-        """Take read marks back; return how many are unread."""
+        """Mark as unread (at most 1,000 ids), and return how many are unread."""
         response = await self._http.request(
             "POST", f"{_inbox(player)}/unread", content=_Ids(tuple(ids))
         )
         return decode(response, _UnreadCount).unread
 
     async def ack(self, cursor: str, player: str = "me") -> None:
-        """Tell the sender that everything up to `cursor` has come."""
+        """Acknowledge that everything up to `cursor` has arrived; for receipts."""
         await self._http.request("POST", f"{_inbox(player)}/ack", content=_Ack(cursor))
 
     async def unread(self, players: Sequence[str]) -> dict[str, int]:
-        """Return how many are unread, by the names of up to 1,000 players."""
+        """Return the unread counts of up to 1,000 players, by name."""
         response = await self._http.request(
             "POST", "unread", content=_Players(tuple(players))
         )
@@ -209,29 +224,29 @@ class Inboxes:
         }
 
     async def topics(self, player: str = "me") -> tuple[Membership, ...]:
-        """Return the topics that `player` has joined."""
+        """Return the topics that `player` is subscribed to."""
         response = await self._http.request("GET", f"{_player(player)}/topics")
         return decode(response, _Memberships).topics
 
     async def join(self, topic: str, player: str = "me") -> None:
         """
-        Let `player` have what is sent to `topic` from now on; legal twice.
+        Subscribe `player` to what is sent to `topic` from now on. Idempotent.
 
         Raises:
-            Rejected: With status 409 if that would be too many (16).
+            Rejected: With status 409 if the player has 16 topics already.
         """
         await self._http.request(
             "PUT", f"{_player(player)}/topics/{quote(topic, slashes=True)}"
         )
 
     async def leave(self, topic: str, player: str = "me") -> None:
-        """Let `player` have no more of `topic`; legal twice."""
+        """Unsubscribe `player` from `topic`; its messages are gone. Idempotent."""
         await self._http.request(
             "DELETE", f"{_player(player)}/topics/{quote(topic, slashes=True)}"
         )
 
     async def mutes(self, player: str = "me") -> Mutes:
-        """Return what `player` does not want."""
+        """Return the types and topics that `player` has muted."""
         response = await self._http.request("GET", f"{_player(player)}/mutes")
         return decode(response, Mutes)
 
@@ -239,9 +254,14 @@ class Inboxes:
         self, player: str = "me", *, type: str | None = None, topic: str | None = None
     ) -> None:
         """
-        Keep a type of notifications, or a topic joined, from `player`; legal twice.
+        Mute a type of notifications or a topic for `player`. Idempotent.
+
+        Notifications of a muted type are not stored for the player. The messages of a
+        muted topic are hidden while it is muted.
 
         Raises:
+            Rejected: With status 404 if the player is not subscribed to the topic; with
+                409 if the player has muted 100 types already.
             ValueError: Neither or both of `type` and `topic` are given.
         """
         await self._http.request("PUT", _mute(player, type, topic))
@@ -249,7 +269,7 @@ class Inboxes:
     async def unmute(
         self, player: str = "me", *, type: str | None = None, topic: str | None = None
     ) -> None:
-        """Take a mute back, as it was given; legal twice. Raises as `mute`."""
+        """Unmute a type or a topic. Idempotent. Raises as `mute`."""
         await self._http.request("DELETE", _mute(player, type, topic))
 
 

@@ -1,8 +1,8 @@
 """
-What a client handles: notifications, messages, pages, results, receipts, schedules.
+The types of requests and responses: messages, notifications, pages, receipts.
 
-Knows the names of the fields on the wire. Fields this version has never heard of are
-ignored, so that a server may be newer than its clients.
+Their fields have the names of the protocol. Unknown fields of a response are ignored,
+so a server may be newer than its clients.
 """
 
 from __future__ import annotations
@@ -37,45 +37,47 @@ __all__ = [
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a notification is about: a path and the ETag it had at that time."""
+    """What a notification refers to: a URL, and the ETag that it had at that time."""
 
     url: str
     etag: str | None = None
 
 
 class Property(msgspec.Struct, frozen=True):
-    """One key and value of a notification's ordered list of properties."""
+    """One item of a notification's ordered list of properties."""
 
     key: str
     value: str
 
 
 class Audience(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whoever has joined `topic`, or everyone in the app: one of the two."""
+    """The subscribers of `topic`, or everyone in the app. Exactly one of the two."""
 
     topic: str | None = None
     everyone: bool = False
 
     def __post_init__(self) -> None:
         if (self.topic is None) is not self.everyone:
-            raise ValueError("an audience is a topic's or everyone")
+            raise ValueError("give either topic or everyone")
 
 
 EVERYONE: Final = Audience(everyone=True)
 
 To: TypeAlias = str | Sequence[str] | Audience
-"""Whom a message is for: a player, players, or an audience."""
+"""The recipients of a message: a player, several players, or an audience."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
-    A notification to be published, and whom it is for.
+    A notification to be published, with its recipients.
 
-    At least one of `type`, `title`, `body` and `data` has to be given. It ends after
-    `ttl_s` seconds or at `expires_at`, by itself where neither is given. It takes the
-    place of the last one with its `collapse_key`. On `device` ``latest`` it is live
-    only on the one that a player used last. Without `persist` it is for who listens
-    now, and kept nowhere. Times have a time zone.
+    At least one of `type`, `title`, `body` and `data` is required. The notification
+    expires `ttl_s` seconds (1 to 31,536,000) after it is sent, or at `expires_at`;
+    without either, when it exceeds the server's retention. It replaces the last one
+    with the same `collapse_key` (up to 128 characters). With the `device` ``latest``
+    its live delivery goes only to the device that the player used last. With `persist`
+    false it goes only to the streams that are open, and is not stored. Times need a
+    time zone.
     """
 
     to: To
@@ -97,13 +99,15 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """
     A notification as a player receives it.
 
-    `data` is any JSON value; null is a value, and `msgspec.UNSET` is its absence.
-    `priority` is ``low``, ``medium``, ``high`` or ``emergency``, and a plain string
-    lest a further one made a client deaf. `topic` or `everyone` says which audience it
-    was sent to, if to one. `due_at` is when it should have come, if much earlier.
+    `data` is any JSON value: None is JSON's null, and `msgspec.UNSET` means that there
+    is none. `priority` is ``low``, ``medium``, ``high`` or ``emergency``; it is a plain
+    string, so that a client can read a priority that it does not know. `topic` or
+    `everyone` names the audience, if it was sent to one. `due_at` is the time at which
+    a late notification should have been sent.
 
-    `read_at` is known on pages only, and `cursor`, the place behind it, on streams
-    only: None there where the place is told later (`CursorMoved`) or there is none.
+    Only pages have `read_at`. Only streams have `cursor`, the point after this
+    notification; it is None if the server sends the cursor later (`CursorMoved`), or
+    if the notification is not stored.
     """
 
     id: str
@@ -111,7 +115,7 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     type: str | None = None
     title: str | None = None
     body: str | None = None
-    data: Any = msgspec.UNSET  # any JSON value, as the sender gave it
+    data: Any = msgspec.UNSET  # any JSON value, unchanged
     properties: tuple[Property, ...] = ()
     priority: str = "medium"
     resource: Resource | None = None
@@ -127,12 +131,13 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
 class Page(msgspec.Struct, frozen=True):
     """
-    Some notifications of a player, newest first unless asked for otherwise.
+    Up to 100 notifications of a player, newest first unless requested otherwise.
 
-    `next` leads to the further ones when given as `before` (as `after`, where the
-    oldest come first), and is None on the last page. `cursor` is where the inbox ended
-    at that time: a stream opened from it continues this page without loss. `gap`, only
-    where the oldest come first, says why what was behind `after` is not all there.
+    Pass `next` as `before` (as `after`, if the oldest come first) to get the next page;
+    it is None on the last page. `unread` counts the whole inbox. `cursor` is the end of
+    the inbox at that time: a stream opened with it continues this page without loss.
+    `gap` is set only if the oldest come first: it is the reason why notifications after
+    `after` are missing.
     """
 
     notifications: tuple[Notification, ...]
@@ -144,9 +149,9 @@ class Page(msgspec.Struct, frozen=True):
 
 class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    A published notification: whom it went to and the id it has there.
+    The result of a publish for one recipient: the id of the notification there.
 
-    A player who has `muted` its type got none, and there is no id.
+    If the player has `muted` the type, nothing was stored, and `id` is None.
     """
 
     to: str | Audience
@@ -155,7 +160,12 @@ class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A publish that is to happen, happens or has happened; `total` recipients."""
+    """
+    A publish at a later time.
+
+    `state` is ``pending``, ``sending``, ``sent`` or ``cancelled``. `total` is the
+    number of recipients, `delivered` the number of those that have the notification.
+    """
 
     id: str
     state: str
@@ -171,7 +181,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SchedulePage(msgspec.Struct, frozen=True):
-    """Some schedules, oldest first; `next` given as `after` leads to further ones."""
+    """Schedules, oldest first. Pass `next` as `after` to get the next page."""
 
     schedules: tuple[Schedule, ...]
     next: str | None = None
@@ -179,9 +189,9 @@ class SchedulePage(msgspec.Struct, frozen=True):
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What became of a notification for one player.
+    The state of a notification for one player.
 
-    `state` is the last that is true of ``stored``, ``acknowledged``, ``read``,
+    `state` is the last one that is true of ``stored``, ``acknowledged``, ``read``,
     ``expired``, ``withdrawn`` and ``replaced``.
     """
 
@@ -194,7 +204,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AudienceReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an audience's notification: how many had it, and read it."""
+    """
+    The state of a notification to an audience.
+
+    `acknowledged` and `read` count players. `state` says whether it has ended.
+    """
 
     id: str
     state: str
@@ -205,35 +219,35 @@ class AudienceReceipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """A topic that a player has joined, and may have muted."""
+    """A topic that a player is subscribed to, and whether the player has muted it."""
 
     topic: str
     muted: bool = False
 
 
 class Mutes(msgspec.Struct, frozen=True):
-    """What a player does not want: types of notifications, and topics joined."""
+    """The types of notifications and the topics that a player has muted."""
 
     types: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A player's token, and when it ends, if that is known."""
+    """A player's token, and when it expires, if that is known."""
 
     token: str
     expires_at: datetime | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What opens one stream of the player's from a URL, within `expires_in_s`."""
+    """Opens one stream of the player from a URL, within `expires_in_s`."""
 
     ticket: str
     expires_in_s: int
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
-    """One thing wrong with a request: where, and what."""
+    """One problem of a request: where it is, and what is wrong."""
 
     where: str
     problem: str
@@ -241,10 +255,10 @@ class FieldProblem(msgspec.Struct, frozen=True):
 
 def check_mark(ids: Sequence[str] | None, up_to: str | None, all: bool) -> None:
     """
-    Check that a mark says what is meant in one way.
+    Check that exactly one of the arguments selects what is marked.
 
     Raises:
-        ValueError: None or several of them are given.
+        ValueError: None or several of them do.
     """
     if (ids is not None) + (up_to is not None) + all != 1:
         raise ValueError("give exactly one of ids, up_to and all")

@@ -1,8 +1,8 @@
 """
 Problem documents (RFC 9457): why a request or a handshake was refused.
 
-Knows their members. An answer that is no such document, a proxy's page for example, is
-a problem without any.
+A response without such a document, for example the error page of a proxy, gives a
+problem with empty members.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Problem", "read_problem"]
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What a server says about a refusal; everything may be missing."""
+    """Why the server refuses something; every member may be missing."""
 
     type: str = "about:blank"
     title: str = ""
@@ -27,17 +27,17 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The last word of `type`: a name that programs may compare."""
+        """The last part of `type`: a name for programs to compare."""
         return re.split("[:/]", self.type)[-1]
 
     @property
     def fields(self) -> tuple[FieldProblem, ...]:
-        """What is wrong with which field, header, parameter or part of the path."""
+        """The fields, headers, parameters or path segments that are wrong."""
         return tuple(map(_field, self.errors))
 
 
 def read_problem(body: bytes | bytearray) -> Problem:
-    """Return the problem in the body of an answer, however little it is."""
+    """Return the problem in the body of a response, as far as there is one."""
     try:
         return msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -45,7 +45,7 @@ def read_problem(body: bytes | bytearray) -> Problem:
 
 
 def _field(error: dict[str, str]) -> FieldProblem:
-    """Read ``{"pointer": "/to", …}`` or, not of a body, ``{"query": "limit", …}``."""
+    """Read ``{"pointer": "/to", …}`` of a body, or ``{"query": "limit", …}``."""
     where = " ".join(f"{k} {v}" for k, v in error.items() if k != "problem")
     if "pointer" in error:
         where = error["pointer"] or "the body"

@@ -1,8 +1,8 @@
 """
-What a game's backend does: publish, now or later, and look at what became of it.
+Operations of a game's backend: publish, schedule, withdraw, ask for receipts.
 
 Knows the paths and bodies. A publish has an idempotency key from its first attempt on,
-so that it may be repeated.
+so it is safe to repeat.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ class _Players(msgspec.Struct, frozen=True):
 
 
 class Publishing:
-    """Publishing, and what belongs to it; needs a backend key."""
+    """
+    Publishing and what belongs to it; needs a backend key.
+
+    Every method raises `Rejected` if the server refuses the request, and `Unavailable`
+    if there was no usable response.
+    """
 
     _http: Http
 
@@ -75,16 +80,19 @@ class Publishing:
         idempotency_key: str | None = None,
     ) -> tuple[Sent, ...]:
         """
-        Publish one notification to up to 1,000 players or an audience.
+        Publish one notification to up to 1,000 players or to an audience.
 
-        The fields are those of `Message`. Returns an id for each recipient. All
-        attempts of this call use one idempotency key, so it has one effect however
-        many it takes. A caller who may crash in between gives a key of its own and
-        repeats the call with it. What is not to `persist` is sent once and no more.
+        The fields are those of `Message`. Returns a result for each recipient, in the
+        order of `to`. All attempts of this call use the same idempotency key, so it has
+        one effect. If your process may end in between, pass a key of your own (1 to 255
+        ASCII characters) and repeat the call with it within 24 hours. A notification
+        that is not to `persist` has one attempt.
+
+        The publish is atomic per player.
 
         Raises:
-            Rejected: It is not allowed or not acceptable; nothing was stored.
-            Unavailable: Not known to be done. Repeat with its `idempotency_key`.
+            Rejected: The request is not allowed or is wrong; nothing was stored.
+            Unavailable: The outcome is unknown. Repeat with its `idempotency_key`.
         """
         message = Message(
             to=to,
@@ -114,9 +122,9 @@ class Publishing:
         self, messages: Sequence[Message], *, idempotency_key: str | None = None
     ) -> tuple[tuple[Sent, ...], ...]:
         """
-        Publish up to 1,000 messages, to 1,000 recipients in all, in their order.
+        Publish up to 1,000 messages, with up to 1,000 recipients together, in order.
 
-        Returns for each message what `publish` does, and raises as that.
+        Returns for each message what `publish` returns, and raises as `publish` does.
         """
         response = await self._http.request(
             "POST",
@@ -136,10 +144,11 @@ class Publishing:
         idempotency_key: str | None = None,
     ) -> Schedule:
         """
-        Publish `message` at a time, to up to as many players as the server takes.
+        Schedule `message` for `send_at`, to up to 100,000 players or to an audience.
 
-        A time in the past is at once; `spread_s` is over how many seconds a large
-        audience is served. Raises as `publish` does.
+        `send_at` has a time zone and is up to 30 days ahead; a past time means now.
+        `spread_s` (0 to 14,400) is the number of seconds over which a large audience is
+        served. Raises as `publish` does.
         """
         fields = {name: getattr(message, name) for name in message.__struct_fields__}
         scheduled = _ScheduledMessage(**fields, send_at=send_at, spread_s=spread_s)
@@ -154,20 +163,20 @@ class Publishing:
     async def schedules(
         self, *, limit: int | None = None, after: str | None = None
     ) -> SchedulePage:
-        """Return schedules, oldest first; `SchedulePage.next` as `after` leads on."""
+        """Return a page of schedules, oldest first; `limit` is 1 to 100."""
         params = {"limit": limit, "after": after}
         response = await self._http.request("GET", "schedules", params=params)
         return decode(response, SchedulePage)
 
     async def get_schedule(self, id: str) -> Schedule:
-        """Return a schedule. Raises Rejected, with status 404, if there is none."""
+        """Return a schedule. Raises `Rejected` with status 404 if it is unknown."""
         return decode(
             await self._http.request("GET", f"schedules/{quote(id)}"), Schedule
         )
 
     async def move_schedule(self, id: str, send_at: datetime) -> Schedule:
         """
-        Let a schedule happen at another time.
+        Move a schedule to another time.
 
         Raises:
             Rejected: With status 409 if it has begun.
@@ -179,7 +188,7 @@ class Publishing:
 
     async def cancel_schedule(self, id: str) -> Schedule:
         """
-        Let a schedule not happen; legal twice.
+        Cancel a schedule. Idempotent.
 
         Raises:
             Rejected: With status 409 if it has begun.
@@ -189,21 +198,21 @@ class Publishing:
 
     async def withdraw(self, id: str, audience: Audience) -> None:
         """
-        Take back what was sent to an audience; of a player's, see `Client.delete`.
+        Withdraw a notification from an audience, for all players. Idempotent.
 
-        Legal twice.
+        `Client.delete` deletes a notification to one player.
 
         Raises:
-            Rejected: With status 404 if it was never there.
+            Rejected: With status 404 if the audience never had it.
         """
         await self._http.request("DELETE", f"{_audience_path(audience)}/{quote(id)}")
 
     async def audience_receipt(self, id: str, audience: Audience) -> AudienceReceipt:
         """
-        Return what became of a notification for all its players together.
+        Return the state of a notification to an audience, for all players together.
 
         Raises:
-            Rejected: With status 404 if it is not there, or not any more.
+            Rejected: With status 404 if the audience does not have it, or no longer.
         """
         path = f"{_audience_path(audience)}/{quote(id)}/receipt"
         return decode(await self._http.request("GET", path), AudienceReceipt)
@@ -220,7 +229,7 @@ def _key(idempotency_key: str | None) -> str:
 
 
 def _to_wire(message: Message) -> Message:
-    """Return `message` with its shorter ways of writing written out."""
+    """Return `message` in the form of the protocol, without shorthands."""
     to, properties = message.to, message.properties
     if isinstance(properties, Mapping):
         properties = [Property(key, value) for key, value in properties.items()]

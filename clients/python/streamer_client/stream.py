@@ -1,24 +1,23 @@
 """
 The live stream of one player: an iterator that outlives its connections.
 
-Decides what to do with each message and each ending. Knows nothing of when to come
-back (`backoff`), of opening and silence (`connection`), of the form of messages
-(`wire`), of what was seen (`seen`) or of how answers are waited for (`commands`).
+Decides what to do with each message and each ending. When to reconnect (`backoff`),
+opening and heartbeats (`connection`), the form of messages (`wire`), repeats (`seen`)
+and commands (`commands`) are other modules.
 
 One task connects, reads, answers heartbeats and fills a buffer; the consumer empties
-it. When the buffer is full the task stops reading, the socket fills up, and in the end
-the server cuts the reader as slow. That costs nothing: the stream comes back and goes
-on where it was. There are two places in the log::
+it. When the buffer is full the task stops reading, the socket fills up, and finally the
+server closes the stream as slow. Nothing is lost: the stream reconnects and resumes.
+There are two cursors::
 
-    received   the last one told on the socket; connections resume there
-    cursor     the last one told to the consumer; an application stores that
+    _received_cursor   the last one read from the socket; connections resume from it
+    cursor             that of the last event taken; the application stores it
 
-so that a crash repeats what lay in the buffer, and loses none of it. What was sent to a
-topic or to everyone has no place of its own: theirs is told behind it, once for many
-(`CursorMoved`), and until then it comes again on each connection and is dropped by its
-id.
+so a crash repeats the events of the buffer, and loses none of them. A notification to a
+topic or to everyone has no cursor of its own. One `CursorMoved` follows for several of
+them; until then each new connection delivers them again, and they are dropped by id.
 
-The count of unread is kept in the same way: as of the last event taken.
+The unread count is kept in the same way: as of the last event taken.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Buffered(NamedTuple):
-    """An event, and what is known behind it."""
+    """An event, and the cursor and unread count after it."""
 
     event: Event
     cursor: str | None
@@ -99,31 +98,31 @@ class _Buffered(NamedTuple):
 
 
 class _EndOfStream(NamedTuple):
-    """The last thing in the buffer: why there is no more, None if it was closed."""
+    """The last item of the buffer: why the stream ended, None if it was closed."""
 
     error: Exception | None
 
 
 class Stream(AsyncIterator[Event]):
     """
-    What happens in one player's inbox, in order, across reconnects.
+    The events of one player's inbox, in order, across reconnects.
 
-    Made by `Client.notifications`. Connects at the first ``await``, then holds one
-    connection until `aclose`, also between two steps of the iteration. One consumer
-    at a time; cancelling a step loses nothing.
+    Returned by `Client.notifications`. Connects at the first ``await``, then keeps one
+    connection until `aclose`, also between two steps of the iteration. One consumer at
+    a time; cancelling a step loses nothing.
 
     Args:
-        url: The stream's address, ``ws://`` or ``wss://``.
-        credential: The token, and how to get another.
-        cursor: Where to begin; None is from now, ``earliest`` from the oldest kept.
-        topics: Topics to bring besides those that the player has joined.
-        device: The lasting name of the device.
+        url: The address of the stream, ``ws://`` or ``wss://``.
+        credential: The token, and how to get another one.
+        cursor: Where to begin: None is from now on, ``earliest`` is the oldest kept.
+        topics: Topics to deliver besides those that the player is subscribed to.
+        device: A permanent name of the device.
         buffer_max: Events to read ahead of the consumer.
 
     Raises:
-        Refused, TokenExpired: Out of the iteration, once: the stream is over. What
-            the token source raises comes out in the same way.
-        ValueError: `buffer_max` allows no event.
+        Refused, TokenExpired: From the iteration, once: the stream has ended. The
+            exceptions of the token source are raised in the same way.
+        ValueError: `buffer_max` is less than 1.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class Stream(AsyncIterator[Event]):
         self._clock = clock
         self._cursor = cursor
         self._received_cursor = cursor
-        # Topics asked for, as keys in their order.
+        # The topics of this stream alone, in order; the values are unused.
         self._topics = dict.fromkeys(topics)
         self._pending_topics: list[str] = []
         self._device = device
@@ -154,8 +153,8 @@ class Stream(AsyncIterator[Event]):
             has_token_source=credential.can_renew, random=clock.random
         )
         self._token: str | None = None
-        # By this name a connection takes over from a dead one of the same stream, which
-        # would otherwise count as another listener until the server notices.
+        # By this name a new connection replaces a dead one of the same stream, which
+        # would otherwise count as a listener until the server notices.
         self._instance = uuid.uuid4().hex
         self._commands = Commands(clock)
         self._buffer: Buffer[_Buffered | _EndOfStream] = Buffer(
@@ -167,21 +166,21 @@ class Stream(AsyncIterator[Event]):
     @property
     def cursor(self) -> str | None:
         """
-        The last place told with an event taken; a later stream goes on from here.
+        The point after the last event taken; a later stream continues from it.
 
-        Before the first event it is what the stream was opened with, or, if that was
-        nothing, the place the server named when it let the stream in.
+        Before the first event it is the cursor that the stream was opened with or,
+        without one, that of the server's ``hello``.
         """
         return self._cursor
 
     @property
     def unread(self) -> int | None:
-        """How many were unread at the last event taken; None before it is known."""
+        """The unread count at the last event taken; None while it is unknown."""
         return self._unread
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics that this stream asks for besides those joined."""
+        """The topics of this stream alone, besides the player's subscriptions."""
         return tuple(self._topics)
 
     async def __anext__(self) -> Event:
@@ -205,9 +204,9 @@ class Stream(AsyncIterator[Event]):
         all: bool = False,
     ) -> int:
         """
-        Mark as read on this stream's connection, and so on its device.
+        Mark as read on this stream's connection, and thereby on its device.
 
-        Takes and returns what `Client.mark_read` does. Raises as `ack` does.
+        Has the arguments and the result of `Client.mark_read`. Raises as `ack` does.
         """
         check_mark(ids, up_to, all)
         id_list = None if ids is None else tuple(ids)
@@ -216,15 +215,16 @@ class Stream(AsyncIterator[Event]):
 
     async def ack(self, cursor: str | None = None) -> None:
         """
-        Tell the sender that everything up to `cursor`, or `Stream.cursor`, has come.
+        Acknowledge everything up to `cursor`, by default `Stream.cursor`.
 
-        One for many is enough; nothing on this side depends on it.
+        This is for receipts and has no other effect. One call for several events is
+        enough.
 
         Raises:
-            CommandFailed: The server does not do it.
-            Unavailable: There was no answer; it may be done or not, and may be
-                repeated.
-            Refused: The stream is over.
+            CommandFailed: The server did not carry it out.
+            Unavailable: There was no reply within 60 s. It may have been carried out or
+                not, and is safe to repeat.
+            Refused: The stream has ended.
             ValueError: There is no cursor yet.
         """
         cursor = cursor if cursor is not None else self._cursor
@@ -235,11 +235,12 @@ class Stream(AsyncIterator[Event]):
 
     async def subscribe(self, *topics: str) -> None:
         """
-        Bring what is sent to `topics` from now on, on all further connections too.
+        Deliver what is sent to `topics` from now on, on this stream alone.
 
-        All of them, or none if one is not allowed. Raises as `ack` does.
+        Takes effect for all of the topics or, if one of them is not allowed, for none.
+        Later connections of the stream deliver them, too. Raises as `ack` does.
         """
-        # What comes of them may be read before the answer is heard of here.
+        # Their notifications may be read before the reply.
         self._pending_topics += topics
         try:
             await self._send_command(SubscribeCommand(topics))
@@ -249,17 +250,17 @@ class Stream(AsyncIterator[Event]):
                 self._pending_topics.remove(topic)
 
     async def unsubscribe(self, *topics: str) -> None:
-        """Bring what is sent to `topics` no longer. Raises as `ack` does."""
+        """Stop delivering what is sent to `topics`. Raises as `ack` does."""
         await self._send_command(UnsubscribeCommand(topics))
         for topic in topics:
             self._topics.pop(topic, None)
 
     async def aclose(self) -> None:
         """
-        Leave the stream; legal at any time, and twice.
+        Close the stream; may be called at any time, and twice.
 
-        A consumer that is waiting gets the end of the iteration. Events in the buffer
-        are dropped, and `cursor` stays in front of them.
+        The iteration of a waiting consumer ends. Events in the buffer are dropped;
+        `cursor` is the point before them.
         """
         self._ended = True
         self._commands.end(Unavailable("the stream is closed", attempt_count=0))
@@ -281,8 +282,8 @@ class Stream(AsyncIterator[Event]):
 
     async def _send_command(self, command: Command) -> Reply:
         self._start()
-        # The answer may be behind more than is read ahead, and who asks may be the
-        # consumer.
+        # More events may precede the reply than the buffer holds, and the caller may
+        # be the consumer.
         with self._buffer.extend():
             return await self._commands.run(command)
 
@@ -292,22 +293,22 @@ class Stream(AsyncIterator[Event]):
             while True:
                 self._seen.begin_connection()
                 await self._await_next_attempt(await self._run_connection())
-        # The outermost frame of the task: whatever ended it is the consumer's to know.
+        # The outermost frame of the task: the consumer gets whatever ended it.
         except Exception as error:
             self._commands.end(error)
             await self._buffer.put(_EndOfStream(error))
 
     async def _await_next_attempt(self, ending: Ending) -> None:
-        """Do what has to be done before the next connection."""
+        """Wait, or get a token, before the next connection."""
         match self._reconnect.after(ending, self._clock.now_s()):
             case Stop(error):
                 raise error
             case NewToken():
-                _log.info("the token was refused; getting another")
+                _log.info("the token was refused; getting another one")
                 await self._credential.renew(self._token)
             case Wait(delay_s):
                 _log.info(
-                    "stream ended: %s (%s); coming back in %.1f s",
+                    "stream ended: %s (%s); reconnecting in %.1f s",
                     ending.reason,
                     ending.code,
                     delay_s,
@@ -315,7 +316,7 @@ class Stream(AsyncIterator[Event]):
                 await self._clock.sleep(delay_s)
 
     async def _run_connection(self) -> Ending:
-        """Open one connection and read it to its end, whatever that is."""
+        """Open one connection and read it until it ends, for whatever reason."""
         self._token = await self._credential.token()
         try:
             socket = await open_socket(self._address(), self._token)
@@ -332,7 +333,7 @@ class Stream(AsyncIterator[Event]):
                 close.code if close else None, close.reason if close else "lost"
             )
         except TimeoutError:
-            # Nobody is there to close with.
+            # The peer does not answer, so there is no close handshake.
             socket.transport.abort()
             return Ending(None, "silent")
         except Unreadable as error:
@@ -343,11 +344,11 @@ class Stream(AsyncIterator[Event]):
             try:
                 await socket.close()
             finally:
-                # Whoever cancels the farewell still gets rid of the connection.
+                # Also if the close handshake is cancelled.
                 socket.transport.abort()
 
     async def _keep_token_fresh(self, socket: ClientConnection) -> None:
-        """Tell the server of another token before the one in use ends."""
+        """Send the server another token before the current one expires."""
         while True:
             delay_s = self._credential.renewal_in_s(self._clock.random())
             if delay_s is None:
@@ -359,9 +360,9 @@ class Stream(AsyncIterator[Event]):
             except WebSocketException:
                 return
             # The outermost frame of the task. There is time for another attempt, and
-            # at the end the server says that the token is over.
+            # finally the server says that the token has expired.
             except Exception:
-                _log.warning("cannot get another token", exc_info=True)
+                _log.warning("could not get another token", exc_info=True)
 
     def _address(self) -> str:
         query = {"instance": self._instance}
@@ -374,7 +375,7 @@ class Stream(AsyncIterator[Event]):
         return f"{self._url}?{urllib.parse.urlencode(query)}"
 
     async def _run_session(self, socket: ClientConnection) -> Ending:
-        """Read messages until the server says goodbye."""
+        """Read messages until the ``bye`` of the server."""
         hello = await receive_hello(socket)
         if isinstance(hello, Bye):
             return ending_of_bye(hello)
@@ -402,7 +403,7 @@ class Stream(AsyncIterator[Event]):
                 case NotificationMessage(notification, cursor):
                     await self._on_notification(notification, cursor, len(text))
                 case Replaced(_, by) if self._seen.was_delivered_before(by):
-                    pass  # In front of a repeat, and one itself.
+                    pass  # It precedes a repeat, and is one itself.
                 case Withdrawn() | Replaced() | Gap() | CursorMoved() as event:
                     await self._put(event, len(text))
                 case Read(unread=unread, marks_version=marks_version) as event:
@@ -414,12 +415,12 @@ class Stream(AsyncIterator[Event]):
                 case Reply() | CommandError() as result:
                     self._commands.on_result(result)
                 case _:
-                    pass  # Pongs, and what a newer server may say.
+                    pass  # A pong, or a message of a newer server.
 
     async def _on_hello(self, hello: Hello) -> None:
         self._reconnect.mark_open(self._clock.now_s())
-        # A stream opened "from now" has a place from here on, so that what comes
-        # while it is away is not lost. A place it brought itself is the better one.
+        # A stream from now on has a cursor from here on, so that it loses nothing while
+        # it is disconnected. A cursor of its own is better.
         if self._received_cursor is None:
             self._received_cursor = self._cursor = hello.cursor
         if hello.unread is None:
@@ -428,7 +429,7 @@ class Stream(AsyncIterator[Event]):
         last_unread, self._received_unread = self._received_unread, hello.unread
         if last_version is not None and hello.marks_version not in (None, last_version):
             assert hello.marks_version is not None
-            # Which ones, nobody tells.
+            # The server does not say which notifications were marked.
             await self._put(
                 Read(unread=hello.unread, marks_version=hello.marks_version)
             )
@@ -447,10 +448,10 @@ class Stream(AsyncIterator[Event]):
         await self._put(msgspec.structs.replace(notification, cursor=cursor), size)
 
     def _is_counted(self, notification: Notification, cursor: str | None) -> bool:
-        """Return whether it is one more unread: it is kept, and in the inbox."""
+        """Return whether it adds to the unread count: it is stored, in the inbox."""
         if cursor is not None:
             return True
-        # The id of what is kept nowhere is random, which is version 4.
+        # A notification that is not stored has a random id, of version 4.
         if notification.id[14:15] == "4":
             return False
         topic = notification.topic
@@ -466,7 +467,7 @@ class Stream(AsyncIterator[Event]):
 
 def _sender_of(socket: ClientConnection) -> Send:
     async def send(text: str) -> None:
-        # Whoever reads notices too, and says that the connection is closed.
+        # The task that reads notices as well, and reports that the connection ended.
         with contextlib.suppress(WebSocketException):
             await socket.send(text)
 

@@ -1,9 +1,9 @@
 """
-The client for programs that are not asyncio: the same calls, each until it is done.
+The synchronous API of the client, for programs without asyncio.
 
-Knows how a coroutine is run on a loop in a thread of its own, and nothing of what it
-does: every method is `Client`'s or `Stream`'s, with its arguments and its answer. May
-be used from several threads; of a stream one at a time takes events.
+Runs coroutines on an event loop in a thread of its own. Every method is that of
+`Client` or `Stream`, with the same arguments and results. Safe to use from several
+threads, but only one of them may take events of a stream at a time.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        # A daemon, so that a program that forgets to close can end.
+        # A daemon thread, so that a program that forgets to close it can end.
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="streamer-client", daemon=True
         )
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what `coroutine` does; whatever interrupts the wait cancels it."""
+        """Return the result of `coroutine`; an interrupted wait cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -47,7 +47,7 @@ class _LoopThread:
             raise
 
     def close(self) -> None:
-        """Stop; legal twice."""
+        """Stop the loop and its thread; may be called twice."""
         if self._loop.is_closed():
             return
         self.run(self._loop.shutdown_default_executor())
@@ -77,7 +77,7 @@ def _stream_method(
 
 
 class SyncStream(Iterator[Event]):
-    """A `Stream` as an iterator; made by `SyncClient.notifications`."""
+    """A `Stream` as an iterator; returned by `SyncClient.notifications`."""
 
     def __init__(self, loop: _LoopThread, stream: Stream) -> None:
         self._loop = loop
@@ -85,17 +85,17 @@ class SyncStream(Iterator[Event]):
 
     @property
     def cursor(self) -> str | None:
-        """As `Stream.cursor`."""
+        """The same as `Stream.cursor`."""
         return self._stream.cursor
 
     @property
     def unread(self) -> int | None:
-        """As `Stream.unread`."""
+        """The same as `Stream.unread`."""
         return self._stream.unread
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """As `Stream.topics`."""
+        """The same as `Stream.topics`."""
         return self._stream.topics
 
     def __next__(self) -> Event:
@@ -109,7 +109,7 @@ class SyncStream(Iterator[Event]):
         Return the next event, or None if the stream is closed.
 
         Raises:
-            TimeoutError: There was none in time; nothing is lost.
+            TimeoutError: There was none within `timeout_s`; no event is lost.
         """
 
         async def step() -> Event | None:
@@ -133,9 +133,9 @@ class SyncStream(Iterator[Event]):
 
 class SyncClient:
     """
-    A `Client` whose methods return when they are done; a context manager.
+    A synchronous `Client`; a context manager.
 
-    Takes what `Client` does, but for what tests replace. Has a thread until `close`.
+    Has the arguments of `Client`, except those for tests. Has a thread until `close`.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class SyncClient:
         return SyncStream(self._loop, self._loop.run(make()))
 
     def close(self) -> None:
-        """Leave all streams, close all connections, end the thread; legal twice."""
+        """Close all streams and connections, end the thread; may be called twice."""
         if not self._closed:
             self._closed = True
             self._loop.run(self._client.aclose())

@@ -1,9 +1,9 @@
 """
 The messages of the stream, as JSON text.
 
-Knows which messages a server may send and what a client says. A message of an unknown
-type is None, so that a server may be newer than this client; anything else that
-cannot be read is `Unreadable`, because skipping it might skip a notification.
+Knows the messages of server and client. A message of an unknown type is None, so a
+server may be newer than this client. Anything else that cannot be read is `Unreadable`,
+because skipping it might skip a notification.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ PONG: Final = '{"type":"pong"}'
 
 
 class Unreadable(Exception):
-    """A message is not of the agreed form."""
+    """A message does not have the form of the protocol."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The first message: from where the stream goes on, and how often it is heard."""
+    """The first message: where the stream begins, and its heartbeat."""
 
     cursor: str
     heartbeat_s: float = 25.0
@@ -56,14 +56,14 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class NotificationMessage(msgspec.Struct, frozen=True, tag="notification"):
-    """A notification, and the cursor that is behind it, if it has one."""
+    """A notification, and the cursor after it, if it has one."""
 
     notification: Notification
     cursor: str | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """The server asks whether anybody is there."""
+    """The server checks whether the client is there."""
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
@@ -71,21 +71,21 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
-    """What this side asked for with `ref` is done."""
+    """The command with this `ref` was carried out."""
 
     ref: str
     unread: int | None = None
 
 
 class CommandError(msgspec.Struct, frozen=True, tag="error"):
-    """What this side asked for with `ref` is not done."""
+    """The command with this `ref` was not carried out."""
 
     ref: str
     problem: str = ""
 
 
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
-    """The last message: why, and when to come back."""
+    """The last message: why the stream ends, and when to reconnect."""
 
     code: int
     reason: str = ""
@@ -111,7 +111,7 @@ Message = (
 
 
 class ReadCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="read"):
-    """Mark as read: one of the three."""
+    """Mark as read: exactly one of `ids`, `up_to` and `all`."""
 
     ids: tuple[str, ...] | None = None
     up_to: str | None = None
@@ -120,7 +120,7 @@ class ReadCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="read"):
 
 
 class AckCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="ack"):
-    """Everything up to there has come."""
+    """Everything up to `cursor` has arrived."""
 
     cursor: str
     ref: str = ""
@@ -129,7 +129,7 @@ class AckCommand(msgspec.Struct, frozen=True, omit_defaults=True, tag="ack"):
 class SubscribeCommand(
     msgspec.Struct, frozen=True, omit_defaults=True, tag="subscribe"
 ):
-    """Bring these topics as well."""
+    """Deliver these topics as well."""
 
     topics: tuple[str, ...]
     ref: str = ""
@@ -138,14 +138,14 @@ class SubscribeCommand(
 class UnsubscribeCommand(
     msgspec.Struct, frozen=True, omit_defaults=True, tag="unsubscribe"
 ):
-    """Do not bring these topics any more."""
+    """Do not deliver these topics any more."""
 
     topics: tuple[str, ...]
     ref: str = ""
 
 
 class AuthCommand(msgspec.Struct, frozen=True, tag="auth"):
-    """Go on with another token."""
+    """Continue with another token."""
 
     token: str
 
@@ -180,7 +180,7 @@ _TYPES: Final = frozenset(
 
 
 def encode(command: Command | AuthCommand) -> str:
-    """Return `command` as it is sent."""
+    """Return `command` as JSON text."""
     return _encoder.encode(command).decode()
 
 
@@ -189,13 +189,13 @@ def decode(data: str | bytes) -> Message | None:
     Return the message in `data`, None for one of an unknown type.
 
     Raises:
-        Unreadable: It is binary, no JSON, or a known type with wrong fields.
+        Unreadable: It is binary, is not JSON, or has a known type and wrong fields.
     """
     if isinstance(data, bytes):
         raise Unreadable("a binary message")
     try:
         return _decoder.decode(data)
-    # Deep nesting in a notification's data is a RecursionError in msgspec.
+    # Deep nesting in the data of a notification is a RecursionError in msgspec.
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         if _type_of(data) in _TYPES:
             raise Unreadable(str(error)) from error
