@@ -1,6 +1,6 @@
 """
-What the client talks to: a whole server in this process, on a real store, with the
-credentials of one app; or one that does what a script says.
+The servers of these tests: a whole server in this process, on a real store, with the
+credentials of one app; or one that follows a script.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Running:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def prepare(self, name: str = "game") -> None:
-        """Make the app and its backend key."""
+        """Create the app and its backend key."""
         redis = RedisConnection(self._store_url)
         apps = Apps(redis)
         self._record = await apps.create(AppName(name))

@@ -7,7 +7,7 @@ import contextlib
 
 
 class LosingProxy:
-    """Passes bytes on, and loses clients without telling the server."""
+    """Passes bytes on, and drops clients without closing to the server."""
 
     def __init__(self, server_url: str) -> None:
         self._server_port = int(server_url.rpartition(":")[2])
@@ -41,7 +41,7 @@ class LosingProxy:
 
     @property
     def connection_count(self) -> int:
-        """How many connections there have been."""
+        """The number of connections so far."""
         return len(self._clients)
 
     def lose_clients(self) -> None:

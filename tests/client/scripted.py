@@ -1,4 +1,4 @@
-"""A server that does what a script says, and a clock that costs no time."""
+"""A server that follows a script, and a clock that takes no time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Refusal:
 
 
 class ScriptedServer:
-    """Plays the next act of its script on each connection, and holds on to others."""
+    """Plays the next act of its script on each connection; keeps further ones open."""
 
     def __init__(self) -> None:
         self.script: list[Act | Refusal] = []
@@ -90,7 +90,7 @@ class ScriptedServer:
 
 
 class FakeClock:
-    """Sleeps take no time and are written down; chance is always at its middle."""
+    """Sleeps take no time and are recorded; random numbers are always 0.5."""
 
     def __init__(self) -> None:
         self.slept_s: list[float] = []
@@ -115,7 +115,7 @@ def audience_note(number: int, **to: Any) -> dict[str, Any]:
 
 
 def note(number: int, cursor: str | None = None) -> dict[str, Any]:
-    """Notification `number`, with the cursor behind it."""
+    """Notification `number`, with the cursor after it."""
     return {
         "type": "notification",
         "cursor": cursor or f"c{number}",
@@ -132,7 +132,7 @@ def bye(code: int, delay_ms: int) -> dict[str, Any]:
 
 
 def says(*messages: dict[str, Any] | str, stay: bool = False, code: int = 1001) -> Act:
-    """An act: say these messages, then leave with `code`, or `stay`."""
+    """An act: send these messages, then close with `code`, or `stay`."""
 
     async def act(connection: ServerConnection) -> None:
         for message in messages:
@@ -145,13 +145,13 @@ def says(*messages: dict[str, Any] | str, stay: bool = False, code: int = 1001) 
 
 
 async def cut(connection: ServerConnection) -> None:
-    """An act: greet, and drop the line without a word."""
+    """An act: send ``hello``, and drop the connection without a close."""
     await connection.send(json.dumps(hello("c0")))
     connection.transport.abort()
 
 
 async def take(stream: Stream, count: int) -> list[str]:
-    """Take so many events, each as a word."""
+    """Take `count` events, each as a word."""
     return [word(await anext(stream)) for _ in range(count)]
 
 

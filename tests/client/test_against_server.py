@@ -1,4 +1,4 @@
-"""The client and the commands against the real server."""
+"""The client and the commands against a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .proxy import LosingProxy
 
 Serve = Callable[..., Awaitable[Any]]
 GUARD_S = 10
-COUNTS_AND_PLACES = Unread | Read | CursorMoved
+COUNTS_AND_CURSORS = Unread | Read | CursorMoved
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ async def alice(server: Any) -> AsyncIterator[Client]:
 
 
 async def take(stream: Stream, count: int) -> list[Notification]:
-    """Take so many notifications; there must be no gap among them."""
+    """Take `count` notifications, without a gap among them."""
     taken = []
     async with asyncio.timeout(GUARD_S):
         for _ in range(count):
             event = await anext(stream)
-            while isinstance(event, COUNTS_AND_PLACES):
+            while isinstance(event, COUNTS_AND_CURSORS):
                 event = await anext(stream)
             assert isinstance(event, Notification)
             taken.append(event)
@@ -161,7 +161,7 @@ async def test_a_stream_outlives_its_server(server: Any, alice: Client) -> None:
     assert [notification.id for notification in arrived] == ids
 
 
-async def test_a_stored_cursor_goes_on_in_another_client(
+async def test_a_stored_cursor_resumes_in_another_client(
     server: Any, backend: Client, alice: Client
 ) -> None:
     ids = await publish(backend, *"abc")
@@ -175,7 +175,7 @@ async def test_a_stored_cursor_goes_on_in_another_client(
         assert [n.id for n in await take(another.notifications(ids[0]), 2)] == ids[1:]
 
 
-async def test_a_reader_too_far_behind_is_told_and_finds_the_rest_on_pages(
+async def test_a_reader_that_missed_too_much_gets_a_gap_and_finds_the_rest_on_pages(
     serve_streams: Serve,
 ) -> None:
     server = await serve_streams(replay_max=3)
@@ -208,7 +208,7 @@ async def test_a_token_that_expires_on_an_open_stream_is_replaced(
         token = server.token("alice", ttl_s=lives_s.pop(0))
         if not lives_s:
             replaced.set()
-        # What it says of its end is wrong, so the server has to say it.
+        # The expiry in the token is wrong, so only the server knows it.
         return Token(token, datetime(2100, 1, 1, tzinfo=UTC))
 
     async with Client(server.url, token_source=source) as alice:
@@ -223,7 +223,7 @@ async def test_a_token_that_expires_on_an_open_stream_is_replaced(
     assert [n.id for n in arrived] == ids
 
 
-async def test_a_client_the_server_has_not_missed_yet_takes_its_own_place(
+async def test_a_reconnecting_client_replaces_its_own_dead_connection(
     serve_streams: Serve,
 ) -> None:
     server = await serve_streams(listeners_per_player_max=1)
@@ -261,14 +261,14 @@ async def test_a_bad_token_is_refused(server: Any) -> None:
     assert (caught.value.status, caught.value.type) == (401, "unauthenticated")
 
 
-async def test_a_stream_is_a_players(backend: Client) -> None:
+async def test_a_stream_needs_a_player_token(backend: Client) -> None:
     with pytest.raises(Refused) as caught:
         await anext(backend.notifications())
 
     assert caught.value.code == 4201
 
 
-async def test_a_cursor_that_is_none_is_refused_for_good(alice: Client) -> None:
+async def test_an_invalid_cursor_is_refused_for_good(alice: Client) -> None:
     with pytest.raises(Refused) as caught:
         await anext(alice.notifications("no cursor"))
 

@@ -1,4 +1,4 @@
-"""Audiences, commands, fresh tokens and the sync face, on the real server."""
+"""Audiences, commands, fresh tokens and `SyncClient`, on a real server."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def player() -> str:
-    """Return a player nobody has used."""
+    """Return a player that no other test uses."""
     return f"player-{next(_numbers)}"
 
 
 @pytest.fixture
 def topic() -> str:
-    """Return a topic nobody has used."""
+    """Return a topic that no other test uses."""
     return f"topic/{next(_numbers)}"
 
 
@@ -60,7 +60,7 @@ async def client(shared_server: Any, player: str) -> AsyncIterator[Client]:
 
 
 async def until(stream: Stream, fits: Callable[[Event], object]) -> list[Event]:
-    """Take events up to the first that fits."""
+    """Take events up to the first one that matches."""
     events: list[Event] = []
     async with asyncio.timeout(GUARD_S):
         while not events or not fits(events[-1]):
@@ -80,7 +80,7 @@ def titles(events: list[Event]) -> list[str | None]:
     return [it.title for it in events if isinstance(it, Notification)]
 
 
-async def test_what_an_audience_gets_comes_once_though_its_place_was_not_told(
+async def test_an_audience_message_comes_once_although_its_cursor_is_pending(
     shared_server: Any, backend: Client, player: str, topic: str
 ) -> None:
     proxy = LosingProxy(shared_server.url)
@@ -99,7 +99,7 @@ async def test_what_an_audience_gets_comes_once_though_its_place_was_not_told(
         proxy.lose_clients()
         await backend.publish(EVERYONE, title="d")
         seen += await until(stream, has_title("d"))
-        # The place is told in the end, and nothing comes behind it again.
+        # Finally the cursor arrives, and nothing is repeated after it.
         seen += await until(stream, is_a(CursorMoved))
         proxy.lose_clients()
         await backend.publish(player, title="last")
@@ -110,7 +110,7 @@ async def test_what_an_audience_gets_comes_once_though_its_place_was_not_told(
     assert titles(seen) == ["own", "a", "b", "c", "d", "last"]
 
 
-async def test_a_stored_place_behind_an_audience_goes_on_behind_it(
+async def test_a_cursor_stored_after_an_audience_message_resumes_after_it(
     backend: Client, client: Client, player: str, topic: str
 ) -> None:
     await client.join(topic)
@@ -128,7 +128,7 @@ async def test_a_stored_place_behind_an_audience_goes_on_behind_it(
     assert titles(events) == ["after"]
 
 
-async def test_topics_come_that_only_the_stream_asks_for(
+async def test_a_stream_delivers_topics_of_its_own(
     backend: Client, client: Client, player: str, topic: str
 ) -> None:
     stream = client.notifications()
@@ -149,7 +149,7 @@ async def test_topics_come_that_only_the_stream_asks_for(
     assert (await client.page()).unread == 1
 
 
-async def test_a_mark_on_a_stream_is_told_on_the_others(
+async def test_a_mark_on_one_stream_reaches_the_others(
     backend: Client, client: Client, player: str
 ) -> None:
     one, other = client.notifications(), client.notifications()
@@ -173,7 +173,7 @@ async def test_a_mark_on_a_stream_is_told_on_the_others(
     assert other.unread == 1
 
 
-async def test_a_deleted_notification_is_withdrawn_and_counted_no_more(
+async def test_a_deleted_notification_is_withdrawn_and_not_counted(
     backend: Client, client: Client, player: str
 ) -> None:
     stream = client.notifications()
@@ -208,7 +208,7 @@ async def test_a_token_is_renewed_without_another_connection(
         await until(stream, is_a(Unread))
         async with asyncio.timeout(GUARD_S):
             await renewed.wait()
-        # Answered in order, so the token has been taken by then.
+        # Replies come in order, so the server has the token by now.
         await stream.mark_read(all=True)
         await backend.publish(player, title="a")
         events = await until(stream, has_title("a"))
@@ -219,7 +219,7 @@ async def test_a_token_is_renewed_without_another_connection(
     assert proxy.connection_count == 1
 
 
-async def test_the_sync_face_does_what_the_client_does(
+async def test_the_synchronous_client_does_what_the_client_does(
     shared_server: Any, backend: Client, player: str
 ) -> None:
     def work() -> list[object]:

@@ -1,4 +1,4 @@
-"""The decisions of a stream about coming back, without any connection."""
+"""When a stream reconnects: its decisions, without a connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def delay_after(decisions: Reconnect, ending: Ending, now_s: float = 0.0) -> flo
     return decision.delay_s
 
 
-def test_the_limit_of_the_wait_doubles_up_to_twenty_seconds() -> None:
+def test_the_backoff_limit_doubles_up_to_20_s() -> None:
     decisions = reconnect()
 
     delays = [delay_after(decisions, LOST) for _ in range(8)]
@@ -41,7 +41,7 @@ def test_the_limit_of_the_wait_doubles_up_to_twenty_seconds() -> None:
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
 
 
-def test_the_wait_is_anywhere_below_its_limit() -> None:
+def test_the_wait_is_random_below_its_limit() -> None:
     assert full_jitter_s(3, 0.0) == 0.0
     assert full_jitter_s(3, 0.5) == 2.0
 
@@ -53,17 +53,17 @@ def test_an_outage_of_weeks_overflows_nothing() -> None:
 @pytest.mark.parametrize(
     "code", [None, 1000, 1001, 1006, 1009, 1011, 1012, 3000, 4000, 4099, 4300, 4999]
 )
-def test_everything_outside_the_two_special_ranges_comes_back(code: int | None) -> None:
+def test_every_code_outside_the_two_special_ranges_reconnects(code: int | None) -> None:
     assert delay_after(reconnect(), Ending(code, "")) == 0.5
 
 
 @pytest.mark.parametrize("code", [4100, 4104, 4199])
-def test_a_delay_given_is_kept_and_a_random_bit_is_added(code: int) -> None:
+def test_the_servers_delay_is_kept_with_jitter_added(code: int) -> None:
     assert delay_after(reconnect(), Ending(code, "", 3.0)) == 3.5
     assert delay_after(reconnect(fraction=0.0), Ending(code, "", 3.0)) == 3.0
 
 
-def test_the_random_bit_grows_when_the_delay_given_does_not_help() -> None:
+def test_the_jitter_grows_while_the_servers_delay_does_not_help() -> None:
     decisions = reconnect()
 
     delays = [delay_after(decisions, Ending(4101, "", 1.0)) for _ in range(4)]
@@ -71,17 +71,17 @@ def test_the_random_bit_grows_when_the_delay_given_does_not_help() -> None:
     assert delays == [1.5, 2.0, 3.0, 5.0]
 
 
-def test_a_delay_that_was_not_given_is_backed_off() -> None:
+def test_without_a_delay_there_is_backoff() -> None:
     assert delay_after(reconnect(), Ending(4100, "draining")) == 0.5
 
 
-def test_an_absurd_delay_is_cut() -> None:
+def test_an_absurd_delay_is_limited() -> None:
     assert delay_after(reconnect(fraction=0.0), Ending(4100, "", 1e9)) == DELAY_MAX_S
     assert delay_after(reconnect(fraction=0.0), Ending(4100, "", -5.0)) == 0.0
 
 
 @pytest.mark.parametrize("code", [4201, 4202, 4203, 4250, 4299])
-def test_the_last_range_does_not_come_back(code: int) -> None:
+def test_the_last_range_does_not_reconnect(code: int) -> None:
     decision = reconnect(has_token_source=True).after(Ending(code, "why"), 0.0)
 
     assert isinstance(decision, Stop)
@@ -103,7 +103,7 @@ def test_a_refused_token_is_replaced_once() -> None:
     assert isinstance(decisions.after(EXPIRED, 0.0), Stop)
 
 
-def test_a_token_that_served_may_be_replaced_again() -> None:
+def test_a_token_that_worked_may_be_replaced_again() -> None:
     decisions = reconnect(has_token_source=True)
 
     for hour in range(3):
@@ -111,7 +111,7 @@ def test_a_token_that_served_may_be_replaced_again() -> None:
         assert decisions.after(EXPIRED, hour * 3600.0 + 3599) == NewToken()
 
 
-def test_a_greeting_alone_does_not_make_a_token_good() -> None:
+def test_hello_alone_does_not_prove_a_token() -> None:
     decisions = reconnect(has_token_source=True)
     decisions.after(EXPIRED, 0.0)
 
@@ -128,7 +128,7 @@ def test_a_token_that_expired_in_an_outage_is_replaced() -> None:
     assert decisions.after(EXPIRED, 7200.0) == NewToken()
 
 
-def test_a_greeting_alone_does_not_reset_the_wait() -> None:
+def test_hello_alone_does_not_reset_the_backoff() -> None:
     decisions = reconnect()
     delay_after(decisions, LOST)
 
@@ -137,7 +137,7 @@ def test_a_greeting_alone_does_not_reset_the_wait() -> None:
     assert delay_after(decisions, LOST, STABLE_S - 0.1) == 1.0
 
 
-def test_a_connection_that_held_resets_the_wait() -> None:
+def test_a_connection_that_lasted_resets_the_backoff() -> None:
     decisions = reconnect()
     for _ in range(5):
         delay_after(decisions, LOST)
@@ -147,7 +147,7 @@ def test_a_connection_that_held_resets_the_wait() -> None:
     assert delay_after(decisions, LOST, 100.0 + STABLE_S) == 0.5
 
 
-def test_news_reset_the_wait() -> None:
+def test_a_new_notification_resets_the_backoff() -> None:
     decisions = reconnect()
     for _ in range(5):
         delay_after(decisions, LOST)
@@ -158,9 +158,7 @@ def test_news_reset_the_wait() -> None:
     assert delay_after(decisions, LOST, 100.1) == 0.5
 
 
-def test_an_attempt_that_failed_does_not_count_the_time_of_the_last_connection() -> (
-    None
-):
+def test_a_failed_attempt_has_no_time_of_the_last_connection() -> None:
     decisions = reconnect()
     decisions.mark_open(0.0)
     delay_after(decisions, LOST, 1.0)
@@ -182,7 +180,7 @@ def test_an_attempt_that_failed_does_not_count_the_time_of_the_last_connection()
         (422, 4203),
     ],
 )
-def test_a_refused_handshake_is_the_close_code_that_says_the_same(
+def test_a_refused_handshake_has_the_close_code_with_the_same_meaning(
     status: int, code: int
 ) -> None:
     assert ending_of_status(status, "why", 2.0) == Ending(code, "why", 2.0)

@@ -1,4 +1,4 @@
-"""Publishing, pages and marks against a server made of answers."""
+"""Publishing, pages and marks against a server with prepared responses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PAGE = {
 
 
 class Fake:
-    """Gives its answers one after the other and keeps the requests."""
+    """Returns its responses one after the other, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -103,7 +103,7 @@ def away(status: int = 503, retry_after: str | None = None) -> httpx2.Response:
     return httpx2.Response(status, json={"title": "the store is away"}, headers=headers)
 
 
-async def test_a_publish_says_only_what_it_was_given(
+async def test_a_publish_contains_only_its_arguments(
     fake: Fake, client: Client
 ) -> None:
     fake.answers = [ok(PUBLISHED)]
@@ -206,7 +206,7 @@ async def test_no_attempt_begins_after_a_minute(fake: Fake, client: Client) -> N
     assert fake.now_s < 60
 
 
-async def test_a_limit_that_says_when_to_come_again_is_waited_for(
+async def test_a_limit_with_retry_after_is_waited_for(
     fake: Fake, client: Client
 ) -> None:
     fake.answers = [away(409, retry_after="1"), ok(PAGE)]
@@ -217,7 +217,7 @@ async def test_a_limit_that_says_when_to_come_again_is_waited_for(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 422, 500])
-async def test_an_answer_that_would_not_change_is_not_asked_for_again(
+async def test_a_response_that_would_not_change_is_not_retried(
     fake: Fake, client: Client, status: int
 ) -> None:
     fake.answers = [ok({"title": "no"}, status)]
@@ -262,7 +262,7 @@ async def test_a_problem_is_passed_on_in_full(fake: Fake, client: Client) -> Non
     )
 
 
-async def test_an_answer_of_something_else_is_told_apart(
+async def test_a_response_of_another_server_is_a_bad_response(
     fake: Fake, client: Client
 ) -> None:
     fake.answers = [
@@ -279,7 +279,9 @@ async def test_an_answer_of_something_else_is_told_apart(
         await client.page()
 
 
-async def test_what_is_not_kept_is_sent_once(fake: Fake, client: Client) -> None:
+async def test_a_notification_that_is_not_persisted_is_sent_once(
+    fake: Fake, client: Client
+) -> None:
     fake.answers = [away()]
 
     with pytest.raises(Unavailable) as caught:
@@ -291,7 +293,7 @@ async def test_what_is_not_kept_is_sent_once(fake: Fake, client: Client) -> None
     assert fake.body["persist"] is False
 
 
-async def test_a_limit_that_lasts_is_not_waited_for(fake: Fake, client: Client) -> None:
+async def test_a_permanent_limit_is_not_waited_for(fake: Fake, client: Client) -> None:
     problem = {"title": "no", "limit": "topics_per_player"}
     fake.answers = [httpx2.Response(409, json=problem, headers={"Retry-After": "5"})]
 
@@ -302,7 +304,7 @@ async def test_a_limit_that_lasts_is_not_waited_for(fake: Fake, client: Client) 
     assert fake.slept_s == []
 
 
-async def test_a_page_is_asked_for_with_the_etag_it_had(
+async def test_a_page_is_requested_with_its_last_etag(
     fake: Fake, client: Client
 ) -> None:
     fake.answers = [
@@ -351,7 +353,7 @@ async def test_one_notification_is_read_by_id(fake: Fake, client: Client) -> Non
         (lambda client: client.mark_read(all=True), {"all": True}),
     ],
 )
-async def test_marks_say_how_many_remain(
+async def test_a_mark_returns_the_unread_count(
     fake: Fake, client: Client, mark: Callable[[Client], object], body: object
 ) -> None:
     fake.answers = [ok({"unread": 2})]
@@ -361,14 +363,14 @@ async def test_marks_say_how_many_remain(
     assert fake.body == body
 
 
-async def test_a_mark_that_says_two_things_is_not_sent(client: Client) -> None:
+async def test_an_ambiguous_mark_is_not_sent(client: Client) -> None:
     with pytest.raises(ValueError, match="exactly one"):
         await client.mark_read(ids=["a"], all=True)
     with pytest.raises(ValueError, match="exactly one"):
         await client.mark_read()
 
 
-async def test_a_refused_token_is_renewed_once_for_all_who_were_refused(
+async def test_a_token_refused_several_times_is_renewed_once(
     fake: Fake,
 ) -> None:
     asked = 0
@@ -416,7 +418,7 @@ def test_a_client_needs_a_credential() -> None:
 
 
 @pytest.mark.parametrize("token", ["secret", "a.b.c", "a.e30.c", "a.eyJleHAiOiJ4In0.c"])
-async def test_when_an_opaque_token_ends_is_not_known(token: str) -> None:
+async def test_the_expiry_of_an_opaque_token_is_unknown(token: str) -> None:
     async def source() -> str:
         return token
 

@@ -1,4 +1,4 @@
-"""What a stream makes of audiences, of what is gone, and of counts and marks."""
+"""Events of a stream: audiences, withdrawals and replacements, counts and marks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def replaced(id: str, by: str) -> dict[str, Any]:
     return {"type": "replaced", "id": id, "by": by}
 
 
-async def test_what_an_audience_got_comes_once_over_reconnects(
+async def test_audience_messages_come_once_across_reconnects(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -46,7 +46,7 @@ async def test_what_an_audience_got_comes_once_over_reconnects(
     assert stream.cursor == "c4"
 
 
-async def test_a_place_told_is_where_the_stream_goes_on(
+async def test_a_stream_resumes_from_the_last_cursor_message(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -63,7 +63,7 @@ async def test_a_place_told_is_where_the_stream_goes_on(
     assert server.cursors == [None, "c1"]
 
 
-async def test_a_notification_knows_its_place_or_that_it_has_none(
+async def test_a_notification_has_its_cursor_or_none(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -79,7 +79,7 @@ async def test_a_notification_knows_its_place_or_that_it_has_none(
     assert (own.topic, audience.topic) == (None, "news")
 
 
-async def test_what_is_withdrawn_or_replaced_is_told(
+async def test_withdrawals_and_replacements_are_events(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -100,7 +100,7 @@ async def test_what_is_withdrawn_or_replaced_is_told(
     assert await take(stream, 2) == ["n8>n3", "n3"]
 
 
-async def test_a_replacement_that_is_repeated_is_dropped_whole(
+async def test_a_repeated_replacement_is_dropped_with_its_event(
     server: ScriptedServer, client: Client
 ) -> None:
     again = [replaced("n1", "n2"), audience_note(2)]
@@ -113,7 +113,7 @@ async def test_a_replacement_that_is_repeated_is_dropped_whole(
 
 
 @pytest.mark.parametrize("audience", [{"topic": "news"}, {"everyone": True}])
-async def test_a_gap_says_whose_it_is(
+async def test_a_gap_names_its_audience(
     server: ScriptedServer, client: Client, audience: dict[str, Any]
 ) -> None:
     server.script = [says(hello("c0"), gap("trimmed", "c9") | audience, stay=True)]
@@ -123,7 +123,7 @@ async def test_a_gap_says_whose_it_is(
     assert stream.cursor == "c9"
 
 
-async def test_the_unread_are_counted_on_from_the_last_number_told(
+async def test_the_unread_count_continues_from_the_last_number(
     server: ScriptedServer, client: Client
 ) -> None:
     not_kept = audience_note(6, topic="joined")
@@ -166,7 +166,7 @@ async def test_the_unread_are_counted_on_from_the_last_number_told(
         ),
     ],
 )
-async def test_a_mark_says_what_was_marked(
+async def test_a_read_event_says_what_was_marked(
     server: ScriptedServer, client: Client, message: dict[str, Any], event: Read
 ) -> None:
     mark = {"type": "read", "unread": 1, "marks_version": 2}
@@ -175,7 +175,7 @@ async def test_a_mark_says_what_was_marked(
     assert await anext(client.notifications()) == event
 
 
-async def test_marks_made_while_away_are_told_as_not_known(
+async def test_marks_made_while_disconnected_are_an_event_without_ids(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(greeting(3, 17)), says(greeting(1, 18), stay=True)]
@@ -185,7 +185,7 @@ async def test_marks_made_while_away_are_told_as_not_known(
     assert await anext(stream) == Read(unread=1, marks_version=18)
 
 
-async def test_a_greeting_that_says_nothing_new_is_no_event(
+async def test_a_hello_without_changes_is_no_event(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(greeting(3)), says(greeting(3), note(1), stay=True)]

@@ -1,4 +1,4 @@
-"""`streamer publish` and `streamer tail` as they are typed."""
+"""The commands `streamer publish` and `streamer tail`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def requests() -> list[httpx2.Request]:
 
 @pytest.fixture
 def run(requests: list[httpx2.Request], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command against a server that publishes to anybody but mallory."""
+    """Run a command against a server that publishes to every player but mallory."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         requests.append(request)
@@ -64,7 +64,9 @@ def run(requests: list[httpx2.Request], monkeypatch: pytest.MonkeyPatch) -> Run:
     return functools.partial(CliRunner().invoke, main)
 
 
-def test_publish_prints_an_id_a_line(run: Run, requests: list[httpx2.Request]) -> None:
+def test_publish_prints_one_id_per_line(
+    run: Run, requests: list[httpx2.Request]
+) -> None:
     result = run(
         [
             *("publish", "--key", "k1", "--player", "a", "--player", "b"),
@@ -111,7 +113,7 @@ def test_publish_takes_url_and_key_from_the_environment(
         (["--body", "x"], "--player"),
     ],
 )
-def test_publish_complains_in_a_line(
+def test_publish_reports_an_error_in_one_line(
     run: Run, arguments: list[str], complaint: str
 ) -> None:
     result = run(["publish", "--key", "k", *arguments])
@@ -125,7 +127,7 @@ def test_publish_complains_in_a_line(
 async def tailing(
     *arguments: str, script: Sequence[Mapping[str, object]], code: int | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `streamer tail` on a server that says these messages."""
+    """Run `streamer tail` on a server that sends these messages."""
 
     async def play(connection: ServerConnection) -> None:
         for message in script:
@@ -156,7 +158,7 @@ async def line_of(stream: asyncio.StreamReader | None) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_tail_prints_lines_until_it_is_stopped_and_says_where_it_was(
+async def test_tail_prints_lines_until_it_is_stopped_then_its_cursor(
     number: signal.Signals,
 ) -> None:
     async with tailing(script=[HELLO, NOTE]) as process:
@@ -169,7 +171,7 @@ async def test_tail_prints_lines_until_it_is_stopped_and_says_where_it_was(
     assert process.returncode == 0
 
 
-async def test_tail_prints_one_json_object_a_line_and_gaps_apart() -> None:
+async def test_tail_prints_json_lines_and_gaps_on_stderr() -> None:
     async with tailing("--json", script=[HELLO, GAP, NOTE]) as process:
         note = json.loads(await line_of(process.stdout))
         gap = json.loads(await line_of(process.stderr))
@@ -178,7 +180,7 @@ async def test_tail_prints_one_json_object_a_line_and_gaps_apart() -> None:
     assert gap == GAP
 
 
-async def test_tail_that_is_refused_fails_and_still_says_where_it_was() -> None:
+async def test_tail_fails_when_refused_and_prints_its_cursor() -> None:
     async with tailing(script=[HELLO, NOTE, GAP], code=4200) as process:
         await line_of(process.stdout)
         _, errors = await process.communicate()
@@ -190,7 +192,7 @@ async def test_tail_that_is_refused_fails_and_still_says_where_it_was() -> None:
     assert process.returncode == 1
 
 
-async def test_tail_stops_when_nobody_reads_on() -> None:
+async def test_tail_stops_when_its_output_is_closed() -> None:
     script: list[Mapping[str, object]] = [HELLO, *[NOTE] * 5_000]
     async with tailing(script=script) as process:
         await line_of(process.stdout)

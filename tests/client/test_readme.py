@@ -1,4 +1,4 @@
-"""The examples of the client's README, as printed, on the real server."""
+"""The examples of the client's README, unchanged, on a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Enough(Exception):
-    """A loop without an end has shown what it does."""
+    """Ends an endless loop that has received a notification."""
 
 
 def handle(event: object) -> None:
@@ -35,7 +35,7 @@ def ignore(*_: object) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-async def test_an_example_of_the_readme_runs_as_it_is(
+async def test_an_example_of_the_readme_runs_unchanged(
     shared_server: Any, number: int
 ) -> None:
     async with Client(shared_server.url, token=shared_server.key) as backend:
@@ -50,7 +50,7 @@ async def test_an_example_of_the_readme_runs_as_it_is(
             "save_cursor": ignore,
             "show_unread": ignore,
         }
-        # What the examples before it have imported.
+        # The imports of the examples before it.
         imports = re.findall(r"^from .*", "\n".join(EXAMPLES[:number]), re.MULTILINE)
         code = "\n".join([*imports, EXAMPLES[number]])
         compiled = compile(
@@ -58,7 +58,7 @@ async def test_an_example_of_the_readme_runs_as_it_is(
         )
 
         running = asyncio.create_task(run(compiled, namespace))
-        # A stream that begins now gets something to bring.
+        # Gives a stream that begins now something to deliver.
         while not running.done():
             await backend.publish("alice", title="Live")
             await asyncio.wait([running], timeout=0.05)
@@ -67,7 +67,7 @@ async def test_an_example_of_the_readme_runs_as_it_is(
 
 async def run(code: CodeType, namespace: dict[str, Any]) -> None:
     with contextlib.suppress(Enough):
-        # In a thread, for the sake of those that block.
+        # In a thread, because some of them block.
         awaited = await asyncio.to_thread(eval, code, namespace)
         if inspect.isawaitable(awaited):
             await awaited

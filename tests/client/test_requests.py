@@ -1,4 +1,4 @@
-"""What is asked over HTTP beside pages and marks, on the real server."""
+"""HTTP requests besides pages and marks, on a real server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def player() -> str:
-    """Return a player nobody has used."""
+    """Return a player that no other test uses."""
     return f"asked-{next(_numbers)}"
 
 
@@ -43,7 +43,7 @@ def titles(notifications: tuple[Notification, ...]) -> list[str | None]:
     return [notification.title for notification in notifications]
 
 
-async def test_messages_are_published_together_and_answered_in_order(
+async def test_a_list_of_messages_has_results_in_order(
     backend: Client, player: str
 ) -> None:
     await backend.page(player)
@@ -64,7 +64,7 @@ async def test_messages_are_published_together_and_answered_in_order(
     ]
 
 
-async def test_what_a_message_says_of_its_end_comes_back(
+async def test_expiry_and_collapse_key_are_delivered(
     backend: Client, player: str
 ) -> None:
     at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
@@ -76,16 +76,16 @@ async def test_what_a_message_says_of_its_end_comes_back(
     assert (kept.title, kept.collapse_key, kept.expires_at) == ("new", "k", at)
 
 
-async def test_what_is_not_kept_is_on_no_page(backend: Client, player: str) -> None:
+async def test_a_notification_that_is_not_persisted_is_on_no_page(
+    backend: Client, player: str
+) -> None:
     (sent,) = await backend.publish(player, title="a", persist=False)
 
     assert sent.id is not None
     assert (await backend.page(player)).notifications == ()
 
 
-async def test_pages_are_filtered_and_turned_around(
-    backend: Client, player: str
-) -> None:
+async def test_pages_are_filtered_and_reversed(backend: Client, player: str) -> None:
     await backend.publish(player, type="x", title="a", priority="high")
     await backend.publish(player, type="y", title="b")
     await backend.publish(player, type="z", title="c")
@@ -106,7 +106,7 @@ async def test_pages_are_filtered_and_turned_around(
     assert titles(rest.notifications) == ["c"]
 
 
-async def test_a_page_that_has_not_changed_is_the_one_that_was_had(
+async def test_an_unchanged_page_is_returned_from_the_cache(
     backend: Client, player: str
 ) -> None:
     await backend.publish(player, title="a")
@@ -119,7 +119,9 @@ async def test_a_page_that_has_not_changed_is_the_one_that_was_had(
     assert (first.unread, marked.unread) == (1, 0)
 
 
-async def test_topics_are_joined_and_left(backend: Client, player: str) -> None:
+async def test_a_player_subscribes_and_unsubscribes(
+    backend: Client, player: str
+) -> None:
     await backend.join("chess/eu", player)
     await backend.join("chess/eu", player)
     await backend.publish(Audience(topic="chess/eu"), title="a")
@@ -132,7 +134,7 @@ async def test_topics_are_joined_and_left(backend: Client, player: str) -> None:
     assert await backend.topics(player) == ()
 
 
-async def test_what_is_muted_is_not_stored(backend: Client, player: str) -> None:
+async def test_a_muted_type_is_not_stored(backend: Client, player: str) -> None:
     await backend.join("noise", player)
     await backend.mute(player, type="ad/daily")
     await backend.mute(player, topic="noise")
@@ -158,7 +160,9 @@ async def test_too_many_topics_are_refused_at_once(
     assert (caught.value.status, caught.value.limit) == (409, "topics_per_player")
 
 
-async def test_a_receipt_says_what_became_of_it(backend: Client, player: str) -> None:
+async def test_a_receipt_has_the_state_of_a_notification(
+    backend: Client, player: str
+) -> None:
     (sent,) = await backend.publish(player, title="a")
     assert sent.id is not None
     states = [(await backend.receipt(sent.id, player)).state]
@@ -174,7 +178,7 @@ async def test_a_receipt_says_what_became_of_it(backend: Client, player: str) ->
 
 
 @pytest.mark.parametrize("audience", [EVERYONE, Audience(topic="news/eu")])
-async def test_what_an_audience_was_sent_is_looked_after_and_taken_back(
+async def test_an_audience_message_has_a_receipt_and_is_withdrawn(
     backend: Client, player: str, audience: Audience
 ) -> None:
     await backend.join("news/eu", player)
@@ -190,7 +194,7 @@ async def test_what_an_audience_was_sent_is_looked_after_and_taken_back(
     assert withdrawn.state == "withdrawn"
 
 
-async def test_the_unread_of_many_are_counted_in_one_call(
+async def test_unread_counts_of_many_players_come_in_one_call(
     backend: Client, player: str
 ) -> None:
     await backend.publish(player, title="a")
@@ -201,7 +205,7 @@ async def test_the_unread_of_many_are_counted_in_one_call(
     }
 
 
-async def test_a_schedule_is_looked_at_moved_and_cancelled(
+async def test_a_schedule_is_read_moved_and_cancelled(
     backend: Client, player: str
 ) -> None:
     at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
@@ -217,7 +221,7 @@ async def test_a_schedule_is_looked_at_moved_and_cancelled(
     assert made.id in [schedule.id for schedule in listed.schedules]
 
 
-async def test_credentials_are_made(
+async def test_tokens_and_tickets_are_created(
     shared_server: Any, backend: Client, player: str
 ) -> None:
     token = await backend.mint_token(player, ttl_s=60, topics=["a/*"])

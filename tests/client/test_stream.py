@@ -1,4 +1,4 @@
-"""The stream against a server that does what a script says."""
+"""The stream against a server that follows a script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .scripted import (
 )
 
 
-async def test_a_stream_resumes_behind_what_it_received(
+async def test_a_stream_resumes_after_the_last_cursor_it_received(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -40,7 +40,7 @@ async def test_a_stream_resumes_behind_what_it_received(
     assert server.cursors == [None, "c2"]
 
 
-async def test_a_stream_from_now_has_a_place_as_soon_as_it_is_greeted(
+async def test_a_stream_from_now_on_has_the_cursor_of_hello(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [cut, says(hello("c5"), note(1), stay=True)]
@@ -50,7 +50,7 @@ async def test_a_stream_from_now_has_a_place_as_soon_as_it_is_greeted(
     assert server.cursors == [None, "c0"]
 
 
-async def test_all_connections_of_a_stream_have_one_name(
+async def test_all_connections_of_a_stream_have_one_instance(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [cut, says(hello("c0"), note(1), stay=True)]
@@ -60,7 +60,7 @@ async def test_all_connections_of_a_stream_have_one_name(
     assert len(set(server.instances)) == 1
 
 
-async def test_streams_have_different_names(
+async def test_streams_have_different_instances(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), note(1), stay=True)] * 2
@@ -70,7 +70,7 @@ async def test_streams_have_different_names(
     assert len(set(server.instances)) == 2
 
 
-async def test_a_place_of_its_own_is_not_given_up_for_the_greeting(
+async def test_a_cursor_of_its_own_is_kept_after_hello(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [cut, says(hello("c5"), note(1), stay=True)]
@@ -94,7 +94,7 @@ async def test_the_cursor_moves_when_an_event_is_taken(
     assert cursors == [None, "c1", "c2", "c3"]
 
 
-async def test_a_gap_is_reported_and_gone_on_from(
+async def test_a_gap_is_reported_and_the_stream_continues_after_it(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -109,7 +109,7 @@ async def test_a_gap_is_reported_and_gone_on_from(
     assert server.cursors == [None, "c9"]
 
 
-async def test_what_a_second_connection_repeats_is_dropped(
+async def test_a_repeat_of_a_second_connection_is_dropped(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [
@@ -120,7 +120,7 @@ async def test_what_a_second_connection_repeats_is_dropped(
     assert await take(client.notifications(), 3) == ["n1", "n2", "n3"]
 
 
-async def test_what_one_connection_repeats_is_passed_on(
+async def test_a_repeat_within_one_connection_is_delivered(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), note(1), note(1, "c2"), stay=True)]
@@ -138,7 +138,7 @@ async def test_lost_connections_are_backed_off(
     assert time.slept_s == [0.25, 0.5, 1.0]
 
 
-async def test_news_reset_the_back_off_and_repeats_do_not(
+async def test_a_new_notification_resets_the_backoff_and_a_repeat_does_not(
     server: ScriptedServer, client: Client, time: FakeClock
 ) -> None:
     server.script = [
@@ -154,7 +154,7 @@ async def test_news_reset_the_back_off_and_repeats_do_not(
     assert time.slept_s == [0.25, 0.5, 1.0, 0.25]
 
 
-async def test_a_quiet_connection_that_held_resets_the_back_off(
+async def test_a_quiet_connection_that_lasted_resets_the_backoff(
     server: ScriptedServer, client: Client, time: FakeClock
 ) -> None:
     async def hold(connection: ServerConnection) -> None:
@@ -183,7 +183,7 @@ async def test_the_delay_of_a_bye_is_kept(
     assert time.slept_s == [2.75]
 
 
-async def test_a_bye_counts_even_if_the_line_is_cut_behind_it(
+async def test_a_bye_counts_even_if_the_close_is_lost(
     server: ScriptedServer, client: Client, time: FakeClock
 ) -> None:
     async def act(connection: ServerConnection) -> None:
@@ -213,7 +213,7 @@ async def test_a_final_close_code_ends_the_iteration_once(
     assert [event async for event in stream] == []
 
 
-async def test_a_refused_token_without_a_source_is_the_caller_s_to_replace(
+async def test_a_refused_token_without_a_source_ends_the_iteration(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), code=4200)]
@@ -239,7 +239,7 @@ async def test_a_refused_token_is_replaced_from_the_source(
     assert time.slept_s == []
 
 
-async def test_a_source_of_bad_tokens_is_asked_once_more_and_no_further(
+async def test_a_source_of_bad_tokens_is_called_once_more_only(
     server: ScriptedServer, time: FakeClock
 ) -> None:
     asked = 0
@@ -257,7 +257,7 @@ async def test_a_source_of_bad_tokens_is_asked_once_more_and_no_further(
     assert server.tokens == ["bad1", "bad2"]
 
 
-async def test_what_a_token_source_raises_reaches_the_consumer(
+async def test_exceptions_of_the_token_source_reach_the_consumer(
     server: ScriptedServer, time: FakeClock
 ) -> None:
     async def source() -> str:
@@ -268,7 +268,7 @@ async def test_what_a_token_source_raises_reaches_the_consumer(
             await anext(client.notifications())
 
 
-async def test_a_full_server_is_asked_again_when_it_said(
+async def test_a_full_server_is_retried_after_its_delay(
     server: ScriptedServer, client: Client, time: FakeClock
 ) -> None:
     server.script = [
@@ -284,7 +284,7 @@ async def test_a_full_server_is_asked_again_when_it_said(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-async def test_a_request_that_stays_wrong_is_not_repeated(
+async def test_a_handshake_that_stays_wrong_is_not_repeated(
     server: ScriptedServer, client: Client, status: int
 ) -> None:
     server.script = [Refusal(status)]
@@ -293,7 +293,7 @@ async def test_a_request_that_stays_wrong_is_not_repeated(
         await anext(client.notifications())
 
 
-async def test_nobody_listening_is_an_outage_like_any_other(time: FakeClock) -> None:
+async def test_a_refused_tcp_connection_is_an_outage(time: FakeClock) -> None:
     slept = asyncio.Event()
 
     async def sleep(delay_s: float) -> None:
@@ -326,7 +326,7 @@ async def test_a_ping_is_answered(server: ScriptedServer, client: Client) -> Non
     assert await heard.get() == '{"type":"pong"}'
 
 
-async def test_a_quiet_server_is_pinged_and_its_pong_is_enough(
+async def test_a_quiet_server_is_pinged_and_a_pong_suffices(
     server: ScriptedServer, client: Client
 ) -> None:
     pinged = 0
@@ -347,12 +347,12 @@ async def test_a_quiet_server_is_pinged_and_its_pong_is_enough(
     assert server.cursors == [None]
 
 
-async def test_a_dead_server_is_given_up_and_come_back_to(
+async def test_a_dead_connection_is_dropped_and_replaced(
     server: ScriptedServer, client: Client
 ) -> None:
     async def deaf(connection: ServerConnection) -> None:
         await connection.send(json.dumps(hello("c0", HEARTBEAT_S)))
-        # Reading no more is what a half-open connection looks like from afar.
+        # A peer that reads no more looks like a half-open connection.
         connection.transport.pause_reading()
         await dead.wait()
         connection.transport.resume_reading()
@@ -381,8 +381,8 @@ async def test_a_slow_consumer_is_not_taken_for_a_silent_server(
     server.script = [act]
     stream = client.notifications(buffer_max=1)
     await take(stream, 1)
-    # Notification 2 fills the buffer and 3 waits outside: the stream reads nothing,
-    # for longer than the silence it allows its server.
+    # Notification 2 fills the buffer and 3 waits: the stream reads nothing, for longer
+    # than the silence that it allows its server.
     loop = asyncio.get_running_loop()
     late = asyncio.Event()
     loop.call_later(5 * HEARTBEAT_S, late.set)
@@ -432,7 +432,7 @@ async def test_a_full_buffer_stops_reading_the_socket(
         '{"type":"gap"}',
     ],
 )
-async def test_an_unreadable_message_is_asked_for_again(
+async def test_a_stream_resumes_before_an_unreadable_message(
     server: ScriptedServer, client: Client, time: FakeClock, message: str
 ) -> None:
     server.script = [
@@ -466,7 +466,7 @@ async def test_pings_may_come_before_hello(
     assert server.cursors == [None]
 
 
-async def test_messages_of_a_newer_server_are_passed_over(
+async def test_messages_of_a_newer_server_are_ignored(
     server: ScriptedServer, client: Client
 ) -> None:
     weather = {"type": "weather", "cursor": "c99"}
@@ -476,7 +476,7 @@ async def test_messages_of_a_newer_server_are_passed_over(
     assert await take(client.notifications(), 2) == ["read:0", "n1"]
 
 
-async def test_closing_says_goodbye_and_ends_a_waiting_consumer(
+async def test_closing_closes_the_socket_and_ends_a_waiting_consumer(
     server: ScriptedServer, client: Client
 ) -> None:
     server.script = [says(hello("c0"), note(1), stay=True)]
@@ -555,7 +555,7 @@ class Log:
         assert connection.request is not None
         query = parse_qs(urlsplit(connection.request.path).query)
         begin = int(query.get("cursor", ["0"])[0])
-        # A cursor that is a little old: what a server that lost its tail may resume at.
+        # A slightly older cursor: a server that lost its tail may resume there.
         begin = max(0, begin - self.chance.choice([0, 0, 3]))
         await connection.send(json.dumps(hello(str(begin))))
         patience = self.chance.randrange(12)
@@ -585,7 +585,7 @@ class Log:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_a_server_does_everything_comes_once_and_in_order(
+async def test_every_notification_comes_once_and_in_order_whatever_the_server_does(
     seed: int, time: FakeClock
 ) -> None:
     log = Log(60, random.Random(seed))

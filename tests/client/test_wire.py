@@ -1,4 +1,4 @@
-"""What the client makes of the text of a message."""
+"""How the client reads the text of a message."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_might_hide_a_notification_is_unreadable(data: str | bytes) -> None
         decode(data)
 
 
-def test_a_repeat_is_known_only_across_connections() -> None:
+def test_a_repeat_is_detected_only_across_connections() -> None:
     seen = SeenIds()
 
     assert not seen.is_repeat("a")
