@@ -24,9 +24,9 @@ class Deafened(CatchUp):
 
     deaf = False
 
-    def entry(self, log: Log, entry: Entry) -> None:
+    def on_entry(self, log: Log, entry: Entry) -> None:
         if not self.deaf:
-            super().entry(log, entry)
+            super().on_entry(log, entry)
 
     def reconnect(self) -> None:
         self.deaf = False
