@@ -15,7 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 from .core.counters import Transport
-from .core.streams.audience_subscription import AudienceSubscription, StreamOwner
+from .core.streams.audience_subscription import (
+    AudienceSubscription,
+    OpenStream,
+    StreamOwner,
+)
 from .core.streams.broadcast_group import BroadcastGroup
 from .core.streams.cursor import Cursor
 from .core.streams.subscription import (
@@ -29,7 +33,7 @@ from .core.streams.views import is_after
 from .errors import REPLACED, Disconnect
 from .model import Entry, Log, Position, Topic
 
-__all__ = ["Follower", "Hub", "Reader"]
+__all__ = ["Follower", "Hub", "Reader", "Stream"]
 
 
 class Follower(Protocol):
@@ -59,9 +63,6 @@ class Follower(Protocol):
         `position` is the entry's; all who take it are to keep the same object.
         """
 
-    def passing(self, notification: bytes) -> None:
-        """Take a notification that is in no log."""
-
     def on_history(
         self, asked: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
@@ -69,6 +70,22 @@ class Follower(Protocol):
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
+
+
+class Stream(OpenStream, Protocol):
+    """A reader that is written to, as those know it who tell it what is in no log."""
+
+    on_cursor_moved: Callable[[Any], None] | None
+    """To be called when one of its places in its audiences' logs has moved."""
+
+    def is_current(self, marks: int) -> bool:
+        """Whether it has heard of all marks, and has nothing else to ask about."""
+
+    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+        """Take word of a read mark."""
+
+    def tick(self, now_s: float, unix_s: float) -> float | None:
+        """Do what is due; return in how many seconds more may be, None for never."""
 
 
 class Reader(Follower, StreamOwner, Protocol):
@@ -85,31 +102,19 @@ class Reader(Follower, StreamOwner, Protocol):
     """Topics that it listens to besides the player's own."""
     audience_subscriptions: tuple[AudienceSubscription, ...]
     """Its places in the logs of its audiences."""
-    on_cursor_moved: Callable[[Any], None] | None
-    """To be called when one of these has moved."""
-    ended: Disconnect | None
-    """Why it was ended, if it was."""
 
-    def is_current(self, marks: int) -> bool:
-        """Whether it has heard of all marks, and has nothing else to ask about."""
+    @property
+    def stream(self) -> Stream | None:
+        """The reader itself, if it is written to; None for a poll."""
 
     @property
     def transport(self) -> Transport | None:
         """What counts it; None for one that is nobody's connection."""
 
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Take word of a read mark."""
-
     def set_audiences(
         self, audience_subscriptions: tuple[AudienceSubscription, ...]
     ) -> None:
         """Go on with these strands."""
-
-    def send_cursor(self) -> None:
-        """Say where it is in all its logs, if there is somebody to tell."""
-
-    def tick(self, now_s: float, unix_s: float) -> float | None:
-        """Do what is due; return in how many seconds more may be, None for never."""
 
 
 class Hub:
@@ -128,6 +133,10 @@ class Hub:
         """Logs that have got followers since whoever looks at all of them did."""
         self._on_needs_read = on_needs_read
         self.needs_read: set[Log] = set()
+        self._moved: set[OpenStream] = set()
+        """Streams whose places have moved, and that are to be told so."""
+        # One bound method for all, since there are many of them.
+        self._note_moved = self._moved.add
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
@@ -162,12 +171,17 @@ class Hub:
             self.new_logs.append(log)
         else:
             readers.append(reader)
+        if (stream := reader.stream) is not None:
+            stream.on_cursor_moved = self._note_moved
         self._note_needs_read(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
         """Let `reader` go; return whether it was the log's last."""
         readers = self._readers[log]
         readers.remove(reader)
+        if (stream := reader.stream) is not None:
+            stream.on_cursor_moved = None
+            self._moved.discard(stream)
         if not readers:
             del self._readers[log]
             self.needs_read.discard(log)
@@ -201,11 +215,15 @@ class Hub:
             del self._groups[sub.log]
             self.needs_read.discard(sub.log)
 
-    def due_cursor_updates(self, now_s: float) -> Iterator[Any]:
-        """Whose strands have moved among others' and who is to be told so now."""
+    def take_due_cursor_updates(self, now_s: float) -> Collection[OpenStream]:
+        """Return the streams whose places have moved and that are to be told so now."""
+        due = set(self._moved)
+        self._moved.clear()
         for group in self._groups.values():
             for sub in group.take_due_cursor_updates(now_s):
-                yield sub.owner
+                if (stream := sub.owner.stream) is not None:
+                    due.add(stream)
+        return due
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
         """Offer a live entry to everybody in its log; return whether one has got it."""
@@ -252,12 +270,14 @@ class Hub:
         if group is not None:
             group.broadcast_ephemeral(notification)
         for reader in self.readers(log):
-            reader.passing(notification)
+            if (stream := reader.stream) is not None:
+                stream.passing(notification)
 
     def marked(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         """Tell every reader of a log of a read mark."""
         for reader in self.readers(log):
-            reader.marked(marks=marks, unread=unread, body=body)
+            if (stream := reader.stream) is not None:
+                stream.marked(marks=marks, unread=unread, body=body)
 
     def replace(self, log: Log, connection: str) -> None:
         """End the reader of that name, if it is here."""
@@ -283,7 +303,10 @@ class Hub:
             places = group.positions()
         if None in places and log not in self.needs_read:
             return False  # Nobody is about to read it.
-        return places <= {head, None} and all(r.is_current(marks) for r in readers)
+        streams = (reader.stream for reader in readers)
+        return places <= {head, None} and all(
+            stream is None or stream.is_current(marks) for stream in streams
+        )
 
     def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
         """Return those in a log that need history, by where they are. O(followers)."""

@@ -43,6 +43,10 @@ class Noting:
         self.marks: list[int] = []
         self.ended: Disconnect | None = None
 
+    @property
+    def stream(self) -> Noting:
+        return self
+
     def own_subscription(self) -> Subscription:
         return self.subscription
 
@@ -228,16 +232,13 @@ class Hearing:
     def __init__(self) -> None:
         self.heard: list[Delivery] = []
 
-    def trim_to_buffer(self, history: History) -> History:
-        return history
+    stream = None
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         self.heard.append(delivery)
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         raise AssertionError("it has not begun")
-
-    def passing(self, notification: bytes) -> None: ...
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 

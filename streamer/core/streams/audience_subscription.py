@@ -26,29 +26,14 @@ from .cursor import part_of
 from .subscription import Delivery, History, ReadFrom, Start, State, Subscription
 from .views import is_after
 
-__all__ = ["AudienceSubscription", "Group", "StreamOwner"]
+__all__ = ["AudienceSubscription", "Group", "OpenStream", "StreamOwner"]
 
 
-class StreamOwner(Protocol):
-    """Whose strand it is."""
-
-    ended: Disconnect | None
-    """Why it has ended, if it has."""
-
-    @property
-    def joining(self) -> bool: ...
-
-    @property
-    def congested(self) -> bool: ...
+class OpenStream(Protocol):
+    """A reader that is written to, as its subscriptions and their groups know it."""
 
     def trim_to_buffer(self, history: History) -> History:
         """Return as much of a portion of history as there is room for."""
-
-    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        """Take what came in an audience's log."""
-
-    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
-        """Take the next live entry of an audience's log."""
 
     def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
         """Return how it is written to, and its sink; None where not with others."""
@@ -61,10 +46,37 @@ class StreamOwner(Protocol):
         since it was last told where it is.
         """
 
+    def send_cursor(self) -> None:
+        """Say where it is in all its logs, if there is somebody to tell."""
+
     def drop_slow(self) -> None:
         """End, for want of room."""
 
-    def passing(self, notification: bytes) -> None: ...
+    def passing(self, notification: bytes) -> None:
+        """Take a notification that is in no log."""
+
+
+class StreamOwner(Protocol):
+    """Whose strand it is: a stream, or a held poll."""
+
+    ended: Disconnect | None
+    """Why it has ended, if it has."""
+
+    @property
+    def stream(self) -> OpenStream | None:
+        """The reader itself, if it is written to; None for a poll."""
+
+    @property
+    def joining(self) -> bool: ...
+
+    @property
+    def congested(self) -> bool: ...
+
+    def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
+        """Take what came in an audience's log."""
+
+    def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
+        """Take the next live entry of an audience's log."""
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
@@ -180,7 +192,9 @@ class AudienceSubscription:
             count, cursor_dirty = self.unread, group.cursor_dirty
             self.group = None
             group.ungroup(self)
-            self.owner.add_group_count(count, cursor_dirty=cursor_dirty)
+            stream = self.owner.stream
+            assert stream is not None
+            stream.add_group_count(count, cursor_dirty=cursor_dirty)
 
     @property
     def joining(self) -> bool:
@@ -220,7 +234,9 @@ class AudienceSubscription:
             or asked != self.own_subscription().place
         ):
             return
-        history = self.owner.trim_to_buffer(history)
+        stream = self.owner.stream
+        if stream is not None:
+            history = stream.trim_to_buffer(history)
         delivery = self.own_subscription().on_history(asked, history)
         entries = [
             entry for entry in delivery.entries if is_after(self.joined_at, entry)
@@ -233,9 +249,6 @@ class AudienceSubscription:
             self.begin = asked if gap and isinstance(asked, Position) else history.start
         if first or entries or delivery.gap:
             self.owner.on_audience(self, delivery._replace(entries=entries))
-
-    def passing(self, notification: bytes) -> None:
-        self.owner.passing(notification)
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.owner.end(disconnect, delay_ms=delay_ms)

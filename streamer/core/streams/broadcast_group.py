@@ -112,7 +112,8 @@ class BroadcastGroup:
 
     def try_group(self, sub: AudienceSubscription, at: Position) -> None:
         """Let a strand that has taken the entry at the head be level, if it can be."""
-        found = sub.owner.delivery_profile()
+        stream = sub.owner.stream
+        found = None if stream is None else stream.delivery_profile()
         if found is None:
             return
         delivery_profile, sink = found
@@ -164,7 +165,8 @@ class BroadcastGroup:
     def broadcast_ephemeral(self, notification: bytes) -> None:
         """Give everybody a notification, JSON, that is in no log."""
         for sub in tuple(self.individual):
-            sub.passing(notification)
+            if (stream := sub.owner.stream) is not None:
+                stream.passing(notification)
         for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
             self._write(
                 delivery_profile,
@@ -199,7 +201,8 @@ class BroadcastGroup:
             for sub in [
                 sub for sub, sink in audience_subscriptions.items() if sink in full
             ]:
-                sub.owner.drop_slow()
+                if (stream := sub.owner.stream) is not None:
+                    stream.drop_slow()
 
     def _grouped_subscriptions(self) -> list[AudienceSubscription]:
         return [

@@ -160,6 +160,10 @@ class Session:
         self._pinged_at_s = pinged_at_s
 
     @property
+    def stream(self) -> Session:
+        return self
+
+    @property
     def joining(self) -> bool:
         """Whether the stream has not begun yet."""
         return self._greeting is not None
@@ -177,7 +181,7 @@ class Session:
         return self.subscription
 
     def is_current(self, marks: int) -> bool:
-        """Whether a read of its log would tell nothing new; see `hub.Reader`."""
+        """Whether a read of its log would tell nothing new; see `hub.Stream`."""
         if self._greeting is not None or self.ended is not None:
             return True  # It is read for, or it is told nothing any more.
         return marks == self._marks and self._unread.is_confirmed
@@ -211,7 +215,7 @@ class Session:
     def delivery_profile(self) -> tuple[DeliveryProfile, Sink] | None:
         """
         Return how it may be written to among others; see
-        `audience_subscription.StreamOwner`.
+        `audience_subscription.OpenStream`.
         """
         sink = self._sink
         if self._greeting or self.ended:
@@ -224,7 +228,7 @@ class Session:
     def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
         """
         Take over what was noted of a strand of its own; see
-        `audience_subscription.StreamOwner`.
+        `audience_subscription.OpenStream`.
         """
         self._unread.counted += count
         if cursor_dirty and self.on_cursor_moved is not None:

@@ -84,6 +84,7 @@ class Admission:
         self.counters = counters or Counters()
         self._connection_log = ConnectionLog()
         self._catch_up = catch_up
+        self._stream_audiences = catch_up.stream_audiences
         self._leases = leases
         self._revocation_check = revocation_check
         self._devices = devices
@@ -140,8 +141,8 @@ class Admission:
     async def listen_to(
         self, log: Log, reader: Reader, topics: Sequence[Topic]
     ) -> None:
-        """Let a reader listen to these topics as well; see `CatchUp.listen_to`."""
-        await self._catch_up.listen_to(log, reader, topics)
+        """Let a reader listen to these topics as well; see `StreamAudiences`."""
+        await self._stream_audiences.listen_to(log, reader, topics)
 
     def new_connection(self) -> str:
         """Return a name for a connection, to be used in `listen`."""
@@ -207,7 +208,7 @@ class Admission:
     async def _attach(
         self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply]
     ) -> None:
-        await self._catch_up.finish_join(pending_join, reader, looked)
+        await self._stream_audiences.finish_join(pending_join, reader, looked)
         self._connection_log.opened(pending_join.log, reader)
 
     async def _watch(
@@ -224,7 +225,7 @@ class Admission:
     def _detach(self, log: Log, reader: Reader) -> None:
         if self._revocation_check is not None:
             self._revocation_check.remove(reader)
-        self._catch_up.leave(log, reader)
+        self._stream_audiences.leave(log, reader)
         self._connection_log.closed(log, reader)
         if self._devices is not None and reader.device:
             forgetting = asyncio.create_task(self._forget_device(log, reader))
@@ -364,13 +365,13 @@ class Connection:
         admission = self._admission
         assert admission is not None
         self.caller = caller
-        pending_join = admission._catch_up.begin_join(log)
+        pending_join = admission._stream_audiences.begin_join(log)
         try:
             self.lease, looked = await admission._take_lease(
                 pending_join, reader, instance
             )
         except BaseException:
-            admission._catch_up.abort_join(pending_join)
+            admission._stream_audiences.abort_join(pending_join)
             raise
         await admission._attach(pending_join, reader, looked)
         self._reader = reader
@@ -383,8 +384,9 @@ class Connection:
             self._admission._renew(self, self._reader, caller)
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
-        """Let the reader do what is due; see `Reader.tick`."""
-        return None if self._reader is None else self._reader.tick(now_s, unix_s)
+        """Let the stream do what is due; see `hub.Stream`."""
+        stream = None if self._reader is None else self._reader.stream
+        return None if stream is None else stream.tick(now_s, unix_s)
 
     def due_sooner(self) -> None:
         """Have the reader looked at soon: what it was given has begun to wait."""

@@ -20,8 +20,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -30,14 +29,13 @@ from ...core.counters import Counters
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import View
 from ...errors import RESYNC, Unavailable
-from ...hub import Follower, Hub, Reader
-from ...model import App, Entry, Log, Topic
-from ...store.client.connection import Reply
+from ...hub import Follower, Hub
+from ...model import App, Entry, Log
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
 from ..inboxes.audiences import Audiences, unread
 from .position_check import PositionCheck
-from .stream_audiences import PendingJoin, StreamAudiences
+from .stream_audiences import StreamAudiences
 
 __all__ = ["PROBE_APP", "CatchUp"]
 
@@ -108,11 +106,8 @@ class CatchUp:
         self.hub = Hub(self._behind.set)
         self._pubsub = PubSub(store_url, self)
         self._audiences = audiences
-        self._stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
+        self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
         self._position_check = PositionCheck(self.hub, inbox, check_s=check_s)
-        self._moved: set[Reader] = set()
-        # One bound method for all, since there are many of them.
-        self._note_moved = self._moved.add
 
     @property
     def connected(self) -> bool:
@@ -123,68 +118,6 @@ class CatchUp:
     def interruptions(self) -> int:
         """How often they have ceased to."""
         return self._pubsub.losses
-
-    @asynccontextmanager
-    async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
-        """
-        Let `reader` follow `log` for the block.
-
-        Raises:
-            StoreUnavailable: The log cannot be listened to.
-
-        """
-        await self.join(log, reader)
-        try:
-            yield
-        finally:
-            self.leave(log, reader)
-
-    async def join(self, log: Log, reader: Reader) -> None:
-        """
-        Let `reader` follow `log` until `leave`, which is due only where this returns.
-
-        Raises:
-            StoreUnavailable: The log cannot be listened to.
-
-        """
-        await self.finish_join(self.begin_join(log), reader)
-
-    def begin_join(self, log: Log) -> PendingJoin:
-        """Begin to let somebody follow `log`; `finish_join` or `abort_join` goes on."""
-        return self._stream_audiences.begin_join(log)
-
-    def abort_join(self, pending_join: PendingJoin) -> None:
-        """Let nobody follow after all."""
-        self._stream_audiences.abort_join(pending_join)
-
-    async def finish_join(
-        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
-    ) -> None:
-        """
-        Let `reader` follow until `leave`, which is due only where this returns.
-
-        `looked` is what the store has answered to the arrival, if it was asked. Raises
-        as `join`; nothing is to be turned back then.
-        """
-        await self._stream_audiences.join(pending_join, reader, looked)
-        reader.on_cursor_moved = self._note_moved
-
-    def leave(self, log: Log, reader: Reader) -> None:
-        """Let `reader` go, at once."""
-        self._stream_audiences.leave(log, reader)
-        self._moved.discard(reader)
-
-    async def listen_to(
-        self, log: Log, reader: Reader, topics: Sequence[Topic]
-    ) -> None:
-        """
-        Let a reader listen to these topics on its own account, and to no others.
-
-        Raises:
-            StoreUnavailable: One of them cannot be listened to; nothing has changed.
-
-        """
-        await self._stream_audiences.listen_to(log, reader, topics)
 
     def reconnect(self) -> None:
         """Drop the connection that announcements come by; a fresh one follows."""
@@ -313,7 +246,7 @@ class CatchUp:
                 views[log] = of_player
         for log in views:
             for reader in self.hub.readers(log):
-                await self._stream_audiences.refresh(log, reader, views[log])
+                await self.stream_audiences.refresh(log, reader, views[log])
         wanted = (view.log for of in views.values() for view in of)
         try:
             audiences = await self._audiences.at(wanted)
@@ -341,12 +274,9 @@ class CatchUp:
         """Tell readers where they are in their audiences, at most once a second."""
         while True:
             await asyncio.sleep(CURSORS_S)
-            moved = list(
-                self._moved.union(self.hub.due_cursor_updates(time.monotonic()))
-            )
-            self._moved.clear()
+            moved = list(self.hub.take_due_cursor_updates(time.monotonic()))
             for first in range(0, len(moved), CURSORS_AT_ONCE):
                 # Who has left meanwhile is told nothing: there is nowhere to write to.
-                for reader in moved[first : first + CURSORS_AT_ONCE]:
-                    reader.send_cursor()
+                for stream in moved[first : first + CURSORS_AT_ONCE]:
+                    stream.send_cursor()
                 await asyncio.sleep(0)

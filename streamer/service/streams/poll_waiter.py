@@ -5,8 +5,6 @@ A reader that is not sent anything: it only wants to know that there is somethin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 from ...core.counters import Transport
 from ...core.streams.audience_subscription import AudienceSubscription
@@ -30,7 +28,8 @@ class PollWaiter:
     congested = False
     device = ""
     topics: tuple[Topic, ...] = ()
-    on_cursor_moved: Callable[[Any], None] | None = None
+    stream = None
+    """It is answered once and written to by nobody."""
 
     def __init__(
         self,
@@ -51,9 +50,6 @@ class PollWaiter:
     def own_subscription(self) -> Subscription:
         return self.subscription
 
-    def is_current(self, marks: int) -> bool:
-        return True
-
     def take(self, entry: Entry, position: Position) -> None:
         self.subscription.live_at = position
         self.woken.set()
@@ -72,40 +68,16 @@ class PollWaiter:
         if delivery.entries or delivery.gap:
             self.woken.set()
 
-    def delivery_profile(self) -> None:
-        """It is written to by nobody."""
-
-    def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
-        pass
-
-    def drop_slow(self) -> None:
-        pass
-
-    def trim_to_buffer(self, history: History) -> History:
-        return history
-
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         if delivery.gap or any(not entry.dead for entry in delivery.entries):
             self.woken.set()
-
-    def passing(self, notification: bytes) -> None:
-        """A poll answers with what is in the log."""
 
     def set_audiences(
         self, audience_subscriptions: tuple[AudienceSubscription, ...]
     ) -> None:
         self.audience_subscriptions = audience_subscriptions
 
-    def send_cursor(self) -> None:
-        pass
-
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
-        pass
-
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         # A poll is answered, with nothing; its client comes back as always.
         self.ended = self.ended or disconnect
         self.woken.set()
-
-    def tick(self, now_s: float, unix_s: float) -> None:
-        pass

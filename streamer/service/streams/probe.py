@@ -106,7 +106,7 @@ class Probe:
 
     async def _listen(self) -> None:
         echo = _Echo(Start.LATEST, "probe")
-        async with self._catch_up.follow(self._log, echo):
+        async with self._catch_up.stream_audiences.follow(self._log, echo):
             while True:
                 await self._send(echo)
                 await asyncio.sleep(INTERVAL_S)

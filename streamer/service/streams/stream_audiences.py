@@ -14,7 +14,8 @@ that was joined or left meanwhile, announced or not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from ...core.streams.audience_subscription import AudienceSubscription
@@ -62,9 +63,22 @@ class StreamAudiences:
         self._pubsub = pubsub
         self._audiences = audiences
 
+    @asynccontextmanager
+    async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
+        """Let `reader` follow `log` for the block."""
+        await self.join(log, reader)
+        try:
+            yield
+        finally:
+            self.leave(log, reader)
+
+    async def join(self, log: Log, reader: Reader) -> None:
+        """Let `reader` follow `log`; see `finish_join`."""
+        await self.finish_join(self.begin_join(log), reader)
+
     def begin_join(self, log: Log) -> PendingJoin:
         """
-        Begin to let somebody follow a log; `join` or `abort_join` goes on.
+        Begin to let somebody follow a log; `finish_join` or `abort_join` goes on.
 
         While the log is being subscribed to, the store may be asked what the arrival
         says. That is not what is relied on: with the first read all of it is asked
@@ -80,14 +94,15 @@ class StreamAudiences:
         """Let nobody follow after all."""
         self._pubsub.unsubscribe(pending_join.log)
 
-    async def join(
+    async def finish_join(
         self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
     ) -> None:
         """
         Let `reader` follow its player's log and the audiences' of the player.
 
-        `looked` is what the store has answered to the arrival, if it was asked. Where
-        this raises, the arrival is turned back.
+        It does until `leave`, which is due only where this returns. `looked` is what
+        the store has answered to the arrival, if it was asked. Where this raises, the
+        arrival is turned back.
         """
         log = pending_join.log
         try:
@@ -147,7 +162,11 @@ class StreamAudiences:
     async def listen_to(
         self, log: Log, reader: Reader, topics: Iterable[Topic]
     ) -> None:
-        """Let a reader listen to these topics on its own account, and to no others."""
+        """
+        Let a reader listen to these topics on its own account, and to no others.
+
+        Where this raises, nothing has changed.
+        """
         before = reader.topics
         reader.topics = tuple(dict.fromkeys(topics))
         if reader.topics != before:

@@ -56,17 +56,13 @@ class Noting:
         self.taken: list[Entry] = []
         self.ended: Disconnect | None = None
 
-    def trim_to_buffer(self, history: History) -> History:
-        return history
+    stream = None
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
         self.heard.append(delivery)
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         self.taken.append(entry)
-
-    def passing(self, notification: bytes) -> None:
-        pass
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.ended = disconnect

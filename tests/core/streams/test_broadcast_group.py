@@ -96,7 +96,6 @@ class Side:
         self.readers: dict[int, Session] = {}
         self.pipes: dict[int, Pipe] = {}
         self.told: list[set[str]] = []
-        self.on_cursor_moved: set[Session] = set()
         self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
         self.now_s = 0.0
 
@@ -117,7 +116,6 @@ class Side:
             device=device,
             transport=self.carried,
         )
-        session.on_cursor_moved = self.on_cursor_moved.add
         sub = AudienceSubscription(
             EVERYONE, session, place, joined_at=ZERO, is_member=is_member
         )
@@ -135,7 +133,6 @@ class Side:
         )
         for sub in audience_subscriptions:
             self.hub.detach_audience(sub)
-        self.on_cursor_moved.discard(session)
 
     def append(self, log: Log, entry: Entry, *, announced: bool) -> None:
         self.logs[log].append(entry)
@@ -166,8 +163,7 @@ class Side:
 
     def tell(self) -> None:
         self.now_s += CURSOR_INTERVAL_S
-        told = self.on_cursor_moved.union(self.hub.due_cursor_updates(self.now_s))
-        self.on_cursor_moved.clear()
+        told = self.hub.take_due_cursor_updates(self.now_s)
         self.told.append({reader.connection for reader in told})
         for reader in told:
             reader.send_cursor()
@@ -428,7 +424,7 @@ def test_a_newcomer_to_a_group_is_not_owed_the_cursor_of_those_before(
 
 def test_who_is_told_often_is_told_at_intervals(side: Side) -> None:
     def told(now_s: float) -> int:
-        return len(list(side.hub.due_cursor_updates(now_s)))
+        return len(list(side.hub.take_due_cursor_updates(now_s)))
 
     side.append(EVERYONE, an_entry(2), announced=True)
     assert told(100) == 10

@@ -309,6 +309,10 @@ async def test_a_reader_is_left_alone_until_something_is_due(
     client = make_client()
 
     class Sleepy:
+        @property
+        def stream(self) -> Sleepy:
+            return self
+
         def __getattr__(self, name: str) -> Any:
             return getattr(client.session, name)
 

@@ -92,7 +92,7 @@ async def test_a_reader_gets_what_comes_from_here_on(
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 3)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 3)
 
         await inbox.append(log, [FRAGMENT] * 2)
@@ -107,7 +107,9 @@ async def test_a_reader_gets_what_it_missed_and_what_comes(
     clients = [make_client(p) for p in (ZERO, Start.EARLIEST, positions[99])]
     async with AsyncExitStack() as stack:
         for client in clients:
-            await stack.enter_async_context(catch_up.follow(log, client.session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, client.session)
+            )
         await inbox.append(log, [FRAGMENT])
 
         await until(lambda: all(client.has(251) for client in clients))
@@ -139,7 +141,7 @@ async def test_joining_while_others_publish_has_no_lost_window(
                 place = rng.choice([Start.LATEST, Start.EARLIEST, rng.choice(known)])
                 clients.append(make_client(place))
                 await stack.enter_async_context(
-                    catch_up.follow(log, clients[-1].session)
+                    catch_up.stream_audiences.follow(log, clients[-1].session)
                 )
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
@@ -170,12 +172,12 @@ async def test_one_who_joins_during_anothers_read_misses_nothing(
     catch_up = await make_catch_up(inbox=inbox)
     first, second = make_client(ZERO), make_client(ZERO)
     inbox.let.clear()
-    async with catch_up.follow(log, first.session):
+    async with catch_up.stream_audiences.follow(log, first.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
         await until(lambda: first.session.subscription._pending)
 
-        async with catch_up.follow(log, second.session):
+        async with catch_up.stream_audiences.follow(log, second.session):
             inbox.let.set()
 
             await until(lambda: first.has(1) and second.has(1))
@@ -196,7 +198,7 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
     catch_up = await make_catch_up(inbox=inbox, kind=Deaf)
     client = make_client(ZERO)
     inbox.let.clear()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
         catch_up.on_subscribed(log)
@@ -234,7 +236,9 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
     async with AsyncExitStack() as stack:
         for log in logs:
             for client in clients[log]:
-                await stack.enter_async_context(catch_up.follow(log, client.session))
+                await stack.enter_async_context(
+                    catch_up.stream_audiences.follow(log, client.session)
+                )
         killing = asyncio.create_task(kill())
         await asyncio.gather(*(publish(log) for log in logs))
         killing.cancel()
@@ -265,7 +269,7 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
 
     catch_up = await make_catch_up(kind=Lossy, check_s=1)
     client = make_client(ZERO)
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await inbox.append(log, [FRAGMENT] * 2)
         await until(lambda: client.has(2))
 
@@ -291,7 +295,7 @@ async def test_without_the_position_check_it_would_stay_lost(
 
     catch_up = await make_catch_up(kind=Deaf)
     client = make_client(ZERO)
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.session.subscription.state is State.LIVE)
         await inbox.append(log, [FRAGMENT])
         await until(lambda: catch_up.heard)  # type: ignore[attr-defined]
@@ -313,7 +317,9 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
     clients = {log: make_client(ZERO) for log in logs}
     async with AsyncExitStack() as stack:
         for log in logs:
-            await stack.enter_async_context(catch_up.follow(log, clients[log].session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, clients[log].session)
+            )
             await inbox.append(log, [FRAGMENT])
         await until(lambda: all(client.has(1) for client in clients.values()))
         for round_ in (2, 3):
@@ -322,7 +328,9 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
             with pytest.raises(StoreUnavailable):
                 await inbox.append(logs[0], [FRAGMENT])
             with pytest.raises(StoreUnavailable):
-                async with catch_up.follow(logs[0], make_client().session):
+                async with catch_up.stream_audiences.follow(
+                    logs[0], make_client().session
+                ):
                     raise AssertionError
 
             store = await start_store()
@@ -348,7 +356,7 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
     def reads() -> list[Any]:
         return [m for m in client.messages if m["type"] == "read"]
 
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 2)
         await inbox.mark_all(log)
         await until(lambda: len(reads()) == 1)
@@ -372,7 +380,9 @@ async def test_who_joins_too_far_behind_gets_a_gap(
     far, near, all_ = (make_client(p) for p in (ZERO, positions[9], Start.EARLIEST))
     async with AsyncExitStack() as stack:
         for client in (far, near, all_):
-            await stack.enter_async_context(catch_up.follow(log, client.session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, client.session)
+            )
         await until(lambda: all(c.has(20) for c in (far, near, all_)))
 
     assert far.gaps == ["too_far"]
@@ -389,7 +399,7 @@ async def test_who_has_joined_is_never_too_far_behind(
 
     catch_up = await make_catch_up(replay_max=10, kind=Deaf, check_s=1)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await inbox.append(log, [FRAGMENT] * 300)
@@ -414,7 +424,9 @@ async def test_a_forged_cursor_harms_nobody(
     clients = [make_client(position) for position in forged]
     async with AsyncExitStack() as stack:
         for client in clients:
-            await stack.enter_async_context(catch_up.follow(log, client.session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, client.session)
+            )
         await until(lambda: all(client.has(8) for client in clients))
 
         await inbox.append(log, [FRAGMENT])
@@ -432,7 +444,7 @@ async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
     client = make_client(ZERO, buffer=100_000)
     client.stuck_bytes = 0
     peak = 0
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         while not client.has(120):
             await until(lambda: client.stuck_bytes or client.ended)
             assert client.ended is None
@@ -455,8 +467,8 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
     slow, quick = make_client(ZERO, buffer=30_000), make_client(ZERO)
     slow.stuck_bytes = 0
     async with (
-        catch_up.follow(log, slow.session),
-        catch_up.follow(log, quick.session),
+        catch_up.stream_audiences.follow(log, slow.session),
+        catch_up.stream_audiences.follow(log, quick.session),
     ):
         await until(lambda: quick.has(300) and slow.session.congested)
         before = inbox.reads
@@ -479,7 +491,7 @@ async def test_a_reader_that_has_ended_is_not_read_for(
     inbox = Held(redis)
     catch_up = await make_catch_up(inbox=inbox)
     client = make_client(ZERO)
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         client.session.end(DRAINING)
         catch_up.hub.mark_stale(log)
@@ -501,8 +513,8 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
     other = Log(log.app, Player("whole"))
     broken, whole = make_client(), make_client()
     async with (
-        catch_up.follow(log, broken.session),
-        catch_up.follow(other, whole.session),
+        catch_up.stream_audiences.follow(log, broken.session),
+        catch_up.stream_audiences.follow(other, whole.session),
     ):
         await until(lambda: broken.begin == whole.begin == 0)
         for key in (inbox_keys(log)[0], views_key(log)):
@@ -525,14 +537,14 @@ async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
 ) -> None:
     everyone = everyone_log(log.app)
     first, other = make_client(), make_client()
-    async with catch_up.follow(log, first.session):
+    async with catch_up.stream_audiences.follow(log, first.session):
         await until(lambda: first.begin == 0)
         await redis.call("SET", inbox_keys(everyone)[0], "not a hash", write=True)
         catch_up.hub.mark_stale(everyone)
         await until(lambda: first.ended == RESYNC)
     await redis.call("DEL", inbox_keys(everyone)[0], write=True)
 
-    async with catch_up.follow(log, other.session):
+    async with catch_up.stream_audiences.follow(log, other.session):
         await until(lambda: other.begin == 0)
 
 
@@ -544,7 +556,9 @@ async def test_more_logs_than_fit_a_packet_are_all_read(
     clients = [make_client(ZERO) for _ in logs]
     async with AsyncExitStack() as stack:
         for log, client in zip(logs, clients, strict=True):
-            await stack.enter_async_context(catch_up.follow(log, client.session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, client.session)
+            )
 
         await until(lambda: all(client.has(1) for client in clients))
 
@@ -570,7 +584,7 @@ async def test_coming_and_going_leaves_nothing_behind(
             # Whoever finds that cut off in that moment comes another time.
             with contextlib.suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(rng.random() * 0.2):
-                    async with catch_up.follow(log, client.session):
+                    async with catch_up.stream_audiences.follow(log, client.session):
                         await asyncio.sleep(rng.random() * 0.05)
             if client.begin is not None:
                 visits += 1

@@ -121,7 +121,7 @@ async def test_what_topics_and_everybody_are_told_comes_live(
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await say(news_of(log), "n")
@@ -137,7 +137,7 @@ async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
     catch_up: CatchUp, say: Any, log: Log, make_client: Any, until: Any
 ) -> None:
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         for n in range(20):
             await say(everyone_log(log.app), f"e{n}")
@@ -165,7 +165,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
     cursor: Cursor | Start = Start.LATEST
     for _ in range(6):
         client = make_client(cursor)
-        async with catch_up.follow(log, client.session):
+        async with catch_up.stream_audiences.follow(log, client.session):
             await until(lambda c=client: c.begin is not None)
             for _ in range(6):
                 said += 1
@@ -201,7 +201,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
         await say(one, "after")
 
     client = make_client(Cursor.parse(place.id))
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin is not None and len(client.heard) == 2)
         # What it was told in the same moment may come again.
         await until(lambda: all(h[-1] == "after" for h in client.heard.values()))
@@ -228,7 +228,7 @@ async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
     )
     await say(news_of(log), "before")
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await audiences.join(log, NEWS)
@@ -253,7 +253,7 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         assert len(client.session.audience_subscriptions) == 2
 
@@ -280,7 +280,7 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await say(news_of(log), "before")
         await until(lambda: client.heard.get("news"))
@@ -306,7 +306,7 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.leave(log, NEWS)
         await until(lambda: len(client.session.audience_subscriptions) == 1)
@@ -341,7 +341,7 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     last = Cursor.parse(after.entries[-1].id)
     assert last is not None
     waiter = PollWaiter(after.cursor if by == "cursor" else last, "poll")
-    async with catch_up.follow(log, waiter):
+    async with catch_up.stream_audiences.follow(log, waiter):
         followers: list[Any] = [waiter, *waiter.audience_subscriptions]
         await until(
             lambda: all(one.own_subscription().state is State.LIVE for one in followers)
@@ -359,16 +359,16 @@ async def test_a_stream_listens_to_topics_on_its_own_account(
     live, other = topic_log(log.app, Topic("live")), topic_log(log.app, Topic("other"))
     await say(live, "before")
     client = make_client(topics=("live",))
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await say(live, "l1")
         await until(lambda: client.heard.get("live") == ["l1"])
 
-        await catch_up.listen_to(log, client.session, [Topic("other")])
+        await catch_up.stream_audiences.listen_to(log, client.session, [Topic("other")])
         await say(live, "l2")
         await say(other, "o1")
         await until(lambda: client.heard.get("other") == ["o1"])
-        await catch_up.listen_to(log, client.session, [])
+        await catch_up.stream_audiences.listen_to(log, client.session, [])
 
         assert [sub.log for sub in client.session.audience_subscriptions] == [
             everyone_log(log.app)
@@ -385,14 +385,14 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
     until: Any,
 ) -> None:
     client = make_client(topics=("news",))
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         await audiences.join(log, NEWS)
         await until(
             lambda: all(s.is_member for s in client.session.audience_subscriptions)
         )
 
-        await catch_up.listen_to(log, client.session, [])
+        await catch_up.stream_audiences.listen_to(log, client.session, [])
         await say(news_of(log), "n")
 
         await until(lambda: client.heard.get("news"))
@@ -408,16 +408,18 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
     until: Any,
 ) -> None:
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         for n in range(20):
             topics = [Topic(f"t{n}"), Topic(f"u{n}")]
             for topic in topics[:1]:
                 catch_up.hub.mark_stale(log)
                 await asyncio.gather(
-                    catch_up.listen_to(log, client.session, topics),
+                    catch_up.stream_audiences.listen_to(log, client.session, topics),
                     audiences.join(log, topic) if n < 10 else asyncio.sleep(0),
-                    catch_up.listen_to(log, client.session, topics[::-1]),
+                    catch_up.stream_audiences.listen_to(
+                        log, client.session, topics[::-1]
+                    ),
                 )
             hears = [sub.log for sub in client.session.audience_subscriptions]
             assert len(hears) == len(set(hears))
@@ -430,7 +432,7 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 ) -> None:
     catch_up = await make_catch_up()
     client = make_client(topics=("live",))
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         audience_subscriptions = client.session.audience_subscriptions
 
@@ -440,7 +442,9 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 
         subscribe, catch_up._pubsub.subscribe = catch_up._pubsub.subscribe, away  # type: ignore[method-assign]
         with pytest.raises(StoreUnavailable):
-            await catch_up.listen_to(log, client.session, [Topic("other")])
+            await catch_up.stream_audiences.listen_to(
+                log, client.session, [Topic("other")]
+            )
         catch_up._pubsub.subscribe = subscribe  # type: ignore[method-assign]
 
         assert client.session.topics == ("live",)
@@ -460,7 +464,9 @@ async def test_two_nodes_tell_their_readers_the_same(
     clients = [make_client(), make_client()]
     async with AsyncExitStack() as stack:
         for node, client in zip(nodes, clients, strict=True):
-            await stack.enter_async_context(node.follow(log, client.session))
+            await stack.enter_async_context(
+                node.stream_audiences.follow(log, client.session)
+            )
         await until(lambda: all(client.begin == 0 for client in clients))
         await audiences.join(log, NEWS)
         await say(news_of(log), "n")
@@ -509,7 +515,7 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
     client = make_client()
     inboxes = inboxes_of(audiences)
     me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 1)
         assert client.of("hello")[0]["unread"] == 5
 
@@ -530,7 +536,7 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
 ) -> None:
     everyone = everyone_log(log.app)
     client = make_client()
-    async with catch_up.follow(log, client.session):
+    async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         place = await say(everyone, "e")
         await inbox.withdraw(everyone, place)
@@ -552,8 +558,8 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
     beside = Log(log.app, Player("beside"))
     me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
     async with (
-        catch_up.follow(log, client.session),
-        catch_up.follow(beside, other.session),
+        catch_up.stream_audiences.follow(log, client.session),
+        catch_up.stream_audiences.follow(beside, other.session),
     ):
         await until(lambda: client.begin == other.begin == 0)
         place = await say(everyone_log(log.app), "e")
@@ -589,7 +595,9 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     async with AsyncExitStack() as stack:
         for log, topic in zip(logs, topics, strict=True):
             await audiences.join(log, topic)
-            await stack.enter_async_context(catch_up.follow(log, clients[log].session))
+            await stack.enter_async_context(
+                catch_up.stream_audiences.follow(log, clients[log].session)
+            )
         await until(lambda: all(c.begin == 0 for c in clients.values()))
         said = []
         for round_ in range(2):
@@ -631,10 +639,12 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
             # On a busy machine only the last, patient ones get in.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(rng.random() * 0.01 * 2**n):
-                    async with catch_up.follow(log, client.session):
+                    async with catch_up.stream_audiences.follow(log, client.session):
                         came += 1
                         topic = Topic(f"t{rng.randrange(4)}")
-                        await catch_up.listen_to(log, client.session, [topic])
+                        await catch_up.stream_audiences.listen_to(
+                            log, client.session, [topic]
+                        )
                         change = rng.choice([audiences.join, audiences.leave])
                         await change(log, topic)
                         await asyncio.sleep(rng.random() * 0.05)
@@ -678,10 +688,10 @@ class Reading:
 
     async def come(self, catch_up: CatchUp) -> None:
         self.client = self.make_client(self.cursor)
-        await catch_up.join(self.log, self.client.session)
+        await catch_up.stream_audiences.join(self.log, self.client.session)
 
     def go(self, catch_up: CatchUp) -> None:
-        catch_up.leave(self.log, self.client.session)
+        catch_up.stream_audiences.leave(self.log, self.client.session)
         here = [m["notification"]["id"] for m in self.client.of("notification")]
         # On one connection nothing comes twice, whatever happens.
         assert len(here) == len(set(here))
@@ -747,7 +757,9 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
                 await redis.call("CLIENT", "KILL", "TYPE", "pubsub", write=True)
             elif chance < 0.9 and reader not in readers[::2]:
                 with contextlib.suppress(StoreUnavailable):
-                    await catch_up.listen_to(reader.log, reader.client.session, [topic])
+                    await catch_up.stream_audiences.listen_to(
+                        reader.log, reader.client.session, [topic]
+                    )
             await asyncio.sleep(rng.random() * 0.02)
 
     await asyncio.gather(speak(), *(wander(reader) for reader in readers))
@@ -804,27 +816,27 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     # The look comes with the lease, when the feed may not flow yet: nobody would hear
     # of the topic, but for the read that follows.
     await audiences.of(log)
-    pending_join = catch_up.begin_join(log)
+    pending_join = catch_up.stream_audiences.begin_join(log)
     looked = await redis.call_many(pending_join.looks)
     await audiences.join(log, NEWS)
     client = make_client()
 
-    await catch_up.finish_join(pending_join, client.session, looked)
+    await catch_up.stream_audiences.finish_join(pending_join, client.session, looked)
     try:
         await until(lambda: len(client.session.audience_subscriptions) == 2)
         await until(lambda: client.begin is not None)
         await say(topic_log(log.app, NEWS), "heard")
         await until(lambda: client.heard.get("news") == ["heard"])
     finally:
-        catch_up.leave(log, client.session)
+        catch_up.stream_audiences.leave(log, client.session)
 
 
 async def test_who_is_turned_back_leaves_no_subscription(
     catch_up: CatchUp, log: Log
 ) -> None:
-    pending_join = catch_up.begin_join(log)
+    pending_join = catch_up.stream_audiences.begin_join(log)
 
-    catch_up.abort_join(pending_join)
+    catch_up.stream_audiences.abort_join(pending_join)
 
     assert not catch_up._pubsub._subscribers
 
@@ -852,10 +864,10 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
         asked.append(args)
         return place
 
-    async with catch_up.follow(other, first.session):
+    async with catch_up.stream_audiences.follow(other, first.session):
         await until(lambda: first.begin is not None)
         monkeypatch.setattr(audiences, "place_before", never)
-        async with catch_up.follow(log, late.session):
+        async with catch_up.stream_audiences.follow(log, late.session):
             await until(lambda: late.begin is not None)
             await say(everyone_log(log.app), "now")
             await until(lambda: late.heard)
