@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
+from streamer.store.client import connection as connection_module
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
 from streamer.store.client.connection import GATHERED_BYTES_MAX, RedisConnection
 from streamer.store.client.replies import StoreConflict
@@ -190,6 +191,24 @@ async def test_a_cancelled_caller_never_gives_its_reply_to_another(
     assert await redis.call("ECHO", "still in step") == b"still in step"
     await redis.close()
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_commands_beyond_the_bound_are_refused_until_replies_have_come(
+    redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PENDING_MAX", 10)
+    await redis.call("PING")
+    refused = redis.errors["away"]
+    pending = [asyncio.create_task(redis.call("ECHO", str(n))) for n in range(9)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(StoreUnavailable):
+        await redis.call_many([("PING",), ("PING",)])
+
+    assert redis.errors["away"] == refused + 2
+    pending.append(asyncio.create_task(redis.call("ECHO", "9")))
+    assert await asyncio.gather(*pending) == [b"%d" % n for n in range(10)]
+    assert await redis.call_many([("PING",)] * 10) == [b"PONG"] * 10
 
 
 async def test_a_command_that_cannot_be_written_costs_nobody_a_reply(
