@@ -1,14 +1,21 @@
 """
-Repetitions: what makes a request the same as an earlier one, and what it is told.
+Idempotency: a request with an ``Idempotency-Key`` takes effect once.
 
-Decides which idempotency keys are acceptable, what one stands for, and what a repeated
-request makes. Knows where keys are kept. Knows nothing of what a request consists of:
-whoever has one names its parts.
+`IdempotentRequest` is the only implementation, for publishes, schedules and campaigns.
+It decides which keys are acceptable, what makes two requests the same, and what a
+repetition creates. It knows the key's record in the store. It knows nothing of what a
+request consists of: its caller lists the parts that have to be equal.
+
+The record maps a key to the digest of the first request for 24 hours. It is what
+detects a key that is used again for another request. What makes a repetition harmless
+is kept with the effect itself: appends carry the key and its digest (`once`), schedules
+have ids that are derived from them (`seed`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ...core.schedule import Schedule, State
@@ -16,19 +23,19 @@ from ...errors import Conflict, FieldError, Invalid
 from ...model import App
 from ...store.client.connection import RedisConnection
 from ...store.keys import request_key
-from ...store.logs.inbox import ONCE_MS
+from ...store.logs.inbox import ONCE_MS, Once
 
-__all__ = ["IdempotentRequest", "as_entered", "checked_key", "claim_key", "is_claimed"]
+__all__ = ["IdempotentRequest", "as_first_answered"]
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
+DIGEST_CHARS: Final = 32
 
 
 class IdempotentRequest(NamedTuple):
     """
-    An idempotency key and the request that it stands for.
+    An app's idempotency key and the digest of the request that it stands for.
 
-    `seed` makes the ids of what the request makes: a repetition makes the same things.
-    It is empty without a key.
+    Both are empty for a request without a key; such a request has nothing to claim.
     """
 
     app: App
@@ -36,68 +43,82 @@ class IdempotentRequest(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, app: App, key: str | None, *parts: str | bytes) -> IdempotentRequest:
-        """Return the key for a request of these parts. Raises Invalid."""
+    def of(
+        cls, app: App, key: str | None, parts: Iterable[str | bytes]
+    ) -> IdempotentRequest:
+        """
+        Return the request that consists of `parts`, in their order.
+
+        Without a key, `parts` are not read. O(bytes).
+
+        Raises:
+            Invalid: The key is not 1 to 255 printable ASCII characters.
+
+        """
         if key is None:
             return cls(app, "", "")
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part if isinstance(part, bytes) else part.encode())
-            digest.update(b"\0")
-        return cls(app, checked_key(key), digest.hexdigest()[:32])
+        _check_key(key)
+        texts = [part if isinstance(part, bytes) else part.encode() for part in parts]
+        digest = hashlib.sha256(b"\0".join([*texts, b""])).hexdigest()
+        return cls(app, key, digest[:DIGEST_CHARS])
+
+    @property
+    def once(self) -> Once | None:
+        """The key as an append carries it, None without one."""
+        return Once(self.key, self.digest) if self.key else None
 
     @property
     def seed(self) -> str:
+        """What ids are derived from: a repetition has the same; "" without a key."""
         return f"{self.app}\0{self.key}\0{self.digest}" if self.key else ""
 
     async def claim(self, redis: RedisConnection) -> None:
-        """Let the key, if there is one, stand for this request; see `claim_key`."""
-        if self.key:
-            await claim_key(redis, self.app, self.key, self.digest)
+        """
+        Claim the key, if there is one, for this request, for 24 hours.
+
+        One command, SET with NX and GET. The first request decides how long the claim
+        lasts; a repetition does not extend it.
+
+        Raises:
+            Conflict: The key is claimed for another request.
+            StoreUnavailable, OutcomeUnknown: As `RedisConnection.call`. Claiming again
+                is harmless.
+
+        """
+        if not self.key:
+            return
+        before = await redis.call(
+            "SET",
+            request_key(self.app, self.key),
+            self.digest,
+            "NX",
+            "GET",
+            "PX",
+            ONCE_MS,
+            write=True,
+        )
+        if before is not None and before != self.digest.encode():
+            raise Conflict
+
+    async def is_claimed(self, redis: RedisConnection) -> bool:
+        """Whether the key is claimed for this very request. Raises StoreUnavailable."""
+        if not self.key:
+            return False
+        digest: bytes | None = await redis.call("GET", request_key(self.app, self.key))
+        return digest == self.digest.encode()
 
 
-def checked_key(key: str) -> str:
-    """Return an idempotency key that is acceptable. Raises Invalid."""
+def as_first_answered(schedule: Schedule) -> Schedule:
+    """Return a schedule as the first request was answered; a repetition gets that."""
+    return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)
+
+
+def _check_key(key: str) -> None:
     if (
         1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX
         and key.isascii()
         and key.isprintable()
     ):
-        return key
+        return
     problem = f"must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters"
     raise Invalid(FieldError(("header", "Idempotency-Key"), problem))
-
-
-async def claim_key(redis: RedisConnection, app: App, key: str, digest: str) -> None:
-    """
-    Let an idempotency key stand for the request of that digest, for a day.
-
-    Raises:
-        Conflict: It stands for another one.
-        StoreUnavailable, OutcomeUnknown: As `RedisConnection.call`; asking again is
-        harmless.
-
-    """
-    before = await redis.call(
-        "SET",
-        request_key(app, key),
-        digest,
-        "NX",
-        "GET",
-        "PX",
-        ONCE_MS,
-        write=True,
-    )
-    if before is not None and before != digest.encode():
-        raise Conflict
-
-
-async def is_claimed(redis: RedisConnection, app: App, key: str, digest: str) -> bool:
-    """Whether a key stands for the request of that digest. Raises StoreUnavailable."""
-    before: bytes | None = await redis.call("GET", request_key(app, key))
-    return before == digest.encode()
-
-
-def as_entered(schedule: Schedule) -> Schedule:
-    """Return what the first request was told: a repetition is told the same."""
-    return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)

@@ -13,10 +13,9 @@ with its idempotency key, which completes it and doubles nothing.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -32,7 +31,6 @@ from ...errors import (
     StoreUnavailable,
 )
 from ...model import (
-    App,
     Log,
     Notification,
     Player,
@@ -45,7 +43,7 @@ from ...store.client.replies import StoreConflict
 from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.quotas import Quotas
 from .drafts import Device, Message, drafts_of, recipients_of
-from .idempotency import checked_key, claim_key, is_claimed
+from .idempotency import IdempotentRequest
 
 __all__ = [
     "PLAYERS_MAX",
@@ -182,21 +180,20 @@ class Publisher:
         """
         _require_write(caller, messages)
         drafts = drafts_of(messages)
-        once = None
-        if idempotency_key is not None:
-            asked = _digest(messages, drafts)
-            once = Once(checked_key(idempotency_key), asked)
+        request = IdempotentRequest.of(
+            caller.app, idempotency_key, _parts(messages, drafts)
+        )
         lives = any(message.ttl_ms for message in messages)
         if lives or any(message.notification.expires_at for message in messages):
             now_ms = await self._redis.now_ms()
-            await self._require_ahead(caller.app, messages, drafts, now_ms, once)
+            await self._require_ahead(request, messages, drafts, now_ms)
             if lives:
                 drafts = drafts_of(messages, now_ms=now_ms)
         recipients = recipients_of(messages)
         batches = [
             (log, [drafts[i] for i in numbers]) for log, numbers in recipients.items()
         ]
-        appended = await self._pay_and_append(caller.app, batches, once)
+        appended = await self._pay_and_append(request, batches)
         return _sent(messages, recipients, appended)
 
     async def flash(self, caller: Caller, message: Message) -> str:
@@ -251,11 +248,10 @@ class Publisher:
 
     async def _require_ahead(
         self,
-        app: App,
+        request: IdempotentRequest,
         messages: Sequence[Message],
         drafts: Sequence[Draft],
         now_ms: int,
-        once: Once | None,
     ) -> None:
         """Raise Invalid where notifications have ended before they are sent."""
         over = [
@@ -266,28 +262,27 @@ class Publisher:
         if not over:
             return
         # A repetition is answered as the first request was, however late it comes.
-        if once and await is_claimed(self._redis, app, once.key, once.digest):
+        if await request.is_claimed(self._redis):
             return
         problem = "is not in the future"
         raise Invalid(*(FieldError(("body", i, "expires_at"), problem) for i in over))
 
     async def _pay_and_append(
-        self, app: App, batches: Batches, once: Once | None
+        self, request: IdempotentRequest, batches: Batches
     ) -> list[AppendResult]:
         """Append what the app may still send; see `send`."""
         sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
         async with self._quotas.charged(
-            app,
+            request.app,
             deliveries=len(sizes),
             size=sum(sizes),
             players=(log.player for log, _ in batches if not log.is_audience),
         ) as charge:
-            if once is not None:
-                # The appends carry the key too, and are what makes a repetition
-                # harmless. This record is what sees the key come back with another
-                # list of players.
-                await claim_key(self._redis, app, once.key, once.digest)
-            appended = await self._append(batches, once)
+            if request.key:
+                # Appends only see a log's own batch. The claim detects that the key
+                # comes back with another list of players.
+                await request.claim(self._redis)
+            appended = await self._append(batches, request.once)
             fresh = [one for one in appended if not one.replayed]
             if len(fresh) < len(appended):
                 # What was stored by an earlier request was paid for by that.
@@ -341,14 +336,14 @@ def _incomplete(outcomes: Sequence[AppendResult | Exception]) -> Exception:
     return OutcomeUnknown()
 
 
-def _digest(messages: Sequence[Message], drafts: Sequence[Draft]) -> str:
-    digest = hashlib.sha256()
+def _parts(
+    messages: Sequence[Message], drafts: Sequence[Draft]
+) -> Iterator[str | bytes]:
+    """Yield what has to be equal in a repetition of a publish."""
     for message, draft in zip(messages, drafts, strict=True):
-        for log in message.logs:
-            digest.update(log.name.encode() + b"\0")
-        digest.update(b"%d %b\0" % (message.ttl_ms, message.device.encode()))
-        digest.update(draft.fragment + b"\0")
-    return digest.hexdigest()[:32]
+        yield "\0".join([log.name for log in message.logs])
+        yield f"{message.ttl_ms} {message.device}"
+        yield draft.fragment
 
 
 def _require_write(caller: Caller, messages: Sequence[Message]) -> None:

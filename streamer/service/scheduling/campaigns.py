@@ -26,7 +26,7 @@ from ...store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from ...store.scheduling.timetable import Timetable
 from ..node.quotas import Quotas
 from ..publishing.drafts import encode
-from ..publishing.idempotency import IdempotentRequest, as_entered
+from ..publishing.idempotency import IdempotentRequest, as_first_answered
 from .planning import saying, starting
 from .schedules import Cancelled
 from .sender import Sender
@@ -229,7 +229,7 @@ class CampaignSends:
         await self.check(caller, campaign_id)
         (fragment,) = encode([notification])
         once = IdempotentRequest.of(
-            caller.app, idempotency_key, fragment, campaign_id, str(due_ms)
+            caller.app, idempotency_key, (fragment, campaign_id, str(due_ms))
         )
         bucket = bucket_of(caller.app, campaign_id)
         schedule_id = new_schedule_id(bucket, seed=once.seed)
@@ -280,7 +280,7 @@ class CampaignSends:
         # What was sent at once is told as far as it has got: so it was before.
         if known is None or known.label == AT_ONCE:
             return known
-        return as_entered(known)
+        return as_first_answered(known)
 
     async def listed(
         self, caller: Caller, campaign_id: str, *, state: State | None

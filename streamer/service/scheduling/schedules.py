@@ -36,7 +36,7 @@ from ...store.scheduling.schedule_records import (
 from ...store.scheduling.timetable import AddResult, Timetable
 from ..node.quotas import Charging, Quotas
 from ..publishing.drafts import addressed_to, encode
-from ..publishing.idempotency import IdempotentRequest, as_entered
+from ..publishing.idempotency import IdempotentRequest, as_first_answered
 from .planning import moved, saying, starting
 from .sender import all_of
 
@@ -128,10 +128,10 @@ class Schedules:
         bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
         how = str((due_ms, spread_ms, ttl_ms, to_latest))
         asked: tuple[str | bytes, ...] = fragment, how, *names
-        once = IdempotentRequest.of(caller.app, idempotency_key, *asked)
+        once = IdempotentRequest.of(caller.app, idempotency_key, asked)
         due = new_schedule_ref(caller.app, bucket, seed=once.seed)
         if once.seed and (known := await self._timetable.get(caller.app, due.id)):
-            return as_entered(known), True
+            return as_first_answered(known), True
         schedule = Schedule(
             caller.app,
             due.id,
@@ -156,7 +156,7 @@ class Schedules:
                 return schedule._replace(created_ms=entered.created_ms), False
             charge.give_back()
         # A twin of this request was faster.
-        return as_entered(await self.get_own(caller, schedule.id)), True
+        return as_first_answered(await self.get_own(caller, schedule.id)), True
 
     async def schedule_each(
         self,
@@ -187,7 +187,7 @@ class Schedules:
         now_ms = await self.now_ms()
         starts_ms = starting(due_ms, now_ms)
         asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
-        once = IdempotentRequest.of(caller.app, idempotency_key, *asked)
+        once = IdempotentRequest.of(caller.app, idempotency_key, asked)
         ids: dict[Player, str] = {}
         for player in names:
             bucket = bucket_of(caller.app, player)
