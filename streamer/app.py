@@ -34,7 +34,7 @@ from .service.access.minting import Minting
 from .service.inboxes.search import Searching
 from .service.inboxes.topics import Memberships
 from .service.node.request_context import request_id
-from .service.scheduling.campaigns import CampaignSends, CampaignsOfApp
+from .service.scheduling.campaigns import CampaignsOfApp
 from .store.access.rates import Rates
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
@@ -52,6 +52,7 @@ from .surfaces.operations.routes import Operations
 from .surfaces.rallyhere.routes import RallyHere
 from .surfaces.teak.deliveries import Deliveries
 from .surfaces.teak.routes import Teak
+from .surfaces.walletwerk.campaign_sends import CampaignSends
 from .surfaces.walletwerk.routes import WalletWerk
 from .transports.web.access_log import AccessLog
 from .transports.web.requests import AnyText

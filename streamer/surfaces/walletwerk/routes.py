@@ -23,10 +23,10 @@ from ...core.access.rights import Caller
 from ...core.schedule import Schedule, State
 from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
-from ...service.scheduling.campaigns import CampaignSends
 from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
+from .campaign_sends import CampaignSends
 from .wire import ListQuery
 
 __all__ = ["WalletWerk"]

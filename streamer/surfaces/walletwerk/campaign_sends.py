@@ -1,0 +1,228 @@
+"""
+What is sent to campaigns, at once or at a time.
+
+Decides the scopes each step needs, and how many notifications a campaign may have in
+its life. Knows the store's campaigns and the timetable. Knows nothing of how WalletWerk
+writes any of it.
+
+What is sent goes to the players whose card is active when it is sent, not when it was
+asked for. It holds one of the campaign's slots from the moment it is entered, which one
+step of the store decides, and gives it back only when it is cancelled before its time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...core.access.rights import Caller
+from ...core.schedule import Schedule, State
+from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
+from ...model import Notification
+from ...service.node.quotas import Quotas
+from ...service.publishing.drafts import encode
+from ...service.publishing.idempotency import IdempotentRequest, as_first_answered
+from ...service.scheduling.campaigns import SENDS_MAX, require_campaign
+from ...service.scheduling.planning import saying, starting
+from ...service.scheduling.schedules import Cancelled
+from ...service.scheduling.sender import Sender
+from ...store.client.connection import RedisConnection
+from ...store.keys import BUCKETS, bucket_of, sends_key
+from ...store.scheduling.campaigns import Campaigns
+from ...store.scheduling.schedule_records import ScheduleRef, new_schedule_id
+from ...store.scheduling.timetable import Timetable
+
+__all__ = ["CampaignSends"]
+
+AT_ONCE: Final = "at once"
+"""Label of what was not scheduled, but sent as it came in."""
+
+WAITED_S: Final = 2.0
+"""How long a caller waits for what is sent at once; a scheduler does the rest."""
+
+
+class CampaignSends:
+    """
+    What a caller may send to campaigns.
+
+    Args:
+        redis: The way to the store, for idempotency keys.
+        campaigns: Where they are.
+        timetable: Where what is sent goes.
+        quotas: What the app still may use.
+
+    """
+
+    def __init__(
+        self,
+        redis: RedisConnection,
+        campaigns: Campaigns,
+        timetable: Timetable,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._redis = redis
+        self._quotas = quotas or Quotas.unlimited(redis)
+        self._campaigns = campaigns
+        self._timetable = timetable
+        self._sender = Sender(timetable.recipients)
+
+    async def check(self, caller: Caller, campaign_id: str) -> None:
+        """
+        Raise unless the caller may send to the campaign.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            NotFound: There is no such campaign in the caller's app.
+            StoreUnavailable: It is not known.
+
+        """
+        caller.require_scope("campaigns:write")
+        await require_campaign(self._campaigns, caller, campaign_id)
+
+    async def send(
+        self,
+        caller: Caller,
+        campaign_id: str,
+        notification: Notification,
+        *,
+        due_ms: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> tuple[Schedule, bool]:
+        """
+        Send to a campaign at a time, or at once.
+
+        Returns the schedule as far as it has got, and whether an earlier request with
+        the same idempotency key had made it.
+
+        Raises:
+            Forbidden, NotFound: As `check`.
+            Invalid: The time is not in the future, or more than 30 days ahead.
+            UsedUp: The campaign has had all its notifications.
+            OverQuota: The app may not; the key is as free as before.
+            Conflict: The idempotency key was used for something else.
+            StoreUnavailable: Nothing was entered.
+            OutcomeUnknown: It may have been; repeat it with the idempotency key.
+
+        """
+        await self.check(caller, campaign_id)
+        (fragment,) = encode([notification])
+        once = IdempotentRequest.of(
+            caller.app, idempotency_key, (fragment, campaign_id, str(due_ms))
+        )
+        bucket = bucket_of(caller.app, campaign_id)
+        schedule_id = new_schedule_id(bucket, seed=once.seed)
+        if known := await self._replayed(once, schedule_id):
+            return known, True
+        now_ms = await self._timetable.now_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            raise Invalid(FieldError(("body", "send_at"), "must be in the future"))
+        starts_ms = starting(due_ms or 0, now_ms)
+        schedule = Schedule(
+            caller.app,
+            schedule_id,
+            State.PENDING,
+            starts_ms,
+            0,
+            fragment,
+            campaign=campaign_id,
+            # Which of them have cards is known when it is sent.
+            buckets=tuple(range(BUCKETS)),
+            label="" if due_ms is not None else AT_ONCE,
+        )
+        schedule = saying(schedule, notification)
+        # Like what goes to a whole audience: who has a card is known when it is sent.
+        async with self._quotas.charged(
+            caller.app,
+            deliveries=1,
+            size=len(fragment),
+            places={schedule_id: starts_ms},
+        ) as charge:
+            await once.claim(self._redis)
+            entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
+            if entered.full:
+                raise UsedUp("the notifications of a campaign", SENDS_MAX)
+            if not entered.added:
+                charge.give_back()
+        if entered.added and due_ms is None:
+            await self._send_now(schedule)
+        known = await self._timetable.get(caller.app, schedule_id)
+        return known or schedule, not entered.added
+
+    async def _replayed(
+        self, once: IdempotentRequest, schedule_id: str
+    ) -> Schedule | None:
+        """Return what an earlier request with the same key has made."""
+        if not once.seed:
+            return None
+        known = await self._timetable.get(once.app, schedule_id)
+        # What was sent at once is told as far as it has got: so it was before.
+        if known is None or known.label == AT_ONCE:
+            return known
+        return as_first_answered(known)
+
+    async def listed(
+        self, caller: Caller, campaign_id: str, *, state: State | None
+    ) -> list[Schedule]:
+        """
+        Return what was scheduled for a campaign, newest first; all that is in `state`.
+
+        Raises:
+            Forbidden: The caller's key lacks the scope.
+            NotFound: There is no such campaign in the caller's app.
+            StoreUnavailable: It cannot be read now.
+
+        """
+        caller.require_scope("campaigns:read")
+        await require_campaign(self._campaigns, caller, campaign_id)
+        found = await self._timetable.list_index(
+            sends_key(caller.app, campaign_id),
+            bucket=bucket_of(caller.app, campaign_id),
+            app=caller.app,
+        )
+        return [
+            schedule
+            for schedule in reversed(found)
+            if schedule.label != AT_ONCE and state in (None, schedule.state)
+        ]
+
+    async def get(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
+        """Return what was sent or scheduled. Raises as `listed`, also for it."""
+        caller.require_scope("campaigns:read")
+        await require_campaign(self._campaigns, caller, campaign_id)
+        return await self._own(caller, campaign_id, send_id)
+
+    async def cancel(
+        self, caller: Caller, campaign_id: str, send_id: str
+    ) -> tuple[Schedule, Cancelled]:
+        """
+        Cancel what has not begun to be sent, and give its slot back.
+
+        `Cancelled.state` says what it is then; a second call is harmless. Raises as
+        `get`, and OutcomeUnknown.
+        """
+        await self.check(caller, campaign_id)
+        due = ScheduleRef.of(await self._own(caller, campaign_id, send_id))
+        state, done = await self._timetable.cancel(due, campaign=campaign_id)
+        if state is None:
+            raise NotFound("the notification")
+        if done:
+            await self._quotas.free_schedule_slots(caller.app, [send_id])
+        schedule = await self._own(caller, campaign_id, send_id)
+        return schedule, Cancelled(send_id, state, done)
+
+    async def _own(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
+        schedule = await self._timetable.get(caller.app, send_id)
+        if schedule is None or schedule.campaign != campaign_id:
+            raise NotFound("the notification")
+        return schedule
+
+    async def _send_now(self, schedule: Schedule) -> None:
+        """Do what a scheduler would do within a moment, as far as it goes."""
+        try:
+            await self._timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+            begun = await self._timetable.get(schedule.app, schedule.id)
+            if begun is not None and begun.state is State.SENDING:
+                now_ms = await self._timetable.now_ms()
+                await self._sender.send(begun, now_ms, for_s=WAITED_S)
+        except Unavailable:
+            # It is entered, which is what was asked for.
+            return
