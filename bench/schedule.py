@@ -165,7 +165,7 @@ class _Backlog:
     def _schedules(
         self, item: Callable[[int], tuple[str, int]], which: range
     ) -> Iterator[Schedule]:
-        from streamer.core.schedule import Schedule, State
+        from streamer.core.schedule import Schedule, ScheduleState
         from streamer.model import App, Player
         from streamer.store.keys import bucket_of
         from streamer.store.scheduling.schedule_records import new_schedule_id
@@ -176,7 +176,7 @@ class _Backlog:
             yield Schedule(
                 app,
                 new_schedule_id(bucket_of(app, player)),
-                State.PENDING,
+                ScheduleState.PENDING,
                 due_ms,
                 0,
                 b'"type":"bench","body":"%b"}' % (b"x" * 100),

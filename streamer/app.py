@@ -30,11 +30,11 @@ from .contract.fallbacks import Fallbacks
 from .contract.pages import Pages
 from .metrics.registry import Metrics
 from .openapi import document
-from .service.access.minting import Minting
-from .service.inboxes.search import Searching
-from .service.inboxes.topics import Memberships
+from .service.access.minting import TokenMint
+from .service.inboxes.search import InboxSearch
+from .service.inboxes.topics import TopicOperations
 from .service.node.request_context import request_id
-from .service.scheduling.campaigns import CampaignsOfApp
+from .service.scheduling.campaigns import CampaignOperations
 from .store.access.rates import Rates
 from .store.logs.mutes import Mutes
 from .store.scheduling.campaigns import Campaigns
@@ -200,7 +200,7 @@ def _asgi(app: App, components: Components) -> Starlette:
 def _native(components: Components) -> list[BaseRoute]:
     native = Native(
         authenticator=components.authenticator,
-        minting=Minting(components.apps),
+        minting=TokenMint(components.apps),
         tickets=components.tickets,
         streams=components.streams,
         allowed_origins=components.origins,
@@ -216,20 +216,20 @@ def _native(components: Components) -> list[BaseRoute]:
     inboxes = NativeInboxes(
         authenticator=components.authenticator,
         inboxes=components.inboxes,
-        searching=Searching(components.inboxes, components.audiences),
+        searching=InboxSearch(components.inboxes, components.audiences),
         receipts=components.receipts,
         in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
     topics = NativeTopics(
         authenticator=components.authenticator,
-        memberships=Memberships(components.audiences, Mutes(components.redis)),
+        memberships=TopicOperations(components.audiences, Mutes(components.redis)),
         in_flight=components.in_flight,
         allowed_origins=components.origins,
     )
     campaigns = NativeCampaigns(
         authenticator=components.authenticator,
-        campaigns=CampaignsOfApp(Campaigns(components.redis), components.timetable),
+        campaigns=CampaignOperations(Campaigns(components.redis), components.timetable),
         allowed_origins=components.origins,
     )
     rooms = (publishing, native, inboxes, topics, campaigns)

@@ -12,17 +12,17 @@ from typing import Final
 
 from .config import Config
 from .core.counters import Counters
-from .core.quotas import Limits
+from .core.quotas import QuotaLimits
 from .core.streams.session import SessionLimits
 from .service.access.authenticator import Authenticator
 from .service.access.key_sets import KeySets
 from .service.access.revocation import RevocationCheck
 from .service.access.tickets import Tickets
-from .service.inboxes.audiences import Audiences
-from .service.inboxes.inbox import Inboxes
+from .service.inboxes.audiences import PlayerAudiences
+from .service.inboxes.inbox import InboxOperations
 from .service.inboxes.merge import MergedInbox
-from .service.inboxes.numbered import Listing
-from .service.inboxes.receipts import Receipts
+from .service.inboxes.numbered import NumberedInbox
+from .service.inboxes.receipts import ReceiptOperations
 from .service.node.in_flight import InFlight
 from .service.node.quotas import Quotas
 from .service.node.store_watch import StoreWatch
@@ -78,7 +78,7 @@ class Components:
         self.timetable = Timetable(self.redis, settings, confirmed=self.confirmed)
 
         views = Views(self.redis, settings)
-        audiences = Audiences(views, inbox)
+        audiences = PlayerAudiences(views, inbox)
 
         # Who may do what.
         key_sets = KeySets()
@@ -113,7 +113,7 @@ class Components:
         self.quotas = Quotas(
             self.authenticator.app_record,
             QuotaUsage(self.redis, settings),
-            Limits(
+            QuotaLimits(
                 publishes_per_s=config.publishes_per_s_max,
                 bytes_per_day=config.bytes_per_day_max,
                 players=config.players_max,
@@ -126,10 +126,10 @@ class Components:
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
         kept = ReceiptStore(self.redis, settings)
-        self.receipts = Receipts(kept, audiences)
-        self.inboxes = Inboxes(inbox, merged, audiences)
+        self.receipts = ReceiptOperations(kept, audiences)
+        self.inboxes = InboxOperations(inbox, merged, audiences)
         lists = NumberedLists(self.redis, settings)
-        self.listing = Listing(lists, merged, audiences)
+        self.listing = NumberedInbox(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
 

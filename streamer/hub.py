@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
-from .core.counters import Transport
+from .core.counters import TransportCounters
 from .core.streams.audience_subscription import (
     AudienceSubscription,
     OpenStream,
@@ -108,7 +108,7 @@ class Reader(Follower, StreamOwner, Protocol):
         """The reader itself, if it is written to; None for a poll."""
 
     @property
-    def transport(self) -> Transport | None:
+    def transport(self) -> TransportCounters | None:
         """What counts it; None for one that is nobody's connection."""
 
     def set_audiences(

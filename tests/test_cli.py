@@ -472,11 +472,13 @@ def test_a_log_line_names_the_request_it_was_written_for() -> None:
     script = (
         "import logging\n"
         "from streamer.cli.logs import log_to_stderr\n"
-        "from streamer.service.node.request_context import Serving, serving\n"
+        "from streamer.service.node.request_context import (\n"
+        "    RequestContext, current_request\n"
+        ")\n"
         "log_to_stderr('info')\n"
-        "serving.set(Serving('the-id'))\n"
+        "current_request.set(RequestContext('the-id'))\n"
         "logging.getLogger('x').info('m', extra={'fields': {'status': 200}})\n"
-        "serving.set(None)\n"
+        "current_request.set(None)\n"
         "logging.getLogger('x').info('m')\n"
     )
 

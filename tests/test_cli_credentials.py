@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from streamer.cli import main
 from streamer.core.access.apps import AppRecord
 from streamer.core.access.rights import Caller
-from streamer.core.quotas import Quotas
+from streamer.core.quotas import QuotaOverrides
 from streamer.errors import Defect, Unauthenticated
 from streamer.model import App
 from streamer.service.access.authenticator import Authenticator, Credentials
@@ -108,7 +108,7 @@ def test_quotas_are_set_shown_and_left_to_the_settings_again(shell: Shell) -> No
         "pending_schedules default",
     ]
     assert shell.run("app", "quota", "demo").stdout == shown
-    assert shell.record().quotas == Quotas(bytes_per_day=9_000, players=0)
+    assert shell.record().quotas == QuotaOverrides(bytes_per_day=9_000, players=0)
 
 
 @pytest.mark.parametrize("given", ["-1", "many", "1" * 30, "٣"])
@@ -118,7 +118,7 @@ def test_what_is_no_quota_is_refused(shell: Shell, given: str) -> None:
     assert result.exit_code == 2
     assert "neither a whole number from 0 to" in result.output
     assert shell.run("app", "quota", "nobody").exit_code == 1
-    assert shell.record().quotas == Quotas()
+    assert shell.record().quotas == QuotaOverrides()
 
 
 def test_an_app_is_made_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:

@@ -237,11 +237,11 @@ async def _look_for_keys(record: AppRecord) -> None:
     if not record.key_set:
         return
     from ..core.access.signatures import parse_key_set
-    from ..service.access.key_sets import KeySetAway, fetch_key_set
+    from ..service.access.key_sets import KeySetUnavailable, fetch_key_set
 
     try:
         parse_key_set(await fetch_key_set(record.key_set))
-    except (KeySetAway, ValueError) as exc:
+    except (KeySetUnavailable, ValueError) as exc:
         click.echo(
             f"warning: cannot read the key set at {record.key_set} yet: {exc}", err=True
         )

@@ -21,8 +21,8 @@ import click
 from ..compiled.library import is_compiled
 from ..config import DEFAULT
 from ..core.store_health import (
+    DurabilityPromise,
     Finding,
-    Promise,
     judge,
     judge_clock,
     judge_durability,
@@ -150,7 +150,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
     from ..store.server.directory import holds_store
     from ..store.server.server_binary import StoreFailed, find_server
 
-    promise = Promise(config.durability, config.replicas_min)
+    promise = DurabilityPromise(config.durability, config.replicas_min)
     if not config.redis and not holds_store(Path(config.data_dir)):
         # Looking must not leave a data directory behind.
         try:
@@ -172,7 +172,9 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         yield Finding("problem", str(exc))
 
 
-async def _ask_store(redis: RedisConnection, promise: Promise) -> list[Finding]:
+async def _ask_store(
+    redis: RedisConnection, promise: DurabilityPromise
+) -> list[Finding]:
     from ..store.client.health import read_facts
 
     facts = await read_facts(redis)

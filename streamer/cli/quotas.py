@@ -17,7 +17,7 @@ from .settings import resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..core.quotas import Quotas
+    from ..core.quotas import QuotaOverrides
     from ..model import App
 
 __all__ = ["quota"]
@@ -96,7 +96,9 @@ def quota(
         click.echo(f"{which} {DEFAULT if most is None else most or 'unlimited'}")
 
 
-async def _change(config: Config, name: App, given: dict[str, int | str]) -> Quotas:
+async def _change(
+    config: Config, name: App, given: dict[str, int | str]
+) -> QuotaOverrides:
     from msgspec.structs import replace
 
     from ..errors import NotFound

@@ -16,9 +16,9 @@ from typing import Final
 from ..errors import Disconnect
 from ..model import Gap
 
-__all__ = ["LEFT", "Counters", "Histogram", "Transport"]
+__all__ = ["CLIENT_LEFT", "Counters", "Histogram", "TransportCounters"]
 
-LEFT: Final = "left"
+CLIENT_LEFT: Final = "left"
 """How a connection has ended that nobody here has ended."""
 
 WRITE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -55,7 +55,7 @@ class Histogram:
         return sum(self.counts)
 
 
-class Transport:
+class TransportCounters:
     """What one transport has carried: ``websocket``, ``sse``, or ``longpoll``."""
 
     __slots__ = ("closes", "deliveries", "gaps", "name", "opened")
@@ -64,7 +64,7 @@ class Transport:
         self.name = name
         self.opened = 0
         self.closes: Counter[str] = Counter()
-        """By reason; `LEFT` where the client, or the network, has ended it."""
+        """By reason; `CLIENT_LEFT` where the client, or the network, has ended it."""
         self.deliveries = 0
         """Entries given to connections, each counted once for each."""
         self.gaps: Counter[Gap] = Counter()
@@ -76,16 +76,16 @@ class Transport:
 
     def close(self, disconnect: Disconnect | None) -> None:
         """Count the end of a connection; None is that of a client that has left."""
-        self.closes[LEFT if disconnect is None else disconnect.reason] += 1
+        self.closes[CLIENT_LEFT if disconnect is None else disconnect.reason] += 1
 
 
 class Counters:
     """Everything that one process has counted since it was started."""
 
     def __init__(self) -> None:
-        self.websocket = Transport("websocket")
-        self.sse = Transport("sse")
-        self.longpoll = Transport("longpoll")
+        self.websocket = TransportCounters("websocket")
+        self.sse = TransportCounters("sse")
+        self.longpoll = TransportCounters("longpoll")
 
         self.publishes: Counter[str] = Counter()
         """Publishes acknowledged: ``stored``, or ``replayed`` by their key."""
@@ -110,7 +110,7 @@ class Counters:
         self.stored += entries
 
     @property
-    def transports(self) -> tuple[Transport, ...]:
+    def transports(self) -> tuple[TransportCounters, ...]:
         return (self.websocket, self.sse, self.longpoll)
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 
 from ..errors import Limit, LimitReached
 
-__all__ = ["Rate", "Slots", "SlotsPerKey"]
+__all__ = ["RateLimiter", "Slots", "SlotsPerKey"]
 
 
 class Slots:
@@ -76,7 +76,7 @@ class SlotsPerKey:
             del self._taken[key]
 
 
-class Rate:
+class RateLimiter:
     """
     At most `per_s` events a second, evenly, with bursts of up to `burst`.
 

@@ -23,7 +23,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-__all__ = ["QUOTA_MAX", "Limits", "Permits", "Quotas"]
+__all__ = ["QUOTA_MAX", "Permits", "QuotaLimits", "QuotaOverrides"]
 
 QUOTA_MAX: Final = 10**15
 """Far from where a Lua number is no longer exact, 2^53."""
@@ -35,7 +35,7 @@ refused costs one question a second; and a store that lost its data is soon noti
 _Most = Annotated[int, msgspec.Meta(ge=0, le=QUOTA_MAX)]
 
 
-class Limits(NamedTuple):
+class QuotaLimits(NamedTuple):
     """
     What counts for an app; 0 is no limit.
 
@@ -49,24 +49,26 @@ class Limits(NamedTuple):
     pending_schedules: int = 0
 
 
-class Quotas(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an app's record says of `Limits`; None where the node's settings count."""
+class QuotaOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What an app's record says of `QuotaLimits`; None where the node's settings count.
+    """
 
     publishes_per_s: _Most | None = None
     bytes_per_day: _Most | None = None
     players: _Most | None = None
     pending_schedules: _Most | None = None
 
-    def over(self, defaults: Limits) -> Limits:
+    def over(self, defaults: QuotaLimits) -> QuotaLimits:
         """Return what counts, where `defaults` do without a word here."""
         return _limits(self, defaults)
 
 
 # Asked with each publish, and most apps have the same.
 @lru_cache(maxsize=1024)
-def _limits(quotas: Quotas, defaults: Limits) -> Limits:
-    own = (getattr(quotas, name) for name in Limits._fields)
-    return Limits(
+def _limits(quotas: QuotaOverrides, defaults: QuotaLimits) -> QuotaLimits:
+    own = (getattr(quotas, name) for name in QuotaLimits._fields)
+    return QuotaLimits(
         *(
             default if most is None else most
             for most, default in zip(own, defaults, strict=True)

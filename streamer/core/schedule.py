@@ -30,7 +30,7 @@ __all__ = [
     "AHEAD_MAX_MS",
     "LATE_AFTER_MS",
     "Schedule",
-    "State",
+    "ScheduleState",
     "begins_ms",
     "clocks_agree",
     "in_turns",
@@ -57,7 +57,7 @@ _TIME: Final = re.compile(
 )
 
 
-class State(enum.Enum):
+class ScheduleState(enum.Enum):
     """Where a schedule is on its way."""
 
     PENDING = "pending"
@@ -83,7 +83,7 @@ class Schedule(NamedTuple):
 
     app: App
     id: str
-    state: State
+    state: ScheduleState
     due_ms: int
     created_ms: int
     fragment: bytes
@@ -108,7 +108,7 @@ class Schedule(NamedTuple):
     def is_late(self) -> bool:
         """Whether it went out late."""
         sent_ms = self.begun_ms or self.settled_ms
-        sent = self.state in (State.SENDING, State.SENT)
+        sent = self.state in (ScheduleState.SENDING, ScheduleState.SENT)
         return sent and sent_ms - self.due_ms > LATE_AFTER_MS
 
 

@@ -16,9 +16,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = [
     "SETTINGS",
-    "Facts",
+    "DurabilityPromise",
     "Finding",
-    "Promise",
+    "StoreFacts",
     "Verdict",
     "durability_of",
     "judge",
@@ -57,7 +57,7 @@ class Finding(NamedTuple):
     text: str
 
 
-class Promise(NamedTuple):
+class DurabilityPromise(NamedTuple):
     """What the settings promise: the durability, and how many replicas confirm."""
 
     durability: str
@@ -71,7 +71,7 @@ class Promise(NamedTuple):
         return "everysec" if self.durability == "replicated" else self.durability
 
 
-class Facts(NamedTuple):
+class StoreFacts(NamedTuple):
     """What a store says about itself; None stands for not told."""
 
     info: Mapping[str, str]
@@ -114,7 +114,7 @@ class Facts(NamedTuple):
         return _number(self.info.get("connected_slaves"))
 
 
-def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> Facts:
+def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
     """
     Return the facts in the replies to ``INFO`` and ``CONFIG GET``.
 
@@ -130,7 +130,7 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> Facts:
     config = dict(zip(texts[::2], texts[1::2], strict=False))
     # INFO may be asked where CONFIG may not, and knows some of it.
     maxmemory = config.get("maxmemory", told.get("maxmemory"))
-    return Facts(
+    return StoreFacts(
         told,
         config.get("appendonly"),
         config.get("appendfsync"),
@@ -139,14 +139,14 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> Facts:
     )
 
 
-def durability_of(facts: Facts) -> str:
+def durability_of(facts: StoreFacts) -> str:
     """Return what the store itself keeps: always, everysec, no, none or unknown."""
     if facts.appendonly == "no":
         return "none"
     return facts.appendfsync if facts.appendfsync in _STRENGTH else "unknown"
 
 
-def judge(facts: Facts, promise: Promise) -> dict[str, Finding]:
+def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
     """Return all findings by what they are about, worst news included."""
     promised = judge_promise(facts, promise)
     durability = judge_durability(facts.appendonly, facts.appendfsync)
@@ -181,7 +181,7 @@ def unfit(findings: Mapping[str, Finding]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def unready(facts: Facts, promise: Promise) -> str | None:
+def unready(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
     """Say why a publish could not be acknowledged for the time, None if it could."""
     if facts.is_replica:
         return "the store is a replica and takes no writes"
@@ -240,7 +240,7 @@ def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding
     )
 
 
-def judge_promise(facts: Facts, promise: Promise) -> Finding:
+def judge_promise(facts: StoreFacts, promise: DurabilityPromise) -> Finding:
     """Judge whether the store gives what the setting `durability` promises."""
     found = durability_of(facts)
     promised = f"durability={promise.durability}"
@@ -294,7 +294,7 @@ def judge_memory(maxmemory: int | None, used: int) -> Finding:
     return Finding("warning" if used > maxmemory * MEMORY_WARNING else "ok", text)
 
 
-def _lack(facts: Facts, found: str) -> str:
+def _lack(facts: StoreFacts, found: str) -> str:
     if found == "none":
         return "the store keeps no append-only file (appendonly is no)"
     return f"the store gives less (appendfsync is {facts.appendfsync})"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.core.counters import LEFT, Counters, Histogram, Transport
+from streamer.core.counters import CLIENT_LEFT, Counters, Histogram, TransportCounters
 from streamer.errors import SLOW
 
 
@@ -23,14 +23,14 @@ def test_clocks_that_differ_make_no_negative_time() -> None:
 
 
 def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
-    transport = Transport("sse")
+    transport = TransportCounters("sse")
 
     transport.opened += 3
     transport.close(SLOW)
     transport.close(None)
 
     assert transport.open == 1
-    assert transport.closes == {SLOW.reason: 1, LEFT: 1}
+    assert transport.closes == {SLOW.reason: 1, CLIENT_LEFT: 1}
 
 
 def test_a_publish_that_stored_nothing_new_was_a_repetition() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.limits import Rate, Slots, SlotsPerKey
+from streamer.core.limits import RateLimiter, Slots, SlotsPerKey
 from streamer.errors import Limit, LimitReached
 
 
@@ -56,7 +56,7 @@ def test_a_key_without_holders_is_forgotten() -> None:
 
 
 def test_a_burst_passes_and_then_the_rate_counts() -> None:
-    rate = Rate(10, burst=5)
+    rate = RateLimiter(10, burst=5)
     assert [rate.allow(0.0) for _ in range(6)] == [True] * 5 + [False]
 
     assert not rate.allow(0.09)
@@ -66,7 +66,7 @@ def test_a_burst_passes_and_then_the_rate_counts() -> None:
 
 @pytest.mark.parametrize("start_s", [0.0, 1e5, 1e7])
 def test_a_second_lets_through_what_it_should(start_s: float) -> None:
-    rate = Rate(100, burst=1)
+    rate = RateLimiter(100, burst=1)
 
     passed = sum(rate.allow(start_s + ms / 1_000) for ms in range(10_000))
 
@@ -74,7 +74,7 @@ def test_a_second_lets_through_what_it_should(start_s: float) -> None:
 
 
 def test_what_is_refused_does_not_count() -> None:
-    rate = Rate(1, burst=1)
+    rate = RateLimiter(1, burst=1)
     assert rate.allow(0.0)
     assert not any(rate.allow(0.5) for _ in range(100))
 
@@ -82,7 +82,7 @@ def test_what_is_refused_does_not_count() -> None:
 
 
 def test_idle_time_is_not_saved_up() -> None:
-    rate = Rate(10, burst=3)
+    rate = RateLimiter(10, burst=3)
     rate.allow(0.0)
 
     assert [rate.allow(1e6) for _ in range(4)] == [True, True, True, False]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamer.core.quotas import KNOWN_S, Limits, Permits, Quotas
+from streamer.core.quotas import KNOWN_S, Permits, QuotaLimits, QuotaOverrides
 
 
 def test_an_apps_own_quotas_go_before_the_settings() -> None:
-    own = Quotas(publishes_per_s=5, players=0)
+    own = QuotaOverrides(publishes_per_s=5, players=0)
 
-    limits = own.over(Limits(publishes_per_s=9, bytes_per_day=8, players=7))
+    limits = own.over(QuotaLimits(publishes_per_s=9, bytes_per_day=8, players=7))
 
-    assert limits == Limits(publishes_per_s=5, bytes_per_day=8, players=0)
+    assert limits == QuotaLimits(publishes_per_s=5, bytes_per_day=8, players=0)
 
 
 def test_a_quota_below_zero_is_not_read() -> None:
     with pytest.raises(msgspec.ValidationError):
-        msgspec.json.decode(b'{"players":-1}', type=Quotas)
+        msgspec.json.decode(b'{"players":-1}', type=QuotaOverrides)
 
 
 def test_what_was_borrowed_is_spent_and_no_more() -> None:

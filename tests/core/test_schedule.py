@@ -8,7 +8,7 @@ import pytest
 from streamer.core.schedule import (
     LATE_AFTER_MS,
     Schedule,
-    State,
+    ScheduleState,
     begins_ms,
     clocks_agree,
     in_turns,
@@ -21,7 +21,7 @@ SEED_PAGE = 1_535_043_600_000  # 2018-08-23 17:00:00, the example on Teak's page
 
 
 def schedule(**fields: Any) -> Schedule:
-    made = Schedule(App("demo"), "id", State.PENDING, 1_000, 0, b'"body":"b"}')
+    made = Schedule(App("demo"), "id", ScheduleState.PENDING, 1_000, 0, b'"body":"b"}')
     return made._replace(**fields)
 
 
@@ -129,14 +129,16 @@ def test_what_is_not_spread_begins_at_once() -> None:
 
 @pytest.mark.parametrize("late_ms", [0, LATE_AFTER_MS, LATE_AFTER_MS + 1])
 def test_what_went_out_well_after_its_time_is_late(late_ms: int) -> None:
-    sent = schedule(state=State.SENT, player=Player("p"), settled_ms=1_000 + late_ms)
-    sending = schedule(state=State.SENDING, begun_ms=1_000 + late_ms)
+    sent = schedule(
+        state=ScheduleState.SENT, player=Player("p"), settled_ms=1_000 + late_ms
+    )
+    sending = schedule(state=ScheduleState.SENDING, begun_ms=1_000 + late_ms)
 
     assert sent.is_late is sending.is_late is (late_ms > LATE_AFTER_MS)
 
 
 def test_what_was_cancelled_is_not_late() -> None:
-    cancelled = schedule(state=State.CANCELLED, settled_ms=10**9)
+    cancelled = schedule(state=ScheduleState.CANCELLED, settled_ms=10**9)
 
     assert not cancelled.is_late
 

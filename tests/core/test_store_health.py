@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.store_health import (
-    Facts,
-    Promise,
+    DurabilityPromise,
+    StoreFacts,
     durability_of,
     judge,
     judge_memory,
@@ -35,7 +35,7 @@ def settings(
     return [text.encode() for pair in pairs.items() for text in pair]
 
 
-def facts(appendonly: str = "yes", appendfsync: str = "always") -> Facts:
+def facts(appendonly: str = "yes", appendfsync: str = "always") -> StoreFacts:
     return parse_facts(INFO, settings(appendonly, appendfsync))
 
 
@@ -79,7 +79,7 @@ STORES = {
 @pytest.mark.parametrize("promised", GIVEN)
 @pytest.mark.parametrize("store", STORES)
 def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) -> None:
-    findings = judge(facts(*STORES[store]), Promise(promised, 1))
+    findings = judge(facts(*STORES[store]), DurabilityPromise(promised, 1))
 
     reason = unfit(findings)
     assert (reason is None) == (store in GIVEN[promised]), reason
@@ -90,7 +90,7 @@ def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) ->
 def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
     promised: str,
 ) -> None:
-    findings = judge(parse_facts(INFO, None), Promise(promised))
+    findings = judge(parse_facts(INFO, None), DurabilityPromise(promised))
 
     assert unfit(findings) is None
     assert findings["durability"].verdict == "warning"
@@ -100,12 +100,12 @@ def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
 def test_a_store_that_tells_nothing_at_all_is_not_refused_either() -> None:
     silent = parse_facts(b"", None)
 
-    assert unfit(judge(silent, Promise("always"))) is None
-    assert unready(silent, Promise("always")) is None
+    assert unfit(judge(silent, DurabilityPromise("always"))) is None
+    assert unready(silent, DurabilityPromise("always")) is None
 
 
 def test_what_is_asked_for_is_no_problem() -> None:
-    findings = judge(facts("no"), Promise("none"))
+    findings = judge(facts("no"), DurabilityPromise("none"))
 
     assert findings["durability"].verdict == "warning"
 
@@ -117,7 +117,7 @@ def test_a_store_that_evicts_is_refused(policy: str) -> None:
     hidden = parse_facts(info_with(line), None)
 
     for found in (told, hidden):
-        reason = unfit(judge(found, Promise("none")))
+        reason = unfit(judge(found, DurabilityPromise("none")))
         assert reason is not None
         assert policy in reason
 
@@ -125,18 +125,18 @@ def test_a_store_that_evicts_is_refused(policy: str) -> None:
 def test_a_store_that_is_too_old_is_refused() -> None:
     old = parse_facts(b"redis_version:6.2.14\r\n", settings())
 
-    assert "7.0" in (unfit(judge(old, Promise("always"))) or "")
+    assert "7.0" in (unfit(judge(old, DurabilityPromise("always"))) or "")
 
 
 def test_replicas_count_when_they_are_in_step() -> None:
     assert facts().replicas == 1
-    assert unready(facts(), Promise("replicated", 1)) is None
-    assert "2 have to" in (unready(facts(), Promise("replicated", 2)) or "")
-    assert unready(facts(), Promise("always", 2)) is None
+    assert unready(facts(), DurabilityPromise("replicated", 1)) is None
+    assert "2 have to" in (unready(facts(), DurabilityPromise("replicated", 2)) or "")
+    assert unready(facts(), DurabilityPromise("always", 2)) is None
 
 
 def test_missing_replicas_do_not_keep_a_node_from_starting() -> None:
-    findings = judge(facts(), Promise("replicated", 2))
+    findings = judge(facts(), DurabilityPromise("replicated", 2))
 
     assert unfit(findings) is None
     assert findings["promise"].verdict == "warning"
@@ -144,18 +144,18 @@ def test_missing_replicas_do_not_keep_a_node_from_starting() -> None:
 
 def test_a_replica_is_a_problem_and_no_reason_to_refuse() -> None:
     replica = parse_facts(info_with(b"role:slave"), settings())
-    findings = judge(replica, Promise("always"))
+    findings = judge(replica, DurabilityPromise("always"))
 
     assert findings["role"].verdict == "problem"
     assert unfit(findings) is None
-    assert unready(replica, Promise("always")) is not None
+    assert unready(replica, DurabilityPromise("always")) is not None
 
 
 def test_a_log_that_was_not_written_is_a_problem() -> None:
     failed = parse_facts(info_with(b"aof_last_write_status:err"), settings())
 
-    assert judge(failed, Promise("always"))["log"].verdict == "problem"
-    assert "log" not in judge(facts(), Promise("always"))
+    assert judge(failed, DurabilityPromise("always"))["log"].verdict == "problem"
+    assert "log" not in judge(facts(), DurabilityPromise("always"))
 
 
 def test_memory_is_a_warning_near_its_limit() -> None:

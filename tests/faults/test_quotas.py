@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streamer.core.quotas import Quotas
+from streamer.core.quotas import QuotaOverrides
 from streamer.model import App
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
@@ -43,7 +43,7 @@ async def limit(server: Server, app: str, **quotas: int) -> str:
     try:
         await Apps(redis).update(
             App(app),
-            lambda seen: msgspec.structs.replace(seen, quotas=Quotas(**quotas)),
+            lambda seen: msgspec.structs.replace(seen, quotas=QuotaOverrides(**quotas)),
         )
     finally:
         await redis.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.core.schedule import Schedule, State
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.errors import Unavailable
 from streamer.model import App, Log, Player
@@ -101,7 +101,7 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
         fragment = b'"body":"%d"}' % i
         made.append(
             Schedule(
-                *(APP, schedule_id, State.PENDING, due_ms, 0, fragment),
+                *(APP, schedule_id, ScheduleState.PENDING, due_ms, 0, fragment),
                 player=Player(player),
             )
         )
@@ -109,7 +109,14 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
         for entered in await timetable.add_many(made[first : first + 500]):
             assert not isinstance(entered, Exception)
     audience = Schedule(
-        *(APP, new_schedule_id(9), State.PENDING, now_ms + 3_000, 0, b'"body":"all"}'),
+        *(
+            APP,
+            new_schedule_id(9),
+            ScheduleState.PENDING,
+            now_ms + 3_000,
+            0,
+            b'"body":"all"}',
+        ),
         total=len(players),
     )
     buckets = await timetable.recipients.enlist(

@@ -15,7 +15,7 @@ from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import ReadFrom, Start
 from streamer.errors import Disconnect
 from streamer.model import Topic, decode_id
-from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
@@ -30,8 +30,8 @@ def inbox(redis: RedisConnection) -> Inbox:
 
 
 @pytest.fixture
-def audiences(redis: RedisConnection, inbox: Inbox) -> Audiences:
-    return Audiences(Views(redis, LogSettings()), inbox)
+def audiences(redis: RedisConnection, inbox: Inbox) -> PlayerAudiences:
+    return PlayerAudiences(Views(redis, LogSettings()), inbox)
 
 
 class Client:

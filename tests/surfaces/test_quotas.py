@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.core.quotas import Quotas
+from streamer.core.quotas import QuotaOverrides
 from streamer.errors import Error, OverQuota, Quota
 from streamer.model import App
 from streamer.store.access.apps import Apps
@@ -28,7 +28,9 @@ async def client(start: Any, redis: Any, mint: Any) -> Any:
     """Give a client of a server where ``demo`` has one byte a day."""
     await Apps(redis).update(
         App("demo"),
-        lambda record: msgspec.structs.replace(record, quotas=Quotas(bytes_per_day=1)),
+        lambda record: msgspec.structs.replace(
+            record, quotas=QuotaOverrides(bytes_per_day=1)
+        ),
     )
     return (await start()).client
 

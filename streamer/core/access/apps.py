@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ...model import App
-from ..quotas import Quotas
+from ..quotas import QuotaOverrides
 from .rights import TokenProof
 from .signatures import Algorithm, KeySet, parse_key_set, secret_key
 
@@ -30,7 +30,7 @@ __all__ = [
     "RETIRED_MAX",
     "SECRET_BYTES_MIN",
     "AppRecord",
-    "Retired",
+    "RetiredSecret",
     "key_set_problem",
 ]
 
@@ -46,7 +46,7 @@ NAME_CHARS_MAX: Final = 255
 """Of an issuer or audience."""
 
 
-class Retired(msgspec.Struct, frozen=True):
+class RetiredSecret(msgspec.Struct, frozen=True):
     """A secret that was replaced and counts for a while yet."""
 
     secret: bytes
@@ -78,10 +78,10 @@ class AppRecord(msgspec.Struct, frozen=True):
     audience: str = ""
     public_keys: str = ""
     key_set: str = ""
-    retired: tuple[Retired, ...] = ()
+    retired: tuple[RetiredSecret, ...] = ()
     not_before_s: int = 0
     revoking_until_s: int = 0
-    quotas: Quotas = Quotas()
+    quotas: QuotaOverrides = QuotaOverrides()
 
     def __post_init__(self) -> None:
         if problem := self._problem():

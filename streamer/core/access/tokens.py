@@ -17,7 +17,7 @@ chooses nothing. Ways for a token to bring its own key (``jwk``, ``jku``, ``x5u`
 ``x5c``) are refused, since a token that has one was not made for us.
 
 For who sees a token again, the last step is two: `authenticate` says what holds for as
-long as record and keys are the same, and `Genuine.at` what depends on the time.
+long as record and keys are the same, and `VerifiedToken.at` what depends on the time.
 
 What RFC 7519 leaves open is closed here. Every claim is required, numbers are
 integers, a token lives for at most a day, and a member name given twice refuses the
@@ -53,8 +53,8 @@ __all__ = [
     "VERSION",
     "AppRecord",
     "Claims",
-    "Genuine",
-    "Unverified",
+    "UnverifiedToken",
+    "VerifiedToken",
     "authenticate",
     "mint",
     "parse",
@@ -92,7 +92,7 @@ class Claims(NamedTuple):
     proof: TokenProof
 
 
-class Unverified(NamedTuple):
+class UnverifiedToken(NamedTuple):
     """A token in its parts, none of which is true yet."""
 
     signed: bytes
@@ -135,7 +135,7 @@ class Unverified(NamedTuple):
         return str(key_id)
 
 
-class Genuine(NamedTuple):
+class VerifiedToken(NamedTuple):
     """
     A token that a key of its app signed, and that says what it has to.
 
@@ -143,7 +143,7 @@ class Genuine(NamedTuple):
     has signed it. Its times were not looked at.
     """
 
-    token: Unverified
+    token: UnverifiedToken
     record: AppRecord
     keys: tuple[Key, ...]
     key: Key
@@ -181,7 +181,7 @@ class Genuine(NamedTuple):
         )
 
 
-def parse(token: bytes) -> Unverified:
+def parse(token: bytes) -> UnverifiedToken:
     """
     Take a token apart.
 
@@ -197,7 +197,7 @@ def parse(token: bytes) -> Unverified:
         checked = _read_header(header)
     except ValueError:
         raise Unauthenticated(Defect.NOT_JWT) from None
-    return Unverified(
+    return UnverifiedToken(
         signed=signed,
         signature=signature,
         header=checked,
@@ -205,7 +205,7 @@ def parse(token: bytes) -> Unverified:
     )
 
 
-def require_algorithm(token: Unverified, record: AppRecord) -> None:
+def require_algorithm(token: UnverifiedToken, record: AppRecord) -> None:
     """
     Refuse a token of another algorithm than its app's, before a key is looked for.
 
@@ -217,7 +217,7 @@ def require_algorithm(token: Unverified, record: AppRecord) -> None:
 
 
 def verify(
-    token: Unverified, record: AppRecord, keys: KeySet | None = None, *, now_s: int
+    token: UnverifiedToken, record: AppRecord, keys: KeySet | None = None, *, now_s: int
 ) -> Claims:
     """
     Return what the token says, if a key of the app signed it and every claim holds.
@@ -237,7 +237,9 @@ def verify(
     return authenticate(token, record, keys).at(now_s)
 
 
-def authenticate(token: Unverified, record: AppRecord, keys: KeySet) -> Genuine:
+def authenticate(
+    token: UnverifiedToken, record: AppRecord, keys: KeySet
+) -> VerifiedToken:
     """
     Return the token, if a key of the app signed it and its claims are those asked for.
 
@@ -261,7 +263,7 @@ def authenticate(token: Unverified, record: AppRecord, keys: KeySet) -> Genuine:
         raise Unauthenticated(Defect.CLAIM, "sub")
     permissions = _set_of(_strings(claims, "permissions"))
     topics = _strings(claims, "topics") if "topics" in claims else ()
-    return Genuine(token, record, keys.keys, key, player, permissions, topics)
+    return VerifiedToken(token, record, keys.keys, key, player, permissions, topics)
 
 
 def mint(
@@ -330,7 +332,7 @@ def _read_header(segment: bytes) -> Mapping[str, Any]:
     return MappingProxyType(header)
 
 
-def _check_signature(token: Unverified, record: AppRecord, keys: KeySet) -> Key:
+def _check_signature(token: UnverifiedToken, record: AppRecord, keys: KeySet) -> Key:
     """Return the key that signed the token."""
     candidates = keys.candidates(record.algorithm, token.key_id)
     if not candidates:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
-from ..counters import Transport
+from ..counters import TransportCounters
 from .codec import Codec
 
 __all__ = ["ONE_BY_ONE", "BatchWriter", "DeliveryProfile"]
@@ -44,5 +44,5 @@ class DeliveryProfile(NamedTuple):
     codec: Codec
     buffer_bytes_max: int
     """Bytes that may wait for one of them."""
-    transport: Transport
+    transport: TransportCounters
     """What counts what they are given."""

@@ -25,8 +25,8 @@ import msgspec
 
 from ...errors import AHEAD_OF_RATE, PROTOCOL, SLOW, TOKEN_INVALID, Disconnect
 from ...model import Entry, Gap, Position, Topic, encode_cursor
-from ..counters import Transport
-from ..limits import Rate
+from ..counters import TransportCounters
+from ..limits import RateLimiter
 from .audience_subscription import AudienceSubscription
 from .batch_writer import BatchWriter, DeliveryProfile
 from .client_messages import Command, Ping, parse_message
@@ -132,12 +132,12 @@ class Session:
         expires_at_s: float | None = None,
         connection: str = "",
         device: str = "",
-        transport: Transport | None = None,
+        transport: TransportCounters | None = None,
         cursor: Cursor | None = None,
         topics: tuple[Topic, ...] = (),
     ) -> None:
         self.subscription = Subscription(place)
-        self.transport = transport or Transport("stream")
+        self.transport = transport or TransportCounters("stream")
         self.connection = connection
         self.device = device
         self.ended: Disconnect | None = None
@@ -155,7 +155,7 @@ class Session:
         """None from `hello` on."""
         self._unread = UnreadCount()
         self._marks = 0
-        self._rate: Rate | None = None
+        self._rate: RateLimiter | None = None
         """Of what the client says; most say nothing."""
         self._pinged_at_s = pinged_at_s
 
@@ -354,7 +354,7 @@ class Session:
         if self.ended is not None:
             return None
         if self._rate is None:
-            self._rate = Rate(MESSAGES_PER_S, burst=MESSAGES_PER_S)
+            self._rate = RateLimiter(MESSAGES_PER_S, burst=MESSAGES_PER_S)
         if not self._rate.allow(now_s):
             self.end(AHEAD_OF_RATE, delay_ms=1_000)
             return None

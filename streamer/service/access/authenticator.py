@@ -38,7 +38,7 @@ from urllib.parse import unquote_to_bytes
 
 from ...core.access import tokens
 from ...core.access.rights import Caller, KeyProof, TokenProof
-from ...core.access.tokens import AppRecord, Claims, Genuine
+from ...core.access.tokens import AppRecord, Claims, VerifiedToken
 from ...errors import Defect, Unauthenticated
 from ...model import App, Log, parse_app
 from ...store.access.apps import KEY_PREFIX, Apps, KeyRecord, key_digest
@@ -174,7 +174,7 @@ class Authenticator:
         self._not_before_s: _Records[Log, int] = _Records(monotonic)
         self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
         # Those whose tokens are genuine, by the token's digest, as they came in.
-        self._known: OrderedDict[bytes, tuple[Genuine, Caller]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[VerifiedToken, Caller]] = OrderedDict()
 
     async def caller(self, credentials: Credentials) -> Caller:
         """

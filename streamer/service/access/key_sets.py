@@ -37,7 +37,7 @@ __all__ = [
     "FLOOR_S",
     "FRESH_S",
     "Fetch",
-    "KeySetAway",
+    "KeySetUnavailable",
     "KeySets",
     "fetch_key_set",
 ]
@@ -55,7 +55,7 @@ Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 _logger = logging.getLogger(__name__)
 
 
-class KeySetAway(Exception):
+class KeySetUnavailable(Exception):
     """A key set could not be fetched; says why."""
 
 
@@ -64,7 +64,7 @@ async def fetch_key_set(place: str) -> bytes:
     Return the document at `place`, a path or a URL as `AppRecord` allows them.
 
     Raises:
-        KeySetAway: There is none, it is too large, or nobody answers.
+        KeySetUnavailable: There is none, it is too large, or nobody answers.
     """
     if place.startswith("/"):
         return await asyncio.to_thread(_read, place)
@@ -76,7 +76,7 @@ class KeySets:
     The keys of apps.
 
     Args:
-        fetch: Returns the document at a place, or raises `KeySetAway`.
+        fetch: Returns the document at a place, or raises `KeySetUnavailable`.
         monotonic: Seconds by which sets age.
 
     """
@@ -174,7 +174,7 @@ class _Source:
             self._keys = parse_key_set(document)
             self._fetched_at_s = begun_s
             self._failed = False
-        except (KeySetAway, TimeoutError, ValueError) as exc:
+        except (KeySetUnavailable, TimeoutError, ValueError) as exc:
             self._failed = True
             kept = (
                 "none was had before" if self._keys is None else "the old one is kept"
@@ -192,12 +192,12 @@ def _read(path: str) -> bytes:
         # Not to wait for whoever writes into a pipe.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise KeySetAway("it is no file")
+                raise KeySetUnavailable("it is no file")
             document = file.read(BYTES_MAX + 1)
     except OSError as exc:
-        raise KeySetAway(exc.strerror or str(exc)) from exc
+        raise KeySetUnavailable(exc.strerror or str(exc)) from exc
     if len(document) > BYTES_MAX:
-        raise KeySetAway(f"it has more than {BYTES_MAX} bytes")
+        raise KeySetUnavailable(f"it has more than {BYTES_MAX} bytes")
     return document
 
 
@@ -217,15 +217,15 @@ async def _get(url: str) -> bytes:
             client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code != 200:
-                raise KeySetAway(f"it answers {response.status_code}")
+                raise KeySetUnavailable(f"it answers {response.status_code}")
             document = bytearray()
             # As it comes: nothing that is packed is unpacked.
             async for chunk in response.aiter_raw():
                 document += chunk
                 if len(document) > BYTES_MAX:
-                    raise KeySetAway(f"it has more than {BYTES_MAX} bytes")
+                    raise KeySetUnavailable(f"it has more than {BYTES_MAX} bytes")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
-        raise KeySetAway(f"{type(exc).__name__} {exc}".strip()) from exc
+        raise KeySetUnavailable(f"{type(exc).__name__} {exc}".strip()) from exc
     return bytes(document)
 
 

@@ -17,17 +17,17 @@ from ...errors import FieldError, Forbidden, Invalid
 from ...model import Log, Player
 from ...store.access.apps import Apps
 
-__all__ = ["Minted", "Minting"]
+__all__ = ["MintedToken", "TokenMint"]
 
 
-class Minted(NamedTuple):
+class MintedToken(NamedTuple):
     """A token and when it ends."""
 
     token: str
     expires_at_s: int
 
 
-class Minting:
+class TokenMint:
     """Make tokens with the secrets of `apps`, dated by `clock`, a Unix time."""
 
     def __init__(self, apps: Apps, *, clock: Callable[[], float] = time.time) -> None:
@@ -42,7 +42,7 @@ class Minting:
         permissions: Sequence[str],
         topics: Sequence[str],
         ttl_s: int,
-    ) -> Minted:
+    ) -> MintedToken:
         """
         Make a token for a player of the caller's app.
 
@@ -73,4 +73,4 @@ class Minting:
         if len(token) > TOKEN_BYTES_MAX:
             problem = f"make a token of {len(token)} bytes, allowed {TOKEN_BYTES_MAX}"
             raise Invalid(FieldError(("body", "topics"), problem))
-        return Minted(token, now_s + ttl_s)
+        return MintedToken(token, now_s + ttl_s)

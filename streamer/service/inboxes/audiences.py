@@ -22,7 +22,7 @@ from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ...store.logs.inbox import Inbox
 from ...store.logs.views import PlayerViews, Views
 
-__all__ = ["Audiences", "later", "unread"]
+__all__ = ["PlayerAudiences", "later", "unread"]
 
 
 def unread(views: Iterable[View], audiences: dict[Log, Audience]) -> int:
@@ -38,7 +38,7 @@ def later(joined: Position, place: Position) -> Position:
     return max(joined, place, key=lambda position: position.offset)
 
 
-class Audiences:
+class PlayerAudiences:
     """
     The audiences of players. Every method raises StoreUnavailable.
 

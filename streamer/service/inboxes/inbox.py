@@ -23,10 +23,10 @@ from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
 from ...model import Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
-from .audiences import Audiences, unread
-from .merge import After, MergedInbox, MergedPage
+from .audiences import PlayerAudiences, unread
+from .merge import EntriesAfter, MergedInbox, MergedPage
 
-__all__ = ["Inboxes", "MergedPage", "PageEntry", "parse_cursor"]
+__all__ = ["InboxOperations", "MergedPage", "PageEntry", "parse_cursor"]
 
 
 def parse_cursor(text: str, *where: str) -> Cursor:
@@ -42,7 +42,7 @@ def parse_cursor(text: str, *where: str) -> Cursor:
     raise Invalid(FieldError(where, "is not a cursor or notification id"))
 
 
-class Inboxes:
+class InboxOperations:
     """
     What a caller may do with inboxes.
 
@@ -53,7 +53,9 @@ class Inboxes:
 
     """
 
-    def __init__(self, inbox: Inbox, merged: MergedInbox, audiences: Audiences) -> None:
+    def __init__(
+        self, inbox: Inbox, merged: MergedInbox, audiences: PlayerAudiences
+    ) -> None:
         self._inbox = inbox
         self._merged = merged
         self._audiences = audiences
@@ -103,7 +105,7 @@ class Inboxes:
 
     async def after(
         self, caller: Caller, player: Player, place: Cursor | Start, *, count: int
-    ) -> After:
+    ) -> EntriesAfter:
         """
         Read what follows a place, oldest first. Raises Forbidden, StoreUnavailable.
         """

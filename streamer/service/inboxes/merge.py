@@ -23,9 +23,9 @@ from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
 from ...store.logs.page_reads import AudiencePage, PageReads
-from .audiences import Audiences, later
+from .audiences import PlayerAudiences, later
 
-__all__ = ["After", "MergedInbox", "MergedPage"]
+__all__ = ["EntriesAfter", "MergedInbox", "MergedPage"]
 
 _VERSION_PARTS: Final = "_"
 _PORTION: Final = 100
@@ -47,7 +47,7 @@ class MergedPage(NamedTuple):
     following: Position | None
 
 
-class After(NamedTuple):
+class EntriesAfter(NamedTuple):
     """What follows a place, oldest first, where the caller is then, or why not."""
 
     entries: list[Entry]
@@ -120,7 +120,7 @@ class MergedInbox:
     """
 
     def __init__(
-        self, inbox: Inbox, page_reads: PageReads, audiences: Audiences
+        self, inbox: Inbox, page_reads: PageReads, audiences: PlayerAudiences
     ) -> None:
         self._inbox = inbox
         self._page_reads = page_reads
@@ -163,7 +163,9 @@ class MergedInbox:
             bounds = bounds._replace(newest=read.following, newest_included=True)
             version = ""
 
-    async def after(self, log: Log, place: Cursor | Start, *, count: int) -> After:
+    async def after(
+        self, log: Log, place: Cursor | Start, *, count: int
+    ) -> EntriesAfter:
         """
         Read up to `count` entries that follow a place, oldest first.
 
@@ -311,7 +313,7 @@ class MergedInbox:
 
     async def _after(
         self, views: Sequence[View], reads: Sequence[ReadAfter], count: int
-    ) -> After:
+    ) -> EntriesAfter:
         replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
         found: list[tuple[Entry, int]] = []
@@ -321,7 +323,7 @@ class MergedInbox:
                 raise reply
             history = reply.history
             if history.gap is not None:
-                return After([], Cursor(history.head), history.gap, more=False)
+                return EntriesAfter([], Cursor(history.head), history.gap, more=False)
             starts.append(history.start)
             if history.entries and history.entries[-1].offset < history.head.offset:
                 ends.append(history.entries[-1].order)
@@ -347,7 +349,7 @@ class MergedInbox:
             for view, place in zip(views, places[1:], strict=True)
         }
         cursor = Cursor(places[0], marks or NO_AUDIENCES)
-        return After([e for e, _ in given], cursor, None, bool(ends or left))
+        return EntriesAfter([e for e, _ in given], cursor, None, bool(ends or left))
 
 
 def _shown(views: Iterable[View]) -> list[View]:

@@ -20,16 +20,16 @@ from ...core.access.rights import Caller
 from ...model import Log, Player
 from ...store.logs.inbox import PageEntry
 from ...store.logs.numbered import NumberedLists, NumberedPage
-from .audiences import Audiences, unread
+from .audiences import PlayerAudiences, unread
 from .merge import MergedInbox
 
-__all__ = ["Listing", "Matches", "NumberedPage"]
+__all__ = ["FragmentFilter", "NumberedInbox", "NumberedPage"]
 
-Matches = Callable[[bytes], bool]
+FragmentFilter = Callable[[bytes], bool]
 """Whether a list shows a notification, by its fragment."""
 
 
-class Listing:
+class NumberedInbox:
     """
     What a caller may list.
 
@@ -41,7 +41,7 @@ class Listing:
     """
 
     def __init__(
-        self, lists: NumberedLists, merged: MergedInbox, audiences: Audiences
+        self, lists: NumberedLists, merged: MergedInbox, audiences: PlayerAudiences
     ) -> None:
         self._lists = lists
         self._merged = merged
@@ -55,7 +55,7 @@ class Listing:
         skip: int = 0,
         count: int,
         read: bool | None = None,
-        matches: Matches | None = None,
+        matches: FragmentFilter | None = None,
     ) -> NumberedPage:
         """
         Return up to `count` entries after the first `skip` of those that match.
@@ -95,7 +95,7 @@ class Listing:
         skip: int,
         count: int,
         read: bool | None,
-        matches: Matches | None,
+        matches: FragmentFilter | None,
     ) -> NumberedPage:
         offsets: list[int] = []
         if matches is not None:
@@ -113,7 +113,7 @@ class Listing:
         skip: int,
         count: int,
         read: bool | None,
-        matches: Matches | None,
+        matches: FragmentFilter | None,
         total: int | None,
     ) -> NumberedPage:
         """Walk to what is wanted, or to the end where nobody knows how many match."""

@@ -18,9 +18,9 @@ from ...core.streams.cursor import Cursor, audience_mark
 from ...errors import NotFound
 from ...model import ZERO, Log, Player, Position, decode_id
 from ...store.logs.receipts import Receipt, ReceiptStore
-from .audiences import Audiences
+from .audiences import PlayerAudiences
 
-__all__ = ["AudienceReceipt", "Receipt", "Receipts"]
+__all__ = ["AudienceReceipt", "Receipt", "ReceiptOperations"]
 
 COUNTED_MAX = 1_000
 """Entries for which one acknowledgement is counted; of older ones it is not."""
@@ -34,7 +34,7 @@ class AudienceReceipt(NamedTuple):
     acknowledged: int
 
 
-class Receipts:
+class ReceiptOperations:
     """
     What a caller may know of what became of notifications.
 
@@ -44,7 +44,7 @@ class Receipts:
 
     """
 
-    def __init__(self, store: ReceiptStore, audiences: Audiences) -> None:
+    def __init__(self, store: ReceiptStore, audiences: PlayerAudiences) -> None:
         self._store = store
         self._audiences = audiences
 

@@ -21,23 +21,23 @@ from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...model import ZERO, Entry, Gap, Log, Player
 from ...store.logs.inbox import PageEntry
-from .audiences import Audiences
-from .inbox import Inboxes
-from .merge import After, MergedPage
+from .audiences import PlayerAudiences
+from .inbox import InboxOperations
+from .merge import EntriesAfter, MergedPage
 
-__all__ = ["SEARCHED_MAX", "Found", "Matches", "Searching"]
+__all__ = ["SEARCHED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
 
 SEARCHED_MAX: Final = 1_000
 """Entries looked at for one page of those that match."""
 
 PORTION: Final = 100
 
-Matches = Callable[[PageEntry], bool]
+EntryFilter = Callable[[PageEntry], bool]
 
 _NOTHING: Final = ZERO.order
 
 
-class Found(NamedTuple):
+class SearchPage(NamedTuple):
     """
     A page of what matches. `state` is the inbox's when it was begun to be read.
 
@@ -69,7 +69,7 @@ class _Begin(NamedTuple):
     behind: tuple[int, int, int] = _NOTHING
 
 
-class Searching:
+class InboxSearch:
     """
     What a caller may go through. Every method raises Forbidden and StoreUnavailable.
 
@@ -79,7 +79,7 @@ class Searching:
 
     """
 
-    def __init__(self, inboxes: Inboxes, audiences: Audiences) -> None:
+    def __init__(self, inboxes: InboxOperations, audiences: PlayerAudiences) -> None:
         self._inboxes = inboxes
         self._audiences = audiences
 
@@ -91,9 +91,9 @@ class Searching:
         newest: Cursor | None,
         oldest: Cursor | None,
         count: int,
-        matches: Matches | None,
+        matches: EntryFilter | None,
         version: str = "",
-    ) -> Found:
+    ) -> SearchPage:
         """
         Read a page of the entries that match, or of all, from behind `newest` on.
 
@@ -110,12 +110,12 @@ class Searching:
             version=version,
         )
         if state.entries is None:
-            return Found(state, None)
+            return SearchPage(state, None)
         if matches is None:
             # Another page follows only where there is an entry on this one.
             follows = page.following is not None
             last = Cursor(state.entries[-1].entry.position) if follows else None
-            return Found(state, state.entries, last)
+            return SearchPage(state, state.entries, last)
         found: list[PageEntry] = []
         searched = 0
         while True:
@@ -124,12 +124,12 @@ class Searching:
                 if matches(entry):
                     found.append(entry)
                 if len(found) == count and i + 1 < len(entries):
-                    return Found(state, found, Cursor(entry.entry.position))
+                    return SearchPage(state, found, Cursor(entry.entry.position))
             searched += len(entries)
             if page.following is None:
-                return Found(state, found)
+                return SearchPage(state, found)
             if len(found) == count or searched >= SEARCHED_MAX:
-                return Found(state, found, Cursor(entries[-1].entry.position))
+                return SearchPage(state, found, Cursor(entries[-1].entry.position))
             page = await self._inboxes.page(
                 caller,
                 player,
@@ -145,9 +145,9 @@ class Searching:
         *,
         after: Cursor | None,
         count: int,
-        matches: Matches | None,
+        matches: EntryFilter | None,
         version: str = "",
-    ) -> Found:
+    ) -> SearchPage:
         """
         Read a page of the entries that match, or of all, from behind `after` on.
 
@@ -156,7 +156,7 @@ class Searching:
         who = _Who(caller, player)
         state = await self._inboxes.page(caller, player, count=1, version=version)
         if state.entries is None:
-            return Found(state, None)
+            return SearchPage(state, None)
         begin = await self._begin(who, after)
         place, gap = begin.place, begin.gap
         portion = count if matches is None else PORTION
@@ -175,11 +175,11 @@ class Searching:
                     found.append(shown)
                 if len(found) == count:
                     next_ = await self._behind(who, place, read, shown.entry)
-                    return Found(state, found, next_, gap)
+                    return SearchPage(state, found, next_, gap)
             searched += len(read.entries)
             if not read.more or searched >= SEARCHED_MAX:
                 next_ = read.cursor if read.more else None
-                return Found(state, found, next_, gap)
+                return SearchPage(state, found, next_, gap)
             place = read.cursor
 
     async def _begin(self, who: _Who, after: Cursor | None) -> _Begin:
@@ -221,7 +221,7 @@ class Searching:
         return [marked[entry.id] for entry in entries if entry.id in marked]
 
     async def _behind(
-        self, who: _Who, place: Cursor | Start, read: After, entry: Entry
+        self, who: _Who, place: Cursor | Start, read: EntriesAfter, entry: Entry
     ) -> Cursor | None:
         """Return the place behind an entry that was read, None if it is the last."""
         if entry.order == read.entries[-1].order:

@@ -17,19 +17,19 @@ from ...core.access.rights import Caller
 from ...errors import NotFound
 from ...model import Log, Player, Topic, topic_log
 from ...store.logs.mutes import Mutes
-from .audiences import Audiences
+from .audiences import PlayerAudiences
 
-__all__ = ["Joined", "Memberships"]
+__all__ = ["JoinedTopic", "TopicOperations"]
 
 
-class Joined(NamedTuple):
+class JoinedTopic(NamedTuple):
     """A topic that a player has joined."""
 
     topic: Topic
     muted: bool
 
 
-class Memberships:
+class TopicOperations:
     """
     What a caller may do with players' topics and mutes.
 
@@ -42,16 +42,16 @@ class Memberships:
 
     """
 
-    def __init__(self, audiences: Audiences, mutes: Mutes) -> None:
+    def __init__(self, audiences: PlayerAudiences, mutes: Mutes) -> None:
         self._audiences = audiences
         self._mutes = mutes
 
-    async def topics(self, caller: Caller, player: Player) -> list[Joined]:
+    async def topics(self, caller: Caller, player: Player) -> list[JoinedTopic]:
         """Return the topics that a player has joined, by name."""
         caller.require_read(player)
         views = await self._audiences.of(Log(caller.app, player))
         return sorted(
-            Joined(topic, view.muted)
+            JoinedTopic(topic, view.muted)
             for view in views
             if (topic := view.log.topic) is not None
         )

@@ -27,13 +27,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ...core.access.apps import AppRecord
-from ...core.quotas import Limits, Permits
+from ...core.quotas import Permits, QuotaLimits
 from ...errors import OverQuota, Quota, Rejected, StoreUnavailable
 from ...model import App, Player
 from ...store.access.quotas import RETRY_WHEN_FULL_MS, QuotaUsage
 from ...store.client.connection import RedisConnection
 
-__all__ = ["APPS_MAX", "Charge", "Charging", "Quotas"]
+__all__ = ["APPS_MAX", "Charge", "ChargedBlock", "Quotas"]
 
 APPS_MAX: Final = 10_000
 """Apps whose permits are kept; the oldest gives way, and its permits are lost."""
@@ -88,7 +88,7 @@ class Charge:
         await self.free(tuple(self._places))
 
 
-class _Asked(NamedTuple):
+class _Cost(NamedTuple):
     """What an app is to be charged for; see `Quotas.charged`."""
 
     app: App
@@ -98,7 +98,7 @@ class _Asked(NamedTuple):
     places: dict[str, int]
 
 
-class Charging:
+class ChargedBlock:
     """
     A block that an app is charged for; gives its `Charge`.
 
@@ -107,7 +107,7 @@ class Charging:
 
     __slots__ = ("_asked", "_charge", "_quotas")
 
-    def __init__(self, quotas: Quotas, asked: _Asked) -> None:
+    def __init__(self, quotas: Quotas, asked: _Cost) -> None:
         self._quotas = quotas
         self._asked = asked
         self._charge = Charge(quotas, asked.app)
@@ -155,7 +155,7 @@ class Quotas:
         self,
         find_app: FindApp,
         used: QuotaUsage,
-        defaults: Limits,
+        defaults: QuotaLimits,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         refusals: Counter[str] | None = None,
@@ -177,9 +177,9 @@ class Quotas:
         async def nobody(_: App) -> None:
             return None
 
-        return cls(nobody, QuotaUsage(redis), Limits())
+        return cls(nobody, QuotaUsage(redis), QuotaLimits())
 
-    async def limits(self, app: App) -> Limits:
+    async def limits(self, app: App) -> QuotaLimits:
         """Return what counts for an app. Raises StoreUnavailable."""
         record = await self._find_app(app)
         return record.quotas.over(self._defaults) if record else self._defaults
@@ -192,7 +192,7 @@ class Quotas:
         size: int,
         players: Iterable[Player] = (),
         places: dict[str, int] | None = None,
-    ) -> Charging:
+    ) -> ChargedBlock:
         """
         Charge an app for what a block does.
 
@@ -211,10 +211,10 @@ class Quotas:
             StoreUnavailable: That cannot be told.
 
         """
-        asked = _Asked(app, deliveries, size, players, places or {})
-        return Charging(self, asked)
+        asked = _Cost(app, deliveries, size, players, places or {})
+        return ChargedBlock(self, asked)
 
-    async def charge(self, charge: Charge, asked: _Asked) -> None:
+    async def charge(self, charge: Charge, asked: _Cost) -> None:
         """Charge what is asked for; see `charged`. What was paid is noted."""
         app = asked.app
         limits = await self.limits(app)
@@ -346,13 +346,13 @@ class _Bucket(NamedTuple):
     portion: int
 
 
-def _per_s(limits: Limits) -> _Bucket:
+def _per_s(limits: QuotaLimits) -> _Bucket:
     most = limits.publishes_per_s
     portion = max(1, most // PORTIONS_PER_S)
     return _Bucket(Quota.PUBLISHES_PER_S, "publishes", most, most, portion)
 
 
-def _per_day(limits: Limits) -> _Bucket:
+def _per_day(limits: QuotaLimits) -> _Bucket:
     most = limits.bytes_per_day
     portion = max(1, most // PORTIONS_PER_DAY)
     return _Bucket(Quota.BYTES_PER_DAY, "bytes", most, most / DAY_S, portion)

@@ -14,13 +14,13 @@ from typing import Final
 
 from ...model import App, new_name
 
-__all__ = ["Serving", "note_app", "request_id", "serving"]
+__all__ = ["RequestContext", "current_request", "note_app", "request_id"]
 
 _GIVEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """Fits UUIDs, ULIDs and the hex ids of proxies, and no token: that has dots."""
 
 
-class Serving:
+class RequestContext:
     """
     One request.
 
@@ -39,17 +39,19 @@ class Serving:
         """The app of its caller, once that is known."""
 
 
-serving: Final[ContextVar[Serving | None]] = ContextVar("serving", default=None)
+current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
+    "serving", default=None
+)
 
 
 def request_id() -> str:
     """Return the id of the request that is being served, "" outside of one."""
-    current = serving.get()
+    current = current_request.get()
     return "" if current is None else current.id
 
 
 def note_app(app: App) -> None:
     """Note whose request is being served."""
-    current = serving.get()
+    current = current_request.get()
     if current is not None:
         current.app = app

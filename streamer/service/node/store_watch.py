@@ -25,9 +25,9 @@ from typing import Final
 
 from ...config import Config
 from ...core.store_health import (
-    Facts,
+    DurabilityPromise,
     Finding,
-    Promise,
+    StoreFacts,
     Verdict,
     durability_of,
     judge,
@@ -80,7 +80,7 @@ class StoreWatch:
         self._redis = redis
         self._clock_s = clock_s
         self._promise = _promise(config)
-        self._facts: Facts | None = None
+        self._facts: StoreFacts | None = None
         self._findings: Mapping[str, Finding] = {}
         self._looked_at_s = float("-inf")
         self._connects = 0
@@ -145,7 +145,7 @@ class StoreWatch:
             or self._clock_s() - self._looked_at_s >= every_s
         )
 
-    def _note_degraded(self, facts: Facts) -> None:
+    def _note_degraded(self, facts: StoreFacts) -> None:
         before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed
         if facts.fsyncs_delayed > before:
             self._degraded_at_s = self._looked_at_s
@@ -181,8 +181,8 @@ async def refuse_unfit(url: str, config: Config) -> None:
         raise StoreUnfit(reasons)
 
 
-def _promise(config: Config) -> Promise:
-    return Promise(config.durability, config.replicas_min)
+def _promise(config: Config) -> DurabilityPromise:
+    return DurabilityPromise(config.durability, config.replicas_min)
 
 
 def _log_change(before: Finding | None, after: Finding | None) -> None:

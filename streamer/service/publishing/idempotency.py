@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...errors import Conflict, FieldError, Invalid
 from ...model import App
 from ...store.client.connection import RedisConnection
@@ -110,7 +110,9 @@ class IdempotentRequest(NamedTuple):
 
 def as_first_answered(schedule: Schedule) -> Schedule:
     """Return a schedule as the first request was answered; a repetition gets that."""
-    return schedule._replace(state=State.PENDING, delivered=0, begun_ms=0, settled_ms=0)
+    return schedule._replace(
+        state=ScheduleState.PENDING, delivered=0, begun_ms=0, settled_ms=0
+    )
 
 
 def _check_key(key: str) -> None:

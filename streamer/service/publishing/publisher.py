@@ -47,9 +47,9 @@ from .idempotency import IdempotentRequest
 
 __all__ = [
     "PLAYERS_MAX",
-    "Published",
+    "PublishResult",
     "Publisher",
-    "Sent",
+    "SendResult",
 ]
 
 PLAYERS_MAX: Final = 1_000
@@ -57,7 +57,7 @@ BATCH: Final = 100
 """Logs appended to in one packet; other callers' commands come between packets."""
 
 
-class Published(NamedTuple):
+class PublishResult(NamedTuple):
     """
     What became of a publish.
 
@@ -71,12 +71,12 @@ class Published(NamedTuple):
     replayed: bool
 
 
-class Sent(NamedTuple):
+class SendResult(NamedTuple):
     """
     What became of messages: for each one, the recipients asked for and its places.
 
     A place is None where the player has muted the type. `replayed` is as in
-    `Published`.
+    `PublishResult`.
     """
 
     places: list[list[tuple[Log, Position | None]]]
@@ -119,7 +119,7 @@ class Publisher:
         ttls_ms: Sequence[int] = (),
         device: Device = "all",
         idempotency_key: str | None = None,
-    ) -> Published:
+    ) -> PublishResult:
         """
         Store every notification in the inbox of every player.
 
@@ -158,7 +158,7 @@ class Publisher:
             idempotency_key=idempotency_key,
         )
         places = zip(*sent.places, strict=True)
-        return Published(
+        return PublishResult(
             [
                 (player, [place for _, place in of_player])
                 for player, of_player in zip(players, places, strict=True)
@@ -172,7 +172,7 @@ class Publisher:
         messages: Sequence[Message],
         *,
         idempotency_key: str | None = None,
-    ) -> Sent:
+    ) -> SendResult:
         """
         Store messages in the logs they are for, in their order.
 
@@ -310,12 +310,12 @@ def _sent(
     messages: Sequence[Message],
     recipients: Mapping[Log, Sequence[int]],
     appended: Sequence[AppendResult],
-) -> Sent:
+) -> SendResult:
     places: list[dict[Log, Position | None]] = [{} for _ in messages]
     for (log, numbers), one in zip(recipients.items(), appended, strict=True):
         for i, position in zip(numbers, one.positions, strict=True):
             places[i][log] = position
-    return Sent(
+    return SendResult(
         [
             [(log, of_message[log]) for log in message.logs]
             for message, of_message in zip(messages, places, strict=True)

@@ -16,13 +16,13 @@ from ...errors import NotFound
 from ...store.scheduling.campaigns import Campaign, Campaigns, Card, CardStatus
 from ...store.scheduling.timetable import Timetable
 
-__all__ = ["SENDS_MAX", "CampaignState", "CampaignsOfApp", "require_campaign"]
+__all__ = ["SENDS_MAX", "CampaignOperations", "CampaignSummary", "require_campaign"]
 
 SENDS_MAX: Final = 3
 """WalletWerk: notifications of a campaign in its life, so that nobody is spammed."""
 
 
-class CampaignState(NamedTuple):
+class CampaignSummary(NamedTuple):
     """A campaign with its numbers."""
 
     campaign: Campaign
@@ -30,7 +30,7 @@ class CampaignState(NamedTuple):
     slots_taken: int
 
 
-class CampaignsOfApp:
+class CampaignOperations:
     """
     What a caller may do with campaigns and cards.
 
@@ -46,7 +46,7 @@ class CampaignsOfApp:
 
     async def put(
         self, caller: Caller, campaign_id: str, name: str | None
-    ) -> CampaignState:
+    ) -> CampaignSummary:
         """
         Make a campaign, or rename it; without a name it keeps the one it has.
 
@@ -65,7 +65,7 @@ class CampaignsOfApp:
         )
         return await self._state(caller, campaign)
 
-    async def get(self, caller: Caller, campaign_id: str) -> CampaignState:
+    async def get(self, caller: Caller, campaign_id: str) -> CampaignSummary:
         """Return a campaign. Raises Forbidden, NotFound, StoreUnavailable."""
         caller.require_scope("campaigns:read")
         return await self._state(caller, await self._known(caller, campaign_id))
@@ -134,8 +134,8 @@ class CampaignsOfApp:
     async def _known(self, caller: Caller, campaign_id: str) -> Campaign:
         return await require_campaign(self._campaigns, caller, campaign_id)
 
-    async def _state(self, caller: Caller, campaign: Campaign) -> CampaignState:
-        return CampaignState(
+    async def _state(self, caller: Caller, campaign: Campaign) -> CampaignSummary:
+        return CampaignSummary(
             campaign,
             await self._campaigns.count_cards(caller.app, campaign.id),
             await self._campaigns.count_slots(caller.app, campaign.id),

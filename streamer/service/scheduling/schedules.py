@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ...core.access.rights import Caller
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...errors import (
     FieldError,
     Invalid,
@@ -34,13 +34,13 @@ from ...store.scheduling.schedule_records import (
     parse_schedule_id,
 )
 from ...store.scheduling.timetable import AddResult, Timetable
-from ..node.quotas import Charging, Quotas
+from ..node.quotas import ChargedBlock, Quotas
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_first_answered
 from .planning import moved, saying, starting
 from .sender import all_of
 
-__all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "Cancelled", "Schedules"]
+__all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "CancelResult", "Schedules"]
 
 SPREAD_MAX_MS: Final = 240 * 60_000
 """Four hours, which is what Teak's dashboard offers."""
@@ -48,11 +48,11 @@ SPREAD_MAX_MS: Final = 240 * 60_000
 RECIPIENTS_MAX: Final = 100_000
 
 
-class Cancelled(NamedTuple):
+class CancelResult(NamedTuple):
     """The state of a schedule after it was asked to be cancelled or moved."""
 
     schedule_id: str
-    state: State
+    state: ScheduleState
     done: bool
     """Whether it was cancelled or moved; else it had gone out, or been cancelled."""
 
@@ -135,7 +135,7 @@ class Schedules:
         schedule = Schedule(
             caller.app,
             due.id,
-            State.PENDING,
+            ScheduleState.PENDING,
             starts_ms,
             0,
             fragment,
@@ -196,7 +196,7 @@ class Schedules:
         common = Schedule(
             caller.app,
             "",
-            State.PENDING,
+            ScheduleState.PENDING,
             starts_ms,
             0,
             fragment,
@@ -243,16 +243,16 @@ class Schedules:
         caller.require_scope("schedules:write")
         return await self._timetable.page(caller.app, after=after, limit=limit)
 
-    async def cancel(self, caller: Caller, schedule_id: str) -> Cancelled:
+    async def cancel(self, caller: Caller, schedule_id: str) -> CancelResult:
         """
         Cancel a schedule that has not begun.
 
-        Whether it was cancelled or goes out is decided in one step; `Cancelled.done`
+        Whether it was cancelled or goes out is decided in one step; `CancelResult.done`
         says which. Raises as `get`, and OutcomeUnknown: asking again is harmless.
         """
         return await self._change(caller, schedule_id, None)
 
-    async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> Cancelled:
+    async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> CancelResult:
         """Move a schedule that has not begun to another time; see `cancel`."""
         caller.require_scope("schedules:write")
         starts_ms = starting(due_ms, await self.now_ms())
@@ -300,7 +300,7 @@ class Schedules:
             return done
 
         # Together, so that they share packets.
-        pending = [s for s in schedules if s.state is State.PENDING]
+        pending = [s for s in schedules if s.state is ScheduleState.PENDING]
         await all_of(map(cancel, pending))
         if cancelled:
             await self._quotas.free_schedule_slots(pending[0].app, cancelled)
@@ -308,7 +308,7 @@ class Schedules:
 
     async def _change(
         self, caller: Caller, schedule_id: str, due_ms: int | None
-    ) -> Cancelled:
+    ) -> CancelResult:
         caller.require_scope("schedules:write")
         schedule = await self.get_own(caller, schedule_id)
         if schedule.campaign:
@@ -316,7 +316,7 @@ class Schedules:
         if due_ms is not None:
             await self._timetable.recipients.renew(schedule)
         fragment, expires_ms = b"", 0
-        if due_ms is not None and schedule.state is State.PENDING:
+        if due_ms is not None and schedule.state is ScheduleState.PENDING:
             fragment, expires_ms = moved(schedule, due_ms)
         state, done = await self._timetable.cancel(
             ScheduleRef.of(schedule),
@@ -331,11 +331,11 @@ class Schedules:
             await self._quotas.free_schedule_slots(caller.app, [schedule_id])
         elif done and due_ms is not None:
             await self._quotas.move_schedule_slot(caller.app, schedule_id, due_ms)
-        return Cancelled(schedule_id, state, done)
+        return CancelResult(schedule_id, state, done)
 
     def _charged(
         self, schedules: Sequence[Schedule], players: Sequence[str]
-    ) -> Charging:
+    ) -> ChargedBlock:
         """Charge for schedules of one app, and take their places; see `Quotas`."""
         app = schedules[0].app
         return self._quotas.charged(

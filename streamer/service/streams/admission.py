@@ -27,7 +27,7 @@ from ... import errors
 from ...config import Config
 from ...core.access.rights import Caller
 from ...core.counters import Counters
-from ...core.limits import Rate, Slots
+from ...core.limits import RateLimiter, Slots
 from ...errors import Draining, Error, Limit, LimitReached, Unavailable
 from ...hub import Reader
 from ...model import Log, Topic
@@ -95,7 +95,9 @@ class Admission:
             Limit.CONNECTIONS_PER_NODE,
             refusals=self.counters.refusals,
         )
-        self._rate = Rate(config.connects_per_s_max, burst=config.connects_per_s_max)
+        self._rate = RateLimiter(
+            config.connects_per_s_max, burst=config.connects_per_s_max
+        )
         self.turns = AdmissionQueue(
             JOINING_MAX,
             Limit.CONNECTS_PER_SECOND,

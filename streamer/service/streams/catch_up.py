@@ -33,7 +33,7 @@ from ...hub import Follower, Hub
 from ...model import App, Entry, Log
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
-from ..inboxes.audiences import Audiences, unread
+from ..inboxes.audiences import PlayerAudiences, unread
 from .position_check import PositionCheck
 from .stream_audiences import StreamAudiences
 
@@ -92,7 +92,7 @@ class CatchUp:
         self,
         store_url: str,
         inbox: Inbox,
-        audiences: Audiences,
+        audiences: PlayerAudiences,
         *,
         replay_max: int,
         check_s: int,

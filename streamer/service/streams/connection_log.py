@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ...core.counters import LEFT
+from ...core.counters import CLIENT_LEFT
 from ...errors import SLOW
 from ...hub import Reader
 from ...model import Log
@@ -62,7 +62,7 @@ class ConnectionLog:
         transport.close(reader.ended)
         if transport.name == "longpoll":
             return
-        code, reason = reader.ended or (None, LEFT)
+        code, reason = reader.ended or (None, CLIENT_LEFT)
         fields = {
             "transport": transport.name,
             "code": code,

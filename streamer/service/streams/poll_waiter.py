@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ...core.counters import Transport
+from ...core.counters import TransportCounters
 from ...core.streams.audience_subscription import AudienceSubscription
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Delivery, History, ReadFrom, Subscription
@@ -35,7 +35,7 @@ class PollWaiter:
         self,
         place: Cursor | ReadFrom,
         connection: str,
-        transport: Transport | None = None,
+        transport: TransportCounters | None = None,
     ) -> None:
         self.cursor = place if isinstance(place, Cursor) else None
         own = place.own if isinstance(place, Cursor) else place

@@ -28,7 +28,7 @@ from ...store.client.commands import Packed
 from ...store.client.connection import Reply
 from ...store.client.pubsub import PubSub
 from ...store.presence.leases import Newcomer
-from ..inboxes.audiences import Audiences, later
+from ..inboxes.audiences import PlayerAudiences, later
 
 __all__ = ["PendingJoin", "StreamAudiences"]
 
@@ -58,7 +58,7 @@ class StreamAudiences:
 
     """
 
-    def __init__(self, hub: Hub, pubsub: PubSub, audiences: Audiences) -> None:
+    def __init__(self, hub: Hub, pubsub: PubSub, audiences: PlayerAudiences) -> None:
         self._hub = hub
         self._pubsub = pubsub
         self._audiences = audiences

@@ -35,7 +35,7 @@ from ...core.access.apps import (
     RETIRED_MAX,
     SECRET_BYTES_MIN,
     AppRecord,
-    Retired,
+    RetiredSecret,
 )
 from ...core.access.rights import parse_scopes
 from ...core.access.tokens import LEEWAY_S, TTL_MAX_S
@@ -222,7 +222,7 @@ class Apps:
         def rotated(record: AppRecord) -> AppRecord:
             if record.algorithm != "HS256":
                 raise ValueError(f"the app {name} has no secret of its own")
-            retired = (Retired(record.secret, now_s + grace_s), *record.retired)
+            retired = (RetiredSecret(record.secret, now_s + grace_s), *record.retired)
             kept = [secret for secret in retired if secret.until_s > now_s]
             return msgspec.structs.replace(
                 record,

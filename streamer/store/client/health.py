@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from redis.exceptions import ResponseError
 
-from ...core.store_health import SETTINGS, Facts, parse_facts
+from ...core.store_health import SETTINGS, StoreFacts, parse_facts
 from .connection import RedisConnection
 
 __all__ = ["read_facts"]
 
 
-async def read_facts(redis: RedisConnection) -> Facts:
+async def read_facts(redis: RedisConnection) -> StoreFacts:
     """
     Read what the store says about itself. O(1) in what it holds.
 

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...model import App, iso_time, parse_app
 from ..keys import BUCKETS, due_apps_key, due_key, schedule_key
 from ..logs.settings import DAY_MS
@@ -169,7 +169,7 @@ def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
     return Schedule(
         ref.app,
         ref.id,
-        State(text(b"state")),
+        ScheduleState(text(b"state")),
         number(b"due"),
         number(b"created"),
         fields[b"fragment"],

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...model import App, Log
 from ..client.connection import RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
@@ -146,7 +146,7 @@ class Timetable:
         due_ms: int | None = None,
         fragment: bytes = b"",
         expires_ms: int = 0,
-    ) -> tuple[State | None, bool]:
+    ) -> tuple[ScheduleState | None, bool]:
         """
         Cancel a schedule, or with `due_ms` move it, if it has not begun.
 
@@ -167,7 +167,7 @@ class Timetable:
                 *((fragment, expires_ms) if fragment else ()),
             ),
         )
-        return (State(state.decode()) if state else None), bool(done)
+        return (ScheduleState(state.decode()) if state else None), bool(done)
 
     async def list_index(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
         """Return what an index lists, oldest first. Raises StoreUnavailable."""

@@ -26,8 +26,8 @@ from ...core.streams.subscription import Start
 from ...errors import Defect, Unauthenticated, Unsupported
 from ...model import Log, Player, parse_player
 from ...service.access.authenticator import Authenticator, Credentials
-from ...service.inboxes.inbox import Inboxes
-from ...service.inboxes.numbered import Listing
+from ...service.inboxes.inbox import InboxOperations
+from ...service.inboxes.numbered import NumberedInbox
 from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import Asked, SseStream
@@ -72,8 +72,8 @@ class Gateway:
         self,
         *,
         authenticator: Authenticator,
-        inboxes: Inboxes,
-        listing: Listing,
+        inboxes: InboxOperations,
+        listing: NumberedInbox,
         in_flight: InFlight,
         streams: StreamComponents,
         clock: Callable[[], float] = time.time,

@@ -26,8 +26,8 @@ from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
 from ...service.access.authenticator import Authenticator, Credentials
-from ...service.inboxes.inbox import Inboxes
-from ...service.inboxes.numbered import Listing, NumberedPage
+from ...service.inboxes.inbox import InboxOperations
+from ...service.inboxes.numbered import NumberedInbox, NumberedPage
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import decode_body, read_body
@@ -84,8 +84,8 @@ class LootLocker:
         authenticator: Authenticator,
         sessions: ServerSessions,
         publisher: Publisher,
-        inboxes: Inboxes,
-        listing: Listing,
+        inboxes: InboxOperations,
+        listing: NumberedInbox,
         in_flight: InFlight,
         retention_ms: int,
         clock: Callable[[], float] = time.time,

@@ -59,7 +59,7 @@ from ...model import (
     iso_time,
     parse_player,
 )
-from ...service.inboxes.numbered import Matches, NumberedPage
+from ...service.inboxes.numbered import FragmentFilter, NumberedPage
 from ...store.logs.inbox import PageEntry
 
 __all__ = [
@@ -224,7 +224,7 @@ class ListQuery(NamedTuple):
         """Whether nothing in any inbox can match."""
         return self.custom is False or self.source not in (None, SHOWN_SOURCE)
 
-    def matches(self) -> Matches | None:
+    def matches(self) -> FragmentFilter | None:
         """Return what an entry has to be apart from read, None for nothing."""
         if self.type is None and self.priority is None:
             return None

@@ -14,7 +14,7 @@ from msgspec import Meta
 from ...core.access.tokens import TTL_MAX_S
 from ...errors import FieldError, Invalid
 from ...model import Player, iso_time, parse_player
-from ...service.access.minting import Minted
+from ...service.access.minting import MintedToken
 from ...service.access.tickets import FIRST_S
 
 __all__ = ["TicketBody", "TokenBody", "encode_ticket", "encode_token"]
@@ -53,7 +53,7 @@ class TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /v1/tickets``: there is nothing to choose."""
 
 
-def encode_token(minted: Minted) -> bytes:
+def encode_token(minted: MintedToken) -> bytes:
     expires_at = iso_time(minted.expires_at_s * 1_000)
     return _encode({"token": minted.token, "expires_at": expires_at})
 

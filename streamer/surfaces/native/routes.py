@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 from ...contract.binding import bind, bind_websocket
 from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
-from ...service.access.minting import Minting
+from ...service.access.minting import TokenMint
 from ...service.access.tickets import Tickets
 from ...transports.streams.opening import StreamComponents
 from ...transports.streams.sse import SseStream
@@ -46,7 +46,7 @@ class Native:
         self,
         *,
         authenticator: Authenticator,
-        minting: Minting,
+        minting: TokenMint,
         tickets: Tickets,
         streams: StreamComponents,
         allowed_origins: Collection[str],

@@ -27,7 +27,7 @@ from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...model import Entry, Log, Player
 from ...service.access.authenticator import Authenticator
-from ...service.inboxes.inbox import Inboxes
+from ...service.inboxes.inbox import InboxOperations
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...service.streams.admission import Admission
@@ -58,7 +58,7 @@ class RallyHere:
         *,
         authenticator: Authenticator,
         publisher: Publisher,
-        inboxes: Inboxes,
+        inboxes: InboxOperations,
         in_flight: InFlight,
         admission: Admission,
         allowed_origins: Collection[str],

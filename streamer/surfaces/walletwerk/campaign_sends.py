@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...core.access.rights import Caller
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...errors import FieldError, Invalid, NotFound, Unavailable, UsedUp
 from ...model import Notification
 from ...service.node.quotas import Quotas
@@ -23,7 +23,7 @@ from ...service.publishing.drafts import encode
 from ...service.publishing.idempotency import IdempotentRequest, as_first_answered
 from ...service.scheduling.campaigns import SENDS_MAX, require_campaign
 from ...service.scheduling.planning import saying, starting
-from ...service.scheduling.schedules import Cancelled
+from ...service.scheduling.schedules import CancelResult
 from ...service.scheduling.sender import Sender
 from ...store.client.connection import RedisConnection
 from ...store.keys import BUCKETS, bucket_of, sends_key
@@ -119,7 +119,7 @@ class CampaignSends:
         schedule = Schedule(
             caller.app,
             schedule_id,
-            State.PENDING,
+            ScheduleState.PENDING,
             starts_ms,
             0,
             fragment,
@@ -160,7 +160,7 @@ class CampaignSends:
         return as_first_answered(known)
 
     async def listed(
-        self, caller: Caller, campaign_id: str, *, state: State | None
+        self, caller: Caller, campaign_id: str, *, state: ScheduleState | None
     ) -> list[Schedule]:
         """
         Return what was scheduled for a campaign, newest first; all that is in `state`.
@@ -192,11 +192,11 @@ class CampaignSends:
 
     async def cancel(
         self, caller: Caller, campaign_id: str, send_id: str
-    ) -> tuple[Schedule, Cancelled]:
+    ) -> tuple[Schedule, CancelResult]:
         """
         Cancel what has not begun to be sent, and give its slot back.
 
-        `Cancelled.state` says what it is then; a second call is harmless. Raises as
+        `CancelResult.state` says what it is then; a second call is harmless. Raises as
         `get`, and OutcomeUnknown.
         """
         await self.check(caller, campaign_id)
@@ -207,7 +207,7 @@ class CampaignSends:
         if done:
             await self._quotas.free_schedule_slots(caller.app, [send_id])
         schedule = await self._own(caller, campaign_id, send_id)
-        return schedule, Cancelled(send_id, state, done)
+        return schedule, CancelResult(send_id, state, done)
 
     async def _own(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
         schedule = await self._timetable.get(caller.app, send_id)
@@ -220,7 +220,7 @@ class CampaignSends:
         try:
             await self._timetable.firing.begin_sending([ScheduleRef.of(schedule)])
             begun = await self._timetable.get(schedule.app, schedule.id)
-            if begun is not None and begun.state is State.SENDING:
+            if begun is not None and begun.state is ScheduleState.SENDING:
                 now_ms = await self._timetable.now_ms()
                 await self._sender.send(begun, now_ms, for_s=WAITED_S)
         except Unavailable:

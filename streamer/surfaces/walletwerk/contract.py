@@ -42,7 +42,7 @@ from ...contract.refusals import (
     WRITE,
     unknown,
 )
-from ...core.schedule import State
+from ...core.schedule import ScheduleState
 from ...errors import Draining, LimitReached, RateLimited
 from . import wire
 
@@ -63,7 +63,7 @@ class Shown(msgspec.Struct, frozen=True, rename="camel"):
     campaign_id: str
     header: str
     body: str
-    status: State
+    status: ScheduleState
     scheduled_for: Time | None
     sent_at: Time | None
     recipient_count: Count | None

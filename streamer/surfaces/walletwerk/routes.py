@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute
 from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
 from ...core.access.rights import Caller
-from ...core.schedule import Schedule, State
+from ...core.schedule import Schedule, ScheduleState
 from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
 from ...transports.web.callers import Callers
@@ -111,7 +111,7 @@ class WalletWerk:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
         schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
         # A second cancellation has nothing left to do, and is not refused for it.
-        if cancelled.state is not State.CANCELLED:
+        if cancelled.state is not ScheduleState.CANCELLED:
             raise TooLate(cancelled.state.value)
         return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
 

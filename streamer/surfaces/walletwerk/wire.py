@@ -37,7 +37,7 @@ from starlette.responses import Response
 
 from ... import errors
 from ...contract.operation import TIME
-from ...core.schedule import Schedule, State, parse_time
+from ...core.schedule import Schedule, ScheduleState, parse_time
 from ...errors import Error, FieldError, Invalid
 from ...model import Notification, decode_fragment, iso_time
 
@@ -93,7 +93,7 @@ class ListQuery(NamedTuple):
 
     limit: int
     offset: int
-    state: State | None
+    state: ScheduleState | None
     is_empty: bool
 
     @classmethod
@@ -106,7 +106,7 @@ class ListQuery(NamedTuple):
         state = None
         if status not in (None, "failed"):
             try:
-                state = State(status)
+                state = ScheduleState(status)
             except ValueError:
                 known = "pending, sending, sent, cancelled or failed"
                 wrong.append(FieldError(("query", "status"), f"must be {known}"))
@@ -160,9 +160,9 @@ def encode_list(found: Sequence[Schedule], query: ListQuery) -> bytes:
 
 def _shown(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
     notification = decode_fragment(schedule.fragment)
-    reached = schedule.state in (State.SENDING, State.SENT)
+    reached = schedule.state in (ScheduleState.SENDING, ScheduleState.SENT)
     changed_ms = max(schedule.created_ms, schedule.begun_ms, schedule.settled_ms)
-    is_sent = schedule.state is State.SENT
+    is_sent = schedule.state is ScheduleState.SENT
     return {
         "id": schedule.id,
         "campaignId": schedule.campaign,

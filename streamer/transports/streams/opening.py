@@ -37,8 +37,8 @@ from ...errors import (
 from ...model import Log, Topic, parse_topic
 from ...service.access.authenticator import Authenticator, Credentials
 from ...service.access.tickets import Tickets, instance_of
-from ...service.inboxes.inbox import Inboxes, parse_cursor
-from ...service.inboxes.receipts import Receipts
+from ...service.inboxes.inbox import InboxOperations, parse_cursor
+from ...service.inboxes.receipts import ReceiptOperations
 from ...service.streams.admission import Admission, Connection
 from ..server.handle import Handle
 from ..web.requests import header_of
@@ -73,9 +73,9 @@ class StreamComponents(msgspec.Struct, frozen=True):
 
     authenticator: Authenticator
     admission: Admission
-    inboxes: Inboxes
+    inboxes: InboxOperations
     tickets: Tickets
-    receipts: Receipts
+    receipts: ReceiptOperations
     limits: SessionLimits
     allowed_origins: frozenset[str]
     auth_timeout_s: float

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.counters import Counters
 from ...service.node.fast_log import tell
-from ...service.node.request_context import Serving, serving
+from ...service.node.request_context import RequestContext, current_request
 
 __all__ = ["AccessLog"]
 
@@ -65,7 +65,7 @@ class AccessLog:
         exchange = _Exchange(self, scope, send)
         # It is not taken back: the call has a context of its own, and what the server
         # logs of a call that has failed shall name it too.
-        serving.set(exchange.serving)
+        current_request.set(exchange.serving)
         try:
             await self._app(scope, receive, exchange.send)
         finally:
@@ -83,7 +83,7 @@ class _Exchange:
             if name == HEADER:
                 given = value
                 break
-        self.serving = Serving(given.decode("latin-1"))
+        self.serving = RequestContext(given.decode("latin-1"))
         self._log: AccessLog | None = log
         self._scope = scope
         self._send = send

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
-from streamer.core.access.apps import AppRecord, Retired, key_set_problem
+from streamer.core.access.apps import AppRecord, RetiredSecret, key_set_problem
 from streamer.core.access.rights import TokenProof
 from streamer.core.access.signatures import read_public_keys
 from streamer.model import App
@@ -32,7 +32,7 @@ def foreign(**members: Any) -> AppRecord:
     ("members", "problem"),
     [
         ({"secret": SECRET}, "has public keys, and no secret"),
-        ({"retired": (Retired(SECRET, 1),)}, "has public keys, and no secret"),
+        ({"retired": (RetiredSecret(SECRET, 1),)}, "has public keys, and no secret"),
         ({"key_set": ""}, "needs either public keys or a key set"),
         ({"public_keys": RSA}, "needs either public keys or a key set"),
         ({"key_set": "", "public_keys": EC}, "none of the public keys is for RS256"),
@@ -100,7 +100,7 @@ def test_noise_for_a_place_never_crashes(place: str) -> None:
 
 
 def test_a_retired_secret_counts_until_its_time() -> None:
-    record = msgspec.structs.replace(DEMO, retired=(Retired(bytes(32), 100),))
+    record = msgspec.structs.replace(DEMO, retired=(RetiredSecret(bytes(32), 100),))
 
     assert len(record.own_keys(99).keys) == 2
     assert len(record.own_keys(100).keys) == 1
@@ -117,7 +117,7 @@ def test_a_record_survives_the_store_and_refuses_what_does_not_make_sense() -> N
 
 
 def test_no_secret_is_shown_when_printed() -> None:
-    record = msgspec.structs.replace(DEMO, retired=(Retired(bytes(32), 100),))
+    record = msgspec.structs.replace(DEMO, retired=(RetiredSecret(bytes(32), 100),))
 
     assert "x00" not in repr(record) + repr(record.retired)
 
@@ -165,8 +165,18 @@ PROOF = TokenProof("streamer", "demo", DEMO.key_id, 1_000)
         (PROOF, {"issuer": "else"}, 0, False),
         (PROOF, {"audience": "else"}, 0, False),
         (PROOF, {"secret": bytes(32)}, 0, False),
-        (PROOF, {"secret": bytes(32), "retired": (Retired(SECRET, 51),)}, 0, True),
-        (PROOF, {"secret": bytes(32), "retired": (Retired(SECRET, 50),)}, 0, False),
+        (
+            PROOF,
+            {"secret": bytes(32), "retired": (RetiredSecret(SECRET, 51),)},
+            0,
+            True,
+        ),
+        (
+            PROOF,
+            {"secret": bytes(32), "retired": (RetiredSecret(SECRET, 50),)},
+            0,
+            False,
+        ),
     ],
 )
 def test_a_record_vouches_for_what_it_would_believe_again(

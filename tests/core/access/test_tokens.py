@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from streamer.core.access import tokens
-from streamer.core.access.apps import Retired
+from streamer.core.access.apps import RetiredSecret
 from streamer.core.access.rights import TokenProof
 from streamer.core.access.signatures import KeySet, parse_key_set, read_public_keys
 from streamer.core.access.tokens import AppRecord, Claims
@@ -517,7 +517,7 @@ def test_a_key_id_that_is_no_text_is_looked_up_nowhere(kid: Any) -> None:
 # Secrets that follow each other, and tokens that were taken back.
 
 ROTATED = msgspec.structs.replace(
-    RECORD, secret=OTHER_SECRET, retired=(Retired(SECRET, NOW_S + 100),)
+    RECORD, secret=OTHER_SECRET, retired=(RetiredSecret(SECRET, NOW_S + 100),)
 )
 
 

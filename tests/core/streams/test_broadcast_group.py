@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from streamer.core.counters import Transport
+from streamer.core.counters import TransportCounters
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.batch_writer import ONE_BY_ONE, DeliveryProfile
 from streamer.core.streams.broadcast_group import CURSOR_INTERVAL_S
@@ -92,7 +92,7 @@ class Side:
         self.kind = kind
         self.batch_writer = Counting()
         self.codec = WebSocketCodec()
-        self.carried = Transport("websocket")
+        self.carried = TransportCounters("websocket")
         self.readers: dict[int, Session] = {}
         self.pipes: dict[int, Pipe] = {}
         self.told: list[set[str]] = []

@@ -25,8 +25,8 @@ from streamer.service.access.key_sets import (
     BYTES_MAX,
     FLOOR_S,
     FRESH_S,
-    KeySetAway,
     KeySets,
+    KeySetUnavailable,
     fetch_key_set,
 )
 
@@ -262,7 +262,7 @@ async def test_a_slow_issuer_is_given_up(
 async def test_a_set_that_never_ends_is_cut_off(issuer: Issuer) -> None:
     issuer.answer = lambda: b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (BYTES_MAX + 65_536)
 
-    with pytest.raises(KeySetAway, match="more than 262144 bytes"):
+    with pytest.raises(KeySetUnavailable, match="more than 262144 bytes"):
         await fetch_key_set(issuer.url)
 
 
@@ -280,7 +280,7 @@ async def test_a_redirect_is_not_followed(issuer: Issuer) -> None:
         b"HTTP/1.1 301 There\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % there
     )
 
-    with pytest.raises(KeySetAway, match="answers 301"):
+    with pytest.raises(KeySetUnavailable, match="answers 301"):
         await fetch_key_set(issuer.url)
     assert issuer.asked == 1
 
@@ -312,7 +312,7 @@ async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         (pipe, "it is no file"),
         (large, "more than"),
     ]:
-        with pytest.raises(KeySetAway, match=problem):
+        with pytest.raises(KeySetUnavailable, match=problem):
             async with asyncio.timeout(GUARD_S):
                 await fetch_key_set(str(place))
 

@@ -11,7 +11,7 @@ from streamer.core.access.rights import Caller
 from streamer.errors import Forbidden, Invalid
 from streamer.model import App, Player
 from streamer.service.access.authenticator import Authenticator, Credentials
-from streamer.service.access.minting import Minted, Minting
+from streamer.service.access.minting import MintedToken, TokenMint
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 
@@ -24,9 +24,9 @@ def apps(redis: RedisConnection) -> Apps:
     return Apps(redis)
 
 
-async def make(apps: Apps, caller: Caller = MINTER, **asked: Any) -> Minted:
+async def make(apps: Apps, caller: Caller = MINTER, **asked: Any) -> MintedToken:
     given: dict[str, Any] = {"permissions": (), "topics": (), "ttl_s": 60, **asked}
-    return await Minting(apps).mint(caller, Player("p1"), **given)
+    return await TokenMint(apps).mint(caller, Player("p1"), **given)
 
 
 async def test_a_token_is_made_that_is_believed(apps: Apps) -> None:

@@ -18,7 +18,7 @@ from streamer.errors import TOKEN_INVALID, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.service.access import revocation as module
 from streamer.service.access.authenticator import Authenticator, Credentials
-from streamer.service.access.key_sets import FRESH_S, KeySetAway, KeySets
+from streamer.service.access.key_sets import FRESH_S, KeySets, KeySetUnavailable
 from streamer.service.access.revocation import RevocationCheck
 from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.access.apps import Apps
@@ -144,7 +144,7 @@ async def test_a_key_that_left_the_set_ends_what_it_signed(
 
     async def fetch(place: str) -> bytes:
         if not served:
-            raise KeySetAway("it is away")
+            raise KeySetUnavailable("it is away")
         return json.dumps({"keys": [_jwk(key) for key in served[0]]}).encode()
 
     world = World(redis, KeySets(fetch=fetch, monotonic=lambda: now_s[0]))

@@ -20,7 +20,7 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
-from streamer.service.inboxes.audiences import Audiences, unread
+from streamer.service.inboxes.audiences import PlayerAudiences, unread
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import views_key
 from streamer.store.logs.inbox import Inbox
@@ -41,12 +41,12 @@ def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
 
 
 @pytest.fixture
-def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> Audiences:
-    return Audiences(Views(redis, LogSettings(clock_ms=clock)), inbox)
+def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> PlayerAudiences:
+    return PlayerAudiences(Views(redis, LogSettings(clock_ms=clock)), inbox)
 
 
 async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
-    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+    audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
     clock.now_ms += 1
@@ -60,7 +60,11 @@ async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
 
 
 async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
-    audiences: Audiences, inbox: Inbox, redis: RedisConnection, clock: Clock, log: Log
+    audiences: PlayerAudiences,
+    inbox: Inbox,
+    redis: RedisConnection,
+    clock: Clock,
+    log: Log,
 ) -> None:
     (before,) = (await inbox.append(EVERYONE, [FRAGMENT])).stored
     clock.now_ms += 1
@@ -74,7 +78,7 @@ async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
 
 
 async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
-    audiences: Audiences, inbox: Inbox, log: Log
+    audiences: PlayerAudiences, inbox: Inbox, log: Log
 ) -> None:
     await asyncio.gather(
         *(audiences.of(log) for _ in range(5)),
@@ -86,7 +90,7 @@ async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
 
 
 async def test_who_joins_has_what_is_sent_from_then_on(
-    audiences: Audiences, inbox: Inbox, log: Log
+    audiences: PlayerAudiences, inbox: Inbox, log: Log
 ) -> None:
     await inbox.append(NEWS, [FRAGMENT] * 2)
 
@@ -102,7 +106,7 @@ async def test_who_joins_has_what_is_sent_from_then_on(
 
 
 async def test_who_has_a_topic_is_one_of_everybody_too(
-    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+    audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
     clock.now_ms += 1
@@ -112,7 +116,9 @@ async def test_who_has_a_topic_is_one_of_everybody_too(
     assert await audiences.unread_of_many([log]) == [1]
 
 
-async def test_one_topic_too_many_is_refused(audiences: Audiences, log: Log) -> None:
+async def test_one_topic_too_many_is_refused(
+    audiences: PlayerAudiences, log: Log
+) -> None:
     for n in range(TOPICS_MAX):
         await audiences.join(log, Topic(f"t{n}"))
 
@@ -123,7 +129,7 @@ async def test_one_topic_too_many_is_refused(audiences: Audiences, log: Log) -> 
 
 
 async def test_many_are_counted_at_once(
-    audiences: Audiences, inbox: Inbox, clock: Clock
+    audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
     logs = [Log(APP, Player(f"many-{n}")) for n in range(4)]
     for log in logs:
@@ -145,7 +151,7 @@ def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
 
 
 async def test_the_place_before_a_moment_is_behind_what_came_before_it(
-    audiences: Audiences, inbox: Inbox, clock: Clock
+    audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
     begun_ms = clock.now_ms
     said: list[Position] = []
@@ -169,7 +175,7 @@ async def test_the_place_before_a_moment_is_behind_what_came_before_it(
 
 
 async def test_a_bare_id_is_looked_for_in_all_logs(
-    audiences: Audiences, inbox: Inbox, clock: Clock, log: Log
+    audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
     clock.now_ms += 1

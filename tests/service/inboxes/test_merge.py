@@ -26,9 +26,9 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
-from streamer.service.inboxes.audiences import Audiences
-from streamer.service.inboxes.inbox import Inboxes
-from streamer.service.inboxes.merge import After, MergedInbox, MergedPage
+from streamer.service.inboxes.audiences import PlayerAudiences
+from streamer.service.inboxes.inbox import InboxOperations
+from streamer.service.inboxes.merge import EntriesAfter, MergedInbox, MergedPage
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.inbox import Draft, Inbox
@@ -53,10 +53,10 @@ class World:
         self.redis = redis
         self.inbox = Inbox(redis, LogSettings(clock_ms=lambda: self.ms))
         self.views = Views(redis, LogSettings(clock_ms=lambda: self.ms))
-        self.audiences = Audiences(self.views, self.inbox)
+        self.audiences = PlayerAudiences(self.views, self.inbox)
         page_reads = PageReads(redis, self.inbox, self.views)
         self.merged = MergedInbox(self.inbox, page_reads, self.audiences)
-        self.inboxes = Inboxes(self.inbox, self.merged, self.audiences)
+        self.inboxes = InboxOperations(self.inbox, self.merged, self.audiences)
         self.me = Caller(
             self.app, self.log.player, frozenset({"notification:player:self:*"})
         )
@@ -465,7 +465,7 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
     writer = asyncio.create_task(write())
     while True:
         last = not writing
-        after: After = await world.merged.after(world.log, place, count=5)
+        after: EntriesAfter = await world.merged.after(world.log, place, count=5)
         assert after.gap is None
         got += [entry.id for entry in after.entries]
         # As a client would bring it.

@@ -15,8 +15,8 @@ from streamer.core.access.rights import Caller
 from streamer.core.streams.cursor import Cursor
 from streamer.core.streams.subscription import Start
 from streamer.model import ZERO, App, Entry, Player, Position
-from streamer.service.inboxes.merge import After, MergedPage
-from streamer.service.inboxes.search import Searching
+from streamer.service.inboxes.merge import EntriesAfter, MergedPage
+from streamer.service.inboxes.search import InboxSearch
 from streamer.store.logs.inbox import PageEntry
 
 CALLER = Caller(App("searching"), None, frozenset({"notification:player:*"}))
@@ -27,7 +27,7 @@ def entry(offset: int) -> Entry:
     return Entry(1, offset, offset, offset, b'"body":"x"}')
 
 
-class Inboxes:
+class InboxOperations:
     """One inbox, of entries 1 to 6."""
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Inboxes:
         shown = [PageEntry.of(entry(o), 0) for o in reversed(self.kept)]
         return MergedPage("v", Cursor(ZERO), 0, shown, None)
 
-    async def after(self, _: Any, __: Any, place: Any, *, count: int) -> After:
+    async def after(self, _: Any, __: Any, place: Any, *, count: int) -> EntriesAfter:
         start = 0 if place is Start.EARLIEST else place.own.offset
         following = [o for o in self.kept if o > start]
         given = [entry(o) for o in following[:count]]
         cursor = Cursor(given[-1].position if given else Position(1, 0, 0, 0))
-        return After(given, cursor, None, more=len(following) > count)
+        return EntriesAfter(given, cursor, None, more=len(following) > count)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ class Inboxes:
 async def test_the_next_page_skips_nothing_when_entries_end(
     ending: set[int], place: int
 ) -> None:
-    inboxes: Any = Inboxes()
+    inboxes: Any = InboxOperations()
     audiences: Any = None
-    searching = Searching(inboxes, audiences)
+    searching = InboxSearch(inboxes, audiences)
     even = [2, 4]
 
     def matches(found: PageEntry) -> bool:

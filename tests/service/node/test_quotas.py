@@ -12,8 +12,7 @@ import pytest
 
 from streamer.core.access.apps import AppRecord
 from streamer.core.access.rights import Caller
-from streamer.core.quotas import Limits
-from streamer.core.quotas import Quotas as Own
+from streamer.core.quotas import QuotaLimits, QuotaOverrides
 from streamer.errors import Conflict, OverQuota, Quota
 from streamer.model import App, Notification, Player
 from streamer.service.node.quotas import COUNT_TTL_S, Quotas
@@ -64,13 +63,13 @@ class Node:
     """One node: what it publishes and schedules for an app with these quotas."""
 
     def __init__(self, redis: RedisConnection, clock: Clock, **quotas: int) -> None:
-        self.own = Own(**quotas)
+        self.own = QuotaOverrides(**quotas)
         self.refusals: Counter[str] = Counter()
         self.used = Counted(redis.url)
         self.quotas = Quotas(
             self.record,
             QuotaUsage(self.used, LogSettings(clock_ms=clock.ms), clock_s=clock.s),
-            Limits(),
+            QuotaLimits(),
             monotonic=clock.monotonic_s,
             refusals=self.refusals,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer.config import Config
-from streamer.core.store_health import Facts, parse_facts
+from streamer.core.store_health import StoreFacts, parse_facts
 from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
 from streamer.service.node.store_watch import StoreWatch, refuse_unfit
@@ -201,7 +201,7 @@ class Times:
     def clock_s(self) -> float:
         return self.now_s
 
-    async def read_facts(self, redis: RedisConnection) -> Facts:
+    async def read_facts(self, redis: RedisConnection) -> StoreFacts:
         settings = [b"appendonly", b"yes", b"appendfsync", b"everysec"]
         return parse_facts(b"aof_delayed_fsync:%d\r\n" % self.delayed, settings)
 

@@ -22,7 +22,7 @@ from streamer.errors import (
 from streamer.model import App, Log, Notification, Player, decode_fragment
 from streamer.service.publishing.drafts import FRAGMENT_BYTES_MAX
 from streamer.service.publishing.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
-from streamer.service.publishing.publisher import BATCH, Published, Publisher
+from streamer.service.publishing.publisher import BATCH, Publisher, PublishResult
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import AppendResult, Inbox, Once
@@ -178,7 +178,7 @@ async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
 async def test_one_key_from_many_at_once_is_one_effect(
     publisher: Publisher, inbox: Inbox
 ) -> None:
-    outcomes: list[Published] = await asyncio.gather(
+    outcomes: list[PublishResult] = await asyncio.gather(
         *(
             publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
             for _ in range(50)

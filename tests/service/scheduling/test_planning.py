@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
+from streamer.core.schedule import AHEAD_MAX_MS, Schedule, ScheduleState
 from streamer.errors import Invalid
 from streamer.model import App, Notification, decode_fragment, iso_time
 from streamer.service.publishing.drafts import encode
@@ -15,7 +15,7 @@ NOON = 1_800_000_000_000
 
 def scheduled(notification: Notification, ttl_ms: int = 0) -> Schedule:
     (fragment,) = encode([notification])
-    schedule = Schedule(App("app"), "id", State.PENDING, NOON, 0, fragment)
+    schedule = Schedule(App("app"), "id", ScheduleState.PENDING, NOON, 0, fragment)
     return saying(schedule, notification, ttl_ms=ttl_ms)
 
 

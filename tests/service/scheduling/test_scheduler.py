@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streamer.core.counters import Histogram
-from streamer.core.schedule import Schedule, State
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreUnavailable
 from streamer.model import App, Log, Player, decode_fragment, iso_time
@@ -71,7 +71,7 @@ def reminder(player: str, due_ms: int = NOON, body: str = "b") -> Schedule:
     return Schedule(
         APP,
         new_schedule_id(bucket_of(APP, player)),
-        State.PENDING,
+        ScheduleState.PENDING,
         due_ms,
         0,
         b'"body":"%b"}' % body.encode(),
@@ -93,7 +93,7 @@ async def add_audience(
     made = Schedule(
         app,
         new_schedule_id(5),
-        State.PENDING,
+        ScheduleState.PENDING,
         NOON,
         0,
         b'"body":"b"}',
@@ -123,7 +123,7 @@ async def counts(inbox: Inbox, players: Sequence[str]) -> Counter[int]:
 async def is_sent(timetable: Timetable, schedule: Schedule) -> bool:
     found = await timetable.get(APP, schedule.id)
     assert found is not None
-    return found.state is State.SENT
+    return found.state is ScheduleState.SENT
 
 
 async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
@@ -367,7 +367,7 @@ async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
     assert await counts(inbox, players) == {2: 1, 1: 2}
     found = await timetable.get(APP, audience.id)
     assert found is not None
-    assert (found.state, found.delivered) == (State.SENT, 3)
+    assert (found.state, found.delivered) == (ScheduleState.SENT, 3)
 
 
 class Fragile(RedisConnection):
@@ -537,7 +537,7 @@ async def test_a_campaign_without_cards_is_sent_to_nobody(
 
     found = await timetable.get(APP, empty.id)
     assert found is not None
-    assert (found.state, found.delivered) == (State.SENT, 0)
+    assert (found.state, found.delivered) == (ScheduleState.SENT, 0)
 
 
 async def test_how_late_something_was_fired_is_counted_once(

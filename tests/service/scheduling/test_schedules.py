@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.core.access.rights import DEFAULT_SCOPES, Caller
-from streamer.core.schedule import AHEAD_MAX_MS, State
+from streamer.core.schedule import AHEAD_MAX_MS, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.errors import (
     Conflict,
@@ -337,9 +337,21 @@ async def test_cancelling_says_whether_it_did(
     sent, _ = await schedules.schedule(backend, [BOB], MESSAGE, due_ms=NOON)
     await timetable.firing.fire([sent])
 
-    assert await schedules.cancel(backend, made.id) == (made.id, State.CANCELLED, True)
-    assert await schedules.cancel(backend, made.id) == (made.id, State.CANCELLED, False)
-    assert await schedules.cancel(backend, sent.id) == (sent.id, State.SENT, False)
+    assert await schedules.cancel(backend, made.id) == (
+        made.id,
+        ScheduleState.CANCELLED,
+        True,
+    )
+    assert await schedules.cancel(backend, made.id) == (
+        made.id,
+        ScheduleState.CANCELLED,
+        False,
+    )
+    assert await schedules.cancel(backend, sent.id) == (
+        sent.id,
+        ScheduleState.SENT,
+        False,
+    )
 
 
 async def test_many_are_cancelled_and_what_is_not_is_left_out(
@@ -360,7 +372,7 @@ async def test_many_are_cancelled_and_what_is_not_is_left_out(
     asked = [*ids, sent.id, audience.id, foreign.id, "x", ids[0]]
     assert await schedules.cancel_many(backend, asked) == ids
     assert await schedules.cancel_many(backend, asked) == []
-    assert (await schedules.get(backend, audience.id)).state is State.PENDING
+    assert (await schedules.get(backend, audience.id)).state is ScheduleState.PENDING
 
 
 async def test_a_schedule_is_moved_within_thirty_days(

@@ -14,7 +14,7 @@ from streamer import errors
 from streamer.config import Config
 from streamer.errors import Draining, Limit, LimitReached, StoreUnavailable
 from streamer.model import Log, Player
-from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
@@ -28,7 +28,7 @@ Make = Callable[..., Awaitable[Admission]]
 
 
 def make_catch_up(store_url: str, inbox: Inbox, redis: RedisConnection) -> CatchUp:
-    audiences = Audiences(Views(redis, LogSettings(retention_ms=DAY_MS)), inbox)
+    audiences = PlayerAudiences(Views(redis, LogSettings(retention_ms=DAY_MS)), inbox)
     return CatchUp(store_url, inbox, audiences, replay_max=500, check_s=15)
 
 

@@ -14,7 +14,7 @@ import pytest
 from streamer.core.streams.subscription import Start, State
 from streamer.errors import DRAINING, RESYNC, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
-from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
@@ -43,7 +43,7 @@ async def make_catch_up(store_url: str, inbox: Inbox, until: Any) -> AsyncIterat
             check_s: int = NEVER_S,
             kind: type[CatchUp] = CatchUp,
         ) -> CatchUp:
-            audiences = Audiences(Views(inbox._redis, LogSettings()), inbox)
+            audiences = PlayerAudiences(Views(inbox._redis, LogSettings()), inbox)
             catch_up = kind(
                 url, inbox, audiences, replay_max=replay_max, check_s=check_s
             )

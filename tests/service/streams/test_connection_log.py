@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from streamer import errors
-from streamer.core.counters import LEFT, Transport
+from streamer.core.counters import CLIENT_LEFT, TransportCounters
 from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect
 from streamer.model import App, Log, Player
-from streamer.service.node.request_context import Serving, serving
+from streamer.service.node.request_context import RequestContext, current_request
 from streamer.service.streams.connection_log import ConnectionLog
 from streamer.service.streams.poll_waiter import PollWaiter
 
@@ -26,16 +26,16 @@ class Clock:
 
 def run(
     caplog: pytest.LogCaptureFixture, end: Disconnect | None, *, transport: str = "sse"
-) -> tuple[Transport, list[dict[str, Any]]]:
+) -> tuple[TransportCounters, list[dict[str, Any]]]:
     """Let a connection live for 2.5 s; return what is counted, and what is told."""
     clock = Clock()
-    journal, counted = ConnectionLog(clock_s=clock), Transport(transport)
+    journal, counted = ConnectionLog(clock_s=clock), TransportCounters(transport)
     reader = PollWaiter(Start.LATEST, "c", counted)
-    serving.set(Serving("the-opening"))
+    current_request.set(RequestContext("the-opening"))
     with caplog.at_level(logging.INFO):
         journal.opened(LOG, reader)
         assert counted.open == 1
-        serving.set(None)
+        current_request.set(None)
         clock.now_s += 2.5
         if end is not None:
             reader.end(end)
@@ -66,8 +66,8 @@ def test_a_client_that_goes_by_itself_has_left(
 ) -> None:
     counted, lines = run(caplog, None)
 
-    assert (lines[0]["code"], lines[0]["reason"]) == (None, LEFT)
-    assert counted.closes == {LEFT: 1}
+    assert (lines[0]["code"], lines[0]["reason"]) == (None, CLIENT_LEFT)
+    assert counted.closes == {CLIENT_LEFT: 1}
 
 
 def test_a_held_poll_is_counted_and_not_told_of(
@@ -79,7 +79,7 @@ def test_a_held_poll_is_counted_and_not_told_of(
 
 
 def test_who_never_followed_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
-    counted = Transport("sse")
+    counted = TransportCounters("sse")
 
     ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted))
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from streamer.config import Config
-from streamer.core.schedule import Schedule, State
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.model import Log, Player
-from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.admission import Admission
 from streamer.service.streams.catch_up import CatchUp
 from streamer.store.client.connection import RedisConnection
@@ -35,7 +35,7 @@ class Node:
     def __init__(self, url: str) -> None:
         self.redis = RedisConnection(url)
         inbox = Inbox(self.redis)
-        audiences = Audiences(Views(self.redis, LogSettings()), inbox)
+        audiences = PlayerAudiences(Views(self.redis, LogSettings()), inbox)
         catch_up = CatchUp(url, inbox, audiences, replay_max=500, check_s=15)
         self.leases = Leases(self.redis, leases_max=5)
         devices = Devices(self.redis, self.leases.node)
@@ -84,7 +84,7 @@ def send(nodes: list[Node], log: Log) -> Callable[..., Awaitable[None]]:
             schedule = Schedule(
                 log.app,
                 new_schedule_id(bucket_of(log.app, log.player)),
-                State.PENDING,
+                ScheduleState.PENDING,
                 0,
                 0,
                 b'"body":"%b"}' % body.encode(),

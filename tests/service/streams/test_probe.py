@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from streamer.model import Entry, Log
-from streamer.service.inboxes.audiences import Audiences
+from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams import probe as module
 from streamer.service.streams.catch_up import CatchUp
 from streamer.service.streams.probe import Probe
@@ -35,7 +35,7 @@ class Deafened(CatchUp):
 
 @pytest.fixture
 async def catch_up(
-    store_url: str, inbox: Inbox, audiences: Audiences
+    store_url: str, inbox: Inbox, audiences: PlayerAudiences
 ) -> AsyncIterator[Deafened]:
     catch_up = Deafened(store_url, inbox, audiences, replay_max=500, check_s=3_600)
     running = asyncio.create_task(catch_up.run())

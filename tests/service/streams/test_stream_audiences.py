@@ -27,8 +27,8 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
-from streamer.service.inboxes.audiences import Audiences
-from streamer.service.inboxes.inbox import Inboxes
+from streamer.service.inboxes.audiences import PlayerAudiences
+from streamer.service.inboxes.inbox import InboxOperations
 from streamer.service.inboxes.merge import MergedInbox
 from streamer.service.streams.catch_up import CatchUp
 from streamer.service.streams.poll_waiter import PollWaiter
@@ -55,7 +55,7 @@ class Deaf(CatchUp):
 
 @pytest.fixture
 async def make_catch_up(
-    store_url: str, inbox: Inbox, audiences: Audiences, until: Any
+    store_url: str, inbox: Inbox, audiences: PlayerAudiences, until: Any
 ) -> AsyncIterator[MakeCatchUp]:
     """Return what makes feeds that run; position checks are off unless asked for."""
     async with AsyncExitStack() as stack:
@@ -64,7 +64,7 @@ async def make_catch_up(
             *,
             url: str = store_url,
             inbox: Inbox = inbox,
-            audiences: Audiences = audiences,
+            audiences: PlayerAudiences = audiences,
             check_s: int = NEVER_S,
             kind: type[CatchUp] = CatchUp,
         ) -> CatchUp:
@@ -113,7 +113,7 @@ def news_of(log: Log) -> Log:
 
 async def test_what_topics_and_everybody_are_told_comes_live(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -151,7 +151,7 @@ async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
 
 async def test_a_vector_cursor_resumes_without_loss_or_double(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -185,7 +185,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
 async def test_a_bare_id_of_any_log_resumes_without_loss(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -215,7 +215,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
     make_catch_up: MakeCatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -244,7 +244,7 @@ async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
 @pytest.mark.parametrize("how", ["leave", "mute"])
 async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -272,7 +272,7 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
 
 async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -298,7 +298,7 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
 
 async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -323,7 +323,7 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
 async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     until: Any,
@@ -378,7 +378,7 @@ async def test_a_stream_listens_to_topics_on_its_own_account(
 
 async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -401,7 +401,7 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
 
 async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -454,7 +454,7 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 
 async def test_two_nodes_tell_their_readers_the_same(
     make_catch_up: MakeCatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -492,16 +492,16 @@ async def test_two_nodes_tell_their_readers_the_same(
         assert read["marks_version"] == marked.marks
 
 
-def inboxes_of(audiences: Audiences) -> Inboxes:
+def inboxes_of(audiences: PlayerAudiences) -> InboxOperations:
     inbox = audiences._inbox
     redis = inbox._redis
     page_reads = PageReads(redis, inbox, audiences.views)
-    return Inboxes(inbox, MergedInbox(inbox, page_reads, audiences), audiences)
+    return InboxOperations(inbox, MergedInbox(inbox, page_reads, audiences), audiences)
 
 
 async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -548,7 +548,7 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
 
 async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     log: Log,
     make_client: Any,
@@ -585,7 +585,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     store = await start_store()
     redis = RedisConnection(store.url)
     inbox = Inbox(redis)
-    audiences = Audiences(Views(redis, LogSettings()), inbox)
+    audiences = PlayerAudiences(Views(redis, LogSettings()), inbox)
     say = speaker(inbox)
     catch_up = await make_catch_up(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")
@@ -622,7 +622,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
 
 
 async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
-    catch_up: CatchUp, audiences: Audiences, say: Any, make_client: Any
+    catch_up: CatchUp, audiences: PlayerAudiences, say: Any, make_client: Any
 ) -> None:
     rng = random.Random(3)
     app = App("churn")
@@ -711,7 +711,7 @@ class Reading:
 )
 async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     say: Any,
     redis: RedisConnection,
     make_client: Any,
@@ -807,7 +807,7 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
 async def test_what_was_joined_behind_the_first_look_is_heard(
     catch_up: CatchUp,
     redis: RedisConnection,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     log: Log,
     make_client: Any,
     until: Any,
@@ -843,7 +843,7 @@ async def test_who_is_turned_back_leaves_no_subscription(
 
 async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
     catch_up: CatchUp,
-    audiences: Audiences,
+    audiences: PlayerAudiences,
     log: Log,
     make_client: Any,
     until: Any,

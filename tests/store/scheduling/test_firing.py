@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.schedule import LATE_AFTER_MS, State
+from streamer.core.schedule import LATE_AFTER_MS, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player, iso_time
 from streamer.store.client.connection import RedisConnection
@@ -47,7 +47,11 @@ async def test_firing_again_does_nothing(timetable: Timetable, inbox: Inbox) -> 
     assert await received(inbox, "p") == [FRAGMENT]
     found = await timetable.get(APP, entered.id)
     assert found is not None
-    assert (found.state, found.delivered, found.settled_ms) == (State.SENT, 1, NOON)
+    assert (found.state, found.delivered, found.settled_ms) == (
+        ScheduleState.SENT,
+        1,
+        NOON,
+    )
 
 
 async def test_a_due_list_has_what_is_due_in_due_order(
@@ -172,7 +176,7 @@ async def test_an_audience_that_was_cancelled_does_not_begin(
     await timetable.firing.begin_sending([ScheduleRef.of(entered)])
 
     assert await timetable.firing.sending() == []
-    assert await state_of(timetable, entered) is State.CANCELLED
+    assert await state_of(timetable, entered) is ScheduleState.CANCELLED
 
 
 # What a schedule says of itself, for one player and for an audience.
@@ -250,4 +254,4 @@ async def test_what_is_sent_and_muted_is_sent_to_nobody(
 
     found = await timetable.get(APP, entered.id)
     assert found is not None
-    assert (found.state, found.delivered, found.total) == (State.SENT, 0, 1)
+    assert (found.state, found.delivered, found.total) == (ScheduleState.SENT, 0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamer.core.schedule import AHEAD_MAX_MS, Schedule, State
+from streamer.core.schedule import AHEAD_MAX_MS, Schedule, ScheduleState
 from streamer.model import Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, cards_key, recipients_key
@@ -28,7 +28,7 @@ async def test_an_audience_gets_it_once_each(
     assert [await received(inbox, name) for name in names] == [[FRAGMENT]] * 50
     found = await timetable.get(APP, entered.id)
     assert found is not None
-    assert (found.state, found.delivered, found.total) == (State.SENT, 50, 50)
+    assert (found.state, found.delivered, found.total) == (ScheduleState.SENT, 50, 50)
     assert await timetable.firing.sending() == []
 
 
@@ -39,7 +39,7 @@ async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
     again = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
 
     assert first == again
-    schedule = Schedule(APP, due.id, State.PENDING, NOON, 0, FRAGMENT)
+    schedule = Schedule(APP, due.id, ScheduleState.PENDING, NOON, 0, FRAGMENT)
     listed = []
     for bucket in first:
         listed += (await timetable.recipients.next_players(schedule, bucket, limit=9))[
@@ -116,4 +116,4 @@ async def test_active_cards_are_taken_when_it_is_sent(
     assert await received(inbox, "active 1 x") == [FRAGMENT]
     found = await timetable.get(APP, entered.id)
     assert found is not None
-    assert (found.state, found.delivered) == (State.SENT, 2)
+    assert (found.state, found.delivered) == (ScheduleState.SENT, 2)

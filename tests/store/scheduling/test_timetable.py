@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from streamer.core.schedule import Schedule, State
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.model import App, Log, Player
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import bucket_of, named_key, sends_key
@@ -115,7 +115,10 @@ async def test_what_is_cancelled_never_fires(
     entered = reminder("p", NOON + 1)
     await timetable.add(entered)
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.CANCELLED, True)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+        ScheduleState.CANCELLED,
+        True,
+    )
     clock.now_ms += DAY_MS
 
     assert await timetable.firing.fire([entered]) == 0
@@ -128,7 +131,10 @@ async def test_cancelling_again_says_so(timetable: Timetable) -> None:
     await timetable.add(entered)
     await timetable.cancel(ScheduleRef.of(entered))
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.CANCELLED, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+        ScheduleState.CANCELLED,
+        False,
+    )
 
 
 async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
@@ -136,7 +142,10 @@ async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
     await timetable.add(entered)
     await timetable.firing.fire([entered])
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.SENT, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+        ScheduleState.SENT,
+        False,
+    )
 
 
 async def test_what_is_not_there_is_not_cancelled(timetable: Timetable) -> None:
@@ -152,7 +161,7 @@ async def test_what_is_moved_fires_at_its_other_time(
 
     moved = await timetable.cancel(ScheduleRef.of(entered), due_ms=NOON + 100 + by_ms)
 
-    assert moved == (State.PENDING, True)
+    assert moved == (ScheduleState.PENDING, True)
     clock.now_ms = NOON + 100 + by_ms - 1
     assert await timetable.firing.fire([entered]) == 0
     clock.now_ms += 1
@@ -191,7 +200,7 @@ async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
         assert cancelled is not fired
         assert schedule.player is not None
         assert len(await received(inbox, schedule.player)) == int(fired)
-        state = State.SENT if fired else State.CANCELLED
+        state = ScheduleState.SENT if fired else ScheduleState.CANCELLED
         assert await state_of(timetable, schedule) is state
 
 
@@ -201,7 +210,10 @@ async def test_an_audience_that_has_begun_is_not_cancelled(
     entered = await audience(timetable, "p")
     await timetable.firing.begin_sending([ScheduleRef.of(entered)])
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (State.SENDING, False)
+    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+        ScheduleState.SENDING,
+        False,
+    )
 
 
 # The slots of a campaign.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer.core.schedule import Schedule, State
+from streamer.core.schedule import Schedule, ScheduleState
 from streamer.core.streams.subscription import Start
 from streamer.model import App, Log, Player
 from streamer.store.keys import BUCKETS, bucket_of
@@ -34,7 +34,7 @@ def reminder(player: str, due_ms: int = NOON, **fields: Any) -> Schedule:
     made = Schedule(
         APP,
         new_schedule_id(bucket_of(APP, player)),
-        State.PENDING,
+        ScheduleState.PENDING,
         due_ms,
         0,
         FRAGMENT,
@@ -51,7 +51,7 @@ async def campaign(
     made = Schedule(
         APP,
         new_schedule_id(bucket_of(APP, name)),
-        State.PENDING,
+        ScheduleState.PENDING,
         NOON,
         0,
         FRAGMENT,
@@ -65,7 +65,13 @@ async def campaign(
 async def audience(timetable: Timetable, *players: str, **fields: Any) -> Schedule:
     """Enter a schedule for players."""
     made = Schedule(
-        APP, new_schedule_id(7), State.PENDING, NOON, 0, FRAGMENT, total=len(players)
+        APP,
+        new_schedule_id(7),
+        ScheduleState.PENDING,
+        NOON,
+        0,
+        FRAGMENT,
+        total=len(players),
     )
     names = [Player(player) for player in players]
     buckets = await timetable.recipients.enlist(ScheduleRef.of(made), names)
@@ -81,7 +87,7 @@ async def received(inbox: Inbox, player: str) -> list[bytes]:
     return [entry.fragment for entry in read.history.entries]
 
 
-async def state_of(timetable: Timetable, schedule: Schedule) -> State:
+async def state_of(timetable: Timetable, schedule: Schedule) -> ScheduleState:
     found = await timetable.get(schedule.app, schedule.id)
     assert found is not None
     return found.state

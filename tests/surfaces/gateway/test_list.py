@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamer.model import App, Log, Notification, Player, encode_fragment
-from streamer.service.inboxes.numbered import Listing
+from streamer.service.inboxes.numbered import NumberedInbox
 from streamer.store.logs.inbox import Inbox
 
 PATH = "/gateway/notifications/1.0/1001"
@@ -83,7 +83,7 @@ async def test_the_pages_examples_of_errors_pass(
         assert (answer.status_code, answer.json()) == (401, errors["401"])
     answer = await casino.mark()
     assert (answer.status_code, answer.json()) == (400, errors["400"])
-    monkeypatch.setattr(Listing, "page", broken)
+    monkeypatch.setattr(NumberedInbox, "page", broken)
     casino.client = answered_client
     answer = await casino.list()
     assert (answer.status_code, answer.json()) == (500, errors["500"])

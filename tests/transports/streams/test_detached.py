@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from streamer.compiled import fanout
-from streamer.core.counters import Transport
+from streamer.core.counters import TransportCounters
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.codec import WebSocketCodec
 from streamer.core.streams.session import Session, SessionLimits
@@ -395,7 +395,7 @@ class Fan:
         place = Position(1, 1, 1, 1)
         history = History(place, place, [])
         codec, batch_writer = WebSocketCodec(), websocket_batch_writer()
-        carried = Transport("websocket")
+        carried = TransportCounters("websocket")
         player = Log(App("a"), Player("p"))
         self.hub = Hub()
         self.log = everyone_log(player.app) if audience else player

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 
 from ....core.access.rights import Caller
 from ....service.access.authenticator import Authenticator
-from ....service.scheduling.campaigns import CampaignsOfApp
+from ....service.scheduling.campaigns import CampaignOperations
 from ....transports.web.callers import Callers
 from ....transports.web.requests import query_int, read_body
 from ..common.body_types import Shape
@@ -37,7 +37,7 @@ class NativeCampaigns:
         self,
         *,
         authenticator: Authenticator,
-        campaigns: CampaignsOfApp,
+        campaigns: CampaignOperations,
         allowed_origins: Collection[str],
     ) -> None:
         self._callers = Callers(authenticator, allowed_origins)

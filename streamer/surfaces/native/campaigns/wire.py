@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from ....errors import FieldError, Invalid
 from ....model import iso_time, parse_player
-from ....service.scheduling.campaigns import SENDS_MAX, CampaignState
+from ....service.scheduling.campaigns import SENDS_MAX, CampaignSummary
 from ....store.scheduling.campaigns import Campaign, Card, CardStatus
 
 __all__ = [
@@ -115,7 +115,7 @@ def parse_status(text: str | None) -> CardStatus | None:
     return status
 
 
-def encode_campaign(state: CampaignState) -> bytes:
+def encode_campaign(state: CampaignSummary) -> bytes:
     """Return a campaign with its numbers."""
     return _encode(
         {

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ....contract.operation import TIME, matching
-from ....core.schedule import State
+from ....core.schedule import ScheduleState
 from ....model import Notification
 from .contract_words import Count, Id
 
@@ -138,7 +138,7 @@ class ScheduleShown(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule. `total` is 0 while a campaign's audience is not known."""
 
     id: Id
-    state: State
+    state: ScheduleState
     send_at: Time
     created_at: Time
     total: Count

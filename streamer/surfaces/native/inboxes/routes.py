@@ -21,9 +21,9 @@ from ....core.streams.cursor import Cursor
 from ....errors import FieldError, Invalid
 from ....model import Log, Player
 from ....service.access.authenticator import Authenticator
-from ....service.inboxes.inbox import Inboxes, parse_cursor
-from ....service.inboxes.receipts import Receipts
-from ....service.inboxes.search import Found, Matches, Searching
+from ....service.inboxes.inbox import InboxOperations, parse_cursor
+from ....service.inboxes.receipts import ReceiptOperations
+from ....service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import Answer, tag_matches
@@ -55,7 +55,7 @@ class _Asked(NamedTuple):
     """What the query of a page asks for; `mark` tells its pages from others."""
 
     oldest_first: bool
-    matches: Matches | None
+    matches: EntryFilter | None
     mark: str
     limit: int
     before: Cursor | None
@@ -69,9 +69,9 @@ class NativeInboxes:
         self,
         *,
         authenticator: Authenticator,
-        inboxes: Inboxes,
-        searching: Searching,
-        receipts: Receipts,
+        inboxes: InboxOperations,
+        searching: InboxSearch,
+        receipts: ReceiptOperations,
         in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
@@ -110,7 +110,7 @@ class NativeInboxes:
 
     async def _search(
         self, caller: Caller, player: Player, asked: _Asked, version: str
-    ) -> Found:
+    ) -> SearchPage:
         if asked.oldest_first:
             return await self._searching.oldest_first(
                 caller,

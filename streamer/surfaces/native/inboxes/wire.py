@@ -20,7 +20,7 @@ from ....core.streams.client_messages import MARK_IDS_MAX
 from ....errors import FieldError, Invalid
 from ....model import CURSOR_CHARS_MAX, Player, Priority, Topic, iso_time, parse_topic
 from ....service.inboxes.receipts import AudienceReceipt, Receipt
-from ....service.inboxes.search import Found
+from ....service.inboxes.search import SearchPage
 from ....store.logs.inbox import PageEntry
 from ..common.names import TYPE_CHARS_MAX, PlayerText
 
@@ -177,7 +177,7 @@ def encode_entry(found: PageEntry) -> bytes:
     return join_entries([found.row])
 
 
-def encode_page(page: Found) -> bytes:
+def encode_page(page: SearchPage) -> bytes:
     """Return a page; `next` is where the next one goes on, if there is one."""
     gap = b""
     if page.gap is not None:

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ....core.access.rights import Caller
-from ....core.schedule import State
+from ....core.schedule import ScheduleState
 from ....errors import Invalid, TooLate
 from ....model import Log, everyone_log, topic_log
 from ....service.access.authenticator import Authenticator
-from ....service.inboxes.receipts import Receipts
+from ....service.inboxes.receipts import ReceiptOperations
 from ....service.node.in_flight import InFlight
 from ....service.publishing.publisher import Publisher
 from ....service.scheduling.schedules import Schedules
@@ -46,7 +46,7 @@ class NativePublishing:
         authenticator: Authenticator,
         publisher: Publisher,
         schedules: Schedules,
-        receipts: Receipts,
+        receipts: ReceiptOperations,
         in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
@@ -117,7 +117,7 @@ class NativePublishing:
     async def cancel_schedule(self, request: Request, caller: Caller) -> Response:
         changed = await self._schedules.cancel(caller, request.path_params["id"])
         # A second cancellation has nothing left to do, and is not refused for it.
-        if changed.state is not State.CANCELLED:
+        if changed.state is not ScheduleState.CANCELLED:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 from ....core.access.rights import Caller
 from ....model import Log, Topic
 from ....service.access.authenticator import Authenticator
-from ....service.inboxes.topics import Memberships
+from ....service.inboxes.topics import TopicOperations
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ..common import names
@@ -33,7 +33,7 @@ class NativeTopics:
         self,
         *,
         authenticator: Authenticator,
-        memberships: Memberships,
+        memberships: TopicOperations,
         in_flight: InFlight,
         allowed_origins: Collection[str],
     ) -> None:
