@@ -96,7 +96,9 @@ class App:
                 self._start_background(tasks)
             else:
                 # What the store is worth has to be known before the node is ready.
-                tasks.create_task(components.store_watch.run_once(), name="store watch")
+                tasks.create_task(
+                    components.store_watch.wait_first_check(), name="store watch"
+                )
 
     async def run_background(self) -> None:
         """Run what `streamer scheduler` does, alone, until cancelled."""
@@ -126,7 +128,7 @@ class App:
         """Say why a publish would not be stored and delivered, None if it would be."""
         if self.admission.draining:
             return "draining"
-        if reason := self._components.store_watch.unready():
+        if reason := self._components.store_watch.unready_reason():
             return reason
         if not self._components.probe.heard:
             return "the store is away, or this node does not hear its announcements"
@@ -251,14 +253,14 @@ def _vendors(components: Components) -> list[BaseRoute]:
         sessions=ServerSessions(redis, components.apps),
         publisher=components.publisher,
         inboxes=components.inboxes,
-        listing=components.listing,
+        listing=components.numbered_inbox,
         in_flight=components.in_flight,
         retention_ms=components.log_settings.retention_ms,
     )
     gateway = Gateway(
         authenticator=components.authenticator,
         inboxes=components.inboxes,
-        listing=components.listing,
+        listing=components.numbered_inbox,
         in_flight=components.in_flight,
         streams=components.streams,
     )

@@ -125,11 +125,11 @@ class Components:
         self.schedules = Schedules(self.redis, self.timetable, self.quotas)
         merged = MergedInbox(inbox, PageReads(self.redis, inbox, views), audiences)
         self.audiences = audiences
-        kept = ReceiptStore(self.redis, settings)
-        self.receipts = ReceiptOperations(kept, audiences)
+        receipts = ReceiptStore(self.redis, settings)
+        self.receipts = ReceiptOperations(receipts, audiences)
         self.inboxes = InboxOperations(inbox, merged, audiences)
         lists = NumberedLists(self.redis, settings)
-        self.listing = NumberedInbox(lists, merged, audiences)
+        self.numbered_inbox = NumberedInbox(lists, merged, audiences)
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
 

@@ -150,11 +150,11 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         StoreUnfit: It would break what the settings promise.
 
     """
-    from ..service.node.store_watch import refuse_unfit
+    from ..service.node.store_watch import refuse_unsuitable_store
     from ..store.server.embedded import Embedded
 
     if config.redis:
-        await refuse_unfit(config.redis, config)
+        await refuse_unsuitable_store(config.redis, config)
         yield config.redis, None
         return
     embedded = await Embedded.start(

@@ -89,7 +89,7 @@ class Counters:
 
         self.publishes: Counter[str] = Counter()
         """Publishes acknowledged: ``stored``, or ``replayed`` by their key."""
-        self.stored = 0
+        self.entries_stored = 0
         """Entries that publishes have put into logs; what is scheduled is not in it."""
         self.publish_to_write_s = Histogram(WRITE_S)
         """From an entry's time to its being written, once for each that came live."""
@@ -104,10 +104,10 @@ class Counters:
         self.schedule_lag_s = Histogram(LAG_S)
         """How late schedules were fired."""
 
-    def published(self, entries: int) -> None:
+    def count_publish(self, entries: int) -> None:
         """Count a publish that is acknowledged, and how many entries it has stored."""
         self.publishes["stored" if entries else "replayed"] += 1
-        self.stored += entries
+        self.entries_stored += entries
 
     @property
     def transports(self) -> tuple[TransportCounters, ...]:

@@ -17,23 +17,23 @@ __all__ = ["RateLimiter", "Slots", "SlotsPerKey"]
 
 
 class Slots:
-    """At most `most` holders at once."""
+    """At most `capacity` holders at once."""
 
     def __init__(
         self,
-        most: int,
+        capacity: int,
         limit: Limit,
         *,
         retry_after_s: int = 5,
         refusals: Counter[str] | None = None,
     ) -> None:
-        self.most = most
-        self.taken = 0
+        self.capacity = capacity
+        self.in_use = 0
         self._limit = limit
         self._retry_after_s = retry_after_s
         self._refusals = Counter() if refusals is None else refusals
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """
         Take a slot; whoever does has to give it back, once.
 
@@ -41,39 +41,39 @@ class Slots:
             LimitReached: All slots are taken.
 
         """
-        if self.taken >= self.most:
+        if self.in_use >= self.capacity:
             self._refusals[self._limit.name.lower()] += 1
             raise LimitReached(self._limit, retry_after_s=self._retry_after_s)
-        self.taken += 1
+        self.in_use += 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Give back what was taken."""
-        self.taken -= 1
+        self.in_use -= 1
 
 
 class SlotsPerKey:
-    """At most `most` holders at once for each key."""
+    """At most `capacity` holders at once for each key."""
 
     def __init__(
-        self, most: int, limit: Limit, *, refusals: Counter[str] | None = None
+        self, capacity: int, limit: Limit, *, refusals: Counter[str] | None = None
     ) -> None:
-        self.most = most
-        self._taken: Counter[Hashable] = Counter()
+        self.capacity = capacity
+        self._in_use: Counter[Hashable] = Counter()
         self._limit = limit
         self._refusals = Counter() if refusals is None else refusals
 
-    def take(self, key: Hashable) -> None:
-        """Take one of `key`'s slots; as `Slots.take`."""
-        if self._taken[key] >= self.most:
+    def acquire(self, key: Hashable) -> None:
+        """Take one of `key`'s slots; as `Slots.acquire`."""
+        if self._in_use[key] >= self.capacity:
             self._refusals[self._limit.name.lower()] += 1
             raise LimitReached(self._limit)
-        self._taken[key] += 1
+        self._in_use[key] += 1
 
-    def give_back(self, key: Hashable) -> None:
+    def release(self, key: Hashable) -> None:
         """Give back what was taken."""
-        self._taken[key] -= 1
-        if not self._taken[key]:
-            del self._taken[key]
+        self._in_use[key] -= 1
+        if not self._in_use[key]:
+            del self._in_use[key]
 
 
 class RateLimiter:
@@ -84,16 +84,16 @@ class RateLimiter:
     be exactly on schedule. An event may come up to `burst` intervals ahead of it.
     """
 
-    __slots__ = ("_ahead_s", "_interval_s", "_next_s")
+    __slots__ = ("_burst_s", "_interval_s", "_next_s")
 
     def __init__(self, per_s: float, burst: float) -> None:
         self._interval_s = 1 / per_s
-        self._ahead_s = (burst - 1) * self._interval_s
+        self._burst_s = (burst - 1) * self._interval_s
         self._next_s = float("-inf")
 
     def allow(self, now_s: float) -> bool:
         """Count an event at `now_s`, a monotonic time, unless it is one too many."""
-        if self._next_s - self._ahead_s > now_s:
+        if self._next_s - self._burst_s > now_s:
             return False
         self._next_s = max(self._next_s, now_s) + self._interval_s
         return True

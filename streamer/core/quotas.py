@@ -28,11 +28,11 @@ __all__ = ["QUOTA_MAX", "Permits", "QuotaLimits", "QuotaOverrides"]
 QUOTA_MAX: Final = 10**15
 """Far from where a Lua number is no longer exact, 2^53."""
 
-KNOWN_S: Final = 1.0
+BUCKET_STATE_TTL_S: Final = 1.0
 """How long a node believes what the store has said of a bucket. A flood of what is
 refused costs one question a second; and a store that lost its data is soon noticed."""
 
-_Most = Annotated[int, msgspec.Meta(ge=0, le=QUOTA_MAX)]
+_QuotaValue = Annotated[int, msgspec.Meta(ge=0, le=QUOTA_MAX)]
 
 
 class QuotaLimits(NamedTuple):
@@ -54,12 +54,12 @@ class QuotaOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
     What an app's record says of `QuotaLimits`; None where the node's settings count.
     """
 
-    publishes_per_s: _Most | None = None
-    bytes_per_day: _Most | None = None
-    players: _Most | None = None
-    pending_schedules: _Most | None = None
+    publishes_per_s: _QuotaValue | None = None
+    bytes_per_day: _QuotaValue | None = None
+    players: _QuotaValue | None = None
+    pending_schedules: _QuotaValue | None = None
 
-    def over(self, defaults: QuotaLimits) -> QuotaLimits:
+    def with_defaults(self, defaults: QuotaLimits) -> QuotaLimits:
         """Return what counts, where `defaults` do without a word here."""
         return _limits(self, defaults)
 
@@ -70,8 +70,8 @@ def _limits(quotas: QuotaOverrides, defaults: QuotaLimits) -> QuotaLimits:
     own = (getattr(quotas, name) for name in QuotaLimits._fields)
     return QuotaLimits(
         *(
-            default if most is None else most
-            for most, default in zip(own, defaults, strict=True)
+            default if value is None else value
+            for value, default in zip(own, defaults, strict=True)
         )
     )
 
@@ -87,7 +87,14 @@ class Permits:
 
     """
 
-    __slots__ = ("_at_s", "_left", "_pocket", "burst", "per_s", "portion")
+    __slots__ = (
+        "_balance",
+        "_bucket_at_s",
+        "_bucket_left",
+        "burst",
+        "per_s",
+        "portion",
+    )
 
     def __init__(self, per_s: float, burst: int, *, portion: int = 1) -> None:
         assert per_s > 0
@@ -95,20 +102,20 @@ class Permits:
         self.per_s = per_s
         self.burst = burst
         self.portion = portion
-        self._pocket = 0
-        self._left = float(burst)
-        self._at_s = float("-inf")
+        self._balance = 0
+        self._bucket_left = float(burst)
+        self._bucket_at_s = float("-inf")
 
-    def pay(self, needed: int) -> bool:
+    def spend(self, needed: int) -> bool:
         """Spend what is needed from the pocket; return whether it was enough."""
-        if needed > self._pocket:
+        if needed > self._balance:
             return False
-        self._pocket -= needed
+        self._balance -= needed
         return True
 
-    def give_back(self, unused: int) -> None:
+    def refund(self, unused: int) -> None:
         """Take back what was paid for nothing; more than a bucketful is forgotten."""
-        self._pocket = min(self._pocket + unused, max(self._pocket, self.burst))
+        self._balance = min(self._balance + unused, max(self._balance, self.burst))
 
     def wait_s(self, needed: int, now_s: float) -> float:
         """
@@ -117,19 +124,19 @@ class Permits:
         What was left in the bucket and what has come in since is the most that there
         can be: the other nodes only take out.
         """
-        if now_s - self._at_s >= KNOWN_S:
+        if now_s - self._bucket_at_s >= BUCKET_STATE_TTL_S:
             return 0.0
-        there = self._left + (now_s - self._at_s) * self.per_s
-        missing = min(needed - self._pocket, self.burst) - there
+        available = self._bucket_left + (now_s - self._bucket_at_s) * self.per_s
+        missing = min(needed - self._balance, self.burst) - available
         return max(0.0, missing / self.per_s)
 
-    def to_borrow(self, needed: int) -> tuple[int, int]:
+    def borrow_range(self, needed: int) -> tuple[int, int]:
         """Return how many have to be borrowed for this, and how many would be good."""
-        least = needed - self._pocket
-        assert least > 0
-        return least, max(least, self.portion)
+        needed_min = needed - self._balance
+        assert needed_min > 0
+        return needed_min, max(needed_min, self.portion)
 
-    def lend(self, lent: int, left: float, now_s: float) -> None:
+    def add_borrowed(self, borrowed: int, left: float, now_s: float) -> None:
         """Take what the store has lent, 0 too, and what it has left."""
-        self._pocket += lent
-        self._left, self._at_s = left, now_s
+        self._balance += borrowed
+        self._bucket_left, self._bucket_at_s = left, now_s

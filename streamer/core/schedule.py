@@ -31,10 +31,10 @@ __all__ = [
     "LATE_AFTER_MS",
     "Schedule",
     "ScheduleState",
-    "begins_ms",
+    "bucket_starts_ms",
     "clocks_agree",
-    "in_turns",
     "parse_time",
+    "round_robin",
     "to_ms",
 ]
 
@@ -46,7 +46,7 @@ AHEAD_MAX_MS: Final = 30 * 86_400_000
 LATE_AFTER_MS: Final = 5_000
 """A send this long past its time says so: the schedule was kept, the time was not."""
 
-CLOCKS_APART_MAX_MS: Final = 30_000
+CLOCK_SKEW_MAX_MS: Final = 30_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME: Final = re.compile(
@@ -112,13 +112,13 @@ class Schedule(NamedTuple):
         return sent and sent_ms - self.due_ms > LATE_AFTER_MS
 
 
-def begins_ms(schedule: Schedule, nth: int) -> int:
+def bucket_starts_ms(schedule: Schedule, nth: int) -> int:
     """Return when the `nth` of a schedule's buckets may begin to be served."""
     assert schedule.buckets
     return schedule.begun_ms + schedule.spread_ms * nth // len(schedule.buckets)
 
 
-def in_turns(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
+def round_robin(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
     """
     Return items so that each app has its turn, its own in the order given.
 
@@ -128,9 +128,9 @@ def in_turns(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
     nth: Counter[App] = Counter()
     ranked: list[tuple[int, T]] = []
     for item in items:
-        name = app(item)
-        ranked.append((nth[name], item))
-        nth[name] += 1
+        app_name = app(item)
+        ranked.append((nth[app_name], item))
+        nth[app_name] += 1
     return [item for _, item in sorted(ranked, key=lambda ranks: ranks[0])]
 
 
@@ -142,7 +142,7 @@ def clocks_agree(store_ms: int, node_ms: int) -> bool:
     send a month of schedules at once. A node cannot tell which of the two is wrong, and
     has no need to: it waits until they agree.
     """
-    return abs(store_ms - node_ms) <= CLOCKS_APART_MAX_MS
+    return abs(store_ms - node_ms) <= CLOCK_SKEW_MAX_MS
 
 
 def parse_time(text: str) -> int | None:

@@ -29,8 +29,8 @@ __all__ = [
     "judge_promise",
     "judge_version",
     "parse_facts",
-    "unfit",
-    "unready",
+    "unready_reason",
+    "unsuitable_reasons",
 ]
 
 CLOCK_WARNING_S: Final = 1.0
@@ -64,7 +64,7 @@ class DurabilityPromise(NamedTuple):
     replicas_min: int = 0
 
     @property
-    def least(self) -> str:
+    def weakest_log(self) -> str:
         """The weakest log the store itself may keep."""
         # A primary that comes back empty wipes its replicas, so `replicated` needs a
         # log too. It may be a second behind: the replica has the rest.
@@ -95,7 +95,7 @@ class StoreFacts(NamedTuple):
         return sum(1 for line in lines if "state=online" in line)
 
     @property
-    def log_written(self) -> bool:
+    def log_write_ok(self) -> bool:
         """Whether the last write of the log went well."""
         return self.info.get("aof_last_write_status", "ok") == "ok"
 
@@ -125,16 +125,16 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
     """
     lines = info.decode(errors="replace").splitlines()
     pairs = (line.partition(":") for line in lines if ":" in line)
-    told = {name: value.strip() for name, _, value in pairs}
+    info_fields = {name: value.strip() for name, _, value in pairs}
     texts = [text.decode(errors="replace") for text in settings or ()]
     config = dict(zip(texts[::2], texts[1::2], strict=False))
     # INFO may be asked where CONFIG may not, and knows some of it.
-    maxmemory = config.get("maxmemory", told.get("maxmemory"))
+    maxmemory = config.get("maxmemory", info_fields.get("maxmemory"))
     return StoreFacts(
-        told,
+        info_fields,
         config.get("appendonly"),
         config.get("appendfsync"),
-        config.get("maxmemory-policy", told.get("maxmemory_policy")),
+        config.get("maxmemory-policy", info_fields.get("maxmemory_policy")),
         None if maxmemory is None else _number(maxmemory),
     )
 
@@ -160,7 +160,7 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
         "policy": judge_policy(facts.policy),
         "memory": judge_memory(facts.maxmemory, facts.used_memory),
     }
-    if not facts.log_written:
+    if not facts.log_write_ok:
         findings["log"] = Finding(
             "problem", "the store could not write its log: is the disk full?"
         )
@@ -171,17 +171,17 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
     return findings
 
 
-def unfit(findings: Mapping[str, Finding]) -> str | None:
+def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
     """Say why a node must not start on such a store, None if it may."""
     reasons = [
-        findings[about].text
-        for about in ("version", "policy", "promise")
-        if findings[about].verdict == "problem"
+        findings[subject].text
+        for subject in ("version", "policy", "promise")
+        if findings[subject].verdict == "problem"
     ]
     return "; ".join(reasons) or None
 
 
-def unready(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
+def unready_reason(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
     """Say why a publish could not be acknowledged for the time, None if it could."""
     if facts.is_replica:
         return "the store is a replica and takes no writes"
@@ -242,14 +242,16 @@ def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding
 
 def judge_promise(facts: StoreFacts, promise: DurabilityPromise) -> Finding:
     """Judge whether the store gives what the setting `durability` promises."""
-    found = durability_of(facts)
+    durability = durability_of(facts)
     promised = f"durability={promise.durability}"
-    if found == "unknown":
+    if durability == "unknown":
         if promise.durability == "none":
             return Finding("ok", f"{promised} promises nothing")
         return Finding("warning", f"{promised} is promised on the operator's word")
-    if _STRENGTH.index(found) < _STRENGTH.index(promise.least):
-        return Finding("problem", f"{promised} is promised, and {_lack(facts, found)}")
+    if _STRENGTH.index(durability) < _STRENGTH.index(promise.weakest_log):
+        return Finding(
+            "problem", f"{promised} is promised, and {_shortfall(facts, durability)}"
+        )
     if promise.durability != "replicated":
         return Finding("ok", f"{promised} is what is promised, and the store keeps it")
     text = (
@@ -275,12 +277,12 @@ def judge_policy(policy: str | None) -> Finding:
 
 def judge_clock(ahead_s: float) -> Finding:
     """Judge by how many seconds this machine's clock is ahead of the store's."""
-    apart = f"this machine's clock and the store's are {abs(ahead_s):.3f} s apart"
+    difference = f"this machine's clock and the store's are {abs(ahead_s):.3f} s apart"
     if abs(ahead_s) > CLOCK_PROBLEM_S:
-        return Finding("problem", f"{apart}: set them by NTP")
+        return Finding("problem", f"{difference}: set them by NTP")
     if abs(ahead_s) > CLOCK_WARNING_S:
-        return Finding("warning", f"{apart}: set them by NTP")
-    return Finding("ok", apart)
+        return Finding("warning", f"{difference}: set them by NTP")
+    return Finding("ok", difference)
 
 
 def judge_memory(maxmemory: int | None, used: int) -> Finding:
@@ -294,8 +296,8 @@ def judge_memory(maxmemory: int | None, used: int) -> Finding:
     return Finding("warning" if used > maxmemory * MEMORY_WARNING else "ok", text)
 
 
-def _lack(facts: StoreFacts, found: str) -> str:
-    if found == "none":
+def _shortfall(facts: StoreFacts, durability: str) -> str:
+    if durability == "none":
         return "the store keeps no append-only file (appendonly is no)"
     return f"the store gives less (appendfsync is {facts.appendfsync})"
 

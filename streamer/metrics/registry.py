@@ -156,7 +156,7 @@ class Metrics:
         yield counter(
             "streamer_stored_total",
             "Notifications that publishes have put into inboxes.",
-            (counters.stored, {}),
+            (counters.entries_stored, {}),
         )
 
     def _requests(self) -> Iterator[Family]:

@@ -36,8 +36,8 @@ def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
 def test_a_publish_that_stored_nothing_new_was_a_repetition() -> None:
     counters = Counters()
 
-    counters.published(3)
-    counters.published(0)
+    counters.count_publish(3)
+    counters.count_publish(0)
 
     assert counters.publishes == {"stored": 1, "replayed": 1}
-    assert counters.stored == 3
+    assert counters.entries_stored == 3

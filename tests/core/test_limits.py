@@ -10,49 +10,49 @@ from streamer.errors import Limit, LimitReached
 
 def test_one_too_many_is_refused_and_takes_nothing() -> None:
     slots = Slots(2, Limit.CONNECTIONS_PER_NODE, retry_after_s=7)
-    slots.take()
-    slots.take()
+    slots.acquire()
+    slots.acquire()
 
     with pytest.raises(LimitReached) as refused:
-        slots.take()
+        slots.acquire()
 
     assert refused.value.limit is Limit.CONNECTIONS_PER_NODE
     assert refused.value.retry_after_s == 7
-    assert slots.taken == 2
+    assert slots.in_use == 2
 
 
 def test_a_slot_that_was_given_back_is_there_for_the_next() -> None:
     slots = Slots(1, Limit.CONNECTIONS_PER_NODE)
 
-    slots.take()
-    slots.give_back()
-    slots.take()
+    slots.acquire()
+    slots.release()
+    slots.acquire()
 
-    assert slots.taken == 1
+    assert slots.in_use == 1
 
 
 def test_keys_do_not_share_slots() -> None:
     slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
-    slots.take("a")
-    slots.take("b")
+    slots.acquire("a")
+    slots.acquire("b")
 
     with pytest.raises(LimitReached):
-        slots.take("a")
+        slots.acquire("a")
 
-    slots.give_back("a")
-    slots.take("a")
+    slots.release("a")
+    slots.acquire("a")
 
 
 def test_a_key_without_holders_is_forgotten() -> None:
     slots = SlotsPerKey(1, Limit.REQUESTS_PER_PLAYER)
 
     for number in range(1_000):
-        slots.take(number)
+        slots.acquire(number)
         with pytest.raises(LimitReached):
-            slots.take(number)
-        slots.give_back(number)
+            slots.acquire(number)
+        slots.release(number)
 
-    assert not slots._taken
+    assert not slots._in_use
 
 
 def test_a_burst_passes_and_then_the_rate_counts() -> None:

@@ -9,10 +9,10 @@ from streamer.core.schedule import (
     LATE_AFTER_MS,
     Schedule,
     ScheduleState,
-    begins_ms,
+    bucket_starts_ms,
     clocks_agree,
-    in_turns,
     parse_time,
+    round_robin,
     to_ms,
 )
 from streamer.model import App, Player
@@ -120,11 +120,16 @@ def test_clocks_more_than_half_a_minute_apart_disagree(
 def test_the_parts_of_a_spread_audience_begin_evenly() -> None:
     spread = schedule(buckets=(4, 7, 9, 11), spread_ms=1_000, begun_ms=5_000)
 
-    assert [begins_ms(spread, i) for i in range(4)] == [5_000, 5_250, 5_500, 5_750]
+    assert [bucket_starts_ms(spread, i) for i in range(4)] == [
+        5_000,
+        5_250,
+        5_500,
+        5_750,
+    ]
 
 
 def test_what_is_not_spread_begins_at_once() -> None:
-    assert begins_ms(schedule(buckets=(1, 2), begun_ms=5_000), 1) == 5_000
+    assert bucket_starts_ms(schedule(buckets=(1, 2), begun_ms=5_000), 1) == 5_000
 
 
 @pytest.mark.parametrize("late_ms", [0, LATE_AFTER_MS, LATE_AFTER_MS + 1])
@@ -146,6 +151,6 @@ def test_what_was_cancelled_is_not_late() -> None:
 def test_apps_take_turns_and_keep_their_own_order() -> None:
     waiting = [(App("a"), n) for n in range(4)] + [(App("b"), 0), (App("b"), 1)]
 
-    turns = in_turns(waiting, lambda item: item[0])
+    turns = round_robin(waiting, lambda item: item[0])
 
     assert turns == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("a", 3)]

@@ -9,8 +9,8 @@ from streamer.core.store_health import (
     judge,
     judge_memory,
     parse_facts,
-    unfit,
-    unready,
+    unready_reason,
+    unsuitable_reasons,
 )
 
 INFO = (
@@ -81,7 +81,7 @@ STORES = {
 def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) -> None:
     findings = judge(facts(*STORES[store]), DurabilityPromise(promised, 1))
 
-    reason = unfit(findings)
+    reason = unsuitable_reasons(findings)
     assert (reason is None) == (store in GIVEN[promised]), reason
     assert reason is None or f"durability={promised}" in reason
 
@@ -92,7 +92,7 @@ def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
 ) -> None:
     findings = judge(parse_facts(INFO, None), DurabilityPromise(promised))
 
-    assert unfit(findings) is None
+    assert unsuitable_reasons(findings) is None
     assert findings["durability"].verdict == "warning"
     assert "unknown" in findings["durability"].text
 
@@ -100,8 +100,8 @@ def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
 def test_a_store_that_tells_nothing_at_all_is_not_refused_either() -> None:
     silent = parse_facts(b"", None)
 
-    assert unfit(judge(silent, DurabilityPromise("always"))) is None
-    assert unready(silent, DurabilityPromise("always")) is None
+    assert unsuitable_reasons(judge(silent, DurabilityPromise("always"))) is None
+    assert unready_reason(silent, DurabilityPromise("always")) is None
 
 
 def test_what_is_asked_for_is_no_problem() -> None:
@@ -117,7 +117,7 @@ def test_a_store_that_evicts_is_refused(policy: str) -> None:
     hidden = parse_facts(info_with(line), None)
 
     for found in (told, hidden):
-        reason = unfit(judge(found, DurabilityPromise("none")))
+        reason = unsuitable_reasons(judge(found, DurabilityPromise("none")))
         assert reason is not None
         assert policy in reason
 
@@ -125,20 +125,22 @@ def test_a_store_that_evicts_is_refused(policy: str) -> None:
 def test_a_store_that_is_too_old_is_refused() -> None:
     old = parse_facts(b"redis_version:6.2.14\r\n", settings())
 
-    assert "7.0" in (unfit(judge(old, DurabilityPromise("always"))) or "")
+    assert "7.0" in (unsuitable_reasons(judge(old, DurabilityPromise("always"))) or "")
 
 
 def test_replicas_count_when_they_are_in_step() -> None:
     assert facts().replicas == 1
-    assert unready(facts(), DurabilityPromise("replicated", 1)) is None
-    assert "2 have to" in (unready(facts(), DurabilityPromise("replicated", 2)) or "")
-    assert unready(facts(), DurabilityPromise("always", 2)) is None
+    assert unready_reason(facts(), DurabilityPromise("replicated", 1)) is None
+    assert "2 have to" in (
+        unready_reason(facts(), DurabilityPromise("replicated", 2)) or ""
+    )
+    assert unready_reason(facts(), DurabilityPromise("always", 2)) is None
 
 
 def test_missing_replicas_do_not_keep_a_node_from_starting() -> None:
     findings = judge(facts(), DurabilityPromise("replicated", 2))
 
-    assert unfit(findings) is None
+    assert unsuitable_reasons(findings) is None
     assert findings["promise"].verdict == "warning"
 
 
@@ -147,8 +149,8 @@ def test_a_replica_is_a_problem_and_no_reason_to_refuse() -> None:
     findings = judge(replica, DurabilityPromise("always"))
 
     assert findings["role"].verdict == "problem"
-    assert unfit(findings) is None
-    assert unready(replica, DurabilityPromise("always")) is not None
+    assert unsuitable_reasons(findings) is None
+    assert unready_reason(replica, DurabilityPromise("always")) is not None
 
 
 def test_a_log_that_was_not_written_is_a_problem() -> None:

@@ -104,7 +104,7 @@ class Site:
         return ticket
 
     async def revocation_check(self) -> None:
-        await self.server.app._components.revocation_check.once()
+        await self.server.app._components.revocation_check.check_all()
 
 
 Open = Callable[..., Awaitable[Site]]
@@ -482,7 +482,7 @@ async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
         swept.set()
 
     revocation_check = server.app._components.revocation_check
-    revocation_check.once, revocation_check._interval_s = once, 0.001
+    revocation_check.check_all, revocation_check._interval_s = once, 0.001
     sweeping = asyncio.create_task(revocation_check.run())
 
     async with asyncio.timeout(GUARD_S):

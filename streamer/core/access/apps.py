@@ -102,7 +102,7 @@ class AppRecord(msgspec.Struct, frozen=True):
         return self.audience or self.name
 
     def with_tokens(
-        self, given: Mapping[str, Any], *, fresh_secret: bytes
+        self, changes: Mapping[str, Any], *, fresh_secret: bytes
     ) -> AppRecord:
         """
         Return the app with other members for its tokens.
@@ -113,7 +113,7 @@ class AppRecord(msgspec.Struct, frozen=True):
         Raises:
             ValueError: The members do not go together.
         """
-        changes = dict(given)
+        changes = {**changes}
         if changes.get("algorithm", self.algorithm) == "HS256":
             changes["secret"] = self.secret or fresh_secret
             changes = {"public_keys": "", "key_set": "", **changes}
@@ -130,10 +130,10 @@ class AppRecord(msgspec.Struct, frozen=True):
         if self.algorithm != "HS256":
             assert self.public_keys, "a key set elsewhere has to be fetched"
             return parse_key_set(self.public_keys.encode())
-        retired = [kept.secret for kept in self.retired if now_s < kept.until_s]
+        retired = [old.secret for old in self.retired if now_s < old.until_s]
         return KeySet(map(secret_key, (self.secret, *retired)))
 
-    def vouches_for(
+    def accepts(
         self, proof: TokenProof, keys: KeySet, *, not_before_s: int = 0
     ) -> bool:
         """
@@ -180,12 +180,12 @@ class AppRecord(msgspec.Struct, frozen=True):
         return None
 
 
-def key_set_problem(place: str) -> str | None:
-    """Say why a key set cannot be fetched from `place`, None if it can be."""
-    if place.startswith("/"):
+def key_set_problem(location: str) -> str | None:
+    """Say why a key set cannot be fetched from `location`, None if it can be."""
+    if location.startswith("/"):
         return None
     try:
-        url = urlsplit(place)
+        url = urlsplit(location)
         host = url.hostname
         _ = url.port  # Is parsed, and checked, when it is asked for.
     except ValueError:

@@ -128,11 +128,11 @@ class Caller(msgspec.Struct, frozen=True):
         proof: KeyProof | None = None,
     ) -> Caller:
         """Return the caller that holds a backend key with these scopes."""
-        given = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
+        permissions = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
         return cls(
             app,
             None,
-            frozenset(given),
+            frozenset(permissions),
             expires_at_s=expires_at_s,
             scopes=scopes & SCOPES,
             proof=proof,
@@ -171,27 +171,27 @@ class Caller(msgspec.Struct, frozen=True):
             player == self.player and self.may_read(player)
         )
 
-    def may_hear(self, topic: str) -> bool:
+    def may_subscribe(self, topic: str) -> bool:
         """Whether the caller's token lets it listen to a topic, or join it."""
         return any(
             topic == name or (name.endswith("*") and topic.startswith(name[:-1]))
             for name in self.topics
         )
 
-    def require_hear(self, topic: str) -> None:
-        """Raise `Forbidden`, naming the topic, unless `may_hear`."""
-        if not self.may_hear(topic):
+    def require_topic(self, topic: str) -> None:
+        """Raise `Forbidden`, naming the topic, unless `may_subscribe`."""
+        if not self.may_subscribe(topic):
             raise Forbidden(f"a token for the topic {topic}")
 
     def require_read(self, player: Player) -> None:
         """Raise `Forbidden`, naming the permission, unless `may_read`."""
         if not self.may_read(player):
-            raise Forbidden(self._name("read", player))
+            raise Forbidden(self._permission("read", player))
 
     def require_write(self, player: Player) -> None:
         """Raise `Forbidden`, naming the permission, unless `may_write`."""
         if not self.may_write(player):
-            raise Forbidden(self._name("write", player))
+            raise Forbidden(self._permission("write", player))
 
     def require_write_all(self) -> None:
         """Raise `Forbidden`, naming the permission, unless it may send to everybody."""
@@ -206,7 +206,7 @@ class Caller(msgspec.Struct, frozen=True):
         """Raise `Forbidden`, naming the permission, unless `may_mark`."""
         if not self.may_mark(player):
             own = player == self.player
-            raise Forbidden(self._name("read" if own else "write", player))
+            raise Forbidden(self._permission("read" if own else "write", player))
 
     def require_scope(self, scope: Scope) -> None:
         """Raise `Forbidden`, naming the scope, unless the caller's key has it."""
@@ -225,7 +225,7 @@ class Caller(msgspec.Struct, frozen=True):
             if scope not in self.scopes and not wide.isdisjoint(permissions):
                 raise Forbidden(f"the scope {scope}")
 
-    def require_me(self) -> Player:
+    def require_player(self) -> Player:
         """
         Return the player that ``me`` stands for in this caller's paths.
 
@@ -244,7 +244,7 @@ class Caller(msgspec.Struct, frozen=True):
         # A backend key has no player, and no player is equal to None.
         return player == self.player and not self.permissions.isdisjoint(to_self)
 
-    def _name(self, verb: str, player: Player) -> str:
+    def _permission(self, verb: str, player: Player) -> str:
         kind = _SELF if player == self.player else _ANY
         return f"the permission {kind}:{verb}"
 
@@ -272,10 +272,10 @@ def parse_scopes(names: Iterable[str]) -> frozenset[str]:
 
 
 def _parse(kind: str, names: Iterable[str], known: frozenset[str]) -> frozenset[str]:
-    given = frozenset(names)
-    if unknown := given - known:
+    permissions = frozenset(names)
+    if unknown := permissions - known:
         raise ValueError(
             f"unknown {kind} {', '.join(map(repr, sorted(unknown)))}, "
             f"known are {', '.join(sorted(known))}"
         )
-    return given
+    return permissions

@@ -32,7 +32,7 @@ __all__ = [
     "Algorithm",
     "Key",
     "KeySet",
-    "is_named",
+    "names_algorithm",
     "parse_key_set",
     "read_public_keys",
     "secret_key",
@@ -116,7 +116,7 @@ class KeySet:
         return any(key.algorithm == algorithm and key.name == name for key in self.keys)
 
 
-def is_named(spelling: object, algorithm: Algorithm) -> bool:
+def names_algorithm(spelling: object, algorithm: Algorithm) -> bool:
     """Whether a token's ``alg`` says `algorithm`."""
     return spelling in _SPELLINGS[algorithm]
 
@@ -229,7 +229,7 @@ def _parse_jwk(raw: bytes) -> Key | None:
         *(JoseError, ValueError, TypeError, KeyError),
     ):
         return None
-    if key is None or (jwk.alg and not is_named(jwk.alg, key.algorithm)):
+    if key is None or (jwk.alg and not names_algorithm(jwk.alg, key.algorithm)):
         return None
     return key
 

@@ -16,8 +16,9 @@ their keys. The algorithm is the record's: the token's ``alg`` has to equal it a
 chooses nothing. Ways for a token to bring its own key (``jwk``, ``jku``, ``x5u``,
 ``x5c``) are refused, since a token that has one was not made for us.
 
-For who sees a token again, the last step is two: `authenticate` says what holds for as
-long as record and keys are the same, and `VerifiedToken.at` what depends on the time.
+For who sees a token again, the last step is two: `verify_without_times` says what holds
+for as long as record and keys are the same, and `VerifiedToken.at` what depends on the
+time.
 
 What RFC 7519 leaves open is closed here. Every claim is required, numbers are
 integers, a token lives for at most a day, and a member name given twice refuses the
@@ -43,7 +44,7 @@ from ...errors import Defect, Unauthenticated
 from ...model import App, Player, parse_player
 from .apps import NAME_CHARS_MAX, SECRET_BYTES_MIN, AppRecord
 from .rights import TokenProof, parse_permissions
-from .signatures import Key, KeySet, is_named, secret_key, sign
+from .signatures import Key, KeySet, names_algorithm, secret_key, sign
 
 __all__ = [
     "LEEWAY_S",
@@ -55,11 +56,11 @@ __all__ = [
     "Claims",
     "UnverifiedToken",
     "VerifiedToken",
-    "authenticate",
     "mint",
     "parse",
     "require_algorithm",
     "verify",
+    "verify_without_times",
 ]
 
 TOKEN_BYTES_MAX: Final = 8_192
@@ -151,7 +152,7 @@ class VerifiedToken(NamedTuple):
     permissions: frozenset[str]
     topics: tuple[str, ...]
 
-    def is_by(self, record: AppRecord, keys: KeySet) -> bool:
+    def was_verified_with(self, record: AppRecord, keys: KeySet) -> bool:
         """Whether it is that by this record and these keys."""
         return self.record == record and self.keys == keys.keys
 
@@ -194,13 +195,13 @@ def parse(token: bytes) -> UnverifiedToken:
     signed, header, *segments = match.groups()
     try:
         claims, signature = map(_decode_segment, segments)
-        checked = _read_header(header)
+        verified_header = _read_header(header)
     except ValueError:
         raise Unauthenticated(Defect.NOT_JWT) from None
     return UnverifiedToken(
         signed=signed,
         signature=signature,
-        header=checked,
+        header=verified_header,
         claims=_decode_object(claims, Defect.UNREADABLE),
     )
 
@@ -212,7 +213,7 @@ def require_algorithm(token: UnverifiedToken, record: AppRecord) -> None:
     Raises:
         Unauthenticated: SIGNATURE, with the detail ``alg``.
     """
-    if not is_named(token.header["alg"], record.algorithm):
+    if not names_algorithm(token.header["alg"], record.algorithm):
         raise Unauthenticated(Defect.SIGNATURE, "alg")
 
 
@@ -234,10 +235,10 @@ def verify(
     """
     if keys is None:
         keys = record.own_keys(now_s)
-    return authenticate(token, record, keys).at(now_s)
+    return verify_without_times(token, record, keys).at(now_s)
 
 
-def authenticate(
+def verify_without_times(
     token: UnverifiedToken, record: AppRecord, keys: KeySet
 ) -> VerifiedToken:
     """
@@ -261,7 +262,7 @@ def authenticate(
     player = parse_player(subject) if isinstance(subject, str) else None
     if player is None:
         raise Unauthenticated(Defect.CLAIM, "sub")
-    permissions = _set_of(_strings(claims, "permissions"))
+    permissions = _shared_set(_strings(claims, "permissions"))
     topics = _strings(claims, "topics") if "topics" in claims else ()
     return VerifiedToken(token, record, keys.keys, key, player, permissions, topics)
 
@@ -377,7 +378,7 @@ def _integer(claims: dict[str, Any], name: str) -> int:
 
 # Most tokens of an app permit the same, and who listens keeps it for as long.
 @lru_cache(maxsize=256)
-def _set_of(permissions: tuple[str, ...]) -> frozenset[str]:
+def _shared_set(permissions: tuple[str, ...]) -> frozenset[str]:
     return frozenset(permissions)
 
 

@@ -104,18 +104,18 @@ class Credentials(NamedTuple):
             if not token:
                 raise Unauthenticated(Defect.MISSING)
             return cls(token)
-        sent = {
+        header_values = {
             _strip_scheme(_only(carried.get(b"authorization", []))),
             _only(carried.get(b"x-auth-token", [])).strip(),
         }
         cookies = set(map(_strip_scheme, _cookies(carried.get(b"cookie", []))))
-        found = (sent | cookies) - {b""}
-        if not found:
+        candidates = (header_values | cookies) - {b""}
+        if not candidates:
             raise Unauthenticated(Defect.MISSING)
-        if len(found) > 1:
+        if len(candidates) > 1:
             raise Unauthenticated(Defect.AMBIGUOUS)
-        token = found.pop()
-        return cls(token, from_cookie=token not in sent)
+        token = candidates.pop()
+        return cls(token, from_cookie=token not in header_values)
 
     @classmethod
     def from_header(
@@ -127,7 +127,9 @@ class Credentials(NamedTuple):
         Raises:
             Unauthenticated: MISSING or AMBIGUOUS.
         """
-        token = _only([sent for key, sent in headers if key.lower() == name]).strip()
+        token = _only(
+            [value for header, value in headers if header.lower() == name]
+        ).strip()
         if not token:
             raise Unauthenticated(Defect.MISSING)
         return cls(token)
@@ -169,12 +171,12 @@ class Authenticator:
         self._apps = apps
         self._key_sets = key_sets or KeySets()
         self._clock = clock
-        self._names: _Records[tuple[str, str], App] = _Records(monotonic)
-        self._app_records: _Records[App, AppRecord] = _Records(monotonic)
-        self._not_before_s: _Records[Log, int] = _Records(monotonic)
-        self._key_records: _Records[bytes, KeyRecord] = _Records(monotonic)
+        self._names: _RecordCache[tuple[str, str], App] = _RecordCache(monotonic)
+        self._app_records: _RecordCache[App, AppRecord] = _RecordCache(monotonic)
+        self._not_before_s: _RecordCache[Log, int] = _RecordCache(monotonic)
+        self._key_records: _RecordCache[bytes, KeyRecord] = _RecordCache(monotonic)
         # Those whose tokens are genuine, by the token's digest, as they came in.
-        self._known: OrderedDict[bytes, tuple[VerifiedToken, Caller]] = OrderedDict()
+        self._verified: OrderedDict[bytes, tuple[VerifiedToken, Caller]] = OrderedDict()
 
     async def caller(self, credentials: Credentials) -> Caller:
         """
@@ -212,18 +214,20 @@ class Authenticator:
 
     async def _token_caller(self, token: bytes) -> Caller:
         digest = hashlib.sha256(token).digest()
-        known, caller = self._known.get(digest, (None, None))
-        unverified = tokens.parse(token) if known is None else known.token
+        verified, caller = self._verified.get(digest, (None, None))
+        unverified = tokens.parse(token) if verified is None else verified.token
         record = await self._find_app(unverified.issuer, unverified.audience)
         tokens.require_algorithm(unverified, record)
         now_s = int(self._clock())
-        keys = await self._key_sets.find(record, unverified.key_id, now_s=now_s)
-        if known is not None and known.is_by(record, keys):
-            known.check(now_s)
+        keys = await self._key_sets.keys_of(record, unverified.key_id, now_s=now_s)
+        if verified is not None and verified.was_verified_with(record, keys):
+            verified.check(now_s)
         else:
-            genuine = tokens.authenticate(unverified, record, keys)
-            caller = _caller_of(genuine.at(now_s))
-            _keep(self._known, digest, (genuine, caller), most=TOKENS_MAX)
+            newly_verified = tokens.verify_without_times(unverified, record, keys)
+            caller = _caller_of(newly_verified.at(now_s))
+            _keep(
+                self._verified, digest, (newly_verified, caller), max_entries=TOKENS_MAX
+            )
         assert caller is not None
         if now_s < record.revoking_until_s:
             await self._require_current(caller)
@@ -252,13 +256,13 @@ class Authenticator:
         return await self._app_records.find(name, lambda: self._apps.get(name))
 
     async def _require_current(self, caller: Caller) -> None:
-        log = Log(caller.app, caller.require_me())
+        log = Log(caller.app, caller.require_player())
 
-        async def ask() -> int:
+        async def load() -> int:
             (not_before_s,) = await self._apps.revoked_before_s([log])
             return not_before_s
 
-        not_before_s = await self._not_before_s.find(log, ask)
+        not_before_s = await self._not_before_s.find(log, load)
         assert not_before_s is not None, "0 is kept too"
         assert isinstance(caller.proof, TokenProof)
         if caller.proof.issued_at_s < not_before_s:
@@ -276,76 +280,76 @@ def _caller_of(claims: Claims) -> Caller:
     )
 
 
-class _Records(Generic[_Key, _Record]):
+class _RecordCache(Generic[_Key, _Record]):
     """Records found in the store, kept for a while and asked for once at a time."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         # In the order in which they came in, so the oldest is always the first.
-        self._kept: OrderedDict[_Key, tuple[_Record, float]] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Task[_Record | None]] = {}
+        self._entries: OrderedDict[_Key, tuple[_Record, float]] = OrderedDict()
+        self._loading: dict[_Key, asyncio.Task[_Record | None]] = {}
 
     async def find(
-        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+        self, key: _Key, load: Callable[[], Awaitable[_Record | None]]
     ) -> _Record | None:
         """
-        Return the record kept for `key`, or what `ask` finds.
+        Return the record kept for `key`, or what `load` finds.
 
         Cancelling one caller leaves the question open for the others.
         """
-        record = self._recall(key)
+        record = self._cached(key)
         if record is not None:
             return record
         # A question that was on its way before this call may have missed what was
         # stored since. The second one cannot have.
-        joined = key in self._asking
-        record = await self._ask_once(key, ask)
-        if record is None and joined:
-            record = self._recall(key) or await self._ask_once(key, ask)
+        was_loading = key in self._loading
+        record = await self._load_once(key, load)
+        if record is None and was_loading:
+            record = self._cached(key) or await self._load_once(key, load)
         return record
 
-    def _recall(self, key: _Key) -> _Record | None:
-        kept = self._kept.get(key)
-        if kept is None or self._monotonic() - kept[1] >= RECORD_TTL_S:
+    def _cached(self, key: _Key) -> _Record | None:
+        entry = self._entries.get(key)
+        if entry is None or self._monotonic() - entry[1] >= RECORD_TTL_S:
             return None
-        return kept[0]
+        return entry[0]
 
-    async def _ask_once(
-        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    async def _load_once(
+        self, key: _Key, load: Callable[[], Awaitable[_Record | None]]
     ) -> _Record | None:
-        task = self._asking.get(key)
+        task = self._loading.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(key, ask))
+            task = asyncio.create_task(self._load(key, load))
             # All who wait may be cancelled; the failure is then nobody's to hear.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._asking[key] = task
+            self._loading[key] = task
         return await asyncio.shield(task)
 
-    async def _ask(
-        self, key: _Key, ask: Callable[[], Awaitable[_Record | None]]
+    async def _load(
+        self, key: _Key, load: Callable[[], Awaitable[_Record | None]]
     ) -> _Record | None:
         # The answer is as old as the question, so that a record is never believed
         # for longer than it should be by the time the store took.
-        asked_at = self._monotonic()
+        loaded_at_s = self._monotonic()
         try:
-            record = await ask()
+            record = await load()
         finally:
-            del self._asking[key]
+            del self._loading[key]
         if record is None:
-            self._kept.pop(key, None)
+            self._entries.pop(key, None)
         else:
-            _keep(self._kept, key, (record, asked_at), most=RECORDS_MAX)
+            _keep(self._entries, key, (record, loaded_at_s), max_entries=RECORDS_MAX)
         return record
 
 
 def _keep(
-    kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, most: int
+    entries: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, max_entries: int
 ) -> None:
-    """Keep a value as the newest one; of more than `most` the oldest gives way."""
-    kept.pop(key, None)
-    if len(kept) >= most:
-        kept.popitem(last=False)
-    kept[key] = value
+    """Keep a value as the newest; drop the oldest of more than `max_entries`."""
+    entries.pop(key, None)
+    if len(entries) >= max_entries:
+        entries.popitem(last=False)
+    entries[key] = value
 
 
 def _only(values: list[bytes]) -> bytes:

@@ -7,10 +7,10 @@ id ought to be.
 
 An issuer rotates its keys without telling anybody, so a token that names an unknown one
 is a reason to look; and anybody can make up such tokens, so it is a reason once in
-`FLOOR_S` at most. However many ask, one fetch is under way for a place. A set that was
-had once is kept while its issuer is away: an outage of theirs must not lock out players
-whose tokens can be checked. What is not in the set any more ends with the next fetch,
-at most `FRESH_S` after it was taken out, while the place answers.
+`FETCH_INTERVAL_MIN_S` at most. However many ask, one fetch is under way for a place. A
+set that was had once is kept while its issuer is away: an outage of theirs must not
+lock out players whose tokens can be checked. What is not in the set any more ends with
+the next fetch, at most `KEY_SET_TTL_S` after it was taken out, while the place answers.
 
 HTTP is https, redirects are not followed (whoever answers in the issuer's name would
 choose where we go), and neither time nor bytes are the other side's to decide.
@@ -32,22 +32,22 @@ from ...core.access.signatures import Algorithm, KeySet, parse_key_set
 from ...errors import IssuerUnavailable
 
 __all__ = [
-    "BYTES_MAX",
-    "FETCH_S",
-    "FLOOR_S",
-    "FRESH_S",
+    "DOCUMENT_BYTES_MAX",
+    "FETCH_INTERVAL_MIN_S",
+    "FETCH_TIMEOUT_S",
+    "KEY_SET_TTL_S",
     "Fetch",
     "KeySetUnavailable",
     "KeySets",
     "fetch_key_set",
 ]
 
-FLOOR_S: Final = 30.0
-FRESH_S: Final = 300.0
-FETCH_S: Final = 5.0
-BYTES_MAX: Final = 256 * 1024
+FETCH_INTERVAL_MIN_S: Final = 30.0
+KEY_SET_TTL_S: Final = 300.0
+FETCH_TIMEOUT_S: Final = 5.0
+DOCUMENT_BYTES_MAX: Final = 256 * 1024
 
-_PARSED_MAX: Final = 1_000
+PARSED_SETS_MAX: Final = 1_000
 """Sets kept that came in records, one an app."""
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
@@ -59,16 +59,16 @@ class KeySetUnavailable(Exception):
     """A key set could not be fetched; says why."""
 
 
-async def fetch_key_set(place: str) -> bytes:
+async def fetch_key_set(location: str) -> bytes:
     """
-    Return the document at `place`, a path or a URL as `AppRecord` allows them.
+    Return the document at `location`, a path or a URL as `AppRecord` allows them.
 
     Raises:
         KeySetUnavailable: There is none, it is too large, or nobody answers.
     """
-    if place.startswith("/"):
-        return await asyncio.to_thread(_read, place)
-    return await _get(place)
+    if location.startswith("/"):
+        return await asyncio.to_thread(_read, location)
+    return await _get(location)
 
 
 class KeySets:
@@ -89,10 +89,10 @@ class KeySets:
     ) -> None:
         self._fetch = fetch
         self._monotonic = monotonic
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _KeySetSource] = {}
         self._parsed: dict[str, KeySet] = {}
 
-    async def find(
+    async def keys_of(
         self, record: AppRecord, key_id: str | None = None, *, now_s: int
     ) -> KeySet:
         """
@@ -104,42 +104,42 @@ class KeySets:
         if record.key_set:
             source = self._sources.get(record.key_set)
             if source is None:
-                source = _Source(record.key_set, self._fetch, self._monotonic)
+                source = _KeySetSource(record.key_set, self._fetch, self._monotonic)
                 self._sources[record.key_set] = source
-            return await source.find(record.algorithm, key_id)
+            return await source.keys_of(record.algorithm, key_id)
         if record.algorithm == "HS256":
             return record.own_keys(now_s)
         keys = self._parsed.get(record.public_keys)
         if keys is None:
-            if len(self._parsed) >= _PARSED_MAX:
+            if len(self._parsed) >= PARSED_SETS_MAX:
                 self._parsed.clear()
             keys = self._parsed[record.public_keys] = record.own_keys(now_s)
         return keys
 
 
-class _Source:
+class _KeySetSource:
     """One place and what was had from it last."""
 
     def __init__(
-        self, place: str, fetch: Fetch, monotonic: Callable[[], float]
+        self, location: str, fetch: Fetch, monotonic: Callable[[], float]
     ) -> None:
-        self._place = place
+        self._location = location
         self._fetch = fetch
         self._monotonic = monotonic
         self._keys: KeySet | None = None
         self._fetched_at_s = float("-inf")
-        self._tried_at_s = float("-inf")
+        self._attempted_at_s = float("-inf")
         self._failed = False
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, algorithm: Algorithm, key_id: str | None) -> KeySet:
-        old = self._monotonic() - self._fetched_at_s >= FRESH_S
+    async def keys_of(self, algorithm: Algorithm, key_id: str | None) -> KeySet:
+        is_stale = self._monotonic() - self._fetched_at_s >= KEY_SET_TTL_S
         if self._keys is None:
             await self._refresh()
-        elif old and self._failed:
+        elif is_stale and self._failed:
             # The last one failed: this one may take its time, and nobody waits for it.
             self._start()
-        elif old:
+        elif is_stale:
             await self._refresh()
         if (
             self._keys is not None
@@ -160,28 +160,31 @@ class _Source:
         if self._fetching is not None:
             return self._fetching
         now_s = self._monotonic()
-        if now_s - self._tried_at_s < FLOOR_S:
+        if now_s - self._attempted_at_s < FETCH_INTERVAL_MIN_S:
             return None
-        self._tried_at_s = now_s
+        self._attempted_at_s = now_s
         self._fetching = asyncio.create_task(self._fetch_once(), name="key set")
         return self._fetching
 
     async def _fetch_once(self) -> None:
         begun_s = self._monotonic()
         try:
-            async with asyncio.timeout(FETCH_S):
-                document = await self._fetch(self._place)
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                document = await self._fetch(self._location)
             self._keys = parse_key_set(document)
             self._fetched_at_s = begun_s
             self._failed = False
         except (KeySetUnavailable, TimeoutError, ValueError) as exc:
             self._failed = True
-            kept = (
+            consequence = (
                 "none was had before" if self._keys is None else "the old one is kept"
             )
-            why = str(exc) or f"it took more than {FETCH_S:g} s"
+            reason = str(exc) or f"it took more than {FETCH_TIMEOUT_S:g} s"
             _logger.warning(
-                "no key set from %s: %s; %s", _shown(self._place), why, kept
+                "no key set from %s: %s; %s",
+                _redacted(self._location),
+                reason,
+                consequence,
             )
         finally:
             self._fetching = None
@@ -193,11 +196,11 @@ def _read(path: str) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise KeySetUnavailable("it is no file")
-            document = file.read(BYTES_MAX + 1)
+            document = file.read(DOCUMENT_BYTES_MAX + 1)
     except OSError as exc:
         raise KeySetUnavailable(exc.strerror or str(exc)) from exc
-    if len(document) > BYTES_MAX:
-        raise KeySetUnavailable(f"it has more than {BYTES_MAX} bytes")
+    if len(document) > DOCUMENT_BYTES_MAX:
+        raise KeySetUnavailable(f"it has more than {DOCUMENT_BYTES_MAX} bytes")
     return document
 
 
@@ -213,7 +216,7 @@ async def _get(url: str) -> bytes:
     trust_env = not is_loopback(urlsplit(url).hostname or "")
     try:
         async with (
-            httpx2.AsyncClient(timeout=FETCH_S, trust_env=trust_env) as client,
+            httpx2.AsyncClient(timeout=FETCH_TIMEOUT_S, trust_env=trust_env) as client,
             client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code != 200:
@@ -222,16 +225,18 @@ async def _get(url: str) -> bytes:
             # As it comes: nothing that is packed is unpacked.
             async for chunk in response.aiter_raw():
                 document += chunk
-                if len(document) > BYTES_MAX:
-                    raise KeySetUnavailable(f"it has more than {BYTES_MAX} bytes")
+                if len(document) > DOCUMENT_BYTES_MAX:
+                    raise KeySetUnavailable(
+                        f"it has more than {DOCUMENT_BYTES_MAX} bytes"
+                    )
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
         raise KeySetUnavailable(f"{type(exc).__name__} {exc}".strip()) from exc
     return bytes(document)
 
 
-def _shown(place: str) -> str:
+def _redacted(location: str) -> str:
     """Return a place for the log: a URL may hold a password, or a query a secret."""
-    if place.startswith("/"):
-        return place
-    url = urlsplit(place)
+    if location.startswith("/"):
+        return location
+    url = urlsplit(location)
     return f"{url.scheme}://{url.hostname}{url.path}"

@@ -44,7 +44,7 @@ PORTION: Final = 500
 _logger = logging.getLogger(__name__)
 
 
-class _Basis(NamedTuple):
+class _TokenRules(NamedTuple):
     """What an app's tokens are judged by; keys by algorithm and name."""
 
     record: AppRecord
@@ -76,20 +76,20 @@ class RevocationCheck:
         self._clock = clock
         self._interval_s = interval_s
         self._callers: dict[Reader, Caller] = {}
-        self._unseen: set[Reader] = set()
+        self._unchecked: set[Reader] = set()
         """Those whose caller was in no sweep yet."""
-        self._bases: dict[App, _Basis] = {}
+        self._rules: dict[App, _TokenRules] = {}
         """What the last sweep has gone by."""
 
     def add(self, reader: Reader, caller: Caller) -> None:
         """End `reader` from here on when its caller's credential does not hold."""
         self._callers[reader] = caller
-        self._unseen.add(reader)
+        self._unchecked.add(reader)
 
     def remove(self, reader: Reader) -> None:
         """Forget a reader; one that was not added is passed over."""
         self._callers.pop(reader, None)
-        self._unseen.discard(reader)
+        self._unchecked.discard(reader)
 
     def renew(self, reader: Reader, caller: Caller) -> None:
         """Go by a fresh credential from here on."""
@@ -101,7 +101,7 @@ class RevocationCheck:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self.once()
+                await self.check_all()
             except Unavailable:
                 _logger.info("credentials were not checked again: the store is away")
             except Exception:
@@ -109,65 +109,67 @@ class RevocationCheck:
                 # next time, and nobody's stream may end for it.
                 _logger.exception("credentials were not checked again")
 
-    async def once(self) -> None:
+    async def check_all(self) -> None:
         """
         End every listener whose credential was taken back.
 
         Raises:
             Unavailable: The store is away; who was not looked at goes on.
         """
-        unseen, self._unseen = self._unseen, set()
+        unchecked, self._unchecked = self._unchecked, set()
         try:
-            bases = await self._find_bases()
-            await self._look_at(self._doubtful(unseen, bases))
+            rules = await self._read_rules()
+            await self._check(self._to_check(unchecked, rules))
         except BaseException:
-            self._unseen |= unseen & self._callers.keys()
+            self._unchecked |= unchecked & self._callers.keys()
             raise
-        self._bases = bases
+        self._rules = rules
 
-    async def _find_bases(self) -> dict[App, _Basis]:
+    async def _read_rules(self) -> dict[App, _TokenRules]:
         """Return what tokens are judged by, of those apps where it is for all alike."""
         names = tuple({caller.app for caller in self._callers.values()})
         now_s = int(self._clock())
-        bases = {}
+        rules = {}
         for name, record in zip(names, await self._apps.get_many(names), strict=True):
             if record is None or now_s < record.revoking_until_s:
                 continue
             with contextlib.suppress(IssuerUnavailable):
-                keys = await self._key_sets.find(record, now_s=now_s)
+                keys = await self._key_sets.keys_of(record, now_s=now_s)
                 named = frozenset((key.algorithm, key.name) for key in keys.keys)
-                bases[name] = _Basis(record, named)
-        return bases
+                rules[name] = _TokenRules(record, named)
+        return rules
 
-    def _doubtful(
-        self, unseen: Collection[Reader], bases: Mapping[App, _Basis]
+    def _to_check(
+        self, unchecked: Collection[Reader], rules: Mapping[App, _TokenRules]
     ) -> list[tuple[Reader, Caller]]:
         """Return those of whom the last sweep's finding may not hold."""
-        settled = {app for app, basis in bases.items() if self._bases.get(app) == basis}
+        unchanged = {
+            app for app, app_rules in rules.items() if self._rules.get(app) == app_rules
+        }
         return [
             (reader, caller)
             for reader, caller in self._callers.items()
-            if caller.app not in settled
-            or reader in unseen
+            if caller.app not in unchanged
+            or reader in unchecked
             or isinstance(caller.proof, KeyProof)
         ]
 
-    async def _look_at(self, doubtful: Sequence[tuple[Reader, Caller]]) -> None:
-        for first in range(0, len(doubtful), PORTION):
-            portion = doubtful[first : first + PORTION]
-            withdrawn = await self.withdrawn(caller for _, caller in portion)
+    async def _check(self, to_check: Sequence[tuple[Reader, Caller]]) -> None:
+        for first in range(0, len(to_check), PORTION):
+            portion = to_check[first : first + PORTION]
+            revoked = await self.find_revoked(caller for _, caller in portion)
             ended = [
                 reader
                 for reader, caller in portion
                 # Who has renewed or gone in the meantime is not meant.
-                if caller in withdrawn and self._callers.get(reader) is caller
+                if caller in revoked and self._callers.get(reader) is caller
             ]
             for reader in ended:
                 reader.end(TOKEN_INVALID)
             if ended:
                 _logger.info("%d listeners' credentials were taken back", len(ended))
 
-    async def withdrawn(self, callers: Iterable[Caller]) -> set[Caller]:
+    async def find_revoked(self, callers: Iterable[Caller]) -> set[Caller]:
         """
         Return those whose credential would not be believed any more, whatever its time.
 
@@ -177,14 +179,12 @@ class RevocationCheck:
         Raises:
             Unavailable: The store is away.
         """
-        asked = set(callers)
-        by_token = {one for one in asked if isinstance(one.proof, TokenProof)}
-        by_key = {one for one in asked if isinstance(one.proof, KeyProof)}
-        return await self._withdrawn_tokens(by_token) | await self._withdrawn_keys(
-            by_key
-        )
+        distinct = set(callers)
+        by_token = {one for one in distinct if isinstance(one.proof, TokenProof)}
+        by_key = {one for one in distinct if isinstance(one.proof, KeyProof)}
+        return await self._revoked_tokens(by_token) | await self._revoked_keys(by_key)
 
-    async def _withdrawn_tokens(self, callers: Collection[Caller]) -> set[Caller]:
+    async def _revoked_tokens(self, callers: Collection[Caller]) -> set[Caller]:
         now_s = int(self._clock())
         names = tuple({caller.app for caller in callers})
         found = zip(names, await self._apps.get_many(names), strict=True)
@@ -194,18 +194,18 @@ class RevocationCheck:
         }
         logs = tuple({_log(one) for one in callers if one.app in revoking})
         times = dict(zip(logs, await self._apps.revoked_before_s(logs), strict=True))
-        withdrawn: set[Caller] = set()
+        revoked: set[Caller] = set()
         for name in names:
             own = {caller for caller in callers if caller.app == name}
             record = records.get(name)
-            withdrawn |= (
+            revoked |= (
                 own
                 if record is None
-                else await self._disowned(record, own, times, now_s)
+                else await self._not_accepted(record, own, times, now_s)
             )
-        return withdrawn
+        return revoked
 
-    async def _disowned(
+    async def _not_accepted(
         self,
         record: AppRecord,
         callers: Collection[Caller],
@@ -213,31 +213,31 @@ class RevocationCheck:
         now_s: int,
     ) -> set[Caller]:
         try:
-            keys = await self._key_sets.find(record, now_s=now_s)
+            keys = await self._key_sets.keys_of(record, now_s=now_s)
         except IssuerUnavailable:
             return set()
         return {
             caller
             for caller in callers
             if isinstance(caller.proof, TokenProof)
-            and not record.vouches_for(
+            and not record.accepts(
                 caller.proof, keys, not_before_s=times.get(_log(caller), 0)
             )
         }
 
-    async def _withdrawn_keys(self, callers: Collection[Caller]) -> set[Caller]:
+    async def _revoked_keys(self, callers: Collection[Caller]) -> set[Caller]:
         by_digest: dict[bytes, set[Caller]] = {}
         for caller in callers:
             assert isinstance(caller.proof, KeyProof)
             by_digest.setdefault(caller.proof.digest, set()).add(caller)
         digests = tuple(by_digest)
-        withdrawn: set[Caller] = set()
+        revoked: set[Caller] = set()
         found = await self._apps.find_keys(digests)
         for digest, record in zip(digests, found, strict=True):
             if record is None or record.is_expired(self._clock() * 1000):
-                withdrawn |= by_digest[digest]
-        return withdrawn
+                revoked |= by_digest[digest]
+        return revoked
 
 
 def _log(caller: Caller) -> Log:
-    return Log(caller.app, caller.require_me())
+    return Log(caller.app, caller.require_player())

@@ -27,14 +27,21 @@ from ...errors import Defect, Error, Forbidden, Unauthenticated, Unavailable
 from ...store.access.tickets import FIRST_MS, TicketStore, ticket_digest
 from .revocation import RevocationCheck
 
-__all__ = ["FIRST_S", "KEEP_S", "PREFIX", "OpenTicket", "Tickets", "instance_of"]
+__all__ = [
+    "FIRST_USE_S",
+    "PREFIX",
+    "RENEW_S",
+    "OpenTicket",
+    "Tickets",
+    "instance_of",
+]
 
 PREFIX: Final = "tk_"
 """Begins every ticket, and no token or backend key."""
 
-FIRST_S: Final = FIRST_MS // 1_000
+FIRST_USE_S: Final = FIRST_MS // 1_000
 
-KEEP_S: Final = 60.0
+RENEW_S: Final = 60.0
 """How often open tickets are renewed; they last for three times that."""
 
 TEXT_CHARS_MAX: Final = 64
@@ -60,7 +67,7 @@ class Tickets:
         store: Tickets in the store.
         revocation_check: What knows whether a credential still holds.
         clock: Unix time in seconds.
-        keep_s: How often open ones are renewed.
+        renew_s: How often open ones are renewed.
 
     """
 
@@ -70,12 +77,12 @@ class Tickets:
         revocation_check: RevocationCheck,
         *,
         clock: Callable[[], float] = time.time,
-        keep_s: float = KEEP_S,
+        renew_s: float = RENEW_S,
     ) -> None:
         self._store = store
         self._revocation_check = revocation_check
         self._clock = clock
-        self._keep_s = keep_s
+        self._renew_s = renew_s
         self._open: dict[bytes, list[int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -87,7 +94,7 @@ class Tickets:
             Forbidden: The caller is no player, or may not listen.
             Unavailable: The store is away.
         """
-        caller.require_listen(caller.require_me())
+        caller.require_listen(caller.require_player())
         if caller.expires_at_s is None:
             raise Forbidden("a token that ends")
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -120,7 +127,7 @@ class Tickets:
         ticket = OpenTicket(digest, use.caller, use.first)
         self._open.setdefault(digest, []).append(use.ends_ms)
         try:
-            if await self._revocation_check.withdrawn([use.caller]):
+            if await self._revocation_check.find_revoked([use.caller]):
                 raise Unauthenticated(Defect.REVOKED)
         except BaseException as error:
             opened = not isinstance(error, Error)
@@ -141,7 +148,7 @@ class Tickets:
         self._open[ticket.digest].pop()
         if not self._open[ticket.digest]:
             del self._open[ticket.digest]
-        await self._let_go(ticket.digest, opened=opened or not ticket.first)
+        await self._release(ticket.digest, opened=opened or not ticket.first)
 
     def close_soon(self, ticket: OpenTicket, *, opened: bool) -> None:
         """Do as `close` does, without waiting for it."""
@@ -149,7 +156,7 @@ class Tickets:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait for what `close_soon` has begun."""
         if self._closing:
             await asyncio.wait(self._closing)
@@ -157,18 +164,18 @@ class Tickets:
     async def run(self) -> None:
         """Renew the tickets of open streams; runs until cancelled."""
         while True:
-            await asyncio.sleep(self._keep_s)
+            await asyncio.sleep(self._renew_s)
             try:
-                await self.keep()
+                await self.renew_open()
             except Unavailable:
                 _logger.info("tickets were not renewed: the store is away")
 
-    async def keep(self) -> None:
+    async def renew_open(self) -> None:
         """Renew the tickets of open streams once. Raises Unavailable."""
         ends_ms = {digest: ends[0] for digest, ends in self._open.items()}
         await self._store.keep(ends_ms, now_ms=int(self._clock() * 1_000))
 
-    async def _let_go(self, digest: bytes, *, opened: bool) -> None:
+    async def _release(self, digest: bytes, *, opened: bool) -> None:
         try:
             if opened:
                 await self._store.close(digest)

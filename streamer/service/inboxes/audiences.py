@@ -22,20 +22,20 @@ from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
 from ...store.logs.inbox import Inbox
 from ...store.logs.views import PlayerViews, Views
 
-__all__ = ["PlayerAudiences", "later", "unread"]
+__all__ = ["PlayerAudiences", "later_position", "unread_count"]
 
 
-def unread(views: Iterable[View], audiences: dict[Log, Audience]) -> int:
+def unread_count(views: Iterable[View], audiences: dict[Log, Audience]) -> int:
     """Return how many notifications of its audiences a player has not read."""
     # One that was joined a moment ago has not been looked at.
     return sum(v.unread(audiences[v.log]) for v in views if v.log in audiences)
 
 
-def later(joined: Position, place: Position) -> Position:
+def later_position(joined: Position, other: Position) -> Position:
     """Return the later place in an audience; of a log that was lost, the other."""
-    if joined.epoch not in (0, place.epoch) and not place.is_zero:
-        return place
-    return max(joined, place, key=lambda position: position.offset)
+    if joined.epoch not in (0, other.epoch) and not other.is_zero:
+        return other
+    return max(joined, other, key=lambda position: position.offset)
 
 
 class PlayerAudiences:
@@ -52,57 +52,64 @@ class PlayerAudiences:
         self.views = views
         self._inbox = inbox
 
-    async def of(self, log: Log) -> list[View]:
+    async def views_of(self, log: Log) -> list[View]:
         """Return a player's views, everybody's among them."""
-        (views,) = await self.of_many([log])
+        (views,) = await self.views_of_many([log])
         if isinstance(views, Exception):
             raise views
         return views
 
-    def seen(self, log: Log, replies: Sequence[Any]) -> list[View] | None:
+    def views_in(self, log: Log, replies: Sequence[Any]) -> list[View] | None:
         """Return a player's views from replies to `Views.peek`, if these say all."""
         if not replies or any(isinstance(reply, Exception) for reply in replies):
             return None
-        found = self.views.parse_peek(log, replies)
-        return None if found is None else found.views
+        stored = self.views.parse_peek(log, replies)
+        return None if stored is None else stored.views
 
-    async def of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
+    async def views_of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
         """Return the views of players; what cannot be read is an exception."""
-        found = await self.views.read_many(logs)
+        stored = await self.views.read_many(logs)
         return [
-            player if isinstance(player, Exception) else await self.settle(log, player)
-            for log, player in zip(logs, found, strict=True)
+            views
+            if isinstance(views, Exception)
+            else await self.with_everyone(log, views)
+            for log, views in zip(logs, stored, strict=True)
         ]
 
-    async def settle(self, log: Log, found: PlayerViews) -> list[View]:
+    async def with_everyone(self, log: Log, stored: PlayerViews) -> list[View]:
         """Return the views as read; let a player that has none be one of everybody."""
         everyone = everyone_log(log.app)
-        if any(view.log == everyone for view in found.views):
-            return found.views
-        joined = await self.place_before(everyone, found.known_since_ms)
+        if any(view.log == everyone for view in stored.views):
+            return stored.views
+        joined = await self.position_before(everyone, stored.known_since_ms)
         # A store that is full can be read; then it is written down another time.
         with contextlib.suppress(Unavailable):
             await self.views.join(log, everyone, joined, announce=False)
-        return [*found.views, View(everyone, joined)]
+        return [*stored.views, View(everyone, joined)]
 
-    async def at(self, logs: Iterable[Log]) -> dict[Log, Audience]:
+    async def read(self, logs: Iterable[Log]) -> dict[Log, Audience]:
         """Return audiences as they are at this moment."""
         distinct = list(dict.fromkeys(logs))
-        found = await self._inbox.audiences(distinct)
-        return dict(zip(distinct, found, strict=True))
+        audiences = await self._inbox.audiences(distinct)
+        return dict(zip(distinct, audiences, strict=True))
 
-    async def unread_of_many(self, logs: Sequence[Log]) -> list[int | Exception]:
+    async def unread_counts(self, logs: Sequence[Log]) -> list[int | Exception]:
         """
         Return how many notifications of its audiences each player has not read.
 
         What cannot be read is an exception.
         """
-        found = await self.of_many(logs)
-        wanted = {v.log for views in found if isinstance(views, list) for v in views}
-        audiences = await self.at(wanted)
+        views_of_logs = await self.views_of_many(logs)
+        audience_logs = {
+            view.log
+            for views in views_of_logs
+            if isinstance(views, list)
+            for view in views
+        }
+        audiences = await self.read(audience_logs)
         return [
-            views if isinstance(views, Exception) else unread(views, audiences)
-            for views in found
+            views if isinstance(views, Exception) else unread_count(views, audiences)
+            for views in views_of_logs
         ]
 
     async def join(self, log: Log, topic: Topic) -> bool:
@@ -117,40 +124,44 @@ class PlayerAudiences:
 
         """
         # Everybody's first, so that a player with a topic is one of everybody too.
-        await self.of(log)
+        await self.views_of(log)
         audience = topic_log(log.app, topic)
-        place = (await self.at([audience]))[audience].head
-        return await self.views.join(log, audience, place)
+        head = (await self.read([audience]))[audience].head
+        return await self.views.join(log, audience, head)
 
     async def leave(self, log: Log, topic: Topic) -> bool:
         """Let a player have nothing of a topic any more; return whether it had."""
         return await self.views.leave(log, topic_log(log.app, topic))
 
-    async def located(self, log: Log, views: Sequence[View], cursor: Cursor) -> Cursor:
+    async def resolve_cursor(
+        self, log: Log, views: Sequence[View], cursor: Cursor
+    ) -> Cursor:
         """
         Return where a cursor is: a bare id may be that of an audience's notification.
 
         In the other logs it is then behind what was sent before that moment: what was
         sent in the same one may come twice.
         """
-        place = cursor.own
-        if place.epoch or cursor.audiences or place.is_zero:
+        own = cursor.own
+        if own.epoch or cursor.audiences or own.is_zero:
             return cursor
         logs = [log, *(view.log for view in views)]
-        mine, *found = await self.views.find_live([(one, [place]) for one in logs])
-        if mine.offsets or not any(there.offsets for there in found):
+        in_own, *in_audiences = await self.views.find_live(
+            [(name, [own]) for name in logs]
+        )
+        if in_own.offsets or not any(lookup.offsets for lookup in in_audiences):
             return cursor
-        places = {}
-        for view, there in zip(views, found, strict=True):
-            if there.offsets:
-                at = place._replace(epoch=there.epoch)
+        positions = {}
+        for view, lookup in zip(views, in_audiences, strict=True):
+            if lookup.offsets:
+                position = own._replace(epoch=lookup.epoch)
             else:
-                at = await self.place_before(view.log, place.at_ms)
-            if not at.is_zero:
-                places[audience_mark(view.log)] = at
-        return Cursor(await self.place_before(log, place.at_ms), places)
+                position = await self.position_before(view.log, own.at_ms)
+            if not position.is_zero:
+                positions[audience_mark(view.log)] = position
+        return Cursor(await self.position_before(log, own.at_ms), positions)
 
-    async def place_before(self, audience: Log, at_ms: int) -> Position:
+    async def position_before(self, audience: Log, at_ms: int) -> Position:
         """Return the place behind all that an audience was sent before a time."""
         if at_ms == 0:
             return ZERO

@@ -23,7 +23,7 @@ from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
 from ...model import Log, Player, Position, decode_id
 from ...store.logs.inbox import Inbox, MarkResult, PageEntry, ReadAfter
-from .audiences import PlayerAudiences, unread
+from .audiences import PlayerAudiences, unread_count
 from .merge import EntriesAfter, MergedInbox, MergedPage
 
 __all__ = ["InboxOperations", "MergedPage", "PageEntry", "parse_cursor"]
@@ -84,7 +84,7 @@ class InboxOperations:
             version=version,
         )
 
-    async def one(
+    async def get(
         self, caller: Caller, player: Player, notification_id: str
     ) -> PageEntry:
         """
@@ -97,20 +97,22 @@ class InboxOperations:
 
         """
         caller.require_read(player)
-        place = decode_id(notification_id)
-        found = place and await self._merged.one(Log(caller.app, player), place)
-        if not found:
+        position = decode_id(notification_id)
+        entry = position and await self._merged.get(Log(caller.app, player), position)
+        if not entry:
             raise NotFound("the notification")
-        return found
+        return entry
 
-    async def after(
-        self, caller: Caller, player: Player, place: Cursor | Start, *, count: int
+    async def entries_after(
+        self, caller: Caller, player: Player, start: Cursor | Start, *, count: int
     ) -> EntriesAfter:
         """
         Read what follows a place, oldest first. Raises Forbidden, StoreUnavailable.
         """
         caller.require_listen(player)
-        return await self._merged.after(Log(caller.app, player), place, count=count)
+        return await self._merged.entries_after(
+            Log(caller.app, player), start, count=count
+        )
 
     async def mark_ids(
         self,
@@ -130,22 +132,22 @@ class InboxOperations:
             OutcomeUnknown: Repeating it is harmless.
 
         """
-        places = self._places(caller, player, ids, ids_max)
+        positions = self._positions(caller, player, ids, ids_max)
         log = Log(caller.app, player)
-        elsewhere, changed = await self._change(log, "ids", places)
+        elsewhere, changed = await self._change_marks(log, "ids", positions)
         return await self._inbox.mark_ids(
-            log, places, elsewhere=elsewhere, force=changed
+            log, positions, elsewhere=elsewhere, force=changed
         )
 
     async def mark_unread(
         self, caller: Caller, player: Player, ids: Sequence[str]
     ) -> MarkResult:
         """Take back the marks of notifications; see `mark_ids`."""
-        places = self._places(caller, player, ids, MARK_IDS_MAX)
+        positions = self._positions(caller, player, ids, MARK_IDS_MAX)
         log = Log(caller.app, player)
-        elsewhere, changed = await self._change(log, "unread", places)
+        elsewhere, changed = await self._change_marks(log, "unread", positions)
         return await self._inbox.mark_unread(
-            log, places, elsewhere=elsewhere, force=changed
+            log, positions, elsewhere=elsewhere, force=changed
         )
 
     async def mark_up_to(
@@ -159,17 +161,17 @@ class InboxOperations:
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
-        views = await self._audiences.of(log)
-        cursor = await self._audiences.located(log, views, cursor)
+        views = await self._audiences.views_of(log)
+        cursor = await self._audiences.resolve_cursor(log, views, cursor)
 
-        async def upto(audience: Log) -> Position:
+        async def position_in(audience: Log) -> Position:
             named = cursor.audiences.get(audience_mark(audience))
             if named is None:
                 at_ms = cursor.own.at_ms + 1
-                named = await self._audiences.place_before(audience, at_ms)
+                named = await self._audiences.position_before(audience, at_ms)
             return named
 
-        elsewhere, changed = await self._mark_up_to(log, views, upto)
+        elsewhere, changed = await self._mark_up_to(log, views, position_in)
         return await self._inbox.mark_up_to(
             log, cursor.own, elsewhere=elsewhere, force=changed
         )
@@ -178,7 +180,7 @@ class InboxOperations:
         """Mark all that is in the inbox at this moment; see `mark_ids`."""
         caller.require_mark(player)
         log = Log(caller.app, player)
-        views = await self._audiences.of(log)
+        views = await self._audiences.views_of(log)
         elsewhere, changed = await self._mark_up_to(log, views, None)
         return await self._inbox.mark_all(log, elsewhere=elsewhere, force=changed)
 
@@ -199,32 +201,38 @@ class InboxOperations:
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
-        place = decode_id(notification_id)
-        if place is None:
+        position = decode_id(notification_id)
+        if position is None:
             raise NotFound("the notification")
-        if await self._inbox.withdraw(log, place) is not None:
+        if await self._inbox.withdraw(log, position) is not None:
             return
-        views = await self._audiences.of(log)
-        found = await self._audiences.views.find_live([(v.log, [place]) for v in views])
-        for view, there in zip(views, found, strict=True):
-            if not there.offsets or not view.reaches(place._replace(epoch=there.epoch)):
+        views = await self._audiences.views_of(log)
+        lookups = await self._audiences.views.find_live(
+            [(v.log, [position]) for v in views]
+        )
+        for view, lookup in zip(views, lookups, strict=True):
+            if not lookup.offsets or not view.reaches(
+                position._replace(epoch=lookup.epoch)
+            ):
                 continue
-            if place.offset not in view.deleted:
+            if position.offset not in view.deleted:
                 # Streams are told first: who dies in between is asked again, and tells
                 # them twice, which they bear.
-                await self._inbox.append_withdrawal(log, place.id)
+                await self._inbox.append_withdrawal(log, position.id)
                 await self._audiences.views.change(
                     log,
                     view.log,
                     "deleted",
-                    there.offsets,
-                    epoch=there.epoch,
-                    floor=there.floor,
+                    lookup.offsets,
+                    epoch=lookup.epoch,
+                    floor=lookup.floor,
                 )
             return
         raise NotFound("the notification")
 
-    async def unread_many(self, caller: Caller, players: Sequence[Player]) -> list[int]:
+    async def unread_counts(
+        self, caller: Caller, players: Sequence[Player]
+    ) -> list[int]:
         """
         Return how many notifications each player has not read, in their order.
 
@@ -239,74 +247,76 @@ class InboxOperations:
         own = await self._inbox.read_many(
             [ReadAfter(log, Start.LATEST, limit=0) for log in logs]
         )
-        elsewhere = await self._audiences.unread_of_many(logs)
+        elsewhere = await self._audiences.unread_counts(logs)
         counts = []
-        for mine, theirs in zip(own, elsewhere, strict=True):
-            if isinstance(mine, Exception):
-                raise mine
-            if isinstance(theirs, Exception):
-                raise theirs
-            counts.append(mine.unread + theirs)
+        for in_own, in_audiences in zip(own, elsewhere, strict=True):
+            if isinstance(in_own, Exception):
+                raise in_own
+            if isinstance(in_audiences, Exception):
+                raise in_audiences
+            counts.append(in_own.unread + in_audiences)
         return counts
 
-    def _places(
+    def _positions(
         self, caller: Caller, player: Player, ids: Sequence[str], ids_max: int
     ) -> list[Position]:
         caller.require_mark(player)
         if len(ids) > ids_max:
             problem = f"has {len(ids)} items, allowed {ids_max}"
             raise Invalid(FieldError(("body", "ids"), problem))
-        return [place for text in ids if (place := decode_id(text))]
+        return [position for text in ids if (position := decode_id(text))]
 
-    async def _change(
-        self, log: Log, change: Literal["ids", "unread"], places: Sequence[Position]
+    async def _change_marks(
+        self, log: Log, change: Literal["ids", "unread"], positions: Sequence[Position]
     ) -> tuple[int, bool]:
         """Change marks in the views; return what is unread there, and if some did."""
-        views = await self._audiences.of(log)
-        audiences = await self._heard(views)
+        views = await self._audiences.views_of(log)
+        audiences = await self._audiences_with_entries(views)
         if not audiences:
             return 0, False
-        speaking = [view for view in views if not audiences[view.log].head.is_zero]
-        found = await self._audiences.views.find_live(
-            [(view.log, places) for view in speaking]
+        with_entries = [view for view in views if not audiences[view.log].head.is_zero]
+        lookups = await self._audiences.views.find_live(
+            [(view.log, positions) for view in with_entries]
         )
         changed = False
-        for view, there in zip(speaking, found, strict=True):
-            if not there.offsets:
+        for view, lookup in zip(with_entries, lookups, strict=True):
+            if not lookup.offsets:
                 continue
             offsets = await self._audiences.views.change(
                 log,
                 view.log,
                 change,
-                there.offsets,
-                epoch=there.epoch,
-                floor=there.floor,
+                lookup.offsets,
+                epoch=lookup.epoch,
+                floor=lookup.floor,
             )
             if offsets:
                 changed = True
                 by = 1 if change == "ids" else -1
                 await self._audiences.views.count(view.log, "read", offsets, by=by)
         if changed:
-            views = await self._audiences.of(log)
-        return unread(views, audiences), changed
+            views = await self._audiences.views_of(log)
+        return unread_count(views, audiences), changed
 
     async def _mark_up_to(
         self,
         log: Log,
         views: Sequence[View],
-        upto: Callable[[Log], Awaitable[Position]] | None,
+        position_in: Callable[[Log], Awaitable[Position]] | None,
     ) -> tuple[int, bool]:
-        """Mark up to an offset in each view, or to its end; as `_change`."""
-        audiences = await self._heard(views)
+        """Mark up to an offset in each view, or to its end; as `_change_marks`."""
+        audiences = await self._audiences_with_entries(views)
         changed = False
         for view in views:
             audience = audiences.get(view.log)
             if audience is None or not view.unread(audience):
                 continue
-            place = audience.head if upto is None else await upto(view.log)
-            if place.epoch != audience.head.epoch:
+            position = (
+                audience.head if position_in is None else await position_in(view.log)
+            )
+            if position.epoch != audience.head.epoch:
                 continue
-            offset = min(place.offset, audience.head.offset)
+            offset = min(position.offset, audience.head.offset)
             offsets = await self._audiences.views.mark_up_to(
                 log,
                 view.log,
@@ -318,12 +328,14 @@ class InboxOperations:
                 changed = True
                 await self._audiences.views.count(view.log, "read", offsets)
         if changed:
-            views = await self._audiences.of(log)
-        return unread(views, audiences) if audiences else 0, changed
+            views = await self._audiences.views_of(log)
+        return unread_count(views, audiences) if audiences else 0, changed
 
-    async def _heard(self, views: Sequence[View]) -> dict[Log, Audience]:
+    async def _audiences_with_entries(
+        self, views: Sequence[View]
+    ) -> dict[Log, Audience]:
         """Return the audiences of views, none where all are silent."""
-        audiences = await self._audiences.at(view.log for view in views)
+        audiences = await self._audiences.read(view.log for view in views)
         if all(audience.head.is_zero for audience in audiences.values()):
             return {}
         return audiences

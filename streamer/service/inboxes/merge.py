@@ -23,12 +23,12 @@ from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
 from ...store.logs.inbox import Inbox, Page, PageEntry, ReadAfter
 from ...store.logs.page_reads import AudiencePage, PageReads
-from .audiences import PlayerAudiences, later
+from .audiences import PlayerAudiences, later_position
 
 __all__ = ["EntriesAfter", "MergedInbox", "MergedPage"]
 
-_VERSION_PARTS: Final = "_"
-_PORTION: Final = 100
+_VERSION_SEPARATOR: Final = "_"
+WALK_PAGE_ENTRIES: Final = 100
 
 
 class MergedPage(NamedTuple):
@@ -70,40 +70,42 @@ class _Bounds(NamedTuple):
         return named or self.oldest.own
 
     def reaches(
-        self, place: Position | None, audience: Log | None
+        self, position: Position | None, audience: Log | None
     ) -> TypeGuard[Position]:
         """Whether there is a place, and it is not older than what is asked for."""
         oldest = self.oldest_in(audience)
-        return place is not None and (oldest is None or place.order > oldest.order)
+        return position is not None and (
+            oldest is None or position.order > oldest.order
+        )
 
     def has(self, entry: Entry, audience: Log | None) -> bool:
         """Whether an entry is between the bounds, by id."""
-        place = entry.order
+        order = entry.order
         if self.newest is not None:
             newest = self.newest.order
-            if place > newest or (place == newest and not self.newest_included):
+            if order > newest or (order == newest and not self.newest_included):
                 return False
         oldest = self.oldest_in(audience)
-        return oldest is None or place > oldest.order
+        return oldest is None or order > oldest.order
 
 
 class _Candidate(NamedTuple):
-    found: PageEntry
+    page_entry: PageEntry
     view: View | None
 
 
-_Heard = tuple[View, AudiencePage]
+_AudienceRead = tuple[View, AudiencePage]
 
 
-class _Reading(NamedTuple):
+class _MergedRead(NamedTuple):
     """What was read for a page; without entries where the caller has it."""
 
     own: Page
-    heard: list[_Heard]
+    audiences: list[_AudienceRead]
     """The audiences that have ever said something."""
     cursor: Cursor
     """The place behind all there was, in every log: also in those that were silent."""
-    rest: str
+    audiences_version: str
     entries: list[PageEntry] | None
     following: Position | None
 
@@ -154,17 +156,17 @@ class MergedInbox:
         while True:
             read = await self._read(log, bounds, count, version)
             if read.entries is None:
-                return _merged(read, read)
+                return _merged_page(read, read)
             # What has come since the first one is not behind the caller.
             first = first or read
             if read.entries or read.following is None:
-                return _merged(first, read)
+                return _merged_page(first, read)
             # All that came is the player's no more; what is older may be.
             bounds = bounds._replace(newest=read.following, newest_included=True)
             version = ""
 
-    async def after(
-        self, log: Log, place: Cursor | Start, *, count: int
+    async def entries_after(
+        self, log: Log, start: Cursor | Start, *, count: int
     ) -> EntriesAfter:
         """
         Read up to `count` entries that follow a place, oldest first.
@@ -172,80 +174,85 @@ class MergedInbox:
         Where there are any, at least one is given. With a `gap` there are none, and the
         cursor is not to be gone on from.
         """
-        views = _shown(await self._audiences.of(log))
-        if isinstance(place, Cursor):
-            place = await self._audiences.located(log, views, place)
-        reads = [ReadAfter(log, _own(place), count)]
+        views = _unmuted(await self._audiences.views_of(log))
+        if isinstance(start, Cursor):
+            start = await self._audiences.resolve_cursor(log, views, start)
+        reads = [ReadAfter(log, _own_read_from(start), count)]
         reads += [
-            ReadAfter(view.log, await self._place(view, place), count) for view in views
+            ReadAfter(view.log, await self._read_from(view, start), count)
+            for view in views
         ]
         while True:
             after = await self._after(views, reads, count)
             if after.entries or after.gap or not after.more:
                 return after
             # All that came is over: what follows may not be.
-            places = [after.cursor.own]
+            positions = [after.cursor.own]
             for view in views:
                 mark = audience_mark(view.log)
-                places.append(after.cursor.audiences.get(mark, ZERO))
+                positions.append(after.cursor.audiences.get(mark, ZERO))
             reads = [
-                read._replace(read_from=place)
-                for read, place in zip(reads, places, strict=True)
+                read._replace(read_from=position)
+                for read, position in zip(reads, positions, strict=True)
             ]
 
     async def walk(self, log: Log) -> AsyncIterator[PageEntry]:
         """Yield everything in an inbox, newest first, in portions of their moments."""
         newest = None
         while True:
-            page = await self.page(log, newest=newest, count=_PORTION)
-            for found in page.entries or ():
-                yield found
+            page = await self.page(log, newest=newest, count=WALK_PAGE_ENTRIES)
+            for entry in page.entries or ():
+                yield entry
             if page.following is None:
                 return
             newest = page.following
 
-    async def one(self, log: Log, place: Position) -> PageEntry | None:
+    async def get(self, log: Log, position: Position) -> PageEntry | None:
         """Return the entry at a place by its id, of whatever log; or None."""
-        oldest = Cursor(place._replace(tag=place.tag - 1))
-        read = await self._read(log, _Bounds(place, True, oldest), 1, "")
+        oldest = Cursor(position._replace(tag=position.tag - 1))
+        read = await self._read(log, _Bounds(position, True, oldest), 1, "")
         return read.entries[0] if read.entries else None
 
     async def _read(
         self, log: Log, bounds: _Bounds, count: int, version: str
-    ) -> _Reading:
+    ) -> _MergedRead:
         # An entry on the newest place may be of any log; it is one more to look at.
-        asked = count + 1
-        known, _, known_rest = version.partition(_VERSION_PARTS)
-        own, found, everyone = await self._page_reads.read(
+        read_count = count + 1
+        own_version, _, audiences_version = version.partition(_VERSION_SEPARATOR)
+        own, stored_views, everyone = await self._page_reads.read(
             log,
             newest=bounds.newest,
             oldest=bounds.oldest_in(None),
-            count=asked,
-            version=known,
+            count=read_count,
+            version=own_version,
         )
-        views = _shown(await self._audiences.settle(log, found))
-        parts = await self._parts(log, views, everyone, bounds, asked)
-        heard = [
-            (view.at(part.audience), part)
-            for view, part in zip(views, parts, strict=True)
-            if not part.page.head.is_zero
+        views = _unmuted(await self._audiences.with_everyone(log, stored_views))
+        pages = await self._audience_pages(log, views, everyone, bounds, read_count)
+        audiences = [
+            (view.at(read.audience), read)
+            for view, read in zip(views, pages, strict=True)
+            if not read.page.head.is_zero
         ]
-        rest = _rest(heard)
-        if own.entries is None and rest == known_rest:
-            return _Reading(own, heard, _cursor(own, views, parts), rest, None, None)
+        version_now = _audiences_version(audiences)
+        if own.entries is None and version_now == audiences_version:
+            cursor = _cursor(own, views, pages)
+            return _MergedRead(own, audiences, cursor, version_now, None, None)
         if own.entries is None:
             own = await self._inbox.page(
-                log, newest=bounds.newest, oldest=bounds.oldest_in(None), count=asked
+                log,
+                newest=bounds.newest,
+                oldest=bounds.oldest_in(None),
+                count=read_count,
             )
-        if heard:
-            candidates, following = _newest(own, heard, bounds, count)
-            entries = await self._with_marks(log, heard, candidates)
+        if audiences:
+            candidates, following = _newest_of_all(own, audiences, bounds, count)
+            entries = await self._with_marks(log, audiences, candidates)
         else:
-            entries, following = _own_newest(own, bounds, count)
-        cursor = _cursor(own, views, parts)
-        return _Reading(own, heard, cursor, rest, entries, following)
+            entries, following = _newest_of_own(own, bounds, count)
+        cursor = _cursor(own, views, pages)
+        return _MergedRead(own, audiences, cursor, version_now, entries, following)
 
-    async def _parts(
+    async def _audience_pages(
         self,
         log: Log,
         views: Sequence[View],
@@ -254,69 +261,73 @@ class MergedInbox:
         count: int,
     ) -> list[AudiencePage]:
         """Return the audience's part of a page for each view."""
-        asked = [(v.log, bounds.oldest_in(v.log)) for v in views]
         first = everyone_log(log.app)
-        same = bounds.oldest_in(first) == bounds.oldest_in(None)
-        missing = [one for one in asked if one[0] != first or not same]
-        found = {first: everyone}
+        same_bounds = bounds.oldest_in(first) == bounds.oldest_in(None)
+        missing = [
+            (view.log, bounds.oldest_in(view.log))
+            for view in views
+            if view.log != first or not same_bounds
+        ]
+        by_log = {first: everyone}
         if missing:
-            parts = await self._page_reads.audience_pages(
+            pages = await self._page_reads.audience_pages(
                 missing, newest=bounds.newest, count=count
             )
-            found |= {
-                audience: part
-                for (audience, _), part in zip(missing, parts, strict=True)
+            by_log |= {
+                audience: page
+                for (audience, _), page in zip(missing, pages, strict=True)
             }
-        return [found[view.log] for view in views]
+        return [by_log[view.log] for view in views]
 
     async def _with_marks(
-        self, log: Log, heard: Sequence[_Heard], entries: list[_Candidate]
+        self,
+        log: Log,
+        audiences: Sequence[_AudienceRead],
+        candidates: list[_Candidate],
     ) -> list[PageEntry]:
         """Say of audiences' entries when they were marked."""
-        by_view = {
+        done_by_log = {
             view.log: [
-                c.found.entry.offset
-                for c in entries
+                c.page_entry.entry.offset
+                for c in candidates
                 if c.view is not None
                 and c.view.log == view.log
-                and view.is_done(c.found.entry.offset)
+                and view.is_done(c.page_entry.entry.offset)
             ]
-            for view, _ in heard
+            for view, _ in audiences
         }
-        asked = [
-            (audience, offsets) for audience, offsets in by_view.items() if offsets
-        ]
+        done = [(audience, o) for audience, o in done_by_log.items() if o]
         times: dict[tuple[Log, int], int] = {}
-        if asked:
-            found = await self._audiences.views.read_at_ms(log, asked)
-            for (audience, offsets), at_ms in zip(asked, found, strict=True):
+        if done:
+            times_by_log = await self._audiences.views.read_at_ms(log, done)
+            for (audience, offsets), at_ms in zip(done, times_by_log, strict=True):
                 times |= {
                     (audience, o): ms for o, ms in zip(offsets, at_ms, strict=True)
                 }
         return [
-            candidate.found
+            candidate.page_entry
             if candidate.view is None
-            else candidate.found.marked(
-                times.get((candidate.view.log, candidate.found.entry.offset), 0)
+            else candidate.page_entry.marked(
+                times.get((candidate.view.log, candidate.page_entry.entry.offset), 0)
             )
-            for candidate in entries
+            for candidate in candidates
         ]
 
-    async def _place(self, view: View, place: Cursor | Start) -> ReadFrom:
-        if isinstance(place, Start):
-            return place
-        named = place.audiences.get(audience_mark(view.log))
+    async def _read_from(self, view: View, start: Cursor | Start) -> ReadFrom:
+        if isinstance(start, Start):
+            return start
+        named = start.audiences.get(audience_mark(view.log))
         if named is not None:
             return named
-        before = await self._audiences.place_before(view.log, place.own.at_ms)
-        return later(view.joined, before)
+        before = await self._audiences.position_before(view.log, start.own.at_ms)
+        return later_position(view.joined, before)
 
     async def _after(
         self, views: Sequence[View], reads: Sequence[ReadAfter], count: int
     ) -> EntriesAfter:
         replies = await self._inbox.read_many(reads)
         logs: list[View | None] = [None, *views]
-        found: list[tuple[Entry, int]] = []
+        visible: list[tuple[Entry, int]] = []
         starts, ends = [], []
         for i, (view, reply) in enumerate(zip(logs, replies, strict=True)):
             if isinstance(reply, Exception):
@@ -327,109 +338,114 @@ class MergedInbox:
             starts.append(history.start)
             if history.entries and history.entries[-1].offset < history.head.offset:
                 ends.append(history.entries[-1].order)
-            found += [(entry, i) for entry in history.entries if _is_shown(entry, view)]
-        found.sort(key=lambda pair: pair[0].order)
+            visible += [
+                (entry, i) for entry in history.entries if _is_visible(entry, view)
+            ]
+        visible.sort(key=lambda pair: pair[0].order)
         # Nothing is known of a log behind the place where its portion ended.
         end = min(ends, default=None)
-        known = [pair for pair in found if end is None or pair[0].order <= end]
-        given = known[:count]
-        left = found[len(given) :]
-        places = []
+        certain = [pair for pair in visible if end is None or pair[0].order <= end]
+        returned = certain[:count]
+        remaining = visible[len(returned) :]
+        positions = []
         for i, reply in enumerate(replies):
             assert not isinstance(reply, Exception)
-            first_left = next((entry for entry, of in left if of == i), None)
-            place = starts[i]
+            first_remaining = next((e for e, log_i in remaining if log_i == i), None)
+            position = starts[i]
             for entry in reply.history.entries:
-                if entry is first_left:
+                if entry is first_remaining:
                     break
-                place = entry.position
-            places.append(place)
-        marks = {
-            audience_mark(view.log): place
-            for view, place in zip(views, places[1:], strict=True)
+                position = entry.position
+            positions.append(position)
+        by_mark = {
+            audience_mark(view.log): position
+            for view, position in zip(views, positions[1:], strict=True)
         }
-        cursor = Cursor(places[0], marks or NO_AUDIENCES)
-        return EntriesAfter([e for e, _ in given], cursor, None, bool(ends or left))
+        cursor = Cursor(positions[0], by_mark or NO_AUDIENCES)
+        more = bool(ends or remaining)
+        return EntriesAfter([entry for entry, _ in returned], cursor, None, more)
 
 
-def _shown(views: Iterable[View]) -> list[View]:
+def _unmuted(views: Iterable[View]) -> list[View]:
     return [view for view in views if not view.muted]
 
 
-def _is_shown(entry: Entry, view: View | None) -> bool:
+def _is_visible(entry: Entry, view: View | None) -> bool:
     return entry.is_shown and (view is None or view.shows(entry))
 
 
-def _own(place: Cursor | Start) -> ReadFrom:
-    return place.own if isinstance(place, Cursor) else place
+def _own_read_from(start: Cursor | Start) -> ReadFrom:
+    return start.own if isinstance(start, Cursor) else start
 
 
-def _rest(heard: Sequence[_Heard]) -> str:
+def _audiences_version(audiences: Sequence[_AudienceRead]) -> str:
     """Return what stands for the audiences in a version, "" while they are silent."""
-    versions = [f"{view.log.name}{part.page.version}" for view, part in heard]
+    versions = [f"{view.log.name}{read.page.version}" for view, read in audiences]
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
 
-def _own_newest(
+def _newest_of_own(
     own: Page, bounds: _Bounds, count: int
 ) -> tuple[list[PageEntry], Position | None]:
-    """Return what `_newest` does where no audience has said anything."""
+    """Return what `_newest_of_all` does where no audience has said anything."""
     entries = own.entries or []
     if bounds.newest is not None or bounds.oldest is not None:
-        entries = [found for found in entries if bounds.has(found.entry, None)]
+        entries = [entry for entry in entries if bounds.has(entry.entry, None)]
     if len(entries) > count:
         return entries[:count], entries[count].entry.position
     following = own.following
     return entries, following if bounds.reaches(following, None) else None
 
 
-def _cursor(own: Page, views: Sequence[View], parts: Sequence[AudiencePage]) -> Cursor:
+def _cursor(own: Page, views: Sequence[View], pages: Sequence[AudiencePage]) -> Cursor:
     """Return the place behind what was read of each log."""
-    places = {
-        audience_mark(view.log): part.page.head
-        for view, part in zip(views, parts, strict=True)
+    heads = {
+        audience_mark(view.log): read.page.head
+        for view, read in zip(views, pages, strict=True)
     }
-    return Cursor(own.head, places or NO_AUDIENCES)
+    return Cursor(own.head, heads or NO_AUDIENCES)
 
 
-def _newest(
-    own: Page, heard: Sequence[_Heard], bounds: _Bounds, count: int
+def _newest_of_all(
+    own: Page, audiences: Sequence[_AudienceRead], bounds: _Bounds, count: int
 ) -> tuple[list[_Candidate], Position | None]:
     """Return the newest entries of all logs, and where the next page begins."""
     candidates = [
-        _Candidate(found, None)
-        for found in own.entries or ()
-        if bounds.has(found.entry, None)
+        _Candidate(entry, None)
+        for entry in own.entries or ()
+        if bounds.has(entry.entry, None)
     ]
-    ends = [place for place in (own.following,) if bounds.reaches(place, None)]
-    for view, part in heard:
-        end = part.page.following
+    ends = [end for end in (own.following,) if bounds.reaches(end, None)]
+    for view, read in audiences:
+        end = read.page.following
         if bounds.reaches(end, view.log) and view.reaches(end):
             ends.append(end)
         candidates += [
-            _Candidate(found, view)
-            for found in part.page.entries or ()
-            if bounds.has(found.entry, view.log) and view.shows(found.entry)
+            _Candidate(entry, view)
+            for entry in read.page.entries or ()
+            if bounds.has(entry.entry, view.log) and view.shows(entry.entry)
         ]
-    candidates.sort(key=lambda candidate: candidate.found.entry.order, reverse=True)
+    candidates.sort(
+        key=lambda candidate: candidate.page_entry.entry.order, reverse=True
+    )
     # Nothing is known of a log behind the place where its page ended.
     end = max(ends, key=lambda position: position.order, default=None)
-    taken = [
+    newest = [
         candidate
         for candidate in candidates
-        if end is None or candidate.found.entry.order > end.order
+        if end is None or candidate.page_entry.entry.order > end.order
     ][:count]
-    left = candidates[len(taken) :]
-    places = [left[0].found.entry.position] if left else []
-    following = max([*places, *ends], key=lambda position: position.order, default=None)
-    return taken, following
+    remaining = candidates[len(newest) :]
+    starts = [remaining[0].page_entry.entry.position] if remaining else []
+    following = max([*starts, *ends], key=lambda position: position.order, default=None)
+    return newest, following
 
 
-def _merged(first: _Reading, read: _Reading) -> MergedPage:
+def _merged_page(first: _MergedRead, read: _MergedRead) -> MergedPage:
     """Return the page that was read, of an inbox as it was when the first one was."""
-    unread = sum(view.unread(part.audience) for view, part in first.heard)
+    unread = sum(view.unread(read.audience) for view, read in first.audiences)
     return MergedPage(
-        f"{first.own.version}{_VERSION_PARTS}{first.rest}",
+        f"{first.own.version}{_VERSION_SEPARATOR}{first.audiences_version}",
         first.cursor,
         first.own.unread + unread,
         read.entries,

@@ -20,7 +20,7 @@ from ...core.access.rights import Caller
 from ...model import Log, Player
 from ...store.logs.inbox import PageEntry
 from ...store.logs.numbered import NumberedLists, NumberedPage
-from .audiences import PlayerAudiences, unread
+from .audiences import PlayerAudiences, unread_count
 from .merge import MergedInbox
 
 __all__ = ["FragmentFilter", "NumberedInbox", "NumberedPage"]
@@ -75,19 +75,24 @@ class NumberedInbox:
         """
         caller.require_read(player)
         log = Log(caller.app, player)
-        views = await self._audiences.of(log)
-        audiences = await self._audiences.at(view.log for view in views)
-        shown = sum(view.shown(audiences[view.log]) for view in views)
-        if not shown:
+        views = await self._audiences.views_of(log)
+        audiences = await self._audiences.read(view.log for view in views)
+        visible = sum(view.shown(audiences[view.log]) for view in views)
+        if not visible:
             return await self._own(log, skip, count, read, matches)
         total = None
         if matches is None:
             own = await self._lists.page(log, skip=0, count=0, read=read)
-            of_views = unread(views, audiences)
+            unread_in_audiences = unread_count(views, audiences)
             total = (
-                own.total + {None: shown, False: of_views, True: shown - of_views}[read]
+                own.total
+                + {
+                    None: visible,
+                    False: unread_in_audiences,
+                    True: visible - unread_in_audiences,
+                }[read]
             )
-        return await self._walked(log, skip, count, read, matches, total)
+        return await self._by_walking(log, skip, count, read, matches, total)
 
     async def _own(
         self,
@@ -100,14 +105,14 @@ class NumberedInbox:
         offsets: list[int] = []
         if matches is not None:
             walk = self._lists.walk(log)
-            offsets = [offset async for offset, found in walk if matches(found)]
+            offsets = [offset async for offset, fragment in walk if matches(fragment)]
             if not offsets:
                 return NumberedPage(0, [])
         return await self._lists.page(
             log, skip=skip, count=count, read=read, offsets=offsets
         )
 
-    async def _walked(
+    async def _by_walking(
         self,
         log: Log,
         skip: int,
@@ -119,14 +124,14 @@ class NumberedInbox:
         """Walk to what is wanted, or to the end where nobody knows how many match."""
         entries: list[PageEntry] = []
         matching = 0
-        async for found in self._merged.walk(log):
-            if read is not None and bool(found.read_at_ms) is not read:
+        async for entry in self._merged.walk(log):
+            if read is not None and bool(entry.read_at_ms) is not read:
                 continue
-            if matches is not None and not matches(found.entry.fragment):
+            if matches is not None and not matches(entry.entry.fragment):
                 continue
             matching += 1
             if matching > skip and len(entries) < count:
-                entries.append(found)
+                entries.append(entry)
             if total is not None and len(entries) == count:
                 return NumberedPage(total, entries)
         return NumberedPage(matching if total is None else total, entries)

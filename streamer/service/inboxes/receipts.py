@@ -67,20 +67,22 @@ class ReceiptOperations:
         if not cursor.audiences:
             return
         views = self._audiences.views
-        named = [
-            (view.log, place)
-            for view in await self._audiences.of(log)
-            if (place := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
+        positions = [
+            (view.log, position)
+            for view in await self._audiences.views_of(log)
+            if (position := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
         ]
-        there = await views.find_live(
-            [(audience, [place]) for audience, place in named]
+        lookups = await views.find_live(
+            [(audience, [position]) for audience, position in positions]
         )
-        for (audience, place), found in zip(named, there, strict=True):
-            if found.offsets and place.epoch in (0, found.epoch):
-                place = place._replace(epoch=found.epoch)
-                fresh = await views.acknowledge(log, audience, place)
-                if fresh:
-                    await views.count(audience, "acked", fresh[-COUNTED_MAX:])
+        for (audience, position), lookup in zip(positions, lookups, strict=True):
+            if lookup.offsets and position.epoch in (0, lookup.epoch):
+                position = position._replace(epoch=lookup.epoch)
+                newly_acknowledged = await views.acknowledge(log, audience, position)
+                if newly_acknowledged:
+                    await views.count(
+                        audience, "acked", newly_acknowledged[-COUNTED_MAX:]
+                    )
 
     async def of_player(
         self, caller: Caller, player: Player, notification_id: str
@@ -96,26 +98,26 @@ class ReceiptOperations:
         """
         caller.require_read(player)
         log = Log(caller.app, player)
-        place = _place(notification_id)
-        if receipt := await self._store.of(log, place):
+        position = _position_of(notification_id)
+        if receipt := await self._store.of(log, position):
             return receipt
-        views = await self._audiences.of(log)
-        found = await self._store.of_many([(view.log, place) for view in views])
-        for view, receipt in zip(views, found, strict=True):
-            if receipt is None or not view.reaches(place._replace(epoch=0)):
+        views = await self._audiences.views_of(log)
+        receipts = await self._store.of_many([(view.log, position) for view in views])
+        for view, receipt in zip(views, receipts, strict=True):
+            if receipt is None or not view.reaches(position._replace(epoch=0)):
                 continue
-            state = (await self._audiences.at([view.log]))[view.log]
-            held = view.at(state)
+            state = (await self._audiences.read([view.log]))[view.log]
+            view_now = view.at(state)
             read_at_ms = 0
-            if held.is_done(place.offset):
+            if view_now.is_done(position.offset):
                 ((read_at_ms,),) = await self._audiences.views.read_at_ms(
-                    log, [(view.log, [place.offset])]
+                    log, [(view.log, [position.offset])]
                 )
             acked = await self._audiences.views.acked_offset(
                 log, view.log, state.head.epoch
             )
             return receipt._replace(
-                read_at_ms=read_at_ms, acknowledged=place.offset <= acked
+                read_at_ms=read_at_ms, acknowledged=position.offset <= acked
             )
         raise NotFound("the notification")
 
@@ -132,16 +134,16 @@ class ReceiptOperations:
 
         """
         caller.require_write_all()
-        place = _place(notification_id)
-        receipt = await self._store.of(audience, place)
+        position = _position_of(notification_id)
+        receipt = await self._store.of(audience, position)
         if receipt is None:
             raise NotFound("the notification")
-        read, acked = await self._audiences.views.counts(audience, place.offset)
+        read, acked = await self._audiences.views.counts(audience, position.offset)
         return AudienceReceipt(receipt, read, acked)
 
 
-def _place(notification_id: str) -> Position:
-    place = decode_id(notification_id)
-    if place is None:
+def _position_of(notification_id: str) -> Position:
+    position = decode_id(notification_id)
+    if position is None:
         raise NotFound("the notification")
-    return place
+    return position

@@ -25,12 +25,12 @@ from .audiences import PlayerAudiences
 from .inbox import InboxOperations
 from .merge import EntriesAfter, MergedPage
 
-__all__ = ["SEARCHED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
+__all__ = ["SCANNED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
 
-SEARCHED_MAX: Final = 1_000
+SCANNED_MAX: Final = 1_000
 """Entries looked at for one page of those that match."""
 
-PORTION: Final = 100
+SCAN_PAGE_ENTRIES: Final = 100
 
 EntryFilter = Callable[[PageEntry], bool]
 
@@ -52,21 +52,21 @@ class SearchPage(NamedTuple):
     gap: Gap | None = None
 
 
-class _Who(NamedTuple):
+class _Target(NamedTuple):
     caller: Caller
     player: Player
 
 
-class _Begin(NamedTuple):
+class _StartPoint(NamedTuple):
     """
     Where to read from, and why not from where the caller is.
 
-    What is not newer than `behind`, by its time, was had.
+    What is not newer than `seen_up_to`, by its time, was had.
     """
 
-    place: Cursor | Start
+    read_from: Cursor | Start
     gap: Gap | None = None
-    behind: tuple[int, int, int] = _NOTHING
+    seen_up_to: tuple[int, int, int] = _NOTHING
 
 
 class InboxSearch:
@@ -98,7 +98,7 @@ class InboxSearch:
         Read a page of the entries that match, or of all, from behind `newest` on.
 
         It may have fewer than `count`, and be empty, and be followed by another all the
-        same: after `SEARCHED_MAX` entries the caller has to ask again.
+        same: after `SCANNED_MAX` entries the caller has to ask again.
         """
         state = page = await self._inboxes.page(
             caller,
@@ -106,7 +106,7 @@ class InboxSearch:
             newest=newest,
             newest_included=False,
             oldest=oldest,
-            count=count if matches is None else PORTION,
+            count=count if matches is None else SCAN_PAGE_ENTRIES,
             version=version,
         )
         if state.entries is None:
@@ -116,26 +116,26 @@ class InboxSearch:
             follows = page.following is not None
             last = Cursor(state.entries[-1].entry.position) if follows else None
             return SearchPage(state, state.entries, last)
-        found: list[PageEntry] = []
-        searched = 0
+        matching: list[PageEntry] = []
+        scanned = 0
         while True:
             entries = page.entries or []
             for i, entry in enumerate(entries):
                 if matches(entry):
-                    found.append(entry)
-                if len(found) == count and i + 1 < len(entries):
-                    return SearchPage(state, found, Cursor(entry.entry.position))
-            searched += len(entries)
+                    matching.append(entry)
+                if len(matching) == count and i + 1 < len(entries):
+                    return SearchPage(state, matching, Cursor(entry.entry.position))
+            scanned += len(entries)
             if page.following is None:
-                return SearchPage(state, found)
-            if len(found) == count or searched >= SEARCHED_MAX:
-                return SearchPage(state, found, Cursor(entries[-1].entry.position))
+                return SearchPage(state, matching)
+            if len(matching) == count or scanned >= SCANNED_MAX:
+                return SearchPage(state, matching, Cursor(entries[-1].entry.position))
             page = await self._inboxes.page(
                 caller,
                 player,
                 newest=Cursor(page.following),
                 oldest=oldest,
-                count=PORTION,
+                count=SCAN_PAGE_ENTRIES,
             )
 
     async def oldest_first(
@@ -153,58 +153,64 @@ class InboxSearch:
 
         The rest is as with `newest_first`.
         """
-        who = _Who(caller, player)
+        target = _Target(caller, player)
         state = await self._inboxes.page(caller, player, count=1, version=version)
         if state.entries is None:
             return SearchPage(state, None)
-        begin = await self._begin(who, after)
-        place, gap = begin.place, begin.gap
-        portion = count if matches is None else PORTION
-        found: list[PageEntry] = []
-        searched = 0
+        start = await self._start_point(target, after)
+        read_from, gap = start.read_from, start.gap
+        portion = count if matches is None else SCAN_PAGE_ENTRIES
+        matching: list[PageEntry] = []
+        scanned = 0
         while True:
-            read = await self._inboxes.after(*who, place, count=portion)
+            read = await self._inboxes.entries_after(*target, read_from, count=portion)
             if read.gap is not None:
                 # It was good a moment ago.
-                place, gap = Start.EARLIEST, read.gap
+                read_from, gap = Start.EARLIEST, read.gap
                 continue
-            for shown in await self._with_marks(who, read.entries):
-                if shown.entry.order <= begin.behind:
+            for marked_entry in await self._with_marks(target, read.entries):
+                if marked_entry.entry.order <= start.seen_up_to:
                     continue
-                if matches is None or matches(shown):
-                    found.append(shown)
-                if len(found) == count:
-                    next_ = await self._behind(who, place, read, shown.entry)
-                    return SearchPage(state, found, next_, gap)
-            searched += len(read.entries)
-            if not read.more or searched >= SEARCHED_MAX:
+                if matches is None or matches(marked_entry):
+                    matching.append(marked_entry)
+                if len(matching) == count:
+                    next_ = await self._cursor_after(
+                        target, read_from, read, marked_entry.entry
+                    )
+                    return SearchPage(state, matching, next_, gap)
+            scanned += len(read.entries)
+            if not read.more or scanned >= SCANNED_MAX:
                 next_ = read.cursor if read.more else None
-                return SearchPage(state, found, next_, gap)
-            place = read.cursor
+                return SearchPage(state, matching, next_, gap)
+            read_from = read.cursor
 
-    async def _begin(self, who: _Who, after: Cursor | None) -> _Begin:
+    async def _start_point(self, target: _Target, after: Cursor | None) -> _StartPoint:
         """Return where to read from if `after` is asked for."""
         if after is None:
-            return _Begin(Start.EARLIEST)
+            return _StartPoint(Start.EARLIEST)
         is_id = after.own.epoch == 0 and not after.own.is_zero
-        behind = after.own.order if is_id else _NOTHING
-        read = await self._inboxes.after(*who, after, count=1)
+        seen_up_to = after.own.order if is_id else _NOTHING
+        read = await self._inboxes.entries_after(*target, after, count=1)
         if read.gap is None:
-            return _Begin(after, behind=behind)
+            return _StartPoint(after, seen_up_to=seen_up_to)
         gap: Gap | None = read.gap
         if is_id and gap in (Gap.AHEAD, Gap.DIVERGED):
             # The id is in none of the logs that are read: it is gone, or of an audience
             # that was left or muted. Only a cursor would notice.
             gap = None
-        log = Log(who.caller.app, who.player)
-        before = await self._audiences.place_before(log, after.own.at_ms)
-        place = after._replace(own=before)
-        again = await self._inboxes.after(*who, place, count=1)
-        return _Begin(
-            place if again.gap is None else Start.EARLIEST, gap, behind=after.own.order
+        log = Log(target.caller.app, target.player)
+        before = await self._audiences.position_before(log, after.own.at_ms)
+        read_from = after._replace(own=before)
+        again = await self._inboxes.entries_after(*target, read_from, count=1)
+        return _StartPoint(
+            read_from if again.gap is None else Start.EARLIEST,
+            gap,
+            seen_up_to=after.own.order,
         )
 
-    async def _with_marks(self, who: _Who, entries: list[Entry]) -> list[PageEntry]:
+    async def _with_marks(
+        self, target: _Target, entries: list[Entry]
+    ) -> list[PageEntry]:
         """Return entries with their marks; without those that ended meanwhile."""
         if not entries:
             return []
@@ -214,14 +220,18 @@ class InboxSearch:
         marked: dict[str, PageEntry] = {}
         while newest is not None:
             page = await self._inboxes.page(
-                *who, newest=newest, oldest=oldest, count=len(entries)
+                *target, newest=newest, oldest=oldest, count=len(entries)
             )
-            marked |= {found.entry.id: found for found in page.entries or ()}
+            marked |= {entry.entry.id: entry for entry in page.entries or ()}
             newest = None if page.following is None else Cursor(page.following)
         return [marked[entry.id] for entry in entries if entry.id in marked]
 
-    async def _behind(
-        self, who: _Who, place: Cursor | Start, read: EntriesAfter, entry: Entry
+    async def _cursor_after(
+        self,
+        target: _Target,
+        read_from: Cursor | Start,
+        read: EntriesAfter,
+        entry: Entry,
     ) -> Cursor | None:
         """Return the place behind an entry that was read, None if it is the last."""
         if entry.order == read.entries[-1].order:
@@ -230,12 +240,12 @@ class InboxSearch:
         # so that the same number of them would lead past this one.
         count = _count_to(entry, read.entries)
         while count:
-            again = await self._inboxes.after(*who, place, count=count)
+            again = await self._inboxes.entries_after(*target, read_from, count=count)
             reached = _count_to(entry, again.entries)
             if reached == len(again.entries):
                 return again.cursor
             count = reached
-        return place if isinstance(place, Cursor) else Cursor(ZERO)
+        return read_from if isinstance(read_from, Cursor) else Cursor(ZERO)
 
 
 def _count_to(last: Entry, entries: list[Entry]) -> int:

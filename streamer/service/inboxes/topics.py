@@ -49,7 +49,7 @@ class TopicOperations:
     async def topics(self, caller: Caller, player: Player) -> list[JoinedTopic]:
         """Return the topics that a player has joined, by name."""
         caller.require_read(player)
-        views = await self._audiences.of(Log(caller.app, player))
+        views = await self._audiences.views_of(Log(caller.app, player))
         return sorted(
             JoinedTopic(topic, view.muted)
             for view in views
@@ -112,6 +112,6 @@ class TopicOperations:
 def _require_topic(caller: Caller, player: Player, topic: Topic) -> None:
     if player == caller.player:
         caller.require_mark(player)
-        caller.require_hear(topic)
+        caller.require_topic(topic)
     else:
         caller.require_write_all()

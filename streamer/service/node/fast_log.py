@@ -10,10 +10,10 @@ import logging
 from time import time
 from typing import Any, Final
 
-__all__ = ["tell"]
+__all__ = ["emit"]
 
 
-def tell(
+def emit(
     logger: logging.Logger, message: str, fields: dict[str, Any], level: int
 ) -> None:
     """
@@ -23,16 +23,16 @@ def tell(
     what a line costs, and the same for all of them, or nothing that a line has.
     """
     if logger.isEnabledFor(level):
-        logger.handle(_Line(logger.name, level, message, fields))
+        logger.handle(_FastRecord(logger.name, level, message, fields))
 
 
-class _Line(logging.LogRecord):
+class _FastRecord(logging.LogRecord):
     def __init__(
         self, name: str, level: int, message: str, fields: dict[str, Any]
     ) -> None:
         created = time()
         self.__dict__ = {
-            **_SAME_FOR_ALL,
+            **_COMMON_ATTRIBUTES,
             "name": name,
             "levelno": level,
             "levelname": logging.getLevelName(level),
@@ -43,6 +43,6 @@ class _Line(logging.LogRecord):
         }
 
 
-_SAME_FOR_ALL: Final = vars(
+_COMMON_ATTRIBUTES: Final = vars(
     logging.LogRecord("", logging.INFO, __file__, 0, "", (), None)
 )

@@ -40,7 +40,7 @@ class InFlight:
             refusals=refusals,
         )
 
-    def hold(self, log: Log) -> InFlightGuard:
+    def track(self, log: Log) -> InFlightGuard:
         """
         Count a request about `log` for the length of a block.
 
@@ -50,31 +50,31 @@ class InFlight:
         """
         return InFlightGuard(self, log.app, log)
 
-    def hold_for(self, app: App) -> InFlightGuard:
-        """Count a request of an app, about no player in particular; see `hold`."""
+    def track_app(self, app: App) -> InFlightGuard:
+        """Count a request of an app, about no player in particular; see `track`."""
         return InFlightGuard(self, app, None)
 
-    def take(self, app: App, log: Log | None) -> None:
+    def acquire(self, app: App, log: Log | None) -> None:
         """Take a slot of each, or of none and raise LimitReached."""
-        self._all.take()
+        self._all.acquire()
         try:
-            self._by_app.take(app)
+            self._by_app.acquire(app)
             try:
                 if log is not None:
-                    self._by_log.take(log)
+                    self._by_log.acquire(log)
             except LimitReached:
-                self._by_app.give_back(app)
+                self._by_app.release(app)
                 raise
         except LimitReached:
-            self._all.give_back()
+            self._all.release()
             raise
 
-    def give_back(self, app: App, log: Log | None) -> None:
+    def release(self, app: App, log: Log | None) -> None:
         """Give back what was taken."""
         if log is not None:
-            self._by_log.give_back(log)
-        self._by_app.give_back(app)
-        self._all.give_back()
+            self._by_log.release(log)
+        self._by_app.release(app)
+        self._all.release()
 
 
 class InFlightGuard:
@@ -92,7 +92,7 @@ class InFlightGuard:
         self._log = log
 
     def __enter__(self) -> None:
-        self._in_flight.take(self._app, self._log)
+        self._in_flight.acquire(self._app, self._log)
 
     def __exit__(self, *_: object) -> None:
-        self._in_flight.give_back(self._app, self._log)
+        self._in_flight.release(self._app, self._log)

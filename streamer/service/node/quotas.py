@@ -59,33 +59,33 @@ class Charge:
     def __init__(self, quotas: Quotas, app: App) -> None:
         self._quotas = quotas
         self._app = app
-        self._paid: list[tuple[Permits, int]] = []
-        self._places: set[str] = set()
+        self._payments: list[tuple[Permits, int]] = []
+        self._slots: set[str] = set()
 
-    def note_paid(self, permits: Permits, paid: int) -> None:
+    def add_payment(self, permits: Permits, paid: int) -> None:
         """Note what was paid with."""
-        self._paid.append((permits, paid))
+        self._payments.append((permits, paid))
 
-    def note_taken(self, places: Collection[str]) -> None:
+    def add_slots(self, slots: Collection[str]) -> None:
         """Note which places were taken."""
-        self._places.update(places)
+        self._slots.update(slots)
 
-    def give_back(self, share: float = 1.0) -> None:
+    def refund(self, share: float = 1.0) -> None:
         """Give back so much of what was paid, once: nothing was stored for it."""
-        for permits, paid in self._paid:
-            permits.give_back(round(paid * share))
-        self._paid.clear()
+        for permits, paid in self._payments:
+            permits.refund(round(paid * share))
+        self._payments.clear()
 
-    async def free(self, ids: Collection[str]) -> None:
+    async def release_slots(self, ids: Collection[str]) -> None:
         """Give the places of these schedules back, if this request took them."""
-        if taken := self._places.intersection(ids):
-            self._places -= taken
-            await self._quotas.free_schedule_slots(self._app, taken)
+        if slots := self._slots.intersection(ids):
+            self._slots -= slots
+            await self._quotas.free_schedule_slots(self._app, slots)
 
-    async def undo(self) -> None:
+    async def refund_all(self) -> None:
         """Give everything back."""
-        self.give_back()
-        await self.free(tuple(self._places))
+        self.refund()
+        await self.release_slots(tuple(self._slots))
 
 
 class _Cost(NamedTuple):
@@ -95,7 +95,7 @@ class _Cost(NamedTuple):
     deliveries: int
     size: int
     players: Iterable[Player]
-    places: dict[str, int]
+    slots: dict[str, int]
 
 
 class ChargedBlock:
@@ -105,32 +105,36 @@ class ChargedBlock:
     No `contextlib.asynccontextmanager`, which was a twentieth of a publish.
     """
 
-    __slots__ = ("_asked", "_charge", "_quotas")
+    __slots__ = ("_charge", "_cost", "_quotas")
 
-    def __init__(self, quotas: Quotas, asked: _Cost) -> None:
+    def __init__(self, quotas: Quotas, cost: _Cost) -> None:
         self._quotas = quotas
-        self._asked = asked
-        self._charge = Charge(quotas, asked.app)
+        self._cost = cost
+        self._charge = Charge(quotas, cost.app)
 
     async def __aenter__(self) -> Charge:
         try:
-            await self._quotas.charge(self._charge, self._asked)
+            await self._quotas.charge(self._charge, self._cost)
         except (Rejected, StoreUnavailable):
-            await self._undo()
+            await self._refund_all()
             raise
         return self._charge
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, Rejected | StoreUnavailable):
-            await self._undo()
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, *_: object
+    ) -> None:
+        if error_type is not None and issubclass(
+            error_type, Rejected | StoreUnavailable
+        ):
+            await self._refund_all()
 
-    async def _undo(self) -> None:
+    async def _refund_all(self) -> None:
         with contextlib.suppress(StoreUnavailable):
             # Places that stay taken are free when their schedules would be due.
-            await self._charge.undo()
+            await self._charge.refund_all()
 
 
-class _Count(NamedTuple):
+class _PlayerCount(NamedTuple):
     """How many players an app had at a time; if not `exact`, it has at most so many."""
 
     players: int
@@ -168,21 +172,21 @@ class Quotas:
         # In the order in which they came in, so the oldest is always the first.
         self._permits: dict[tuple[App, Quota], Permits] = {}
         self._borrowing: dict[tuple[App, Quota], asyncio.Lock] = {}
-        self._counts: dict[App, _Count] = {}
+        self._counts: dict[App, _PlayerCount] = {}
 
     @classmethod
     def unlimited(cls, redis: RedisConnection) -> Quotas:
         """Return the quotas of a node where no app has any."""
 
-        async def nobody(_: App) -> None:
+        async def no_record(_: App) -> None:
             return None
 
-        return cls(nobody, QuotaUsage(redis), QuotaLimits())
+        return cls(no_record, QuotaUsage(redis), QuotaLimits())
 
     async def limits(self, app: App) -> QuotaLimits:
         """Return what counts for an app. Raises StoreUnavailable."""
         record = await self._find_app(app)
-        return record.quotas.over(self._defaults) if record else self._defaults
+        return record.quotas.with_defaults(self._defaults) if record else self._defaults
 
     def charged(
         self,
@@ -191,7 +195,7 @@ class Quotas:
         deliveries: int,
         size: int,
         players: Iterable[Player] = (),
-        places: dict[str, int] | None = None,
+        slots: dict[str, int] | None = None,
     ) -> ChargedBlock:
         """
         Charge an app for what a block does.
@@ -204,31 +208,31 @@ class Quotas:
             deliveries: Notifications, each as often as it is stored.
             size: Their bytes, counted in the same way.
             players: In whose inboxes they are stored; gone through if it matters.
-            places: When each schedule that is entered is due, by id.
+            slots: When each schedule that is entered is due, by id.
 
         Entering it raises:
             OverQuota: A quota is used up; nothing was charged.
             StoreUnavailable: That cannot be told.
 
         """
-        asked = _Cost(app, deliveries, size, players, places or {})
-        return ChargedBlock(self, asked)
+        cost = _Cost(app, deliveries, size, players, slots or {})
+        return ChargedBlock(self, cost)
 
-    async def charge(self, charge: Charge, asked: _Cost) -> None:
+    async def charge(self, charge: Charge, cost: _Cost) -> None:
         """Charge what is asked for; see `charged`. What was paid is noted."""
-        app = asked.app
+        app = cost.app
         limits = await self.limits(app)
         if not any(limits):
             return
         if limits.publishes_per_s:
-            await self._pay(charge, app, _per_s(limits), asked.deliveries)
+            await self._charge_bucket(charge, app, _per_s(limits), cost.deliveries)
         if limits.bytes_per_day:
-            await self._pay(charge, app, _per_day(limits), asked.size)
-        if limits.players and (players := list(asked.players)):
-            await self._count(app, limits.players, players)
-        if limits.pending_schedules and asked.places:
-            most = limits.pending_schedules
-            await self._take_places(charge, app, most, asked.places)
+            await self._charge_bucket(charge, app, _per_day(limits), cost.size)
+        if limits.players and (players := list(cost.players)):
+            await self._charge_players(app, limits.players, players)
+        if limits.pending_schedules and cost.slots:
+            limit = limits.pending_schedules
+            await self._take_schedule_slots(charge, app, limit, cost.slots)
 
     async def free_schedule_slots(self, app: App, ids: Collection[str]) -> None:
         """
@@ -241,99 +245,101 @@ class Quotas:
                 await self._used.free_schedule_slots(app, tuple(ids))
 
     async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
-        """Keep a schedule's slot until `due_ms`; see `free_schedule_slots`."""
+        """Move a schedule's slot to another time; see `free_schedule_slots`."""
         with contextlib.suppress(StoreUnavailable):
             if (await self.limits(app)).pending_schedules:
                 await self._used.move_schedule_slot(app, schedule_id, due_ms)
 
-    async def _pay(
+    async def _charge_bucket(
         self, charge: Charge, app: App, bucket: _Bucket, needed: int
     ) -> None:
         if not needed:
             return
         permits = self._permits_of(app, bucket)
-        if not permits.pay(needed):
+        if not permits.spend(needed):
             # Before the queue: a flood of what is refused must not wait for itself.
             self._refuse(bucket, permits.wait_s(needed, self._monotonic()))
             lock = self._borrowing.setdefault((app, bucket.quota), asyncio.Lock())
             async with lock:
                 await self._borrow(app, bucket, permits, needed)
-        charge.note_paid(permits, needed)
+        charge.add_payment(permits, needed)
 
     async def _borrow(
         self, app: App, bucket: _Bucket, permits: Permits, needed: int
     ) -> None:
         """Borrow what is missing and pay. What others borrowed meanwhile counts."""
-        if permits.pay(needed):
+        if permits.spend(needed):
             return
         # Older than the answer, so that waiting is never said to be in vain too long.
         now_s = self._monotonic()
         self._refuse(bucket, permits.wait_s(needed, now_s))
-        least, wanted = permits.to_borrow(needed)
-        lent, left = await self._used.borrow(
+        needed_min, portion = permits.borrow_range(needed)
+        borrowed, bucket_left = await self._used.borrow(
             app,
             bucket.name,
             per_s=bucket.per_s,
-            burst=bucket.most,
-            needed=least,
-            requested=wanted,
+            burst=bucket.limit,
+            needed=needed_min,
+            requested=portion,
         )
-        permits.lend(lent, left, now_s)
-        if not permits.pay(needed):
+        permits.add_borrowed(borrowed, bucket_left, now_s)
+        if not permits.spend(needed):
             self._refuse(bucket, max(permits.wait_s(needed, now_s), 0.001))
 
     def _refuse(self, bucket: _Bucket, wait_s: float) -> None:
         if wait_s > 0:
-            raise self._over(bucket.quota, bucket.most, wait_s)
+            raise self._over_quota(bucket.quota, bucket.limit, wait_s)
 
-    def _over(self, quota: Quota, most: int, wait_s: float) -> OverQuota:
+    def _over_quota(self, quota: Quota, limit: int, wait_s: float) -> OverQuota:
         self._refusals[quota.name.lower()] += 1
-        return OverQuota(quota, most, retry_after_s=max(1, math.ceil(wait_s)))
+        return OverQuota(quota, limit, retry_after_s=max(1, math.ceil(wait_s)))
 
     def _permits_of(self, app: App, bucket: _Bucket) -> Permits:
         key = app, bucket.quota
         permits = self._permits.get(key)
-        if permits is None or permits.burst != bucket.most:
+        if permits is None or permits.burst != bucket.limit:
             if len(self._permits) >= 2 * APPS_MAX:
                 oldest = next(iter(self._permits))
                 del self._permits[oldest]
                 self._borrowing.pop(oldest, None)
             self._permits.pop(key, None)
-            permits = Permits(bucket.per_s, bucket.most, portion=bucket.portion)
+            permits = Permits(bucket.per_s, bucket.limit, portion=bucket.portion)
             self._permits[key] = permits
         return permits
 
-    async def _count(self, app: App, most: int, players: Sequence[Player]) -> None:
-        known, come = await self._counted(app), len(players)
-        if known.players + come > most:
-            if not known.exact:
-                known = await self._counted(app, again=True)
-            come = await self._used.without_inbox(app, players)
-            if come and known.players + come > most:
-                raise self._over(Quota.PLAYERS, most, RETRY_WHEN_FULL_MS / 1_000)
+    async def _charge_players(
+        self, app: App, limit: int, players: Sequence[Player]
+    ) -> None:
+        count, added = await self._player_count(app), len(players)
+        if count.players + added > limit:
+            if not count.exact:
+                count = await self._player_count(app, again=True)
+            added = await self._used.without_inbox(app, players)
+            if added and count.players + added > limit:
+                raise self._over_quota(Quota.PLAYERS, limit, RETRY_WHEN_FULL_MS / 1_000)
         if await self._used.note_players(app, players):
-            exact = known.exact and come == 1
-            self._counts[app] = _Count(known.players + come, known.at_s, exact)
+            exact = count.exact and added == 1
+            self._counts[app] = _PlayerCount(count.players + added, count.at_s, exact)
 
-    async def _counted(self, app: App, *, again: bool = False) -> _Count:
+    async def _player_count(self, app: App, *, again: bool = False) -> _PlayerCount:
         now_s = self._monotonic()
-        known = self._counts.get(app)
-        if again or known is None or now_s - known.at_s >= COUNT_TTL_S:
-            known = _Count(await self._used.count_players(app), now_s)
+        count = self._counts.get(app)
+        if again or count is None or now_s - count.at_s >= COUNT_TTL_S:
+            count = _PlayerCount(await self._used.count_players(app), now_s)
             if len(self._counts) >= APPS_MAX:
                 del self._counts[next(iter(self._counts))]
-            self._counts[app] = known
-        return known
+            self._counts[app] = count
+        return count
 
-    async def _take_places(
-        self, charge: Charge, app: App, most: int, places: dict[str, int]
+    async def _take_schedule_slots(
+        self, charge: Charge, app: App, limit: int, slots: dict[str, int]
     ) -> None:
-        wait_ms, fresh = await self._used.take_schedule_slots(
-            app, places, slots_max=most
+        wait_ms, new_slots = await self._used.take_schedule_slots(
+            app, slots, slots_max=limit
         )
         if wait_ms:
-            raise self._over(Quota.PENDING_SCHEDULES, most, wait_ms / 1_000)
-        charge.note_taken(fresh)
+            raise self._over_quota(Quota.PENDING_SCHEDULES, limit, wait_ms / 1_000)
+        charge.add_slots(new_slots)
 
 
 class _Bucket(NamedTuple):
@@ -341,18 +347,18 @@ class _Bucket(NamedTuple):
 
     quota: Quota
     name: str
-    most: int
+    limit: int
     per_s: float
     portion: int
 
 
 def _per_s(limits: QuotaLimits) -> _Bucket:
-    most = limits.publishes_per_s
-    portion = max(1, most // PORTIONS_PER_S)
-    return _Bucket(Quota.PUBLISHES_PER_S, "publishes", most, most, portion)
+    limit = limits.publishes_per_s
+    portion = max(1, limit // PORTIONS_PER_S)
+    return _Bucket(Quota.PUBLISHES_PER_S, "publishes", limit, limit, portion)
 
 
 def _per_day(limits: QuotaLimits) -> _Bucket:
-    most = limits.bytes_per_day
-    portion = max(1, most // PORTIONS_PER_DAY)
-    return _Bucket(Quota.BYTES_PER_DAY, "bytes", most, most / DAY_S, portion)
+    limit = limits.bytes_per_day
+    portion = max(1, limit // PORTIONS_PER_DAY)
+    return _Bucket(Quota.BYTES_PER_DAY, "bytes", limit, limit / DAY_S, portion)

@@ -16,7 +16,7 @@ from ...model import App, new_name
 
 __all__ = ["RequestContext", "current_request", "note_app", "request_id"]
 
-_GIVEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """Fits UUIDs, ULIDs and the hex ids of proxies, and no token: that has dots."""
 
 
@@ -25,16 +25,17 @@ class RequestContext:
     One request.
 
     Args:
-        given: The id that it came with; one that is not well-formed gets a new one.
+        received_id: The id that it came with; one that is not well-formed gets a new
+            one.
 
     """
 
     __slots__ = ("app", "id")
 
-    def __init__(self, given: str = "") -> None:
-        if not _GIVEN.fullmatch(given):
-            given = new_name()
-        self.id = given
+    def __init__(self, received_id: str = "") -> None:
+        if not _REQUEST_ID.fullmatch(received_id):
+            received_id = new_name()
+        self.id = received_id
         self.app = ""
         """The app of its caller, once that is known."""
 
@@ -46,12 +47,12 @@ current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
 
 def request_id() -> str:
     """Return the id of the request that is being served, "" outside of one."""
-    current = current_request.get()
-    return "" if current is None else current.id
+    context = current_request.get()
+    return "" if context is None else context.id
 
 
 def note_app(app: App) -> None:
     """Note whose request is being served."""
-    current = current_request.get()
-    if current is not None:
-        current.app = app
+    context = current_request.get()
+    if context is not None:
+        context.app = app

@@ -31,18 +31,18 @@ from ...core.store_health import (
     Verdict,
     durability_of,
     judge,
-    unfit,
-    unready,
+    unready_reason,
+    unsuitable_reasons,
 )
 from ...errors import StoreUnavailable, StoreUnfit
 from ...store.client.connection import RedisConnection
 from ...store.client.health import read_facts
 
-__all__ = ["StoreWatch", "refuse_unfit"]
+__all__ = ["StoreWatch", "refuse_unsuitable_store"]
 
-LOOK_S: Final = 30.0
-LOOK_EVERYSEC_S: Final = 2.0
-TURN_S: Final = 1.0
+CHECK_S: Final = 30.0
+CHECK_EVERYSEC_S: Final = 2.0
+POLL_S: Final = 1.0
 """
 How soon a connection that was made anew is noticed, and an absence looked into; and how
 often a store that would not do is looked at.
@@ -53,7 +53,7 @@ DEGRADED_S: Final = 30.0
 
 RETRY_S: Final = 0.05
 
-_WORSE: Final[dict[Verdict, int]] = {"ok": 0, "warning": 1, "problem": 2}
+_SEVERITY: Final[dict[Verdict, int]] = {"ok": 0, "warning": 1, "problem": 2}
 _LOG_LEVEL: Final = (logging.INFO, logging.WARNING, logging.ERROR)
 
 _logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class StoreWatch:
         self._promise = _promise(config)
         self._facts: StoreFacts | None = None
         self._findings: Mapping[str, Finding] = {}
-        self._looked_at_s = float("-inf")
+        self._checked_at_s = float("-inf")
         self._connects = 0
         self._degraded_at_s = float("-inf")
         self._degraded = False
@@ -92,64 +92,66 @@ class StoreWatch:
         """What is in force: always, everysec, degraded, replicated, none, unknown."""
         if self._facts is None:
             return "unknown"
-        found = durability_of(self._facts)
+        durability = durability_of(self._facts)
         if self._degraded:
             return "degraded"
-        if self._promise.durability == "replicated" and found != "none":
+        if self._promise.durability == "replicated" and durability != "none":
             return "replicated"
-        return "none" if found == "no" else found
+        return "none" if durability == "no" else durability
 
-    def unready(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Say why this store would not do at present, None if it would."""
         if self._facts is None:
             return "the store was not heard yet"
-        return unfit(self._findings) or unready(self._facts, self._promise)
+        return unsuitable_reasons(self._findings) or unready_reason(
+            self._facts, self._promise
+        )
 
     async def run(self) -> None:
         """Look, again and again; runs until cancelled."""
         while True:
             try:
-                if self._is_time():
-                    await self.look()
+                if self._is_check_due():
+                    await self.check()
             except StoreUnavailable:
                 # Another may answer in its place, so it is looked at first thing.
-                self._looked_at_s = float("-inf")
-            await asyncio.sleep(RETRY_S if self._facts is None else TURN_S)
+                self._checked_at_s = float("-inf")
+            await asyncio.sleep(RETRY_S if self._facts is None else POLL_S)
 
-    async def run_once(self) -> None:
+    async def wait_first_check(self) -> None:
         """Look until the store was seen once."""
         while self._facts is None:
             try:
-                await self.look()
+                await self.check()
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Ask the store and note what has changed. Raises StoreUnavailable."""
         facts = await read_facts(self._redis)
-        self._looked_at_s = self._clock_s()
+        self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
-        self._note_degraded(facts)
+        self._update_degraded(facts)
         findings = judge(facts, self._promise)
-        for about in findings.keys() | self._findings.keys():
-            _log_change(self._findings.get(about), findings.get(about))
+        for subject in findings.keys() | self._findings.keys():
+            _log_change(self._findings.get(subject), findings.get(subject))
         self._facts, self._findings = facts, findings
 
-    def _is_time(self) -> bool:
-        if self.unready() is not None:
+    def _is_check_due(self) -> bool:
+        if self.unready_reason() is not None:
             return True  # What it lacks, a replica say, may have come a moment later.
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"
-        every_s = LOOK_EVERYSEC_S if everysec else LOOK_S
+        every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
             self._redis.connects != self._connects
-            or self._clock_s() - self._looked_at_s >= every_s
+            or self._clock_s() - self._checked_at_s >= every_s
         )
 
-    def _note_degraded(self, facts: StoreFacts) -> None:
+    def _update_degraded(self, facts: StoreFacts) -> None:
         before = self._facts.fsyncs_delayed if self._facts else facts.fsyncs_delayed
         if facts.fsyncs_delayed > before:
-            self._degraded_at_s = self._looked_at_s
-        degraded = self._looked_at_s - self._degraded_at_s < DEGRADED_S
+            self._degraded_at_s = self._checked_at_s
+        degraded = self._checked_at_s - self._degraded_at_s < DEGRADED_S
         if degraded and not self._degraded:
             _logger.error(
                 "durability is degraded: the store's disk does not keep up, and what "
@@ -160,7 +162,7 @@ class StoreWatch:
         self._degraded = degraded
 
 
-async def refuse_unfit(url: str, config: Config) -> None:
+async def refuse_unsuitable_store(url: str, config: Config) -> None:
     """
     Look at the store before anything is started on it.
 
@@ -177,7 +179,7 @@ async def refuse_unfit(url: str, config: Config) -> None:
         return
     finally:
         await redis.close()
-    if reasons := unfit(judge(facts, _promise(config))):
+    if reasons := unsuitable_reasons(judge(facts, _promise(config))):
         raise StoreUnfit(reasons)
 
 
@@ -186,9 +188,9 @@ def _promise(config: Config) -> DurabilityPromise:
 
 
 def _log_change(before: Finding | None, after: Finding | None) -> None:
-    was = _WORSE[before.verdict] if before else 0
-    found = _WORSE[after.verdict] if after else 0
-    if after is not None and found > was:
-        _logger.log(_LOG_LEVEL[found], "%s", after.text)
-    elif before is not None and found < was:
+    old_severity = _SEVERITY[before.verdict] if before else 0
+    new_severity = _SEVERITY[after.verdict] if after else 0
+    if after is not None and new_severity > old_severity:
+        _logger.log(_LOG_LEVEL[new_severity], "%s", after.text)
+    elif before is not None and new_severity < old_severity:
         _logger.warning("no longer: %s", before.text)

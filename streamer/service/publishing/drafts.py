@@ -25,8 +25,8 @@ __all__ = [
     "draft_of",
     "drafts_of",
     "encode",
-    "ending",
-    "recipients_of",
+    "indexes_by_log",
+    "with_expiry",
 ]
 
 FRAGMENT_BYTES_MAX: Final = 524_288
@@ -58,7 +58,7 @@ def addressed_to(log: Log, notification: Notification) -> Notification:
     return msgspec.structs.replace(notification, everyone=True)
 
 
-def ending(
+def with_expiry(
     notifications: Sequence[Notification], ttls_ms: Sequence[int], now_ms: int
 ) -> list[Notification]:
     """Say of notifications when they end that live for a while from now on."""
@@ -104,17 +104,17 @@ def draft_of(
     )
 
 
-def recipients_of(messages: Sequence[Message]) -> dict[Log, Sequence[int]]:
+def indexes_by_log(messages: Sequence[Message]) -> dict[Log, Sequence[int]]:
     """Return who is sent something, and the numbers of what, in order, each once."""
     if len(messages) == 1:
         return dict.fromkeys(messages[0].logs, (0,))
-    numbers: dict[Log, list[int]] = {}
+    indexes: dict[Log, list[int]] = {}
     for i, message in enumerate(messages):
         for log in message.logs:
-            of_log = numbers.setdefault(log, [])
+            of_log = indexes.setdefault(log, [])
             if not of_log or of_log[-1] != i:  # It may be named twice.
                 of_log.append(i)
-    return {**numbers}
+    return {**indexes}
 
 
 def drafts_of(messages: Sequence[Message], *, now_ms: int | None = None) -> list[Draft]:
@@ -133,7 +133,7 @@ def drafts_of(messages: Sequence[Message], *, now_ms: int | None = None) -> list
         if log.is_audience:
             notification = addressed_to(log, notification)
         if message.ttl_ms and now_ms is not None:
-            (notification,) = ending([notification], [message.ttl_ms], now_ms)
+            (notification,) = with_expiry([notification], [message.ttl_ms], now_ms)
         fragment = _encode(i, notification)
         drafts.append(draft_of(i, notification, fragment, message.device))
     return drafts

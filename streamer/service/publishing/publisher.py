@@ -42,7 +42,7 @@ from ...store.client.connection import RedisConnection
 from ...store.client.replies import StoreConflict
 from ...store.logs.inbox import AppendResult, Draft, Inbox, Once
 from ..node.quotas import Quotas
-from .drafts import Device, Message, drafts_of, recipients_of
+from .drafts import Device, Message, drafts_of, indexes_by_log
 from .idempotency import IdempotentRequest
 
 __all__ = [
@@ -79,7 +79,7 @@ class SendResult(NamedTuple):
     `PublishResult`.
     """
 
-    places: list[list[tuple[Log, Position | None]]]
+    positions: list[list[tuple[Log, Position | None]]]
     replayed: bool
 
 
@@ -157,11 +157,11 @@ class Publisher:
             ],
             idempotency_key=idempotency_key,
         )
-        places = zip(*sent.places, strict=True)
+        positions = zip(*sent.positions, strict=True)
         return PublishResult(
             [
-                (player, [place for _, place in of_player])
-                for player, of_player in zip(players, places, strict=True)
+                (player, [position for _, position in of_player])
+                for player, of_player in zip(players, positions, strict=True)
             ],
             sent.replayed,
         )
@@ -183,20 +183,20 @@ class Publisher:
         request = IdempotentRequest.of(
             caller.app, idempotency_key, _parts(messages, drafts)
         )
-        lives = any(message.ttl_ms for message in messages)
-        if lives or any(message.notification.expires_at for message in messages):
+        has_ttl = any(message.ttl_ms for message in messages)
+        if has_ttl or any(message.notification.expires_at for message in messages):
             now_ms = await self._redis.now_ms()
-            await self._require_ahead(request, messages, drafts, now_ms)
-            if lives:
+            await self._require_future_expiry(request, messages, drafts, now_ms)
+            if has_ttl:
                 drafts = drafts_of(messages, now_ms=now_ms)
-        recipients = recipients_of(messages)
+        recipients = indexes_by_log(messages)
         batches = [
-            (log, [drafts[i] for i in numbers]) for log, numbers in recipients.items()
+            (log, [drafts[i] for i in indexes]) for log, indexes in recipients.items()
         ]
-        appended = await self._pay_and_append(request, batches)
-        return _sent(messages, recipients, appended)
+        appended = await self._charge_and_append(request, batches)
+        return _send_result(messages, recipients, appended)
 
-    async def flash(self, caller: Caller, message: Message) -> str:
+    async def send_ephemeral(self, caller: Caller, message: Message) -> str:
         """
         Send a notification to who is listening now, and keep nothing; return its id.
 
@@ -242,11 +242,11 @@ class Publisher:
         """
         assert audience.is_audience
         caller.require_write_all()
-        place = decode_id(notification_id)
-        if place is None or await self._inbox.withdraw(audience, place) is None:
+        position = decode_id(notification_id)
+        if position is None or await self._inbox.withdraw(audience, position) is None:
             raise NotFound("the notification")
 
-    async def _require_ahead(
+    async def _require_future_expiry(
         self,
         request: IdempotentRequest,
         messages: Sequence[Message],
@@ -254,20 +254,22 @@ class Publisher:
         now_ms: int,
     ) -> None:
         """Raise Invalid where notifications have ended before they are sent."""
-        over = [
+        expired = [
             i
             for i, (message, draft) in enumerate(zip(messages, drafts, strict=True))
             if message.notification.expires_at and draft.expires_ms <= now_ms
         ]
-        if not over:
+        if not expired:
             return
         # A repetition is answered as the first request was, however late it comes.
         if await request.is_claimed(self._redis):
             return
         problem = "is not in the future"
-        raise Invalid(*(FieldError(("body", i, "expires_at"), problem) for i in over))
+        raise Invalid(
+            *(FieldError(("body", i, "expires_at"), problem) for i in expired)
+        )
 
-    async def _pay_and_append(
+    async def _charge_and_append(
         self, request: IdempotentRequest, batches: Batches
     ) -> list[AppendResult]:
         """Append what the app may still send; see `send`."""
@@ -283,11 +285,13 @@ class Publisher:
                 # comes back with another list of players.
                 await request.claim(self._redis)
             appended = await self._append(batches, request.once)
-            fresh = [one for one in appended if not one.replayed]
-            if len(fresh) < len(appended):
+            appended_now = [reply for reply in appended if not reply.replayed]
+            if len(appended_now) < len(appended):
                 # What was stored by an earlier request was paid for by that.
-                charge.give_back(1 - len(fresh) / len(appended))
-        self._counters.published(sum([one.stored_count for one in fresh]))
+                charge.refund(1 - len(appended_now) / len(appended))
+        self._counters.count_publish(
+            sum([reply.stored_count for reply in appended_now])
+        )
         return appended
 
     async def _append(self, batches: Batches, once: Once | None) -> list[AppendResult]:
@@ -298,39 +302,39 @@ class Publisher:
                     batches[first : first + BATCH], once=once
                 )
             except StoreUnavailable as error:
-                raise _incomplete([*appended, error]) from error
+                raise _failure_of([*appended, error]) from error
             stored = [reply for reply in replies if isinstance(reply, AppendResult)]
             if len(stored) < len(replies):
-                raise _incomplete([*appended, *replies])
+                raise _failure_of([*appended, *replies])
             appended += stored
         return appended
 
 
-def _sent(
+def _send_result(
     messages: Sequence[Message],
     recipients: Mapping[Log, Sequence[int]],
     appended: Sequence[AppendResult],
 ) -> SendResult:
-    places: list[dict[Log, Position | None]] = [{} for _ in messages]
-    for (log, numbers), one in zip(recipients.items(), appended, strict=True):
-        for i, position in zip(numbers, one.positions, strict=True):
-            places[i][log] = position
+    positions: list[dict[Log, Position | None]] = [{} for _ in messages]
+    for (log, indexes), reply in zip(recipients.items(), appended, strict=True):
+        for i, position in zip(indexes, reply.positions, strict=True):
+            positions[i][log] = position
     return SendResult(
         [
             [(log, of_message[log]) for log in message.logs]
-            for message, of_message in zip(messages, places, strict=True)
+            for message, of_message in zip(messages, positions, strict=True)
         ],
-        replayed=all(one.replayed for one in appended),
+        replayed=all(reply.replayed for reply in appended),
     )
 
 
-def _incomplete(outcomes: Sequence[AppendResult | Exception]) -> Exception:
+def _failure_of(outcomes: Sequence[AppendResult | Exception]) -> Exception:
     """Return what to tell a caller of whose appends not all were confirmed."""
-    refused = [it for it in outcomes if isinstance(it, ResponseError)]
-    if any(isinstance(it, StoreConflict) for it in refused):
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, ResponseError)]
+    if any(isinstance(outcome, StoreConflict) for outcome in refusals):
         return Conflict()
-    if refused:
-        return refused[0]
+    if refusals:
+        return refusals[0]
     if all(isinstance(outcome, StoreUnavailable) for outcome in outcomes):
         return StoreUnavailable()
     return OutcomeUnknown()

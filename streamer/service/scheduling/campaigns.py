@@ -27,7 +27,7 @@ class CampaignSummary(NamedTuple):
 
     campaign: Campaign
     cards: int
-    slots_taken: int
+    slots_used: int
 
 
 class CampaignOperations:
@@ -57,20 +57,20 @@ class CampaignOperations:
         """
         caller.require_scope("campaigns:write")
         if name is None:
-            before = await self._campaigns.get(caller.app, campaign_id)
-            name = before.name if before else ""
+            existing = await self._campaigns.get(caller.app, campaign_id)
+            name = existing.name if existing else ""
         now_ms = await self._timetable.now_ms()
         campaign = await self._campaigns.put(
             caller.app, campaign_id, name, now_ms=now_ms
         )
-        return await self._state(caller, campaign)
+        return await self._summary(caller, campaign)
 
     async def get(self, caller: Caller, campaign_id: str) -> CampaignSummary:
         """Return a campaign. Raises Forbidden, NotFound, StoreUnavailable."""
         caller.require_scope("campaigns:read")
-        return await self._state(caller, await self._known(caller, campaign_id))
+        return await self._summary(caller, await self._require(caller, campaign_id))
 
-    async def all(self, caller: Caller) -> list[Campaign]:
+    async def list_all(self, caller: Caller) -> list[Campaign]:
         """Return the app's campaigns by id. Raises Forbidden, StoreUnavailable."""
         caller.require_scope("campaigns:read")
         return await self._campaigns.of_app(caller.app)
@@ -89,7 +89,7 @@ class CampaignOperations:
 
         """
         caller.require_scope("campaigns:write")
-        await self._known(caller, campaign_id)
+        await self._require(caller, campaign_id)
         await self._campaigns.put_cards(caller.app, campaign_id, cards)
 
     async def set_status(
@@ -97,7 +97,7 @@ class CampaignOperations:
     ) -> Card:
         """Change a card's status. Raises as `put_cards`, NotFound for the card too."""
         caller.require_scope("campaigns:write")
-        await self._known(caller, campaign_id)
+        await self._require(caller, campaign_id)
         card = await self._campaigns.set_status(
             caller.app, campaign_id, card_id, status
         )
@@ -108,7 +108,7 @@ class CampaignOperations:
     async def card(self, caller: Caller, campaign_id: str, card_id: str) -> Card:
         """Return a card. Raises Forbidden, NotFound, StoreUnavailable."""
         caller.require_scope("campaigns:read")
-        await self._known(caller, campaign_id)
+        await self._require(caller, campaign_id)
         card = await self._campaigns.get_card(caller.app, campaign_id, card_id)
         if card is None:
             raise NotFound("the card")
@@ -126,15 +126,15 @@ class CampaignOperations:
         """Return a page of cards; see `store.scheduling.campaigns`. Raises as
         `card`."""
         caller.require_scope("campaigns:read")
-        await self._known(caller, campaign_id)
+        await self._require(caller, campaign_id)
         return await self._campaigns.page(
             caller.app, campaign_id, after=after, limit=limit, status=status
         )
 
-    async def _known(self, caller: Caller, campaign_id: str) -> Campaign:
+    async def _require(self, caller: Caller, campaign_id: str) -> Campaign:
         return await require_campaign(self._campaigns, caller, campaign_id)
 
-    async def _state(self, caller: Caller, campaign: Campaign) -> CampaignSummary:
+    async def _summary(self, caller: Caller, campaign: Campaign) -> CampaignSummary:
         return CampaignSummary(
             campaign,
             await self._campaigns.count_cards(caller.app, campaign.id),

@@ -11,12 +11,12 @@ from __future__ import annotations
 from ...core.schedule import AHEAD_MAX_MS, Schedule
 from ...errors import FieldError, Invalid
 from ...model import Notification, iso_time
-from ..publishing.drafts import draft_of, encode, ending
+from ..publishing.drafts import draft_of, encode, with_expiry
 
-__all__ = ["moved", "saying", "starting"]
+__all__ = ["rescheduled_fragment", "start_ms", "with_notification"]
 
 
-def starting(due_ms: int, now_ms: int) -> int:
+def start_ms(due_ms: int, now_ms: int) -> int:
     """
     Return the time to enter: one that is past means now, and is not late.
 
@@ -30,7 +30,7 @@ def starting(due_ms: int, now_ms: int) -> int:
     return max(due_ms, now_ms)
 
 
-def saying(
+def with_notification(
     schedule: Schedule, notification: Notification, *, ttl_ms: int = 0
 ) -> Schedule:
     """
@@ -44,7 +44,7 @@ def saying(
     """
     fragment = schedule.fragment
     if ttl_ms:
-        (notification,) = ending([notification], [ttl_ms], schedule.due_ms)
+        (notification,) = with_expiry([notification], [ttl_ms], schedule.due_ms)
         (fragment,) = encode([notification])
     draft = draft_of(0, notification, fragment)
     if 0 < draft.expires_ms <= schedule.due_ms:
@@ -59,7 +59,7 @@ def saying(
     )
 
 
-def moved(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
+def rescheduled_fragment(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
     """
     Return what a schedule says at another time, and when that expires.
 
@@ -71,9 +71,9 @@ def moved(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
         return b"", 0
     # In place rather than decoded and encoded anew, which would change how numbers of
     # `data` are written. Only `data` may say the same, and it stands in front.
-    before, _, behind = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
+    before, _, after = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
     expires_ms = due_ms + schedule.ttl_ms
-    return before + _expires_at(expires_ms) + behind, expires_ms
+    return before + _expires_at(expires_ms) + after, expires_ms
 
 
 def _expires_at(at_ms: int) -> bytes:

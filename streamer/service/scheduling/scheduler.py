@@ -19,26 +19,26 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ...core.counters import LAG_S, Histogram
-from ...core.schedule import Schedule, clocks_agree, in_turns
+from ...core.schedule import Schedule, clocks_agree, round_robin
 from ...errors import Unavailable
 from ...store.scheduling.schedule_records import ScheduleRef
 from ...store.scheduling.timetable import Timetable
-from .sender import BATCH, Sender, all_of
+from .sender import BATCH, Sender, run_all
 
 __all__ = ["Scheduler"]
 
 POLL_S: Final = 0.25
 """Two looks fit into the second within which a send goes out, with time to send it."""
 
-LOOK_S: Final = 1.0
+IDLE_POLL_S: Final = 1.0
 """A look for audiences that others have begun to serve and left, where none was: one's
 own are served as soon as they are begun."""
 
-PER_LOOK: Final = 1_000
+FIRED_PER_POLL_MAX: Final = 1_000
 """Fired before looking again. The store fires some thousands a second, so what has just
 become due waits for less than a second behind the backlog of another app."""
 
-ABREAST: Final = 16
+AUDIENCES_CONCURRENT: Final = 16
 """Audiences served at once."""
 
 BACK_OFF_S: Final = 1.0
@@ -71,8 +71,8 @@ class Scheduler:
         self._clock_s = clock_s
         self._paused = False
         # What wakes the serving of audiences; whether there was one at its last look.
-        self._begun = asyncio.Event()
-        self._serving = False
+        self._audience_begun = asyncio.Event()
+        self._has_audiences = False
 
     @property
     def paused(self) -> bool:
@@ -85,7 +85,7 @@ class Scheduler:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self.fire_due, _wait_to_fire), name="fire")
             tasks.create_task(
-                self._repeat(self.send_on, self._wait_to_send), name="send"
+                self._repeat(self.send_begun, self._wait_to_send), name="send"
             )
 
     async def fire_due(self) -> bool:
@@ -93,17 +93,17 @@ class Scheduler:
         now_ms = await self._timetable.now_ms()
         if not self._check_clocks(now_ms):
             return False
-        found = await self._firing.due(now_ms, limit=PER_LOOK)
-        dues = in_turns(found, lambda due: due.app)[:PER_LOOK]
+        dues = await self._firing.due(now_ms, limit=FIRED_PER_POLL_MAX)
+        dues = round_robin(dues, lambda due: due.app)[:FIRED_PER_POLL_MAX]
         for first in range(0, len(dues), BATCH):
             await self._fire(dues[first : first + BATCH], now_ms)
         return len(dues) >= BATCH
 
-    async def send_on(self) -> bool:
+    async def send_begun(self) -> bool:
         """Serve audiences for a while; return whether there is more to do at once."""
-        self._begun.clear()
-        schedules = in_turns(await self._sending(), lambda schedule: schedule.app)
-        self._serving = bool(schedules)
+        self._audience_begun.clear()
+        schedules = round_robin(await self._sending(), lambda schedule: schedule.app)
+        self._has_audiences = bool(schedules)
         if not schedules:
             return False
         now_ms = await self._timetable.now_ms()
@@ -111,9 +111,9 @@ class Scheduler:
         if not self._check_clocks(now_ms):
             return False
         more = False
-        for first in range(0, len(schedules), ABREAST):
-            abreast = schedules[first : first + ABREAST]
-            more |= await all_of(self._sender.send(s, now_ms) for s in abreast)
+        for first in range(0, len(schedules), AUDIENCES_CONCURRENT):
+            batch = schedules[first : first + AUDIENCES_CONCURRENT]
+            more |= await run_all(self._sender.send(s, now_ms) for s in batch)
         return more
 
     async def _repeat(
@@ -129,13 +129,13 @@ class Scheduler:
                 await (asyncio.sleep(0) if busy else wait())
 
     async def _wait_to_send(self) -> None:
-        if self._serving:
+        if self._has_audiences:
             # One that is spread has its times, which are nobody's to announce.
             await _wait_to_fire()
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S * random.uniform(0.8, 1)):
-                await self._begun.wait()
+            async with asyncio.timeout(IDLE_POLL_S * random.uniform(0.8, 1)):
+                await self._audience_begun.wait()
 
     def _check_clocks(self, now_ms: int) -> bool:
         agree = clocks_agree(now_ms, int(self._clock_s() * 1000))
@@ -163,10 +163,10 @@ class Scheduler:
         fired = await self._firing.fire_each(single)
         begun = await self._firing.begin_sending([due for due, _ in audience])
         if any(begun):
-            self._begun.set()
+            self._audience_begun.set()
         sent = [*single, *(schedule for _, schedule in audience)]
-        for schedule, here in zip(sent, [*fired, *begun], strict=True):
-            if here and schedule is not None:
+        for schedule, was_first in zip(sent, [*fired, *begun], strict=True):
+            if was_first and schedule is not None:
                 self._lag_s.observe((now_ms - schedule.due_ms) / 1_000)
 
     async def _sending(self) -> list[Schedule]:

@@ -37,8 +37,8 @@ from ...store.scheduling.timetable import AddResult, Timetable
 from ..node.quotas import ChargedBlock, Quotas
 from ..publishing.drafts import addressed_to, encode
 from ..publishing.idempotency import IdempotentRequest, as_first_answered
-from .planning import moved, saying, starting
-from .sender import all_of
+from .planning import rescheduled_fragment, start_ms, with_notification
+from .sender import run_all
 
 __all__ = ["RECIPIENTS_MAX", "SPREAD_MAX_MS", "CancelResult", "Schedules"]
 
@@ -120,18 +120,18 @@ class Schedules:
             OutcomeUnknown: It may have been; repeat it with the idempotency key.
 
         """
-        names = list(dict.fromkeys(players))
-        _check(caller, names, spread_ms)
-        notification = addressed_to(Log(caller.app, names[0]), notification)
+        recipients = list(dict.fromkeys(players))
+        _check_request(caller, recipients, spread_ms)
+        notification = addressed_to(Log(caller.app, recipients[0]), notification)
         (fragment,) = encode([notification])
-        starts_ms = starting(due_ms, await self.now_ms())
-        bucket = bucket_of(caller.app, names[0]) if len(names) == 1 else None
-        how = str((due_ms, spread_ms, ttl_ms, to_latest))
-        asked: tuple[str | bytes, ...] = fragment, how, *names
-        once = IdempotentRequest.of(caller.app, idempotency_key, asked)
-        due = new_schedule_ref(caller.app, bucket, seed=once.seed)
-        if once.seed and (known := await self._timetable.get(caller.app, due.id)):
-            return as_first_answered(known), True
+        starts_ms = start_ms(due_ms, await self.now_ms())
+        bucket = bucket_of(caller.app, recipients[0]) if len(recipients) == 1 else None
+        settings = str((due_ms, spread_ms, ttl_ms, to_latest))
+        parts: tuple[str | bytes, ...] = fragment, settings, *recipients
+        request = IdempotentRequest.of(caller.app, idempotency_key, parts)
+        due = new_schedule_ref(caller.app, bucket, seed=request.seed)
+        if request.seed and (earlier := await self._timetable.get(caller.app, due.id)):
+            return as_first_answered(earlier), True
         schedule = Schedule(
             caller.app,
             due.id,
@@ -139,24 +139,24 @@ class Schedules:
             starts_ms,
             0,
             fragment,
-            player=names[0] if bucket is not None else None,
-            total=len(names),
+            player=recipients[0] if bucket is not None else None,
+            total=len(recipients),
             spread_ms=spread_ms,
             label=label,
             to_latest=to_latest,
         )
-        schedule = saying(schedule, notification, ttl_ms=ttl_ms)
-        async with self._charged([schedule], names) as charge:
-            await once.claim(self._redis)
+        schedule = with_notification(schedule, notification, ttl_ms=ttl_ms)
+        async with self._charged([schedule], recipients) as charge:
+            await request.claim(self._redis)
             if bucket is None:
-                buckets = await self._timetable.recipients.enlist(due, names)
+                buckets = await self._timetable.recipients.enlist(due, recipients)
                 schedule = schedule._replace(buckets=tuple(buckets))
             entered = await self._timetable.add(schedule)
             if entered.added:
                 return schedule._replace(created_ms=entered.created_ms), False
-            charge.give_back()
+            charge.refund()
         # A twin of this request was faster.
-        return as_first_answered(await self.get_own(caller, schedule.id)), True
+        return as_first_answered(await self.get_checked(caller, schedule.id)), True
 
     async def schedule_each(
         self,
@@ -166,7 +166,7 @@ class Schedules:
         *,
         due_ms: int,
         label: str,
-        also: str = "",
+        extra_part: str = "",
         to_latest: bool = False,
         idempotency_key: str | None = None,
     ) -> tuple[list[str], bool]:
@@ -175,23 +175,29 @@ class Schedules:
 
         Returns an id for each of `players`, in their order; one that is named twice has
         the same id twice. The second says whether an earlier request with the same
-        idempotency key had entered them all; `also` is what else has to be the same for
-        that. With `to_latest` it is live only on the device that a player has used last
-        of those it listens on. They can be found again by player and `label`. What is
-        due goes out at once. Raises as `schedule`; all is checked before the first is
-        entered.
+        idempotency key had entered them all; `extra_part` is what else has to be the
+        same for that. With `to_latest` it is live only on the device that a player has
+        used last of those it listens on. They can be found again by player and `label`.
+        What is due goes out at once. Raises as `schedule`; all is checked before the
+        first is entered.
         """
-        names = list(dict.fromkeys(players))
-        _check(caller, names, 0)
+        recipients = list(dict.fromkeys(players))
+        _check_request(caller, recipients, 0)
         (fragment,) = encode([notification])
         now_ms = await self.now_ms()
-        starts_ms = starting(due_ms, now_ms)
-        asked: tuple[str | bytes, ...] = fragment, str(due_ms), label, also, *players
-        once = IdempotentRequest.of(caller.app, idempotency_key, asked)
+        starts_ms = start_ms(due_ms, now_ms)
+        parts: tuple[str | bytes, ...] = (
+            fragment,
+            str(due_ms),
+            label,
+            extra_part,
+            *players,
+        )
+        request = IdempotentRequest.of(caller.app, idempotency_key, parts)
         ids: dict[Player, str] = {}
-        for player in names:
+        for player in recipients:
             bucket = bucket_of(caller.app, player)
-            own_seed = f"{once.seed}\0{player}" if once.seed else ""
+            own_seed = f"{request.seed}\0{player}" if request.seed else ""
             ids[player] = new_schedule_id(bucket, seed=own_seed)
         common = Schedule(
             caller.app,
@@ -204,16 +210,18 @@ class Schedules:
             label=label,
             to_latest=to_latest,
         )
-        common = saying(common, notification)
-        schedules = [common._replace(id=ids[p], player=p) for p in names]
-        async with self._charged(schedules, names) as charge:
-            await once.claim(self._redis)
+        common = with_notification(common, notification)
+        schedules = [common._replace(id=ids[p], player=p) for p in recipients]
+        async with self._charged(schedules, recipients) as charge:
+            await request.claim(self._redis)
             entered = await self._add_all(schedules)
-            known = [s.id for s, new in zip(schedules, entered, strict=True) if not new]
-            charge.give_back(len(known) / len(schedules))
-            await charge.free(known)
+            earlier = [
+                s.id for s, new in zip(schedules, entered, strict=True) if not new
+            ]
+            charge.refund(len(earlier) / len(schedules))
+            await charge.release_slots(earlier)
         if starts_ms <= now_ms:
-            await self._fire(schedules)
+            await self._fire_now(schedules)
         return [ids[player] for player in players], not any(entered)
 
     async def get(self, caller: Caller, schedule_id: str) -> Schedule:
@@ -227,9 +235,9 @@ class Schedules:
 
         """
         caller.require_scope("schedules:write")
-        return await self.get_own(caller, schedule_id)
+        return await self.get_checked(caller, schedule_id)
 
-    async def get_own(self, caller: Caller, schedule_id: str) -> Schedule:
+    async def get_checked(self, caller: Caller, schedule_id: str) -> Schedule:
         """Return a schedule that the caller's rights have been checked for."""
         schedule = await self._timetable.get(caller.app, schedule_id)
         if schedule is None:
@@ -255,7 +263,7 @@ class Schedules:
     async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> CancelResult:
         """Move a schedule that has not begun to another time; see `cancel`."""
         caller.require_scope("schedules:write")
-        starts_ms = starting(due_ms, await self.now_ms())
+        starts_ms = start_ms(due_ms, await self.now_ms())
         return await self._change(caller, schedule_id, starts_ms)
 
     async def cancel_many(self, caller: Caller, ids: Sequence[str]) -> list[str]:
@@ -265,14 +273,14 @@ class Schedules:
         What is none of those, or has gone out, is left out. Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
-        named = [parse_schedule_id(caller.app, text) for text in dict.fromkeys(ids)]
-        dues = [due for due in named if due is not None]
-        found = await self._timetable.get_many(dues)
+        parsed = [parse_schedule_id(caller.app, text) for text in dict.fromkeys(ids)]
+        dues = [due for due in parsed if due is not None]
+        schedules = await self._timetable.get_many(dues)
         return await self._cancel_pending(
-            [s for s in found if s is not None and s.player is not None]
+            [s for s in schedules if s is not None and s.player is not None]
         )
 
-    async def cancel_named(
+    async def cancel_by_label(
         self, caller: Caller, players: Sequence[Player], label: str
     ) -> list[str]:
         """
@@ -301,7 +309,7 @@ class Schedules:
 
         # Together, so that they share packets.
         pending = [s for s in schedules if s.state is ScheduleState.PENDING]
-        await all_of(map(cancel, pending))
+        await run_all(map(cancel, pending))
         if cancelled:
             await self._quotas.free_schedule_slots(pending[0].app, cancelled)
         return [s.id for s in pending if s.id in set(cancelled)]
@@ -310,14 +318,14 @@ class Schedules:
         self, caller: Caller, schedule_id: str, due_ms: int | None
     ) -> CancelResult:
         caller.require_scope("schedules:write")
-        schedule = await self.get_own(caller, schedule_id)
+        schedule = await self.get_checked(caller, schedule_id)
         if schedule.campaign:
             caller.require_scope("campaigns:write")
         if due_ms is not None:
             await self._timetable.recipients.renew(schedule)
         fragment, expires_ms = b"", 0
         if due_ms is not None and schedule.state is ScheduleState.PENDING:
-            fragment, expires_ms = moved(schedule, due_ms)
+            fragment, expires_ms = rescheduled_fragment(schedule, due_ms)
         state, done = await self._timetable.cancel(
             ScheduleRef.of(schedule),
             campaign=schedule.campaign,
@@ -343,7 +351,7 @@ class Schedules:
             deliveries=sum(s.total for s in schedules),
             size=sum(s.total * len(s.fragment) for s in schedules),
             players=[Player(p) for p in players if not Log(app, p).is_audience],
-            places={s.id: s.due_ms for s in schedules},
+            slots={s.id: s.due_ms for s in schedules},
         )
 
     async def _add_all(self, schedules: Sequence[Schedule]) -> list[bool]:
@@ -359,13 +367,13 @@ class Schedules:
             raise OutcomeUnknown
         return [outcome.added for outcome in outcomes if isinstance(outcome, AddResult)]
 
-    async def _fire(self, schedules: Sequence[Schedule]) -> None:
+    async def _fire_now(self, schedules: Sequence[Schedule]) -> None:
         # A scheduler would do it within a moment, and will if this fails.
         with contextlib.suppress(Unavailable):
             await self._timetable.firing.fire(schedules)
 
 
-def _check(caller: Caller, players: Sequence[str], spread_ms: int) -> None:
+def _check_request(caller: Caller, players: Sequence[str], spread_ms: int) -> None:
     """Raise Forbidden or Invalid unless all is as it has to be."""
     assert players
     for player in players:

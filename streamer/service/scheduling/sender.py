@@ -16,19 +16,19 @@ import random
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
-from ...core.schedule import Schedule, begins_ms
+from ...core.schedule import Schedule, bucket_starts_ms
 from ...store.scheduling.recipients import Recipients
 
-__all__ = ["BATCH", "Sender", "all_of"]
+__all__ = ["BATCH", "Sender", "run_all"]
 
 BATCH: Final = 100
 """Schedules fired, or recipients served, in one step: about a millisecond of the store.
 A thousand would hold everybody else up for seven."""
 
-ABREAST: Final = 4
+BUCKETS_CONCURRENT: Final = 4
 """Buckets served at once. Most of a step is waiting for the store to sync."""
 
-SLICE_S: Final = 0.2
+TIME_SLICE_S: Final = 0.2
 """An audience has the others wait no longer than this, be it as large as it may."""
 
 
@@ -45,7 +45,7 @@ class Sender:
         self._recipients = recipients
 
     async def send(
-        self, schedule: Schedule, now_ms: int, *, for_s: float = SLICE_S
+        self, schedule: Schedule, now_ms: int, *, for_s: float = TIME_SLICE_S
     ) -> bool:
         """
         Serve of an audience what may be served at this time, for about `for_s`.
@@ -60,15 +60,16 @@ class Sender:
         ready = [
             bucket
             for nth, bucket in enumerate(schedule.buckets)
-            if bucket not in served and begins_ms(schedule, nth) <= now_ms
+            if bucket not in served and bucket_starts_ms(schedule, nth) <= now_ms
         ]
         # Several schedulers at work on one audience shall not meet at every step.
         random.shuffle(ready)
         if schedule.campaign:
             ready = await self._enlist(schedule, ready)
         until_s = asyncio.get_running_loop().time() + for_s
-        return await all_of(
-            self._serve(schedule, ready[i::ABREAST], until_s) for i in range(ABREAST)
+        return await run_all(
+            self._serve(schedule, ready[i::BUCKETS_CONCURRENT], until_s)
+            for i in range(BUCKETS_CONCURRENT)
         )
 
     async def _enlist(self, schedule: Schedule, buckets: Sequence[int]) -> list[int]:
@@ -103,10 +104,10 @@ class Sender:
         return True
 
 
-async def all_of(works: Iterable[Coroutine[Any, Any, bool]]) -> bool:
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, bool]]) -> bool:
     """Wait for all; raise the first failure, else return whether any said true."""
     # Not a task group: that would hide which failure it was in a group of them.
-    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome

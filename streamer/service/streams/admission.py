@@ -119,7 +119,7 @@ class Admission:
     @property
     def open(self) -> int:
         """Connections that hold a slot of this node."""
-        return self._slots.taken
+        return self._slots.in_use
 
     def admit(self) -> Connection:
         """
@@ -136,7 +136,7 @@ class Admission:
         if not self._rate.allow(time.monotonic()):
             raise self._counted(LimitReached(Limit.CONNECTS_PER_SECOND))
         self.turns.require_capacity()
-        self._slots.take()
+        self._slots.acquire()
         self._empty.clear()
         return Connection(self, has_slot=True)
 
@@ -248,8 +248,8 @@ class Admission:
             await asyncio.wait(self._forgetting)
 
     def _give_slot_back(self) -> None:
-        self._slots.give_back()
-        if not self._slots.taken:
+        self._slots.release()
+        if not self._slots.in_use:
             self._empty.set()
 
     def _counted(self, refused: LimitReached) -> LimitReached:

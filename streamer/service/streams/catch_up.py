@@ -33,7 +33,7 @@ from ...hub import Follower, Hub
 from ...model import App, Entry, Log
 from ...store.client.pubsub import PubSub
 from ...store.logs.inbox import Inbox, Read, ReadAfter
-from ..inboxes.audiences import PlayerAudiences, unread
+from ..inboxes.audiences import PlayerAudiences, unread_count
 from .position_check import PositionCheck
 from .stream_audiences import StreamAudiences
 
@@ -235,7 +235,7 @@ class CatchUp:
         """Return the unread counts of players' audiences; heed who joined or left."""
         if not logs:
             return {}
-        found = dict(zip(logs, await self._audiences.of_many(logs), strict=True))
+        found = dict(zip(logs, await self._audiences.views_of_many(logs), strict=True))
         views: dict[Log, list[View]] = {}
         for log, of_player in found.items():
             if isinstance(of_player, Unavailable):
@@ -249,12 +249,12 @@ class CatchUp:
                 await self.stream_audiences.refresh(log, reader, views[log])
         wanted = (view.log for of in views.values() for view in of)
         try:
-            audiences = await self._audiences.at(wanted)
+            audiences = await self._audiences.read(wanted)
         except ResponseError as error:
             # Its readers are sent away when it is read.
             _logger.error("an audience cannot be looked at: %s", error)
             return {}
-        return {log: unread(of, audiences) for log, of in views.items()}
+        return {log: unread_count(of, audiences) for log, of in views.items()}
 
     def _behind_max(self, place: ReadFrom, readers: Sequence[Follower]) -> int:
         # Only who joins can be too far behind. Who is live gets what it would have got

@@ -19,7 +19,7 @@ from ...core.counters import CLIENT_LEFT
 from ...errors import SLOW
 from ...hub import Reader
 from ...model import Log
-from ..node.fast_log import tell
+from ..node.fast_log import emit
 from ..node.request_context import note_app, request_id
 
 __all__ = ["ConnectionLog"]
@@ -72,4 +72,4 @@ class ConnectionLog:
             "request_id": opened.request_id,
         }
         level = logging.WARNING if reader.ended == SLOW else logging.INFO
-        tell(_logger, f"stream ended: {reason}", fields, level)
+        emit(_logger, f"stream ended: {reason}", fields, level)

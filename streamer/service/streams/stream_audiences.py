@@ -28,7 +28,7 @@ from ...store.client.commands import Packed
 from ...store.client.connection import Reply
 from ...store.client.pubsub import PubSub
 from ...store.presence.leases import Newcomer
-from ..inboxes.audiences import PlayerAudiences, later
+from ..inboxes.audiences import PlayerAudiences, later_position
 
 __all__ = ["PendingJoin", "StreamAudiences"]
 
@@ -107,7 +107,9 @@ class StreamAudiences:
         log = pending_join.log
         try:
             await self._pubsub.wait_confirmed(pending_join.begun)
-            views = self._audiences.seen(log, looked) or await self._audiences.of(log)
+            views = self._audiences.views_in(
+                log, looked
+            ) or await self._audiences.views_of(log)
             audience_subscriptions = await self._first_audience_subscriptions(
                 log, reader, views
             )
@@ -171,7 +173,7 @@ class StreamAudiences:
         reader.topics = tuple(dict.fromkeys(topics))
         if reader.topics != before:
             try:
-                await self.refresh(log, reader, await self._audiences.of(log))
+                await self.refresh(log, reader, await self._audiences.views_of(log))
             except BaseException:
                 reader.topics = before
                 raise
@@ -258,7 +260,7 @@ class StreamAudiences:
     async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader whose cursor is a bare id begin in the log that it is of."""
         if reader.cursor is not None:
-            located = await self._audiences.located(log, views, reader.cursor)
+            located = await self._audiences.resolve_cursor(log, views, reader.cursor)
             if located is not reader.cursor:
                 reader.cursor = located
                 reader.subscription = Subscription(located.own)
@@ -282,7 +284,7 @@ class StreamAudiences:
             if not is_member:
                 return Start.LATEST
             left = cursor and cursor.audiences.get(audience_mark(view.log))
-            return later(view.joined, left) if left else view.joined
+            return later_position(view.joined, left) if left else view.joined
         if cursor is None:
             start = reader.subscription.place
             return start if isinstance(start, Start) else Start.LATEST
@@ -295,8 +297,8 @@ class StreamAudiences:
         # but an id. What came since that moment is owed.
         head = self._hub.head(view.log)
         if head is None or head.at_ms >= cursor.own.at_ms:
-            head = await self._audiences.place_before(view.log, cursor.own.at_ms)
-        return later(view.joined, head)
+            head = await self._audiences.position_before(view.log, cursor.own.at_ms)
+        return later_position(view.joined, head)
 
 
 def _heard(views: Iterable[View]) -> list[View]:

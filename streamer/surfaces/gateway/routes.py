@@ -101,7 +101,7 @@ class Gateway:
 
     async def page(self, request: Request, asker: Asker) -> Response:
         caller, player = asker
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             only_unread = wire.parse_only_unread(request.query_params)
             listed = await self._listing.page(
                 caller,
@@ -114,7 +114,7 @@ class Gateway:
 
     async def mark_read(self, request: Request, asker: Asker) -> Response:
         caller, player = asker
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             caller.require_mark(player)
             body = await read_body(request, wire.BODY_BYTES_MAX)
             ids = decode_body(_decode_mark, body).ids()
@@ -140,7 +140,7 @@ class Gateway:
         """
         sent = Credentials.from_header(request.headers.raw, b"x-auth-token")
         caller = await self._authenticator.caller(sent)
-        player = caller.require_me()
+        player = caller.require_player()
         caller.require_read(player)
         if request.path_params["brand_id"] != caller.app:
             raise Unauthenticated(Defect.CLAIM, "aud")

@@ -126,7 +126,7 @@ class LootLocker:
     async def send(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.BODY_BYTES_MAX)
         player, notification = decode_body(_decode_send, body).checked()
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,
                 [player],
@@ -137,12 +137,12 @@ class LootLocker:
         return _json(b"{}", headers)
 
     async def page(self, request: Request, caller: Caller) -> Response:
-        player = caller.require_me()
+        player = caller.require_player()
         caller.require_read(player)
         query = ListQuery.parse(request.query_params)
         listed = NumberedPage(0, [])
         if not query.is_empty:
-            with self._in_flight.hold(Log(caller.app, player)):
+            with self._in_flight.track(Log(caller.app, player)):
                 listed = await self._listing.page(
                     caller,
                     player,
@@ -155,16 +155,16 @@ class LootLocker:
         return _json(shown, {"Cache-Control": "no-store"})
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
-        player = caller.require_me()
+        player = caller.require_player()
         body = await read_body(request, wire.BODY_BYTES_MAX)
         ids = decode_body(_decode_mark, body).ids()
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return Response(status_code=204)
 
     async def mark_all_read(self, request: Request, caller: Caller) -> Response:
-        player = caller.require_me()
-        with self._in_flight.hold(Log(caller.app, player)):
+        player = caller.require_player()
+        with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.mark_all(caller, player)
         return Response(status_code=204)
 

@@ -66,7 +66,7 @@ class ServerSessions:
 
         """
         digest = key_digest(key)
-        await self._record(digest if key.startswith(KEY_PREFIX) else None)
+        await self._key_record(digest if key.startswith(KEY_PREFIX) else None)
         token = SESSION_PREFIX.decode() + secrets.token_urlsafe(_RANDOM_BYTES)
         name = session_key(key_digest(token.encode()))
         await self._redis.call("SET", name, digest, "PX", SESSION_TTL_MS, write=True)
@@ -82,11 +82,11 @@ class ServerSessions:
         """
         name = session_key(key_digest(token))
         command = ("GETEX", name, "PX", SESSION_TTL_MS) if renew else ("GET", name)
-        record = await self._record(await self._redis.call(*command))
+        record = await self._key_record(await self._redis.call(*command))
         note_app(record.app)
         return Caller.from_key(record.app, record.scopes)
 
-    async def _record(self, digest: bytes | None) -> KeyRecord:
+    async def _key_record(self, digest: bytes | None) -> KeyRecord:
         (record,) = await self._apps.find_keys([digest] if digest else []) or (None,)
         if record is None or record.is_expired(self._clock() * 1000):
             raise Unauthenticated(Defect.UNKNOWN_KEY)

@@ -15,7 +15,7 @@ from ...core.access.tokens import TTL_MAX_S
 from ...errors import FieldError, Invalid
 from ...model import Player, iso_time, parse_player
 from ...service.access.minting import MintedToken
-from ...service.access.tickets import FIRST_S
+from ...service.access.tickets import FIRST_USE_S
 
 __all__ = ["TicketBody", "TokenBody", "encode_ticket", "encode_token"]
 
@@ -59,4 +59,4 @@ def encode_token(minted: MintedToken) -> bytes:
 
 
 def encode_ticket(ticket: str) -> bytes:
-    return _encode({"ticket": ticket, "expires_in_s": FIRST_S})
+    return _encode({"ticket": ticket, "expires_in_s": FIRST_USE_S})

@@ -82,7 +82,7 @@ class RallyHere:
         caller.require_read(player)
         query = PageQuery.parse(request.query_params)
         given = request.headers.get("if-none-match", "")
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             page = await self._inboxes.page(
                 caller,
                 player,
@@ -102,7 +102,7 @@ class RallyHere:
         caller.require_listen(player)
         query = PollQuery.parse(request.query_params)
         log = Log(caller.app, player)
-        with self._in_flight.hold(log):
+        with self._in_flight.track(log):
             entries, cursor = await self._after(caller, player, query.place, query)
         if not entries and query.deadline_s:
             await wait_for_entry(
@@ -123,7 +123,7 @@ class RallyHere:
         caller.require_write(player)
         body = await read_body(request, wire.BODY_BYTES_MAX)
         notifications = decode_body(_decode_creates, body).notifications()
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,
                 [player],
@@ -137,8 +137,8 @@ class RallyHere:
     async def one(self, request: Request, caller: Caller) -> Response:
         player = _player_of(request, caller)
         caller.require_read(player)
-        with self._in_flight.hold(Log(caller.app, player)):
-            found = await self._inboxes.one(
+        with self._in_flight.track(Log(caller.app, player)):
+            found = await self._inboxes.get(
                 caller, player, request.path_params["notification_id"]
             )
         return _json(wire.encode_notification(found.entry))
@@ -148,10 +148,10 @@ class RallyHere:
     ) -> tuple[list[Entry], Cursor]:
         """Read what follows `place`; return it and where the caller is then."""
         count = query.max_page_size
-        read = await self._inboxes.after(caller, player, place, count=count)
+        read = await self._inboxes.entries_after(caller, player, place, count=count)
         if read.gap:
             place = query.reset_to
-            read = await self._inboxes.after(caller, player, place, count=count)
+            read = await self._inboxes.entries_after(caller, player, place, count=count)
         return read.entries, read.cursor
 
 
@@ -165,7 +165,7 @@ def _player_of(request: Request, caller: Caller) -> Player:
 
     """
     text = request.path_params["player_uuid"]
-    return caller.require_me() if text == "me" else wire.parse_player_id(text)
+    return caller.require_player() if text == "me" else wire.parse_player_id(text)
 
 
 def _wait_s(query: PollQuery, caller: Caller) -> float:

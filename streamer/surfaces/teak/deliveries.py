@@ -53,7 +53,7 @@ class Deliveries:
         """Return the store's time. Raises StoreUnavailable."""
         return await self._schedules.now_ms()
 
-    async def count(self, caller: Caller, operation: str) -> None:
+    async def count_call(self, caller: Caller, operation: str) -> None:
         """
         Count a call of the caller's app, whatever comes of it.
 
@@ -94,7 +94,7 @@ class Deliveries:
             Notification(type=identifier, body=text, source=source),
             due_ms=due_ms,
             label=identifier,
-            also=message,
+            extra_part=message,
             to_latest=True,
             idempotency_key=idempotency_key,
         )
@@ -103,8 +103,8 @@ class Deliveries:
         """Cancel deliveries by id; return the ids cancelled. See `Schedules`."""
         return await self._schedules.cancel_many(caller, ids)
 
-    async def cancel_named(
+    async def cancel_by_identifier(
         self, caller: Caller, players: Sequence[Player], identifier: str
     ) -> list[str]:
         """Cancel an identifier's deliveries to players; return the ids cancelled."""
-        return await self._schedules.cancel_named(caller, players, identifier)
+        return await self._schedules.cancel_by_label(caller, players, identifier)

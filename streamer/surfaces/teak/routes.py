@@ -73,7 +73,7 @@ class Teak:
         if asked.ids:
             ids = await self._deliveries.cancel(caller, asked.ids)
         else:
-            ids = await self._deliveries.cancel_named(
+            ids = await self._deliveries.cancel_by_identifier(
                 caller, asked.players, asked.identifier
             )
         return _json(wire.encode_ids(ids))
@@ -90,7 +90,7 @@ class Teak:
                 # Nobody is anybody yet: the same is said of every game.
                 parameters.done()
             caller = await self._caller(credential)
-            await self._deliveries.count(caller, request.scope["path"])
+            await self._deliveries.count_call(caller, request.scope["path"])
             parameters.done()
             return caller, understood
 

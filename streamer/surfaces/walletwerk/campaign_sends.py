@@ -22,7 +22,7 @@ from ...service.node.quotas import Quotas
 from ...service.publishing.drafts import encode
 from ...service.publishing.idempotency import IdempotentRequest, as_first_answered
 from ...service.scheduling.campaigns import SENDS_MAX, require_campaign
-from ...service.scheduling.planning import saying, starting
+from ...service.scheduling.planning import start_ms, with_notification
 from ...service.scheduling.schedules import CancelResult
 from ...service.scheduling.sender import Sender
 from ...store.client.connection import RedisConnection
@@ -36,7 +36,7 @@ __all__ = ["CampaignSends"]
 AT_ONCE: Final = "at once"
 """Label of what was not scheduled, but sent as it came in."""
 
-WAITED_S: Final = 2.0
+SEND_NOW_S: Final = 2.0
 """How long a caller waits for what is sent at once; a scheduler does the rest."""
 
 
@@ -105,17 +105,17 @@ class CampaignSends:
         """
         await self.check(caller, campaign_id)
         (fragment,) = encode([notification])
-        once = IdempotentRequest.of(
+        request = IdempotentRequest.of(
             caller.app, idempotency_key, (fragment, campaign_id, str(due_ms))
         )
         bucket = bucket_of(caller.app, campaign_id)
-        schedule_id = new_schedule_id(bucket, seed=once.seed)
-        if known := await self._replayed(once, schedule_id):
-            return known, True
+        schedule_id = new_schedule_id(bucket, seed=request.seed)
+        if earlier := await self._earlier(request, schedule_id):
+            return earlier, True
         now_ms = await self._timetable.now_ms()
         if due_ms is not None and due_ms <= now_ms:
             raise Invalid(FieldError(("body", "send_at"), "must be in the future"))
-        starts_ms = starting(due_ms or 0, now_ms)
+        starts_ms = start_ms(due_ms or 0, now_ms)
         schedule = Schedule(
             caller.app,
             schedule_id,
@@ -128,38 +128,38 @@ class CampaignSends:
             buckets=tuple(range(BUCKETS)),
             label="" if due_ms is not None else AT_ONCE,
         )
-        schedule = saying(schedule, notification)
+        schedule = with_notification(schedule, notification)
         # Like what goes to a whole audience: who has a card is known when it is sent.
         async with self._quotas.charged(
             caller.app,
             deliveries=1,
             size=len(fragment),
-            places={schedule_id: starts_ms},
+            slots={schedule_id: starts_ms},
         ) as charge:
-            await once.claim(self._redis)
+            await request.claim(self._redis)
             entered = await self._timetable.add(schedule, slots_max=SENDS_MAX)
             if entered.full:
                 raise UsedUp("the notifications of a campaign", SENDS_MAX)
             if not entered.added:
-                charge.give_back()
+                charge.refund()
         if entered.added and due_ms is None:
             await self._send_now(schedule)
-        known = await self._timetable.get(caller.app, schedule_id)
-        return known or schedule, not entered.added
+        earlier = await self._timetable.get(caller.app, schedule_id)
+        return earlier or schedule, not entered.added
 
-    async def _replayed(
-        self, once: IdempotentRequest, schedule_id: str
+    async def _earlier(
+        self, request: IdempotentRequest, schedule_id: str
     ) -> Schedule | None:
         """Return what an earlier request with the same key has made."""
-        if not once.seed:
+        if not request.seed:
             return None
-        known = await self._timetable.get(once.app, schedule_id)
+        earlier = await self._timetable.get(request.app, schedule_id)
         # What was sent at once is told as far as it has got: so it was before.
-        if known is None or known.label == AT_ONCE:
-            return known
-        return as_first_answered(known)
+        if earlier is None or earlier.label == AT_ONCE:
+            return earlier
+        return as_first_answered(earlier)
 
-    async def listed(
+    async def list_scheduled(
         self, caller: Caller, campaign_id: str, *, state: ScheduleState | None
     ) -> list[Schedule]:
         """
@@ -185,10 +185,10 @@ class CampaignSends:
         ]
 
     async def get(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
-        """Return what was sent or scheduled. Raises as `listed`, also for it."""
+        """Return a send. Raises as `list_scheduled`, and NotFound for the send."""
         caller.require_scope("campaigns:read")
         await require_campaign(self._campaigns, caller, campaign_id)
-        return await self._own(caller, campaign_id, send_id)
+        return await self._require_send(caller, campaign_id, send_id)
 
     async def cancel(
         self, caller: Caller, campaign_id: str, send_id: str
@@ -200,16 +200,18 @@ class CampaignSends:
         `get`, and OutcomeUnknown.
         """
         await self.check(caller, campaign_id)
-        due = ScheduleRef.of(await self._own(caller, campaign_id, send_id))
+        due = ScheduleRef.of(await self._require_send(caller, campaign_id, send_id))
         state, done = await self._timetable.cancel(due, campaign=campaign_id)
         if state is None:
             raise NotFound("the notification")
         if done:
             await self._quotas.free_schedule_slots(caller.app, [send_id])
-        schedule = await self._own(caller, campaign_id, send_id)
+        schedule = await self._require_send(caller, campaign_id, send_id)
         return schedule, CancelResult(send_id, state, done)
 
-    async def _own(self, caller: Caller, campaign_id: str, send_id: str) -> Schedule:
+    async def _require_send(
+        self, caller: Caller, campaign_id: str, send_id: str
+    ) -> Schedule:
         schedule = await self._timetable.get(caller.app, send_id)
         if schedule is None or schedule.campaign != campaign_id:
             raise NotFound("the notification")
@@ -222,7 +224,7 @@ class CampaignSends:
             begun = await self._timetable.get(schedule.app, schedule.id)
             if begun is not None and begun.state is ScheduleState.SENDING:
                 now_ms = await self._timetable.now_ms()
-                await self._sender.send(begun, now_ms, for_s=WAITED_S)
+                await self._sender.send(begun, now_ms, for_s=SEND_NOW_S)
         except Unavailable:
             # It is entered, which is what was asked for.
             return

@@ -99,7 +99,7 @@ class WalletWerk:
     async def scheduled(self, request: Request, caller: Caller) -> Response:
         campaign = request.path_params["campaign"]
         query = ListQuery.parse(request.query_params)
-        found = await self._sends.listed(caller, campaign, state=query.state)
+        found = await self._sends.list_scheduled(caller, campaign, state=query.state)
         return _json(wire.encode_list([] if query.is_empty else found, query))
 
     async def one(self, request: Request, caller: Caller) -> Response:

@@ -62,7 +62,7 @@ class Commands:
                 await self._renew(command, session, listener, caller)
             case MarkRead():
                 # Somebody has looked at it.
-                log = Log(caller.app, caller.require_me())
+                log = Log(caller.app, caller.require_player())
                 await self._parts.admission.used(log, session)
                 try:
                     session.reply(command.ref, await self._mark(caller, command))
@@ -74,7 +74,7 @@ class Commands:
                 try:
                     cursor = parse_cursor(command.cursor, "cursor")
                     await self._parts.receipts.acknowledge(
-                        caller, caller.require_me(), cursor
+                        caller, caller.require_player(), cursor
                     )
                     session.reply(command.ref)
                 except Error as error:
@@ -83,7 +83,7 @@ class Commands:
                 assert_never(command)
 
     async def _mark(self, caller: Caller, command: MarkRead) -> int:
-        inboxes, player = self._parts.inboxes, caller.require_me()
+        inboxes, player = self._parts.inboxes, caller.require_player()
         if command.ids is not None:
             marked = await inboxes.mark_ids(caller, player, command.ids)
         elif command.up_to is not None:
@@ -97,12 +97,12 @@ class Commands:
         self, command: Subscribe | Unsubscribe, session: Session, caller: Caller
     ) -> None:
         """Let a stream hear other topics; all that it names, or none of them."""
-        log = Log(caller.app, caller.require_me())
+        log = Log(caller.app, caller.require_player())
         try:
             named = [_topic(name) for name in command.topics]
             if isinstance(command, Subscribe):
                 for topic in named:
-                    caller.require_hear(topic)
+                    caller.require_topic(topic)
                 wanted = list(dict.fromkeys([*session.topics, *named]))
             else:
                 wanted = [topic for topic in session.topics if topic not in named]
@@ -126,14 +126,14 @@ class Commands:
         except Error:
             # The old token still counts, and the client will come again.
             return
-        player = old.require_me()
+        player = old.require_player()
         same = (fresh.app, fresh.player) == (old.app, player)
         if not same or not fresh.may_listen(player):
             session.end(FORBIDDEN)
             return
         session.renew(fresh.expires_at_s)
         listener.renew(fresh)
-        allowed = [topic for topic in session.topics if fresh.may_hear(topic)]
+        allowed = [topic for topic in session.topics if fresh.may_subscribe(topic)]
         # With the store away they are let go when the reader's log is next looked at.
         with contextlib.suppress(Error):
             log = Log(fresh.app, player)

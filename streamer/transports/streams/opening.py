@@ -128,14 +128,14 @@ class StreamComponents(msgspec.Struct, frozen=True):
             Forbidden: The caller is no player, or may not read.
 
         """
-        player = caller.require_me()
+        player = caller.require_player()
         caller.require_listen(player)
         # Connections that came together shall not be pinged together.
         ahead_s = self.limits.heartbeat_s * random.random() / 2
         counters = self.admission.counters
         framed = isinstance(codec, WebSocketCodec)
         for topic in opening.topics:
-            caller.require_hear(topic)
+            caller.require_topic(topic)
         place = opening.place
         session = Session(
             place.own if isinstance(place, Cursor) else place,

@@ -109,7 +109,7 @@ class SseStream:
                 await self._serve(listener, scope, receive, send)
         except Error as error:
             # Whoever comes again at once shall find its ticket as it was.
-            await self._parts.tickets.closed()
+            await self._parts.tickets.wait_closed()
             query = Request(scope).query_params
             if self._ask is None and tells_in_stream(query, error):
                 await self._turn_away(error, send)

@@ -76,7 +76,7 @@ class WebSocketStream:
                     await self._serve(websocket, listener)
             except Error as error:
                 # Whoever comes again at once shall find its ticket as it was.
-                await self._parts.tickets.closed()
+                await self._parts.tickets.wait_closed()
                 if _tells(websocket, error):
                     await self._turn_away(websocket, error)
                 else:

@@ -21,7 +21,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...core.counters import Counters
-from ...service.node.fast_log import tell
+from ...service.node.fast_log import emit
 from ...service.node.request_context import RequestContext, current_request
 
 __all__ = ["AccessLog"]
@@ -130,7 +130,7 @@ class _Exchange:
             "bytes": self._bytes,
             "app": self.serving.app,
         }
-        tell(_logger, f"{method} {route} {self._status}", fields, logging.INFO)
+        emit(_logger, f"{method} {route} {self._status}", fields, logging.INFO)
 
 
 def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

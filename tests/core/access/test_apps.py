@@ -185,4 +185,4 @@ def test_a_record_vouches_for_what_it_would_believe_again(
     record = msgspec.structs.replace(DEMO, **changes)
 
     keys = record.own_keys(50)
-    assert record.vouches_for(proof, keys, not_before_s=not_before_s) is holds
+    assert record.accepts(proof, keys, not_before_s=not_before_s) is holds

@@ -106,12 +106,12 @@ def test_a_refusal_names_the_narrowest_permission_that_would_do() -> None:
 
 
 def test_me_is_the_player_of_the_token() -> None:
-    assert with_token().require_me() == OWN
+    assert with_token().require_player() == OWN
 
 
 def test_me_is_nobody_for_a_backend_key() -> None:
     with pytest.raises(Forbidden, match="player's token"):
-        with_key(*SCOPES).require_me()
+        with_key(*SCOPES).require_player()
 
 
 @pytest.mark.parametrize("scope", sorted(SCOPES))

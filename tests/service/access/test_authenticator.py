@@ -29,7 +29,7 @@ from streamer.service.access.authenticator import (
     Authenticator,
     Credentials,
 )
-from streamer.service.access.key_sets import FRESH_S, KeySets
+from streamer.service.access.key_sets import KEY_SET_TTL_S, KeySets
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import APPS, AUDIENCES, KEYS
@@ -798,7 +798,7 @@ async def test_a_token_ends_with_the_key_that_its_issuer_has_taken_out(
     assert (await world.caller(token)).app == "game"
 
     keys[:] = [jwk(ECKey.generate_key("P-256"), "k2")]
-    world.now_s += FRESH_S
+    world.now_s += KEY_SET_TTL_S
 
     await world.refuses(token, Defect.KEY_ID)
 

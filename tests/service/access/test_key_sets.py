@@ -22,9 +22,9 @@ from streamer.errors import IssuerUnavailable
 from streamer.model import App
 from streamer.service.access import key_sets as module
 from streamer.service.access.key_sets import (
-    BYTES_MAX,
-    FLOOR_S,
-    FRESH_S,
+    DOCUMENT_BYTES_MAX,
+    FETCH_INTERVAL_MIN_S,
+    KEY_SET_TTL_S,
     KeySets,
     KeySetUnavailable,
     fetch_key_set,
@@ -100,7 +100,7 @@ class World:
 
     async def kids(self, place: str, kid: str | None = None) -> list[str | None]:
         async with asyncio.timeout(GUARD_S):
-            keys = await self.key_sets.find(record(place), kid, now_s=NOW_S)
+            keys = await self.key_sets.keys_of(record(place), kid, now_s=NOW_S)
         return [key.id for key in keys.keys]
 
 
@@ -122,7 +122,7 @@ async def test_a_set_is_fetched_once_for_all_who_ask(
 async def test_a_rotated_key_is_found_by_its_id(world: World, issuer: Issuer) -> None:
     await world.kids(issuer.url, "a")
     issuer.document = key_set("a", "b")
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
 
     assert await world.kids(issuer.url, "b") == ["a", "b"]
     assert issuer.asked == 2
@@ -132,13 +132,13 @@ async def test_a_flood_of_unknown_ids_is_one_fetch(
     world: World, issuer: Issuer
 ) -> None:
     await world.kids(issuer.url, "a")
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
 
     for i in range(200):
         assert await world.kids(issuer.url, f"unknown {i}") == ["a"]
     assert issuer.asked == 2
 
-    world.now_s += FLOOR_S - 0.1
+    world.now_s += FETCH_INTERVAL_MIN_S - 0.1
     await world.kids(issuer.url, "unknown")
     assert issuer.asked == 2
     world.now_s += 0.1
@@ -152,7 +152,7 @@ async def test_who_asks_while_a_fetch_is_under_way_waits_for_it(
     await world.kids(issuer.url, "a")
     issuer.document = key_set("b")
     issuer.flowing.clear()
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
     asking = [asyncio.create_task(world.kids(issuer.url, "b")) for _ in range(20)]
     async with asyncio.timeout(GUARD_S):
         while issuer.asked < 2:  # noqa: ASYNC110  # It happens in another task.
@@ -173,7 +173,7 @@ async def test_a_key_that_was_taken_out_ends_with_the_freshness(
     await world.kids(issuer.url, "a")
     issuer.document = key_set("b")
 
-    world.now_s += FRESH_S - 1
+    world.now_s += KEY_SET_TTL_S - 1
     assert await world.kids(issuer.url, "a") == ["a"]
     world.now_s += 1
     assert await world.kids(issuer.url, "a") == ["b"]
@@ -197,14 +197,14 @@ async def test_a_set_that_was_had_is_kept_when_the_next_is_not(
 ) -> None:
     await world.kids(issuer.url, "a")
     issuer.answer = lambda: answer
-    world.now_s += FRESH_S
+    world.now_s += KEY_SET_TTL_S
 
     for _ in range(3):
         assert await world.kids(issuer.url, "a") == ["a"]
         assert await world.kids(issuer.url, "b") == ["a"]
     assert issuer.asked == 2
 
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
     issuer.answer = issuer.ok
     issuer.document = key_set("b")
     assert await world.kids(issuer.url, "b") == ["b"]
@@ -215,10 +215,10 @@ async def test_nobody_waits_a_second_time_for_an_issuer_that_failed(
 ) -> None:
     await world.kids(issuer.url, "a")
     issuer.answer = lambda: b""
-    world.now_s += FRESH_S
+    world.now_s += KEY_SET_TTL_S
     await world.kids(issuer.url, "a")
     issuer.flowing.clear()
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
 
     # The answer would never come.
     assert await world.kids(issuer.url, "a") == ["a"]
@@ -235,7 +235,7 @@ async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
     assert issuer.asked == 1
 
     issuer.answer = issuer.ok
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
     assert await world.kids(issuer.url, "a") == ["a"]
 
 
@@ -252,7 +252,7 @@ async def test_an_issuer_that_nobody_is_has_no_set(
 async def test_a_slow_issuer_is_given_up(
     world: World, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FETCH_S", 0.05)
+    monkeypatch.setattr(module, "FETCH_TIMEOUT_S", 0.05)
     issuer.flowing.clear()
 
     with pytest.raises(IssuerUnavailable):
@@ -260,7 +260,9 @@ async def test_a_slow_issuer_is_given_up(
 
 
 async def test_a_set_that_never_ends_is_cut_off(issuer: Issuer) -> None:
-    issuer.answer = lambda: b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (BYTES_MAX + 65_536)
+    issuer.answer = lambda: (
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (DOCUMENT_BYTES_MAX + 65_536)
+    )
 
     with pytest.raises(KeySetUnavailable, match="more than 262144 bytes"):
         await fetch_key_set(issuer.url)
@@ -296,7 +298,7 @@ async def test_a_set_in_a_file_is_read_again_for_an_unknown_id(
     assert await world.kids(str(path), "a") == ["a"]
 
     path.write_bytes(key_set("a", "b"))
-    world.now_s += FLOOR_S
+    world.now_s += FETCH_INTERVAL_MIN_S
 
     assert await world.kids(str(path), "b") == ["a", "b"]
 
@@ -304,7 +306,7 @@ async def test_a_set_in_a_file_is_read_again_for_an_unknown_id(
 async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     pipe, large = tmp_path / "pipe", tmp_path / "large"
     os.mkfifo(pipe)
-    large.write_bytes(b" " * (BYTES_MAX + 1))
+    large.write_bytes(b" " * (DOCUMENT_BYTES_MAX + 1))
 
     for place, problem in [
         (tmp_path / "nothing", "No such file"),
@@ -324,10 +326,10 @@ async def test_keys_in_the_record_need_no_fetch(world: World) -> None:
     secret = AppRecord(App("demo"), bytes(32), "streamer", 0)
     public = record("", key_set="", public_keys=key_set("a").decode())
 
-    assert len((await world.key_sets.find(secret, "x", now_s=NOW_S)).keys) == 1
-    first = await world.key_sets.find(public, "x", now_s=NOW_S)
+    assert len((await world.key_sets.keys_of(secret, "x", now_s=NOW_S)).keys) == 1
+    first = await world.key_sets.keys_of(public, "x", now_s=NOW_S)
     assert [key.id for key in first.keys] == ["a"]
-    assert await world.key_sets.find(public, now_s=NOW_S) is first
+    assert await world.key_sets.keys_of(public, now_s=NOW_S) is first
 
 
 async def test_two_apps_of_one_issuer_are_one_fetch(
@@ -335,6 +337,6 @@ async def test_two_apps_of_one_issuer_are_one_fetch(
 ) -> None:
     for algorithm in ("ES256", "RS256"):
         app = record(issuer.url, algorithm=algorithm)
-        await world.key_sets.find(app, now_s=NOW_S)
+        await world.key_sets.keys_of(app, now_s=NOW_S)
 
     assert issuer.asked == 1

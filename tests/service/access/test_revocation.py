@@ -18,7 +18,7 @@ from streamer.errors import TOKEN_INVALID, StoreUnavailable
 from streamer.model import App, Log, Player
 from streamer.service.access import revocation as module
 from streamer.service.access.authenticator import Authenticator, Credentials
-from streamer.service.access.key_sets import FRESH_S, KeySets, KeySetUnavailable
+from streamer.service.access.key_sets import KEY_SET_TTL_S, KeySets, KeySetUnavailable
 from streamer.service.access.revocation import RevocationCheck
 from streamer.service.streams.poll_waiter import PollWaiter
 from streamer.store.access.apps import Apps
@@ -54,9 +54,9 @@ class World:
         authenticator = Authenticator(self.apps, key_sets=self.key_sets)
         return await authenticator.caller(Credentials.from_token(text))
 
-    async def withdrawn(self, *callers: Caller) -> list[bool]:
-        withdrawn = await self.revocation_check.withdrawn(callers)
-        return [caller in withdrawn for caller in callers]
+    async def revoked(self, *callers: Caller) -> list[bool]:
+        revoked = await self.revocation_check.find_revoked(callers)
+        return [caller in revoked for caller in callers]
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ async def test_what_holds_is_left_alone(world: World) -> None:
         Caller(DEMO, Player("p1"), frozenset()),
     ]
 
-    assert await world.withdrawn(*callers) == [False] * 4
-    assert await world.withdrawn() == []
+    assert await world.revoked(*callers) == [False] * 4
+    assert await world.revoked() == []
 
 
 async def test_a_revoked_app_ends_its_own_tokens_alone(world: World) -> None:
@@ -89,8 +89,8 @@ async def test_a_revoked_app_ends_its_own_tokens_alone(world: World) -> None:
 
     await world.apps.revoke_tokens(DEMO)
 
-    assert await world.withdrawn(mine, other, key) == [True, False, False]
-    assert await world.withdrawn(await world.token_caller("p1")) == [False]
+    assert await world.revoked(mine, other, key) == [True, False, False]
+    assert await world.revoked(await world.token_caller("p1")) == [False]
 
 
 async def test_a_revoked_player_ends_alone(world: World) -> None:
@@ -98,8 +98,8 @@ async def test_a_revoked_player_ends_alone(world: World) -> None:
 
     await world.apps.revoke_tokens(DEMO, Player("p1"))
 
-    assert await world.withdrawn(first, second) == [True, False]
-    assert await world.withdrawn(await world.token_caller("p1")) == [False]
+    assert await world.revoked(first, second) == [True, False]
+    assert await world.revoked(await world.token_caller("p1")) == [False]
 
 
 async def test_a_revoked_key_ends_alone(world: World) -> None:
@@ -112,7 +112,7 @@ async def test_a_revoked_key_ends_alone(world: World) -> None:
     await world.apps.revoke_key(records[0].id)
     await world.apps.rotate_key(records[1].id, grace_s=0)
 
-    assert await world.withdrawn(*callers) == [True, True, False]
+    assert await world.revoked(*callers) == [True, True, False]
 
 
 @pytest.mark.parametrize(("grace_s", "ends"), [(0, True), (60, False)])
@@ -123,7 +123,7 @@ async def test_a_secret_that_is_over_ends_what_it_signed(
 
     await world.apps.rotate(DEMO, grace_s=grace_s)
 
-    assert await world.withdrawn(caller) == [ends]
+    assert await world.revoked(caller) == [ends]
 
 
 async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None:
@@ -132,7 +132,7 @@ async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None
     await world.apps.change_tokens(DEMO, {"issuer": "else"})
     await world.redis.call("HDEL", APPS, OTHER, write=True)
 
-    assert await world.withdrawn(mine, other) == [True, True]
+    assert await world.revoked(mine, other) == [True, True]
 
 
 async def test_a_key_that_left_the_set_ends_what_it_signed(
@@ -153,18 +153,18 @@ async def test_a_key_that_left_the_set_ends_what_it_signed(
     )
     callers = [await world.caller(_foreign_token(key)) for key in keys]
 
-    now_s[0] += FRESH_S
+    now_s[0] += KEY_SET_TTL_S
     served.clear()
-    assert await world.withdrawn(*callers) == [False, False]
+    assert await world.revoked(*callers) == [False, False]
     unreachable = RevocationCheck(world.apps, KeySets(fetch=fetch))
-    assert await unreachable.withdrawn(callers) == set()
+    assert await unreachable.find_revoked(callers) == set()
 
-    now_s[0] += FRESH_S
+    now_s[0] += KEY_SET_TTL_S
     served.append(keys[1:])
-    assert await world.withdrawn(*callers) == [False, False]  # In the background.
+    assert await world.revoked(*callers) == [False, False]  # In the background.
     async with asyncio.timeout(5):
         # The fetch is nobody's to wait for.
-        while await world.withdrawn(*callers) != [True, False]:  # noqa: ASYNC110
+        while await world.revoked(*callers) != [True, False]:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
@@ -193,12 +193,12 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
     callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
     for reader, caller in zip(readers, callers, strict=True):
         world.revocation_check.add(reader, caller)
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
     assert [reader.ended for reader in readers] == [None, None, None]
     world.revocation_check.remove(readers[2])
     await world.apps.revoke_tokens(DEMO, Player("p1"))
 
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
 
     # The third has gone before.
     assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
@@ -210,7 +210,7 @@ async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
     await world.apps.revoke_tokens(DEMO)
     world.revocation_check.renew(reader, await world.token_caller("p1"))
 
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
 
     assert reader.ended is None
 
@@ -219,18 +219,18 @@ async def test_who_renews_while_it_is_asked_about_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = waiter()
-    ask = world.revocation_check.withdrawn
+    ask = world.revocation_check.find_revoked
     await world.apps.revoke_tokens(OTHER)
 
     async def ask_slowly(callers: Any) -> Any:
-        withdrawn = await ask(callers)
+        revoked = await ask(callers)
         world.revocation_check.renew(reader, await world.token_caller("p1"))
-        return withdrawn
+        return revoked
 
     world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
-    monkeypatch.setattr(world.revocation_check, "withdrawn", ask_slowly)
-    await world.revocation_check.once()
+    monkeypatch.setattr(world.revocation_check, "find_revoked", ask_slowly)
+    await world.revocation_check.check_all()
 
     assert reader.ended is None
 
@@ -245,7 +245,7 @@ async def test_all_portions_are_looked_at(
         world.revocation_check.add(reader, caller)
     await world.apps.revoke_tokens(DEMO)
 
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
 
     assert [reader.ended for reader in readers] == [TOKEN_INVALID] * 5
 
@@ -256,9 +256,9 @@ class Asked:
     def __init__(
         self, revocation_check: RevocationCheck, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self._ask = revocation_check.withdrawn
+        self._ask = revocation_check.find_revoked
         self.players: list[str] = []
-        monkeypatch.setattr(revocation_check, "withdrawn", self)
+        monkeypatch.setattr(revocation_check, "find_revoked", self)
 
     async def __call__(self, callers: Any) -> Any:
         asked = list(callers)
@@ -280,23 +280,23 @@ async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
     readers = {name: waiter() for name in ("p1", "p2", "p3")}
     for name in ("p1", "p2"):
         revocation_check.add(readers[name], await world.token_caller(name))
-    await revocation_check.once()
+    await revocation_check.check_all()
     assert asked.take() == ["p1", "p2"]
 
-    await revocation_check.once()
+    await revocation_check.check_all()
     assert asked.take() == [], "nothing has changed"
     revocation_check.add(readers["p3"], await world.token_caller("p3"))
-    await revocation_check.once()
+    await revocation_check.check_all()
     assert asked.take() == ["p3"], "it is new"
     revocation_check.renew(readers["p1"], await world.token_caller("p1"))
-    await revocation_check.once()
+    await revocation_check.check_all()
     assert asked.take() == ["p1"], "it has another credential"
     await world.apps.rotate(DEMO)
-    await revocation_check.once()
+    await revocation_check.check_all()
     assert asked.take() == ["p1", "p2", "p3"], "the keys are others"
     await world.apps.revoke_tokens(DEMO, Player("p2"))
-    await revocation_check.once()
-    await revocation_check.once()
+    await revocation_check.check_all()
+    await revocation_check.check_all()
     assert asked.take() == sorted(["p1", "p2", "p3"] * 2), (
         "players are being taken back"
     )
@@ -310,8 +310,8 @@ async def test_keys_are_asked_about_each_time(
     caller = await world.caller(await world.apps.add_key(DEMO))
     world.revocation_check.add(reader, caller)
 
-    await world.revocation_check.once()
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
+    await world.revocation_check.check_all()
 
     assert len(asked.take()) == 2
 
@@ -324,10 +324,10 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
     url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
     await world.redis.close()
     with pytest.raises(StoreUnavailable):
-        await world.revocation_check.once()
+        await world.revocation_check.check_all()
 
     world.redis.url = url
-    await world.revocation_check.once()
+    await world.revocation_check.check_all()
 
     assert asked.take() == ["p1"]
 
@@ -339,7 +339,7 @@ async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     await world.redis.close()
 
     with pytest.raises(StoreUnavailable):
-        await world.revocation_check.once()
+        await world.revocation_check.check_all()
 
     assert reader.ended is None
 

@@ -144,7 +144,7 @@ async def test_a_stream_that_was_not_seen_to_be_gone_is_opened_again(
 
     async with world.stream(text):
         async with world.stream(text, resuming=True):
-            await world.tickets.keep()
+            await world.tickets.renew_open()
         assert await world.opens(text, resuming=True)
 
 
@@ -209,7 +209,7 @@ async def test_a_ticket_ends_with_its_token(world: World) -> None:
 
 async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
     tickets = Tickets(
-        TicketStore(world.redis), RevocationCheck(world.apps, KeySets()), keep_s=0.005
+        TicketStore(world.redis), RevocationCheck(world.apps, KeySets()), renew_s=0.005
     )
     text = await world.ticket()
     key = ticket_key(ticket_digest(text.encode()))
@@ -221,7 +221,7 @@ async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
         while await world.left_ms(text) <= 60_000:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
     await world.redis.call("PEXPIRE", key, 50_000, write=True)
-    await tickets.keep()
+    await tickets.renew_open()
 
     assert await world.left_ms(text) <= 50_000
     keeping.cancel()

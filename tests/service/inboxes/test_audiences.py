@@ -20,7 +20,7 @@ from streamer.model import (
     everyone_log,
     topic_log,
 )
-from streamer.service.inboxes.audiences import PlayerAudiences, unread
+from streamer.service.inboxes.audiences import PlayerAudiences, unread_count
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import views_key
 from streamer.store.logs.inbox import Inbox
@@ -51,12 +51,12 @@ async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
     places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
     clock.now_ms += 1
 
-    assert await audiences.of(log) == [View(EVERYONE, places[-1])]
+    assert await audiences.views_of(log) == [View(EVERYONE, places[-1])]
 
     await inbox.append(EVERYONE, [FRAGMENT])
     clock.now_ms += 1
-    assert await audiences.of(log) == [View(EVERYONE, places[-1])]
-    assert await audiences.unread_of_many([log]) == [1]
+    assert await audiences.views_of(log) == [View(EVERYONE, places[-1])]
+    assert await audiences.unread_counts([log]) == [1]
 
 
 async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
@@ -71,22 +71,22 @@ async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
     await inbox.append(log, [FRAGMENT])
     clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
-    await audiences.of(log)
+    await audiences.views_of(log)
     await redis.call("DEL", views_key(log), write=True)
 
-    assert await audiences.of(log) == [View(EVERYONE, before)]
+    assert await audiences.views_of(log) == [View(EVERYONE, before)]
 
 
 async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
     audiences: PlayerAudiences, inbox: Inbox, log: Log
 ) -> None:
     await asyncio.gather(
-        *(audiences.of(log) for _ in range(5)),
+        *(audiences.views_of(log) for _ in range(5)),
         *(inbox.append(EVERYONE, [FRAGMENT]) for _ in range(5)),
     )
 
-    assert await audiences.of(log) == await audiences.of(log)
-    assert len(await audiences.of(log)) == 1
+    assert await audiences.views_of(log) == await audiences.views_of(log)
+    assert len(await audiences.views_of(log)) == 1
 
 
 async def test_who_joins_has_what_is_sent_from_then_on(
@@ -97,12 +97,12 @@ async def test_who_joins_has_what_is_sent_from_then_on(
     assert await audiences.join(log, Topic("news"))
     assert not await audiences.join(log, Topic("news"))
 
-    assert await audiences.unread_of_many([log]) == [0]
+    assert await audiences.unread_counts([log]) == [0]
     await inbox.append(NEWS, [FRAGMENT])
-    assert await audiences.unread_of_many([log]) == [1]
+    assert await audiences.unread_counts([log]) == [1]
     assert await audiences.leave(log, Topic("news"))
     assert not await audiences.leave(log, Topic("news"))
-    assert await audiences.unread_of_many([log]) == [0]
+    assert await audiences.unread_counts([log]) == [0]
 
 
 async def test_who_has_a_topic_is_one_of_everybody_too(
@@ -112,8 +112,8 @@ async def test_who_has_a_topic_is_one_of_everybody_too(
     clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
 
-    assert [view.log for view in await audiences.of(log)] == [EVERYONE, NEWS]
-    assert await audiences.unread_of_many([log]) == [1]
+    assert [view.log for view in await audiences.views_of(log)] == [EVERYONE, NEWS]
+    assert await audiences.unread_counts([log]) == [1]
 
 
 async def test_one_topic_too_many_is_refused(
@@ -133,13 +133,13 @@ async def test_many_are_counted_at_once(
 ) -> None:
     logs = [Log(APP, Player(f"many-{n}")) for n in range(4)]
     for log in logs:
-        await audiences.of(log)
+        await audiences.views_of(log)
     await audiences.join(logs[1], Topic("news"))
     clock.now_ms += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await inbox.append(NEWS, [FRAGMENT] * 2)
 
-    assert await audiences.unread_of_many(logs) == [1, 3, 1, 1]
+    assert await audiences.unread_counts(logs) == [1, 3, 1, 1]
 
 
 def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
@@ -147,7 +147,7 @@ def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
 
     views = [View(EVERYONE, ZERO), View(NEWS, ZERO)]
 
-    assert unread(views, {EVERYONE: Audience(place, 1, 0, b"")}) == 5
+    assert unread_count(views, {EVERYONE: Audience(place, 1, 0, b"")}) == 5
 
 
 async def test_the_place_before_a_moment_is_behind_what_came_before_it(
@@ -158,7 +158,7 @@ async def test_the_place_before_a_moment_is_behind_what_came_before_it(
     for _ in range(4):
         said += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
         clock.now_ms += 10
-    before = audiences.place_before
+    before = audiences.position_before
 
     assert await before(NEWS, 0) == ZERO
     assert await before(NEWS, begun_ms) == ZERO
@@ -182,17 +182,17 @@ async def test_a_bare_id_is_looked_for_in_all_logs(
     (own,) = (await inbox.append(log, [FRAGMENT])).stored
     clock.now_ms += 1
     (news,) = (await inbox.append(NEWS, [FRAGMENT])).stored
-    views = await audiences.of(log)
+    views = await audiences.views_of(log)
 
     def cursor(place: Position) -> Cursor:
         parsed = Cursor.parse(Entry(*place, b"").id)
         assert parsed is not None
         return parsed
 
-    assert await audiences.located(log, views, cursor(own)) == cursor(own)
-    found = await audiences.located(log, views, cursor(news))
+    assert await audiences.resolve_cursor(log, views, cursor(own)) == cursor(own)
+    found = await audiences.resolve_cursor(log, views, cursor(news))
     assert found == Cursor(own, {audience_mark(NEWS): news})
     # Nobody's id, and what is more than an id, stay what they are.
     foreign = cursor(news._replace(tag=news.tag ^ 1))
-    assert await audiences.located(log, views, foreign) == foreign
-    assert await audiences.located(log, views, found) is found
+    assert await audiences.resolve_cursor(log, views, foreign) == foreign
+    assert await audiences.resolve_cursor(log, views, found) is found

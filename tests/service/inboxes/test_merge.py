@@ -80,7 +80,7 @@ class World:
         await self.audiences.join(self.log, topic.topic)
 
     async def unread(self) -> int:
-        (count,) = await self.inboxes.unread_many(self.me, [self.log.player])
+        (count,) = await self.inboxes.unread_counts(self.me, [self.log.player])
         return count
 
 
@@ -126,7 +126,7 @@ async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_mean
     monkeypatch.setattr(world.inbox, "page", read_later)
     page = await world.page()
     monkeypatch.undo()
-    after = await world.merged.after(world.log, page.cursor, count=20)
+    after = await world.merged.entries_after(world.log, page.cursor, count=20)
 
     assert [found.entry.id for found in page.entries or ()] == ids(own)
     assert [entry.id for entry in after.entries] == ids(first)
@@ -134,7 +134,7 @@ async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_mean
 
 async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -> None:
     page = await world.page()
-    after = await world.merged.after(world.log, page.cursor, count=20)
+    after = await world.merged.entries_after(world.log, page.cursor, count=20)
 
     silent = {audience_mark(world.everyone): ZERO}
     assert page.cursor.audiences == after.cursor.audiences == silent
@@ -175,8 +175,8 @@ async def test_a_muted_audience_is_shown_and_counted_nowhere(world: World) -> No
     page = await world.page()
     assert page.entries == []
     assert page.unread == 0 == await world.unread()
-    assert await world.merged.one(world.log, place) is None
-    after = await world.merged.after(world.log, Start.EARLIEST, count=5)
+    assert await world.merged.get(world.log, place) is None
+    after = await world.merged.entries_after(world.log, Start.EARLIEST, count=5)
     assert after.entries == []
 
     await world.views.mute(world.log, world.news, muted=False)
@@ -188,15 +188,15 @@ async def test_one_is_found_by_its_id_in_whatever_log_it_is(world: World) -> Non
     for log in (world.log, world.everyone, world.news):
         places = await world.say(log, 3)
         for place in places:
-            found = await world.merged.one(world.log, place._replace(epoch=0))
+            found = await world.merged.get(world.log, place._replace(epoch=0))
             assert found is not None
             # Its epoch and tag are those of no other log.
             assert found.entry.position == place
         other = places[1]._replace(tag=places[1].tag ^ 1)
-        assert await world.merged.one(world.log, other) is None
+        assert await world.merged.get(world.log, other) is None
     (foreign,) = await world.say(world.guild)
-    assert await world.merged.one(world.log, foreign) is None
-    assert await world.merged.one(world.log, foreign._replace(tag=0)) is None
+    assert await world.merged.get(world.log, foreign) is None
+    assert await world.merged.get(world.log, foreign._replace(tag=0)) is None
 
 
 async def test_a_version_changes_exactly_when_what_is_shown_does(world: World) -> None:
@@ -345,7 +345,7 @@ async def test_what_follows_an_id_comes_whatever_log_it_is_of(world: World) -> N
     for n, text in enumerate(said):
         cursor = Cursor.parse(text)
         assert cursor is not None
-        after = await world.merged.after(world.log, cursor, count=20)
+        after = await world.merged.entries_after(world.log, cursor, count=20)
         assert after.gap is None
         assert [entry.id for entry in after.entries] == said[n + 1 :]
 
@@ -366,8 +366,8 @@ async def test_up_to_a_place_in_a_log_that_was_lost_marks_nothing(
 
 async def test_what_a_player_deletes_is_gone_for_that_one_alone(world: World) -> None:
     other = Log(world.app, Player("bob"))
-    await world.audiences.of(other)
-    await world.audiences.of(world.log)
+    await world.audiences.views_of(other)
+    await world.audiences.views_of(world.log)
     world.ms += 1
     (name,) = ids(await world.say(world.everyone))
 
@@ -419,7 +419,7 @@ async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> Non
     await world.redis.call("DEL", *inbox_keys(world.news), write=True)
     await world.say(world.news)
 
-    after = await world.merged.after(world.log, cursor, count=5)
+    after = await world.merged.entries_after(world.log, cursor, count=5)
 
     assert after.gap is Gap.EPOCH
     assert after.entries == []
@@ -437,8 +437,8 @@ async def test_many_that_are_over_do_not_let_newer_ones_of_another_log_go_first(
     for place in over:
         await world.inbox.withdraw(world.news, place)
 
-    first = await world.merged.after(world.log, Start.EARLIEST, count=3)
-    then = await world.merged.after(world.log, first.cursor, count=3)
+    first = await world.merged.entries_after(world.log, Start.EARLIEST, count=3)
+    then = await world.merged.entries_after(world.log, first.cursor, count=3)
 
     assert [entry.id for entry in first.entries] == [alive]
     assert first.more
@@ -465,7 +465,9 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
     writer = asyncio.create_task(write())
     while True:
         last = not writing
-        after: EntriesAfter = await world.merged.after(world.log, place, count=5)
+        after: EntriesAfter = await world.merged.entries_after(
+            world.log, place, count=5
+        )
         assert after.gap is None
         got += [entry.id for entry in after.entries]
         # As a client would bring it.
@@ -512,7 +514,7 @@ async def compare(url: str, todo: list[tuple[str, int, int]], size: int) -> None
     world = World(redis)
     model = ByHand(world)
     try:
-        await world.audiences.of(world.log)
+        await world.audiences.views_of(world.log)
         for name, one, two in todo:
             await getattr(model, name)(one, two)
         await model.agree(size)
@@ -642,7 +644,9 @@ class ByHand:
         got: list[Position] = []
         place: Cursor | Start = Start.EARLIEST
         while True:
-            after = await self.world.merged.after(self.world.log, place, count=size)
+            after = await self.world.merged.entries_after(
+                self.world.log, place, count=size
+            )
             assert after.gap is None
             assert len(after.entries) <= size
             got += [entry.position for entry in after.entries]

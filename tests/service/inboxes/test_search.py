@@ -37,7 +37,9 @@ class InboxOperations:
         shown = [PageEntry.of(entry(o), 0) for o in reversed(self.kept)]
         return MergedPage("v", Cursor(ZERO), 0, shown, None)
 
-    async def after(self, _: Any, __: Any, place: Any, *, count: int) -> EntriesAfter:
+    async def entries_after(
+        self, _: Any, __: Any, place: Any, *, count: int
+    ) -> EntriesAfter:
         start = 0 if place is Start.EARLIEST else place.own.offset
         following = [o for o in self.kept if o > start]
         given = [entry(o) for o in following[:count]]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from streamer.service.node.fast_log import tell
+from streamer.service.node.fast_log import emit
 
 LOGGER = logging.getLogger("streamer.test")
 FORMAT = logging.Formatter("%(levelname)s %(name)s %(message)s %(fields)s")
@@ -16,7 +16,7 @@ def test_a_line_says_what_logging_would(caplog: pytest.LogCaptureFixture) -> Non
     fields = {"status": 200}
     with caplog.at_level(logging.INFO):
         LOGGER.log(logging.WARNING, "100 %% of it", extra={"fields": fields})
-        tell(LOGGER, "100 %% of it", fields, logging.WARNING)
+        emit(LOGGER, "100 %% of it", fields, logging.WARNING)
 
     theirs, ours = caplog.records
     assert FORMAT.format(ours) == FORMAT.format(theirs)
@@ -28,6 +28,6 @@ def test_a_line_of_a_level_that_is_not_wanted_is_not_made(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        tell(LOGGER, "said", {}, logging.INFO)
+        emit(LOGGER, "said", {}, logging.INFO)
 
     assert caplog.records == []

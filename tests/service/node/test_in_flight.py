@@ -18,22 +18,22 @@ OTHER = Log(App("a"), Player("q"))
 def test_slots_are_given_back_however_the_block_ends() -> None:
     requests = InFlight(Config(requests_in_flight_max=1, requests_per_player_max=1))
 
-    with pytest.raises(KeyError), requests.hold(ONE):
+    with pytest.raises(KeyError), requests.track(ONE):
         raise KeyError
 
-    with requests.hold(ONE), pytest.raises(LimitReached), requests.hold(OTHER):
+    with requests.track(ONE), pytest.raises(LimitReached), requests.track(OTHER):
         pass
-    with requests.hold(OTHER):
+    with requests.track(OTHER):
         pass
 
 
 def test_a_player_has_a_share_of_its_own() -> None:
     requests = InFlight(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
-    with requests.hold(ONE):
-        with pytest.raises(LimitReached) as refused, requests.hold(ONE):
+    with requests.track(ONE):
+        with pytest.raises(LimitReached) as refused, requests.track(ONE):
             pass
-        with requests.hold(OTHER):
+        with requests.track(OTHER):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_PLAYER
@@ -42,15 +42,15 @@ def test_a_player_has_a_share_of_its_own() -> None:
 def test_the_same_name_in_another_app_is_another_player() -> None:
     requests = InFlight(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
-    with requests.hold(ONE), requests.hold(Log(App("b"), ONE.player)):
+    with requests.track(ONE), requests.track(Log(App("b"), ONE.player)):
         pass
 
 
 def test_the_node_has_a_limit_over_all_players() -> None:
     requests = InFlight(Config(requests_in_flight_max=2, requests_per_player_max=2))
 
-    with requests.hold(ONE), requests.hold(OTHER):
-        with pytest.raises(LimitReached) as refused, requests.hold(ONE):
+    with requests.track(ONE), requests.track(OTHER):
+        with pytest.raises(LimitReached) as refused, requests.track(ONE):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_NODE
@@ -58,14 +58,14 @@ def test_the_node_has_a_limit_over_all_players() -> None:
 
 def test_a_refusal_takes_nothing() -> None:
     requests = InFlight(Config(requests_in_flight_max=2, requests_per_player_max=1))
-    with requests.hold(ONE):
+    with requests.track(ONE):
         for _ in range(5):
-            with pytest.raises(LimitReached), requests.hold(ONE):
+            with pytest.raises(LimitReached), requests.track(ONE):
                 pass
 
     with ExitStack() as stack:
-        stack.enter_context(requests.hold(ONE))
-        stack.enter_context(requests.hold(OTHER))
+        stack.enter_context(requests.track(ONE))
+        stack.enter_context(requests.track(OTHER))
 
 
 def test_an_app_leaves_the_others_a_share() -> None:
@@ -73,11 +73,11 @@ def test_an_app_leaves_the_others_a_share() -> None:
     requests = InFlight(config)
     with ExitStack() as stack:
         for name in "pqr":
-            stack.enter_context(requests.hold(Log(App("a"), Player(name))))
+            stack.enter_context(requests.track(Log(App("a"), Player(name))))
 
-        with pytest.raises(LimitReached) as refused, requests.hold_for(App("a")):
+        with pytest.raises(LimitReached) as refused, requests.track_app(App("a")):
             pass
-        with requests.hold_for(App("b")):
+        with requests.track_app(App("b")):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_APP
@@ -87,8 +87,8 @@ def test_one_app_may_be_given_all_of_the_node() -> None:
     config = Config(requests_in_flight_max=2, requests_per_app_percent=100)
     requests = InFlight(config)
 
-    with requests.hold_for(App("a")), requests.hold_for(App("a")):
-        with pytest.raises(LimitReached) as refused, requests.hold_for(App("a")):
+    with requests.track_app(App("a")), requests.track_app(App("a")):
+        with pytest.raises(LimitReached) as refused, requests.track_app(App("a")):
             pass
 
     assert refused.value.limit is Limit.REQUESTS_PER_NODE

@@ -10,7 +10,7 @@ from streamer.config import Config
 from streamer.core.store_health import StoreFacts, parse_facts
 from streamer.errors import StoreUnavailable, StoreUnfit
 from streamer.service.node import store_watch
-from streamer.service.node.store_watch import StoreWatch, refuse_unfit
+from streamer.service.node.store_watch import StoreWatch, refuse_unsuitable_store
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded
 
@@ -34,12 +34,12 @@ async def redis(store: Embedded) -> AsyncIterator[RedisConnection]:
 
 async def test_a_store_that_keeps_the_promise_will_do(redis: RedisConnection) -> None:
     watch = StoreWatch(redis, Config())
-    assert watch.unready() is not None
+    assert watch.unready_reason() is not None
     assert watch.durability == "unknown"
 
-    await watch.look()
+    await watch.check()
 
-    assert watch.unready() is None
+    assert watch.unready_reason() is None
     assert watch.durability == "always"
 
 
@@ -61,15 +61,15 @@ async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_late
     word: str,
 ) -> None:
     watch = StoreWatch(redis, Config())
-    await watch.look()
+    await watch.check()
     await redis.call("CONFIG", "SET", setting, value)
 
-    await watch.look()
+    await watch.check()
 
-    assert word in (watch.unready() or "")
+    assert word in (watch.unready_reason() or "")
     assert caplog.text.count(word) == 1
     with pytest.raises(StoreUnfit, match=word):
-        await refuse_unfit(store.url, Config())
+        await refuse_unsuitable_store(store.url, Config())
 
 
 async def test_it_is_good_again_when_the_store_is(
@@ -77,12 +77,12 @@ async def test_it_is_good_again_when_the_store_is(
 ) -> None:
     watch = StoreWatch(redis, Config())
     await redis.call("CONFIG", "SET", "appendfsync", "everysec")
-    await watch.look()
+    await watch.check()
     await redis.call("CONFIG", "SET", "appendfsync", "always")
 
-    await watch.look()
+    await watch.check()
 
-    assert watch.unready() is None
+    assert watch.unready_reason() is None
     assert "no longer: durability=always is promised" in caplog.text
 
 
@@ -93,9 +93,9 @@ async def test_what_does_not_change_is_said_once(
     await redis.call("CONFIG", "SET", "appendfsync", "everysec")
 
     for _ in range(3):
-        await watch.look()
+        await watch.check()
 
-    assert watch.unready() is None
+    assert watch.unready_reason() is None
     assert watch.durability == "everysec"
     assert len(caplog.records) == 1
 
@@ -110,9 +110,9 @@ async def test_a_store_that_hides_its_settings_is_taken_on_its_operators_word(
     try:
         watch = StoreWatch(hosted, Config())
 
-        await watch.look()
+        await watch.check()
 
-        assert watch.unready() is None
+        assert watch.unready_reason() is None
         assert watch.durability == "unknown"
         assert "durability is unknown" in caplog.text
     finally:
@@ -124,34 +124,34 @@ async def test_a_store_without_replicas_cannot_replicate(
 ) -> None:
     watch = StoreWatch(redis, Config(durability="replicated"))
 
-    await watch.look()
+    await watch.check()
 
-    assert "0 replicas in step, 1 have to" in (watch.unready() or "")
+    assert "0 replicas in step, 1 have to" in (watch.unready_reason() or "")
     assert watch.durability == "replicated"
 
 
 async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
-    await refuse_unfit(f"unix://{tmp_path}/nobody", Config())
+    await refuse_unsuitable_store(f"unix://{tmp_path}/nobody", Config())
 
     watch = StoreWatch(RedisConnection(f"unix://{tmp_path}/nobody"), Config())
     with pytest.raises(StoreUnavailable):
-        await watch.look()
+        await watch.check()
 
 
 async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
     store: Embedded, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_watch, "TURN_S", 0.01)
+    monkeypatch.setattr(store_watch, "POLL_S", 0.01)
     watch = StoreWatch(redis, Config())
     running = asyncio.create_task(watch.run())
     try:
-        await until(lambda: watch.unready() is None)
+        await until(lambda: watch.unready_reason() is None)
         await redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         await redis.close()
 
         await redis.call("PING")
 
-        await until(watch.unready)
+        await until(watch.unready_reason)
     finally:
         running.cancel()
 
@@ -159,17 +159,17 @@ async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
 async def test_a_store_that_would_not_do_is_looked_at_until_it_does(
     redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_watch, "TURN_S", 0.01)
+    monkeypatch.setattr(store_watch, "POLL_S", 0.01)
     await redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     watch = StoreWatch(redis, Config())
     running = asyncio.create_task(watch.run())
     try:
         await until(lambda: watch._facts is not None)
-        assert watch.unready()
+        assert watch.unready_reason()
 
         await redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
-        await until(lambda: watch.unready() is None)
+        await until(lambda: watch.unready_reason() is None)
     finally:
         running.cancel()
 
@@ -186,9 +186,9 @@ async def test_looking_once_ends_when_the_store_was_seen(
     watch = StoreWatch(redis, Config())
 
     async with asyncio.timeout(GUARD_S):
-        await watch.run_once()
+        await watch.wait_first_check()
 
-    assert watch.unready() is None
+    assert watch.unready_reason() is None
 
 
 class Times:
@@ -222,18 +222,18 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     for after_s, more in ((0, 0), (2, 1), (2, 0), (27.9, 0), (0.1, 0)):
         times.now_s += after_s
         times.delayed += more
-        await watch.look()
+        await watch.check()
         seen.append(watch.durability)
 
     assert seen == ["everysec", "degraded", "degraded", "degraded", "everysec"]
     assert caplog.text.count("durability is degraded") == 1
     assert caplog.text.count("the store's disk keeps up") == 1
-    assert watch.unready() is None
+    assert watch.unready_reason() is None
 
 
 @pytest.mark.parametrize(
     ("fsync", "every_s"),
-    [("always", store_watch.LOOK_S), ("everysec", store_watch.LOOK_EVERYSEC_S)],
+    [("always", store_watch.CHECK_S), ("everysec", store_watch.CHECK_EVERYSEC_S)],
 )
 async def test_a_store_that_syncs_every_second_is_asked_more_often(
     redis: RedisConnection, fsync: str, every_s: float
@@ -241,9 +241,9 @@ async def test_a_store_that_syncs_every_second_is_asked_more_often(
     times = Times()
     await redis.call("CONFIG", "SET", "appendfsync", fsync)
     watch = StoreWatch(redis, Config(durability="everysec"), clock_s=times.clock_s)
-    await watch.look()
+    await watch.check()
 
     times.now_s += every_s - 0.1
-    assert not watch._is_time()
+    assert not watch._is_check_due()
     times.now_s += 0.1
-    assert watch._is_time()
+    assert watch._is_check_due()

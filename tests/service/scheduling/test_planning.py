@@ -8,7 +8,11 @@ from streamer.core.schedule import AHEAD_MAX_MS, Schedule, ScheduleState
 from streamer.errors import Invalid
 from streamer.model import App, Notification, decode_fragment, iso_time
 from streamer.service.publishing.drafts import encode
-from streamer.service.scheduling.planning import moved, saying, starting
+from streamer.service.scheduling.planning import (
+    rescheduled_fragment,
+    start_ms,
+    with_notification,
+)
 
 NOON = 1_800_000_000_000
 
@@ -16,17 +20,17 @@ NOON = 1_800_000_000_000
 def scheduled(notification: Notification, ttl_ms: int = 0) -> Schedule:
     (fragment,) = encode([notification])
     schedule = Schedule(App("app"), "id", ScheduleState.PENDING, NOON, 0, fragment)
-    return saying(schedule, notification, ttl_ms=ttl_ms)
+    return with_notification(schedule, notification, ttl_ms=ttl_ms)
 
 
 def test_a_time_in_the_past_means_now() -> None:
-    assert starting(0, NOON) == NOON
-    assert starting(NOON + AHEAD_MAX_MS, NOON) == NOON + AHEAD_MAX_MS
+    assert start_ms(0, NOON) == NOON
+    assert start_ms(NOON + AHEAD_MAX_MS, NOON) == NOON + AHEAD_MAX_MS
 
 
 def test_a_time_past_thirty_days_is_refused() -> None:
     with pytest.raises(Invalid):
-        starting(NOON + AHEAD_MAX_MS + 1, NOON)
+        start_ms(NOON + AHEAD_MAX_MS + 1, NOON)
 
 
 def test_what_is_sent_is_known_of_the_schedule() -> None:
@@ -53,16 +57,16 @@ def test_nothing_is_sent_at_its_end_or_later() -> None:
     with pytest.raises(Invalid):
         scheduled(Notification(body="b", expires_at=iso_time(NOON)))
     with pytest.raises(Invalid):
-        moved(made, NOON + 1)
+        rescheduled_fragment(made, NOON + 1)
 
-    assert moved(made, NOON) == (b"", 0)
+    assert rescheduled_fragment(made, NOON) == (b"", 0)
 
 
 def test_at_another_time_only_the_end_is_said_anew() -> None:
     data = {"expires_at": iso_time(NOON + 10), "odds": 1e-07}
     made = scheduled(Notification(body="b", data=data), ttl_ms=10)
 
-    fragment, expires_ms = moved(made, NOON + 5)
+    fragment, expires_ms = rescheduled_fragment(made, NOON + 5)
 
     assert expires_ms == NOON + 15
     before, after = iso_time(NOON + 10).encode(), iso_time(NOON + 15).encode()

@@ -155,7 +155,7 @@ async def test_what_is_due_of_an_app_does_not_wait_behind_anothers_backlog(
     inbox: Inbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fires, "PER_LOOK", 100)
+    monkeypatch.setattr(fires, "FIRED_PER_POLL_MAX", 100)
     names = (f"q{n}" for n in itertools.count())
     neighbour = next(q for q in names if bucket_of(OTHER, q) == bucket_of(APP, "p"))
     await add(timetable, [reminder("p", NOON - 1_000) for _ in range(200)])
@@ -184,7 +184,7 @@ async def test_audiences_of_an_app_do_not_wait_behind_anothers(
         await add_audience(timetable, ["s"], app=app)
     await scheduler.fire_due()
 
-    await scheduler.send_on()
+    await scheduler.send_begun()
 
     assert sorted(served[:2]) == sorted([APP, OTHER])
 
@@ -279,7 +279,7 @@ async def test_nothing_is_fired_while_clocks_disagree(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert not await scheduler.fire_due()
-            assert not await scheduler.send_on()
+            assert not await scheduler.send_begun()
 
     assert scheduler.paused
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -287,7 +287,7 @@ async def test_nothing_is_fired_while_clocks_disagree(
 
     clock.node_ahead_s = 0
     await scheduler.fire_due()
-    await scheduler.send_on()
+    await scheduler.send_begun()
 
     assert not scheduler.paused
     assert await counts(inbox, ["p", "q"]) == {1: 2}
@@ -353,13 +353,13 @@ async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
 
     async def work() -> None:
         await zombie.fire_due()
-        await zombie.send_on()
+        await zombie.send_begun()
 
     working = asyncio.create_task(work())
     await redis.stopped.wait()
     await scheduler.fire_due()
     while not await is_sent(timetable, audience):
-        await scheduler.send_on()
+        await scheduler.send_begun()
     redis.go_on.set()
     await working
     await redis.close()
@@ -428,7 +428,7 @@ async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
         )
         try:
             await mortal.fire_due()
-            await mortal.send_on()
+            await mortal.send_begun()
         except (StoreUnavailable, OutcomeUnknown):
             deaths += 1
         await fragile.close()
@@ -451,7 +451,7 @@ async def test_a_spread_audience_is_served_over_its_window(
     served = []
 
     for _ in range(6):
-        while await scheduler.send_on():
+        while await scheduler.send_begun():
             pass
         found = await timetable.get(APP, audience.id)
         assert found is not None
@@ -476,7 +476,7 @@ async def test_a_large_audience_does_not_hold_up_a_small_one(
     small = await add_audience(timetable, ["s"])
     await scheduler.fire_due()
 
-    more = await scheduler.send_on()
+    more = await scheduler.send_begun()
 
     assert await is_sent(timetable, small)
     if not await is_sent(timetable, large):
@@ -532,7 +532,7 @@ async def test_a_campaign_without_cards_is_sent_to_nobody(
     await add(timetable, [empty])
 
     await scheduler.fire_due()
-    while await scheduler.send_on():
+    while await scheduler.send_begun():
         pass
 
     found = await timetable.get(APP, empty.id)

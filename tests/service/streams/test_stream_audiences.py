@@ -336,7 +336,9 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
         place = await say(one, "before")
         # An id says the moment: what came in the same one follows it for all it knows.
         await until(lambda p=place: time.time() * 1000 > p.at_ms + 1)
-    after = await inboxes_of(audiences)._merged.after(log, Start.EARLIEST, count=9)
+    after = await inboxes_of(audiences)._merged.entries_after(
+        log, Start.EARLIEST, count=9
+    )
     assert len(after.entries) == 3
     last = Cursor.parse(after.entries[-1].id)
     assert last is not None
@@ -815,7 +817,7 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
 ) -> None:
     # The look comes with the lease, when the feed may not flow yet: nobody would hear
     # of the topic, but for the read that follows.
-    await audiences.of(log)
+    await audiences.views_of(log)
     pending_join = catch_up.stream_audiences.begin_join(log)
     looked = await redis.call_many(pending_join.looks)
     await audiences.join(log, NEWS)
@@ -851,12 +853,12 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = Log(log.app, Player("other"))
-    await audiences.of(other)
+    await audiences.views_of(other)
     before = await say(everyone_log(log.app), "long ago")
     # Of the same millisecond it would have to be asked for.
     while (place := await say(log, "last seen")).at_ms <= before.at_ms:
         pass
-    await audiences.of(log)
+    await audiences.views_of(log)
     first, late = make_client(), make_client(Cursor(place, {}))
     asked: list[object] = []
 
@@ -866,7 +868,7 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
 
     async with catch_up.stream_audiences.follow(other, first.session):
         await until(lambda: first.begin is not None)
-        monkeypatch.setattr(audiences, "place_before", never)
+        monkeypatch.setattr(audiences, "position_before", never)
         async with catch_up.stream_audiences.follow(log, late.session):
             await until(lambda: late.begin is not None)
             await say(everyone_log(log.app), "now")

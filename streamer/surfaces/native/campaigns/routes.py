@@ -55,7 +55,7 @@ class NativeCampaigns:
         )
 
     async def campaigns(self, request: Request, caller: Caller) -> Response:
-        found = await self._campaigns.all(caller)
+        found = await self._campaigns.list_all(caller)
         return json(wire.encode_campaigns(found))
 
     async def campaign(self, request: Request, caller: Caller) -> Response:

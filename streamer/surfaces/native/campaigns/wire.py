@@ -121,7 +121,7 @@ def encode_campaign(state: CampaignSummary) -> bytes:
         {
             **_campaign(state.campaign),
             "cards": state.cards,
-            "notifications": {"used": state.slots_taken, "limit": SENDS_MAX},
+            "notifications": {"used": state.slots_used, "limit": SENDS_MAX},
         }
     )
 

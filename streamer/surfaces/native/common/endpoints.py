@@ -73,7 +73,7 @@ def player_of(request: Request, caller: Caller) -> Player:
 
     """
     text = request.path_params["player"]
-    return caller.require_me() if text == "me" else names.player_in_path(text)
+    return caller.require_player() if text == "me" else names.player_in_path(text)
 
 
 def cursor_in(query: QueryParams, name: str) -> Cursor | None:

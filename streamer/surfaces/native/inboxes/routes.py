@@ -99,7 +99,7 @@ class NativeInboxes:
         asked = _asked(request.scope["query_string"])
         known = request.headers.get("if-none-match", "")
         version = _known_version(known, asked.mark) if known else ""
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             found = await self._search(caller, player, asked, version)
         etag = f'"{found.state.version}{asked.mark}"'
         if found.entries is None or (known and tag_matches(known, etag)):
@@ -133,20 +133,20 @@ class NativeInboxes:
     async def one(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
-        with self._in_flight.hold(Log(caller.app, player)):
-            found = await self._inboxes.one(caller, player, notification_id)
+        with self._in_flight.track(Log(caller.app, player)):
+            found = await self._inboxes.get(caller, player, notification_id)
         return json(wire.encode_entry(found))
 
     async def delete(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.delete(caller, player, request.path_params["id"])
         return Response(status_code=NO_CONTENT)
 
     async def receipt(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             receipt = await self._receipts.of_player(caller, player, notification_id)
         return json(wire.encode_receipt(notification_id, receipt))
 
@@ -178,8 +178,8 @@ class NativeInboxes:
     async def unread(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _UNREAD)
         players = [names.player_named(text) for text in body.players]
-        with self._in_flight.hold_for(caller.app):
-            counts = await self._inboxes.unread_many(caller, players)
+        with self._in_flight.track_app(caller.app):
+            counts = await self._inboxes.unread_counts(caller, players)
         return json(wire.encode_unread(players, counts))
 
 

@@ -73,7 +73,7 @@ class NativePublishing:
         body = await read_body(request, wire.PUBLISH_BYTES_MAX)
         asked, many = wire.decode_publish(caller.app, body)
         key = header_of(request, b"idempotency-key", None)
-        with self._in_flight.hold_for(caller.app):
+        with self._in_flight.track_app(caller.app):
             try:
                 if many:
                     return await self._send(caller, asked, key, many=True)
@@ -89,7 +89,7 @@ class NativePublishing:
     async def receipt(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
         notification_id = request.path_params["id"]
-        with self._in_flight.hold_for(caller.app):
+        with self._in_flight.track_app(caller.app):
             receipt = await self._receipts.of_audience(
                 caller, audience, notification_id
             )
@@ -125,7 +125,7 @@ class NativePublishing:
         self, caller: Caller, asked: Asked, key: str | None
     ) -> Response:
         if not asked.persist:
-            sent_id = await self._publisher.flash(caller, asked.message)
+            sent_id = await self._publisher.send_ephemeral(caller, asked.message)
             sent = [[(log, sent_id) for log in asked.message.logs]]
             return json(wire.encode_results(sent, many=False))
         if asked.is_for_later:
@@ -142,7 +142,7 @@ class NativePublishing:
     ) -> Response:
         messages = [one.message for one in asked]
         sent = await self._publisher.send(caller, messages, idempotency_key=key)
-        body = wire.encode_results(sent.places, many=many)
+        body = wire.encode_results(sent.positions, many=many)
         return json(body, headers=_replayed(sent.replayed))
 
     async def _schedule(

@@ -56,25 +56,25 @@ class NativeTopics:
 
     async def topics(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             topics = await self._memberships.topics(caller, player)
         return json(wire.encode_topics(topics))
 
     async def join_topic(self, request: Request, caller: Caller) -> Response:
         player, topic = player_of(request, caller), _topic_of(request)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.join(caller, player, topic)
         return Response(status_code=NO_CONTENT)
 
     async def leave_topic(self, request: Request, caller: Caller) -> Response:
         player, topic = player_of(request, caller), _topic_of(request)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.leave(caller, player, topic)
         return Response(status_code=NO_CONTENT)
 
     async def mutes(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             types = await self._memberships.muted_types(caller, player)
             topics = await self._memberships.topics(caller, player)
         return json(wire.encode_mutes(types, topics))
@@ -96,7 +96,7 @@ class NativeTopics:
     ) -> Response:
         player = player_of(request, caller)
         type_ = names.type_in_path(request.path_params["type"])
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.mute_type(caller, player, type_, muted=muted)
         return Response(status_code=NO_CONTENT)
 
@@ -104,7 +104,7 @@ class NativeTopics:
         self, request: Request, caller: Caller, *, muted: bool
     ) -> Response:
         player, topic = player_of(request, caller), _topic_of(request)
-        with self._in_flight.hold(Log(caller.app, player)):
+        with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.mute_topic(caller, player, topic, muted=muted)
         return Response(status_code=NO_CONTENT)
 
