@@ -19,6 +19,7 @@ from streamer.model import (
     iso_time,
 )
 
+from ..vectors.ids import IDS
 from .twins import WAYS, go
 
 YEAR_9999_MS = 253_402_300_799_999
@@ -75,6 +76,19 @@ def test_each_has_its_id_its_time_and_what_it_says(count: int) -> None:
         }
         for n in range(count)
     ]
+
+
+@pytest.mark.usefixtures("way")
+def test_each_has_the_id_of_its_vector() -> None:
+    vectors = [vector for vector in IDS if vector.at_ms <= YEAR_9999_MS]
+    assert len(vectors) >= FEW
+
+    text = join_entries(
+        [row(v.stream_id.encode(), b"%d" % v.tag, FRAGMENT) for v in vectors]
+    )
+
+    ids = [entry["id"] for entry in json.loads(b"[%b]" % text)]
+    assert ids == [vector.uuid for vector in vectors]
 
 
 @pytest.mark.usefixtures("way")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from streamer.core.streams.subscription import Start
-from streamer.model import Entry, Log, Position, encode_id, everyone_log
-from streamer.store.client.connection import RedisConnection, Script
+from streamer.model import Entry, Log, Position, everyone_log
+from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.keys import inbox_keys
 from streamer.store.logs.inbox import Draft, Inbox, Once
@@ -176,30 +175,6 @@ async def test_an_old_one_that_is_gone_is_not_replaced(
     await put(inbox, log, Draft(b"4", collapse_key="a"))
 
     assert (await heard(inbox, log))[-1].replaces == ""
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_scripts_write_ids_as_the_model_does(
-    redis: RedisConnection, seed: int
-) -> None:
-    rng = random.Random(seed)
-    numbers = [
-        (
-            rng.getrandbits(rng.choice([1, 20, 48])),
-            rng.getrandbits(rng.choice([1, 20, 21, 32])) or 1,
-            rng.getrandbits(rng.choice([1, 24, 25, 42])),
-        )
-        for _ in range(50)
-    ]
-    numbers += [(2**48 - 1, 2**32 - 1, 2**42 - 1), (0, 1, 0), (0, 2**20, 2**24)]
-    text = Script("_append", includes=("_inbox",)).text
-    text += "\nlocal ids = {} for i = 3, #ARGV, 3 do ids[#ids + 1] = id_of("
-    text += "tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])) end"
-
-    flat = [part for place in numbers for part in place]
-    ids = await redis.call("EVAL", text + " return ids", 0, 1, NOON, *flat)
-
-    assert [text.decode() for text in ids] == [encode_id(*place) for place in numbers]
 
 
 # Expiring.
