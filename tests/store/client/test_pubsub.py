@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamer.errors import StoreUnavailable
-from streamer.model import App, Entry, Log, Player
+from streamer.model import App, Log, Player
 from streamer.store.client import pubsub as pubsub_module
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
@@ -18,42 +18,25 @@ from streamer.store.keys import channel
 from streamer.store.logs.inbox import Inbox
 from streamer.store.server.embedded import Embedded
 
-
-class Heard:
-    """What a relay says, in order."""
-
-    def __init__(self) -> None:
-        self.offsets: dict[Log, list[int]] = {}
-        self.confirmed: list[Log] = []
-        self.reads: list[tuple[int, int, bytes]] = []
-
-    def on_entry(self, log: Log, entry: Entry) -> None:
-        self.offsets.setdefault(log, []).append(entry.offset)
-
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.reads.append((marks, unread, body))
-
-    def on_replaced(self, log: Log, connection: str) -> None:
-        pass
-
-    def on_subscribed(self, log: Log) -> None:
-        self.confirmed.append(log)
+from ..recording import RecordingHandler
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def recorder() -> RecordingHandler:
+    return RecordingHandler()
 
 
 RunPubSub = Callable[[str], Awaitable[PubSub]]
 
 
 @pytest.fixture
-async def run_pubsub(heard: Heard, until: Any) -> AsyncIterator[RunPubSub]:
+async def run_pubsub(
+    recorder: RecordingHandler, until: Any
+) -> AsyncIterator[RunPubSub]:
     running: list[asyncio.Task[None]] = []
 
     async def run(url: str) -> PubSub:
-        pubsub = PubSub(url, heard)
+        pubsub = PubSub(url, recorder)
         running.append(asyncio.create_task(pubsub.run()))
         await until(lambda: pubsub.connected)
         return pubsub
@@ -77,7 +60,11 @@ async def subscribers(redis: RedisConnection, log: Log) -> int:
 
 
 async def test_a_confirmed_subscription_hears_everything(
-    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log, until: Any
+    pubsub: PubSub,
+    redis: RedisConnection,
+    recorder: RecordingHandler,
+    log: Log,
+    until: Any,
 ) -> None:
     inbox = Inbox(redis)
     await pubsub.subscribe(log)
@@ -85,24 +72,24 @@ async def test_a_confirmed_subscription_hears_everything(
     for _ in range(200):
         await inbox.append(log, [b"x"])
 
-    await until(lambda: len(heard.offsets.get(log, ())) == 200)
-    assert heard.offsets[log] == list(range(1, 201))
-    assert heard.confirmed == [log]
+    await until(lambda: len(recorder.offsets.get(log, ())) == 200)
+    assert recorder.offsets[log] == list(range(1, 201))
+    assert recorder.subscribed == [log]
 
 
 async def test_many_who_subscribe_share_one_subscription(
-    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log
+    pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, log: Log
 ) -> None:
     await asyncio.gather(*(pubsub.subscribe(log) for _ in range(20)))
 
-    assert heard.confirmed == [log]
+    assert recorder.subscribed == [log]
     assert await subscribers(redis, log) == 1
 
 
 async def test_nobody_subscribes_without_a_connection(
-    store_url: str, heard: Heard, log: Log
+    store_url: str, recorder: RecordingHandler, log: Log
 ) -> None:
-    pubsub = PubSub(store_url, heard)
+    pubsub = PubSub(store_url, recorder)
 
     with pytest.raises(StoreUnavailable):
         await pubsub.subscribe(log)
@@ -125,7 +112,7 @@ async def test_those_who_wait_are_told_when_the_connection_goes(
 
 
 async def test_one_who_gives_up_takes_nothing_from_the_others(
-    run_pubsub: RunPubSub, proxy: Any, log: Log, heard: Heard
+    run_pubsub: RunPubSub, proxy: Any, log: Log, recorder: RecordingHandler
 ) -> None:
     pubsub = await run_pubsub(proxy.url)
     proxy.flowing.clear()
@@ -137,7 +124,7 @@ async def test_one_who_gives_up_takes_nothing_from_the_others(
     proxy.flowing.set()
 
     await second
-    assert heard.confirmed == [log]
+    assert recorder.subscribed == [log]
 
 
 async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
@@ -169,7 +156,7 @@ async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
 
 
 async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
-    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log
+    pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, log: Log
 ) -> None:
     await pubsub.subscribe(log)
     pubsub.unsubscribe(log)
@@ -180,51 +167,55 @@ async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
 
     pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
     assert await subscribers(redis, log) == 1
-    assert heard.confirmed == [log]
+    assert recorder.subscribed == [log]
 
 
 async def test_a_log_left_and_wanted_again_is_heard(
-    pubsub: PubSub, redis: RedisConnection, heard: Heard, log: Log, until: Any
+    pubsub: PubSub,
+    redis: RedisConnection,
+    recorder: RecordingHandler,
+    log: Log,
+    until: Any,
 ) -> None:
     inbox = Inbox(redis)
     for round_ in range(1, 51):
         await pubsub.subscribe(log)
         await inbox.append(log, [b"x"])
-        await until(lambda: heard.offsets.get(log, [0])[-1] == round_)  # noqa: B023
+        await until(lambda: recorder.offsets.get(log, [0])[-1] == round_)  # noqa: B023
         pubsub.unsubscribe(log)
         # The farewell and the next greeting are on the wire together.
         pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
 
-    assert heard.offsets[log] == list(range(1, 51))
+    assert recorder.offsets[log] == list(range(1, 51))
 
 
 async def test_every_interruption_is_told_for_every_log(
-    pubsub: PubSub, redis: RedisConnection, heard: Heard, until: Any
+    pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, until: Any
 ) -> None:
     logs = [Log(App("a"), Player(f"p{n}")) for n in range(1_200)]
     await asyncio.gather(*(pubsub.subscribe(log) for log in logs))
-    heard.confirmed.clear()
+    recorder.subscribed.clear()
 
     await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
 
-    await until(lambda: len(heard.confirmed) == len(logs))
-    assert set(heard.confirmed) == set(logs)
+    await until(lambda: len(recorder.subscribed) == len(logs))
+    assert set(recorder.subscribed) == set(logs)
 
 
 async def test_a_fresh_connection_can_be_asked_for(
-    pubsub: PubSub, heard: Heard, log: Log, until: Any
+    pubsub: PubSub, recorder: RecordingHandler, log: Log, until: Any
 ) -> None:
     await pubsub.subscribe(log)
 
     pubsub.reconnect()
 
-    await until(lambda: heard.confirmed == [log, log])
+    await until(lambda: recorder.subscribed == [log, log])
 
 
 async def test_a_peer_that_says_nothing_is_left(
     run_pubsub: RunPubSub,
     proxy: Any,
-    heard: Heard,
+    recorder: RecordingHandler,
     log: Log,
     until: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -237,13 +228,13 @@ async def test_a_peer_that_says_nothing_is_left(
     await until(lambda: not pubsub.connected)
 
     proxy.flowing.set()
-    await until(lambda: len(heard.confirmed) == 2)
+    await until(lambda: len(recorder.subscribed) == 2)
 
 
 async def test_a_store_that_restarts_is_listened_to_again(
     run_pubsub: RunPubSub,
     start_store: Callable[[], Awaitable[Embedded]],
-    heard: Heard,
+    recorder: RecordingHandler,
     log: Log,
     until: Any,
 ) -> None:
@@ -257,10 +248,10 @@ async def test_a_store_that_restarts_is_listened_to_again(
 
     store = await start_store()
 
-    await until(lambda: heard.confirmed == [log, log])
+    await until(lambda: recorder.subscribed == [log, log])
     redis = RedisConnection(store.url)
     await Inbox(redis).append(log, [b"x"])
-    await until(lambda: heard.offsets.get(log) == [1])
+    await until(lambda: recorder.offsets.get(log) == [1])
     await redis.close()
 
 

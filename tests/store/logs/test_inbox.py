@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from streamer.core.streams.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreUnavailable
-from streamer.model import ZERO, App, Entry, Gap, Log, Player, Position
+from streamer.model import ZERO, App, Gap, Log, Player, Position
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.client.replies import StoreConflict
@@ -29,6 +29,7 @@ from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.settings import LogSettings
 
 from ...clock import NOON
+from ..recording import RecordingHandler
 
 
 @pytest.fixture
@@ -356,38 +357,11 @@ async def test_entries_leave_with_their_age_without_a_sweeper(
 # Announcements.
 
 
-class Heard:
-    """What a relay says."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.reads: list[tuple[int, int, bytes]] = []
-        self.something = asyncio.Condition()
-
-    def on_entry(self, log: Log, entry: Entry) -> None:
-        self.entries.append(entry)
-
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.reads.append((marks, unread, body))
-
-    def on_replaced(self, log: Log, connection: str) -> None:
-        raise AssertionError
-
-    def on_ephemeral(self, log: Log, notification: bytes) -> None:
-        raise AssertionError
-
-    def on_audiences_changed(self, log: Log) -> None:
-        raise AssertionError
-
-    def on_subscribed(self, log: Log) -> None:
-        pass
-
-
 async def test_what_is_appended_is_announced_whole_unless_it_is_large(
     inbox: Inbox, store_url: str, log: Log, until: Any
 ) -> None:
-    heard = Heard()
-    pubsub = PubSub(store_url, heard)
+    recorder = RecordingHandler()
+    pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
     await pubsub.subscribe(log)
@@ -398,11 +372,11 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
     await inbox.mark_up_to(log, appended.stored[0])
     await inbox.mark_ids(log, appended.stored)
     await inbox.append(log, [b"end"])
-    await until(lambda: heard.entries and heard.entries[-1].fragment == b"end")
+    await until(lambda: recorder.entries and recorder.entries[-1].fragment == b"end")
 
-    assert [e.position for e in heard.entries[:3]] == appended.stored
-    assert [e.fragment for e in heard.entries[:3]] == [small, b"", b"y" * INLINE_MAX]
-    assert [(marks, unread) for marks, unread, _ in heard.reads] == [(1, 2), (2, 0)]
+    assert [e.position for e in recorder.entries[:3]] == appended.stored
+    assert [e.fragment for e in recorder.entries[:3]] == [small, b"", b"y" * INLINE_MAX]
+    assert [(marks, unread) for marks, unread, _ in recorder.reads] == [(1, 2), (2, 0)]
     running.cancel()
     await asyncio.wait([running])
 
@@ -411,8 +385,8 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
 async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
     redis: RedisConnection, store_url: str, log: Log, until: Any, once: Once | None
 ) -> None:
-    heard = Heard()
-    pubsub = PubSub(store_url, heard)
+    recorder = RecordingHandler()
+    pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
     inbox = Inbox(redis, LogSettings(entries_max=4, clock_ms=lambda: NOON))
@@ -428,12 +402,14 @@ async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
         batch = [Draft(b"2", type="t"), b"x" * (INLINE_MAX + 1), b"4", b"5"]
         appended = await inbox.append(of_log, batch, once=once)
         again = await inbox.append(of_log, batch, once=once) if once else appended
-        await until(lambda: len(heard.entries) == 5)
-        assert [it.position for it in heard.entries] == first.stored + appended.stored
+        await until(lambda: len(recorder.entries) == 5)
+        assert [
+            it.position for it in recorder.entries
+        ] == first.stored + appended.stored
         assert again.positions == appended.positions
-        told = [it.fragment for it in heard.entries]
-        heard.entries.clear()
-        left.append((told, *await everything(redis, of_log, appended.stored)))
+        fragments = [it.fragment for it in recorder.entries]
+        recorder.entries.clear()
+        left.append((fragments, *await everything(redis, of_log, appended.stored)))
 
     assert left[0] == left[1]
     running.cancel()

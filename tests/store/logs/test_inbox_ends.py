@@ -18,6 +18,7 @@ from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.settings import DAY_MS, LogSettings
 
 from ...clock import NOON, Clock
+from ..recording import RecordingHandler
 
 
 @pytest.fixture
@@ -563,46 +564,20 @@ def bit(audience: Any, offset: int) -> bool:
 # Announcements.
 
 
-class Heard:
-    """What a relay says."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.reads: list[tuple[int, int, bytes]] = []
-
-    def on_entry(self, log: Log, entry: Entry) -> None:
-        self.entries.append(entry)
-
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.reads.append((marks, unread, body))
-
-    def on_replaced(self, log: Log, connection: str) -> None:
-        raise AssertionError
-
-    def on_ephemeral(self, log: Log, notification: bytes) -> None:
-        raise AssertionError
-
-    def on_audiences_changed(self, log: Log) -> None:
-        raise AssertionError
-
-    def on_subscribed(self, log: Log) -> None:
-        pass
-
-
 @pytest.fixture
-async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[Heard]:
+async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[RecordingHandler]:
     """Return what is heard live of the log."""
-    said = Heard()
-    pubsub = PubSub(store_url, said)
+    recorder = RecordingHandler()
+    pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
     await pubsub.subscribe(log)
-    yield said
+    yield recorder
     running.cancel()
 
 
 async def test_an_announcement_says_what_an_entry_ends(
-    inbox: Inbox, log: Log, live: Heard, until: Any
+    inbox: Inbox, log: Log, live: RecordingHandler, until: Any
 ) -> None:
     (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
     (second,) = await put(inbox, log, Draft(b"2", collapse_key="a"))
@@ -622,7 +597,7 @@ async def test_an_announcement_says_what_an_entry_ends(
 
 
 async def test_marks_are_announced_with_what_is_unread_elsewhere(
-    inbox: Inbox, log: Log, live: Heard, until: Any
+    inbox: Inbox, log: Log, live: RecordingHandler, until: Any
 ) -> None:
     (place,) = await put(inbox, log, b"1")
 

@@ -19,6 +19,8 @@ from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
 from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
+from ..recording import RecordingHandler
+
 
 @pytest.fixture
 def node(redis: RedisConnection) -> Leases:
@@ -163,34 +165,18 @@ async def test_a_lease_needs_a_heartbeat_first(
     assert await redis.call("ZSCORE", NODES, node.node) is not None
 
 
-class Told:
-    """Hears who is to be replaced."""
-
-    def __init__(self) -> None:
-        self.replaced_connections: list[str] = []
-        self.subscriptions = 0
-
-    def on_entry(self, log: Log, entry: object) -> None:
-        raise AssertionError
-
-    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        raise AssertionError
-
-    def on_replaced(self, log: Log, connection: str) -> None:
-        self.replaced_connections.append(connection)
-
-    def on_subscribed(self, log: Log) -> None:
-        self.subscriptions += 1
-
-
 @pytest.fixture
-async def told(store_url: str, log: Log, until: Any) -> AsyncIterator[Told]:
-    told = Told()
-    pubsub = PubSub(store_url, told)
+async def recorder(
+    store_url: str, log: Log, until: Any
+) -> AsyncIterator[RecordingHandler]:
+    recorder = RecordingHandler()
+    pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
     await pubsub.subscribe(log)
-    yield told
+    yield recorder
+    assert not recorder.entries
+    assert not recorder.reads
     running.cancel()
     await asyncio.wait([running])
 
@@ -200,7 +186,7 @@ async def test_an_instance_that_comes_back_takes_over_what_it_had(
     other: Leases,
     redis: RedisConnection,
     log: Log,
-    told: Told,
+    recorder: RecordingHandler,
     until: Any,
 ) -> None:
     first = await acquire(node, log, "phone")
@@ -211,8 +197,8 @@ async def test_an_instance_that_comes_back_takes_over_what_it_had(
     second = await acquire(other, log, "phone")
     third = await acquire(other, log, "phone")
 
-    await until(lambda: len(told.replaced_connections) == 2)
-    assert told.replaced_connections == [first.connection, second.connection]
+    await until(lambda: len(recorder.replaced) == 2)
+    assert recorder.replaced == [first.connection, second.connection]
     assert await held(redis, log) == 2
     # The replaced one takes its leave late, and takes nothing along.
     await node.release(first)
@@ -231,7 +217,11 @@ async def test_leases_without_an_instance_replace_nothing(
 
 
 async def test_an_instance_that_was_counted_twice_is_counted_once_again(
-    node: Leases, redis: RedisConnection, log: Log, told: Told, until: Any
+    node: Leases,
+    redis: RedisConnection,
+    log: Log,
+    recorder: RecordingHandler,
+    until: Any,
 ) -> None:
     # A list of nodes that is not fresh can lack the node where it had been.
     await node.beat()
@@ -240,8 +230,8 @@ async def test_an_instance_that_was_counted_twice_is_counted_once_again(
 
     lease = await acquire(node, log, "phone")
 
-    await until(lambda: len(told.replaced_connections) == 2)
-    assert sorted(told.replaced_connections) == ["a", "b"]
+    await until(lambda: len(recorder.replaced) == 2)
+    assert sorted(recorder.replaced) == ["a", "b"]
     assert await redis.call("HKEYS", lease_key(log)) == [
         f"{node.node}:{lease.connection}".encode()
     ]

@@ -1,0 +1,38 @@
+"""A handler of announcements that keeps them, for tests to look at."""
+
+from __future__ import annotations
+
+from streamer.model import Entry, Log
+
+__all__ = ["RecordingHandler"]
+
+
+class RecordingHandler:
+    """Keeps what a `PubSub` announces, in order. Fails on what no test expects."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.offsets: dict[Log, list[int]] = {}
+        self.reads: list[tuple[int, int, bytes]] = []
+        """Version of the marks, unread entries, and the announcement's body."""
+        self.replaced: list[str] = []
+        self.subscribed: list[Log] = []
+
+    def on_entry(self, log: Log, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.offsets.setdefault(log, []).append(entry.offset)
+
+    def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+        self.reads.append((marks, unread, body))
+
+    def on_replaced(self, log: Log, connection: str) -> None:
+        self.replaced.append(connection)
+
+    def on_ephemeral(self, log: Log, notification: bytes) -> None:
+        raise AssertionError
+
+    def on_audiences_changed(self, log: Log) -> None:
+        raise AssertionError
+
+    def on_subscribed(self, log: Log) -> None:
+        self.subscribed.append(log)
