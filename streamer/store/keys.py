@@ -194,13 +194,13 @@ def _bucket(app: App, name: str) -> int:
     return zlib.crc32(f"{app}\0{name}".encode()) % BUCKETS
 
 
-def _around(log: Log) -> tuple[str, str]:
+def _affixes(log: Log) -> tuple[str, str]:
     app, name = log
     return f"{{{_bucket(app, name)}}}:", f":{app}:{name}"
 
 
 # A script takes a handful of keys of one log.
-_around_kind: Final = lru_cache(maxsize=4_096)(_around)
+_cached_affixes: Final = lru_cache(maxsize=4_096)(_affixes)
 
 
 def _digest(text: str) -> str:
@@ -208,7 +208,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _ends(log: Log) -> tuple[str, str]:
+def _player_affixes(log: Log) -> tuple[str, str]:
     return f"{{{_bucket(log.app, log.name)}}}:", f":{log.name}"
 
 
@@ -225,7 +225,7 @@ class InboxKeys(NamedTuple):
 
 def inbox_keys(log: Log) -> InboxKeys:
     """Return the keys of a log."""
-    head, tail = _around_kind(log)
+    head, tail = _cached_affixes(log)
     return InboxKeys(
         f"{head}state{tail}",
         f"{head}log{tail}",
@@ -239,39 +239,39 @@ def inbox_keys(log: Log) -> InboxKeys:
 def state_key(log: Log) -> str:
     """Return the first of a log's keys alone."""
     # That of each log there is, in turn: those who come back soon shall stay cached.
-    return "state".join(_around(log))
+    return "state".join(_affixes(log))
 
 
 def tally_key(audience: Log) -> str:
-    return "tally".join(_around_kind(audience))
+    return "tally".join(_cached_affixes(audience))
 
 
 def views_key(log: Log) -> str:
-    return "views".join(_around_kind(log))
+    return "views".join(_cached_affixes(log))
 
 
 def mutes_key(log: Log) -> str:
-    return "mutes".join(_around_kind(log))
+    return "mutes".join(_cached_affixes(log))
 
 
 def lease_key(log: Log) -> str:
-    return "lease".join(_around_kind(log))
+    return "lease".join(_cached_affixes(log))
 
 
 def devices_key(log: Log) -> str:
-    return "devices".join(_around_kind(log))
+    return "devices".join(_cached_affixes(log))
 
 
 def channel(log: Log) -> str:
-    return "live".join(_around_kind(log))
+    return "live".join(_cached_affixes(log))
 
 
 def once_key(log: Log, idempotency_key: str) -> str:
-    return f"once:{log.app}:{_digest(idempotency_key)}".join(_ends(log))
+    return f"once:{log.app}:{_digest(idempotency_key)}".join(_player_affixes(log))
 
 
 def revoked_key(log: Log) -> str:
-    return "revoked".join(_around_kind(log))
+    return "revoked".join(_cached_affixes(log))
 
 
 def ticket_key(digest: bytes) -> str:
@@ -308,7 +308,7 @@ def schedules_key(bucket: int, app: App) -> str:
 
 
 def named_key(log: Log, label: str) -> str:
-    return f"named:{log.app}:{_digest(label)}".join(_ends(log))
+    return f"named:{log.app}:{_digest(label)}".join(_player_affixes(log))
 
 
 def sends_key(app: App, campaign: str) -> str:
