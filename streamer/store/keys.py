@@ -1,135 +1,202 @@
 """
-Every key and channel of the store: name, type, content, lifetime.
+Every key and channel in Redis: name, type, content and lifetime.
 
-Knows names only. All keys of one player carry the hash tag of the player's bucket, one
-of 256, so that one script may touch them on a cluster and one scheduler can poll all
-buckets however many apps there are. The player comes last: it may hold any character.
+This page is the reference. The functions below build the names and know nothing else.
 
-Per player, with b = bucket of (app, player):
+Names
+=====
+``{b}:log:app:player`` is a pattern: ``app`` is the app's name, ``player`` the player's
+as `model.parse_player` returns it. The player comes last, because its name may contain
+any character, colons too. The braces are part of the key. They hold its hash tag, a
+*bucket* from 0 to 255, so keys of one bucket share a slot of Redis Cluster and one
+script can use them together. A bucket is the CRC-32 of the app, a zero byte and a
+second name, modulo 256; the letter in a pattern says which name::
+
+    {b}  the player's       {k}  that of the item itself, such as a card or a request
+    {c}  the empty name     {s}  the schedule's, see Timetable
+
+All keys of one player have one bucket. However many apps there are, a scheduler polls
+256 keys.
+
+An audience (a topic, or everyone) has a log too. In place of ``player`` its keys have
+the character U+0001 followed by ``t`` and the topic, or by ``e`` for everyone. No
+player's name can contain that character.
+
+Times are Unix time in ms by the store's clock, except where another unit is named.
+*Retention* is the age at which entries leave a log, 90 days by default. *No expiry*
+means that the key stays until its content is deleted.
+
+The newest entry of the player ``ann`` of the app ``demo``, and where her log stands::
+
+    redis-cli XREVRANGE '{19}:log:demo:ann' + - COUNT 1
+    redis-cli HGETALL '{19}:state:demo:ann'
+
+Logs
+====
+Six keys per log, of a player or an audience. An entry is *done* when it is read or has
+ended (expired, withdrawn or replaced); what is not done is unread.
 
 ``{b}:log:app:player`` stream
-    One item per entry, id ``<at_ms>-<offset>``; fields ``t`` the tag, ``n`` the
-    fragment; then, where it has them, ``d`` the device it is for, ``r`` the id that it
-    takes the place of, and ``w`` the id that it withdraws: such a one is no
-    notification, and its fragment is empty. Lives for the retention after the last
-    append.
+    One item per entry, with the id ``<at_ms>-<offset>``. Fields: ``t`` the tag, ``n``
+    the fragment, and, if the entry has them, ``d`` the only device it is for, ``r`` the
+    id of the notification that it replaces, ``w`` the id of the notification that it
+    withdraws. An entry with ``w`` is a control entry; its fragment is empty.
+    Expires: retention + 1 day after the last append, renewed at most once an hour.
 ``{b}:state:app:player`` hash
-    ``epoch``; ``head``, ``ms`` and ``tag`` of the newest entry; ``base`` (every offset
-    below it is done); ``marks``, a count of changes to the read marks; ``range``, the
-    highest offset up to which all were marked; ``ended``, how many have expired, there
-    since an entry of the log first could end; ``ends_at``, when the next one expires,
-    in ms; ``acked``, the highest offset that a client said it has. Lives twice as long
-    as the log, so that a player who was away finds offsets going on.
+    ``epoch``; ``head``, ``ms`` and ``tag``, the offset, time and tag of the newest
+    entry; ``base``, below which every offset is done; ``marks``, a count of changes to
+    the read marks; ``range``, the highest offset up to which all entries were marked at
+    once; ``acked``, the highest offset that a client has acknowledged. Once the log has
+    had an entry that can end, also ``ended``, how many have expired, and ``ends_at``,
+    when the next one expires.
+    Expires: after twice the lifetime of the log, so that offsets continue when a player
+    returns after a long absence.
 ``{b}:done:app:player`` string
-    Bitmap of done offsets from ``base``, a multiple of 8, on: read, or ended. Lives as
-    the log does.
+    Bitmap, one bit per offset from ``base`` on: 1 is done. ``base`` is a multiple of 8.
+    Expires with the log.
 ``{b}:reads:app:player`` hash
-    When an entry was marked: offset -> ms, and ``<=N`` -> ms where all up to N were.
-    Lives as the log does.
+    When entries were marked as read: offset -> time; ``<=N`` -> time at which all
+    entries up to offset N were.
+    Expires with the log.
 ``{b}:ends:app:player`` zset
-    Offsets of entries that end or have ended -> when, in ms to come; or, in the past,
-    the same as a negative number, 1 for withdrawn, 2 for replaced, 3 for no
-    notification at all, each half a unit further from 0 where it had been read before
-    that. Lives as the log does.
+    Offset -> how the entry ends. A score of 9 or more is the time at which it will
+    expire. An entry that has ended has the negative of that time, or 1 for withdrawn, 2
+    for replaced, 3 for a control entry. If it was read before it ended, its score is
+    half a unit further from 0.
+    Expires with the log.
 ``{b}:collapse:app:player`` hash
-    Collapse key -> ``ms offset tag`` of the newest entry with it. Lives as the log
-    does.
+    Collapse key -> ``time offset tag`` of the newest entry with that key.
+    Expires with the log.
+
+Beside the log of a player:
+
 ``{b}:mutes:app:player`` set
-    Types of notification that the player does not want. Has no end.
+    Types of notification that the player has muted, at most 100. No expiry.
 ``{b}:views:app:player`` hash
-    What the player sees of audiences; its fields are told of in ``lua/_view.lua``. Has
-    no end while there is a topic in it, else twice the retention after the last look.
-``{b}:tally:app:audience`` hash
-    How many players have read or confirmed an audience's entries: ``read <offset>`` and
-    ``acked <offset>``. Lives as the log does.
-``{b}:lease:app:player`` hash
-    Open listeners: ``node:connection`` -> instance. Lives for a day after the last one
-    was taken; a lease is void earlier when its node's heartbeat is.
-``{b}:devices:app:player`` hash
-    On which device a listener is, where it says so, and when that was last used:
-    ``node:connection`` -> ``device ms``. Lives as the leases do, without which an item
-    means nothing.
+    The audiences that the player has joined, with the player's marks in each;
+    ``lua/_view.lua`` lists the fields. No expiry while the player has joined a topic,
+    otherwise twice the retention + 2 days after the last read.
 ``{b}:live:app:player`` sharded channel
-    Announcements, see `pubsub`.
+    Announcements; `store.client.pubsub` has the format. An audience has one too.
 
-An audience, a topic or everyone, has a log too, under a name that no player can have:
-the character 1 with ``t`` and the topic, or with ``e``. It has the keys above as far as
-they are needed.
+Beside the log of an audience:
 
-Per idempotency key, each for 24 hours:
+``{b}:tally:app:audience`` hash
+    How many players have read or acknowledged an entry: ``read <offset>``, ``acked
+    <offset>``. Expires with the log.
+
+Connections
+===========
+``{b}:lease:app:player`` hash
+    Leases of open connections: ``node:connection`` -> the client's instance, or an
+    empty string. A lease is void if its node has no heartbeat in ``streamer:nodes``.
+    Expires: 25 hours after the last lease was acquired or renewed.
+``{b}:devices:app:player`` hash
+    Devices of these connections: ``node:connection`` -> ``device time``, the time of
+    its last use. An item without a lease means nothing. Expires as the leases do.
+
+Idempotency
+===========
+Both expire after 24 hours.
 
 ``{b}:once:app:digest of the key:player`` string
-    What became of the key for that player; b is the player's, so that the append
-    itself can write it.
+    Result of the appends to this player's log under an idempotency key: the digest of
+    the request, then what ``lua/append.lua`` returned. In the player's slot, so that
+    the append writes it.
 ``{k}:request:app:key`` string
-    Digest of the request that used the key; k is the bucket of (app, key).
+    Digest of the request that used the idempotency key.
 
-Of credentials:
-
+Credentials
+===========
 ``{b}:revoked:app:player`` string
-    Unix time in seconds before which the player's tokens do not count. Lives until all
-    of these have expired, a day and some.
+    Unix time in *seconds* before which the player's tokens are revoked. Expires when
+    all of those have expired, after 24 hours and 1 minute.
 ``{k}:ticket:digest`` string
-    A ticket by its digest; k is the digest's bucket. Four parts with a space between:
-    whether it was used, 0 or 1; ms until when it has to be; ms at which its token ends;
-    its caller as JSON. Lives for a minute, then while its stream is open and two
-    minutes more.
+    A ticket, by its digest: ``used first ends caller``. ``used`` is 0 or 1, ``first``
+    the time by which it has to be used, ``ends`` the time at which its token expires,
+    ``caller`` JSON. The bucket is the CRC-32 of the digest alone.
+    Expires: after 1 minute if unused, 3 minutes after the last renewal while its stream
+    is open, 2 minutes after the stream has closed.
 ``{k}:session:digest`` string
-    A server session by its token's digest: the digest of the backend key that opened
-    it. Lives for 24 hours after it was opened or renewed.
+    A server session, by the digest of its token: the digest of the backend key that
+    opened it. The bucket is the CRC-32 of the digest alone. Expires 24 hours after it
+    was opened or renewed.
 
-Of the timetable, b being the bucket that a schedule's id begins with: its player's
-where it has a single one, its campaign's where it has one, else a random one:
+Timetable
+=========
+A schedule's id begins with its bucket, {s}: that of its player if it has a single one,
+that of its campaign if it has one, otherwise a random one.
 
-``{b}:due:app`` zset
-    ``app:id`` of every pending schedule of an app -> due time in ms.
-``{b}:due`` zset
-    App -> when the first of its pending schedules is due.
-``{b}:sending`` zset
-    ``app:id`` of every schedule whose audience is being served -> since when, in ms.
-``{b}:schedule:app:id`` hash
-    The schedule; see `scheduled`. Lives for 90 days after it was sent or cancelled.
-``{b}:schedules:app``, ``{b}:named:app:label:player``, ``{b}:sends:app:campaign`` zsets
-    Indexes: id -> when it was made; the label as a digest. Live as long as what they
-    list can.
-``{b}:slots:app:campaign`` set
-    Schedules that hold one of a campaign's few slots. Has no end.
-``{r}:to:app:id`` list
-    Recipients of a schedule in bucket r that are not served yet, and a last item with
-    their number. Lives for 90 days longer than a schedule waits, so that no outage is
-    long enough to lose them.
+``{s}:due:app`` zset
+    ``app:id`` of each pending schedule of an app -> the time it is due. No expiry.
+``{s}:due`` zset
+    App -> the time its first pending schedule is due. No expiry.
+``{s}:sending`` zset
+    ``app:id`` of each schedule that is being sent to an audience -> when that began.
+    No expiry.
+``{s}:schedule:app:id`` hash
+    The schedule; `store.scheduling.schedule_records` has the fields. Expires 90 days
+    after it was sent or cancelled.
+``{s}:schedules:app`` zset
+    All schedules of an app in the bucket: id -> when it was created. Expires 121 days
+    after the last one was added, as the next two do.
+``{s}:named:app:digest of the label:player`` zset
+    The same for one player's schedules with a label.
+``{s}:sends:app:campaign`` zset
+    The same for the sends of a campaign.
+``{s}:slots:app:campaign`` set
+    Ids of the schedules that hold one of a campaign's slots. No expiry.
+``{b}:to:app:id`` list
+    Recipients of a schedule in bucket b that are not served yet. The last item is a
+    zero byte and their total number; it stays when all are served.
+    Expires: after 120 days, the longest wait and the longest outage, or 1 day after
+    the bucket was served.
 
-Of campaigns, all without an end; a card is one of 1 to 128 characters' names:
+Campaigns
+=========
+None of these keys expires.
 
 ``{c}:campaigns:app`` hash
-    campaign -> record; c is the bucket of the app alone.
+    Campaign -> its record, JSON.
 ``{k}:card:app:campaign`` hash
-    Card -> ``status version buckets player``: what holds, k being the card's bucket.
+    Card -> ``status version buckets player``. This record is authoritative. The bucket
+    is the card's; ``buckets`` are all that its players were in.
 ``{b}:cards:app:campaign`` hash
-    The same by the bucket of the player, for sending: card -> ``status version
-    player``, or ``moved version`` where the card has left.
+    A copy in the bucket of the player, for sending: card -> ``status version player``,
+    or ``moved version`` if the card has left the bucket.
 
-Of an app:
-
+Apps
+====
 ``{k}:message:app:identifier`` string
-    Text registered under an identifier; k is the bucket of (app, identifier). No end.
+    Text registered under an identifier. No expiry.
 ``{k}:rate:app:operation`` list
-    When the last calls of an operation were let through, in ms. Lives for a second.
+    Times of the last calls of an operation that were admitted, newest first. Expires
+    after 1 s.
 ``{k}:quota:app:publishes``, ``{k}:quota:app:bytes`` string
-    What is left in a bucket, and at what ms: ``left ms``. Lives until it is full.
+    Permits left in a token bucket, and the time of that: ``left time``. Expires when
+    the bucket is full again.
 ``{k}:quota:app:pending`` zset
-    Schedules that hold one of the app's places: id -> due ms. Lives for a month.
+    Schedules that hold one of the app's schedule slots: id -> the time they are due.
+    Expires after 31 days.
 ``{k}:quota:app:players:period`` HyperLogLog
-    Players that were sent something within a period of 30 days, of an app that may have
-    only so many. Lives as long as it is looked at, and a month more.
+    Players who were sent something in a period of 30 days, counted if the app has a
+    quota of players. All periods share a bucket. Expires one period after the last
+    count that includes it.
 
-Global:
+Global
+======
+None of these keys expires.
 
-``streamer:apps`` hash: app -> record.
-``{streamer:apps}:audiences`` hash: JSON of [issuer, audience] -> app; in the same slot.
-``streamer:keys`` hash: digest of a backend key -> record.
-``streamer:nodes`` zset: node -> its last heartbeat, in ms of the store's clock.
-``streamer:fence`` string, empty: written to be waited for, see `replicated`.
+``streamer:apps`` hash
+    App -> its record, JSON.
+``{streamer:apps}:audiences`` hash
+    JSON of [issuer, audience] -> app. In the slot of ``streamer:apps``.
+``streamer:keys`` hash
+    Digest of a backend key -> its record, JSON.
+``streamer:nodes`` zset
+    Node -> its last heartbeat. Nodes without one for an hour are deleted.
+``streamer:fence`` string
+    Empty; written to be waited for by ``WAIT``, see `store.client.replicated`.
 """
 
 from __future__ import annotations
@@ -175,12 +242,14 @@ __all__ = [
     "sends_key",
     "session_key",
     "slots_key",
+    "state_key",
     "tally_key",
     "ticket_key",
     "views_key",
 ]
 
 BUCKETS: Final = 256
+"""Hash tags in use. Part of every key, so it cannot change in a store with data."""
 
 APPS: Final = "streamer:apps"
 AUDIENCES: Final = f"{{{APPS}}}:audiences"
@@ -190,7 +259,7 @@ FENCE: Final = "streamer:fence"
 
 
 def _bucket(app: App, name: str) -> int:
-    # CRC-32 is the same on every node and version, which `hash()` is not.
+    # CRC-32 is the same on every node and in every version of Python, unlike `hash`.
     return zlib.crc32(f"{app}\0{name}".encode()) % BUCKETS
 
 
@@ -199,12 +268,13 @@ def _affixes(log: Log) -> tuple[str, str]:
     return f"{{{_bucket(app, name)}}}:", f":{app}:{name}"
 
 
-# A script takes a handful of keys of one log.
+# A script takes several keys of one log.
 _cached_affixes: Final = lru_cache(maxsize=4_096)(_affixes)
 
 
 def _digest(text: str) -> str:
-    # Text may hold any character, as the player may: only one of them can be last.
+    # A label or key may contain any character, as a player's name may, and only one of
+    # them can be the last part of a key.
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -213,7 +283,7 @@ def _player_affixes(log: Log) -> tuple[str, str]:
 
 
 class InboxKeys(NamedTuple):
-    """The keys that every inbox script takes, in their order."""
+    """The keys of a log, in the order in which every inbox script takes them."""
 
     state: str
     log: str
@@ -224,7 +294,7 @@ class InboxKeys(NamedTuple):
 
 
 def inbox_keys(log: Log) -> InboxKeys:
-    """Return the keys of a log."""
+    """Return the six keys of a log."""
     head, tail = _cached_affixes(log)
     return InboxKeys(
         f"{head}state{tail}",
@@ -238,7 +308,8 @@ def inbox_keys(log: Log) -> InboxKeys:
 
 def state_key(log: Log) -> str:
     """Return the first of a log's keys alone."""
-    # That of each log there is, in turn: those who come back soon shall stay cached.
+    # Not cached: peeks take the state of every log in turn, and would evict the logs
+    # that are used again soon.
     return "state".join(_affixes(log))
 
 
@@ -283,7 +354,7 @@ def session_key(digest: bytes) -> str:
 
 
 def bucket_of(app: App, name: str) -> int:
-    """Return the bucket of a player, or of anything else that has a name in an app."""
+    """Return the bucket of a player, or of another name within an app."""
     return _bucket(app, name)
 
 
@@ -348,7 +419,7 @@ def quota_key(app: App, name: str) -> str:
 
 
 def players_key(app: App, period: int) -> str:
-    # Those of all periods are counted together, so they share a slot.
+    # The periods are counted together by one command, so they share a slot.
     return f"{quota_key(app, 'players')}:{period}"
 
 
