@@ -1,1 +1,1 @@
-"""Client: how this process speaks to the store, and hears from it."""
+"""The connections of this process to Redis: commands, Pub/Sub and health."""

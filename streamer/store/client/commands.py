@@ -1,9 +1,8 @@
 """
-Commands as they are written: one by one, prepared, and runs of scripts.
+Commands as bytes: single commands, prepared ones, and runs of scripts.
 
-Decides how a command becomes bytes, and what of one may be written beforehand. Knows
-the request half of RESP and the scripts in ``lua/``. Knows no connection, and nothing
-of what comes back.
+Decides how a command is encoded and which part of it can be encoded in advance. Knows
+requests in RESP and the scripts in ``lua/``. Knows nothing of connections and replies.
 """
 
 from __future__ import annotations
@@ -29,29 +28,29 @@ __all__ = [
 ]
 
 Command = tuple[str | bytes | int, ...]
-Packed = bytes  # commands, or a part of one, as they are sent
+Packed = bytes  # commands, or a part of one, encoded in RESP
 
 # hiredis types its argument as a tuple of one.
 _pack: Final[Callable[[Command], Packed]] = hiredis.pack_command  # type: ignore[assignment]
 
 
 def pack_args(*args: str | bytes | int) -> Packed:
-    """Return a part of a command as it is sent; see `PackedCall`."""
+    """Return arguments encoded in RESP, as a part of a command; see `PackedCall`."""
     return _pack(args).partition(b"\r\n")[2]
 
 
 def pack_all(commands: Iterable[Command | Packed]) -> Packed:
-    """Return commands as they are sent, those that are not yet written too."""
+    """Return commands encoded in RESP. Packed ones are taken as they are."""
     return b"".join([it if isinstance(it, Packed) else _pack(it) for it in commands])
 
 
 class KeyedCommand:
     """
-    A command that is always the same but for its key; that much is written once.
+    A command of which only the key changes. The rest is encoded once.
 
     Args:
         name: The command.
-        args: What follows the key.
+        args: Arguments after the key.
 
     """
 
@@ -60,18 +59,18 @@ class KeyedCommand:
         self._args = pack_args(*args) if args else b""
 
     def on(self, key: str) -> Packed:
-        """Return it for a key, a third of what writing all of it would take."""
+        """Return the command for a key, three times as fast as encoding all of it."""
         raw = key.encode()
         return b"%b$%d\r\n%b\r\n%b" % (self._head, len(raw), raw, self._args)
 
 
 class Script:
     """
-    A Lua script by its digest.
+    A Lua script and its digest.
 
     Args:
-        name: Its file in ``lua/`` without the ending.
-        includes: Files of functions that it uses, in the same way.
+        name: Its file in ``lua/``, without the suffix.
+        includes: Files, named the same way, whose text goes before the script's.
 
     """
 
@@ -102,10 +101,10 @@ class ScriptCall(NamedTuple):
 
 class PackedCall(NamedTuple):
     """
-    One run of a script, all but written: by `pack_args`, in as many parts as it takes.
+    One run of a script whose keys and arguments are encoded already, by `pack_args`.
 
-    `length` is how many arguments `packed` is: the number of keys, these, and what is
-    behind them.
+    `length` is the number of arguments in `packed`: the number of keys, the keys, and
+    the script's arguments.
     """
 
     script: Script
@@ -126,7 +125,7 @@ Call = ScriptCall | PackedCall
 
 
 class Prepared:
-    """Commands that are sent together again and again, and are written once."""
+    """Commands that are sent together many times, and encoded once."""
 
     __slots__ = ("count", "packed")
 

@@ -1,21 +1,23 @@
 """
-One multiplexed connection to the store.
+One multiplexed connection to Redis.
 
-Decides when a command may be sent, whom a reply belongs to, and what a failure means.
-Knows Redis replies and the two ways of failing: nothing happened (`StoreUnavailable`)
-and nobody knows (`OutcomeUnknown`). Knows nothing of keys, scripts' meaning or apps.
+Decides when a command may be sent, which caller a reply belongs to, and what a failure
+means. Knows Redis replies and the two kinds of failure: nothing was done
+(`StoreUnavailable`), and the outcome is unknown (`OutcomeUnknown`). Knows nothing of
+keys, apps and the meaning of scripts.
 
-Theory of operation. Every command of this process goes over one socket, in the order of
-the calls, and replies come back in that order: a queue of packets, each with one
-future, is all the bookkeeping there is. Commands issued in the same turn of the event
-loop, but for large ones, travel in one packet and, in a store that syncs before it
-answers, share one fsync; a pool would give each a connection, a packet and a sync of
-its own. A caller that is cancelled leaves its packet behind, and the replies are
-dropped when they come: nobody ever gets another's.
+Theory of operation. All commands of this process go over one socket, in the order of
+the calls, and replies arrive in that order, so the only state is a queue of packets
+with one future each. Commands that are issued in the same turn of the event loop travel
+in one packet, except large ones, and share one fsync if the store syncs before it
+replies. A connection pool would need a connection, a packet and a sync for each. The
+packet of a cancelled caller stays in the queue, and its replies are dropped when they
+arrive, so no caller ever gets the reply of another.
 
-Nothing is sent twice. redis-py repeats a command up to ten times when the reply is
-lost, which turns one append into several; so only its connecting is used here (URL,
-TLS, authentication), and whoever wants a write repeated has to make it idempotent.
+No command is sent twice. redis-py repeats a command up to ten times if the reply is
+lost, which turns one append into several. Therefore only its connection setup is used
+here (URL, TLS, authentication). A caller that wants to repeat a write has to make it
+idempotent.
 """
 
 from __future__ import annotations
@@ -51,19 +53,19 @@ __all__ = [
 
 CONNECT_TIMEOUT_S: Final = 2.0
 TIMEOUT_GRACE_S: Final = 0.05
-"""Long enough for one turn of the event loop, in which waiting replies are read."""
+"""Enough for one turn of the event loop, which reads replies that have arrived."""
 
 GATHERED_BYTES_MAX: Final = 4_096
 """
-Commands of more than this are sent at once, with what waits: the store takes in a
-large packet the slower the larger it is (bench.publish --batch=100).
+A larger command is sent at once, together with those that wait: the store takes
+longer per byte to read a packet, the larger it is (bench.publish --batch=100).
 """
 
 PENDING_MAX: Final = 50_000
-"""Commands under way. More means that the store cannot keep up: refuse, don't grow."""
+"""Commands without a reply. At more, the store cannot keep up, and calls fail."""
 
-# Replies that mean "not now, and nothing was done". A script is judged by them before
-# it starts, so they hold for scripts too.
+# Error replies that mean "not now, and nothing was done". The store gives them to a
+# script before it starts, so they mean the same for scripts.
 _UNAVAILABLE: Final = (
     "LOADING",
     "BUSY ",
@@ -81,7 +83,7 @@ _INCOMPLETE: Final = object()
 
 
 class _Packet:
-    """Commands that were sent together, and the replies to them that have come."""
+    """Commands that were sent together, and the replies that have arrived."""
 
     __slots__ = ("_count", "completed", "has_failures", "replies")
 
@@ -90,10 +92,10 @@ class _Packet:
         self.completed = completed
         self.replies: list[Reply] = []
         self.has_failures = False
-        """Whether some replies are no replies, or errors."""
+        """Whether some replies are errors or will never arrive."""
 
     def add(self, replies: list[Reply], first: int) -> int:
-        """Take the replies that are missing, of those from `first`; say how many."""
+        """Add missing replies, beginning with `replies[first]`; return how many."""
         missing = self._count - len(self.replies)
         taken = replies[first : first + missing]
         self.replies += taken
@@ -108,7 +110,7 @@ class _Packet:
         return len(self.replies) == self._count
 
     def fail(self) -> int:
-        """Wake who waits, with no reply where none has come; return how many."""
+        """Complete the packet without its missing replies; return how many."""
         missing = self._count - len(self.replies)
         self.replies += [_INCOMPLETE] * missing
         self.has_failures = True
@@ -122,12 +124,12 @@ class _Packet:
 
 class RespConnection(asyncio.Protocol):
     """
-    An open connection: commands out, parsed replies in, both without waiting.
+    An open connection: sends commands, parses replies, and never waits.
 
     Args:
-        on_replies: Called with the replies that have come, in order. An error reply is
-            a value.
-        on_lost: Called once when the connection is gone.
+        on_replies: Called with the replies that have arrived, in order. An error reply
+            is a value.
+        on_lost: Called once when the connection is lost.
 
     """
 
@@ -142,44 +144,44 @@ class RespConnection(asyncio.Protocol):
         self._opened: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._unsent: list[Packed] = []
-        """What was given in this turn of the loop, and goes out at its end."""
+        """Commands of this turn of the event loop; they are written at its end."""
 
     def adopt(self, opened: AbstractConnection) -> None:
         """
         Take over the socket of a connection that redis-py has set up.
 
         Raises:
-            StoreUnavailable: It is lost already.
+            StoreUnavailable: The connection is lost already.
 
         """
-        # redis-py offers no way to its transport; the tests of this module fail if
-        # these attributes move.
+        # redis-py has no public access to its transport. The tests of this module fail
+        # if these attributes change.
         writer = opened._writer
         assert writer is not None
         transport = cast(asyncio.Transport, writer.transport)
         if transport.is_closing():
-            # Lost before anybody listened; `on_lost` would never be called.
+            # It was lost before this protocol was set, so `on_lost` would never come.
             raise StoreUnavailable
         transport.set_protocol(self)
         self._opened, self._transport = opened, transport
 
     @property
     def closing(self) -> bool:
-        """Whether what is sent would go nowhere; `on_lost` follows or has followed."""
+        """Whether commands can no longer be sent; `on_lost` follows or was called."""
         return self._transport is None or self._transport.is_closing()
 
     def send(self, *commands: Command | Packed) -> None:
-        """Send commands; on a lost connection nothing, as `on_lost` will say or has."""
+        """Send commands. On a lost connection, does nothing."""
         self.send_packed(pack_all(commands))
 
     def send_packed(self, packed: bytes) -> None:
-        """Send commands that are written already; as `send`."""
+        """Send commands that are encoded already; see `send`."""
         self._unsent.append(packed)
         if len(packed) > GATHERED_BYTES_MAX:
             self._flush()
         elif len(self._unsent) == 1:
-            # Transports write at once, and a write costs more than what is in it: when
-            # a turn resumes a hundred tasks, each of them asks for something.
+            # Transports write immediately, and a write costs more than its content. A
+            # turn that resumes a hundred tasks issues a hundred commands.
             asyncio.get_running_loop().call_soon(self._flush)
 
     def data_received(self, data: bytes) -> None:
@@ -201,13 +203,13 @@ class RespConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        # On a closing one asyncio would drop it as well, but uvloop raises.
+        # On a closing transport asyncio drops the data, too, but uvloop raises.
         if unsent and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))
 
     def _release(self) -> None:
-        # The connection object closes what it holds when it is collected; it holds a
-        # dead transport by then, and must not warn about it.
+        # The object of redis-py closes its transport when it is collected, and would
+        # warn that this one is closed already.
         if self._opened is not None:
             self._opened._reader = self._opened._writer = None
             self._opened = None
@@ -218,7 +220,7 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
     Connect, authenticate and hand the socket to `connection`.
 
     Raises:
-        StoreUnavailable: No connection within two seconds, or it was refused.
+        StoreUnavailable: The connection was refused, or took longer than 2 s.
 
     """
     pool = ConnectionPool.from_url(
@@ -232,9 +234,9 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
     opened: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     try:
         await opened.connect()  # type: ignore[no-untyped-call]  # as above
-        # redis-py waits with `asyncio.wait_for`, which in Python 3.11 swallows a
-        # cancellation that comes as it ends. A part that cannot be cancelled would
-        # keep the process from stopping.
+        # redis-py uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation
+        # that arrives as it returns. A task that cannot be cancelled would keep the
+        # process from stopping.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
@@ -248,16 +250,16 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
 
 class RedisConnection:
     """
-    The process's way to the store. Safe to call from any number of tasks.
+    This process's connection to Redis. Any number of tasks may call it.
 
-    It connects on the first call and again on the first call after a loss. A call made
-    while the store is away fails at once; nothing is queued for later.
+    It connects on the first call, and again on the first call after a loss. While Redis
+    is unreachable calls fail at once; none is queued for later.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix:///path``, as redis-py reads it.
-        name: What ``CLIENT LIST`` shows.
-        timeout_s: A store that owes replies and says nothing for so long is given up:
-            the connection is dropped, and what is under way fails.
+        name: Name in ``CLIENT LIST``.
+        timeout_s: If replies are due and none arrives for so long, the connection is
+            dropped and pending calls fail.
 
     """
 
@@ -274,22 +276,22 @@ class RedisConnection:
         self._last_reply_at_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.connects = 0
-        """How often it has connected; another store may answer each time."""
+        """Number of connects. Each may have reached another server."""
         self.errors: Counter[str] = Counter()
         """
-        Commands that failed: ``away`` were not done, of ``unknown`` ones nobody knows,
-        and ``refused`` ones the store has answered with an error of theirs.
+        Failed commands: ``away`` were not executed, ``unknown`` may have been, and
+        ``refused`` ones got an error reply of their own.
         """
 
     async def call(self, *command: str | bytes | int, write: bool = False) -> Reply:
         """
-        Run one command and return its reply; strings come as bytes.
+        Run one command and return its reply. Strings are bytes.
 
-        Cancelling forgets the reply. It does not undo the command.
+        If the caller is cancelled, the command is not undone; its reply is dropped.
 
         Raises:
             StoreUnavailable: Nothing was done.
-            OutcomeUnknown: `write` was set, and the command was sent without an answer.
+            OutcomeUnknown: `write` is set, and no reply to the command arrived.
             ResponseError: The store refused the command; nothing was done. A script
                 that found its idempotency key in use gives a StoreConflict.
 
@@ -301,9 +303,9 @@ class RedisConnection:
         self, commands: Sequence[Command | Packed], *, write: bool = False
     ) -> list[Reply]:
         """
-        Run commands in one packet, in order, not as a transaction.
+        Run commands in one packet, in order, but not as a transaction.
 
-        Returns their replies; one that failed is an exception in the list, of the
+        Returns their replies. A failed command is an exception in the list, of the
         classes that `call` raises.
 
         Raises:
@@ -315,7 +317,7 @@ class RedisConnection:
         return await self._exchange(commands, len(commands), write=write)
 
     async def run_prepared(self, prepared: Prepared) -> list[Reply]:
-        """Run commands that write nothing; see `call_many`."""
+        """Run prepared commands, which only read; see `call_many`."""
         return await self._exchange(prepared, prepared.count, write=False)
 
     async def _exchange(
@@ -334,8 +336,8 @@ class RedisConnection:
             self.errors["away"] += count
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
-        # First what may fail: a command that cannot be written must not leave a packet
-        # behind that takes the replies of another.
+        # Encoding comes first, because it may fail. Otherwise a packet would be left in
+        # the queue and take the replies of another.
         if isinstance(commands, Prepared):
             connection.send_packed(commands.packed)
         else:
@@ -372,17 +374,17 @@ class RedisConnection:
         after: Sequence[Command | Packed] = (),
     ) -> list[Reply]:
         """
-        Run scripts in one packet, in order; a failed one is an exception in the list.
+        Run scripts in one packet, in order. A failed one is an exception in the list.
 
-        A store that does not know a script yet is sent its text. That is no repetition
-        of a write: an unknown digest did nothing.
+        A script that the store does not know is sent again as text. That repeats no
+        write: a call with an unknown digest does nothing.
 
         Args:
             calls: The scripts.
             write: As for `call`.
-            after: Commands that go behind the scripts, in the same packet, and again
-                behind those that had to be sent as text. What they answered behind the
-                last script ends the list.
+            after: Commands that follow the scripts in the same packet, and follow again
+                if scripts have to be sent as text. Their replies, those after the last
+                script, end the list.
 
         Raises:
             StoreUnavailable: None of them was sent.
@@ -401,10 +403,10 @@ class RedisConnection:
         try:
             again = await self.call_many([*texts, *after], write=write)
         except StoreUnavailable as error:
-            # The others may have been carried out, so it is the failure of these alone.
+            # The other scripts may have run, so only these have failed.
             again = [error] * (len(texts) + len(after))
-        behind = range(len(calls), len(replies))
-        for i, reply in zip([*unknown, *behind], again, strict=True):
+        of_after = range(len(calls), len(replies))
+        for i, reply in zip([*unknown, *of_after], again, strict=True):
             replies[i] = reply
         return replies
 
@@ -414,7 +416,7 @@ class RedisConnection:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def close(self) -> None:
-        """Drop the connection. Calls under way fail; a later call connects again."""
+        """Drop the connection. Pending calls fail; a later call connects again."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._connection is not None:
@@ -423,8 +425,8 @@ class RedisConnection:
 
     async def _ready(self) -> RespConnection | None:
         if self._connection is None:
-            # Callers share one attempt. It belongs to none of them, so that one who is
-            # cancelled does not take it from the others.
+            # Callers share one attempt, in a task of its own, so that cancelling one of
+            # them does not cancel it for the others.
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
             await asyncio.wait([self._connecting])
@@ -450,7 +452,7 @@ class RedisConnection:
             if text.startswith(_UNAVAILABLE):
                 self.errors["away"] += 1
                 return StoreUnavailable(text)
-            # A script that is sent again, as text, has not failed.
+            # A script that is sent again as text has not failed.
             self.errors["refused"] += not text.startswith(_NO_SCRIPT)
             return refusal(text)
         return reply
@@ -472,9 +474,9 @@ class RedisConnection:
             self._outstanding -= packet.fail()
 
     def _check_timeout(self) -> None:
-        # One timer for all calls. What counts is when the store was last heard: ten
-        # thousand calls at once may well take longer than one may, and the store be
-        # in the best of health. Dropping it then would fail all of them, and again.
+        # One timer serves all calls. It measures the time since the last reply, not the
+        # age of a call: ten thousand calls at once may take longer than the timeout
+        # while the store works well, and dropping the connection would fail them all.
         self._timer = None
         if not self._pending:
             return
@@ -483,7 +485,7 @@ class RedisConnection:
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._check_timeout)
         else:
-            # It may be this process that was busy. What has come is read first.
+            # This process may have been busy: read first what has arrived.
             self._timer = loop.call_later(
                 TIMEOUT_GRACE_S, self._give_up, self._last_reply_at_s
             )

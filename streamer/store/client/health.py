@@ -1,8 +1,8 @@
 """
-Asking a store about itself.
+What a store reports about itself, by ``INFO`` and ``CONFIG GET``.
 
-Knows the commands, and that a host may forbid each of them. What the answers mean is
-the matter of `core.store_health`.
+Knows the commands, and that a hosting provider may forbid each of them.
+`core.store_health` interprets the replies.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ __all__ = ["read_facts"]
 
 async def read_facts(redis: RedisConnection) -> StoreFacts:
     """
-    Read what the store says about itself. O(1) in what it holds.
+    Read version, persistence and memory settings of the store, in one packet.
+
+    The cost does not depend on the amount of data.
 
     Raises:
-        StoreUnavailable: It does not answer, or not now.
+        StoreUnavailable: The store is unreachable or refuses commands for now.
 
     """
     info, settings = await redis.call_many([("INFO",), ("CONFIG", "GET", *SETTINGS)])

@@ -1,24 +1,24 @@
 """
-Announcements: from the store's sharded Pub/Sub to this process.
+Announcements: from Redis' sharded Pub/Sub to this process.
 
-Decides which channels are subscribed and what an announcement means. Knows Pub/Sub
-replies and reconnecting. Knows nothing of readers or of what a missed announcement
-costs: it says when one *may* have been missed, with `on_subscribed`, and who listens
-reads the log.
+Decides which channels are subscribed and how an announcement is parsed. Knows Pub/Sub
+replies and reconnecting. Knows nothing of readers, nor what a missed announcement
+costs: `PubSubHandler.on_subscribed` reports when one *may* have been missed, and the
+handler reads the log.
 
-An announcement is one message on a log's channel, its parts parted by a blank::
+An announcement is one message on a log's channel, its parts separated by spaces::
 
     entry <epoch> <at_ms> <offset> <tag> <fragment, empty if it is large>
-    with <facts> <epoch> … the same of an entry with facts: name=value,name=value of
-        device, replaces and withdraws
+    with <fields> <epoch> …   the same for an entry with further fields, written as
+                              name=value,name=value: device, replaces, withdraws
     read <marks version> <unread> <JSON members>
-    replaced <connection>
-    passing <JSON>          a notification for who is here, and in no log
-    audiences               the player's have changed
+    replaced <connection>     another connection has taken over its lease
+    passing <JSON>            an ephemeral notification, which is in no log
+    audiences                 the player has joined, left, muted or unmuted an audience
 
-Pub/Sub delivers at most once, and only while connected. Every confirmation of a
-subscription is therefore passed on: the first one tells that the feed flows, each
-later one that it was interrupted.
+Pub/Sub delivers at most once, and only while connected. The handler is therefore called
+for every confirmation of a subscription: after the first one the log's announcements
+arrive, and each later one means that they were interrupted.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from .connection import Command, Reply, RespConnection, connect
 __all__ = ["PubSub", "PubSubHandler"]
 
 BATCH: Final = 512
-"""Channels in one command, so that resubscribing does not block the store."""
+"""Channels per command, so that resubscribing does not block the store."""
 
 PING_S: Final = 5.0
-"""A connection that has said nothing for two of these is dead."""
+"""Interval of pings. A connection that is silent for two of them is dropped."""
 
 LINGER_S: Final = 5.0
-"""How long a channel without readers stays subscribed: a poll comes right back."""
+"""How long a channel without readers stays subscribed: the next poll comes soon."""
 
 BACK_OFF_S: Final = (0.05, 2.0)
 
@@ -54,7 +54,7 @@ _logger = logging.getLogger(__name__)
 
 
 class PubSubHandler(Protocol):
-    """Who hears the announcements. No method waits or raises."""
+    """Receives the announcements. No method may wait or raise."""
 
     def on_entry(self, log: Log, entry: Entry) -> None: ...
 
@@ -65,20 +65,20 @@ class PubSubHandler(Protocol):
     def on_ephemeral(self, log: Log, notification: bytes) -> None: ...
 
     def on_audiences_changed(self, log: Log) -> None:
-        """The player of `log` has joined or left an audience."""
+        """The player of `log` has joined, left, muted or unmuted an audience."""
 
     def on_subscribed(self, log: Log) -> None:
-        """The feed of `log` flows from here on; before, it may have dropped some."""
+        """From now on announcements arrive; some may have been lost before."""
 
 
 class PubSub:
     """
-    One connection that listens, for as long as `run` runs.
+    The subscriptions of this process, on one connection that `run` keeps open.
 
     Args:
-        url: The store.
-        handler: Who hears.
-        name: What ``CLIENT LIST`` shows.
+        url: The store, as for `RedisConnection`.
+        handler: Receives the announcements.
+        name: Name in ``CLIENT LIST``.
 
     """
 
@@ -96,9 +96,9 @@ class PubSub:
         self._connection: RespConnection | None = None
         self._lost = asyncio.Event()
         self._has_received = False
-        """Whether anything came since that was looked at; cheaper than a time."""
+        """Whether a reply has arrived since the last check; cheaper than a time."""
         self.losses = 0
-        """How often the connection was lost."""
+        """Number of times the connection was lost."""
 
     @property
     def connected(self) -> bool:
@@ -106,22 +106,21 @@ class PubSub:
 
     async def subscribe(self, log: Log) -> None:
         """
-        Listen to a log; return when the store has confirmed it.
+        Subscribe to a log. Returns when the store has confirmed it.
 
-        However it ends, it is to be followed by one `unsubscribe`.
+        Each call needs one `unsubscribe`, also if it raises or is cancelled.
 
         Raises:
-            StoreUnavailable: Not connected, or the connection was lost before that.
+            StoreUnavailable: Not connected, or the connection was lost meanwhile.
 
         """
         await self.wait_confirmed(self.begin_subscribe(log))
 
     def begin_subscribe(self, log: Log) -> asyncio.Future[None]:
         """
-        Begin to listen to a log, which is to be followed by one `unsubscribe`.
+        Begin to subscribe to a log. Each call needs one `unsubscribe`.
 
-        Returns what `wait_confirmed` waits for. It is cancelled when the connection is
-        lost.
+        Returns the future for `wait_confirmed`. Losing the connection cancels it.
         """
         self._subscribers[log] += 1
         self._unused.pop(log, None)
@@ -139,22 +138,22 @@ class PubSub:
 
     async def wait_confirmed(self, begun: asyncio.Future[None]) -> None:
         """
-        Return when the store has confirmed what was begun.
+        Wait until the store has confirmed a subscription.
 
         Raises:
-            StoreUnavailable: The connection was lost before that.
+            StoreUnavailable: The connection was lost before the confirmation.
 
         """
         if self._connection is None:
             raise StoreUnavailable
         if not begun.done():
-            # It is everybody's; one who is cancelled must not cancel it.
+            # Callers share the future, so a cancelled one must not cancel it.
             await asyncio.wait([begun])
         if begun.cancelled():
             raise StoreUnavailable
 
     def unsubscribe(self, log: Log) -> None:
-        """Stop listening once all who subscribed have left, and nobody comes soon."""
+        """Drop one subscriber. The channel is left `LINGER_S` after the last one."""
         self._subscribers[log] -= 1
         if self._subscribers[log]:
             return
@@ -163,12 +162,12 @@ class PubSub:
             self._unused[log] = asyncio.get_running_loop().time() + LINGER_S
 
     def reconnect(self) -> None:
-        """Drop the connection; `run` makes a fresh one."""
+        """Drop the connection; `run` opens another."""
         if self._connection is not None:
             self._connection.abort()
 
     async def run(self) -> None:
-        """Keep the connection; runs until cancelled."""
+        """Keep the connection open; runs until cancelled."""
         low_s, high_s = BACK_OFF_S
         delay_s = low_s
         try:
@@ -197,7 +196,7 @@ class PubSub:
         return True
 
     async def _watch(self) -> None:
-        """Ping, and drop what nobody wants, until the connection is lost."""
+        """Ping, and leave unused channels, until the connection is lost."""
         loop = asyncio.get_running_loop()
         assert self._connection is not None
         received_at_s = loop.time()
@@ -234,7 +233,8 @@ class PubSub:
         self._connection = None
         for confirmed in self._confirmed.values():
             confirmed.cancel()
-        # Those who wait are told; those who listen are subscribed again on connecting.
+        # Callers of `wait_confirmed` get an error. On connecting, `_connect` subscribes
+        # to every log again.
         loop = asyncio.get_running_loop()
         self._confirmed = {log: loop.create_future() for log in self._logs.values()}
 
@@ -250,24 +250,24 @@ class PubSub:
                 self._connection.abort()
             return
         if not isinstance(reply, list) or len(reply) < 3:
-            return  # The answer to PING.
+            return  # The reply to PING.
         kind, channel, payload = reply
         log = self._logs.get(channel)
         if log is None:
-            return  # Said between our leaving and the store's hearing of it.
+            return  # Published before the store received our SUNSUBSCRIBE.
         if kind == b"smessage":
             self._announce(log, payload)
         elif kind == b"ssubscribe":
             self._confirm(log)
         elif kind == b"sunsubscribe" and self._connection is not None:
-            # Not asked for: the slot has moved, or the log was wanted again.
+            # Unexpected: the slot has moved, or the log has a subscriber again.
             self._connection.send(("SSUBSCRIBE", channel))
 
     def _confirm(self, log: Log) -> None:
         confirmed = self._confirmed[log]
         if not confirmed.done():
             confirmed.set_result(None)
-            # There are as many of these as there are players here: one serves for all.
+            # There would be one per player on this node; all resolved ones are equal.
             if self._resolved is None:
                 self._resolved = confirmed
             self._confirmed[log] = self._resolved
@@ -303,7 +303,6 @@ def _entry(text: bytes) -> Entry:
 
 
 def _in_batches(command: str, channels: Iterable[bytes]) -> list[Command]:
-    # One command per slot would be needed on a cluster; on a single server any mix may
-    # travel together.
+    # A cluster would need one command per slot. A single server takes any mix.
     names = list(channels)
     return [(command, *names[i : i + BATCH]) for i in range(0, len(names), BATCH)]

@@ -1,21 +1,21 @@
 """
 Writes that replicas confirm before they are acknowledged.
 
-Decides when to ask the replicas and what it means when too few of them answer. Knows
-``WAIT``. Knows nothing of what is written.
+Decides when to ask the replicas, and what too few confirmations mean. Knows ``WAIT``.
+Knows nothing of the content of writes.
 
-``WAIT`` holds up every reply behind it on its connection, so these writes have one of
-their own, and share: while replicas are asked about some, the next ones gather, and all
-of them travel in the next packet with one ``WAIT`` behind them::
+``WAIT`` delays all later replies on its connection, so these writes have a connection
+of their own. They share it in batches: while one ``WAIT`` is pending, further writes
+collect, and the next packet takes all of them with a single ``WAIT``::
 
     packet 1:  script script fence WAIT
     packet 2:                            script script script fence WAIT
 
 ``WAIT`` waits for what was *written* on its own connection. A repeated publish writes
-nothing: it finds its record and answers. On Valkey 9.1 such a connection has nothing to
-wait for, and ``WAIT`` says at once that the replicas have it all, while the one publish
-that counts, sent by another node, may be nowhere but on the primary. So a write goes in
-front of every ``WAIT``, the fence: replicas that have it have all that was before it.
+nothing: it finds its record and returns that. Such a connection has nothing to wait
+for, and Valkey 9.1 reports at once that all replicas are up to date, while the original
+publish, sent by another node, may only be on the primary. So each ``WAIT`` follows a
+write, the fence: a replica that has the fence has everything before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .connection import RedisConnection, Reply
 __all__ = ["Replicated"]
 
 BATCH: Final = 1_000
-"""Scripts in one packet, about; a caller's own batch is never divided."""
+"""Approximate number of scripts in one packet; the batch of a call is not split."""
 
 
 class _Waiting(NamedTuple):
@@ -43,11 +43,11 @@ class _Waiting(NamedTuple):
 
 class Replicated:
     """
-    The way of writes to the store that have to reach replicas.
+    Writes that have to reach replicas.
 
     Args:
-        redis: A connection for these writes alone.
-        replicas_min: Replicas that have to confirm.
+        redis: A connection for these writes only.
+        replicas_min: Number of replicas that have to confirm.
         timeout_ms: How long to wait for them.
 
     """
@@ -66,11 +66,11 @@ class Replicated:
 
     async def run_many(self, calls: Sequence[Call]) -> list[Reply]:
         """
-        Run scripts in order, with those of other callers, and have them confirmed.
+        Run scripts in order and wait until replicas have confirmed them.
 
-        Returns their replies as `RedisConnection.run_many` does. What was carried out
-        and not confirmed is an OutcomeUnknown: it is in the store, and may be lost with
-        it.
+        Returns replies as `RedisConnection.run_many` does. A script that ran and was
+        not confirmed is an OutcomeUnknown: its write is on the primary, and is lost if
+        the primary is.
 
         Raises:
             StoreUnavailable: None of them was sent.
@@ -84,11 +84,11 @@ class Replicated:
         return await answer
 
     async def close(self) -> None:
-        """Drop the connection; what is under way fails."""
+        """Drop the connection. Pending calls fail."""
         await self._redis.close()
 
     async def _send(self) -> None:
-        """Send what is waiting, a packet at a time, until nothing is."""
+        """Send the waiting calls, packet by packet, until none is left."""
         try:
             while packet := self._gather():
                 await self._send_packet(packet)
@@ -100,7 +100,7 @@ class Replicated:
         count = 0
         while self._waiting and (not packet or count < BATCH):
             waiting = self._waiting.popleft()
-            if not waiting.answer.done():  # Else its caller was cancelled.
+            if not waiting.answer.done():  # Otherwise its caller was cancelled.
                 packet.append(waiting)
                 count += len(waiting.calls)
         return packet
@@ -109,7 +109,7 @@ class Replicated:
         calls = [call for waiting in packet for call in waiting.calls]
         try:
             replies = await self._redis.run_many(calls, after=self._confirm)
-        except Exception as error:  # It is the callers', whatever it is.
+        except Exception as error:  # Every caller gets it, whatever it is.
             for waiting in packet:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
@@ -122,7 +122,7 @@ class Replicated:
 
     def _judge(self, replies: list[Reply]) -> list[Reply]:
         *replies, fence, confirmed = replies
-        # An error of either is no confirmation, whatever it says.
+        # An error of either command confirms nothing.
         if (
             not isinstance(fence, Exception)
             and isinstance(confirmed, int)
