@@ -1,9 +1,9 @@
 """
 A whole server in this process, and callers of two apps, ``demo`` and ``other``.
 
-Requests reach it as ASGI, without a socket. Its background parts run, so that
-what is published arrives. `Any` in the tests stands for these classes, which cannot
-be imported from here.
+Requests reach it as ASGI, without a socket; for streams it listens on a port, since
+they go on below ASGI. Its background parts run, so that what is published arrives.
+`Any` in the tests stands for these classes, which cannot be imported from here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from streamer.core.access.tokens import AppRecord, mint
 from streamer.model import App as AppName
 from streamer.model import Log, Player
 from streamer.openapi import document
+from streamer.server import Host
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import lease_key
 
 from .conformance import STREAM, Conformance
+from .event_stream import EventStream
 
 GUARD_S = 5
 FACT_POLL_S = 0.002
@@ -67,11 +69,48 @@ class Server:
     """A running server: the app, and a client of it."""
 
     def __init__(
-        self, app: App, client: httpx2.AsyncClient, redis: RedisConnection
+        self,
+        app: App,
+        client: httpx2.AsyncClient,
+        redis: RedisConnection,
+        config: Config,
     ) -> None:
         self.app = app
         self.client = client
         self.redis = redis
+        self._config = config
+        self._host: Host | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._port = 0
+
+    async def listen(self) -> int:
+        """Serve the app on a port, too, as `streamer serve` does; return the port."""
+        if self._host is None:
+            started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            config = msgspec.structs.replace(self._config, host="127.0.0.1", port=0)
+            self._host = Host(self.app.asgi, config, drain=self.app.drain)
+            serving = self._host.run(started=started.set_result)
+            self._serving = asyncio.create_task(serving)
+            async with asyncio.timeout(GUARD_S):
+                self._port = int((await started).rpartition(":")[2])
+        return self._port
+
+    async def get(
+        self, path: str, headers: dict[str, str] | None = None
+    ) -> httpx2.Response:
+        """Send a GET request to the port: what is answered before a stream begins."""
+        url = f"http://127.0.0.1:{await self.listen()}{path}"
+        hooks = self.client.event_hooks
+        async with httpx2.AsyncClient(event_hooks=hooks) as client:
+            return await client.get(url, headers=headers)
+
+    async def close(self) -> None:
+        """Close what `listen` has opened, if anything, without a drain."""
+        if self._host is not None and self._serving is not None:
+            self._host.stop()
+            self._host.stop()
+            await self._serving
+        await self.client.aclose()
 
     async def leases(self, player: str, app: str = "demo") -> int:
         """Return how many listeners the store counts for a player."""
@@ -163,7 +202,8 @@ async def start(
             )
 
     async def start(**settings: Any) -> Server:
-        app = build(msgspec.structs.replace(Config(), **settings), store_url)
+        config = msgspec.structs.replace(Config(), **settings)
+        app = build(config, store_url)
         task = asyncio.create_task(app.run())
         transport = httpx2.ASGITransport(app.asgi)
         client = httpx2.AsyncClient(
@@ -171,7 +211,7 @@ async def start(
             base_url="http://here",
             event_hooks={"response": [conforms]},
         )
-        server = Server(app, client, redis)
+        server = Server(app, client, redis, config)
         running.append((server, task))
         async with asyncio.timeout(GUARD_S):
             await app.ready()
@@ -179,7 +219,7 @@ async def start(
 
     yield start
     for server, task in running:
-        await server.client.aclose()
+        await server.close()
         assert not task.done(), "a background part has died"
         task.cancel()
         await asyncio.wait([task])
@@ -207,3 +247,25 @@ async def answered_client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
     base_url = "http://here"
     async with httpx2.AsyncClient(transport=transport, base_url=base_url) as client:
         yield client
+
+
+OpenEvents = Callable[..., Awaitable[EventStream]]
+
+
+@pytest.fixture
+async def open_events(server: Server) -> AsyncIterator[OpenEvents]:
+    """Give a function that opens an event stream: ``open_events(path, headers)``."""
+    opened: list[EventStream] = []
+
+    async def open_events(
+        path: str, headers: dict[str, str], *, at: Server | None = None
+    ) -> EventStream:
+        port = await (at or server).listen()
+        stream = await EventStream.open(port, path, headers)
+        opened.append(stream)
+        await stream.until(lambda s: s.data or s.status not in (0, 200))
+        return stream
+
+    yield open_events
+    for stream in opened:
+        await stream.close()

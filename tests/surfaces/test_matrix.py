@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import pytest
 
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
@@ -245,75 +244,17 @@ async def studio(server: Any, backend_key: str, mint: Any) -> Studio:
     return Studio(server, backend_key, mint(PLAYER))
 
 
-async def frames(
-    asgi: Any,
-    path: str,
-    query: str,
-    headers: dict[str, str],
-    enough: Callable[..., Any],
-) -> tuple[asyncio.Task[None], asyncio.Event]:
-    """Open an event stream; the event is set when `enough` says so of its text."""
-    text = ""
-    done, gone = asyncio.Event(), asyncio.Event()
-
-    async def receive() -> dict[str, Any]:
-        await gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        nonlocal text
-        text += message.get("body", b"").decode()
-        if enough(text):
-            done.set()
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": query.encode(),
-        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
-        "client": ("127.0.0.1", 1),
-        "server": ("here", 80),
-    }
-
-    async def serve() -> None:
-        closing = asyncio.create_task(done.wait())
-        closing.add_done_callback(lambda _: gone.set())
-        await asgi(scope, receive, send)
-
-    return asyncio.create_task(serve()), done
-
-
-def data_of(text: str) -> list[Any]:
-    lines = (line for line in text.split("\n") if line.startswith("data: "))
-    return [msgspec.json.decode(line.removeprefix("data: ")) for line in lines]
-
-
-async def stream(
-    studio: Studio, path: str, query: str, headers: dict[str, str], pick: Any
-) -> list[Any]:
+async def shown_by(stream: Any, studio: Studio, pick: Any) -> list[Any]:
     """Publish to an open stream; return what it showed of the notifications."""
-    seen: list[Any] = []
-    ready = asyncio.Event()
 
-    def enough(text: str) -> bool:
-        ready.set()
-        seen[:] = [shown for data in data_of(text) if (shown := pick(data)) is not None]
-        return len(seen) == len(SENT)
+    def shown(stream: Any) -> list[Any]:
+        picked = map(pick, stream.data)
+        return [one for one in picked if one is not None]
 
-    serving, done = await frames(studio.server.app.asgi, path, query, headers, enough)
     async with asyncio.timeout(GUARD_S):
-        while not studio.server.readers(PLAYER):  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
         await studio.publish_all()
-        await done.wait()
-        await serving
-    return seen
+        await stream.until(lambda stream: len(shown(stream)) == len(SENT))
+    return shown(stream)
 
 
 def native_view(shown: dict[str, Any]) -> dict[str, Any]:
@@ -348,13 +289,15 @@ async def test_the_native_page_shows_all_in_order(studio: Studio) -> None:
     assert [native_view(shown) for shown in await studio.native_page()] == NATIVE
 
 
-async def test_the_native_stream_shows_all_in_order(studio: Studio) -> None:
+async def test_the_native_stream_shows_all_in_order(
+    studio: Studio, open_events: Any
+) -> None:
     def pick(data: Any) -> Any:
         return native_view(data) if "id" in data else None
 
-    seen = await stream(studio, "/v1/stream", "", studio.player, pick)
+    stream = await open_events("/v1/stream", studio.player)
 
-    assert seen == NATIVE
+    assert await shown_by(stream, studio, pick) == NATIVE
 
 
 async def test_the_rallyhere_page_shows_all_in_order(studio: Studio) -> None:
@@ -385,16 +328,18 @@ async def test_the_gateway_list_shows_all_in_order(studio: Studio) -> None:
     assert shown == GATEWAY_SHOWN
 
 
-async def test_the_gateway_stream_shows_all_in_order(studio: Studio) -> None:
+async def test_the_gateway_stream_shows_all_in_order(
+    studio: Studio, open_events: Any
+) -> None:
     def pick(data: Any) -> Any:
         if data.get("event_type") != "notification":
             return None
         return gateway_view(data["event_data"])
 
     headers = {"x-auth-token": studio.token, "accept": "text/event-stream"}
-    seen = await stream(studio, "/gateway/sse/demo/stream", "", headers, pick)
+    stream = await open_events("/gateway/sse/demo/stream", headers)
 
-    assert seen == GATEWAY_SHOWN
+    assert await shown_by(stream, studio, pick) == GATEWAY_SHOWN
 
 
 async def native_mark(studio: Studio, ids: list[str]) -> Any:

@@ -253,7 +253,7 @@ class StreamWire(RespConnection):
 class World:
     """Both stream endpoints over a real store, on a host; any credential will do."""
 
-    def __init__(self, components: Components, *, detached: bool) -> None:
+    def __init__(self, components: Components) -> None:
         self.components = components
         self.admission = components.admission
         self.leases_part = components.admission._leases
@@ -262,7 +262,6 @@ class World:
         self.permissions = frozenset({"notification:player:self:*"})
         self.expires_in_s: int | None = None
         self.served: Served | None = None
-        self._detached = detached
         self._inbox = Inbox(components.redis)
         streams = msgspec.structs.replace(components.streams, authenticator=self)
         self._sse = SseStream(streams, refuse=_refuse)
@@ -275,8 +274,6 @@ class World:
         return Caller(self.log.app, self.log.player, self.permissions, ends_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._detached:
-            scope["extensions"] = {"websocket.http.response": {}}
         stream = self._websocket if scope["type"] == "websocket" else self._sse
         await stream(scope, receive, send)
 
@@ -378,13 +375,13 @@ def _refuse(error: Error) -> Response:
 async def make_world(
     store_url: str, serve: Serve
 ) -> AsyncIterator[Callable[..., Awaitable[World]]]:
-    """Give a function that serves streams, by default such as detach."""
+    """Give a function that serves streams, with settings by name."""
     running: list[tuple[World, asyncio.Task[None]]] = []
 
-    async def make(*, detached: bool = True, **settings: Any) -> World:
+    async def make(**settings: Any) -> World:
         config = Config(message_bytes_max=1_000, drain_s=0)
         config = msgspec.structs.replace(config, **settings)
-        world = World(Components(config, store_url), detached=detached)
+        world = World(Components(config, store_url))
         task = asyncio.create_task(world.admission.run())
         running.append((world, task))
         async with asyncio.timeout(GUARD_S):

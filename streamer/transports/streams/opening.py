@@ -7,6 +7,7 @@ be, which close code tells what an error would have said, and when to come back 
 
 from __future__ import annotations
 
+import http
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
 
 from ... import errors
 from ...core.access.rights import Caller
@@ -45,11 +47,13 @@ from ..web.requests import header_of
 
 __all__ = [
     "FINAL_RETRY_MS",
+    "UNSUPPORTED_SERVER",
     "Opening",
     "StreamComponents",
     "delay_ms_for",
     "disconnect_for",
     "tells_in_stream",
+    "unsupported_server",
 ]
 
 FINAL_RETRY_MS: Final = (300_000, 600_000)
@@ -58,6 +62,9 @@ When a page comes back that was refused for good and does not close its EventSou
 
 It cannot be told to stay away, only to take its time.
 """
+
+UNSUPPORTED_SERVER: Final = "streams need the server that `streamer serve` starts"
+"""Why there are none under an ASGI server without the extension of `server.handle`."""
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 
@@ -268,6 +275,18 @@ def disconnect_for(error: Error) -> Disconnect:
         case errors.Unavailable():
             return errors.STORE_AWAY
     return errors.PROTOCOL
+
+
+def unsupported_server() -> Response:
+    """Return the problem document that says `UNSUPPORTED_SERVER`, with status 501."""
+    status = http.HTTPStatus.NOT_IMPLEMENTED
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status,
+        "detail": UNSUPPORTED_SERVER,
+    }
+    return JSONResponse(problem, status, media_type="application/problem+json")
 
 
 def _has_credentials(headers: Headers) -> bool:

@@ -5,10 +5,9 @@ Decides the order of opening, which is the WebSocket's, and the shape of the res
 Knows ASGI. Knows nothing of event blocks, nor of what a session decides, nor of what
 another surface asks of who wants a stream: that comes as an `Asked`.
 
-Where the server can let go of a connection, this coroutine ends as soon as the answer
-has begun, and the stream is an `EventStream`. Elsewhere it writes the answer to `send`
-itself and does not hand it to a streaming response: a generator that is never started
-because its client is already gone would never give back what its endpoint has taken.
+This coroutine ends as soon as the answer has begun: the server lets go of the
+connection, and the stream goes on as an `EventStream`. A server that cannot do so is
+answered with 501.
 
 A client that asks for it gets its refusals as a stream of one event, because an
 EventSource that is answered with anything but 200 stops for ever, and tells nobody why.
@@ -16,8 +15,6 @@ EventSource that is answered with anything but 200 stops for ever, and tells nob
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -35,7 +32,7 @@ from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin, until_gone
-from .detached import FAREWELL_S, BatchWriter, EventStream
+from .detached import BatchWriter, EventStream
 from .framing import chunk, unframed
 from .opening import (
     FINAL_RETRY_MS,
@@ -44,8 +41,8 @@ from .opening import (
     delay_ms_for,
     disconnect_for,
     tells_in_stream,
+    unsupported_server,
 )
-from .outbox import Outbox
 
 __all__ = ["Asked", "SseStream"]
 
@@ -62,6 +59,7 @@ _HEADERS: Final = [
     (b"connection", b"close"),
 ]
 _START: Final = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+_END: Final = {"type": "http.response.body", "body": b""}
 
 
 class Asked(NamedTuple):
@@ -104,9 +102,13 @@ class SseStream:
         self._bare = BatchWriter(unframed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handle = find_handle(scope)
+        if handle is None:
+            await unsupported_server()(scope, receive, send)
+            return
         try:
             with self._parts.admission.admit() as listener:
-                await self._serve(listener, scope, receive, send)
+                await self._serve(handle, listener, scope, receive, send)
         except Error as error:
             # Whoever comes again at once shall find its ticket as it was.
             await self._parts.tickets.wait_closed()
@@ -117,29 +119,42 @@ class SseStream:
                 await self._refuse(error)(scope, receive, send)
 
     async def _serve(
-        self, listener: Connection, scope: Scope, receive: Receive, send: Send
+        self,
+        handle: Handle,
+        listener: Connection,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        request = Request(scope)
-        handle = find_handle(scope)
-        if handle is not None and handle.drop_if_gone():
+        """Begin the answer, and leave what follows to the connection."""
+        if handle.drop_if_gone():
             await until_gone(receive)
             return
+        request = Request(scope)
         if self._ask is not None:
             asked = await self._ask(request)
         else:
             asked = await self._ask_native(request, listener)
+        chunked = scope["http_version"] == "1.1"
+        batch_writer = self._chunks if chunked else self._bare
+        stream = EventStream(
+            listener, batch_writer, preamble=asked.preamble, chunked=chunked
+        )
+        join = partial(self._join, listener, asked, stream)
+        if not await self._parts.join_in_turn(handle, join):
+            await until_gone(receive)
+            return
         if request.method == "HEAD":
-            await self._join(listener, asked, Outbox())
+            # The head that a GET would have now; what it has joined is left again.
             await send(_START)
-            await send({"type": "http.response.body", "body": b""})
-        elif handle is None:
-            outbox = Outbox(listener.due_sooner)
-            await self._join(listener, asked, outbox)
-            await send(_START)
-            await self._run(outbox, asked.preamble, receive, send)
-        else:
-            version = scope["http_version"]
-            await self._detach(handle, listener, asked, version, receive, send)
+            await send(_END)
+            return
+        await stream.begun()
+        if not chunked:
+            handle.leave_unframed()
+        await send(_START)
+        if not handle.hand_over(stream):
+            await send(_END)
 
     async def _ask_native(self, request: Request, listener: Connection) -> Asked:
         opening = Opening.parse(request)
@@ -164,32 +179,6 @@ class SseStream:
         log, session = self._parts.session(caller, opening, codec=codec, sink=sink)
         await listener.join(log, session, caller=caller, instance=opening.instance)
 
-    async def _detach(
-        self,
-        handle: Handle,
-        listener: Connection,
-        asked: Asked,
-        http_version: str,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Begin the answer here, and leave what follows to the connection."""
-        chunked = http_version == "1.1"
-        batch_writer = self._chunks if chunked else self._bare
-        stream = EventStream(
-            listener, batch_writer, preamble=asked.preamble, chunked=chunked
-        )
-        join = partial(self._join, listener, asked, stream)
-        if not await self._parts.join_in_turn(handle, join):
-            await until_gone(receive)
-            return
-        await stream.begun()
-        if not chunked:
-            handle.leave_unframed()
-        await send(_START)
-        if not handle.hand_over(stream):
-            await send({"type": "http.response.body", "body": b""})
-
     async def _turn_away(self, error: Error, send: Send) -> None:
         """Say in a stream that there is none, and when to come back."""
         disconnect, delay_ms = disconnect_for(error), delay_ms_for(error)
@@ -198,33 +187,3 @@ class SseStream:
             events = self._codec.retry(random.randint(*FINAL_RETRY_MS)) + events
         await send(_START)
         await send({"type": "http.response.body", "body": events})
-
-    async def _run(
-        self, outbox: Outbox, preamble: bytes, receive: Receive, send: Send
-    ) -> None:
-        """Carry events out until the stream ends or its client is gone."""
-
-        async def send_events(events: list[bytes]) -> None:
-            body = b"".join(events)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-
-        # Ahead of whatever the session has already said.
-        if preamble:
-            await send_events([preamble])
-        pumping = outbox.pump(send_events)
-        leaving = asyncio.create_task(until_gone(receive), name="leaving")
-        try:
-            await asyncio.wait((pumping, leaving), return_when=asyncio.FIRST_COMPLETED)
-            gone = leaving.done()
-        finally:
-            pumping.cancel()
-            leaving.cancel()
-            ends = await asyncio.gather(pumping, leaving, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
-        if not gone:
-            # Nothing can be done about one that does not take its farewell.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL_S):
-                    await send({"type": "http.response.body", "body": b""})

@@ -8,9 +8,8 @@ upgrade comes first, and a refusal is a close code; so it is for a client that a
 its refusals in the stream, as browsers hide the status. Knows ASGI and Starlette's
 WebSocket. Knows nothing of frames, nor of what a session decides.
 
-Where the server can let go of a connection, all this ends with the upgrade, and the
-stream is a `DetachedWebSocket`. Elsewhere it runs here, by two tasks: one carries
-events out, one takes messages in.
+All this ends with the upgrade: the server lets go of the connection, and the stream
+goes on as a `DetachedWebSocket`. A server that cannot do so is answered with 501.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from time import monotonic
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -28,7 +27,7 @@ from ...core.access.rights import Caller
 from ...core.streams.client_messages import Authenticate, parse_message
 from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session, Sink
-from ...errors import PROTOCOL, Defect, Disconnect, Error, Unauthenticated
+from ...errors import Defect, Disconnect, Error, Unauthenticated
 from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
@@ -37,15 +36,18 @@ from .commands import Commands
 from .detached import FAREWELL_S
 from .detached_websocket import DetachedWebSocket, websocket_batch_writer
 from .opening import (
+    UNSUPPORTED_SERVER,
     Opening,
     StreamComponents,
     delay_ms_for,
     disconnect_for,
     tells_in_stream,
+    unsupported_server,
 )
-from .outbox import Outbox
 
 __all__ = ["WebSocketStream"]
+
+INTERNAL_ERROR: Final = 1011
 
 
 class WebSocketStream:
@@ -69,42 +71,31 @@ class WebSocketStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
+        handle = find_handle(scope)
+        if handle is None:
+            await _refuse_server(websocket)
+            return
         # The client may be gone at any time; there is nothing left to do then.
         with contextlib.suppress(WebSocketDisconnect):
             try:
                 with self._parts.admission.admit() as listener:
-                    await self._serve(websocket, listener)
+                    await self._serve(handle, websocket, listener)
             except Error as error:
                 # Whoever comes again at once shall find its ticket as it was.
                 await self._parts.tickets.wait_closed()
                 if _tells(websocket, error):
-                    await self._turn_away(websocket, error)
+                    await self._turn_away(websocket, handle, error)
                 else:
                     await websocket.send_denial_response(self._refuse(error))
 
-    async def _serve(self, websocket: WebSocket, listener: Connection) -> None:
-        handle = find_handle(websocket.scope)
-        if handle is not None and handle.drop_if_gone():
+    async def _serve(
+        self, handle: Handle, websocket: WebSocket, listener: Connection
+    ) -> None:
+        if handle.drop_if_gone():
             await _until_gone(websocket)
             return
         opening = Opening.parse(websocket)
         caller = await self._authenticate(websocket, opening, listener)
-        if handle is None:
-            outbox = Outbox(listener.due_sooner)
-            session = await self._join(listener, caller, opening, outbox)
-            await _accept(websocket)
-            await _Attached(websocket, outbox, session, listener, self._commands).run()
-        else:
-            await self._detach(handle, websocket, listener, caller, opening)
-
-    async def _detach(
-        self,
-        handle: Handle,
-        websocket: WebSocket,
-        listener: Connection,
-        caller: Caller,
-        opening: Opening,
-    ) -> None:
         stream = DetachedWebSocket(listener, self._batch_writer, self._commands)
 
         async def join() -> None:
@@ -160,61 +151,25 @@ class WebSocketStream:
             raise Unauthenticated(Defect.MISSING)
         return Credentials.from_token(message.token)
 
-    async def _turn_away(self, websocket: WebSocket, error: Error) -> None:
+    async def _turn_away(
+        self, websocket: WebSocket, handle: Handle, error: Error
+    ) -> None:
         """Say in the stream that there is none, and when to come back."""
         disconnect = disconnect_for(error)
         bye = self._codec.bye(disconnect, delay_ms_for(error))
         await _accept(websocket)
         with contextlib.suppress(WebSocketDisconnect):
             await websocket.send_text(bye.decode())
-        await _close(websocket, disconnect)
+        await _close(websocket, handle, disconnect)
 
 
-class _Attached:
-    """A stream that lives in its ASGI task, on a server that does not let go of it."""
-
-    def __init__(
-        self,
-        websocket: WebSocket,
-        outbox: Outbox,
-        session: Session,
-        listener: Connection,
-        commands: Commands,
-    ) -> None:
-        self._websocket = websocket
-        self._outbox = outbox
-        self._session = session
-        self._listener = listener
-        self._commands = commands
-
-    async def run(self) -> None:
-        """Carry events out and messages in until one of the two ends."""
-        pumping = self._outbox.pump(self._send)
-        reading = asyncio.create_task(self._read(), name="reading")
-        try:
-            await asyncio.wait((pumping, reading), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reading.cancel()
-            pumping.cancel()
-            ends = await asyncio.gather(reading, pumping, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
-        if self._outbox.closing is not None:
-            await _close(self._websocket, self._outbox.closing)
-
-    async def _read(self) -> None:
-        session = self._session
-        while True:
-            text = await _receive(self._websocket)
-            if text is None:
-                session.end(PROTOCOL)
-            elif command := session.receive(text, monotonic()):
-                await self._commands.carry_out(command, session, self._listener)
-
-    async def _send(self, events: list[bytes]) -> None:
-        for event in events:
-            await self._websocket.send_text(event.decode())
+async def _refuse_server(websocket: WebSocket) -> None:
+    """Say that this server cannot carry streams, by a status if it can send one."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(unsupported_server())
+    else:
+        await websocket.accept()
+        await websocket.close(INTERNAL_ERROR, UNSUPPORTED_SERVER)
 
 
 def _tells(websocket: WebSocket, error: Error) -> bool:
@@ -244,14 +199,13 @@ async def _receive(websocket: WebSocket) -> str | None:
     return text
 
 
-async def _close(websocket: WebSocket, disconnect: Disconnect) -> None:
+async def _close(websocket: WebSocket, handle: Handle, disconnect: Disconnect) -> None:
     try:
         async with asyncio.timeout(FAREWELL_S):
             await websocket.close(disconnect.code, disconnect.reason)
     except TimeoutError:
         # Whoever does not read cannot be told.
-        if handle := find_handle(websocket.scope):
-            handle.abort()
+        handle.abort()
     except (WebSocketDisconnect, RuntimeError):
         # Gone in the meantime. Starlette says it either way.
         pass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from streamer.model import App
 from streamer.store.access.apps import Apps
 
-GUARD_S = 5
 PATH = "/gateway/notifications/1.0/1001"
 STREAM = "/gateway/sse/1001/stream"
 
@@ -57,101 +55,6 @@ class Casino:
         return await self.client.patch(path, headers=self.headers, json=body)
 
 
-class Stream:
-    """
-    One open event stream, driven as ASGI: the server's `send` waits for a reader.
-
-    A reader that was told to `stall` takes nothing any more.
-    """
-
-    def __init__(self, asgi: Any, headers: dict[str, str], path: str) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.text = ""
-        self._taking = asyncio.Event()
-        self._taking.set()
-        self._stuck = asyncio.Event()
-        self._gone = asyncio.Event()
-        self._arrived = asyncio.Condition()
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("here", 80),
-        }
-        self.task = asyncio.create_task(asgi(scope, self._receive, self._send))
-        self.task.add_done_callback(lambda _: asyncio.ensure_future(self._notify()))
-
-    @property
-    def frames(self) -> list[dict[str, Any]]:
-        """The data of every whole frame so far."""
-        return [
-            msgspec.json.decode(line.removeprefix("data: "))
-            for block in self.text.split("\n\n")[:-1]
-            for line in block.split("\n")
-            if line.startswith("data: ")
-        ]
-
-    async def until(self, fact: Callable[[Stream], bool]) -> None:
-        async with asyncio.timeout(GUARD_S), self._arrived:
-            await self._arrived.wait_for(lambda: fact(self) or self.task.done())
-        assert fact(self), (self.status, self.text)
-
-    async def take(self, count: int) -> list[dict[str, Any]]:
-        """Return the first `count` frames as soon as they are there."""
-        await self.until(lambda stream: len(stream.frames) >= count)
-        return self.frames[:count]
-
-    async def end(self) -> None:
-        """Wait until the server ends it."""
-        async with asyncio.timeout(GUARD_S):
-            await self.task
-
-    def stall(self) -> None:
-        self._taking.clear()
-
-    async def until_stuck(self) -> None:
-        """Wait until the server waits for a reader that stalls."""
-        async with asyncio.timeout(GUARD_S):
-            await self._stuck.wait()
-
-    async def close(self) -> None:
-        """Go away."""
-        self._taking.set()
-        self._gone.set()
-        await self.end()
-
-    async def _receive(self) -> dict[str, Any]:
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Any) -> None:
-        if not self._taking.is_set():
-            self._stuck.set()
-            await self._taking.wait()
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {k.decode(): v.decode() for k, v in message["headers"]}
-        else:
-            self.text += message.get("body", b"").decode()
-        await self._notify()
-
-    async def _notify(self) -> None:
-        async with self._arrived:
-            self._arrived.notify_all()
-
-
-Open = Callable[..., Awaitable[Stream]]
-
-
 @pytest.fixture
 async def brand_key(redis: Any, mint: Any) -> str:
     """Make the brand and return its backend key."""
@@ -178,24 +81,16 @@ def casino_at(brand_key: str, token: str) -> Callable[[Any], Casino]:
 
 
 @pytest.fixture
-async def open_stream(server: Any, token: str) -> AsyncIterator[Open]:
+def open_stream(open_events: Any, token: str) -> Callable[..., Awaitable[Any]]:
     """Give a function that opens a stream, by default the player's."""
-    opened: list[Stream] = []
 
     async def open_stream(
         headers: dict[str, str] | None = None, *, path: str = STREAM, at: Any = None
-    ) -> Stream:
+    ) -> Any:
         sent = {"x-auth-token": token, "accept": "text/event-stream"}
-        stream = Stream(
-            (at or server).app.asgi, sent if headers is None else headers, path
-        )
-        opened.append(stream)
-        await stream.until(lambda s: bool(s.frames) or s.status not in (0, 200))
-        return stream
+        return await open_events(path, sent if headers is None else headers, at=at)
 
-    yield open_stream
-    for stream in opened:
-        await stream.close()
+    return open_stream
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -367,45 +365,14 @@ async def test_what_is_not_kept_is_in_no_inbox(backend: Backend) -> None:
 
 
 async def test_what_is_not_kept_reaches_who_listens(
-    start: Any, backend_key: str, mint: Any
+    backend: Backend, open_events: Any, mint: Any
 ) -> None:
-    # In a server of its own: the client of others waits for the whole answer.
-    server = await start()
-    backend = Backend(server.client, backend_key)
-    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    gone = asyncio.Event()
+    stream = await open_events("/v1/stream", mint.bearer("alice"))
+    (hello,) = stream.data
 
-    async def receive() -> dict[str, Any]:
-        await gone.wait()
-        return {"type": "http.disconnect"}
+    answer = await backend.publish(to("alice", title="now", persist=False))
 
-    async def send(message: dict[str, Any]) -> None:
-        for line in message.get("body", b"").decode().splitlines():
-            if line.startswith("data: "):
-                events.put_nowait(json.loads(line.removeprefix("data: ")))
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": "/v1/stream",
-        "raw_path": b"/v1/stream",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"authorization", b"Bearer " + mint("alice").encode())],
-        "server": ("here", 80),
-        "client": ("127.0.0.1", 1),
-    }
-    admission = asyncio.create_task(server.app.asgi(scope, receive, send))
-    async with asyncio.timeout(5):
-        assert "heartbeat_s" in await events.get()
-
-        answer = await backend.publish(to("alice", title="now", persist=False))
-
-        told = await events.get()
-        gone.set()
-        await admission
-    assert told["title"] == "now"
-    assert told["id"] == answer.json()["results"][0]["id"]
+    (_, message) = await stream.take(2)
+    assert "heartbeat_s" in hello
+    assert message["title"] == "now"
+    assert message["id"] == answer.json()["results"][0]["id"]

@@ -1,7 +1,7 @@
 """
-Streams on a running host, on the bare connection and in an ASGI task: the same.
+Streams on a running host: how they open, what they carry, and how they end.
 
-What only a detached stream has is in `test_detached.py`.
+What they cost, and what they leave behind, is in `test_detached.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from ..server.test_websocket_protocol import (
     BINARY,
@@ -27,9 +28,9 @@ from ..server.test_websocket_protocol import (
 # The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
 
 
-@pytest.fixture(params=["detached", "attached"])
-async def world(request: pytest.FixtureRequest, make_world: Any) -> Any:
-    return await make_world(detached=request.param == "detached")
+@pytest.fixture
+async def world(make_world: Any) -> Any:
+    return await make_world()
 
 
 async def notification(socket: Any) -> Any:
@@ -294,3 +295,52 @@ async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
 
     await world.until_leases(0)
     assert len(world.hub) == 0
+
+
+# A server that does not let go of connections.
+
+
+async def call(world: Any, kind: str, *, extensions: Any = None) -> list[Message]:
+    """Call the app as a server without our extension does; return its messages."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": kind,
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [],
+        "extensions": extensions or {},
+    }
+    await world(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_server_without_the_extension_is_refused_with_501(
+    world: Any, kind: str
+) -> None:
+    denial = {"websocket.http.response": {}}
+    start, body = await call(world, kind, extensions=denial)
+
+    assert start["status"] == 501
+    assert (b"content-type", b"application/problem+json") in start["headers"]
+    problem = json.loads(body["body"])
+    assert problem["status"] == 501
+    assert "`streamer serve`" in problem["detail"]
+    assert world.admission.open == 0
+
+
+async def test_a_websocket_that_cannot_be_denied_is_closed(world: Any) -> None:
+    accept, close = await call(world, "websocket")
+
+    assert accept["type"] == "websocket.accept"
+    assert (close["type"], close["code"]) == ("websocket.close", 1011)
+    assert "`streamer serve`" in close["reason"]
