@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from ...compiled.fanout import send_to_all
+from .websocket_input import Rest
 
 __all__ = [
     "EXTENSION",
@@ -82,7 +83,7 @@ class Successor(asyncio.Protocol):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: object,
+        rest: Rest | None,
         head: bytes = b"",
     ) -> None:
         """
@@ -92,7 +93,7 @@ class Successor(asyncio.Protocol):
             transport: It.
             connections: The server's, which are ended with it: to be left when the
                 connection is lost.
-            rest: What its protocol has received and nobody has taken.
+            rest: What its protocol has received and nobody has taken, on a WebSocket.
             head: What comes in front of all that is written.
 
         """

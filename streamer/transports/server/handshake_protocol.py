@@ -29,9 +29,9 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
-from ..streams.detached_websocket import Rest
 from .handle import EXTENSION, Handle, HandsOver, Successor
 from .refusal import encode_refusal
+from .websocket_input import Rest
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol

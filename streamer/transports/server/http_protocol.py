@@ -42,7 +42,6 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from ...config import Config
-from ..streams.detached_websocket import LINGER_S
 from .handle import (
     EXTENSION,
     WRITE_BUFFER_HIGH_BYTES,
@@ -52,13 +51,9 @@ from .handle import (
     Successor,
 )
 from .handshake_protocol import Handshake
-from .refusal import encode_refusal
+from .refusal import LINGER_S, encode_refusal
 
-__all__ = [
-    "LINGER_S",
-    "HttpProtocol",
-    "http_protocol",
-]
+__all__ = ["HttpProtocol", "http_protocol"]
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,14 @@ Answers that no app has given.
 from __future__ import annotations
 
 import http
+from typing import Final
 
-__all__ = ["encode_refusal"]
+__all__ = ["LINGER_S", "encode_refusal"]
+
+# Closing a socket that holds unread bytes resets the connection, and a reset destroys
+# an answer the client has not read yet. So a refused client may go on sending into the
+# void for a moment while it reads why.
+LINGER_S: Final = 1.0
 
 
 def encode_refusal(status: http.HTTPStatus) -> bytes:

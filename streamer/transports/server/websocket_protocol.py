@@ -24,13 +24,18 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from ...errors import AHEAD_OF_RATE, SILENT
-from ..streams.detached_websocket import CONTROLS_PER_S_MAX, LINGER_S, Rest
-from ..streams.inbound import FRAGMENTS_MAX
 from .handle import (
     WRITE_BUFFER_HIGH_BYTES,
     WRITE_BUFFER_LOW_BYTES,
     HandsOver,
     Successor,
+)
+from .refusal import LINGER_S
+from .websocket_input import (
+    CONTROLS_PER_S_MAX,
+    FRAGMENTS_MAX,
+    PONGS_BUFFERED_MAX,
+    Rest,
 )
 
 __all__ = ["WebSocketProtocol"]
@@ -127,9 +132,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
     def handle_ping(self) -> None:
         if not self._admit_control():
             return
-        if self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
-            # A client that pings and does not read is owed nothing: pongs would pile
-            # up. RFC 6455 section 5.5.3 lets a later pong stand for those left out.
+        if self.transport.get_write_buffer_size() > PONGS_BUFFERED_MAX:
             self.conn.data_to_send()
         else:
             super().handle_ping()

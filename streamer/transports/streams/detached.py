@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final
 from ...errors import Disconnect
 from ...service.streams.admission import Connection
 from ..server.handle import NULL_TRANSPORT, RawSocket, Successor
+from ..server.websocket_input import Rest
 from .framing import LAST_CHUNK, Framing
 
 __all__ = ["FAREWELL_S", "BatchWriter", "Detached", "EventStream"]
@@ -122,7 +123,7 @@ class Detached(RawSocket, Successor):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: object,
+        rest: Rest | None,
         head: bytes = b"",
     ) -> None:
         waiting = self.transport

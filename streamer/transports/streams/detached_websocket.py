@@ -16,69 +16,30 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import Any, Final, NamedTuple
-
-from websockets.protocol import Protocol
+from typing import Any, Final
 
 from ...core.streams.client_messages import Command
 from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session
 from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ...service.streams.admission import Connection
+from ..server.refusal import LINGER_S
+from ..server.websocket_input import CONTROLS_PER_S_MAX, PONGS_BUFFERED_MAX, Rest
 from .commands import Commands
 from .detached import BatchWriter, Detached
 from .framing import PING_FRAME, close_frame, text_frame
 from .inbound import Heard, Inbound, is_pong
 
 __all__ = [
-    "CONTROLS_PER_S_MAX",
-    "LINGER_S",
-    "PONGS_BUFFERED_MAX",
     "DetachedWebSocket",
-    "Rest",
     "websocket_batch_writer",
 ]
-
-# Closing a socket that holds unread bytes resets the connection, and a reset destroys
-# an answer the client has not read yet. So a refused client may go on sending into the
-# void for a moment while it reads why.
-LINGER_S: Final = 1.0
-
-# Pings and pongs taken from a client within a second. Libraries send one per 20 s; the
-# same number as for messages.
-CONTROLS_PER_S_MAX: Final = 20
-
-# A client that pings and does not read is owed nothing beyond it: pongs would pile up.
-# RFC 6455 section 5.5.3 lets a later pong stand for those left out.
-PONGS_BUFFERED_MAX: Final = 65_536
 
 SERVICE_RESTART: Final = 1012
 
 _PING: Final = WebSocketCodec().ping()
 
 _logger = logging.getLogger(__name__)
-
-
-class Rest(NamedTuple):
-    """
-    What has come before the connection was handed over.
-
-    `messages` are whole, None for a binary one; `fragments` belong to one that is not,
-    and `parser` may have more of it. Where nobody has looked for frames yet there is no
-    parser, and all of it is `data`.
-    """
-
-    messages: list[str | None]
-    fragments: list[bytes]
-    is_text: bool
-    parser: Protocol | None
-    message_bytes_max: int
-    data: bytes = b""
-
-    @classmethod
-    def unread(cls, data: bytes, message_bytes_max: int) -> Rest:
-        """Return what it is where nobody has looked for frames yet."""
-        return cls([], [], False, None, message_bytes_max, data)
 
 
 def websocket_batch_writer() -> BatchWriter:
@@ -142,11 +103,11 @@ class DetachedWebSocket(Detached):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: object,
+        rest: Rest | None,
         head: bytes = b"",
     ) -> None:
         super().begin(transport, connections, rest, head)
-        assert isinstance(rest, Rest)
+        assert rest is not None
         self._message_bytes_max = rest.message_bytes_max
         if rest.parser is None:
             if rest.data:

@@ -22,10 +22,9 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.streams import StreamReader
 
-__all__ = ["FRAGMENTS_MAX", "Heard", "Inbound", "is_pong"]
+from ..server.websocket_input import FRAGMENTS_MAX
 
-# A fragment of no bytes costs a message limit nothing, and a list entry each.
-FRAGMENTS_MAX: Final = 1_024
+__all__ = ["Heard", "Inbound", "is_pong"]
 
 # What it logs for debugging is what clients say, their tokens included.
 _parser_logger: Final = logging.getLogger(f"{__name__}.parser")

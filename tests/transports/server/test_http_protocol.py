@@ -20,7 +20,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from streamer.transports.server.handle import find_handle
-from streamer.transports.server.http_protocol import LINGER_S, HttpProtocol
+from streamer.transports.server.http_protocol import HttpProtocol
+from streamer.transports.server.refusal import LINGER_S
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 MIB = 1_048_576

@@ -11,11 +11,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Close
 
-from streamer.transports.server.websocket_protocol import (
+from streamer.transports.server.websocket_input import (
     CONTROLS_PER_S_MAX,
     FRAGMENTS_MAX,
-    WebSocketProtocol,
 )
+from streamer.transports.server.websocket_protocol import WebSocketProtocol
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 

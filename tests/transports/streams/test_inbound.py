@@ -4,7 +4,8 @@ import gc
 
 import pytest
 
-from streamer.transports.streams.inbound import FRAGMENTS_MAX, Heard, Inbound, is_pong
+from streamer.transports.server.websocket_input import FRAGMENTS_MAX
+from streamer.transports.streams.inbound import Heard, Inbound, is_pong
 
 from ..server.test_websocket_protocol import (
     BINARY,
