@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
-from streamer.transports.server.http_protocol import NEW_S
+from streamer.transports.server.http_protocol import NEW_CONNECTION_S
 
 GUARD_S = 10
 
@@ -80,7 +80,7 @@ class FakeApp:
             self.log.append("stream ended")
 
 
-class RespConnection:
+class RawClient:
     """One raw connection."""
 
     def __init__(
@@ -111,12 +111,12 @@ class Running:
         self.task = task
         self.host, _, port = url.removeprefix("http://").rpartition(":")
         self.port = int(port)
-        self.wires: list[RespConnection] = []
+        self.clients: list[RawClient] = []
 
-    async def connect(self) -> RespConnection:
-        wire = RespConnection(*await asyncio.open_connection(self.host, self.port))
-        self.wires.append(wire)
-        return wire
+    async def connect(self) -> RawClient:
+        client = RawClient(*await asyncio.open_connection(self.host, self.port))
+        self.clients.append(client)
+        return client
 
     async def end(self) -> None:
         async with asyncio.timeout(GUARD_S):
@@ -173,8 +173,8 @@ async def end_all(everything: list[Running]) -> None:
     for running in everything:
         running.task.cancel()
         await asyncio.wait({running.task})
-        for wire in running.wires:
-            wire.writer.close()
+        for client in running.clients:
+            client.writer.close()
 
 
 async def refuses_connections(running: Running) -> bool:
@@ -193,9 +193,9 @@ async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
     servers = [await serve(app), await serve(app)]
 
     for running in servers:
-        wire = await running.connect()
-        wire.get("/")
-        answer = await wire.read_until(b"ok")
+        client = await running.connect()
+        client.get("/")
+        answer = await client.read_until(b"ok")
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert servers[0].port != servers[1].port
 
@@ -203,11 +203,11 @@ async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
 async def test_answers_have_a_date_and_do_not_name_the_server(
     serve: Any, app: FakeApp
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    wire.get("/")
+    client.get("/")
 
-    head = await wire.read_until(b"\r\n\r\n")
+    head = await client.read_until(b"\r\n\r\n")
     assert b"\r\ndate: " in head
     assert b"server:" not in head.lower()
 
@@ -248,16 +248,16 @@ async def test_kept_connections_are_answered_during_the_drain(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
-    wire = await running.connect()
-    wire.get("/")
-    await wire.read_until(b"ok")
+    client = await running.connect()
+    client.get("/")
+    await client.read_until(b"ok")
     app.may_finish_drain.clear()
     running.stop()
     await app.draining.wait()
 
-    wire.get("/")
+    client.get("/")
 
-    await wire.read_until(b"ok")
+    await client.read_until(b"ok")
     app.may_finish_drain.set()
     await running.end()
 
@@ -266,30 +266,30 @@ async def test_a_request_on_its_way_is_answered_after_the_drain(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
-    wire = await running.connect()
-    wire.get("/slow")
+    client = await running.connect()
+    client.get("/slow")
     await until(lambda: app.log == ["slow began"])
 
     running.stop()
     await app.drained.wait()
     app.answer.set()
 
-    assert (await wire.read_to_end()).endswith(b"ok")
+    assert (await client.read_to_end()).endswith(b"ok")
     await running.end()
 
 
 async def test_who_has_only_just_connected_is_heard(serve: Any, app: FakeApp) -> None:
     running = await serve(app)
     app.may_finish_drain.clear()
-    wire = await running.connect()
+    client = await running.connect()
     running.stop()
     await app.draining.wait()
     app.may_finish_drain.set()
     await app.drained.wait()
 
-    wire.get("/")
+    client.get("/")
 
-    assert (await wire.read_to_end()).endswith(b"ok")
+    assert (await client.read_to_end()).endswith(b"ok")
     await running.end()
 
 
@@ -297,15 +297,15 @@ async def test_who_says_nothing_for_long_is_not_waited_for(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
-    wire = await running.connect()
+    client = await running.connect()
     loop = asyncio.get_running_loop()
     began_at = loop.time()
 
     running.stop()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     await running.end()
-    assert loop.time() - began_at < 2 * NEW_S
+    assert loop.time() - began_at < 2 * NEW_CONNECTION_S
 
 
 async def test_a_queue_of_connections_is_accepted_before_the_door_closes(
@@ -347,15 +347,15 @@ async def test_a_stream_that_outstays_the_drain_is_closed(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
-    wire = await running.connect()
-    wire.get("/stubborn")
-    await wire.read_until(b"hello\r\n")
+    client = await running.connect()
+    client.get("/stubborn")
+    await client.read_until(b"hello\r\n")
     loop = asyncio.get_running_loop()
     began_at = loop.time()
 
     running.stop()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     await running.end()
     assert loop.time() - began_at < 3
     assert app.log == ["drain", "drained", "stream ended"]
@@ -363,9 +363,9 @@ async def test_a_stream_that_outstays_the_drain_is_closed(
 
 async def test_a_second_stop_leaves_the_drain_out(serve: Any, app: FakeApp) -> None:
     running = await serve(app)
-    wire = await running.connect()
-    wire.get("/stream")
-    await wire.read_until(b"hello\r\n")
+    client = await running.connect()
+    client.get("/stream")
+    await client.read_until(b"hello\r\n")
     app.may_finish_drain.clear()
     running.stop()
     await app.draining.wait()
@@ -374,7 +374,7 @@ async def test_a_second_stop_leaves_the_drain_out(serve: Any, app: FakeApp) -> N
     running.stop()
 
     await running.end()
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert app.log == ["drain", "stream ended"]
 
 
@@ -402,26 +402,26 @@ async def test_a_drain_that_fails_ends_the_host_with_its_error(
 
     app.drain = fail  # type: ignore[method-assign]
     running = await serve(app)
-    wire = await running.connect()
+    client = await running.connect()
 
     running.stop()
 
     with pytest.raises(ValueError, match="drain"):
         await running.end()
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
 
 
 async def test_a_cancelled_host_ends_its_connections(serve: Any, app: FakeApp) -> None:
     running = await serve(app)
-    wire = await running.connect()
-    wire.get("/stream")
-    await wire.read_until(b"hello\r\n")
+    client = await running.connect()
+    client.get("/stream")
+    await client.read_until(b"hello\r\n")
 
     running.task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await running.end()
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert await refuses_connections(running)
     assert app.log == ["stream ended"]
 
@@ -491,15 +491,15 @@ async def test_a_second_signal_does_not_wait_for_the_drain(
 async def test_a_background_part_that_dies_ends_the_run(run: Any, app: FakeApp) -> None:
     app.deliverable.set()
     running = await run(app)
-    wire = await running.connect()
-    wire.get("/stream")
-    await wire.read_until(b"hello\r\n")
+    client = await running.connect()
+    client.get("/stream")
+    await client.read_until(b"hello\r\n")
 
     app.broken.set_exception(ValueError("relay"))
 
     with pytest.raises(ValueError, match="relay"):
         await running.end()
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert await refuses_connections(running)
 
 
@@ -548,9 +548,9 @@ async def test_uvicorn_says_nothing_in_normal_operation(
     caplog.set_level(logging.INFO)
     app.deliverable.set()
     running = await run(app)
-    wire = await running.connect()
-    wire.get("/?ticket=secret")
-    await wire.read_until(b"ok")
+    client = await running.connect()
+    client.get("/?ticket=secret")
+    await client.read_until(b"ok")
 
     terminate()
 

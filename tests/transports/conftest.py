@@ -45,7 +45,7 @@ def pytest_asyncio_loop_factories() -> Mapping[
     return {"uvloop": uvloop.new_event_loop}
 
 
-class RespConnection:
+class RawClient:
     """One raw connection."""
 
     def __init__(
@@ -79,7 +79,7 @@ class RespConnection:
         head = await self.read_until(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1])
 
-    async def ask(self, request: bytes) -> bytes:
+    async def exchange(self, request: bytes) -> bytes:
         self.send(request)
         return await self.read_to_end()
 
@@ -90,19 +90,19 @@ class Served:
     def __init__(self, host: Host, port: int) -> None:
         self.host = host
         self.port = port
-        self._wires: list[RespConnection] = []
+        self._clients: list[RawClient] = []
 
-    async def connect(self) -> RespConnection:
-        wire = RespConnection(*await asyncio.open_connection("127.0.0.1", self.port))
-        self._wires.append(wire)
-        return wire
+    async def connect(self) -> RawClient:
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._clients.append(client)
+        return client
 
-    async def close_wires(self) -> None:
-        for wire in self._wires:
-            wire.writer.transport.abort()
+    async def close_clients(self) -> None:
+        for client in self._clients:
+            client.writer.transport.abort()
 
 
-class SeeingApp:
+class RecordingApp:
     """
     An app for the tests of protocols.
 
@@ -202,20 +202,20 @@ async def serve() -> AsyncIterator[Serve]:
     for served, task in running:
         served.host.stop()
         served.host.stop()
-        await served.close_wires()
+        await served.close_clients()
         async with asyncio.timeout(GUARD_S):
             await task
 
 
 @pytest.fixture
-def app() -> SeeingApp:
-    return SeeingApp()
+def app() -> RecordingApp:
+    return RecordingApp()
 
 
 # Streams.
 
 
-class StreamWire(RespConnection):
+class StreamClient(RawClient):
     """A connection with a stream on it, once the head of its answer was read."""
 
     async def frame(self) -> tuple[int, bytes]:
@@ -323,7 +323,7 @@ class World:
 
     async def connect(
         self, *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
-    ) -> StreamWire:
+    ) -> StreamClient:
         assert self.served is not None
         sock = socket.socket()
         if receive_buffer:
@@ -331,13 +331,13 @@ class World:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", self.served.port))
-        wire = StreamWire(
+        client = StreamClient(
             *await asyncio.open_connection(
                 sock=sock, ssl=tls, server_hostname="localhost" if tls else None
             )
         )
-        self.served._wires.append(wire)
-        return wire
+        self.served._clients.append(client)
+        return client
 
     async def websocket(
         self,
@@ -346,11 +346,11 @@ class World:
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
         **query: str,
-    ) -> StreamWire:
-        wire = await self.connect(receive_buffer=receive_buffer, tls=tls)
-        wire.send(self.request(upgrade=True, credential=credential, **query))
-        assert await wire.status() == 101
-        return wire
+    ) -> StreamClient:
+        client = await self.connect(receive_buffer=receive_buffer, tls=tls)
+        client.send(self.request(upgrade=True, credential=credential, **query))
+        assert await client.status() == 101
+        return client
 
     async def event_stream(
         self,
@@ -358,13 +358,13 @@ class World:
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
         **query: str,
-    ) -> StreamWire:
-        wire = await self.connect(receive_buffer=receive_buffer, tls=tls)
-        wire.send(self.request(**query))
-        assert await wire.status() == 200
+    ) -> StreamClient:
+        client = await self.connect(receive_buffer=receive_buffer, tls=tls)
+        client.send(self.request(**query))
+        assert await client.status() == 200
         if not query.get("refusals"):
-            assert (await wire.event()).startswith(b"retry: ")
-        return wire
+            assert (await client.event()).startswith(b"retry: ")
+        return client
 
 
 def _refuse(error: Error) -> Response:
@@ -394,7 +394,7 @@ async def make_world(
     yield make
     for world, task in running:
         assert world.served is not None
-        await world.served.close_wires()
+        await world.served.close_clients()
         async with asyncio.timeout(GUARD_S):
             while world.admission.open:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

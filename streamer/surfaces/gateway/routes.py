@@ -30,7 +30,7 @@ from ...service.inboxes.inbox import InboxOperations
 from ...service.inboxes.numbered import NumberedInbox
 from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
-from ...transports.streams.sse import Asked, SseStream
+from ...transports.streams.sse import SseStream, StreamRequest
 from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .frames import GatewayCodec
@@ -85,7 +85,7 @@ class Gateway:
         self._clock = clock
         limits = msgspec.structs.replace(streams.limits, heartbeat_s=KEEPALIVE_S)
         parts = msgspec.structs.replace(streams, limits=limits)
-        self._sse = SseStream(parts, refuse=wire.refusal, ask=self._ask)
+        self._sse = SseStream(parts, refuse=wire.refusal, parse=self._parse)
 
     def routes(self) -> list[BaseRoute]:
         endpoints = Endpoints(self._player, lambda error, _: wire.refusal(error))
@@ -121,13 +121,13 @@ class Gateway:
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return _json(wire.MARKED)
 
-    async def _ask(self, request: Request) -> Asked:
+    async def _parse(self, request: Request) -> StreamRequest:
         caller, player = await self._player(request)
         kinds = request.headers.get("accept", "").lower().split(",")
         if "text/event-stream" not in (kind.split(";")[0].strip() for kind in kinds):
             raise Unsupported("Accept", "text/event-stream")
         codec = GatewayCodec(Log(caller.app, player), self._clock)
-        return Asked(caller, Opening(Start.LATEST, instance=""), codec)
+        return StreamRequest(caller, Opening(Start.LATEST, instance=""), codec)
 
     async def _player(self, request: Request) -> Asker:
         """

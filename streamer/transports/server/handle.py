@@ -21,15 +21,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from ...compiled.fanout import send_to_all
-from .websocket_input import Rest
+from .websocket_input import UnreadInput
 
 __all__ = [
     "EXTENSION",
     "NULL_TRANSPORT",
     "WRITE_BUFFER_HIGH_BYTES",
     "WRITE_BUFFER_LOW_BYTES",
+    "Detachable",
     "Handle",
-    "HandsOver",
     "RawSocket",
     "Successor",
     "find_handle",
@@ -68,7 +68,7 @@ with contextlib.suppress(ImportError):
         getattr(loop, name) for name in ("TCPTransport", "UnixTransport")
     )
 
-_HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
+_POLLRDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 """Linux has it, macOS has not."""
 
 
@@ -83,7 +83,7 @@ class Successor(asyncio.Protocol):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: Rest | None,
+        unread: UnreadInput | None,
         head: bytes = b"",
     ) -> None:
         """
@@ -93,7 +93,7 @@ class Successor(asyncio.Protocol):
             transport: It.
             connections: The server's, which are ended with it: to be left when the
                 connection is lost.
-            rest: What its protocol has received and nobody has taken, on a WebSocket.
+            unread: What its protocol has received and nobody has taken, on a WebSocket.
             head: What comes in front of all that is written.
 
         """
@@ -104,7 +104,7 @@ class Successor(asyncio.Protocol):
         raise NotImplementedError
 
 
-class HandsOver:
+class Detachable:
     """A server's protocol that can let a connection go."""
 
     __slots__ = ()
@@ -113,7 +113,7 @@ class HandsOver:
         """Make `successor` the connection's protocol, and forget the connection."""
         raise NotImplementedError
 
-    def leave_unframed(self) -> None:
+    def disable_chunking(self) -> None:
         """Announce no chunks in the head of an answer that is to be handed over."""
         # What is no HTTP answer has none.
 
@@ -134,7 +134,7 @@ class Handle:
         The kernel is asked too: where thousands have come and given up, the loop hears
         of each when it has served those before it.
         """
-        return self._transport.is_closing() or _has_hung_up(self._transport)
+        return self._transport.is_closing() or _peer_has_closed(self._transport)
 
     def buffered(self) -> int:
         """Return the bytes written that the kernel has not taken yet."""
@@ -149,18 +149,18 @@ class Handle:
         """
         self._transport.abort()
 
-    def drop_if_gone(self) -> bool:
+    def abort_if_gone(self) -> bool:
         """Abort the connection if it is gone, with nobody to answer; say if it was."""
         is_gone = self.is_gone
         if is_gone:
             self.abort()
         return is_gone
 
-    def leave_unframed(self) -> None:
+    def disable_chunking(self) -> None:
         """Have no chunks announced: whoever takes the connection sends none."""
         protocol = self._transport.get_protocol()
-        if isinstance(protocol, HandsOver):
-            protocol.leave_unframed()
+        if isinstance(protocol, Detachable):
+            protocol.disable_chunking()
 
     def hand_over(self, successor: Successor) -> bool:
         """
@@ -170,19 +170,19 @@ class Handle:
         already; it stays with who has heard of it.
         """
         protocol = self._transport.get_protocol()
-        if self._transport.is_closing() or not isinstance(protocol, HandsOver):
+        if self._transport.is_closing() or not isinstance(protocol, Detachable):
             return False
         protocol.hand_over(successor)
         return True
 
 
-def _has_hung_up(transport: asyncio.Transport) -> bool:
+def _peer_has_closed(transport: asyncio.Transport) -> bool:
     """Whether the peer has closed its side, as far as this system can tell."""
     connection = transport.get_extra_info("socket")
-    if connection is None or _HUNG_UP == 0:
+    if connection is None or _POLLRDHUP == 0:
         return False
     poll = select.poll()
-    poll.register(connection.fileno(), _HUNG_UP)
+    poll.register(connection.fileno(), _POLLRDHUP)
     return bool(poll.poll(0))
 
 

@@ -29,9 +29,9 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
-from .handle import EXTENSION, Handle, HandsOver, Successor
+from .handle import EXTENSION, Detachable, Handle, Successor
 from .refusal import encode_refusal
-from .websocket_input import Rest
+from .websocket_input import UnreadInput
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -46,7 +46,7 @@ _RawHeaders = Iterable[tuple[bytes, bytes]]
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 # What says by what the handshake is judged, and is not to say it twice.
-_ONCE: Final = frozenset(
+_SINGLE_FIELDS: Final = frozenset(
     {
         b"upgrade",
         b"connection",
@@ -56,16 +56,16 @@ _ONCE: Final = frozenset(
 )
 
 # What it logs for debugging is what clients send, their tokens included.
-_judge_logger: Final = logging.getLogger(f"{__name__}.judge")
-_judge_logger.setLevel(logging.WARNING)
-_judge: Final = ServerProtocol(logger=_judge_logger)
+_validator_logger: Final = logging.getLogger(f"{__name__}.validator")
+_validator_logger.setLevel(logging.WARNING)
+_validator: Final = ServerProtocol(logger=_validator_logger)
 """It keeps nothing of a handshake that the next one would be judged by."""
 
 # Where uvicorn reports what its apps do wrong.
 _logger = logging.getLogger("uvicorn.error")
 
 
-class Handshake(asyncio.Protocol, HandsOver):
+class Handshake(asyncio.Protocol, Detachable):
     """
     One connection that is to become a WebSocket.
 
@@ -86,17 +86,17 @@ class Handshake(asyncio.Protocol, HandsOver):
         self._request = server.scope
         self._url = server.url
         self._accept = ""
-        self._is_connect_told = False
-        self._is_answered = False
+        self._connect_sent = False
+        self._is_responded = False
         self._head = b""
         """What accepts the handshake, once the app has; it goes out as one goes on."""
-        self._is_over = False
+        self._is_released = False
         """Whether it is handed over, or lost, so that there is nobody to answer."""
-        self._gone = asyncio.Event()
+        self._lost = asyncio.Event()
         self._denial: tuple[int, _RawHeaders] | None = None
         self._body = b""
-        self._early = b""
-        self._frames: WebSocketProtocol | None = None
+        self._early_data = b""
+        self._asgi_protocol: WebSocketProtocol | None = None
 
     def begin(self) -> None:
         """Judge the handshake, and let the app answer one that is in order."""
@@ -111,40 +111,40 @@ class Handshake(asyncio.Protocol, HandsOver):
             # A target without a path may be "http://host".
             self._refuse(http.HTTPStatus.BAD_REQUEST)
             return
-        self._accept = self._judge_plainly(headers)
+        self._accept = self._accept_fast(headers)
         if not self._accept:
-            self._judge_by_the_book(headers)
+            self._accept_by_library(headers)
             if not self._accept:
                 return
         task = self._loop.create_task(self._run(self._scope(url, headers)))
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 
-    def _judge_plainly(self, headers: list[tuple[bytes, bytes]]) -> str:
+    def _accept_fast(self, headers: list[tuple[bytes, bytes]]) -> str:
         """Return what accepts a handshake written as all clients write it, or ""."""
-        found: dict[bytes, bytes] = {}
+        fields: dict[bytes, bytes] = {}
         for name, value in headers:
-            if name in found and name in _ONCE:
+            if name in fields and name in _SINGLE_FIELDS:
                 return ""
-            found[name] = value
-        key = found.get(b"sec-websocket-key", b"")
-        tokens = found.get(b"connection", b"").lower().split(b",")
+            fields[name] = value
+        key = fields.get(b"sec-websocket-key", b"")
+        tokens = fields.get(b"connection", b"").lower().split(b",")
         is_plain = (
-            found.get(b"upgrade", b"").lower() == b"websocket"
+            fields.get(b"upgrade", b"").lower() == b"websocket"
             and b"upgrade" in map(bytes.strip, tokens)
-            and found.get(b"sec-websocket-version") == b"13"
+            and fields.get(b"sec-websocket-version") == b"13"
             and _KEY.fullmatch(key)
             and self._request["method"] == "GET"
             and self._request["http_version"] == "1.1"
         )
         return accept_key(key.decode()) if is_plain else ""
 
-    def _judge_by_the_book(self, headers: _RawHeaders) -> None:
+    def _accept_by_library(self, headers: _RawHeaders) -> None:
         """Let the library judge a handshake, and give its answer to a wrong one."""
         fields = Headers()
         for name, value in headers:
             fields[name.decode("latin-1")] = value.decode("latin-1")
-        response = _judge.accept(
+        response = _validator.accept(
             Request(
                 self._url.decode("latin-1"),
                 fields,
@@ -155,13 +155,13 @@ class Handshake(asyncio.Protocol, HandsOver):
         if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._accept = response.headers["Sec-WebSocket-Accept"]
         else:
-            self._answer(response.serialize())
+            self._respond(response.serialize())
 
     def _scope(self, url: URL, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         request = self._request
         root = request["root_path"]
-        said = b",".join(v for k, v in headers if k == b"sec-websocket-protocol")
-        names = said.decode("latin-1").split(",")
+        offered = b",".join(v for k, v in headers if k == b"sec-websocket-protocol")
+        names = offered.decode("latin-1").split(",")
         return {
             "type": "websocket",
             "asgi": {"version": request["asgi"]["version"], "spec_version": "2.4"},
@@ -174,7 +174,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             "raw_path": root.encode("ascii") + url.path,
             "query_string": url.query or b"",
             "headers": headers,
-            "subprotocols": [name.strip() for name in names] if said else [],
+            "subprotocols": [name.strip() for name in names] if offered else [],
             "state": self._app_state.copy(),
             "extensions": {
                 "websocket.http.response": {},
@@ -193,38 +193,38 @@ class Handshake(asyncio.Protocol, HandsOver):
             _logger.exception("Exception in ASGI application\n")
             self._fail()
         else:
-            if not self._is_answered and not self._is_over:
+            if not self._is_responded and not self._is_released:
                 _logger.error("ASGI callable returned without completing handshake.")
                 self._fail()
         # uvicorn's way: what the app leaves behind is closed.
-        if self._frames is not None:
-            if self._frames.close_timer is None:
+        if self._asgi_protocol is not None:
+            if self._asgi_protocol.close_timer is None:
                 self._transport.close()
-        elif not self._is_over:
+        elif not self._is_released:
             self._transport.write(self._head)
             self._transport.close()
 
     async def _receive(self) -> Any:
-        if self._frames is None and self._head:
-            self._go_on()
-        if self._frames is not None:
-            return await self._frames.receive()
-        if not self._is_connect_told:
-            self._is_connect_told = True
+        if self._asgi_protocol is None and self._head:
+            self._continue_in_asgi()
+        if self._asgi_protocol is not None:
+            return await self._asgi_protocol.receive()
+        if not self._connect_sent:
+            self._connect_sent = True
             return {"type": "websocket.connect"}
-        await self._gone.wait()
+        await self._lost.wait()
         return {"type": "websocket.disconnect", "code": 1006}
 
     async def _send(self, message: Any) -> None:
-        if self._frames is None and self._head:
-            self._go_on()
-        if self._frames is not None:
-            await self._frames.send(message)
+        if self._asgi_protocol is None and self._head:
+            self._continue_in_asgi()
+        if self._asgi_protocol is not None:
+            await self._asgi_protocol.send(message)
             return
-        if self._is_over or self._transport.is_closing():
+        if self._is_released or self._transport.is_closing():
             raise ClientDisconnected
         kind = message["type"]
-        if self._is_answered:
+        if self._is_responded:
             raise RuntimeError(f"{kind!r} came after the answer")
         if kind == "websocket.accept":
             self._upgrade(message)
@@ -235,12 +235,12 @@ class Handshake(asyncio.Protocol, HandsOver):
         elif kind == "websocket.http.response.body" and self._denial is not None:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                self._answer(self._encode_denial(*self._denial))
+                self._respond(self._encode_denial(*self._denial))
         else:
             raise RuntimeError(f"{kind!r} came in front of an answer")
 
     def _upgrade(self, message: Any) -> None:
-        self._is_answered = True
+        self._is_responded = True
         fields = [
             (b"upgrade", b"websocket"),
             (b"connection", b"Upgrade"),
@@ -252,7 +252,7 @@ class Handshake(asyncio.Protocol, HandsOver):
             fields.append((b"sec-websocket-protocol", subprotocol.encode()))
         self._head = _encode_head(101, fields)
         # Unless it is handed over in this very turn, with something to follow it.
-        self._loop.call_soon(self._go_on)
+        self._loop.call_soon(self._continue_in_asgi)
 
     def _encode_denial(self, status: int, headers: _RawHeaders) -> bytes:
         fields = {
@@ -260,69 +260,69 @@ class Handshake(asyncio.Protocol, HandsOver):
             **dict(self._server_state.default_headers),
             b"connection": b"close",
         }
-        given = [(name.lower(), value) for name, value in headers]
-        for name, _ in given:
+        own_fields = [(name.lower(), value) for name, value in headers]
+        for name, _ in own_fields:
             fields.pop(name, None)
-        if not any(name == b"content-length" for name, _ in given):
+        if not any(name == b"content-length" for name, _ in own_fields):
             fields[b"content-length"] = b"%d" % len(self._body)
-        return _encode_head(status, [*fields.items(), *given]) + self._body
+        return _encode_head(status, [*fields.items(), *own_fields]) + self._body
 
     def _fail(self) -> None:
-        if not self._is_answered and not self._is_over:
+        if not self._is_responded and not self._is_released:
             self._refuse(http.HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _refuse(self, status: http.HTTPStatus) -> None:
-        self._answer(encode_refusal(status))
+        self._respond(encode_refusal(status))
 
-    def _answer(self, answer: bytes) -> None:
+    def _respond(self, response: bytes) -> None:
         """Answer with something else than the upgrade; nothing follows."""
-        self._is_answered = True
+        self._is_responded = True
         if not self._transport.is_closing():
-            self._transport.write(answer)
+            self._transport.write(response)
             self._transport.close()
 
     # Going on.
 
-    def _go_on(self) -> None:
+    def _continue_in_asgi(self) -> None:
         """Go on by ASGI, unless somebody goes on without."""
-        if self._is_over or self._frames is not None:
+        if self._is_released or self._asgi_protocol is not None:
             return
-        self._is_over = True
+        self._is_released = True
         protocol_class: Any = self._config.ws_protocol_class
         frames: WebSocketProtocol = protocol_class(
             self._config, self._server_state, self._app_state
         )
-        self._frames = frames
+        self._asgi_protocol = frames
         self._connections.discard(self)
         self._transport.write(self._head)
         self._transport.set_protocol(frames)
-        frames.go_on(self._transport, self._early)
+        frames.continue_from_handshake(self._transport, self._early_data)
 
     def hand_over(self, successor: Successor) -> None:
-        self._is_over = True
+        self._is_released = True
         self._connections.discard(self)
         transport = self._transport
         transport.set_protocol(successor)
         transport.resume_reading()
-        rest = Rest.unread(self._early, self._config.ws_max_size)
-        successor.begin(transport, self._connections, rest, self._head)
+        unread = UnreadInput.from_bytes(self._early_data, self._config.ws_max_size)
+        successor.begin(transport, self._connections, unread, self._head)
 
     # The connection.
 
     def data_received(self, data: bytes) -> None:
         # A client has to wait for the answer. What it sends before is read then.
-        self._early += data
-        if len(self._early) > self._config.ws_max_size:
+        self._early_data += data
+        if len(self._early_data) > self._config.ws_max_size:
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
+        self._is_released = True
         self._connections.discard(self)
-        self._gone.set()
+        self._lost.set()
 
     def shutdown(self) -> None:
         """Refuse a client that was not answered during the drain; the server does."""
-        if not self._is_answered:
+        if not self._is_responded:
             self._refuse(http.HTTPStatus.SERVICE_UNAVAILABLE)
 
 

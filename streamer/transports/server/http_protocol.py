@@ -46,8 +46,8 @@ from .handle import (
     EXTENSION,
     WRITE_BUFFER_HIGH_BYTES,
     WRITE_BUFFER_LOW_BYTES,
+    Detachable,
     Handle,
-    HandsOver,
     Successor,
 )
 from .handshake_protocol import Handshake
@@ -58,7 +58,7 @@ __all__ = ["HttpProtocol", "http_protocol"]
 logger = logging.getLogger(__name__)
 
 # A connection that is silent for longer was made in advance, as browsers do.
-NEW_S: Final = 0.5
+NEW_CONNECTION_S: Final = 0.5
 
 # Room in a head for what no limit counts: method, version, line ends, optional space.
 HEAD_SLACK_BYTES: Final = 1_024
@@ -84,7 +84,7 @@ class _Refused(Exception):
         self.status = status
 
 
-class _Answer(asyncio.Transport):
+class _ResponseTransport(asyncio.Transport):
     """
     What an answer is written to: its head goes out with what follows it.
 
@@ -127,7 +127,7 @@ class _Answer(asyncio.Transport):
             self._transport.write(head)
 
 
-class HttpProtocol(HttpToolsProtocol, HandsOver):
+class HttpProtocol(HttpToolsProtocol, Detachable):
     """One HTTP connection. Use `http_protocol` to get a class with its limits."""
 
     limits: ClassVar[Config]
@@ -164,24 +164,24 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.server, self.client = _ends(transport)
+        self.server, self.client = _addresses(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         transport.set_write_buffer_limits(
             WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
         )
         self._handle = Handle(transport)
         self._made_at_s = self.loop.time()
-        self._watch()
+        self._set_deadline()
 
     @property
     def is_new(self) -> bool:
         """Whether its first request is on its way, as far as one can tell."""
         if self._stage is _Stage.NOTHING and self._request_count:
             return False
-        return self.loop.time() - self._made_at_s < NEW_S
+        return self.loop.time() - self._made_at_s < NEW_CONNECTION_S
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_watching()
+        self._clear_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -201,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
             if self._raw_bytes > self._raw_bytes_max:
                 self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             else:
-                self._watch()
+                self._set_deadline()
 
     def shutdown(self) -> None:
         """
@@ -210,7 +210,7 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         An answer that has begun and is not complete is a stream; what is written of any
         other answer is written whole.
         """
-        if self._is_answering() and not self.cycle.response_started:
+        if self._is_responding() and not self.cycle.response_started:
             self.cycle.keep_alive = False
         else:
             self.transport.close()
@@ -218,7 +218,7 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
     # Letting go.
 
     def hand_over(self, successor: Successor) -> None:
-        self._stop_watching()
+        self._clear_deadline()
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         # The app returns with an answer that is not complete.
@@ -229,11 +229,11 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         transport = self.transport
         transport.set_protocol(successor)
         self.flow.resume_reading()
-        answer = self.cycle.transport
-        assert isinstance(answer, _Answer)
-        successor.begin(transport, self.connections, None, answer.take_head())
+        response = self.cycle.transport
+        assert isinstance(response, _ResponseTransport)
+        successor.begin(transport, self.connections, None, response.take_head())
 
-    def leave_unframed(self) -> None:
+    def disable_chunking(self) -> None:
         self.cycle.chunked_encoding = False
 
     # The parser's callbacks.
@@ -271,7 +271,7 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         super().on_headers_complete()
         # Unless this is an upgrade; then the last request's is still there, if any.
         if self.cycle is not None and self.cycle.transport is self.transport:
-            self.cycle.transport = _Answer(self.transport)
+            self.cycle.transport = _ResponseTransport(self.transport)
         self._stage = _Stage.BODY
         self._raw_bytes = 0
 
@@ -287,10 +287,10 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # uvicorn times the idle connection from here, even if the next request is half
-        # read; `_watch` knows.
+        # read; `_set_deadline` knows.
         self._unset_keepalive_if_required()
         if not self.transport.is_closing():
-            self._watch()
+            self._set_deadline()
 
     # Upgrades.
 
@@ -299,12 +299,12 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
             # An upgrade nobody speaks, such as h2c, is ignored as RFC 9110 section 7.8
             # has it. The parser stopped behind this head, hence no further request.
             self.cycle.keep_alive = False
-            self._watch()
-        elif self._is_answering():
+            self._set_deadline()
+        elif self._is_responding():
             # The WebSocket would write into the answer of an earlier request.
             self._refuse(http.HTTPStatus.BAD_REQUEST)
         else:
-            self._stop_watching()
+            self._clear_deadline()
             self.connections.discard(self)
             Handshake(self).begin()
             # Nobody tells this object that the connection is lost, and it and its
@@ -313,29 +313,29 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
 
     # Deadlines.
 
-    def _watch(self) -> None:
+    def _set_deadline(self) -> None:
         """Start the deadline of where the connection stands, unless it is running."""
-        standing = (self._request_count, self._stage, self._is_answering())
-        if self._refused or standing == self._deadline_for:
+        state = (self._request_count, self._stage, self._is_responding())
+        if self._refused or state == self._deadline_for:
             return
-        self._stop_watching()
-        self._deadline_for = standing
-        seconds = self._allowed_s()
+        self._clear_deadline()
+        self._deadline_for = state
+        seconds = self._deadline_s()
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self._expire)
 
-    def _stop_watching(self) -> None:
+    def _clear_deadline(self) -> None:
         self._deadline_for = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _allowed_s(self) -> float | None:
+    def _deadline_s(self) -> float | None:
         if self._stage is _Stage.HEAD:
             return self.limits.header_timeout_s
         if self._stage is _Stage.BODY:
             return self.limits.body_timeout_s
-        if self._is_answering():
+        if self._is_responding():
             return None
         if self._request_count == 0:
             return self.limits.first_request_s
@@ -346,7 +346,7 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         if self._stage is _Stage.BODY and self.flow.read_paused:
             # It is us who do not read: the app has not asked for more yet.
             self._deadline_for = None
-            self._watch()
+            self._set_deadline()
         elif self._stage is _Stage.NOTHING:
             self.transport.close()
         else:
@@ -387,16 +387,16 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         """Read nothing more, and answer if the answer would be in its place."""
         logger.debug("%s is refused with %d", self.client, status)
         self._refused = True
-        self._stop_watching()
-        if self._stage is not _Stage.BODY and self._is_answering():
+        self._clear_deadline()
+        if self._stage is not _Stage.BODY and self._is_responding():
             # Earlier requests come first, and after them the connection is closed.
             self.cycle.keep_alive = False
-        elif self._stage is _Stage.BODY and not self._may_answer_for_app():
+        elif self._stage is _Stage.BODY and not self._take_over_response():
             self.transport.close()
         else:
-            self._answer_and_close(encode_refusal(status))
+            self._respond_and_close(encode_refusal(status))
 
-    def _may_answer_for_app(self) -> bool:
+    def _take_over_response(self) -> bool:
         """Take the answer to the request being read away from the app, if possible."""
         if self.cycle is None or self.cycle.response_started or self.pipeline:
             return False
@@ -404,8 +404,8 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         self.cycle.message_event.set()
         return True
 
-    def _answer_and_close(self, answer: bytes) -> None:
-        self.transport.write(answer)
+    def _respond_and_close(self, response: bytes) -> None:
+        self.transport.write(response)
         if not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -413,32 +413,32 @@ class HttpProtocol(HttpToolsProtocol, HandsOver):
         self.flow.resume_reading()
         self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _is_answering(self) -> bool:
+    def _is_responding(self) -> bool:
         # uvicorn's declaration leaves out that there is no cycle at first.
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete
 
 
-def _ends(
+def _addresses(
     transport: asyncio.Transport,
 ) -> tuple[tuple[str, int | None] | None, tuple[str, int] | None]:
     """Return the addresses of this end and the other, as uvicorn gives them."""
-    own = transport.get_extra_info("socket")
-    if own is None:
+    sock = transport.get_extra_info("socket")
+    if sock is None:
         return get_local_addr(transport), get_remote_addr(transport)
     # What it is said to be is no matter: the kernel knows what the names are of.
-    passing = socket.SocketType(fileno=own.fileno())
-    here = there = None
+    borrowed = socket.SocketType(fileno=sock.fileno())
+    local = remote = None
     try:
-        here = passing.getsockname()
-        there = passing.getpeername()
+        local = borrowed.getsockname()
+        remote = borrowed.getpeername()
     except OSError:
         pass  # It has left already.
     finally:
-        passing.detach()
-    if isinstance(here, str):
-        return (here, None), None  # A Unix socket, whose other end has no name.
-    return here and here[:2], there and there[:2]
+        borrowed.detach()
+    if isinstance(local, str):
+        return (local, None), None  # A Unix socket, whose other end has no name.
+    return local and local[:2], remote and remote[:2]
 
 
 def http_protocol(config: Config) -> type[HttpProtocol]:

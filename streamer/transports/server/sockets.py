@@ -56,21 +56,21 @@ async def listen(
     """
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(
+        addresses = await loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as exc:
         raise OSError(exc.errno, f"host {host!r} is not known: {exc.strerror}") from exc
     sockets: list[socket.socket] = []
-    missing: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
+    unavailable: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(addresses):
         try:
-            place = (address[0], port, *address[2:])
-            sock = _listen_at(family, place, shared=shared, backlog=backlog)
+            bind_address = (address[0], port, *address[2:])
+            sock = _listen_at(family, bind_address, shared=shared, backlog=backlog)
         except OSError as exc:
             # `localhost` stands for ::1 too, also where IPv6 is switched off.
             if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                missing = exc
+                unavailable = exc
                 continue
             for sock in sockets:
                 sock.close()
@@ -78,7 +78,7 @@ async def listen(
         sockets.append(sock)
         port = port or sock.getsockname()[1]
     if not sockets:
-        raise missing or OSError(f"host {host!r} has no address")
+        raise unavailable or OSError(f"host {host!r} has no address")
     return sockets
 
 
@@ -108,17 +108,17 @@ def _listen_at(
     except OSError as exc:
         if sock is not None:
             sock.close()
-        why = _why_not(authority(*address[:2]), exc)
-        raise OSError(exc.errno, why) from exc
+        explanation = _explain(authority(*address[:2]), exc)
+        raise OSError(exc.errno, explanation) from exc
     return sock
 
 
-def _why_not(where: str, exc: OSError) -> str:
+def _explain(address: str, exc: OSError) -> str:
     if exc.errno == errno.EADDRINUSE:
-        return f"{where} is in use; stop the program that listens there or use --port"
+        return f"{address} is in use; stop the program that listens there or use --port"
     if exc.errno == errno.EACCES:
-        return f"{where} may not be used by this user; use a --port from 1024 up"
-    return f"{where} cannot be listened on: {exc.strerror}"
+        return f"{address} may not be used by this user; use a --port from 1024 up"
+    return f"{address} cannot be listened on: {exc.strerror}"
 
 
 def _set_options(sock: socket.socket) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from websockets.protocol import Protocol
 
-__all__ = ["CONTROLS_PER_S_MAX", "FRAGMENTS_MAX", "PONGS_BUFFERED_MAX", "Rest"]
+__all__ = ["CONTROLS_PER_S_MAX", "FRAGMENTS_MAX", "PONGS_BUFFERED_MAX", "UnreadInput"]
 
 # Pings and pongs taken from a client within a second. Libraries send one per 20 s; the
 # same number as for messages.
@@ -25,7 +25,7 @@ PONGS_BUFFERED_MAX: Final = 65_536
 FRAGMENTS_MAX: Final = 1_024
 
 
-class Rest(NamedTuple):
+class UnreadInput(NamedTuple):
     """
     What has come before the connection was handed over.
 
@@ -42,6 +42,6 @@ class Rest(NamedTuple):
     data: bytes = b""
 
     @classmethod
-    def unread(cls, data: bytes, message_bytes_max: int) -> Rest:
+    def from_bytes(cls, data: bytes, message_bytes_max: int) -> UnreadInput:
         """Return what it is where nobody has looked for frames yet."""
         return cls([], [], False, None, message_bytes_max, data)

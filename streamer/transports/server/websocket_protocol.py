@@ -27,7 +27,7 @@ from ...errors import AHEAD_OF_RATE, SILENT
 from .handle import (
     WRITE_BUFFER_HIGH_BYTES,
     WRITE_BUFFER_LOW_BYTES,
-    HandsOver,
+    Detachable,
     Successor,
 )
 from .refusal import LINGER_S
@@ -35,7 +35,7 @@ from .websocket_input import (
     CONTROLS_PER_S_MAX,
     FRAGMENTS_MAX,
     PONGS_BUFFERED_MAX,
-    Rest,
+    UnreadInput,
 )
 
 __all__ = ["WebSocketProtocol"]
@@ -43,7 +43,7 @@ __all__ = ["WebSocketProtocol"]
 logger = logging.getLogger(__name__)
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
+class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
     """One WebSocket behind its handshake; its limits come with uvicorn's settings."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,9 +54,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
         self._control_count = 0
         self._control_since_s = -math.inf
 
-    def go_on(self, transport: asyncio.Transport, early: bytes) -> None:
+    def continue_from_handshake(
+        self, transport: asyncio.Transport, early_data: bytes
+    ) -> None:
         """
-        Go on behind a handshake; `early` is what has come since then.
+        Go on behind a handshake; `early_data` is what has come since then.
 
         Nobody calls the app from here: whoever has written the handshake does.
         """
@@ -67,8 +69,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
         self.handshake_initiated = self.handshake_complete = True
         transport.resume_reading()
         self.start_keepalive()
-        if early:
-            self.data_received(early)
+        if early_data:
+            self.data_received(early_data)
 
     def data_received(self, data: bytes) -> None:
         if not self.disconnected:
@@ -81,21 +83,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
         self.disconnected = True
         self.writable.set()
         # uvicorn closes what the app leaves behind, unless a time is set for that.
-        self.close_timer = self.loop.call_later(0, _nothing)
+        self.close_timer = self.loop.call_later(0, _noop)
         self.connections.discard(self)
         transport = self.transport
         transport.set_protocol(successor)
         if self.read_paused:
             transport.resume_reading()
-        successor.begin(transport, self.connections, self._rest())
+        successor.begin(transport, self.connections, self._unread_input())
 
-    def _rest(self) -> Rest:
+    def _unread_input(self) -> UnreadInput:
         messages: list[str | None] = []
         while not self.queue.empty():
             message = self.queue.get_nowait()
             if message["type"] == "websocket.receive":
                 messages.append(message.get("text"))
-        return Rest(
+        return UnreadInput(
             messages,
             self.frames,
             self.curr_msg_data_type == "text",
@@ -130,7 +132,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
     # Control frames.
 
     def handle_ping(self) -> None:
-        if not self._admit_control():
+        if not self._allow_control_frame():
             return
         if self.transport.get_write_buffer_size() > PONGS_BUFFERED_MAX:
             self.conn.data_to_send()
@@ -138,7 +140,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
             super().handle_ping()
 
     def handle_pong(self, event: Frame) -> None:
-        if self._admit_control():
+        if self._allow_control_frame():
             super().handle_pong(event)
 
     def keepalive_timeout(self) -> None:
@@ -151,7 +153,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
         assert close is not None, "websockets fails the connection before it says so"
         self._end(close.code, close.reason)
 
-    def _admit_control(self) -> bool:
+    def _allow_control_frame(self) -> bool:
         at_s = self.loop.time()
         if at_s - self._control_since_s >= 1:
             self._control_since_s = at_s
@@ -192,7 +194,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, HandsOver):
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
 
-def _nothing() -> None:
+def _noop() -> None:
     pass
 
 

@@ -44,36 +44,36 @@ class Commands:
     Carry commands out.
 
     Args:
-        parts: What streams are made of.
+        components: What streams are made of.
 
     """
 
-    def __init__(self, parts: StreamComponents) -> None:
-        self._parts = parts
+    def __init__(self, components: StreamComponents) -> None:
+        self._components = components
 
-    async def carry_out(
-        self, command: Command, session: Session, listener: Connection
+    async def execute(
+        self, command: Command, session: Session, connection: Connection
     ) -> None:
         """Do what the client of a stream asks; one at a time for each stream."""
-        caller = listener.caller
+        caller = connection.caller
         assert caller is not None
         match command:
             case Authenticate():
-                await self._renew(command, session, listener, caller)
+                await self._renew(command, session, connection, caller)
             case MarkRead():
                 # Somebody has looked at it.
                 log = Log(caller.app, caller.require_player())
-                await self._parts.admission.used(log, session)
+                await self._components.admission.used(log, session)
                 try:
                     session.reply(command.ref, await self._mark(caller, command))
                 except Error as error:
                     session.fail(command.ref, str(error))
             case Subscribe() | Unsubscribe():
-                await self._listen(command, session, caller)
+                await self._change_topics(command, session, caller)
             case Acknowledge():
                 try:
                     cursor = parse_cursor(command.cursor, "cursor")
-                    await self._parts.receipts.acknowledge(
+                    await self._components.receipts.acknowledge(
                         caller, caller.require_player(), cursor
                     )
                     session.reply(command.ref)
@@ -83,7 +83,7 @@ class Commands:
                 assert_never(command)
 
     async def _mark(self, caller: Caller, command: MarkRead) -> int:
-        inboxes, player = self._parts.inboxes, caller.require_player()
+        inboxes, player = self._components.inboxes, caller.require_player()
         if command.ids is not None:
             marked = await inboxes.mark_ids(caller, player, command.ids)
         elif command.up_to is not None:
@@ -93,33 +93,37 @@ class Commands:
             marked = await inboxes.mark_all(caller, player)
         return marked.unread
 
-    async def _listen(
+    async def _change_topics(
         self, command: Subscribe | Unsubscribe, session: Session, caller: Caller
     ) -> None:
         """Let a stream hear other topics; all that it names, or none of them."""
         log = Log(caller.app, caller.require_player())
         try:
-            named = [_topic(name) for name in command.topics]
+            requested = [_topic(name) for name in command.topics]
             if isinstance(command, Subscribe):
-                for topic in named:
+                for topic in requested:
                     caller.require_topic(topic)
-                wanted = list(dict.fromkeys([*session.topics, *named]))
+                topics = list(dict.fromkeys([*session.topics, *requested]))
             else:
-                wanted = [topic for topic in session.topics if topic not in named]
-            if len(wanted) > TOPICS_MAX:
-                problem = f"would be {len(wanted)}, allowed {TOPICS_MAX}"
+                topics = [topic for topic in session.topics if topic not in requested]
+            if len(topics) > TOPICS_MAX:
+                problem = f"would be {len(topics)}, allowed {TOPICS_MAX}"
                 raise Invalid(FieldError(("topics",), problem))
-            await self._parts.admission.listen_to(log, session, wanted)
+            await self._components.admission.listen_to(log, session, topics)
             session.reply(command.ref)
         except Error as error:
             session.fail(command.ref, str(error))
 
     async def _renew(
-        self, command: Authenticate, session: Session, listener: Connection, old: Caller
+        self,
+        command: Authenticate,
+        session: Session,
+        connection: Connection,
+        old: Caller,
     ) -> None:
         try:
             credentials = Credentials.from_token(command.token)
-            fresh = await self._parts.authenticator.caller(credentials)
+            renewed = await self._components.authenticator.caller(credentials)
         except Unauthenticated:
             session.end(TOKEN_INVALID)
             return
@@ -127,17 +131,17 @@ class Commands:
             # The old token still counts, and the client will come again.
             return
         player = old.require_player()
-        same = (fresh.app, fresh.player) == (old.app, player)
-        if not same or not fresh.may_listen(player):
+        is_same_player = (renewed.app, renewed.player) == (old.app, player)
+        if not is_same_player or not renewed.may_listen(player):
             session.end(FORBIDDEN)
             return
-        session.renew(fresh.expires_at_s)
-        listener.renew(fresh)
-        allowed = [topic for topic in session.topics if fresh.may_subscribe(topic)]
+        session.renew(renewed.expires_at_s)
+        connection.renew(renewed)
+        allowed = [topic for topic in session.topics if renewed.may_subscribe(topic)]
         # With the store away they are let go when the reader's log is next looked at.
         with contextlib.suppress(Error):
-            log = Log(fresh.app, player)
-            await self._parts.admission.listen_to(log, session, allowed)
+            log = Log(renewed.app, player)
+            await self._components.admission.listen_to(log, session, allowed)
 
 
 def _topic(name: str) -> Topic:

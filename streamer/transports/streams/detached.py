@@ -22,15 +22,15 @@ from typing import Any, ClassVar, Final
 from ...errors import Disconnect
 from ...service.streams.admission import Connection
 from ..server.handle import NULL_TRANSPORT, RawSocket, Successor
-from ..server.websocket_input import Rest
+from ..server.websocket_input import UnreadInput
 from .framing import LAST_CHUNK, Framing
 
-__all__ = ["FAREWELL_S", "BatchWriter", "Detached", "EventStream"]
+__all__ = ["CLOSE_TIMEOUT_S", "BatchWriter", "Detached", "EventStream"]
 
-BEGUN_WITHIN_S: Final = 0.1
+FIRST_WRITE_WAIT_S: Final = 0.1
 """How long an answer's head waits for what follows it, to go out with that."""
 
-FAREWELL_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 2.0
 """How long a client may take to take its leave."""
 
 IGNORED_BYTES_MAX: Final = 65_536
@@ -43,12 +43,12 @@ class BatchWriter(Framing):
     __slots__ = ()
 
     def write_all(
-        self, sinks: Iterable[Detached], event: bytes, most: int
+        self, sinks: Iterable[Detached], event: bytes, buffer_bytes_max: int
     ) -> list[Detached]:
         """Write to each as `Detached.write` does; return those without room."""
         if event is not self.event:
-            self.take(event)
-        return RawSocket.send_all(list(sinks), self.framed, most)
+            self.frame(event)
+        return RawSocket.send_all(list(sinks), self.framed, buffer_bytes_max)
 
 
 class Detached(RawSocket, Successor):
@@ -56,7 +56,7 @@ class Detached(RawSocket, Successor):
     What both kinds of streams have in common.
 
     Args:
-        listener: What it holds; given back when the connection is lost.
+        connection: What it holds; given back when the connection is lost.
         batch_writer: How events are framed, shared by all of its kind.
         preamble: What goes ahead of every event, if there is something.
 
@@ -66,43 +66,43 @@ class Detached(RawSocket, Successor):
     """The event by which it is found out whether somebody is there."""
 
     __slots__ = (
-        "_connections",
-        "_listener",
-        "_parting",
-        "_since_s",
+        "_close_timer",
+        "_connection",
+        "_server_connections",
+        "_waiting_since_s",
         "batch_writer",
     )
 
     def __init__(
-        self, listener: Connection, batch_writer: BatchWriter, preamble: bytes = b""
+        self, connection: Connection, batch_writer: BatchWriter, preamble: bytes = b""
     ) -> None:
         if preamble:
-            batch_writer.take(preamble)
-        super().__init__(_Waiting(batch_writer.framed if preamble else b""))
-        self._listener = listener
+            batch_writer.frame(preamble)
+        super().__init__(PendingTransport(batch_writer.framed if preamble else b""))
+        self._connection = connection
         self.batch_writer = batch_writer
-        self._connections: set[Any] = set()
-        self._since_s: float | None = None
-        self._parting: asyncio.TimerHandle | None = None
+        self._server_connections: set[Any] = set()
+        self._waiting_since_s: float | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
 
     # As a session's sink.
 
-    def write(self, event: bytes, most: int) -> bool:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
         if event is self.PROBE:
-            if not self.has_room(len(event), most):
+            if not self.has_room(len(event), buffer_bytes_max):
                 return False
-            if self._is_given_up():
+            if self._close_if_silent():
                 return True
         framing = self.batch_writer
         if event is not framing.event:
-            framing.take(event)
-        return self.send(framing.framed, most)
+            framing.frame(event)
+        return self.send(framing.framed, buffer_bytes_max)
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
 
     def waiting_since_s(self) -> float | None:
-        return self._since_s
+        return self._waiting_since_s
 
     def close(self, disconnect: Disconnect) -> None:
         raise NotImplementedError
@@ -112,10 +112,10 @@ class Detached(RawSocket, Successor):
 
     # Towards the connection.
 
-    async def begun(self) -> None:
+    async def first_write(self) -> None:
         """Return when there is something to write, or will not be for a while."""
-        if isinstance(self.transport, _Waiting):
-            await self.transport.begun()
+        if isinstance(self.transport, PendingTransport):
+            await self.transport.first_write()
 
     # As a transport's protocol.
 
@@ -123,58 +123,58 @@ class Detached(RawSocket, Successor):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: Rest | None,
+        unread: UnreadInput | None,
         head: bytes = b"",
     ) -> None:
-        waiting = self.transport
-        assert isinstance(waiting, _Waiting)
-        self._listener.stay()
-        self._connections = connections
+        pending = self.transport
+        assert isinstance(pending, PendingTransport)
+        self._connection.stay()
+        self._server_connections = connections
         connections.add(self)
         self.attach(transport)
-        if waiting.aborted:
+        if pending.aborted:
             self.release().abort()
             return
-        self.send(b"".join([head, waiting.preamble, *waiting.chunks]))
-        if waiting.closing is not None:
-            waiting.closing()
+        self.send(b"".join([head, pending.preamble, *pending.chunks]))
+        if pending.deferred_close is not None:
+            pending.deferred_close()
 
     def pause_writing(self) -> None:
         # Between the marks nobody waits: a reader that takes what it gets is above the
         # upper one for a moment only.
-        self._since_s = monotonic()
-        self._listener.due_sooner()
+        self._waiting_since_s = monotonic()
+        self._connection.due_sooner()
 
     def resume_writing(self) -> None:
-        self._since_s = None
+        self._waiting_since_s = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         # First of all: the transport closes the socket next. And the session may still
         # write.
         self.discard_writes()
-        self._connections.discard(self)
-        if self._parting is not None:
-            self._parting.cancel()
-        self._listener.leave()
+        self._server_connections.discard(self)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._connection.leave()
 
-    def _is_given_up(self) -> bool:
+    def _close_if_silent(self) -> bool:
         """Give it up if the last probe was not answered; return whether it is."""
         return False
 
-    def _part(self, then: Callable[[], object]) -> None:
-        """Do `then` as the last thing, and cut off who does not take it in time."""
+    def _finish_with(self, last_step: Callable[[], object]) -> None:
+        """Do `last_step` last, and cut off a client that does not take it in time."""
         transport = self.transport
-        if isinstance(transport, _Waiting):
-            transport.closing = lambda: self._part(then)
+        if isinstance(transport, PendingTransport):
+            transport.deferred_close = lambda: self._finish_with(last_step)
         elif transport is not NULL_TRANSPORT:
-            self._part_from(transport, then)
+            self._finish_on(transport, last_step)
 
-    def _part_from(
-        self, transport: asyncio.Transport, then: Callable[[], object]
+    def _finish_on(
+        self, transport: asyncio.Transport, last_step: Callable[[], object]
     ) -> None:
-        then()
+        last_step()
         loop = asyncio.get_running_loop()
-        self._parting = loop.call_later(FAREWELL_S, transport.abort)
+        self._close_timer = loop.call_later(CLOSE_TIMEOUT_S, transport.abort)
 
 
 class EventStream(Detached):
@@ -182,7 +182,7 @@ class EventStream(Detached):
     A stream of Server-Sent Events.
 
     Args:
-        listener: As for `Detached`.
+        connection: As for `Detached`.
         batch_writer: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
         preamble: As for `Detached`.
         chunked: Whether the answer ends with a chunk of its own.
@@ -193,18 +193,18 @@ class EventStream(Detached):
 
     def __init__(
         self,
-        listener: Connection,
+        connection: Connection,
         batch_writer: BatchWriter,
         *,
         preamble: bytes = b"",
         chunked: bool = True,
     ) -> None:
-        super().__init__(listener, batch_writer, preamble)
+        super().__init__(connection, batch_writer, preamble)
         self._chunked = chunked
         self._ignored_bytes = 0
 
     def close(self, disconnect: Disconnect) -> None:
-        self._part(self._finish)
+        self._finish_with(self._finish)
 
     def shutdown(self) -> None:
         self.release().close()
@@ -221,7 +221,7 @@ class EventStream(Detached):
         self.release().close()
 
 
-class _Waiting(asyncio.Transport):
+class PendingTransport(asyncio.Transport):
     """What stands for a transport until there is one; nobody waits for a preamble."""
 
     def __init__(self, preamble: bytes) -> None:
@@ -229,22 +229,22 @@ class _Waiting(asyncio.Transport):
         self.preamble = preamble
         self.chunks: list[bytes] = []
         self.aborted = False
-        self.closing: Callable[[], None] | None = None
+        self.deferred_close: Callable[[], None] | None = None
         self._bytes = 0
-        self._begun: asyncio.Future[None] | None = None
+        self._first_write: asyncio.Future[None] | None = None
 
-    async def begun(self) -> None:
-        """Return at the first of `write` and `abort`, or after `BEGUN_WITHIN_S`."""
+    async def first_write(self) -> None:
+        """Return at the first of `write` and `abort`, or after `FIRST_WRITE_WAIT_S`."""
         if not self.chunks and not self.aborted:
             loop = asyncio.get_running_loop()
-            self._begun = loop.create_future()
-            late = loop.call_later(BEGUN_WITHIN_S, self._wake)
-            await self._begun
+            self._first_write = loop.create_future()
+            late = loop.call_later(FIRST_WRITE_WAIT_S, self._wake)
+            await self._first_write
             late.cancel()
 
     def _wake(self) -> None:
-        if self._begun is not None and not self._begun.done():
-            self._begun.set_result(None)
+        if self._first_write is not None and not self._first_write.done():
+            self._first_write.set_result(None)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.chunks.append(bytes(data))

@@ -24,11 +24,11 @@ from ...core.streams.session import Session
 from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
 from ...service.streams.admission import Connection
 from ..server.refusal import LINGER_S
-from ..server.websocket_input import CONTROLS_PER_S_MAX, PONGS_BUFFERED_MAX, Rest
+from ..server.websocket_input import CONTROLS_PER_S_MAX, PONGS_BUFFERED_MAX, UnreadInput
 from .commands import Commands
 from .detached import BatchWriter, Detached
 from .framing import PING_FRAME, close_frame, text_frame
-from .inbound import Heard, Inbound, is_pong
+from .inbound import InboundEvent, InboundParser, is_pong
 
 __all__ = [
     "DetachedWebSocket",
@@ -57,7 +57,7 @@ class DetachedWebSocket(Detached):
     One WebSocket, from the handshake to the close.
 
     Args:
-        listener: As for `Detached`.
+        connection: As for `Detached`.
         batch_writer: As `websocket_batch_writer` returns it.
         commands: Who carries out what the client asks for.
 
@@ -66,13 +66,13 @@ class DetachedWebSocket(Detached):
     PROBE = _PING
 
     __slots__ = (
+        "_awaits_pong",
+        "_command_queue",
         "_commands",
         "_controls_at_s",
-        "_inbound",
-        "_is_deaf",
+        "_ignores_input",
         "_message_bytes_max",
-        "_unanswered",
-        "_work",
+        "_parser",
         "session",
     )
 
@@ -80,22 +80,22 @@ class DetachedWebSocket(Detached):
     """Whose sink this is; to be set before `begin`."""
 
     def __init__(
-        self, listener: Connection, batch_writer: BatchWriter, commands: Commands
+        self, connection: Connection, batch_writer: BatchWriter, commands: Commands
     ) -> None:
-        super().__init__(listener, batch_writer)
+        super().__init__(connection, batch_writer)
         self._commands = commands
-        self._inbound: Inbound | None = None
+        self._parser: InboundParser | None = None
         self._message_bytes_max = 0
-        self._work: _Work | None = None
+        self._command_queue: _CommandQueue | None = None
         self._controls_at_s = 0.0
-        self._unanswered = False
-        self._is_deaf = False
+        self._awaits_pong = False
+        self._ignores_input = False
 
     # As a session's sink.
 
     def close(self, disconnect: Disconnect) -> None:
         frame = close_frame(disconnect.code, disconnect.reason)
-        self._part(lambda: self.send(frame))
+        self._finish_with(lambda: self.send(frame))
 
     # As a transport's protocol.
 
@@ -103,127 +103,129 @@ class DetachedWebSocket(Detached):
         self,
         transport: asyncio.Transport,
         connections: set[Any],
-        rest: Rest | None,
+        unread: UnreadInput | None,
         head: bytes = b"",
     ) -> None:
-        super().begin(transport, connections, rest, head)
-        assert rest is not None
-        self._message_bytes_max = rest.message_bytes_max
-        if rest.parser is None:
-            if rest.data:
-                self.data_received(rest.data)
+        super().begin(transport, connections, unread, head)
+        assert unread is not None
+        self._message_bytes_max = unread.message_bytes_max
+        if unread.parser is None:
+            if unread.data:
+                self.data_received(unread.data)
             return
-        self._inbound = Inbound(rest.parser, rest.fragments, is_text=rest.is_text)
-        for message in rest.messages:
+        self._parser = InboundParser(
+            unread.parser, unread.fragments, is_text=unread.is_text
+        )
+        for message in unread.messages:
             if message is None:
-                self._hear(Heard.BINARY, None)
+                self._on_event(InboundEvent.BINARY, None)
             else:
-                self._hear(Heard.TEXT, message)
-        self._rest()
+                self._on_event(InboundEvent.TEXT, message)
+        self._drop_idle_parser()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._ignores_input:
             return
-        if self._inbound is None:
+        if self._parser is None:
             if is_pong(data):
-                self._hear(Heard.PONG, None)
+                self._on_event(InboundEvent.PONG, None)
                 return
-            self._inbound = Inbound.fresh(self._message_bytes_max)
-        for heard, what in self._inbound.feed(data):
-            self._hear(heard, what)
-            if self._is_deaf:
+            self._parser = InboundParser.create(self._message_bytes_max)
+        for event, value in self._parser.feed(data):
+            self._on_event(event, value)
+            if self._ignores_input:
                 break
-        self._rest()
+        self._drop_idle_parser()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_deaf = True
-        self._rest()
-        if self._work is not None:
-            self._work.task.cancel()
+        self._ignores_input = True
+        self._drop_idle_parser()
+        if self._command_queue is not None:
+            self._command_queue.task.cancel()
         # The two hold each other.
         del self.session
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Close with 1012. Readers the drain reached are gone by then."""
-        self._is_deaf = True
-        if self._parting is None:
+        self._ignores_input = True
+        if self._close_timer is None:
             self.send(close_frame(SERVICE_RESTART, ""))
         self.release().close()
 
     # What came.
 
-    def _hear(self, heard: Heard, what: Any) -> None:
-        match heard:
-            case Heard.TEXT:
-                self._take(what)
-            case Heard.BINARY:
+    def _on_event(self, event: InboundEvent, value: Any) -> None:
+        match event:
+            case InboundEvent.TEXT:
+                self._on_text(value)
+            case InboundEvent.BINARY:
                 self.session.end(PROTOCOL)
-            case Heard.PING:
-                self._answer_ping()
-            case Heard.PONG:
-                if self._admit_control():
-                    self._unanswered = False
-            case Heard.CLOSE:
-                self._answer_close()
-            case Heard.FAULT:
-                self._fail(PROTOCOL, *what)
+            case InboundEvent.PING:
+                self._reply_to_ping()
+            case InboundEvent.PONG:
+                if self._allow_control_frame():
+                    self._awaits_pong = False
+            case InboundEvent.CLOSE:
+                self._reply_to_close()
+            case InboundEvent.ERROR:
+                self._fail(PROTOCOL, *value)
 
-    def _rest(self) -> None:
+    def _drop_idle_parser(self) -> None:
         """Let go of the parser where nothing is lost with it."""
-        inbound = self._inbound
-        if inbound is not None and (self._is_deaf or inbound.is_idle):
-            inbound.forget()
-            self._inbound = None
+        inbound = self._parser
+        if inbound is not None and (self._ignores_input or inbound.is_idle):
+            inbound.close()
+            self._parser = None
 
-    def _take(self, text: str) -> None:
+    def _on_text(self, text: str) -> None:
         command = self.session.receive(text, monotonic())
         if command is None:
             return
-        if self._work is None:
-            self._work = _Work(self._carry_out())
+        if self._command_queue is None:
+            self._command_queue = _CommandQueue(self._run_commands())
             self.transport.pause_reading()
-        self._work.commands.append(command)
+        self._command_queue.commands.append(command)
 
-    async def _carry_out(self) -> None:
-        work, session = self._work, self.session
-        assert work is not None
+    async def _run_commands(self) -> None:
+        queue, session = self._command_queue, self.session
+        assert queue is not None
         try:
-            while work.commands:
-                command = work.commands.popleft()
-                await self._commands.carry_out(command, session, self._listener)
+            while queue.commands:
+                command = queue.commands.popleft()
+                await self._commands.execute(command, session, self._connection)
         except Exception:
             _logger.exception("a command failed")
             session.end(RESYNC)
         finally:
-            self._work = None
+            self._command_queue = None
             self.transport.resume_reading()
 
-    def _answer_ping(self) -> None:
-        assert self._inbound is not None
-        if self._admit_control():
-            pong = self._inbound.reply()
+    def _reply_to_ping(self) -> None:
+        assert self._parser is not None
+        if self._allow_control_frame():
+            pong = self._parser.reply()
             if self.transport.get_write_buffer_size() <= PONGS_BUFFERED_MAX:
                 self.send(pong)
 
-    def _answer_close(self) -> None:
-        assert self._inbound is not None
-        answer = self._inbound.reply()
-        self._is_deaf = True
-        if self._parting is not None:
+    def _reply_to_close(self) -> None:
+        assert self._parser is not None
+        answer = self._parser.reply()
+        self._ignores_input = True
+        if self._close_timer is not None:
             # It is the answer.
             self.release().close()
             return
 
-        def then() -> None:
+        def last_step() -> None:
             self.send(answer)
             self.release().close()
 
-        self._part(then)
+        self._finish_with(last_step)
         # Nobody has ended the session, so it may still have something to say.
         self.discard_writes()
 
-    def _admit_control(self) -> bool:
+    def _allow_control_frame(self) -> bool:
         now_s = monotonic()
         at_s = max(self._controls_at_s, now_s)
         if at_s - now_s > 1 - 1 / CONTROLS_PER_S_MAX:
@@ -234,11 +236,11 @@ class DetachedWebSocket(Detached):
 
     # Endings.
 
-    def _is_given_up(self) -> bool:
-        if self._unanswered and self._work is None:
+    def _close_if_silent(self) -> bool:
+        if self._awaits_pong and self._command_queue is None:
             self._fail(SILENT, SILENT.code, SILENT.reason)
             return True
-        self._unanswered = True
+        self._awaits_pong = True
         return False
 
     def _fail(self, disconnect: Disconnect, code: int, reason: str) -> None:
@@ -247,7 +249,7 @@ class DetachedWebSocket(Detached):
 
         The peer may go on sending meanwhile, into the void.
         """
-        self._is_deaf = True
+        self._ignores_input = True
         session = self.session
         if session.ended is not None or self.transport.is_closing():
             return
@@ -258,14 +260,14 @@ class DetachedWebSocket(Detached):
             transport.write_eof()
         transport.resume_reading()
         loop = asyncio.get_running_loop()
-        self._parting = loop.call_later(LINGER_S, transport.abort)
+        self._close_timer = loop.call_later(LINGER_S, transport.abort)
 
 
-class _Work:
+class _CommandQueue:
     """Commands in their order, and the task that carries them out."""
 
     __slots__ = ("commands", "task")
 
-    def __init__(self, carrying_out: Any) -> None:
+    def __init__(self, coroutine: Any) -> None:
         self.commands: deque[Command] = deque()
-        self.task: asyncio.Task[None] = asyncio.create_task(carrying_out)
+        self.task: asyncio.Task[None] = asyncio.create_task(coroutine)

@@ -52,7 +52,7 @@ class Framing:
         self._wrap = wrap
         self.event = self.framed = b""
 
-    def take(self, event: bytes) -> None:
+    def frame(self, event: bytes) -> None:
         """Frame another event."""
         self.framed = self._wrap(event)
         self.event = event

@@ -24,7 +24,7 @@ from websockets.streams import StreamReader
 
 from ..server.websocket_input import FRAGMENTS_MAX
 
-__all__ = ["Heard", "Inbound", "is_pong"]
+__all__ = ["InboundEvent", "InboundParser", "is_pong"]
 
 # What it logs for debugging is what clients say, their tokens included.
 _parser_logger: Final = logging.getLogger(f"{__name__}.parser")
@@ -51,7 +51,7 @@ def is_pong(data: bytes) -> bool:
     )
 
 
-class Heard(enum.Enum):
+class InboundEvent(enum.Enum):
     """What came, and what comes with it."""
 
     TEXT = enum.auto()
@@ -59,15 +59,15 @@ class Heard(enum.Enum):
     BINARY = enum.auto()
     """A message nobody can read."""
     PING = enum.auto()
-    """Its answer lies ready, see `Inbound.reply`."""
+    """Its answer lies ready, see `InboundParser.reply`."""
     PONG = enum.auto()
     CLOSE = enum.auto()
     """Its answer lies ready. Nothing follows."""
-    FAULT = enum.auto()
+    ERROR = enum.auto()
     """Code and reason to close with. Nothing follows."""
 
 
-class Inbound:
+class InboundParser:
     """
     What has come and is not whole yet.
 
@@ -88,7 +88,7 @@ class Inbound:
         self._is_text = is_text
 
     @classmethod
-    def fresh(cls, message_bytes_max: int) -> Inbound:
+    def create(cls, message_bytes_max: int) -> InboundParser:
         """Return one that has heard nothing yet."""
         parser = Protocol(
             Side.SERVER,
@@ -105,56 +105,56 @@ class Inbound:
         if parser.current_size is not None:
             return False
         # Where the parser waits: in front of a frame, or somewhere within.
-        waits: Any = parser.parser
-        while isinstance(waits.gi_yieldfrom, GeneratorType):
-            waits = waits.gi_yieldfrom
-        return waits.gi_code is StreamReader.at_eof.__code__
+        generator: Any = parser.parser
+        while isinstance(generator.gi_yieldfrom, GeneratorType):
+            generator = generator.gi_yieldfrom
+        return generator.gi_code is StreamReader.at_eof.__code__
 
-    def feed(self, data: bytes) -> Iterator[tuple[Heard, Any]]:
+    def feed(self, data: bytes) -> Iterator[tuple[InboundEvent, Any]]:
         """Give what `data` completes, one after the other; may be left at any time."""
         parser = self._parser
         parser.receive_data(data)
         if parser.parser_exc is not None:
             close = parser.close_sent
             assert close is not None, "websockets fails the connection before it says"
-            yield Heard.FAULT, (close.code, close.reason)
+            yield InboundEvent.ERROR, (close.code, close.reason)
             return
         for frame in parser.events_received():
             assert isinstance(frame, Frame)
-            heard = self._take(frame)
-            if heard is not None:
-                yield heard
+            event = self._on_frame(frame)
+            if event is not None:
+                yield event
 
     def reply(self) -> bytes:
         """Return the frames that answer what came."""
         return b"".join(self._parser.data_to_send())
 
-    def forget(self) -> None:
+    def close(self) -> None:
         """Let go of the parser: it and its generator hold each other."""
         self._parser.parser.close()
 
-    def _take(self, frame: Frame) -> tuple[Heard, Any] | None:
+    def _on_frame(self, frame: Frame) -> tuple[InboundEvent, Any] | None:
         opcode = frame.opcode
         if opcode is Opcode.PING:
-            return Heard.PING, None
+            return InboundEvent.PING, None
         if opcode is Opcode.PONG:
-            return Heard.PONG, None
+            return InboundEvent.PONG, None
         if opcode is Opcode.CLOSE:
-            return Heard.CLOSE, None
+            return InboundEvent.CLOSE, None
         if opcode is not Opcode.CONT:
             self._is_text = opcode is Opcode.TEXT
             self._fragments = []
         elif len(self._fragments) >= FRAGMENTS_MAX:
-            return Heard.FAULT, (CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            return InboundEvent.ERROR, (CloseCode.MESSAGE_TOO_BIG, "too many fragments")
         self._fragments.append(bytes(frame.data))
-        return self._message() if frame.fin else None
+        return self._on_message() if frame.fin else None
 
-    def _message(self) -> tuple[Heard, Any]:
+    def _on_message(self) -> tuple[InboundEvent, Any]:
         message = b"".join(self._fragments)
         self._fragments = []
         if not self._is_text:
-            return Heard.BINARY, None
+            return InboundEvent.BINARY, None
         try:
-            return Heard.TEXT, message.decode()
+            return InboundEvent.TEXT, message.decode()
         except UnicodeDecodeError:
-            return Heard.FAULT, (CloseCode.INVALID_DATA, "invalid UTF-8")
+            return InboundEvent.ERROR, (CloseCode.INVALID_DATA, "invalid UTF-8")

@@ -18,7 +18,7 @@ from ...errors import TOKEN_INVALID, Defect, Unauthenticated
 from ...model import Log
 from ...service.streams.admission import Admission
 from ...service.streams.poll_waiter import PollWaiter
-from ..web.requests import until_gone
+from ..web.requests import until_disconnect
 
 __all__ = ["wait_for_entry"]
 
@@ -44,21 +44,23 @@ async def wait_for_entry(
         StoreUnavailable: The log cannot be listened to.
 
     """
-    connection = admission.new_connection()
-    waiter = PollWaiter(cursor, connection, admission.counters.longpoll)
+    connection_id = admission.new_connection()
+    waiter = PollWaiter(cursor, connection_id, admission.counters.longpoll)
     with admission.admit():
         async with admission.listen(log, waiter, caller=caller):
-            woken = asyncio.create_task(waiter.woken.wait(), name="poll")
-            leaving = asyncio.create_task(until_gone(request.receive), name="leaving")
+            wake_task = asyncio.create_task(waiter.woken.wait(), name="poll")
+            disconnect_task = asyncio.create_task(
+                until_disconnect(request.receive), name="leaving"
+            )
             try:
                 await asyncio.wait(
-                    (woken, leaving),
+                    (wake_task, disconnect_task),
                     timeout=deadline_s,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
-                woken.cancel()
-                leaving.cancel()
-                await asyncio.gather(woken, leaving, return_exceptions=True)
+                wake_task.cancel()
+                disconnect_task.cancel()
+                await asyncio.gather(wake_task, disconnect_task, return_exceptions=True)
     if waiter.ended is TOKEN_INVALID:
         raise Unauthenticated(Defect.REVOKED)

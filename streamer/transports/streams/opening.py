@@ -50,9 +50,9 @@ __all__ = [
     "UNSUPPORTED_SERVER",
     "Opening",
     "StreamComponents",
-    "delay_ms_for",
     "disconnect_for",
-    "tells_in_stream",
+    "reconnect_delay_ms",
+    "refuses_in_stream",
     "unsupported_server",
 ]
 
@@ -87,11 +87,11 @@ class StreamComponents(msgspec.Struct, frozen=True):
     allowed_origins: frozenset[str]
     auth_timeout_s: float
 
-    async def by_ticket(
-        self, opening: Opening, headers: Headers, listener: Connection
+    async def redeem_ticket(
+        self, opening: Opening, headers: Headers, connection: Connection
     ) -> Caller:
         """
-        Use the ticket of a stream that brings one, until `listener` leaves.
+        Use the ticket of a stream that brings one, until `connection` leaves.
 
         Raises:
             Unauthenticated: It does not hold, or there is another credential as well.
@@ -102,10 +102,10 @@ class StreamComponents(msgspec.Struct, frozen=True):
             raise Unauthenticated(Defect.AMBIGUOUS)
         ticket = await self.tickets.open(opening.ticket, resuming=opening.resuming)
         close = self.tickets.close_soon
-        listener.on_leave = lambda opened: close(ticket, opened=opened)
+        connection.on_leave = lambda opened: close(ticket, opened=opened)
         return ticket.caller
 
-    async def join_in_turn(
+    async def join_queued(
         self, handle: Handle, join: Callable[[], Awaitable[None]]
     ) -> bool:
         """
@@ -119,7 +119,7 @@ class StreamComponents(msgspec.Struct, frozen=True):
         """
         turns = self.admission.turns
         async with turns as has_waited:
-            if has_waited and handle.drop_if_gone():
+            if has_waited and handle.abort_if_gone():
                 turns.discard_sample()
                 return False
             await join()
@@ -138,23 +138,23 @@ class StreamComponents(msgspec.Struct, frozen=True):
         player = caller.require_player()
         caller.require_listen(player)
         # Connections that came together shall not be pinged together.
-        ahead_s = self.limits.heartbeat_s * random.random() / 2
+        offset_s = self.limits.heartbeat_s * random.random() / 2
         counters = self.admission.counters
-        framed = isinstance(codec, WebSocketCodec)
+        is_websocket = isinstance(codec, WebSocketCodec)
         for topic in opening.topics:
             caller.require_topic(topic)
-        place = opening.place
+        read_from = opening.read_from
         session = Session(
-            place.own if isinstance(place, Cursor) else place,
+            read_from.own if isinstance(read_from, Cursor) else read_from,
             codec=codec,
             sink=sink,
             limits=self.limits,
-            pinged_at_s=monotonic() - ahead_s,
+            pinged_at_s=monotonic() - offset_s,
             expires_at_s=caller.expires_at_s,
             connection=self.admission.new_connection(),
             device=opening.device,
-            transport=counters.websocket if framed else counters.sse,
-            cursor=place if isinstance(place, Cursor) else None,
+            transport=counters.websocket if is_websocket else counters.sse,
+            cursor=read_from if isinstance(read_from, Cursor) else None,
             topics=opening.topics,
         )
         return Log(caller.app, player), session
@@ -168,7 +168,7 @@ class Opening(NamedTuple):
     itself when it comes back.
     """
 
-    place: Cursor | Start
+    read_from: Cursor | Start
     instance: str
     ticket: str = ""
     resuming: bool = False
@@ -176,7 +176,7 @@ class Opening(NamedTuple):
     topics: tuple[Topic, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Opening(place={self.place}, instance={self.instance!r})"
+        return f"Opening(read_from={self.read_from}, instance={self.instance!r})"
 
     @classmethod
     def parse(cls, connection: HTTPConnection) -> Opening:
@@ -189,37 +189,37 @@ class Opening(NamedTuple):
             Invalid: A parameter is not what it should be.
 
         """
-        last = header_of(connection, b"last-event-id", "")
-        if not connection.scope["query_string"] and not last:
+        last_event_id = header_of(connection, b"last-event-id", "")
+        if not connection.scope["query_string"] and not last_event_id:
             return cls(Start.LATEST, "")  # As most come for the first time.
         # The last one of a name counts.
         query = dict(connection.query_params.multi_items())
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
         ticket = query.get("ticket", "")
-        instance = _name(query, "instance")
-        device = _name(query, "device")
+        instance = _label(query, "instance")
+        device = _label(query, "device")
         if ticket and not instance:
             instance = instance_of(ticket)
         cursor = query.get("cursor", "")
-        place: Cursor | Start
-        if last:
-            place = parse_cursor(last, "header", "Last-Event-ID")
+        read_from: Cursor | Start
+        if last_event_id:
+            read_from = parse_cursor(last_event_id, "header", "Last-Event-ID")
         elif cursor in ("", "earliest"):
-            place = Start.EARLIEST if cursor else Start.LATEST
+            read_from = Start.EARLIEST if cursor else Start.LATEST
         else:
-            place = parse_cursor(cursor, "query", "cursor")
+            read_from = parse_cursor(cursor, "query", "cursor")
         return cls(
-            place,
+            read_from,
             instance,
             ticket,
-            resuming=bool(last),
+            resuming=bool(last_event_id),
             device=device,
             topics=_topics(connection.query_params),
         )
 
 
-def _name(query: Mapping[str, str], parameter: str) -> str:
+def _label(query: Mapping[str, str], parameter: str) -> str:
     """Return a name that a client has given to something. Raises Invalid."""
     name = query.get(parameter, "")
     if _INSTANCE.fullmatch(name):
@@ -238,7 +238,7 @@ def _topics(query: QueryParams) -> tuple[Topic, ...]:
     return tuple(topics)
 
 
-def tells_in_stream(query: QueryParams, error: Error) -> bool:
+def refuses_in_stream(query: QueryParams, error: Error) -> bool:
     """
     Whether `error` is told by an open stream, since a browser would hide its status.
 
@@ -247,7 +247,7 @@ def tells_in_stream(query: QueryParams, error: Error) -> bool:
     return query.get("refusals") == "stream" and not isinstance(error, ForeignOrigin)
 
 
-def delay_ms_for(error: Error) -> int:
+def reconnect_delay_ms(error: Error) -> int:
     """
     Return after how long a client that is refused should come back, at random.
 

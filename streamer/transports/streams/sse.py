@@ -3,7 +3,7 @@ Streams over Server-Sent Events: the native one, and those of other surfaces.
 
 Decides the order of opening, which is the WebSocket's, and the shape of the response.
 Knows ASGI. Knows nothing of event blocks, nor of what a session decides, nor of what
-another surface asks of who wants a stream: that comes as an `Asked`.
+another surface asks of who wants a stream: that comes as an `StreamRequest`.
 
 This coroutine ends as soon as the answer has begun: the server lets go of the
 connection, and the stream goes on as an `EventStream`. A server that cannot do so is
@@ -31,20 +31,20 @@ from ...errors import Error
 from ...service.access.authenticator import Credentials
 from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
-from ..web.requests import require_origin, until_gone
+from ..web.requests import require_origin, until_disconnect
 from .detached import BatchWriter, EventStream
 from .framing import chunk, unframed
 from .opening import (
     FINAL_RETRY_MS,
     Opening,
     StreamComponents,
-    delay_ms_for,
     disconnect_for,
-    tells_in_stream,
+    reconnect_delay_ms,
+    refuses_in_stream,
     unsupported_server,
 )
 
-__all__ = ["Asked", "SseStream"]
+__all__ = ["SseStream", "StreamRequest"]
 
 RETRY_MS: Final = (1_000, 3_000)
 """When EventSource comes back after a drop; at random, so that a crowd spreads out."""
@@ -62,7 +62,7 @@ _START: Final = {"type": "http.response.start", "status": 200, "headers": _HEADE
 _END: Final = {"type": "http.response.body", "body": b""}
 
 
-class Asked(NamedTuple):
+class StreamRequest(NamedTuple):
     """
     What a request for a stream comes to: who asks, for what, in whose words.
 
@@ -80,26 +80,26 @@ class SseStream:
     The endpoint, an ASGI application for scopes of type ``http``.
 
     Args:
-        parts: What streams are made of.
+        components: What streams are made of.
         refuse: How the surface answers what is refused.
-        ask: Finds out who asks, and for what; raises what is wrong with it. Without it
-            this is the native stream, with tickets and refusals in the stream.
+        parse: Finds out who asks, and for what; raises what is wrong with it. Without
+            it this is the native stream, with tickets and refusals in the stream.
 
     """
 
     def __init__(
         self,
-        parts: StreamComponents,
+        components: StreamComponents,
         *,
         refuse: Callable[[Error], Response],
-        ask: Callable[[Request], Awaitable[Asked]] | None = None,
+        parse: Callable[[Request], Awaitable[StreamRequest]] | None = None,
     ) -> None:
-        self._parts = parts
+        self._components = components
         self._refuse = refuse
-        self._ask = ask
+        self._parse = parse
         self._codec = SseCodec()
         self._chunks = BatchWriter(chunk)
-        self._bare = BatchWriter(unframed)
+        self._unframed = BatchWriter(unframed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handle = find_handle(scope)
@@ -107,81 +107,87 @@ class SseStream:
             await unsupported_server()(scope, receive, send)
             return
         try:
-            with self._parts.admission.admit() as listener:
-                await self._serve(handle, listener, scope, receive, send)
+            with self._components.admission.admit() as connection:
+                await self._serve(handle, connection, scope, receive, send)
         except Error as error:
             # Whoever comes again at once shall find its ticket as it was.
-            await self._parts.tickets.wait_closed()
+            await self._components.tickets.wait_closed()
             query = Request(scope).query_params
-            if self._ask is None and tells_in_stream(query, error):
-                await self._turn_away(error, send)
+            if self._parse is None and refuses_in_stream(query, error):
+                await self._refuse_in_stream(error, send)
             else:
                 await self._refuse(error)(scope, receive, send)
 
     async def _serve(
         self,
         handle: Handle,
-        listener: Connection,
+        connection: Connection,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
         """Begin the answer, and leave what follows to the connection."""
-        if handle.drop_if_gone():
-            await until_gone(receive)
+        if handle.abort_if_gone():
+            await until_disconnect(receive)
             return
         request = Request(scope)
-        if self._ask is not None:
-            asked = await self._ask(request)
+        if self._parse is not None:
+            stream_request = await self._parse(request)
         else:
-            asked = await self._ask_native(request, listener)
+            stream_request = await self._parse_native(request, connection)
         chunked = scope["http_version"] == "1.1"
-        batch_writer = self._chunks if chunked else self._bare
+        batch_writer = self._chunks if chunked else self._unframed
         stream = EventStream(
-            listener, batch_writer, preamble=asked.preamble, chunked=chunked
+            connection, batch_writer, preamble=stream_request.preamble, chunked=chunked
         )
-        join = partial(self._join, listener, asked, stream)
-        if not await self._parts.join_in_turn(handle, join):
-            await until_gone(receive)
+        join = partial(self._join, connection, stream_request, stream)
+        if not await self._components.join_queued(handle, join):
+            await until_disconnect(receive)
             return
         if request.method == "HEAD":
             # The head that a GET would have now; what it has joined is left again.
             await send(_START)
             await send(_END)
             return
-        await stream.begun()
+        await stream.first_write()
         if not chunked:
-            handle.leave_unframed()
+            handle.disable_chunking()
         await send(_START)
         if not handle.hand_over(stream):
             await send(_END)
 
-    async def _ask_native(self, request: Request, listener: Connection) -> Asked:
+    async def _parse_native(
+        self, request: Request, connection: Connection
+    ) -> StreamRequest:
         opening = Opening.parse(request)
         if opening.ticket:
-            caller = await self._parts.by_ticket(opening, request.headers, listener)
+            caller = await self._components.redeem_ticket(
+                opening, request.headers, connection
+            )
         else:
             caller = await self._authenticate(request)
         retry = self._codec.retry(random.randint(*RETRY_MS))
-        return Asked(caller, opening, self._codec, retry)
+        return StreamRequest(caller, opening, self._codec, retry)
 
     async def _authenticate(self, request: Request) -> Caller:
         credentials = Credentials.from_headers(request.headers.raw)
         if credentials.from_cookie and "origin" in request.headers:
             # EventSource sends no Origin to its own host.
             require_origin(
-                request.headers, self._parts.allowed_origins, from_cookie=True
+                request.headers, self._components.allowed_origins, from_cookie=True
             )
-        return await self._parts.authenticator.caller(credentials)
+        return await self._components.authenticator.caller(credentials)
 
-    async def _join(self, listener: Connection, asked: Asked, sink: Sink) -> None:
-        caller, opening, codec, _ = asked
-        log, session = self._parts.session(caller, opening, codec=codec, sink=sink)
-        await listener.join(log, session, caller=caller, instance=opening.instance)
+    async def _join(
+        self, connection: Connection, stream_request: StreamRequest, sink: Sink
+    ) -> None:
+        caller, opening, codec, _ = stream_request
+        log, session = self._components.session(caller, opening, codec=codec, sink=sink)
+        await connection.join(log, session, caller=caller, instance=opening.instance)
 
-    async def _turn_away(self, error: Error, send: Send) -> None:
+    async def _refuse_in_stream(self, error: Error, send: Send) -> None:
         """Say in a stream that there is none, and when to come back."""
-        disconnect, delay_ms = disconnect_for(error), delay_ms_for(error)
+        disconnect, delay_ms = disconnect_for(error), reconnect_delay_ms(error)
         events = self._codec.bye(disconnect, delay_ms)
         if not delay_ms:
             events = self._codec.retry(random.randint(*FINAL_RETRY_MS)) + events

@@ -33,15 +33,15 @@ from ...service.streams.admission import Connection
 from ..server.handle import Handle, find_handle
 from ..web.requests import require_origin
 from .commands import Commands
-from .detached import FAREWELL_S
+from .detached import CLOSE_TIMEOUT_S
 from .detached_websocket import DetachedWebSocket, websocket_batch_writer
 from .opening import (
     UNSUPPORTED_SERVER,
     Opening,
     StreamComponents,
-    delay_ms_for,
     disconnect_for,
-    tells_in_stream,
+    reconnect_delay_ms,
+    refuses_in_stream,
     unsupported_server,
 )
 
@@ -55,71 +55,71 @@ class WebSocketStream:
     The endpoint, an ASGI application for scopes of type ``websocket``.
 
     Args:
-        parts: What streams are made of.
+        components: What streams are made of.
         refuse: How the surface answers what is refused before the upgrade.
 
     """
 
     def __init__(
-        self, parts: StreamComponents, *, refuse: Callable[[Error], Response]
+        self, components: StreamComponents, *, refuse: Callable[[Error], Response]
     ) -> None:
-        self._parts = parts
+        self._components = components
         self._refuse = refuse
         self._codec = WebSocketCodec()
         self._batch_writer = websocket_batch_writer()
-        self._commands = Commands(parts)
+        self._commands = Commands(components)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
         handle = find_handle(scope)
         if handle is None:
-            await _refuse_server(websocket)
+            await _refuse_unsupported(websocket)
             return
         # The client may be gone at any time; there is nothing left to do then.
         with contextlib.suppress(WebSocketDisconnect):
             try:
-                with self._parts.admission.admit() as listener:
-                    await self._serve(handle, websocket, listener)
+                with self._components.admission.admit() as connection:
+                    await self._serve(handle, websocket, connection)
             except Error as error:
                 # Whoever comes again at once shall find its ticket as it was.
-                await self._parts.tickets.wait_closed()
-                if _tells(websocket, error):
-                    await self._turn_away(websocket, handle, error)
+                await self._components.tickets.wait_closed()
+                if _refuses_in_stream(websocket, error):
+                    await self._refuse_in_stream(websocket, handle, error)
                 else:
                     await websocket.send_denial_response(self._refuse(error))
 
     async def _serve(
-        self, handle: Handle, websocket: WebSocket, listener: Connection
+        self, handle: Handle, websocket: WebSocket, connection: Connection
     ) -> None:
-        if handle.drop_if_gone():
-            await _until_gone(websocket)
+        if handle.abort_if_gone():
+            await _until_disconnect(websocket)
             return
         opening = Opening.parse(websocket)
-        caller = await self._authenticate(websocket, opening, listener)
-        stream = DetachedWebSocket(listener, self._batch_writer, self._commands)
+        caller = await self._authenticate(websocket, opening, connection)
+        stream = DetachedWebSocket(connection, self._batch_writer, self._commands)
 
         async def join() -> None:
-            stream.session = await self._join(listener, caller, opening, stream)
+            stream.session = await self._join(connection, caller, opening, stream)
 
-        if not await self._parts.join_in_turn(handle, join):
-            await _until_gone(websocket)
+        if not await self._components.join_queued(handle, join):
+            await _until_disconnect(websocket)
             return
-        await stream.begun()
+        await stream.first_write()
         await _accept(websocket)
         # One that is gone has told us by now, or needs no telling.
         handle.hand_over(stream)
 
     async def _join(
-        self, listener: Connection, caller: Caller, opening: Opening, sink: Sink
+        self, connection: Connection, caller: Caller, opening: Opening, sink: Sink
     ) -> Session:
-        log, session = self._parts.session(
+        log, session = self._components.session(
             caller, opening, codec=self._codec, sink=sink
         )
-        await listener.join(log, session, caller=caller, instance=opening.instance)
+        await connection.join(log, session, caller=caller, instance=opening.instance)
         return session
 
     async def _authenticate(
-        self, websocket: WebSocket, opening: Opening, listener: Connection
+        self, websocket: WebSocket, opening: Opening, connection: Connection
     ) -> Caller:
         headers = websocket.headers
         try:
@@ -130,19 +130,19 @@ class WebSocketStream:
             credentials = None
         require_origin(
             headers,
-            self._parts.allowed_origins,
+            self._components.allowed_origins,
             from_cookie=credentials is not None and credentials.from_cookie,
         )
         if opening.ticket:
-            return await self._parts.by_ticket(opening, headers, listener)
+            return await self._components.redeem_ticket(opening, headers, connection)
         if credentials is None:
             credentials = await self._first_message(websocket)
-        return await self._parts.authenticator.caller(credentials)
+        return await self._components.authenticator.caller(credentials)
 
     async def _first_message(self, websocket: WebSocket) -> Credentials:
         await _accept(websocket)
         try:
-            async with asyncio.timeout(self._parts.auth_timeout_s):
+            async with asyncio.timeout(self._components.auth_timeout_s):
                 text = await _receive(websocket)
         except TimeoutError:
             raise Unauthenticated(Defect.MISSING) from None
@@ -151,19 +151,19 @@ class WebSocketStream:
             raise Unauthenticated(Defect.MISSING)
         return Credentials.from_token(message.token)
 
-    async def _turn_away(
+    async def _refuse_in_stream(
         self, websocket: WebSocket, handle: Handle, error: Error
     ) -> None:
         """Say in the stream that there is none, and when to come back."""
         disconnect = disconnect_for(error)
-        bye = self._codec.bye(disconnect, delay_ms_for(error))
+        bye = self._codec.bye(disconnect, reconnect_delay_ms(error))
         await _accept(websocket)
         with contextlib.suppress(WebSocketDisconnect):
             await websocket.send_text(bye.decode())
         await _close(websocket, handle, disconnect)
 
 
-async def _refuse_server(websocket: WebSocket) -> None:
+async def _refuse_unsupported(websocket: WebSocket) -> None:
     """Say that this server cannot carry streams, by a status if it can send one."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(unsupported_server())
@@ -172,14 +172,14 @@ async def _refuse_server(websocket: WebSocket) -> None:
         await websocket.close(INTERNAL_ERROR, UNSUPPORTED_SERVER)
 
 
-def _tells(websocket: WebSocket, error: Error) -> bool:
+def _refuses_in_stream(websocket: WebSocket, error: Error) -> bool:
     """Whether a refusal is a close code, and not the answer to the handshake."""
     if websocket.application_state is not WebSocketState.CONNECTING:
         return True
-    return tells_in_stream(websocket.query_params, error)
+    return refuses_in_stream(websocket.query_params, error)
 
 
-async def _until_gone(websocket: WebSocket) -> None:
+async def _until_disconnect(websocket: WebSocket) -> None:
     """Return when the app has been told that the client has gone."""
     while (await websocket.receive())["type"] != "websocket.disconnect":
         pass
@@ -201,7 +201,7 @@ async def _receive(websocket: WebSocket) -> str | None:
 
 async def _close(websocket: WebSocket, handle: Handle, disconnect: Disconnect) -> None:
     try:
-        async with asyncio.timeout(FAREWELL_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await websocket.close(disconnect.code, disconnect.reason)
     except TimeoutError:
         # Whoever does not read cannot be told.

@@ -28,10 +28,10 @@ __all__ = ["AccessLog"]
 
 HEADER: Final = b"x-request-id"
 
-UNKNOWN: Final = "unknown"
+NO_ROUTE: Final = "unknown"
 """The route of a request for something that is not there."""
 
-GONE: Final = 499
+CLIENT_CLOSED_REQUEST: Final = 499
 """The status of a request whose client has left before it was answered, as nginx has
 it: nobody was sent one."""
 
@@ -78,17 +78,17 @@ class _Exchange:
     __slots__ = ("_begun_s", "_bytes", "_log", "_scope", "_send", "_status", "serving")
 
     def __init__(self, log: AccessLog, scope: Scope, send: Send) -> None:
-        given = b""
+        request_id = b""
         for name, value in scope["headers"]:
             if name == HEADER:
-                given = value
+                request_id = value
                 break
-        self.serving = RequestContext(given.decode("latin-1"))
+        self.serving = RequestContext(request_id.decode("latin-1"))
         self._log: AccessLog | None = log
         self._scope = scope
         self._send = send
         self._begun_s = monotonic()
-        self._status = GONE
+        self._status = CLIENT_CLOSED_REQUEST
         self._bytes = 0
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -98,7 +98,7 @@ class _Exchange:
             self._bytes += len(message.get("body", b""))
         elif kind in _STATUS:
             message = self._begin(message)
-        elif kind == "websocket.close" and self._status == GONE:
+        elif kind == "websocket.close" and self._status == CLIENT_CLOSED_REQUEST:
             self._status = 403  # As the server answers a handshake that is declined.
         return self._send(message)
 
@@ -118,7 +118,7 @@ class _Exchange:
         if log is None:
             return
         method = self._scope.get("method", "GET")  # A WebSocket's has to be GET.
-        route = getattr(self._scope.get("route"), "path_format", UNKNOWN)
+        route = getattr(self._scope.get("route"), "path_format", NO_ROUTE)
         log.counters.requests[method, route, self._status] += 1
         if not log.lines:
             return

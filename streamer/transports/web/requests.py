@@ -31,8 +31,8 @@ from ...errors import (
 __all__ = [
     "FORM",
     "JSON",
-    "Answer",
     "AnyText",
+    "RawResponse",
     "decode_body",
     "etag_matches",
     "header_of",
@@ -42,7 +42,7 @@ __all__ = [
     "read_body",
     "require_origin",
     "tag_matches",
-    "until_gone",
+    "until_disconnect",
 ]
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class AnyText(PathConvertor):
     regex = "(?s:.*?)"
 
 
-class Answer(Response):
+class RawResponse(Response):
     """
     An answer whose headers need not be put together.
 
@@ -120,13 +120,13 @@ async def read_body(
     return b"".join(parts)
 
 
-def header_of(request: HTTPConnection, name: bytes, otherwise: T) -> str | T:
+def header_of(request: HTTPConnection, name: bytes, default: T) -> str | T:
     """Return the first header of a name, which is in lower case."""
     # Starlette's own look-up, five times in a publish, was a twentieth of it.
     for key, value in request.scope["headers"]:
         if key == name:
             return str(value, "latin-1")
-    return otherwise
+    return default
 
 
 def media_type_of(request: Request) -> str:
@@ -199,17 +199,17 @@ def int_in(
 
 def etag_matches(request: Request, etag: str) -> bool:
     """Whether ``If-None-Match`` names `etag` (RFC 9110, 13.1.2: compared weakly)."""
-    given = request.headers.get("if-none-match")
-    return given is not None and tag_matches(given, etag)
+    if_none_match = request.headers.get("if-none-match")
+    return if_none_match is not None and tag_matches(if_none_match, etag)
 
 
-def tag_matches(given: str, etag: str) -> bool:
+def tag_matches(if_none_match: str, etag: str) -> bool:
     """Whether the value of an ``If-None-Match`` names `etag`; see `etag_matches`."""
-    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag.removeprefix("W/") in tags
 
 
-async def until_gone(receive: Receive) -> None:
+async def until_disconnect(receive: Receive) -> None:
     """Return when the client of a request whose body was read has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass

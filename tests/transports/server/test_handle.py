@@ -42,8 +42,8 @@ class Watched(EventStream):
         self.begun, self.lost = asyncio.Event(), asyncio.Event()
         self.was_open = False
 
-    def begin(self, transport: asyncio.Transport, *rest: Any) -> None:
-        super().begin(transport, *rest)
+    def begin(self, transport: asyncio.Transport, *handover: Any) -> None:
+        super().begin(transport, *handover)
         self.number = transport.get_extra_info("socket").fileno()
         self.socket = os.fstat(self.number)
         self.begun.set()
@@ -260,9 +260,9 @@ async def test_after_a_goodbye_nothing_goes_past_the_transport(
 
 async def test_streams_of_a_server_write_past_their_transports(make_world: Any) -> None:
     world = await make_world()
-    socket, wire = await world.websocket(), await world.event_stream()
+    socket, client = await world.websocket(), await world.event_stream()
     await socket.message()
-    await wire.event()
+    await client.event()
 
     assert all(stream._descriptor >= 0 for stream in world.connections)
     assert len(world.connections) == 2

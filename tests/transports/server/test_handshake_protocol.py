@@ -20,9 +20,9 @@ ACCEPT = b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="
 
 async def answer(serve: Any, app: Any, request: bytes, **settings: Any) -> bytes:
     """Return the head of the answer, in small letters."""
-    wire = await (await serve(app, **settings)).connect()
-    wire.send(request)
-    head: bytes = await wire.read_until(b"\r\n\r\n")
+    client = await (await serve(app, **settings)).connect()
+    client.send(request)
+    head: bytes = await client.read_until(b"\r\n\r\n")
     return head.lower()
 
 
@@ -72,12 +72,12 @@ async def test_a_right_handshake_is_accepted(
 async def test_a_wrong_handshake_is_answered_and_no_app_called(
     serve: Any, app: Any, old: bytes, new: bytes, status: int
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    wire.send(upgrade().replace(old, new))
+    client.send(upgrade().replace(old, new))
 
-    assert await wire.status() == status
-    await wire.read_to_end()
+    assert await client.status() == status
+    await client.read_to_end()
     assert app.scopes == []
 
 
@@ -128,16 +128,16 @@ async def test_the_app_is_told_what_was_asked(serve: Any, app: Any) -> None:
 async def test_what_comes_before_the_answer_is_read_after_it(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(SlowApp(app))).connect()
+    client = await (await serve(SlowApp(app))).connect()
 
-    wire.send(upgrade())
+    client.send(upgrade())
     await app.until_asked()
-    wire.send(frame(TEXT, b"early") + frame(TEXT, b"bird"))
-    wire.send(frame(TEXT, b"x" * 1_000))
+    client.send(frame(TEXT, b"early") + frame(TEXT, b"bird"))
+    client.send(frame(TEXT, b"x" * 1_000))
     app.release.set()
 
-    assert await wire.status() == 101
-    received = [(await read_frame(wire))[1] for _ in range(3)]
+    assert await client.status() == 101
+    received = [(await read_frame(client))[1] for _ in range(3)]
     assert received == [b"early", b"bird", b"x" * 1_000]
 
 
@@ -145,7 +145,7 @@ async def test_it_is_so_on_a_stream_that_is_handed_over(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await make_world()
-    wire = await world.connect()
+    client = await world.connect()
     begin = Handshake.begin
 
     def begin_late(self: Handshake) -> None:
@@ -153,10 +153,10 @@ async def test_it_is_so_on_a_stream_that_is_handed_over(
         self.data_received(frame(TEXT, b'{"type":"ping"}') + frame(PONG))
 
     monkeypatch.setattr(Handshake, "begin", begin_late)
-    wire.send(world.request(upgrade=True))
+    client.send(world.request(upgrade=True))
 
-    assert await wire.status() == 101
-    assert {(await wire.message())["type"] for _ in range(2)} == {"hello", "pong"}
+    assert await client.status() == 101
+    assert {(await client.message())["type"] for _ in range(2)} == {"hello", "pong"}
 
 
 class SlowApp:
@@ -204,11 +204,11 @@ def body(part: bytes, *, more: bool = False) -> dict[str, Any]:
 
 async def test_a_denial_is_a_whole_answer(serve: Any) -> None:
     head = denial(status=409, headers=[(b"Content-Type", b"text/x"), (b"x", b"y")])
-    wire = await (
+    client = await (
         await serve(Answering(head, body(b"to", more=True), body(b"gether")))
     ).connect()
 
-    received = await wire.ask(upgrade())
+    received = await client.exchange(upgrade())
 
     head, _, rest = received.lower().partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -222,11 +222,11 @@ async def test_a_denial_is_a_whole_answer(serve: Any) -> None:
 
 async def test_a_denial_may_say_its_length_and_its_date(serve: Any) -> None:
     fields = [(b"content-length", b"2"), (b"date", b"today")]
-    wire = await (
+    client = await (
         await serve(Answering(denial(status=403, headers=fields), body(b"no")))
     ).connect()
 
-    received = (await wire.ask(upgrade())).lower()
+    received = (await client.exchange(upgrade())).lower()
 
     assert received.count(b"content-length:") == received.count(b"date:") == 1
     assert received.endswith(b"\r\n\r\nno")
@@ -247,9 +247,9 @@ async def test_an_app_that_says_no_or_nothing(
     logged: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    received = await wire.ask(upgrade())
+    received = await client.exchange(upgrade())
 
     assert received.startswith(b"HTTP/1.1 %d " % status)
     problem = json.loads(received.partition(b"\r\n\r\n")[2])
@@ -265,9 +265,9 @@ async def test_messages_out_of_their_order_are_the_apps_fault(serve: Any) -> Non
         denial(status=400),
         body(b"no"),
     )
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    received = await wire.ask(upgrade())
+    received = await client.exchange(upgrade())
 
     assert received.endswith(b"\r\n\r\nno")
     assert app.failed == ["RuntimeError"] * 3
@@ -287,12 +287,12 @@ async def test_a_subprotocol_may_be_chosen(serve: Any) -> None:
 
 
 async def test_an_app_that_forgets_what_it_has_accepted_is_closed(serve: Any) -> None:
-    wire = await (await serve(Answering({"type": "websocket.accept"}))).connect()
+    client = await (await serve(Answering({"type": "websocket.accept"}))).connect()
 
-    wire.send(upgrade())
+    client.send(upgrade())
 
-    assert await wire.status() == 101
-    assert await wire.read_to_end() == b""
+    assert await client.status() == 101
+    assert await client.read_to_end() == b""
 
 
 async def test_an_app_that_accepts_and_takes_its_time_is_pinged(
@@ -303,11 +303,11 @@ async def test_an_app_that_accepts_and_takes_its_time_is_pinged(
         await send({"type": "websocket.accept"})
         await app.release.wait()
 
-    wire = await (await serve(busy, heartbeat_s=0.05)).connect()
-    wire.send(upgrade())
-    assert await wire.status() == 101
+    client = await (await serve(busy, heartbeat_s=0.05)).connect()
+    client.send(upgrade())
+    assert await client.status() == 101
 
-    assert (await read_frame(wire))[0] == 9
+    assert (await read_frame(client))[0] == 9
     app.release.set()
 
 
@@ -325,11 +325,11 @@ async def test_the_app_hears_of_a_client_that_has_left(serve: Any, app: Any) -> 
         app.endings.put_nowait("told")
 
     served = await serve(patient)
-    wire = await served.connect()
-    wire.send(upgrade())
+    client = await served.connect()
+    client.send(upgrade())
     assert await app.ending() == "asked"
 
-    wire.writer.transport.abort()
+    client.writer.transport.abort()
 
     assert await app.ending() == "told"
     assert heard == [{"type": "websocket.disconnect", "code": 1006}, "gone"]
@@ -338,25 +338,25 @@ async def test_the_app_hears_of_a_client_that_has_left(serve: Any, app: Any) -> 
 
 async def test_a_stop_refuses_who_was_not_answered(serve: Any, app: Any) -> None:
     served = await serve(SlowApp(app))
-    wire = await served.connect()
-    wire.send(upgrade())
+    client = await served.connect()
+    client.send(upgrade())
     await app.until_asked()
 
     served.host.stop()
 
-    assert await wire.status() == 503
-    await wire.read_to_end()
+    assert await client.status() == 503
+    await client.read_to_end()
     app.release.set()
 
 
 async def test_a_close_right_behind_the_answer_is_answered(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(upgrade())
-    assert await wire.status() == 101
+    client = await (await serve(app)).connect()
+    client.send(upgrade())
+    assert await client.status() == 101
 
-    wire.send(frame(CLOSE, b"\x03\xe8"))
+    client.send(frame(CLOSE, b"\x03\xe8"))
 
-    assert (await read_frame(wire))[0] == CLOSE
+    assert (await read_frame(client))[0] == CLOSE
     assert (await app.ending())[0] == 1000

@@ -54,9 +54,9 @@ async def test_the_bytes_of_header_fields_have_a_limit(
 ) -> None:
     request = get("/", b"Pad: " + b"x" * 300)
     served = await serve(app, header_bytes_max=field_bytes(request) - excess)
-    wire = await served.connect()
+    client = await served.connect()
 
-    assert_status(await wire.ask(request), status)
+    assert_status(await client.exchange(request), status)
 
 
 @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
@@ -64,9 +64,9 @@ async def test_the_number_of_header_fields_has_a_limit(
     serve: Any, app: Any, excess: int, status: int
 ) -> None:
     served = await serve(app, header_count_max=20)
-    wire = await served.connect()
+    client = await served.connect()
 
-    assert_status(await wire.ask(get("/", *[b"A: b"] * (18 + excess))), status)
+    assert_status(await client.exchange(get("/", *[b"A: b"] * (18 + excess))), status)
 
 
 @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 414)])
@@ -74,41 +74,41 @@ async def test_the_url_has_a_limit(
     serve: Any, app: Any, excess: int, status: int
 ) -> None:
     served = await serve(app, url_bytes_max=500)
-    wire = await served.connect()
+    client = await served.connect()
 
-    assert_status(await wire.ask(get("/?" + "q" * (498 + excess))), status)
+    assert_status(await client.exchange(get("/?" + "q" * (498 + excess))), status)
 
 
 async def test_five_thousand_headers_are_refused(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    assert_status(await wire.ask(get("/", *[b"A: b"] * 5_000)), 431)
+    assert_status(await client.exchange(get("/", *[b"A: b"] * 5_000)), 431)
 
 
 async def test_a_refused_client_sees_the_end_without_delay(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
     loop = asyncio.get_running_loop()
     began_at = loop.time()
 
-    assert_status(await wire.ask(b"nonsense\r\n\r\n"), 400)
+    assert_status(await client.exchange(b"nonsense\r\n\r\n"), 400)
 
     assert loop.time() - began_at < LINGER_S / 2
 
 
 async def test_a_url_of_200_kb_is_refused(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    assert_status(await wire.ask(get("/" + "u" * 200_000)), 414)
+    assert_status(await client.exchange(get("/" + "u" * 200_000)), 414)
 
 
 async def test_half_a_url_over_the_limit_is_refused_before_it_ends(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app, url_bytes_max=500)).connect()
+    client = await (await serve(app, url_bytes_max=500)).connect()
 
-    assert_status(await wire.ask(b"GET /" + b"u" * 600), 414)
+    assert_status(await client.exchange(b"GET /" + b"u" * 600), 414)
 
 
 def one_long_value() -> Iterator[bytes]:
@@ -162,18 +162,18 @@ def a_long_second_head() -> Iterator[bytes]:
 async def test_thirty_megabytes_of_head_are_refused_and_not_kept(
     serve: Any, app: Any, flood: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
     peak = before = resident_bytes()
 
     async def send() -> None:
         nonlocal peak
         for data in flood():
-            wire.send(data)
-            await wire.writer.drain()
+            client.send(data)
+            await client.writer.drain()
             peak = max(peak, resident_bytes())
 
     sending = asyncio.create_task(send())
-    answer = await wire.read_to_end()
+    answer = await client.read_to_end()
 
     await asyncio.gather(sending, return_exceptions=True)
     assert b"HTTP/1.1 431 " in answer
@@ -240,9 +240,9 @@ POST = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
 async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_closed(
     serve: Any, app: Any, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    assert_status(await wire.ask(request_bytes), 400)
+    assert_status(await client.exchange(request_bytes), 400)
     assert caplog.records == []
 
 
@@ -261,15 +261,15 @@ async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_c
 async def test_what_is_unusual_and_clear_is_answered(
     serve: Any, app: Any, request_bytes: bytes
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    assert_status(await wire.ask(request_bytes), 200)
+    assert_status(await client.exchange(request_bytes), 200)
 
 
 async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    answer = await wire.ask(
+    answer = await client.exchange(
         POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
         b"0\r\nAuthorization: Bearer other\r\n\r\n"
     )
@@ -281,9 +281,9 @@ async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> No
 async def test_an_upgrade_nobody_speaks_is_ignored(
     serve: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    answer = await wire.ask(
+    answer = await client.exchange(
         b"GET / HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     )
 
@@ -295,19 +295,19 @@ async def test_an_upgrade_nobody_speaks_is_ignored(
 
 
 async def test_a_connection_is_kept_for_the_next_request(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
     for _ in range(3):
-        wire.send(GET)
-        assert await wire.status() == 200
-        assert await wire.read(7) == b"0 bytes"
+        client.send(GET)
+        assert await client.status() == 200
+        assert await client.read(7) == b"0 bytes"
 
 
 async def test_pipelined_requests_are_answered_in_order(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
     bodies = [b"x" * length for length in range(20)]
 
-    answers = await wire.ask(
+    answers = await client.exchange(
         b"".join(
             b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n%b"
             % (len(body), body)
@@ -322,27 +322,27 @@ async def test_pipelined_requests_are_answered_in_order(serve: Any, app: Any) ->
 
 async def test_each_pipelined_head_is_counted_alone(serve: Any, app: Any) -> None:
     request = GET[:-2] + b"Pad: " + b"x" * 300 + b"\r\n\r\n"
-    wire = await (
+    client = await (
         await serve(app, header_bytes_max=field_bytes(request), header_count_max=2)
     ).connect()
 
-    wire.send(request * 50)
+    client.send(request * 50)
 
     for _ in range(50):
-        assert await wire.status() == 200
-        assert await wire.read(7) == b"0 bytes"
+        assert await client.status() == 200
+        assert await client.read(7) == b"0 bytes"
 
 
 async def test_a_bad_request_waits_for_the_answer_before_it(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + b"nonsense\r\n\r\n")
+    client = await (await serve(app)).connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + b"nonsense\r\n\r\n")
     await until(lambda: app.scopes)
 
     app.release.set()
 
-    answer = await wire.read_to_end()
+    answer = await client.read_to_end()
     assert_status(answer, 200)
     assert answer.endswith(b"released")
 
@@ -350,40 +350,40 @@ async def test_a_bad_request_waits_for_the_answer_before_it(
 async def test_garbage_after_a_request_does_not_cut_into_its_stream(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
-    await wire.read_until(b"event\r\n")
+    client = await (await serve(app)).connect()
+    client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await client.read_until(b"event\r\n")
 
-    wire.send(b"nonsense\r\n\r\n")
-    wire.writer.write_eof()
+    client.send(b"nonsense\r\n\r\n")
+    client.writer.write_eof()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
 
 
 async def test_a_body_that_turns_bad_is_refused_and_the_app_is_told(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    client = await (await serve(app)).connect()
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
     await until(lambda: app.scopes)
 
-    assert_status(await wire.ask(b"zz\r\n"), 400)
+    assert_status(await client.exchange(b"zz\r\n"), 400)
     assert await app.ending() == "disconnect"
 
 
 async def test_an_answer_that_comes_after_the_refusal_is_dropped(
     serve: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(
+    client = await (await serve(app)).connect()
+    client.send(
         b"POST /held HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
     )
-    assert await wire.status() == 400
+    assert await client.status() == 400
 
     app.release.set()
 
     assert await app.ending() == "answered"
-    assert b"HTTP/1.1" not in await wire.read_to_end()
+    assert b"HTTP/1.1" not in await client.read_to_end()
     assert caplog.records == []
 
 
@@ -394,53 +394,53 @@ async def test_an_answer_that_comes_after_the_refusal_is_dropped(
 async def test_a_silent_connection_is_closed_without_an_answer(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app, first_request_s=0.1)).connect()
+    client = await (await serve(app, first_request_s=0.1)).connect()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
 
 
 async def test_line_ends_do_not_count_as_a_first_request(serve: Any, app: Any) -> None:
-    wire = await (await serve(app, first_request_s=0.2)).connect()
+    client = await (await serve(app, first_request_s=0.2)).connect()
 
-    assert await dribble(wire, b"\r\n" * 100) == b""
+    assert await dribble(client, b"\r\n" * 100) == b""
 
 
 @pytest.mark.row("F9")
 async def test_half_a_head_times_out(serve: Any, app: Any) -> None:
-    wire = await (await serve(app, header_timeout_s=0.1)).connect()
+    client = await (await serve(app, header_timeout_s=0.1)).connect()
 
-    assert_status(await wire.ask(GET[:-2]), 408)
+    assert_status(await client.exchange(GET[:-2]), 408)
 
 
 @pytest.mark.row("F9")
 async def test_a_dribbled_head_times_out(serve: Any, app: Any) -> None:
-    wire = await (await serve(app, header_timeout_s=0.2)).connect()
+    client = await (await serve(app, header_timeout_s=0.2)).connect()
 
-    assert_status(await dribble(wire, GET[:-2] + b"A: " + b"x" * 100), 408)
+    assert_status(await dribble(client, GET[:-2] + b"A: " + b"x" * 100), 408)
 
 
 @pytest.mark.row("F9")
 async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -> None:
-    wire = await (await serve(app, body_timeout_s=0.1)).connect()
+    client = await (await serve(app, body_timeout_s=0.1)).connect()
 
-    assert_status(await wire.ask(POST + b"Content-Length: 9\r\n\r\nhalf"), 408)
+    assert_status(await client.exchange(POST + b"Content-Length: 9\r\n\r\nhalf"), 408)
     assert await app.ending() == "disconnect"
 
 
 @pytest.mark.row("F9")
 async def test_a_dribbled_body_times_out(serve: Any, app: Any) -> None:
-    wire = await (await serve(app, body_timeout_s=0.2)).connect()
-    wire.send(POST + b"Content-Length: 100\r\n\r\n")
+    client = await (await serve(app, body_timeout_s=0.2)).connect()
+    client.send(POST + b"Content-Length: 100\r\n\r\n")
 
-    assert_status(await dribble(wire, b"x" * 99), 408)
+    assert_status(await dribble(client, b"x" * 99), 408)
 
 
 async def test_half_a_body_after_its_answer_closes_the_connection(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app, body_timeout_s=0.1)).connect()
+    client = await (await serve(app, body_timeout_s=0.1)).connect()
 
-    answer = await wire.ask(
+    answer = await client.exchange(
         b"POST /early HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\nhalf"
     )
 
@@ -449,8 +449,8 @@ async def test_half_a_body_after_its_answer_closes_the_connection(
 
 async def test_a_body_the_app_does_not_read_is_not_timed(serve: Any, app: Any) -> None:
     size = 1_000_000  # more than uvicorn and the kernel take in advance
-    wire = await (await serve(app, body_timeout_s=0.1)).connect()
-    wire.send(
+    client = await (await serve(app, body_timeout_s=0.1)).connect()
+    client.send(
         b"POST /held HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
         b"Content-Length: %d\r\n\r\n" % size + b"x" * size
     )
@@ -459,34 +459,34 @@ async def test_a_body_the_app_does_not_read_is_not_timed(serve: Any, app: Any) -
     await asyncio.sleep(0.3)  # three times the time a body has
     app.release.set()
 
-    assert_status(await wire.read_to_end(), 200)
+    assert_status(await client.read_to_end(), 200)
 
 
 async def test_a_complete_request_may_be_held(serve: Any, app: Any) -> None:
     timers = dict.fromkeys(
         ["first_request_s", "header_timeout_s", "body_timeout_s"], 0.1
     )
-    wire = await (await serve(app, **timers)).connect()
-    wire.send(get("/held"))
+    client = await (await serve(app, **timers)).connect()
+    client.send(get("/held"))
     await until(lambda: app.scopes)
 
     await asyncio.sleep(0.3)  # longer than all of them
     app.release.set()
 
-    assert (await wire.read_to_end()).endswith(b"released")
+    assert (await client.read_to_end()).endswith(b"released")
 
 
 async def test_half_a_second_head_does_not_cut_the_held_answer(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app, header_timeout_s=0.1)).connect()
-    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + GET[:-2])
+    client = await (await serve(app, header_timeout_s=0.1)).connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + GET[:-2])
     await until(lambda: app.scopes)
 
     await asyncio.sleep(0.3)  # the second head is given up meanwhile
     app.release.set()
 
-    answer = await wire.read_to_end()
+    answer = await client.read_to_end()
     assert_status(answer, 200)
     assert answer.endswith(b"released")
 
@@ -495,10 +495,10 @@ async def test_an_idle_connection_is_closed(
     serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = await serve(app)
-    monkeypatch.setattr(HttpProtocol, "_allowed_s", hurried_when_idle)
-    wire = await served.connect()
+    monkeypatch.setattr(HttpProtocol, "_deadline_s", hurried_when_idle)
+    client = await served.connect()
 
-    answer = await wire.ask(GET)
+    answer = await client.exchange(GET)
 
     assert answer.endswith(b"0 bytes")
 
@@ -513,16 +513,16 @@ async def test_no_deadline_outlives_its_connection(serve: Any, app: Any) -> None
     assert protocol._deadline is not None
     assert protocol.timeout_keep_alive_task is None  # uvicorn's, which knows less
 
-    await served.close_wires()
+    await served.close_clients()
 
     await until(lambda: protocol._deadline is None)
 
 
-async def dribble(wire: Any, data: bytes) -> bytes:
+async def dribble(client: Any, data: bytes) -> bytes:
     """Send `data` a byte at a time until the other side closes; return its answer."""
-    answer = asyncio.create_task(wire.read_to_end())
+    answer = asyncio.create_task(client.read_to_end())
     for byte in data:
-        wire.send(bytes([byte]))
+        client.send(bytes([byte]))
         await asyncio.wait({answer}, timeout=0.02)
         if answer.done():
             break
@@ -537,9 +537,9 @@ async def until(fact: Any) -> None:
 
 
 async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]:
-    wire = await served.connect()
-    wire.send(request)
-    await wire.status()
+    client = await served.connect()
+    client.send(request)
+    await client.status()
     return [
         connection
         for connection in served.host._server.server_state.connections
@@ -551,15 +551,15 @@ async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]
 
 
 async def test_a_stream_can_see_its_backlog_and_abort(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
-    await wire.read_until(b"event\r\n")
+    client = await (await serve(app)).connect()
+    client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await client.read_until(b"event\r\n")
     assert app.handle.buffered() == 0
 
     app.handle.abort()
     app.handle.abort()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert await app.ending() == "disconnect"
     assert app.handle.buffered() == 0
 
@@ -599,9 +599,9 @@ async def test_an_upgrade_leaves_no_http_protocol_behind(
     gc.disable()
     try:
         for _ in range(10):
-            wire = await served.connect()
-            wire.send(UPGRADE)
-            assert await wire.status() == 101
+            client = await served.connect()
+            client.send(UPGRADE)
+            assert await client.status() == 101
         assert len(made) == 10
         assert [ref() for ref in made if ref() is not None] == []
     finally:
@@ -611,13 +611,13 @@ async def test_an_upgrade_leaves_no_http_protocol_behind(
 async def test_an_upgrade_is_refused_while_an_answer_is_pending(
     serve: Any, app: Any
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + UPGRADE)
+    client = await (await serve(app)).connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + UPGRADE)
     await until(lambda: app.scopes)
 
     app.release.set()
 
-    answer = await wire.read_to_end()
+    answer = await client.read_to_end()
     assert_status(answer, 200)
     assert answer.endswith(b"released")
 
@@ -631,7 +631,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     written: list[bytes] = []
     connection_made = HttpProtocol.connection_made
 
-    class Told:
+    class RecordingTransport:
         def __init__(self, transport: asyncio.Transport) -> None:
             self._transport = transport
 
@@ -644,7 +644,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def made(self: HttpProtocol, transport: Any) -> None:
         connection_made(self, transport)
-        self.transport = Told(transport)  # type: ignore[assignment]
+        self.transport = RecordingTransport(transport)  # type: ignore[assignment]
 
     monkeypatch.setattr(HttpProtocol, "connection_made", made)
     return written
@@ -653,9 +653,9 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 async def test_a_head_and_its_body_are_one_write(
     serve: Any, app: Any, writes: list[bytes]
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    answers = [await wire.ask(GET + get())]
+    answers = [await client.exchange(GET + get())]
 
     assert b"".join(writes) == answers[0]
     assert [write.startswith(b"HTTP/1.1 200 OK") for write in writes] == [True] * 2
@@ -672,37 +672,37 @@ async def test_a_head_that_waits_for_its_body_is_written_before_it(
         await release.wait()
         await send({"type": "http.response.body", "body": b"at last"})
 
-    wire = await (await serve(slow)).connect()
-    wire.send(get())
+    client = await (await serve(slow)).connect()
+    client.send(get())
 
-    assert await wire.status() == 200
+    assert await client.status() == 200
     assert len(writes) == 1
     release.set()
-    assert b"at last" in await wire.read_to_end()
+    assert b"at last" in await client.read_to_end()
 
 
 async def test_word_to_go_on_is_written_at_once_and_is_no_head(
     serve: Any, app: Any, writes: list[bytes]
 ) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(
+    client = await (await serve(app)).connect()
+    client.send(
         b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
         b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
     )
-    assert await wire.status() == 100
+    assert await client.status() == 100
 
-    wire.send(b"yes")
+    client.send(b"yes")
 
-    assert_status(await wire.read_to_end(), 200)
+    assert_status(await client.read_to_end(), 200)
     assert len(writes) == 2
 
 
 async def test_an_answer_of_a_head_alone_is_written(
     serve: Any, app: Any, writes: list[bytes]
 ) -> None:
-    wire = await (await serve(app)).connect()
+    client = await (await serve(app)).connect()
 
-    answer = await wire.ask(
+    answer = await client.exchange(
         b"HEAD / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
     )
 
@@ -712,7 +712,7 @@ async def test_an_answer_of_a_head_alone_is_written(
 
 # What is relied upon.
 
-OURS = {"limits", "is_new", "hand_over", "leave_unframed"}
+OURS = {"limits", "is_new", "hand_over", "disable_chunking"}
 
 
 def test_uvicorn_has_the_hooks_that_are_overridden() -> None:

@@ -18,9 +18,9 @@ def close(sockets: list[socket.socket]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names of Linux's options")
 @pytest.mark.row("C8")
 async def test_accepted_sockets_inherit_the_options(serve: Any, app: Any) -> None:
-    wire = await (await serve(app)).connect()
-    wire.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
-    await wire.read_until(b"event\r\n")
+    client = await (await serve(app)).connect()
+    client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    await client.read_until(b"event\r\n")
     accepted = app.handle._transport.get_extra_info("socket")
 
     def option(level: int, name: int) -> Any:

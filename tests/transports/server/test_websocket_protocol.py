@@ -45,18 +45,18 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
     return head + bytes(4) + payload
 
 
-async def read_frame(wire: Any) -> tuple[int, bytes]:
-    first, size = await wire.read(2)
+async def read_frame(client: Any) -> tuple[int, bytes]:
+    first, size = await client.read(2)
     if size == 126:
-        size = int.from_bytes(await wire.read(2))
+        size = int.from_bytes(await client.read(2))
     elif size == 127:
-        size = int.from_bytes(await wire.read(8))
-    return first & 0x0F, await wire.read(size)
+        size = int.from_bytes(await client.read(8))
+    return first & 0x0F, await client.read(size)
 
 
-async def read_close(wire: Any) -> tuple[int, str]:
+async def read_close(client: Any) -> tuple[int, str]:
     """Return the close frame that comes, past pings and echoes."""
-    while (received := await read_frame(wire))[0] != CLOSE:
+    while (received := await read_frame(client))[0] != CLOSE:
         pass
     close = Close.parse(received[1])
     return close.code, close.reason
@@ -65,41 +65,41 @@ async def read_close(wire: Any) -> tuple[int, str]:
 @pytest.fixture
 async def open_socket(serve: Any, app: Any) -> Callable[..., Any]:
     async def open_socket(**settings: Any) -> Any:
-        wire = await (await serve(app, **settings)).connect()
-        wire.send(upgrade())
-        assert await wire.status() == 101
-        return wire
+        client = await (await serve(app, **settings)).connect()
+        client.send(upgrade())
+        assert await client.status() == 101
+        return client
 
     return open_socket
 
 
 async def test_messages_go_both_ways(open_socket: Any) -> None:
-    wire = await open_socket()
+    client = await open_socket()
 
-    wire.send(frame(TEXT, "grüße".encode()))
+    client.send(frame(TEXT, "grüße".encode()))
 
-    assert await read_frame(wire) == (TEXT, "grüße".encode())
+    assert await read_frame(client) == (TEXT, "grüße".encode())
 
 
 @pytest.mark.row("C8")
 async def test_a_peer_without_pongs_is_closed_as_silent(
     open_socket: Any, app: Any
 ) -> None:
-    wire = await open_socket(heartbeat_s=0.1)
+    client = await open_socket(heartbeat_s=0.1)
 
-    assert (await read_frame(wire))[0] == PING
-    assert await read_close(wire) == (4002, "silent")
+    assert (await read_frame(client))[0] == PING
+    assert await read_close(client) == (4002, "silent")
     assert await app.ending() == (4002, "silent")
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
 
 
 async def test_a_peer_that_answers_pings_stays(open_socket: Any) -> None:
-    wire = await open_socket(heartbeat_s=0.1)
+    client = await open_socket(heartbeat_s=0.1)
 
     for _ in range(4):
-        opcode, payload = await read_frame(wire)
+        opcode, payload = await read_frame(client)
         assert opcode == PING
-        wire.send(frame(PONG, payload))
+        client.send(frame(PONG, payload))
 
 
 @pytest.mark.parametrize(
@@ -127,33 +127,33 @@ async def test_a_fault_closes_with_its_code_and_the_app_is_told(
     code: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    wire = await open_socket(message_bytes_max=1_000)
+    client = await open_socket(message_bytes_max=1_000)
 
-    wire.send(sent)
+    client.send(sent)
 
-    assert (await read_close(wire))[0] == code
+    assert (await read_close(client))[0] == code
     assert (await app.ending())[0] == code
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert caplog.records == []
 
 
 async def test_a_message_of_the_largest_size_passes(open_socket: Any) -> None:
-    wire = await open_socket(message_bytes_max=1_000)
+    client = await open_socket(message_bytes_max=1_000)
 
-    wire.send(frame(TEXT, b"x" * 1_000))
+    client.send(frame(TEXT, b"x" * 1_000))
 
-    assert await read_frame(wire) == (TEXT, b"x" * 1_000)
+    assert await read_frame(client) == (TEXT, b"x" * 1_000)
 
 
 async def test_the_code_reaches_a_client_that_is_still_sending(
     open_socket: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wire = await open_socket(message_bytes_max=1_000)
+    client = await open_socket(message_bytes_max=1_000)
 
-    wire.send(frame(TEXT, b"x" * 3_000_000))
+    client.send(frame(TEXT, b"x" * 3_000_000))
 
-    assert (await read_close(wire))[0] == 1009
-    await wire.writer.drain()
+    assert (await read_close(client))[0] == 1009
+    await client.writer.drain()
     assert (await app.ending())[0] == 1009
     assert caplog.records == []
 
@@ -173,11 +173,11 @@ async def test_what_the_app_sends_after_a_fault_is_an_os_error(serve: Any) -> No
         else:
             caught.put_nowait(None)
 
-    wire = await (await serve(app)).connect()
-    wire.send(upgrade())
-    assert await wire.status() == 101
+    client = await (await serve(app)).connect()
+    client.send(upgrade())
+    assert await client.status() == 101
 
-    wire.send(frame(TEXT, b"\xff"))
+    client.send(frame(TEXT, b"\xff"))
 
     async with asyncio.timeout(10):
         assert isinstance(await caught.get(), OSError)
@@ -189,15 +189,15 @@ async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
     monkeypatch.setattr(
         "streamer.transports.server.websocket_protocol.CONTROLS_PER_S_MAX", 10**9
     )
-    wire = await open_socket()
-    wire.writer.transport.pause_reading()
+    client = await open_socket()
+    client.writer.transport.pause_reading()
     flood = frame(PING, b"x" * 125) * 1_000
 
     for _ in range(60):  # 7.5 MB of pongs, more than the kernel takes
-        wire.send(flood)
-        await wire.writer.drain()
-    wire.send(frame(TEXT, b"done"))
-    await wire.writer.drain()
+        client.send(flood)
+        await client.writer.drain()
+    client.send(frame(TEXT, b"done"))
+    await client.writer.drain()
 
     # The echo waits behind the pongs; what is buffered stays at the mark.
     assert app.handle.buffered() < 200_000
@@ -206,45 +206,45 @@ async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
 async def test_a_socket_can_see_its_backlog_and_abort(
     open_socket: Any, app: Any
 ) -> None:
-    wire = await open_socket()
+    client = await open_socket()
     assert app.handle.buffered() == 0
 
     app.handle.abort()
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     assert (await app.ending())[0] == 1005
 
 
 async def test_a_stop_closes_sockets_with_1012(serve: Any, app: Any) -> None:
     served = await serve(app)
-    wires = [await served.connect() for _ in range(3)]
-    for wire in wires:
-        wire.send(upgrade())
-        assert await wire.status() == 101
+    clients = [await served.connect() for _ in range(3)]
+    for client in clients:
+        client.send(upgrade())
+        assert await client.status() == 101
 
     served.host.stop()
 
-    for wire in wires:
-        assert (await read_close(wire))[0] == 1012
+    for client in clients:
+        assert (await read_close(client))[0] == 1012
 
 
 async def test_a_socket_that_is_closing_may_be_shut_down(serve: Any, app: Any) -> None:
     served = await serve(app)
-    wire = await served.connect()
-    wire.send(upgrade())
-    assert await wire.status() == 101
+    client = await served.connect()
+    client.send(upgrade())
+    assert await client.status() == 101
     (protocol,) = served.host._server.server_state.connections
 
     protocol.shutdown()
     protocol.shutdown()
 
-    assert (await read_close(wire))[0] == 1012
-    assert await wire.read_to_end() == b""
+    assert (await read_close(client))[0] == 1012
+    assert await client.read_to_end() == b""
 
 
 def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
     for name in WebSocketProtocol.__dict__:
-        own = name in ("go_on", "hand_over", "leave_unframed")
+        own = name in ("continue_from_handshake", "hand_over", "disable_chunking")
         if not own and not name.startswith("_"):
             assert hasattr(WebSocketsSansIOProtocol, name), name
     source = inspect.getsource(WebSocketsSansIOProtocol)

@@ -60,14 +60,14 @@ async def test_nothing_of_the_server_is_left_behind_a_stream(
     for kind, name in (
         (HttpProtocol, "connection_made"),
         (Handshake, "begin"),
-        (WebSocketProtocol, "go_on"),
+        (WebSocketProtocol, "continue_from_handshake"),
     ):
         monkeypatch.setattr(kind, name, remembering(getattr(kind, name), made))
     gc.disable()
     try:
         sockets = [await world.websocket(credential=late) for late in (True, False)]
         sockets[1].send(frame(TEXT, b'{"type":"auth","token":"x"}'))
-        wires = [await world.event_stream() for _ in range(2)]
+        clients = [await world.event_stream() for _ in range(2)]
         for socket in sockets:
             await socket.message()
         await until(lambda: not world.tasks)
@@ -80,8 +80,8 @@ async def test_nothing_of_the_server_is_left_behind_a_stream(
         assert [ref() for ref in made if ref() is not None] == []
     finally:
         gc.enable()
-    for wire in (*sockets, *wires):
-        wire.writer.transport.abort()
+    for client in (*sockets, *clients):
+        client.writer.transport.abort()
 
 
 def remembering(
@@ -95,10 +95,10 @@ def remembering(
 
 
 async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) -> None:
-    socket, wire = await world.websocket(), await world.event_stream()
+    socket, client = await world.websocket(), await world.event_stream()
     await socket.message()
     socket.send(frame(TEXT, b'{"type":"ping"}')[:-1])
-    await wire.event()
+    await client.event()
     await until(lambda: len(world.connections) == 2)
     gc.collect()
     gc.disable()
@@ -106,7 +106,7 @@ async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) 
         assert count_streams() == 4
 
         socket.writer.transport.abort()
-        wire.writer.transport.abort()
+        client.writer.transport.abort()
 
         await until(lambda: not world.connections)
         # A read for one of them may be under way.
@@ -121,12 +121,12 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
 ) -> None:
     taken: list[str] = []
-    wires = [await world.connect()]
+    clients = [await world.connect()]
     require_capacity = world.admission.turns.require_capacity
 
     def hang_up() -> None:
         # In the turn of the loop in which the request is served.
-        fd = wires.pop().writer.get_extra_info("socket").fileno()
+        fd = clients.pop().writer.get_extra_info("socket").fileno()
         with socket.socket(fileno=os.dup(fd)) as connection:
             connection.shutdown(socket.SHUT_RDWR)
         require_capacity()
@@ -138,9 +138,9 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
     monkeypatch.setattr(world.admission, "_take_lease", noting)
     monkeypatch.setattr(world.admission.turns, "require_capacity", hang_up)
 
-    wires[0].send(world.request(upgrade=upgrade))
+    clients[0].send(world.request(upgrade=upgrade))
 
-    await until(lambda: not wires and not world.connections)
+    await until(lambda: not clients and not world.connections)
     await until(lambda: not world.tasks)
     assert world.admission.open == 0
     assert taken == []
@@ -163,8 +163,8 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
     for _ in range(JOINING_MAX):
         await others.enter_async_context(world.admission.turns)
     gone, there = await world.connect(), await world.connect()
-    for wire in (gone, there):
-        wire.writer.write(world.request(upgrade=upgrade))
+    for client in (gone, there):
+        client.writer.write(world.request(upgrade=upgrade))
     await until(lambda: world.admission.open == 2)
 
     gone.writer.transport.abort()
@@ -188,28 +188,28 @@ async def test_a_parser_is_there_while_something_is_half_said(
     socket = await world.websocket()
     await socket.message()
     (stream,) = world.connections
-    assert stream._inbound is None
+    assert stream._parser is None
 
     socket.send(frame(TEXT, b'{"type":"ping"}')[:3])
-    await until(lambda: stream._inbound is not None)
+    await until(lambda: stream._parser is not None)
     socket.send(frame(TEXT, b'{"type":"ping"}')[3:])
 
     assert await socket.message() == {"type": "pong"}
-    assert stream._inbound is None
+    assert stream._parser is None
 
 
 async def test_an_answer_over_http_1_0_has_no_chunks(world: Any) -> None:
-    wire = await world.connect()
-    wire.send(world.request(version="1.0"))
-    head = await wire.read_until(b"\r\n\r\n")
-    await wire.read_until(b"event: hello\n")
+    client = await world.connect()
+    client.send(world.request(version="1.0"))
+    head = await client.read_until(b"\r\n\r\n")
+    await client.read_until(b"event: hello\n")
     await world.publish("live")
-    event = await wire.read_until(b'"title":"live"}\n\n')
+    event = await client.read_until(b'"title":"live"}\n\n')
     await world.admission.drain()
 
     assert b"transfer-encoding" not in head
     assert b"\r" not in event
-    assert (await wire.read_to_end()).endswith(b"}\n\n")
+    assert (await client.read_to_end()).endswith(b"}\n\n")
 
 
 async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
@@ -234,10 +234,10 @@ async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
 async def test_who_does_not_take_its_leave_is_cut_off(
     world: Any, until: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamer.transports.streams.detached.FAREWELL_S", 0.1)
-    wire = await getattr(world, kind)(receive_buffer=4_096)
+    monkeypatch.setattr("streamer.transports.streams.detached.CLOSE_TIMEOUT_S", 0.1)
+    client = await getattr(world, kind)(receive_buffer=4_096)
     await until(lambda: world.admission.open == 1)
-    wire.writer.transport.pause_reading()
+    client.writer.transport.pause_reading()
     for _ in range(4):
         await world.publish("x" * 60_000)
 
@@ -249,27 +249,27 @@ async def test_who_does_not_take_its_leave_is_cut_off(
 async def test_who_talks_into_an_event_stream_is_cut_off(
     world: Any, until: Any
 ) -> None:
-    wire = await world.event_stream()
-    await wire.event()
-    wire.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    client = await world.event_stream()
+    await client.event()
+    client.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
     await world.publish("still here")
-    while b"still here" not in await wire.event():
+    while b"still here" not in await client.event():
         pass
 
-    wire.send(b"x" * 70_000)
+    client.send(b"x" * 70_000)
 
-    assert await wire.read_to_end() == b""
+    assert await client.read_to_end() == b""
     await until(lambda: world.admission.open == 0)
 
 
 async def test_a_stop_ends_what_the_drain_left(world: Any, until: Any) -> None:
-    socket, wire = await world.websocket(), await world.event_stream()
+    socket, client = await world.websocket(), await world.event_stream()
     await until(lambda: len(world.connections) == 2)
 
     world.served.host.stop()
 
     assert await socket.close_code() == 1012
-    await wire.read_to_end()
+    await client.read_to_end()
     await until(lambda: world.admission.open == 0)
 
 
@@ -301,9 +301,9 @@ async def test_a_closing_connection_is_not_handed_over() -> None:
         def get_protocol(self) -> asyncio.BaseProtocol:
             return asyncio.Protocol()
 
-    listener = Connection(None, has_slot=False)  # type: ignore[arg-type]
+    stream_connection = Connection(None, has_slot=False)  # type: ignore[arg-type]
 
-    stream = Detached(listener, websocket_batch_writer())
+    stream = Detached(stream_connection, websocket_batch_writer())
 
     assert not Handle(Closing()).hand_over(stream)
 
@@ -357,20 +357,20 @@ async def test_streams_over_tls_leave_asgi_too(
     world = await make_world()
     trusting = ssl.create_default_context(cafile=certificate)
     socket = await world.websocket(tls=trusting)
-    wire = await world.event_stream(tls=trusting)
+    client = await world.event_stream(tls=trusting)
     await socket.message()
-    await wire.event()
+    await client.event()
     await until(lambda: not world.tasks)
 
     await world.publish("x" * 100_000)
     socket.send(frame(TEXT, b'{"type":"ping"}'))
 
-    assert len(await wire.event()) > 100_000
+    assert len(await client.event()) > 100_000
     messages = [await socket.message(), await socket.message()]
     assert {message["type"] for message in messages} == {"notification", "pong"}
     assert {type(one) for one in world.connections} == {DetachedWebSocket, EventStream}
     await world.admission.drain()
-    assert b"event: bye" in await wire.event()
+    assert b"event: bye" in await client.event()
     assert await socket.close_code() == 4100
     socket.send(frame(CLOSE, b"\x10\x04"))
     await until(lambda: world.admission.open == 0)
@@ -540,14 +540,16 @@ def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
 async def test_an_answers_head_goes_out_with_what_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
+    monkeypatch.setattr(
+        "streamer.transports.streams.detached.FIRST_WRITE_WAIT_S", 3_600
+    )
     stream, transport = EventStream(Absent(), BatchWriter(unframed)), Piling()
-    begun = asyncio.create_task(stream.begun())
+    first_write = asyncio.create_task(stream.first_write())
     await asyncio.sleep(0)
-    assert not begun.done()
+    assert not first_write.done()
     stream.write(b"hello", 1_000)
-    await begun
-    await stream.begun()
+    await first_write
+    await stream.first_write()
 
     stream.begin(transport, set(), None, b"head, ")
 
@@ -569,10 +571,10 @@ async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() ->
 async def test_an_answers_head_goes_out_though_nothing_follows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 0)
+    monkeypatch.setattr("streamer.transports.streams.detached.FIRST_WRITE_WAIT_S", 0)
     stream, transport = EventStream(Absent(), BatchWriter(unframed)), Piling()
 
-    await stream.begun()
+    await stream.first_write()
     stream.begin(transport, set(), None, b"head")
     stream.write(b"hello", 1_000)
 
@@ -582,12 +584,14 @@ async def test_an_answers_head_goes_out_though_nothing_follows_it(
 async def test_a_stream_that_is_cut_before_it_begins_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamer.transports.streams.detached.BEGUN_WITHIN_S", 3_600)
+    monkeypatch.setattr(
+        "streamer.transports.streams.detached.FIRST_WRITE_WAIT_S", 3_600
+    )
     stream = EventStream(Absent(), BatchWriter(unframed))
-    begun = asyncio.create_task(stream.begun())
+    first_write = asyncio.create_task(stream.first_write())
     await asyncio.sleep(0)
 
     stream.abort(SLOW)
 
-    await begun
-    await stream.begun()
+    await first_write
+    await stream.first_write()

@@ -61,7 +61,7 @@ def test_one_event_is_framed_once() -> None:
     framing = Framing(wrap)
     event = b"event"
 
-    framing.take(event)
+    framing.frame(event)
 
     assert framing.event is event
     assert framing.framed == b"<event>"
@@ -71,7 +71,7 @@ def test_one_event_is_framed_once() -> None:
 def test_a_ping_event_brings_a_ping_frame_along() -> None:
     framing = websocket_batch_writer()
 
-    framing.take(WebSocketCodec().ping())
+    framing.frame(WebSocketCodec().ping())
 
     assert framing.framed == b'\x81\x0f{"type":"ping"}' + b"\x89\x00"
 

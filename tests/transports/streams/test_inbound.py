@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from streamer.transports.server.websocket_input import FRAGMENTS_MAX
-from streamer.transports.streams.inbound import Heard, Inbound, is_pong
+from streamer.transports.streams.inbound import InboundEvent, InboundParser, is_pong
 
 from ..server.test_websocket_protocol import (
     BINARY,
@@ -19,17 +19,22 @@ from ..server.test_websocket_protocol import (
 
 
 @pytest.mark.parametrize(
-    ("data", "heard"),
+    ("data", "events"),
     [
-        (frame(TEXT, "grüße".encode()), [(Heard.TEXT, "grüße")]),
-        (frame(TEXT, b"a", fin=False) + frame(CONT, b"b"), [(Heard.TEXT, "ab")]),
-        (frame(BINARY, b"a"), [(Heard.BINARY, None)]),
-        (frame(PING, b"a") + frame(PONG), [(Heard.PING, None), (Heard.PONG, None)]),
-        (frame(CLOSE, b"\x03\xe8"), [(Heard.CLOSE, None)]),
+        (frame(TEXT, "grüße".encode()), [(InboundEvent.TEXT, "grüße")]),
+        (frame(TEXT, b"a", fin=False) + frame(CONT, b"b"), [(InboundEvent.TEXT, "ab")]),
+        (frame(BINARY, b"a"), [(InboundEvent.BINARY, None)]),
+        (
+            frame(PING, b"a") + frame(PONG),
+            [(InboundEvent.PING, None), (InboundEvent.PONG, None)],
+        ),
+        (frame(CLOSE, b"\x03\xe8"), [(InboundEvent.CLOSE, None)]),
     ],
 )
-def test_what_is_whole_is_heard(data: bytes, heard: list[tuple[Heard, object]]) -> None:
-    assert list(Inbound.fresh(1_000).feed(data)) == heard
+def test_what_is_whole_is_heard(
+    data: bytes, events: list[tuple[InboundEvent, object]]
+) -> None:
+    assert list(InboundParser.create(1_000).feed(data)) == events
 
 
 @pytest.mark.parametrize(
@@ -43,42 +48,44 @@ def test_what_is_whole_is_heard(data: bytes, heard: list[tuple[Heard, object]]) 
     ],
 )
 def test_it_is_idle_between_messages_and_nowhere_within(data: bytes) -> None:
-    inbound = Inbound.fresh(1_000)
-    assert inbound.is_idle
+    parser = InboundParser.create(1_000)
+    assert parser.is_idle
 
     for i in range(len(data) - 1):
-        list(inbound.feed(data[i : i + 1]))
-        assert not inbound.is_idle
+        list(parser.feed(data[i : i + 1]))
+        assert not parser.is_idle
 
-    list(inbound.feed(data[-1:]))
-    assert inbound.is_idle
+    list(parser.feed(data[-1:]))
+    assert parser.is_idle
 
 
 def test_a_message_of_too_many_fragments_is_a_fault() -> None:
-    inbound = Inbound.fresh(1_000)
-    sent = frame(TEXT, fin=False) + frame(CONT, fin=False) * FRAGMENTS_MAX
+    parser = InboundParser.create(1_000)
+    data = frame(TEXT, fin=False) + frame(CONT, fin=False) * FRAGMENTS_MAX
 
-    assert list(inbound.feed(sent)) == [(Heard.FAULT, (1009, "too many fragments"))]
+    assert list(parser.feed(data)) == [
+        (InboundEvent.ERROR, (1009, "too many fragments"))
+    ]
 
 
 def test_a_ping_is_answered_with_what_it_brought() -> None:
-    inbound = Inbound.fresh(1_000)
+    parser = InboundParser.create(1_000)
 
-    list(inbound.feed(frame(PING, b"payload")))
+    list(parser.feed(frame(PING, b"payload")))
 
-    assert inbound.reply() == b"\x8a\x07payload"
+    assert parser.reply() == b"\x8a\x07payload"
 
 
 def test_a_parser_that_is_forgotten_is_no_garbage() -> None:
     gc.collect()
     gc.disable()
     try:
-        inbound = Inbound.fresh(1_000)
-        list(inbound.feed(frame(TEXT, b"x")))
-        inbound.forget()
-        parser = type(inbound._parser)
-        del inbound
-        assert not [one for one in gc.get_objects() if type(one) is parser]
+        parser = InboundParser.create(1_000)
+        list(parser.feed(frame(TEXT, b"x")))
+        parser.close()
+        parser_class = type(parser._parser)
+        del parser
+        assert not [one for one in gc.get_objects() if type(one) is parser_class]
     finally:
         gc.enable()
 
@@ -88,7 +95,7 @@ def test_a_whole_pong_alone_is_known_without_a_parser(payload: bytes) -> None:
     data = frame(PONG, payload)
 
     assert is_pong(data)
-    assert list(Inbound.fresh(1_000).feed(data)) == [(Heard.PONG, None)]
+    assert list(InboundParser.create(1_000).feed(data)) == [(InboundEvent.PONG, None)]
 
 
 @pytest.mark.parametrize(

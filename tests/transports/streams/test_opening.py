@@ -52,15 +52,15 @@ async def test_a_websocket_brings_history_and_then_what_comes(world: Any) -> Non
 
 async def test_an_event_stream_brings_history_and_then_what_comes(world: Any) -> None:
     await world.publish("before")
-    wire = await world.event_stream(cursor="earliest")
+    client = await world.event_stream(cursor="earliest")
 
-    hello, before = await wire.event(), await wire.event()
-    assert b"event: unread" in await wire.event()
+    hello, before = await client.event(), await client.event()
+    assert b"event: unread" in await client.event()
     await world.publish("live")
 
     assert b"event: hello" in hello
     assert b'"title":"before"' in before
-    assert b'"title":"live"' in await wire.event()
+    assert b'"title":"live"' in await client.event()
 
 
 async def test_a_long_message_arrives_whole(world: Any) -> None:
@@ -161,29 +161,29 @@ async def test_a_first_message_may_be_followed_at_once(world: Any) -> None:
 async def test_an_ended_stream_says_goodbye_and_is_let_go(
     world: Any, until: Any
 ) -> None:
-    socket, wire = await world.websocket(), await world.event_stream()
+    socket, client = await world.websocket(), await world.event_stream()
     await socket.message()
-    await wire.event()
+    await client.event()
 
     await world.admission.drain()
 
     assert (await socket.message())["type"] == "bye"
     assert await socket.close_code() == 4100
     socket.send(frame(CLOSE, b"\x10\x04"))
-    assert b"event: bye" in await wire.event()
-    assert await wire.read_to_end() == b"0\r\n\r\n"
+    assert b"event: bye" in await client.event()
+    assert await client.read_to_end() == b"0\r\n\r\n"
     await until(lambda: world.admission.open == 0)
 
 
 async def test_a_credential_that_ends_ends_the_stream(world: Any) -> None:
     world.expires_in_s = 1
-    socket, wire = await world.websocket(), await world.event_stream()
+    socket, client = await world.websocket(), await world.event_stream()
     await socket.message()
-    await wire.event()
+    await client.event()
 
     assert (await socket.message())["code"] == 4200
     assert await socket.close_code() == 4200
-    assert b'"code":4200' in await wire.event()
+    assert b'"code":4200' in await client.event()
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
@@ -239,10 +239,10 @@ async def test_one_too_many_is_refused_and_holds_nothing(
     await world.websocket()
     await until(lambda: world.admission.open == 1)
 
-    wire = await world.connect()
-    wire.send(world.request(upgrade=kind == "websocket"))
+    client = await world.connect()
+    client.send(world.request(upgrade=kind == "websocket"))
 
-    assert await wire.status() == 409
+    assert await client.status() == 409
     await until(lambda: world.admission.open == 1)
 
 
@@ -252,19 +252,19 @@ async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> No
     assert (await socket.message())["code"] == 4201
     assert await socket.close_code() == 4201
 
-    wire = await world.connect()
-    wire.send(world.request(refusals="stream"))
+    client = await world.connect()
+    client.send(world.request(refusals="stream"))
 
-    assert b'"code":4201' in await wire.read_to_end()
+    assert b'"code":4201' in await client.read_to_end()
     await until(lambda: world.admission.open == 0)
 
 
 async def test_a_head_request_is_answered_and_holds_nothing(
     world: Any, until: Any
 ) -> None:
-    wire = await world.connect()
+    client = await world.connect()
 
-    answer = await wire.ask(world.request(method="HEAD"))
+    answer = await client.exchange(world.request(method="HEAD"))
 
     assert re.match(rb"HTTP/1.1 200 .*text/event-stream.*\r\n\r\n$", answer, re.DOTALL)
     await until(lambda: world.admission.open == 0)
@@ -283,10 +283,10 @@ async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
 
     monkeypatch.setattr(world.leases_part, "take", slow)
     for upgrade in (True, False):
-        wire = await world.connect()
-        wire.send(world.request(upgrade=upgrade))
+        client = await world.connect()
+        client.send(world.request(upgrade=upgrade))
         await joining.wait()
-        wire.writer.transport.abort()
+        client.writer.transport.abort()
         await until(lambda: not world.connections)
         go_on.set()
         await until(lambda: world.admission.open == 0)

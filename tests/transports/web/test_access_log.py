@@ -18,7 +18,11 @@ from starlette.websockets import WebSocket
 from streamer.core.counters import Counters
 from streamer.model import App
 from streamer.service.node.request_context import note_app, request_id
-from streamer.transports.web.access_log import GONE, UNKNOWN, AccessLog
+from streamer.transports.web.access_log import (
+    CLIENT_CLOSED_REQUEST,
+    NO_ROUTE,
+    AccessLog,
+)
 
 SECRET = "tk_secret"
 
@@ -89,8 +93,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     caplog.set_level(logging.INFO)
 
     def lines() -> list[dict[str, Any]]:
-        told = [r for r in caplog.records if r.name == "streamer.access"]
-        return [vars(record)["fields"] for record in told]
+        records = [r for r in caplog.records if r.name == "streamer.access"]
+        return [vars(record)["fields"] for record in records]
 
     return lines
 
@@ -142,8 +146,8 @@ async def test_what_is_not_there_has_no_route(
 ) -> None:
     await get(asgi, "/players/alice/secrets")
 
-    assert (lines()[0]["route"], lines()[0]["status"]) == (UNKNOWN, 404)
-    assert counters.requests == {("GET", UNKNOWN, 404): 1}
+    assert (lines()[0]["route"], lines()[0]["status"]) == (NO_ROUTE, 404)
+    assert counters.requests == {("GET", NO_ROUTE, 404): 1}
 
 
 async def test_a_websocket_is_told_of_once_when_it_is_opened(
@@ -170,7 +174,7 @@ async def test_a_client_that_does_not_wait_is_told_of(counters: Counters) -> Non
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     await AccessLog(silent, counters, lines=True)(scope, *[silent] * 2)
 
-    assert counters.requests == {("GET", UNKNOWN, GONE): 1}
+    assert counters.requests == {("GET", NO_ROUTE, CLIENT_CLOSED_REQUEST): 1}
 
 
 async def test_without_lines_requests_are_counted_all_the_same(

@@ -20,7 +20,7 @@ from ....core.streams.cursor import Cursor
 from ....model import Player
 from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
-from ....transports.web.requests import Answer, int_in, read_body
+from ....transports.web.requests import RawResponse, int_in, read_body
 from . import names, wire
 from .body_types import Shape
 
@@ -95,4 +95,4 @@ def json(
     sent = [(b"content-length", b"%d" % len(body)), _MEDIA_TYPE]
     if headers:
         sent += [(k.lower().encode(), v.encode("latin-1")) for k, v in headers.items()]
-    return Answer(status, sent, body)
+    return RawResponse(status, sent, body)

@@ -26,7 +26,7 @@ from ....service.inboxes.receipts import ReceiptOperations
 from ....service.inboxes.search import EntryFilter, InboxSearch, SearchPage
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
-from ....transports.web.requests import Answer, tag_matches
+from ....transports.web.requests import RawResponse, tag_matches
 from ..common import names
 from ..common.body_types import Shape
 from ..common.endpoints import (
@@ -103,7 +103,7 @@ class NativeInboxes:
             found = await self._search(caller, player, asked, version)
         etag = f'"{found.state.version}{asked.mark}"'
         if found.entries is None or (known and tag_matches(known, etag)):
-            return Answer(304, [(b"etag", etag.encode()), _REVALIDATED])
+            return RawResponse(304, [(b"etag", etag.encode()), _REVALIDATED])
         answer = json(wire.encode_page(found))
         answer.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
         return answer
