@@ -55,12 +55,12 @@ FINISH_S: Final = 1
 
 # Turns of the loop: one accepts all that are in the queue, the next ones make them
 # connections.
-ACCEPT_TURNS: Final = 3
+ACCEPT_ITERATIONS: Final = 3
 
 # The same for connections that are cut off to be lost.
-LOST_TURNS: Final = 3
+LOST_ITERATIONS: Final = 3
 
-NEWCOMERS_POLL_S: Final = 0.01
+FIRST_REQUEST_POLL_S: Final = 0.01
 
 # Allocations before the youngest generation is looked through, and how many looks make
 # one at the next: the oldest, which has all connections in it, is walked rarely.
@@ -170,7 +170,7 @@ async def run(
 
     """
     app = build(config, store_url)
-    _spare_the_collector()
+    _tune_garbage_collector()
     async with contextlib.AsyncExitStack() as stack:
         if report is not None:
             report(app.metrics.collect)
@@ -180,7 +180,7 @@ async def run(
         await run_app(app, config, announce=announce, sockets=sockets)
 
 
-def _spare_the_collector() -> None:
+def _tune_garbage_collector() -> None:
     """
     Look for cyclic garbage less often, and not among what is here for good.
 
@@ -203,7 +203,7 @@ async def run_app(
     """Run the app's background parts and its host; see `run`."""
     host = Host(app.asgi, config, drain=app.drain, sockets=sockets)
     with _on_signals(host.stop):
-        await _run_parts(app, host, announce)
+        await _run_tasks(app, host, announce)
 
 
 async def run_background(config: Config, store_url: str) -> None:
@@ -244,28 +244,28 @@ def _on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
             loop.remove_signal_handler(number)
 
 
-async def _run_parts(app: App, host: Host, announce: Callable[[str], None]) -> None:
+async def _run_tasks(app: App, host: Host, announce: Callable[[str], None]) -> None:
     """Run all parts until the host has stopped or any of them dies."""
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def greet() -> None:
-        where = await url
+    async def announce_when_ready() -> None:
+        base = await url
         await app.ready()
-        announce(where)
+        announce(base)
 
     background = asyncio.create_task(app.run(), name="background")
     serving = asyncio.create_task(host.run(started=url.set_result), name="host")
-    greeting = asyncio.create_task(greet(), name="announce")
-    watched = {background, serving, greeting}
+    announcing = asyncio.create_task(announce_when_ready(), name="announce")
+    watched = {background, serving, announcing}
     try:
         while not serving.done() and not background.done():
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if greeting in done:
-                greeting.result()
-                watched.discard(greeting)
+            if announcing in done:
+                announcing.result()
+                watched.discard(announcing)
     finally:
         # The host first: its connections may still use what runs in the background.
-        for task in (greeting, serving, background):
+        for task in (announcing, serving, background):
             await _cancel(task)
     for task in (background, serving):
         if not task.cancelled():
@@ -293,12 +293,12 @@ class _Server(uvicorn.Server):
         self._drain = drain
         self._drain_max_s = drain_s + DRAIN_GRACE_S
         self._stopping = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._forced = asyncio.Event()
         self.on_started: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         if self._stopping.is_set():
-            self._hurried.set()
+            self._forced.set()
             self.force_exit = True
         self._stopping.set()
         self.should_exit = True
@@ -321,45 +321,45 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Closing cuts off who stands in the queue, and who was taken from it but is not
         # yet a connection.
-        for _ in range(ACCEPT_TURNS):
+        for _ in range(ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
-        for listener in self.servers:
-            listener.close()
+        for server in self.servers:
+            server.close()
         try:
-            if not self._hurried.is_set():
-                await self._drain_unless_hurried()
-            await self._hear_newcomers()
+            if not self._forced.is_set():
+                await self._drain_unless_forced()
+            await self._wait_for_first_requests()
         finally:
-            if not self._hurried.is_set():
+            if not self._forced.is_set():
                 await super().shutdown(sockets)
-            await self._end_rest()
+            await self._close_remaining()
 
-    async def _drain_unless_hurried(self) -> None:
+    async def _drain_unless_forced(self) -> None:
         draining = asyncio.ensure_future(self._drain())
-        hurried = asyncio.create_task(self._hurried.wait())
+        forced = asyncio.create_task(self._forced.wait())
         done, pending = await asyncio.wait(
-            {draining, hurried},
+            {draining, forced},
             timeout=self._drain_max_s,
             return_when=asyncio.FIRST_COMPLETED,
         )
-        for part in pending:
-            part.cancel()
+        for task in pending:
+            task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         if not done:
             logger.error("drain is given up after %s s", self._drain_max_s)
         elif draining in done:
             draining.result()
 
-    async def _hear_newcomers(self) -> None:
+    async def _wait_for_first_requests(self) -> None:
         """Give those who have only just connected the time to say what they want."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + FINISH_S
-        while loop.time() < until_s and not self._hurried.is_set():
-            if not any(map(_is_newcomer, self.server_state.connections)):
+        while loop.time() < until_s and not self._forced.is_set():
+            if not any(map(_awaits_first_request, self.server_state.connections)):
                 return
-            await asyncio.sleep(NEWCOMERS_POLL_S)
+            await asyncio.sleep(FIRST_REQUEST_POLL_S)
 
-    async def _end_rest(self) -> None:
+    async def _close_remaining(self) -> None:
         """End what did not go by itself, and wait for its tasks to notice."""
         connections = list(self.server_state.connections)
         for connection in connections:
@@ -368,21 +368,21 @@ class _Server(uvicorn.Server):
         for connection in connections:
             connection.transport.abort()
         # Streams have no tasks; what they hold they give back when they are lost.
-        for _ in range(LOST_TURNS):
+        for _ in range(LOST_ITERATIONS):
             if not self.server_state.connections:
                 break
             await asyncio.sleep(0)
         # uvicorn logs a cancelled request as the app's failure, traceback and all; most
         # end by themselves, told that their client is gone.
         if tasks := set(self.server_state.tasks):
-            _, stubborn = await asyncio.wait(tasks, timeout=FINISH_S)
-            for task in stubborn:
+            _, unfinished = await asyncio.wait(tasks, timeout=FINISH_S)
+            for task in unfinished:
                 task.cancel()
-            if stubborn:
-                await asyncio.wait(stubborn, timeout=FINISH_S)
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=FINISH_S)
 
 
-def _is_newcomer(connection: object) -> bool:
+def _awaits_first_request(connection: object) -> bool:
     return isinstance(connection, HttpProtocol) and connection.is_new
 
 

@@ -28,7 +28,7 @@ from .settings import fsync_of, resolve, run, store_options
 if TYPE_CHECKING:
     from ..config import Config
     from ..store.server.embedded import Embedded
-    from ..workers.control_channel import Line, Orders
+    from ..workers.control_channel import ControlChannel, StartMessage
 
 __all__ = ["scheduler", "serve", "worker"]
 
@@ -74,15 +74,15 @@ def scheduler(file: str | None, **flags: object) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("line", type=int)
+@click.argument("channel", type=int)
 @click.argument("sockets", type=int, nargs=-1)
-def worker(line: int, sockets: tuple[int, ...]) -> None:
+def worker(channel: int, sockets: tuple[int, ...]) -> None:
     """Serve one share of `streamer serve --workers N`, which alone starts this."""
-    from ..workers.control_channel import Line
+    from ..workers.control_channel import ControlChannel
 
-    supervisor = Line(line)
-    orders = supervisor.read_orders()
-    _run(_work(supervisor, orders, sockets), orders.config)
+    supervisor = ControlChannel(channel)
+    start_message = supervisor.read_start_message()
+    _run(_work(supervisor, start_message, sockets), start_message.config)
 
 
 def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
@@ -120,17 +120,19 @@ async def _run_server(
         await Supervisor(config, url).run(announce=announce)
 
 
-async def _work(line: Line, orders: Orders, fds: tuple[int, ...]) -> None:
+async def _work(
+    channel: ControlChannel, start_message: StartMessage, fds: tuple[int, ...]
+) -> None:
     from .. import server
 
     serving = server.run(
-        orders.config,
-        orders.store_url,
-        announce=lambda url: line.say_ready(),
+        start_message.config,
+        start_message.store_url,
+        announce=lambda url: channel.send_ready(),
         sockets=[socket.socket(fileno=fd) for fd in fds],
-        report=line.report,
+        report=channel.report_metrics,
     )
-    async with line.held():
+    async with channel.open():
         await _deaf_after(serving)
 
 

@@ -26,19 +26,19 @@ import msgspec
 from ..config import Config
 from ..metrics.scraping import Collect
 
-__all__ = ["ALIVE", "READY", "Line", "Orders", "share"]
+__all__ = ["HEARTBEAT", "READY", "ControlChannel", "StartMessage", "share"]
 
-SIGN_OF_LIFE_S: Final = 5.0
+HEARTBEAT_INTERVAL_S: Final = 5.0
 
 READY: Final = b"ready\n"
-ALIVE: Final = b"\n"
-ORDERS_BYTES_MAX: Final = 1_048_576
+HEARTBEAT: Final = b"\n"
+START_MESSAGE_BYTES_MAX: Final = 1_048_576
 
 # What the workers of a node divide among themselves.
 _SHARED: Final = ("connections_max", "connects_per_s_max", "requests_in_flight_max")
 
 
-class Orders(msgspec.Struct, frozen=True):
+class StartMessage(msgspec.Struct, frozen=True):
     """What a worker is told: its settings, with its share of the limits; the store."""
 
     config: Config
@@ -55,7 +55,7 @@ def share(config: Config, index: int) -> Config:
     return msgspec.structs.replace(config, workers=1, **shares)
 
 
-class Line:
+class ControlChannel:
     """The worker's end of the line. Made before its event loop runs."""
 
     def __init__(self, fd: int) -> None:
@@ -63,57 +63,57 @@ class Line:
         self._ready = asyncio.Event()
         self._collect: Collect = list
 
-    def read_orders(self) -> Orders:
+    def read_start_message(self) -> StartMessage:
         """Wait for the orders. Raises EOFError if there is nobody to give any."""
         with self._socket.makefile("rb") as file:
-            orders = file.readline(ORDERS_BYTES_MAX)
-        if not orders:
+            start_message = file.readline(START_MESSAGE_BYTES_MAX)
+        if not start_message:
             raise EOFError
-        return msgspec.json.decode(orders, type=Orders)
+        return msgspec.json.decode(start_message, type=StartMessage)
 
-    def say_ready(self) -> None:
+    def send_ready(self) -> None:
         self._socket.send(READY)
         self._ready.set()
 
-    def report(self, collect: Collect) -> None:
+    def report_metrics(self, collect: Collect) -> None:
         """Have every sign of life bring these metrics, once the worker is ready."""
         self._collect = collect
 
     @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
+    async def open(self) -> AsyncIterator[None]:
         """Give signs of life for the block; end the process with its supervisor."""
-        task = asyncio.create_task(self._hold(), name="line")
+        task = asyncio.create_task(self._send_heartbeats(), name="control channel")
         try:
             yield
         finally:
             task.cancel()
 
-    async def _hold(self) -> None:
+    async def _send_heartbeats(self) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=self._socket.dup())
-        gone = asyncio.create_task(_until_end(reader))
+        supervisor_gone = asyncio.create_task(_until_closed(reader))
         try:
             ready = asyncio.create_task(self._ready.wait())
-            while not gone.done():
-                writer.write(self._sign())
-                until = {gone} if ready.done() else {gone, ready}
+            while not supervisor_gone.done():
+                writer.write(self._heartbeat())
+                until = {supervisor_gone} if ready.done() else {supervisor_gone, ready}
                 await asyncio.wait(
-                    until, timeout=SIGN_OF_LIFE_S, return_when=FIRST_COMPLETED
+                    until, timeout=HEARTBEAT_INTERVAL_S, return_when=FIRST_COMPLETED
                 )
             # As if it had asked to: readers are sent away in good order.
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
-            gone.cancel()
+            supervisor_gone.cancel()
             ready.cancel()
             writer.close()
 
-    def _sign(self) -> bytes:
+    def _heartbeat(self) -> bytes:
         # Not before ``ready``, which goes by another way: this may come in parts.
         if not self._ready.is_set():
-            return ALIVE
-        return msgspec.json.encode(self._collect()) + ALIVE
+            return HEARTBEAT
+        return msgspec.json.encode(self._collect()) + HEARTBEAT
 
 
-async def _until_end(reader: asyncio.StreamReader) -> None:
+async def _until_closed(reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(ConnectionError):
         while await reader.read(1):
             pass

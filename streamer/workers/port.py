@@ -23,7 +23,7 @@ from ..transports.server.sockets import base_url, listen
 
 __all__ = ["Port"]
 
-_SPREADS: Final = sys.platform == "linux"
+_KERNEL_BALANCES: Final = sys.platform == "linux"
 
 
 class Port:
@@ -39,31 +39,31 @@ class Port:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._holders: list[socket.socket] = []
+        self._reserved: list[socket.socket] = []
         self._lent: dict[int, list[socket.socket]] = {}
 
     @property
     def url(self) -> str:
         """The base URL of what listens there, once the port is taken."""
-        return base_url(self._host, self._holders)
+        return base_url(self._host, self._reserved)
 
     async def take(self) -> None:
         """Take the port. Raises OSError if it cannot be listened on."""
         # Shared sockets would join those of another server without a word, so this asks
         # for the port alone, before it is taken to be shared.
-        alone = await listen(self._host, self._port)
-        self._port = alone[0].getsockname()[1]
-        if not _SPREADS:
-            self._holders = alone
+        exclusive = await listen(self._host, self._port)
+        self._port = exclusive[0].getsockname()[1]
+        if not _KERNEL_BALANCES:
+            self._reserved = exclusive
             return
-        for sock in alone:
+        for sock in exclusive:
             sock.close()
-        self._holders = await listen(self._host, self._port, shared=True, backlog=0)
+        self._reserved = await listen(self._host, self._port, shared=True, backlog=0)
 
     async def lend(self, index: int) -> list[socket.socket]:
         """Return the sockets of a worker: those it had before, if it had any."""
-        if not _SPREADS:
-            return self._holders
+        if not _KERNEL_BALANCES:
+            return self._reserved
         if not self._lent.get(index):
             self._lent[index] = await listen(self._host, self._port, shared=True)
         return self._lent[index]
@@ -77,5 +77,5 @@ class Port:
         """Close all sockets: whoever connects is refused."""
         for index in tuple(self._lent):
             self.give_up(index)
-        for sock in self._holders:
+        for sock in self._reserved:
             sock.close()

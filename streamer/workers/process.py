@@ -25,19 +25,19 @@ from typing import Final
 import msgspec
 
 from ..metrics.exposition import Family
-from .control_channel import ALIVE, READY, Orders
+from .control_channel import HEARTBEAT, READY, StartMessage
 
 __all__ = ["Worker", "Workers"]
 
 _logger = logging.getLogger(__name__)
 
-SILENT_S: Final = 30.0
+HEARTBEAT_TIMEOUT_S: Final = 30.0
 """Six signs of life that did not come: its event loop stands still."""
 
 END_GRACE_S: Final = 8.0
 """What a worker may take to end beyond its drain window."""
 
-REPORT_BYTES_MAX: Final = 16_777_216
+METRICS_MESSAGE_BYTES_MAX: Final = 16_777_216
 """A worker's metrics are a few ten thousand bytes."""
 
 
@@ -55,7 +55,9 @@ class Worker:
         self._process = process
         self._reader = reader
         self._ready = asyncio.Event()
-        self.ended = asyncio.create_task(self._listen(), name=f"worker {process.pid}")
+        self.ended = asyncio.create_task(
+            self._read_messages(), name=f"worker {process.pid}"
+        )
         """Done with its exit status when it is gone."""
 
     async def started(self) -> bool:
@@ -71,19 +73,19 @@ class Worker:
         # It is waited for in another thread, which makes no difference to Popen.
         self._process.send_signal(number)
 
-    async def _listen(self) -> int:
+    async def _read_messages(self) -> int:
         """Listen to it until it is gone; return its exit status."""
         try:
             while True:
-                async with asyncio.timeout(SILENT_S):
-                    said = await self._reader.readline()
-                if not said:
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                    message = await self._reader.readline()
+                if not message:
                     break
-                if said == READY:
+                if message == READY:
                     self.ready_at_s = asyncio.get_running_loop().time()
                     self._ready.set()
-                elif said != ALIVE:
-                    self.metrics = msgspec.json.decode(said, type=list[Family])
+                elif message != HEARTBEAT:
+                    self.metrics = msgspec.json.decode(message, type=list[Family])
         except TimeoutError:
             _logger.error("worker process %d has gone silent: killing it", self.pid)
             self._process.kill()
@@ -105,13 +107,15 @@ class Workers:
         self._drain_s = drain_s
         self._running: set[Worker] = set()
 
-    async def start(self, orders: Orders, sockets: Sequence[socket.socket]) -> Worker:
+    async def start(
+        self, start_message: StartMessage, sockets: Sequence[socket.socket]
+    ) -> Worker:
         """Start a worker that is to listen on `sockets`. It is not ready yet."""
         fds = [sock.fileno() for sock in sockets]
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(
-                sock=ours, limit=REPORT_BYTES_MAX
+                sock=ours, limit=METRICS_MESSAGE_BYTES_MAX
             )
             # Nothing waits from here on: a process is either known or not started.
             process = subprocess.Popen(  # noqa: ASYNC220  # it does not wait
@@ -121,7 +125,7 @@ class Workers:
                 # Ctrl-C is for this process, which ends its workers in good order.
                 process_group=0,
             )
-        writer.write(msgspec.json.encode(orders) + b"\n")
+        writer.write(msgspec.json.encode(start_message) + b"\n")
         worker = Worker(process, reader)
         self._running.add(worker)
 
@@ -132,15 +136,15 @@ class Workers:
         worker.ended.add_done_callback(forget)
         return worker
 
-    async def retire(self, worker: Worker) -> None:
+    async def drain(self, worker: Worker) -> None:
         """Let a worker drain, and kill it if it does not end."""
-        await self._retire([worker])
+        await self._drain([worker])
 
-    async def retire_all(self) -> None:
+    async def drain_all(self) -> None:
         """Let all workers drain, and kill those that do not end."""
-        await self._retire(list(self._running))
+        await self._drain(list(self._running))
 
-    def hurry(self) -> None:
+    def terminate_now(self) -> None:
         """End all workers without a drain, whether or not one has begun."""
         # Two signals of one kind may arrive as one.
         for worker in self._running:
@@ -151,7 +155,7 @@ class Workers:
         """Wait for all workers that were told to end; kill those that do not."""
         await self._wait_for(list(self._running))
 
-    async def _retire(self, workers: Sequence[Worker]) -> None:
+    async def _drain(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
         await self._wait_for(workers)
@@ -160,12 +164,12 @@ class Workers:
         ends = {worker.ended: worker for worker in workers}
         if not ends:
             return
-        _, late = await asyncio.wait(ends, timeout=self._drain_s + END_GRACE_S)
-        for end in late:
+        _, unfinished = await asyncio.wait(ends, timeout=self._drain_s + END_GRACE_S)
+        for end in unfinished:
             _logger.error("worker process %d does not end: killing it", ends[end].pid)
             ends[end].send_signal(signal.SIGKILL)
-        if late:
-            await asyncio.wait(late)
+        if unfinished:
+            await asyncio.wait(unfinished)
 
 
 def _python() -> list[str]:
@@ -173,5 +177,5 @@ def _python() -> list[str]:
     # `-m` puts the working directory in front of the modules' path, which an installed
     # command does not; there it might find another program of our name.
     package = Path(__file__).parent.parent
-    begins_here = Path(sys.path[0] or ".").resolve() == package.parent.resolve()
-    return [sys.executable, *([] if begins_here else ["-P"]), "-m", package.name]
+    runs_from_source = Path(sys.path[0] or ".").resolve() == package.parent.resolve()
+    return [sys.executable, *([] if runs_from_source else ["-P"]), "-m", package.name]

@@ -26,7 +26,7 @@ from typing import Any
 from ..config import Config
 from ..metrics.exposition import Family, gauge, merge
 from ..metrics.scraping import scraping
-from .control_channel import Orders, share
+from .control_channel import StartMessage, share
 from .port import Port
 from .process import Workers
 from .slot import Slot
@@ -53,14 +53,14 @@ class Supervisor:
         self._slots = [
             Slot(
                 index,
-                Orders(share(config, index), store_url),
+                StartMessage(share(config, index), store_url),
                 self._port,
                 self._workers,
             )
             for index in range(config.workers)
         ]
         self._stopping = asyncio.Event()
-        self._renewing = asyncio.Event()
+        self._replace_all_requested = asyncio.Event()
         self._had_terminal = _has_terminal()
 
     async def run(self, *, announce: Callable[[str], None]) -> None:
@@ -84,9 +84,9 @@ class Supervisor:
     async def _run(self, announce: Callable[[str], None]) -> None:
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._stopping.wait(), name="stop"),
-            asyncio.create_task(self._renew_on_demand(), name="renewals"),
-            asyncio.create_task(self._greet(announce), name="announce"),
-            *(asyncio.create_task(slot.keep()) for slot in self._slots),
+            asyncio.create_task(self._replace_on_request(), name="renewals"),
+            asyncio.create_task(self._announce_when_ready(announce), name="announce"),
+            *(asyncio.create_task(slot.run()) for slot in self._slots),
         ]
         try:
             with self._on_signals():
@@ -94,17 +94,17 @@ class Supervisor:
                 await _cancel(tasks)
                 # Also where one worker has failed: the others have readers.
                 self._port.close()
-                await self._workers.retire_all()
+                await self._workers.drain_all()
         finally:
             await _cancel(tasks)
             self._port.close()
-            self._workers.hurry()
+            self._workers.terminate_now()
             await self._workers.ended()
         for task in tasks:
             if not task.cancelled():
                 task.result()
 
-    async def _greet(self, announce: Callable[[str], None]) -> None:
+    async def _announce_when_ready(self, announce: Callable[[str], None]) -> None:
         """Announce once, and then never return, as nothing here does."""
         for slot in self._slots:
             await slot.ready.wait()
@@ -121,16 +121,16 @@ class Supervisor:
         count = gauge("streamer_workers", "Workers that serve.", (len(serving), {}))
         return [count, *merge(serving)]
 
-    async def _renew_on_demand(self) -> None:
+    async def _replace_on_request(self) -> None:
         while True:
-            await self._renewing.wait()
-            self._renewing.clear()
-            await self._renew_all()
+            await self._replace_all_requested.wait()
+            self._replace_all_requested.clear()
+            await self._replace_all()
 
-    async def _renew_all(self) -> None:
+    async def _replace_all(self) -> None:
         _logger.info("replacing the workers, one after the other")
         for slot in self._slots:
-            if not await slot.renew():
+            if not await slot.replace():
                 _logger.error(
                     "no more workers are replaced: the new one did not get up"
                 )
@@ -155,7 +155,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         if self._stopping.is_set():
-            self._workers.hurry()
+            self._workers.terminate_now()
         self._stopping.set()
 
     def _on_hangup(self) -> None:
@@ -163,7 +163,7 @@ class Supervisor:
         if self._had_terminal and not _has_terminal():
             self._stop()
         else:
-            self._renewing.set()
+            self._replace_all_requested.set()
 
 
 def _has_terminal() -> bool:

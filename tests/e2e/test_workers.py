@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from streamer.workers.slot import STEADY_S
+from streamer.workers.slot import STABLE_AFTER_S
 
 from .processes import GUARD_S, Server, eventually
 from .readers import TRANSPORTS, Api, following
@@ -147,7 +147,7 @@ async def test_a_killed_worker_is_replaced_and_nobody_is_refused(
     await server.greeting()
     before = await workers_of(server)
     # A worker that is killed at once counts as a false start.
-    steady_at_s = time.monotonic() + STEADY_S
+    steady_at_s = time.monotonic() + STABLE_AFTER_S
     await eventually(lambda: time.monotonic() > steady_at_s)
     victim = min(before)
     async with calling(server.port) as callers:

@@ -152,7 +152,7 @@ async def test_a_worker_that_falls_over_at_once_is_one_that_does_not_get_up(
 async def test_a_worker_that_is_killed_is_replaced(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slot, "STEADY_S", 0.0)
+    monkeypatch.setattr(slot, "STABLE_AFTER_S", 0.0)
     task = await fleet.started(workers=2)
     before = fleet.alive
 
@@ -170,8 +170,8 @@ async def test_a_worker_that_is_killed_is_replaced(
 async def test_a_worker_that_has_gone_silent_is_killed_and_replaced(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(process, "SILENT_S", 0.2)
-    monkeypatch.setattr(slot, "STEADY_S", 0.0)
+    monkeypatch.setattr(process, "HEARTBEAT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(slot, "STABLE_AFTER_S", 0.0)
     fleet.become("silent")
 
     task = await fleet.started(workers=1)
