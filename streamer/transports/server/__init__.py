@@ -1,1 +1,1 @@
-"""Server: the protocol classes under uvicorn, and the sockets they serve."""
+"""The protocol classes under uvicorn, and the sockets they serve."""

@@ -1,13 +1,11 @@
 """
-What a stream may do with the connection below ASGI.
+A stream's access to the connection below ASGI.
 
-Knows an asyncio transport. Knows nothing of uvicorn: the protocol classes put a handle
-into ``scope["extensions"]``, and where another server or a test client calls the app
-there is none, so a stream has to do without.
-
-A stream that is handed the connection goes on as the transport's own protocol. The
-server's protocol, the request and the task that has served it are garbage then, which
-is most of what a connection weighs.
+The protocol classes put a `Handle` into ``scope["extensions"]``. Through it a stream
+takes over the connection: it becomes the transport's protocol, and the server's
+protocol, the request and the task that served it become garbage, which is most of the
+memory of a connection. Knows asyncio transports. Knows nothing of uvicorn; other
+servers and test clients put no handle into their scopes.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ __all__ = [
 S = TypeVar("S", bound="RawSocket")
 
 EXTENSION: Final = "streamer.transport"
-"""Name of the ASGI extension, on scopes of both types, ``http`` and ``websocket``."""
+"""Name of the ASGI extension in scopes of type ``http`` and ``websocket``."""
 
 WRITE_BUFFER_HIGH_BYTES: Final = 65_536
 """Bytes that may wait in a transport before it calls `pause_writing`."""
@@ -63,17 +61,17 @@ after they have called `connection_lost`, never before.
 with contextlib.suppress(ImportError):
     from uvloop import loop
 
-    # They are not in its stubs. Behind TLS there is another one.
+    # uvloop's stubs leave them out. TLS has a transport class of its own.
     _OPEN_UNTIL_LOST.extend(
         getattr(loop, name) for name in ("TCPTransport", "UnixTransport")
     )
 
 _POLLRDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
-"""Linux has it, macOS has not."""
+"""0 where the system does not have it, such as macOS."""
 
 
 class Successor(asyncio.Protocol):
-    """What a connection can be handed over to; the server ends it by these."""
+    """A protocol that takes over a connection; the server closes it through this."""
 
     __slots__ = ()
 
@@ -87,39 +85,39 @@ class Successor(asyncio.Protocol):
         head: bytes = b"",
     ) -> None:
         """
-        Go on with a connection. From here on `connection_lost` comes, once.
+        Take over a connection. `connection_lost` will be called exactly once.
 
         Args:
-            transport: It.
-            connections: The server's, which are ended with it: to be left when the
-                connection is lost.
-            unread: What its protocol has received and nobody has taken, on a WebSocket.
-            head: What comes in front of all that is written.
+            transport: The connection's transport.
+            connections: The connections that the server closes when it stops. The
+                successor adds itself, and removes itself in `connection_lost`.
+            unread: On a WebSocket, what was received and not yet consumed.
+            head: Bytes to be written first.
 
         """
         raise NotImplementedError
 
     def shutdown(self) -> None:
-        """End at once; the server does."""
+        """Close at once. The server calls this when it stops."""
         raise NotImplementedError
 
 
 class Detachable:
-    """A server's protocol that can let a connection go."""
+    """A protocol of the server that can hand its connection over."""
 
     __slots__ = ()
 
     def hand_over(self, successor: Successor) -> None:
-        """Make `successor` the connection's protocol, and forget the connection."""
+        """Make `successor` the transport's protocol, and give the connection up."""
         raise NotImplementedError
 
     def disable_chunking(self) -> None:
-        """Announce no chunks in the head of an answer that is to be handed over."""
-        # What is no HTTP answer has none.
+        """Announce no chunked encoding in the head of the response."""
+        # Only HTTP responses have one.
 
 
 class Handle:
-    """One connection as a stream sees it: how far behind it is, an axe, and its key."""
+    """One connection as a stream sees it."""
 
     __slots__ = ("_transport",)
 
@@ -129,45 +127,45 @@ class Handle:
     @property
     def is_gone(self) -> bool:
         """
-        Whether the connection is lost, or about to be.
+        Whether the connection is lost, or its peer has closed it.
 
-        The kernel is asked too: where thousands have come and given up, the loop hears
-        of each when it has served those before it.
+        Asks the kernel too: when thousands of clients connect and give up, the event
+        loop learns of each only after it has served the ones before.
         """
         return self._transport.is_closing() or _peer_has_closed(self._transport)
 
     def buffered(self) -> int:
-        """Return the bytes written that the kernel has not taken yet."""
+        """Return how many written bytes the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """
         Close at once and drop what is buffered. A second call does nothing.
 
-        A reader that stopped reading cannot be told anything: a goodbye would queue
-        behind what it does not take.
+        For a client that stopped reading: a close frame would wait behind the bytes
+        that the client does not read.
         """
         self._transport.abort()
 
     def abort_if_gone(self) -> bool:
-        """Abort the connection if it is gone, with nobody to answer; say if it was."""
+        """Abort the connection if its peer is gone; return whether it was."""
         is_gone = self.is_gone
         if is_gone:
             self.abort()
         return is_gone
 
     def disable_chunking(self) -> None:
-        """Have no chunks announced: whoever takes the connection sends none."""
+        """Announce no chunked encoding; a stream over HTTP/1.0 sends no chunks."""
         protocol = self._transport.get_protocol()
         if isinstance(protocol, Detachable):
             protocol.disable_chunking()
 
     def hand_over(self, successor: Successor) -> bool:
         """
-        Give the connection to `successor`, between two events of the loop.
+        Hand the connection over to `successor`, synchronously.
 
-        Returns whether it did. A connection that is closing may have told its end
-        already; it stays with who has heard of it.
+        Returns False, and does nothing, if the connection is closing: its present
+        protocol may have got `connection_lost` already.
         """
         protocol = self._transport.get_protocol()
         if self._transport.is_closing() or not isinstance(protocol, Detachable):
@@ -177,7 +175,7 @@ class Handle:
 
 
 def _peer_has_closed(transport: asyncio.Transport) -> bool:
-    """Whether the peer has closed its side, as far as this system can tell."""
+    """Whether the peer has closed its side; False where the system cannot tell."""
     connection = transport.get_extra_info("socket")
     if connection is None or _POLLRDHUP == 0:
         return False
@@ -321,7 +319,7 @@ def _find_descriptor(transport: asyncio.Transport) -> int:
 
 
 def find_handle(scope: Mapping[str, Any]) -> Handle | None:
-    """Return the handle of the connection behind `scope`, or None without ours."""
+    """Return the handle in an ASGI scope, None on servers without the extension."""
     extensions = scope.get("extensions") or {}
     handle = extensions.get(EXTENSION)
     return handle if isinstance(handle, Handle) else None

@@ -1,14 +1,14 @@
 """
-A WebSocket between its request and what becomes of it.
+The handshake of a WebSocket.
 
-Decides whether a handshake is one (RFC 6455 section 4.2.1), and writes what the app
-answers: the upgrade, or a refusal as a whole HTTP answer. Knows ASGI, and the library's
-judgement of handshakes. Knows nothing of frames.
+Validates the request (RFC 6455 section 4.2.1) and writes the response of the app: the
+upgrade, or a denial as a complete HTTP response. Knows ASGI, and how `websockets`
+validates handshakes. Knows nothing of frames.
 
-Nearly every app lets go of the connection with the upgrade, and no frame is ever read
-for ASGI. So the protocol that would do that is made for those alone who go on by ASGI:
-with its parser, queue and events it would cost more than all else of the handshake.
-The request has been read as HTTP, and is not written down again to be read once more.
+uvicorn serializes the parsed request, parses it once more, and creates a protocol with
+a parser, a queue and events before it calls the app. Here the request is validated as
+parsed, and the protocol that reads frames is created only for a connection that goes on
+within ASGI. Nearly all are handed over with the upgrade, before any frame is read.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = ["Handshake"]
 
 _RawHeaders = Iterable[tuple[bytes, bytes]]
 
-# 16 bytes, as clients write them.
+# 16 bytes in Base64, as clients encode them.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
-# What says by what the handshake is judged, and is not to say it twice.
+# Fields that decide about the handshake, each of which must occur once.
 _SINGLE_FIELDS: Final = frozenset(
     {
         b"upgrade",
@@ -55,13 +55,13 @@ _SINGLE_FIELDS: Final = frozenset(
     }
 )
 
-# What it logs for debugging is what clients send, their tokens included.
+# Its debug messages would contain what clients send, tokens included.
 _validator_logger: Final = logging.getLogger(f"{__name__}.validator")
 _validator_logger.setLevel(logging.WARNING)
 _validator: Final = ServerProtocol(logger=_validator_logger)
-"""It keeps nothing of a handshake that the next one would be judged by."""
+"""Shared by all handshakes: `accept` keeps no state that affects the next one."""
 
-# Where uvicorn reports what its apps do wrong.
+# uvicorn's logger for errors of the app.
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -70,7 +70,7 @@ class Handshake(asyncio.Protocol, Detachable):
     One connection that is to become a WebSocket.
 
     Args:
-        server: The protocol that has read the request; it is done with the connection.
+        server: The protocol that read the request; it gives the connection up.
 
     """
 
@@ -89,9 +89,9 @@ class Handshake(asyncio.Protocol, Detachable):
         self._connect_sent = False
         self._is_responded = False
         self._head = b""
-        """What accepts the handshake, once the app has; it goes out as one goes on."""
+        """The head of the upgrade, from when the app accepts until it is written."""
         self._is_released = False
-        """Whether it is handed over, or lost, so that there is nobody to answer."""
+        """Whether the connection was handed over or lost."""
         self._lost = asyncio.Event()
         self._denial: tuple[int, _RawHeaders] | None = None
         self._body = b""
@@ -99,7 +99,7 @@ class Handshake(asyncio.Protocol, Detachable):
         self._asgi_protocol: WebSocketProtocol | None = None
 
     def begin(self) -> None:
-        """Judge the handshake, and let the app answer one that is in order."""
+        """Validate the handshake, and call the app if it is valid."""
         self._connections.add(self)
         self._transport.set_protocol(self)
         headers: list[tuple[bytes, bytes]] = list(self._request["headers"])
@@ -121,7 +121,11 @@ class Handshake(asyncio.Protocol, Detachable):
         task.add_done_callback(self._server_state.tasks.discard)
 
     def _accept_fast(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Return what accepts a handshake written as all clients write it, or ""."""
+        """
+        Return the accept key of a handshake in the form that all clients use.
+
+        Any other request, valid or not, gets ""; `_accept_by_library` decides about it.
+        """
         fields: dict[bytes, bytes] = {}
         for name, value in headers:
             if name in fields and name in _SINGLE_FIELDS:
@@ -140,7 +144,7 @@ class Handshake(asyncio.Protocol, Detachable):
         return accept_key(key.decode()) if is_plain else ""
 
     def _accept_by_library(self, headers: _RawHeaders) -> None:
-        """Let the library judge a handshake, and give its answer to a wrong one."""
+        """Validate a handshake with `websockets`, and send its response if invalid."""
         fields = Headers()
         for name, value in headers:
             fields[name.decode("latin-1")] = value.decode("latin-1")
@@ -196,7 +200,7 @@ class Handshake(asyncio.Protocol, Detachable):
             if not self._is_responded and not self._is_released:
                 _logger.error("ASGI callable returned without completing handshake.")
                 self._fail()
-        # uvicorn's way: what the app leaves behind is closed.
+        # As in uvicorn, a connection that the app left open is closed.
         if self._asgi_protocol is not None:
             if self._asgi_protocol.close_timer is None:
                 self._transport.close()
@@ -225,7 +229,7 @@ class Handshake(asyncio.Protocol, Detachable):
             raise ClientDisconnected
         kind = message["type"]
         if self._is_responded:
-            raise RuntimeError(f"{kind!r} came after the answer")
+            raise RuntimeError(f"unexpected {kind!r} after the response")
         if kind == "websocket.accept":
             self._upgrade(message)
         elif kind == "websocket.close":
@@ -237,7 +241,7 @@ class Handshake(asyncio.Protocol, Detachable):
             if not message.get("more_body", False):
                 self._respond(self._encode_denial(*self._denial))
         else:
-            raise RuntimeError(f"{kind!r} came in front of an answer")
+            raise RuntimeError(f"unexpected {kind!r} before a response")
 
     def _upgrade(self, message: Any) -> None:
         self._is_responded = True
@@ -251,7 +255,8 @@ class Handshake(asyncio.Protocol, Detachable):
         if subprotocol := message.get("subprotocol"):
             fields.append((b"sec-websocket-protocol", subprotocol.encode()))
         self._head = _encode_head(101, fields)
-        # Unless it is handed over in this very turn, with something to follow it.
+        # Unless the app hands the connection over in this iteration of the loop: then
+        # the successor writes the head together with its first bytes.
         self._loop.call_soon(self._continue_in_asgi)
 
     def _encode_denial(self, status: int, headers: _RawHeaders) -> bytes:
@@ -275,16 +280,16 @@ class Handshake(asyncio.Protocol, Detachable):
         self._respond(encode_refusal(status))
 
     def _respond(self, response: bytes) -> None:
-        """Answer with something else than the upgrade; nothing follows."""
+        """Send a response that is not the upgrade, and close the connection."""
         self._is_responded = True
         if not self._transport.is_closing():
             self._transport.write(response)
             self._transport.close()
 
-    # Going on.
+    # After the upgrade.
 
     def _continue_in_asgi(self) -> None:
-        """Go on by ASGI, unless somebody goes on without."""
+        """Let the app read and write frames through ASGI, unless it gave up on it."""
         if self._is_released or self._asgi_protocol is not None:
             return
         self._is_released = True
@@ -310,7 +315,7 @@ class Handshake(asyncio.Protocol, Detachable):
     # The connection.
 
     def data_received(self, data: bytes) -> None:
-        # A client has to wait for the answer. What it sends before is read then.
+        # A client has to wait for the upgrade. Earlier frames are read after it.
         self._early_data += data
         if len(self._early_data) > self._config.ws_max_size:
             self._transport.pause_reading()
@@ -321,7 +326,7 @@ class Handshake(asyncio.Protocol, Detachable):
         self._lost.set()
 
     def shutdown(self) -> None:
-        """Refuse a client that was not answered during the drain; the server does."""
+        """Refuse a client that got no response during the drain."""
         if not self._is_responded:
             self._refuse(http.HTTPStatus.SERVICE_UNAVAILABLE)
 

@@ -1,27 +1,26 @@
 """
-HTTP/1.1 on one connection, bounded in bytes and in time.
+HTTP/1.1 on one connection, with limits on bytes and time.
 
-Decides when a request is refused before the app sees it: a head, URL or trailer over
-its limit, a Host or Transfer-Encoding that two servers could read differently, bytes
-that are not HTTP, and a peer that starts something and does not finish it. Knows
-uvicorn's `HttpToolsProtocol`, which parses, calls the app and writes its answer, and
-has none of these limits. Knows nothing of what the app does; the size and encoding of
-a body are the app's business.
+Refuses before the app is called: a head, URL or trailer over its limit, a Host or
+Transfer-Encoding that two servers could interpret differently, bytes that are not HTTP,
+and a request that is not completed in time. Knows uvicorn's `HttpToolsProtocol`, which
+parses requests, calls the app and writes its responses, and has none of these limits.
+Knows nothing of the app, which limits the size and encoding of bodies.
 
-One deadline runs at a time, and it follows from where the connection stands::
+One deadline runs at a time. It depends on the state of the connection::
 
                     first byte of a head           head complete
       WAITING ---------------------------> HEAD --------------------> BODY
       first_request_s,                     header_timeout_s           body_timeout_s
       later keep-alive                                                  |
           ^                                                             | complete
-          |                 answer complete                             v
-          +---------------------------------------------------------- ANSWERING
+          |                 response complete                           v
+          +---------------------------------------------------------- RESPONDING
                                                                        no deadline
 
-so a long poll or an event stream, whose request is complete, is never timed here. All
-three are totals and not the time since the last byte: a peer that sends one byte a
-second makes progress for ever and holds a connection and a task while it does.
+A long poll or an event stream has no deadline here, since its request is complete. All
+three deadlines are totals, not times since the last byte: otherwise a peer that sends
+one byte per second could hold a connection and a task indefinitely.
 """
 
 from __future__ import annotations
@@ -57,11 +56,15 @@ __all__ = ["HttpProtocol", "http_protocol"]
 
 logger = logging.getLogger(__name__)
 
-# A connection that is silent for longer was made in advance, as browsers do.
 NEW_CONNECTION_S: Final = 0.5
+"""
+How long a new connection's first request is expected.
 
-# Room in a head for what no limit counts: method, version, line ends, optional space.
+Browsers open connections in advance, which stay silent for longer.
+"""
+
 HEAD_SLACK_BYTES: Final = 1_024
+"""Bytes of a head that no limit counts: method, version, line ends, white space."""
 
 # uri-host [ ":" port ] of RFC 3986, with the empty value RFC 9112 section 3.2 allows.
 _HOST: Final = re.compile(
@@ -72,7 +75,7 @@ _CONTINUE: Final = b"HTTP/1.1 100 "
 
 
 class _Stage(enum.Enum):
-    """What of a request is being read."""
+    """The part of a request that is being read."""
 
     NOTHING, HEAD, BODY = range(3)
 
@@ -86,10 +89,11 @@ class _Refused(Exception):
 
 class _ResponseTransport(asyncio.Transport):
     """
-    What an answer is written to: its head goes out with what follows it.
+    The transport that responses are written to: it writes a head with what follows.
 
-    uvicorn writes the two apart. Each write is a system call, a packet, and a client
-    that is woken up. A head that nothing follows goes out at the end of its turn.
+    uvicorn writes head and body separately, which costs a system call, a packet, and a
+    wake-up of the client. A head that nothing follows is written at the end of the
+    present iteration of the event loop.
     """
 
     __slots__ = ("_has_head", "_head", "_transport")
@@ -110,7 +114,7 @@ class _ResponseTransport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def take_head(self) -> bytes:
-        """Return what is held back; whoever takes it writes it."""
+        """Return the head that is held back; the caller writes it."""
         head, self._head = self._head, b""
         return head
 
@@ -128,7 +132,7 @@ class _ResponseTransport(asyncio.Transport):
 
 
 class HttpProtocol(HttpToolsProtocol, Detachable):
-    """One HTTP connection. Use `http_protocol` to get a class with its limits."""
+    """One HTTP connection. `http_protocol` returns a class with limits."""
 
     limits: ClassVar[Config]
 
@@ -136,7 +140,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self,
         config: UvicornConfig,
         server_state: ServerState,
-        app_state: dict[str, Any],  # uvicorn's: what a lifespan left, here nothing
+        app_state: dict[str, Any],  # the state of uvicorn's lifespan, here empty
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -159,8 +163,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     def connection_made(  # type: ignore[override]  # as in uvicorn: never a pipe
         self, transport: asyncio.Transport
     ) -> None:
-        # As uvicorn does, but for the names of both ends: it asks the transport's own
-        # socket, which keeps them for as long as there is a connection.
+        # As in uvicorn, except for the addresses: uvicorn asks the transport's socket
+        # object, which caches them for the life of the connection.
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
@@ -175,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 
     @property
     def is_new(self) -> bool:
-        """Whether its first request is on its way, as far as one can tell."""
+        """Whether a first request is being received or still to be expected."""
         if self._stage is _Stage.NOTHING and self._request_count:
             return False
         return self.loop.time() - self._made_at_s < NEW_CONNECTION_S
@@ -187,9 +191,9 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        # The parser keeps half a field until it is whole and tells nobody, so raw bytes
-        # are counted since it last reported something finished. A read that ends one
-        # request and begins the next escapes the count, once: one read is bounded.
+        # The parser buffers an incomplete field without a callback, so the raw bytes
+        # since its last callback are counted. A read that ends one request and begins
+        # the next is not counted in full, once; the size of a read is bounded.
         self._raw_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -205,25 +209,25 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 
     def shutdown(self) -> None:
         """
-        End what the drain left: streams at once, a request before its answer may end.
+        Close what the drain left open; a request without a response gets one first.
 
-        An answer that has begun and is not complete is a stream; what is written of any
-        other answer is written whole.
+        A response that has begun and is not complete is a stream, and is cut off. All
+        other responses are written as a whole.
         """
         if self._is_responding() and not self.cycle.response_started:
             self.cycle.keep_alive = False
         else:
             self.transport.close()
 
-    # Letting go.
+    # The handover.
 
     def hand_over(self, successor: Successor) -> None:
         self._clear_deadline()
         self._unset_keepalive_if_required()
         self.connections.discard(self)
-        # The app returns with an answer that is not complete.
+        # The app returns with an incomplete response.
         self.cycle.disconnected = True
-        # They hold each other.
+        # The parser and this protocol refer to each other.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does itself
         self._refused = True
         transport = self.transport
@@ -260,8 +264,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         ):
             raise _Refused(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._stage is _Stage.BODY:
-            # A trailer. Added to the headers it could give the app, which is reading
-            # them already, a second Authorization or Content-Type.
+            # A trailer. Among the headers, which the app is already reading, it could
+            # be a second Authorization or Content-Type.
             return
         super().on_header(name, value)
         self._check_framing(*self.headers[-1])
@@ -269,7 +273,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     def on_headers_complete(self) -> None:
         self._check_version(self.parser.get_http_version())
         super().on_headers_complete()
-        # Unless this is an upgrade; then the last request's is still there, if any.
+        # After an upgrade request `cycle` still belongs to the request before, if any.
         if self.cycle is not None and self.cycle.transport is self.transport:
             self.cycle.transport = _ResponseTransport(self.transport)
         self._stage = _Stage.BODY
@@ -286,8 +290,8 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # uvicorn times the idle connection from here, even if the next request is half
-        # read; `_set_deadline` knows.
+        # uvicorn starts its keep-alive timeout here even if part of the next request
+        # was read; `_set_deadline` takes that into account.
         self._unset_keepalive_if_required()
         if not self.transport.is_closing():
             self._set_deadline()
@@ -296,25 +300,25 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 
     def _upgrade(self) -> None:
         if not self._should_upgrade():
-            # An upgrade nobody speaks, such as h2c, is ignored as RFC 9110 section 7.8
-            # has it. The parser stopped behind this head, hence no further request.
+            # An unsupported upgrade, such as h2c, is ignored (RFC 9110 section 7.8).
+            # The parser stopped after this head, so no further request can follow.
             self.cycle.keep_alive = False
             self._set_deadline()
         elif self._is_responding():
-            # The WebSocket would write into the answer of an earlier request.
+            # The WebSocket would write into the response to an earlier request.
             self._refuse(http.HTTPStatus.BAD_REQUEST)
         else:
             self._clear_deadline()
             self.connections.discard(self)
             Handshake(self).begin()
-            # Nobody tells this object that the connection is lost, and it and its
-            # parser hold each other: free it here, not at some collection.
+            # This object gets no `connection_lost`. It and its parser refer to each
+            # other; without this they would be freed only by the garbage collector.
             self.parser = None  # type: ignore[assignment]  # as uvicorn does itself
 
     # Deadlines.
 
     def _set_deadline(self) -> None:
-        """Start the deadline of where the connection stands, unless it is running."""
+        """Start the deadline of the connection's state, unless it is running."""
         state = (self._request_count, self._stage, self._is_responding())
         if self._refused or state == self._deadline_for:
             return
@@ -344,7 +348,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     def _expire(self) -> None:
         self._deadline = None
         if self._stage is _Stage.BODY and self.flow.read_paused:
-            # It is us who do not read: the app has not asked for more yet.
+            # Reading is paused: the app has not requested more of the body yet.
             self._deadline_for = None
             self._set_deadline()
         elif self._stage is _Stage.NOTHING:
@@ -355,7 +359,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
     # Refusals.
 
     def _check_framing(self, name: bytes, value: bytes) -> None:
-        """Refuse what a proxy in front might have understood differently."""
+        """Refuse fields that a proxy might have interpreted differently."""
         if name == b"host":
             self._host_count += 1
             if not _HOST.fullmatch(value):
@@ -366,11 +370,11 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
                 raise _Refused(http.HTTPStatus.BAD_REQUEST)
 
     def _check_version(self, version: str) -> None:
-        """Refuse a head that its version of HTTP does not allow."""
+        """Refuse a head that its HTTP version does not allow."""
         if version == "1.1":
             allowed = self._host_count == 1
         else:
-            # RFC 9112 section 6.1: in HTTP/1.0 the framing of such a body is faulty.
+            # RFC 9112 section 6.1: chunked encoding is not defined for HTTP/1.0.
             allowed = version == "1.0" and self._host_count < 2 and not self._chunked
         if not allowed:
             raise _Refused(http.HTTPStatus.BAD_REQUEST)
@@ -380,16 +384,16 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         if isinstance(cause, _Refused):
             self._refuse(cause.status)
         else:
-            logger.debug("%s sent a malformed request: %r", self.client, cause or exc)
+            logger.debug("malformed request from %s: %r", self.client, cause or exc)
             self._refuse(http.HTTPStatus.BAD_REQUEST)
 
     def _refuse(self, status: http.HTTPStatus) -> None:
-        """Read nothing more, and answer if the answer would be in its place."""
-        logger.debug("%s is refused with %d", self.client, status)
+        """Stop reading, and respond with `status` if no response is in progress."""
+        logger.debug("refusing %s with %d", self.client, status)
         self._refused = True
         self._clear_deadline()
         if self._stage is not _Stage.BODY and self._is_responding():
-            # Earlier requests come first, and after them the connection is closed.
+            # Earlier requests get their responses, then the connection is closed.
             self.cycle.keep_alive = False
         elif self._stage is _Stage.BODY and not self._take_over_response():
             self.transport.close()
@@ -397,7 +401,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
             self._respond_and_close(encode_refusal(status))
 
     def _take_over_response(self) -> bool:
-        """Take the answer to the request being read away from the app, if possible."""
+        """Respond instead of the app to the request being read; return whether so."""
         if self.cycle is None or self.cycle.response_started or self.pipeline:
             return False
         self.cycle.disconnected = True
@@ -414,7 +418,7 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
         self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _is_responding(self) -> bool:
-        # uvicorn's declaration leaves out that there is no cycle at first.
+        # Before the first request `cycle` is None, which uvicorn's annotation omits.
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete
 
@@ -422,27 +426,27 @@ class HttpProtocol(HttpToolsProtocol, Detachable):
 def _addresses(
     transport: asyncio.Transport,
 ) -> tuple[tuple[str, int | None] | None, tuple[str, int] | None]:
-    """Return the addresses of this end and the other, as uvicorn gives them."""
+    """Return the local and the remote address in the form that uvicorn uses."""
     sock = transport.get_extra_info("socket")
     if sock is None:
         return get_local_addr(transport), get_remote_addr(transport)
-    # What it is said to be is no matter: the kernel knows what the names are of.
+    # The address family is irrelevant here: the kernel knows it.
     borrowed = socket.SocketType(fileno=sock.fileno())
     local = remote = None
     try:
         local = borrowed.getsockname()
         remote = borrowed.getpeername()
     except OSError:
-        pass  # It has left already.
+        pass  # The peer has disconnected already.
     finally:
         borrowed.detach()
     if isinstance(local, str):
-        return (local, None), None  # A Unix socket, whose other end has no name.
+        return (local, None), None  # A Unix socket, whose peer has no address.
     return local and local[:2], remote and remote[:2]
 
 
 def http_protocol(config: Config) -> type[HttpProtocol]:
-    """Return the protocol class whose limits are those of `config`."""
+    """Return a protocol class with the limits of `config`."""
 
     class Limited(HttpProtocol):
         limits = config

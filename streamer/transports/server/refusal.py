@@ -1,5 +1,5 @@
 """
-Answers that no app has given.
+Responses that the server sends without calling the app.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from typing import Final
 
 __all__ = ["LINGER_S", "encode_refusal"]
 
-# Closing a socket that holds unread bytes resets the connection, and a reset destroys
-# an answer the client has not read yet. So a refused client may go on sending into the
-# void for a moment while it reads why.
 LINGER_S: Final = 1.0
+"""
+How long a refused client may go on sending before its connection is closed.
+
+What it sends is discarded. Closing a socket with unread bytes resets the connection,
+and a reset destroys a response that the client has not read yet.
+"""
 
 
 def encode_refusal(status: http.HTTPStatus) -> bytes:
-    """Return a whole answer with `status` after which the connection is closed."""
+    """Return a whole response with `status`; the connection is closed after it."""
     body = b'{"type":"about:blank","title":"%b","status":%d}' % (
         status.phrase.encode(),
         status,

@@ -1,9 +1,8 @@
 """
-Listening sockets, and what every connection inherits from them.
+Listening sockets, and the options that every accepted connection inherits.
 
-Decides how much the kernel may hold for a reader that does not read, and how long a
-peer that is gone without a word may look alive. Knows sockets. Knows nothing of what
-is spoken on them.
+Decides how much the kernel buffers for a client that does not read, and how long a peer
+that vanished may look alive. Knows sockets. Knows nothing of protocols.
 """
 
 from __future__ import annotations
@@ -16,19 +15,30 @@ from typing import Any, Final
 
 __all__ = ["BACKLOG", "authority", "base_url", "listen"]
 
-# The kernel clips it to net.core.somaxconn. A node that is restarted meets all of its
-# clients within a second or two.
 BACKLOG: Final = 4_096
+"""
+Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 
-# Linux books twice the number. Without it the kernel buffers megabytes for each reader
-# that does not read, memory that no process is seen to use.
+After a restart all clients of a node reconnect within a second or two.
+"""
+
 SEND_BUFFER_BYTES: Final = 65_536
+"""
+SO_SNDBUF; Linux doubles it.
 
-# How long sent bytes may stay unacknowledged. With a heartbeat at least every 25 s it
-# finds a peer that is gone without a word, also behind an event stream.
+Otherwise the kernel buffers megabytes for each client that does not read, memory that
+is attributed to no process.
+"""
+
 UNACKNOWLEDGED_MS: Final = 18_000
+"""
+How long sent bytes may stay unacknowledged before the kernel drops the connection.
 
-# For connections on which nothing is written: a held poll, an idle kept-alive one.
+With a heartbeat at least every 25 s this detects peers that vanished, event streams
+included.
+"""
+
+# For connections on which nothing is written: a waiting poll, or idle in keep-alive.
 KEEPALIVE_IDLE_S: Final = 15
 KEEPALIVE_INTERVAL_S: Final = 5
 KEEPALIVE_PROBES: Final = 3
@@ -40,18 +50,19 @@ async def listen(
     """
     Return a listening socket for each address of `host`, all on the same port.
 
-    Connections queue from here on, up to `backlog`; with 0 the sockets only hold the
-    port, and `socket.listen` opens them.
+    Connections queue from now on, up to `backlog`. With 0 the sockets are only bound,
+    and refuse connections until `socket.listen` is called.
 
     Args:
-        host: Name or address; empty is every address.
-        port: 0 is any that is free.
-        shared: Whether other sockets of this user may be opened on the same port. The
-            kernel divides connections evenly among those that listen.
+        host: Name or address; empty means every address.
+        port: 0 means any free port.
+        shared: Whether the user may bind other sockets to the same port. The kernel
+            distributes connections evenly among those that listen.
         backlog: How many connections may queue.
 
     Raises:
-        OSError: Its text names the address and says what to do about it.
+        OSError: The host is unknown, or an address cannot be bound. The message names
+            the address and a remedy.
 
     """
     loop = asyncio.get_running_loop()
@@ -60,7 +71,7 @@ async def listen(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as exc:
-        raise OSError(exc.errno, f"host {host!r} is not known: {exc.strerror}") from exc
+        raise OSError(exc.errno, f"unknown host {host!r}: {exc.strerror}") from exc
     sockets: list[socket.socket] = []
     unavailable: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(addresses):
@@ -68,7 +79,7 @@ async def listen(
             bind_address = (address[0], port, *address[2:])
             sock = _listen_at(family, bind_address, shared=shared, backlog=backlog)
         except OSError as exc:
-            # `localhost` stands for ::1 too, also where IPv6 is switched off.
+            # `localhost` resolves to ::1 too, even if IPv6 is disabled.
             if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 unavailable = exc
                 continue
@@ -83,12 +94,12 @@ async def listen(
 
 
 def authority(host: str, port: int) -> str:
-    """Return `host` and `port` as in a URL."""
+    """Return `host` and `port` in the form of a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def base_url(host: str, sockets: list[socket.socket]) -> str:
-    """Return the URL under which `sockets`, opened for `host`, are reached."""
+    """Return the URL of a server that listens on `sockets`, opened for `host`."""
     return f"http://{authority(host or '0.0.0.0', sockets[0].getsockname()[1])}"
 
 
@@ -97,7 +108,7 @@ def _listen_at(
 ) -> socket.socket:
     sock = None
     try:
-        # asyncio switches Nagle's algorithm off only where the protocol is named.
+        # asyncio disables Nagle's algorithm only if the protocol is given explicitly.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         _set_options(sock)
         if shared:
@@ -117,13 +128,13 @@ def _explain(address: str, exc: OSError) -> str:
     if exc.errno == errno.EADDRINUSE:
         return f"{address} is in use; stop the program that listens there or use --port"
     if exc.errno == errno.EACCES:
-        return f"{address} may not be used by this user; use a --port from 1024 up"
-    return f"{address} cannot be listened on: {exc.strerror}"
+        return f"no permission to listen on {address}; use --port 1024 or higher"
+    return f"cannot listen on {address}: {exc.strerror}"
 
 
 def _set_options(sock: socket.socket) -> None:
-    """Set what every accepted socket inherits."""
-    if sys.platform != "win32":  # There it would let two programs share the port.
+    """Set the options that every accepted socket inherits."""
+    if sys.platform != "win32":  # On Windows it would let two programs share a port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -131,7 +142,7 @@ def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-        ("TCP_KEEPALIVE", KEEPALIVE_IDLE_S),  # macOS calls it so
+        ("TCP_KEEPALIVE", KEEPALIVE_IDLE_S),  # the same on macOS
         ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
         ("TCP_KEEPCNT", KEEPALIVE_PROBES),
         ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS),  # Linux

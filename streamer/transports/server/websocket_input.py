@@ -1,8 +1,8 @@
 """
-What a WebSocket client may send, and what it has sent before a handover.
+Limits on what a WebSocket client sends, and what it has sent before a handover.
 
-Decides the limits that hold both while the app is called through ASGI and after the
-connection was handed over. Knows nothing of what a message says.
+The limits hold both within ASGI and after the connection was handed over. Knows nothing
+of the content of messages.
 """
 
 from __future__ import annotations
@@ -13,25 +13,34 @@ from websockets.protocol import Protocol
 
 __all__ = ["CONTROLS_PER_S_MAX", "FRAGMENTS_MAX", "PONGS_BUFFERED_MAX", "UnreadInput"]
 
-# Pings and pongs taken from a client within a second. Libraries send one per 20 s; the
-# same number as for messages.
 CONTROLS_PER_S_MAX: Final = 20
+"""
+Pings and pongs accepted from a client per second, as many as messages.
 
-# A client that pings and does not read is owed nothing beyond it: pongs would pile up.
-# RFC 6455 section 5.5.3 lets a later pong stand for those left out.
+Client libraries send one per 20 s.
+"""
+
 PONGS_BUFFERED_MAX: Final = 65_536
+"""
+Buffered bytes above which pings get no pong, so that pongs do not pile up.
 
-# A fragment of no bytes costs a message limit nothing, and a list entry each.
+RFC 6455 section 5.5.3 allows a later pong to stand for the omitted ones.
+"""
+
 FRAGMENTS_MAX: Final = 1_024
+"""
+Fragments per message. An empty one costs memory but counts nothing against the limit on
+a message's bytes.
+"""
 
 
 class UnreadInput(NamedTuple):
     """
-    What has come before the connection was handed over.
+    What a connection has received, and nobody consumed, before it was handed over.
 
-    `messages` are whole, None for a binary one; `fragments` belong to one that is not,
-    and `parser` may have more of it. Where nobody has looked for frames yet there is no
-    parser, and all of it is `data`.
+    `messages` are complete, None for a binary one. `fragments` belong to an incomplete
+    message, of which `parser` may hold more. If no frames were parsed yet, there is no
+    parser and everything is in `data`.
     """
 
     messages: list[str | None]
@@ -43,5 +52,5 @@ class UnreadInput(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes, message_bytes_max: int) -> UnreadInput:
-        """Return what it is where nobody has looked for frames yet."""
+        """Return unread input of which no frame was parsed yet."""
         return cls([], [], False, None, message_bytes_max, data)

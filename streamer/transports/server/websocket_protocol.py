@@ -1,13 +1,14 @@
 """
-A WebSocket that goes on by ASGI: what ends it, and what a client may make us do.
+A WebSocket within ASGI, with limits.
 
-Decides the close code when the peer is silent or floods, and bounds what one client
-can pile up below the app: fragments, pings, pongs that it does not read. Knows
-uvicorn's `WebSocketsSansIOProtocol`, which frames, pings and calls the app. Knows
-nothing of the messages inside; their rate is the session's business.
+Closes the connection of a peer that is silent or sends too many control frames, and
+bounds what one client can make the server hold: fragments, pings, and pongs that the
+client does not read. Knows uvicorn's `WebSocketsSansIOProtocol`, which parses frames,
+sends pings and passes messages to the app. Knows nothing of the content of messages;
+the session limits their rate.
 
-However a connection ends, the app receives one ``websocket.disconnect`` first, and
-what it sends afterwards raises `ClientDisconnected`, an `OSError`.
+However a connection ends, the app receives one ``websocket.disconnect``, and what it
+sends afterwards raises `ClientDisconnected`, an `OSError`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
-    """One WebSocket behind its handshake; its limits come with uvicorn's settings."""
+    """One WebSocket after its handshake; uvicorn's settings hold its limits."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -58,9 +59,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
         self, transport: asyncio.Transport, early_data: bytes
     ) -> None:
         """
-        Go on behind a handshake; `early_data` is what has come since then.
+        Go on after a handshake; `early_data` was received during it.
 
-        Nobody calls the app from here: whoever has written the handshake does.
+        The app is already running: the protocol of the handshake called it.
         """
         self.connection_made(transport)
         self.conn = ServerProtocol(
@@ -76,13 +77,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
         if not self.disconnected:
             super().data_received(data)
 
-    # Letting go.
+    # The handover.
 
     def hand_over(self, successor: Successor) -> None:
         self.stop_keepalive()
         self.disconnected = True
         self.writable.set()
-        # uvicorn closes what the app leaves behind, unless a time is set for that.
+        # uvicorn closes the connection when the app returns, unless a timer is set.
         self.close_timer = self.loop.call_later(0, _noop)
         self.connections.discard(self)
         transport = self.transport
@@ -106,9 +107,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
         )
 
     def shutdown(self) -> None:
-        """Close at once with 1012. Readers the drain reached are gone by then."""
+        """Close at once with 1012. The drain has closed its readers before."""
         if self.transport.is_closing():
-            # uvicorn would send a second close frame, which raises.
+            # uvicorn would send a second close frame, which raises an exception.
             return
         super().shutdown()
 
@@ -121,8 +122,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        # uvicorn finds invalid UTF-8 too, and writes an error with a traceback into the
-        # log for each: a way to fill a disk.
+        # uvicorn detects invalid UTF-8 too, but logs each with a traceback: a client
+        # could fill the disk.
         if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
             self.frames = []
             self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
@@ -150,7 +151,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
 
     def handle_parser_exception(self) -> None:
         close = self.conn.close_sent
-        assert close is not None, "websockets fails the connection before it says so"
+        assert close is not None, "websockets fails the connection first"
         self._end(close.code, close.reason)
 
     def _allow_control_frame(self) -> bool:
@@ -173,19 +174,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
 
     def _end(self, code: int, reason: str) -> None:
         """
-        Send the close frame that is ready and let go of the peer within `LINGER_S`.
+        Send the pending close frame, and abort the connection after `LINGER_S`.
 
-        The peer may go on sending meanwhile, into the void: closing a socket with
-        unread bytes in it resets it, and the peer would not see the code.
+        What the peer sends meanwhile is discarded. Closing a socket with unread bytes
+        resets the connection, and the peer would not see the close code.
         """
-        logger.debug("%s is closed with %d (%s)", self.client, code, reason)
+        logger.debug("closing %s with %d (%s)", self.client, code, reason)
         self.stop_keepalive()
         self.queue.put_nowait(
             {"type": "websocket.disconnect", "code": code, "reason": reason}
         )
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        # What the app sends from here on goes to a client that is gone.
+        # From here on, what the app sends raises `ClientDisconnected`.
         self.disconnected = True
         self.writable.set()
         if self.transport.can_write_eof():

@@ -1,1 +1,1 @@
-"""Streams: opening one, and its bytes over WebSocket, SSE and long poll."""
+"""Opening streams, and carrying them over WebSocket, SSE and long poll."""

@@ -1,9 +1,8 @@
 """
-What a WebSocket's client may ask for once its stream is open.
+The commands of a WebSocket client on an open stream.
 
-Decides what becomes of a command: a mark is set and answered, a topic is listened to, a
-fresh token goes on in the place of the old one. Knows the services. Knows nothing of
-how commands come.
+Executes them: marks notifications as read, subscribes to topics, acknowledges, and
+replaces the token. Knows the services. Knows nothing of how commands arrive.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ __all__ = ["Commands"]
 
 class Commands:
     """
-    Carry commands out.
+    Executes commands.
 
     Args:
-        components: What streams are made of.
+        components: The services that streams use.
 
     """
 
@@ -54,14 +53,19 @@ class Commands:
     async def execute(
         self, command: Command, session: Session, connection: Connection
     ) -> None:
-        """Do what the client of a stream asks; one at a time for each stream."""
+        """
+        Execute a command of a stream's client, and reply to it through the session.
+
+        A stream's commands must not be executed concurrently. A refused command gets
+        its error as the reply. A token that is refused ends the session.
+        """
         caller = connection.caller
         assert caller is not None
         match command:
             case Authenticate():
                 await self._renew(command, session, connection, caller)
             case MarkRead():
-                # Somebody has looked at it.
+                # The player has just used this device.
                 log = Log(caller.app, caller.require_player())
                 await self._components.admission.used(log, session)
                 try:
@@ -96,7 +100,7 @@ class Commands:
     async def _change_topics(
         self, command: Subscribe | Unsubscribe, session: Session, caller: Caller
     ) -> None:
-        """Let a stream hear other topics; all that it names, or none of them."""
+        """Change the topics of a stream, by all that the command names or by none."""
         log = Log(caller.app, caller.require_player())
         try:
             requested = [_topic(name) for name in command.topics]
@@ -128,7 +132,7 @@ class Commands:
             session.end(TOKEN_INVALID)
             return
         except Error:
-            # The old token still counts, and the client will come again.
+            # The old token remains valid, and the client will try again.
             return
         player = old.require_player()
         is_same_player = (renewed.app, renewed.player) == (old.app, player)
@@ -138,7 +142,7 @@ class Commands:
         session.renew(renewed.expires_at_s)
         connection.renew(renewed)
         allowed = [topic for topic in session.topics if renewed.may_subscribe(topic)]
-        # With the store away they are let go when the reader's log is next looked at.
+        # If the store is unavailable, they are dropped with the next read of the log.
         with contextlib.suppress(Error):
             log = Log(renewed.app, player)
             await self._components.admission.listen_to(log, session, allowed)
@@ -147,5 +151,5 @@ class Commands:
 def _topic(name: str) -> Topic:
     topic = parse_topic(name)
     if topic is None:
-        raise Invalid(FieldError(("topics",), "has a name that no topic can have"))
+        raise Invalid(FieldError(("topics",), "contains an invalid topic name"))
     return topic

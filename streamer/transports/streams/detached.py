@@ -1,15 +1,15 @@
 """
-A stream that has left ASGI behind: a session's sink on the bare transport.
+Streams that have left ASGI: a session's sink on the transport itself.
 
-Decides nothing of what is sent: the session has decided that an event fits before it
-comes here, and it is with the kernel or the transport before `write` returns. There is
-no task, no queue and no timer per connection; what waits is what the transport has not
-got rid of. While nothing does, bytes go to the socket past the transport. Knows an
-asyncio transport and a `Connection`, which it leaves when the connection is lost: the
-loop says so exactly once, however that came about. Knows nothing of uvicorn.
+A detached stream has no task, no queue and no timer of its own. `write` passes an event
+to the kernel or to the transport before it returns; what waits is in the transport's
+buffer. While that is empty, bytes go to the socket past the transport. Knows asyncio
+transports and the service's `Connection`, which it leaves in `connection_lost`: asyncio
+calls that exactly once, however the connection ends. Knows nothing of uvicorn, nor of
+what is sent.
 
-Until the connection is handed over, the answer's head is not written; what the session
-says meanwhile is kept.
+Until the connection is handed over, the response's head is not written, and events that
+the session writes are kept.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ from .framing import LAST_CHUNK, Framing
 __all__ = ["CLOSE_TIMEOUT_S", "BatchWriter", "Detached", "EventStream"]
 
 FIRST_WRITE_WAIT_S: Final = 0.1
-"""How long an answer's head waits for what follows it, to go out with that."""
+"""How long a response's head waits for the first event, to be written with it."""
 
 CLOSE_TIMEOUT_S: Final = 2.0
-"""How long a client may take to take its leave."""
+"""How long a client may take to read what is left and to close its side."""
 
 IGNORED_BYTES_MAX: Final = 65_536
-"""Who listens to an event stream has nothing to say."""
+"""
+Bytes that a client may send on an event stream before it is disconnected.
+
+After its request it has nothing to send.
+"""
 
 
 class BatchWriter(Framing):
-    """Framing for connections of a kind, and how one event goes to many of them."""
+    """Frames events for connections of one kind, and writes one event to many."""
 
     __slots__ = ()
 
     def write_all(
         self, sinks: Iterable[Detached], event: bytes, buffer_bytes_max: int
     ) -> list[Detached]:
-        """Write to each as `Detached.write` does; return those without room."""
+        """Write to each as `Detached.write` does; return the sinks without room."""
         if event is not self.event:
             self.frame(event)
         return RawSocket.send_all(list(sinks), self.framed, buffer_bytes_max)
@@ -53,17 +57,17 @@ class BatchWriter(Framing):
 
 class Detached(RawSocket, Successor):
     """
-    What both kinds of streams have in common.
+    The base of both kinds of streams.
 
     Args:
-        connection: What it holds; given back when the connection is lost.
-        batch_writer: How events are framed, shared by all of its kind.
-        preamble: What goes ahead of every event, if there is something.
+        connection: The stream's slot and lease; left when the connection is lost.
+        batch_writer: Frames events; shared by all streams of a kind.
+        preamble: An event to be written before those of the session, if not empty.
 
     """
 
     PROBE: ClassVar[bytes | None] = None
-    """The event by which it is found out whether somebody is there."""
+    """The event that checks whether the client still responds."""
 
     __slots__ = (
         "_close_timer",
@@ -110,10 +114,10 @@ class Detached(RawSocket, Successor):
     def abort(self, disconnect: Disconnect) -> None:
         self.release().abort()
 
-    # Towards the connection.
+    # Before the handover.
 
     async def first_write(self) -> None:
-        """Return when there is something to write, or will not be for a while."""
+        """Wait for the session's first write, for at most `FIRST_WRITE_WAIT_S`."""
         if isinstance(self.transport, PendingTransport):
             await self.transport.first_write()
 
@@ -140,8 +144,8 @@ class Detached(RawSocket, Successor):
             pending.deferred_close()
 
     def pause_writing(self) -> None:
-        # Between the marks nobody waits: a reader that takes what it gets is above the
-        # upper one for a moment only.
+        # Between the two marks of the buffer bytes do not count as waiting: a client
+        # that reads is above the upper mark for a moment only.
         self._waiting_since_s = monotonic()
         self._connection.due_sooner()
 
@@ -149,7 +153,7 @@ class Detached(RawSocket, Successor):
         self._waiting_since_s = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # First of all: the transport closes the socket next. And the session may still
+        # First: the transport closes the socket after this, and the session may still
         # write.
         self.discard_writes()
         self._server_connections.discard(self)
@@ -158,11 +162,11 @@ class Detached(RawSocket, Successor):
         self._connection.leave()
 
     def _close_if_silent(self) -> bool:
-        """Give it up if the last probe was not answered; return whether it is."""
+        """Close the connection if the last probe got no answer; return whether so."""
         return False
 
     def _finish_with(self, last_step: Callable[[], object]) -> None:
-        """Do `last_step` last, and cut off a client that does not take it in time."""
+        """Do `last_step`, and abort the connection after `CLOSE_TIMEOUT_S`."""
         transport = self.transport
         if isinstance(transport, PendingTransport):
             transport.deferred_close = lambda: self._finish_with(last_step)
@@ -183,9 +187,9 @@ class EventStream(Detached):
 
     Args:
         connection: As for `Detached`.
-        batch_writer: Of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
+        batch_writer: One of `framing.chunk`, or of `framing.unframed` for HTTP/1.0.
         preamble: As for `Detached`.
-        chunked: Whether the answer ends with a chunk of its own.
+        chunked: Whether the response is chunked, and so ends with an empty chunk.
 
     """
 
@@ -210,7 +214,7 @@ class EventStream(Detached):
         self.release().close()
 
     def data_received(self, data: bytes) -> None:
-        # Not paused instead: a transport that does not read does not notice the end.
+        # Reading is not paused: a transport that does not read misses the disconnect.
         self._ignored_bytes += len(data)
         if self._ignored_bytes > IGNORED_BYTES_MAX:
             self.release().abort()
@@ -222,7 +226,11 @@ class EventStream(Detached):
 
 
 class PendingTransport(asyncio.Transport):
-    """What stands for a transport until there is one; nobody waits for a preamble."""
+    """
+    Stands in for the transport until the connection is handed over.
+
+    Keeps what is written. The preamble is not counted as waiting.
+    """
 
     def __init__(self, preamble: bytes) -> None:
         super().__init__()
@@ -234,7 +242,7 @@ class PendingTransport(asyncio.Transport):
         self._first_write: asyncio.Future[None] | None = None
 
     async def first_write(self) -> None:
-        """Return at the first of `write` and `abort`, or after `FIRST_WRITE_WAIT_S`."""
+        """Return on the first `write` or `abort`, or after `FIRST_WRITE_WAIT_S`."""
         if not self.chunks and not self.aborted:
             loop = asyncio.get_running_loop()
             self._first_write = loop.create_future()

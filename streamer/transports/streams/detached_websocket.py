@@ -1,13 +1,13 @@
 """
-A WebSocket that has left ASGI behind.
+A WebSocket that has left ASGI.
 
-Decides what ends it from below: a peer that is silent, one that floods, one whose
-frames are no frames. Knows the session and who carries its commands out. Knows nothing
-of what a message says.
+Closes the connection of a peer that is silent, sends too many control frames, or
+violates the protocol. Knows the session, and `Commands`, which executes the client's
+commands. Knows nothing of the content of messages.
 
-Frames are answered where they arrive. A command has to wait for the store, so there is
-a task for as long as one is being carried out, and nothing more is read meanwhile: what
-one read has brought is all that can wait, and the session's rate bounds that.
+Frames are handled as they arrive. A command waits for the store, so there is a task
+while commands are executed, and reading is paused meanwhile: only commands of one read
+can queue, and the session limits their rate.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 
 def websocket_batch_writer() -> BatchWriter:
-    """Return what frames events for all WebSockets; with a ping goes a ping frame."""
+    """Return what frames events for all WebSockets; a ping event gets a ping frame."""
 
     def wrap(event: bytes) -> bytes:
         frame = text_frame(event)
@@ -59,7 +59,7 @@ class DetachedWebSocket(Detached):
     Args:
         connection: As for `Detached`.
         batch_writer: As `websocket_batch_writer` returns it.
-        commands: Who carries out what the client asks for.
+        commands: Executes the client's commands.
 
     """
 
@@ -77,7 +77,7 @@ class DetachedWebSocket(Detached):
     )
 
     session: Session
-    """Whose sink this is; to be set before `begin`."""
+    """The session whose sink this is; to be set before `begin`."""
 
     def __init__(
         self, connection: Connection, batch_writer: BatchWriter, commands: Commands
@@ -142,18 +142,18 @@ class DetachedWebSocket(Detached):
         self._drop_idle_parser()
         if self._command_queue is not None:
             self._command_queue.task.cancel()
-        # The two hold each other.
+        # The session and this stream refer to each other.
         del self.session
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close with 1012. Readers the drain reached are gone by then."""
+        """Close at once with 1012. The drain has closed its readers before."""
         self._ignores_input = True
         if self._close_timer is None:
             self.send(close_frame(SERVICE_RESTART, ""))
         self.release().close()
 
-    # What came.
+    # Input.
 
     def _on_event(self, event: InboundEvent, value: Any) -> None:
         match event:
@@ -172,7 +172,7 @@ class DetachedWebSocket(Detached):
                 self._fail(PROTOCOL, *value)
 
     def _drop_idle_parser(self) -> None:
-        """Let go of the parser where nothing is lost with it."""
+        """Drop the parser if it holds no incomplete frame or message."""
         inbound = self._parser
         if inbound is not None and (self._ignores_input or inbound.is_idle):
             inbound.close()
@@ -213,7 +213,7 @@ class DetachedWebSocket(Detached):
         answer = self._parser.reply()
         self._ignores_input = True
         if self._close_timer is not None:
-            # It is the answer.
+            # This is the reply to our close frame.
             self.release().close()
             return
 
@@ -222,7 +222,7 @@ class DetachedWebSocket(Detached):
             self.release().close()
 
         self._finish_with(last_step)
-        # Nobody has ended the session, so it may still have something to say.
+        # The session has not ended and may still write.
         self.discard_writes()
 
     def _allow_control_frame(self) -> bool:
@@ -245,9 +245,9 @@ class DetachedWebSocket(Detached):
 
     def _fail(self, disconnect: Disconnect, code: int, reason: str) -> None:
         """
-        Close with `code`, and let go of the peer within `LINGER_S`.
+        Close with `code`, and abort the connection after `LINGER_S`.
 
-        The peer may go on sending meanwhile, into the void.
+        What the peer sends meanwhile is discarded.
         """
         self._ignores_input = True
         session = self.session
@@ -264,7 +264,7 @@ class DetachedWebSocket(Detached):
 
 
 class _CommandQueue:
-    """Commands in their order, and the task that carries them out."""
+    """Commands in the order of arrival, and the task that executes them."""
 
     __slots__ = ("commands", "task")
 

@@ -1,13 +1,13 @@
 """
-Events as they go over the line, framed once for everybody.
+The framing of events: once per event, for all connections.
 
-Decides where one event ends and the next begins: WebSocket frames (RFC 6455 section
-5.2), chunks (RFC 9112 section 7.1), or nothing where the end of the connection is that
-of the answer. Knows bytes. Knows nothing of what is in an event.
+Encodes WebSocket frames (RFC 6455 section 5.2) and chunks (RFC 9112 section 7.1), or
+leaves events unframed where the end of the connection ends the response. Knows bytes.
+Knows nothing of the content of events.
 
 A server does not mask its frames, so one `bytes` object serves every connection. A
-dispatch gives the same event to each reader in turn; `Framing` keeps the last one, as
-the codecs do, so only the first reader pays for it.
+dispatch passes the same event to each reader in turn; `Framing` caches the last one, as
+the codecs do, so only the first reader pays for the framing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PING_FRAME: Final = b"\x89\x00"
 
 class Framing:
     """
-    A way to frame, and what it framed last.
+    A cache of one framed event.
 
-    Whoever writes compares `event` with its own and reads `framed`; that is half of
-    what a call would cost for each delivery (bench.fanout).
+    A caller compares `event` with its own, calls `frame` if they differ, and reads
+    `framed`: half of what a call for each delivery would cost (bench.fanout).
 
     Args:
-        wrap: How one event is framed.
+        wrap: Frames one event.
 
     """
 
@@ -53,13 +53,13 @@ class Framing:
         self.event = self.framed = b""
 
     def frame(self, event: bytes) -> None:
-        """Frame another event."""
+        """Frame `event` and keep the result."""
         self.framed = self._wrap(event)
         self.event = event
 
 
 def text_frame(text: bytes) -> bytes:
-    """Return a whole text message from a server, in one frame."""
+    """Return a text message of a server, in one frame."""
     size = len(text)
     if size < 126:
         return b"%c%c%b" % (_FIN_TEXT, size, text)
@@ -69,16 +69,16 @@ def text_frame(text: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Return a close frame; a reason that is too long is cut."""
+    """Return a close frame; a reason of more than 123 bytes is cut."""
     payload = code.to_bytes(2) + reason.encode()[:_REASON_BYTES_MAX]
     return b"%c%c%b" % (_FIN_CLOSE, len(payload), payload)
 
 
 def chunk(event: bytes) -> bytes:
-    """Return an event that is not empty as one chunk."""
+    """Return a nonempty event as one chunk."""
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
 def unframed(event: bytes) -> bytes:
-    """Return an event as it is, for HTTP/1.0."""
+    """Return an event unchanged, for HTTP/1.0."""
     return event

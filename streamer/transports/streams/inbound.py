@@ -1,13 +1,14 @@
 """
-What a WebSocket client sends, from bytes to messages.
+A WebSocket client's input, from bytes to messages.
 
-Decides what is a fault, with its close code, and how much of an unfinished message is
-held. Knows the sans-I/O protocol of `websockets`, which parses frames and answers pings
-and closes. Knows nothing of connections, nor of what a message says.
+Detects protocol errors, with their close codes, and bounds what is held of an
+incomplete message. Knows the sans-I/O protocol of `websockets`, which parses frames and
+replies to pings and closes. Knows nothing of connections, nor of the content of
+messages.
 
-A parser weighs more than all the rest of a connection, and most connections say nothing
-for most of the time: so there is one from the first byte of something to its last, and
-none for what answers a ping.
+A parser takes more memory than the rest of a connection, and most connections are idle
+most of the time. So a parser exists from the first byte of a message to its last, and
+none is created for a pong.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..server.websocket_input import FRAGMENTS_MAX
 
 __all__ = ["InboundEvent", "InboundParser", "is_pong"]
 
-# What it logs for debugging is what clients say, their tokens included.
+# Its debug messages would contain what clients send, tokens included.
 _parser_logger: Final = logging.getLogger(f"{__name__}.parser")
 _parser_logger.setLevel(logging.WARNING)
 
@@ -34,16 +35,16 @@ _parser_logger.setLevel(logging.WARNING)
 _FIN_PONG: Final = 0x8A
 _MASKED: Final = 0x80
 _HEAD_BYTES: Final = 6
-"""Of a short frame of a client's: two, and four of its mask."""
+"""The head of a client's short frame: two bytes, and four of the mask."""
 _SHORT_MAX: Final = 125
 
 
 def is_pong(data: bytes) -> bool:
     """
-    Whether `data` is one whole pong and nothing else (RFC 6455 section 5.5.3).
+    Whether `data` is exactly one pong frame (RFC 6455 section 5.5.3).
 
-    That is what most of all clients send for most of the time, once per ping. A parser
-    made for it and thrown away would be a fifth of what idle connections cost.
+    An idle client sends one per ping and nothing else. To create a parser for each
+    would be a fifth of the CPU that idle connections take.
     """
     size = len(data) - _HEAD_BYTES
     return (
@@ -52,29 +53,29 @@ def is_pong(data: bytes) -> bool:
 
 
 class InboundEvent(enum.Enum):
-    """What came, and what comes with it."""
+    """What was received. A value comes with some of them."""
 
     TEXT = enum.auto()
-    """A message, whole: its text."""
+    """A complete text message. Value: its text."""
     BINARY = enum.auto()
-    """A message nobody can read."""
+    """A complete binary message, which the protocol does not use."""
     PING = enum.auto()
-    """Its answer lies ready, see `InboundParser.reply`."""
+    """`InboundParser.reply` returns the pong."""
     PONG = enum.auto()
     CLOSE = enum.auto()
-    """Its answer lies ready. Nothing follows."""
+    """`InboundParser.reply` returns the close frame. Nothing follows."""
     ERROR = enum.auto()
-    """Code and reason to close with. Nothing follows."""
+    """A protocol error. Value: code and reason to close with. Nothing follows."""
 
 
 class InboundParser:
     """
-    What has come and is not whole yet.
+    A parser, and what it holds of an incomplete message.
 
     Args:
-        parser: Where frames are put together.
-        fragments: The first ones of a message whose last is still to come.
-        is_text: What kind of message that is.
+        parser: Assembles frames.
+        fragments: Fragments so far of an incomplete message.
+        is_text: Whether that message is text.
 
     """
 
@@ -89,7 +90,7 @@ class InboundParser:
 
     @classmethod
     def create(cls, message_bytes_max: int) -> InboundParser:
-        """Return one that has heard nothing yet."""
+        """Return a parser without input."""
         parser = Protocol(
             Side.SERVER,
             state=State.OPEN,
@@ -100,23 +101,23 @@ class InboundParser:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that came is whole, so that nothing would be lost."""
+        """Whether no frame and no message is incomplete, so that nothing is lost."""
         parser = self._parser
         if parser.current_size is not None:
             return False
-        # Where the parser waits: in front of a frame, or somewhere within.
+        # The generator shows whether the parser waits for a frame, or within one.
         generator: Any = parser.parser
         while isinstance(generator.gi_yieldfrom, GeneratorType):
             generator = generator.gi_yieldfrom
         return generator.gi_code is StreamReader.at_eof.__code__
 
     def feed(self, data: bytes) -> Iterator[tuple[InboundEvent, Any]]:
-        """Give what `data` completes, one after the other; may be left at any time."""
+        """Yield what `data` completes, in order; the caller may stop at any time."""
         parser = self._parser
         parser.receive_data(data)
         if parser.parser_exc is not None:
             close = parser.close_sent
-            assert close is not None, "websockets fails the connection before it says"
+            assert close is not None, "websockets fails the connection first"
             yield InboundEvent.ERROR, (close.code, close.reason)
             return
         for frame in parser.events_received():
@@ -126,11 +127,11 @@ class InboundParser:
                 yield event
 
     def reply(self) -> bytes:
-        """Return the frames that answer what came."""
+        """Return the frames that reply to pings and closes."""
         return b"".join(self._parser.data_to_send())
 
     def close(self) -> None:
-        """Let go of the parser: it and its generator hold each other."""
+        """Free the parser: it and its generator refer to each other."""
         self._parser.parser.close()
 
     def _on_frame(self, frame: Frame) -> tuple[InboundEvent, Any] | None:

@@ -1,9 +1,9 @@
 """
-Held polls: wait until a log has something, for as long as the caller likes.
+Long poll: wait until a log may have new entries.
 
-Decides when a poll wakes. Knows the hub's readers and ASGI's way of saying that the
-client has gone. Knows nothing of what the poll answers: whoever waited reads the log,
-which is where the truth is.
+Decides when a poll returns. Knows the hub's readers, and how ASGI reports that a client
+has disconnected. Knows nothing of the response: the caller reads the log, which is the
+truth.
 """
 
 from __future__ import annotations
@@ -33,15 +33,23 @@ async def wait_for_entry(
     caller: Caller | None = None,
 ) -> None:
     """
-    Return when something may follow `cursor`, the deadline is over, or nobody waits.
+    Wait until entries may follow `cursor`, the deadline passes, or the client is gone.
 
-    It counts as a listener of its player and of the node while it waits.
+    While it waits, it counts as a connection of its player and of the node.
+
+    Args:
+        admission: Admits the poll.
+        log: The log to wait for.
+        cursor: The caller's position.
+        deadline_s: How long to wait, in seconds.
+        request: The request, whose body must have been read.
+        caller: Whose credential ends the wait when it is revoked; None for no one's.
 
     Raises:
-        Unauthenticated: REVOKED: the caller's credential was taken back meanwhile.
-        LimitReached: The player or the node has all the listeners it may have.
-        Draining: The node is going away.
-        StoreUnavailable: The log cannot be listened to.
+        Unauthenticated: REVOKED: the caller's credential was revoked meanwhile.
+        LimitReached: The player or the node has reached its limit of connections.
+        Draining: The node is shutting down.
+        StoreUnavailable: The log cannot be subscribed to.
 
     """
     connection_id = admission.new_connection()
@@ -50,7 +58,7 @@ async def wait_for_entry(
         async with admission.listen(log, waiter, caller=caller):
             wake_task = asyncio.create_task(waiter.woken.wait(), name="poll")
             disconnect_task = asyncio.create_task(
-                until_disconnect(request.receive), name="leaving"
+                until_disconnect(request.receive), name="disconnect"
             )
             try:
                 await asyncio.wait(

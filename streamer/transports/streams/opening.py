@@ -1,8 +1,8 @@
 """
-What both stream transports share: parts, how a stream is asked for, how it ends.
+What both stream transports share: their services, the request, and refusals.
 
-Decides what the query and headers of ``GET /v1/stream`` mean, where its credential may
-be, which close code tells what an error would have said, and when to come back then.
+Decides what the query and headers of ``GET /v1/stream`` mean, which close code stands
+for an error, and when a refused client should reconnect.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ __all__ = [
 
 FINAL_RETRY_MS: Final = (300_000, 600_000)
 """
-When a page comes back that was refused for good and does not close its EventSource.
+After how long a page reconnects that was refused for good, but keeps its EventSource.
 
-It cannot be told to stay away, only to take its time.
+The server cannot make an EventSource stop, only delay it.
 """
 
 UNSUPPORTED_SERVER: Final = "streams need the server that `streamer serve` starts"
-"""Why there are none under an ASGI server without the extension of `server.handle`."""
+"""The refusal of an ASGI server without the extension of `server.handle`."""
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 
@@ -76,7 +76,7 @@ _DISCONNECTS: Final = {
 
 
 class StreamComponents(msgspec.Struct, frozen=True):
-    """What a stream is made of."""
+    """The services and settings that streams use."""
 
     authenticator: Authenticator
     admission: Admission
@@ -91,11 +91,11 @@ class StreamComponents(msgspec.Struct, frozen=True):
         self, opening: Opening, headers: Headers, connection: Connection
     ) -> Caller:
         """
-        Use the ticket of a stream that brings one, until `connection` leaves.
+        Open the ticket of a stream, until `connection` leaves; return its caller.
 
         Raises:
-            Unauthenticated: It does not hold, or there is another credential as well.
-            Unavailable: The store is away.
+            Unauthenticated: The ticket is invalid, or there is a second credential.
+            Unavailable: The store is unavailable.
 
         """
         if _has_credentials(headers):
@@ -109,13 +109,14 @@ class StreamComponents(msgspec.Struct, frozen=True):
         self, handle: Handle, join: Callable[[], Awaitable[None]]
     ) -> bool:
         """
-        Let a connection join when it is its turn; return whether it has.
+        Wait in the admission queue, then call `join`; return whether it was called.
 
-        One whose client has left while it waited is cut off instead: it takes nothing,
-        and nobody is there to be answered.
+        If the client has disconnected while it waited, its connection is aborted
+        instead, so that it takes no lease.
 
         Raises:
-            LimitReached: Its turn has not come in time; and what `join` raises.
+            LimitReached: The wait was too long. Besides, what `join` raises.
+
         """
         turns = self.admission.turns
         async with turns as has_waited:
@@ -129,15 +130,15 @@ class StreamComponents(msgspec.Struct, frozen=True):
         self, caller: Caller, opening: Opening, *, codec: Codec, sink: Sink
     ) -> tuple[Log, Session]:
         """
-        Return a session for the caller's own log.
+        Return the caller's own log, and a session for it that has not joined yet.
 
         Raises:
-            Forbidden: The caller is no player, or may not read.
+            Forbidden: The caller is not a player, or may not read its log or a topic.
 
         """
         player = caller.require_player()
         caller.require_listen(player)
-        # Connections that came together shall not be pinged together.
+        # Connections that opened together are not to be pinged together.
         offset_s = self.limits.heartbeat_s * random.random() / 2
         counters = self.admission.counters
         is_websocket = isinstance(codec, WebSocketCodec)
@@ -162,10 +163,10 @@ class StreamComponents(msgspec.Struct, frozen=True):
 
 class Opening(NamedTuple):
     """
-    What a client asks for when it opens a stream.
+    The parameters of a request for a stream.
 
-    `resuming` is whether it says what the stream brought last, as EventSource does by
-    itself when it comes back.
+    `resuming` is whether the request has the header ``Last-Event-ID``, which an
+    EventSource sends when it reconnects.
     """
 
     read_from: Cursor | Start
@@ -181,18 +182,19 @@ class Opening(NamedTuple):
     @classmethod
     def parse(cls, connection: HTTPConnection) -> Opening:
         """
-        Read the query, and the header that EventSource sends when it comes back.
+        Parse the query, and the header that EventSource sends when it reconnects.
 
-        ``Last-Event-ID`` wins over ``cursor``: EventSource repeats its first URL.
+        ``Last-Event-ID`` takes precedence over ``cursor``, since EventSource repeats
+        its first URL.
 
         Raises:
-            Invalid: A parameter is not what it should be.
+            Invalid: A parameter is invalid.
 
         """
         last_event_id = header_of(connection, b"last-event-id", "")
         if not connection.scope["query_string"] and not last_event_id:
-            return cls(Start.LATEST, "")  # As most come for the first time.
-        # The last one of a name counts.
+            return cls(Start.LATEST, "")  # Most first requests have neither.
+        # The last value of a name counts.
         query = dict(connection.query_params.multi_items())
         if query.get("refusals", "stream") != "stream":
             raise Invalid(FieldError(("query", "refusals"), "must be 'stream'"))
@@ -220,7 +222,7 @@ class Opening(NamedTuple):
 
 
 def _label(query: Mapping[str, str], parameter: str) -> str:
-    """Return a name that a client has given to something. Raises Invalid."""
+    """Return a label that the client chose, "" without one. Raises Invalid."""
     name = query.get(parameter, "")
     if _INSTANCE.fullmatch(name):
         return name
@@ -229,29 +231,29 @@ def _label(query: Mapping[str, str], parameter: str) -> str:
 
 
 def _topics(query: QueryParams) -> tuple[Topic, ...]:
-    """Return the topics that a stream asks for. Raises Invalid."""
+    """Return the topics of a request. Raises Invalid."""
     named = [name for text in query.getlist("topics") for name in text.split(",")]
     topics = dict.fromkeys(topic for name in named if (topic := parse_topic(name)))
     if len(topics) < len(set(named)) or len(topics) > TOPICS_MAX:
-        problem = f"must be up to {TOPICS_MAX} topics with commas between"
+        problem = f"must be up to {TOPICS_MAX} comma-separated topics"
         raise Invalid(FieldError(("query", "topics"), problem))
     return tuple(topics)
 
 
 def refuses_in_stream(query: QueryParams, error: Error) -> bool:
     """
-    Whether `error` is told by an open stream, since a browser would hide its status.
+    Whether `error` is sent within a stream, since browsers hide the status of one.
 
-    A foreign page is not told anything: there must be no stream for it.
+    A foreign origin gets no stream, and so always gets a status.
     """
     return query.get("refusals") == "stream" and not isinstance(error, ForeignOrigin)
 
 
 def reconnect_delay_ms(error: Error) -> int:
     """
-    Return after how long a client that is refused should come back, at random.
+    Return after how many milliseconds a refused client should reconnect, at random.
 
-    0 where it should not, with what it has.
+    0 if it should not reconnect with the same request.
     """
     if not disconnect_for(error).reconnect:
         return 0
@@ -260,7 +262,7 @@ def reconnect_delay_ms(error: Error) -> int:
 
 
 def disconnect_for(error: Error) -> Disconnect:
-    """Return how a stream ends that `error` would have refused."""
+    """Return how a stream ends that is refused with `error`."""
     match error:
         case errors.Unauthenticated():
             return errors.TOKEN_INVALID
@@ -278,7 +280,7 @@ def disconnect_for(error: Error) -> Disconnect:
 
 
 def unsupported_server() -> Response:
-    """Return the problem document that says `UNSUPPORTED_SERVER`, with status 501."""
+    """Return a problem document with status 501 and detail `UNSUPPORTED_SERVER`."""
     status = http.HTTPStatus.NOT_IMPLEMENTED
     problem = {
         "type": "about:blank",

@@ -1,16 +1,15 @@
 """
-Streams over Server-Sent Events: the native one, and those of other surfaces.
+Streams over Server-Sent Events, of the native surface and of others.
 
-Decides the order of opening, which is the WebSocket's, and the shape of the response.
-Knows ASGI. Knows nothing of event blocks, nor of what a session decides, nor of what
-another surface asks of who wants a stream: that comes as an `StreamRequest`.
+Opens a stream in the same order as the WebSocket, and decides the head of the response.
+Knows ASGI. Knows nothing of the format of events, nor of what a session decides. A
+surface other than the native one parses its requests itself, into a `StreamRequest`.
 
-This coroutine ends as soon as the answer has begun: the server lets go of the
-connection, and the stream goes on as an `EventStream`. A server that cannot do so is
-answered with 501.
+The endpoint returns as soon as the response has begun: the connection is handed over to
+an `EventStream`. On a server that cannot hand it over, the response is 501.
 
-A client that asks for it gets its refusals as a stream of one event, because an
-EventSource that is answered with anything but 200 stops for ever, and tells nobody why.
+A client can ask for refusals within the stream, as its only event: an EventSource that
+gets any status but 200 stops for good, and the page cannot see the status.
 """
 
 from __future__ import annotations
@@ -47,15 +46,17 @@ from .opening import (
 __all__ = ["SseStream", "StreamRequest"]
 
 RETRY_MS: Final = (1_000, 3_000)
-"""When EventSource comes back after a drop; at random, so that a crowd spreads out."""
+"""
+After how long EventSource reconnects; random, to spread the clients of a node.
+"""
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    # nginx would hold events back until its buffer is full.
+    # Otherwise nginx delays events until its buffer is full.
     (b"x-accel-buffering", b"no"),
-    # EventSource would come back on the same connection, to the very node that has sent
-    # it away, and gives up for good at the first answer that is not 200.
+    # Otherwise EventSource reconnects on the same connection, to the node that has just
+    # closed the stream, and stops for good at the first status that is not 200.
     (b"connection", b"close"),
 ]
 _START: Final = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
@@ -64,9 +65,9 @@ _END: Final = {"type": "http.response.body", "body": b""}
 
 class StreamRequest(NamedTuple):
     """
-    What a request for a stream comes to: who asks, for what, in whose words.
+    A parsed request for a stream: the caller, the parameters, and the surface's codec.
 
-    `preamble` goes ahead of every event, if there is one.
+    `preamble` is an event to be sent before all others, if not empty.
     """
 
     caller: Caller
@@ -80,10 +81,11 @@ class SseStream:
     The endpoint, an ASGI application for scopes of type ``http``.
 
     Args:
-        components: What streams are made of.
-        refuse: How the surface answers what is refused.
-        parse: Finds out who asks, and for what; raises what is wrong with it. Without
-            it this is the native stream, with tickets and refusals in the stream.
+        components: The services that streams use.
+        refuse: Returns the surface's response to an error.
+        parse: Authenticates and parses a request; raises an `Error` to refuse it.
+            Without it this is the native stream, with tickets and with refusals within
+            the stream.
 
     """
 
@@ -110,7 +112,7 @@ class SseStream:
             with self._components.admission.admit() as connection:
                 await self._serve(handle, connection, scope, receive, send)
         except Error as error:
-            # Whoever comes again at once shall find its ticket as it was.
+            # A client that retries at once has to find its ticket usable again.
             await self._components.tickets.wait_closed()
             query = Request(scope).query_params
             if self._parse is None and refuses_in_stream(query, error):
@@ -126,7 +128,7 @@ class SseStream:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Begin the answer, and leave what follows to the connection."""
+        """Join, begin the response, and hand the connection over."""
         if handle.abort_if_gone():
             await until_disconnect(receive)
             return
@@ -145,7 +147,7 @@ class SseStream:
             await until_disconnect(receive)
             return
         if request.method == "HEAD":
-            # The head that a GET would have now; what it has joined is left again.
+            # The same head as for GET. The stream leaves when this returns.
             await send(_START)
             await send(_END)
             return
@@ -172,7 +174,7 @@ class SseStream:
     async def _authenticate(self, request: Request) -> Caller:
         credentials = Credentials.from_headers(request.headers.raw)
         if credentials.from_cookie and "origin" in request.headers:
-            # EventSource sends no Origin to its own host.
+            # EventSource sends no Origin to its own origin.
             require_origin(
                 request.headers, self._components.allowed_origins, from_cookie=True
             )
@@ -186,7 +188,7 @@ class SseStream:
         await connection.join(log, session, caller=caller, instance=opening.instance)
 
     async def _refuse_in_stream(self, error: Error, send: Send) -> None:
-        """Say in a stream that there is none, and when to come back."""
+        """Respond with a stream that has the refusal, and the delay, as its end."""
         disconnect, delay_ms = disconnect_for(error), reconnect_delay_ms(error)
         events = self._codec.bye(disconnect, delay_ms)
         if not delay_ms:

@@ -2,14 +2,14 @@
 The native stream over WebSocket.
 
 Decides the order of opening: the node's slot, the page's origin, the credential, the
-player's lease, the feed, and only then the upgrade, so that a refusal is an HTTP answer
-wherever there is somebody to read it. With the credential in the first message the
-upgrade comes first, and a refusal is a close code; so it is for a client that asks for
-its refusals in the stream, as browsers hide the status. Knows ASGI and Starlette's
-WebSocket. Knows nothing of frames, nor of what a session decides.
+player's lease, the subscriptions, and only then the upgrade, so that a refusal is an
+HTTP response. If the credential comes in the first message, the upgrade comes first and
+a refusal is a close code. The same holds if the client asks for refusals within the
+stream, since browsers hide the status. Knows ASGI and Starlette's WebSocket. Knows
+nothing of frames, nor of what a session decides.
 
-All this ends with the upgrade: the server lets go of the connection, and the stream
-goes on as a `DetachedWebSocket`. A server that cannot do so is answered with 501.
+The endpoint returns after the upgrade: the connection is handed over to a
+`DetachedWebSocket`. On a server that cannot hand it over, the response is 501.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class WebSocketStream:
     The endpoint, an ASGI application for scopes of type ``websocket``.
 
     Args:
-        components: What streams are made of.
-        refuse: How the surface answers what is refused before the upgrade.
+        components: The services that streams use.
+        refuse: Returns the surface's response to an error before the upgrade.
 
     """
 
@@ -75,13 +75,13 @@ class WebSocketStream:
         if handle is None:
             await _refuse_unsupported(websocket)
             return
-        # The client may be gone at any time; there is nothing left to do then.
+        # The client may disconnect at any time; nothing is left to do then.
         with contextlib.suppress(WebSocketDisconnect):
             try:
                 with self._components.admission.admit() as connection:
                     await self._serve(handle, websocket, connection)
             except Error as error:
-                # Whoever comes again at once shall find its ticket as it was.
+                # A client that retries at once has to find its ticket usable again.
                 await self._components.tickets.wait_closed()
                 if _refuses_in_stream(websocket, error):
                     await self._refuse_in_stream(websocket, handle, error)
@@ -106,7 +106,7 @@ class WebSocketStream:
             return
         await stream.first_write()
         await _accept(websocket)
-        # One that is gone has told us by now, or needs no telling.
+        # If the client is gone, the connection leaves when this returns.
         handle.hand_over(stream)
 
     async def _join(
@@ -154,7 +154,7 @@ class WebSocketStream:
     async def _refuse_in_stream(
         self, websocket: WebSocket, handle: Handle, error: Error
     ) -> None:
-        """Say in the stream that there is none, and when to come back."""
+        """Send the refusal, and the delay, in the stream, and close it."""
         disconnect = disconnect_for(error)
         bye = self._codec.bye(disconnect, reconnect_delay_ms(error))
         await _accept(websocket)
@@ -164,7 +164,7 @@ class WebSocketStream:
 
 
 async def _refuse_unsupported(websocket: WebSocket) -> None:
-    """Say that this server cannot carry streams, by a status if it can send one."""
+    """Refuse a server without the extension, with a status if it can send one."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(unsupported_server())
     else:
@@ -173,14 +173,14 @@ async def _refuse_unsupported(websocket: WebSocket) -> None:
 
 
 def _refuses_in_stream(websocket: WebSocket, error: Error) -> bool:
-    """Whether a refusal is a close code, and not the answer to the handshake."""
+    """Whether a refusal is a close code, and not the response to the handshake."""
     if websocket.application_state is not WebSocketState.CONNECTING:
         return True
     return refuses_in_stream(websocket.query_params, error)
 
 
 async def _until_disconnect(websocket: WebSocket) -> None:
-    """Return when the app has been told that the client has gone."""
+    """Wait until the client has disconnected."""
     while (await websocket.receive())["type"] != "websocket.disconnect":
         pass
 
@@ -204,8 +204,8 @@ async def _close(websocket: WebSocket, handle: Handle, disconnect: Disconnect) -
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await websocket.close(disconnect.code, disconnect.reason)
     except TimeoutError:
-        # Whoever does not read cannot be told.
+        # The client does not read.
         handle.abort()
     except (WebSocketDisconnect, RuntimeError):
-        # Gone in the meantime. Starlette says it either way.
+        # The client has disconnected; Starlette raises either.
         pass

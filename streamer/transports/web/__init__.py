@@ -1,1 +1,1 @@
-"""Web: requests, callers, routes and the access log."""
+"""Requests, callers, routes and the access log."""

@@ -1,14 +1,13 @@
 """
-What surrounds each request: its id, its line in the log, its place in the figures.
+The access log: each request's id, its log record, and its count in the metrics.
 
-Decides what is said of a request: its method, the template of its route, its status and
-its size. Never the path or the query themselves, which hold players' names, tickets and
-cursors. Knows ASGI. Knows nothing of what is answered.
+Decides what is recorded of a request: its method, the template of its route, its status
+and its size. Never the path or the query themselves, which contain players' names,
+tickets and cursors. Knows ASGI. Knows nothing of the content of responses.
 
-A request is told of when it is answered. A stream is told of when it is opened, with a
-status of 101 or 200 and no bytes; that it has ended is told by whoever knows
-(`service.streams.connection_log`), as it may go on after the call that has opened it
-has returned.
+A request is recorded when its response ends. A stream is recorded when it opens, with
+status 101 or 200 and 0 bytes, since it outlives the call that opened it; its end is
+recorded by `service.streams.connection_log`.
 """
 
 from __future__ import annotations
@@ -29,13 +28,16 @@ __all__ = ["AccessLog"]
 HEADER: Final = b"x-request-id"
 
 NO_ROUTE: Final = "unknown"
-"""The route of a request for something that is not there."""
+"""The route of a request that matches no route."""
 
 CLIENT_CLOSED_REQUEST: Final = 499
-"""The status of a request whose client has left before it was answered, as nginx has
-it: nobody was sent one."""
+"""
+The recorded status of a request whose client disconnected before the response.
 
-# What begins an answer, and the status where it does not say.
+No status was sent; nginx records the same number.
+"""
+
+# Messages that begin a response, and their status if they carry none.
 _STATUS: Final = {
     "http.response.start": 200,
     "websocket.http.response.start": 403,
@@ -50,9 +52,9 @@ class AccessLog:
     An ASGI application around another.
 
     Args:
-        app: The other.
-        figures: What counts requests.
-        lines: Whether each has a line in the log, at the level ``info``.
+        app: The application that responds.
+        counters: Count requests by method, route and status.
+        lines: Whether to log each request, at level ``info``.
 
     """
 
@@ -63,8 +65,8 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(self, scope, send)
-        # It is not taken back: the call has a context of its own, and what the server
-        # logs of a call that has failed shall name it too.
+        # It is not reset: the call has a context of its own, and what the server logs
+        # of a failed call is to carry the request id, too.
         current_request.set(exchange.serving)
         try:
             await self._app(scope, receive, exchange.send)
@@ -73,7 +75,7 @@ class AccessLog:
 
 
 class _Exchange:
-    """A request and its answer."""
+    """A request and its response."""
 
     __slots__ = ("_begun_s", "_bytes", "_log", "_scope", "_send", "_status", "serving")
 
@@ -92,14 +94,14 @@ class _Exchange:
         self._bytes = 0
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass an answer on, or a part of one."""
+        """Pass on a message of the response."""
         kind = message["type"]
         if kind == "http.response.body":
             self._bytes += len(message.get("body", b""))
         elif kind in _STATUS:
             message = self._begin(message)
         elif kind == "websocket.close" and self._status == CLIENT_CLOSED_REQUEST:
-            self._status = 403  # As the server answers a handshake that is declined.
+            self._status = 403  # What the server sends for a declined handshake.
         return self._send(message)
 
     def _begin(self, message: Message) -> Message:
@@ -108,16 +110,16 @@ class _Exchange:
         headers = message.get("headers") or ()
         if kind == "websocket.accept" or _is_stream(headers):
             self.tell()
-        # A message may be everybody's, and so may its headers.
+        # The message and its headers may be shared by all responses.
         sent = [*headers, (HEADER, self.serving.id.encode())]
         return {**message, "headers": sent}
 
     def tell(self) -> None:
-        """Count the request and tell of it, once."""
+        """Count and log the request, once."""
         log, self._log = self._log, None
         if log is None:
             return
-        method = self._scope.get("method", "GET")  # A WebSocket's has to be GET.
+        method = self._scope.get("method", "GET")  # a WebSocket's is always GET
         route = getattr(self._scope.get("route"), "path_format", NO_ROUTE)
         log.counters.requests[method, route, self._status] += 1
         if not log.lines:

@@ -1,8 +1,8 @@
 """
-Who sends a request, for the surfaces whose credentials come in the usual headers.
+The caller of a request, for surfaces whose credentials come in the usual headers.
 
-Decides that a foreign page cannot act in its visitor's name. Knows Starlette's request
-and the authenticator. Knows nothing of rights, nor of any surface's shape.
+Ensures that a page of a foreign origin cannot act on behalf of its visitor. Knows
+Starlette's requests and the authenticator. Knows nothing of rights, nor of any surface.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Callers"]
 
 class Callers:
     """
-    Recognise callers.
+    Authenticates callers.
 
     Args:
-        authenticator: Who knows them.
-        allowed_origins: Whose pages may send requests.
+        authenticator: Verifies credentials.
+        allowed_origins: Origins whose pages may send requests.
 
     """
 
@@ -36,20 +36,20 @@ class Callers:
 
     async def of(self, request: Request) -> Caller:
         """
-        Return who sends `request`.
+        Return the caller of `request`.
 
         Raises:
-            Unauthenticated: It has no credential that holds.
-            Forbidden: It comes from a foreign page.
-            StoreUnavailable: The credential cannot be looked up now.
+            Unauthenticated: The request has no valid credential.
+            ForeignOrigin: The request comes from a page of a foreign origin.
+            StoreUnavailable: The credential cannot be verified now.
 
         """
         credentials = Credentials.from_headers(request.headers.raw)
         caller = await self._authenticator.caller(credentials)
         from_cookie = credentials.from_cookie
-        # A page that reads from its own host sends no Origin. A foreign one could not
-        # read the answer, but would hold what its visitor may hold, such as a
-        # listener's slot.
+        # Browsers send no Origin with a GET request to the page's own origin. A foreign
+        # page cannot read the response, but could use up its visitor's limits, such as
+        # the number of connections.
         reads = request.method in ("GET", "HEAD")
         from_page = header_of(request, b"origin", None) is not None
         if (from_cookie and from_page) if reads else (from_cookie or from_page):

@@ -66,12 +66,12 @@ async def test_a_port_whose_connections_linger_can_be_used_again() -> None:
 
 
 async def test_an_address_of_another_machine_is_named() -> None:
-    with pytest.raises(OSError, match=r"192\.0\.2\.1:0 cannot be listened on"):
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0"):
         await listen("192.0.2.1", 0)
 
 
 async def test_a_name_that_is_none_is_named() -> None:
-    with pytest.raises(OSError, match=r"host 'no such host' is not known"):
+    with pytest.raises(OSError, match=r"unknown host 'no such host'"):
         await listen("no such host", 0)
 
 
