@@ -1,22 +1,21 @@
 """
-The host: signals, and the order in which a process comes and goes.
+The host: signals, and the order of start and stop.
 
-Decides when the process is ready and how it ends. Knows uvicorn, as only the two
-protocol modules do besides. Knows nothing of routes, players or the store beyond the
-members of `App`.
+Decides when the process is ready and how it ends. Besides the protocol classes, this is
+the only module that knows uvicorn. Knows nothing of routes, players or the store, only
+the members of `App`.
 
-Up: listen, accept, wait until the app says that it delivers, announce. Down, on the
-first SIGINT or SIGTERM::
+Start: listen, accept, wait until the app delivers, announce. Stop, on the first SIGINT
+or SIGTERM::
 
-    listeners closed -> app.drain() -> what is left, about 1 s -> background parts
+    sockets closed -> app.drain() -> what is left, about 1 s -> background tasks
 
-Who has connected is served: what is in the queue of a listener is accepted before that
-is closed, and a connection that has not asked anything yet is heard. Kept-alive
-connections are served during the drain: readers are moved away then, and a request may
-be on its way. A second signal leaves the drain out. A background part
-that dies takes the process with it, by the same way as a second signal, and its error
-is what `run` raises: a server that answers and delivers nothing is worse than one that
-is restarted.
+Clients that have connected are served: connections in a socket's queue are accepted
+before the socket is closed, and a connection that has sent nothing yet gets time for
+its first request. Kept-alive connections are served during the drain, while streams are
+closed one by one, since a request may be on its way. A second signal skips the drain. A
+background task that fails ends the process in the same way, and `run` raises its error:
+a server that answers and delivers nothing is worse than one that restarts.
 """
 
 from __future__ import annotations
@@ -44,47 +43,49 @@ __all__ = ["App", "Host", "run", "run_app", "run_background"]
 
 logger = logging.getLogger(__name__)
 
-# A WebSocket peer owes a pong within this time, or within a heartbeat if that is less.
 PONG_TIMEOUT_S: Final = 20
+"""How long a WebSocket peer may take to pong; a heartbeat, if that is less."""
 
-# What `drain` may take beyond its window before it is given up.
 DRAIN_GRACE_S: Final = 2
+"""How long `drain` may take beyond its window before it is cancelled."""
 
-# uvicorn waits this long for requests that were not answered before the drain ended.
 FINISH_S: Final = 1
+"""How long uvicorn waits for responses after the drain."""
 
-# Turns of the loop: one accepts all that are in the queue, the next ones make them
-# connections.
 ACCEPT_ITERATIONS: Final = 3
+"""Iterations of the loop until all queued connections are accepted and set up."""
 
-# The same for connections that are cut off to be lost.
 LOST_ITERATIONS: Final = 3
+"""Iterations of the loop until aborted connections get `connection_lost`."""
 
 FIRST_REQUEST_POLL_S: Final = 0.01
 
-# Allocations before the youngest generation is looked through, and how many looks make
-# one at the next: the oldest, which has all connections in it, is walked rarely.
 GC_THRESHOLDS: Final = (10_000, 20, 50)
+"""
+Arguments of `gc.set_threshold`.
+
+The oldest generation, which holds all connections, is collected rarely.
+"""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_ENDED: Final = "the background parts ended by themselves"
+_ENDED: Final = "the background tasks ended by themselves"
 
 
 class App(Protocol):
-    """What the composition root builds."""
+    """An app, as the composition root builds it."""
 
     @property
     def asgi(self) -> ASGIApp:
         """The routes."""
 
     async def run(self) -> None:
-        """Run what a node needs until cancelled; raise when a part is broken."""
+        """Run the background tasks until cancelled; raise if one of them fails."""
 
     async def ready(self) -> None:
-        """Return as soon as a publish would be stored and delivered."""
+        """Wait until a publish would be stored and delivered."""
 
     async def drain(self) -> None:
-        """Say goodbye to every reader within the drain window; take no new ones."""
+        """Admit no more streams, and close all within the drain window."""
 
 
 class Host:
@@ -94,9 +95,9 @@ class Host:
     Args:
         app: The routes.
         config: The settings.
-        drain: Sends readers away before the end.
-        sockets: Where connections come in; None opens the configured host and port.
-            Another process may hold the same sockets and go on with them.
+        drain: Closes streams before the host stops.
+        sockets: Listening sockets; None opens the configured host and port. Another
+            process may hold the same sockets and continue to listen on them.
 
     """
 
@@ -114,13 +115,13 @@ class Host:
 
     async def run(self, *, started: Callable[[str], None]) -> None:
         """
-        Listen and serve until `stop`. Cancelling it ends as a second `stop` does.
+        Listen and serve until `stop`. Cancelling it has the effect of a second `stop`.
 
         Args:
-            started: Called once with the base URL as soon as connections are accepted.
+            started: Called once, with the base URL, when connections are accepted.
 
         Raises:
-            OSError: The host has no such address, or the port is taken; says which.
+            OSError: The host has no such address, or the port is in use.
 
         """
         sockets = self._sockets
@@ -141,7 +142,7 @@ class Host:
                 sock.close()
 
     def stop(self) -> None:
-        """Begin to stop; a second call leaves the drain out. For a signal handler."""
+        """Stop; a second call skips the drain. May be called by a signal handler."""
         self._server.stop()
 
 
@@ -158,15 +159,15 @@ async def run(
 
     Args:
         config: The settings.
-        store_url: Where the store is, whether embedded or not.
-        announce: Called once with the base URL when `/readyz` would say 200.
+        store_url: The URL of the store, embedded or not.
+        announce: Called once, with the base URL, when `/readyz` would return 200.
         sockets: As for `Host`.
-        report: Called once with what gives this process's metrics, by who has them
-            told with those of others. Without it they are answered on `metrics_bind`.
+        report: Called once with a function that returns this process's metrics, for a
+            supervisor to collect. Without it they are served on `metrics_bind`.
 
     Raises:
-        OSError: The port cannot be listened on.
-        Exception: What a background part died of.
+        OSError: The port cannot be opened.
+        Exception: The error of a background task.
 
     """
     app = build(config, store_url)
@@ -182,11 +183,11 @@ async def run(
 
 def _tune_garbage_collector() -> None:
     """
-    Look for cyclic garbage less often, and not among what is here for good.
+    Collect cyclic garbage less often, and never visit objects that exist at the start.
 
-    Every connection is a few dozen objects that live long, so the default of 700
-    allocations walks them again and again for nothing: a sixth of what 2,000 readers
-    cost that come back at once (bench.storm).
+    Every connection is a few dozen long-lived objects. With the default threshold of
+    700 allocations they are visited again and again: a sixth of the CPU that it takes
+    2,000 clients to reconnect at once (bench.storm).
     """
     gc.collect()
     gc.freeze()
@@ -200,14 +201,14 @@ async def run_app(
     announce: Callable[[str], None],
     sockets: list[socket.socket] | None = None,
 ) -> None:
-    """Run the app's background parts and its host; see `run`."""
+    """Run the app's background tasks and its host; see `run`."""
     host = Host(app.asgi, config, drain=app.drain, sockets=sockets)
     with _on_signals(host.stop):
         await _run_tasks(app, host, announce)
 
 
 async def run_background(config: Config, store_url: str) -> None:
-    """Run the background parts alone, without a port, until SIGINT or SIGTERM."""
+    """Run the background tasks alone, without a port, until SIGINT or SIGTERM."""
     app = build(config, store_url)
     async with scraping(config.metrics_bind, app.metrics.collect):
         await _until_stopped(app.run_background())
@@ -245,7 +246,7 @@ def _on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
 
 
 async def _run_tasks(app: App, host: Host, announce: Callable[[str], None]) -> None:
-    """Run all parts until the host has stopped or any of them dies."""
+    """Run all tasks until the host has stopped or one of them fails."""
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def announce_when_ready() -> None:
@@ -264,7 +265,7 @@ async def _run_tasks(app: App, host: Host, announce: Callable[[str], None]) -> N
                 announcing.result()
                 watched.discard(announcing)
     finally:
-        # The host first: its connections may still use what runs in the background.
+        # The host first: its connections may still use the background tasks.
         for task in (announcing, serving, background):
             await _cancel(task)
     for task in (background, serving):
@@ -275,13 +276,13 @@ async def _run_tasks(app: App, host: Host, announce: Callable[[str], None]) -> N
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel and wait; what the task died of stays in it for its owner to raise."""
+    """Cancel a task and wait for it; its error stays in it, for the caller to raise."""
     task.cancel()
     await asyncio.wait({task})
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with our signals and our way to stop."""
+    """uvicorn's server with our handling of signals and our order of stopping."""
 
     def __init__(
         self,
@@ -312,15 +313,15 @@ class _Server(uvicorn.Server):
         self.on_started()
 
     async def main_loop(self) -> None:
-        # uvicorn's own looks ten times a second; its tick keeps the Date header.
+        # uvicorn's own polls ten times per second. Its tick updates the Date header.
         while not self._stopping.is_set():
             await self.on_tick(0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Closing cuts off who stands in the queue, and who was taken from it but is not
-        # yet a connection.
+        # Closing a socket resets the connections in its queue, and those that were
+        # accepted but not set up.
         for _ in range(ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         for server in self.servers:
@@ -346,12 +347,12 @@ class _Server(uvicorn.Server):
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         if not done:
-            logger.error("drain is given up after %s s", self._drain_max_s)
+            logger.error("drain not finished after %s s: stopping", self._drain_max_s)
         elif draining in done:
             draining.result()
 
     async def _wait_for_first_requests(self) -> None:
-        """Give those who have only just connected the time to say what they want."""
+        """Give clients that have just connected the time to send a request."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + FINISH_S
         while loop.time() < until_s and not self._forced.is_set():
@@ -360,20 +361,20 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(FIRST_REQUEST_POLL_S)
 
     async def _close_remaining(self) -> None:
-        """End what did not go by itself, and wait for its tasks to notice."""
+        """Close the remaining connections, and wait for their tasks to end."""
         connections = list(self.server_state.connections)
         for connection in connections:
             connection.shutdown()
-        # A socket takes its close frame when it is written, or never.
+        # A WebSocket's close frame is sent when it is written, or never.
         for connection in connections:
             connection.transport.abort()
-        # Streams have no tasks; what they hold they give back when they are lost.
+        # Streams have no tasks; they release their slots in `connection_lost`.
         for _ in range(LOST_ITERATIONS):
             if not self.server_state.connections:
                 break
             await asyncio.sleep(0)
-        # uvicorn logs a cancelled request as the app's failure, traceback and all; most
-        # end by themselves, told that their client is gone.
+        # uvicorn logs a cancelled request as an error of the app, with a traceback.
+        # Most requests end by themselves once their client is disconnected.
         if tasks := set(self.server_state.tasks):
             _, unfinished = await asyncio.wait(tasks, timeout=FINISH_S)
             for task in unfinished:
@@ -395,18 +396,17 @@ def _uvicorn_config(app: ASGIApp, config: Config) -> uvicorn.Config:
         ws_max_size=config.message_bytes_max,
         ws_ping_interval=heartbeat_s,
         ws_ping_timeout=min(heartbeat_s, PONG_TIMEOUT_S),
-        # Compression costs memory per connection, and lets 765 kB become 770 MiB.
+        # Compression costs memory per connection, and 765 kB could become 770 MiB.
         ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         loop="none",
         log_config=None,
-        # uvicorn's information is one line per WebSocket, its query and the ticket in
-        # it included.
+        # At level info uvicorn logs every WebSocket with its query, ticket included.
         log_level="warning",
         access_log=False,
         server_header=False,
-        # A proxy's word on who the client is counts nowhere.
+        # The client's address is used for nothing, so no proxy's header is evaluated.
         proxy_headers=False,
         forwarded_allow_ips=[],
         workers=1,

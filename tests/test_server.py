@@ -391,7 +391,7 @@ async def test_a_drain_without_end_is_given_up(
 
     await running.end()
     assert app.log == ["drain"]
-    assert "drain is given up" in caplog.text
+    assert "drain not finished" in caplog.text
 
 
 async def test_a_drain_that_fails_ends_the_host_with_its_error(

@@ -1,13 +1,13 @@
 """
-The line between a worker and its supervisor, and what is said on it.
+The channel between a worker and its supervisor, and the messages on it.
 
-Decides how a worker is told its share of the node, and what it says of itself. Knows
-the worker's end of a socket pair; `process` has the other. Knows nothing of how a
-worker is started, nor of what it serves.
+Knows the worker's end of a socket pair; `process` has the supervisor's. Knows nothing
+of how a worker is started, nor of what it serves.
 
-A worker reads its orders from the line, says ``ready`` once, and then gives a sign of
-life every few seconds, which has its metrics in it. The end of the line is the end of
-the other: no worker outlives its supervisor, also when that is killed.
+A worker reads a start message, with its settings and its share of the node's limits. It
+sends ``ready`` once, and a heartbeat every few seconds, which carries its metrics. Each
+message is a line. If one end is closed, the process at the other knows that its peer
+has ended: a worker does not outlive its supervisor, even if that is killed.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ READY: Final = b"ready\n"
 HEARTBEAT: Final = b"\n"
 START_MESSAGE_BYTES_MAX: Final = 1_048_576
 
-# What the workers of a node divide among themselves.
+# Limits of a node that are divided among its workers.
 _SHARED: Final = ("connections_max", "connects_per_s_max", "requests_in_flight_max")
 
 
 class StartMessage(msgspec.Struct, frozen=True):
-    """What a worker is told: its settings, with its share of the limits; the store."""
+    """A worker's settings, with its share of the limits, and the URL of the store."""
 
     config: Config
     store_url: str
 
 
 def share(config: Config, index: int) -> Config:
-    """Return the settings of one worker; the shares of all add up to the limits."""
+    """Return one worker's settings; the shares of all add up to the node's limits."""
     count = config.workers
     shares = {
         name: getattr(config, name) // count + (index < getattr(config, name) % count)
@@ -56,7 +56,7 @@ def share(config: Config, index: int) -> Config:
 
 
 class ControlChannel:
-    """The worker's end of the line. Made before its event loop runs."""
+    """The worker's end of the channel. Created before its event loop runs."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -64,7 +64,7 @@ class ControlChannel:
         self._collect: Collect = list
 
     def read_start_message(self) -> StartMessage:
-        """Wait for the orders. Raises EOFError if there is nobody to give any."""
+        """Wait for the start message. Raises EOFError if the supervisor is gone."""
         with self._socket.makefile("rb") as file:
             start_message = file.readline(START_MESSAGE_BYTES_MAX)
         if not start_message:
@@ -76,12 +76,12 @@ class ControlChannel:
         self._ready.set()
 
     def report_metrics(self, collect: Collect) -> None:
-        """Have every sign of life bring these metrics, once the worker is ready."""
+        """Send these metrics with every heartbeat, once the worker is ready."""
         self._collect = collect
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Give signs of life for the block; end the process with its supervisor."""
+        """Send heartbeats within the block; end the process if the supervisor ends."""
         task = asyncio.create_task(self._send_heartbeats(), name="control channel")
         try:
             yield
@@ -99,7 +99,7 @@ class ControlChannel:
                 await asyncio.wait(
                     until, timeout=HEARTBEAT_INTERVAL_S, return_when=FIRST_COMPLETED
                 )
-            # As if it had asked to: readers are sent away in good order.
+            # As if the supervisor had requested it, so that streams are drained.
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
             supervisor_gone.cancel()
@@ -107,7 +107,8 @@ class ControlChannel:
             writer.close()
 
     def _heartbeat(self) -> bytes:
-        # Not before ``ready``, which goes by another way: this may come in parts.
+        # ``ready`` is sent past the writer, and would split a message that the writer
+        # sends in parts; an empty line has no parts.
         if not self._ready.is_set():
             return HEARTBEAT
         return msgspec.json.encode(self._collect()) + HEARTBEAT

@@ -1,16 +1,16 @@
 """
-The port that workers listen on together, and the sockets that are lent to them.
+The port that all workers listen on, and the sockets that are lent to them.
 
-Decides who holds which socket, and for how long. Knows what the system does with
-several sockets on one port. Knows nothing of processes.
+Decides which worker gets which socket. Knows how the system treats several sockets on
+one port. Knows nothing of processes.
 
-Why nobody who connects is refused. On Linux each worker has a listening socket of its
-own on the same port (SO_REUSEPORT), and the kernel divides connections evenly. Closing
-such a socket cuts off who stands in its queue, so it is never closed: this process
-holds it as well and hands the same one to the worker that comes next, which goes on
-with the queue where the last one has stopped, even one that was killed. Only where no
-worker gets up is the queue given up, and its share goes to the others. On macOS the
-port's last socket would get all connections; there the workers share a single one.
+On Linux each worker has a listening socket of its own on the same port (SO_REUSEPORT),
+and the kernel distributes connections evenly. To close such a socket resets the
+connections in its queue, and their clients are refused. So it stays open: the
+supervisor holds it, too, and lends it to the worker's replacement, which continues with
+the queue even if the worker was killed. Only if no worker starts, the socket is closed,
+and the others get its share of connections. On macOS the socket opened last would get
+all connections; there the workers share a single socket.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _KERNEL_BALANCES: Final = sys.platform == "linux"
 
 class Port:
     """
-    A port, held for as long as this process lives, whoever listens on it.
+    A port, reserved for as long as this process lives.
 
     Args:
         host: Address to listen on.
-        port: Its number; 0 takes any that is free.
+        port: Number of the port; 0 means any free port.
 
     """
 
@@ -44,13 +44,13 @@ class Port:
 
     @property
     def url(self) -> str:
-        """The base URL of what listens there, once the port is taken."""
+        """The base URL of the port, once it is taken."""
         return base_url(self._host, self._reserved)
 
     async def take(self) -> None:
-        """Take the port. Raises OSError if it cannot be listened on."""
-        # Shared sockets would join those of another server without a word, so this asks
-        # for the port alone, before it is taken to be shared.
+        """Reserve the port. Raises OSError if it cannot be opened."""
+        # Shared sockets would silently join those of another server, so the port is
+        # first opened exclusively.
         exclusive = await listen(self._host, self._port)
         self._port = exclusive[0].getsockname()[1]
         if not _KERNEL_BALANCES:
@@ -61,7 +61,7 @@ class Port:
         self._reserved = await listen(self._host, self._port, shared=True, backlog=0)
 
     async def lend(self, index: int) -> list[socket.socket]:
-        """Return the sockets of a worker: those it had before, if it had any."""
+        """Return the sockets of a worker, the same as before if it had any."""
         if not _KERNEL_BALANCES:
             return self._reserved
         if not self._lent.get(index):
@@ -69,12 +69,12 @@ class Port:
         return self._lent[index]
 
     def give_up(self, index: int) -> None:
-        """Close the sockets of a worker, so that the others take its share."""
+        """Close a worker's sockets, so that the others get its connections."""
         for sock in self._lent.pop(index, []):
             sock.close()
 
     def close(self) -> None:
-        """Close all sockets: whoever connects is refused."""
+        """Close all sockets; new connections are refused."""
         for index in tuple(self._lent):
             self.give_up(index)
         for sock in self._reserved:

@@ -1,12 +1,12 @@
 """
-Worker processes, seen from their supervisor: started, listened to, and ended.
+Worker processes, as their supervisor starts, watches and ends them.
 
-Decides how a process is started, when it counts as silent, and how long it may take to
-end. Knows processes and signals, and the supervisor's end of the line. Knows nothing of
-which worker a process is, nor of what its end means.
+Decides how a process is started, when its heartbeats are overdue, and how long it may
+take to end. Knows processes and signals, and the supervisor's end of the control
+channel. Knows nothing of slots, nor of the consequences of a worker's end.
 
-A worker is `streamer worker`, a process of its own with an interpreter of its own. It
-takes over the sockets it listens on. One that has gone silent is killed.
+A worker is the command `streamer worker`, in a process with its own interpreter. It
+inherits its listening sockets. A worker whose heartbeats are overdue is killed.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ __all__ = ["Worker", "Workers"]
 _logger = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT_S: Final = 30.0
-"""Six signs of life that did not come: its event loop stands still."""
+"""After six missing heartbeats a worker's event loop is considered blocked."""
 
 END_GRACE_S: Final = 8.0
-"""What a worker may take to end beyond its drain window."""
+"""How long a worker may take to end beyond its drain window."""
 
 METRICS_MESSAGE_BYTES_MAX: Final = 16_777_216
-"""A worker's metrics are a few ten thousand bytes."""
+"""Metrics of a worker are some ten thousand bytes."""
 
 
 class Worker:
-    """A worker process, from when it was started."""
+    """A started worker process."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader
     ) -> None:
         self.pid = process.pid
         self.ready_at_s: float | None = None
-        """When it said so, by the event loop's clock."""
+        """When it became ready, by the event loop's clock; None before."""
         self.metrics: list[Family] = []
-        """As it has last told them."""
+        """The metrics of its last heartbeat."""
         self._process = process
         self._reader = reader
         self._ready = asyncio.Event()
         self.ended = asyncio.create_task(
             self._read_messages(), name=f"worker {process.pid}"
         )
-        """Done with its exit status when it is gone."""
+        """Done when the process has ended; its result is the exit status."""
 
     async def started(self) -> bool:
-        """Wait until it is ready; False if it has ended before."""
+        """Wait until it is ready; return False if it ended before."""
         waiting = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait({waiting, self.ended}, return_when=FIRST_COMPLETED)
@@ -70,11 +70,11 @@ class Worker:
         return self._ready.is_set()
 
     def send_signal(self, number: int) -> None:
-        # It is waited for in another thread, which makes no difference to Popen.
+        # Another thread waits for the process; Popen allows that.
         self._process.send_signal(number)
 
     async def _read_messages(self) -> int:
-        """Listen to it until it is gone; return its exit status."""
+        """Read its messages until it has ended; return its exit status."""
         try:
             while True:
                 async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
@@ -87,7 +87,7 @@ class Worker:
                 elif message != HEARTBEAT:
                     self.metrics = msgspec.json.decode(message, type=list[Family])
         except TimeoutError:
-            _logger.error("worker process %d has gone silent: killing it", self.pid)
+            _logger.error("worker process %d sends no heartbeats: killing it", self.pid)
             self._process.kill()
         except ConnectionError:
             pass
@@ -96,10 +96,10 @@ class Worker:
 
 class Workers:
     """
-    All worker processes there are, also those that are on their way out.
+    All worker processes, including those that are stopping.
 
     Args:
-        drain_s: How long a worker may take to send its readers away.
+        drain_s: How long a worker may take to drain its streams.
 
     """
 
@@ -110,19 +110,19 @@ class Workers:
     async def start(
         self, start_message: StartMessage, sockets: Sequence[socket.socket]
     ) -> Worker:
-        """Start a worker that is to listen on `sockets`. It is not ready yet."""
+        """Start a worker that listens on `sockets`. It is not ready on return."""
         fds = [sock.fileno() for sock in sockets]
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(
                 sock=ours, limit=METRICS_MESSAGE_BYTES_MAX
             )
-            # Nothing waits from here on: a process is either known or not started.
-            process = subprocess.Popen(  # noqa: ASYNC220  # it does not wait
+            # There is no await from here on: every started process is registered.
+            process = subprocess.Popen(  # noqa: ASYNC220  # it does not block
                 [*_python(), "worker", str(theirs.fileno()), *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *fds),
-                # Ctrl-C is for this process, which ends its workers in good order.
+                # Ctrl-C goes to this process only, which drains its workers.
                 process_group=0,
             )
         writer.write(msgspec.json.encode(start_message) + b"\n")
@@ -137,22 +137,22 @@ class Workers:
         return worker
 
     async def drain(self, worker: Worker) -> None:
-        """Let a worker drain, and kill it if it does not end."""
+        """Let a worker drain and end; kill it if it does not end in time."""
         await self._drain([worker])
 
     async def drain_all(self) -> None:
-        """Let all workers drain, and kill those that do not end."""
+        """Let all workers drain and end; kill those that do not end in time."""
         await self._drain(list(self._running))
 
     def terminate_now(self) -> None:
-        """End all workers without a drain, whether or not one has begun."""
+        """Let all workers end without a drain, or without the rest of one."""
         # Two signals of one kind may arrive as one.
         for worker in self._running:
             worker.send_signal(signal.SIGTERM)
             worker.send_signal(signal.SIGINT)
 
     async def ended(self) -> None:
-        """Wait for all workers that were told to end; kill those that do not."""
+        """Wait for the end of all workers; kill those that do not end in time."""
         await self._wait_for(list(self._running))
 
     async def _drain(self, workers: Sequence[Worker]) -> None:
@@ -166,16 +166,16 @@ class Workers:
             return
         _, unfinished = await asyncio.wait(ends, timeout=self._drain_s + END_GRACE_S)
         for end in unfinished:
-            _logger.error("worker process %d does not end: killing it", ends[end].pid)
+            _logger.error("worker process %d did not end: killing it", ends[end].pid)
             ends[end].send_signal(signal.SIGKILL)
         if unfinished:
             await asyncio.wait(unfinished)
 
 
 def _python() -> list[str]:
-    """Return the command that runs this very program, its arguments to follow."""
-    # `-m` puts the working directory in front of the modules' path, which an installed
-    # command does not; there it might find another program of our name.
+    """Return the command line of this program, without arguments."""
+    # `-m` prepends the working directory to the module path, where another package may
+    # have our name. An installed command does not, so neither does this.
     package = Path(__file__).parent.parent
     runs_from_source = Path(sys.path[0] or ".").resolve() == package.parent.resolve()
     return [sys.executable, *([] if runs_from_source else ["-P"]), "-m", package.name]

@@ -1,9 +1,9 @@
 """
-One of a node's workers, whichever process it is at the time.
+One of a node's workers, which is one process at a time.
 
-Decides when a process is started in it, what the end of one means, and how one is
-replaced by another. Knows processes and their port. Knows nothing of the other workers,
-nor of why one is to be replaced.
+Decides when a process is started, what follows its end, and how it is replaced. Knows
+processes and their port. Knows nothing of the other workers, nor of the reason for a
+replacement.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Slot", "WorkersFailed"]
 _logger = logging.getLogger(__name__)
 
 FAILURES_MAX: Final = 3
-"""A worker that ends so often in a row right after its start will not do better."""
+"""After so many early ends in a row a worker is not started again."""
 STABLE_AFTER_S: Final = 2.0
-"""A worker that has served for so long has not failed at its start."""
+"""A worker that ends after less than this has failed to start."""
 BACK_OFF_S: Final = 0.2
 
 _EARLY_END: Final = "ended right after its start"
@@ -41,19 +41,19 @@ class WorkersFailed(Error):
     def __str__(self) -> str:
         return (
             f"worker {self.index} {_EARLY_END}, {FAILURES_MAX} times in a row, the "
-            f"last time with status {self.status}; the log above may say why"
+            f"last time with status {self.status}; see the log above"
         )
 
 
 class Slot:
     """
-    One place for a worker.
+    One worker of a node.
 
     Args:
-        index: Which of the node's it is.
-        start_message: What its workers are told.
-        port: Where they listen.
-        workers: What starts and ends them.
+        index: The number of the worker within its node.
+        start_message: What its processes are sent.
+        port: The port that they listen on.
+        workers: Starts and ends processes.
 
     """
 
@@ -62,26 +62,26 @@ class Slot:
     ) -> None:
         self.index = index
         self.ready = asyncio.Event()
-        """Set when its first worker is ready."""
+        """Set when its first process is ready."""
         self._start_message = start_message
         self._port = port
         self._workers = workers
         self._failures = 0
         self._worker: Worker | None = None
-        """The process that serves it, or did until it ended."""
+        """The latest process that became ready; it may have ended."""
         self._replacement_result: asyncio.Future[bool] | None = None
         self._replace_requested = asyncio.Event()
-        """Set while somebody waits for `_replacement_result`."""
+        """Set while `replace` waits for `_replacement_result`."""
 
     @property
     def serving(self) -> Worker | None:
-        """The process that serves it; None while there is none."""
+        """The process that serves; None if there is none at present."""
         if self._worker is None or self._worker.ended.done():
             return None
         return self._worker
 
     async def run(self) -> None:
-        """Keep a worker running, for ever. Raises WorkersFailed if none gets up."""
+        """Keep a process running until cancelled. Raises WorkersFailed."""
         while True:
             worker = await self._launch()
             self.ready.set()
@@ -97,10 +97,10 @@ class Slot:
 
     async def replace(self) -> bool:
         """
-        Have the worker replaced by one that is ready before it drains.
+        Replace the process by one that is ready before the old one drains.
 
-        Waits for `run` to do so; returns False if the new one does not get up. The old
-        one serves on then.
+        `run` does it, this waits. Returns False if the new process does not become
+        ready; the old one goes on serving then.
         """
         self._replacement_result = asyncio.get_running_loop().create_future()
         self._replace_requested.set()
@@ -121,24 +121,24 @@ class Slot:
         return await self._workers.start(self._start_message, sockets)
 
     def _note_end(self, worker: Worker) -> None:
-        """Count a failure. Raises WorkersFailed if it is one too many."""
+        """Log an end, and count early ones. Raises WorkersFailed at `FAILURES_MAX`."""
         status = worker.ended.result()
         lived_s = 0.0
         if worker.ready_at_s is not None:
             lived_s = asyncio.get_running_loop().time() - worker.ready_at_s
         if lived_s >= STABLE_AFTER_S:
-            _logger.error("worker %d ended (status %d): a new one", self.index, status)
+            _logger.error("worker %d ended (status %d): restarting", self.index, status)
             self._failures = 0
             return
         _logger.error("worker %d %s (status %d)", self.index, _EARLY_END, status)
         self._failures += 1
         if self._failures == FAILURES_MAX:
             raise WorkersFailed(self.index, status)
-        # The others take its share until it gets up.
+        # The others get its connections until it is ready.
         self._port.give_up(self.index)
 
     async def _replace(self, worker: Worker) -> Worker:
-        """Return a new worker in the place of `worker`, or that one if it fails."""
+        """Replace `worker`; return the new process, or `worker` if that fails."""
         assert self._replacement_result is not None
         self._replace_requested.clear()
         replacement = await self._start()

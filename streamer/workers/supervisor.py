@@ -1,15 +1,16 @@
 """
-Several workers on one port: kept running, replaced in turn, and ended together.
+Several workers on one port: keeps them running, replaces them, and ends them.
 
-Decides what a signal means for all of them. Knows signals, and a slot for each worker.
-Knows nothing of how a process is started or ended, nor of what it serves.
+Decides what a signal means for all workers. Knows signals, and a slot per worker. Knows
+nothing of how a process is started or ended, nor of what it serves.
 
-On SIGTERM or SIGINT all workers drain, and a second one leaves the drain out. On SIGHUP
-they are replaced one after the other, each by one that is ready before it drains; a
-deploy of new code needs no more. The settings stay those of the start.
+On SIGTERM or SIGINT all workers drain and end; a second signal skips the drain. On
+SIGHUP they are replaced one by one, each by a process that is ready before the old one
+drains, which is all that a deployment of new code needs. The settings remain those of
+the start.
 
-``/metrics`` on `metrics_bind` is answered here, for all workers, with what they have
-last said.
+The supervisor serves ``/metrics`` on `metrics_bind` for all workers, from their latest
+heartbeats.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Supervisor:
 
     Args:
         config: The settings of the whole node.
-        store_url: Where the store is, whether embedded or not.
+        store_url: The URL of the store, embedded or not.
 
     """
 
@@ -70,11 +71,11 @@ class Supervisor:
         Cancelling it ends them without a drain.
 
         Args:
-            announce: Called once with the base URL when all workers are ready.
+            announce: Called once, with the base URL, when all workers are ready.
 
         Raises:
-            OSError: The port cannot be listened on.
-            WorkersFailed: A worker does not get up.
+            OSError: The port cannot be opened.
+            WorkersFailed: A worker cannot be started.
 
         """
         await self._port.take()
@@ -92,7 +93,7 @@ class Supervisor:
             with self._on_signals():
                 await asyncio.wait(tasks, return_when=FIRST_COMPLETED)
                 await _cancel(tasks)
-                # Also where one worker has failed: the others have readers.
+                # Even if one worker has failed: the others have streams to drain.
                 self._port.close()
                 await self._workers.drain_all()
         finally:
@@ -105,14 +106,14 @@ class Supervisor:
                 task.result()
 
     async def _announce_when_ready(self, announce: Callable[[str], None]) -> None:
-        """Announce once, and then never return, as nothing here does."""
+        """Announce once. Does not return, since the first task to return ends all."""
         for slot in self._slots:
             await slot.ready.wait()
         announce(self._port.url)
         await asyncio.Event().wait()
 
     def _collect(self) -> list[Family]:
-        """Return the metrics of all workers that serve; who drains is left out."""
+        """Return the metrics of all serving workers, without those that drain."""
         serving = {
             str(slot.index): worker.metrics
             for slot in self._slots
@@ -128,14 +129,15 @@ class Supervisor:
             await self._replace_all()
 
     async def _replace_all(self) -> None:
-        _logger.info("replacing the workers, one after the other")
+        _logger.info("replacing the workers one by one")
         for slot in self._slots:
             if not await slot.replace():
                 _logger.error(
-                    "no more workers are replaced: the new one did not get up"
+                    "worker %d: the new process did not start; replacing no more",
+                    slot.index,
                 )
                 return
-        _logger.info("all workers are replaced")
+        _logger.info("replaced all workers")
 
     @contextlib.contextmanager
     def _on_signals(self) -> Generator[None, None, None]:
@@ -159,7 +161,7 @@ class Supervisor:
         self._stopping.set()
 
     def _on_hangup(self) -> None:
-        # A terminal that was closed says the same as an operator who has deployed.
+        # SIGHUP is also what a closed terminal sends.
         if self._had_terminal and not _has_terminal():
             self._stop()
         else:
