@@ -24,15 +24,15 @@ GUARD_S = 10
 
 class FakeApp:
     """
-    What the composition root would build, with every part in the test's hands.
+    An app that the test controls.
 
-    ``/stream`` is a stream that says goodbye when drained, ``/stubborn`` one that does
-    not, ``/slow`` answers when `answer` is set, anything else at once.
+    ``/stream`` is a stream that ends when it is drained, ``/stubborn`` one that does
+    not, ``/slow`` responds when `release` is set, any other path at once.
     """
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.answer = asyncio.Event()
+        self.release = asyncio.Event()
         self.running = asyncio.Event()
         self.deliverable = asyncio.Event()
         self.broken: asyncio.Future[None] = asyncio.Future()
@@ -64,7 +64,7 @@ class FakeApp:
             return
         if scope["path"] == "/slow":
             self.log.append("slow began")
-            await self.answer.wait()
+            await self.release.wait()
         headers = [(b"content-length", b"2")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"ok"})
@@ -72,16 +72,16 @@ class FakeApp:
     async def _stream(self, path: str, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello", "more_body": True})
-        goodbye = self.drained if path == "/stream" else asyncio.Event()
+        end = self.drained if path == "/stream" else asyncio.Event()
         try:
-            await goodbye.wait()
+            await end.wait()
             await send({"type": "http.response.body", "body": b"bye"})
         finally:
             self.log.append("stream ended")
 
 
 class RawClient:
-    """One raw connection."""
+    """A raw connection."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -104,7 +104,7 @@ class RawClient:
 
 
 class Running:
-    """A server under test, its address and its end."""
+    """A server under test."""
 
     def __init__(self, stop: Callable[[], None], task: asyncio.Task[None], url: str):
         self.stop = stop
@@ -149,7 +149,7 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
 
 @pytest.fixture
 async def run() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
-    """Give a function that runs an app as the process would, announced."""
+    """Give a function that runs an app as the process does, until it is announced."""
     everything: list[Running] = []
 
     async def start(app: FakeApp, **settings: Any) -> Running:
@@ -200,7 +200,7 @@ async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
     assert servers[0].port != servers[1].port
 
 
-async def test_answers_have_a_date_and_do_not_name_the_server(
+async def test_responses_have_a_date_and_do_not_name_the_server(
     serve: Any, app: FakeApp
 ) -> None:
     client = await (await serve(app)).connect()
@@ -212,7 +212,7 @@ async def test_answers_have_a_date_and_do_not_name_the_server(
     assert b"server:" not in head.lower()
 
 
-async def test_a_taken_port_is_an_error_that_names_it(serve: Any, app: FakeApp) -> None:
+async def test_the_error_names_a_port_in_use(serve: Any, app: FakeApp) -> None:
     running = await serve(app)
 
     with pytest.raises(OSError, match=rf"127\.0\.0\.1:{running.port} is in use"):
@@ -224,7 +224,7 @@ async def serve_elsewhere(app: FakeApp, port: int) -> None:
     await host.run(started=lambda url: None)
 
 
-async def test_a_stop_closes_the_door_then_drains_then_ends(
+async def test_a_stop_closes_the_sockets_then_drains_then_ends(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
@@ -244,7 +244,7 @@ async def test_a_stop_closes_the_door_then_drains_then_ends(
     assert app.log == ["drain", "drained", "stream ended"]
 
 
-async def test_kept_connections_are_answered_during_the_drain(
+async def test_kept_alive_connections_are_served_during_the_drain(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
@@ -262,7 +262,7 @@ async def test_kept_connections_are_answered_during_the_drain(
     await running.end()
 
 
-async def test_a_request_on_its_way_is_answered_after_the_drain(
+async def test_a_pending_request_gets_its_response_after_the_drain(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
@@ -272,13 +272,15 @@ async def test_a_request_on_its_way_is_answered_after_the_drain(
 
     running.stop()
     await app.drained.wait()
-    app.answer.set()
+    app.release.set()
 
     assert (await client.read_to_end()).endswith(b"ok")
     await running.end()
 
 
-async def test_who_has_only_just_connected_is_heard(serve: Any, app: FakeApp) -> None:
+async def test_a_new_connection_gets_time_for_its_request(
+    serve: Any, app: FakeApp
+) -> None:
     running = await serve(app)
     app.may_finish_drain.clear()
     client = await running.connect()
@@ -293,7 +295,7 @@ async def test_who_has_only_just_connected_is_heard(serve: Any, app: FakeApp) ->
     await running.end()
 
 
-async def test_who_says_nothing_for_long_is_not_waited_for(
+async def test_a_silent_connection_does_not_delay_the_stop(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
@@ -308,13 +310,13 @@ async def test_who_says_nothing_for_long_is_not_waited_for(
     assert loop.time() - began_at < 2 * NEW_CONNECTION_S
 
 
-async def test_a_queue_of_connections_is_accepted_before_the_door_closes(
+async def test_queued_connections_are_accepted_before_the_socket_closes(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
     clients = [socket.create_connection((running.host, running.port)) for _ in range(9)]
 
-    running.stop()  # The loop has had no turn to accept them.
+    running.stop()  # Before the loop can accept them.
 
     for client in clients:
         client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
@@ -326,24 +328,24 @@ async def test_a_queue_of_connections_is_accepted_before_the_door_closes(
     await running.end()
 
 
-async def test_sockets_may_be_given_and_another_goes_on_with_them(
+async def test_a_second_host_can_continue_with_the_same_sockets(
     app: FakeApp,
 ) -> None:
     urls: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as kept:
         for turn in range(2):
-            given = [kept.dup()]
-            host = Host(app.asgi, Config(), drain=app.drain, sockets=given)
+            sockets = [kept.dup()]
+            host = Host(app.asgi, Config(), drain=app.drain, sockets=sockets)
             task = asyncio.create_task(host.run(started=urls.append))
             await until(lambda turn=turn: len(urls) > turn)
             host.stop()
             await task
         assert urls == [f"http://127.0.0.1:{kept.getsockname()[1]}"] * 2
-        # The socket is still there: its queue is somebody else's to serve.
+        # The socket is still open, so that another process can serve its queue.
         assert connects(kept.getsockname()[1])
 
 
-async def test_a_stream_that_outstays_the_drain_is_closed(
+async def test_a_stream_that_outlasts_the_drain_is_closed(
     serve: Any, app: FakeApp
 ) -> None:
     running = await serve(app)
@@ -361,7 +363,7 @@ async def test_a_stream_that_outstays_the_drain_is_closed(
     assert app.log == ["drain", "drained", "stream ended"]
 
 
-async def test_a_second_stop_leaves_the_drain_out(serve: Any, app: FakeApp) -> None:
+async def test_a_second_stop_skips_the_drain(serve: Any, app: FakeApp) -> None:
     running = await serve(app)
     client = await running.connect()
     client.get("/stream")
@@ -378,7 +380,7 @@ async def test_a_second_stop_leaves_the_drain_out(serve: Any, app: FakeApp) -> N
     assert app.log == ["drain", "stream ended"]
 
 
-async def test_a_drain_without_end_is_given_up(
+async def test_a_drain_that_does_not_end_is_cancelled(
     serve: Any,
     app: FakeApp,
     monkeypatch: pytest.MonkeyPatch,
@@ -411,7 +413,9 @@ async def test_a_drain_that_fails_ends_the_host_with_its_error(
     assert await client.read_to_end() == b""
 
 
-async def test_a_cancelled_host_ends_its_connections(serve: Any, app: FakeApp) -> None:
+async def test_a_cancelled_host_closes_its_connections(
+    serve: Any, app: FakeApp
+) -> None:
     running = await serve(app)
     client = await running.connect()
     client.get("/stream")
@@ -429,7 +433,7 @@ async def test_a_cancelled_host_ends_its_connections(serve: Any, app: FakeApp) -
 # The process.
 
 
-async def test_it_is_announced_when_the_app_delivers(app: FakeApp) -> None:
+async def test_the_url_is_announced_when_the_app_is_ready(app: FakeApp) -> None:
     urls: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -451,7 +455,7 @@ def connects(port: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_drains_and_ends_the_background_last(
+async def test_a_signal_drains_and_then_ends_the_background_task(
     run: Any, app: FakeApp, number: signal.Signals
 ) -> None:
     app.deliverable.set()
@@ -463,7 +467,7 @@ async def test_a_signal_drains_and_ends_the_background_last(
     assert app.log == ["drain", "drained", "background ended"]
 
 
-async def test_a_signal_before_readiness_ends_it_too(app: FakeApp) -> None:
+async def test_a_signal_before_readiness_ends_the_process(app: FakeApp) -> None:
     task = asyncio.create_task(run_app(app, Config(port=0), announce=lambda url: None))
     await app.running.wait()
 
@@ -488,31 +492,33 @@ async def test_a_second_signal_does_not_wait_for_the_drain(
     assert app.log == ["drain", "background ended"]
 
 
-async def test_a_background_part_that_dies_ends_the_run(run: Any, app: FakeApp) -> None:
+async def test_a_background_task_that_fails_ends_the_run(
+    run: Any, app: FakeApp
+) -> None:
     app.deliverable.set()
     running = await run(app)
     client = await running.connect()
     client.get("/stream")
     await client.read_until(b"hello\r\n")
 
-    app.broken.set_exception(ValueError("relay"))
+    app.broken.set_exception(ValueError("background"))
 
-    with pytest.raises(ValueError, match="relay"):
+    with pytest.raises(ValueError, match="background"):
         await running.end()
     assert await client.read_to_end() == b""
     assert await refuses_connections(running)
 
 
-async def test_a_background_part_that_dies_before_readiness_ends_the_run(
+async def test_a_background_task_that_fails_before_readiness_ends_the_run(
     app: FakeApp,
 ) -> None:
-    app.broken.set_exception(ValueError("relay"))
+    app.broken.set_exception(ValueError("background"))
 
-    with pytest.raises(ValueError, match="relay"):
+    with pytest.raises(ValueError, match="background"):
         await run_app(app, Config(port=0), announce=lambda url: None)
 
 
-async def test_background_parts_that_end_by_themselves_are_an_error(
+async def test_a_background_task_that_returns_is_an_error(
     run: Any, app: FakeApp
 ) -> None:
     app.deliverable.set()
@@ -535,14 +541,14 @@ async def test_a_probe_that_fails_ends_the_run(app: FakeApp) -> None:
     assert app.log == ["background ended"]
 
 
-async def test_a_taken_port_ends_the_run(serve: Any, app: FakeApp) -> None:
+async def test_a_port_in_use_ends_the_run(serve: Any, app: FakeApp) -> None:
     port = (await serve(app)).port
 
     with pytest.raises(OSError, match="is in use"):
         await run_app(FakeApp(), Config(port=port), announce=lambda url: None)
 
 
-async def test_uvicorn_says_nothing_in_normal_operation(
+async def test_uvicorn_logs_nothing_in_normal_operation(
     run: Any, app: FakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -560,11 +566,11 @@ async def test_uvicorn_says_nothing_in_normal_operation(
 
 async def until(fact: Callable[[], Any]) -> None:
     async with asyncio.timeout(GUARD_S):
-        while not fact():  # noqa: ASYNC110  # the fact is somebody else's
+        while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)
 
 
-# What is relied upon.
+# Internals of uvicorn that the host relies on.
 
 
 def test_uvicorn_has_the_hooks_that_are_overridden() -> None:

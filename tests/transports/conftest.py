@@ -1,8 +1,8 @@
 """
-A real host on a free port, raw connections to it, and an app that says what it saw.
+A real host on a free port, raw connections to it, and an app that records its calls.
 
-These tests run on uvloop, as the server does; those of the host run on asyncio's own
-loop, so both are covered.
+These tests run on uvloop, as the server does. Those of the host run on asyncio's own
+event loop, so both are covered.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pytest_asyncio_loop_factories() -> Mapping[
 
 
 class RawClient:
-    """One raw connection."""
+    """A raw connection."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -66,7 +66,7 @@ class RawClient:
             return await self.reader.readuntil(end)
 
     async def read_to_end(self) -> bytes:
-        """Return all that comes; a reset ends it as an orderly close does."""
+        """Return all bytes until the connection is closed or reset."""
         received = bytearray()
         async with asyncio.timeout(GUARD_S):
             with contextlib.suppress(ConnectionError):
@@ -75,7 +75,7 @@ class RawClient:
         return bytes(received)
 
     async def status(self) -> int:
-        """Return the status of the next answer and leave its body unread."""
+        """Return the status of the next response, without reading its body."""
         head = await self.read_until(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1])
 
@@ -106,9 +106,9 @@ class RecordingApp:
     """
     An app for the tests of protocols.
 
-    ``/`` reads the body and answers with its length, ``/stream`` is an event stream
-    that ends with its client, ``/held`` answers when `release` is set, ``/early``
-    answers without reading. A WebSocket echoes; `endings` gets how each went.
+    ``/`` reads the body and responds with its length, ``/stream`` is an event stream
+    that ends with its client, ``/held`` responds when `release` is set, ``/early``
+    responds without reading. A WebSocket echoes. `endings` gets the end of each call.
     """
 
     def __init__(self) -> None:
@@ -134,14 +134,14 @@ class RecordingApp:
             await self._stream(receive, send)
         elif scope["path"] == "/held":
             await self.release.wait()
-            await self._answer(send, b"released")
-            self.endings.put_nowait("answered")
+            await self._respond(send, b"released")
+            self.endings.put_nowait("responded")
         elif scope["path"] == "/early":
-            await self._answer(send, b"early")
+            await self._respond(send, b"early")
         else:
-            await self._measure(receive, send)
+            await self._respond_with_length(receive, send)
 
-    async def _measure(self, receive: Receive, send: Send) -> None:
+    async def _respond_with_length(self, receive: Receive, send: Send) -> None:
         length, more = 0, True
         while more:
             message = await receive()
@@ -150,7 +150,7 @@ class RecordingApp:
                 return
             length += len(message["body"])
             more = message["more_body"]
-        await self._answer(send, b"%d bytes" % length)
+        await self._respond(send, b"%d bytes" % length)
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -159,7 +159,7 @@ class RecordingApp:
             pass
         self.endings.put_nowait("disconnect")
 
-    async def _answer(self, send: Send, body: bytes) -> None:
+    async def _respond(self, send: Send, body: bytes) -> None:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -216,7 +216,7 @@ def app() -> RecordingApp:
 
 
 class StreamClient(RawClient):
-    """A connection with a stream on it, once the head of its answer was read."""
+    """A connection with a stream, after the head of its response."""
 
     async def frame(self) -> tuple[int, bytes]:
         first, size = await self.read(2)
@@ -227,19 +227,19 @@ class StreamClient(RawClient):
         return first & 0x0F, await self.read(size)
 
     async def message(self) -> Any:
-        """Return the next message, past ping frames."""
+        """Return the next message, skipping ping frames."""
         while (received := await self.frame())[0] != 1:
             assert received[0] == 9, received
         return json.loads(received[1])
 
     async def close_code(self) -> int:
-        """Return the code of the close frame that comes, past everything else."""
+        """Return the code of the next close frame, skipping everything else."""
         while (received := await self.frame())[0] != 8:
             pass
         return int.from_bytes(received[1][:2]) if received[1] else 1005
 
     async def event(self) -> bytes:
-        """Return the next event, out of its chunk or chunks."""
+        """Return the next event, out of one chunk or several."""
         while b"\n\n" not in self._events:
             size = int(await self.read_until(b"\r\n"), 16)
             self._events += await self.read(size)
@@ -251,12 +251,12 @@ class StreamClient(RawClient):
 
 
 class World:
-    """Both stream endpoints over a real store, on a host; any credential will do."""
+    """Both stream endpoints on a host with a real store; any credential is accepted."""
 
     def __init__(self, components: Components) -> None:
         self.components = components
         self.admission = components.admission
-        self.leases_part = components.admission._leases
+        self.acquired_leases = components.admission._leases
         self.hub = components.admission._catch_up.hub
         self.log = Log(App("app"), Player("player"))
         self.permissions = frozenset({"notification:player:self:*"})
@@ -297,7 +297,7 @@ class World:
 
     async def until_leases(self, count: int) -> None:
         async with asyncio.timeout(GUARD_S):
-            while await self.leases() != count:  # noqa: ASYNC110  # the store's fact
+            while await self.leases() != count:  # noqa: ASYNC110  # the store has no event for it
                 await asyncio.sleep(0.005)
 
     def request(

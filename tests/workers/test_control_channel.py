@@ -1,4 +1,4 @@
-"""What each worker of a node is told to keep to."""
+"""The shares of a node's limits that its workers get."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_shares_of_all_workers_add_up_to_the_limits(
     assert {one.workers for one in shares} == {1}
 
 
-def test_what_is_no_limit_of_the_node_is_not_divided() -> None:
+def test_limits_per_player_are_not_divided() -> None:
     config = Config(workers=4)
 
     one = share(config, 0)

@@ -1,4 +1,4 @@
-"""Workers as processes that do as they are told, each a line of Python."""
+"""A supervisor with fake workers, each a line of Python."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from streamer.workers.supervisor import Supervisor
 
 GUARD_S = 20
 
-# What a worker does that is asked to be this. `line` is a socket to the supervisor.
+# Kinds of workers. `channel` is the socket to the supervisor.
 BEHAVIOURS = {
-    "good": "line.send(b'ready\\n'); line.recv(1)",
+    "good": "channel.send(b'ready\\n'); channel.recv(1)",
     "bad": "sys.exit(3)",
-    "short": "line.send(b'ready\\n'); sys.exit(4)",
-    "silent": "line.send(b'ready\\n'); time.sleep(60)",
-    "stubborn": "signal.signal(15, 1); line.send(b'ready\\n'); time.sleep(60)",
+    "short": "channel.send(b'ready\\n'); sys.exit(4)",
+    "silent": "channel.send(b'ready\\n'); time.sleep(60)",
+    "stubborn": "signal.signal(15, 1); channel.send(b'ready\\n'); time.sleep(60)",
 }
 WORKER = """
 import os, pathlib, signal, socket, sys, time
 folder = pathlib.Path({folder!r})
-line = socket.socket(fileno=int(sys.argv[2]))
-orders = line.recv(1_000_000)
-(folder / f"{{os.getpid()}}.pid").write_bytes(orders)
+channel = socket.socket(fileno=int(sys.argv[2]))
+start_message = channel.recv(1_000_000)
+(folder / f"{{os.getpid()}}.pid").write_bytes(start_message)
 exec((folder / "behaviour").read_text())
 """
 
 
 class Fleet:
-    """A supervisor under test, and what its workers are to do."""
+    """A supervisor under test, and the kind of its workers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class Fleet:
         self.task: asyncio.Task[None] | None = None
 
     def become(self, behaviour: str) -> None:
-        """Say what workers do that start from here on."""
+        """Set the kind of workers that are started from now on."""
         (self.folder / "behaviour").write_text(BEHAVIOURS[behaviour])
 
     def start(self, **settings: int) -> asyncio.Task[None]:
@@ -61,13 +61,13 @@ class Fleet:
         return task
 
     @property
-    def begun(self) -> set[int]:
-        """All workers that were ever started."""
+    def launched(self) -> set[int]:
+        """All workers that were started so far."""
         return {int(path.stem) for path in self.folder.glob("*.pid")}
 
     @property
     def alive(self) -> set[int]:
-        return {pid for pid in self.begun if is_there(pid)}
+        return {pid for pid in self.launched if is_there(pid)}
 
 
 def is_there(pid: int) -> bool:
@@ -80,7 +80,7 @@ def is_there(pid: int) -> bool:
 
 async def until(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(GUARD_S):
-        while not fact():  # noqa: ASYNC110  # nobody announces it
+        while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)
 
 
@@ -105,7 +105,9 @@ async def fleet(
     assert fleet.alive == set()
 
 
-async def test_it_is_announced_once_when_all_are_ready(fleet: Fleet) -> None:
+async def test_the_url_is_announced_once_when_all_workers_are_ready(
+    fleet: Fleet,
+) -> None:
     task = await fleet.started(workers=3)
 
     assert len(fleet.urls) == 1
@@ -114,8 +116,8 @@ async def test_it_is_announced_once_when_all_are_ready(fleet: Fleet) -> None:
     assert fleet.alive == set()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they share one")
-async def test_each_worker_has_a_socket_of_its_own_and_the_port_in_common(
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems they share one")
+async def test_each_worker_has_its_own_socket_on_the_same_port(
     fleet: Fleet,
 ) -> None:
     task = await fleet.started(workers=2)
@@ -127,18 +129,18 @@ async def test_each_worker_has_a_socket_of_its_own_and_the_port_in_common(
     await end(task)
 
 
-async def test_a_worker_that_does_not_get_up_ends_the_whole(fleet: Fleet) -> None:
+async def test_a_worker_that_does_not_start_ends_the_supervisor(fleet: Fleet) -> None:
     fleet.become("bad")
 
     task = fleet.start(workers=2)
 
     with pytest.raises(WorkersFailed, match=r"3 times in a row.*status 3"):
         await task
-    assert 3 <= len(fleet.begun) <= 6
+    assert 3 <= len(fleet.launched) <= 6
     assert fleet.urls == []
 
 
-async def test_a_worker_that_falls_over_at_once_is_one_that_does_not_get_up(
+async def test_a_worker_that_ends_right_after_its_start_has_not_started(
     fleet: Fleet,
 ) -> None:
     fleet.become("short")
@@ -156,18 +158,18 @@ async def test_a_worker_that_is_killed_is_replaced(
     task = await fleet.started(workers=2)
     before = fleet.alive
 
-    # More often than a worker may fail in a row.
+    # More often than a worker may fail to start.
     for _ in range(slot.FAILURES_MAX + 1):
         victim = min(fleet.alive)
         os.kill(victim, signal.SIGKILL)
         await until(lambda gone=victim: len(fleet.alive - {gone}) == 2)
 
-    assert len(fleet.begun - before) == slot.FAILURES_MAX + 1
+    assert len(fleet.launched - before) == slot.FAILURES_MAX + 1
     assert not task.done()
     await end(task)
 
 
-async def test_a_worker_that_has_gone_silent_is_killed_and_replaced(
+async def test_a_worker_without_heartbeats_is_killed_and_replaced(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(process, "HEARTBEAT_TIMEOUT_S", 0.2)
@@ -175,7 +177,7 @@ async def test_a_worker_that_has_gone_silent_is_killed_and_replaced(
     fleet.become("silent")
 
     task = await fleet.started(workers=1)
-    await until(lambda: len(fleet.begun) > 2)
+    await until(lambda: len(fleet.launched) > 2)
 
     assert "sends no heartbeats" in caplog.text
     await end(task)
@@ -188,12 +190,12 @@ async def test_a_hangup_replaces_all_workers(fleet: Fleet) -> None:
     os.kill(os.getpid(), signal.SIGHUP)
     await until(lambda: len(fleet.alive) == 2 and not fleet.alive & before)
 
-    assert len(fleet.begun) == 4
+    assert len(fleet.launched) == 4
     assert len(fleet.urls) == 1
     await end(task)
 
 
-async def test_a_new_worker_that_does_not_get_up_leaves_the_old_one(
+async def test_a_replacement_that_does_not_start_leaves_the_old_worker(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = await fleet.started(workers=2)
@@ -204,7 +206,7 @@ async def test_a_new_worker_that_does_not_get_up_leaves_the_old_one(
     await until(lambda: "replacing no more" in caplog.text)
 
     assert fleet.alive == before
-    assert len(fleet.begun) == 3
+    assert len(fleet.launched) == 3
     fleet.become("good")
     os.kill(os.getpid(), signal.SIGHUP)
     await until(lambda: len(fleet.alive) == 2 and not fleet.alive & before)
@@ -234,12 +236,12 @@ async def test_a_cancelled_supervisor_leaves_no_worker(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("when", ["before a worker", "after a worker"])
-async def test_a_signal_while_it_starts_leaves_no_worker(
+async def test_a_signal_during_the_start_leaves_no_worker(
     fleet: Fleet, when: str
 ) -> None:
     task = fleet.start(workers=2)
     if when == "after a worker":
-        await until(lambda: fleet.begun)
+        await until(lambda: fleet.launched)
     else:
         await asyncio.sleep(0)
         await until(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)

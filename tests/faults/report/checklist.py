@@ -126,7 +126,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "WebSocket messages too large, compressed, never ending",
         [
-            f"{WEBSOCKET}::test_a_fault_closes_with_its_code_and_the_app_is_told",
+            f"{WEBSOCKET}::test_a_violation_closes_with_its_code_and_the_app_is_notified",
             f"{HANDSHAKE}::test_compression_is_not_negotiated",
         ],
     ),
@@ -149,9 +149,9 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "silence, half a head, half a body, a reader that does not read",
         [
-            f"{HTTP}::test_a_silent_connection_is_closed_without_an_answer",
-            f"{HTTP}::test_half_a_head_times_out",
-            f"{HTTP}::test_half_a_body_times_out_and_the_app_is_told",
+            f"{HTTP}::test_a_silent_connection_is_closed_without_a_response",
+            f"{HTTP}::test_an_incomplete_head_times_out",
+            f"{HTTP}::test_an_incomplete_body_times_out_and_the_app_is_notified",
             "tests/faults/test_slots.py"
             "::test_readers_that_do_not_read_are_cut_and_delay_nobody",
         ],

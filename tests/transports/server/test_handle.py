@@ -1,8 +1,8 @@
 """
-Bytes that go past a transport, and the socket that is somebody else's once it is lost.
+Bytes that are written past a transport, and the descriptor after the connection.
 
-What is held here is a promise of the loop's: that a transport closes its socket after
-`connection_lost` and not before, however the connection ends.
+`RawSocket` relies on uvloop: a transport closes its socket after `connection_lost` has
+returned, never before, however the connection ends. These tests hold uvloop to that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST = 1 << 30
 
 
 class Watched(EventStream):
-    """A stream that looks at its socket when it hears of the end."""
+    """A stream that inspects its socket in `connection_lost`."""
 
     __slots__ = ("__dict__",)
 
@@ -57,7 +57,7 @@ class Watched(EventStream):
         assert self.batch_writer.write_all([self], event, MOST) == []
 
     def fill(self) -> int:
-        """Write until something waits; return how much it was."""
+        """Write until the transport buffers; return how many bytes were written."""
         count = 0
         while self._descriptor >= 0:
             self.write_past(b"x" * 65_536)
@@ -66,7 +66,7 @@ class Watched(EventStream):
 
 
 class Handover(asyncio.Protocol):
-    """What a server has until the stream takes the connection."""
+    """The server's protocol until the stream takes over the connection."""
 
     def __init__(self, stream: Watched) -> None:
         self._stream = stream
@@ -84,7 +84,7 @@ Connect = Callable[..., Awaitable[Connected]]
 
 @pytest.fixture
 async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
-    """Give what connects a client; its end of it is not read by anybody."""
+    """Give a function that connects a client, which reads nothing by itself."""
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
     clients: list[socket.socket] = []
@@ -114,7 +114,7 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
 
 
 async def read(client: socket.socket, count: int = MOST) -> bytes:
-    """Read so much, or to the end."""
+    """Read `count` bytes, or to the end."""
     loop = asyncio.get_running_loop()
     received = bytearray()
     while len(received) < count and (data := await loop.sock_recv(client, 1 << 20)):
@@ -134,7 +134,7 @@ async def by_a_reset(stream: Watched, client: socket.socket) -> None:
 async def by_a_write_that_fails(stream: Watched, client: socket.socket) -> None:
     await by_a_reset(stream, client)
     for _ in range(3):
-        stream.write_past(b"into the void")
+        stream.write_past(b"discarded")
 
 
 async def by_half(stream: Watched, client: socket.socket) -> None:
@@ -176,7 +176,7 @@ async def at_once(stream: Watched, client: socket.socket) -> None:
         at_once,
     ],
 )
-async def test_a_socket_is_open_until_the_stream_has_heard_of_the_end(
+async def test_a_socket_is_open_until_connection_lost_returns(
     connect: Connect, end: Callable[..., Awaitable[None]], *, unix: bool
 ) -> None:
     stream, client = await connect(unix=unix)
@@ -186,12 +186,12 @@ async def test_a_socket_is_open_until_the_stream_has_heard_of_the_end(
     await stream.lost.wait()
 
     assert stream.was_open
-    stream.write_past(b"nobody is there")
-    assert stream.write(b"nobody is there", MOST)
+    stream.write_past(b"lost")
+    assert stream.write(b"lost", MOST)
     assert stream._descriptor == _NO_DESCRIPTOR
 
 
-async def test_who_gets_the_number_next_gets_nothing_that_was_for_the_one_before(
+async def test_a_reused_descriptor_gets_no_bytes_of_the_lost_stream(
     connect: Connect,
 ) -> None:
     stream, client = await connect()
@@ -203,8 +203,8 @@ async def test_who_gets_the_number_next_gets_nothing_that_was_for_the_one_before
         os.fstat(stream.number)
     os.dup2(into, stream.number)
 
-    stream.write_past(b"for the one before")
-    stream.write(b"for the one before", MOST)
+    stream.write_past(b"of the lost stream")
+    stream.write(b"of the lost stream", MOST)
 
     with pytest.raises(BlockingIOError):
         os.read(out, 1)
@@ -212,7 +212,7 @@ async def test_who_gets_the_number_next_gets_nothing_that_was_for_the_one_before
         os.close(descriptor)
 
 
-async def test_what_goes_past_the_transport_keeps_its_order_with_what_does_not(
+async def test_bytes_past_the_transport_keep_their_order_with_the_others(
     connect: Connect,
 ) -> None:
     stream, client = await connect()
@@ -223,14 +223,14 @@ async def test_what_goes_past_the_transport_keeps_its_order_with_what_does_not(
     assert stream._descriptor == _NO_DESCRIPTOR
 
     assert await read(client, sent + 5_000) == b"x" * sent + b"".join(lines[:500])
-    # As soon as nothing waits the next one finds its way, and those after it go past.
+    # Once the buffer is empty the next write goes to the transport, later ones past it.
     for line in lines[500:]:
         stream.write_past(line)
     assert stream._descriptor == stream.number
     assert await read(client, 15_000) == b"".join(lines[500:])
 
 
-async def test_nothing_goes_past_a_transport_that_is_not_known(
+async def test_nothing_is_written_past_other_transports(
     connect: Connect,
 ) -> None:
     stream, _ = await connect()
@@ -246,7 +246,7 @@ async def test_nothing_goes_past_a_transport_that_is_not_known(
     assert raw._descriptor == _NO_DESCRIPTOR
 
 
-async def test_after_a_goodbye_nothing_goes_past_the_transport(
+async def test_nothing_is_written_past_a_closed_stream(
     connect: Connect,
 ) -> None:
     stream, client = await connect()
@@ -258,11 +258,13 @@ async def test_after_a_goodbye_nothing_goes_past_the_transport(
     assert await read(client) == b"0\r\n\r\n"
 
 
-async def test_streams_of_a_server_write_past_their_transports(make_world: Any) -> None:
+async def test_streams_of_the_server_write_past_their_transports(
+    make_world: Any,
+) -> None:
     world = await make_world()
-    socket, client = await world.websocket(), await world.event_stream()
-    await socket.message()
-    await client.event()
+    websocket, event_stream = await world.websocket(), await world.event_stream()
+    await websocket.message()
+    await event_stream.event()
 
     assert all(stream._descriptor >= 0 for stream in world.connections)
     assert len(world.connections) == 2

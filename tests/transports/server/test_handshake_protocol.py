@@ -1,4 +1,4 @@
-"""Handshakes, right and wrong, and what an app may answer to them."""
+"""Valid and invalid handshakes, and the responses of an app."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamer.transports.server.handshake_protocol import Handshake
 
 from .test_websocket_protocol import CLOSE, PONG, TEXT, frame, read_frame, upgrade
 
-# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+# Any stands for the classes of conftest.py, which cannot be imported.
 
 ACCEPT = b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="
 
 
 async def answer(serve: Any, app: Any, request: bytes, **settings: Any) -> bytes:
-    """Return the head of the answer, in small letters."""
+    """Return the head of the response in lower case."""
     client = await (await serve(app, **settings)).connect()
     client.send(request)
     head: bytes = await client.read_until(b"\r\n\r\n")
@@ -32,11 +32,11 @@ async def answer(serve: Any, app: Any, request: bytes, **settings: Any) -> bytes
         (b"", b""),
         (b"Connection: Upgrade", b"Connection: keep-alive, Upgrade"),  # Firefox
         (b"Upgrade: websocket", b"Upgrade: WebSocket"),
-        # What the library judges.
+        # Validated by the library.
         (b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"),
     ],
 )
-async def test_a_right_handshake_is_accepted(
+async def test_a_valid_handshake_is_accepted(
     serve: Any, app: Any, old: bytes, new: bytes
 ) -> None:
     head = await answer(serve, app, upgrade().replace(old, new, 1))
@@ -69,7 +69,7 @@ async def test_a_right_handshake_is_accepted(
         ),
     ],
 )
-async def test_a_wrong_handshake_is_answered_and_no_app_called(
+async def test_an_invalid_handshake_is_refused_without_the_app(
     serve: Any, app: Any, old: bytes, new: bytes, status: int
 ) -> None:
     client = await (await serve(app)).connect()
@@ -89,7 +89,7 @@ async def test_a_wrong_handshake_is_answered_and_no_app_called(
         ({"url_bytes_max": 100}, upgrade().replace(b"/", b"/" + b"u" * 100, 1), 414),
     ],
 )
-async def test_limits_are_those_of_requests(
+async def test_a_handshake_has_the_limits_of_a_request(
     serve: Any, app: Any, settings: dict[str, int], request_: bytes, status: int
 ) -> None:
     head = await answer(serve, app, request_, **settings)
@@ -108,7 +108,7 @@ async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
     assert b"extensions" not in head
 
 
-async def test_the_app_is_told_what_was_asked(serve: Any, app: Any) -> None:
+async def test_the_scope_has_what_was_requested(serve: Any, app: Any) -> None:
     request = upgrade(
         b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: c", b"X: \xe9"
     )
@@ -125,13 +125,13 @@ async def test_the_app_is_told_what_was_asked(serve: Any, app: Any) -> None:
     assert scope["client"][0] == "127.0.0.1"
 
 
-async def test_what_comes_before_the_answer_is_read_after_it(
+async def test_frames_sent_before_the_upgrade_are_read_after_it(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(SlowApp(app))).connect()
 
     client.send(upgrade())
-    await app.until_asked()
+    await app.until_called()
     client.send(frame(TEXT, b"early") + frame(TEXT, b"bird"))
     client.send(frame(TEXT, b"x" * 1_000))
     app.release.set()
@@ -141,7 +141,7 @@ async def test_what_comes_before_the_answer_is_read_after_it(
     assert received == [b"early", b"bird", b"x" * 1_000]
 
 
-async def test_it_is_so_on_a_stream_that_is_handed_over(
+async def test_early_frames_reach_a_stream_that_takes_over(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await make_world()
@@ -160,23 +160,23 @@ async def test_it_is_so_on_a_stream_that_is_handed_over(
 
 
 class SlowApp:
-    """Waits until it is let, and is another app then."""
+    """Waits for its release, then calls another app."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        app.until_asked = app.endings.get
+        app.until_called = app.endings.get
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._app.endings.put_nowait("asked")
+        self._app.endings.put_nowait("called")
         await self._app.release.wait()
         await self._app(scope, receive, send)
 
 
-# What an app may answer.
+# Responses of the app.
 
 
-class Answering:
-    """Answers with what it was given, and notes what became of it."""
+class Responding:
+    """Sends the given messages, and records the exceptions that this raises."""
 
     def __init__(self, *messages: Any, error: Exception | None = None) -> None:
         self._messages = messages
@@ -202,10 +202,10 @@ def body(part: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "websocket.http.response.body", "body": part, "more_body": more}
 
 
-async def test_a_denial_is_a_whole_answer(serve: Any) -> None:
+async def test_a_denial_is_a_complete_response(serve: Any) -> None:
     head = denial(status=409, headers=[(b"Content-Type", b"text/x"), (b"x", b"y")])
     client = await (
-        await serve(Answering(head, body(b"to", more=True), body(b"gether")))
+        await serve(Responding(head, body(b"to", more=True), body(b"gether")))
     ).connect()
 
     received = await client.exchange(upgrade())
@@ -220,10 +220,10 @@ async def test_a_denial_is_a_whole_answer(serve: Any) -> None:
     assert rest == b"together"
 
 
-async def test_a_denial_may_say_its_length_and_its_date(serve: Any) -> None:
+async def test_a_denial_can_set_its_length_and_date(serve: Any) -> None:
     fields = [(b"content-length", b"2"), (b"date", b"today")]
     client = await (
-        await serve(Answering(denial(status=403, headers=fields), body(b"no")))
+        await serve(Responding(denial(status=403, headers=fields), body(b"no")))
     ).connect()
 
     received = (await client.exchange(upgrade())).lower()
@@ -235,14 +235,14 @@ async def test_a_denial_may_say_its_length_and_its_date(serve: Any) -> None:
 @pytest.mark.parametrize(
     ("app", "status", "logged"),
     [
-        (Answering({"type": "websocket.close", "code": 1000}), 403, ""),
-        (Answering(error=KeyError("x")), 500, "Exception in ASGI application"),
-        (Answering(), 500, "without completing handshake"),
+        (Responding({"type": "websocket.close", "code": 1000}), 403, ""),
+        (Responding(error=KeyError("x")), 500, "Exception in ASGI application"),
+        (Responding(), 500, "without completing handshake"),
     ],
 )
-async def test_an_app_that_says_no_or_nothing(
+async def test_a_close_an_error_or_no_response_refuses_the_handshake(
     serve: Any,
-    app: Answering,
+    app: Responding,
     status: int,
     logged: str,
     caplog: pytest.LogCaptureFixture,
@@ -257,8 +257,8 @@ async def test_an_app_that_says_no_or_nothing(
     assert (logged in caplog.text) if logged else caplog.text == ""
 
 
-async def test_messages_out_of_their_order_are_the_apps_fault(serve: Any) -> None:
-    app = Answering(
+async def test_messages_out_of_order_raise_in_the_app(serve: Any) -> None:
+    app = Responding(
         body(b"first"),
         {"type": "websocket.send", "text": "x"},
         denial(status=400),
@@ -273,21 +273,21 @@ async def test_messages_out_of_their_order_are_the_apps_fault(serve: Any) -> Non
     assert app.failed == ["RuntimeError"] * 3
 
 
-async def test_a_subprotocol_may_be_chosen(serve: Any) -> None:
+async def test_the_app_can_select_a_subprotocol(serve: Any) -> None:
     accept = {
         "type": "websocket.accept",
         "subprotocol": "b",
         "headers": [(b"X", b"y")],
     }
 
-    head = await answer(serve, Answering(accept), upgrade())
+    head = await answer(serve, Responding(accept), upgrade())
 
     assert b"\r\nsec-websocket-protocol: b\r\n" in head
     assert b"\r\nx: y\r\n" in head
 
 
-async def test_an_app_that_forgets_what_it_has_accepted_is_closed(serve: Any) -> None:
-    client = await (await serve(Answering({"type": "websocket.accept"}))).connect()
+async def test_a_websocket_is_closed_when_the_app_returns(serve: Any) -> None:
+    client = await (await serve(Responding({"type": "websocket.accept"}))).connect()
 
     client.send(upgrade())
 
@@ -295,7 +295,7 @@ async def test_an_app_that_forgets_what_it_has_accepted_is_closed(serve: Any) ->
     assert await client.read_to_end() == b""
 
 
-async def test_an_app_that_accepts_and_takes_its_time_is_pinged(
+async def test_an_accepted_websocket_is_pinged_while_the_app_is_busy(
     serve: Any, app: Any
 ) -> None:
     async def busy(scope: Scope, receive: Receive, send: Send) -> None:
@@ -311,36 +311,38 @@ async def test_an_app_that_accepts_and_takes_its_time_is_pinged(
     app.release.set()
 
 
-async def test_the_app_hears_of_a_client_that_has_left(serve: Any, app: Any) -> None:
-    heard: list[Any] = []
+async def test_the_app_is_notified_when_the_client_disconnects(
+    serve: Any, app: Any
+) -> None:
+    received_messages: list[Any] = []
 
     async def patient(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        app.endings.put_nowait("asked")
-        heard.append(await receive())
+        app.endings.put_nowait("called")
+        received_messages.append(await receive())
         try:
             await send({"type": "websocket.accept"})
         except ClientDisconnected:
-            heard.append("gone")
-        app.endings.put_nowait("told")
+            received_messages.append("gone")
+        app.endings.put_nowait("ended")
 
     served = await serve(patient)
     client = await served.connect()
     client.send(upgrade())
-    assert await app.ending() == "asked"
+    assert await app.ending() == "called"
 
     client.writer.transport.abort()
 
-    assert await app.ending() == "told"
-    assert heard == [{"type": "websocket.disconnect", "code": 1006}, "gone"]
+    assert await app.ending() == "ended"
+    assert received_messages == [{"type": "websocket.disconnect", "code": 1006}, "gone"]
     assert served.host._server.server_state.connections == set()
 
 
-async def test_a_stop_refuses_who_was_not_answered(serve: Any, app: Any) -> None:
+async def test_a_stop_refuses_pending_handshakes(serve: Any, app: Any) -> None:
     served = await serve(SlowApp(app))
     client = await served.connect()
     client.send(upgrade())
-    await app.until_asked()
+    await app.until_called()
 
     served.host.stop()
 
@@ -349,7 +351,7 @@ async def test_a_stop_refuses_who_was_not_answered(serve: Any, app: Any) -> None
     app.release.set()
 
 
-async def test_a_close_right_behind_the_answer_is_answered(
+async def test_a_close_right_after_the_upgrade_gets_its_reply(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()

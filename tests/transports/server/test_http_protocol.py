@@ -26,17 +26,17 @@ from streamer.transports.server.refusal import LINGER_S
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 MIB = 1_048_576
 
-# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 def get(path: str = "/", *fields: bytes) -> bytes:
-    """Return a request whose connection is closed after the answer."""
+    """Return a request whose connection is closed after the response."""
     lines = [b"GET %b HTTP/1.1" % path.encode(), b"Host: here", b"Connection: close"]
     return b"\r\n".join([*lines, *fields, b"", b""])
 
 
 def field_bytes(request: bytes) -> int:
-    """Return what the fields of a request count against the limit."""
+    """Return how many bytes of a request count against the limit on fields."""
     return len(request.partition(b"\r\n")[2]) - len(b"\r\n")
 
 
@@ -85,7 +85,7 @@ async def test_five_thousand_headers_are_refused(serve: Any, app: Any) -> None:
     assert_status(await client.exchange(get("/", *[b"A: b"] * 5_000)), 431)
 
 
-async def test_a_refused_client_sees_the_end_without_delay(
+async def test_a_refused_client_is_disconnected_without_delay(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -103,7 +103,7 @@ async def test_a_url_of_200_kb_is_refused(serve: Any, app: Any) -> None:
     assert_status(await client.exchange(get("/" + "u" * 200_000)), 414)
 
 
-async def test_half_a_url_over_the_limit_is_refused_before_it_ends(
+async def test_an_incomplete_url_over_the_limit_is_refused(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app, url_bytes_max=500)).connect()
@@ -159,7 +159,7 @@ def a_long_second_head() -> Iterator[bytes]:
     ],
 )
 @pytest.mark.row("F10")
-async def test_thirty_megabytes_of_head_are_refused_and_not_kept(
+async def test_thirty_megabytes_of_head_are_refused_and_not_buffered(
     serve: Any, app: Any, flood: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -185,7 +185,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# What two servers could read differently.
+# Requests that two servers could interpret differently.
 
 POST = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
 
@@ -258,7 +258,7 @@ async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_c
     ],
 )
 @pytest.mark.row("F8")
-async def test_what_is_unusual_and_clear_is_answered(
+async def test_an_unusual_but_unambiguous_request_is_accepted(
     serve: Any, app: Any, request_bytes: bytes
 ) -> None:
     client = await (await serve(app)).connect()
@@ -278,7 +278,7 @@ async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> No
     assert b"authorization" not in dict(app.scopes[0]["headers"])
 
 
-async def test_an_upgrade_nobody_speaks_is_ignored(
+async def test_an_unsupported_upgrade_is_ignored(
     serve: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await (await serve(app)).connect()
@@ -333,7 +333,7 @@ async def test_each_pipelined_head_is_counted_alone(serve: Any, app: Any) -> Non
         assert await client.read(7) == b"0 bytes"
 
 
-async def test_a_bad_request_waits_for_the_answer_before_it(
+async def test_a_bad_request_waits_for_the_response_before_it(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -347,7 +347,7 @@ async def test_a_bad_request_waits_for_the_answer_before_it(
     assert answer.endswith(b"released")
 
 
-async def test_garbage_after_a_request_does_not_cut_into_its_stream(
+async def test_garbage_after_a_request_does_not_break_its_stream(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -360,7 +360,7 @@ async def test_garbage_after_a_request_does_not_cut_into_its_stream(
     assert await client.read_to_end() == b""
 
 
-async def test_a_body_that_turns_bad_is_refused_and_the_app_is_told(
+async def test_a_body_that_becomes_malformed_is_refused_and_the_app_notified(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -371,7 +371,7 @@ async def test_a_body_that_turns_bad_is_refused_and_the_app_is_told(
     assert await app.ending() == "disconnect"
 
 
-async def test_an_answer_that_comes_after_the_refusal_is_dropped(
+async def test_a_response_after_the_refusal_is_discarded(
     serve: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await (await serve(app)).connect()
@@ -382,7 +382,7 @@ async def test_an_answer_that_comes_after_the_refusal_is_dropped(
 
     app.release.set()
 
-    assert await app.ending() == "answered"
+    assert await app.ending() == "responded"
     assert b"HTTP/1.1" not in await client.read_to_end()
     assert caplog.records == []
 
@@ -391,7 +391,7 @@ async def test_an_answer_that_comes_after_the_refusal_is_dropped(
 
 
 @pytest.mark.row("F9")
-async def test_a_silent_connection_is_closed_without_an_answer(
+async def test_a_silent_connection_is_closed_without_a_response(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app, first_request_s=0.1)).connect()
@@ -399,28 +399,30 @@ async def test_a_silent_connection_is_closed_without_an_answer(
     assert await client.read_to_end() == b""
 
 
-async def test_line_ends_do_not_count_as_a_first_request(serve: Any, app: Any) -> None:
+async def test_line_ends_do_not_count_as_a_request(serve: Any, app: Any) -> None:
     client = await (await serve(app, first_request_s=0.2)).connect()
 
     assert await dribble(client, b"\r\n" * 100) == b""
 
 
 @pytest.mark.row("F9")
-async def test_half_a_head_times_out(serve: Any, app: Any) -> None:
+async def test_an_incomplete_head_times_out(serve: Any, app: Any) -> None:
     client = await (await serve(app, header_timeout_s=0.1)).connect()
 
     assert_status(await client.exchange(GET[:-2]), 408)
 
 
 @pytest.mark.row("F9")
-async def test_a_dribbled_head_times_out(serve: Any, app: Any) -> None:
+async def test_a_head_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
     client = await (await serve(app, header_timeout_s=0.2)).connect()
 
     assert_status(await dribble(client, GET[:-2] + b"A: " + b"x" * 100), 408)
 
 
 @pytest.mark.row("F9")
-async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -> None:
+async def test_an_incomplete_body_times_out_and_the_app_is_notified(
+    serve: Any, app: Any
+) -> None:
     client = await (await serve(app, body_timeout_s=0.1)).connect()
 
     assert_status(await client.exchange(POST + b"Content-Length: 9\r\n\r\nhalf"), 408)
@@ -428,14 +430,14 @@ async def test_half_a_body_times_out_and_the_app_is_told(serve: Any, app: Any) -
 
 
 @pytest.mark.row("F9")
-async def test_a_dribbled_body_times_out(serve: Any, app: Any) -> None:
+async def test_a_body_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
     client = await (await serve(app, body_timeout_s=0.2)).connect()
     client.send(POST + b"Content-Length: 100\r\n\r\n")
 
     assert_status(await dribble(client, b"x" * 99), 408)
 
 
-async def test_half_a_body_after_its_answer_closes_the_connection(
+async def test_an_incomplete_body_after_its_response_closes_the_connection(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app, body_timeout_s=0.1)).connect()
@@ -447,8 +449,10 @@ async def test_half_a_body_after_its_answer_closes_the_connection(
     assert_status(answer, 200)
 
 
-async def test_a_body_the_app_does_not_read_is_not_timed(serve: Any, app: Any) -> None:
-    size = 1_000_000  # more than uvicorn and the kernel take in advance
+async def test_a_body_that_the_app_does_not_read_has_no_deadline(
+    serve: Any, app: Any
+) -> None:
+    size = 1_000_000  # more than uvicorn and the kernel buffer
     client = await (await serve(app, body_timeout_s=0.1)).connect()
     client.send(
         b"POST /held HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
@@ -456,13 +460,13 @@ async def test_a_body_the_app_does_not_read_is_not_timed(serve: Any, app: Any) -
     )
     await until(lambda: app.scopes)
 
-    await asyncio.sleep(0.3)  # three times the time a body has
+    await asyncio.sleep(0.3)  # three times the deadline
     app.release.set()
 
     assert_status(await client.read_to_end(), 200)
 
 
-async def test_a_complete_request_may_be_held(serve: Any, app: Any) -> None:
+async def test_a_complete_request_has_no_deadline(serve: Any, app: Any) -> None:
     timers = dict.fromkeys(
         ["first_request_s", "header_timeout_s", "body_timeout_s"], 0.1
     )
@@ -470,20 +474,20 @@ async def test_a_complete_request_may_be_held(serve: Any, app: Any) -> None:
     client.send(get("/held"))
     await until(lambda: app.scopes)
 
-    await asyncio.sleep(0.3)  # longer than all of them
+    await asyncio.sleep(0.3)  # longer than any deadline
     app.release.set()
 
     assert (await client.read_to_end()).endswith(b"released")
 
 
-async def test_half_a_second_head_does_not_cut_the_held_answer(
+async def test_an_incomplete_next_head_does_not_cut_off_the_response(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app, header_timeout_s=0.1)).connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + GET[:-2])
     await until(lambda: app.scopes)
 
-    await asyncio.sleep(0.3)  # the second head is given up meanwhile
+    await asyncio.sleep(0.3)  # the second head times out meanwhile
     app.release.set()
 
     answer = await client.read_to_end()
@@ -507,11 +511,11 @@ def hurried_when_idle(protocol: HttpProtocol) -> float | None:
     return 0.1 if protocol.cycle and protocol.cycle.response_complete else None
 
 
-async def test_no_deadline_outlives_its_connection(serve: Any, app: Any) -> None:
+async def test_a_deadline_ends_with_its_connection(serve: Any, app: Any) -> None:
     served = await serve(app)
     (protocol,) = await connected_protocols(served, GET)
     assert protocol._deadline is not None
-    assert protocol.timeout_keep_alive_task is None  # uvicorn's, which knows less
+    assert protocol.timeout_keep_alive_task is None  # uvicorn's own
 
     await served.close_clients()
 
@@ -519,7 +523,7 @@ async def test_no_deadline_outlives_its_connection(serve: Any, app: Any) -> None
 
 
 async def dribble(client: Any, data: bytes) -> bytes:
-    """Send `data` a byte at a time until the other side closes; return its answer."""
+    """Send `data` byte by byte until the peer closes; return its response."""
     answer = asyncio.create_task(client.read_to_end())
     for byte in data:
         client.send(bytes([byte]))
@@ -532,7 +536,7 @@ async def dribble(client: Any, data: bytes) -> bytes:
 
 async def until(fact: Any) -> None:
     async with asyncio.timeout(10):
-        while not fact():  # noqa: ASYNC110  # the fact is somebody else's
+        while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)
 
 
@@ -547,10 +551,12 @@ async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]
     ]
 
 
-# The connection below.
+# The handle.
 
 
-async def test_a_stream_can_see_its_backlog_and_abort(serve: Any, app: Any) -> None:
+async def test_the_handle_of_a_stream_reports_its_buffer_and_aborts(
+    serve: Any, app: Any
+) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
     await client.read_until(b"event\r\n")
@@ -564,15 +570,13 @@ async def test_a_stream_can_see_its_backlog_and_abort(serve: Any, app: Any) -> N
     assert app.handle.buffered() == 0
 
 
-async def test_the_write_buffer_has_marks_with_room_between(
-    serve: Any, app: Any
-) -> None:
+async def test_the_write_buffer_has_both_marks(serve: Any, app: Any) -> None:
     (protocol,) = await connected_protocols(await serve(app), GET)
 
     assert protocol.transport.get_write_buffer_limits() == (16_384, 65_536)
 
 
-def test_there_is_no_handle_on_another_server() -> None:
+def test_scopes_of_other_servers_have_no_handle() -> None:
     assert find_handle({"type": "http"}) is None
     assert find_handle({"type": "http", "extensions": None}) is None
     assert find_handle({"type": "websocket", "extensions": {"other": {}}}) is None
@@ -584,7 +588,7 @@ UPGRADE = (
 )
 
 
-async def test_an_upgrade_leaves_no_http_protocol_behind(
+async def test_an_upgrade_frees_the_http_protocol(
     serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = await serve(app)
@@ -608,7 +612,7 @@ async def test_an_upgrade_leaves_no_http_protocol_behind(
         gc.enable()
 
 
-async def test_an_upgrade_is_refused_while_an_answer_is_pending(
+async def test_an_upgrade_is_refused_while_a_response_is_pending(
     serve: Any, app: Any
 ) -> None:
     client = await (await serve(app)).connect()
@@ -622,12 +626,12 @@ async def test_an_upgrade_is_refused_while_an_answer_is_pending(
     assert answer.endswith(b"released")
 
 
-# How answers are written.
+# How responses are written.
 
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is written to the transports of all connections, write by write."""
+    """All writes to the transports of all connections."""
     written: list[bytes] = []
     connection_made = HttpProtocol.connection_made
 
@@ -662,7 +666,7 @@ async def test_a_head_and_its_body_are_one_write(
     assert all(write.endswith(b"\r\n\r\n0 bytes") for write in writes)
 
 
-async def test_a_head_that_waits_for_its_body_is_written_before_it(
+async def test_a_head_is_written_before_a_late_body(
     serve: Any, writes: list[bytes]
 ) -> None:
     release = asyncio.Event()
@@ -681,7 +685,7 @@ async def test_a_head_that_waits_for_its_body_is_written_before_it(
     assert b"at last" in await client.read_to_end()
 
 
-async def test_word_to_go_on_is_written_at_once_and_is_no_head(
+async def test_100_continue_is_written_at_once(
     serve: Any, app: Any, writes: list[bytes]
 ) -> None:
     client = await (await serve(app)).connect()
@@ -697,7 +701,7 @@ async def test_word_to_go_on_is_written_at_once_and_is_no_head(
     assert len(writes) == 2
 
 
-async def test_an_answer_of_a_head_alone_is_written(
+async def test_a_response_without_a_body_is_written(
     serve: Any, app: Any, writes: list[bytes]
 ) -> None:
     client = await (await serve(app)).connect()
@@ -710,7 +714,7 @@ async def test_an_answer_of_a_head_alone_is_written(
     assert writes == [answer]
 
 
-# What is relied upon.
+# Internals of uvicorn and httptools that the protocol relies on.
 
 OURS = {"limits", "is_new", "hand_over", "disable_chunking"}
 
@@ -732,14 +736,14 @@ def test_uvicorn_has_the_hooks_that_are_overridden() -> None:
         assert use in source, f"uvicorn {uvicorn.__version__} lacks {use}"
 
 
-def test_uvicorn_writes_an_answer_by_what_stands_for_its_transport() -> None:
+def test_uvicorn_writes_responses_through_the_replaced_transport() -> None:
     source = inspect.getsource(RequestResponseCycle)
 
     used = set(re.findall(r"self\.transport\.(\w+)", source))
     assert used == {"write", "close", "is_closing"}
 
 
-def test_the_parser_gives_the_reason_of_a_failed_callback() -> None:
+def test_the_parser_chains_the_error_of_a_callback() -> None:
     reason = ValueError("mine")
 
     class Failing:

@@ -35,14 +35,14 @@ async def test_accepted_sockets_inherit_the_options(serve: Any, app: Any) -> Non
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
-async def test_all_addresses_of_a_name_get_the_same_port() -> None:
+async def test_all_addresses_of_a_host_get_the_same_port() -> None:
     sockets = await listen("localhost", 0)
 
     assert len({sock.getsockname()[1] for sock in sockets}) == 1
     close(sockets)
 
 
-async def test_a_taken_port_is_named() -> None:
+async def test_the_error_names_a_port_in_use() -> None:
     first = await listen("127.0.0.1", 0)
     port = first[0].getsockname()[1]
 
@@ -53,28 +53,28 @@ async def test_a_taken_port_is_named() -> None:
     close(first)
 
 
-async def test_a_port_whose_connections_linger_can_be_used_again() -> None:
+async def test_a_port_with_connections_in_time_wait_can_be_reused() -> None:
     (first,) = await listen("127.0.0.1", 0)
     port = first.getsockname()[1]
     with socket.create_connection(("127.0.0.1", port)) as client:
         accepted, _ = first.accept()
-        accepted.close()  # this side closes first and keeps the pair in TIME_WAIT
+        accepted.close()  # this side closes first, and so keeps TIME_WAIT
         client.recv(1)
     first.close()
 
     close(await listen("127.0.0.1", port))
 
 
-async def test_an_address_of_another_machine_is_named() -> None:
+async def test_the_error_names_an_unavailable_address() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0"):
         await listen("192.0.2.1", 0)
 
 
-async def test_a_name_that_is_none_is_named() -> None:
+async def test_the_error_names_an_unknown_host() -> None:
     with pytest.raises(OSError, match=r"unknown host 'no such host'"):
         await listen("no such host", 0)
 
 
-def test_an_ipv6_address_is_put_in_brackets() -> None:
+def test_an_ipv6_address_gets_brackets() -> None:
     assert authority("::1", 80) == "[::1]:80"
     assert authority("127.0.0.1", 80) == "127.0.0.1:80"

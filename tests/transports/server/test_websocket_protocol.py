@@ -19,7 +19,7 @@ from streamer.transports.server.websocket_protocol import WebSocketProtocol
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 def upgrade(*fields: bytes) -> bytes:
@@ -35,7 +35,7 @@ def upgrade(*fields: bytes) -> bytes:
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """Return a client's frame; its mask is zero, so the payload stays readable."""
+    """Return a client's frame, with a mask of zeros to keep the payload readable."""
     head = bytes([fin << 7 | opcode])
     size = len(payload)
     if size < 126:
@@ -55,7 +55,7 @@ async def read_frame(client: Any) -> tuple[int, bytes]:
 
 
 async def read_close(client: Any) -> tuple[int, str]:
-    """Return the close frame that comes, past pings and echoes."""
+    """Return the next close frame, skipping pings and echoes."""
     while (received := await read_frame(client))[0] != CLOSE:
         pass
     close = Close.parse(received[1])
@@ -82,7 +82,7 @@ async def test_messages_go_both_ways(open_socket: Any) -> None:
 
 
 @pytest.mark.row("C8")
-async def test_a_peer_without_pongs_is_closed_as_silent(
+async def test_a_peer_that_sends_no_pongs_is_closed_as_silent(
     open_socket: Any, app: Any
 ) -> None:
     client = await open_socket(heartbeat_s=0.1)
@@ -93,7 +93,7 @@ async def test_a_peer_without_pongs_is_closed_as_silent(
     assert await client.read_to_end() == b""
 
 
-async def test_a_peer_that_answers_pings_stays(open_socket: Any) -> None:
+async def test_a_peer_that_sends_pongs_stays_connected(open_socket: Any) -> None:
     client = await open_socket(heartbeat_s=0.1)
 
     for _ in range(4):
@@ -120,7 +120,7 @@ async def test_a_peer_that_answers_pings_stays(open_socket: Any) -> None:
     ],
 )
 @pytest.mark.row("F7")
-async def test_a_fault_closes_with_its_code_and_the_app_is_told(
+async def test_a_violation_closes_with_its_code_and_the_app_is_notified(
     open_socket: Any,
     app: Any,
     sent: bytes,
@@ -137,7 +137,7 @@ async def test_a_fault_closes_with_its_code_and_the_app_is_told(
     assert caplog.records == []
 
 
-async def test_a_message_of_the_largest_size_passes(open_socket: Any) -> None:
+async def test_a_message_of_the_maximum_size_is_accepted(open_socket: Any) -> None:
     client = await open_socket(message_bytes_max=1_000)
 
     client.send(frame(TEXT, b"x" * 1_000))
@@ -158,7 +158,7 @@ async def test_the_code_reaches_a_client_that_is_still_sending(
     assert caplog.records == []
 
 
-async def test_what_the_app_sends_after_a_fault_is_an_os_error(serve: Any) -> None:
+async def test_sending_after_a_violation_raises_an_os_error(serve: Any) -> None:
     caught: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -199,11 +199,11 @@ async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
     client.send(frame(TEXT, b"done"))
     await client.writer.drain()
 
-    # The echo waits behind the pongs; what is buffered stays at the mark.
+    # The echo is buffered after the pongs; the buffer stays near its mark.
     assert app.handle.buffered() < 200_000
 
 
-async def test_a_socket_can_see_its_backlog_and_abort(
+async def test_the_handle_of_a_websocket_reports_its_buffer_and_aborts(
     open_socket: Any, app: Any
 ) -> None:
     client = await open_socket()
@@ -215,7 +215,7 @@ async def test_a_socket_can_see_its_backlog_and_abort(
     assert (await app.ending())[0] == 1005
 
 
-async def test_a_stop_closes_sockets_with_1012(serve: Any, app: Any) -> None:
+async def test_a_stop_closes_websockets_with_1012(serve: Any, app: Any) -> None:
     served = await serve(app)
     clients = [await served.connect() for _ in range(3)]
     for client in clients:
@@ -228,7 +228,7 @@ async def test_a_stop_closes_sockets_with_1012(serve: Any, app: Any) -> None:
         assert (await read_close(client))[0] == 1012
 
 
-async def test_a_socket_that_is_closing_may_be_shut_down(serve: Any, app: Any) -> None:
+async def test_a_closing_websocket_can_be_shut_down_again(serve: Any, app: Any) -> None:
     served = await serve(app)
     client = await served.connect()
     client.send(upgrade())

@@ -1,4 +1,4 @@
-"""What only a stream has that has left its ASGI task behind."""
+"""What detached streams cost, what they leave behind, and how they end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from streamer.transports.streams.framing import chunk, text_frame, unframed
 from ...compiled.twins import WAYS, go
 from ..server.test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
 
-# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def world(make_world: Any) -> Any:
     return await make_world()
 
 
-async def test_nothing_of_the_server_is_left_behind_a_stream(
+async def test_a_stream_keeps_nothing_of_the_server(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[Any]] = []
@@ -94,22 +94,24 @@ def remembering(
     return remember
 
 
-async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) -> None:
-    socket, client = await world.websocket(), await world.event_stream()
-    await socket.message()
-    socket.send(frame(TEXT, b'{"type":"ping"}')[:-1])
-    await client.event()
+async def test_a_lost_stream_needs_no_garbage_collection(
+    world: Any, until: Any
+) -> None:
+    websocket, event_stream = await world.websocket(), await world.event_stream()
+    await websocket.message()
+    websocket.send(frame(TEXT, b'{"type":"ping"}')[:-1])
+    await event_stream.event()
     await until(lambda: len(world.connections) == 2)
     gc.collect()
     gc.disable()
     try:
         assert count_streams() == 4
 
-        socket.writer.transport.abort()
-        client.writer.transport.abort()
+        websocket.writer.transport.abort()
+        event_stream.writer.transport.abort()
 
         await until(lambda: not world.connections)
-        # A read for one of them may be under way.
+        # A read of the log for one of them may be in progress.
         await until(lambda: count_streams() == 0)
     finally:
         gc.enable()
@@ -117,7 +119,7 @@ async def test_nothing_is_left_of_a_stream_that_is_lost(world: Any, until: Any) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other kernel says it")
 @pytest.mark.parametrize("upgrade", [True, False])
-async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
+async def test_a_disconnect_that_only_the_kernel_knows_takes_no_lease(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
 ) -> None:
     taken: list[str] = []
@@ -125,7 +127,7 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
     require_capacity = world.admission.turns.require_capacity
 
     def hang_up() -> None:
-        # In the turn of the loop in which the request is served.
+        # In the iteration of the loop in which the request is served.
         fd = clients.pop().writer.get_extra_info("socket").fileno()
         with socket.socket(fileno=os.dup(fd)) as connection:
             connection.shutdown(socket.SHUT_RDWR)
@@ -148,7 +150,7 @@ async def test_who_has_hung_up_takes_no_lease_though_the_loop_has_not_heard(
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
-async def test_who_has_gone_before_its_turn_takes_no_lease(
+async def test_a_disconnect_in_the_admission_queue_takes_no_lease(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
 ) -> None:
     taken: list[str] = []
@@ -178,11 +180,11 @@ async def test_who_has_gone_before_its_turn_takes_no_lease(
 
 
 def count_streams() -> int:
-    """Return how many sessions and streams there are; they have no weak references."""
+    """Return the number of sessions and streams, which allow no weak references."""
     return sum(isinstance(one, Session | Detached) for one in gc.get_objects())
 
 
-async def test_a_parser_is_there_while_something_is_half_said(
+async def test_a_parser_exists_while_a_frame_is_incomplete(
     world: Any, until: Any
 ) -> None:
     socket = await world.websocket()
@@ -198,7 +200,7 @@ async def test_a_parser_is_there_while_something_is_half_said(
     assert stream._parser is None
 
 
-async def test_an_answer_over_http_1_0_has_no_chunks(world: Any) -> None:
+async def test_a_response_over_http_1_0_has_no_chunks(world: Any) -> None:
     client = await world.connect()
     client.send(world.request(version="1.0"))
     head = await client.read_until(b"\r\n\r\n")
@@ -212,14 +214,14 @@ async def test_an_answer_over_http_1_0_has_no_chunks(world: Any) -> None:
     assert (await client.read_to_end()).endswith(b"}\n\n")
 
 
-async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
+async def test_a_peer_that_does_not_pong_is_closed_as_silent(
     make_world: Any,
 ) -> None:
     world = await make_world(heartbeat_s=1)
     silent, answering = await world.websocket(), await world.websocket()
 
     closed = asyncio.create_task(silent.close_code())
-    # By its third ping the other, too, would have been found silent.
+    # Without pongs this one would be closed by its third ping, too.
     pings = 0
     while pings < 3:
         opcode, payload = await answering.frame()
@@ -231,7 +233,7 @@ async def test_a_peer_that_leaves_pings_unanswered_is_closed_as_silent(
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
-async def test_who_does_not_take_its_leave_is_cut_off(
+async def test_a_client_that_does_not_complete_the_close_is_aborted(
     world: Any, until: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.CLOSE_TIMEOUT_S", 0.1)
@@ -246,7 +248,7 @@ async def test_who_does_not_take_its_leave_is_cut_off(
     await until(lambda: not world.connections)
 
 
-async def test_who_talks_into_an_event_stream_is_cut_off(
+async def test_a_client_that_sends_on_an_event_stream_is_aborted(
     world: Any, until: Any
 ) -> None:
     client = await world.event_stream()
@@ -262,14 +264,16 @@ async def test_who_talks_into_an_event_stream_is_cut_off(
     await until(lambda: world.admission.open == 0)
 
 
-async def test_a_stop_ends_what_the_drain_left(world: Any, until: Any) -> None:
-    socket, client = await world.websocket(), await world.event_stream()
+async def test_a_stop_closes_streams_that_the_drain_left(
+    world: Any, until: Any
+) -> None:
+    websocket, event_stream = await world.websocket(), await world.event_stream()
     await until(lambda: len(world.connections) == 2)
 
     world.served.host.stop()
 
-    assert await socket.close_code() == 1012
-    await client.read_to_end()
+    assert await websocket.close_code() == 1012
+    await event_stream.read_to_end()
     await until(lambda: world.admission.open == 0)
 
 
@@ -340,7 +344,7 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-async def test_streams_over_tls_leave_asgi_too(
+async def test_streams_over_tls_leave_asgi(
     make_world: Any,
     until: Any,
     certificate: Path,
@@ -376,20 +380,20 @@ async def test_streams_over_tls_leave_asgi_too(
     await until(lambda: world.admission.open == 0)
 
 
-# What a delivery costs.
+# The cost of a delivery.
 
 READERS = 200
 CALLS_MAX = {False: 6, True: 1}
 """
-Calls a delivery may take, those into C included; with a task it would be dozens.
+Calls per delivery, including calls into C; with a task it would be dozens.
 
-In an audience, where it is for thousands, that is the kernel's `write`; where that is
-called from C (`streamer.compiled`) it is none.
+In an audience, with thousands of readers, the only call is the kernel's `write`, and
+none if C makes that call (`streamer.compiled`).
 """
 
 
 class Fan:
-    """A hub with readers of one log, a player's or an audience's, each at a socket."""
+    """A hub with readers, each with a socket, of one player's or audience's log."""
 
     def __init__(self, readers: int, *, audience: bool) -> None:
         place = Position(1, 1, 1, 1)
@@ -427,7 +431,7 @@ class Fan:
         self.received()
 
     def received(self) -> set[bytes]:
-        """Return what has come to the other ends, which is the same for all."""
+        """Return what the clients received, as a set, since all get the same."""
         return {theirs.recv(65_536) for _, theirs in self.pairs}
 
     def close(self) -> None:
@@ -437,7 +441,7 @@ class Fan:
 
 
 class Absent(Connection):
-    """A listener that holds nothing."""
+    """A connection that holds no slot and no lease."""
 
     def __init__(self) -> None:
         super().__init__(None, has_slot=False)  # type: ignore[arg-type]
@@ -468,7 +472,7 @@ def calls_of(dispatch: Callable[[], object]) -> int:
 @pytest.mark.parametrize(
     "audience", [False, True], ids=["of a player", "of an audience"]
 )
-def test_a_delivery_is_a_few_calls_and_no_more(
+def test_a_delivery_takes_few_calls(
     monkeypatch: pytest.MonkeyPatch, *, audience: bool, way: str
 ) -> None:
     go(way, fanout, monkeypatch)
@@ -480,14 +484,14 @@ def test_a_delivery_is_a_few_calls_and_no_more(
 
         (received,) = fan.received()
         assert received.count(b'"title":"') == 2
-    # What is done once for all readers comes to less than one call for each.
+    # Work that is done once is less than one call per reader.
     assert calls / READERS < calls_max + 1
 
 
 @pytest.mark.parametrize(
     "audience", [False, True], ids=["of a player", "of an audience"]
 )
-def test_an_entry_is_encoded_and_framed_once_for_all(
+def test_an_entry_is_encoded_and_framed_once(
     monkeypatch: pytest.MonkeyPatch, *, audience: bool
 ) -> None:
     framed: list[bytes] = []
@@ -505,7 +509,7 @@ def test_an_entry_is_encoded_and_framed_once_for_all(
 
 
 class Piling(asyncio.Transport):
-    """A transport that gets rid of nothing."""
+    """A transport that buffers everything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -524,7 +528,7 @@ def piling(batch_writer: BatchWriter) -> EventStream:
     return stream
 
 
-def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
+def test_sinks_without_room_are_returned_and_not_written_to() -> None:
     batch_writer = BatchWriter(unframed)
     streams = [piling(batch_writer) for _ in range(3)]
     for stream, waiting in zip(streams, (0, 950, 951), strict=True):
@@ -534,10 +538,10 @@ def test_who_has_no_room_is_told_and_nothing_is_written_to_it() -> None:
     assert [stream.buffered() for stream in streams] == [50, 1_000, 951]
 
 
-# How it begins.
+# The first write.
 
 
-async def test_an_answers_head_goes_out_with_what_follows_it(
+async def test_a_head_is_written_with_the_first_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
@@ -556,7 +560,7 @@ async def test_an_answers_head_goes_out_with_what_follows_it(
     assert transport.written == [b"head, hello"]
 
 
-async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() -> None:
+async def test_head_preamble_and_first_event_are_one_write() -> None:
     batch_writer, transport = BatchWriter(chunk), Piling()
     stream = EventStream(Absent(), batch_writer, preamble=b"retry")
     stream.write(b"hello", 1_000)
@@ -568,7 +572,7 @@ async def test_an_answers_head_the_preamble_and_what_was_said_are_one_write() ->
     assert transport.written == [b"head, 5\r\nretry\r\n" + hello, hello]
 
 
-async def test_an_answers_head_goes_out_though_nothing_follows_it(
+async def test_a_head_is_written_though_no_event_follows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.FIRST_WRITE_WAIT_S", 0)
@@ -581,7 +585,7 @@ async def test_an_answers_head_goes_out_though_nothing_follows_it(
     assert transport.written == [b"head", b"hello"]
 
 
-async def test_a_stream_that_is_cut_before_it_begins_is_not_waited_for(
+async def test_an_aborted_stream_does_not_wait_for_its_first_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(

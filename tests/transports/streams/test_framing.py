@@ -9,7 +9,7 @@ from streamer.transports.streams.framing import Framing, chunk, close_frame, tex
 
 
 def parse(data: bytes) -> Frame:
-    """Read a server's frame as a client's library does."""
+    """Parse a server's frame as a client library does."""
     rest = memoryview(data)
 
     def read_exact(count: int):  # type: ignore[no-untyped-def]  # a generator's
@@ -25,18 +25,18 @@ def parse(data: bytes) -> Frame:
         assert not rest
         frame: Frame = done.value
         return frame
-    raise AssertionError("a frame is whole")
+    raise AssertionError("the frame is incomplete")
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
-def test_a_text_is_one_frame(size: int) -> None:
+def test_a_text_message_is_one_frame(size: int) -> None:
     frame = parse(text_frame(b"x" * size))
 
     assert (frame.opcode, frame.fin) == (Opcode.TEXT, True)
     assert bytes(frame.data) == b"x" * size
 
 
-def test_a_close_has_its_code_and_reason() -> None:
+def test_a_close_frame_has_code_and_reason() -> None:
     frame = parse(close_frame(4100, "draining"))
 
     assert frame.opcode is Opcode.CLOSE
@@ -47,7 +47,7 @@ def test_a_long_reason_is_cut() -> None:
     assert len(parse(close_frame(1009, "x" * 200)).data) == 125
 
 
-def test_a_chunk_says_its_size() -> None:
+def test_a_chunk_has_its_size() -> None:
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
 
 
@@ -68,7 +68,7 @@ def test_one_event_is_framed_once() -> None:
     assert framed == [event]
 
 
-def test_a_ping_event_brings_a_ping_frame_along() -> None:
+def test_a_ping_event_comes_with_a_ping_frame() -> None:
     framing = websocket_batch_writer()
 
     framing.frame(WebSocketCodec().ping())
@@ -76,6 +76,6 @@ def test_a_ping_event_brings_a_ping_frame_along() -> None:
     assert framing.framed == b'\x81\x0f{"type":"ping"}' + b"\x89\x00"
 
 
-def test_codecs_ping_with_the_same_object_always() -> None:
-    # A stream knows a ping by it.
+def test_all_pings_are_the_same_object() -> None:
+    # Streams recognize a ping by identity.
     assert WebSocketCodec().ping() is WebSocketCodec().ping()

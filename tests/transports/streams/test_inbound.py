@@ -31,7 +31,7 @@ from ..server.test_websocket_protocol import (
         (frame(CLOSE, b"\x03\xe8"), [(InboundEvent.CLOSE, None)]),
     ],
 )
-def test_what_is_whole_is_heard(
+def test_complete_frames_become_events(
     data: bytes, events: list[tuple[InboundEvent, object]]
 ) -> None:
     assert list(InboundParser.create(1_000).feed(data)) == events
@@ -42,12 +42,10 @@ def test_what_is_whole_is_heard(
     [
         frame(TEXT, b"text" * 40),
         frame(TEXT, b"a", fin=False) + frame(PING, b"b") + frame(CONT, b"c"),
-        b"\x81\xfe\x00\x01"
-        + bytes(4)
-        + b"x",  # a length that is longer than it need be
+        b"\x81\xfe\x00\x01" + bytes(4) + b"x",  # a length in more bytes than necessary
     ],
 )
-def test_it_is_idle_between_messages_and_nowhere_within(data: bytes) -> None:
+def test_a_parser_is_idle_between_messages_only(data: bytes) -> None:
     parser = InboundParser.create(1_000)
     assert parser.is_idle
 
@@ -59,7 +57,7 @@ def test_it_is_idle_between_messages_and_nowhere_within(data: bytes) -> None:
     assert parser.is_idle
 
 
-def test_a_message_of_too_many_fragments_is_a_fault() -> None:
+def test_a_message_of_too_many_fragments_is_an_error() -> None:
     parser = InboundParser.create(1_000)
     data = frame(TEXT, fin=False) + frame(CONT, fin=False) * FRAGMENTS_MAX
 
@@ -68,7 +66,7 @@ def test_a_message_of_too_many_fragments_is_a_fault() -> None:
     ]
 
 
-def test_a_ping_is_answered_with_what_it_brought() -> None:
+def test_a_pong_has_the_payload_of_its_ping() -> None:
     parser = InboundParser.create(1_000)
 
     list(parser.feed(frame(PING, b"payload")))
@@ -76,7 +74,7 @@ def test_a_ping_is_answered_with_what_it_brought() -> None:
     assert parser.reply() == b"\x8a\x07payload"
 
 
-def test_a_parser_that_is_forgotten_is_no_garbage() -> None:
+def test_a_closed_parser_needs_no_garbage_collection() -> None:
     gc.collect()
     gc.disable()
     try:
@@ -91,7 +89,7 @@ def test_a_parser_that_is_forgotten_is_no_garbage() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"x" * 125])
-def test_a_whole_pong_alone_is_known_without_a_parser(payload: bytes) -> None:
+def test_a_lone_pong_is_recognized_without_a_parser(payload: bytes) -> None:
     data = frame(PONG, payload)
 
     assert is_pong(data)
@@ -110,10 +108,10 @@ def test_a_whole_pong_alone_is_known_without_a_parser(payload: bytes) -> None:
         frame(PING),
         frame(TEXT, b"text"),
         frame(PONG, fin=False),
-        b"\x8a\x00" + bytes(4),  # Not masked.
-        b"\xca\x80" + bytes(4),  # With a bit that nobody has agreed on.
-        b"\x8a\xfe\x00\x7e" + bytes(4 + 126),  # Too long for a control frame.
+        b"\x8a\x00" + bytes(4),  # not masked
+        b"\xca\x80" + bytes(4),  # with a reserved bit
+        b"\x8a\xfe\x00\x7e" + bytes(4 + 126),  # too long for a control frame
     ],
 )
-def test_nothing_else_is_a_whole_pong_alone(data: bytes) -> None:
+def test_nothing_else_is_recognized_as_a_lone_pong(data: bytes) -> None:
     assert not is_pong(data)

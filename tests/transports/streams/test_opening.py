@@ -25,7 +25,7 @@ from ..server.test_websocket_protocol import (
     frame,
 )
 
-# The fixtures are in conftest.py, whose classes cannot be imported; hence Any.
+# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ async def world(make_world: Any) -> Any:
 
 
 async def notification(socket: Any) -> Any:
-    """Return the next notification, past everything else."""
+    """Return the next notification, skipping everything else."""
     while (message := await socket.message())["type"] != "notification":
         pass
     return message["notification"]
 
 
-async def test_a_websocket_brings_history_and_then_what_comes(world: Any) -> None:
+async def test_a_websocket_delivers_history_then_live_entries(world: Any) -> None:
     await world.publish("before")
     socket = await world.websocket(cursor="earliest")
 
@@ -50,7 +50,7 @@ async def test_a_websocket_brings_history_and_then_what_comes(world: Any) -> Non
     assert (await notification(socket))["title"] == "live"
 
 
-async def test_an_event_stream_brings_history_and_then_what_comes(world: Any) -> None:
+async def test_an_event_stream_delivers_history_then_live_entries(world: Any) -> None:
     await world.publish("before")
     client = await world.event_stream(cursor="earliest")
 
@@ -63,7 +63,7 @@ async def test_an_event_stream_brings_history_and_then_what_comes(world: Any) ->
     assert b'"title":"live"' in await client.event()
 
 
-async def test_a_long_message_arrives_whole(world: Any) -> None:
+async def test_long_messages_arrive_complete(world: Any) -> None:
     socket = await world.websocket()
     await socket.message()
 
@@ -94,7 +94,7 @@ async def test_a_long_message_arrives_whole(world: Any) -> None:
         (frame(CLOSE), 1005),
     ],
 )
-async def test_what_ends_a_websocket_ends_it_with_its_code(
+async def test_a_websocket_is_closed_with_the_right_code(
     world: Any, until: Any, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     socket = await world.websocket()
@@ -109,7 +109,7 @@ async def test_what_ends_a_websocket_ends_it_with_its_code(
     assert [r for r in caplog.records if r.levelname != "INFO"] == []
 
 
-async def test_a_message_may_come_in_pieces(world: Any) -> None:
+async def test_a_message_can_arrive_in_pieces(world: Any) -> None:
     socket = await world.websocket()
     await socket.message()
     sent = frame(TEXT, b'{"ty', fin=False) + frame(PING, b"within")
@@ -124,7 +124,7 @@ async def test_a_message_may_come_in_pieces(world: Any) -> None:
     assert await socket.message() == {"type": "pong"}
 
 
-async def test_commands_are_carried_out_in_their_order(world: Any) -> None:
+async def test_commands_are_executed_in_order(world: Any) -> None:
     socket = await world.websocket()
     await socket.message()
     for i in range(5):
@@ -143,7 +143,7 @@ async def test_commands_are_carried_out_in_their_order(world: Any) -> None:
     assert replies == [(str(i), 4 - i) for i in range(5)]
 
 
-async def test_a_first_message_may_be_followed_at_once(world: Any) -> None:
+async def test_messages_can_follow_the_first_at_once(world: Any) -> None:
     socket = await world.websocket(credential=False)
 
     socket.send(
@@ -158,36 +158,36 @@ async def test_a_first_message_may_be_followed_at_once(world: Any) -> None:
     assert await socket.message() == {"type": "pong"}
 
 
-async def test_an_ended_stream_says_goodbye_and_is_let_go(
+async def test_an_ended_stream_sends_bye_and_is_released(
     world: Any, until: Any
 ) -> None:
-    socket, client = await world.websocket(), await world.event_stream()
-    await socket.message()
-    await client.event()
+    websocket, event_stream = await world.websocket(), await world.event_stream()
+    await websocket.message()
+    await event_stream.event()
 
     await world.admission.drain()
 
-    assert (await socket.message())["type"] == "bye"
-    assert await socket.close_code() == 4100
-    socket.send(frame(CLOSE, b"\x10\x04"))
-    assert b"event: bye" in await client.event()
-    assert await client.read_to_end() == b"0\r\n\r\n"
+    assert (await websocket.message())["type"] == "bye"
+    assert await websocket.close_code() == 4100
+    websocket.send(frame(CLOSE, b"\x10\x04"))
+    assert b"event: bye" in await event_stream.event()
+    assert await event_stream.read_to_end() == b"0\r\n\r\n"
     await until(lambda: world.admission.open == 0)
 
 
-async def test_a_credential_that_ends_ends_the_stream(world: Any) -> None:
+async def test_a_stream_ends_with_its_credential(world: Any) -> None:
     world.expires_in_s = 1
-    socket, client = await world.websocket(), await world.event_stream()
-    await socket.message()
-    await client.event()
+    websocket, event_stream = await world.websocket(), await world.event_stream()
+    await websocket.message()
+    await event_stream.event()
 
-    assert (await socket.message())["code"] == 4200
-    assert await socket.close_code() == 4200
-    assert b'"code":4200' in await client.event()
+    assert (await websocket.message())["code"] == 4200
+    assert await websocket.close_code() == 4200
+    assert b'"code":4200' in await event_stream.event()
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
-async def test_a_connection_that_is_lost_gives_back_what_it_held(
+async def test_a_lost_connection_releases_slot_and_lease(
     world: Any, until: Any, kind: str
 ) -> None:
     opened = await getattr(world, kind)()
@@ -202,7 +202,7 @@ async def test_a_connection_that_is_lost_gives_back_what_it_held(
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
-async def test_a_reader_that_does_not_read_is_cut_by_its_bytes(
+async def test_a_slow_reader_is_dropped_by_its_bytes(
     make_world: Any, until: Any, kind: str
 ) -> None:
     world = await make_world(send_buffer_bytes=262_144)
@@ -217,7 +217,7 @@ async def test_a_reader_that_does_not_read_is_cut_by_its_bytes(
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
-async def test_a_reader_that_does_not_read_is_cut_by_its_age(
+async def test_a_slow_reader_is_dropped_by_its_age(
     make_world: Any, until: Any, kind: str
 ) -> None:
     world = await make_world(send_age_s=1)
@@ -232,7 +232,7 @@ async def test_a_reader_that_does_not_read_is_cut_by_its_age(
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
-async def test_one_too_many_is_refused_and_holds_nothing(
+async def test_a_refused_stream_holds_nothing(
     make_world: Any, until: Any, kind: str
 ) -> None:
     world = await make_world(listeners_per_player_max=1)
@@ -246,7 +246,7 @@ async def test_one_too_many_is_refused_and_holds_nothing(
     await until(lambda: world.admission.open == 1)
 
 
-async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> None:
+async def test_a_refusal_can_be_sent_in_the_stream(world: Any, until: Any) -> None:
     world.permissions = frozenset()
     socket = await world.websocket(refusals="stream")
     assert (await socket.message())["code"] == 4201
@@ -259,7 +259,7 @@ async def test_a_refusal_may_be_told_in_the_stream(world: Any, until: Any) -> No
     await until(lambda: world.admission.open == 0)
 
 
-async def test_a_head_request_is_answered_and_holds_nothing(
+async def test_a_head_request_gets_the_head_and_holds_nothing(
     world: Any, until: Any
 ) -> None:
     client = await world.connect()
@@ -270,34 +270,34 @@ async def test_a_head_request_is_answered_and_holds_nothing(
     await until(lambda: world.admission.open == 0)
 
 
-async def test_who_is_lost_on_the_way_in_leaves_nothing_behind(
+async def test_a_disconnect_while_joining_leaves_nothing_behind(
     world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joining, go_on = asyncio.Event(), asyncio.Event()
-    take: Callable[..., Any] = world.leases_part.take
+    joining, proceed = asyncio.Event(), asyncio.Event()
+    acquire: Callable[..., Any] = world.acquired_leases.acquire
 
     async def slow(*args: Any, **kwargs: Any) -> Any:
         joining.set()
-        await go_on.wait()
-        return await take(*args, **kwargs)
+        await proceed.wait()
+        return await acquire(*args, **kwargs)
 
-    monkeypatch.setattr(world.leases_part, "take", slow)
+    monkeypatch.setattr(world.acquired_leases, "acquire", slow)
     for upgrade in (True, False):
         client = await world.connect()
         client.send(world.request(upgrade=upgrade))
         await joining.wait()
         client.writer.transport.abort()
         await until(lambda: not world.connections)
-        go_on.set()
+        proceed.set()
         await until(lambda: world.admission.open == 0)
         joining.clear()
-        go_on.clear()
+        proceed.clear()
 
     await world.until_leases(0)
     assert len(world.hub) == 0
 
 
-# A server that does not let go of connections.
+# A server without the extension.
 
 
 async def call(world: Any, kind: str, *, extensions: Any = None) -> list[Message]:

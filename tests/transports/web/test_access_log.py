@@ -33,7 +33,7 @@ async def greet(request: Request) -> Response:
 
 
 async def fail(request: Request) -> Response:
-    raise RuntimeError("a fault of ours")
+    raise RuntimeError("an internal error")
 
 
 async def welcome(websocket: WebSocket) -> None:
@@ -74,7 +74,7 @@ async def get(asgi: AccessLog, path: str, **headers: str) -> httpx2.Response:
 
 
 async def upgrade(asgi: AccessLog, path: str) -> list[Message]:
-    """Ask for a WebSocket; return what is answered."""
+    """Request a WebSocket; return the messages of the app."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -99,7 +99,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     return lines
 
 
-async def test_a_request_keeps_the_id_that_it_came_with(asgi: AccessLog) -> None:
+async def test_a_request_keeps_its_own_id(asgi: AccessLog) -> None:
     answer = await get(asgi, "/players/a", X_Request_Id="from-a_proxy-1")
 
     assert answer.headers["x-request-id"] == answer.text == "from-a_proxy-1"
@@ -107,24 +107,22 @@ async def test_a_request_keeps_the_id_that_it_came_with(asgi: AccessLog) -> None
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a.b", 'a"', "x" * 65])
-async def test_an_id_that_is_not_well_formed_is_replaced(
-    asgi: AccessLog, given: str
-) -> None:
+async def test_a_malformed_id_is_replaced(asgi: AccessLog, given: str) -> None:
     answer = await get(asgi, "/players/a", X_Request_Id=given)
 
     assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
 
 
-async def test_a_fault_is_answered_with_the_id_and_logged_with_it(
+async def test_a_failed_request_has_its_id_in_response_and_log(
     asgi: AccessLog, lines: Any
 ) -> None:
-    answer = await get(asgi, "/fail", X_Request_Id="the-fault")
+    answer = await get(asgi, "/fail", X_Request_Id="the-request")
 
-    assert (answer.status_code, answer.text) == (500, "the-fault")
+    assert (answer.status_code, answer.text) == (500, "the-request")
     assert lines()[0]["status"] == 500
 
 
-async def test_a_line_has_the_route_and_never_the_path_or_the_query(
+async def test_a_record_has_the_route_but_not_the_path_or_the_query(
     asgi: AccessLog, lines: Any
 ) -> None:
     await get(asgi, f"/players/alice?ticket={SECRET}", Authorization=SECRET)
@@ -141,7 +139,7 @@ async def test_a_line_has_the_route_and_never_the_path_or_the_query(
     assert not re.search(f"alice|{SECRET}", json.dumps(line))
 
 
-async def test_what_is_not_there_has_no_route(
+async def test_a_request_without_a_route_is_recorded_as_unknown(
     asgi: AccessLog, lines: Any, counters: Counters
 ) -> None:
     await get(asgi, "/players/alice/secrets")
@@ -150,7 +148,7 @@ async def test_what_is_not_there_has_no_route(
     assert counters.requests == {("GET", NO_ROUTE, 404): 1}
 
 
-async def test_a_websocket_is_told_of_once_when_it_is_opened(
+async def test_a_websocket_is_recorded_once_when_it_opens(
     asgi: AccessLog, lines: Any
 ) -> None:
     accept, _ = await upgrade(asgi, "/welcome")
@@ -159,7 +157,7 @@ async def test_a_websocket_is_told_of_once_when_it_is_opened(
     assert [(line["route"], line["status"]) for line in lines()] == [("/welcome", 101)]
 
 
-async def test_a_websocket_that_is_declined_is_a_403(
+async def test_a_declined_websocket_is_recorded_as_403(
     asgi: AccessLog, lines: Any
 ) -> None:
     await upgrade(asgi, "/decline")
@@ -167,7 +165,9 @@ async def test_a_websocket_that_is_declined_is_a_403(
     assert [line["status"] for line in lines()] == [403]
 
 
-async def test_a_client_that_does_not_wait_is_told_of(counters: Counters) -> None:
+async def test_a_request_without_a_response_is_recorded_as_499(
+    counters: Counters,
+) -> None:
     async def silent(*asgi: Any) -> None:
         pass
 
@@ -177,7 +177,7 @@ async def test_a_client_that_does_not_wait_is_told_of(counters: Counters) -> Non
     assert counters.requests == {("GET", NO_ROUTE, CLIENT_CLOSED_REQUEST): 1}
 
 
-async def test_without_lines_requests_are_counted_all_the_same(
+async def test_requests_are_counted_without_a_log(
     asgi: AccessLog, counters: Counters, lines: Any
 ) -> None:
     await get(AccessLog(asgi._app, counters, lines=False), "/players/a")
