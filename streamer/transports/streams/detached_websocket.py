@@ -210,7 +210,7 @@ class DetachedWebSocket(Detached):
 
     def _reply_to_close(self) -> None:
         assert self._parser is not None
-        answer = self._parser.reply()
+        reply = self._parser.reply()
         self._ignores_input = True
         if self._close_timer is not None:
             # This is the reply to our close frame.
@@ -218,7 +218,7 @@ class DetachedWebSocket(Detached):
             return
 
         def last_step() -> None:
-            self.send(answer)
+            self.send(reply)
             self.release().close()
 
         self._finish_with(last_step)

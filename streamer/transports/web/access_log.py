@@ -71,13 +71,21 @@ class AccessLog:
         try:
             await self._app(scope, receive, exchange.send)
         finally:
-            exchange.tell()
+            exchange.record()
 
 
 class _Exchange:
     """A request and its response."""
 
-    __slots__ = ("_begun_s", "_bytes", "_log", "_scope", "_send", "_status", "serving")
+    __slots__ = (
+        "_bytes",
+        "_log",
+        "_scope",
+        "_send",
+        "_started_s",
+        "_status",
+        "serving",
+    )
 
     def __init__(self, log: AccessLog, scope: Scope, send: Send) -> None:
         request_id = b""
@@ -89,7 +97,7 @@ class _Exchange:
         self._log: AccessLog | None = log
         self._scope = scope
         self._send = send
-        self._begun_s = monotonic()
+        self._started_s = monotonic()
         self._status = CLIENT_CLOSED_REQUEST
         self._bytes = 0
 
@@ -99,22 +107,22 @@ class _Exchange:
         if kind == "http.response.body":
             self._bytes += len(message.get("body", b""))
         elif kind in _STATUS:
-            message = self._begin(message)
+            message = self._begin_response(message)
         elif kind == "websocket.close" and self._status == CLIENT_CLOSED_REQUEST:
             self._status = 403  # What the server sends for a declined handshake.
         return self._send(message)
 
-    def _begin(self, message: Message) -> Message:
+    def _begin_response(self, message: Message) -> Message:
         kind = message["type"]
         self._status = message.get("status", _STATUS[kind])
         headers = message.get("headers") or ()
         if kind == "websocket.accept" or _is_stream(headers):
-            self.tell()
+            self.record()
         # The message and its headers may be shared by all responses.
         sent = [*headers, (HEADER, self.serving.id.encode())]
         return {**message, "headers": sent}
 
-    def tell(self) -> None:
+    def record(self) -> None:
         """Count and log the request, once."""
         log, self._log = self._log, None
         if log is None:
@@ -128,7 +136,7 @@ class _Exchange:
             "method": method,
             "route": route,
             "status": self._status,
-            "duration_ms": round((monotonic() - self._begun_s) * 1_000, 1),
+            "duration_ms": round((monotonic() - self._started_s) * 1_000, 1),
             "bytes": self._bytes,
             "app": self.serving.app,
         }

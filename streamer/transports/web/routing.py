@@ -1,13 +1,13 @@
 """
-Which route a request is for, and what becomes of one that has none or fails.
+The routing of requests, and the responses to those without a route and those that fail.
 
-Decides in which order routes are tried: as they are given, but for those that cannot
-match. Knows Starlette's routes, and ASGI. Knows nothing of what any of them answers.
+Tries routes in their order, without those that cannot match. Knows Starlette's routes,
+and ASGI. Knows nothing of what the routes do.
 
-With sixty routes the one that is asked for most is tried late, and trying them was a
-tenth of a page. So routes are looked up by the first two segments of their paths; one
-that has a parameter there, or is a mount, is among those of every other. What Starlette
-has around a request in case that it fails is here once instead of three times.
+To try all sixty routes in turn took a tenth of a page. So they are looked up by the
+head of the path, its first two segments; a route with a parameter there, or a mount, is
+tried for every head. Starlette catches exceptions in three layers around a request;
+here it is one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-__all__ = ["Application", "Faults", "Routing"]
+__all__ = ["Application", "ErrorResponder", "Routing"]
 
 _SEGMENTS: Final = 2
 
 
 class Application(Starlette):
     """
-    A Starlette application with a router and a stack of its own.
+    A Starlette application with `Routing`, and one layer that catches exceptions.
 
     Args:
-        routes: In the order in which they are tried.
-        middleware: What is around them, the outermost first.
-        refuse: Returns the answer to a request for a path or method without a route.
-        fail: Returns the answer to a request that failed; the server logs why.
+        routes: The routes, in the order in which they are tried.
+        middleware: Middleware around the routes, the outermost first.
+        refuse: Returns the response to a request for a path or method without a route.
+        fail: Returns the response to a request that failed; the server logs why.
 
     """
 
@@ -54,20 +54,20 @@ class Application(Starlette):
         self._fail = fail
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return what each request goes through; Starlette asks for it once."""
+        """Return the application that handles requests; Starlette calls this once."""
         asgi: ASGIApp = self.router
         for kind, args, kwargs in reversed(self.user_middleware):
             asgi = kind(asgi, *args, **kwargs)
-        return Faults(asgi, self._fail)
+        return ErrorResponder(asgi, self._fail)
 
 
 class Routing(Router):
     """
-    The routes of an application, which are not added to later.
+    A router with a fixed set of routes.
 
     Args:
-        routes: In the order in which they are tried.
-        refuse: Returns the answer to a request for a path or method without a route.
+        routes: The routes, in the order in which they are tried.
+        refuse: Returns the response to a request for a path or method without a route.
 
     """
 
@@ -77,11 +77,11 @@ class Routing(Router):
         *,
         refuse: Callable[[Scope, HTTPException], Response],
     ) -> None:
-        # A redirect to another spelling would be built from the caller's Host.
+        # A redirect to a path with or without a slash would contain the caller's Host.
         super().__init__(routes, redirect_slashes=False)
         self._refuse = refuse
         heads = [_head_of(route) for route in routes]
-        self._anywhere = [
+        self._without_head = [
             route for route, head in zip(routes, heads, strict=True) if head is None
         ]
         self._by_head = {
@@ -94,77 +94,78 @@ class Routing(Router):
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Where there is an app, Starlette's routers raise what they have no route for.
+        # With an app in the scope, Starlette's routers raise an exception for a request
+        # without a route, instead of responding to it.
         scope.setdefault("app", self)
         try:
-            await self._pass_on(scope, receive, send)
+            await self._dispatch(scope, receive, send)
         except HTTPException as error:
             await self._refuse(scope, error)(scope, receive, send)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        partly: Route | None = None
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        partial_match: Route | None = None
         head = tuple(scope["path"].split("/", _SEGMENTS + 1)[: _SEGMENTS + 1])
-        for route in self._by_head.get(head, self._anywhere):
-            match, found = route.matches(scope)
+        for route in self._by_head.get(head, self._without_head):
+            match, child_scope = route.matches(scope)
             if match is Match.FULL:
                 scope["route"] = route
-                scope.update(found)
+                scope.update(child_scope)
                 await route.handle(scope, receive, send)
                 return
-            if match is Match.PARTIAL and partly is None:
+            if match is Match.PARTIAL and partial_match is None:
                 assert isinstance(route, Route), "others have no methods"
-                partly, found_partly = route, found
-        if partly is not None:
-            scope["route"] = partly
-            scope.update(found_partly)
-            await partly.handle(scope, receive, send)
+                partial_match, partial_scope = route, child_scope
+        if partial_match is not None:
+            scope["route"] = partial_match
+            scope.update(partial_scope)
+            await partial_match.handle(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:
             raise HTTPException(http.HTTPStatus.NOT_FOUND)
 
 
-class Faults:
+class ErrorResponder:
     """
-    An ASGI application around another, which answers where the other fails.
+    An ASGI application around another, which responds if the other raises an exception.
 
-    What it failed with goes on to the server, which logs it.
+    The exception is raised again, and the server logs it.
 
     Args:
-        app: The other.
-        answer: Returns the answer, which is sent unless one has begun.
+        app: The other application.
+        respond: Returns the response, which is sent unless one has begun.
 
     """
 
-    def __init__(self, app: ASGIApp, answer: Callable[[Scope], Response]) -> None:
+    def __init__(self, app: ASGIApp, respond: Callable[[Scope], Response]) -> None:
         self._app = app
-        self._answer = answer
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        has_begun = False
 
-        def discard_sample(message: Message) -> Awaitable[None]:
-            nonlocal begun
-            begun = True
+        def send_and_note(message: Message) -> Awaitable[None]:
+            nonlocal has_begun
+            has_begun = True
             return send(message)
 
         try:
-            await self._app(scope, receive, discard_sample)
+            await self._app(scope, receive, send_and_note)
         except Exception:
-            if scope["type"] == "http" and not begun:
-                await self._answer(scope)(scope, receive, send)
+            if scope["type"] == "http" and not has_begun:
+                await self._respond(scope)(scope, receive, send)
             raise
 
 
 def _head_of(route: BaseRoute) -> tuple[str, ...] | None:
-    """Return the segments that a route's paths begin with, None if it has not two."""
+    """Return the head of a route's paths; None for a mount or a parameter in it."""
     if isinstance(route, Mount):
         return None
     assert isinstance(route, Route | WebSocketRoute)
     fixed, parameter, _ = route.path.partition("{")
     segments = fixed.split("/")
-    # One that a parameter is in, or begins, is no fixed one.
-    whole = segments[:-1] if parameter else segments
-    if parameter and len(whole) <= _SEGMENTS:
+    # A segment with a parameter in it is not fixed.
+    fixed_segments = segments[:-1] if parameter else segments
+    if parameter and len(fixed_segments) <= _SEGMENTS:
         return None
-    return tuple(whole[: _SEGMENTS + 1])
+    return tuple(fixed_segments[: _SEGMENTS + 1])

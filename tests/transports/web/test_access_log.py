@@ -100,25 +100,25 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
 
 
 async def test_a_request_keeps_its_own_id(asgi: AccessLog) -> None:
-    answer = await get(asgi, "/players/a", X_Request_Id="from-a_proxy-1")
+    response = await get(asgi, "/players/a", X_Request_Id="from-a_proxy-1")
 
-    assert answer.headers["x-request-id"] == answer.text == "from-a_proxy-1"
-    assert answer.headers["x-own"] == "1"
+    assert response.headers["x-request-id"] == response.text == "from-a_proxy-1"
+    assert response.headers["x-own"] == "1"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a.b", 'a"', "x" * 65])
 async def test_a_malformed_id_is_replaced(asgi: AccessLog, given: str) -> None:
-    answer = await get(asgi, "/players/a", X_Request_Id=given)
+    response = await get(asgi, "/players/a", X_Request_Id=given)
 
-    assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+    assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
 
 
 async def test_a_failed_request_has_its_id_in_response_and_log(
     asgi: AccessLog, lines: Any
 ) -> None:
-    answer = await get(asgi, "/fail", X_Request_Id="the-request")
+    response = await get(asgi, "/fail", X_Request_Id="the-request")
 
-    assert (answer.status_code, answer.text) == (500, "the-request")
+    assert (response.status_code, response.text) == (500, "the-request")
     assert lines()[0]["status"] == 500
 
 

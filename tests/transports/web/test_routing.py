@@ -1,4 +1,4 @@
-"""Which route a request is for, against Starlette's own way of finding it."""
+"""Routing, compared with Starlette's own router."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamer.transports.web.routing import Faults, Routing
+from streamer.transports.web.routing import ErrorResponder, Routing
 
 
-class Says:
-    """An endpoint that says which one it is, and what it was called with."""
+class NamedEndpoint:
+    """An endpoint that responds with its name and its parameters."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Says:
 
 
 def route(path: str, *methods: str) -> Route:
-    return Route(path, Says(f"{path} {methods}"), methods=methods)
+    return Route(path, NamedEndpoint(f"{path} {methods}"), methods=methods)
 
 
 async def listen(websocket: WebSocket) -> None:
@@ -36,7 +36,7 @@ async def listen(websocket: WebSocket) -> None:
     await websocket.close()
 
 
-async def absent(request: Request) -> Response:
+async def not_found(request: Request) -> Response:
     raise HTTPException(404)
 
 
@@ -50,7 +50,7 @@ ROUTES = [
     route("/v1/stream", "GET"),
     route("/v1/{room}", "GET"),
     route("/healthz", "GET"),
-    Route("/absent", absent),
+    Route("/absent", not_found),
     Mount("/game", Router([route("/v1/players/{id}", "GET")], redirect_slashes=False)),
     route("/{anything:path}/end", "GET"),
 ]
@@ -65,11 +65,11 @@ def routing() -> Routing:
     return Routing(ROUTES, refuse=refused)
 
 
-async def ask(asgi: Any, method: str, path: str) -> tuple[int, str]:
+async def request(asgi: Any, method: str, path: str) -> tuple[int, str]:
     transport = httpx2.ASGITransport(asgi)
     async with httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
-        answer = await client.request(method, path)
-        return answer.status_code, answer.text
+        response = await client.request(method, path)
+        return response.status_code, response.text
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "PUT"])
@@ -84,24 +84,26 @@ async def ask(asgi: Any, method: str, path: str) -> tuple[int, str]:
         *("/v1/players/a%2Fb/notes", "/v1%2Fplayers/a/notes", "/V1/players"),
     ],
 )
-async def test_a_route_is_the_one_that_trying_all_of_them_gives(
+async def test_a_request_gets_the_same_route_as_with_starlette(
     routing: Routing, method: str, path: str
 ) -> None:
     plain = Router(ROUTES, redirect_slashes=False)
-    status, text = await ask(plain, method, path)
+    status, text = await request(plain, method, path)
 
-    found = await ask(routing, method, path)
+    routed = await request(routing, method, path)
 
     if status in (404, 405):
-        # Its own words for that are others.
-        assert found == (status, "" if method == "HEAD" else found[1])
-        assert found[1].startswith("refused ") or method == "HEAD"
+        # Starlette responds with other texts.
+        assert routed == (status, "" if method == "HEAD" else routed[1])
+        assert routed[1].startswith("refused ") or method == "HEAD"
     else:
-        assert found == (status, text)
+        assert routed == (status, text)
 
 
-async def test_what_a_route_refuses_is_answered_alike(routing: Routing) -> None:
-    assert await ask(routing, "GET", "/absent") == (404, "refused Not Found")
+async def test_an_endpoint_that_raises_404_gets_the_same_response(
+    routing: Routing,
+) -> None:
+    assert await request(routing, "GET", "/absent") == (404, "refused Not Found")
 
 
 async def test_a_websocket_without_a_route_is_closed(routing: Routing) -> None:
@@ -119,7 +121,7 @@ async def test_a_websocket_without_a_route_is_closed(routing: Routing) -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-# Faults.
+# Failures.
 
 
 async def broken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +134,7 @@ async def broken_late(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize(("app", "status"), [(broken, 500), (broken_late, 200)])
-async def test_a_fault_is_answered_unless_there_is_an_answer_and_goes_on(
+async def test_a_failure_gets_a_response_unless_one_has_begun(
     app: Any, status: int
 ) -> None:
     sent: list[Message] = []
@@ -144,7 +146,7 @@ async def test_a_fault_is_answered_unless_there_is_an_answer_and_goes_on(
         return {"type": "http.request"}
 
     with pytest.raises(ZeroDivisionError):
-        await Faults(app, lambda scope: Response(status_code=500))(
+        await ErrorResponder(app, lambda scope: Response(status_code=500))(
             {"type": "http"}, receive, send
         )
 
