@@ -1,1 +1,1 @@
-"""Logs: entries, pages, marks and receipts of players and audiences."""
+"""The logs of players and audiences: entries, pages, marks and receipts."""

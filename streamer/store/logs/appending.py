@@ -1,10 +1,9 @@
 """
-How an append is written for the store.
+The arguments of ``lua/append``, encoded for many logs at once.
 
-Decides what `lua/append` is told of a batch, and what of that is written once for all
-batches of a request. Knows that commands are written before they are sent: made as
-tuples, which something else then writes, they were a quarter of what a batch cost a
-node. Knows nothing of when to append, nor of what is answered.
+Decides which arguments are encoded once for all batches of a request. Encodes them
+itself instead of building tuples for `commands.pack_all`, which took a quarter of a
+node's time per batch. Knows nothing of when to append, nor of replies.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from .settings import LogSettings
 __all__ = ["INLINE_MAX", "ONCE_MS", "append_calls", "distinct_drafts"]
 
 INLINE_MAX: Final = 16_384
-"""Largest fragment announced whole, in bytes. A larger one is read from the log, so
-that a few large notifications cannot fill a subscriber's 32 MB output buffer."""
+"""Largest fragment that is announced, in bytes. Readers get a larger one from the log,
+so that a few large notifications cannot fill a subscriber's output buffer of 32 MB."""
 
 ONCE_MS: Final = 24 * 3_600_000
 
 HEAD_LENGTH: Final = 7
-"""Arguments that are the same for all batches of a request, in front of the channel."""
+"""Arguments before the channel; they are the same for all batches of a request."""
 
 NAMES_MAX: Final = 4_096
-"""Logs whose names are kept as they are written; about 0.6 KiB each."""
+"""Logs whose encoded keys are cached; about 0.6 KiB each."""
 
 _APPEND: Final = Script(
     "append", includes=("_append_fast", "_inbox", "_append", "_device")
@@ -41,7 +40,7 @@ Batch = tuple[Log, Sequence[Draft | bytes]]
 
 
 def distinct_drafts(batches: Sequence[Batch]) -> dict[int, Draft]:
-    """Return the drafts that there are, by the `id` of each one given."""
+    """Return the distinct drafts of batches, by the `id` of the object."""
     given = {id(draft): draft for _, batch in batches for draft in batch}
     return {
         i: Draft(draft) if isinstance(draft, bytes) else draft
@@ -58,20 +57,20 @@ def append_calls(
     nodes: Sequence[bytes] = (),
 ) -> list[PackedCall]:
     """
-    Return the calls that append a batch, not an empty one, to each log.
+    Return the calls that append a batch, which must not be empty, to each log.
 
     Args:
-        batches: What is for whom.
-        drafts: The `distinct_drafts`. One that is for many logs is written once.
+        batches: The logs and what to append to each.
+        drafts: The `distinct_drafts`. A draft for many logs is encoded once.
         settings: The settings of all logs.
-        once: The idempotency key of all of it.
-        nodes: Those that are alive, if something is for the device used last.
+        once: The idempotency key of the request.
+        nodes: The live nodes, if a draft is for the device used last.
 
     """
     plain = all(map(_is_plain, drafts.values()))
     written = {i: _written(draft, plain=plain) for i, draft in drafts.items()}
     form = _PLAIN if plain else _form(6, len(nodes), *nodes)
-    # One for all of them that are new: epochs of different logs are never compared.
+    # All new logs get the same epoch: those of different logs are never compared.
     epoch, digest = new_epoch(), once.digest if once else ""
     head = pack_args(
         *settings.script_args(),
@@ -96,7 +95,7 @@ def append_calls(
 
 
 class _Form(NamedTuple):
-    """How many arguments each entry has; what says so, written, and its length."""
+    """Arguments per entry, the encoded arguments that say so, and their number."""
 
     each: int
     packed: bytes
@@ -116,14 +115,14 @@ def _is_plain(draft: Draft) -> bool:
 
 
 def _written(draft: Draft, *, plain: bool) -> bytes:
-    """Return what the script is told of an entry behind its tag."""
+    """Return the arguments of an entry after its tag, encoded."""
     if plain:
         return pack_args(draft.fragment, draft.type)
     return pack_args(*draft[:4], int(draft.device == "latest"))
 
 
 class _Names(NamedTuple):
-    """A log's keys behind their number, and its channel, written; and their length."""
+    """A log's keys after their number, its channel, and the number of all of these."""
 
     keys: bytes
     channel: bytes

@@ -1,8 +1,8 @@
 """
-What is appended to a log, and what the scripts say of its entries.
+Drafts of entries, and the replies of the scripts that work on logs.
 
-Decides how their arguments and replies are written. Knows the items of a log and the
-order of fields in a reply. Knows nothing of which script is asked, nor when.
+Decides how arguments are encoded and replies parsed. Knows the items of a log and the
+order of fields in a reply. Knows nothing of which script is called, nor when.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PEEK_FIELDS: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
-"""Fields of a log's state, as ``lua/_inbox`` has them, for `parse_peek`."""
+"""Fields of a log's state, see `store.keys`, in the order of `parse_peek`."""
 
 _NOT_STORED: Final = b"-"
 
@@ -48,11 +48,12 @@ class Draft(NamedTuple):
     """
     An entry to be appended.
 
-    `fragment` is as `model.encode_fragment` made it, and says the same as the rest,
-    which is what the store goes by. A player that has muted the `type` does not get it.
-    `expires_ms` is Unix time, 0 for never. One with a `collapse_key` takes the place of
-    the last one of that key, if that is still there. On ``latest`` it is live only on
-    the device used last of those that somebody listens on; with none of these, on all.
+    `fragment` is what `model.encode_fragment` returns. It repeats the other fields, by
+    which the scripts decide. A player that has muted the `type` does not get the entry.
+    `expires_ms` is Unix time, 0 for never. An entry with a `collapse_key` replaces the
+    previous entry with that key unless that has ended or left the log. With ``latest``
+    streams deliver it only on the connected device that was used last, or on all
+    devices if no stream names one.
     """
 
     fragment: bytes
@@ -63,7 +64,7 @@ class Draft(NamedTuple):
 
 
 class Once(NamedTuple):
-    """An idempotency key and the digest of the request it belongs to."""
+    """An idempotency key and the digest of the request that it belongs to."""
 
     key: str
     digest: str
@@ -71,9 +72,9 @@ class Once(NamedTuple):
 
 class AppendResult(NamedTuple):
     """
-    Where a batch stands in the log; `replayed` when it was there before.
+    The positions of a batch. `replayed` if an earlier request has appended it.
 
-    A position is None where the player has muted the type: nothing was stored.
+    A position is None if the player has muted the type: that entry was not stored.
     """
 
     positions: list[Position | None]
@@ -81,17 +82,17 @@ class AppendResult(NamedTuple):
 
     @property
     def stored_count(self) -> int:
-        """How many were stored."""
+        """Number of entries that were stored."""
         return len(self.positions) - self.positions.count(None)
 
     @property
     def stored(self) -> list[Position]:
-        """The positions of what was stored."""
+        """Positions of the entries that were stored."""
         return [position for position in self.positions if position is not None]
 
 
 class Read(NamedTuple):
-    """What follows a place, with the inbox's counters at the same moment."""
+    """Entries after a position, with the log's counters at the same moment."""
 
     history: History
     unread: int
@@ -100,10 +101,10 @@ class Read(NamedTuple):
 
 class Peek(NamedTuple):
     """
-    Where a log stands, as it is written down.
+    The state of a log as stored.
 
-    `ended` is how many of its entries are over; `is_due` is whether the time of more
-    has come, which whoever reads the log will write down.
+    `ended` is the number of entries that have expired. `is_due` is whether the time of
+    more has come; the next read records that.
     """
 
     head: Position
@@ -114,13 +115,13 @@ class Peek(NamedTuple):
 
 class PageEntry:
     """
-    An entry and when it was marked as read, in ms; 0 when it was not.
+    An entry, and when it was marked as read in Unix ms; 0 if it is unread.
 
     Args:
-        epoch: The log's.
-        item: The entry as the log has it. It is taken apart when `entry` is asked for,
-            which writing a page out does not.
-        read_at_ms: The mark.
+        epoch: The log's epoch.
+        item: The item of the log. It is parsed when `entry` is first used; encoding a
+            page does not need that.
+        read_at_ms: The read mark.
 
     """
 
@@ -134,7 +135,7 @@ class PageEntry:
 
     @classmethod
     def of(cls, entry: Entry, read_at_ms: int) -> PageEntry:
-        """Return an entry that is taken apart already, with its mark."""
+        """Return a page entry of an entry that is parsed already."""
         found = cls(entry.epoch, None, read_at_ms)
         found._entry = entry
         return found
@@ -148,7 +149,7 @@ class PageEntry:
 
     @property
     def row(self) -> Row:
-        """It as it is written out."""
+        """The entry as `compiled.entries` encodes it."""
         if self._item is None:
             entry = self.entry
             stream_id = b"%d-%d" % (entry.at_ms, entry.offset)
@@ -157,7 +158,7 @@ class PageEntry:
         return stream_id, fields[1], fields[3], self.read_at_ms
 
     def marked(self, read_at_ms: int) -> PageEntry:
-        """Return the same entry with another mark."""
+        """Return the same entry with another read mark."""
         found = PageEntry(self._epoch, self._item, read_at_ms)
         found._entry = self._entry
         return found
@@ -168,7 +169,7 @@ class PageEntry:
             other.read_at_ms,
         )
 
-    __hash__ = None  # type: ignore[assignment]  # What is equal need not be known yet.
+    __hash__ = None  # type: ignore[assignment]  # Equality may need parsing.
 
     def __repr__(self) -> str:
         return f"PageEntry({self.entry!r}, {self.read_at_ms})"
@@ -176,12 +177,12 @@ class PageEntry:
 
 class Page(NamedTuple):
     """
-    Entries newest first. `version` changes with anything that a page could show.
+    Entries, newest first. `version` changes with everything that a page can show.
 
-    `entries` is None when the caller's version is still the one; the rest means nothing
-    then. `following` is a place to go on at, that of an older entry in the range asked
-    for; None is the end. Where a great many entries were over it may be the place of
-    such a one.
+    If the caller's version is current, `entries` is None and the rest is meaningless.
+    `following` is the position at which the next page begins: that of an older entry in
+    the requested range. None is the end. After a long run of ended entries it may be
+    the position of one of them.
     """
 
     version: str
@@ -192,7 +193,7 @@ class Page(NamedTuple):
 
 
 class MarkResult(NamedTuple):
-    """The state after a mark: unread entries, entries changed by it, marks version."""
+    """Unread entries after the change, changed entries, and version of the marks."""
 
     unread: int
     changed: int
@@ -200,26 +201,27 @@ class MarkResult(NamedTuple):
 
 
 def position_args(positions: Sequence[Position]) -> list[str]:
-    """Return places as the scripts take them: time, offset and tag of each."""
+    """Return time, offset and tag of each position, as arguments of a script."""
     return [str(part) for position in positions for part in position.order]
 
 
 def bound(position: Position | None, included: bool, default: str) -> str:
-    """Return an end of a range of a log as the store takes it."""
+    """Return one bound of a range of a log, as arguments of XRANGE are written."""
     if position is None:
         return default
     if position.is_zero:
-        return "0-0"  # Nothing is there; and "(0-0" is no bound to the store.
+        return "0-0"  # No entry is there, and Redis refuses "(0-0".
     return f"{'' if included else '('}{position.at_ms}-{position.offset}"
 
 
 def parse_position(fields: list[bytes]) -> Position:
     position = Position(*map(int, fields))
-    return ZERO if position == ZERO else position  # Who has just come keeps it.
+    # One object for all new players: readers keep it.
+    return ZERO if position == ZERO else position
 
 
 def parse_entry(epoch: int, item: list[Any]) -> Entry:
-    """Return the entry that an item of a log is: tag, fragment, then what it has."""
+    """Return the entry of a log's item, whose fields `store.keys` describes."""
     stream_id, fields = item
     at_ms, _, offset = stream_id.partition(b"-")
     entry = Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
@@ -236,7 +238,7 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
 
 def parse_append_result(reply: bytes) -> AppendResult:
     replayed, epoch, at_ms, offset, tags = reply.split(b" ")
-    if tags.isdigit():  # Most batches are of one.
+    if tags.isdigit():  # Most batches are one entry.
         position = Position(int(epoch), int(at_ms), int(offset), int(tags))
         return AppendResult([position], replayed == b"1")
     positions: list[Position | None] = []
@@ -289,17 +291,17 @@ def parse_first_page(
     reply: list[Any], items: list[Any], *, count: int, bytes_max: int
 ) -> Page | None:
     """
-    Return the first page of a log out of two replies: what holds, and what was said.
+    Return the first page of a log from two replies: state with marks, and items.
 
     Args:
-        reply: Where the log stood, and how its newest entries are marked.
-        items: The newest items at a later moment, one more than `count` if there are.
-        count: Entries at most.
-        bytes_max: Fragments at most; one entry comes anyway.
+        reply: The state of the log and the marks of its newest entries.
+        items: The newest items at a later moment, up to one more than `count`.
+        count: Maximum number of entries.
+        bytes_max: Maximum size of all fragments; one entry is returned regardless.
 
-    As nothing is taken out of the middle of a log, or changed, items from its head on
-    are those of the earlier moment. None where they are not: something has come since,
-    or has left.
+    Entries are never changed or removed from the middle of a log, so items that begin
+    at its head are those of the earlier moment. Returns None if they do not: an entry
+    was appended, or has left the log, between the two replies.
 
     """
     version, head, unread, marks, floor = reply
@@ -328,10 +330,10 @@ def parse_first_page(
 
 
 def _marked(epoch: int, items: list[Any], marks: list[int]) -> list[PageEntry]:
-    """Return the entries of items; without marks there is one for none of them."""
+    """Return the entries of items. No marks at all means that every one is unread."""
     if not marks:
         return [PageEntry(epoch, item, 0) for item in items]
-    # Large entries may have left no room for all that were looked at.
+    # There are more marks than items if large entries have shortened the page.
     return [
         PageEntry(epoch, item, read_at_ms)
         for item, read_at_ms in zip(items, marks, strict=False)

@@ -1,14 +1,14 @@
 """
-A player's inbox: the log with its read marks.
+The log of a player, with its read marks.
 
-Decides how appending, reading and marking are asked of the store, each one script and
-so one atomic step. Knows the scripts in ``lua/``. Knows nothing of who may do what, nor
-of surfaces. The log of an audience is the same thing, without marks.
+Decides how to append, read and mark; each of these is one script, and therefore atomic.
+Knows the scripts in ``lua/``. Knows nothing of rights and surfaces. The log of an
+audience is the same, without marks.
 
-An entry ends when its time is over, when it is withdrawn, or when another takes its
-place. It stays where it is; from then on no page shows it, nothing counts it, and a
-read brings no more of it than its place. That time has come for some is seen by whoever
-looks at the inbox next.
+An entry ends when it expires, is withdrawn, or is replaced by another. It keeps its
+offset, but no page shows it, nothing counts it, and a read returns its position without
+its fragment. No timer expires entries: the next operation on the log records which have
+expired.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ __all__ = [
 ]
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Fragments in one page. A page of the largest notifications is shorter than asked."""
+"""Maximum size of the fragments in a page, which may make it shorter than `count`."""
 
 FIRST_PAGE_MAX: Final = 21
-"""Entries that are read without looking at their size first: a page, and one more."""
+"""Maximum size of a first page, whose entries are read before their size is known."""
 
 MARK_IDS_ANNOUNCED_MAX: Final = 100
 
@@ -88,11 +88,11 @@ _ALL: Final = ("+", "-")
 
 class ReadAfter(NamedTuple):
     """
-    One read of `read_after`.
+    A request to read entries after a position.
 
-    `replay_max` is how many entries may follow the place before the read gives a gap
-    instead (0: any number). `bytes_max` ends the read early, a few entries after that
-    many bytes (0: never).
+    `limit` is the maximum number of entries. If more than `replay_max` entries follow
+    the position, the read returns a gap instead (0: no maximum). `bytes_max` ends the
+    read early, a few entries after that many bytes (0: never).
     """
 
     log: Log
@@ -103,19 +103,19 @@ class ReadAfter(NamedTuple):
 
 
 class WithdrawResult(NamedTuple):
-    """What became of a withdrawal; not `done` where the entry was over already."""
+    """Whether the entry was withdrawn by this call, or had ended before."""
 
     done: bool
 
 
 class Inbox:
     """
-    All inboxes of the store.
+    All logs of the store.
 
     Args:
         redis: The connection to the store.
         settings: The settings of all logs.
-        confirmed: The way of appends, where replicas have to confirm them.
+        confirmed: The connection for appends, if replicas have to confirm them.
 
     """
 
@@ -133,7 +133,7 @@ class Inbox:
     async def append(
         self, log: Log, drafts: Sequence[Draft | bytes], *, once: Once | None = None
     ) -> AppendResult:
-        """Append one batch; see `append_many`. Raises what that puts in its list."""
+        """Append one batch; see `append_many`. Raises the failures of its list."""
         (appended,) = await self.append_many([(log, drafts)], once=once)
         if isinstance(appended, Exception):
             raise appended
@@ -148,13 +148,13 @@ class Inbox:
         """
         Append a batch to each log and announce it. Atomic per log, in order.
 
-        Bytes are a draft of nothing but a fragment. What a player has muted is left out
-        of its batch. With `once`, a batch that was appended under the same key within
-        24 hours is not appended again; its first positions come back.
+        Bytes are a draft with a fragment only. Entries of a type that the player has
+        muted are omitted. With `once`, a batch that was appended under the same key
+        within 24 hours is not appended again; its first positions are returned.
 
         Failures are items of the list: StoreUnavailable (not appended), OutcomeUnknown
-        (not known), StoreConflict (the key belongs to another digest), ResponseError.
-        O(entries) per log.
+        (perhaps appended), StoreConflict (the key belongs to another digest),
+        ResponseError. O(entries) per log.
 
         Raises:
             StoreUnavailable: Nothing was appended anywhere.
@@ -181,10 +181,10 @@ class Inbox:
         self, logs: Sequence[Log], notification: bytes
     ) -> None:
         """
-        Announce a notification, JSON, and keep nothing of it.
+        Announce a notification, as JSON, without storing it.
 
-        Who listens at this moment gets it, at most once. Raises StoreUnavailable,
-        OutcomeUnknown.
+        Streams that are open at this moment get it, at most once. Raises
+        StoreUnavailable, OutcomeUnknown.
         """
         commands = [
             ("SPUBLISH", channel(log), b"passing " + notification) for log in logs
@@ -196,7 +196,7 @@ class Inbox:
         """
         Withdraw the entry at `position`, or return None if there is no such entry.
 
-        It is over, and an entry that says so is appended and announced, in one step.
+        The entry ends, and a control entry is appended and announced, in one step.
         Withdrawing it again does nothing. O(log n). Raises as `append`.
         """
         args = (position.id, *position_args([position]))
@@ -205,9 +205,10 @@ class Inbox:
 
     async def append_withdrawal(self, log: Log, notification_id: str) -> None:
         """
-        Say in a player's log that a notification is withdrawn that lies in another.
+        Append a control entry for a notification in another log, and announce it.
 
-        An entry is appended and announced, each time. O(log n). Raises as `append`.
+        It tells this player's clients that the notification is withdrawn. Each call
+        appends one. O(log n). Raises as `append`.
         """
         await self._withdraw(log, (notification_id,))
 
@@ -225,7 +226,7 @@ class Inbox:
     async def read_after(
         self, log: Log, read_from: ReadFrom, *, count: int, replay_max: int = 0
     ) -> Read:
-        """Read entries after a place; see `read_many`. Raises StoreUnavailable."""
+        """Read entries after a position; see `read_many`. Raises StoreUnavailable."""
         (read,) = await self.read_many([ReadAfter(log, read_from, count, replay_max)])
         if isinstance(read, Exception):
             raise read
@@ -235,9 +236,9 @@ class Inbox:
         """
         Carry out reads in one packet. A failed one is an exception in the list.
 
-        Each gives up to `limit` entries after its place, or the reason why there is a
-        gap; see `core.streams.subscription`. Entries that are over come without a
-        fragment, as `dead`; nothing is left out. O(log n + limit).
+        Each returns up to `limit` entries after its position, or the reason of a gap;
+        see `core.streams.subscription`. No entry is left out: ended ones come as `dead`
+        and without a fragment. O(log n + limit).
         """
         calls = [
             ScriptCall(
@@ -261,10 +262,10 @@ class Inbox:
 
     async def peek(self, logs: Sequence[Log]) -> list[Peek | Exception]:
         """
-        Return where logs stand, in one packet; what cannot be read is an exception.
+        Return the state of logs, in one packet. A failed one is an exception.
 
-        A tenth of what a read costs the store. What has grown too old to be kept is not
-        noticed by it. Raises StoreUnavailable.
+        A tenth of the cost of a read. A peek does not notice entries that have become
+        older than the retention. Raises StoreUnavailable.
         """
         now_ms = self._settings.clock_ms() or int(time.time() * 1_000)
         replies = await self._redis.call_many(
@@ -287,20 +288,22 @@ class Inbox:
         version: str = "",
     ) -> Page:
         """
-        Read up to `count` entries, newest first, between two places.
+        Read up to `count` entries, newest first, between two positions.
 
         Args:
-            log: Whose.
-            newest: Place to begin at; None is the newest entry.
-            newest_included: Whether the entry at `newest` belongs to the page.
-            oldest: Place to end at; None is the oldest entry.
-            oldest_included: Whether the entry at `oldest` belongs to the page.
-            count: Entries at most; fewer where they are large, but one at least.
-            version: What the caller has; entries are left out if it is current.
+            log: The log.
+            newest: Position to begin at; None is the newest entry.
+            newest_included: Whether the page may contain the entry at `newest`.
+            oldest: Position to end at; None is the oldest entry.
+            oldest_included: Whether the page may contain the entry at `oldest`.
+            count: Maximum number of entries. Large entries make the page shorter, but
+                it has at least one.
+            version: The version that the caller has. If it is current, no entries are
+                returned.
 
-        Positions go by their place in time alone: the epoch is not compared, so a place
-        that is gone still divides newer from older. O(log n + count), and O(1) for each
-        entry that is passed over because it has ended.
+        Only time and offset of the bounds count, not their epoch, so a position of a
+        lost log still separates newer entries from older ones. O(log n + count), and
+        O(1) for each ended entry that is passed over.
 
         """
         bounds = (
@@ -313,16 +316,16 @@ class Inbox:
     def page_call(
         self, log: Log, bounds: tuple[str, str], count: int, version: str = ""
     ) -> ScriptCall:
-        """Return the call that `page` makes, between two bounds of the store's."""
+        """Return the call that `page` makes, between two results of `bound`."""
         args = (*self._settings.script_args(), *bounds, count, version, PAGE_BYTES, "")
         return ScriptCall(_PAGE, inbox_keys(log), args)
 
     def first_page_call(self, log: Log, count: int) -> tuple[ScriptCall, Command]:
         """
-        Return a call, and a command that has to follow it, for `parse_first_page`.
+        Return a call, and the command that has to follow it, for `parse_first_page`.
 
-        They are a third of what `page_call` is for the store, and give the same where
-        the page is the first one, of `FIRST_PAGE_MAX` entries at most.
+        The fast path of `page_call`, at a third of its cost for the store. It is for
+        the first page, of at most `FIRST_PAGE_MAX` entries.
         """
         keys = inbox_keys(log)
         args = (*self._settings.script_args(), *_ALL, count, "", PAGE_BYTES, "1")
@@ -333,9 +336,9 @@ class Inbox:
         self, reply: list[Any], items: list[Any], count: int
     ) -> Page | None:
         """
-        Return the page, or None where something came in between: read it by `page`.
+        Return the page, or None if the log changed in between; then call `page`.
 
-        The script gives a page itself where some of the entries are over.
+        If some of the entries have ended, the script itself returned the page.
         """
         if isinstance(reply[-1], bytes):
             return parse_first_page(reply, items, count=count, bytes_max=PAGE_BYTES)
@@ -352,16 +355,16 @@ class Inbox:
         """
         Mark the entries at `positions` as read, all in one step.
 
-        A place whose tag is not the entry's, or whose entry is gone, is ignored.
-        O(places).
+        A position is ignored if its tag is not the entry's or its entry has left the
+        log. O(positions).
 
         Args:
-            log: Whose.
-            positions: What to mark; the announcement names them all.
-            elsewhere: What is unread in other logs of the player's: it is counted in
-                what is announced and returned.
-            force: Whether something was marked there, which is to be announced even if
-                it is all.
+            log: The player's log.
+            positions: Entries to mark. Up to 100 are named in the announcement.
+            elsewhere: Unread entries in the player's audiences, added to the count that
+                is announced and returned.
+            force: Whether entries were marked there, which is announced even if nothing
+                changes in this log.
 
         """
         args = ["ids", *position_args(positions)]
@@ -371,9 +374,9 @@ class Inbox:
         self, log: Log, position: Position, *, elsewhere: int = 0, force: bool = False
     ) -> MarkResult:
         """
-        Mark everything up to and including `position`, if the log knows it.
+        Mark all entries up to and including `position`, if the log knows it.
 
-        O(kept) at worst. The rest is as with `mark_ids`.
+        O(kept) at worst. Otherwise as `mark_ids`.
         """
         body = b'"up_to":"%b"' % encode_cursor(position).encode()
         args = ["up_to", *map(str, position)]
@@ -382,7 +385,7 @@ class Inbox:
     async def mark_all(
         self, log: Log, *, elsewhere: int = 0, force: bool = False
     ) -> MarkResult:
-        """Mark everything that is in the log at this moment; see `mark_up_to`."""
+        """Mark all entries that are in the log at this moment; see `mark_up_to`."""
         return await self._mark(_MARK, log, b'"all":true', elsewhere, force, ["all"])
 
     async def mark_unread(
@@ -394,10 +397,10 @@ class Inbox:
         force: bool = False,
     ) -> MarkResult:
         """
-        Take back the marks of the entries at `positions`; see `mark_ids`.
+        Mark the entries at `positions` as unread; see `mark_ids`.
 
-        An entry that is over stays done. O(places), and O(kept / 8) bytes where an
-        entry is among the oldest.
+        Ended entries do not change. O(positions), and O(kept / 8) bytes if one of them
+        is among the oldest.
         """
         body = b'"read":false,' + _ids(positions)
         args = position_args(positions)
@@ -405,9 +408,9 @@ class Inbox:
 
     async def audiences(self, logs: Sequence[Log]) -> list[Audience]:
         """
-        Return where audiences' logs stand, and which of their entries are over.
+        Return the state of audiences' logs, and which of their entries have ended.
 
-        In one packet, each of its own moment. O(kept / 8) bytes for each. Raises
+        In one packet, but not at one moment. O(kept / 8) bytes each. Raises
         StoreUnavailable.
         """
         calls = [self.audience_call(log) for log in logs]
@@ -415,7 +418,7 @@ class Inbox:
         return [parse_audience(ok(reply)) for reply in replies]
 
     def audience_call(self, log: Log) -> ScriptCall:
-        """Return the call whose reply `parse_audience` takes."""
+        """Return the call whose reply `parse_audience` parses."""
         return ScriptCall(_AUDIENCE, inbox_keys(log), self._settings.script_args())
 
     async def _mark(
@@ -443,7 +446,7 @@ class Inbox:
 
 
 def _ids(positions: Sequence[Position]) -> bytes:
-    # A reader that is not told which ids reads its page again.
+    # A client that gets no ids reloads its page.
     if len(positions) > MARK_IDS_ANNOUNCED_MAX:
         return b'"ids":null'
     ids = [b'"%b"' % position.id.encode() for position in positions]

@@ -1,8 +1,8 @@
 """
-Mutes: types of notification that a player does not want.
+Types of notification that a player has muted.
 
-Decides how many there may be. Knows a set beside the player's inbox, which the scripts
-that append look into. Knows nothing of who may ask.
+Decides how many a player may mute. Knows the set beside the player's log; the scripts
+that append check it. Knows nothing of rights.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from ..keys import mutes_key
 __all__ = ["MUTES_MAX", "Mutes"]
 
 MUTES_MAX: Final = 100
-"""Types that a player may mute. The set has no end, so it has to have a limit."""
+"""Types that a player may mute. The set never expires, so it needs a limit."""
 
 _MUTE: Final = Script("mute")
 
 
 class Mutes:
     """
-    What players have muted. All raise StoreUnavailable, those that write
-    OutcomeUnknown.
+    The muted types of all players.
+
+    Every method raises StoreUnavailable; those that write raise OutcomeUnknown, too.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
 
     """
 
@@ -37,7 +38,7 @@ class Mutes:
 
     async def mute(self, log: Log, type_: str) -> bool:
         """
-        Store nothing of a type for a player from now on; return whether that is new.
+        Stop storing a type for a player. Returns whether it was not muted before.
 
         Raises:
             LimitReached: The player has muted `MUTES_MAX` types.
@@ -49,11 +50,11 @@ class Mutes:
         return bool(outcome)
 
     async def unmute(self, log: Log, type_: str) -> bool:
-        """Take a mute back; return whether there was one."""
+        """Store a type again. Returns whether it was muted."""
         return bool(await self._redis.call("SREM", mutes_key(log), type_, write=True))
 
     async def of(self, log: Log) -> list[str]:
-        """Return the types that a player has muted, by name."""
+        """Return the types that a player has muted, sorted."""
         return sorted(
             name.decode() for name in await self._redis.call("SMEMBERS", mutes_key(log))
         )

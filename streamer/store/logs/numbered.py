@@ -1,9 +1,8 @@
 """
-An inbox as a numbered list, for readers that count where others have cursors.
+A log as a numbered list, for surfaces that page by number instead of by cursor.
 
-Decides how the n-th entries of an inbox are asked of the store, one script and so one
-moment. Knows the script and the shape of its reply. Knows nothing of who may read, nor
-of what an entry says.
+Decides how to read entries by number: in one script, and therefore at one moment. Knows
+the script and its reply. Knows nothing of rights, nor of the content of entries.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from .settings import LogSettings
 __all__ = ["NumberedLists", "NumberedPage"]
 
 WALK_COUNT: Final = 100
-"""Entries that a walk reads at a time, for what they may weigh."""
+"""Entries that `walk` reads at a time; each may have up to the maximum size."""
 
 _NUMBERED_PAGE: Final = Script("list", includes=("_inbox", "_read_at"))
 _WHICH: Final = {None: "any", True: "read", False: "unread"}
 
 
 class NumberedPage(NamedTuple):
-    """Entries newest first, and how many match in all."""
+    """Entries, newest first, and how many match in total."""
 
     total: int
     entries: list[PageEntry]
@@ -35,10 +34,10 @@ class NumberedPage(NamedTuple):
 
 class NumberedLists:
     """
-    All inboxes of the store, by number. Every method raises StoreUnavailable.
+    All logs of the store, by number. Every method raises StoreUnavailable.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
 
     """
@@ -59,15 +58,15 @@ class NumberedLists:
         """
         Return up to `count` entries after the first `skip` of those that match.
 
-        Entries that are over do not match. O(kept), at some ns each, and O(log kept)
-        for each stretch of entries returned.
+        Ended entries do not match. O(kept), at a few ns each, and O(log kept) for each
+        run of adjacent entries returned.
 
         Args:
-            log: Whose.
-            skip: Entries that match and are not wanted.
-            count: Entries that are.
-            read: Whether they have a read mark; None for both.
-            offsets: Those that may match, newest first; none stands for all.
+            log: The log.
+            skip: Matching entries to skip.
+            count: Maximum number of entries to return.
+            read: True for read entries, False for unread ones, None for both.
+            offsets: Entries to consider, newest first; empty for all.
 
         """
         args = (*self._settings.script_args(), _WHICH[read], skip, count)
@@ -85,8 +84,8 @@ class NumberedLists:
         """
         Yield offset and fragment of every notification, newest first.
 
-        Some may be too old, or over, already. Without a script: what is read in
-        portions need not be of one moment, and costs the store a tenth.
+        Includes entries that have ended or are older than the retention. Uses XREVRANGE
+        without a script, at a tenth of the cost; the parts are not of one moment.
         """
         newest = b"+"
         while True:

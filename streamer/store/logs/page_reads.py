@@ -1,13 +1,13 @@
 """
-What a page needs of a player and of everybody, in one packet.
+The reads of one page, in as few packets as possible.
 
-Decides what is read together. A page shows the player's own log, everybody's, and the
-topics' that the player has joined; which topics is known only when the views have been
-read, the rest is asked for at once. What most players do not have, topics, and most
-apps, a log of everybody, is looked for before it is read: that is cheaper than the
-scripts that would find nothing. The entries of a first page do not go through its
-script, but are read by a command behind it, and belong to its moment if they fit. Knows
-the scripts of inbox and views. Knows nothing of how they are merged.
+Decides what is read together. A page shows the player's own log, everyone's log, and
+those of the topics that the player has joined. The topics are known only after the
+views are read; everything else goes into one packet. Most players have no topics and
+most apps no log for everyone, so both are peeked at first, which costs less than a
+script that finds nothing. The entries of a first page are read by a command after the
+script, and belong to the same moment if they fit its reply. Knows the scripts of inbox
+and views. Knows nothing of merging.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .views import PlayerViews, Views
 __all__ = ["AudiencePage", "PageReads", "PlayerPage"]
 
 APPS_MAX: Final = 10_000
-"""Apps of which it is remembered that they have a log of everybody."""
+"""Apps known to have a log for everyone; at more, all are forgotten."""
 
 
 class AudiencePage(NamedTuple):
@@ -39,7 +39,7 @@ class AudiencePage(NamedTuple):
 
 
 class PlayerPage(NamedTuple):
-    """A page of a player's own log, its views, and a page of everybody's log."""
+    """A page of a player's own log, the player's views, a page of everyone's log."""
 
     own: Page
     views: PlayerViews
@@ -50,13 +50,13 @@ class PageReads:
     """
     Reads for pages. Every method raises StoreUnavailable.
 
-    Bounds are inclusive, and go by time and offset: entries of two logs may have the
-    same, so that a caller who wants an order among them has to compare tags.
+    Bounds are inclusive and compare time and offset. Entries of two logs may have the
+    same time and offset; a caller that needs a total order compares tags.
 
     Args:
-        redis: The way to the store.
-        inbox: What knows the logs.
-        views: What knows the views.
+        redis: The connection to the store.
+        inbox: The logs.
+        views: The views of players.
 
     """
 
@@ -64,8 +64,7 @@ class PageReads:
         self._redis = redis
         self._inbox = inbox
         self._views = views
-        # Apps that have sent something to everyone; of the others it is only asked
-        # whether they have by now.
+        # For other apps only the existence of everyone's log is checked.
         self._apps_with_everyone: set[App] = set()
 
     async def read(
@@ -77,7 +76,7 @@ class PageReads:
         count: int,
         version: str = "",
     ) -> PlayerPage:
-        """Read what is known to be needed; see `store.logs.inbox.Inbox.page`."""
+        """Read all that is known to be needed; see `store.logs.inbox.Inbox.page`."""
         bounds, everyone = _bounds(newest, oldest), everyone_log(log.app)
         is_first = newest is None and oldest is None and count <= FIRST_PAGE_MAX
         after: list[Command | Packed] = []
@@ -98,7 +97,7 @@ class PageReads:
             else parse_page(reply)
         )
         if own is None:
-            # Something was appended, or has left, between the script and the command.
+            # The log has changed between the script and the command.
             own = await self._inbox.page(log, count=count)
         views = self._views.parse_peek(log, (names, left)) or await self._views.read(
             log
@@ -122,7 +121,7 @@ class PageReads:
         newest: Position | None,
         count: int,
     ) -> list[AudiencePage]:
-        """Read the same page of audiences' logs, each down to a place of its own."""
+        """Read the same page of audiences' logs, each down to its own position."""
         calls = []
         for log, oldest in audiences:
             calls += self._audience_calls(log, _bounds(newest, oldest), count)
@@ -160,7 +159,7 @@ def _bounds(newest: Position | None, oldest: Position | None) -> tuple[str, str]
     return bound(newest, True, "+"), bound(oldest, True, "-")
 
 
-# What the scripts say of a log that is not there.
+# The replies of the scripts for a log that does not exist.
 _NO_LOG: Final = _parse_audience_page(
     ([b"0.0.0.1.0.0", [b"0"] * 4, 0, [], []], [[b"0"] * 4, b"1", b"0", b""])
 )

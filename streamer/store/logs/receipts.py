@@ -1,12 +1,12 @@
 """
-Receipts: what became of a notification after it was stored.
+Receipts: whether a notification was acknowledged or read, and how it ended.
 
-Decides how they are asked of the store, and how a client's word that it has something
-is kept. Knows the scripts. Knows nothing of who may ask.
+Decides how to look up receipts and how acknowledgements are stored. Knows the scripts.
+Knows nothing of rights.
 
-A client that says it has everything up to a place costs one number per player, whatever
-it says it of. What was read is known by the read marks, and how an entry ended by what
-ended it; so a receipt is looked up when it is asked for, and nothing is kept for it.
+A client acknowledges everything up to a position, which takes one number per player.
+Read marks and ends of entries are stored anyway. A receipt is therefore computed when
+it is requested, and nothing else is stored for it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EndReason = Literal["", "expired", "withdrawn", "replaced"]
 
 class Receipt(NamedTuple):
     """
-    What became of an entry. Times are Unix ms, 0 for not.
+    The receipt of an entry. Times are Unix ms, 0 for none.
 
-    `acknowledged` is whether a client has said it has it. `read_at_ms` stays what it
-    was when the entry ended. `expires_ms` is when it ends or has ended by itself; 0
-    too where something else has ended it.
+    `acknowledged` is whether a client has confirmed that it has the entry. `read_at_ms`
+    does not change after the entry has ended. `expires_ms` is when the entry expires or
+    has expired; 0 if it was withdrawn or replaced before.
     """
 
     stored_ms: int
@@ -47,10 +47,10 @@ class Receipt(NamedTuple):
 
 class ReceiptStore:
     """
-    All receipts of the store.
+    The receipts of all logs of the store.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
 
     """
@@ -61,10 +61,10 @@ class ReceiptStore:
 
     async def acknowledge(self, log: Log, position: Position) -> bool:
         """
-        Note that a client has all up to `position`; return whether that was news.
+        Record that a client has all entries up to `position`.
 
-        A position that the log does not know is ignored. O(log n). Raises as
-        `RedisConnection.run`; saying it again is harmless.
+        Returns whether that was new. A position that the log does not know is ignored.
+        O(log n). Raises as `RedisConnection.run`; this operation is idempotent.
         """
         args = (*self._settings.script_args(), *position)
         return bool(await self._redis.run(_ACKNOWLEDGE, inbox_keys(log), args))
@@ -78,7 +78,7 @@ class ReceiptStore:
         self, positions: Sequence[tuple[Log, Position]]
     ) -> list[Receipt | None]:
         """
-        Return the receipts of entries, in one packet; None where there is none there.
+        Return the receipts of entries, in one packet; None if there is no entry.
 
         O(log n) each, and O(kept / 8) bytes. Raises StoreUnavailable.
         """

@@ -1,12 +1,12 @@
 """
-What players see of audiences, as the store remembers it.
+Views: which audiences a player has joined, and the player's marks in them.
 
-Decides how joining, leaving and marking are asked of the store, each one script in
-the player's slot and so one atomic step. Knows the scripts in ``lua/view*`` and the
-shape of their replies. Knows nothing of who may do what, nor of what audiences say.
+Decides how to join, leave, mute and mark; each is one script in the player's slot, and
+therefore atomic. Knows the scripts ``lua/view*`` and their replies. Knows nothing of
+rights, nor of the content of entries.
 
-An audience's log lies in another slot than the player, so no script sees both: what is
-marked is looked up in the log first (`find_live`), and marked by offset then.
+An audience's log is in another slot than the player's keys, so no script can use both.
+Entries are looked up in the log first (`find_live`), and then marked by offset.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class PlayerViews(NamedTuple):
     """
     A player's views.
 
-    Where everybody's is not among them, `known_since_ms` is since when the player is
-    known.
+    If the view of everyone's log is not among them, `known_since_ms` is the time since
+    when the player is known; otherwise it is meaningless.
     """
 
     views: list[View]
@@ -66,7 +66,7 @@ class PlayerViews(NamedTuple):
 
 
 class LiveOffsets(NamedTuple):
-    """Offsets of entries that are in an audience's log and alive."""
+    """Offsets of entries in an audience's log that have not ended."""
 
     epoch: int
     floor: int
@@ -75,11 +75,12 @@ class LiveOffsets(NamedTuple):
 
 class Views:
     """
-    All players' views. Every method raises StoreUnavailable, a writing one
-    OutcomeUnknown.
+    The views of all players.
+
+    Every method raises StoreUnavailable; those that write raise OutcomeUnknown, too.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
 
     """
@@ -89,7 +90,7 @@ class Views:
         self._settings = settings
 
     def read_call(self, log: Log) -> ScriptCall:
-        """Return the call whose reply `parse` takes."""
+        """Return the call whose reply `parse` parses."""
         state, entries = inbox_keys(log)[:2]
         return ScriptCall(
             _VIEWS, (views_key(log), state, entries), self._settings.script_args()
@@ -97,23 +98,23 @@ class Views:
 
     def peek(self, log: Log) -> list[Packed]:
         """
-        Return two commands whose replies `parse_peek` takes.
+        Return two commands whose replies `parse_peek` parses.
 
-        They are a tenth of the script for the store, and most players have nothing but
-        a view of everybody's log.
+        The fast path of `read_call`, at a tenth of its cost for the store. It is for
+        players with no view but that of everyone's log, which most are.
         """
         key = views_key(log)
         return [_PEEK_VIEWS.on(key), _PEEK_TTL.on(key)]
 
     def newcomer(self, position: Position) -> Newcomer:
-        """Let a player that was never seen be one of everybody from `position` on."""
+        """Return how a new player joins everyone's log, at `position`."""
         joined = " ".join(map(str, position))
         return Newcomer(
             _EVERYONE.decode(), joined, 2 * (self._settings.retention_ms + DAY_MS)
         )
 
     def parse_peek(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
-        """Return a player's views; None where it has others, or they are to be kept."""
+        """Return a player's views, or None if the script has to read them."""
         (names, joined, *marks), left_ms = replies
         if names != _EVERYONE or 0 <= left_ms < self._settings.retention_ms:
             return None
@@ -125,7 +126,7 @@ class Views:
         return PlayerViews([view], 0)
 
     async def read_many(self, logs: Sequence[Log]) -> list[PlayerViews | Exception]:
-        """Read the views of players; a failed one is an exception."""
+        """Read the views of players, in two packets. A failed one is an exception."""
         peeks = await self._redis.call_many(
             [command for log in logs for command in self.peek(log)]
         )
@@ -150,7 +151,10 @@ class Views:
         self, log: Log, audience: Log, position: Position, *, announce: bool = True
     ) -> bool:
         """
-        Let a player join an audience from `position` on; return whether it had not.
+        Join a player to an audience at `position`: later entries are the player's.
+
+        Returns whether the player had not joined before. With `announce` the player's
+        streams are notified.
 
         Raises:
             LimitReached: The player has `TOPICS_MAX` topics.
@@ -164,18 +168,18 @@ class Views:
         return bool(outcome)
 
     async def leave(self, log: Log, audience: Log) -> bool:
-        """Let a player leave, marks and all; return whether it had joined."""
+        """Remove a player, with its marks; return whether it had joined."""
         return bool(await self._run(_LEAVE, log, (audience.audience, channel(log))))
 
     async def mute(self, log: Log, audience: Log, *, muted: bool) -> bool:
-        """Mute an audience or show it again; return whether the player has joined."""
+        """Mute or unmute an audience. Returns whether the player has joined it."""
         args = (audience.audience, int(muted), channel(log))
         return int(await self._run(_MUTE, log, args)) >= 0
 
     async def find_live(
         self, requests: Sequence[tuple[Log, Iterable[Position]]]
     ) -> list[LiveOffsets]:
-        """Say which of these places are entries of audiences' logs, in one packet."""
+        """Return which positions are entries of their log, not ended; in one packet."""
         calls = []
         for audience, positions in requests:
             args: list[str | bytes | int] = [*self._settings.script_args()]
@@ -198,22 +202,26 @@ class Views:
         epoch: int,
         floor: int,
     ) -> list[int]:
-        """Mark, unmark or delete entries for a player; return the offsets changed."""
+        """
+        Mark entries as read or unread, or delete them, for a player.
+
+        Returns the offsets that changed. O(offsets), and O(kept / 8) bytes.
+        """
         args: list[str | int] = [audience.audience, epoch, floor, change, *offsets]
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def mark_up_to(
         self, log: Log, audience: Log, offset: int, *, epoch: int, floor: int
     ) -> list[int]:
-        """Mark all up to an offset for a player; return the offsets changed."""
+        """Mark all entries up to an offset as read; return the offsets that changed."""
         args = (audience.audience, epoch, floor, "upto", offset)
         return [int(o) for o in await self._run(_MARK, log, args)]
 
     async def acknowledge(self, log: Log, audience: Log, position: Position) -> range:
         """
-        Note that a client has all of an audience up to a place that is there.
+        Record that a client has all entries of an audience up to an existing one.
 
-        Returns the offsets of which that was news.
+        Returns the offsets that had not been acknowledged before.
         """
         args = (audience.audience, position.epoch, position.offset)
         before = await self._run(_ACKNOWLEDGE, log, args)
@@ -223,17 +231,17 @@ class Views:
         self, audience: Log, what: Tally, offsets: Sequence[int], *, by: int = 1
     ) -> None:
         """
-        Count a player more, or less, who has done something with entries.
+        Add `by` to the number of players who have read or acknowledged entries.
 
-        In another slot than the player's mark, so not in one step with it: who dies in
-        between leaves the count one too low.
+        The count is in another slot than the player's mark. A node that stops between
+        the two leaves it one too low.
         """
         keys = (tally_key(audience), inbox_keys(audience).log)
         args = (self._settings.retention_ms, what, by, *offsets)
         await self._redis.run(_TALLY, keys, args)
 
     async def counts(self, audience: Log, offset: int) -> tuple[int, int]:
-        """Return how many players have read an entry, and how many confirmed it."""
+        """Return how many players have read an entry, and how many acknowledged it."""
         counts = await self._redis.call(
             "HMGET", tally_key(audience), f"read {offset}", f"acked {offset}"
         )
@@ -241,7 +249,7 @@ class Views:
         return read, acked
 
     async def acked_offset(self, log: Log, audience: Log, epoch: int) -> int:
-        """Return up to which offset a client has confirmed an audience's entries."""
+        """Return the highest offset of an audience's log that a client acknowledged."""
         field = f"acked {audience.audience}"
         found = await self._redis.call("HGET", views_key(log), field)
         of_epoch, _, offset = (found or b"0 0").partition(b" ")
@@ -250,7 +258,7 @@ class Views:
     async def read_at_ms(
         self, log: Log, requests: Sequence[tuple[Log, Sequence[int]]]
     ) -> list[list[int]]:
-        """Return when entries were marked by a player, in ms; 0 for not known."""
+        """Return when a player marked entries as read, in Unix ms; 0 if unknown."""
         calls = [
             ScriptCall(_READ_AT, (views_key(log),), (audience.audience, *offsets))
             for audience, offsets in requests
@@ -265,12 +273,12 @@ class Views:
 
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:
-    """Return what a reply to `Views.read_call` says."""
+    """Return the views in a reply to `Views.read_call`."""
     since_ms, found = reply
     return PlayerViews([_view(log, *fields) for fields in found], int(since_ms))
 
 
-# Whoever has come since the last message to everybody has joined at the same place.
+# Players who are new since the last message to everyone joined at the same position.
 @lru_cache(maxsize=1024)
 def _position(text: bytes) -> Position:
     return Position(*map(int, text.split()))
