@@ -183,39 +183,28 @@ class Admission:
         with contextlib.suppress(Unavailable):
             await self._devices.note_use(log, reader.connection, reader.device)
 
-    def _renew(self, connection: Connection, reader: Reader, caller: Caller) -> None:
-        self._timer_wheel.add(connection)
-        if self._revocation_check is not None:
-            self._revocation_check.renew(reader, caller)
-
-    def _due_sooner(self, connection: Connection) -> None:
-        self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
-
-    # What a listener takes, and gives back.
-
-    async def _take_lease(
-        self, pending_join: PendingJoin, reader: Reader, instance: str
-    ) -> tuple[Lease, list[Reply]]:
+    async def join(
+        self,
+        connection: Connection,
+        log: Log,
+        reader: Reader,
+        *,
+        caller: Caller | None = None,
+        instance: str = "",
+    ) -> None:
+        """Take a lease for `reader` and let it follow; see `Connection.join`."""
+        connection.caller = caller
+        pending_join = self._stream_audiences.begin_join(log)
         try:
-            return await self._leases.acquire(
-                pending_join.log,
-                reader.connection,
-                instance=instance,
-                newcomer=pending_join.newcomer,
-                commands=pending_join.looks,
+            connection.lease, looked = await self._take_lease(
+                pending_join, reader, instance
             )
-        except LimitReached as refused:
-            raise self._counted(refused) from None
-
-    async def _attach(
-        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply]
-    ) -> None:
+        except BaseException:
+            self._stream_audiences.abort_join(pending_join)
+            raise
         await self._stream_audiences.finish_join(pending_join, reader, looked)
-        self._connection_log.opened(pending_join.log, reader)
-
-    async def _watch(
-        self, connection: Connection, log: Log, reader: Reader, caller: Caller | None
-    ) -> None:
+        connection.reader = reader
+        self._connection_log.opened(log, reader)
         self._timer_wheel.add(connection)
         await self.used(log, reader)
         if caller is not None and self._revocation_check is not None:
@@ -223,6 +212,41 @@ class Admission:
         if self.draining:
             # It was on its way in when `drain` looked who is here.
             reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
+
+    def renew(self, connection: Connection, caller: Caller) -> None:
+        """Let a connection go by a fresh credential; see `Connection.renew`."""
+        if connection.reader is not None:
+            self._timer_wheel.add(connection)
+            if self._revocation_check is not None:
+                self._revocation_check.renew(connection.reader, caller)
+
+    def due_sooner(self, connection: Connection) -> None:
+        """Look at a connection's reader soon; see `Connection.due_sooner`."""
+        if connection.reader is not None:
+            self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
+
+    def release(self, connection: Connection, *, opened: bool) -> None:
+        """Take back what a connection holds; see `Connection.leave`."""
+        try:
+            self._release_log(connection)
+            if connection.on_leave is not None:
+                connection.on_leave(opened)
+        finally:
+            if connection.has_slot:
+                self._slots.release()
+                if not self._slots.in_use:
+                    self._empty.set()
+
+    def _release_log(self, connection: Connection) -> None:
+        reader, connection.reader = connection.reader, None
+        lease, connection.lease = connection.lease, None
+        if lease is None:
+            return
+        try:
+            if reader is not None:
+                self._detach(lease.log, reader)
+        finally:
+            self._leases.release_soon(lease)
 
     def _detach(self, log: Log, reader: Reader) -> None:
         if self._revocation_check is not None:
@@ -239,18 +263,24 @@ class Admission:
         with contextlib.suppress(Unavailable):
             await self._devices.forget(log, reader.connection)
 
-    def _drop_lease(self, lease: Lease) -> None:
-        self._leases.release_soon(lease)
+    async def _take_lease(
+        self, pending_join: PendingJoin, reader: Reader, instance: str
+    ) -> tuple[Lease, list[Reply]]:
+        try:
+            return await self._leases.acquire(
+                pending_join.log,
+                reader.connection,
+                instance=instance,
+                newcomer=pending_join.newcomer,
+                commands=pending_join.looks,
+            )
+        except LimitReached as refused:
+            raise self._counted(refused) from None
 
     async def _given_back(self, lease: Lease) -> None:
         await self._leases.release(lease)
         if self._forgetting:
             await asyncio.wait(self._forgetting)
-
-    def _give_slot_back(self) -> None:
-        self._slots.release()
-        if not self._slots.in_use:
-            self._empty.set()
 
     def _counted(self, refused: LimitReached) -> LimitReached:
         self.counters.refusals[refused.limit.name.lower()] += 1
@@ -315,24 +345,25 @@ class Connection:
 
     __slots__ = (
         "_admission",
-        "_has_slot",
         "_is_staying",
-        "_reader",
         "caller",
         "due",
+        "has_slot",
         "lease",
         "on_leave",
+        "reader",
     )
 
     def __init__(self, admission: Admission, *, has_slot: bool) -> None:
         self._admission: Admission | None = admission
-        self._has_slot = has_slot
-        self._reader: Reader | None = None
         self._is_staying = False
-        self.due = 0
+        self.has_slot = has_slot
         self.lease: Lease | None = None
+        self.reader: Reader | None = None
+        """What follows its player's log, while it does."""
         self.caller: Caller | None = None
         """By whose credential it listens."""
+        self.due = 0
         self.on_leave: Callable[[bool], None] | None = None
         """Called with whether anything was opened; a refusal opens nothing."""
 
@@ -364,36 +395,24 @@ class Connection:
             StoreUnavailable: Neither can be done now.
 
         """
-        admission = self._admission
-        assert admission is not None
-        self.caller = caller
-        pending_join = admission._stream_audiences.begin_join(log)
-        try:
-            self.lease, looked = await admission._take_lease(
-                pending_join, reader, instance
-            )
-        except BaseException:
-            admission._stream_audiences.abort_join(pending_join)
-            raise
-        await admission._attach(pending_join, reader, looked)
-        self._reader = reader
-        await admission._watch(self, log, reader, caller)
+        assert self._admission is not None
+        await self._admission.join(self, log, reader, caller=caller, instance=instance)
 
     def renew(self, caller: Caller) -> None:
         """Go by a fresh credential of the same player's from here on."""
         self.caller = caller
-        if self._admission is not None and self._reader is not None:
-            self._admission._renew(self, self._reader, caller)
+        if self._admission is not None:
+            self._admission.renew(self, caller)
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
         """Let the stream do what is due; see `hub.Stream`."""
-        stream = None if self._reader is None else self._reader.stream
+        stream = None if self.reader is None else self.reader.stream
         return None if stream is None else stream.tick(now_s, unix_s)
 
     def due_sooner(self) -> None:
         """Have the reader looked at soon: what it was given has begun to wait."""
-        if self._admission is not None and self._reader is not None:
-            self._admission._due_sooner(self)
+        if self._admission is not None:
+            self._admission.due_sooner(self)
 
     def stay(self) -> None:
         """Go on behind the end of the block: whoever calls this calls `leave`."""
@@ -402,26 +421,8 @@ class Connection:
     def leave(self, *, opened: bool = True) -> None:
         """Give everything back. A second call does nothing."""
         admission, self._admission = self._admission, None
-        if admission is None:
-            return
-        try:
-            self._leave_log(admission)
-            if self.on_leave is not None:
-                self.on_leave(opened)
-        finally:
-            if self._has_slot:
-                admission._give_slot_back()
-
-    def _leave_log(self, admission: Admission) -> None:
-        reader, self._reader = self._reader, None
-        lease, self.lease = self.lease, None
-        if lease is None:
-            return
-        try:
-            if reader is not None:
-                admission._detach(lease.log, reader)
-        finally:
-            admission._drop_lease(lease)
+        if admission is not None:
+            admission.release(self, opened=opened)
 
 
 def _drain_delay_ms() -> int:
