@@ -11,7 +11,7 @@ from streamer import errors
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import Authenticate, MarkRead
-from streamer.core.streams.codec import SseCodec, WebSocketCodec
+from streamer.core.streams.codec import ENVELOPE_BYTES, SseCodec, WebSocketCodec
 from streamer.core.streams.cursor import Cursor, audience_mark
 from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
 from streamer.core.streams.subscription import History, ReadFrom, Start, State
@@ -1023,6 +1023,22 @@ def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(
 
     assert session.ended is None
     assert sorted(got) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_the_logs_of_a_stream_share_the_room_for_history(sink: Kept) -> None:
+    # Read together they fit, so that none of it is read a second time.
+    session = a_session(sink, position(0))
+    news, everyone = woven(session, position(0), position(0))
+    entries = [entry(n, b"x" * 100) for n in range(1, 31)]
+
+    give(session, *entries, head=30)
+    tell(news, *entries, head=30)
+    tell(everyone, *entries, head=30)
+
+    third = LIMITS.send_buffer_bytes // 2 // 3 // (100 + ENVELOPE_BYTES)
+    assert third == 5
+    assert session.subscription.place == position(third)
+    assert news.place == everyone.place == position(third)
 
 
 def test_a_notification_that_is_in_no_log_comes_to_who_is_here(

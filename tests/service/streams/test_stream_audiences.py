@@ -401,6 +401,34 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
         assert client.heard == {"news": ["n"]}
 
 
+async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
+    make_catch_up: MakeCatchUp,
+    audiences: PlayerAudiences,
+    say: Any,
+    log: Log,
+    make_client: Any,
+    until: Any,
+) -> None:
+    # No read of the store comes in between, which would correct the count.
+    catch_up = await make_catch_up(kind=Deaf)
+    client = make_client(topics=("news",))
+    async with catch_up.stream_audiences.follow(log, client.session):
+        await until(lambda: client.begin == 0)
+        for title in "123":
+            await say(news_of(log), title)
+        await until(lambda: client.heard.get("news") == ["1", "2", "3"])
+        _, news = client.session.audience_subscriptions
+        # What the group gets counts for its members.
+        assert news.group is not None
+
+        await audiences.join(log, NEWS)
+        views = await audiences.of(log)
+        await catch_up.stream_audiences.refresh(log, client.session, views)
+
+        assert news.is_member
+        assert client.session.unread == 0
+
+
 async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
@@ -876,3 +904,26 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
 
     assert late.heard == {"everyone": ["now"]}
     assert not asked
+
+
+async def test_what_an_audience_was_told_since_is_owed_also_where_others_have_it(
+    catch_up: CatchUp,
+    audiences: PlayerAudiences,
+    log: Log,
+    make_client: Any,
+    until: Any,
+    say: Any,
+) -> None:
+    other = Log(log.app, Player("other"))
+    await audiences.of(log)
+    place = await say(log, "last seen")
+    first, late = make_client(), make_client(Cursor.parse(place.id))
+    async with catch_up.stream_audiences.follow(other, first.session):
+        await until(lambda: first.begin is not None)
+        await say(everyone_log(log.app), "since")
+        await until(lambda: first.heard)
+        # The hub knows where the log stands, and that is too late for this reader.
+        async with catch_up.stream_audiences.follow(log, late.session):
+            await until(lambda: late.heard)
+
+    assert late.heard == {"everyone": ["since"]}
