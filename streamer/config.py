@@ -55,11 +55,11 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
 Quota: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000_000)]
 Percent: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
-SecondsOrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
+SecondsOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
-Confirmation: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
@@ -127,7 +127,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
     replicas_min: Replicas = 1
     """Replicas that confirm a publish under ``replicated``."""
-    replication_timeout_ms: Confirmation = 1_000
+    replication_timeout_ms: Milliseconds = 1_000
     """How long to wait for them; then the publish's outcome is unknown (503)."""
 
     # The log.
@@ -173,7 +173,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Largest message a WebSocket client may send."""
     auth_timeout_s: Seconds = 10
     """How long a WebSocket may stay open before its first-message credential."""
-    drain_s: SecondsOrNone = 5
+    drain_s: SecondsOrZero = 5
     """Window over which a stopping node moves its readers away."""
 
     # HTTP.
@@ -209,7 +209,7 @@ class Resolved(NamedTuple):
     sources: dict[str, str]
 
 
-class _Given(NamedTuple):
+class _SourcedValue(NamedTuple):
     """
     A value as somebody gave it. `typed` where the source has types of its own.
 
@@ -253,17 +253,16 @@ def resolve(
     """
     problems: list[str] = []
     file = file or environ.get(FILE_VARIABLE)
-    given = {
+    values = {
         **(_read_file(Path(file).expanduser(), problems) if file else {}),
         **_read_environ(environ, problems),
         **_read_flags(flags, problems),
     }
-    values = _convert(given, problems)
     sources = {
-        name: given[name].source if name in given else DEFAULT
+        name: values[name].source if name in values else DEFAULT
         for name in Config.__struct_fields__
     }
-    config = Config(**values)
+    config = Config(**_convert(values, problems))
     problems += _contradictions(config, sources)
     if problems:
         raise ConfigError(problems)
@@ -273,7 +272,7 @@ def resolve(
     return Resolved(config, sources)
 
 
-def _read_file(path: Path, problems: list[str]) -> dict[str, _Given]:
+def _read_file(path: Path, problems: list[str]) -> dict[str, _SourcedValue]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -282,17 +281,19 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, _Given]:
     except ValueError as exc:  # Wrong TOML, or no UTF-8.
         problems.append(f"{path} is not valid TOML: {exc}")
         return {}
-    found = {}
+    values = {}
     for name, value in table.items():
         if name in Config.__struct_fields__:
-            found[name] = _Given(value, f"{name} in {path}", typed=True)
+            values[name] = _SourcedValue(value, f"{name} in {path}", typed=True)
         else:
-            problems.append(f"{name} in {path} is not a setting{_meant(name)}")
-    return found
+            problems.append(f"{name} in {path} is not a setting{_suggestion(name)}")
+    return values
 
 
-def _read_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    found = {}
+def _read_environ(
+    environ: Mapping[str, str], problems: list[str]
+) -> dict[str, _SourcedValue]:
+    values = {}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
             continue
@@ -300,41 +301,45 @@ def _read_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in Config.__struct_fields__ and variable == PREFIX + name.upper():
-            found[name] = _Given(text, variable)
+            values[name] = _SourcedValue(text, variable)
         else:
-            meant = _meant(name, lambda name: PREFIX + name.upper())
-            problems.append(f"{variable} is not a setting{meant}")
-    return found
+            suggestion = _suggestion(name, lambda name: PREFIX + name.upper())
+            problems.append(f"{variable} is not a setting{suggestion}")
+    return values
 
 
-def _read_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, _Given]:
-    found = {}
+def _read_flags(
+    flags: Mapping[str, object], problems: list[str]
+) -> dict[str, _SourcedValue]:
+    values = {}
     for name, value in flags.items():
         option = "--" + name.replace("_", "-")
         if name not in Config.__struct_fields__:
-            problems.append(f"{option} is not a setting{_meant(name)}")
+            problems.append(f"{option} is not a setting{_suggestion(name)}")
         elif value is not None:
-            found[name] = _Given(value, option)
-    return found
+            values[name] = _SourcedValue(value, option)
+    return values
 
 
-def _meant(name: str, spell: Callable[[str], str] = str) -> str:
+def _suggestion(name: str, spell: Callable[[str], str] = str) -> str:
     close = difflib.get_close_matches(name, Config.__struct_fields__, n=1)
     return f"; did you mean {spell(close[0])}?" if close else ""
 
 
-def _convert(given: Mapping[str, _Given], problems: list[str]) -> dict[str, Any]:
+def _convert(
+    values: Mapping[str, _SourcedValue], problems: list[str]
+) -> dict[str, Any]:
     """Return the values that have the right type and range, by name."""
-    values = {}
-    for name, (value, source, typed) in given.items():
-        kind = _KINDS[name]
+    converted = {}
+    for name, (value, source, typed) in values.items():
+        kind = _TYPES[name]
         if name == "allowed_origins" and isinstance(value, str) and not typed:
             value = [part.strip() for part in value.split(",") if part.strip()]
         try:
-            values[name] = msgspec.convert(value, kind, strict=typed)
+            converted[name] = msgspec.convert(value, kind, strict=typed)
         except msgspec.ValidationError:
             problems.append(f"{source} is {value!r}, expected {_expected(kind)}")
-    return values
+    return converted
 
 
 def _expected(kind: Any) -> str:
@@ -424,10 +429,10 @@ def _redis_problem(url: str) -> str:
     return ""
 
 
-def _data_dir(given: str, environ: Mapping[str, str]) -> Path:
-    """Return `given`, or the user's data directory as the platform has it."""
-    if given:
-        return Path(given).expanduser().absolute()
+def _data_dir(path: str, environ: Mapping[str, str]) -> Path:
+    """Return `path`, or the user's data directory as the platform has it."""
+    if path:
+        return Path(path).expanduser().absolute()
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "streamer"
@@ -436,4 +441,4 @@ def _data_dir(given: str, environ: Mapping[str, str]) -> Path:
     return (Path(base) if os.path.isabs(base) else home / ".local/share") / "streamer"
 
 
-_KINDS: Final = get_type_hints(Config, include_extras=True)
+_TYPES: Final = get_type_hints(Config, include_extras=True)

@@ -39,17 +39,17 @@ import enum
 from typing import NamedTuple
 
 __all__ = [
-    "AHEAD_OF_RATE",
     "DRAINING",
     "FORBIDDEN",
-    "ISSUER_AWAY",
+    "ISSUER_UNAVAILABLE",
     "NODE_FULL",
     "PROTOCOL",
+    "RATE_EXCEEDED",
     "REPLACED",
     "RESYNC",
     "SILENT",
     "SLOW",
-    "STORE_AWAY",
+    "STORE_UNAVAILABLE",
     "TOKEN_INVALID",
     "TOO_MANY_LISTENERS",
     "Conflict",
@@ -259,24 +259,24 @@ class Quota(enum.Enum):
 class OverQuota(Rejected):
     """An app has used up a quota. `retry_after_s` is when there may be room again."""
 
-    def __init__(self, quota: Quota, most: int, *, retry_after_s: int = 1) -> None:
+    def __init__(self, quota: Quota, maximum: int, *, retry_after_s: int = 1) -> None:
         self.quota = quota
-        self.most = most
+        self.maximum = maximum
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"the app has used its quota of {self.most} {self.quota.value}"
+        return f"the app has used its quota of {self.maximum} {self.quota.value}"
 
 
 class UsedUp(Rejected):
     """A number that is given once and for all is used up; waiting is no use."""
 
-    def __init__(self, what: str, most: int) -> None:
+    def __init__(self, what: str, maximum: int) -> None:
         self.what = what
-        self.most = most
+        self.maximum = maximum
 
     def __str__(self) -> str:
-        return f"{self.what} are limited to {self.most}, and none is left"
+        return f"{self.what} are limited to {self.maximum}, and none is left"
 
 
 class Limit(enum.Enum):
@@ -370,9 +370,9 @@ SILENT = Disconnect(4002, "silent")
 DRAINING = Disconnect(4100, "draining")
 TOO_MANY_LISTENERS = Disconnect(4101, "too many listeners")
 NODE_FULL = Disconnect(4102, "node full")
-AHEAD_OF_RATE = Disconnect(4103, "rate")
-STORE_AWAY = Disconnect(4104, "store away")
-ISSUER_AWAY = Disconnect(4105, "issuer away")
+RATE_EXCEEDED = Disconnect(4103, "rate")
+STORE_UNAVAILABLE = Disconnect(4104, "store away")
+ISSUER_UNAVAILABLE = Disconnect(4105, "issuer away")
 TOKEN_INVALID = Disconnect(4200, "token invalid or expired")
 FORBIDDEN = Disconnect(4201, "forbidden")
 REPLACED = Disconnect(4202, "replaced by the same instance")

@@ -15,25 +15,31 @@ import click
 __all__ = ["main"]
 
 
-class _Place(NamedTuple):
+class _CommandModule(NamedTuple):
     module: str
     help: str
 
 
 _COMMANDS: Final = {
-    "serve": _Place("serve", "Run the server (no configuration needed)."),
-    "scheduler": _Place("serve", "Send due schedules for servers that do not."),
-    "store": _Place("store", "Run the embedded store on its own."),
-    "app": _Place("apps", "Manage apps, their secrets and their quotas."),
-    "key": _Place("credentials", "Create, list, rotate and revoke backend keys."),
-    "token": _Place("credentials", "Create and revoke player tokens."),
-    "publish": _Place("messages", "Publish a notification."),
-    "tail": _Place("messages", "Print a player's notifications as they arrive."),
-    "doctor": _Place("doctor", "Check the settings, this machine and the store."),
+    "serve": _CommandModule("serve", "Run the server (no configuration needed)."),
+    "scheduler": _CommandModule("serve", "Send due schedules for servers that do not."),
+    "store": _CommandModule("store", "Run the embedded store on its own."),
+    "app": _CommandModule("apps", "Manage apps, their secrets and their quotas."),
+    "key": _CommandModule(
+        "credentials", "Create, list, rotate and revoke backend keys."
+    ),
+    "token": _CommandModule("credentials", "Create and revoke player tokens."),
+    "publish": _CommandModule("messages", "Publish a notification."),
+    "tail": _CommandModule(
+        "messages", "Print a player's notifications as they arrive."
+    ),
+    "doctor": _CommandModule(
+        "doctor", "Check the settings, this machine and the store."
+    ),
 }
 
 
-_INTERNAL: Final = {"worker": _Place("serve", "")}
+_INTERNAL: Final = {"worker": _CommandModule("serve", "")}
 """Commands that our own processes call each other by; no help shows them."""
 
 
@@ -44,11 +50,11 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = _COMMANDS.get(cmd_name) or _INTERNAL.get(cmd_name)
-        if place is None:
+        source = _COMMANDS.get(cmd_name) or _INTERNAL.get(cmd_name)
+        if source is None:
             return None
         try:
-            module = importlib.import_module(f"{__name__}.{place.module}")
+            module = importlib.import_module(f"{__name__}.{source.module}")
         except ModuleNotFoundError as error:
             if error.name != "streamer_client":
                 raise

@@ -92,8 +92,8 @@ def create(
     NAME has 1 to 64 letters, digits, "_" or "-".
     """
     config = resolve(file, **flags).config
-    given = _members(issuer, algorithm, key_set, public_key, audience)
-    run(_create(config, app_name(name), given))
+    settings = _token_settings(issuer, algorithm, key_set, public_key, audience)
+    run(_create(config, app_name(name), settings))
     click.echo(f"created app {name}; to create a key: streamer key --app {name}")
 
 
@@ -118,8 +118,8 @@ def update(
     accepted end within 30 s.
     """
     config = resolve(file, **flags).config
-    given = _members(issuer, algorithm, key_set, public_key, audience)
-    run(_update(config, app_name(name), given))
+    changes = _token_settings(issuer, algorithm, key_set, public_key, audience)
+    run(_update(config, app_name(name), changes))
     click.echo(f"updated app {name}")
 
 
@@ -141,7 +141,7 @@ def rotate(name: str, grace: int, file: str | None, **flags: str | None) -> None
     """
     record = run(_rotate(resolve(file, **flags).config, app_name(name), grace))
     click.echo(f"the old secret of app {name} stays valid for {grace} s", err=True)
-    click.echo(_text(record))
+    click.echo(_encoded_secret(record))
 
 
 @app.command()
@@ -158,7 +158,7 @@ def secret(name: str, file: str | None, **flags: str | None) -> None:
         raise click.ClickException(
             f"app {name} has no secret: {record.issuer} issues its tokens"
         )
-    click.echo(_text(record))
+    click.echo(_encoded_secret(record))
 
 
 @app.command(name="list")
@@ -169,7 +169,7 @@ def list_apps(file: str | None, **flags: str | None) -> None:
         click.echo(name)
 
 
-def _members(
+def _token_settings(
     issuer: str | None,
     algorithm: str | None,
     key_set: str | None,
@@ -180,14 +180,14 @@ def _members(
     members = {
         "issuer": issuer,
         "algorithm": algorithm,
-        "key_set": _place(key_set) if key_set else None,
+        "key_set": _location(key_set) if key_set else None,
         "public_keys": _public_keys(public_key) if public_key else None,
         "audience": audience,
     }
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _place(text: str) -> str:
+def _location(text: str) -> str:
     return text if "://" in text else str(Path(text).expanduser().absolute())
 
 
@@ -202,37 +202,37 @@ def _public_keys(path: Path) -> str:
         raise click.UsageError(f"cannot use {path}: {exc}") from exc
 
 
-def _text(record: AppRecord) -> str:
+def _encoded_secret(record: AppRecord) -> str:
     return base64.urlsafe_b64encode(record.secret).rstrip(b"=").decode()
 
 
-async def _create(config: Config, name: App, given: dict[str, str]) -> None:
+async def _create(config: Config, name: App, settings: dict[str, str]) -> None:
     from ..store.access.apps import AppExists, AudienceTaken
 
     async with open_apps(config) as apps:
         try:
-            record = await apps.create(name, **given)
+            record = await apps.create(name, **settings)
         except (AppExists, AudienceTaken) as exc:
             raise click.ClickException(str(exc)) from exc
         except ValueError as exc:
             raise click.UsageError(str(exc)) from exc
-    await _look_for_keys(record)
+    await _check_key_set(record)
 
 
-async def _update(config: Config, name: App, given: dict[str, str]) -> None:
+async def _update(config: Config, name: App, changes: dict[str, str]) -> None:
     from ..store.access.apps import AudienceTaken
 
     async with open_apps(config) as apps:
         try:
-            record = await apps.change_tokens(name, given)
+            record = await apps.change_tokens(name, changes)
         except AudienceTaken as exc:
             raise click.ClickException(str(exc)) from exc
         except ValueError as exc:
             raise click.UsageError(str(exc)) from exc
-    await _look_for_keys(record)
+    await _check_key_set(record)
 
 
-async def _look_for_keys(record: AppRecord) -> None:
+async def _check_key_set(record: AppRecord) -> None:
     """Warn where the key set is not to be had; a node may have better luck."""
     if not record.key_set:
         return

@@ -70,7 +70,7 @@ def list_keys(app: str | None, file: str | None, **flags: str | None) -> None:
     """
     name = app_name(app) if app else None
     for record in run(_list_keys(resolve(file, **flags).config, name)):
-        click.echo(_line(record))
+        click.echo(_format_key(record))
 
 
 @key.command()
@@ -136,9 +136,9 @@ def token(
     if _has_subcommand():
         return
     name = app_name(_required(app, "--app"))
-    who = player_name(_required(player, "--player"))
+    player_id = player_name(_required(player, "--player"))
     config = resolve(file, **flags).config
-    click.echo(run(_mint(config, name, who, permissions, ttl)))
+    click.echo(run(_mint(config, name, player_id, permissions, ttl)))
 
 
 @token.command(name="revoke")
@@ -156,8 +156,8 @@ def revoke_tokens(
     Requests with a revoked token are rejected within 5 s, and streams end within 30 s.
     Tokens issued afterwards are accepted at once.
     """
-    name, who = app_name(app), player_name(player) if player else None
-    run(_revoke_tokens(resolve(file, **flags).config, name, who))
+    name, player_id = app_name(app), player_name(player) if player else None
+    run(_revoke_tokens(resolve(file, **flags).config, name, player_id))
     owner = f"player {player} in app {app}" if player else f"app {app}"
     click.echo(f"revoked all tokens of {owner}", err=True)
 
@@ -167,9 +167,9 @@ def _has_subcommand() -> bool:
     ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
         return False
-    given = click.core.ParameterSource.COMMANDLINE
+    commandline = click.core.ParameterSource.COMMANDLINE
     for param in ctx.command.params:
-        if param.name and ctx.get_parameter_source(param.name) is given:
+        if param.name and ctx.get_parameter_source(param.name) is commandline:
             raise click.UsageError(
                 f"{param.opts[0]} must follow {ctx.invoked_subcommand!r}"
             )
@@ -183,7 +183,7 @@ def _required(value: str | None, option: str) -> str:
     return value
 
 
-def _line(record: KeyRecord) -> str:
+def _format_key(record: KeyRecord) -> str:
     from ..model import iso_time
 
     end = iso_time(record.expires_at_ms) if record.expires_at_ms else "-"

@@ -72,7 +72,7 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
         return "\n".join(
             [*lines[:1], "  create credentials: `streamer key`, `streamer token`"]
         )
-    place = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
+    option = f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
     key = demo.key or "$STREAMER_CLI_KEY"
     lines += [f"  token of player {_PLAYER}, valid for 24 h:", f"    {demo.token}"]
     if demo.key:
@@ -80,12 +80,12 @@ def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
     else:
         lines += [
             "  backend key: shown on the first start only. To create another:",
-            f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{place})",
+            f"    STREAMER_CLI_KEY=$({_program()} key --app {_APP}{option})",
         ]
-    return "\n".join([*lines, "", *_lines_to_paste(address, demo.token, key), ""])
+    return "\n".join([*lines, "", *_curl_commands(address, demo.token, key), ""])
 
 
-def _lines_to_paste(address: str, token: str, key: str) -> list[str]:
+def _curl_commands(address: str, token: str, key: str) -> list[str]:
     message = f'{{"to":{{"players":["{_PLAYER}"]}},"title":"Hello","body":"It works."}}'
     return [
         f"  stream {_PLAYER}'s notifications (leave it running):",

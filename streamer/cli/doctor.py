@@ -67,10 +67,10 @@ def doctor(file: str | None, **flags: object) -> None:
         sys.exit(1)
 
 
-def judge_fds(limit: int, connections_max: int, whose: str) -> Finding:
+def judge_fds(limit: int, connections_max: int, process: str) -> Finding:
     """Judge whether as many connections as configured can be open."""
     needed = connections_max + FDS_BESIDE_CONNECTIONS
-    text = f"{whose} can open {limit} files and needs {needed}"
+    text = f"{process} can open {limit} files and needs {needed}"
     if limit < needed:
         return Finding("problem", f"{text}: raise the limit or lower connections_max")
     return Finding("ok", text)
@@ -116,10 +116,10 @@ def _print_settings(resolved: Resolved) -> None:
     for name, source in sources.items():
         if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
             value = getattr(config, name)
-            shown = _without_password(value) if name == "redis" else value
+            text = _without_password(value) if name == "redis" else value
             if name == "metrics_token" and value:
-                shown = "***"
-            click.echo(f"{name} = {shown!r}  ({source})")
+                text = "***"
+            click.echo(f"{name} = {text!r}  ({source})")
     click.echo()
 
 
@@ -163,7 +163,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         return
     try:
         async with store_url(config) as url, open_redis(url) as redis:
-            for finding in await _ask_store(redis, promise):
+            for finding in await _query_store(redis, promise):
                 yield finding
     except StoreUnavailable:
         where = _without_password(config.redis) or config.data_dir
@@ -172,7 +172,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
         yield Finding("problem", str(exc))
 
 
-async def _ask_store(
+async def _query_store(
     redis: RedisConnection, promise: DurabilityPromise
 ) -> list[Finding]:
     from ..store.client.health import read_facts

@@ -32,11 +32,11 @@ def raise_fd_limit() -> None:
     `select`. Without this, a server would refuse its thousandth player.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = fd_limit_max()
-    while soft < wanted:
+    target = fd_limit_max()
+    while soft < target:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         except (OSError, ValueError):
-            wanted //= 2  # macOS has a lower limit of its own that it does not tell.
+            target //= 2  # macOS has a lower limit of its own that it does not tell.
         else:
             return

@@ -35,14 +35,14 @@ def log_to_stderr(level: str) -> None:
     logging.logThreads = False
     logging.logProcesses = False
     logging.logMultiprocessing = False
-    handler = _ByTheTurn(sys.stderr)
+    handler = _BatchingHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
 
 
-class _ByTheTurn(logging.StreamHandler[TextIO]):
+class _BatchingHandler(logging.StreamHandler[TextIO]):
     """
     Writes what the loop's thread tells in a turn at the end of that.
 
@@ -85,8 +85,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if serving := request_id():
-            line["request_id"] = serving
+        if serving_id := request_id():
+            line["request_id"] = serving_id
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

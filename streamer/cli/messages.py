@@ -81,7 +81,7 @@ def publish(url: str, key: str, as_json: bool, data: str | None, **fields: Any) 
     Prints the id of each player's copy, one per line.
     """
     fields["data"] = msgspec.UNSET if data is None else _parse_json(data)
-    with _errors_for_people():
+    with _readable_errors():
         sent = asyncio.run(_publish(url, key, fields))
     for result in sent:
         click.echo(_json(result) if as_json else result.id)
@@ -110,7 +110,7 @@ def tail(url: str, token: str, cursor: str | None, as_json: bool) -> None:
     stderr: gaps, withdrawn and replaced notifications, with --json also read marks and
     counts, and on exit the cursor. Pass it to --cursor to resume without loss.
     """
-    with _errors_for_people():
+    with _readable_errors():
         asyncio.run(_tail(url, token, cursor, as_json))
 
 
@@ -158,7 +158,7 @@ def _closed_by_signals(stream: Stream) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _errors_for_people() -> Iterator[None]:
+def _readable_errors() -> Iterator[None]:
     """Turn what a person can do something about into one line and exit status 1."""
     try:
         yield
@@ -175,11 +175,11 @@ def _errors_for_people() -> Iterator[None]:
 def _show(event: Event, as_json: bool) -> None:
     if isinstance(event, Notification):
         click.echo(_json(event) if as_json else _line(event))
-    elif text := _aside(event, as_json):
+    elif text := _describe(event, as_json):
         click.echo(click.style(_printable(text), fg="red"), err=True)
 
 
-def _aside(event: Event, as_json: bool) -> str:
+def _describe(event: Event, as_json: bool) -> str:
     """Return what is said of an event that is no notification, "" for nothing."""
     if isinstance(event, CursorMoved):
         return ""

@@ -34,7 +34,7 @@ _NAMES: Final = {
 }
 
 
-class Most(click.ParamType[int | str, int | str]):
+class QuotaValue(click.ParamType[int | str, int | str]):
     """A whole number, 0 for no limit; or ``default`` for what the settings say."""
 
     name = "n|default"
@@ -63,7 +63,7 @@ def quota_options(command: Command) -> Command:
     """Give a command an option for each quota."""
     for name, meaning in reversed(_NAMES.items()):
         flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, type=Most(), help=meaning)(command)
+        command = click.option(flag, name, type=QuotaValue(), help=meaning)(command)
     return command
 
 
@@ -87,33 +87,35 @@ def quota(
     (STREAMER_PLAYERS_MAX, …). Running nodes apply a change within 5 s.
     """
     values = (publishes_per_s, bytes_per_day, players, pending_schedules)
-    asked = zip(_NAMES, values, strict=True)
-    given = {which: value for which, value in asked if value is not None}
+    options = zip(_NAMES, values, strict=True)
+    changes = {
+        quota_name: None if value == DEFAULT else value
+        for quota_name, value in options
+        if value is not None
+    }
     config = resolve(file, **flags).config
-    quotas = run(_change(config, app_name(name), given))
-    for which in _NAMES:
-        most = getattr(quotas, which)
-        click.echo(f"{which} {DEFAULT if most is None else most or 'unlimited'}")
+    quotas = run(_change(config, app_name(name), changes))
+    for quota_name in _NAMES:
+        maximum = getattr(quotas, quota_name)
+        text = DEFAULT if maximum is None else maximum or "unlimited"
+        click.echo(f"{quota_name} {text}")
 
 
 async def _change(
-    config: Config, name: App, given: dict[str, int | str]
+    config: Config, name: App, changes: dict[str, int | str | None]
 ) -> QuotaOverrides:
     from msgspec.structs import replace
 
     from ..errors import NotFound
 
-    changes = {
-        which: None if value == DEFAULT else value for which, value in given.items()
-    }
     async with open_apps(config) as apps:
         if changes:
-            record = await apps.update(
+            changed = await apps.update(
                 name,
-                lambda seen: replace(seen, quotas=replace(seen.quotas, **changes)),
+                lambda app: replace(app, quotas=replace(app.quotas, **changes)),
             )
-            return record.quotas
-        found = await apps.get(name)
-    if found is None:
+            return changed.quotas
+        record = await apps.get(name)
+    if record is None:
         raise NotFound(f"the app {name}")
-    return found.quotas
+    return record.quotas

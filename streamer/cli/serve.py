@@ -23,7 +23,7 @@ import click
 from ..config import DEFAULT
 from .limits import raise_fd_limit
 from .logs import log_to_stderr
-from .settings import fsync_of, resolve, run, store_options
+from .settings import fsync_policy, resolve, run, store_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -57,8 +57,8 @@ def serve(file: str | None, **flags: object) -> None:
     store is empty, the server creates the app `demo` and prints commands to try.
     """
     resolved = resolve(file, **flags)
-    named = resolved.sources["data_dir"] != DEFAULT
-    _run(_serve(resolved.config, data_dir_named=named), resolved.config)
+    explicit = resolved.sources["data_dir"] != DEFAULT
+    _run(_serve(resolved.config, data_dir_explicit=explicit), resolved.config)
 
 
 @click.command()
@@ -94,12 +94,12 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
         raise click.ClickException(exc.strerror or str(exc)) from exc
 
 
-async def _serve(config: Config, *, data_dir_named: bool) -> None:
+async def _serve(config: Config, *, data_dir_explicit: bool) -> None:
     from .demo import greeting, prepare
 
     async with _store(config) as (url, embedded):
         demo = await prepare(url) if embedded else None
-        data_dir = config.data_dir if data_dir_named else None
+        data_dir = config.data_dir if data_dir_explicit else None
 
         def announce(address: str) -> None:
             click.echo(greeting(demo, _reachable(address), data_dir))
@@ -133,7 +133,7 @@ async def _work(
         report=channel.report_metrics,
     )
     async with channel.open():
-        await _deaf_after(serving)
+        await _ignore_signals_after(serving)
 
 
 async def _schedule(config: Config) -> None:
@@ -160,16 +160,16 @@ async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
         yield config.redis, None
         return
     embedded = await Embedded.start(
-        Path(config.data_dir), fsync=fsync_of(config.durability)
+        Path(config.data_dir), fsync=fsync_policy(config.durability)
     )
     try:
-        await _forget_nodes(embedded.url)
+        await _void_leases(embedded.url)
         yield embedded.url, embedded
     finally:
         await embedded.stop()
 
 
-async def _forget_nodes(url: str) -> None:
+async def _void_leases(url: str) -> None:
     """
     Void the leases of nodes that died with the store.
 
@@ -193,7 +193,7 @@ async def _while_alive(
     from ..store.server.embedded import StoreFailed
 
     ended = asyncio.create_task(embedded.wait())
-    working = asyncio.create_task(_deaf_after(work))
+    working = asyncio.create_task(_ignore_signals_after(work))
     try:
         await asyncio.wait([ended, working], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -209,7 +209,7 @@ async def _while_alive(
         await asyncio.gather(ended, working, return_exceptions=True)
 
 
-async def _deaf_after(work: Coroutine[Any, Any, None]) -> None:
+async def _ignore_signals_after(work: Coroutine[Any, Any, None]) -> None:
     """Run `work`, which handles signals; ignore them from its end on."""
     try:
         await work

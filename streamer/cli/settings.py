@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..config import Config, Resolved
     from ..store.client.connection import RedisConnection
 
-__all__ = ["fsync_of", "open_redis", "resolve", "run", "store_options", "store_url"]
+__all__ = ["fsync_policy", "open_redis", "resolve", "run", "store_options", "store_url"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def resolve(file: str | None, **flags: object) -> Resolved:
         raise click.ClickException(str(exc)) from exc
 
 
-def fsync_of(durability: str) -> str:
+def fsync_policy(durability: str) -> str:
     """Return how the embedded store has to sync to keep what the setting promises."""
     # Who asks for nothing does not ask to lose more than a second or two.
     return "always" if durability == "always" else "everysec"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from .settings import fsync_of, resolve, run
+from .settings import fsync_policy, resolve, run
 
 __all__ = ["store"]
 
@@ -46,7 +46,7 @@ def store(data_dir: str | None, port: int, file: str | None) -> None:
         raise click.UsageError(
             "a Redis URL is configured, but `streamer store` runs the embedded store"
         )
-    run(_store(Path(config.data_dir), port, fsync=fsync_of(config.durability)))
+    run(_store(Path(config.data_dir), port, fsync=fsync_policy(config.durability)))
 
 
 async def _store(data_dir: Path, port: int, *, fsync: str) -> None:

@@ -26,7 +26,7 @@ GUARD_S = 30
 """A browser takes its time to start on a busy machine, and to come back: 1 to 3 s."""
 
 
-class Report(NamedTuple):
+class PageReport(NamedTuple):
     """One thing a stream of the page has seen."""
 
     transport: str
@@ -44,7 +44,7 @@ class Browser:
         self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._cookie = ""
-        self.reports: list[Report] = []
+        self.reports: list[PageReport] = []
         self.origin = ""
 
     async def serve(self) -> None:
@@ -57,7 +57,7 @@ class Browser:
         """Open the page, which opens the streams."""
         assert CHROMIUM is not None
         self._cookie = f"Authorization=bearer {token}"
-        given = quote(json.dumps({"streams": streams, "token": token}))
+        arguments = quote(json.dumps({"streams": streams, "token": token}))
         self._process = subprocess.Popen(
             [
                 CHROMIUM,
@@ -65,7 +65,7 @@ class Browser:
                 *("--no-first-run", "--disable-background-networking"),
                 *("--disable-component-update", "--disable-sync"),
                 f"--user-data-dir={self._folder / 'profile'}",
-                f"{self.origin}/#{given}",
+                f"{self.origin}/#{arguments}",
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -126,7 +126,7 @@ class Browser:
             if head.startswith("post"):
                 length = int(head.split("content-length: ")[1].split("\r\n")[0])
                 for report in json.loads(await reader.readexactly(length)):
-                    self.reports.append(Report(**report))
+                    self.reports.append(PageReport(**report))
                 self._changed.set()
             elif head.startswith("get / "):
                 extra = f"Set-Cookie: {self._cookie}; Path=/\r\n"

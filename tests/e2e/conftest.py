@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Server, Store
-from .proxy import Proxy
+from .processes import ServerProcess, StoreProcess
+from .proxy import TcpProxy
 from .readers import Api
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Give a running server that no test may stop or fill up."""
-    server = Server(tmp_path_factory.mktemp("server"))
+    server = ServerProcess(tmp_path_factory.mktemp("server"))
     try:
         asyncio.run(server.start())
         yield server
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def backend(server: Server) -> AsyncIterator[Api]:
+async def backend(server: ServerProcess) -> AsyncIterator[Api]:
     """Give the REST API of `server` with a backend key."""
     async with Api(server.port, await server.key()) as api:
         yield api
@@ -44,18 +44,18 @@ def player() -> str:
 
 
 @pytest.fixture
-async def token(server: Server, player: str) -> str:
+async def token(server: ServerProcess, player: str) -> str:
     """Return the player's token for `server`."""
     return await server.token(player)
 
 
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Give a function that makes a server, not started, with settings by name."""
-    made: list[Server] = []
+    made: list[ServerProcess] = []
 
-    def make(*, redis: str = "", **settings: object) -> Server:
-        server = Server(tmp_path / f"server{len(made)}", redis=redis, **settings)
+    def make(*, redis: str = "", **settings: object) -> ServerProcess:
+        server = ServerProcess(tmp_path / f"server{len(made)}", redis=redis, **settings)
         made.append(server)
         return server
 
@@ -65,12 +65,12 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+def make_store(tmp_path: Path) -> Iterator[Callable[..., StoreProcess]]:
     """Give a function that makes a store, not started, with options."""
-    made: list[Store] = []
+    made: list[StoreProcess] = []
 
-    def make(*options: str) -> Store:
-        store = Store(tmp_path / f"store{len(made)}", *options)
+    def make(*options: str) -> StoreProcess:
+        store = StoreProcess(tmp_path / f"store{len(made)}", *options)
         made.append(store)
         return store
 
@@ -80,12 +80,12 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
 
 
 @pytest.fixture
-async def make_proxy() -> AsyncIterator[Callable[[int], Awaitable[Proxy]]]:
+async def make_proxy() -> AsyncIterator[Callable[[int], Awaitable[TcpProxy]]]:
     """Give a function that starts a proxy in front of a port."""
-    made: list[Proxy] = []
+    made: list[TcpProxy] = []
 
-    async def make(target_port: int) -> Proxy:
-        proxy = await Proxy(target_port).start()
+    async def make(target_port: int) -> TcpProxy:
+        proxy = await TcpProxy(target_port).start()
         made.append(proxy)
         return proxy
 

@@ -54,10 +54,10 @@ async def eventually(
     """Wait until `fact` is true; for what nobody announces."""
     deadline = time.monotonic() + (within_s or GUARD_S)
     while True:
-        found = fact()
-        if inspect.isawaitable(found):
-            found = await found
-        if found:
+        value = fact()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
             return
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.01)
@@ -65,13 +65,13 @@ async def eventually(
 
 def _is_in_order(line: str) -> bool:
     try:
-        said = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return False  # a traceback, or what another program said
-    return isinstance(said, dict) and said.get("level") == "info"
+    return isinstance(record, dict) and record.get("level") == "info"
 
 
-class Process:
+class ChildProcess:
     """A program with its output in files, so that nobody has to read along."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -143,7 +143,7 @@ class Process:
             self._process = None
 
 
-class Server(Process):
+class ServerProcess(ChildProcess):
     """
     `streamer serve` on a data directory of its own, or on the store at `redis`.
 
@@ -177,14 +177,14 @@ class Server(Process):
             f"STREAMER_{name.upper()}": str(value)
             for name, value in self._settings.items()
         }
-        place = ["--redis", self.redis] if self.redis else []
-        place = place or ["--data-dir", str(self.data_dir)]
+        options = ["--redis", self.redis] if self.redis else []
+        options = options or ["--data-dir", str(self.data_dir)]
         self._spawn(
-            [*command("serve"), "--port", str(self.port), *place],
+            [*command("serve"), "--port", str(self.port), *options],
             self.environment() | settings,
         )
 
-    async def start(self) -> Server:
+    async def start(self) -> ServerProcess:
         """Start it and return when `/readyz` says 200."""
         self.spawn()
         await self.ready()
@@ -291,7 +291,7 @@ class Server(Process):
         return int(re.search(r"process_id:(\d+)", info)[1])  # type: ignore[index]
 
 
-class Store(Process):
+class StoreProcess(ChildProcess):
     """A Valkey on a port of its own, for faults the embedded one is not open to."""
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -304,7 +304,7 @@ class Store(Process):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    async def start(self) -> Store:
+    async def start(self) -> StoreProcess:
         self._spawn(
             [
                 *(str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1"),

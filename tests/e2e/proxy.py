@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-Tamper = Callable[["Pair", bytes, bool], bytes | None]
+Tamper = Callable[["ProxiedConnection", bytes, bool], bytes | None]
 """Called with the connection, a chunk, and whether it goes to the target."""
 
 
-class Pair:
+class ProxiedConnection:
     """One client's connection and ours to the target behind it."""
 
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
@@ -28,7 +28,7 @@ class Pair:
             writer.transport.abort()
 
 
-class Proxy:
+class TcpProxy:
     """Stands in front of a port of this machine."""
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
@@ -37,7 +37,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self.pairs: set[Pair] = set()
+        self.connections: set[ProxiedConnection] = set()
         self.port = port
         self.delay_s = 0.0
         self.refusing = False
@@ -48,7 +48,7 @@ class Proxy:
     def redis_url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    async def start(self) -> Proxy:
+    async def start(self) -> TcpProxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -65,7 +65,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection. New ones are let through."""
-        for pair in tuple(self.pairs):
+        for pair in tuple(self.connections):
             pair.cut()
 
     def go_away(self) -> None:
@@ -90,13 +90,13 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self.accepted += 1
-        pair = Pair(writer)
+        pair = ProxiedConnection(writer)
         try:
             if self.refusing:
                 return
             there, away = await asyncio.open_connection("127.0.0.1", self._target_port)
-            pair = Pair(writer, away)
-            self.pairs.add(pair)
+            pair = ProxiedConnection(writer, away)
+            self.connections.add(pair)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(pair, reader, away, up=True))
                 tasks.create_task(self._pump(pair, there, writer, up=False))
@@ -107,12 +107,12 @@ class Proxy:
             pass
         finally:
             pair.cut()
-            self.pairs.discard(pair)
+            self.connections.discard(pair)
             self._tasks.discard(task)
 
     async def _pump(
         self,
-        pair: Pair,
+        pair: ProxiedConnection,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,

@@ -2,18 +2,20 @@
 Clients that speak the wire and nothing else: strict, and able to misbehave.
 
 They share no code with the server or with the Python client, so a mistake made on both
-sides does not cancel out. A stream of either transport gives `Message`s and ends by
-raising `Ended`; what is refused before it begins raises `Refused`.
+sides does not cancel out. A stream of either transport gives `StreamMessage`s and ends
+by raising `StreamEnded`; what is refused before it begins raises `StreamRefused`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterator
+import time
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -26,7 +28,7 @@ GUARD_S = 20
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-class Refused(Exception):
+class StreamRefused(Exception):
     """An answer that is no stream."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -36,7 +38,7 @@ class Refused(Exception):
         self.problem: Any = json.loads(body) if body else None
 
 
-class Ended(Exception):
+class StreamEnded(Exception):
     """A stream's end. `code` is None where the connection just broke off."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
@@ -45,7 +47,7 @@ class Ended(Exception):
         self.reason = reason
 
 
-class Message(NamedTuple):
+class StreamMessage(NamedTuple):
     """One event of a stream: ``notification``, ``hello``, ``gap``, …"""
 
     kind: str
@@ -57,7 +59,7 @@ class Message(NamedTuple):
         return str(self.data["id"])
 
 
-class Event(NamedTuple):
+class SseEvent(NamedTuple):
     """One dispatched event of a ``text/event-stream``."""
 
     name: str
@@ -81,7 +83,7 @@ class EventParser:
         self.unknown: list[str] = []
         self.retry_ms: int | None = None
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         self._after_cr = chunk.endswith(b"\r")
@@ -90,11 +92,13 @@ class EventParser:
             if event := self._line(line.decode()):
                 yield event
 
-    def _line(self, line: str) -> Event | None:
+    def _line(self, line: str) -> SseEvent | None:
         if not line:
             data, self._data = self._data, []
             name, self._name = self._name, ""
-            return Event(name or "message", self._id, "\n".join(data)) if data else None
+            return (
+                SseEvent(name or "message", self._id, "\n".join(data)) if data else None
+            )
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
@@ -110,34 +114,34 @@ class EventParser:
         return None
 
 
-class Stream:
+class RawStream:
     """What the two transports have in common."""
 
-    async def next(self) -> Message:
+    async def next(self) -> StreamMessage:
         raise NotImplementedError
 
     def cut(self) -> None:
         raise NotImplementedError
 
-    async def until(self, kind: str) -> Message:
+    async def until(self, kind: str) -> StreamMessage:
         while True:
             message = await self.next()
             if message.kind == kind:
                 return message
 
-    async def notifications(self, count: int) -> list[Message]:
+    async def notifications(self, count: int) -> list[StreamMessage]:
         return [await self.until("notification") for _ in range(count)]
 
-    async def end(self) -> Ended:
+    async def end(self) -> StreamEnded:
         """Read to the end of the stream and return how it ended."""
         while True:
             try:
                 await self.next()
-            except Ended as ended:
+            except StreamEnded as ended:
                 return ended
 
 
-class SseStream(Stream):
+class SseStream(RawStream):
     """A raw connection with an event stream on it."""
 
     def __init__(
@@ -147,7 +151,7 @@ class SseStream(Stream):
         self.writer = writer
         self.parser = EventParser()
         self.headers: dict[str, str] = {}
-        self._events: list[Event] = []
+        self._events: list[SseEvent] = []
         self._bye: Any = None
 
     @classmethod
@@ -163,19 +167,23 @@ class SseStream(Stream):
         try:
             stream = cls(*await asyncio.open_connection("127.0.0.1", port))
         except OSError as error:
-            raise Ended(None) from error
-        given = {"Host": "127.0.0.1", "Accept": "text/event-stream", **(headers or {})}
+            raise StreamEnded(None) from error
+        request_headers = {
+            "Host": "127.0.0.1",
+            "Accept": "text/event-stream",
+            **(headers or {}),
+        }
         if token is not None:
-            given["Authorization"] = f"Bearer {token}"
+            request_headers["Authorization"] = f"Bearer {token}"
         if cursor is not None:
             query["cursor"] = cursor
-        stream.writer.write(request_head("GET", "/v1/stream", query, given))
+        stream.writer.write(request_head("GET", "/v1/stream", query, request_headers))
         try:
             async with asyncio.timeout(GUARD_S):
                 await stream._read_head()
         except (OSError, EOFError) as error:
             stream.cut()
-            raise Ended(None) from error
+            raise StreamEnded(None) from error
         except BaseException:
             stream.cut()
             raise
@@ -189,9 +197,9 @@ class SseStream(Stream):
         status = int(first.split()[1])
         if status != 200:
             body = await self.reader.readexactly(int(self.headers["content-length"]))
-            raise Refused(status, self.headers, body)
+            raise StreamRefused(status, self.headers, body)
 
-    async def next(self) -> Message:
+    async def next(self) -> StreamMessage:
         while not self._events:
             self._events += self.parser.feed(await self._chunk())
         event = self._events.pop(0)
@@ -199,7 +207,7 @@ class SseStream(Stream):
         kind = "notification" if event.name == "message" else event.name
         if kind == "bye":
             self._bye = data
-        return Message(kind, event.id or None, data)
+        return StreamMessage(kind, event.id or None, data)
 
     async def _chunk(self) -> bytes:
         try:
@@ -208,18 +216,18 @@ class SseStream(Stream):
                 chunk = await self.reader.readexactly(size + 2)
         except (OSError, EOFError, ValueError):  # No size: the peer is gone.
             self.cut()
-            raise Ended(None) from None
+            raise StreamEnded(None) from None
         if size == 0:
             self.cut()
             bye = self._bye or {"code": None, "reason": ""}
-            raise Ended(bye["code"], bye["reason"])
+            raise StreamEnded(bye["code"], bye["reason"])
         return chunk[:-2]
 
     def cut(self) -> None:
         self.writer.transport.abort()
 
 
-class WsStream(Stream):
+class WsStream(RawStream):
     """A WebSocket."""
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -235,16 +243,16 @@ class WsStream(Stream):
         headers: dict[str, str] | None = None,
         **query: str,
     ) -> WsStream:
-        given = dict(headers or {})
+        request_headers = dict(headers or {})
         if token is not None:
-            given["Authorization"] = f"Bearer {token}"
+            request_headers["Authorization"] = f"Bearer {token}"
         if cursor is not None:
             query["cursor"] = cursor
         url = f"ws://127.0.0.1:{port}/v1/stream?{urlencode(query)}"
         try:
             connection = await connect(
                 url,
-                additional_headers=given,
+                additional_headers=request_headers,
                 compression=None,
                 proxy=None,
                 ping_interval=None,
@@ -254,27 +262,27 @@ class WsStream(Stream):
             )
         except InvalidStatus as error:
             answer = error.response
-            found = {k.lower(): v for k, v in answer.headers.raw_items()}
-            raise Refused(
-                answer.status_code, found, bytes(answer.body or b"")
+            response_headers = {k.lower(): v for k, v in answer.headers.raw_items()}
+            raise StreamRefused(
+                answer.status_code, response_headers, bytes(answer.body or b"")
             ) from None
         except (OSError, EOFError, InvalidHandshake, ConnectionClosed) as error:
-            raise Ended(None) from error
+            raise StreamEnded(None) from error
         return cls(connection)
 
-    async def next(self) -> Message:
+    async def next(self) -> StreamMessage:
         try:
             async with asyncio.timeout(GUARD_S):
                 text = await self.connection.recv()
         except ConnectionClosed as error:
             closed = error.rcvd
-            raise Ended(
+            raise StreamEnded(
                 closed.code if closed else None, closed.reason if closed else ""
             ) from None
         data = json.loads(text)
         kind = data["type"]
         cursor = data.get("cursor")
-        return Message(
+        return StreamMessage(
             kind, cursor, data["notification"] if "notification" in data else data
         )
 
@@ -311,32 +319,32 @@ class Follower:
         self.refusals: list[int] = []
         self.ends: list[int | None] = []
         self.connects = 0
-        self.stream: Stream | None = None
+        self.stream: RawStream | None = None
 
     async def run(self) -> None:
         while True:
             try:
                 self.stream = await self._come()
                 await self._follow(self.stream)
-            except Refused as refused:
+            except StreamRefused as refused:
                 self.refusals.append(refused.status)
-            except Ended as ended:
+            except StreamEnded as ended:
                 self.ends.append(ended.code)
             finally:
                 if self.stream is not None:
                     self.stream.cut()
             await asyncio.sleep(0.05)  # It is a client's back-off, not a wait.
 
-    async def _come(self) -> Stream:
-        place: dict[str, Any] = {"cursor": self.cursor}
+    async def _come(self) -> RawStream:
+        position: dict[str, Any] = {"cursor": self.cursor}
         if self.cursor and self._opener is SseStream:
             # As EventSource does, which repeats the URL it began with.
-            place = {"cursor": "earliest", "headers": {"Last-Event-ID": self.cursor}}
+            position = {"cursor": "earliest", "headers": {"Last-Event-ID": self.cursor}}
         return await self._opener.open(
-            self._port, self._token, instance=self._instance, **place
+            self._port, self._token, instance=self._instance, **position
         )
 
-    async def _follow(self, stream: Stream) -> None:
+    async def _follow(self, stream: RawStream) -> None:
         while True:
             message = await stream.next()
             if message.kind == "hello":
@@ -392,6 +400,43 @@ async def following(transport: str, port: int, token: str) -> AsyncIterator[Foll
             await running
 
 
+class Roamer(Follower):
+    """A follower that tries one node after the other when it is cut off."""
+
+    def __init__(self, transport: str, ports: Sequence[int], token: str) -> None:
+        self._ports = itertools.cycle(ports)
+        self.at = 0
+        """Port of the node that it is connected to, or was last."""
+        self.greeted_at_s: list[float] = []
+        super().__init__(transport, ports[0], token)
+
+    @property
+    def _port(self) -> int:
+        self.at = next(self._ports)
+        return self.at
+
+    @_port.setter
+    def _port(self, port: int) -> None:
+        pass
+
+    async def _follow(self, stream: RawStream) -> None:
+        self.greeted_at_s.append(time.monotonic())
+        await super()._follow(stream)
+
+
+@asynccontextmanager
+async def roaming(roamers: Sequence[Roamer]) -> AsyncIterator[None]:
+    """Let roamers run for the block, once each of them has been greeted."""
+    tasks = [asyncio.create_task(roamer.run()) for roamer in roamers]
+    try:
+        await asyncio.gather(*(roamer.joined() for roamer in roamers))
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Api:
     """The native REST API with one credential."""
 
@@ -424,7 +469,7 @@ class Api:
 
     async def inbox(self, player: str) -> list[Any]:
         """Return a player's whole inbox, oldest first, page by page."""
-        found: list[Any] = []
+        notifications: list[Any] = []
         before = ""
         while True:
             answer = await self.http.get(
@@ -433,10 +478,10 @@ class Api:
             )
             assert answer.status_code == 200, answer.text
             page = answer.json()
-            found += page["notifications"]
+            notifications += page["notifications"]
             before = page["next"]
             if before is None:
-                return found[::-1]
+                return notifications[::-1]
 
 
 def request_head(

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import pytest
 
 from .browser import CHROMIUM, Browser
-from .processes import Server
-from .proxy import Proxy
+from .processes import ServerProcess
+from .proxy import TcpProxy
 from .readers import Api
 
-MakeServer = Callable[..., Server]
-MakeProxy = Callable[[int], Awaitable[Proxy]]
+MakeServer = Callable[..., ServerProcess]
+MakeProxy = Callable[[int], Awaitable[TcpProxy]]
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="neither chromium nor google-chrome is installed"
@@ -29,8 +29,8 @@ class Visit(NamedTuple):
     """A page that listens through a proxy."""
 
     browser: Browser
-    server: Server
-    proxy: Proxy
+    server: ServerProcess
+    proxy: TcpProxy
     backend: Api
 
 
@@ -126,10 +126,10 @@ async def test_no_text_breaks_out_of_its_event(visit: Visit) -> None:
     ids = [(await backend.published("p", title=text))[0] for text in texts]
     for name in STREAMS:
         await browser.has(name, ids)
-        shown = [
+        titles = [
             report.data["title"]
             for report in browser.reports
             if (report.transport, report.kind) == (name, "notification")
         ]
-        assert shown == texts
+        assert titles == texts
         assert browser.count(name, "bye") == 0

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from .processes import Server
+from .processes import ServerProcess
 from .readers import Api
 
 WALKS = 24
@@ -17,7 +17,7 @@ MARKS = 200
 
 @pytest.mark.row("D4")
 async def test_what_was_there_for_the_whole_walk_is_met_once(
-    server: Server, backend: Api, player: str
+    server: ServerProcess, backend: Api, player: str
 ) -> None:
     there = [
         id
@@ -65,7 +65,7 @@ async def mark(api: Api, player: str, **marks: object) -> int:
 
 @pytest.mark.row("D5")
 async def test_marking_at_random_never_lets_the_count_drift(
-    server: Server, backend: Api, player: str, token: str
+    server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     ids: list[str] = []
     foreign = await backend.published(f"not-{player}", title="somebody else's")

@@ -8,28 +8,28 @@ from typing import Any
 
 import pytest
 
-from .processes import Server, eventually
-from .readers import TRANSPORTS, Api, Refused, SseStream, WsStream
+from .processes import ServerProcess, eventually
+from .readers import TRANSPORTS, Api, SseStream, StreamRefused, WsStream
 
 TITLE = "nobody but the player reads this"
 
 
-async def lines_of(server: Server, request_id: str, *, count: int) -> list[Any]:
+async def lines_of(server: ServerProcess, request_id: str, *, count: int) -> list[Any]:
     """Return the lines with an id, once there are `count`."""
-    found: list[Any] = []
+    matches: list[Any] = []
 
     def complete() -> bool:
         whole = server.logged.rpartition("\n")[0].splitlines()
-        lines = [json.loads(line) for line in whole]
-        found[:] = [line for line in lines if line.get("request_id") == request_id]
-        return len(found) >= count
+        records = [json.loads(line) for line in whole]
+        matches[:] = [one for one in records if one.get("request_id") == request_id]
+        return len(matches) >= count
 
     await eventually(complete)
-    return found
+    return matches
 
 
 async def test_a_request_has_one_line_with_the_id_it_was_answered_with(
-    server: Server, backend: Api, player: str
+    server: ServerProcess, backend: Api, player: str
 ) -> None:
     answer = await backend.http.get(f"/v1/players/{player}/notifications?limit=7")
 
@@ -51,22 +51,22 @@ async def test_a_request_has_one_line_with_the_id_it_was_answered_with(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
-    server: Server, token: str, player: str, transport: str
+    server: ServerProcess, token: str, player: str, transport: str
 ) -> None:
-    given = f"stream-{transport}-{player}".replace("player-", "")
-    headers = {"X-Request-Id": given}
+    request_id = f"stream-{transport}-{player}".replace("player-", "")
+    headers = {"X-Request-Id": request_id}
     stream = await TRANSPORTS[transport].open(server.port, token, headers=headers)
     await stream.until("hello")
-    (opened,) = await lines_of(server, given, count=1)
+    (opened,) = await lines_of(server, request_id, count=1)
     if isinstance(stream, WsStream):
         answer = stream.connection.response
         assert answer is not None
-        assert answer.headers["x-request-id"] == given
+        assert answer.headers["x-request-id"] == request_id
     elif isinstance(stream, SseStream):
-        assert stream.headers["x-request-id"] == given
+        assert stream.headers["x-request-id"] == request_id
     stream.cut()
 
-    _, ended = await lines_of(server, given, count=2)
+    _, ended = await lines_of(server, request_id, count=2)
     assert (opened["route"], opened["status"]) == (
         "/v1/stream",
         {"sse": 200, "websocket": 101}[transport],
@@ -78,19 +78,21 @@ async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
 
 
 async def test_a_websocket_that_breaks_the_protocol_ends_with_its_code(
-    server: Server, token: str, player: str
+    server: ServerProcess, token: str, player: str
 ) -> None:
-    given = player.replace("player-", "breaks-")
-    stream = await WsStream.open(server.port, token, headers={"X-Request-Id": given})
+    request_id = player.replace("player-", "breaks-")
+    stream = await WsStream.open(
+        server.port, token, headers={"X-Request-Id": request_id}
+    )
     await stream.until("hello")
     await stream.connection.send("no message of ours")
 
-    _, ended = await lines_of(server, given, count=2)
+    _, ended = await lines_of(server, request_id, count=2)
     assert (ended["code"], ended["reason"]) == (4203, "protocol")
 
 
 async def test_nothing_that_is_anybodys_own_is_in_the_log(
-    server: Server, backend: Api, player: str, token: str
+    server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     key = backend.http.headers["authorization"].removeprefix("Bearer ")
     (id_,) = await backend.published(player, title=TITLE, data={"secret": TITLE})
@@ -103,7 +105,7 @@ async def test_nothing_that_is_anybodys_own_is_in_the_log(
     stream = await SseStream.open(server.port, None, ticket=ticket, cursor=id_)
     await stream.until("hello")
     stream.cut()
-    with pytest.raises(Refused):
+    with pytest.raises(StreamRefused):
         await WsStream.open(server.port, None, ticket=ticket)
     last = await backend.http.get(f"/v1/players/{player}/notifications")
     await lines_of(server, last.headers["x-request-id"], count=1)

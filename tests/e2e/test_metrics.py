@@ -18,8 +18,15 @@ from streamer.config import Config
 from streamer.metrics import registry
 from streamer.server import run_background
 
-from .processes import DURABLE, GUARD_S, Server, Store, eventually, free_port
-from .readers import TRANSPORTS, Api, Refused, SseStream, request_head
+from .processes import (
+    DURABLE,
+    GUARD_S,
+    ServerProcess,
+    StoreProcess,
+    eventually,
+    free_port,
+)
+from .readers import TRANSPORTS, Api, SseStream, StreamRefused, request_head
 
 TOKEN = "only-the-ground-crew-has-it"
 ROUTE = "/v1/players/{player}/notifications"
@@ -72,8 +79,10 @@ def bind() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, bind: str) -> Iterator[Server]:
-    server = Server(
+def server(
+    tmp_path_factory: pytest.TempPathFactory, bind: str
+) -> Iterator[ServerProcess]:
+    server = ServerProcess(
         tmp_path_factory.mktemp("server"),
         metrics_bind=bind,
         metrics_token=TOKEN,
@@ -89,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, bind: str) -> Iterator[Serv
 
 
 @pytest.fixture
-async def scraper(server: Server, bind: str) -> Scraper:
+async def scraper(server: ServerProcess, bind: str) -> Scraper:
     return Scraper(bind)
 
 
@@ -109,7 +118,7 @@ async def test_the_table_names_what_is_exposed(scraper: Scraper) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_stream_is_counted_while_it_is_open(
-    server: Server, scraper: Scraper, token: str, transport: str
+    server: ServerProcess, scraper: Scraper, token: str, transport: str
 ) -> None:
     before = await scraper.now("streamer_connections", transport=transport)
     labels = {"transport": transport, "reason": "left"}
@@ -125,7 +134,7 @@ async def test_a_stream_is_counted_while_it_is_open(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_notification_is_counted_from_its_publish_to_its_delivery(
-    server: Server,
+    server: ServerProcess,
     scraper: Scraper,
     backend: Api,
     player: str,
@@ -170,7 +179,7 @@ async def test_a_repeated_publish_is_counted_as_one(
 
 
 async def test_a_gap_is_counted_by_its_reason(
-    server: Server, scraper: Scraper, backend: Api, player: str, token: str
+    server: ServerProcess, scraper: Scraper, backend: Api, player: str, token: str
 ) -> None:
     ids = [await backend.published(player, title="T") for _ in range(4)]
 
@@ -182,12 +191,12 @@ async def test_a_gap_is_counted_by_its_reason(
 
 
 async def test_a_refusal_is_counted_by_its_limit(
-    server: Server, scraper: Scraper, token: str
+    server: ServerProcess, scraper: Scraper, token: str
 ) -> None:
     streams = [await SseStream.open(server.port, token) for _ in range(2)]
 
     async with scraper.moving("streamer_refusals_total", limit="listeners_per_player"):
-        with pytest.raises(Refused):
+        with pytest.raises(StreamRefused):
             await SseStream.open(server.port, token)
 
     for stream in streams:
@@ -195,7 +204,7 @@ async def test_a_refusal_is_counted_by_its_limit(
 
 
 async def test_a_reader_that_does_not_read_is_counted_as_slow(
-    server: Server, scraper: Scraper, backend: Api, player: str, token: str
+    server: ServerProcess, scraper: Scraper, backend: Api, player: str, token: str
 ) -> None:
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -212,7 +221,7 @@ async def test_a_reader_that_does_not_read_is_counted_as_slow(
 
 
 async def test_a_held_poll_is_a_connection(
-    server: Server, scraper: Scraper, token: str
+    server: ServerProcess, scraper: Scraper, token: str
 ) -> None:
     async with Api(server.port, token) as api:
         poll = asyncio.create_task(
@@ -260,7 +269,9 @@ async def test_a_probe_shows_what_the_store_takes(scraper: Scraper) -> None:
     assert scraper.sum("streamer_ready") == 1
 
 
-async def test_the_public_port_answers_whoever_has_the_token(server: Server) -> None:
+async def test_the_public_port_answers_whoever_has_the_token(
+    server: ServerProcess,
+) -> None:
     async with Api(server.port, TOKEN) as api, Api(server.port, TOKEN + "x") as other:
         granted = await api.http.get("/metrics")
         refused = await other.http.get("/metrics")
@@ -272,7 +283,7 @@ async def test_the_public_port_answers_whoever_has_the_token(server: Server) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("request_line", "status"),
     [
         ("GET /metrics?x=1", 200),
         ("HEAD /metrics", 200),
@@ -282,21 +293,23 @@ async def test_the_public_port_answers_whoever_has_the_token(server: Server) -> 
     ],
 )
 async def test_the_port_of_the_metrics_answers_nothing_else(
-    server: Server, bind: str, asked: str, status: int
+    server: ServerProcess, bind: str, request_line: str, status: int
 ) -> None:
     host, _, port = bind.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"{asked} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"{request_line} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     async with asyncio.timeout(GUARD_S):
         answer = await reader.read()
     writer.close()
 
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert answer.endswith(b"\r\n\r\n") is (status != 200 or asked.startswith("HEAD"))
+    assert answer.endswith(b"\r\n\r\n") is (
+        status != 200 or request_line.startswith("HEAD")
+    )
 
 
 async def test_a_store_that_is_killed_shows(
-    make_server: Callable[..., Server], make_store: Callable[..., Store]
+    make_server: Callable[..., ServerProcess], make_store: Callable[..., StoreProcess]
 ) -> None:
     store = await make_store(*DURABLE).start()
     scraper = Scraper(f"127.0.0.1:{free_port()}")
@@ -309,18 +322,18 @@ async def test_a_store_that_is_killed_shows(
     async with Api(server.port, key) as backend:
         assert (await backend.publish("alice", title="T")).status_code == 503
 
-    async def shown() -> bool:
+    async def changed() -> bool:
         return (
             await scraper.now("streamer_store_errors_total", kind="away") > before
             and scraper.sum("streamer_store_interruptions_total") == 1
             and scraper.sum("streamer_ready") == 0
         )
 
-    await eventually(shown)
+    await eventually(changed)
 
 
 async def test_the_metrics_of_workers_are_answered_together(
-    make_server: Callable[..., Server],
+    make_server: Callable[..., ServerProcess],
 ) -> None:
     scraper = Scraper(f"127.0.0.1:{free_port()}")
     server = make_server(workers=2, metrics_bind=scraper.where)

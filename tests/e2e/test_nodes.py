@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx2
 import pytest
 
-from .processes import DURABLE, GUARD_S, Server, Store, eventually
-from .readers import TRANSPORTS, Api, Follower, Refused, SseStream, Stream, WsStream
+from .processes import DURABLE, GUARD_S, ServerProcess, StoreProcess, eventually
+from .readers import (
+    TRANSPORTS,
+    Api,
+    RawStream,
+    Roamer,
+    SseStream,
+    StreamRefused,
+    WsStream,
+    roaming,
+)
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 
 LISTENERS = 3
 """Listeners a player may have here: as many as the test has, so none to spare."""
@@ -25,14 +33,14 @@ LISTENERS = 3
 
 async def two_nodes(
     make_server: MakeServer, make_store: MakeStore, **settings: object
-) -> tuple[Server, Server]:
+) -> tuple[ServerProcess, ServerProcess]:
     store = await make_store(*DURABLE).start()
     nodes = [make_server(redis=store.url, **settings) for _ in range(2)]
     first, second = await asyncio.gather(*(node.start() for node in nodes))
     return first, second
 
 
-async def read(stream: Stream, ids: Sequence[str]) -> str:
+async def read(stream: RawStream, ids: Sequence[str]) -> str:
     """Read the notifications that are due, no more and no less; return the cursor."""
     messages = await stream.notifications(len(ids))
     assert [message.id for message in messages] == list(ids)
@@ -46,7 +54,7 @@ async def test_a_publish_on_one_node_is_received_on_all(
 ) -> None:
     one, other = await two_nodes(make_server, make_store)
     token = await one.token("ann")
-    streams: list[Stream] = [
+    streams: list[RawStream] = [
         await SseStream.open(one.port, token),
         await SseStream.open(other.port, token),
         await WsStream.open(other.port, token),
@@ -74,7 +82,7 @@ async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
     )
     token = await one.token("ann")
     moving = await SseStream.open(one.port, token, instance="moving")
-    staying: list[Stream] = [
+    staying: list[RawStream] = [
         await SseStream.open(other.port, token, instance="sse"),
         await WsStream.open(other.port, token, instance="websocket"),
     ]
@@ -95,7 +103,7 @@ async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
         ]
 
         # The dead node's lease still counts, as a newcomer finds out …
-        with pytest.raises(Refused) as refusal:
+        with pytest.raises(StreamRefused) as refusal:
             await SseStream.open(other.port, token)
         assert refusal.value.status == 409
         # … and whoever held it takes it along.
@@ -109,36 +117,6 @@ async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
             stream.cut()
 
 
-class Roamer(Follower):
-    """A follower that tries one node after the other when it is cut off."""
-
-    def __init__(self, transport: str, ports: Sequence[int], token: str) -> None:
-        self._ports = itertools.cycle(ports)
-        super().__init__(transport, ports[0], token)
-
-    @property
-    def _port(self) -> int:
-        return next(self._ports)
-
-    @_port.setter
-    def _port(self, port: int) -> None:
-        pass
-
-
-@asynccontextmanager
-async def roaming(
-    transport: str, ports: Sequence[int], token: str
-) -> AsyncIterator[Roamer]:
-    roamer = Roamer(transport, ports, token)
-    running = asyncio.create_task(roamer.run())
-    try:
-        await roamer.joined()
-        yield roamer
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
 @pytest.mark.row("C7")
 async def test_nodes_restarted_in_turn_lose_nothing(
     make_server: MakeServer, make_store: MakeStore
@@ -148,10 +126,11 @@ async def test_nodes_restarted_in_turn_lose_nothing(
     token = await nodes[0].token("ann")
     async with AsyncExitStack() as stack:
         roamers = [
-            await stack.enter_async_context(roaming(name, ports[::turn], token))
+            Roamer(name, ports[::step], token)
             for name in TRANSPORTS
-            for turn in (1, -1)
+            for step in (1, -1)
         ]
+        await stack.enter_async_context(roaming(roamers))
         backends = [
             await stack.enter_async_context(Api(port, await nodes[0].key()))
             for port in ports
@@ -172,7 +151,7 @@ async def test_nodes_restarted_in_turn_lose_nothing(
     assert all(node.complaints == "" for node in nodes)
 
 
-async def facts(node: Server) -> dict[str, Any]:
+async def facts(node: ServerProcess) -> dict[str, Any]:
     async with httpx2.AsyncClient(trust_env=False) as http:
         with suppress(httpx2.TransportError):
             answer = await http.get(f"{node.url}/readyz")
@@ -183,7 +162,7 @@ async def facts(node: Server) -> dict[str, Any]:
 # Durability.
 
 
-async def replicated_store(make_store: MakeStore) -> tuple[Store, Store]:
+async def replicated_store(make_store: MakeStore) -> tuple[StoreProcess, StoreProcess]:
     store = await make_store(*DURABLE, "--repl-diskless-sync-delay", "0").start()
     following = ("--replicaof", "127.0.0.1", str(store.port))
     return store, await make_store(*DURABLE, *following).start()
@@ -232,8 +211,8 @@ async def test_a_node_without_its_replica_is_not_ready_and_says_why(
     node.spawn()
 
     async def says_why() -> bool:
-        found = await facts(node)
-        return "0 replicas in step, 1 have to" in found.get("reason", "")
+        state = await facts(node)
+        return "0 replicas in step, 1 have to" in state.get("reason", "")
 
     await eventually(says_why)
     assert (await facts(node))["code"] == 503
@@ -285,9 +264,9 @@ async def test_a_node_says_what_its_embedded_store_keeps(
 ) -> None:
     node = await make_server(durability="everysec").start()
 
-    found = await facts(node)
+    state = await facts(node)
 
-    assert found["status"] == "ready"
-    assert found["durability"] == "everysec"
+    assert state["status"] == "ready"
+    assert state["durability"] == "everysec"
     settings = await node.ask_store("CONFIG", "GET", "appendfsync")
     assert settings[1] == b"everysec"

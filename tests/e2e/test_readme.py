@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import GUARD_S, Server, command
+from .processes import GUARD_S, ServerProcess, command
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -34,7 +34,7 @@ def is_for_a_running_server(block: str) -> bool:
     return "python3 -m venv" not in block
 
 
-def paste(server: Server, text: str) -> str:
+def paste(server: ServerProcess, text: str) -> str:
     """Run a page's commands as somebody would who pastes them; return the output."""
     text = text.replace("http://127.0.0.1:8080", server.url)
     text = text.replace(".venv/bin/streamer", shlex.join(command()))
@@ -56,7 +56,7 @@ def paste(server: Server, text: str) -> str:
     return done.stdout
 
 
-def test_the_commands_of_the_readme_work(server: Server) -> None:
+def test_the_commands_of_the_readme_work(server: ServerProcess) -> None:
     commands = "".join(filter(is_for_a_running_server, blocks(README, "sh")))
 
     printed = paste(server, commands)
@@ -68,7 +68,7 @@ def test_the_commands_of_the_readme_work(server: Server) -> None:
     assert '"token":"ey' in printed
 
 
-def test_the_commands_of_the_vendors_page_work(server: Server) -> None:
+def test_the_commands_of_the_vendors_page_work(server: ServerProcess) -> None:
     (credentials,) = [b for b in blocks(README, "sh") if b.startswith("KEY=")]
     (commands,) = blocks(VENDORS, "sh")
 
@@ -81,7 +81,9 @@ def test_the_commands_of_the_vendors_page_work(server: Server) -> None:
     assert '"recipientCount":1' in printed  # WalletWerk
 
 
-async def test_the_program_of_the_readme_works(server: Server, tmp_path: Path) -> None:
+async def test_the_program_of_the_readme_works(
+    server: ServerProcess, tmp_path: Path
+) -> None:
     program = tmp_path / "listen.py"
     (text,) = blocks(README, "python")
     program.write_text(text.replace("http://127.0.0.1:8080", server.url))

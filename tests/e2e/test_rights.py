@@ -23,8 +23,8 @@ import pytest
 from streamer.core.access.tokens import mint
 from streamer.model import App, Player
 
-from .processes import Server
-from .readers import TRANSPORTS, Api, Refused
+from .processes import ServerProcess
+from .readers import TRANSPORTS, Api, StreamRefused
 
 SELF = "notification:player:self"
 ANY = "notification:player"
@@ -110,7 +110,7 @@ REQUESTS = [
 ]
 
 
-class Case(NamedTuple):
+class RightsCase(NamedTuple):
     """A route asked for by a credential about a player."""
 
     kind: str
@@ -136,18 +136,20 @@ class Case(NamedTuple):
         return 401 if native and RIGHTS[self.kind] == NOBODY else 403
 
 
-def all_cases() -> Iterator[Case]:
+def all_cases() -> Iterator[RightsCase]:
     for kind in RIGHTS:
         for request in REQUESTS:
             for player in ("me", OWN, OTHER):
-                yield Case(kind, request, player)
+                yield RightsCase(kind, request, player)
         for player in (OWN, OTHER):
             body = {"to": {"players": [player]}, "title": "Hi"}
-            yield Case(kind, Request("send", "POST", "/v1/notifications", body), player)
+            yield RightsCase(
+                kind, Request("send", "POST", "/v1/notifications", body), player
+            )
 
 
 @pytest.fixture
-async def credentials(server: Server) -> dict[str, str | None]:
+async def credentials(server: ServerProcess) -> dict[str, str | None]:
     record = await server.record("demo")
     rival = await server.record("rival")
     now = int(time.time())
@@ -157,7 +159,7 @@ async def credentials(server: Server) -> dict[str, str | None]:
 
     good = made(record)
     head, claims, signature = good.split(".")
-    found: dict[str, str | None] = {
+    credentials: dict[str, str | None] = {
         "no token": None,
         "garbage": "garbage",
         "expired": made(record, now - 3_600),
@@ -167,10 +169,10 @@ async def credentials(server: Server) -> dict[str, str | None]:
         "look-alikes": _with_permissions(record, LOOK_ALIKES),
     }
     for kind, permissions in PERMISSIONS.items():
-        found[kind] = made(record, permissions=permissions)
+        credentials[kind] = made(record, permissions=permissions)
     for kind, scopes in SCOPES.items():
-        found[kind] = await server.key(scopes=scopes)
-    return found
+        credentials[kind] = await server.key(scopes=scopes)
+    return credentials
 
 
 def _renamed(record: Any, name: str) -> Any:
@@ -185,15 +187,18 @@ def _with_permissions(record: Any, permissions: frozenset[str]) -> str:
 
     good = mint(record, Player(OWN), ttl_s=600, now_s=int(time.time()))
     head, claims, _ = good.split(".")
-    said = json.loads(base64.urlsafe_b64decode(claims + "=="))
-    said["permissions"] = sorted(permissions)
-    signed = head.encode() + b"." + encoded(json.dumps(said).encode())
+    payload = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    payload["permissions"] = sorted(permissions)
+    signed = head.encode() + b"." + encoded(json.dumps(payload).encode())
     mac = hmac.digest(record.secret, signed, hashlib.sha256)
     return (signed + b"." + encoded(mac)).decode()
 
 
 async def ask(
-    http: httpx2.AsyncClient, case: Case, ids: dict[str, str], credential: str | None
+    http: httpx2.AsyncClient,
+    case: RightsCase,
+    ids: dict[str, str],
+    credential: str | None,
 ) -> int:
     path = case.request.path.format(p=case.player, id=ids[case.player])
     headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
@@ -205,7 +210,7 @@ async def ask(
 
 @pytest.mark.row("F2")
 async def test_every_route_gives_what_the_table_says_and_nothing_else(
-    server: Server, backend: Api, credentials: dict[str, str | None]
+    server: ServerProcess, backend: Api, credentials: dict[str, str | None]
 ) -> None:
     own, other = await backend.published(OWN, OTHER, title="Hi")
     ids = {"me": own, OWN: own, OTHER: other}
@@ -224,7 +229,7 @@ async def test_every_route_gives_what_the_table_says_and_nothing_else(
 
 @pytest.mark.parametrize("kind", RIGHTS)
 async def test_a_stream_is_for_a_player_that_may_read(
-    server: Server, credentials: dict[str, str | None], kind: str
+    server: ServerProcess, credentials: dict[str, str | None], kind: str
 ) -> None:
     own = RIGHTS[kind][0].split() if RIGHTS[kind] != NOBODY else None
     for name, opener in TRANSPORTS.items():
@@ -232,7 +237,7 @@ async def test_a_stream_is_for_a_player_that_may_read(
             continue  # It is asked for one in its first message.
         try:
             stream = await opener.open(server.port, credentials[kind])
-        except Refused as refusal:
+        except StreamRefused as refusal:
             assert own is None or "listen" not in own, name
             assert refusal.status == (401 if own is None else 403), name
         else:
@@ -241,7 +246,9 @@ async def test_a_stream_is_for_a_player_that_may_read(
 
 
 @pytest.mark.row("F2")
-async def test_an_app_reaches_nothing_of_another(server: Server, backend: Api) -> None:
+async def test_an_app_reaches_nothing_of_another(
+    server: ServerProcess, backend: Api
+) -> None:
     (id,) = await backend.published(OWN, title="of the demo app")
     before = await backend.inbox(OWN)
     token = await server.token(OWN, app="rival", permissions=[f"{ANY}:*"])
@@ -267,7 +274,9 @@ async def test_an_app_reaches_nothing_of_another(server: Server, backend: Api) -
     assert "idempotent-replayed" not in answer.headers
 
 
-async def test_a_foreign_stream_hears_nothing(server: Server, backend: Api) -> None:
+async def test_a_foreign_stream_hears_nothing(
+    server: ServerProcess, backend: Api
+) -> None:
     streams = [
         await opener.open(server.port, await server.token(OWN, app="rival"))
         for opener in TRANSPORTS.values()

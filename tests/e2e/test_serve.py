@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .processes import KEY, TOKEN, Server, eventually
-from .readers import TRANSPORTS, Api, Stream
+from .processes import KEY, TOKEN, ServerProcess, eventually
+from .readers import TRANSPORTS, Api, RawStream
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 
 READY_S = 5
 POLL = "/notification/v1/player/me/stream/notification/lp"
@@ -49,8 +49,8 @@ async def test_the_printed_lines_work_when_pasted(make_server: MakeServer) -> No
         (result,) = published["results"]
         received = await output_with(listening, result["id"].encode())
     assert b'"title":"Hello"' in received
-    shown = await asyncio.to_thread(paste, page)
-    assert [one["id"] for one in shown["notifications"]] == [result["id"]]
+    page_body = await asyncio.to_thread(paste, page)
+    assert [one["id"] for one in page_body["notifications"]] == [result["id"]]
 
 
 @contextlib.contextmanager
@@ -149,7 +149,7 @@ async def test_sigterm_says_goodbye_to_every_kind_of_reader(
     assert server.complaints == ""
 
 
-async def farewell(stream: Stream) -> int | None:
+async def farewell(stream: RawStream) -> int | None:
     bye = await stream.until("bye")
     assert bye.data["reconnect"] is True
     assert bye.data["delay_ms"] > 0
@@ -208,9 +208,9 @@ async def test_a_second_server_on_the_same_directory_says_so(
 
 async def test_a_taken_port_says_so(make_server: MakeServer) -> None:
     server = await make_server().start()
-    place = str(server.folder / "other")
+    data_dir = str(server.folder / "other")
     second = await asyncio.to_thread(
-        server.run, "serve", "--port", str(server.port), "--data-dir", place
+        server.run, "serve", "--port", str(server.port), "--data-dir", data_dir
     )
     assert second.returncode == 1
     assert f"127.0.0.1:{server.port} is in use" in second.stderr
@@ -220,8 +220,8 @@ async def test_a_taken_port_says_so(make_server: MakeServer) -> None:
 
 async def test_doctor_says_what_is_in_force(make_server: MakeServer) -> None:
     server = await make_server().start()
-    place = ("--data-dir", str(server.data_dir))
-    done = await asyncio.to_thread(server.run, "doctor", *place)
+    options = ("--data-dir", str(server.data_dir))
+    done = await asyncio.to_thread(server.run, "doctor", *options)
     assert done.returncode == 0, done.stdout
     for fact in ("noeviction", "always", "files", "clock"):
         assert fact in done.stdout

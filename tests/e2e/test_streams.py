@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from .processes import Server, eventually
-from .readers import TRANSPORTS, Api, Refused, SseStream, Stream, WsStream
+from .processes import ServerProcess, eventually
+from .readers import TRANSPORTS, Api, RawStream, SseStream, StreamRefused, WsStream
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Opener = type[SseStream] | type[WsStream]
 OPENERS: list[Opener] = [*TRANSPORTS.values()]
 
@@ -23,8 +23,8 @@ each_transport = pytest.mark.parametrize(
 )
 
 
-async def refused(opener: Opener, *args: Any, **kwargs: Any) -> Refused:
-    with pytest.raises(Refused) as caught:
+async def refused(opener: Opener, *args: Any, **kwargs: Any) -> StreamRefused:
+    with pytest.raises(StreamRefused) as caught:
         await opener.open(*args, **kwargs)
     return caught.value
 
@@ -34,7 +34,7 @@ async def refused(opener: Opener, *args: Any, **kwargs: Any) -> Refused:
 
 @each_transport
 async def test_a_reader_gets_what_is_published_while_it_listens(
-    server: Server, backend: Api, player: str, token: str, opener: Opener
+    server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     stream = await opener.open(server.port, token)
     hello = await stream.next()
@@ -50,7 +50,7 @@ async def test_a_reader_gets_what_is_published_while_it_listens(
 
 @each_transport
 async def test_a_reader_that_comes_back_gets_what_it_missed(
-    server: Server, backend: Api, player: str, token: str, opener: Opener
+    server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(10)]
     stream = await opener.open(server.port, token, cursor=ids[3])
@@ -69,7 +69,7 @@ async def test_a_reader_that_comes_back_gets_what_it_missed(
 
 @each_transport
 async def test_from_the_page_into_the_stream_nothing_is_missed(
-    server: Server, backend: Api, player: str, token: str, opener: Opener
+    server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     await backend.published(player, title="on the page")
     async with Api(server.port, token) as mine:
@@ -81,7 +81,7 @@ async def test_from_the_page_into_the_stream_nothing_is_missed(
 
 
 async def test_last_event_id_wins_over_the_cursor_of_the_query(
-    server: Server, backend: Api, player: str, token: str
+    server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(3)]
     stream = await SseStream.open(server.port, token, cursor="earliest")
@@ -95,7 +95,7 @@ async def test_last_event_id_wins_over_the_cursor_of_the_query(
 
 @each_transport
 async def test_a_mark_reaches_the_other_devices(
-    server: Server, backend: Api, player: str, token: str, opener: Opener
+    server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     stream = await opener.open(server.port, token)
     marker = await WsStream.open(server.port, token)
@@ -127,9 +127,11 @@ async def test_both_ends_hear_a_heartbeat(make_server: MakeServer) -> None:
 # Credentials.
 
 
-async def test_a_token_that_ends_ends_its_streams(server: Server, player: str) -> None:
-    place = ("--data-dir", str(server.data_dir))
-    arguments = ("token", "--app", "demo", "--player", player, "--ttl", "3", *place)
+async def test_a_token_that_ends_ends_its_streams(
+    server: ServerProcess, player: str
+) -> None:
+    options = ("--data-dir", str(server.data_dir))
+    arguments = ("token", "--app", "demo", "--player", player, "--ttl", "3", *options)
     made = await asyncio.to_thread(server.run, *arguments)
     token = made.stdout.strip()
     streams = [await opener.open(server.port, token) for opener in OPENERS]
@@ -141,7 +143,7 @@ async def test_a_token_that_ends_ends_its_streams(server: Server, player: str) -
 
 
 async def test_a_fresh_token_keeps_a_websocket_open(
-    server: Server, backend: Api, player: str
+    server: ServerProcess, backend: Api, player: str
 ) -> None:
     short = await server.token(player, ttl_s=2)
     stream = await WsStream.open(server.port, short)
@@ -155,7 +157,7 @@ async def test_a_fresh_token_keeps_a_websocket_open(
 
 
 async def test_a_token_of_somebody_else_is_no_renewal(
-    server: Server, token: str
+    server: ServerProcess, token: str
 ) -> None:
     stream = await WsStream.open(server.port, token)
     await stream.send(type="auth", token=await server.token("somebody-else"))
@@ -163,7 +165,7 @@ async def test_a_token_of_somebody_else_is_no_renewal(
 
 
 async def test_a_websocket_may_bring_its_token_in_the_first_message(
-    server: Server, backend: Api, player: str, token: str
+    server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     stream = await WsStream.open(server.port, None)
     await stream.send(type="auth", token=token)
@@ -184,7 +186,7 @@ async def test_a_websocket_may_bring_its_token_in_the_first_message(
     ],
 )
 async def test_a_wrong_first_message_ends_a_websocket(
-    server: Server, first: dict[str, Any]
+    server: ServerProcess, first: dict[str, Any]
 ) -> None:
     stream = await WsStream.open(server.port, None)
     await stream.send(**first)
@@ -209,7 +211,7 @@ async def test_a_websocket_without_a_credential_is_not_kept(
 
 @each_transport
 async def test_without_a_right_to_read_there_is_no_stream(
-    server: Server, player: str, opener: Opener
+    server: ServerProcess, player: str, opener: Opener
 ) -> None:
     token = await server.token(player, permissions=["notification:player:self:write"])
     assert (await refused(opener, server.port, token)).status == 403
@@ -219,7 +221,7 @@ async def test_without_a_right_to_read_there_is_no_stream(
 
 @each_transport
 async def test_the_same_instance_replaces_its_dead_self(
-    server: Server, backend: Api, player: str, token: str, opener: Opener
+    server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     first = await opener.open(server.port, token, instance="phone")
     await first.until("hello")
@@ -235,20 +237,20 @@ async def test_the_same_instance_replaces_its_dead_self(
 
 
 async def open_until_refused(
-    opener: Opener, port: int, token: str, most: int
-) -> tuple[list[Stream], Refused]:
-    streams: list[Stream] = []
+    opener: Opener, port: int, token: str, maximum: int
+) -> tuple[list[RawStream], StreamRefused]:
+    streams: list[RawStream] = []
     while True:
         try:
             streams.append(await opener.open(port, token))
-        except Refused as error:
+        except StreamRefused as error:
             return streams, error
-        assert len(streams) <= most
+        assert len(streams) <= maximum
 
 
 @each_transport
 async def test_a_player_may_have_five_listeners(
-    server: Server, player: str, token: str, opener: Opener
+    server: ServerProcess, player: str, token: str, opener: Opener
 ) -> None:
     streams, refusal = await open_until_refused(opener, server.port, token, 5)
     assert len(streams) == 5
@@ -271,7 +273,7 @@ async def test_a_player_may_have_five_listeners(
 
 
 async def test_somebody_over_the_limit_who_authenticates_late_gets_a_close_code(
-    server: Server, token: str
+    server: ServerProcess, token: str
 ) -> None:
     streams, _ = await open_until_refused(WsStream, server.port, token, 5)
     late = await WsStream.open(server.port, None)
@@ -286,7 +288,7 @@ async def test_a_full_node_says_so_and_still_serves_pages(
 ) -> None:
     server = await make_server(connections_max=4, connects_per_s_max=50).start()
     tokens = [await server.token(name) for name in "abc"]
-    streams: list[Stream] = []
+    streams: list[RawStream] = []
     for token, opener in zip(tokens * 2, 2 * OPENERS, strict=False):
         streams.append(await opener.open(server.port, token))
     for opener in OPENERS:
@@ -302,7 +304,7 @@ async def test_a_full_node_says_so_and_still_serves_pages(
     async def has_room() -> bool:
         try:
             streams.append(await SseStream.open(server.port, tokens[2]))
-        except Refused:
+        except StreamRefused:
             return False
         return True
 
@@ -326,7 +328,7 @@ async def test_connecting_too_fast_is_refused(make_server: MakeServer) -> None:
 async def attempt(opener: Opener, port: int, token: str) -> tuple[Opener, str | None]:
     try:
         stream = await opener.open(port, token)
-    except Refused as error:
+    except StreamRefused as error:
         assert error.status == 503
         return opener, error.problem["limit"]
     stream.cut()
@@ -352,7 +354,7 @@ async def attempt(opener: Opener, port: int, token: str) -> tuple[Opener, str | 
     ids=lambda value: repr(value)[:24],
 )
 async def test_what_is_no_message_ends_a_websocket(
-    server: Server, token: str, message: str | bytes, code: int
+    server: ServerProcess, token: str, message: str | bytes, code: int
 ) -> None:
     stream = await WsStream.open(server.port, token)
     await stream.until("hello")
@@ -360,7 +362,9 @@ async def test_what_is_no_message_ends_a_websocket(
     assert (await stream.end()).code == code
 
 
-async def test_a_flood_of_messages_ends_a_websocket(server: Server, token: str) -> None:
+async def test_a_flood_of_messages_ends_a_websocket(
+    server: ServerProcess, token: str
+) -> None:
     stream = await WsStream.open(server.port, token)
     for _ in range(50):
         await stream.send(type="ping")
@@ -368,7 +372,7 @@ async def test_a_flood_of_messages_ends_a_websocket(server: Server, token: str) 
 
 
 async def test_a_neighbour_notices_none_of_it(
-    server: Server, backend: Api, player: str, token: str
+    server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     neighbour = await WsStream.open(server.port, token)
     await neighbour.until("hello")

@@ -17,10 +17,10 @@ import pytest
 
 from streamer.workers.slot import STABLE_AFTER_S
 
-from .processes import GUARD_S, Server, eventually
+from .processes import GUARD_S, ServerProcess, eventually
 from .readers import TRANSPORTS, Api, following
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 
 DISTINCT_TRIES = 64
 """Connections that all meet the same of two workers are rarer than 1 in 2^63."""
@@ -41,14 +41,14 @@ async def ask(port: int) -> dict[str, str | int]:
         writer.close()
 
 
-async def workers_of(server: Server, count: int = 2) -> set[int]:
+async def workers_of(server: ServerProcess, count: int = 2) -> set[int]:
     """Return the process ids of those that answer, once they are `count`."""
-    found: set[int] = set()
+    pids: set[int] = set()
     for _ in range(DISTINCT_TRIES):
-        found.add(int((await ask(server.port))["pid"]))
-        if len(found) == count:
-            return found
-    raise AssertionError(f"only {found} answer")
+        pids.add(int((await ask(server.port))["pid"]))
+        if len(pids) == count:
+            return pids
+    raise AssertionError(f"only {pids} answer")
 
 
 def is_running(pid: int) -> bool:
@@ -91,9 +91,9 @@ class Callers:
             self._grown.set()
 
     async def more(self, count: int) -> None:
-        wanted = self.answered + count
+        target = self.answered + count
         async with asyncio.timeout(GUARD_S):
-            while self.answered < wanted:
+            while self.answered < target:
                 self._grown.clear()
                 await self._grown.wait()
 

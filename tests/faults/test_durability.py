@@ -22,13 +22,13 @@ from streamer.model import decode_id
 from streamer.store.client.connection import RedisConnection
 from streamer.store.server.embedded import Embedded, StoreFailed
 
-from ..e2e.processes import DURABLE, GUARD_S, Server, Store, eventually
+from ..e2e.processes import DURABLE, GUARD_S, ServerProcess, StoreProcess, eventually
 from ..e2e.readers import TRANSPORTS, Api, following
 from .load.ledger import Ledger
 from .test_kill import check_followers, follow_all
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 PLAYERS = ("ann", "ben", "cid", "dot")
@@ -69,18 +69,18 @@ async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
         tracer.wait()
 
 
-def waiting_less(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
+def fewer_waiting(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
     """Return what says whether less waits for the disk than when it was asked last."""
     waited = 0
 
-    async def asked() -> bool:
+    async def query() -> bool:
         nonlocal waited
         info = bytes(await redis.call("INFO", "persistence"))
         before = waited
         waited = int(info.partition(b"aof_buffer_length:")[2].split(b"\r\n")[0])
         return waited < before
 
-    return asked
+    return query
 
 
 @pytest.mark.row("A2")
@@ -135,7 +135,7 @@ async def test_control_a_log_synced_later_loses_and_says_so(
             took = asyncio.get_running_loop().time() - begun
             # Each two seconds it writes what has waited for the disk. Right after that
             # what is acknowledged waits, and goes on waiting for long enough.
-            await eventually(waiting_less(redis))
+            await eventually(fewer_waiting(redis))
             await ledger.acknowledge(PUBLISHERS)
             await store.kill()
         await redis.close()
@@ -213,7 +213,7 @@ async def test_what_was_acknowledged_outlives_the_power(
     lost = acknowledged = 0
     for round_ in range(3):
         with mounted(image, tmp_path / f"before{round_}") as folder:
-            store = Store(folder / str(round_), "--appendonly", "yes")
+            store = StoreProcess(folder / str(round_), "--appendonly", "yes")
             store._options += ("--appendfsync", fsync)
             await store.start()
             server = make_server(
@@ -231,7 +231,7 @@ async def test_what_was_acknowledged_outlives_the_power(
                 shutil.copy(image, after)
                 await store.kill()
             with mounted(after, tmp_path / f"after{round_}") as survivor:
-                again = Store(survivor / str(round_), *store._options)
+                again = StoreProcess(survivor / str(round_), *store._options)
                 again.port = store.port
                 await again.start()
                 await server.ready()
@@ -251,7 +251,7 @@ async def test_what_was_acknowledged_outlives_the_power(
 # The file itself.
 
 
-async def write_log(store: Store, server: Server, count: int) -> None:
+async def write_log(store: StoreProcess, server: ServerProcess, count: int) -> None:
     """Publish with keys, to one and to several players."""
     async with Api(server.port, await server.key()) as backend:
         for i in range(count):
@@ -264,20 +264,20 @@ async def write_log(store: Store, server: Server, count: int) -> None:
 
 async def violations(redis: RedisConnection) -> Counter[str]:
     """Compare every log of the demo app with its state and with what its keys say."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     keys = await redis.call("KEYS", "*:demo:*")
     logs = [key.decode() for key in keys if b"}:log:" in key]
     states = [key.decode() for key in keys if b"}:state:" in key]
-    found["state without log"] += len(states) - len(logs)
+    counts["state without log"] += len(states) - len(logs)
     for log in logs:
         head = int(await redis.call("HGET", log.replace(":log:", ":state:"), "head"))
         entries = await redis.call("XRANGE", log, "-", "+")
         offsets = [int(id.partition(b"-")[2]) for id, _ in entries]
-        found["hole"] += offsets != [*range(1, head + 1)]
+        counts["hole"] += offsets != [*range(1, head + 1)]
         player = log.rpartition(":")[2].encode()
         onces = [k for k in keys if b"}:once:" in k and k.endswith(b":" + player)]
-        found["key without entry or the reverse"] += len(onces) != len(entries)
-    return found
+        counts["key without entry or the reverse"] += len(onces) != len(entries)
+    return counts
 
 
 @pytest.mark.row("A5")
@@ -302,8 +302,8 @@ async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
         await store.start()
         redis = RedisConnection(store.url)
         try:
-            found = await violations(redis)
-            assert found.total() == 0, (back, found)
+            counts = await violations(redis)
+            assert counts.total() == 0, (back, counts)
             seen.add(await redis.call("DBSIZE"))
         finally:
             await redis.close()
@@ -328,9 +328,9 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
     for number in range(24):
         folder = tmp_path / f"flipped{number}"
         shutil.copytree(empty, folder)
-        place = random.randrange(len(whole) // 2)
+        offset = random.randrange(len(whole) // 2)
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << random.randrange(8)
+        flipped[offset] ^= 1 << random.randrange(8)
         (folder / AOF).write_bytes(flipped)
         try:
             embedded = await Embedded.start(folder)
@@ -346,7 +346,7 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
                     for key in await redis.call("KEYS", "*:log:demo:*")
                 ]
             )
-            assert entries > 0, place
+            assert entries > 0, offset
             complete = entries == 40 + 8 * (len(PLAYERS) - 1)
             outcomes["all entries there" if complete else "entries missing"] += 1
         finally:
@@ -412,11 +412,11 @@ async def test_a_lost_tail_whose_numbers_are_used_again_is_a_gap(
 # Batches.
 
 
-async def kill_server(server: Server) -> None:
+async def kill_server(server: ServerProcess) -> None:
     await server.kill()
 
 
-async def kill_store(server: Server) -> None:
+async def kill_store(server: ServerProcess) -> None:
     os.kill(await server.store_pid(), signal.SIGKILL)
     await server.end()
 
@@ -430,7 +430,7 @@ async def kill_store(server: Server) -> None:
 async def test_a_batch_is_there_whole_or_not_at_all(
     make_server: MakeServer,
     report: Report,
-    kill: Callable[[Server], Awaitable[None]],
+    kill: Callable[[ServerProcess], Awaitable[None]],
     kills: int,
 ) -> None:
     server = await make_server(entries_max=1_000_000).start()
@@ -458,8 +458,8 @@ async def test_a_batch_is_there_whole_or_not_at_all(
     for _ in range(kills):
         stopped = asyncio.Event()
         sending = [asyncio.create_task(send(name, stopped)) for name in players]
-        wanted = len(acknowledged) + 8
-        await eventually(lambda wanted=wanted: len(acknowledged) >= wanted)
+        target = len(acknowledged) + 8
+        await eventually(lambda target=target: len(acknowledged) >= target)
         await asyncio.sleep(random.uniform(0, 0.02))
         await kill(server)
         stopped.set()
@@ -467,12 +467,12 @@ async def test_a_batch_is_there_whole_or_not_at_all(
             await asyncio.gather(*sending)
         await server.start()
     async with Api(server.port, key) as api:
-        found = Counter(
+        counts = Counter(
             [one["body"] for name in players for one in await api.inbox(name)]
         )
-    partial = [name for name, count in found.items() if count != 100]
+    partial = [name for name, count in counts.items() if count != 100]
     assert partial == []
-    assert acknowledged <= found.keys()
+    assert acknowledged <= counts.keys()
     report(
         f"{kills} kills, 0 partial of {sent} batches of 100, "
         f"0 lost of {len(acknowledged)} acknowledged"

@@ -9,18 +9,18 @@ import pytest
 
 from streamer.store.client.connection import RedisConnection
 
-from ..e2e.processes import DURABLE, Server, Store, eventually
-from ..e2e.proxy import Proxy
+from ..e2e.processes import DURABLE, ServerProcess, StoreProcess, eventually
+from ..e2e.proxy import TcpProxy
 from .load.ledger import Findings, Ledger
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 PLAYERS = ("ann", "ben", "cid", "dot")
 
 
-async def ask(store: Store, *words: str) -> Any:
+async def ask(store: StoreProcess, *words: str) -> Any:
     redis = RedisConnection(store.url)
     try:
         return await redis.call(*words)
@@ -28,7 +28,7 @@ async def ask(store: Store, *words: str) -> Any:
         await redis.close()
 
 
-async def in_step(store: Store) -> bool:
+async def in_step(store: StoreProcess) -> bool:
     return b"master_link_status:up" in await ask(store, "INFO", "replication")
 
 
@@ -39,8 +39,8 @@ async def lose_the_primary(
     options = (*DURABLE, "--repl-diskless-sync-delay", "0")
     primary = await make_store(*options).start()
     # What replicates goes through one proxy, what the server asks through another.
-    line = await Proxy(primary.port).start()
-    door = await Proxy(primary.port).start()
+    line = await TcpProxy(primary.port).start()
+    door = await TcpProxy(primary.port).start()
     try:
         replica = await make_store(
             *options, "--replicaof", "127.0.0.1", str(line.port)
@@ -55,10 +55,12 @@ async def lose_the_primary(
             await ledger.acknowledge(200)
             line.go_away()
             # Go on for a while, acknowledged or not.
-            heard = len(ledger.acknowledged) + len(ledger.unknown)
+            count_before = len(ledger.acknowledged) + len(ledger.unknown)
 
             def went_on() -> bool:
-                return len(ledger.acknowledged) + len(ledger.unknown) >= heard + 24
+                return (
+                    len(ledger.acknowledged) + len(ledger.unknown) >= count_before + 24
+                )
 
             await eventually(went_on)
             door.go_away()

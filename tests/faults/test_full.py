@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ..e2e.processes import DURABLE, Server, Store
+from ..e2e.processes import DURABLE, ServerProcess, StoreProcess
 from ..e2e.readers import TRANSPORTS, Api, following
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 
@@ -49,7 +49,7 @@ async def test_a_full_store_takes_no_publish_and_serves_the_rest(
         # It is atomic per player: of one that was refused, either half may have found
         # the last room there was. What was not refused is there, in its order.
         assert len(stored) <= len(await backend.inbox("ben")) <= len(stored) + refused
-        kept = [shown["id"] for shown in await backend.inbox("ann")]
+        kept = [one["id"] for one in await backend.inbox("ann")]
         assert [one for one in kept if one in stored] == stored
         assert len(kept) <= len(stored) + refused
         halves, stored = len(kept) - len(stored), kept
@@ -95,7 +95,7 @@ async def test_a_full_disk_loses_nothing_and_recovers_with_room(
     make_server: MakeServer, small_disk: Path, report: Report
 ) -> None:
     """With ``always`` the store ends itself; whoever runs it starts it again."""
-    store = Store(small_disk / "store", *DURABLE)
+    store = StoreProcess(small_disk / "store", *DURABLE)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(4 * 1_048_576))
     await store.start()

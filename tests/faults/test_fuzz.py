@@ -85,7 +85,7 @@ documents = st.recursive(
 texts = st.text() | documents.map(json.dumps)
 
 
-class Nowhere:
+class NullSink:
     """A sink that notes how a stream ends."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
@@ -115,7 +115,7 @@ class Nowhere:
 @example("9" * 60_000)
 @example('{"type":"read","ids":["\ud800"]}')
 def test_any_message_is_understood_or_ends_the_stream(text: str) -> None:
-    sink = Nowhere()
+    sink = NullSink()
     session = Session(
         Start.LATEST, codec=WebSocketCodec(), sink=sink, limits=LIMITS, pinged_at_s=0
     )
@@ -131,9 +131,9 @@ def test_any_message_is_understood_or_ends_the_stream(text: str) -> None:
 @example(b"[" * 100_000)
 @example(b'{"to":{"players":["\xed\xa0\x80"]}}')
 @example(b'{"title":"\\ud800"}')
-def test_any_body_is_decoded_or_refused(body: Any, given_bytes: bytes) -> None:
+def test_any_body_is_decoded_or_refused(body: Any, body_bytes: bytes) -> None:
     try:
-        decode_body(msgspec.json.Decoder(body), given_bytes)
+        decode_body(msgspec.json.Decoder(body), body_bytes)
     except (Invalid, Malformed) as error:
         assert str(error) is not None
 
@@ -142,10 +142,10 @@ def test_any_body_is_decoded_or_refused(body: Any, given_bytes: bytes) -> None:
 @given(st.text(max_size=60) | st.text("0123456789abcdefAZaz-_=", max_size=40))
 def test_any_text_is_a_place_or_none(text: str) -> None:
     for decode in (decode_cursor, decode_id):
-        place = decode(text)
-        assert place is None or isinstance(place, Position)
-        if isinstance(place, Position):
-            assert decode_cursor(encode_cursor(place)) == place
+        position = decode(text)
+        assert position is None or isinstance(position, Position)
+        if isinstance(position, Position):
+            assert decode_cursor(encode_cursor(position)) == position
 
 
 @settings(max_examples=500)

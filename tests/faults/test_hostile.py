@@ -14,10 +14,17 @@ from urllib.parse import quote
 
 import pytest
 
-from ..e2e.processes import GUARD_S, Server
-from ..e2e.readers import TRANSPORTS, Api, Ended, Refused, SseStream, request_head
+from ..e2e.processes import GUARD_S, ServerProcess
+from ..e2e.readers import (
+    TRANSPORTS,
+    Api,
+    SseStream,
+    StreamEnded,
+    StreamRefused,
+    request_head,
+)
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 CONTROLS = {
@@ -39,14 +46,14 @@ CREATE = "/notification/v1/player/me/notification"
 
 
 @pytest.fixture
-async def noisy(make_server: MakeServer) -> AsyncIterator[Server]:
+async def noisy(make_server: MakeServer) -> AsyncIterator[ServerProcess]:
     """Give a server that logs all it can."""
     server = await make_server(log_level="debug").start()
     yield server
     check_log(server)
 
 
-def check_log(server: Server) -> int:
+def check_log(server: ServerProcess) -> int:
     """Check that every line of the log is one record; return how many there are."""
     lines = server.logged.split("\n")[:-1]
     for line in lines:
@@ -65,7 +72,7 @@ def check_log(server: Server) -> int:
 @pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "raw"])
 @pytest.mark.row("F11")
 async def test_a_text_stays_in_its_event(
-    noisy: Server, report: Report, escaped: bool
+    noisy: ServerProcess, report: Report, escaped: bool
 ) -> None:
     texts = [SPOOF.format(control) for control in CONTROLS.values()]
     texts += [f"\ufeff{control}" for control in CONTROLS.values()]
@@ -91,10 +98,10 @@ async def test_a_text_stays_in_its_event(
                 headers={"Content-Type": "application/json"},
             )
             assert answer.status_code == 200, answer.text
-        wanted = {"title": texts, "body": texts, "type": texts}
+        fields = {"title": texts, "body": texts, "type": texts}
         for stream in streams:
             seen = await stream.notifications(len(texts))
-            for field, values in wanted.items():
+            for field, values in fields.items():
                 assert [message.data[field] for message in seen] == values
             assert [message.data["data"] for message in seen] == [
                 {text: [text]} for text in texts
@@ -111,7 +118,7 @@ async def test_a_text_stays_in_its_event(
 )
 @pytest.mark.row("F11")
 async def test_a_text_from_rallyhere_stays_in_its_event(
-    server: Server, player: str, field: str
+    server: ServerProcess, player: str, field: str
 ) -> None:
     token = await server.token(player)
     streams = [await opener.open(server.port, token) for opener in TRANSPORTS.values()]
@@ -154,7 +161,7 @@ async def test_a_text_from_rallyhere_stays_in_its_event(
 )
 @pytest.mark.row("F11")
 async def test_a_body_that_cannot_be_kept_is_refused_whole(
-    server: Server, backend: Api, body: bytes
+    server: ServerProcess, backend: Api, body: bytes
 ) -> None:
     before = await backend.inbox("p")
     answer = await backend.http.post(
@@ -190,7 +197,7 @@ def status_of(answer: bytes) -> int:
 
 @pytest.mark.row("F11")
 async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
-    noisy: Server, report: Report
+    noisy: ServerProcess, report: Report
 ) -> None:
     token = (await noisy.token("p")).encode()
     requests = [request for text in CONTROLS.values() for request in tries(text, token)]
@@ -246,7 +253,9 @@ def head(target: bytes, *headers: bytes) -> bytes:
 
 
 @pytest.mark.row("F11")
-async def test_neither_log_nor_output_has_a_credential_in_it(noisy: Server) -> None:
+async def test_neither_log_nor_output_has_a_credential_in_it(
+    noisy: ServerProcess,
+) -> None:
     token = await noisy.token("p")
     short = await noisy.token("p", ttl_s=1)
     key = await noisy.key()
@@ -255,11 +264,11 @@ async def test_neither_log_nor_output_has_a_credential_in_it(noisy: Server) -> N
         await api.published("p", title="secret payload")
     for opener in TRANSPORTS.values():
         for credential in (token, short, token[:-3] + "abc", key):
-            with contextlib.suppress(Refused, Ended):
+            with contextlib.suppress(StreamRefused, StreamEnded):
                 stream = await opener.open(noisy.port, credential)
                 await stream.until("hello")
                 stream.cut()
-            with contextlib.suppress(Refused, Ended):
+            with contextlib.suppress(StreamRefused, StreamEnded):
                 stream = await opener.open(noisy.port, None, access_token=credential)
                 stream.cut()
     async with Api(noisy.port, token[:-3] + "abc") as api:
@@ -281,7 +290,7 @@ async def test_neither_log_nor_output_has_a_credential_in_it(noisy: Server) -> N
 )
 @pytest.mark.row("F10")
 async def test_what_is_too_large_is_refused_in_little_memory(
-    server: Server, report: Report
+    server: ServerProcess, report: Report
 ) -> None:
     stream = {"Host": "x"}
     requests = {
@@ -332,8 +341,8 @@ async def test_what_is_too_large_is_refused_in_little_memory(
         before = peak_kib(server.pid)
         answers = await asyncio.gather(*(raw(server.port, request) for _ in range(4)))
         # Whoever sends on and on may meet a reset before the answer.
-        found = {status_of(answer) for answer in answers if answer}
-        assert found == {expected}, name
+        observed = {status_of(answer) for answer in answers if answer}
+        assert observed == {expected}, name
         grown = peak_kib(server.pid) - before
         assert grown < 8_192, name
         statuses[name] = f"{expected}, {grown} KiB"

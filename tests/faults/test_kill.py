@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from ..e2e.processes import DURABLE, FORGETFUL, Server, Store
+from ..e2e.processes import DURABLE, FORGETFUL, ServerProcess, StoreProcess
 from ..e2e.readers import TRANSPORTS, Api, Follower, following
 from .load.ledger import Ledger
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 PLAYERS = ("ann", "ben", "cid", "dot")
@@ -24,7 +24,7 @@ BETWEEN_KILLS = 60
 
 
 async def follow_all(
-    stack: AsyncExitStack, server: Server
+    stack: AsyncExitStack, server: ServerProcess
 ) -> dict[str, list[Follower]]:
     """Give each player a follower per transport."""
     followers: dict[str, list[Follower]] = {}
@@ -38,7 +38,7 @@ async def follow_all(
 
 
 async def check_followers(
-    server: Server, key: str, followers: dict[str, list[Follower]]
+    server: ServerProcess, key: str, followers: dict[str, list[Follower]]
 ) -> int:
     """Check that all have the whole inbox once, in order; return what they have."""
     seen = 0
@@ -55,12 +55,12 @@ async def check_followers(
     return seen
 
 
-async def kill_server(server: Server) -> None:
+async def kill_server(server: ServerProcess) -> None:
     await server.kill()
     await server.start()
 
 
-async def kill_embedded_store(server: Server) -> None:
+async def kill_embedded_store(server: ServerProcess) -> None:
     os.kill(await server.store_pid(), signal.SIGKILL)
     # A server without its store would answer and be deaf: it ends, and says so.
     assert await server.end() != 0
@@ -157,7 +157,7 @@ async def test_control_a_store_that_forgets_is_found_out(
     report(findings)
 
 
-def _with_credential(ledger: Ledger, server: Server, key: str) -> Ledger:
+def _with_credential(ledger: Ledger, server: ServerProcess, key: str) -> Ledger:
     # The keys went with the rest.
     again = Ledger(server.port, key, PLAYERS)
     again.acknowledged = ledger.acknowledged

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import shutil
@@ -12,57 +11,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from ..e2e.processes import DURABLE, Server, Store, eventually
-from ..e2e.proxy import Pair, Proxy
-from ..e2e.readers import TRANSPORTS, Api, Follower, Refused, Stream, following
+from ..e2e.processes import DURABLE, ServerProcess, StoreProcess, eventually
+from ..e2e.proxy import ProxiedConnection, TcpProxy
+from ..e2e.readers import TRANSPORTS, Api, Roamer, StreamRefused, following, roaming
 from .test_slots import stream_head
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 NIGHTLY = [pytest.mark.nightly, pytest.mark.timeout(400)]
-
-
-class Roamer(Follower):
-    """A follower that goes to the next node when it is cut off."""
-
-    def __init__(self, transport: str, ports: Sequence[int], token: str) -> None:
-        self._ports = itertools.cycle(ports)
-        self.at = 0
-        self.greeted_at_s: list[float] = []
-        super().__init__(transport, ports[0], token)
-
-    @property
-    def _port(self) -> int:
-        self.at = next(self._ports)
-        return self.at
-
-    @_port.setter
-    def _port(self, port: int) -> None:
-        pass
-
-    async def _follow(self, stream: Stream) -> None:
-        self.greeted_at_s.append(time.monotonic())
-        await super()._follow(stream)
-
-
-@asynccontextmanager
-async def roaming(roamers: Sequence[Roamer]) -> AsyncIterator[None]:
-    running = [asyncio.create_task(roamer.run()) for roamer in roamers]
-    try:
-        await asyncio.gather(*(roamer.joined() for roamer in roamers))
-        yield
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -70,14 +34,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 async def two_nodes(
-    make_server: MakeServer, store: Store, **settings: object
-) -> list[Server]:
+    make_server: MakeServer, store: StoreProcess, **settings: object
+) -> list[ServerProcess]:
     nodes = [make_server(redis=store.url, **settings) for _ in range(2)]
     await asyncio.gather(*(node.start() for node in nodes))
     return nodes
 
 
-async def make_roamers(nodes: Sequence[Server], players: int) -> dict[str, Any]:
+async def make_roamers(nodes: Sequence[ServerProcess], players: int) -> dict[str, Any]:
     ports = [node.port for node in nodes]
     return {
         f"p{i}": [
@@ -116,8 +80,8 @@ async def test_readers_of_a_killed_node_go_on_at_the_other(
             async with Api(survivor.port, key) as backend:
 
                 async def publish(backend: Api = backend) -> None:
-                    found = await backend.published(*roamers, title="t")
-                    for name, id in zip(roamers, found, strict=True):
+                    new_ids = await backend.published(*roamers, title="t")
+                    for name, id in zip(roamers, new_ids, strict=True):
                         ids[name].append(id)
 
                 await publish()
@@ -170,8 +134,8 @@ async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
             node.send_signal(signal.SIGTERM)
             async with Api(other.port, key) as backend:
                 while not node.ended:
-                    found = await backend.published(*roamers, title="t")
-                    for name, id in zip(roamers, found, strict=True):
+                    new_ids = await backend.published(*roamers, title="t")
+                    for name, id in zip(roamers, new_ids, strict=True):
                         ids[name].append(id)
                     await asyncio.sleep(0.2)
             assert await node.end() == 0
@@ -201,10 +165,10 @@ async def test_a_deaf_node_is_not_ready_and_repairs_itself(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     store = await make_store(*DURABLE).start()
-    proxy = await Proxy(store.port).start()
-    deaf: set[Pair] = set()
+    proxy = await TcpProxy(store.port).start()
+    deaf: set[ProxiedConnection] = set()
 
-    def deafen(pair: Pair, chunk: bytes, up: bool) -> bytes:
+    def deafen(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
         # Only what is connected already: what comes later hears.
         return b"" if not up and pair in deaf and b"smessage" in chunk else chunk
 
@@ -223,7 +187,7 @@ async def test_a_deaf_node_is_not_ready_and_repairs_itself(
                 Api(server.port, await server.key())
             )
             proxy.tamper = deafen
-            deaf |= proxy.pairs
+            deaf |= proxy.connections
             begun = time.monotonic()
             ids = await backend.published("ann", title="unheard")
             await eventually(lambda: unready(server))
@@ -244,11 +208,11 @@ async def test_a_deaf_node_is_not_ready_and_repairs_itself(
     report(f"found after {found_s:.1f} s, ready after {repaired_s:.1f} s, 0 missing")
 
 
-async def unready(server: Server) -> bool:
+async def unready(server: ServerProcess) -> bool:
     return await server.probe("/readyz") == 503
 
 
-async def ready(server: Server) -> bool:
+async def ready(server: ServerProcess) -> bool:
     return await server.probe("/readyz") == 200
 
 
@@ -328,7 +292,7 @@ async def test_all_resume_right_after_the_store_was_restarted(
                         server.port, tokens[number], cursor=first[number]
                     )
                     break
-                except Refused as error:
+                except StreamRefused as error:
                     assert error.status == 503
                     refused += 1
                     await asyncio.sleep(0.1)  # As a client's back-off.

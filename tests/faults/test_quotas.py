@@ -22,10 +22,10 @@ from streamer.model import App
 from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 
-from ..e2e.processes import GUARD_S, Server
-from .load.flood import Backend
+from ..e2e.processes import GUARD_S, ServerProcess
+from .load.flood import RawBackend
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 PER_S = 20
@@ -36,7 +36,7 @@ SAMPLES = 200
 """In each round, without the flood and beside each."""
 
 
-async def limit(server: Server, app: str, **quotas: int) -> str:
+async def limit(server: ServerProcess, app: str, **quotas: int) -> str:
     """Give an app quotas; return a key of it."""
     key = await server.key(app=app)
     redis = RedisConnection(server.store_url)
@@ -69,7 +69,7 @@ async def flooded(port: int, key: str, per_s: int) -> AsyncIterator[dict[str, in
         statuses.update(json.loads(out))
 
 
-async def took_s(backend: Backend) -> list[float]:
+async def took_s(backend: RawBackend) -> list[float]:
     """Return how long each of some publishes took."""
     times = []
     for _ in range(SAMPLES):
@@ -99,13 +99,13 @@ async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
     """
     server, next_door = await make_server().start(), await make_server().start()
     loud = {
-        place.port: await limit(place, "loud", publishes_per_s=PER_S)
-        for place in (server, next_door)
+        node.port: await limit(node, "loud", publishes_per_s=PER_S)
+        for node in (server, next_door)
     }
     beside: dict[int, list[float]] = {0: [], server.port: [], next_door.port: []}
     answers: Counter[str] = Counter()
     flooded_s = 0.0
-    backend = await Backend(await server.key()).open(server.port)
+    backend = await RawBackend(await server.key()).open(server.port)
     try:
         await took_s(backend)
         for _ in range(ROUNDS):

@@ -21,10 +21,10 @@ from streamer.store.logs.inbox import Inbox, ReadAfter
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
-from ..e2e.processes import DURABLE, Process, Store, command, eventually
+from ..e2e.processes import DURABLE, ChildProcess, StoreProcess, command, eventually
 
 APP = App("demo")
-MakeStore = Callable[..., Store]
+MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
 # How often each of them dies. With no end to it, a machine on which a process is
@@ -32,7 +32,7 @@ Report = Callable[[object], None]
 DEATHS_MAX = 12
 
 
-class SchedulerProcess(Process):
+class SchedulerProcess(ChildProcess):
     """`streamer scheduler`, killed and started again many times."""
 
     def __init__(self, folder: Path, name: str, store_url: str) -> None:
@@ -138,11 +138,11 @@ async def is_done(timetable: Timetable, last_ms: int) -> bool:
 async def check(redis: RedisConnection, players: list[str], count: int) -> int:
     """Check that every item is there once; return how many there are."""
     inbox, bodies = Inbox(redis), Counter[bytes]()
-    asked = [
+    reads = [
         ReadAfter(Log(APP, Player(player)), Start.EARLIEST, 10_000)
         for player in players
     ]
-    for read in await inbox.read_many(asked):
+    for read in await inbox.read_many(reads):
         assert not isinstance(read, Exception)
         own = [entry.fragment for entry in read.history.entries]
         bodies.update(fragment[fragment.index(b'"body"') :] for fragment in own)
@@ -151,7 +151,7 @@ async def check(redis: RedisConnection, players: list[str], count: int) -> int:
     return len(bodies)
 
 
-async def keep_killing(store: Store) -> None:
+async def keep_killing(store: StoreProcess) -> None:
     for _ in range(DEATHS_MAX):
         await asyncio.sleep(2)
         await store.kill()

@@ -12,19 +12,19 @@ from collections.abc import Callable
 
 import pytest
 
-from ..e2e.processes import DURABLE, Server, Store, eventually
-from ..e2e.proxy import Proxy
+from ..e2e.processes import DURABLE, ServerProcess, StoreProcess, eventually
+from ..e2e.proxy import TcpProxy
 from ..e2e.readers import (
     TRANSPORTS,
     Api,
-    Refused,
-    Stream,
+    RawStream,
+    StreamRefused,
     request_head,
 )
 
-MakeServer = Callable[..., Server]
-MakeStore = Callable[..., Store]
-MakeProxy = Callable[[int], "asyncio.Future[Proxy]"]
+MakeServer = Callable[..., ServerProcess]
+MakeStore = Callable[..., StoreProcess]
+MakeProxy = Callable[[int], "asyncio.Future[TcpProxy]"]
 Report = Callable[[object], None]
 
 CONNECTIONS_MAX = 8
@@ -61,7 +61,7 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
     report: Report,
 ) -> None:
     store = await make_store(*DURABLE).start()
-    proxy: Proxy = await make_proxy(store.port)  # type: ignore[misc]
+    proxy: TcpProxy = await make_proxy(store.port)  # type: ignore[misc]
     server = make_server(
         redis=proxy.redis_url,
         connections_max=CONNECTIONS_MAX,
@@ -89,11 +89,11 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
         )
     proxy.delay_s = 0
     await server.listeners("p", 0)
-    streams: list[Stream] = []
+    streams: list[RawStream] = []
 
     async def opened() -> bool:
         """As many streams as ever can be open; the last aborted may still be going."""
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StreamRefused):
             while True:
                 opener = list(TRANSPORTS.values())[len(streams) % 2]
                 streams.append(await opener.open(server.port, token))
@@ -107,7 +107,9 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
     report(f"0 slots leaked by {ABORTED} aborted handshakes")
 
 
-async def stalled(server: Server, token: str, *, websocket: bool) -> socket.socket:
+async def stalled(
+    server: ServerProcess, token: str, *, websocket: bool
+) -> socket.socket:
     """Open a stream that nobody is going to read."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -144,7 +146,7 @@ async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
         ]
         for stream in healthy:
             await stream.until("hello")
-        book = Timed(backend, healthy, data="x" * data_bytes)
+        book = TimedPublisher(backend, healthy, data="x" * data_bytes)
         before = await book.publish(count)
         socks = [
             await stalled(server, token, websocket=websocket)
@@ -171,10 +173,10 @@ async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
     )
 
 
-class Timed:
+class TimedPublisher:
     """Publishes, and how long each takes to reach all readers."""
 
-    def __init__(self, backend: Api, streams: list[Stream], *, data: str) -> None:
+    def __init__(self, backend: Api, streams: list[RawStream], *, data: str) -> None:
         self._backend = backend
         self._streams = streams
         self._data = data

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ..e2e.processes import Server
-from ..e2e.readers import TRANSPORTS, Api, Stream
+from ..e2e.processes import ServerProcess
+from ..e2e.readers import TRANSPORTS, Api, RawStream
 from .test_node_faults import percentile
 from .test_slots import stalled, stream_head
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 MIB = 1_048_576
@@ -56,7 +56,9 @@ while True:
 
 
 @asynccontextmanager
-async def reading_crowd(server: Server, token: str, count: int) -> AsyncIterator[None]:
+async def reading_clients(
+    server: ServerProcess, token: str, count: int
+) -> AsyncIterator[None]:
     """Let as many readers read, in a process of their own."""
     program = (sys.executable, "-c", DRAIN, str(server.port), str(count))
     process = await asyncio.create_subprocess_exec(*program, stdin=subprocess.PIPE)
@@ -75,16 +77,18 @@ async def reading_crowd(server: Server, token: str, count: int) -> AsyncIterator
 class Delays:
     """Publishes at a rate, and how long each took to reach each healthy reader."""
 
-    def __init__(self, backend: Api, streams: list[Stream]) -> None:
+    def __init__(self, backend: Api, streams: list[RawStream]) -> None:
         self._backend = backend
         self._streams = streams
 
-    async def measure(self, server: Server, count: int, per_s: float) -> list[float]:
+    async def measure(
+        self, server: ServerProcess, count: int, per_s: float
+    ) -> list[float]:
         sent_s: dict[str, float] = {}
         delays: list[float] = []
         self.most_resident = self.most_tcp = 0
 
-        async def listen(stream: Stream) -> None:
+        async def listen(stream: RawStream) -> None:
             for _ in range(count):
                 message = await stream.until("notification")
                 at_s = time.monotonic()
@@ -105,7 +109,7 @@ class Delays:
 @pytest.mark.row("C9")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
-    ("crowd", "per_s", "count"),
+    ("clients", "per_s", "count"),
     [
         (100, 40.0, 100),
         pytest.param(
@@ -114,14 +118,14 @@ class Delays:
     ],
 )
 async def test_a_crowd_that_does_not_read_costs_little(
-    make_server: MakeServer, report: Report, crowd: int, per_s: float, count: int
+    make_server: MakeServer, report: Report, clients: int, per_s: float, count: int
 ) -> None:
     server = await make_server(
-        listeners_per_player_max=crowd + HEALTHY, send_age_s=4
+        listeners_per_player_max=clients + HEALTHY, send_age_s=4
     ).start()
     token = await server.token("p")
     async with Api(server.port, await server.key()) as backend:
-        healthy: list[Stream] = [
+        healthy: list[RawStream] = [
             await list(TRANSPORTS.values())[i % 2].open(server.port, token)
             for i in range(HEALTHY)
         ]
@@ -129,13 +133,13 @@ async def test_a_crowd_that_does_not_read_costs_little(
             await stream.until("hello")
         delays = Delays(backend, healthy)
         # What reads costs a turn each, too: the same crowd, reading, is the baseline.
-        async with reading_crowd(server, token, crowd):
+        async with reading_clients(server, token, clients):
             before = await delays.measure(server, count, per_s)
         had, had_tcp = resident(server.pid), tcp_memory()
         socks = [
-            await stalled(server, token, websocket=bool(i % 2)) for i in range(crowd)
+            await stalled(server, token, websocket=bool(i % 2)) for i in range(clients)
         ]
-        await server.listeners("p", crowd + HEALTHY)
+        await server.listeners("p", clients + HEALTHY)
         during = await delays.measure(server, count, per_s)
         await server.listeners("p", HEALTHY)
         for sock in socks:
@@ -145,7 +149,7 @@ async def test_a_crowd_that_does_not_read_costs_little(
     grown, grown_tcp = delays.most_resident - had, delays.most_tcp - had_tcp
     was, is_ = percentile(before, 0.99), percentile(during, 0.99)
     report(
-        f"{crowd} that do not read: RSS +{grown / MIB:.0f} MiB, TCP memory "
+        f"{clients} that do not read: RSS +{grown / MIB:.0f} MiB, TCP memory "
         f"+{grown_tcp / MIB:.0f} MiB, all cut; healthy p99 {1_000 * is_:.0f} ms, "
         f"{1_000 * was:.0f} ms beside a crowd that reads: {is_ / was:.1f} times as long"
     )

@@ -10,31 +10,31 @@ from typing import NamedTuple
 
 import pytest
 
-from ..e2e.processes import DURABLE, Server, Store, eventually, free_port
-from ..e2e.proxy import Pair, Proxy
+from ..e2e.processes import DURABLE, ServerProcess, StoreProcess, eventually, free_port
+from ..e2e.proxy import ProxiedConnection, TcpProxy
 from ..e2e.readers import (
     TRANSPORTS,
     Api,
-    Ended,
     Follower,
-    Refused,
+    StreamEnded,
+    StreamRefused,
     WsStream,
     following,
 )
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 CHECK_S = 2
 """Setting `position_check_s`: how long a silent loss may last."""
 
 
-class Setup(NamedTuple):
+class ProxiedServer(NamedTuple):
     """A server that reaches its store through a proxy."""
 
-    server: Server
-    store: Store
-    proxy: Proxy
+    server: ServerProcess
+    store: StoreProcess
+    proxy: TcpProxy
     backend: Api
 
     async def follow(self, stack: AsyncExitStack, player: str) -> list[Follower]:
@@ -45,57 +45,57 @@ class Setup(NamedTuple):
         ]
 
 
-class Placed(NamedTuple):
+class Deployment(NamedTuple):
     """A server and its store, with a gap between them for each test's proxy."""
 
-    server: Server
-    store: Store
+    server: ServerProcess
+    store: StoreProcess
     proxy_port: int
 
 
 @pytest.fixture(scope="module")
-def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placed]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("placed")
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
-    placed = Placed(
-        Server(folder / "server", redis=url, position_check_s=CHECK_S),
-        Store(folder / "store", *DURABLE),
+    deployment = Deployment(
+        ServerProcess(folder / "server", redis=url, position_check_s=CHECK_S),
+        StoreProcess(folder / "store", *DURABLE),
         port,
     )
 
     async def begin() -> None:
-        await placed.store.start()
-        proxy = await Proxy(placed.store.port, port=port).start()
-        await placed.server.start()
+        await deployment.store.start()
+        proxy = await TcpProxy(deployment.store.port, port=port).start()
+        await deployment.server.start()
         await proxy.close()
 
     try:
         asyncio.run(begin())
-        yield placed
+        yield deployment
     finally:
-        placed.server.discard()
-        placed.store.discard()
+        deployment.server.discard()
+        deployment.store.discard()
 
 
 @pytest.fixture
-async def setup(placed: Placed) -> AsyncIterator[Setup]:
-    proxy = await Proxy(placed.store.port, port=placed.proxy_port).start()
+async def proxied(deployment: Deployment) -> AsyncIterator[ProxiedServer]:
+    proxy = await TcpProxy(deployment.store.port, port=deployment.proxy_port).start()
     try:
-        await placed.server.ready()
-        key = await placed.server.key()
-        async with Api(placed.server.port, key) as backend:
-            yield Setup(placed.server, placed.store, proxy, backend)
+        await deployment.server.ready()
+        key = await deployment.server.key()
+        async with Api(deployment.server.port, key) as backend:
+            yield ProxiedServer(deployment.server, deployment.store, proxy, backend)
     finally:
         await proxy.close()
 
 
 async def test_away_it_stores_nothing_and_its_readers_stay(
-    setup: Setup, player: str
+    proxied: ProxiedServer, player: str
 ) -> None:
-    server, store, _, backend = setup
+    server, store, _, backend = proxied
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
+        followers = await proxied.follow(stack, player)
         ids = await backend.published(player, title="before")
         await store.stop()
         for _ in range(3):
@@ -119,18 +119,18 @@ async def test_away_it_stores_nothing_and_its_readers_stay(
 
 
 async def test_what_others_published_while_it_was_cut_off_comes_afterwards(
-    setup: Setup, player: str, make_server: MakeServer
+    proxied: ProxiedServer, player: str, make_server: MakeServer
 ) -> None:
-    neighbour = await make_server(redis=setup.store.url).start()
+    neighbour = await make_server(redis=proxied.store.url).start()
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
+        followers = await proxied.follow(stack, player)
         elsewhere = await stack.enter_async_context(
             Api(neighbour.port, await neighbour.key())
         )
-        setup.proxy.go_away()
+        proxied.proxy.go_away()
         ids = [*await elsewhere.published(player, title="1")]
         ids += await elsewhere.published(player, title="2")
-        setup.proxy.come_back()
+        proxied.proxy.come_back()
         ids += await elsewhere.published(player, title="3")
         for follower in followers:
             await follower.has(ids)
@@ -139,14 +139,14 @@ async def test_what_others_published_while_it_was_cut_off_comes_afterwards(
 
 
 async def test_away_a_new_reader_is_told_to_come_again(
-    setup: Setup, player: str
+    proxied: ProxiedServer, player: str
 ) -> None:
-    server = setup.server
+    server = proxied.server
     token = await server.token(player)
-    setup.proxy.go_away()
+    proxied.proxy.go_away()
     await eventually(lambda: is_unready(server))
     for opener in TRANSPORTS.values():
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(StreamRefused) as refused:
             await opener.open(server.port, token)
         assert refused.value.status == 503
         assert int(refused.value.headers["retry-after"]) > 0
@@ -156,24 +156,26 @@ async def test_away_a_new_reader_is_told_to_come_again(
     assert (await stream.end()).code == 4104
 
 
-async def is_unready(server: Server) -> bool:
+async def is_unready(server: ServerProcess) -> bool:
     return await server.probe("/readyz") == 503
 
 
 async def test_a_store_that_says_nothing_leaves_the_outcome_unknown(
-    setup: Setup,
+    proxied: ProxiedServer,
     player: str,
 ) -> None:
-    setup.proxy.stall()
-    asked = asyncio.create_task(setup.backend.publish(player, key="k", title="stalled"))
-    answer = await asked
+    proxied.proxy.stall()
+    publishing = asyncio.create_task(
+        proxied.backend.publish(player, key="k", title="stalled")
+    )
+    answer = await publishing
     assert answer.status_code == 503
-    setup.proxy.resume()
-    await setup.server.ready()
-    again = await setup.backend.publish(player, key="k", title="stalled")
+    proxied.proxy.resume()
+    await proxied.server.ready()
+    again = await proxied.backend.publish(player, key="k", title="stalled")
     assert again.status_code == 200
     (result,) = again.json()["results"]
-    inbox = await setup.backend.inbox(player)
+    inbox = await proxied.backend.inbox(player)
     assert [one["id"] for one in inbox] == [result["id"]]
 
 
@@ -181,7 +183,7 @@ def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
     """Let commands with `text` through, and cut the connection before the answer."""
     left = times
 
-    def tamper(pair: Pair, chunk: bytes, up: bool) -> bytes | None:
+    def tamper(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes | None:
         nonlocal left
         if up and text in chunk and left:
             left -= 1
@@ -193,29 +195,29 @@ def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
 
 @pytest.mark.row("A9")
 async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
-    setup: Setup, player: str
+    proxied: ProxiedServer, player: str
 ) -> None:
     for times in (1, 2, 3):
-        setup.proxy.tamper = cut_answers_to(b"number %d" % times, times)
-        answer = await setup.backend.publish(player, title=f"number {times}")
+        proxied.proxy.tamper = cut_answers_to(b"number %d" % times, times)
+        answer = await proxied.backend.publish(player, title=f"number {times}")
         assert answer.status_code == 503
         assert answer.json()["type"] == "about:outcome-unknown"
-        await setup.server.ready()
-        inbox = await setup.backend.inbox(player)
+        await proxied.server.ready()
+        inbox = await proxied.backend.inbox(player)
         assert len(inbox) == times
 
 
 @pytest.mark.row("A9")
 async def test_repeated_with_its_key_it_is_stored_once(
-    setup: Setup, player: str, report: Report
+    proxied: ProxiedServer, player: str, report: Report
 ) -> None:
     stored = []
     for times in (1, 2, 3):
         title = f"number {times}"
-        setup.proxy.tamper = cut_answers_to(title.encode(), times)
+        proxied.proxy.tamper = cut_answers_to(title.encode(), times)
         statuses = []
         while 200 not in statuses:
-            answer = await setup.backend.publish(
+            answer = await proxied.backend.publish(
                 player, key=f"key {times}", title=title
             )
             statuses.append(answer.status_code)
@@ -223,17 +225,17 @@ async def test_repeated_with_its_key_it_is_stored_once(
             await asyncio.sleep(0.02)  # As a publisher's back-off.
         assert answer.headers["idempotent-replayed"] == "true"
         stored.append(answer.json()["results"][0]["id"])
-    assert [one["id"] for one in await setup.backend.inbox(player)] == stored
+    assert [one["id"] for one in await proxied.backend.inbox(player)] == stored
     report(f"{len(stored)} of 3 after 1, 2 and 3 lost answers")
 
 
 @pytest.mark.row("C4")
 async def test_the_last_announcement_may_be_lost(
-    setup: Setup, player: str, report: Report
+    proxied: ProxiedServer, player: str, report: Report
 ) -> None:
     dropped = 0
 
-    def drop_last(pair: Pair, chunk: bytes, up: bool) -> bytes:
+    def drop_last(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
         nonlocal dropped
         if not up and b"smessage" in chunk and b"the last" in chunk:
             dropped += 1
@@ -241,9 +243,9 @@ async def test_the_last_announcement_may_be_lost(
         return chunk
 
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
-        setup.proxy.tamper = drop_last
-        ids = await setup.backend.published(player, title="the last")
+        followers = await proxied.follow(stack, player)
+        proxied.proxy.tamper = drop_last
+        ids = await proxied.backend.published(player, title="the last")
         begun = asyncio.get_running_loop().time()
         for follower in followers:
             await follower.has(ids)
@@ -256,17 +258,17 @@ async def test_the_last_announcement_may_be_lost(
 
 @pytest.mark.row("C2")
 async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
-    setup: Setup, player: str
+    proxied: ProxiedServer, player: str
 ) -> None:
-    def deafen(pair: Pair, chunk: bytes, up: bool) -> bytes:
+    def deafen(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
         return b"" if not up and b"smessage" in chunk else chunk
 
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
-        setup.proxy.tamper = deafen
+        followers = await proxied.follow(stack, player)
+        proxied.proxy.tamper = deafen
         ids = []
         for i in range(30):
-            ids += await setup.backend.published(player, title=str(i))
+            ids += await proxied.backend.published(player, title=str(i))
         for follower in followers:
             await follower.has(ids)
             assert follower.ids == ids
@@ -282,7 +284,7 @@ async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
 )
 @pytest.mark.row("C1")
 async def test_a_feed_cut_again_and_again_loses_nothing(
-    setup: Setup, player: str, players: int, publishes: int, report: Report
+    proxied: ProxiedServer, player: str, players: int, publishes: int, report: Report
 ) -> None:
     names = [f"p{i}" for i in range(players)]
     ids: dict[str, list[str]] = {name: [] for name in names}
@@ -292,15 +294,17 @@ async def test_a_feed_cut_again_and_again_loses_nothing(
         nonlocal kills
         while True:
             await asyncio.sleep(0.05)
-            reply = await setup.server.ask_store("CLIENT", "KILL", "TYPE", "pubsub")
+            reply = await proxied.server.ask_store("CLIENT", "KILL", "TYPE", "pubsub")
             kills += reply
 
     async with AsyncExitStack() as stack:
-        followers = {name: await setup.follow(stack, name) for name in names}
+        followers = {name: await proxied.follow(stack, name) for name in names}
         killing = asyncio.create_task(kill())
         for i in range(publishes):
             for name, id in zip(
-                names, await setup.backend.published(*names, title=str(i)), strict=True
+                names,
+                await proxied.backend.published(*names, title=str(i)),
+                strict=True,
             ):
                 ids[name].append(id)
         killing.cancel()
@@ -314,10 +318,10 @@ async def test_a_feed_cut_again_and_again_loses_nothing(
 
 
 async def test_readers_come_and_go_while_the_feed_is_cut(
-    setup: Setup, report: Report
+    proxied: ProxiedServer, report: Report
 ) -> None:
     """The feed of a player is let go 5 s after the last reader, whatever happens."""
-    server = setup.server
+    server = proxied.server
     ends_at = asyncio.get_running_loop().time() + 7
     came = kills = 0
 
@@ -326,7 +330,7 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
         opener = [*TRANSPORTS.values()][number % 2]
         while asyncio.get_running_loop().time() < ends_at:
             token = await server.token(f"passer-by {number} {came}")
-            with contextlib.suppress(Refused, Ended):
+            with contextlib.suppress(StreamRefused, StreamEnded):
                 stream = await opener.open(server.port, token)
                 await stream.until("hello")
                 came += 1
@@ -341,8 +345,8 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
 
     await asyncio.gather(kill(), *map(come_and_go, range(4)))
     assert not server.ended
-    told = server.logged.splitlines()
-    errors = [line for line in told if '"level":"error"' in line]
+    logged = server.logged.splitlines()
+    errors = [line for line in logged if '"level":"error"' in line]
     # The node may well have been deaf to a probe of its own meanwhile.
     assert all(
         '"logger":"streamer.service.streams.probe"' in line for line in errors
@@ -353,17 +357,17 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
 
 @pytest.mark.row("C11")
 async def test_a_store_restarted_under_readers_that_only_listen(
-    setup: Setup,
+    proxied: ProxiedServer,
     player: str,
 ) -> None:
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
+        followers = await proxied.follow(stack, player)
         ids = []
         for round_ in range(3):
-            await setup.store.kill()
-            await setup.store.start()
-            await setup.server.ready()
-            ids += await setup.backend.published(player, title=str(round_))
+            await proxied.store.kill()
+            await proxied.store.start()
+            await proxied.server.ready()
+            ids += await proxied.backend.published(player, title=str(round_))
         for follower in followers:
             await follower.has(ids)
             assert follower.ids == ids
@@ -372,16 +376,16 @@ async def test_a_store_restarted_under_readers_that_only_listen(
 
 @pytest.mark.row("C14")
 async def test_a_slow_way_to_the_store_only_makes_it_slow(
-    setup: Setup, player: str
+    proxied: ProxiedServer, player: str
 ) -> None:
-    setup.proxy.delay_s = 0.1
+    proxied.proxy.delay_s = 0.1
     async with AsyncExitStack() as stack:
-        followers = await setup.follow(stack, player)
+        followers = await proxied.follow(stack, player)
         answers = await asyncio.gather(
-            *(setup.backend.publish(player, title=str(i)) for i in range(20))
+            *(proxied.backend.publish(player, title=str(i)) for i in range(20))
         )
         assert {answer.status_code for answer in answers} == {200}
-        ids = [one["id"] for one in await setup.backend.inbox(player)]
+        ids = [one["id"] for one in await proxied.backend.inbox(player)]
         assert len(ids) == 20
         for follower in followers:
             await follower.has(ids)

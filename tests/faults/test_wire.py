@@ -13,13 +13,13 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from ..e2e.processes import GUARD_S, Server
-from ..e2e.proxy import Pair, Proxy
+from ..e2e.processes import GUARD_S, ServerProcess
+from ..e2e.proxy import ProxiedConnection, TcpProxy
 from ..e2e.readers import Api, WsStream
 from .test_hostile import raw, status_of
 from .test_slots import stream_head
 
-MakeServer = Callable[..., Server]
+MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 # F8. Whatever of these a proxy in front reads differently, the second request, which
@@ -83,7 +83,7 @@ TOO_LARGE = {"200 kB header": 431, "5,000 headers": 431, "200 kB URL": 414}
 
 @pytest.mark.row("F8")
 async def test_ambiguous_requests_get_one_answer_and_no_second(
-    server: Server, report: Report
+    server: ServerProcess, report: Report
 ) -> None:
     for name, request in AMBIGUOUS.items():
         answer = await raw(server.port, request + SECOND)
@@ -147,7 +147,7 @@ async def after_upgrade(port: int, head: bytes, sent: bytes) -> bytes:
 
 @pytest.mark.row("F6")
 async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
-    server: Server, backend: Api, player: str, token: str, report: Report
+    server: ServerProcess, backend: Api, player: str, token: str, report: Report
 ) -> None:
     neighbour = await WsStream.open(server.port, token)
     await neighbour.until("hello")
@@ -242,11 +242,11 @@ async def timed(backend: Api, count: int) -> list[float]:
     [300, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
 async def test_repeated_with_their_keys_lost_answers_double_nothing(
-    server: Server, player: str, report: Report, count: int
+    server: ServerProcess, player: str, report: Report, count: int
 ) -> None:
-    proxy = await Proxy(server.port).start()
+    proxy = await TcpProxy(server.port).start()
 
-    def lose(pair: Pair, chunk: bytes, up: bool) -> bytes | None:
+    def lose(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes | None:
         return None if not up and random.random() < 0.3 else chunk
 
     proxy.tamper = lose
@@ -292,9 +292,9 @@ async def test_repeated_with_their_keys_lost_answers_double_nothing(
 
 @pytest.mark.row("D1")
 async def test_control_repeated_without_keys_lost_answers_double(
-    server: Server, player: str, report: Report
+    server: ServerProcess, player: str, report: Report
 ) -> None:
-    proxy = await Proxy(server.port).start()
+    proxy = await TcpProxy(server.port).start()
     proxy.tamper = lambda pair, chunk, up: (
         None if not up and random.random() < 0.3 else chunk
     )
@@ -308,9 +308,9 @@ async def test_control_repeated_without_keys_lost_answers_double(
     finally:
         await proxy.close()
     async with Api(server.port, await server.key()) as api:
-        found = len(await api.inbox(player))
-    assert found > 50
-    report(f"control: {found} stored of 50")
+        stored_count = len(await api.inbox(player))
+    assert stored_count > 50
+    report(f"control: {stored_count} stored of 50")
 
 
 # D2.
@@ -318,7 +318,7 @@ async def test_control_repeated_without_keys_lost_answers_double(
 
 @pytest.mark.row("D2")
 async def test_one_key_means_one_request_of_one_app(
-    server: Server, player: str, report: Report
+    server: ServerProcess, player: str, report: Report
 ) -> None:
     apps = ("demo", "other")
     keys = [await server.key(app=app) for app in apps]

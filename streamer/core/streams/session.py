@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ...errors import AHEAD_OF_RATE, PROTOCOL, SLOW, TOKEN_INVALID, Disconnect
+from ...errors import PROTOCOL, RATE_EXCEEDED, SLOW, TOKEN_INVALID, Disconnect
 from ...model import Entry, Gap, Position, Topic, encode_cursor
 from ..counters import TransportCounters
 from ..limits import RateLimiter
@@ -356,7 +356,7 @@ class Session:
         if self._rate is None:
             self._rate = RateLimiter(MESSAGES_PER_S, burst=MESSAGES_PER_S)
         if not self._rate.allow(now_s):
-            self.end(AHEAD_OF_RATE, delay_ms=1_000)
+            self.end(RATE_EXCEEDED, delay_ms=1_000)
             return None
         message = parse_message(text)
         if message is None:

@@ -193,8 +193,8 @@ def refusal(error: Error) -> Response:
         case errors.NotFound(what=what):
             code = f"{what.rpartition(' ')[2].upper()}_NOT_FOUND"
             return error_response(404, code, str(error))
-        case errors.UsedUp(most=most):
-            message = f"A campaign may have {most} notifications in its lifetime"
+        case errors.UsedUp(maximum=maximum):
+            message = f"A campaign may have {maximum} notifications in its lifetime"
             return error_response(429, "NOTIFICATION_LIMIT_EXCEEDED", message)
         case errors.OverQuota(retry_after_s=retry_after_s):
             again = {"Retry-After": str(retry_after_s)}

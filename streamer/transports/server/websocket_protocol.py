@@ -24,7 +24,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from ...errors import AHEAD_OF_RATE, SILENT
+from ...errors import RATE_EXCEEDED, SILENT
 from .handle import (
     WRITE_BUFFER_HIGH_BYTES,
     WRITE_BUFFER_LOW_BYTES,
@@ -161,7 +161,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, Detachable):
             self._control_count = 0
         self._control_count += 1
         if self._control_count > CONTROLS_PER_S_MAX:
-            self._fail(AHEAD_OF_RATE.code, AHEAD_OF_RATE.reason)
+            self._fail(RATE_EXCEEDED.code, RATE_EXCEEDED.reason)
             return False
         return True
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ...core.streams.client_messages import Command
 from ...core.streams.codec import WebSocketCodec
 from ...core.streams.session import Session
-from ...errors import AHEAD_OF_RATE, PROTOCOL, RESYNC, SILENT, Disconnect
+from ...errors import PROTOCOL, RATE_EXCEEDED, RESYNC, SILENT, Disconnect
 from ...service.streams.admission import Connection
 from ..server.refusal import LINGER_S
 from ..server.websocket_input import CONTROLS_PER_S_MAX, PONGS_BUFFERED_MAX, UnreadInput
@@ -229,7 +229,7 @@ class DetachedWebSocket(Detached):
         now_s = monotonic()
         at_s = max(self._controls_at_s, now_s)
         if at_s - now_s > 1 - 1 / CONTROLS_PER_S_MAX:
-            self._fail(AHEAD_OF_RATE, AHEAD_OF_RATE.code, AHEAD_OF_RATE.reason)
+            self._fail(RATE_EXCEEDED, RATE_EXCEEDED.code, RATE_EXCEEDED.reason)
             return False
         self._controls_at_s = at_s + 1 / CONTROLS_PER_S_MAX
         return True

@@ -71,7 +71,7 @@ _INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 _DISCONNECTS: Final = {
     Limit.LISTENERS_PER_PLAYER: errors.TOO_MANY_LISTENERS,
     Limit.CONNECTIONS_PER_NODE: errors.NODE_FULL,
-    Limit.CONNECTS_PER_SECOND: errors.AHEAD_OF_RATE,
+    Limit.CONNECTS_PER_SECOND: errors.RATE_EXCEEDED,
 }
 
 
@@ -273,9 +273,9 @@ def disconnect_for(error: Error) -> Disconnect:
         case errors.Draining():
             return errors.DRAINING
         case errors.IssuerUnavailable():
-            return errors.ISSUER_AWAY
+            return errors.ISSUER_UNAVAILABLE
         case errors.Unavailable():
-            return errors.STORE_AWAY
+            return errors.STORE_UNAVAILABLE
     return errors.PROTOCOL
 
 

@@ -524,7 +524,7 @@ def test_too_many_messages_a_second_end_the_stream(
     session.receive('{"type":"pong"}', 100.0)
     session.receive('{"type":"pong"}', 100.0)
 
-    assert session.ended == errors.AHEAD_OF_RATE
+    assert session.ended == errors.RATE_EXCEEDED
     assert sink.take_all()[-1]["delay_ms"] == 1_000
 
 

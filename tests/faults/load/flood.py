@@ -19,7 +19,7 @@ CONNECTIONS = 8
 BODY = json.dumps({"to": {"players": ["a"]}, "title": "t", "body": "x" * 200}).encode()
 
 
-class Backend:
+class RawBackend:
     """A connection that publishes, at less of a price than a client that can more."""
 
     def __init__(self, key: str) -> None:
@@ -32,7 +32,7 @@ class Backend:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
-    async def open(self, port: int) -> Backend:
+    async def open(self, port: int) -> RawBackend:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
         return self
 
@@ -52,7 +52,7 @@ async def publish(
     port: int, key: str, turns: asyncio.Semaphore, statuses: Counter[int]
 ) -> None:
     """Publish once for every turn, over one connection."""
-    backend = await Backend(key).open(port)
+    backend = await RawBackend(key).open(port)
     while True:
         await turns.acquire()
         statuses[await backend.publish()] += 1
@@ -71,11 +71,11 @@ async def flood(port: int, key: str, per_s: float) -> Counter[int]:
     ]
     sys.stdout.write("begun\n")
     sys.stdout.flush()
-    begun, given = loop.time(), 0
+    begun, released = loop.time(), 0
     while not ended.is_set():
-        while given < (loop.time() - begun) * per_s:
+        while released < (loop.time() - begun) * per_s:
             turns.release()
-            given += 1
+            released += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), 0.005)
     for task in publishing:

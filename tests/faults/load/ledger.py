@@ -23,7 +23,7 @@ from streamer.model import decode_id
 from ...e2e.readers import Api
 
 
-class Order(NamedTuple):
+class PublishAttempt(NamedTuple):
     """One publish, told apart by its key, which is also its title."""
 
     key: str
@@ -64,9 +64,9 @@ class Ledger:
         self._players = players
         self._stopping = False
         self._grown = asyncio.Event()
-        self.acknowledged: dict[Order, list[str]] = {}
-        self.refused: list[Order] = []
-        self.unknown: list[Order] = []
+        self.acknowledged: dict[PublishAttempt, list[str]] = {}
+        self.refused: list[PublishAttempt] = []
+        self.unknown: list[PublishAttempt] = []
 
     @contextmanager
     def publishing(self, publishers: int) -> Iterator[None]:
@@ -87,9 +87,9 @@ class Ledger:
 
     async def acknowledge(self, count: int) -> None:
         """Wait until so many more were acknowledged."""
-        wanted = len(self.acknowledged) + count
+        target = len(self.acknowledged) + count
         async with asyncio.timeout(20):
-            while len(self.acknowledged) < wanted:
+            while len(self.acknowledged) < target:
                 self._grown.clear()
                 await self._grown.wait()
 
@@ -98,31 +98,33 @@ class Ledger:
         async with Api(self._port, self._credential) as api:
             while not self._stopping:
                 count += 1
-                most = min(3, len(self._players))
-                players = random.sample(self._players, random.choice([1, 1, most]))
-                order = Order(f"{name}.{count}", tuple(players))
-                if not await self._send(api, order):
+                several = min(3, len(self._players))
+                players = random.sample(self._players, random.choice([1, 1, several]))
+                attempt = PublishAttempt(f"{name}.{count}", tuple(players))
+                if not await self._send(api, attempt):
                     await asyncio.sleep(0.05)
 
-    async def _send(self, api: Api, order: Order) -> bool:
+    async def _send(self, api: Api, attempt: PublishAttempt) -> bool:
         try:
-            answer = await api.publish(*order.players, key=order.key, title=order.key)
+            answer = await api.publish(
+                *attempt.players, key=attempt.key, title=attempt.key
+            )
         except httpx2.ConnectError:
-            self.refused.append(order)
+            self.refused.append(attempt)
             return False
         except httpx2.TransportError:
-            self.unknown.append(order)
+            self.unknown.append(attempt)
             return False
         if answer.status_code == 200:
             results = answer.json()["results"]
-            self.acknowledged[order] = [result["id"] for result in results]
+            self.acknowledged[attempt] = [result["id"] for result in results]
             self._grown.set()
             return True
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["retry-after"]) > 0
         kind = answer.json()["type"]
         book = self.unknown if kind == "about:outcome-unknown" else self.refused
-        book.append(order)
+        book.append(attempt)
         return False
 
     async def check(self) -> Findings:
@@ -130,15 +132,15 @@ class Ledger:
         async with Api(self._port, self._credential) as api:
             before = _titles(await self._inboxes(api))
             repeated, self.unknown = self.unknown, []
-            for order in repeated:
-                assert await self._send(api, order), order
+            for attempt in repeated:
+                assert await self._send(api, attempt), attempt
             inboxes = await self._inboxes(api)
-        wanted = Counter(
+        expected = Counter(
             (player, id)
-            for order, ids in self.acknowledged.items()
-            for player, id in zip(order.players, ids, strict=True)
+            for attempt, ids in self.acknowledged.items()
+            for player, id in zip(attempt.players, ids, strict=True)
         )
-        found = Counter(
+        stored = Counter(
             (player, one["id"]) for player, inbox in inboxes.items() for one in inbox
         )
         titles = _titles(inboxes)
@@ -148,10 +150,10 @@ class Ledger:
             for inbox in inboxes.values()
         ]
         return Findings(
-            acknowledged=len(wanted),
+            acknowledged=len(expected),
             unknown=len(repeated),
             refused=len(refused),
-            lost=sum((wanted - found).values()),
+            lost=sum((expected - stored).values()),
             doubled=sum(n - 1 for n in (*before.values(), *titles.values()) if n > 1),
             unwanted=len(refused & titles.keys()),
             holes=sum(1 for row in offsets if row != list(range(1, len(row) + 1))),

@@ -175,7 +175,7 @@ NOT_HELD = {
 }
 """Why a row has no test."""
 
-Shown = dict[str, list["Outcome"]]
+Outcomes = dict[str, list["Outcome"]]
 
 
 class Outcome(NamedTuple):
@@ -278,41 +278,41 @@ def pytest_terminal_summary(
             for figure in said:
                 terminalreporter.line(f"{node.rpartition('::')[2]}: {figure}")
     if path := config.getoption("--battery-report"):
-        path.write_text(render(_shown(config)))
+        path.write_text(render(_collect(config)))
         terminalreporter.line(f"battery: {path} written")
         for line in path.read_text().splitlines():
             if RED in line:
                 terminalreporter.line(line)
 
 
-def _shown(config: pytest.Config) -> Shown:
-    shown: Shown = {name: [] for name in ROWS}
-    outcomes = _remembered(config) | config.stash[_OUTCOMES]
+def _collect(config: pytest.Config) -> Outcomes:
+    by_row: Outcomes = {name: [] for name in ROWS}
+    by_test = _with_earlier_runs(config) | config.stash[_OUTCOMES]
     for node, rows in config.stash[_ROWS_OF].items():
         left_out = Outcome(node, "left out", "", [], 0)
         for row in rows:
-            shown[row].append(outcomes.get(node, left_out))
-    return shown
+            by_row[row].append(by_test.get(node, left_out))
+    return by_row
 
 
-def _remembered(config: pytest.Config) -> dict[str, Outcome]:
+def _with_earlier_runs(config: pytest.Config) -> dict[str, Outcome]:
     """Return the outcomes of earlier runs, as nightly tests have one of their own."""
     assert config.cache is not None
-    known = {
+    earlier = {
         node: Outcome(*values)
         for node, values in config.cache.get("battery/outcomes", {}).items()
     }
-    known |= config.stash[_OUTCOMES]
-    config.cache.set("battery/outcomes", {k: list(v) for k, v in known.items()})
-    return known
+    earlier |= config.stash[_OUTCOMES]
+    config.cache.set("battery/outcomes", {k: list(v) for k, v in earlier.items()})
+    return earlier
 
 
 # The page.
 
 
-def render(shown: Shown) -> str:
+def render(outcomes: Outcomes) -> str:
     """Return the page that says what a run has shown."""
-    verdicts = {name: _verdict(name, shown[name]) for name in ROWS}
+    verdicts = {name: _verdict(name, outcomes[name]) for name in ROWS}
     green = sum(verdict.startswith(GREEN) for verdict in verdicts.values())
     lines = [
         "# What has been shown",
@@ -333,7 +333,13 @@ def render(shown: Shown) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, row in ROWS.items():
-        cells = (name, row.fault, row.holds, _figure(shown[name]), _seeds(shown[name]))
+        cells = (
+            name,
+            row.fault,
+            row.holds,
+            _figure(outcomes[name]),
+            _seeds(outcomes[name]),
+        )
         lines.append(_cells(*cells, verdicts[name]))
     lines += ["", "## Attacks, and the tests that hold them", ""]
     lines += ["| # | Attack | Held by |", "|---|---|---|"]

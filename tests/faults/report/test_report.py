@@ -49,10 +49,12 @@ def test_a_reason_is_given_for_rows_that_exist() -> None:
 def test_a_row_is_green_only_if_it_was_shown(
     verdicts: list[str], colour: str, says: str
 ) -> None:
-    shown: dict[str, list[Outcome]] = {name: [] for name in ROWS}
-    shown["C4"] = [Outcome("a::one", verdict, "why", [], 1) for verdict in verdicts]
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in ROWS}
+    outcomes["C4"] = [Outcome("a::one", verdict, "why", [], 1) for verdict in verdicts]
 
-    (line,) = (line for line in render(shown).splitlines() if line.startswith("| C4 "))
+    (line,) = (
+        line for line in render(outcomes).splitlines() if line.startswith("| C4 ")
+    )
 
     assert colour in line
     assert says in line

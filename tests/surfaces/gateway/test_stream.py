@@ -272,7 +272,13 @@ async def test_a_client_that_goes_away_leaves_nothing(
 
 @pytest.mark.parametrize(
     "disconnect",
-    [errors.SLOW, errors.DRAINING, errors.REPLACED, errors.RESYNC, errors.STORE_AWAY],
+    [
+        errors.SLOW,
+        errors.DRAINING,
+        errors.REPLACED,
+        errors.RESYNC,
+        errors.STORE_UNAVAILABLE,
+    ],
 )
 def test_only_the_end_of_a_token_has_a_word(disconnect: Any) -> None:
     codec = GatewayCodec(LOG, lambda: 0)
