@@ -1,8 +1,8 @@
 """
-All questions one after the other, at the sizes of ``RESULTS.md``, which is written.
+Runs all scenarios one after the other, at the sizes of ``RESULTS.md``; writes that.
 
-Takes about an hour and a half; ``--quick`` takes some minutes and proves nothing but
-that everything works. A question that fails does not stop the others.
+Takes about an hour and a half. ``--quick`` takes some minutes, and shows only that
+everything works. A scenario that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["CASES"]
 
 ROOT = Path(__file__).parents[1]
 QUICK = 20
-"""By how much sizes are divided in a hurry."""
+"""Sizes are divided by this with ``--quick``."""
 
-# Name of the files, question, its options.
+# Name of the files, scenario, its options.
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "fanout-ws-1000": ("fanout", {"connections": 1_000}),
     "fanout-ws-10000": ("fanout", {"connections": 10_000}),
@@ -52,22 +52,20 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=results.RESULTS)
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(CASES)
-    failed = [case for case in chosen if not _ask(case, options)]
+    failed = [case for case in chosen if not _run(case, options)]
     results.write(options.out, options.to)
     if failed:
-        sys.exit(f"no answer: {', '.join(failed)}")
+        sys.exit(f"no result: {', '.join(failed)}")
 
 
-def _ask(case: str, options: argparse.Namespace) -> bool:
-    question, given = CASES[case]
-    if not (ROOT / "bench" / f"{question}.py").exists():
-        return False
-    sizes = dict(given)
+def _run(case: str, options: argparse.Namespace) -> bool:
+    scenario, sizes = CASES[case]
+    sizes = dict(sizes)
     if options.quick and "connections" in sizes:
         sizes["connections"] = max(100, int(str(sizes["connections"])) // QUICK)
     rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
     file = options.out / f"{case}.json"
-    command = [sys.executable, "-m", f"bench.{question}"]
+    command = [sys.executable, "-m", f"bench.{scenario}"]
     command += [f"--rounds={rounds}", f"--seconds={seconds:g}", f"--json={file}"]
     command += [f"--html={file.with_suffix('.html')}"]
     command += [f"--png={file.with_suffix('.png')}"]

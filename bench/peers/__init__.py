@@ -1,22 +1,22 @@
 """
-The servers that are asked: this one, and what people use instead.
+The servers that are compared: streamer, and what people use instead.
 
-A peer is the plainest set-up of its kind that can answer the question, at its default
-settings but for limits, logs and one worker process. What it does not do (store, check
-tokens, resume) is said in its `does`, and stands beside its figures.
+A peer is the plainest set-up of its kind that the scenario can measure, at its default
+settings but for limits, logs and one worker process. Its `does` says what it does and
+does not do (store, verify tokens, resume), and stands beside its figures.
 """
 
 from __future__ import annotations
 
-from .base import Absent, Peer, Setup, Transport
+from .base import NotInstalled, Peer
 from .centrifugo import Centrifugo
 from .floor import Floor
 from .nginx_nchan import Nchan
 from .node_ws import NodeWs
 from .plain import Plain
-from .streamer import Remote, Streamer
+from .streamer import Streamer
 
-__all__ = ["PEERS", "Absent", "Peer", "Remote", "Setup", "Streamer", "Transport"]
+__all__ = ["PEERS", "NotInstalled", "Peer", "Streamer"]
 
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer for peer in (Streamer, Nchan, NodeWs, Plain, Centrifugo, Floor)

@@ -1,7 +1,7 @@
 """
-What a peer is: something that can be started, told from, and spoken to.
+What a peer is: a server that is started here.
 
-Knows processes, ports and how requests are written. Knows nothing of any one server.
+Knows processes and ports. Knows nothing of any one server.
 """
 
 from __future__ import annotations
@@ -17,29 +17,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
 
-from ..load.senders import NOW, PLAYER, SEQ
-from ..run.processes import Usage, measure, pin
+from bench.kit.target import Requirements, Target
+from bench.kit.usage import pin
 
-__all__ = [
-    "CACHE",
-    "PLAYER_NAME",
-    "Absent",
-    "Parts",
-    "Peer",
-    "Setup",
-    "Transport",
-    "free_port",
-    "get",
-    "player_name",
-    "post",
-    "text",
-    "upgrade",
-]
-
-Transport = Literal["ws", "sse"]
-Parts = list[bytes | str]
+__all__ = ["CACHE", "NotInstalled", "Peer", "free_port"]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 CACHE = CACHE / "streamer-bench"
@@ -47,98 +29,34 @@ CACHE = CACHE / "streamer-bench"
 
 START_S = 20.0
 STOP_S = 15.0
-PLAYER_NAME: Parts = [b"p", PLAYER]
 
 _PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
-_WIDTHS = {NOW: 19, PLAYER: 7, SEQ: 10}
+
+class NotInstalled(Exception):
+    """The peer is not installed. Says which command installs it."""
 
 
-class Absent(Exception):
-    """The peer is not installed. Says which line installs it."""
-
-
-class Setup(NamedTuple):
-    """What a server has to make room for."""
-
-    connections: int = 1_000
-    players: int = 1
-    folder: Path = Path("/tmp")
-    env: tuple[tuple[str, str], ...] = ()
-    stored: bool = False
-    """Whether the question needs a store, from peers that have none of their own."""
-    publisher: bool = False
-    """Whether there shall be a second node on the same store to publish on."""
-
-
-class Peer:
-    """A server of one kind. `start` it before anything else; `stop` it always."""
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    does: ClassVar[str]
-    """What a reader of the figures has to know about it."""
-    transports: ClassVar[frozenset[str]] = frozenset({"ws", "sse"})
+class Peer(Target):
+    """A server that is started here."""
 
     def __init__(self) -> None:
-        self.address = ("127.0.0.1", 0)
-        self.roots: list[int] = []
+        super().__init__()
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def require(self) -> None:
+    @classmethod
+    def require(cls) -> None:
         """
-        Check that it is there.
+        Check that it is installed.
 
         Raises:
-            Absent: It is not.
+            NotInstalled: It is not.
 
         """
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         raise NotImplementedError
-
-    def readers(self, transport: Transport, players: int) -> list[bytes]:
-        """Return what readers say first, one per player."""
-        raise NotImplementedError
-
-    def ready(self, transport: Transport) -> bytes:
-        """Return what a reader has been told once messages will reach it."""
-        return b""
-
-    def publish(self, size: int) -> list[Parts]:
-        """Return requests that publish `size` bytes of text to `PLAYER_NAME`."""
-        raise NotImplementedError
-
-    def broadcast(self, size: int, readers: int) -> tuple[list[Parts], int]:
-        """
-        Return requests that publish a text to all of so many readers.
-
-        And of how many players they have to be: one, where a channel is all there is.
-        """
-        return self.publish(size), 1
-
-    def publish_stored(self, size: int, players: int, batch: int) -> list[Parts]:
-        """Return requests that store a text, for `batch` players each."""
-        raise Absent(f"{self.title} stores nothing")
-
-    def page(self, number: int, *, etag: str = "") -> bytes:
-        """Return a request for a player's first page."""
-        raise Absent(f"{self.title} has no pages")
-
-    def publish_apart(
-        self, size: int, players: int, per_request: int
-    ) -> tuple[list[Parts], int]:
-        """Return requests to one player after the other, and how many each reaches."""
-        return self.publish(size), 1
-
-    @property
-    def publisher(self) -> tuple[str, int]:
-        """Where to publish, if that is another node."""
-        return self.address
-
-    def usage(self) -> Usage:
-        return measure(self.roots)
 
     def pin(self) -> None:
         pin(self.roots)
@@ -194,8 +112,8 @@ class Peer:
             if _answers(address, path):
                 return
             time.sleep(0.02)
-        said = (folder / "out.log").read_text()[-2_000:] if folder else ""
-        raise RuntimeError(f"{self.name} did not start: {said}")
+        output = (folder / "out.log").read_text()[-2_000:] if folder else ""
+        raise RuntimeError(f"{self.name} did not start: {output}")
 
 
 def _die_with_parent() -> None:
@@ -207,45 +125,6 @@ def _die_with_parent() -> None:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
-
-
-def player_name(number: int) -> str:
-    """Return the name that `PLAYER_NAME` writes for a number."""
-    return f"p{number:07d}"
-
-
-def text(size: int) -> Parts:
-    """Return a text of `size` bytes: the mark, when it was due, its number, padding."""
-    padding = size - 1 - _WIDTHS[NOW] - 1 - _WIDTHS[SEQ]
-    assert padding >= 0, "a text has at least 31 bytes"
-    return [b"#", NOW, b".", SEQ, b"x" * padding]
-
-
-def post(path: Parts, body: Parts, headers: Parts | None = None) -> Parts:
-    """Return a POST; `headers` end each of their lines."""
-    length = sum(_WIDTHS[p] if isinstance(p, str) else len(p) for p in body)
-    return [
-        b"POST ",
-        *path,
-        b" HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n" % length,
-        *(headers or []),
-        b"\r\n",
-        *body,
-    ]
-
-
-def get(path: str, headers: str = "") -> bytes:
-    """Return a GET; `headers` end each of their lines."""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{headers}\r\n".encode()
-
-
-def upgrade(path: str, headers: str = "") -> bytes:
-    """Return a WebSocket handshake."""
-    return get(
-        path,
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}",
-    )
 
 
 def _answers(address: tuple[str, int], path: str) -> bool:

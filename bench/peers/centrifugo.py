@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .base import (
-    CACHE,
+from bench.kit.requests import (
     PLAYER_NAME,
-    Absent,
-    Parts,
-    Peer,
-    Setup,
-    Transport,
-    free_port,
+    RequestParts,
     get,
     player_name,
     post,
     text,
     upgrade,
 )
+from bench.kit.target import Requirements, Transport
+
+from .base import CACHE, NotInstalled, Peer, free_port
 from .stores import start_store
 
 __all__ = ["Centrifugo"]
@@ -45,13 +42,14 @@ class Centrifugo(Peer):
         super().__init__()
         self._publisher: tuple[str, int] | None = None
 
-    def require(self) -> None:
+    @classmethod
+    def require(cls) -> None:
         if _program() is None:
-            raise Absent(f"GOBIN={CACHE / 'bin'} go install {PACKAGE}")
+            raise NotInstalled(f"GOBIN={CACHE / 'bin'} go install {PACKAGE}")
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
-        setup.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         free = {
             "allow_subscribe_for_client": True,
             "allow_subscribe_for_anonymous": True,
@@ -65,13 +63,13 @@ class Centrifugo(Peer):
             "usage_stats": {"disabled": True},
             "log": {"level": "error"},
         }
-        if setup.stored:
-            url = start_store(self, setup.folder / "store")
+        if requirements.stored:
+            url = start_store(self, folder / "store")
             config["engine"] = {"type": "redis", "redis": {"address": url}}
-        self._launch(config, setup.folder, self.address)
-        if setup.publisher and setup.stored:
+        self._launch(config, folder, self.address)
+        if requirements.publisher and requirements.stored:
             self._publisher = ("127.0.0.1", free_port())
-            self._launch(config, setup.folder / "p", self._publisher, measured=False)
+            self._launch(config, folder / "p", self._publisher, measured=False)
 
     def _launch(
         self,
@@ -104,8 +102,14 @@ class Centrifugo(Peer):
     def ready(self, transport: Transport) -> bytes:
         return b'"connect"'
 
-    def publish(self, size: int) -> list[Parts]:
-        body: Parts = [b'{"channel":"', *PLAYER_NAME, b'","data":"', *text(size), b'"}']
+    def publish(self, size: int) -> list[RequestParts]:
+        body: RequestParts = [
+            b'{"channel":"',
+            *PLAYER_NAME,
+            b'","data":"',
+            *text(size),
+            b'"}',
+        ]
         return [post([b"/api/publish"], body, [b"Content-Type: application/json\r\n"])]
 
 

@@ -7,21 +7,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .base import (
-    CACHE,
+from bench.kit.requests import (
     PLAYER_NAME,
-    Absent,
-    Parts,
-    Peer,
-    Setup,
-    Transport,
-    free_port,
+    RequestParts,
     get,
     player_name,
     post,
     text,
     upgrade,
 )
+from bench.kit.target import Requirements, Transport
+
+from .base import CACHE, NotInstalled, Peer, free_port
 
 __all__ = ["Floor"]
 
@@ -35,20 +32,21 @@ class Floor(Peer):
     title = "send() in a C loop"
     does = "one channel, nothing else: what the kernel takes"
 
-    def require(self) -> None:
+    @classmethod
+    def require(cls) -> None:
         if shutil.which("cc") is None:
-            raise Absent("apt-get install gcc libc6-dev")
+            raise NotInstalled("apt-get install gcc libc6-dev")
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
-        self.run([str(_build()), str(self.address[1])], setup.folder)
-        self._wait_until_open(folder=setup.folder)
+        self.run([str(_build()), str(self.address[1])], folder)
+        self._wait_until_open(folder=folder)
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         write = upgrade if transport == "ws" else get
         return [write(f"/{player_name(number)}") for number in range(players)]
 
-    def publish(self, size: int) -> list[Parts]:
+    def publish(self, size: int) -> list[RequestParts]:
         return [post([b"/pub/", *PLAYER_NAME], text(size))]
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .base import (
+from bench.kit.requests import (
     PLAYER_NAME,
-    Absent,
-    Parts,
-    Peer,
-    Setup,
-    Transport,
-    free_port,
+    RequestParts,
     get,
     player_name,
     post,
     text,
     upgrade,
 )
+from bench.kit.target import Requirements, Transport
+
+from .base import NotInstalled, Peer, free_port
 
 __all__ = ["Nchan"]
 
@@ -61,27 +59,28 @@ class Nchan(Peer):
     title = "nginx + nchan"
     does = "in memory, no tokens, no limits"
 
-    def require(self) -> None:
+    @classmethod
+    def require(cls) -> None:
         if shutil.which("nginx") is None or _module() is None:
-            raise Absent("apt-get install nginx libnginx-mod-nchan")
+            raise NotInstalled("apt-get install nginx libnginx-mod-nchan")
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
-        setup.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         # Its worker runs as another user and keeps its folders itself.
-        setup.folder.chmod(0o755)
-        config = setup.folder / "nginx.conf"
+        folder.chmod(0o755)
+        config = folder / "nginx.conf"
         config.write_text(
             _CONFIG.format(
                 module=_module(),
-                folder=setup.folder,
-                connections=setup.connections + 1_000,
+                folder=folder,
+                connections=requirements.connections + 1_000,
                 port=self.address[1],
             )
         )
-        command = ["nginx", "-p", str(setup.folder), "-c", str(config)]
-        self.run([*command, "-g", "daemon off;"], setup.folder)
-        self._wait_until_open(folder=setup.folder)
+        command = ["nginx", "-p", str(folder), "-c", str(config)]
+        self.run([*command, "-g", "daemon off;"], folder)
+        self._wait_until_open(folder=folder)
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         write = upgrade if transport == "ws" else get
@@ -91,7 +90,7 @@ class Nchan(Peer):
             for number in range(players)
         ]
 
-    def publish(self, size: int) -> list[Parts]:
+    def publish(self, size: int) -> list[RequestParts]:
         return [post([b"/pub/", *PLAYER_NAME], text(size))]
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .base import (
-    CACHE,
+from bench.kit.requests import (
     PLAYER_NAME,
-    Absent,
-    Parts,
-    Peer,
-    Setup,
-    Transport,
-    free_port,
+    RequestParts,
     player_name,
     post,
     text,
     upgrade,
 )
+from bench.kit.target import Requirements, Transport
+
+from .base import CACHE, NotInstalled, Peer, free_port
 
 __all__ = ["NodeWs"]
 
@@ -34,24 +31,25 @@ class NodeWs(Peer):
     does = "in memory, nothing kept, no tokens, no limits"
     transports = frozenset({"ws"})
 
-    def require(self) -> None:
+    @classmethod
+    def require(cls) -> None:
         if shutil.which("node") is None or not (FOLDER / "node_modules/ws").exists():
-            raise Absent(f"npm install --prefix {_tilde(FOLDER)} ws@{VERSION}")
+            raise NotInstalled(f"npm install --prefix {_tilde(FOLDER)} ws@{VERSION}")
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
         script = Path(__file__).with_name("ws_server.js")
         self.run(
             ["node", str(script), str(self.address[1])],
-            setup.folder,
+            folder,
             {"NODE_PATH": str(FOLDER / "node_modules")},
         )
-        self._wait_until_open(folder=setup.folder)
+        self._wait_until_open(folder=folder)
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         return [upgrade(f"/ws/{player_name(number)}") for number in range(players)]
 
-    def publish(self, size: int) -> list[Parts]:
+    def publish(self, size: int) -> list[RequestParts]:
         return [post([b"/pub/", *PLAYER_NAME], text(size))]
 
 

@@ -6,20 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from .base import (
+from bench.kit.requests import (
     PLAYER_NAME,
-    Absent,
-    Parts,
-    Peer,
-    Setup,
-    Transport,
-    free_port,
+    RequestParts,
     get,
     player_name,
     post,
     text,
     upgrade,
 )
+from bench.kit.target import Requirements, Transport, Unsupported
+
+from .base import Peer, free_port
 from .stores import start_store
 
 __all__ = ["Plain"]
@@ -35,19 +33,19 @@ class Plain(Peer):
     title = "Starlette on uvicorn"
     does = "in memory, nothing kept, no tokens, no limits"
 
-    def start(self, setup: Setup) -> None:
+    def start(self, requirements: Requirements, folder: Path) -> None:
         self.address = ("127.0.0.1", free_port())
         env = {"BENCH_SECRET": SECRET, "BENCH_STORE": ""}
-        if setup.stored:
-            env["BENCH_STORE"] = start_store(self, setup.folder / "store")
+        if requirements.stored:
+            env["BENCH_STORE"] = start_store(self, folder / "store")
         command = [sys.executable, "-m", "uvicorn", "bench.peers.plain_app:app"]
         command += ["--port", str(self.address[1]), "--loop", "uvloop"]
         command += ["--http", "httptools", "--ws", "websockets-sansio"]
         command += ["--no-access-log", "--log-level", "warning", "--backlog", "4096"]
         command += ["--ws-ping-interval", "60", "--timeout-keep-alive", "600"]
         command += ["--app-dir", str(Path(__file__).parents[2])]
-        self.run(command, setup.folder, env)
-        self._wait_until_open(folder=setup.folder)
+        self.run(command, folder, env)
+        self._wait_until_open(folder=folder)
 
     def readers(self, transport: Transport, players: int) -> list[bytes]:
         write = upgrade if transport == "ws" else get
@@ -58,18 +56,18 @@ class Plain(Peer):
     def ready(self, transport: Transport) -> bytes:
         return b": open" if transport == "sse" else b""
 
-    def publish(self, size: int) -> list[Parts]:
+    def publish(self, size: int) -> list[RequestParts]:
         return [post([b"/pub/", *PLAYER_NAME], text(size))]
 
-    def publish_stored(self, size: int, players: int, batch: int) -> list[Parts]:
+    def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
         if batch > 1:
-            raise Absent("the plain endpoint stores one at a time")
-        to: Parts = [b'{"to":{"players":["', *PLAYER_NAME, b'"]},"body":"']
+            raise Unsupported("the plain endpoint stores one at a time")
+        to: RequestParts = [b'{"to":{"players":["', *PLAYER_NAME, b'"]},"body":"']
         return [post([b"/store"], [*to, *text(size), b'"}'])]
 
     def page(self, number: int, *, etag: str = "") -> bytes:
-        known = f"If-None-Match: {etag}\r\n" if etag else ""
-        return get("/page", f"Authorization: Bearer {_token(number)}\r\n{known}")
+        condition = f"If-None-Match: {etag}\r\n" if etag else ""
+        return get("/page", f"Authorization: Bearer {_token(number)}\r\n{condition}")
 
 
 def _token(number: int) -> str:

@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from typing import Any
 
 import redis.asyncio
 from joserfc import jwt
@@ -87,12 +88,14 @@ async def page(request: Request) -> Response:
     token = request.headers["authorization"].removeprefix("Bearer ")
     claims = jwt.decode(token, _key, algorithms=["HS256"]).claims
     _claims.validate(claims)
-    known = request.headers.get("if-none-match")
-    found = await _store.xrevrange(f"log:{claims['sub']}", count=1 if known else 20)
-    etag = f'"{found[0][0].decode()}"' if found else '"0"'
-    if known == etag:
+    etag_before = request.headers.get("if-none-match")
+    entries: Any = await _store.xrevrange(
+        f"log:{claims['sub']}", count=1 if etag_before else 20
+    )
+    etag = f'"{entries[0][0].decode()}"' if entries else '"0"'
+    if etag_before == etag:
         return Response(status_code=304, headers={"ETag": etag})
-    body = b'{"notifications":[%b]}' % b",".join(fields[b"m"] for _, fields in found)
+    body = b'{"notifications":[%b]}' % b",".join(fields[b"m"] for _, fields in entries)
     return Response(body, headers={"ETag": etag}, media_type="application/json")
 
 

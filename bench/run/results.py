@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from . import report
+from bench.kit import report
 
 __all__ = ["write"]
 
@@ -99,7 +99,7 @@ def _kept(path: Path) -> list[str]:
 
 def _machine(cases: dict[str, Result]) -> list[str]:
     about = next(iter(cases.values()))["machine"]
-    commits = sorted({result["machine"]["commit"] for result in cases.values()})
+    versions = sorted({result["machine"]["version"] for result in cases.values()})
     absent = {
         f"{a['peer']} was not there: `{_anywhere(a['install'])}` installs it."
         for result in cases.values()
@@ -107,7 +107,7 @@ def _machine(cases: dict[str, Result]) -> list[str]:
     }
     return [
         f"**Machine.** {about['processor']}, {about['memory']}, {about['system']}, "
-        f"Python {about['python']}; {about['when']}; commit {', '.join(commits)}. "
+        f"Python {about['python']}; {about['when']}; {', '.join(versions)}. "
         "Servers on one core, load and stores on the others. "
         + " ".join(sorted(absent)),
         "",

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..peers import Peer
+from bench.kit.target import Target
 
 __all__ = ["profiled", "top"]
 
@@ -29,15 +29,15 @@ WAITING = ("epoll_wait", "epoll_pwait", "wait4")
 
 
 @contextlib.contextmanager
-def profiled(peer: Peer, path: Path | None) -> Iterator[None]:
-    """Sample the first process of `peer` in the block, if it is ours and asked for."""
-    if path is None or peer.name != "streamer" or not peer.roots:
+def profiled(target: Target, path: Path | None) -> Iterator[None]:
+    """Sample the first process of streamer in the block, if there is a path."""
+    if path is None or target.name != "streamer" or not target.roots:
         yield
         return
     program = shutil.which("py-spy")
     if program is None:
-        sys.exit("py-spy is not there: pip install py-spy")
-    command = [program, "record", "--pid", str(peer.roots[0]), "--native"]
+        sys.exit("py-spy is not installed; to install it: pip install py-spy")
+    command = [program, "record", "--pid", str(target.roots[0]), "--native"]
     command += ["--rate", str(SAMPLES_PER_S), "--duration", str(DURATION_S)]
     command += ["--format", "raw", "--output", str(path)]
     process = subprocess.Popen(
@@ -69,8 +69,8 @@ def top(path: Path) -> list[tuple[str, float, float]]:
 
 
 def main() -> None:
-    found = top(Path(sys.argv[1]))
-    for name, own, below in sorted(found, key=lambda row: -row[1])[:SHOWN]:
+    rows = top(Path(sys.argv[1]))
+    for name, own, below in sorted(rows, key=lambda row: -row[1])[:SHOWN]:
         sys.stdout.write(f"{own:6.1%} {below:6.1%}  {name}\n")
 
 

@@ -15,18 +15,18 @@ from typing import Any
 
 from .worker import main
 
-__all__ = ["Load", "LoadFailed"]
+__all__ = ["Load", "LoadError"]
 
 Facts = dict[str, Any]
 
 _spawn = multiprocessing.get_context("spawn")
 
 
-class LoadFailed(Exception):
+class LoadError(Exception):
     """A load process could not do what it was told."""
 
 
-class _Process:
+class _LoadProcess:
     def __init__(self, cores: set[int]) -> None:
         self._pipe: Connection
         self._pipe, theirs = _spawn.Pipe()
@@ -37,7 +37,7 @@ class _Process:
     def order(self, name: str, **order: Any) -> None:
         self._pipe.send((name, order))
 
-    def tell(self, what: object) -> None:
+    def send(self, what: object) -> None:
         self._pipe.send(what)
 
     def answer(self, on_progress: Callable[[int], None]) -> Facts:
@@ -45,11 +45,11 @@ class _Process:
             try:
                 kind, what = self._pipe.recv()
             except EOFError:
-                raise LoadFailed("a load process has ended") from None
+                raise LoadError("a load process has ended") from None
             if kind == "progress":
                 on_progress(what)
             elif kind == "failed":
-                raise LoadFailed(what)
+                raise LoadError(what)
             else:
                 return what  # type: ignore[no-any-return]
 
@@ -71,22 +71,26 @@ class Load:
     """
 
     def __init__(self, processes: int, cores: set[int]) -> None:
-        self._processes = [_Process(cores) for _ in range(processes)]
+        self._processes = [_LoadProcess(cores) for _ in range(processes)]
         self._share: list[int] = []
         self.on_progress: Callable[[int], None] = lambda count: None
 
     def open(self, **plan: Any) -> Facts:
         """Open readers, split among the processes; see `readers.Plan`."""
-        count, requests = plan.pop("count"), plan.pop("requests")
+        connections, requests = plan.pop("connections"), plan.pop("requests")
         many = len(self._processes)
-        self._share = [count // many + (i < count % many) for i in range(many)]
+        self._share = [
+            connections // many + (i < connections % many) for i in range(many)
+        ]
         first = 0
         for process, share in zip(self._processes, self._share, strict=True):
             if len(requests) == 1:
-                part = requests
+                assigned = requests
             else:
-                part = requests[first : first + share]
-            process.order("open", plan={**plan, "count": share, "requests": part})
+                assigned = requests[first : first + share]
+            process.order(
+                "open", plan={**plan, "connections": share, "requests": assigned}
+            )
             first += share
         return _sum([process.answer(self.on_progress) for process in self._processes])
 
@@ -104,19 +108,19 @@ class Load:
         everybody = sum(self._share)
         mine = (self._share or [0])[0]
         reached = per_message or everybody
-        part = mine / everybody if everybody else 0
-        first.order("publish", per_message=round(reached * part), **order)
+        fraction = mine / everybody if everybody else 0
+        first.order("publish", per_message=round(reached * fraction), **order)
         if not everybody:
             others = []
         for process in others:
             process.order("listen", seconds=order["seconds"])
         answers = [first.answer(self.on_progress)]
         for process, share in zip(others, self._share[1:], strict=False):
-            process.tell(answers[0]["sent"] * reached * share // everybody)
+            process.send(answers[0]["sent"] * reached * share // everybody)
             answers.append(process.answer(self.on_progress))
         return _sum(answers)
 
-    def ask(self, name: str, **order: Any) -> Facts:
+    def run(self, name: str, **order: Any) -> Facts:
         """Give the first process an order of its own."""
         self.begin(name, **order)
         return self.end()

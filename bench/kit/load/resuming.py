@@ -22,7 +22,7 @@ from typing import NamedTuple
 from .engine import IN, OUT, Engine
 from .readers import reset
 
-__all__ = ["CURSOR", "Careful", "CarefulPlan"]
+__all__ = ["CURSOR", "UNLIMITED", "ResumingPlan", "ResumingReaders"]
 
 CURSOR = b"@CURSOR@"
 """Stands in a request for the place to go on from."""
@@ -30,67 +30,71 @@ CURSOR = b"@CURSOR@"
 _NUMBER = re.compile(rb"#\d{19}\.(\d{10})")
 _CURSOR = re.compile(rb'"cursor":"([^"]+)"')
 _RETRY_AFTER = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
+UNLIMITED = 1_000_000_000
+
 OPEN_S = 10.0
 """How long a client waits for an answer to its handshake."""
 
 _BACK_OFF_S = (0.5, 20.0)
 
 
-class CarefulPlan(NamedTuple):
+class ResumingPlan(NamedTuple):
     """One request per reader, each with `CURSOR` as the value of its last parameter."""
 
     address: tuple[str, int]
     requests: Sequence[bytes]
-    in_flight: int = 1_000_000
-    """How many handshakes at a time; the default is a real storm."""
+    in_flight: int = UNLIMITED
+    """How many handshakes at a time; the default makes a storm."""
 
 
 class _Reader:
     __slots__ = (
         "attempts",
-        "begun_ns",
-        "behind",
         "cursor",
         "data",
+        "incomplete",
         "last",
         "open",
         "sock",
+        "started_ns",
     )
 
     def __init__(self) -> None:
         self.cursor = b""
         self.last = -1
         self.attempts = 0
-        self.begun_ns = 0
+        self.started_ns = 0
         self.open = False
-        self.behind = False
+        self.incomplete = False
         self.data = b""
         self.sock: socket.socket | None = None
 
 
-class Careful:
+class ResumingReaders:
     """The readers of one process."""
 
-    def __init__(self, engine: Engine, plan: CarefulPlan) -> None:
+    def __init__(self, engine: Engine, plan: ResumingPlan) -> None:
         self._engine = engine
         self._plan = plan
+        self.in_flight = plan.in_flight
+        """How many handshakes may be under way at a time."""
         self._readers = [_Reader() for _ in plan.requests]
         self._due: list[tuple[int, int]] = []
         self._pending = 0
         self._opening: deque[tuple[int, int]] = deque()
         self._expected = -1
-        self._begun_ns = 0
-        self.behind = 0
+        self._started_ns = 0
+        self.incomplete = 0
         self.open = 0
         self.lost = 0
         self.doubled = 0
         self.gaps = 0
         self.messages = 0
         self.refused: Counter[str] = Counter()
-        self.took_us = array("I")
-        """From the beginning of `come` to the last message, per reader."""
+        self.duration_us = array("I")
+        """From the beginning of `connect_all` to the last message, per reader."""
 
-    def come(
+    def connect_all(
         self,
         expected: int,
         *,
@@ -114,11 +118,16 @@ class Careful:
             if reader.sock is None:
                 reader.attempts = 0
                 self._plan_attempt(number, random.uniform(0, spread_s))
-        self._turn()
+        self._connect_due()
+
+        def proceed() -> None:
+            self._connect_due()
+            on_turn()
+
         return self._engine.run(
-            lambda: not self.behind and self.open == len(self._readers),
+            lambda: not self.incomplete and self.open == len(self._readers),
             until_ns=now_ns + int(within_s * 1e9),
-            on_turn=lambda: (self._turn(), on_turn()),
+            on_turn=proceed,
         )
 
     def drop(self) -> None:
@@ -135,7 +144,7 @@ class Careful:
         """Return what has been seen since the beginning."""
         return {
             "open": self.open,
-            "behind": self.behind,
+            "incomplete": self.incomplete,
             "lost": self.lost,
             "doubled": self.doubled,
             "gaps": self.gaps,
@@ -145,36 +154,36 @@ class Careful:
 
     def _expect(self, expected: int) -> None:
         self._expected = expected - 1
-        self._begun_ns = time.monotonic_ns()
-        self.took_us = array("I")
-        self.behind = 0
+        self._started_ns = time.monotonic_ns()
+        self.duration_us = array("I")
+        self.incomplete = 0
         for reader in self._readers:
-            reader.behind = reader.sock is None or reader.last < self._expected
-            self.behind += reader.behind
+            reader.incomplete = reader.sock is None or reader.last < self._expected
+            self.incomplete += reader.incomplete
 
     def _plan_attempt(self, number: int, delay_s: float) -> None:
         at_ns = time.monotonic_ns() + int(delay_s * 1e9)
         heapq.heappush(self._due, (at_ns, number))
 
-    def _turn(self) -> None:
+    def _connect_due(self) -> None:
         now_ns = time.monotonic_ns()
         self._give_up_before(now_ns - int(OPEN_S * 1e9))
         # A bounded part at a time, so that what is open is read in between.
         for _ in range(200):
-            if not self._due or self._pending >= self._plan.in_flight:
+            if not self._due or self._pending >= self.in_flight:
                 return
             if self._due[0][0] > now_ns:
                 break
             self._connect(heapq.heappop(self._due)[1])
         if self._due:
-            self._engine.ring_at(self._due[0][0])
+            self._engine.set_alarm(self._due[0][0])
 
     def _give_up_before(self, limit_ns: int) -> None:
         while self._opening and self._opening[0][0] < limit_ns:
-            begun_ns, number = self._opening.popleft()
+            started_ns, number = self._opening.popleft()
             reader = self._readers[number]
             waits = reader.sock is not None and not reader.open
-            if waits and reader.begun_ns == begun_ns:
+            if waits and reader.started_ns == started_ns:
                 self._on_refused(number, f"no answer within {OPEN_S:g} s", 0)
 
     def _connect(self, number: int) -> None:
@@ -182,8 +191,8 @@ class Careful:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         reader.sock, reader.data = sock, b""
         self._pending += 1
-        reader.begun_ns = time.monotonic_ns()
-        self._opening.append((reader.begun_ns, number))
+        reader.started_ns = time.monotonic_ns()
+        self._opening.append((reader.started_ns, number))
         sock.connect_ex(self._plan.address)
         self._engine.add(sock.fileno(), OUT, lambda: self._on_connected(number))
 
@@ -207,22 +216,22 @@ class Careful:
     def _on_readable(self, number: int, reader: _Reader) -> None:
         assert reader.sock is not None
         try:
-            got = reader.sock.recv(262_144)
+            chunk = reader.sock.recv(262_144)
         except BlockingIOError:
             return
         except OSError:
-            got = b""
-        if not got:
+            chunk = b""
+        if not chunk:
             self._on_refused(number, "lost" if reader.open else "closed", 0)
             return
-        reader.data += got
-        if not reader.open and not self._take_answer(number, reader):
+        reader.data += chunk
+        if not reader.open and not self._read_response(number, reader):
             return
-        self._take_frames(number, reader)
+        self._read_frames(number, reader)
 
-    def _take_answer(self, number: int, reader: _Reader) -> bool:
-        head, found, rest = reader.data.partition(b"\r\n\r\n")
-        if not found:
+    def _read_response(self, number: int, reader: _Reader) -> bool:
+        head, separator, rest = reader.data.partition(b"\r\n\r\n")
+        if not separator:
             return False
         status = head[9:12].decode()
         if status != "101":
@@ -251,7 +260,7 @@ class Careful:
         reader.attempts += 1
         self._plan_attempt(number, retry_after_s + wait_s)
 
-    def _take_frames(self, number: int, reader: _Reader) -> None:
+    def _read_frames(self, number: int, reader: _Reader) -> None:
         data, at = reader.data, 0
         while at + 2 <= len(data):
             length, head = data[at + 1], 2
@@ -263,7 +272,7 @@ class Careful:
             if end > len(data) or (head == 4 and at + 4 > len(data)):
                 break
             if data[at] == 0x81:
-                self._take_message(reader, data[at + head : end])
+                self._read_message(reader, data[at + head : end])
             elif data[at] == 0x89:
                 pong = bytes([0x8A, 0x80 | length]) + b"\0\0\0\0"
                 assert reader.sock is not None
@@ -271,23 +280,23 @@ class Careful:
             at = end
         reader.data = data[at:]
 
-    def _take_message(self, reader: _Reader, message: bytes) -> None:
+    def _read_message(self, reader: _Reader, message: bytes) -> None:
         cursor = _CURSOR.search(message, 0, 400)
         number = _NUMBER.search(message)
         if number is not None:
-            self._take_number(reader, int(number[1]))
+            self._count(reader, int(number[1]))
         elif message.startswith(b'{"type":"gap"'):
             self.gaps += 1
         elif not message.startswith(b'{"type":"hello"'):
             return
         if cursor is not None:
             reader.cursor = cursor[1]
-        if reader.behind and reader.last >= self._expected:
-            reader.behind = False
-            self.behind -= 1
-            self.took_us.append((time.monotonic_ns() - self._begun_ns) // 1000)
+        if reader.incomplete and reader.last >= self._expected:
+            reader.incomplete = False
+            self.incomplete -= 1
+            self.duration_us.append((time.monotonic_ns() - self._started_ns) // 1000)
 
-    def _take_number(self, reader: _Reader, number: int) -> None:
+    def _count(self, reader: _Reader, number: int) -> None:
         self.messages += 1
         if number <= reader.last:
             self.doubled += 1

@@ -13,9 +13,9 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .careful import Careful, CarefulPlan
 from .engine import IN, Engine
-from .readers import Plan, Readers
+from .readers import OpenPlan, Readers
+from .resuming import UNLIMITED, ResumingPlan, ResumingReaders
 from .senders import Sender, Template, send_by_timetable, send_in_windows
 
 __all__ = ["main"]
@@ -54,22 +54,22 @@ class Worker:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._told_s = 0.0
+        self._reported_s = 0.0
         self.engine = Engine()
         self.readers = Readers(self.engine)
-        self.careful: Careful | None = None
+        self.resuming: ResumingReaders | None = None
 
     def open(self, plan: Facts) -> Facts:
-        """Open readers; see `Plan`."""
-        with _Clock() as clock:
-            opened = self.readers.open(Plan(**plan), self._tell)
-        return {**opened._asdict(), **clock.facts()}
+        """Open readers; see `OpenPlan`."""
+        with _Stopwatch() as stopwatch:
+            opened = self.readers.open(OpenPlan(**plan), self._report_progress)
+        return {**opened._asdict(), **stopwatch.facts()}
 
     def close(self) -> Facts:
         """Drop all readers."""
-        closed = self.readers.tally.closed
+        closed = self.readers.received.closed
         self.readers.close()
-        self.careful = None
+        self.resuming = None
         gc.collect()
         return {"closed": closed}
 
@@ -78,28 +78,31 @@ class Worker:
         self.engine.run(
             lambda: False, until_ns=time.monotonic_ns() + int(seconds * 1e9)
         )
-        return {"open": len(self.readers.sockets), "closed": self.readers.tally.closed}
+        return {
+            "open": len(self.readers.sockets),
+            "closed": self.readers.received.closed,
+        }
 
     def listen(self, seconds: float) -> Facts:
         """Read for a time; less if word comes of how many there are, and they came."""
-        tally = self.readers.tally
-        before, before_bytes = tally.messages, tally.bytes
-        del tally.late_ns[:]
+        received = self.readers.received
+        before, before_bytes = received.messages, received.bytes
+        del received.latency_ns[:]
         expected: list[int] = []
         self.engine.add(
             self._pipe.fileno(), IN, lambda: expected.append(self._pipe.recv())
         )
-        with _Clock() as clock:
+        with _Stopwatch() as stopwatch:
             self.engine.run(
-                lambda: bool(expected) and tally.messages - before >= expected[0],
+                lambda: bool(expected) and received.messages - before >= expected[0],
                 until_ns=time.monotonic_ns() + int((seconds + 2 * GRACE_S) * 1e9),
             )
         self.engine.remove(self._pipe.fileno())
         return {
-            "received": tally.messages - before,
-            "bytes": tally.bytes - before_bytes,
-            "late_ns": tally.late_ns,
-            **clock.facts(),
+            "received": received.messages - before,
+            "bytes": received.bytes - before_bytes,
+            "latency_ns": received.latency_ns,
+            **stopwatch.facts(),
         }
 
     def publish(
@@ -130,18 +133,18 @@ class Worker:
             count: How many at most.
 
         """
-        tally = self.readers.tally
-        before, before_bytes = tally.messages, tally.bytes
-        del tally.late_ns[:]
+        received = self.readers.received
+        before, before_bytes = received.messages, received.bytes
+        del received.latency_ns[:]
         made = [Template(parts, players=players) for parts in templates]
         sender = Sender(self.engine, address, connections, made)
 
         def finished() -> int:
             if not per_message:
                 return sender.answered
-            return min(sender.answered, (tally.messages - before) // per_message)
+            return min(sender.answered, (received.messages - before) // per_message)
 
-        with _Clock() as clock:
+        with _Stopwatch() as stopwatch:
             if rate:
                 planned = min(count, max(1, round(rate * seconds)))
                 send_by_timetable(
@@ -151,7 +154,7 @@ class Worker:
                     count=planned,
                     done=lambda: finished() >= planned,
                     grace_s=GRACE_S,
-                    on_turn=lambda: self._tell(sender.sent),
+                    on_turn=lambda: self._report_progress(sender.sent),
                 )
             else:
                 send_in_windows(
@@ -161,7 +164,7 @@ class Worker:
                     seconds=seconds,
                     count=count,
                     finished=finished,
-                    on_turn=lambda: self._tell(sender.sent),
+                    on_turn=lambda: self._report_progress(sender.sent),
                 )
         sender.close()
         return {
@@ -170,55 +173,60 @@ class Worker:
             "statuses": dict(sender.statuses),
             "failed": sender.failed,
             "refusal": sender.refusal.decode(errors="replace"),
-            "received": tally.messages - before,
-            "bytes": tally.bytes - before_bytes,
-            "took_us": sender.took_us,
+            "received": received.messages - before,
+            "bytes": received.bytes - before_bytes,
+            "duration_us": sender.duration_us,
             "lag_us": sender.lag_us,
-            "late_ns": tally.late_ns,
-            **clock.facts(),
+            "latency_ns": received.latency_ns,
+            **stopwatch.facts(),
         }
 
     def settle(self, plan: Facts, expected: int, within_s: float) -> Facts:
         """Make careful readers and connect them, a few at a time."""
-        self.careful = Careful(self.engine, CarefulPlan(**plan))
-        return self._come(expected, 0.0, within_s)
+        self.resuming = ResumingReaders(self.engine, ResumingPlan(**plan))
+        return self._connect_all(expected, 0.0, within_s)
 
     def drop(self) -> Facts:
         """Cut all careful readers at once."""
-        assert self.careful is not None
-        self.careful.drop()
-        return self.careful.facts()
+        assert self.resuming is not None
+        self.resuming.drop()
+        return self.resuming.facts()
 
-    def come(self, expected: int, spread_s: float, within_s: float) -> Facts:
+    def connect_all(self, expected: int, spread_s: float, within_s: float) -> Facts:
         """Let careful readers come back; wait until they have everything."""
-        assert self.careful is not None
-        self.careful._plan = self.careful._plan._replace(in_flight=10**9)
-        return self._come(expected, spread_s, within_s)
+        assert self.resuming is not None
+        self.resuming.in_flight = UNLIMITED
+        return self._connect_all(expected, spread_s, within_s)
 
-    def _come(self, expected: int, spread_s: float, within_s: float) -> Facts:
-        careful = self.careful
-        assert careful is not None
-        with _Clock() as clock:
-            done = careful.come(
+    def _connect_all(self, expected: int, spread_s: float, within_s: float) -> Facts:
+        resuming = self.resuming
+        assert resuming is not None
+        with _Stopwatch() as stopwatch:
+            done = resuming.connect_all(
                 expected,
                 spread_s=spread_s,
                 within_s=within_s,
-                on_turn=lambda: self._tell(careful.open),
+                on_turn=lambda: self._report_progress(resuming.open),
             )
-        took_us = careful.took_us
-        return {"done": done, "took_us": took_us, **careful.facts(), **clock.facts()}
+        duration_us = resuming.duration_us
+        return {
+            "done": done,
+            "duration_us": duration_us,
+            **resuming.facts(),
+            **stopwatch.facts(),
+        }
 
-    def _tell(self, count: int) -> None:
+    def _report_progress(self, count: int) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s >= PROGRESS_S:
-            self._told_s = now_s
+        if now_s - self._reported_s >= PROGRESS_S:
+            self._reported_s = now_s
             self._pipe.send(("progress", count))
 
 
-class _Clock:
+class _Stopwatch:
     """Time and own CPU time of a block."""
 
-    def __enter__(self) -> _Clock:
+    def __enter__(self) -> _Stopwatch:
         self._wall_s = time.monotonic()
         self._cpu_s = time.process_time()
         return self

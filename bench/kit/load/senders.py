@@ -17,13 +17,13 @@ from typing import Final
 
 from .engine import IN, Engine
 
-__all__ = ["NOW", "PLAYER", "SEQ", "Sender", "Template"]
+__all__ = ["NOW", "PLAYER", "SEQUENCE", "Sender", "Template"]
 
 NOW: Final = "now"
 """Part of a template: the nanosecond at which the message is due, 19 digits."""
 PLAYER: Final = "player"
 """Part of a template: the number of a player in turn, 7 digits."""
-SEQ: Final = "seq"
+SEQUENCE: Final = "seq"
 """Part of a template: the number of the request, 10 digits."""
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
@@ -31,13 +31,13 @@ REFUSAL_BYTES = 600
 
 _BODILESS = (b"304", b"204")
 
-Part = bytes | str
+TemplatePart = bytes | str
 
 
 class Template:
     """A request with places for what differs from one to the next."""
 
-    def __init__(self, parts: Sequence[Part], *, players: int = 1) -> None:
+    def __init__(self, parts: Sequence[TemplatePart], *, players: int = 1) -> None:
         self._parts = list(parts)
         self._players = players
 
@@ -45,7 +45,7 @@ class Template:
         texts = {
             NOW: b"%019d" % due_ns,
             PLAYER: b"%07d" % (number % self._players),
-            SEQ: b"%010d" % number,
+            SEQUENCE: b"%010d" % number,
         }
         return b"".join(
             texts[part] if isinstance(part, str) else part for part in self._parts
@@ -74,13 +74,15 @@ class Sender:
         self._engine = engine
         self._templates = templates
         self._queue: deque[tuple[int, int]] = deque()
-        self._idle: list[_Line] = []
-        self._lines = [_Line(self, engine, address) for _ in range(connections)]
-        self._idle += self._lines
+        self._idle: list[_Connection] = []
+        self._connections = [
+            _Connection(self, engine, address) for _ in range(connections)
+        ]
+        self._idle += self._connections
         self.sent = 0
         self.answered = 0
         self.statuses: Counter[str] = Counter()
-        self.took_us = array("I")
+        self.duration_us = array("I")
         self.lag_us = array("I")
         """How long after it was due a request was handed to the kernel."""
         self.failed: str | None = None
@@ -101,28 +103,28 @@ class Sender:
         return len(self._idle)
 
     def close(self) -> None:
-        for line in self._lines:
-            line.close()
+        for connection in self._connections:
+            connection.close()
 
-    def _send(self, line: _Line, number: int, due_ns: int) -> None:
+    def _send(self, connection: _Connection, number: int, due_ns: int) -> None:
         template = self._templates[number % len(self._templates)]
         self.lag_us.append(max(0, time.monotonic_ns() - due_ns) // 1000)
-        line.send(template.render(number, due_ns), due_ns)
+        connection.send(template.render(number, due_ns), due_ns)
 
-    def on_answer(self, line: _Line, status: bytes, due_ns: int) -> None:
+    def on_answer(self, connection: _Connection, status: bytes, due_ns: int) -> None:
         self.answered += 1
         self.statuses[status.decode()] += 1
-        self.took_us.append((time.monotonic_ns() - due_ns) // 1000)
+        self.duration_us.append((time.monotonic_ns() - due_ns) // 1000)
         if self._queue:
-            self._send(line, *self._queue.popleft())
+            self._send(connection, *self._queue.popleft())
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
 
     def on_lost(self, why: str) -> None:
         self.failed = why
 
 
-class _Line:
+class _Connection:
     """
     One kept-alive connection, made when it is needed.
 
@@ -165,21 +167,21 @@ class _Line:
     def _on_readable(self) -> None:
         assert self._sock is not None
         try:
-            got = self._sock.recv(262_144)
+            chunk = self._sock.recv(262_144)
         except OSError:
-            got = b""
-        if not got:
+            chunk = b""
+        if not chunk:
             self.close()
             if self._waiting:
                 self._sender.on_lost("the server closed a connection")
             return
-        self._data = data = self._data + got if self._data else got
+        self._data = data = self._data + chunk if self._data else chunk
         head = data.find(b"\r\n\r\n")
         if head < 0:
             return
         status = data[9:12]
-        found = None if status in _BODILESS else _LENGTH.search(data, 0, head)
-        if len(data) >= head + 4 + (int(found[1]) if found else 0):
+        length_header = None if status in _BODILESS else _LENGTH.search(data, 0, head)
+        if len(data) >= head + 4 + (int(length_header[1]) if length_header else 0):
             self._data = b""
             self._waiting = False
             if status[:1] not in b"23" and not self._sender.refusal:
@@ -202,21 +204,21 @@ def send_by_timetable(
 
     Returns whether `done` within `grace_s` after the last was due.
     """
-    begun_ns = time.monotonic_ns() + 20_000_000
+    started_ns = time.monotonic_ns() + 20_000_000
     step_ns = 1e9 / rate
 
     def turn() -> None:
         now_ns = time.monotonic_ns()
         while sender.sent < count:
-            due_ns = begun_ns + int(sender.sent * step_ns)
+            due_ns = started_ns + int(sender.sent * step_ns)
             if due_ns > now_ns:
-                engine.ring_at(due_ns)
+                engine.set_alarm(due_ns)
                 break
             sender.submit(due_ns)
         on_turn()
 
     turn()
-    until_ns = begun_ns + int((count / rate + grace_s) * 1e9)
+    until_ns = started_ns + int((count / rate + grace_s) * 1e9)
     return engine.run(
         lambda: sender.failed is not None or (sender.sent >= count and done()),
         until_ns=until_ns,
@@ -239,8 +241,8 @@ def send_in_windows(
 
     `finished` says how many are behind us. Returns whether all were, at the end.
     """
-    begun_ns = time.monotonic_ns()
-    stop_ns = begun_ns + int(seconds * 1e9)
+    started_ns = time.monotonic_ns()
+    stop_ns = started_ns + int(seconds * 1e9)
 
     def turn() -> None:
         now_ns = time.monotonic_ns()

@@ -3,7 +3,7 @@ Readers: connections that are opened, and count what comes.
 
 Decides when a connection counts as open and what a delivery is. Knows the marks of
 `bench.load`, the handshake's status line, and pings, which it answers. Lean readers
-count; careful ones (`bench.load.careful`) know every message.
+count; careful ones (`bench.load.resuming`) know every message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .engine import IN, OUT, Engine
 
-__all__ = ["MARK", "Opened", "Plan", "Readers", "Tally", "reset"]
+__all__ = ["MARK", "OpenPlan", "OpenResult", "Readers", "Received", "reset"]
 
 MARK = 0x23  # "#"
 STAMP_DIGITS = 19
@@ -30,7 +30,7 @@ _buffer = bytearray(BUFFER_BYTES)
 _view = memoryview(_buffer)
 
 
-class Plan(NamedTuple):
+class OpenPlan(NamedTuple):
     """
     Connections to be opened.
 
@@ -48,30 +48,30 @@ class Plan(NamedTuple):
 
     address: tuple[str, int]
     requests: list[bytes]
-    count: int
+    connections: int
     ready: bytes = b""
     in_flight: int = 64
     sources: int = 1
     sampled: int = 1
 
 
-class Opened(NamedTuple):
+class OpenResult(NamedTuple):
     """What became of a plan. Times are microseconds from connecting to ready."""
 
     open: int
     refused: dict[str, int]
     seconds: float
-    took_us: array[int]
+    duration_us: array[int]
 
 
-class Tally:
+class Received:
     """What has come so far, over all readers."""
 
     def __init__(self) -> None:
         self.messages = 0
         self.bytes = 0
         self.closed = 0
-        self.late_ns = array("q")
+        self.latency_ns = array("q")
 
 
 class Readers:
@@ -79,28 +79,31 @@ class Readers:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.tally = Tally()
+        self.received = Received()
         self.sockets: list[socket.socket] = []
 
-    def open(self, plan: Plan, on_turn: Callable[[int], None]) -> Opened:
+    def open(self, plan: OpenPlan, on_turn: Callable[[int], None]) -> OpenResult:
         """Open connections as `plan` says; `on_turn` is told how many there are."""
-        opening = _Opening(self, plan)
-        begun_ns = time.monotonic_ns()
-        until_ns = begun_ns + int((30 + plan.count / 200) * 1e9)
-        opening.fill()
-        self.engine.run(
-            lambda: opening.done,
-            until_ns=until_ns,
-            on_turn=lambda: (opening.fill(), on_turn(opening.open)),
+        handshakes = _Handshakes(self, plan)
+        started_ns = time.monotonic_ns()
+        until_ns = started_ns + int((30 + plan.connections / 200) * 1e9)
+        handshakes.fill()
+
+        def proceed() -> None:
+            handshakes.fill()
+            on_turn(handshakes.open)
+
+        self.engine.run(lambda: handshakes.done, until_ns=until_ns, on_turn=proceed)
+        seconds = (time.monotonic_ns() - started_ns) / 1e9
+        handshakes.give_up()
+        return OpenResult(
+            handshakes.open, dict(handshakes.refused), seconds, handshakes.duration_us
         )
-        seconds = (time.monotonic_ns() - begun_ns) / 1e9
-        opening.give_up()
-        return Opened(opening.open, dict(opening.refused), seconds, opening.took_us)
 
     def adopt(self, sock: socket.socket, *, sampled: bool) -> None:
         """Count what comes on an open connection."""
         self.sockets.append(sock)
-        make = self._sampled if sampled else self._lean
+        make = self._sampling_callback if sampled else self._counting_callback
         self.engine.change(sock.fileno(), IN, make(sock))
 
     def close(self) -> None:
@@ -110,9 +113,9 @@ class Readers:
             reset(sock)
         self.sockets.clear()
 
-    def _lean(self, sock: socket.socket) -> Callable[[], None]:
+    def _counting_callback(self, sock: socket.socket) -> Callable[[], None]:
         recv_into, count, find = sock.recv_into, _buffer.count, _buffer.find
-        tally = self.tally
+        received = self.received
 
         def on_readable() -> None:
             try:
@@ -124,16 +127,16 @@ class Readers:
             if not size:
                 self._lost(sock)
                 return
-            tally.messages += count(MARK, 0, size)
-            tally.bytes += size
+            received.messages += count(MARK, 0, size)
+            received.bytes += size
             # Everything else that is sent is ASCII or a length.
             if find(PING, 0, size) >= 0:
-                tally.messages -= _answer_pings(sock, size)
+                received.messages -= _answer_pings(sock, size)
 
         return on_readable
 
-    def _sampled(self, sock: socket.socket) -> Callable[[], None]:
-        tally = self.tally
+    def _sampling_callback(self, sock: socket.socket) -> Callable[[], None]:
+        received = self.received
         rest = b""
 
         def on_readable() -> None:
@@ -148,10 +151,10 @@ class Readers:
             if not size:
                 self._lost(sock)
                 return
-            tally.messages += _buffer.count(MARK, 0, size)
-            tally.bytes += size
+            received.messages += _buffer.count(MARK, 0, size)
+            received.bytes += size
             if _buffer.find(PING, 0, size) >= 0:
-                tally.messages -= _answer_pings(sock, size)
+                received.messages -= _answer_pings(sock, size)
             data = rest + _buffer[:size]
             rest = b""
             at = data.find(MARK)
@@ -161,41 +164,41 @@ class Readers:
                     rest = bytes(data[at:])
                     return
                 if stamp.isdigit():
-                    tally.late_ns.append(now_ns - int(stamp))
+                    received.latency_ns.append(now_ns - int(stamp))
                 at = data.find(MARK, at + 1)
 
         return on_readable
 
     def _lost(self, sock: socket.socket) -> None:
-        self.tally.closed += 1
+        self.received.closed += 1
         self.engine.remove(sock.fileno())
         sock.close()
 
 
-class _Opening:
+class _Handshakes:
     """The handshakes of a plan, so many at a time."""
 
-    def __init__(self, readers: Readers, plan: Plan) -> None:
+    def __init__(self, readers: Readers, plan: OpenPlan) -> None:
         self._readers = readers
         self._plan = plan
-        self._begun = 0
+        self._started = 0
         self._pending: dict[socket.socket, tuple[int, bytes]] = {}
         self._oldest: deque[tuple[int, socket.socket]] = deque()
         self.open = 0
         self.refused: Counter[str] = Counter()
-        self.took_us = array("I")
+        self.duration_us = array("I")
 
     @property
     def done(self) -> bool:
-        return self._begun == self._plan.count and not self._pending
+        return self._started == self._plan.connections and not self._pending
 
     def fill(self) -> None:
         """Begin as many as may be in flight."""
         plan = self._plan
         self._expire()
-        while self._begun < plan.count and len(self._pending) < plan.in_flight:
-            self._begin(self._begun)
-            self._begun += 1
+        while self._started < plan.connections and len(self._pending) < plan.in_flight:
+            self._begin(self._started)
+            self._started += 1
 
     def give_up(self) -> None:
         for sock in list(self._pending):
@@ -234,7 +237,7 @@ class _Opening:
         )
 
     def _on_answer(self, sock: socket.socket, number: int) -> None:
-        begun_ns, before = self._pending[sock]
+        started_ns, before = self._pending[sock]
         try:
             data = before + sock.recv(65_536)
         except BlockingIOError:
@@ -246,13 +249,13 @@ class _Opening:
         if len(data) == len(before):
             self._refuse(sock, status.decode() or "closed")
         elif b"\r\n\r\n" not in data or self._plan.ready not in data:
-            self._pending[sock] = (begun_ns, data)
+            self._pending[sock] = (started_ns, data)
             if len(status) == 3 and status not in (b"101", b"200"):
                 self._refuse(sock, status.decode())
         elif status in (b"101", b"200"):
             del self._pending[sock]
             self.open += 1
-            self.took_us.append((time.monotonic_ns() - begun_ns) // 1000)
+            self.duration_us.append((time.monotonic_ns() - started_ns) // 1000)
             sampled = self._plan.sampled
             self._readers.adopt(sock, sampled=sampled > 0 and number % sampled == 0)
         else:

@@ -62,7 +62,7 @@ class Engine:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def ring_at(self, at_ns: int) -> None:
+    def set_alarm(self, at_ns: int) -> None:
         """Wake `run` at a time; replaces the alarm that was set before."""
         at_ns = max(at_ns, 1)
         spec = _Timespec(0, 0, at_ns // 1_000_000_000, at_ns % 1_000_000_000)

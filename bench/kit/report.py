@@ -1,7 +1,7 @@
 """
-Answers as a table on a terminal, as JSON, as HTML and as a picture.
+Results as a table on a terminal, as JSON, as HTML and as a chart.
 
-Knows results as `bench.run.harness` makes them. A histogram is kept whole, in the
+Knows results as `runner` makes them. A latency's whole distribution is written, in the
 encoding of HdrHistogram, so that others can merge and redraw it.
 """
 
@@ -16,11 +16,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["cells", "draw", "encode", "heading", "notes", "print_table", "write"]
+__all__ = [
+    "Latencies",
+    "Result",
+    "cells",
+    "draw",
+    "heading",
+    "notes",
+    "print_table",
+    "write",
+]
 
 LATENCY_MAX_US = 120_000_000
 
@@ -33,13 +41,8 @@ code { background: #eee; } img { max-width: 100%; }
 
 Result = dict[str, Any]
 
-
-def encode(us: array[int]) -> str:
-    """Return microseconds as an encoded histogram of three digits' precision."""
-    histogram = HdrHistogram(1, LATENCY_MAX_US, 3)
-    for value, count in Counter(us).items():
-        histogram.record_value(max(1, min(value, LATENCY_MAX_US)), count)
-    return str(histogram.encode().decode())
+Latencies = dict[tuple[str, int], dict[str, "array[int]"]]
+"""By target and round, then by name: latencies in microseconds."""
 
 
 def heading(result: Result) -> list[str]:
@@ -48,7 +51,12 @@ def heading(result: Result) -> list[str]:
     for figure in result["figures"]:
         unit = f", {figure['unit']}" if figure["unit"] else ""
         heads.append(f"{figure['label']}{unit}")
-    return [*heads, "streamer : this", "load's core"]
+    ratio = ["streamer : this"] if _compares(result) else []
+    return [*heads, *ratio, "load's core"]
+
+
+def _compares(result: Result) -> bool:
+    return len(result["rows"]) > 1
 
 
 def cells(result: Result) -> list[list[str]]:
@@ -59,8 +67,9 @@ def cells(result: Result) -> list[list[str]]:
         line = [row["title"]]
         line += [_cell(row, figure) for figure in result["figures"]]
         ratio = row["ratios"].get(first)
-        ours = row["peer"] == "streamer"
-        line.append(f"{ratio[0]:.2f} x" if ratio and not ours else "")
+        if _compares(result):
+            ours = row["peer"] == "streamer"
+            line.append(f"{ratio[0]:.2f} x" if ratio and not ours else "")
         share = row["medians"].get("load_share", 0)
         line.append(f"{share:.0%}{' (the limit)' if row['limited_by_load'] else ''}")
         table.append(line)
@@ -81,6 +90,7 @@ def notes(result: Result) -> list[str]:
 
 
 def print_table(result: Result, console: Console) -> None:
+    """Print the table, and what has to be said with it."""
     table = Table(title=result["title"], caption_justify="left")
     first, *others = heading(result)
     table.add_column(first)
@@ -92,30 +102,36 @@ def print_table(result: Result, console: Console) -> None:
     about = result["machine"]
     runs = max((len(row["runs"]) for row in result["rows"]), default=0)
     for note in [
-        f"Medians of {runs} interleaved runs, ± half the range. {result['about']}",
-        f"{about['processor']}, {about['memory']}, commit {about['commit']}.",
+        f"Medians of {_rounds(runs)}, ± half of their range. {result['about']}",
+        f"{about['processor']}, {about['memory']}, {about['version']}.",
         *notes(result),
     ]:
         console.print(note, markup=False, highlight=False)
 
 
 def write(
-    result: Result, *, json_path: Path | None, html: Path | None, png: Path | None
+    result: Result,
+    latencies: Latencies,
+    *,
+    json_path: Path | None,
+    html_path: Path | None,
+    png_path: Path | None,
 ) -> None:
     """Write the files that have a path."""
-    for path in (json_path, html, png):
+    for path in (json_path, html_path, png_path):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=1) + "\n")
-    if html is not None:
-        html.write_text(_page(result))
-    if png is not None:
-        png.write_bytes(draw(result))
+        text = json.dumps(_with_histograms(result, latencies), indent=1)
+        json_path.write_text(text + "\n")
+    if html_path is not None:
+        html_path.write_text(_page(result))
+    if png_path is not None:
+        png_path.write_bytes(draw(result))
 
 
 def draw(result: Result) -> bytes:
-    """Return bars of the first figure as a PNG."""
+    """Return a bar chart of the first figure as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -141,6 +157,32 @@ def draw(result: Result) -> bytes:
     canvas.savefig(out, format="png", dpi=120)
     pyplot.close(canvas)
     return out.getvalue()
+
+
+def _with_histograms(result: Result, latencies: Latencies) -> Result:
+    rows = []
+    for row in result["rows"]:
+        runs = []
+        for run in row["runs"]:
+            by_name = latencies[row["peer"], run["round"]]
+            histograms = {name: _encode(us) for name, us in by_name.items()}
+            runs.append({**run, "histograms": histograms})
+        rows.append({**row, "runs": runs})
+    return {**result, "rows": rows}
+
+
+def _encode(us: array[int]) -> str:
+    """Return microseconds as an encoded histogram with three digits of precision."""
+    from hdrh.histogram import HdrHistogram
+
+    histogram = HdrHistogram(1, LATENCY_MAX_US, 3)
+    for value, count in Counter(us).items():
+        histogram.record_value(max(1, min(value, LATENCY_MAX_US)), count)
+    return str(histogram.encode().decode())
+
+
+def _rounds(number: int) -> str:
+    return f"{number} round{'' if number == 1 else 's'}"
 
 
 def _cell(row: Result, figure: Result) -> str:

@@ -1,0 +1,90 @@
+"""Where and with what a result was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["machine", "raise_fd_limit"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def machine(command: list[str]) -> dict[str, str]:
+    """Return what a reader of the figures has to know, by name."""
+    return {
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "command": shlex.join(_without_key(command)),
+        "version": _version(),
+        "processor": f"{os.cpu_count()} x {_processor()}",
+        "memory": f"{_memory_gib():.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load": "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg()),
+    }
+
+
+def raise_fd_limit() -> None:
+    """Raise the soft limit of open files to the hard one, for child processes too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _without_key(command: list[str]) -> list[str]:
+    """Return `command` without the value of ``--key``, which is a secret."""
+    safe = list(command)
+    for i, word in enumerate(command):
+        if word == "--key" and i + 1 < len(command):
+            safe[i + 1] = "***"
+        elif word.startswith("--key="):
+            safe[i] = "--key=***"
+    return safe
+
+
+def _version() -> str:
+    """Return the commit of a clone, or the version of what is installed."""
+    if not (ROOT / ".git").exists():
+        for name in metadata.packages_distributions().get("streamer", ()):
+            return f"version {metadata.version(name)}"
+        return "version unknown"
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    changed = _git("status", "--porcelain", "--", "streamer", "bench").splitlines()
+    suffix = f" and {len(changed)} changed files" if changed else ""
+    return f"commit {commit}{suffix}"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory_gib() -> float:
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemTotal"):
+            return int(line.split()[1]) / 1_048_576
+    return 0
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

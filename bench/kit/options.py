@@ -1,0 +1,96 @@
+"""
+Options that all scenarios share.
+
+Knows click and how the options of a deployment become a `Deployment`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .deployment import Deployment
+from .scenario import Options
+
+__all__ = ["deployment_options", "make_deployment", "run_options"]
+
+
+def deployment_options(*, required: bool) -> list[click.Option]:
+    """Return the options that name a running deployment."""
+    return [
+        click.Option(
+            ["--url"],
+            envvar="STREAMER_CLI_URL",
+            show_envvar=True,
+            default="http://127.0.0.1:8080" if required else None,
+            show_default=True,
+            help="URL of a running deployment; plain HTTP.",
+        ),
+        click.Option(
+            ["--key"],
+            envvar="STREAMER_CLI_KEY",
+            show_envvar=True,
+            required=required,
+            default=None if required else "",
+            help="Backend key with the scopes notifications:send and tokens:mint.",
+        ),
+        click.Option(
+            ["--token-command"],
+            default="",
+            help="Command that prints a token for {player}. Default: request tokens "
+            "with the backend key.",
+        ),
+        click.Option(
+            ["--pid", "pids"],
+            type=int,
+            multiple=True,
+            help="Process of the server on this machine, whose CPU and memory are "
+            "measured; repeatable.",
+        ),
+    ]
+
+
+def run_options(*, rounds: int) -> list[click.Option]:
+    """Return the options that say how to measure, and where to write the result."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    count = click.IntRange(min=1)
+    return [
+        click.Option(
+            ["--rounds"],
+            type=count,
+            default=rounds,
+            show_default=True,
+            help="Number of rounds; the figures are medians.",
+        ),
+        click.Option(
+            ["--seconds"],
+            type=click.FloatRange(min=0, min_open=True),
+            default=5.0,
+            show_default=True,
+            help="Duration of a measurement.",
+        ),
+        click.Option(
+            ["--loaders"],
+            type=count,
+            default=1,
+            show_default=True,
+            help="Processes that generate the load.",
+        ),
+        click.Option(["--json"], type=path, help="Write the full result as JSON."),
+        click.Option(["--html"], type=path, help="Write a report as HTML."),
+        click.Option(["--png"], type=path, help="Write the chart as PNG."),
+    ]
+
+
+def make_deployment(options: Options) -> Deployment:
+    """Return the deployment that the options name. Raises Unsupported."""
+    values: dict[str, Any] = vars(options)
+    return Deployment(
+        options.url,
+        (options.key or "").strip(),
+        token_command=options.token_command,
+        pids=tuple(options.pids),
+        store_url=values.get("redis", ""),
+    )

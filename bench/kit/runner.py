@@ -1,0 +1,249 @@
+"""
+Runs a scenario: rounds, trials, progress on the terminal, medians.
+
+Knows targets, load processes and the terminal. Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from . import report
+from .load.handle import Load, LoadError
+from .machine import machine, raise_fd_limit
+from .scenario import Figure, Options, Scenario, Trial
+from .target import Target, Unsupported
+from .usage import cores
+
+__all__ = ["run"]
+
+FILE_COLUMNS = 160
+
+BUSY = 0.9
+"""Share of a core from which on a load process counts as the limit."""
+
+Kinds = Mapping[type[Target], Callable[[], Target]]
+"""Targets to measure: their class, and what makes one."""
+
+Row = dict[str, Any]
+
+
+def _unobserved(target: Target, section: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def run(
+    scenario: Scenario,
+    options: Options,
+    kinds: Kinds,
+    *,
+    command: list[str],
+    pin: bool = False,
+    absent: list[dict[str, str]] | None = None,
+    observe: Callable[[Target, str], AbstractContextManager[None]] = _unobserved,
+) -> bool:
+    """
+    Measure all targets, print a table, and write the files that the options name.
+
+    Args:
+        scenario: What to measure.
+        options: The options of the run and of the scenario.
+        kinds: The targets.
+        command: The command line, which the result repeats without the key.
+        pin: Whether servers get a core of their own, and the load the others.
+        absent: Targets that are not installed, and how to install them.
+        observe: Entered around each section that is watched.
+
+    Returns whether anything was measured.
+    """
+    raise_fd_limit()
+    # A process that is stopped ends those that it has started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_COLUMNS)
+    runner = _Runner(scenario, options, kinds, console, pin=pin, observe=observe)
+    result = runner.run(command, absent or [])
+    report.print_table(result, console)
+    report.write(
+        result,
+        runner.latencies,
+        json_path=options.json,
+        html_path=options.html,
+        png_path=options.png,
+    )
+    return any(row["runs"] for row in result["rows"])
+
+
+class _Runner:
+    """One run of a scenario."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        options: Options,
+        kinds: Kinds,
+        console: Console,
+        *,
+        pin: bool,
+        observe: Callable[[Target, str], AbstractContextManager[None]],
+    ) -> None:
+        self._scenario = scenario
+        self._options = options
+        self._kinds = list(kinds.items())
+        self._pin = pin
+        self._observe = observe
+        self._rows: dict[str, Row] = {
+            kind.name: {
+                "peer": kind.name,
+                "title": kind.title,
+                "does": kind.does,
+                "runs": [],
+                "failures": [],
+            }
+            for kind in kinds
+        }
+        self.latencies: report.Latencies = {}
+        self._task = TaskID(0)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def run(self, command: list[str], absent: list[dict[str, str]]) -> report.Result:
+        scenario, options, kinds = self._scenario, self._options, self._kinds
+        about = machine(command)
+        with self._progress as progress:
+            total = options.rounds * len(kinds)
+            self._task = progress.add_task(scenario.name, total=total)
+            for round_ in range(options.rounds):
+                # The first one meets the machine as the round before has left it.
+                first = round_ % len(kinds)
+                for kind, make in kinds[first:] + kinds[:first]:
+                    self._measure(kind, make, round_)
+                    progress.advance(self._task)
+        plain = {
+            name: value
+            for name, value in vars(options).items()
+            if isinstance(value, int | float | str) and name != "key"
+        }
+        measured = [row for row in self._rows.values() if "left_out" not in row]
+        return {
+            "scenario": scenario.name,
+            "title": scenario.title.format(**vars(options)),
+            "about": scenario.about,
+            "machine": about,
+            "options": plain,
+            "figures": [vars(figure) for figure in self._figures(measured)],
+            "rows": [summarise(row, self._rows) for row in measured],
+            "absent": absent,
+            "left_out": {
+                row["title"]: row["left_out"]
+                for row in self._rows.values()
+                if "left_out" in row
+            },
+        }
+
+    def _figures(self, rows: list[Row]) -> list[Figure]:
+        """Return the figures that were measured; all of them if nothing was."""
+        keys = {key for row in rows for run in row["runs"] for key in run}
+        every = self._scenario.figures
+        return [figure for figure in every if figure.key in keys] or list(every)
+
+    def _measure(
+        self, kind: type[Target], make: Callable[[], Target], round_: int
+    ) -> None:
+        row = self._rows[kind.name]
+        where = f"round {round_ + 1} of {self._options.rounds}, {row['title']}: "
+
+        def say(what: str) -> None:
+            self._progress.update(self._task, description=where + what)
+
+        say("starting")
+        try:
+            run = self._run_trial(make(), say, (kind.name, round_))
+            row["runs"].append({"round": round_, **run})
+        except Unsupported as exc:
+            row["left_out"] = str(exc)
+        except (LoadError, RuntimeError, OSError) as exc:
+            row["failures"].append(f"round {round_ + 1}: {exc}")
+            self._progress.console.print(f"{where}{exc}", style="red", markup=False)
+
+    def _run_trial(
+        self, target: Target, say: Callable[[str], None], key: tuple[str, int]
+    ) -> dict[str, float]:
+        load_cores = cores()[1] if self._pin else set()
+        # The path of a unix socket has to be short.
+        folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        load = Load(self._options.loaders, load_cores)
+        trial = Trial(
+            target, load, self._options, say, self._observe, frozenset(load_cores)
+        )
+        try:
+            target.start(self._scenario.requirements(self._options), folder)
+            if self._pin:
+                target.pin()
+            measurements = self._scenario.measure(trial)
+            if not target.roots:
+                for figure in self._scenario.figures:
+                    if figure.of_process:
+                        measurements.pop(figure.key, None)
+        finally:
+            load.stop()
+            target.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+        self.latencies[key] = trial.latencies
+        share = max(trial.load_shares, default=0.0)
+        return {**measurements, "load_share": share}
+
+
+def summarise(row: Row, rows: dict[str, Row]) -> Row:
+    """Add medians, spreads and ratios to streamer, formed within each round."""
+    runs = row["runs"]
+    keys = [key for key in (runs[0] if runs else {}) if key != "round"]
+    medians, spreads = {}, {}
+    for key in keys:
+        values = [run[key] for run in runs]
+        medians[key] = statistics.median(values)
+        half = (max(values) - min(values)) / 2
+        spreads[key] = half / medians[key] if medians[key] else 0.0
+    ours = {run["round"]: run for run in rows.get("streamer", {}).get("runs", [])}
+    ratios = {}
+    for key in keys:
+        both = [
+            ours[run["round"]][key] / run[key]
+            for run in runs
+            if run["round"] in ours and ours[run["round"]].get(key) and run[key]
+        ]
+        if both:
+            ratios[key] = [statistics.median(both), min(both), max(both)]
+    limited = medians.get("load_share", 0) > BUSY
+    return {
+        **row,
+        "medians": medians,
+        "spreads": spreads,
+        "ratios": ratios,
+        "limited_by_load": limited,
+    }

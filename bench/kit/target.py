@@ -1,0 +1,111 @@
+"""
+What a server has to offer to be measured: requests to send it, and its usage.
+
+Knows nothing of any one server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from .requests import RequestParts
+from .usage import Usage, measure
+
+__all__ = ["Requirements", "Target", "Transport", "Unsupported"]
+
+Transport = Literal["ws", "sse"]
+
+
+class Unsupported(Exception):
+    """The target cannot be measured in this scenario. Says why."""
+
+
+class Requirements(NamedTuple):
+    """What a server has to make room for."""
+
+    connections: int = 1_000
+    players: int = 1
+    connects_per_s: int = 1_000_000
+    stored: bool = False
+    """Whether the scenario needs a store, of servers that have none of their own."""
+    publisher: bool = False
+    """Whether a second node on the same store publishes, where there can be one."""
+
+
+class Target:
+    """A server. `start` it before anything else; `stop` it always."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    does: ClassVar[str]
+    """What a reader of the figures has to know about it."""
+    transports: ClassVar[frozenset[str]] = frozenset({"ws", "sse"})
+
+    def __init__(self) -> None:
+        self.address = ("127.0.0.1", 0)
+        self.roots: list[int] = []
+        """Its processes, as far as they are on this machine."""
+
+    @property
+    def publisher(self) -> tuple[str, int]:
+        """The address to publish to, where that is another node."""
+        return self.address
+
+    def start(self, requirements: Requirements, folder: Path) -> None:
+        """
+        Start the server, with `folder` for what it stores.
+
+        Raises:
+            Unsupported: It cannot meet the requirements.
+
+        """
+
+    def stop(self) -> None:
+        """End all of its processes that `start` has started."""
+
+    def pin(self) -> None:
+        """Move its processes to the cores that are meant for servers."""
+
+    def usage(self) -> Usage:
+        """Return what its processes have used so far; zero where it has none here."""
+        return measure(self.roots)
+
+    def readers(self, transport: Transport, players: int) -> list[bytes]:
+        """Return the requests that open a stream, one per player."""
+        raise NotImplementedError
+
+    def ready(self, transport: Transport) -> bytes:
+        """Return what a reader receives once messages reach it."""
+        return b""
+
+    def publish(self, size: int) -> list[RequestParts]:
+        """Return requests that publish `size` bytes of text to `PLAYER_NAME`."""
+        raise NotImplementedError
+
+    def broadcast(self, size: int, readers: int) -> tuple[list[RequestParts], int]:
+        """
+        Return requests that publish a text to all of so many readers.
+
+        Returns with them the number of players the readers belong to: one where the
+        server has channels and no players.
+        """
+        return self.publish(size), 1
+
+    def publish_stored(self, size: int, players: int, batch: int) -> list[RequestParts]:
+        """Return requests that store a text, for `batch` players each."""
+        raise Unsupported(f"{self.title} stores nothing")
+
+    def publish_separately(
+        self, size: int, players: int, per_request: int
+    ) -> tuple[list[RequestParts], int]:
+        """Return requests that reach each player in turn, and how many each reaches."""
+        return self.publish(size), 1
+
+    def page(self, number: int, *, etag: str = "") -> bytes:
+        """Return a request for the first page of player `number`."""
+        raise Unsupported(f"{self.title} has no pages")
+
+    def store_bytes(self) -> int:
+        """Return the memory that its store uses; zero where that is unknown."""
+        return 0
