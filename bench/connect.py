@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.kit.scenarios import connect
+from streamer.bench.scenarios import connect
 
 from .run.comparison import compare
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.kit.scenarios import fanout
+from streamer.bench.scenarios import fanout
 
 from .run.comparison import compare
 

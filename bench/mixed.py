@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.kit.scenarios import mixed
+from streamer.bench.scenarios import mixed
 
 from .run.comparison import compare
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.kit.scenarios import page
+from streamer.bench.scenarios import page
 
 from .run.comparison import compare
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.kit.scenarios import publish
+from streamer.bench.scenarios import publish
 
 from .run.comparison import compare
 

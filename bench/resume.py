@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.kit.scenarios import resume
+from streamer.bench.scenarios import resume
 
 from .run.comparison import compare
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.kit.scenarios import schedule
+from streamer.bench.scenarios import schedule
 
 from .run.comparison import compare
 

@@ -11,9 +11,9 @@ import dataclasses
 
 import click
 
-from bench.kit.scenario import Measurements, Options, Trial, option
-from bench.kit.scenarios import storm
-from bench.kit.target import Requirements, Unsupported
+from streamer.bench.scenario import Measurements, Options, Trial, option
+from streamer.bench.scenarios import storm
+from streamer.bench.target import Requirements, Unsupported
 
 from .peers import Streamer
 from .run.comparison import compare

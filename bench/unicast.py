@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.kit.scenarios import unicast
+from streamer.bench.scenarios import unicast
 
 from .run.comparison import compare
 

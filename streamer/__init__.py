@@ -118,12 +118,13 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
     server           the host: sockets, signals, drain; starts uvicorn
     workers/         several such processes on one port: supervisor, slot (one worker),
                      process, port, control_channel (between supervisor and worker)
+    bench/           MEASURES. The load test: scenarios, target, runner, load/
     cli/             serve, scheduler, store, app, key, token, publish, tail, doctor
 
 Imports run one way: errors, model <- compiled <- core <- store, hub <- service <-
 transports <- contract, metrics <- surfaces <- components, openapi <- app <- server,
-workers <- cli. Every layer but core and store may read `config`. Constructors receive
-their dependencies; there are no module globals to look things up in.
+workers <- bench <- cli. Every layer but core and store may read `config`. Constructors
+receive their dependencies; there are no module globals to look things up in.
 `tests/test_layout.py` enforces all of this.
 
 Glossary

@@ -32,6 +32,7 @@ FLOORS = [
     {"components", "openapi"},
     {"app"},
     {"server", "workers"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

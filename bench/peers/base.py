@@ -18,8 +18,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.kit.target import Requirements, Target
-from bench.kit.usage import pin
+from streamer.bench.target import Requirements, Target
+from streamer.bench.usage import pin
 
 __all__ = ["CACHE", "NotInstalled", "Peer", "free_port"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bench.kit.requests import (
+from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
     get,
@@ -21,7 +21,7 @@ from bench.kit.requests import (
     text,
     upgrade,
 )
-from bench.kit.target import Requirements, Transport
+from streamer.bench.target import Requirements, Transport
 
 from .base import CACHE, NotInstalled, Peer, free_port
 from .stores import start_store

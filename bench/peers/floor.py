@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.kit.requests import (
+from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
     get,
@@ -16,7 +16,7 @@ from bench.kit.requests import (
     text,
     upgrade,
 )
-from bench.kit.target import Requirements, Transport
+from streamer.bench.target import Requirements, Transport
 
 from .base import CACHE, NotInstalled, Peer, free_port
 

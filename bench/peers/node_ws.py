@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bench.kit.requests import (
+from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
     player_name,
@@ -13,7 +13,7 @@ from bench.kit.requests import (
     text,
     upgrade,
 )
-from bench.kit.target import Requirements, Transport
+from streamer.bench.target import Requirements, Transport
 
 from .base import CACHE, NotInstalled, Peer, free_port
 

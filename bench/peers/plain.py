@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.kit.requests import (
+from streamer.bench.requests import (
     PLAYER_NAME,
     RequestParts,
     get,
@@ -15,7 +15,7 @@ from bench.kit.requests import (
     text,
     upgrade,
 )
-from bench.kit.target import Requirements, Transport, Unsupported
+from streamer.bench.target import Requirements, Transport, Unsupported
 
 from .base import Peer, free_port
 from .stores import start_store

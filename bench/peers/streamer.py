@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from bench.kit.deployment import StreamerTarget
-from bench.kit.requests import player_name
-from bench.kit.target import Requirements
+from streamer.bench.deployment import StreamerTarget
+from streamer.bench.requests import player_name
+from streamer.bench.target import Requirements
 from streamer.core.access.tokens import mint
 from streamer.model import App, Player
 from streamer.store.access.apps import Apps

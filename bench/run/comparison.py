@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from bench.kit.deployment import Deployment
-from bench.kit.options import deployment_options, make_deployment, run_options
-from bench.kit.scenario import Scenario
-from bench.kit.target import Target
+from streamer.bench.deployment import Deployment
+from streamer.bench.options import deployment_options, make_deployment, run_options
+from streamer.bench.scenario import Scenario
+from streamer.bench.target import Target
 
 from ..peers import PEERS, NotInstalled, Peer
 from .stacks import profiled
@@ -65,7 +65,7 @@ def _comparison_options(peers: Sequence[str]) -> list[click.Option]:
 
 def _run(scenario: Scenario, options: SimpleNamespace) -> None:
     try:
-        from bench.kit.runner import run
+        from streamer.bench.runner import run
     except ImportError as exc:
         sys.exit(f"{exc}; install the dependencies: pip install -e '.[bench]'")
     absent: list[dict[str, str]] = []

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench.kit import report
+from streamer.bench import report
 
 __all__ = ["write"]
 

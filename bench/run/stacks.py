@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.kit.target import Target
+from streamer.bench.target import Target
 
 __all__ = ["profiled", "top"]
 

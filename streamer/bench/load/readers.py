@@ -1,9 +1,9 @@
 """
 Readers: connections that are opened, and count what comes.
 
-Decides when a connection counts as open and what a delivery is. Knows the marks of
-`bench.load`, the handshake's status line, and pings, which it answers. Lean readers
-count; careful ones (`bench.load.resuming`) know every message.
+Decides when a connection counts as open and what a delivery is. Knows the mark of
+messages, the handshake's status line, and pings, which it answers. These readers only
+count; resuming ones (`resuming`) read every message.
 """
 
 from __future__ import annotations

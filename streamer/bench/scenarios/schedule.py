@@ -22,9 +22,9 @@ from ..scenario import Figure, Measurements, Options, Scenario, Trial, option
 from ..target import Requirements, Unsupported
 
 if TYPE_CHECKING:
-    from streamer.core.schedule import Schedule
-    from streamer.store.client.connection import RedisConnection
-    from streamer.store.scheduling.timetable import Timetable
+    from ...core.schedule import Schedule
+    from ...store.client.connection import RedisConnection
+    from ...store.scheduling.timetable import Timetable
 
 __all__ = ["SCENARIO"]
 
@@ -47,8 +47,8 @@ def requirements(options: Options) -> Requirements:
 
 
 def measure(trial: Trial) -> Measurements:
-    from streamer.store.client.connection import RedisConnection
-    from streamer.store.scheduling.timetable import Timetable
+    from ...store.client.connection import RedisConnection
+    from ...store.scheduling.timetable import Timetable
 
     assert isinstance(trial.target, StreamerTarget), "only its store is known"
     url = trial.target.store_url
@@ -99,9 +99,9 @@ class _Backlog:
 
     async def _fire(self, count: int, over_ms: float, name: str) -> list[int]:
         """Enter items that are due over a time; return the delay of each in ms."""
-        from streamer.core.streams.subscription import Start
-        from streamer.model import App, Log, Player
-        from streamer.store.logs.inbox import Inbox, ReadAfter
+        from ...core.streams.subscription import Start
+        from ...model import App, Log, Player
+        from ...store.logs.inbox import Inbox, ReadAfter
 
         ahead_ms = AHEAD_MS + count // 4
         first_ms = await self._timetable.now_ms() + ahead_ms
@@ -158,10 +158,10 @@ class _Backlog:
     def _schedules(
         self, item: Callable[[int], tuple[str, int]], which: range
     ) -> Iterator[Schedule]:
-        from streamer.core.schedule import Schedule, ScheduleState
-        from streamer.model import App, Player
-        from streamer.store.keys import bucket_of
-        from streamer.store.scheduling.schedule_records import new_schedule_id
+        from ...core.schedule import Schedule, ScheduleState
+        from ...model import App, Player
+        from ...store.keys import bucket_of
+        from ...store.scheduling.schedule_records import new_schedule_id
 
         app = App(self._trial.options.app)
         for i in which:

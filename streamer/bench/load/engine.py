@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 __all__ = ["IN", "OUT", "Engine"]
 
-IN, OUT = select.EPOLLIN, select.EPOLLOUT
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
 EVENTS_MAX = 4_096
 
 _CLOCK_MONOTONIC = 1
