@@ -67,7 +67,7 @@ def _run(scenario: Scenario, options: SimpleNamespace) -> None:
     try:
         from streamer.bench.runner import run
     except ImportError as exc:
-        sys.exit(f"{exc}; install the dependencies: pip install -e '.[bench]'")
+        sys.exit(f"{exc}; the bench needs: pip install rich hdrhistogram matplotlib")
     absent: list[dict[str, str]] = []
     kinds: dict[type[Target], Callable[[], Target]]
     if options.url:

@@ -50,9 +50,7 @@ def _without_key(command: list[str]) -> list[str]:
 def _version() -> str:
     """Return the commit of a clone, or the version of what is installed."""
     if not (ROOT / ".git").exists():
-        for name in metadata.packages_distributions().get("streamer", ()):
-            return f"version {metadata.version(name)}"
-        return "version unknown"
+        return f"version {metadata.version('streamer-server')}"
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     changed = _git("status", "--porcelain", "--", "streamer", "bench").splitlines()
     suffix = f" and {len(changed)} changed files" if changed else ""

@@ -7,7 +7,7 @@ Knows click and how the options of a deployment become a `Deployment`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,26 +16,33 @@ from .scenario import Options
 
 __all__ = ["deployment_options", "make_deployment", "run_options"]
 
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+
 
 def deployment_options(*, required: bool) -> list[click.Option]:
-    """Return the options that name a running deployment."""
+    """
+    Return the options that name a running deployment.
+
+    Args:
+        required: Whether there has to be one. If not, they are read from the command
+            line alone, and the URL has no default.
+
+    """
+    url: dict[str, Any] = {"help": "URL of a running deployment; plain HTTP."}
+    key: dict[str, Any] = {
+        "help": "Backend key with the scopes notifications:send and tokens:mint."
+    }
+    if required:
+        url |= {
+            "envvar": "STREAMER_CLI_URL",
+            "show_envvar": True,
+            "default": DEFAULT_URL,
+            "show_default": True,
+        }
+        key |= {"envvar": "STREAMER_CLI_KEY", "show_envvar": True, "required": True}
     return [
-        click.Option(
-            ["--url"],
-            envvar="STREAMER_CLI_URL",
-            show_envvar=True,
-            default="http://127.0.0.1:8080" if required else None,
-            show_default=True,
-            help="URL of a running deployment; plain HTTP.",
-        ),
-        click.Option(
-            ["--key"],
-            envvar="STREAMER_CLI_KEY",
-            show_envvar=True,
-            required=required,
-            default=None if required else "",
-            help="Backend key with the scopes notifications:send and tokens:mint.",
-        ),
+        click.Option(["--url"], **url),
+        click.Option(["--key"], **key),
         click.Option(
             ["--token-command"],
             default="",

@@ -1,81 +1,71 @@
 """
 The command `streamer`.
 
-Knows the names of its commands and where each is. A command is imported when it is
-called: ``streamer --help`` and ``streamer key`` do not load a web server.
+Knows the names of its commands and the modules they are in. A command is imported when
+it is called: ``streamer --help`` and ``streamer key`` do not load a web server.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Final, NamedTuple
+from typing import ClassVar, Final
 
 import click
 
+from .lazy import LazyGroup
+
 __all__ = ["main"]
 
-
-class _CommandModule(NamedTuple):
-    module: str
-    help: str
-
-
-_COMMANDS: Final = {
-    "serve": _CommandModule("serve", "Run the server (no configuration needed)."),
-    "scheduler": _CommandModule("serve", "Send due schedules for servers that do not."),
-    "store": _CommandModule("store", "Run the embedded store on its own."),
-    "app": _CommandModule("apps", "Manage apps, their secrets and their quotas."),
-    "key": _CommandModule(
-        "credentials", "Create, list, rotate and revoke backend keys."
-    ),
-    "token": _CommandModule("credentials", "Create and revoke player tokens."),
-    "publish": _CommandModule("messages", "Publish a notification."),
-    "tail": _CommandModule(
-        "messages", "Print a player's notifications as they arrive."
-    ),
-    "doctor": _CommandModule(
-        "doctor", "Check the settings, this machine and the store."
-    ),
+_MODULES: Final = {
+    "serve": "serve",
+    "scheduler": "serve",
+    "store": "store",
+    "app": "apps",
+    "key": "credentials",
+    "token": "credentials",
+    "publish": "messages",
+    "tail": "messages",
+    "doctor": "doctor",
+    "bench": "bench",
+    # Started by `serve` alone; no help shows it.
+    "worker": "serve",
 }
 
 
-_INTERNAL: Final = {"worker": _CommandModule("serve", "")}
-"""Commands that our own processes call each other by; no help shows them."""
+class _Commands(LazyGroup):
+    summaries: ClassVar = {
+        "serve": "Run the server (no configuration needed).",
+        "scheduler": "Send due schedules for servers that do not.",
+        "store": "Run the embedded store on its own.",
+        "app": "Manage apps, their secrets and their quotas.",
+        "key": "Create, list, rotate and revoke backend keys.",
+        "token": "Create and revoke player tokens.",
+        "publish": "Publish a notification.",
+        "tail": "Print a player's notifications as they arrive.",
+        "doctor": "Check the settings, this machine and the store.",
+        "bench": "Measure a running deployment under load.",
+    }
 
-
-class _LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        source = _COMMANDS.get(cmd_name) or _INTERNAL.get(cmd_name)
-        if source is None:
+    def load(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _MODULES:
             return None
         try:
-            module = importlib.import_module(f"{__name__}.{source.module}")
+            module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
         except ModuleNotFoundError as error:
             if error.name != "streamer_client":
                 raise
             if ctx.resilient_parsing:
                 return None
             raise click.ClickException(
-                f"`streamer {cmd_name}` needs the Python client: "
+                f"`streamer {name}` needs the Python client: "
                 "pip install streamer-client"
             ) from error
-        command = getattr(module, cmd_name)
+        command = getattr(module, name)
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, at.help) for name, at in _COMMANDS.items()])
 
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="streamer-server")
 def main() -> None:
     """
