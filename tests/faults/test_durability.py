@@ -143,7 +143,7 @@ async def test_control_a_log_synced_later_loses_and_says_so(
         await server.ready()
     await ledger.settle()
     findings = await ledger.check()
-    report(f"control: {findings}; said degraded after {took:.1f} s")
+    report(f"control: {findings}; reported as degraded after {took:.1f} s")
     assert findings.lost > 0
 
 
@@ -241,7 +241,7 @@ async def test_what_was_acknowledged_outlives_the_power(
                 acknowledged += findings.acknowledged
                 await server.stop()
                 await again.stop()
-    report(f"{fsync}: {lost} lost of {acknowledged} acknowledged in 3 power cuts")
+    report(f"{fsync}: {lost} lost of {acknowledged} acknowledged in 3 power failures")
     if fsync == "always":
         assert lost == 0
     else:
@@ -310,7 +310,7 @@ async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
         await store.kill()
     # Some cuts took more with them than others, or nothing has been tried.
     assert len(seen) > 3
-    report(f"0 violations at {cuts} cuts, {len(seen)} different remains")
+    report(f"0 violations at {cuts} truncations, {len(seen)} different results")
 
 
 @pytest.mark.row("A8")
@@ -352,7 +352,7 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
         finally:
             await redis.close()
             await embedded.stop()
-    report(f"0 of 24 served empty: {dict(outcomes)}")
+    report(f"0 of 24 stores started empty: {dict(outcomes)}")
 
 
 @pytest.mark.row("B3")
@@ -404,8 +404,8 @@ async def test_a_lost_tail_whose_numbers_are_used_again_is_a_gap(
     same = [decode_id(id).offset for id in again]  # type: ignore[union-attr]
     assert offsets == same
     report(
-        f"0 silent of {2 * len(TRANSPORTS)} readers; offsets alone would have missed "
-        f"{len(same)}"
+        f"0 of {2 * len(TRANSPORTS)} readers missed the gap; offsets alone would have "
+        f"hidden {len(same)} entries"
     )
 
 
@@ -474,6 +474,6 @@ async def test_a_batch_is_there_whole_or_not_at_all(
     assert partial == []
     assert acknowledged <= counts.keys()
     report(
-        f"{kills} kills, 0 partial of {sent} batches of 100, "
+        f"{kills} kills, 0 of {sent} batches of 100 stored in part, "
         f"0 lost of {len(acknowledged)} acknowledged"
     )

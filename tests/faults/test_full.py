@@ -71,8 +71,8 @@ async def test_a_full_store_takes_no_publish_and_serves_the_rest(
             assert (follower.connects, follower.gaps) == (1, [])
     report(
         f"{refused} of {refused} publishes 503, {halves} stored for one of two "
-        "players, none in part, pages and streams went "
-        f"on, marks were answered {marked.status_code}"
+        "players, none in part; pages and streams continued; marks got a "
+        f"{marked.status_code}"
     )
 
 
@@ -142,5 +142,5 @@ async def test_a_full_disk_loses_nothing_and_recovers_with_room(
         store.discard()
     report(
         f"0 lost of {len(stored)} acknowledged, {refused} times 503, "
-        f"first 200 {took:.1f} s after there was room"
+        f"first 200 {took:.1f} s after space was freed"
     )

@@ -109,7 +109,7 @@ async def test_a_text_stays_in_its_event(
             if isinstance(stream, SseStream):
                 assert stream.parser.unknown == []
             stream.cut()
-    report(f"{len(texts)} of {len(texts)} events whole on each transport")
+    report(f"{len(texts)} of {len(texts)} events intact on each transport")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
         assert status in (200, 400, 401, 403, 404, 405, 422), (request, answer)
         statuses[status] = statuses.get(status, 0) + 1
     logged = check_log(noisy)
-    report(f"{len(requests)} requests gave {statuses}, {logged} lines of log")
+    report(f"{len(requests)} requests: {statuses}, {logged} log lines")
 
 
 def tries(control: str, token: bytes) -> Iterator[bytes]:

@@ -102,7 +102,7 @@ async def test_readers_of_a_killed_node_go_on_at_the_other(
     p99 = percentile(resumed_s, 0.99)
     assert p99 <= 2
     report(
-        f"{kills} kills, {len(everyone)} streams: 0 lost, 0 doubled of "
+        f"{kills} kills, {len(everyone)} streams: 0 lost, 0 duplicates of "
         f"{sum(len(one.ids) for one in everyone)}, 0 false 409, {len(resumed_s)} "
         f"resumed: median {statistics.median(resumed_s):.2f} s, p99 {p99:.2f} s"
     )
@@ -155,7 +155,8 @@ async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
     assert max(exits_s) <= 30
     report(
         f"{len(everyone)} streams, 0 lost; ended within {max(exits_s):.1f} s of a "
-        f"window of {drain_s} s; at most {' and '.join(peaks)} came in one second"
+        f"window of {drain_s} s; at most {' and '.join(peaks)} reconnected in one "
+        "second"
     )
 
 
@@ -205,7 +206,7 @@ async def test_a_deaf_node_is_not_ready_and_repairs_itself(
         await proxy.close()
     assert "this node is deaf" in server.logged
     assert repaired_s <= 35
-    report(f"found after {found_s:.1f} s, ready after {repaired_s:.1f} s, 0 missing")
+    report(f"detected after {found_s:.1f} s, ready after {repaired_s:.1f} s, 0 missing")
 
 
 async def unready(server: ServerProcess) -> bool:
@@ -254,8 +255,8 @@ async def test_a_node_that_stood_still_catches_up(
         ends = [end for follower in followers for end in follower.ends]
     assert took <= 10
     report(
-        f"cut off by the store; 0 lost of {2 * len(ids)}, whole after {took:.1f} s, "
-        f"streams ended: {ends}"
+        f"disconnected by the store; 0 lost of {2 * len(ids)}, complete after "
+        f"{took:.1f} s, streams ended with {ends}"
     )
 
 
@@ -318,7 +319,7 @@ async def test_all_resume_right_after_the_store_was_restarted(
     assert p99 <= 10
     report(
         f"0 lost of {10 * clients}, p99 {p99:.2f} s, {refused} times 503, "
-        f"{calls} scripts run in the store; open streams stayed"
+        f"{calls} scripts run in the store; streams stayed open"
     )
 
 
@@ -408,5 +409,5 @@ async def test_a_half_open_connection_gives_its_slot_back(
     finally:
         client.kill()
         await client.wait()
-    report(f"{transport}: free after {took:.1f} s")
+    report(f"{transport}: released after {took:.1f} s")
     assert took <= 20

@@ -121,10 +121,10 @@ async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
     alone_s, here_s, there_s = (statistics.median(times) for times in beside.values())
     report(
         f"p99 of the other app {here_s * 1e3:.1f} ms, {there_s * 1e3:.1f} ms with the "
-        f"flood on a server next door, {alone_s * 1e3:.1f} ms without: "
+        f"flood on another server, {alone_s * 1e3:.1f} ms without: "
         f"{here_s / there_s:.2f} and {here_s / alone_s:.2f} times as long (medians of "
         f"{ROUNDS} rounds); {answers['200']} times 200 and {answers['429']} times 429 "
-        f"in {flooded_s:.0f} s at {10 * PER_S} a second"
+        f"in {flooded_s:.0f} s at {10 * PER_S} per second"
     )
     assert answers.keys() == {"200", "429"}
     # The rate, a bucketful, and what comes in while the flood is ended.

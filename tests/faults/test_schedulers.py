@@ -210,5 +210,6 @@ async def test_everything_is_sent_once_whoever_is_killed(
     assert kills >= 3
     took_s = time.monotonic() - begun_s
     report(
-        f"{count} sends, {kills} scheduler kills in {took_s:.0f} s, 0 lost, 0 double"
+        f"{count} sends, {kills} scheduler kills in {took_s:.0f} s, 0 lost, "
+        "0 duplicates"
     )

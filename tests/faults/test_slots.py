@@ -168,7 +168,7 @@ async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
     assert statistics.median(during) < 3 * statistics.median(before) + 0.02
     assert max(during) < 1
     report(
-        f"{1_000 * statistics.median(during):.1f} ms beside two that do not read, "
+        f"{1_000 * statistics.median(during):.1f} ms beside two stalled readers, "
         f"{1_000 * statistics.median(before):.1f} ms without (medians of {count})"
     )
 

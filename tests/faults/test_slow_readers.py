@@ -149,9 +149,10 @@ async def test_a_crowd_that_does_not_read_costs_little(
     grown, grown_tcp = delays.most_resident - had, delays.most_tcp - had_tcp
     was, is_ = percentile(before, 0.99), percentile(during, 0.99)
     report(
-        f"{clients} that do not read: RSS +{grown / MIB:.0f} MiB, TCP memory "
-        f"+{grown_tcp / MIB:.0f} MiB, all cut; healthy p99 {1_000 * is_:.0f} ms, "
-        f"{1_000 * was:.0f} ms beside a crowd that reads: {is_ / was:.1f} times as long"
+        f"{clients} stalled readers: RSS +{grown / MIB:.0f} MiB, TCP memory "
+        f"+{grown_tcp / MIB:.0f} MiB, all disconnected; p99 of healthy readers "
+        f"{1_000 * is_:.0f} ms, {1_000 * was:.0f} ms beside as many that read: "
+        f"{is_ / was:.1f} times as long"
     )
     assert grown <= GROWTH_MAX
     assert grown_tcp <= GROWTH_MAX

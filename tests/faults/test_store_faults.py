@@ -226,7 +226,7 @@ async def test_repeated_with_its_key_it_is_stored_once(
         assert answer.headers["idempotent-replayed"] == "true"
         stored.append(answer.json()["results"][0]["id"])
     assert [one["id"] for one in await proxied.backend.inbox(player)] == stored
-    report(f"{len(stored)} of 3 after 1, 2 and 3 lost answers")
+    report(f"{len(stored)} of 3 stored once after 1, 2 and 3 lost responses")
 
 
 @pytest.mark.row("C4")
@@ -253,7 +253,7 @@ async def test_the_last_announcement_may_be_lost(
         took = asyncio.get_running_loop().time() - begun
     assert dropped == 1
     assert took <= CHECK_S + 2
-    report(f"repaired after {took:.1f} s, checked every {CHECK_S} s")
+    report(f"repaired after {took:.1f} s; checks every {CHECK_S} s")
 
 
 @pytest.mark.row("C2")

@@ -96,7 +96,7 @@ async def test_ambiguous_requests_get_one_answer_and_no_second(
     honest = get(HOST) + get(HOST, b"Connection: close\r\n")
     assert (await raw(server.port, honest)).count(b"alive") == 2
     assert "error" not in server.logged
-    report(f"{len(AMBIGUOUS)} of {len(AMBIGUOUS)} refused, 0 second requests served")
+    report(f"{len(AMBIGUOUS)} of {len(AMBIGUOUS)} rejected, 0 second requests served")
 
 
 # F6.
@@ -161,7 +161,7 @@ async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
         assert (await neighbour.next()).id == id
     neighbour.cut()
     assert "error" not in server.logged
-    report(f"{len(FRAMES)} of {len(FRAMES)} closed with their code")
+    report(f"{len(FRAMES)} of {len(FRAMES)} closed with the exact code")
 
 
 # F9.
@@ -220,7 +220,7 @@ async def test_slow_clients_are_closed_and_others_served(
     ratio = statistics.median(during) / statistics.median(before)
     report(
         f"{count} of {count} closed within {took:.1f} s of a limit of {limit_s} s, "
-        f"publishes took {ratio:.1f} times as long beside them (medians)"
+        f"publishes took {ratio:.1f} times as long meanwhile (medians)"
     )
 
 
@@ -286,7 +286,8 @@ async def test_repeated_with_their_keys_lost_answers_double_nothing(
             assert [one["id"] for one in await api.inbox(name)] == ids[name]
     assert lost > count // 10
     report(
-        f"0 doubled of {count}, {lost} answers lost, {replayed} replayed and flagged"
+        f"0 duplicates of {count}, {lost} responses lost, {replayed} replayed and "
+        "flagged as such"
     )
 
 
@@ -310,7 +311,7 @@ async def test_control_repeated_without_keys_lost_answers_double(
     async with Api(server.port, await server.key()) as api:
         stored_count = len(await api.inbox(player))
     assert stored_count > 50
-    report(f"control: {stored_count} stored of 50")
+    report(f"control: 50 publishes stored {stored_count} times")
 
 
 # D2.

@@ -242,4 +242,4 @@ async def test_every_answer_is_one_that_the_contract_has_at_length(
     site: Site, tmp_path: Path, seeded: None, report: Any
 ) -> None:
     await probe(site, tmp_path, max_examples=30, seed=random.getrandbits(31))
-    report("all phases, 30 examples an operation")
+    report("all phases, 30 examples per operation")

@@ -46,8 +46,9 @@ class Findings(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.lost} lost of {self.acknowledged} acknowledged, "
-            f"{self.doubled} doubled, {self.unwanted} of {self.refused} refused "
-            f"stored, {self.unknown} unknown repeated, {self.holes} with holes"
+            f"{self.doubled} duplicates, {self.unwanted} of {self.refused} rejected "
+            f"publishes stored, {self.unknown} unknown outcomes retried, "
+            f"{self.holes} inboxes with holes"
         )
 
     @property

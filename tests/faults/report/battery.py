@@ -1,10 +1,10 @@
 """
-The battery: which faults there are, which tests hold them, and what a run has shown.
+The battery: the faults, the tests that cover them, and the results of a run.
 
-A test says with ``@pytest.mark.row("C1")`` which row it holds, wherever it is, and
-gives its figure to the fixture `report`. ``pytest --battery-report FILE`` writes what
-the run has shown: a row that failed, did not run or has no test is red, with the
-reason. `ROWS` says what has to hold; no test can take a row out of the table.
+A test names the row it covers with ``@pytest.mark.row("C1")``, wherever the test is,
+and passes its figures to the fixture `report`. ``pytest --battery-report FILE`` writes
+the results. A row that failed, was not run or has no test is red, with the reason.
+`ROWS` lists the requirements; no test can remove a row from the table.
 
 Knows nothing of servers and stores.
 """
@@ -25,153 +25,167 @@ GREEN, RED = "🟢", "🔴"
 
 
 class Row(NamedTuple):
-    """A fault and what has to hold in spite of it."""
+    """A fault, and what must hold in spite of it."""
 
     fault: str
-    holds: str
+    requirement: str
     missing: str = ""
     """What the tests of the row do not show, and why."""
 
 
 ROWS = {
     "A1": Row(
-        "the store killed (-9) under publishers, again and again",
-        "what was acknowledged is there once; offsets have no holes",
-        "the size wanted is 1,000,000 acknowledged",
+        "store killed (SIGKILL) again and again while clients publish",
+        "each acknowledged publish is stored exactly once; offsets have no holes",
+        "target size: 1,000,000 acknowledged publishes",
     ),
-    "A2": Row("the same with fdatasync slowed by 30 ms", "the same"),
+    "A2": Row("as A1, with fdatasync slowed by 30 ms", "as A1"),
     "A3": Row(
-        "control: everysec, a slow disk, kill -9",
-        "loss is seen, and the server says that it is degraded",
+        "control: everysec, slow disk, SIGKILL",
+        "the loss is detected, and the server reports degraded durability",
     ),
     "A4": Row(
-        "the power fails: an image of the disk, per policy",
-        "always: nothing is lost; everysec: the last 2 s at most",
-        "everysec is not cut; the control is `no`",
+        "power failure: an image of the disk, per fsync policy",
+        "always: nothing is lost; everysec: at most the last 2 s",
+        "everysec is not tested; the control is `no`",
     ),
     "A5": Row(
-        "the end of the log cut off at any byte",
-        "the store starts; each publish is there whole or not at all",
+        "end of the append-only file truncated at any byte",
+        "the store starts; each publish is stored whole or not at all",
         "positions are sampled",
     ),
     "A6": Row(
-        "the disk is full, then has room again",
-        "nothing acknowledged meanwhile; streams stay; it recovers unaided",
+        "disk full, then space is freed",
+        "nothing is acknowledged meanwhile; streams stay open; recovery is automatic",
     ),
-    "A7": Row("kill -9 while the log is rewritten", "as A1"),
+    "A7": Row("SIGKILL while the append-only file is rewritten", "as A1"),
     "A8": Row(
-        "a flipped byte in the log; an empty directory where data was",
-        "no store is served empty without a word",
-        "the log has no checksums: a flip within a name or a text goes unnoticed",
+        "flipped byte in the append-only file; empty directory in place of the data",
+        "the store never silently starts empty",
+        "the file has no checksums: a flip within a name or a text goes unnoticed",
     ),
-    "A9": Row("the answer to a write is lost, 1 to 3 times", "one entry"),
+    "A9": Row("response to a write lost, 1 to 3 times", "one entry"),
     "A10": Row(
-        "callers that give up while their command is under way",
-        "nobody gets the answer to another's command",
+        "callers cancelled while their command is in flight",
+        "no caller receives the reply to another command",
     ),
     "B1": Row(
-        "a replica is cut off, the primary dies, the replica is promoted",
-        "`replicated`: nothing confirmed is lost; unconfirmed is 503, unknown",
+        "replica disconnected, primary killed, replica promoted",
+        "`replicated`: no confirmed publish is lost; others are 503, outcome unknown",
     ),
     "B2": Row(
-        "the same with min-replicas-to-write and no WAIT",
-        "is not enough: the control of B1",
+        "as B1, with min-replicas-to-write and without WAIT",
+        "not sufficient: the control of B1",
     ),
     "B3": Row(
-        "the log loses its tail, and its offsets are given out again",
-        "readers get a gap, never a silent hole",
+        "the log loses its tail, and its offsets are used again",
+        "readers receive a gap; no hole goes unnoticed",
     ),
-    "C1": Row("the feed's connections killed all the time", "whole, in order, once"),
+    "C1": Row(
+        "Pub/Sub connections killed continuously",
+        "every reader receives everything, in order, once",
+    ),
     "C2": Row(
-        "a feed that answers its pings and hears nothing",
-        "found by the probe, `/readyz` says so, repaired by itself",
+        "a Pub/Sub connection that answers pings and delivers nothing",
+        "the probe detects it, `/readyz` reports it, the node repairs itself",
     ),
     "C3": Row(
-        "a node stands still while much is published",
+        "a node stopped (SIGSTOP) while clients publish much",
         "all of its streams catch up",
-        "a reader whose share of the backlog is over its send budget is cut as slow "
-        "and comes back",
+        "a reader whose share of the backlog exceeds its send buffer is disconnected "
+        "as slow, and resumes",
     ),
     "C4": Row(
-        "the last announcement to an idle stream is lost", "the position check finds it"
+        "the last announcement to an idle stream is lost",
+        "the position check detects it",
     ),
     "C5": Row(
-        "every interleaving of history, live and loss; random operations",
-        "nothing lost, doubled or out of order; counts are recounts",
+        "all interleavings of history, live messages and losses; random operations",
+        "nothing is lost, duplicated or out of order; counts equal a recount",
     ),
     "C6": Row(
-        "a node is killed, its readers go to the other",
-        "nothing lost or doubled; no 409 because of a dead node's leases",
-        "the size wanted is 1,000 streams",
+        "a node is killed, and its readers reconnect to another one",
+        "nothing is lost or duplicated; leases of the dead node cause no 409",
+        "target size: 1,000 streams",
     ),
     "C7": Row(
-        "nodes restarted in turn under streams",
-        "a staged drain; nothing lost; done in 30 s",
-        "the size wanted is 5,000 streams",
+        "nodes with streams restarted one after the other",
+        "a staged drain; nothing is lost; done within 30 s",
+        "target size: 5,000 streams",
     ),
-    "C8": Row("half-open connections", "slot and memory are free within 20 s"),
+    "C8": Row("half-open connections", "slot and memory are released within 20 s"),
     "C9": Row(
         "readers that do not read",
-        "they are cut, healthy ones hardly notice, memory of ours and the kernel's "
-        "is bounded",
+        "they are disconnected; other readers are hardly delayed; the memory of server "
+        "and kernel is bounded",
     ),
-    "C10": Row("10,000 handshakes at once", "no error but 503 by limit"),
+    "C10": Row("10,000 simultaneous handshakes", "no error but 503 by limit"),
     "C11": Row(
         "all clients resume right after the store was restarted",
-        "nothing lost; streams stay open; the store is not flooded",
-        "the size wanted is 10,000 clients",
+        "nothing is lost; streams stay open; the store is not flooded",
+        "target size: 10,000 clients",
     ),
     "C12": Row("handshakes aborted before the first byte", "no slot leaks"),
     "C13": Row("eight hours of churn", "no growth"),
     "C14": Row("slow and bad links", "correct, only slower"),
     "D1": Row(
-        "30 % of HTTP answers are lost, clients repeat with their key",
-        "every publish is stored once, repetitions get the same id",
+        "30 % of HTTP responses lost, and clients retry with their key",
+        "every publish is stored once; retries get the same id",
     ),
     "D2": Row(
-        "one key at once, with another body, in another app",
+        "one idempotency key used concurrently, with another body, in another app",
         "one effect; 422; independent",
     ),
-    "D3": Row("kill -9 within batches of 100", "all of a batch or none"),
+    "D3": Row("SIGKILL within batches of 100", "all of a batch or none of it"),
     "D4": Row("pages walked while others insert and read", "each entry exactly once"),
     "D5": Row(
-        "marks twice, at once, out of order, of others", "unread is what a recount says"
+        "marks repeated, concurrent, out of order, of other players",
+        "the unread count equals a recount",
     ),
-    "F1": Row("a corpus of bad tokens", "none is believed, none crashes"),
-    "F2": Row("every route with every credential", "the table of permissions"),
+    "F1": Row("a corpus of bad tokens", "none is accepted, none crashes the server"),
+    "F2": Row("every route with every credential", "as the table of permissions says"),
     "F3": Row(
         "generated requests to all routes",
-        "no 5xx, no answer that is not in the contract",
+        "no 5xx, and no response that the contract does not declare",
     ),
-    "F4": Row("fuzzed decoders of what comes from outside", "no uncaught error"),
-    "F5": Row("the WebSocket conformance suite Autobahn", "only what is known fails"),
+    "F4": Row("fuzzed decoders of external input", "no uncaught error"),
+    "F5": Row("the WebSocket conformance suite Autobahn", "only known failures"),
     "F6": Row(
-        "hand-made WebSocket frames", "the exact close code; a neighbour notices none"
+        "malformed WebSocket frames",
+        "the exact close code; other connections are unaffected",
     ),
     "F7": Row("deflate bombs, messages that never end", "memory stays flat"),
-    "F8": Row("ambiguous HTTP", "refused; never two answers to one request"),
-    "F9": Row("slow heads and bodies, silence", "closed in time; others served"),
-    "F10": Row("huge heads, URLs, cursors, bodies", "431, 414, 400, 413; memory flat"),
+    "F8": Row("ambiguous HTTP", "rejected; never two responses to one request"),
+    "F9": Row(
+        "slow heads and bodies, silent connections",
+        "closed in time; others are served",
+    ),
+    "F10": Row(
+        "huge heads, URLs, cursors, bodies", "431, 414, 400, 413; memory stays flat"
+    ),
     "F11": Row(
         "control characters in every text, header and path",
-        "one event, one line of log, no credential in it",
+        "one event, one log line, no credential in the log",
     ),
-    "F12": Row("timing of the check of a key", "tells nothing"),
+    "F12": Row("timing of the check of a key", "reveals nothing"),
     "F13": Row(
         "the store's memory is full",
-        "publishes are 503, nothing is half there, pages and streams go on",
+        "publishes are 503; nothing is stored in part; pages and streams continue",
     ),
-    "F14": Row("an app at ten times its limit", "others do not feel it"),
-    "F15": Row("a browser through drops, drains and refusals", "comes back, once each"),
+    "F14": Row("an app at ten times its limit", "other apps are not affected"),
+    "F15": Row(
+        "a browser through disconnects, drains and refusals",
+        "it reconnects and receives everything once",
+    ),
 }
 
-NOT_HELD = {
-    "B2": "documented as not sufficient; not built",
-    "C10": "bounded by `connects_per_s_max`; at that size not run here",
+NOT_TESTED = {
+    "B2": "documented as not sufficient; not implemented",
+    "C10": "bounded by `connects_per_s_max`; not run at that size",
     "C13": "takes eight hours",
-    "F5": "its suite needs Python 2, which is not installed for the tests",
-    "F12": "not run: on a shared machine its noise would pass any comparison. "
-    "Keys are looked up by their SHA-256 digest, so there is no comparison to time",
+    "F5": "the suite needs Python 2, which the tests do not install",
+    "F12": "the noise of a shared machine would pass any comparison. Keys are looked "
+    "up by their SHA-256 digest, so there is no comparison to time",
 }
 """Why a row has no test."""
 
@@ -179,7 +193,7 @@ Outcomes = dict[str, list["Outcome"]]
 
 
 class Outcome(NamedTuple):
-    """One test and how it went: ``passed``, ``failed``, ``skipped``, ``left out``."""
+    """A test and its verdict: ``passed``, ``failed``, ``skipped`` or ``not run``."""
 
     node: str
     verdict: str
@@ -203,11 +217,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--battery-seed")
     if seed is None:
-        # Of several processes all have the one that the header names.
-        given = getattr(config, "workerinput", {})
-        seed = given.get("battery_seed", random.getrandbits(32))
+        # All processes of a run use the seed that the header names.
+        workerinput = getattr(config, "workerinput", {})
+        seed = workerinput.get("battery_seed", random.getrandbits(32))
     if config.getoption("--battery-report") and config.getoption("numprocesses", None):
-        raise pytest.UsageError("--battery-report needs -n 0: it is one process's tale")
+        raise pytest.UsageError(
+            "--battery-report needs -n 0: one process collects the outcomes"
+        )
     config.stash[_SEED] = seed
     config.stash[_FIGURES] = {}
     config.stash[_OUTCOMES] = {}
@@ -216,7 +232,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process that pytest-xdist starts the seed."""
+    """Pass the seed on to a process that pytest-xdist starts."""
     node.workerinput["battery_seed"] = node.config.stash[_SEED]
 
 
@@ -226,25 +242,25 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Return a function that takes a figure for the summary."""
+    """Return a function that adds a figure to the summary."""
     figures = request.config.stash[_FIGURES].setdefault(request.node.nodeid, [])
     return lambda figure: figures.append(str(figure))
 
 
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begin chance where ``--battery-seed`` says, each test at a place of its own."""
+    """Seed `random` from ``--battery-seed``, differently for each test."""
     random.seed(f"{request.config.stash[_SEED]} {request.node.nodeid}")
     yield
     random.seed()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    # Before any is left out, so that the table can tell what it does not show.
+    # Before tests are deselected, so that the table says what was not run.
     rows = [str(mark.args[0]) for mark in item.iter_markers("row")]
     unknown = set(rows) - ROWS.keys()
     if unknown:
-        raise pytest.UsageError(f"{item.nodeid}: there is no row {unknown}")
+        raise pytest.UsageError(f"{item.nodeid}: unknown row {unknown}")
     if rows:
         item.config.stash[_ROWS_OF][item.nodeid] = rows
 
@@ -274,12 +290,12 @@ def pytest_terminal_summary(
 ) -> None:
     if figures := {k: v for k, v in config.stash[_FIGURES].items() if v}:
         terminalreporter.section("figures")
-        for node, said in figures.items():
-            for figure in said:
+        for node, of_test in figures.items():
+            for figure in of_test:
                 terminalreporter.line(f"{node.rpartition('::')[2]}: {figure}")
     if path := config.getoption("--battery-report"):
         path.write_text(render(_collect(config)))
-        terminalreporter.line(f"battery: {path} written")
+        terminalreporter.line(f"battery: wrote {path}")
         for line in path.read_text().splitlines():
             if RED in line:
                 terminalreporter.line(line)
@@ -289,9 +305,9 @@ def _collect(config: pytest.Config) -> Outcomes:
     by_row: Outcomes = {name: [] for name in ROWS}
     by_test = _with_earlier_runs(config) | config.stash[_OUTCOMES]
     for node, rows in config.stash[_ROWS_OF].items():
-        left_out = Outcome(node, "left out", "", [], 0)
+        not_run = Outcome(node, "not run", "", [], 0)
         for row in rows:
-            by_row[row].append(by_test.get(node, left_out))
+            by_row[row].append(by_test.get(node, not_run))
     return by_row
 
 
@@ -311,14 +327,14 @@ def _with_earlier_runs(config: pytest.Config) -> dict[str, Outcome]:
 
 
 def render(outcomes: Outcomes) -> str:
-    """Return the page that says what a run has shown."""
+    """Return the page with the results."""
     verdicts = {name: _verdict(name, outcomes[name]) for name in ROWS}
     green = sum(verdict.startswith(GREEN) for verdict in verdicts.values())
     lines = [
-        "# What has been shown",
+        "# Results of the fault tests",
         "",
-        "Written by runs of the battery; do not edit. To write it again (a test that "
-        "is left out of a run keeps what the last one has shown):",
+        "Generated by test runs; do not edit. To generate it again (tests that a run "
+        "does not select keep the result of their last run):",
         "",
         "```sh",
         ".venv/bin/pytest -n 0 -m row --battery-report tests/faults/README.md",
@@ -326,26 +342,26 @@ def render(outcomes: Outcomes) -> str:
         "",
         f"{green} of {len(ROWS)} rows are green. "
         f"{platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}. The seed settles the choices of the tests, "
-        "not the order in which processes run.",
+        f"{platform.python_version()}. The seed determines the choices of the tests, "
+        "not the scheduling of processes.",
         "",
-        "| Row | Fault | Has to hold | Reached | Seed | Verdict |",
+        "| Row | Fault | Requirement | Result | Seed | Verdict |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in ROWS.items():
         cells = (
             name,
             row.fault,
-            row.holds,
+            row.requirement,
             _figure(outcomes[name]),
             _seeds(outcomes[name]),
         )
         lines.append(_cells(*cells, verdicts[name]))
-    lines += ["", "## Attacks, and the tests that hold them", ""]
-    lines += ["| # | Attack | Held by |", "|---|---|---|"]
+    lines += ["", "## Attacks, and the tests against them", ""]
+    lines += ["| # | Attack | Tests |", "|---|---|---|"]
     for number, (attack, tests) in enumerate(CHECKLIST, 1):
-        held = ", ".join(f"`{name.removeprefix('tests/')}`" for name in tests)
-        lines.append(_cells(str(number), attack, held))
+        names = ", ".join(f"`{name.removeprefix('tests/')}`" for name in tests)
+        lines.append(_cells(str(number), attack, names))
     return "\n".join([*lines, ""])
 
 
@@ -361,12 +377,12 @@ def _seeds(outcomes: list[Outcome]) -> str:
 def _figure(outcomes: list[Outcome]) -> str:
     ran = [one for one in outcomes if one.verdict in ("passed", "failed")]
     passed = sum(one.verdict == "passed" for one in ran)
-    said = [figure for one in ran for figure in one.figures]
-    return "; ".join([*said, f"{passed} of {len(ran)} tests"]) if ran else "—"
+    figures = [figure for one in ran for figure in one.figures]
+    return "; ".join([*figures, f"{passed} of {len(ran)} tests passed"]) if ran else "—"
 
 
 def _verdict(name: str, outcomes: list[Outcome]) -> str:
-    """A row is green if something of it ran and nothing failed or was skipped."""
+    """A row is green if a test of it ran and none failed or was skipped."""
     reasons = []
     for one in outcomes:
         test = one.node.rpartition("::")[2]
@@ -374,13 +390,13 @@ def _verdict(name: str, outcomes: list[Outcome]) -> str:
             reasons.append(f"`{test}` failed: {one.why[:160]}")
         elif one.verdict == "skipped":
             reasons.append(f"`{test}` skipped: {one.why}")
-    left_out = sum(one.verdict == "left out" for one in outcomes)
+    not_run = sum(one.verdict == "not run" for one in outcomes)
     if not outcomes:
-        reasons.append(f"no test: {NOT_HELD.get(name, 'none was collected')}")
-    elif left_out == len(outcomes):
-        reasons.append("did not run")
+        reasons.append(f"no test: {NOT_TESTED.get(name, 'none was collected')}")
+    elif not_run == len(outcomes):
+        reasons.append("not run")
     if reasons:
         return f"{RED} {'; '.join(reasons)}"
-    said = [f"{left_out} left out of the run"] if left_out else []
-    said += [ROWS[name].missing] if ROWS[name].missing else []
-    return f"{GREEN} {'; '.join(said)}".rstrip()
+    notes = [f"{not_run} not run"] if not_run else []
+    notes += [ROWS[name].missing] if ROWS[name].missing else []
+    return f"{GREEN} {'; '.join(notes)}".rstrip()

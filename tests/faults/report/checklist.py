@@ -1,7 +1,7 @@
 """
-What attackers are known to try, and the tests that stand against it.
+Known attacks, and the tests against each of them.
 
-Knows nothing of how they run: `test_report.py` checks that they exist.
+Knows nothing of how tests run: `test_report.py` checks that they exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOSTILE = "tests/faults/test_hostile.py"
 
 CHECKLIST: list[tuple[str, list[str]]] = [
     (
-        "no credential, an empty one, two that differ",
+        "no credential, an empty one, two different ones",
         [
             f"{AUTHENTICATOR}::test_none_or_more_than_one_is_refused_by_name",
             f"{NATIVE}::test_no_credential_is_401",
@@ -28,21 +28,21 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "alg none, NoNe, missing; HS256 signed with the public key",
+        "alg none, NoNe or missing; HS256 signed with the public key",
         [
             f"{TOKENS}::test_a_bad_token_is_refused_by_name",
             f"{TOKENS}::test_a_bad_token_of_a_foreign_issuer_is_refused_by_name",
         ],
     ),
     (
-        "kid as a path or no text; jwk, jku, x5u; unknown crit",
+        "kid that is a path or not a string; jwk, jku, x5u; unknown crit",
         [
             f"{TOKENS}::test_a_key_id_that_is_no_text_is_looked_up_nowhere",
             f"{TOKENS}::test_a_bad_token_is_refused_by_name",
         ],
     ),
     (
-        "claims missing, of the wrong type, doubled; a token of megabytes",
+        "claims missing, of the wrong type or duplicated; a token of megabytes",
         [
             f"{TOKENS}::test_a_signed_token_with_odd_members_never_crashes",
             f"{TOKENS}::test_the_corpus_reaches_every_defect_of_a_token",
@@ -60,7 +60,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [f"{TOKENS}::test_a_bad_token_is_refused_by_name"],
     ),
     (
-        "a token that ends or is revoked while it streams",
+        "a token that expires or is revoked while it streams",
         [
             f"{STREAMS}::test_a_token_that_ends_ends_its_streams",
             f"{CREDENTIALS}"
@@ -68,7 +68,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a key set that is away, slow, huge; a flood of unknown kid",
+        "a key set that is unavailable, slow or huge; a flood of unknown kids",
         [
             "tests/service/access/test_key_sets.py"
             "::test_a_set_that_was_had_is_kept_when_the_next_is_not",
@@ -85,14 +85,14 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "objects of another player or app by their id",
+        "access to objects of another player or app by their id",
         [
             f"{RIGHTS}::test_an_app_reaches_nothing_of_another",
             f"{NATIVE}::test_another_apps_inboxes_are_unseen",
         ],
     ),
     (
-        "a backend key wrong, cut, or not ASCII",
+        "a backend key that is wrong, truncated or not ASCII",
         [
             "tests/store/access/test_apps.py::test_anything_but_the_key_finds_nothing",
             "tests/store/access/test_apps.py"
@@ -101,7 +101,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a credential in the query; a ticket used twice",
+        "a credential in the query string; a ticket used twice",
         [
             f"{CREDENTIALS}::test_nothing_but_a_ticket_rides_in_the_query",
             "tests/store/access/test_tickets.py::test_a_ticket_is_used_once",
@@ -117,21 +117,21 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a form of another site posts with a cookie",
+        "a form on another site posts with a cookie",
         [
             f"{NATIVE}::test_a_post_with_a_cookie_needs_an_origin",
             f"{NATIVE}::test_other_media_are_unsupported",
         ],
     ),
     (
-        "WebSocket messages too large, compressed, never ending",
+        "WebSocket messages that are too large, compressed or never end",
         [
             f"{WEBSOCKET}::test_a_violation_closes_with_its_code_and_the_app_is_notified",
             f"{HANDSHAKE}::test_compression_is_not_negotiated",
         ],
     ),
     (
-        "floods of messages and pings; what is no message",
+        "floods of messages and pings; malformed messages",
         [
             f"{STREAMS}::test_a_flood_of_messages_ends_a_websocket",
             f"{STREAMS}::test_what_is_no_message_ends_a_websocket",
@@ -139,7 +139,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "listeners without end; listening for others",
+        "any number of streams; streams of other players",
         [
             f"{STREAMS}::test_a_player_may_have_five_listeners",
             f"{STREAMS}::test_a_full_node_says_so_and_still_serves_pages",
@@ -157,28 +157,28 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "JSON that is deep, huge, not UTF-8, doubled, trailed by more",
+        "JSON that is deep, huge, not UTF-8, duplicated or has trailing data",
         [
             f"{HOSTILE}::test_a_body_that_cannot_be_kept_is_refused_whole",
             f"{NATIVE}::test_hostile_bodies_are_refused_and_nothing_is_stored",
         ],
     ),
     (
-        "bodies without end, or encoded",
+        "bodies that never end, or are encoded",
         [
             f"{NATIVE}::test_a_body_over_two_mib_is_too_large",
             f"{NATIVE}::test_other_media_are_unsupported",
         ],
     ),
     (
-        "free data with a million keys",
+        "free-form data with a million keys",
         [
             "tests/surfaces/rallyhere/test_create.py::test_a_batch_has_limits",
             f"{NATIVE}::test_texts_have_limits",
         ],
     ),
     (
-        "texts that end a line of an event stream",
+        "texts with line breaks in an event stream",
         [
             f"{HOSTILE}::test_a_text_stays_in_its_event",
             "tests/core/streams/test_codec.py::test_any_notification_is_exactly_one_sse_event",
@@ -186,7 +186,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a cursor that is garbage, another's, of the future, huge",
+        "a cursor that is garbage, another player's, in the future or huge",
         [
             "tests/service/streams/test_catch_up.py::test_a_forged_cursor_harms_nobody",
             f"{NATIVE}::test_hostile_cursors_are_refused",
@@ -194,11 +194,11 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a URL in a notification: never followed, and kept in its event",
+        "a URL in a notification: never followed, and kept within its event",
         [f"{HOSTILE}::test_a_text_from_rallyhere_stays_in_its_event"],
     ),
     (
-        "Host missing, doubled, malformed; odd bytes in paths",
+        "Host missing, duplicated or malformed; unusual bytes in paths",
         [
             f"{HTTP}::test_an_ambiguous_or_malformed_request_is_refused_and_the_"
             "connection_closed",
@@ -206,7 +206,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "requests that two servers read differently",
+        "requests that two servers parse differently",
         [
             f"{HTTP}::test_an_ambiguous_or_malformed_request_is_refused_and_the_"
             "connection_closed",
@@ -215,7 +215,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "line ends and secrets in the log",
+        "line breaks and secrets in the log",
         [
             f"{HOSTILE}"
             "::test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw",
@@ -223,7 +223,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "a store filled up",
+        "filling up the store",
         [
             "tests/faults/test_full.py"
             "::test_a_full_store_takes_no_publish_and_serves_the_rest",
@@ -244,7 +244,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "operations: secrets too short, stores that evict, strangers' files",
+        "operation: short secrets, stores that evict, files of other users",
         [
             f"{TOKENS}::test_a_secret_of_31_bytes_makes_no_app",
             "tests/store/server/test_embedded.py::test_what_is_stored_is_its_owners_alone",
@@ -252,4 +252,4 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         ],
     ),
 ]
-"""The attack, and the tests, as pytest names them without their parameters."""
+"""The attack, and the names of its tests in pytest, without parameters."""

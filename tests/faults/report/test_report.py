@@ -1,4 +1,4 @@
-"""The page of the battery says what was run, and names tests that exist."""
+"""The report of the battery: it says what was run, and names tests that exist."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from .battery import GREEN, NOT_HELD, RED, ROWS, Outcome, render
+from .battery import GREEN, NOT_TESTED, RED, ROWS, Outcome, render
 from .checklist import CHECKLIST
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    "name", sorted({test for _, held in CHECKLIST for test in held})
+    "name", sorted({test for _, tests in CHECKLIST for test in tests})
 )
-def test_every_test_that_is_named_exists(name: str) -> None:
+def test_the_checklist_names_tests_that_exist(name: str) -> None:
     path, _, function = name.partition("::")
     tree = ast.parse((ROOT / path).read_text())
     assert function in {
@@ -26,27 +26,27 @@ def test_every_test_that_is_named_exists(name: str) -> None:
     }
 
 
-def test_there_are_thirty_attacks_each_with_a_test() -> None:
+def test_each_of_thirty_attacks_has_a_test() -> None:
     assert len(CHECKLIST) == 30
     assert all(tests for _, tests in CHECKLIST)
 
 
-def test_a_reason_is_given_for_rows_that_exist() -> None:
-    assert NOT_HELD.keys() <= ROWS.keys()
+def test_rows_without_a_test_exist() -> None:
+    assert NOT_TESTED.keys() <= ROWS.keys()
 
 
 @pytest.mark.parametrize(
     ("verdicts", "colour", "says"),
     [
-        (["passed", "passed"], GREEN, "2 of 2 tests"),
-        (["passed", "left out"], GREEN, "1 left out of the run"),
+        (["passed", "passed"], GREEN, "2 of 2 tests passed"),
+        (["passed", "not run"], GREEN, "1 not run"),
         (["passed", "failed"], RED, "`one` failed: why"),
         (["passed", "skipped"], RED, "`one` skipped: why"),
-        (["left out"], RED, "did not run"),
+        (["not run"], RED, "not run"),
         ([], RED, "no test"),
     ],
 )
-def test_a_row_is_green_only_if_it_was_shown(
+def test_a_row_is_green_only_if_a_test_ran_and_none_failed(
     verdicts: list[str], colour: str, says: str
 ) -> None:
     outcomes: dict[str, list[Outcome]] = {name: [] for name in ROWS}
