@@ -43,7 +43,7 @@ from .surfaces.gateway.routes import Gateway
 from .surfaces.lootlocker.routes import LootLocker
 from .surfaces.lootlocker.server_sessions import ServerSessions
 from .surfaces.native.campaigns.routes import NativeCampaigns
-from .surfaces.native.common import wire as native_wire
+from .surfaces.native.common import problems
 from .surfaces.native.inboxes.routes import NativeInboxes
 from .surfaces.native.publishing.routes import NativePublishing
 from .surfaces.native.routes import Native
@@ -315,7 +315,7 @@ def _middleware(config: Config) -> list[Middleware]:
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
     """Return the answer to a path or method that no surface has."""
-    return native_wire.problem_response(
+    return problems.problem_response(
         error.status_code,
         "not-found" if error.status_code == 404 else "not-allowed",
         error.detail,
@@ -325,6 +325,6 @@ def _no_route(error: HTTPException, headers: Headers) -> Response:
 
 def _failed(headers: Headers) -> Response:
     """Return the answer to a request that failed; the log has the traceback."""
-    return native_wire.problem_response(
+    return problems.problem_response(
         500, "internal", "this is a fault of ours", request_id=request_id()
     )

@@ -28,9 +28,8 @@ from streamer.surfaces.gateway import wire as gateway
 from streamer.surfaces.lootlocker import wire as lootlocker
 from streamer.surfaces.native import credentials
 from streamer.surfaces.native.campaigns import wire as campaign_wire
-from streamer.surfaces.native.common import message_wire
 from streamer.surfaces.native.inboxes import wire as inbox_wire
-from streamer.surfaces.native.publishing import schedule_wire
+from streamer.surfaces.native.publishing import message_body, schedule_wire
 from streamer.surfaces.native.publishing import wire as publish_wire
 from streamer.surfaces.rallyhere import wire as rallyhere
 from streamer.surfaces.walletwerk import wire as walletwerk
@@ -41,7 +40,7 @@ pytestmark = pytest.mark.row("F4")
 LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 BODIES = [
-    message_wire.PublishBody,
+    message_body.PublishBody,
     publish_wire.PublishBatch,
     schedule_wire.MoveBody,
     inbox_wire.MarkBody,

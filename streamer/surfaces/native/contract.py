@@ -35,10 +35,10 @@ from ...contract.refusals import (
 from ...errors import RateLimited, UsedUp
 from . import credentials
 from .campaigns.contract import CAMPAIGN_OPERATIONS
-from .common import wire
-from .common.answers import Problem, TicketShown, TokenShown
-from .common.contract_words import ACTS, Cursor
+from .common import problems
 from .common.endpoints import BODY_BYTES_MAX
+from .common.parameters import ACTS, Cursor
+from .common.responses import Problem, TicketShown, TokenShown
 from .inboxes.contract import INBOX_OPERATIONS
 from .publishing.contract import PUBLISHING_OPERATIONS
 from .topics.contract import TOPIC_OPERATIONS
@@ -124,9 +124,9 @@ NATIVE: Final = Surface(
         "Publish, inboxes, topics, streams, schedules and credentials. Errors are "
         "problem documents (RFC 9457)."
     ),
-    refuse=wire.problem,
+    refuse=problems.problem,
     failure=Problem,
-    broken=wire.problem_response(500, "internal", "this is a fault of ours"),
+    broken=problems.problem_response(500, "internal", "this is a fault of ours"),
     never=(UsedUp, RateLimited),
     operations=(
         *PUBLISHING_OPERATIONS,

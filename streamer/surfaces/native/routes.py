@@ -27,7 +27,7 @@ from ...transports.streams.websocket import WebSocketStream
 from ...transports.web.callers import Callers
 from ...transports.web.requests import read_body
 from . import contract, credentials
-from .common import wire
+from .common import problems
 from .common.body_types import Shape
 from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
 
@@ -54,8 +54,8 @@ class Native:
         self._callers = Callers(authenticator, allowed_origins)
         self._minting = minting
         self._tickets = tickets
-        self._sse = SseStream(streams, refuse=wire.problem)
-        self._websocket = WebSocketStream(streams, refuse=wire.problem)
+        self._sse = SseStream(streams, refuse=problems.problem)
+        self._websocket = WebSocketStream(streams, refuse=problems.problem)
 
     def routes(self) -> list[BaseRoute]:
         return [

@@ -21,7 +21,7 @@ from ....model import Player
 from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, int_in, read_body
-from . import names, wire
+from . import names, problems
 from .body_types import Shape
 
 __all__ = [
@@ -50,7 +50,7 @@ _MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 def endpoints(callers: Callers) -> Endpoints[Caller]:
     """Return what binds operations of the surface to handlers that take a `Caller`."""
-    return Endpoints(callers.of, lambda error, _: wire.problem(error))
+    return Endpoints(callers.of, lambda error, _: problems.problem(error))
 
 
 def limit_of(request: Request) -> int:

@@ -30,16 +30,16 @@ from ....contract.refusals import (
     unknown,
 )
 from ....model import Priority
-from ..common.answers import (
+from ..common.endpoints import BODY_BYTES_MAX
+from ..common.names import TYPE_CHARS_MAX
+from ..common.parameters import ACTS, ID, INBOX, LIMIT, PLAYER, Cursor, TopicName
+from ..common.responses import (
     NotificationShown,
     PageShown,
     PlayersUnreadShown,
     ReceiptShown,
     UnreadShown,
 )
-from ..common.contract_words import ACTS, ID, INBOX, LIMIT, PLAYER, Cursor, TopicName
-from ..common.endpoints import BODY_BYTES_MAX
-from ..common.names import TYPE_CHARS_MAX
 from . import wire
 from .wire import FILTER_MAX
 

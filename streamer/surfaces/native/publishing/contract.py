@@ -31,17 +31,16 @@ from ....contract.refusals import (
     WRITE,
     unknown,
 )
-from ..common import message_wire
-from ..common.answers import (
+from ..common.endpoints import BODY_BYTES_MAX
+from ..common.parameters import ACTS, ID, LIMIT, TOPIC
+from ..common.responses import (
     AudienceReceiptShown,
     PublishedShown,
     ScheduledShown,
     ScheduleShown,
     SchedulesShown,
 )
-from ..common.contract_words import ACTS, ID, LIMIT, TOPIC
-from ..common.endpoints import BODY_BYTES_MAX
-from . import schedule_wire, wire
+from . import message_body, schedule_wire, wire
 
 __all__ = ["PUBLISHING_OPERATIONS"]
 
@@ -73,7 +72,7 @@ PUBLISH: Final = Operation(
     about=_PUBLISH,
     parameters=(IDEMPOTENCY_KEY,),
     body=Body(
-        message_wire.PublishBody | wire.PublishBatch,
+        message_body.PublishBody | wire.PublishBatch,
         wire.PUBLISH_BYTES_MAX,
         examples={
             "now": {

@@ -28,9 +28,9 @@ from ....transports.web.requests import header_of, read_body
 from ..common import names
 from ..common.body_types import Shape
 from ..common.endpoints import NO_CONTENT, body_of, endpoints, json, limit_of
-from ..common.message_wire import Asked
-from ..inboxes import wire as inbox_wire
+from ..inboxes.wire import encode_audience_receipt
 from . import contract, schedule_wire, wire
+from .message_body import Asked
 
 __all__ = ["NativePublishing"]
 
@@ -93,7 +93,7 @@ class NativePublishing:
             receipt = await self._receipts.of_audience(
                 caller, audience, notification_id
             )
-        return json(inbox_wire.encode_audience_receipt(notification_id, receipt))
+        return json(encode_audience_receipt(notification_id, receipt))
 
     async def schedules(self, request: Request, caller: Caller) -> Response:
         limit = limit_of(request)

@@ -16,7 +16,7 @@ from ....contract.operation import TIME
 from ....core.schedule import Schedule, to_ms
 from ....errors import FieldError, Invalid
 from ....model import Log, iso_time
-from ..common.message_wire import shown_log
+from .message_body import shown_log
 
 __all__ = ["MoveBody", "encode_schedule", "encode_schedules", "parse_after"]
 

@@ -22,7 +22,7 @@ from ....model import App, Log, Position
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....transports.web.requests import decode_body
 from ..common.body_types import PROBLEMS_MAX, Shape, Where, items_of, refuse
-from ..common.message_wire import Asked, PublishBody, Recipients, shown_log
+from .message_body import Asked, PublishBody, Recipients, shown_log
 
 __all__ = [
     "BATCH_MAX",

@@ -20,9 +20,9 @@ from ....contract.refusals import (
     WRITE,
     unknown,
 )
-from ..common.answers import MutesShown, TopicsShown
-from ..common.contract_words import ACTS, PLAYER, TOPIC
 from ..common.names import TYPE_CHARS_MAX
+from ..common.parameters import ACTS, PLAYER, TOPIC
+from ..common.responses import MutesShown, TopicsShown
 
 __all__ = ["TOPIC_OPERATIONS"]
 

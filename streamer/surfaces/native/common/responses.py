@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ....contract.operation import TIME, matching
 from ....core.schedule import ScheduleState
 from ....model import Notification
-from .contract_words import Count, Id
+from .parameters import Count, Id
 
 __all__ = [
     "AudienceReceiptShown",

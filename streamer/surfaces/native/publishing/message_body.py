@@ -33,8 +33,14 @@ from ....model import (
 from ....service.publishing.drafts import Device, Message
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....service.scheduling.schedules import RECIPIENTS_MAX, SPREAD_MAX_MS
-from .body_types import Where
-from .names import TYPE_CHARS_MAX, PlayerText, TopicText, player_named, topic_named
+from ..common.body_types import Where
+from ..common.names import (
+    TYPE_CHARS_MAX,
+    PlayerText,
+    TopicText,
+    player_named,
+    topic_named,
+)
 
 __all__ = ["Asked", "PublishBody", "Recipients", "shown_log"]
 
