@@ -56,5 +56,5 @@ def document() -> Schema:
     """Return the contract as an OpenAPI document."""
     version = metadata.version("streamer-server")
     return write(
-        SURFACES, title="streamer", version=version, about=ABOUT, unread=UNREAD
+        SURFACES, title="streamer", version=version, description=ABOUT, unread=UNREAD
     )

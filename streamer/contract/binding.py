@@ -130,7 +130,7 @@ def bind_websocket(operation: Operation, app: ASGIApp) -> list[BaseRoute]:
 
 def _templates(operation: Operation) -> list[str]:
     """Return an operation's paths as Starlette has them, with convertors."""
-    templates = [operation.path, *operation.also_at]
+    templates = [operation.path, *operation.other_paths]
     for parameter in operation.parameters:
         if parameter.where == "path" and parameter.has_slashes:
             plain, convertible = f"{{{parameter.name}}}", f"{{{parameter.name}:path}}"

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
-from .operation import JSON, Answer, Body, Header, Operation, Parameter, Surface
+from .operation import JSON, Body, Header, Operation, Parameter, ResponseSpec, Surface
 from .refusals import name_of
 from .schemas import Schema, describe
 
@@ -40,7 +40,7 @@ def write(
     *,
     title: str,
     version: str,
-    about: str,
+    description: str,
     unread: Mapping[int, str],
 ) -> Schema:
     """
@@ -50,7 +50,7 @@ def write(
         surfaces: What is written down.
         title: Of the document.
         version: Of what it describes.
-        about: What is true of every path, as Markdown.
+        description: What is true of every path, as Markdown.
         unread: Statuses of requests that no surface gets to see, and their reasons.
 
     """
@@ -81,11 +81,11 @@ def write(
         "info": {
             "title": title,
             "version": version,
-            "description": about,
+            "description": description,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": it.title, "description": it.about} for it in surfaces],
+        "tags": [{"name": it.title, "description": it.description} for it in surfaces],
         "paths": paths,
         "components": components,
     }
@@ -115,8 +115,8 @@ class _Page:
             "tags": [surface.title],
             "summary": operation.summary,
         }
-        if operation.about:
-            written["description"] = operation.about
+        if operation.description:
+            written["description"] = operation.description
         if operation.parameters:
             written["parameters"] = list(map(self._parameter, operation.parameters))
         if body := operation.body:
@@ -124,8 +124,8 @@ class _Page:
         written["responses"] = self._responses(operation)
         # An empty list says that it is open, whatever the document says in general.
         written["security"] = [{scheme.name: []} for scheme in operation.security]
-        if operation.also_at:
-            written["x-also-at"] = list(operation.also_at)
+        if operation.other_paths:
+            written["x-also-at"] = list(operation.other_paths)
         if operation.websocket:
             written["x-websocket"] = operation.websocket
         return written
@@ -155,13 +155,13 @@ class _Page:
             "name": parameter.name,
             "in": parameter.where,
             "required": parameter.required,
-            "description": parameter.about,
+            "description": parameter.description,
             "schema": schema,
         }
 
     def _responses(self, operation: Operation) -> Schema:
         written = {
-            str(answer.status): self._answer(answer) for answer in operation.answers
+            str(answer.status): self._answer(answer) for answer in operation.responses
         }
         surface = self._surface
         told = []
@@ -175,9 +175,9 @@ class _Page:
             for also in written.get(str(status), {}).get("content", {}).values():
                 content["examples"] |= also["examples"]
             written[str(status)] = self._shared(str(status), refused)
-        if surface.broken is not None:
-            broken = self._refused(500, [(surface.broken, None)])
-            written["500"] = self._shared("500", broken)
+        if surface.failed is not None:
+            failed = self._refused(500, [(surface.failed, None)])
+            written["500"] = self._shared("500", failed)
         return written
 
     def _shared(self, status: str, response: Schema) -> Schema:
@@ -189,8 +189,8 @@ class _Page:
             name = f"{self._surface.name}.{status}.{number}"
         return {"$ref": f"#/components/responses/{name}"}
 
-    def _answer(self, answer: Answer) -> Schema:
-        written: Schema = {"description": answer.about}
+    def _answer(self, answer: ResponseSpec) -> Schema:
+        written: Schema = {"description": answer.description}
         if answer.headers:
             written["headers"] = self._headers(answer.headers)
         if answer.links:
@@ -218,7 +218,7 @@ class _Page:
         first, _ = told[0]
         media = first.headers["content-type"].partition(";")[0]
         surface = self._surface
-        schema = self._schema(surface.failures.get(status, surface.failure))
+        schema = self._schema(surface.error_types.get(status, surface.error_type))
         written: Schema = {
             "description": http.HTTPStatus(status).phrase,
             "content": {media: {"schema": schema, "examples": examples}},
@@ -237,7 +237,7 @@ class _Page:
     def _headers(self, headers: Sequence[Header]) -> Schema:
         return {
             header.name: {
-                "description": header.about,
+                "description": header.description,
                 "required": header.always,
                 "schema": describe(self._surface.name, [header.type])[0][0],
             }
@@ -247,15 +247,15 @@ class _Page:
 
 def _types(surface: Surface) -> Iterator[Any]:
     """Yield every type that is part of a surface's contract."""
-    if surface.failure is not None:
-        yield surface.failure
-    yield from surface.failures.values()
+    if surface.error_type is not None:
+        yield surface.error_type
+    yield from surface.error_types.values()
     for operation in surface.operations:
         yield from (parameter.type for parameter in operation.parameters)
         if operation.body is not None:
             yield operation.body.type
             yield from operation.body.also.values()
-        yield from (it.type for it in operation.answers if it.type is not None)
+        yield from (it.type for it in operation.responses if it.type is not None)
 
 
 def _examples(examples: Any) -> Schema:

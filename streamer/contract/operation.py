@@ -29,13 +29,13 @@ __all__ = [
     "REPLAYED",
     "TIME",
     "UUID",
-    "Answer",
     "Body",
     "Event",
     "Header",
     "Link",
     "Operation",
     "Parameter",
+    "ResponseSpec",
     "Scheme",
     "Surface",
     "header",
@@ -75,33 +75,39 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     type: Type
-    about: str
+    description: str
     where: Literal["query", "path", "header"]
     default: Any = UNSET  # of the parameter's own type
     required: bool = False
     has_slashes: bool = False
 
 
-def query(name: str, type: Type, about: str, *, default: Any = UNSET) -> Parameter:
+def query(
+    name: str, type: Type, description: str, *, default: Any = UNSET
+) -> Parameter:
     """Return an optional parameter of the query."""
-    return Parameter(name=name, type=type, about=about, where="query", default=default)
+    return Parameter(
+        name=name, type=type, description=description, where="query", default=default
+    )
 
 
-def path(name: str, type: Type, about: str, *, has_slashes: bool = False) -> Parameter:
+def path(
+    name: str, type: Type, description: str, *, has_slashes: bool = False
+) -> Parameter:
     """Return a segment of the path."""
     return Parameter(
         name=name,
         type=type,
-        about=about,
+        description=description,
         where="path",
         required=True,
         has_slashes=has_slashes,
     )
 
 
-def header(name: str, type: Type, about: str) -> Parameter:
+def header(name: str, type: Type, description: str) -> Parameter:
     """Return an optional header of the request."""
-    return Parameter(name=name, type=type, about=about, where="header")
+    return Parameter(name=name, type=type, description=description, where="header")
 
 
 IDEMPOTENCY_KEY: Final = header(
@@ -116,7 +122,7 @@ class Header(msgspec.Struct, frozen=True):
     """A header of an answer; `always` says that no such answer lacks it."""
 
     name: str
-    about: str
+    description: str
     type: Type = str
     always: bool = True
 
@@ -155,11 +161,11 @@ class Link(msgspec.Struct, frozen=True):
     parameters: Mapping[str, str]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ResponseSpec(msgspec.Struct, frozen=True):
     """What is answered when all is well. Without a `type` there is no body."""
 
     status: int
-    about: str
+    description: str
     type: Type = None
     headers: tuple[Header, ...] = ()
     media: str = JSON
@@ -224,14 +230,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         path: A template, in which every ``{segment}`` is one of `parameters`.
         name: Its name within the surface, in camelCase; part of its ``operationId``.
         summary: One line without a full stop.
-        about: What a type cannot say, as Markdown.
+        description: What a type cannot say, as Markdown.
         parameters: Outside the body.
         body: What is sent, if anything is.
-        answers: What comes back when all is well.
+        responses: What comes back when all is well.
         refusals: An instance of every error it may be refused with; the surface's own
             table says what becomes of each. `refusals` has them in bundles.
         security: Credentials of which one is needed; none means that it is open.
-        also_at: Other spellings of the path with the same meaning.
+        other_paths: Other spellings of the path with the same meaning.
         websocket: What a WebSocket on the same path speaks, as Markdown.
 
     """
@@ -240,13 +246,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     name: str
     summary: str
-    about: str = ""
+    description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
-    answers: tuple[Answer, ...]
+    responses: tuple[ResponseSpec, ...]
     refusals: tuple[Exception, ...] = ()
     security: tuple[Scheme, ...] = ()
-    also_at: tuple[str, ...] = ()
+    other_paths: tuple[str, ...] = ()
     websocket: str = ""
 
 
@@ -257,23 +263,23 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         name: One word, in front of the names of its operations and schemas.
         title: The heading its operations are under.
-        about: What it is, as Markdown.
+        description: What it is, as Markdown.
         refuse: Its table: the answer to an error; None where nothing is refused.
-        failure: The type of the bodies that come from there.
-        failures: The same by status, where that differs.
-        broken: Its answer to a fault of ours.
+        error_type: The type of the bodies that come from there.
+        error_types: The same by status, where that differs.
+        failed: Its answer to a fault of ours.
         operations: In the order of reading.
-        never: Errors that nothing it asks for raises, so its table has no place for
-            them. A test holds that every other error has one.
+        never_raised: Errors that nothing it asks for raises, so its table has no place
+            for them. A test holds that every other error has one.
 
     """
 
     name: str
     title: str
-    about: str
+    description: str
     refuse: Callable[[Any], Response] | None = None  # an Error, or one of its own
-    failure: Type = None
-    failures: Mapping[int, Type] = {}
-    broken: Response | None = None
+    error_type: Type = None
+    error_types: Mapping[int, Type] = {}
+    failed: Response | None = None
     operations: tuple[Operation, ...]
-    never: tuple[type[Exception], ...] = ()
+    never_raised: tuple[type[Exception], ...] = ()

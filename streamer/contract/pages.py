@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..transports.web.requests import etag_matches
 from .binding import bind
-from .operation import CACHED, Answer, Header, Operation, Surface, header
+from .operation import CACHED, Header, Operation, ResponseSpec, Surface, header
 from .schemas import Schema
 
 __all__ = ["PAGES", "Pages"]
@@ -75,7 +75,7 @@ GUARDED: Final = (
 )
 KNOWN: Final = header("If-None-Match", str, "The ETag of what is had.")
 
-UNCHANGED: Final = Answer(304, "It has not changed.", headers=GUARDED)
+UNCHANGED: Final = ResponseSpec(304, "It has not changed.", headers=GUARDED)
 
 
 JSON: Final = "application/json"
@@ -91,7 +91,7 @@ def _page(path: str, name: str, summary: str, media: str) -> Operation:
         name=name,
         summary=summary,
         parameters=(KNOWN,),
-        answers=(Answer(200, "A text.", str, GUARDED, media=media), UNCHANGED),
+        responses=(ResponseSpec(200, "A text.", str, GUARDED, media=media), UNCHANGED),
     )
 
 
@@ -101,7 +101,7 @@ DOCUMENT: Final = Operation(
     name="document",
     summary="Read the contract as an OpenAPI document",
     parameters=(KNOWN,),
-    answers=(Answer(200, "OpenAPI 3.1.", dict, GUARDED), UNCHANGED),
+    responses=(ResponseSpec(200, "OpenAPI 3.1.", dict, GUARDED), UNCHANGED),
 )
 PAGE: Final = _page("/docs", "page", "Read the contract in a browser", HTML)
 START: Final = _page("/docs/start.js", "start", "What starts its viewer", SCRIPT)
@@ -112,7 +112,7 @@ STYLE: Final = _page("/docs/viewer.css", "style", "The viewer's style", STYLESHE
 PAGES: Final = Surface(
     name="contract",
     title="This contract",
-    about="What you are reading.",
+    description="What you are reading.",
     operations=(DOCUMENT, PAGE, START, VIEWER, STYLE),
 )
 

@@ -42,23 +42,23 @@ __all__ = [
     "BAD_PATH",
     "BAD_QUERY",
     "BODY",
+    "CONNECTING",
     "CREDENTIAL",
     "EVERY",
-    "FOREIGN_PAGE",
+    "FOREIGN_ORIGIN",
     "IN_FLIGHT",
     "KEY",
     "KIND",
-    "LISTENING",
     "MISSING_FIELD",
     "MUTE_LIMIT",
     "QUOTA",
+    "RATE_LIMITED",
     "RIGHT",
-    "SPENT",
     "STORE",
-    "TOO_FAST",
     "TOO_LARGE",
     "TOO_LATE",
     "TOPIC_LIMIT",
+    "USED_UP",
     "WRITE",
     "name_of",
     "unknown",
@@ -78,7 +78,7 @@ CREDENTIAL: Final[Errors] = (
 RIGHT: Final[Errors] = (Forbidden("the right to do it"),)
 """And what it allows."""
 
-FOREIGN_PAGE: Final[Errors] = (ForeignOrigin("an allowed origin"),)
+FOREIGN_ORIGIN: Final[Errors] = (ForeignOrigin("an allowed origin"),)
 """A browser could be made to send it in its user's name."""
 
 BAD_PATH: Final[Errors] = (
@@ -129,7 +129,7 @@ IN_FLIGHT: Final[Errors] = (
 QUOTA: Final[Errors] = tuple(OverQuota(quota, 1_000) for quota in Quota)
 """It counts against what an app may use."""
 
-LISTENING: Final[Errors] = (
+CONNECTING: Final[Errors] = (
     LimitReached(Limit.LISTENERS_PER_PLAYER),
     LimitReached(Limit.CONNECTIONS_PER_NODE),
     LimitReached(Limit.CONNECTS_PER_SECOND),
@@ -147,8 +147,8 @@ WRITE: Final[Errors] = (StoreUnavailable(), OutcomeUnknown())
 """Something is written to the store."""
 
 TOO_LATE: Final[Errors] = (TooLate("sent"),)
-TOO_FAST: Final[Errors] = (RateLimited(30),)
-SPENT: Final[Errors] = (UsedUp("the notifications of a campaign", 3),)
+RATE_LIMITED: Final[Errors] = (RateLimited(30),)
+USED_UP: Final[Errors] = (UsedUp("the notifications of a campaign", 3),)
 
 
 def unknown(*things: str) -> Errors:
@@ -159,20 +159,20 @@ def unknown(*things: str) -> Errors:
 EVERY: Final[Errors] = (
     *CREDENTIAL,
     *RIGHT,
-    *FOREIGN_PAGE,
+    *FOREIGN_ORIGIN,
     *BAD_PATH,
     *BAD_QUERY,
     *BODY,
     *KEY,
     *IN_FLIGHT,
     *QUOTA,
-    *LISTENING,
+    *CONNECTING,
     *TOPIC_LIMIT,
     *MUTE_LIMIT,
     *WRITE,
     *TOO_LATE,
-    *TOO_FAST,
-    *SPENT,
+    *RATE_LIMITED,
+    *USED_UP,
     *unknown("the notification"),
 )
 """One of everything, for the test that no class of error is forgotten here."""

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from streamer.contract.binding import Endpoints, bind_websocket
-from streamer.contract.operation import Answer, Operation, path
+from streamer.contract.operation import Operation, ResponseSpec, path
 from streamer.errors import Error, NotFound
 
 ID = path("id", str, "Its id.")
@@ -25,12 +25,12 @@ def operation(method: Any, path: str, *parameters: Any, **more: Any) -> Operatio
         name="it",
         summary="It",
         parameters=parameters,
-        answers=(Answer(200, "It."),),
+        responses=(ResponseSpec(200, "It."),),
         **more,
     )
 
 
-READ = operation("GET", "/things/{id}", ID, also_at=("/also/{id}",))
+READ = operation("GET", "/things/{id}", ID, other_paths=("/also/{id}",))
 REMOVE = operation("DELETE", "/things/{id}", ID)
 NAMED = operation("GET", "/names/{name}", NAME)
 

@@ -81,7 +81,7 @@ def test_every_segment_of_a_path_is_a_parameter_of_it() -> None:
 def test_links_lead_to_operations_and_name_their_parameters() -> None:
     known = {f"{it.name}.{op.name}": op for it in SURFACES for op in it.operations}
     for operation in known.values():
-        for answer in operation.answers:
+        for answer in operation.responses:
             for link in answer.links:
                 parameters = {it.name for it in known[link.operation].parameters}
                 assert link.parameters.keys() <= parameters, link
@@ -105,10 +105,10 @@ def test_every_error_has_a_place_in_a_table_or_is_never_raised(
     declared = {
         type(error) for op in surface.operations for error in op.refusals
     } & all_errors()
-    never = set(surface.never)
+    never_raised = set(surface.never_raised)
 
-    assert not declared & never
-    assert declared | never == all_errors()
+    assert not declared & never_raised
+    assert declared | never_raised == all_errors()
 
 
 @pytest.mark.parametrize("surface", REFUSING, ids=lambda it: it.name)

@@ -53,11 +53,11 @@ BODIES = [
     campaign_wire.Cards,
     campaign_wire.StatusBody,
     rallyhere.NotificationCreates,
-    lootlocker.SendBody,
-    lootlocker.MarkBody,
-    gateway.MarkBody,
-    walletwerk.SendBody,
-    walletwerk.ScheduleBody,
+    lootlocker.LootLockerSendBody,
+    lootlocker.LootLockerMarkBody,
+    gateway.GatewayMarkBody,
+    walletwerk.CampaignSendBody,
+    walletwerk.CampaignScheduleBody,
 ]
 
 WORDS = [

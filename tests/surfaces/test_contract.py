@@ -54,7 +54,7 @@ def test_every_operation_is_bound_once_at_each_of_its_paths(routes: list[Any]) -
         f"{surface.name}.{operation.name}"
         for surface in SURFACES
         for operation in surface.operations
-        for _ in (operation.path, *operation.also_at)
+        for _ in (operation.path, *operation.other_paths)
     )
     names = {
         id(operation): f"{surface.name}.{operation.name}"

@@ -13,11 +13,11 @@ import msgspec
 
 from ...contract.operation import (
     NO_STORE,
-    Answer,
     Body,
     Event,
     Operation,
     Parameter,
+    ResponseSpec,
     Scheme,
     Surface,
     path,
@@ -25,9 +25,9 @@ from ...contract.operation import (
 )
 from ...contract.refusals import (
     BODY,
+    CONNECTING,
     CREDENTIAL,
     IN_FLIGHT,
-    LISTENING,
     RIGHT,
     STORE,
     WRITE,
@@ -49,14 +49,14 @@ from . import wire
 __all__ = ["GATEWAY"]
 
 
-class ListAnswer(msgspec.Struct, frozen=True):
+class GatewayListResponse(msgspec.Struct, frozen=True):
     status: Literal["Success"]
-    data: wire.Listed
+    data: wire.GatewayList
 
 
-class MarkAnswer(msgspec.Struct, frozen=True):
+class GatewayMarkResponse(msgspec.Struct, frozen=True):
     status: Literal["Success"]
-    data: wire.Done
+    data: wire.GatewayMessage
 
 
 PLAYER_TOKEN: Final = Scheme(
@@ -72,7 +72,7 @@ BRAND: Final = path("brand_id", str, "The app.")
 VERSION: Final = path("version", str, "Any.")
 PLAYER: Final = path("player_id", str, "The token's own player.", has_slashes=True)
 ONLY_UNREAD: Final = query("only_unread", wire.Boolean, "Leave out what was read.")
-WHO: Final = (*CREDENTIAL, *RIGHT)
+CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT)
 NO_BOOLEAN: Final = Invalid(
     FieldError(("query", "only_unread"), "must be true or false")
 )
@@ -85,12 +85,14 @@ def _list(path: str, name: str, *parameters: Parameter) -> Operation:
         path=f"/gateway{path}",
         name=name,
         summary="List notifications, newest first",
-        about=f"At most {wire.LIST_MAX:,}.",
+        description=f"At most {wire.LIST_MAX:,}.",
         parameters=(*parameters, ONLY_UNREAD),
-        answers=(Answer(200, "All of them.", ListAnswer, (NO_STORE,)),),
-        refusals=(*WHO, NO_BOOLEAN, *IN_FLIGHT, *STORE),
+        responses=(
+            ResponseSpec(200, "All of them.", GatewayListResponse, (NO_STORE,)),
+        ),
+        refusals=(*CALLER_ERRORS, NO_BOOLEAN, *IN_FLIGHT, *STORE),
         security=(PLAYER_TOKEN,),
-        also_at=(path,),
+        other_paths=(path,),
     )
 
 
@@ -100,13 +102,13 @@ def _mark(path: str, name: str, *parameters: Parameter) -> Operation:
         path=f"/gateway{path}",
         name=name,
         summary="Mark notifications as read",
-        about="Unknown ids are ignored.",
+        description="Unknown ids are ignored.",
         parameters=parameters,
-        body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
-        answers=(Answer(200, "They are.", MarkAnswer),),
-        refusals=(*WHO, *BODY, *IN_FLIGHT, *WRITE),
+        body=Body(wire.GatewayMarkBody, wire.BODY_BYTES_MAX),
+        responses=(ResponseSpec(200, "They are.", GatewayMarkResponse),),
+        refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *WRITE),
         security=(PLAYER_TOKEN,),
-        also_at=(path,),
+        other_paths=(path,),
     )
 
 
@@ -122,20 +124,30 @@ STREAM: Final = Operation(
     path="/gateway/sse/{brand_id}/stream",
     name="stream",
     summary="Listen, over Server-Sent Events",
-    about="With `Accept: text/event-stream`. It does not resume.",
+    description="With `Accept: text/event-stream`. It does not resume.",
     parameters=(BRAND,),
-    answers=(Answer(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),),
-    refusals=(*WHO, ACCEPT, *LISTENING, *STORE),
+    responses=(
+        ResponseSpec(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),
+    ),
+    refusals=(*CALLER_ERRORS, ACCEPT, *CONNECTING, *STORE),
     security=(PLAYER_TOKEN,),
 )
 GATEWAY: Final = Surface(
     name="gateway",
     title="Casino gateway",
-    about="A casino gateway's list, marks and stream.",
+    description="A casino gateway's list, marks and stream.",
     refuse=wire.refusal,
-    failure=wire.Failure,
-    broken=wire.error_response(500, wire.INTERNAL),
-    never=(ForeignOrigin, NotFound, Conflict, TooLate, RateLimited, UsedUp, OverQuota),
+    error_type=wire.GatewayError,
+    failed=wire.error_response(500, wire.INTERNAL),
+    never_raised=(
+        ForeignOrigin,
+        NotFound,
+        Conflict,
+        TooLate,
+        RateLimited,
+        UsedUp,
+        OverQuota,
+    ),
     operations=(
         LIST,
         MARK_READ,

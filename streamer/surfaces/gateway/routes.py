@@ -39,7 +39,7 @@ __all__ = ["Gateway"]
 
 KEEPALIVE_S: Final = 15
 
-_decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+_decode_mark: Final = msgspec.json.Decoder(wire.GatewayMarkBody)
 
 Asker = tuple[Caller, Player]
 

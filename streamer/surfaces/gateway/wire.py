@@ -61,10 +61,10 @@ __all__ = [
     "MARKED",
     "UNAUTHORIZED",
     "Boolean",
-    "Done",
-    "Failure",
-    "Listed",
-    "MarkBody",
+    "GatewayError",
+    "GatewayList",
+    "GatewayMarkBody",
+    "GatewayMessage",
     "encode_connected",
     "encode_error",
     "encode_event",
@@ -101,7 +101,7 @@ Boolean = Annotated[str, Meta(extra_json_schema={"enum": sorted(_BOOLEANS)})]
 Id = int | str
 
 
-class MarkBody(msgspec.Struct, frozen=True):
+class GatewayMarkBody(msgspec.Struct, frozen=True):
     """``PATCH …``: what was read."""
 
     message_ids: Annotated[list[str], Meta(min_length=1)]
@@ -118,7 +118,7 @@ def parse_only_unread(query: Mapping[str, str]) -> bool:
     return only_unread
 
 
-class Shown(msgspec.Struct, frozen=True):
+class GatewayNotification(msgspec.Struct, frozen=True):
     """A notification as a list has it."""
 
     message_id: str
@@ -147,39 +147,39 @@ class _Envelope(msgspec.Struct, frozen=True):
     event_data: _EventData
 
 
-class Listed(msgspec.Struct, frozen=True):
-    notifications: list[Shown]
+class GatewayList(msgspec.Struct, frozen=True):
+    notifications: list[GatewayNotification]
     total_count: int
 
 
-class Done(msgspec.Struct, frozen=True):
+class GatewayMessage(msgspec.Struct, frozen=True):
     message: str
 
 
 class _Success(msgspec.Struct, frozen=True):
     status: str
-    data: Listed | Done
+    data: GatewayList | GatewayMessage
 
 
-class Failure(msgspec.Struct, frozen=True):
+class GatewayError(msgspec.Struct, frozen=True):
     status: str
     message: str
 
 
-class _Sign(msgspec.Struct, frozen=True):
+class _SignalFrame(msgspec.Struct, frozen=True):
     """A frame of the stream's own."""
 
     type: str
     timestamp: str
 
 
-class _Trouble(msgspec.Struct, frozen=True):
+class _ErrorFrame(msgspec.Struct, frozen=True):
     type: str
     message: str
 
 
 MARKED: Final = _encode(
-    _Success(SUCCESS, Done("notification was successfully updated"))
+    _Success(SUCCESS, GatewayMessage("notification was successfully updated"))
 )
 """The answer to every mark that was made."""
 
@@ -191,7 +191,7 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
     for found in entries:
         event, details = _event(found.entry)
         shown.append(
-            Shown(
+            GatewayNotification(
                 message_id=found.entry.id,
                 brand_id=brand_id,
                 player_id=player_id,
@@ -201,7 +201,7 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
                 time=_time(found.entry.at_ms),
             )
         )
-    return _encode(_Success(SUCCESS, Listed(shown, len(shown))))
+    return _encode(_Success(SUCCESS, GatewayList(shown, len(shown))))
 
 
 def encode_event(log: Log, entry: Entry) -> bytes:
@@ -213,18 +213,21 @@ def encode_event(log: Log, entry: Entry) -> bytes:
 
 def encode_connected(at_ms: int) -> bytes:
     """Return the first frame."""
-    return _data(_Sign("connected", iso_time(at_ms)))
+    return _data(_SignalFrame("connected", iso_time(at_ms)))
 
 
 def encode_keepalive(at_ms: int) -> bytes:
     """Return a comment, for what is between, and a frame, for the client."""
     time = _time(at_ms)
-    return b": keepalive %b\n%b" % (time.encode(), _data(_Sign("keepalive", time)))
+    return b": keepalive %b\n%b" % (
+        time.encode(),
+        _data(_SignalFrame("keepalive", time)),
+    )
 
 
 def encode_error(message: str) -> bytes:
     """Return the frame that tells of trouble."""
-    return _data(_Trouble("error", message))
+    return _data(_ErrorFrame("error", message))
 
 
 def _data(frame: msgspec.Struct) -> bytes:
@@ -293,5 +296,5 @@ def error_response(
     status: int, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an error in the gateway's shape."""
-    body = _encode(Failure("error", message))
+    body = _encode(GatewayError("error", message))
     return Response(body, status, dict(headers or {}), "application/json")

@@ -17,9 +17,9 @@ from ...contract.operation import (
     IDEMPOTENCY_KEY,
     REPLAYED,
     TIME,
-    Answer,
     Body,
     Operation,
+    ResponseSpec,
     Scheme,
     Surface,
     header,
@@ -53,7 +53,7 @@ __all__ = ["LOOTLOCKER"]
 REQUEST: Final = "7b0f2f5e-9f0c-4d0e-8b43-6d4c1f1d6c1a"
 
 
-class Failure(msgspec.Struct, frozen=True):
+class LootLockerError(msgspec.Struct, frozen=True):
     """`code` is for programs, `message` for people."""
 
     code: str
@@ -63,15 +63,15 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | UnsetType = UNSET
 
 
-class Session(msgspec.Struct, frozen=True):
+class SessionResponse(msgspec.Struct, frozen=True):
     token: str
 
 
-class Pong(msgspec.Struct, frozen=True):
+class PingResponse(msgspec.Struct, frozen=True):
     pong: Annotated[str, TIME]
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EmptyResponse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object."""
 
 
@@ -115,12 +115,12 @@ OPEN_SESSION: Final = Operation(
     path="/server/session",
     name="openSession",
     summary="Open a server's session",
-    about="What is in the body does not matter.",
+    description="What is in the body does not matter.",
     parameters=(REQUEST_ID,),
-    answers=(Answer(200, "Good for 24 hours.", Session),),
+    responses=(ResponseSpec(200, "Good for 24 hours.", SessionResponse),),
     refusals=(*CREDENTIAL, *WRITE),
     security=(SERVER_KEY,),
-    also_at=("/server/session/",),
+    other_paths=("/server/session/",),
 )
 PING: Final = Operation(
     method="GET",
@@ -128,10 +128,10 @@ PING: Final = Operation(
     name="ping",
     summary="Keep a server's session",
     parameters=(REQUEST_ID,),
-    answers=(Answer(200, "The time here.", Pong),),
+    responses=(ResponseSpec(200, "The time here.", PingResponse),),
     refusals=(*CREDENTIAL, *WRITE),
     security=(SERVER,),
-    also_at=("/server/ping/",),
+    other_paths=("/server/ping/",),
 )
 SEND: Final = Operation(
     method="POST",
@@ -140,7 +140,7 @@ SEND: Final = Operation(
     summary="Send a notification to a player",
     parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
     body=Body(
-        wire.SendBody,
+        wire.LootLockerSendBody,
         wire.BODY_BYTES_MAX,
         examples={
             "message": {
@@ -152,17 +152,17 @@ SEND: Final = Operation(
             }
         },
     ),
-    answers=(Answer(200, "It is in the inbox.", Nothing, (REPLAYED,)),),
+    responses=(ResponseSpec(200, "It is in the inbox.", EmptyResponse, (REPLAYED,)),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
     security=(SERVER,),
-    also_at=("/server/notifications/v1",),
+    other_paths=("/server/notifications/v1",),
 )
 LIST: Final = Operation(
     method="GET",
     path="/game/notifications/v1",
     name="list",
     summary="List one's notifications, newest first",
-    about=(
+    description=(
         "A `page` or `per_page` that is none is told of in "
         "`pagination.errors`, and the nearest good value is used."
     ),
@@ -181,23 +181,23 @@ LIST: Final = Operation(
         query("source", str, "Only those."),
         query("custom", Flag, "Whether it was sent by the game's owner."),
     ),
-    answers=(Answer(200, "A page.", wire.ShownMany),),
+    responses=(ResponseSpec(200, "A page.", wire.LootLockerListResponse),),
     refusals=(*CREDENTIAL, *RIGHT, *BAD_QUERY, *IN_FLIGHT, *STORE),
     security=(GAME,),
-    also_at=("/game/notifications/v1/",),
+    other_paths=("/game/notifications/v1/",),
 )
 MARK_READ: Final = Operation(
     method="PUT",
     path="/game/notifications/v1/read",
     name="markRead",
     summary="Mark notifications as read",
-    about="Unknown ids are ignored.",
+    description="Unknown ids are ignored.",
     parameters=(REQUEST_ID,),
-    body=Body(wire.MarkBody, wire.BODY_BYTES_MAX),
-    answers=(Answer(204, "They are."),),
+    body=Body(wire.LootLockerMarkBody, wire.BODY_BYTES_MAX),
+    responses=(ResponseSpec(204, "They are."),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
     security=(GAME,),
-    also_at=("/game/notifications/v1/read/",),
+    other_paths=("/game/notifications/v1/read/",),
 )
 MARK_ALL_READ: Final = Operation(
     method="PUT",
@@ -205,21 +205,21 @@ MARK_ALL_READ: Final = Operation(
     name="markAllRead",
     summary="Mark everything as read",
     parameters=(REQUEST_ID,),
-    answers=(Answer(204, "It is."),),
+    responses=(ResponseSpec(204, "It is."),),
     refusals=(*CREDENTIAL, *RIGHT, *IN_FLIGHT, *WRITE),
     security=(GAME,),
-    also_at=("/game/notifications/v1/read/all/",),
+    other_paths=("/game/notifications/v1/read/all/",),
 )
 LOOTLOCKER: Final = Surface(
     name="lootlocker",
     title="LootLocker",
-    about="LootLocker's Server API for sending, and what a game reads and marks.",
+    description="LootLocker's Server API for sending, and what a game reads and marks.",
     refuse=refuse,
-    failure=Failure,
-    broken=refusals.error_response(
+    error_type=LootLockerError,
+    failed=refusals.error_response(
         500, "internal_server_error", "this is a fault of ours", REQUEST
     ),
-    never=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
+    never_raised=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
     operations=(
         OPEN_SESSION,
         PING,

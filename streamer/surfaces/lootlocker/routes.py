@@ -34,12 +34,12 @@ from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .refusals import error_response, refusal, request_id
 from .server_sessions import SESSION_PREFIX, ServerSessions
-from .wire import ListQuery
+from .wire import LootLockerListQuery
 
 __all__ = ["LootLocker"]
 
-_decode_send: Final = msgspec.json.Decoder(wire.SendBody)
-_decode_mark: Final = msgspec.json.Decoder(wire.MarkBody)
+_decode_send: Final = msgspec.json.Decoder(wire.LootLockerSendBody)
+_decode_mark: Final = msgspec.json.Decoder(wire.LootLockerMarkBody)
 
 _logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class LootLocker:
     async def page(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
         caller.require_read(player)
-        query = ListQuery.parse(request.query_params)
+        query = LootLockerListQuery.parse(request.query_params)
         listed = NumberedPage(0, [])
         if not query.is_empty:
             with self._in_flight.track(Log(caller.app, player)):

@@ -65,10 +65,10 @@ from ...store.logs.inbox import PageEntry
 __all__ = [
     "BODY_BYTES_MAX",
     "IDS_MAX",
-    "ListQuery",
-    "MarkBody",
-    "SendBody",
-    "ShownMany",
+    "LootLockerListQuery",
+    "LootLockerListResponse",
+    "LootLockerMarkBody",
+    "LootLockerSendBody",
     "encode_list",
     "encode_pong",
     "encode_session",
@@ -107,24 +107,24 @@ def encode_ulid(text: str) -> str:
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-class PropertyBody(msgspec.Struct, frozen=True):
+class LootLockerProperty(msgspec.Struct, frozen=True):
     key: str = ""
     value: str = ""
 
 
 def _told(**schema: Any) -> Meta:
-    """Return what the contract says of a field that `SendBody.checked` looks at."""
+    """Return the schema of a field that `LootLockerSendBody.checked` checks."""
     return Meta(extra_json_schema=schema)
 
 
-class SendBody(msgspec.Struct, frozen=True):
+class LootLockerSendBody(msgspec.Struct, frozen=True):
     """``POST /server/notifications/v1``."""
 
     notification_type: Annotated[str, _told(pattern=TYPE_PATTERN)]
     priority: Annotated[str, _told(enum=SENDABLE)]
     recipient: Annotated[str, _told(pattern=ULID_PATTERN)]
     content: Any  # any JSON value, null among them
-    properties: list[PropertyBody]
+    properties: list[LootLockerProperty]
 
     def checked(self) -> tuple[Player, Notification]:
         """
@@ -162,7 +162,7 @@ class SendBody(msgspec.Struct, frozen=True):
         )
 
 
-class MarkBody(msgspec.Struct, frozen=True):
+class LootLockerMarkBody(msgspec.Struct, frozen=True):
     """``PUT /game/notifications/v1/read``."""
 
     notifications: list[str]
@@ -184,7 +184,7 @@ class PageError(msgspec.Struct, frozen=True):
     message: str
 
 
-class ListQuery(NamedTuple):
+class LootLockerListQuery(NamedTuple):
     """The parameters of a list, understood."""
 
     page: int
@@ -197,7 +197,7 @@ class ListQuery(NamedTuple):
     custom: bool | None
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> ListQuery:
+    def parse(cls, query: Mapping[str, str]) -> LootLockerListQuery:
         """Raise Invalid with all that is wrong in `query`, but for its paging."""
         fields = _Fields(query)
         parsed = cls(
@@ -291,7 +291,7 @@ class Content(msgspec.Struct, frozen=True):
     body: Any  # any JSON value
 
 
-class Shown(msgspec.Struct, frozen=True):
+class LootLockerNotification(msgspec.Struct, frozen=True):
     """A notification as LootLocker's SDKs read it."""
 
     id: str
@@ -307,7 +307,7 @@ class Shown(msgspec.Struct, frozen=True):
     read_at: Annotated[str, TIME] | UnsetType = UNSET
 
 
-class Pagination(msgspec.Struct, frozen=True):
+class LootLockerPagination(msgspec.Struct, frozen=True):
     total: int
     offset: int
     per_page: int
@@ -318,17 +318,21 @@ class Pagination(msgspec.Struct, frozen=True):
     errors: list[PageError]
 
 
-class ShownMany(msgspec.Struct, frozen=True):
-    notifications: list[Shown]
-    pagination: Pagination
+class LootLockerListResponse(msgspec.Struct, frozen=True):
+    notifications: list[LootLockerNotification]
+    pagination: LootLockerPagination
 
 
 def encode_list(
-    listed: NumberedPage, player: Player, query: ListQuery, *, retention_ms: int
+    listed: NumberedPage,
+    player: Player,
+    query: LootLockerListQuery,
+    *,
+    retention_ms: int,
 ) -> bytes:
     """Return a page of a list. `retention_ms` is how old an entry may become."""
     shown = [_shown(found, player, retention_ms) for found in listed.entries]
-    return _encode(ShownMany(shown, _pagination(listed.total, query)))
+    return _encode(LootLockerListResponse(shown, _pagination(listed.total, query)))
 
 
 def encode_session(token: str) -> bytes:
@@ -341,9 +345,9 @@ def encode_pong(at_ms: int) -> bytes:
     return _encode({"pong": iso_time(at_ms)})
 
 
-def _pagination(total: int, query: ListQuery) -> Pagination:
+def _pagination(total: int, query: LootLockerListQuery) -> LootLockerPagination:
     last = max(1, -(-total // query.per_page))
-    return Pagination(
+    return LootLockerPagination(
         total=total,
         offset=query.offset,
         per_page=query.per_page,
@@ -355,10 +359,12 @@ def _pagination(total: int, query: ListQuery) -> Pagination:
     )
 
 
-def _shown(found: PageEntry, player: Player, retention_ms: int) -> Shown:
+def _shown(
+    found: PageEntry, player: Player, retention_ms: int
+) -> LootLockerNotification:
     entry = found.entry
     notification = decode_fragment(entry.fragment)
-    return Shown(
+    return LootLockerNotification(
         id=encode_ulid(entry.id),
         player_id=encode_ulid(player),
         notification_type=notification.type or UNTYPED,

@@ -2,7 +2,7 @@
 What the native surface can be asked, and what it answers.
 
 Decides nothing: it says in the words of `streamer.contract` what routes, wires and
-services hold, with their own types and limits; `answers` has the shapes of answers.
+services hold, with their own types and limits; `responses` has the shapes of answers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ...contract.operation import (
     BEARER,
     COOKIE,
     NO_STORE,
-    Answer,
     Body,
     Event,
     Operation,
+    ResponseSpec,
     Scheme,
     Surface,
     header,
@@ -28,7 +28,7 @@ from ...contract.refusals import (
     BAD_HEADER,
     BAD_QUERY,
     BODY,
-    LISTENING,
+    CONNECTING,
     STORE,
     WRITE,
 )
@@ -37,8 +37,8 @@ from . import credentials
 from .campaigns.contract import CAMPAIGN_OPERATIONS
 from .common import problems
 from .common.endpoints import BODY_BYTES_MAX
-from .common.parameters import ACTS, Cursor
-from .common.responses import Problem, TicketShown, TokenShown
+from .common.parameters import CALLER_ERRORS, Cursor
+from .common.responses import Problem, TicketResponse, TokenResponse
 from .inboxes.contract import INBOX_OPERATIONS
 from .publishing.contract import PUBLISHING_OPERATIONS
 from .topics.contract import TOPIC_OPERATIONS
@@ -82,7 +82,7 @@ STREAM: Final = Operation(
     path="/v1/stream",
     name="stream",
     summary="Listen, over Server-Sent Events or a WebSocket",
-    about=_STREAM,
+    description=_STREAM,
     parameters=(
         query("cursor", Cursor, "Where to begin: a cursor, an id, `earliest`."),
         query("instance", Instance, "One running client, at random."),
@@ -90,8 +90,10 @@ STREAM: Final = Operation(
         query("refusals", Literal["stream"], "Be refused within the stream."),
         header("Last-Event-ID", Cursor, "Wins over `cursor`."),
     ),
-    answers=(Answer(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),),
-    refusals=(*ACTS, *BAD_QUERY, *BAD_HEADER, *LISTENING, *STORE),
+    responses=(
+        ResponseSpec(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),
+    ),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *BAD_HEADER, *CONNECTING, *STORE),
     security=(PLAYER_TOKEN, COOKIE, TICKET),
     websocket=_WEBSOCKET,
 )
@@ -100,10 +102,10 @@ MINT_TOKEN: Final = Operation(
     path="/v1/tokens",
     name="mintToken",
     summary="Make a token for a player",
-    about="Needs the scope `tokens:mint`.",
+    description="Needs the scope `tokens:mint`.",
     body=Body(credentials.TokenBody, BODY_BYTES_MAX),
-    answers=(Answer(200, "The token.", TokenShown, (NO_STORE,)),),
-    refusals=(*ACTS, *BODY, *STORE),
+    responses=(ResponseSpec(200, "The token.", TokenResponse, (NO_STORE,)),),
+    refusals=(*CALLER_ERRORS, *BODY, *STORE),
     security=(BEARER, COOKIE),
 )
 ISSUE_TICKET: Final = Operation(
@@ -111,23 +113,23 @@ ISSUE_TICKET: Final = Operation(
     path="/v1/tickets",
     name="issueTicket",
     summary="Get a ticket for EventSource",
-    about="With a player's token.",
+    description="With a player's token.",
     body=Body(credentials.TicketBody, BODY_BYTES_MAX, required=False),
-    answers=(Answer(200, "The ticket.", TicketShown, (NO_STORE,)),),
-    refusals=(*ACTS, *BODY, *WRITE),
+    responses=(ResponseSpec(200, "The ticket.", TicketResponse, (NO_STORE,)),),
+    refusals=(*CALLER_ERRORS, *BODY, *WRITE),
     security=(PLAYER_TOKEN, COOKIE),
 )
 NATIVE: Final = Surface(
     name="native",
     title="Native",
-    about=(
+    description=(
         "Publish, inboxes, topics, streams, schedules and credentials. Errors are "
         "problem documents (RFC 9457)."
     ),
     refuse=problems.problem,
-    failure=Problem,
-    broken=problems.problem_response(500, "internal", "this is a fault of ours"),
-    never=(UsedUp, RateLimited),
+    error_type=Problem,
+    failed=problems.problem_response(500, "internal", "this is a fault of ours"),
+    never_raised=(UsedUp, RateLimited),
     operations=(
         *PUBLISHING_OPERATIONS,
         *INBOX_OPERATIONS,

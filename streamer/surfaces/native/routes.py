@@ -28,13 +28,13 @@ from ...transports.web.callers import Callers
 from ...transports.web.requests import read_body
 from . import contract, credentials
 from .common import problems
-from .common.body_types import Shape
+from .common.body_types import BodyType
 from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
 
 __all__ = ["Native"]
 
-_TOKEN: Final = Shape[credentials.TokenBody](credentials.TokenBody)
-_TICKET: Final = Shape[credentials.TicketBody](credentials.TicketBody)
+_TOKEN: Final = BodyType[credentials.TokenBody](credentials.TokenBody)
+_TICKET: Final = BodyType[credentials.TicketBody](credentials.TicketBody)
 
 _SECRET: Final = {"Cache-Control": "no-store"}
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from ...contract.operation import NO_STORE, Answer, Operation, Scheme, Surface
+from ...contract.operation import NO_STORE, Operation, ResponseSpec, Scheme, Surface
 
 __all__ = ["OPERATIONS"]
 
@@ -55,16 +55,16 @@ ALIVE: Final = Operation(
     path="/healthz",
     name="alive",
     summary="Ask whether the process answers",
-    answers=(Answer(200, "It does.", Alive, (NO_STORE,)),),
+    responses=(ResponseSpec(200, "It does.", Alive, (NO_STORE,)),),
 )
 READY: Final = Operation(
     method="GET",
     path="/readyz",
     name="ready",
     summary="Ask whether a publish would be stored and delivered",
-    answers=(
-        Answer(200, "It would.", Ready, (NO_STORE,)),
-        Answer(503, "It would not, and why.", NotReady, (NO_STORE,)),
+    responses=(
+        ResponseSpec(200, "It would.", Ready, (NO_STORE,)),
+        ResponseSpec(503, "It would not, and why.", NotReady, (NO_STORE,)),
     ),
 )
 METRICS: Final = Operation(
@@ -72,10 +72,10 @@ METRICS: Final = Operation(
     path="/metrics",
     name="metrics",
     summary="Scrape the metrics of this process",
-    about="Where the setting `metrics_token` is set.",
-    answers=(
-        Answer(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
-        Answer(
+    description="Where the setting `metrics_token` is set.",
+    responses=(
+        ResponseSpec(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
+        ResponseSpec(
             404,
             "Not for whoever asks.",
             Absent,
@@ -87,7 +87,7 @@ METRICS: Final = Operation(
 OPERATIONS: Final = Surface(
     name="operations",
     title="Operations",
-    about="For probes and people.",
+    description="For probes and people.",
     operations=(
         ALIVE,
         READY,

@@ -18,10 +18,10 @@ from ...contract.operation import (
     IDEMPOTENCY_KEY,
     NO_STORE,
     REPLAYED,
-    Answer,
     Body,
     Link,
     Operation,
+    ResponseSpec,
     Scheme,
     Surface,
     header,
@@ -33,11 +33,11 @@ from ...contract.refusals import (
     BAD_PATH,
     BAD_QUERY,
     BODY,
+    CONNECTING,
     CREDENTIAL,
-    FOREIGN_PAGE,
+    FOREIGN_ORIGIN,
     IN_FLIGHT,
     KEY,
-    LISTENING,
     QUOTA,
     RIGHT,
     STORE,
@@ -52,7 +52,7 @@ from . import refusals, wire
 __all__ = ["RALLYHERE"]
 
 
-class Failure(msgspec.Struct, frozen=True):
+class RallyHereError(msgspec.Struct, frozen=True):
     """`auth_success` is false where another token would help."""
 
     auth_success: bool
@@ -60,10 +60,10 @@ class Failure(msgspec.Struct, frozen=True):
     desc: str
 
 
-class Unprocessable(msgspec.Struct, frozen=True):
+class ValidationFailure(msgspec.Struct, frozen=True):
     """Everything that is wrong with a request."""
 
-    detail: list[refusals.Detail]
+    detail: list[refusals.ValidationItem]
 
 
 Place = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
@@ -80,7 +80,7 @@ Deadline = Annotated[int, Meta(ge=0, le=wire.DEADLINE_S_MAX)]
 PLAYER: Final = path(
     "player_uuid", PlayerId, "A UUID, a ULID, or `me`.", has_slashes=True
 )
-WHO: Final = (*CREDENTIAL, *FOREIGN_PAGE, *BAD_PATH, *RIGHT, *IN_FLIGHT)
+CALLER_ERRORS: Final = (*CREDENTIAL, *FOREIGN_ORIGIN, *BAD_PATH, *RIGHT, *IN_FLIGHT)
 TOKEN: Final = Scheme(
     "rallyhere",
     {
@@ -104,11 +104,11 @@ PAGE: Final = Operation(
         query("exclude_before", Place, "Nothing up to this one."),
         header("If-None-Match", str, "The ETag of the page that is had."),
     ),
-    answers=(
-        Answer(200, "`cursor` feeds `start_at`.", wire.ShownMany, CACHED),
-        Answer(304, "Nothing has changed.", headers=CACHED),
+    responses=(
+        ResponseSpec(200, "`cursor` feeds `start_at`.", wire.RallyHerePage, CACHED),
+        ResponseSpec(304, "Nothing has changed.", headers=CACHED),
     ),
-    refusals=(*WHO, *BAD_QUERY, *STORE),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(TOKEN, COOKIE),
 )
 CREATE: Final = Operation(
@@ -116,18 +116,18 @@ CREATE: Final = Operation(
     path=INBOX,
     name="create",
     summary="Create notifications",
-    about="All of them or none.",
+    description="All of them or none.",
     parameters=(PLAYER, IDEMPOTENCY_KEY),
     body=Body(
         wire.NotificationCreates,
         wire.BODY_BYTES_MAX,
         examples={"one": {"notifications": [{"message": "Your friend is here"}]}},
     ),
-    answers=(
-        Answer(
+    responses=(
+        ResponseSpec(
             200,
             "The last one's id.",
-            wire.Created,
+            wire.CreatedResponse,
             (REPLAYED,),
             links=(
                 Link(
@@ -140,7 +140,7 @@ CREATE: Final = Operation(
             ),
         ),
     ),
-    refusals=(*WHO, *BODY, *KEY, *QUOTA, *WRITE),
+    refusals=(*CALLER_ERRORS, *BODY, *KEY, *QUOTA, *WRITE),
     security=(TOKEN, COOKIE),
 )
 ONE: Final = Operation(
@@ -149,8 +149,8 @@ ONE: Final = Operation(
     name="one",
     summary="Read one notification",
     parameters=(PLAYER, path("notification_id", str, "Its id.")),
-    answers=(Answer(200, "The notification.", wire.Shown),),
-    refusals=(*WHO, *unknown("the notification"), *STORE),
+    responses=(ResponseSpec(200, "The notification.", wire.RallyHereNotification),),
+    refusals=(*CALLER_ERRORS, *unknown("the notification"), *STORE),
     security=(TOKEN, COOKIE),
 )
 POLL: Final = Operation(
@@ -158,7 +158,7 @@ POLL: Final = Operation(
     path=LONG_POLL,
     name="poll",
     summary="Wait for notifications, oldest first",
-    about=(
+    description=(
         "Answers at once if there are any after `exclude_before`, else with "
         "the first that comes, or with none at the deadline."
     ),
@@ -174,20 +174,22 @@ POLL: Final = Operation(
         ),
         query("deadline", Deadline, "Seconds.", default=wire.DEADLINE_S),
     ),
-    answers=(
-        Answer(200, "`cursor` feeds `exclude_before`.", wire.ShownMany, (NO_STORE,)),
+    responses=(
+        ResponseSpec(
+            200, "`cursor` feeds `exclude_before`.", wire.RallyHerePage, (NO_STORE,)
+        ),
     ),
-    refusals=(*WHO, *BAD_QUERY, *LISTENING, *STORE),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *CONNECTING, *STORE),
     security=(TOKEN, COOKIE),
 )
 RALLYHERE: Final = Surface(
     name="rallyhere",
     title="RallyHere",
-    about="RallyHere's notification API: page, long poll, create, one by id.",
+    description="RallyHere's notification API: page, long poll, create, one by id.",
     refuse=refusals.refusal,
-    failure=Failure,
-    failures={422: Unprocessable},
-    never=(TooLate, RateLimited, UsedUp),
+    error_type=RallyHereError,
+    error_types={422: ValidationFailure},
+    never_raised=(TooLate, RateLimited, UsedUp),
     operations=(
         PAGE,
         CREATE,

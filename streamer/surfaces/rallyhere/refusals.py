@@ -35,7 +35,7 @@ from starlette.responses import Response
 from ... import errors
 from ...errors import Defect, Error, FieldError, Invalid
 
-__all__ = ["Detail", "error_response", "refusal"]
+__all__ = ["ValidationItem", "error_response", "refusal"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -112,13 +112,13 @@ def refusal(error: Error) -> Response:
         case Invalid(errors=fields):
             return _unprocessable(*map(_detail, fields))
         case errors.Malformed():
-            return _unprocessable(Detail(["body"], str(error), "json_invalid"))
+            return _unprocessable(ValidationItem(["body"], str(error), "json_invalid"))
         case errors.Unsupported(header=header):
             where: list[str | int] = ["header", header.lower()]
-            return _unprocessable(Detail(where, str(error), "value_error"))
+            return _unprocessable(ValidationItem(where, str(error), "value_error"))
         case errors.Conflict():
             where = ["header", "idempotency-key"]
-            return _unprocessable(Detail(where, str(error), "value_error"))
+            return _unprocessable(ValidationItem(where, str(error), "value_error"))
     raise AssertionError(f"{error!r} has no place in the table of refusals")
 
 
@@ -139,7 +139,7 @@ def error_response(
     return Response(_encode(body), status, sent, "application/json")
 
 
-class Detail(msgspec.Struct, frozen=True):
+class ValidationItem(msgspec.Struct, frozen=True):
     """One item of a validation error. `type` is a word of Pydantic's."""
 
     loc: list[str | int]
@@ -150,16 +150,16 @@ class Detail(msgspec.Struct, frozen=True):
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _detail(error: FieldError) -> Detail:
+def _detail(error: FieldError) -> ValidationItem:
     loc = list(error.where)
     if missing := _MISSING.fullmatch(error.problem):
-        return Detail([*loc, missing[1]], "Field required", "missing")
+        return ValidationItem([*loc, missing[1]], "Field required", "missing")
     if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
         # The publisher counts notifications; here they are members of a list.
         loc.insert(1, "notifications")
     if loc[0] == "header":
         loc = [str(name).lower() for name in loc]
-    return Detail(loc, error.problem, _type(error.problem))
+    return ValidationItem(loc, error.problem, _type(error.problem))
 
 
 def _type(problem: str) -> str:
@@ -170,5 +170,5 @@ def _type(problem: str) -> str:
     return "type_error" if problem.startswith("Expected `") else "value_error"
 
 
-def _unprocessable(*details: Detail) -> Response:
+def _unprocessable(*details: ValidationItem) -> Response:
     return Response(_encode({"detail": details}), 422, media_type="application/json")

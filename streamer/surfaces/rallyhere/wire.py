@@ -62,12 +62,12 @@ from ...service.inboxes.inbox import MergedPage, parse_cursor
 
 __all__ = [
     "BODY_BYTES_MAX",
-    "Created",
+    "CreatedResponse",
     "NotificationCreates",
     "PageQuery",
     "PollQuery",
-    "Shown",
-    "ShownMany",
+    "RallyHereNotification",
+    "RallyHerePage",
     "encode_created",
     "encode_notification",
     "encode_page",
@@ -277,7 +277,9 @@ class NotificationCreates(msgspec.Struct, frozen=True):
         return [item.notification() for item in self.items]
 
 
-class Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class RallyHereNotification(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
+):
     """A notification as RallyHere's clients read it, in the page's order of fields."""
 
     message: str
@@ -288,16 +290,16 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     created: Annotated[str, TIME]
 
 
-class Created(msgspec.Struct, frozen=True):
+class CreatedResponse(msgspec.Struct, frozen=True):
     """The last of a batch that was created."""
 
     notification_id: str
 
 
-class ShownMany(msgspec.Struct, frozen=True):
+class RallyHerePage(msgspec.Struct, frozen=True):
     """A page, or what a long poll found."""
 
-    notifications: list[Shown]
+    notifications: list[RallyHereNotification]
     cursor: str
 
 
@@ -322,18 +324,18 @@ def encode_created(positions: Sequence[Position | None]) -> bytes:
     """Return the answer to a batch whose notifications stand at `positions`."""
     stored = [place.id for place in positions if place is not None]
     # RallyHere knows no player that has muted something; the answer has to have an id.
-    return _encode(Created(stored[-1] if stored else _NO_ID))
+    return _encode(CreatedResponse(stored[-1] if stored else _NO_ID))
 
 
 def _encode_many(entries: Sequence[Entry], cursor: Cursor) -> bytes:
-    shown = ShownMany([_shown(entry) for entry in entries], cursor.text)
+    shown = RallyHerePage([_shown(entry) for entry in entries], cursor.text)
     return _encode(shown)
 
 
-def _shown(entry: Entry) -> Shown:
+def _shown(entry: Entry) -> RallyHereNotification:
     notification = decode_fragment(entry.fragment)
     resource = notification.resource
-    return Shown(
+    return RallyHereNotification(
         message=_cut(_message(notification)),
         rh_url=_cut(resource.url) if resource and resource.url else UNSET,
         custom_data=_custom_data(notification),

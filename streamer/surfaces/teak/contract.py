@@ -17,9 +17,9 @@ from starlette.responses import Response
 from ...contract.operation import (
     IDEMPOTENCY_KEY,
     REPLAYED,
-    Answer,
     Body,
     Operation,
+    ResponseSpec,
     Surface,
     matching,
 )
@@ -27,8 +27,8 @@ from ...contract.refusals import (
     KEY,
     KIND,
     QUOTA,
+    RATE_LIMITED,
     RIGHT,
-    TOO_FAST,
     TOO_LARGE,
     WRITE,
 )
@@ -80,12 +80,12 @@ When = Annotated[
 ]
 
 
-class Game(msgspec.Struct, frozen=True, kw_only=True):
+class TeakCredential(msgspec.Struct, frozen=True, kw_only=True):
     game_id: Text
     secret_key: Text
 
 
-class Message(Game, frozen=True, kw_only=True):
+class TeakMessage(TeakCredential, frozen=True, kw_only=True):
     """A message to users. The text of an identifier is that of its first call."""
 
     notification_identifier: Identifier
@@ -93,17 +93,17 @@ class Message(Game, frozen=True, kw_only=True):
     send_time: When | UnsetType = UNSET
 
 
-class ScheduleCall(Message, frozen=True, kw_only=True):
+class ScheduleCall(TeakMessage, frozen=True, kw_only=True):
     user_ids: Users
 
 
-class ScheduleForm(Message, frozen=True, kw_only=True):
+class ScheduleForm(TeakMessage, frozen=True, kw_only=True):
     """A value alone is a list of one."""
 
     user_ids: list[str] | str
 
 
-class UnscheduleCall(Game, frozen=True, kw_only=True):
+class UnscheduleCall(TeakCredential, frozen=True, kw_only=True):
     """Either `ids`, or `user_ids` together with `notification_identifier`."""
 
     # What is empty is absent.
@@ -112,7 +112,7 @@ class UnscheduleCall(Game, frozen=True, kw_only=True):
     user_ids: Annotated[list[User], Meta(max_length=wire.USERS_MAX)] | UnsetType = UNSET
 
 
-class UnscheduleForm(Game, frozen=True, kw_only=True):
+class UnscheduleForm(TeakCredential, frozen=True, kw_only=True):
     """The same, where a value alone is a list of one."""
 
     ids: list[str] | str | UnsetType = UNSET
@@ -120,12 +120,12 @@ class UnscheduleForm(Game, frozen=True, kw_only=True):
     user_ids: list[str] | str | UnsetType = UNSET
 
 
-class Deliveries(msgspec.Struct, frozen=True):
+class DeliveriesResponse(msgspec.Struct, frozen=True):
     status: Literal["ok"]
     ids: list[str]
 
 
-class Failure(msgspec.Struct, frozen=True):
+class TeakError(msgspec.Struct, frozen=True):
     """All that is wrong, by parameter."""
 
     status: Literal["error", "rate_limit"]
@@ -136,10 +136,10 @@ def refuse(error: Any) -> Response:
     return wire.refusal(error, PATH)
 
 
-UNKNOWN: Final = Answer(
+UNKNOWN: Final = ResponseSpec(
     404,
     "The game is not known by that secret.",
-    Failure,
+    TeakError,
     examples={
         "UnknownGame": {
             "status": "error",
@@ -148,12 +148,12 @@ UNKNOWN: Final = Answer(
     },
 )
 REFUSALS: Final = (
-    wire.Wrong({"user_ids": ["must be present"]}),
+    wire.InvalidParameters({"user_ids": ["must be present"]}),
     Malformed("it ends early"),
     *KIND,
     *TOO_LARGE,
     *RIGHT,
-    *TOO_FAST,
+    *RATE_LIMITED,
     *WRITE,
     IssuerUnavailable(),
 )
@@ -165,8 +165,10 @@ SCHEDULE: Final = Operation(
     summary="Schedule a message to users",
     parameters=(IDEMPOTENCY_KEY,),
     body=Body(ScheduleCall, wire.BODY_BYTES_MAX, {FORM: ScheduleForm}),
-    answers=(
-        Answer(200, "An id for each user, in order.", Deliveries, (REPLAYED,)),
+    responses=(
+        ResponseSpec(
+            200, "An id for each user, in order.", DeliveriesResponse, (REPLAYED,)
+        ),
         UNKNOWN,
     ),
     refusals=(*REFUSALS, *KEY, *QUOTA),
@@ -177,8 +179,8 @@ UNSCHEDULE: Final = Operation(
     name="unschedule",
     summary="Cancel deliveries",
     body=Body(UnscheduleCall, wire.BODY_BYTES_MAX, {FORM: UnscheduleForm}),
-    answers=(
-        Answer(200, "The ids of what was cancelled.", Deliveries),
+    responses=(
+        ResponseSpec(200, "The ids of what was cancelled.", DeliveriesResponse),
         UNKNOWN,
     ),
     refusals=REFUSALS,
@@ -186,10 +188,10 @@ UNSCHEDULE: Final = Operation(
 TEAK: Final = Surface(
     name="teak",
     title="Teak",
-    about="Teak's direct notification scheduling. The credential is in the body.",
+    description="Teak's direct notification scheduling. The credential is in the body.",
     refuse=refuse,
-    failure=Failure,
-    never=(
+    error_type=TeakError,
+    never_raised=(
         Unauthenticated,
         ForeignOrigin,
         NotFound,

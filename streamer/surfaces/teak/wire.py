@@ -48,11 +48,11 @@ __all__ = [
     "BODY_BYTES_MAX",
     "SOURCE",
     "Credential",
+    "InvalidParameters",
     "Parameters",
     "ScheduleRequest",
     "UnknownGame",
     "UnscheduleRequest",
-    "Wrong",
     "encode_ids",
     "parse_form",
     "parse_json",
@@ -77,7 +77,7 @@ _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
 Errors = dict[str, list[str]]
 
 
-class Wrong(Rejected):
+class InvalidParameters(Rejected):
     """Parameters are wrong. `errors` has every one with all that is said about it."""
 
     def __init__(self, errors: Errors) -> None:
@@ -124,7 +124,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         return _decode_object(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Wrong({"body": ["must be a JSON dictionary"]}) from None
+        raise InvalidParameters({"body": ["must be a JSON dictionary"]}) from None
 
 
 def parse_form(body: bytes) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def parse_form(body: bytes) -> dict[str, Any]:
             max_num_fields=FIELDS_MAX,
         )
     except ValueError:
-        raise Wrong({"body": ["must be form encoded UTF-8"]}) from None
+        raise InvalidParameters({"body": ["must be form encoded UTF-8"]}) from None
     lists: dict[str, list[str]] = {}
     bracketed = set()
     for name, value in pairs:
@@ -193,7 +193,7 @@ class Parameters:
     def done(self) -> None:
         """Raise Wrong if anything was."""
         if self.wrong:
-            raise Wrong(self.wrong)
+            raise InvalidParameters(self.wrong)
 
     def _has(self, name: str) -> bool:
         return self._given.get(name) not in (None, "", [])
@@ -275,7 +275,7 @@ def encode_ids(ids: Sequence[str]) -> bytes:
 def refusal(error: Error, path: str) -> Response:
     """Return the answer that tells of an error, on the operation at `path`."""
     match error:
-        case Wrong(errors=wrong):
+        case InvalidParameters(errors=wrong):
             return _errors(422, wrong)
         case UnknownGame(game_id=game_id):
             return _errors(404, {"game_id": [f"Unknown app id {game_id[:100]}"]})

@@ -20,10 +20,10 @@ from ...contract.operation import (
     REPLAYED,
     TIME,
     UUID,
-    Answer,
     Body,
     Link,
     Operation,
+    ResponseSpec,
     Surface,
     path,
     query,
@@ -32,13 +32,13 @@ from ...contract.refusals import (
     BAD_QUERY,
     BODY,
     CREDENTIAL,
-    FOREIGN_PAGE,
+    FOREIGN_ORIGIN,
     KEY,
     QUOTA,
     RIGHT,
-    SPENT,
     STORE,
     TOO_LATE,
+    USED_UP,
     WRITE,
     unknown,
 )
@@ -56,7 +56,7 @@ Time = Annotated[str, TIME]
 Status = Literal["", "pending", "sending", "sent", "cancelled", "failed"]
 
 
-class Shown(msgspec.Struct, frozen=True, rename="camel"):
+class CampaignNotification(msgspec.Struct, frozen=True, rename="camel"):
     """A notification of a campaign."""
 
     id: Annotated[str, UUID]
@@ -71,36 +71,36 @@ class Shown(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: Time
 
 
-class Pagination(msgspec.Struct, frozen=True, rename="camel"):
+class CampaignPagination(msgspec.Struct, frozen=True, rename="camel"):
     total: Count
     limit: Count
     offset: Count
     has_more: bool
 
 
-class Listed(msgspec.Struct, frozen=True):
-    notifications: list[Shown]
-    pagination: Pagination
+class CampaignNotificationList(msgspec.Struct, frozen=True):
+    notifications: list[CampaignNotification]
+    pagination: CampaignPagination
 
 
-class One(msgspec.Struct, frozen=True):
+class CampaignNotificationResponse(msgspec.Struct, frozen=True):
     success: bool
-    data: Shown
+    data: CampaignNotification
 
 
-class Many(msgspec.Struct, frozen=True):
+class CampaignNotificationsResponse(msgspec.Struct, frozen=True):
     success: bool
-    data: Listed
+    data: CampaignNotificationList
 
 
-class Told(msgspec.Struct, frozen=True):
+class WalletWerkErrorDetail(msgspec.Struct, frozen=True):
     code: str
     message: str
 
 
-class Failure(msgspec.Struct, frozen=True):
+class WalletWerkError(msgspec.Struct, frozen=True):
     success: bool
-    error: Told
+    error: WalletWerkErrorDetail
 
 
 CAMPAIGN: Final = path("campaign", str, "The campaign.")
@@ -110,9 +110,9 @@ ALSO: Final = f"/api/v1{BASE}"
 MADE: Final = {"campaign": "$request.path.campaign", "id": "$response.body#/data/id"}
 MADE_ONE: Final = Link("walletwerk.one", MADE)
 MADE_CANCEL: Final = Link("walletwerk.cancel", MADE)
-WHO: Final = (*CREDENTIAL, *FOREIGN_PAGE, *RIGHT, *unknown("the campaign"))
+CALLER_ERRORS: Final = (*CREDENTIAL, *FOREIGN_ORIGIN, *RIGHT, *unknown("the campaign"))
 NO_SEND: Final = unknown("the notification")
-SENDS: Final = (*WHO, *BODY, *KEY, *SPENT, *QUOTA, *WRITE)
+SENDS: Final = (*CALLER_ERRORS, *BODY, *KEY, *USED_UP, *QUOTA, *WRITE)
 
 SEND: Final = Operation(
     method="POST",
@@ -120,32 +120,40 @@ SEND: Final = Operation(
     name="send",
     summary="Send to a campaign",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
-    body=Body(wire.SendBody, wire.BODY_BYTES_MAX),
-    answers=(Answer(201, "How far it has got.", One, (REPLAYED,), links=(MADE_ONE,)),),
+    body=Body(wire.CampaignSendBody, wire.BODY_BYTES_MAX),
+    responses=(
+        ResponseSpec(
+            201,
+            "How far it has got.",
+            CampaignNotificationResponse,
+            (REPLAYED,),
+            links=(MADE_ONE,),
+        ),
+    ),
     refusals=SENDS,
     security=(BEARER, COOKIE),
-    also_at=(ALSO,),
+    other_paths=(ALSO,),
 )
 SCHEDULE: Final = Operation(
     method="POST",
     path=f"{BASE}/schedule",
     name="schedule",
     summary="Send to a campaign later",
-    about="In the future, and at most 30 days ahead.",
+    description="In the future, and at most 30 days ahead.",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
-    body=Body(wire.ScheduleBody, wire.BODY_BYTES_MAX),
-    answers=(
-        Answer(
+    body=Body(wire.CampaignScheduleBody, wire.BODY_BYTES_MAX),
+    responses=(
+        ResponseSpec(
             201,
             "It is pending.",
-            One,
+            CampaignNotificationResponse,
             (REPLAYED,),
             links=(MADE_ONE, MADE_CANCEL),
         ),
     ),
     refusals=SENDS,
     security=(BEARER, COOKIE),
-    also_at=(f"{ALSO}/schedule",),
+    other_paths=(f"{ALSO}/schedule",),
 )
 SCHEDULED: Final = Operation(
     method="GET",
@@ -158,10 +166,10 @@ SCHEDULED: Final = Operation(
         query("offset", Offset, "How many to leave out.", default=0),
         query("status", Status, "Only those."),
     ),
-    answers=(Answer(200, "A page.", Many),),
-    refusals=(*WHO, *BAD_QUERY, *STORE),
+    responses=(ResponseSpec(200, "A page.", CampaignNotificationsResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
-    also_at=(f"{ALSO}/scheduled",),
+    other_paths=(f"{ALSO}/scheduled",),
 )
 ONE: Final = Operation(
     method="GET",
@@ -169,30 +177,30 @@ ONE: Final = Operation(
     name="one",
     summary="Look at a notification",
     parameters=(CAMPAIGN, ID),
-    answers=(Answer(200, "The notification.", One),),
-    refusals=(*WHO, *NO_SEND, *STORE),
+    responses=(ResponseSpec(200, "The notification.", CampaignNotificationResponse),),
+    refusals=(*CALLER_ERRORS, *NO_SEND, *STORE),
     security=(BEARER, COOKIE),
-    also_at=(f"{ALSO}/{{id}}",),
+    other_paths=(f"{ALSO}/{{id}}",),
 )
 CANCEL: Final = Operation(
     method="DELETE",
     path=f"{BASE}/{{id}}",
     name="cancel",
     summary="Cancel a notification",
-    about="While it is pending. Its slot is free again.",
+    description="While it is pending. Its slot is free again.",
     parameters=(CAMPAIGN, ID),
-    answers=(Answer(200, "It is cancelled.", One),),
-    refusals=(*WHO, *NO_SEND, *TOO_LATE, *WRITE),
+    responses=(ResponseSpec(200, "It is cancelled.", CampaignNotificationResponse),),
+    refusals=(*CALLER_ERRORS, *NO_SEND, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
-    also_at=(f"{ALSO}/{{id}}",),
+    other_paths=(f"{ALSO}/{{id}}",),
 )
 WALLETWERK: Final = Surface(
     name="walletwerk",
     title="WalletWerk",
-    about="WalletWerk's notifications to the active cards of a campaign.",
+    description="WalletWerk's notifications to the active cards of a campaign.",
     refuse=wire.refusal,
-    failure=Failure,
-    never=(RateLimited, LimitReached, Draining),
+    error_type=WalletWerkError,
+    never_raised=(RateLimited, LimitReached, Draining),
     operations=(
         SEND,
         SCHEDULE,

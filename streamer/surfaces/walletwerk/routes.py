@@ -27,14 +27,14 @@ from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .campaign_sends import CampaignSends
-from .wire import ListQuery
+from .wire import CampaignSendsQuery
 
 __all__ = ["WalletWerk"]
 
-_decode_send: Final = msgspec.json.Decoder(wire.SendBody)
+_decode_send: Final = msgspec.json.Decoder(wire.CampaignSendBody)
 PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
 
-_decode_schedule: Final = msgspec.json.Decoder(wire.ScheduleBody)
+_decode_schedule: Final = msgspec.json.Decoder(wire.CampaignScheduleBody)
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
@@ -98,7 +98,7 @@ class WalletWerk:
 
     async def scheduled(self, request: Request, caller: Caller) -> Response:
         campaign = request.path_params["campaign"]
-        query = ListQuery.parse(request.query_params)
+        query = CampaignSendsQuery.parse(request.query_params)
         found = await self._sends.list_scheduled(caller, campaign, state=query.state)
         return _json(wire.encode_list([] if query.is_empty else found, query))
 

@@ -43,9 +43,9 @@ from ...model import Notification, decode_fragment, iso_time
 
 __all__ = [
     "BODY_BYTES_MAX",
-    "ListQuery",
-    "ScheduleBody",
-    "SendBody",
+    "CampaignScheduleBody",
+    "CampaignSendBody",
+    "CampaignSendsQuery",
     "encode_list",
     "encode_notification",
     "error_response",
@@ -64,7 +64,7 @@ SOURCE: Final = "walletwerk"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class SendBody(msgspec.Struct, frozen=True):
+class CampaignSendBody(msgspec.Struct, frozen=True):
     """A notification to be sent at once. Unknown members are ignored, see above."""
 
     header: Annotated[str, Meta(min_length=1, max_length=HEADER_CHARS_MAX)]
@@ -74,7 +74,7 @@ class SendBody(msgspec.Struct, frozen=True):
         return Notification(title=self.header, body=self.body, source=SOURCE)
 
 
-class ScheduleBody(SendBody, frozen=True, kw_only=True):
+class CampaignScheduleBody(CampaignSendBody, frozen=True, kw_only=True):
     """A notification to be sent later."""
 
     scheduled_for: Annotated[str, TIME] = msgspec.field(name="scheduledFor")
@@ -88,7 +88,7 @@ class ScheduleBody(SendBody, frozen=True, kw_only=True):
         return at_ms
 
 
-class ListQuery(NamedTuple):
+class CampaignSendsQuery(NamedTuple):
     """The parameters of the list. `state` of None is any; `is_empty` fits nothing."""
 
     limit: int
@@ -97,7 +97,7 @@ class ListQuery(NamedTuple):
     is_empty: bool
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> ListQuery:
+    def parse(cls, query: Mapping[str, str]) -> CampaignSendsQuery:
         """Raise Invalid with all that is wrong in `query`."""
         wrong: list[FieldError] = []
         limit = _int(query, "limit", LIMIT, 1, LIMIT_MAX, wrong)
@@ -141,7 +141,7 @@ def encode_notification(schedule: Schedule, *, scheduled: bool) -> bytes:
     return _success(_shown(schedule, scheduled=scheduled))
 
 
-def encode_list(found: Sequence[Schedule], query: ListQuery) -> bytes:
+def encode_list(found: Sequence[Schedule], query: CampaignSendsQuery) -> bytes:
     """Return the page of `found` that is asked for."""
     total = len(found)
     shown = found[query.offset : query.offset + query.limit]

@@ -9,9 +9,9 @@ from streamer import errors
 from streamer.errors import Error, FieldError, Invalid
 from streamer.surfaces.lootlocker.refusals import refusal
 from streamer.surfaces.lootlocker.wire import (
-    ListQuery,
-    MarkBody,
-    SendBody,
+    LootLockerListQuery,
+    LootLockerMarkBody,
+    LootLockerSendBody,
     encode_ulid,
 )
 
@@ -25,7 +25,7 @@ MESSAGE: dict[str, Any] = {
 
 
 def send(**changes: Any) -> Any:
-    return msgspec.convert({**MESSAGE, **changes}, SendBody).checked()
+    return msgspec.convert({**MESSAGE, **changes}, LootLockerSendBody).checked()
 
 
 def assert_refused(name: str, value: Any) -> None:
@@ -115,7 +115,7 @@ def test_null_is_no_text(name: str) -> None:
 def test_a_bad_paging_value_becomes_the_nearest_good_one(
     query: Any, page: int, per_page: int, field: str | None
 ) -> None:
-    parsed = ListQuery.parse(query)
+    parsed = LootLockerListQuery.parse(query)
 
     assert (parsed.page, parsed.per_page) == (page, per_page)
     assert [error.field for error in parsed.errors] == ([field] if field else [])
@@ -123,7 +123,7 @@ def test_a_bad_paging_value_becomes_the_nearest_good_one(
 
 def test_all_that_is_wrong_with_a_query_is_told() -> None:
     with pytest.raises(Invalid) as caught:
-        ListQuery.parse({"read": "1", "custom": "yes", "priority": "urgent"})
+        LootLockerListQuery.parse({"read": "1", "custom": "yes", "priority": "urgent"})
 
     assert {error.where[1] for error in caught.value.errors} == {
         "read",
@@ -142,12 +142,15 @@ def test_all_that_is_wrong_with_a_query_is_told() -> None:
 )
 def test_a_ulid_is_the_same_bits(uuid: str, ulid: str) -> None:
     assert encode_ulid(uuid) == ulid
-    assert set(MarkBody([ulid, ulid.lower(), uuid]).ids()) == {uuid}
+    assert set(LootLockerMarkBody([ulid, ulid.lower(), uuid]).ids()) == {uuid}
 
 
 def test_what_is_no_uuid_stays_as_it_is() -> None:
     assert encode_ulid("alice") == "alice"
-    assert MarkBody(["alice", "8" + "Z" * 25]).ids() == ["alice", "8" + "Z" * 25]
+    assert LootLockerMarkBody(["alice", "8" + "Z" * 25]).ids() == [
+        "alice",
+        "8" + "Z" * 25,
+    ]
 
 
 REFUSALS: list[tuple[Error, int, str]] = [

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from streamer.errors import Invalid, Malformed
 from streamer.model import App
-from streamer.surfaces.native.common.body_types import PROBLEMS_MAX, Shape
+from streamer.surfaces.native.common.body_types import PROBLEMS_MAX, BodyType
 from streamer.surfaces.native.publishing.wire import decode_publish
 
 DEMO = App("demo")
@@ -29,7 +29,7 @@ class Tree(msgspec.Struct, forbid_unknown_fields=True):
     best: Leaf | msgspec.UnsetType = msgspec.UNSET
 
 
-TREE = Shape[Tree](Tree)
+TREE = BodyType[Tree](Tree)
 
 
 def wrong(body: Any) -> dict[str, str]:

@@ -15,10 +15,10 @@ from ....contract.operation import (
     BEARER,
     COOKIE,
     TIME,
-    Answer,
     Body,
     Link,
     Operation,
+    ResponseSpec,
     matching,
     path,
     query,
@@ -28,7 +28,7 @@ from ....contract.refusals import (
     BAD_QUERY,
     BODY,
     CREDENTIAL,
-    FOREIGN_PAGE,
+    FOREIGN_ORIGIN,
     RIGHT,
     STORE,
     WRITE,
@@ -46,50 +46,50 @@ Count = Annotated[int, Meta(ge=0)]
 Limit = Annotated[int, Meta(ge=1, le=wire.PAGE_LIMIT_MAX)]
 
 
-class UsedShown(msgspec.Struct, frozen=True):
+class NotificationsUsed(msgspec.Struct, frozen=True):
     """How many notifications a campaign has had, of those it may have."""
 
     used: Count
     limit: Count
 
 
-class CampaignShown(msgspec.Struct, frozen=True):
+class CampaignItem(msgspec.Struct, frozen=True):
     id: str
     name: str | None
     created_at: Time
     updated_at: Time
 
 
-class CampaignStateShown(CampaignShown, frozen=True):
+class CampaignResponse(CampaignItem, frozen=True):
     cards: Count
-    notifications: UsedShown
+    notifications: NotificationsUsed
 
 
-class CampaignsShown(msgspec.Struct, frozen=True):
-    campaigns: list[CampaignShown]
+class CampaignsResponse(msgspec.Struct, frozen=True):
+    campaigns: list[CampaignItem]
 
 
-class CardShown(msgspec.Struct, frozen=True):
+class CardResponse(msgspec.Struct, frozen=True):
     id: str
     player: str
     status: CardStatus
 
 
-class CardsShown(msgspec.Struct, frozen=True):
+class CardsResponse(msgspec.Struct, frozen=True):
     """A page of cards. `next` as `after` gives the next one."""
 
-    cards: list[CardShown]
+    cards: list[CardResponse]
     next: str | None
 
 
-class WrittenShown(msgspec.Struct, frozen=True):
+class CardsWrittenResponse(msgspec.Struct, frozen=True):
     written: Count
 
 
 CAMPAIGN_ID: Final = path("id", CampaignId, "The campaign.")
 CARD_ID: Final = path("card", str, "The card.", has_slashes=True)
 ONE: Final = "/v1/campaigns/{id}"
-ACTS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_PAGE)
+CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_ORIGIN)
 WRITTEN_CARD: Final = {"id": "$request.path.id", "card": "$request.body#/0/id"}
 NO_CAMPAIGN: Final = unknown("the campaign")
 NO_CARD: Final = unknown("the campaign", "the card")
@@ -99,9 +99,9 @@ CAMPAIGNS: Final = Operation(
     path="/v1/campaigns",
     name="campaigns",
     summary="List campaigns",
-    about="Needs the scope `campaigns:read`, as all that reads here.",
-    answers=(Answer(200, "All of them.", CampaignsShown),),
-    refusals=(*ACTS, *STORE),
+    description="Needs the scope `campaigns:read`, as all that reads here.",
+    responses=(ResponseSpec(200, "All of them.", CampaignsResponse),),
+    refusals=(*CALLER_ERRORS, *STORE),
     security=(BEARER, COOKIE),
 )
 CAMPAIGN: Final = Operation(
@@ -110,8 +110,8 @@ CAMPAIGN: Final = Operation(
     name="campaign",
     summary="Look at a campaign",
     parameters=(CAMPAIGN_ID,),
-    answers=(Answer(200, "The campaign.", CampaignStateShown),),
-    refusals=(*ACTS, *NO_CAMPAIGN, *STORE),
+    responses=(ResponseSpec(200, "The campaign.", CampaignResponse),),
+    refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *STORE),
     security=(BEARER, COOKIE),
 )
 PUT_CAMPAIGN: Final = Operation(
@@ -119,14 +119,14 @@ PUT_CAMPAIGN: Final = Operation(
     path=ONE,
     name="putCampaign",
     summary="Make or rename a campaign",
-    about="Needs the scope `campaigns:write`, as all that writes here.",
+    description="Needs the scope `campaigns:write`, as all that writes here.",
     parameters=(CAMPAIGN_ID,),
     body=Body(wire.CampaignBody, BODY_BYTES_MAX, required=False),
-    answers=(
-        Answer(
+    responses=(
+        ResponseSpec(
             200,
             "The campaign.",
-            CampaignStateShown,
+            CampaignResponse,
             links=(
                 Link("native.campaign", {"id": "$response.body#/id"}),
                 Link("native.putCards", {"id": "$response.body#/id"}),
@@ -136,7 +136,7 @@ PUT_CAMPAIGN: Final = Operation(
             ),
         ),
     ),
-    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 CARDS: Final = Operation(
@@ -150,8 +150,8 @@ CARDS: Final = Operation(
         query("after", str, "The `next` of the page before."),
         query("status", CardStatus | Literal[""], "Only those."),
     ),
-    answers=(Answer(200, "A page of them.", CardsShown),),
-    refusals=(*ACTS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
+    responses=(ResponseSpec(200, "A page of them.", CardsResponse),),
+    refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
 )
 PUT_CARDS: Final = Operation(
@@ -161,11 +161,11 @@ PUT_CARDS: Final = Operation(
     summary="Write cards in bulk",
     parameters=(CAMPAIGN_ID,),
     body=Body(wire.Cards, wire.CARDS_BYTES_MAX),
-    answers=(
-        Answer(
+    responses=(
+        ResponseSpec(
             200,
             "How many were written.",
-            WrittenShown,
+            CardsWrittenResponse,
             links=(
                 Link("native.cards", {"id": "$request.path.id"}),
                 Link("native.card", WRITTEN_CARD),
@@ -173,7 +173,7 @@ PUT_CARDS: Final = Operation(
             ),
         ),
     ),
-    refusals=(*ACTS, *NO_CAMPAIGN, *BODY, *WRITE),
+    refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 CARD: Final = Operation(
@@ -182,8 +182,8 @@ CARD: Final = Operation(
     name="card",
     summary="Look at a card",
     parameters=(CAMPAIGN_ID, CARD_ID),
-    answers=(Answer(200, "The card.", CardShown),),
-    refusals=(*ACTS, *NO_CARD, *STORE),
+    responses=(ResponseSpec(200, "The card.", CardResponse),),
+    refusals=(*CALLER_ERRORS, *NO_CARD, *STORE),
     security=(BEARER, COOKIE),
 )
 SET_CARD_STATUS: Final = Operation(
@@ -193,8 +193,8 @@ SET_CARD_STATUS: Final = Operation(
     summary="Change a card's status",
     parameters=(CAMPAIGN_ID, CARD_ID),
     body=Body(wire.StatusBody, BODY_BYTES_MAX),
-    answers=(Answer(200, "The card.", CardShown),),
-    refusals=(*ACTS, *NO_CARD, *BODY, *WRITE),
+    responses=(ResponseSpec(200, "The card.", CardResponse),),
+    refusals=(*CALLER_ERRORS, *NO_CARD, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 CAMPAIGN_OPERATIONS: Final = (

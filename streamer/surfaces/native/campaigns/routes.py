@@ -19,15 +19,15 @@ from ....service.access.authenticator import Authenticator
 from ....service.scheduling.campaigns import CampaignOperations
 from ....transports.web.callers import Callers
 from ....transports.web.requests import query_int, read_body
-from ..common.body_types import Shape
+from ..common.body_types import BodyType
 from ..common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
 from . import contract, wire
 
 __all__ = ["NativeCampaigns"]
 
-_CAMPAIGN: Final = Shape[wire.CampaignBody](wire.CampaignBody)
-_CARDS: Final = Shape[list[wire.CardBody]](wire.Cards)
-_STATUS: Final = Shape[wire.StatusBody](wire.StatusBody)
+_CAMPAIGN: Final = BodyType[wire.CampaignBody](wire.CampaignBody)
+_CARDS: Final = BodyType[list[wire.CardBody]](wire.Cards)
+_STATUS: Final = BodyType[wire.StatusBody](wire.StatusBody)
 
 
 class NativeCampaigns:

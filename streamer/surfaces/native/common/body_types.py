@@ -31,7 +31,7 @@ from msgspec import UnsetType
 from ....errors import FieldError, Invalid
 from ....transports.web.requests import decode_body
 
-__all__ = ["PROBLEMS_MAX", "Shape", "Where", "refuse"]
+__all__ = ["PROBLEMS_MAX", "BodyType", "Where", "refuse"]
 
 T = TypeVar("T")
 Where = tuple[str | int, ...]
@@ -49,11 +49,11 @@ _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class _Field(NamedTuple):
-    shape: Shape[Any]  # of any type
+    body_type: BodyType[Any]  # of any type
     required: bool
 
 
-class Shape(Generic[T]):
+class BodyType(Generic[T]):
     """
     What a JSON value has to be, down to its fields and items.
 
@@ -67,16 +67,16 @@ class Shape(Generic[T]):
     def __init__(self, type_: Any) -> None:  # what a type checker has no name for
         self.decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
         self._fields: dict[str, _Field] = {}
-        self._item: Shape[Any] | None = None
+        self._item: BodyType[Any] | None = None
         self._closed = False
         self._title = _title(_alone(type_))
         plain = _plain(type_)
         if get_origin(plain) is list:
-            self._item = Shape(get_args(plain)[0])
+            self._item = BodyType(get_args(plain)[0])
         elif isinstance(plain, type) and issubclass(plain, msgspec.Struct):
             self._closed = plain.__struct_config__.forbid_unknown_fields
             self._fields = {
-                field.encode_name: _Field(Shape(field.type), field.required)
+                field.encode_name: _Field(BodyType(field.type), field.required)
                 for field in msgspec.structs.fields(plain)
             }
 
@@ -118,7 +118,7 @@ class Shape(Generic[T]):
         for name, value in _opened(_members, raw, {}).items():
             if field := self._fields.get(name):
                 try:
-                    good[name] = decode_body(field.shape.decoder, value)
+                    good[name] = decode_body(field.body_type.decoder, value)
                 except Invalid:
                     continue
         return good
@@ -135,7 +135,7 @@ class Shape(Generic[T]):
     ) -> Iterator[FieldError]:
         for name, value in members.items():
             if field := self._fields.get(name):
-                yield from field.shape.problems(value, (*where, name))
+                yield from field.body_type.problems(value, (*where, name))
             elif self._closed:
                 # A name of a megabyte is not said back.
                 yield FieldError((*where, name[:NAME_MAX]), "is not a known field")

@@ -22,7 +22,7 @@ from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, int_in, read_body
 from . import names, problems
-from .body_types import Shape
+from .body_types import BodyType
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -83,10 +83,10 @@ def cursor_in(query: QueryParams, name: str) -> Cursor | None:
 
 
 async def body_of(
-    request: Request, shape: Shape[T], *, bytes_max: int = BODY_BYTES_MAX
+    request: Request, body_type: BodyType[T], *, bytes_max: int = BODY_BYTES_MAX
 ) -> T:
-    """Return the body of a request. Raises as `read_body` and `Shape.decode` do."""
-    return shape.decode(await read_body(request, bytes_max))
+    """Return the body of a request. Raises as `read_body` and `BodyType.decode` do."""
+    return body_type.decode(await read_body(request, bytes_max))
 
 
 def json(

@@ -11,12 +11,12 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from ....contract.operation import UUID, Parameter, path, query
-from ....contract.refusals import CREDENTIAL, FOREIGN_PAGE, RIGHT
+from ....contract.refusals import CREDENTIAL, FOREIGN_ORIGIN, RIGHT
 from ....model import CURSOR_CHARS_MAX, PLAYER_CHARS_MAX, TOPIC_PATTERN
 from .endpoints import PAGE_LIMIT, PAGE_LIMIT_MAX
 
 __all__ = [
-    "ACTS",
+    "CALLER_ERRORS",
     "ID",
     "INBOX",
     "LIMIT",
@@ -49,5 +49,5 @@ ID: Final[Parameter] = path("id", str, "Its id.")
 LIMIT: Final[Parameter] = query("limit", Limit, "How many.", default=PAGE_LIMIT)
 
 INBOX: Final = "/v1/players/{player}/notifications"
-ACTS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_PAGE)
+CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_ORIGIN)
 """What may go wrong with who asks, on all that is no stream."""

@@ -18,29 +18,29 @@ from ....model import Notification
 from .parameters import Count, Id
 
 __all__ = [
-    "AudienceReceiptShown",
-    "MutesShown",
-    "NotificationShown",
-    "PageShown",
-    "PlayersUnreadShown",
+    "AudienceReceiptResponse",
+    "MutesResponse",
+    "NotificationResponse",
+    "PageResponse",
     "Problem",
-    "PublishedShown",
-    "ReceiptShown",
-    "ResultShown",
-    "ScheduleShown",
-    "ScheduledShown",
-    "SchedulesShown",
-    "TicketShown",
-    "TokenShown",
-    "TopicsShown",
-    "UnreadShown",
-    "Wrong",
+    "ProblemItem",
+    "PublishResponse",
+    "PublishResult",
+    "ReceiptResponse",
+    "ScheduleResponse",
+    "ScheduledResponse",
+    "SchedulesResponse",
+    "TicketResponse",
+    "TokenResponse",
+    "TopicsResponse",
+    "UnreadCountsResponse",
+    "UnreadResponse",
 ]
 
 Time = Annotated[str, TIME]
 
 
-class NotificationShown(Notification, frozen=True, kw_only=True):
+class NotificationResponse(Notification, frozen=True, kw_only=True):
     """A notification, with what the server has added; absent is not null."""
 
     id: Id
@@ -48,42 +48,42 @@ class NotificationShown(Notification, frozen=True, kw_only=True):
     read_at: Time | UnsetType = UNSET
 
 
-class PageShown(msgspec.Struct, frozen=True):
+class PageResponse(msgspec.Struct, frozen=True):
     """
     A page. `next` gives the next one, as ``before``, or as ``after`` oldest first.
 
     `gap` is there where something behind ``after`` is not all there any more.
     """
 
-    notifications: list[NotificationShown]
+    notifications: list[NotificationResponse]
     next: str | None
     unread: Count
     cursor: str
     gap: Literal["epoch", "ahead", "diverged", "trimmed"] | UnsetType = UNSET
 
 
-class AudienceShown(msgspec.Struct, frozen=True):
+class AudienceName(msgspec.Struct, frozen=True):
     """An audience, as it is named in ``to``: one of the two."""
 
     topic: str | UnsetType = UNSET
     everyone: bool | UnsetType = UNSET
 
 
-class ResultShown(msgspec.Struct, frozen=True):
+class PublishResult(msgspec.Struct, frozen=True):
     """What became of a message for one recipient: an id, unless it is muted there."""
 
-    to: str | AudienceShown
+    to: str | AudienceName
     id: Id | UnsetType = UNSET
     muted: bool | UnsetType = UNSET
 
 
-class PublishedShown(msgspec.Struct, frozen=True):
+class PublishResponse(msgspec.Struct, frozen=True):
     """An id per recipient, in the order of the request."""
 
-    results: list[ResultShown]
+    results: list[PublishResult]
 
 
-class ReceiptShown(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiptResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a notification for one player."""
 
     id: Id
@@ -94,7 +94,7 @@ class ReceiptShown(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time | UnsetType = UNSET
 
 
-class AudienceReceiptShown(msgspec.Struct, frozen=True, kw_only=True):
+class AudienceReceiptResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a notification for an audience, and for how many players."""
 
     id: Id
@@ -105,36 +105,36 @@ class AudienceReceiptShown(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time | UnsetType = UNSET
 
 
-class PlayerUnreadShown(msgspec.Struct, frozen=True):
+class PlayerUnread(msgspec.Struct, frozen=True):
     player: str
     unread: Count
 
 
-class PlayersUnreadShown(msgspec.Struct, frozen=True):
+class UnreadCountsResponse(msgspec.Struct, frozen=True):
     """In the order of the request."""
 
-    unread: list[PlayerUnreadShown]
+    unread: list[PlayerUnread]
 
 
-class TopicShown(msgspec.Struct, frozen=True):
+class TopicItem(msgspec.Struct, frozen=True):
     topic: str
     muted: bool
 
 
-class TopicsShown(msgspec.Struct, frozen=True):
+class TopicsResponse(msgspec.Struct, frozen=True):
     """The topics that a player has joined, by name."""
 
-    topics: list[TopicShown]
+    topics: list[TopicItem]
 
 
-class MutesShown(msgspec.Struct, frozen=True):
+class MutesResponse(msgspec.Struct, frozen=True):
     """What a player does not want, by name."""
 
     types: list[str]
     topics: list[str]
 
 
-class ScheduleShown(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule. `total` is 0 while a campaign's audience is not known."""
 
     id: Id
@@ -147,36 +147,36 @@ class ScheduleShown(msgspec.Struct, frozen=True, kw_only=True):
     notification: Notification
     settled_at: Time | UnsetType = UNSET
     spread_s: Count | UnsetType = UNSET
-    to: str | AudienceShown | UnsetType = UNSET
+    to: str | AudienceName | UnsetType = UNSET
     campaign: str | UnsetType = UNSET
 
 
-class ScheduledShown(msgspec.Struct, frozen=True):
-    schedule: ScheduleShown
+class ScheduledResponse(msgspec.Struct, frozen=True):
+    schedule: ScheduleResponse
 
 
-class SchedulesShown(msgspec.Struct, frozen=True):
+class SchedulesResponse(msgspec.Struct, frozen=True):
     """A page of schedules, oldest first. `next` as `after` gives the next one."""
 
-    schedules: list[ScheduleShown]
+    schedules: list[ScheduleResponse]
     next: str | None
 
 
-class UnreadShown(msgspec.Struct, frozen=True):
+class UnreadResponse(msgspec.Struct, frozen=True):
     unread: Count
 
 
-class TokenShown(msgspec.Struct, frozen=True):
+class TokenResponse(msgspec.Struct, frozen=True):
     token: str
     expires_at: Time
 
 
-class TicketShown(msgspec.Struct, frozen=True):
+class TicketResponse(msgspec.Struct, frozen=True):
     ticket: str
     expires_in_s: Count
 
 
-class Wrong(msgspec.Struct, frozen=True):
+class ProblemItem(msgspec.Struct, frozen=True):
     """One thing that is wrong: where, in one of four ways, and what."""
 
     problem: str
@@ -193,7 +193,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
-    errors: list[Wrong] | UnsetType = UNSET
+    errors: list[ProblemItem] | UnsetType = UNSET
     defect: str | UnsetType = UNSET
     limit: str | UnsetType = UNSET
     quota: str | UnsetType = UNSET

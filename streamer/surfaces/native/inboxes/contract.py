@@ -14,9 +14,9 @@ from ....contract.operation import (
     BEARER,
     CACHED,
     COOKIE,
-    Answer,
     Body,
     Operation,
+    ResponseSpec,
     header,
     query,
 )
@@ -32,13 +32,21 @@ from ....contract.refusals import (
 from ....model import Priority
 from ..common.endpoints import BODY_BYTES_MAX
 from ..common.names import TYPE_CHARS_MAX
-from ..common.parameters import ACTS, ID, INBOX, LIMIT, PLAYER, Cursor, TopicName
+from ..common.parameters import (
+    CALLER_ERRORS,
+    ID,
+    INBOX,
+    LIMIT,
+    PLAYER,
+    Cursor,
+    TopicName,
+)
 from ..common.responses import (
-    NotificationShown,
-    PageShown,
-    PlayersUnreadShown,
-    ReceiptShown,
-    UnreadShown,
+    NotificationResponse,
+    PageResponse,
+    ReceiptResponse,
+    UnreadCountsResponse,
+    UnreadResponse,
 )
 from . import wire
 from .wire import FILTER_MAX
@@ -68,7 +76,7 @@ PAGE: Final = Operation(
     path=INBOX,
     name="page",
     summary="Read a page of an inbox",
-    about=_PAGE,
+    description=_PAGE,
     parameters=(
         PLAYER,
         LIMIT,
@@ -81,11 +89,11 @@ PAGE: Final = Operation(
         query("unread", Literal["true"], "Not marked as read."),
         header("If-None-Match", str, "The ETag of the page that is had."),
     ),
-    answers=(
-        Answer(200, "A page.", PageShown, CACHED),
-        Answer(304, "Nothing has changed, marks included.", headers=CACHED),
+    responses=(
+        ResponseSpec(200, "A page.", PageResponse, CACHED),
+        ResponseSpec(304, "Nothing has changed, marks included.", headers=CACHED),
     ),
-    refusals=(*ACTS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )
 ONE: Final = Operation(
@@ -94,9 +102,9 @@ ONE: Final = Operation(
     name="one",
     summary="Read one notification",
     parameters=(PLAYER, ID),
-    answers=(Answer(200, "The notification.", NotificationShown),),
+    responses=(ResponseSpec(200, "The notification.", NotificationResponse),),
     refusals=(
-        *ACTS,
+        *CALLER_ERRORS,
         *BAD_PATH,
         *unknown("the notification"),
         *IN_FLIGHT,
@@ -109,13 +117,13 @@ DELETE: Final = Operation(
     path=f"{INBOX}/{{id}}",
     name="delete",
     summary="Take a notification out of an inbox",
-    about=(
+    description=(
         "A player's own, or, with the scope `notifications:send`, any player's. An "
         "audience's stays in the other players' inboxes. Twice is once."
     ),
     parameters=(PLAYER, ID),
-    answers=(Answer(204, "It is not in there any more."),),
-    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
+    responses=(ResponseSpec(204, "It is not in there any more."),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
     security=(BEARER, COOKIE),
 )
 RECEIPT: Final = Operation(
@@ -124,8 +132,8 @@ RECEIPT: Final = Operation(
     name="receipt",
     summary="What became of a notification",
     parameters=(PLAYER, ID),
-    answers=(Answer(200, "The receipt.", ReceiptShown),),
-    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
+    responses=(ResponseSpec(200, "The receipt.", ReceiptResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )
 MARK_READ: Final = Operation(
@@ -133,7 +141,7 @@ MARK_READ: Final = Operation(
     path=f"{INBOX}/read",
     name="markRead",
     summary="Mark as read",
-    about=(
+    description=(
         "With exactly one of `ids`, `up_to` (a cursor or id, inclusive) and "
         "`all`, which is true. Marking twice is marking once; unknown ids are "
         "ignored. The player's streams are told."
@@ -147,8 +155,8 @@ MARK_READ: Final = Operation(
             "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
         },
     ),
-    answers=(Answer(200, "How many are unread after it.", UnreadShown),),
-    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 MARK_UNREAD: Final = Operation(
@@ -156,11 +164,11 @@ MARK_UNREAD: Final = Operation(
     path=f"{INBOX}/unread",
     name="markUnread",
     summary="Take read marks back",
-    about="Unknown ids are ignored. The player's streams are told.",
+    description="Unknown ids are ignored. The player's streams are told.",
     parameters=(PLAYER,),
     body=Body(wire.MarkUnreadBody, BODY_BYTES_MAX),
-    answers=(Answer(200, "How many are unread after it.", UnreadShown),),
-    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 ACKNOWLEDGE: Final = Operation(
@@ -168,11 +176,11 @@ ACKNOWLEDGE: Final = Operation(
     path=f"{INBOX}/ack",
     name="acknowledge",
     summary="Say that everything up to a cursor has arrived",
-    about="For receipts. What is not in the inbox any more is ignored.",
+    description="For receipts. What is not in the inbox any more is ignored.",
     parameters=(PLAYER,),
     body=Body(wire.AckBody, BODY_BYTES_MAX),
-    answers=(Answer(204, "It is noted."),),
-    refusals=(*ACTS, *BAD_PATH, *BODY, *WRITE),
+    responses=(ResponseSpec(204, "It is noted."),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
 COUNT_UNREAD: Final = Operation(
@@ -180,10 +188,10 @@ COUNT_UNREAD: Final = Operation(
     path="/v1/unread",
     name="countUnread",
     summary="Count what many players have not read",
-    about="Needs the scope `notifications:read`.",
+    description="Needs the scope `notifications:read`.",
     body=Body(wire.UnreadBody, BODY_BYTES_MAX),
-    answers=(Answer(200, "A count for each.", PlayersUnreadShown),),
-    refusals=(*ACTS, *BODY, *IN_FLIGHT, *STORE),
+    responses=(ResponseSpec(200, "A count for each.", UnreadCountsResponse),),
+    refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )
 INBOX_OPERATIONS: Final = (

@@ -28,7 +28,7 @@ from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, tag_matches
 from ..common import names
-from ..common.body_types import Shape
+from ..common.body_types import BodyType
 from ..common.endpoints import (
     NO_CONTENT,
     body_of,
@@ -42,16 +42,16 @@ from . import contract, wire
 
 __all__ = ["NativeInboxes"]
 
-_MARK: Final = Shape[wire.MarkBody](wire.MarkBody)
-_MARK_UNREAD: Final = Shape[wire.MarkUnreadBody](wire.MarkUnreadBody)
-_ACK: Final = Shape[wire.AckBody](wire.AckBody)
-_UNREAD: Final = Shape[wire.UnreadBody](wire.UnreadBody)
+_MARK: Final = BodyType[wire.MarkBody](wire.MarkBody)
+_MARK_UNREAD: Final = BodyType[wire.MarkUnreadBody](wire.MarkUnreadBody)
+_ACK: Final = BodyType[wire.AckBody](wire.AckBody)
+_UNREAD: Final = BodyType[wire.UnreadBody](wire.UnreadBody)
 
 
 _REVALIDATED: Final = (b"cache-control", b"private, no-cache")
 
 
-class _Asked(NamedTuple):
+class _PageRequest(NamedTuple):
     """What the query of a page asks for; `mark` tells its pages from others."""
 
     oldest_first: bool
@@ -109,7 +109,7 @@ class NativeInboxes:
         return answer
 
     async def _search(
-        self, caller: Caller, player: Player, asked: _Asked, version: str
+        self, caller: Caller, player: Player, asked: _PageRequest, version: str
     ) -> SearchPage:
         if asked.oldest_first:
             return await self._searching.oldest_first(
@@ -184,7 +184,7 @@ class NativeInboxes:
 
 
 @lru_cache(maxsize=256)
-def _asked(query_string: bytes) -> _Asked:
+def _asked(query_string: bytes) -> _PageRequest:
     """Return what a page's query asks for, which most ask alike. Raises Invalid."""
     query = QueryParams(query_string)
     filter_ = wire.read_filter(query)
@@ -193,7 +193,7 @@ def _asked(query_string: bytes) -> _Asked:
     before, after = cursor_in(query, "before"), cursor_in(query, "after")
     if oldest_first and before is not None:
         raise Invalid(FieldError(("query", "before"), "is for newest first"))
-    return _Asked(
+    return _PageRequest(
         oldest_first=oldest_first,
         matches=None if filter_.lets_all_pass else filter_.matches,
         mark=filter_.mark(oldest_first=oldest_first),

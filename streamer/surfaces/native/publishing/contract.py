@@ -13,10 +13,10 @@ from ....contract.operation import (
     COOKIE,
     IDEMPOTENCY_KEY,
     REPLAYED,
-    Answer,
     Body,
     Link,
     Operation,
+    ResponseSpec,
     query,
 )
 from ....contract.refusals import (
@@ -32,13 +32,13 @@ from ....contract.refusals import (
     unknown,
 )
 from ..common.endpoints import BODY_BYTES_MAX
-from ..common.parameters import ACTS, ID, LIMIT, TOPIC
+from ..common.parameters import CALLER_ERRORS, ID, LIMIT, TOPIC
 from ..common.responses import (
-    AudienceReceiptShown,
-    PublishedShown,
-    ScheduledShown,
-    ScheduleShown,
-    SchedulesShown,
+    AudienceReceiptResponse,
+    PublishResponse,
+    ScheduledResponse,
+    ScheduleResponse,
+    SchedulesResponse,
 )
 from . import message_body, schedule_wire, wire
 
@@ -69,7 +69,7 @@ PUBLISH: Final = Operation(
     path="/v1/notifications",
     name="publish",
     summary="Publish to players, a topic or everyone, now or later",
-    about=_PUBLISH,
+    description=_PUBLISH,
     parameters=(IDEMPOTENCY_KEY,),
     body=Body(
         message_body.PublishBody | wire.PublishBatch,
@@ -104,11 +104,11 @@ PUBLISH: Final = Operation(
             },
         },
     ),
-    answers=(
-        Answer(
+    responses=(
+        ResponseSpec(
             200,
             "Stored in every inbox. Of a list of messages it is a list of these.",
-            PublishedShown | list[PublishedShown],
+            PublishResponse | list[PublishResponse],
             (REPLAYED,),
             links=(
                 Link("native.one", {"player": TO_FIRST, "id": FIRST_ID}),
@@ -122,10 +122,10 @@ PUBLISH: Final = Operation(
                 Link("native.withdrawFromEveryone", {"id": FIRST_ID}),
             ),
         ),
-        Answer(
+        ResponseSpec(
             202,
             "It is a schedule.",
-            ScheduledShown,
+            ScheduledResponse,
             (REPLAYED,),
             links=(
                 Link("native.schedule", {"id": SCHEDULE_ID}),
@@ -134,7 +134,7 @@ PUBLISH: Final = Operation(
             ),
         ),
     ),
-    refusals=(*ACTS, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
+    refusals=(*CALLER_ERRORS, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
     security=(BEARER, COOKIE),
 )
 WITHDRAW_FROM_TOPIC: Final = Operation(
@@ -142,13 +142,13 @@ WITHDRAW_FROM_TOPIC: Final = Operation(
     path=OF_TOPIC,
     name="withdrawFromTopic",
     summary="Take a message back from a topic",
-    about=(
+    description=(
         "From every player's inbox; streams are told. Needs the scope "
         "`notifications:send`. Twice is once."
     ),
     parameters=(TOPIC, ID),
-    answers=(Answer(204, "It is withdrawn."),),
-    refusals=(*ACTS, *BAD_PATH, *GONE, *WRITE),
+    responses=(ResponseSpec(204, "It is withdrawn."),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
 WITHDRAW_FROM_EVERYONE: Final = Operation(
@@ -156,10 +156,10 @@ WITHDRAW_FROM_EVERYONE: Final = Operation(
     path=OF_EVERYONE,
     name="withdrawFromEveryone",
     summary="Take a message back from everyone",
-    about="As from a topic.",
+    description="As from a topic.",
     parameters=(ID,),
-    answers=(Answer(204, "It is withdrawn."),),
-    refusals=(*ACTS, *GONE, *WRITE),
+    responses=(ResponseSpec(204, "It is withdrawn."),),
+    refusals=(*CALLER_ERRORS, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
 TOPIC_RECEIPT: Final = Operation(
@@ -167,13 +167,13 @@ TOPIC_RECEIPT: Final = Operation(
     path=f"{OF_TOPIC}/receipt",
     name="topicReceipt",
     summary="What became of a topic's message",
-    about=(
+    description=(
         "How many players have read it, and whose clients have it. Needs the scope "
         "`notifications:send`."
     ),
     parameters=(TOPIC, ID),
-    answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
-    refusals=(*ACTS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
+    responses=(ResponseSpec(200, "The receipt.", AudienceReceiptResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )
 EVERYONE_RECEIPT: Final = Operation(
@@ -181,10 +181,10 @@ EVERYONE_RECEIPT: Final = Operation(
     path=f"{OF_EVERYONE}/receipt",
     name="everyoneReceipt",
     summary="What became of a message to everyone",
-    about="As of a topic's.",
+    description="As of a topic's.",
     parameters=(ID,),
-    answers=(Answer(200, "The receipt.", AudienceReceiptShown),),
-    refusals=(*ACTS, *GONE, *IN_FLIGHT, *STORE),
+    responses=(ResponseSpec(200, "The receipt.", AudienceReceiptResponse),),
+    refusals=(*CALLER_ERRORS, *GONE, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )
 SCHEDULES: Final = Operation(
@@ -192,13 +192,13 @@ SCHEDULES: Final = Operation(
     path="/v1/schedules",
     name="schedules",
     summary="List schedules",
-    about="Needs the scope `schedules:write`.",
+    description="Needs the scope `schedules:write`.",
     parameters=(
         LIMIT,
         query("after", str, "The `next` of the page before."),
     ),
-    answers=(Answer(200, "Oldest first.", SchedulesShown),),
-    refusals=(*ACTS, *BAD_QUERY, *STORE),
+    responses=(ResponseSpec(200, "Oldest first.", SchedulesResponse),),
+    refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
 )
 SCHEDULE: Final = Operation(
@@ -207,8 +207,8 @@ SCHEDULE: Final = Operation(
     name="schedule",
     summary="Look at a schedule",
     parameters=(ID,),
-    answers=(Answer(200, "The schedule.", ScheduleShown),),
-    refusals=(*ACTS, *unknown("the schedule"), *STORE),
+    responses=(ResponseSpec(200, "The schedule.", ScheduleResponse),),
+    refusals=(*CALLER_ERRORS, *unknown("the schedule"), *STORE),
     security=(BEARER, COOKIE),
 )
 MOVE_SCHEDULE: Final = Operation(
@@ -218,8 +218,8 @@ MOVE_SCHEDULE: Final = Operation(
     summary="Move a schedule",
     parameters=(ID,),
     body=Body(schedule_wire.MoveBody, BODY_BYTES_MAX),
-    answers=(Answer(200, "The schedule, moved.", ScheduleShown),),
-    refusals=(*ACTS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
+    responses=(ResponseSpec(200, "The schedule, moved.", ScheduleResponse),),
+    refusals=(*CALLER_ERRORS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
 )
 CANCEL_SCHEDULE: Final = Operation(
@@ -227,10 +227,10 @@ CANCEL_SCHEDULE: Final = Operation(
     path="/v1/schedules/{id}",
     name="cancelSchedule",
     summary="Cancel a schedule",
-    about="A second cancellation is answered as the first one was.",
+    description="A second cancellation is answered as the first one was.",
     parameters=(ID,),
-    answers=(Answer(200, "The schedule, cancelled.", ScheduleShown),),
-    refusals=(*ACTS, *unknown("the schedule"), *TOO_LATE, *WRITE),
+    responses=(ResponseSpec(200, "The schedule, cancelled.", ScheduleResponse),),
+    refusals=(*CALLER_ERRORS, *unknown("the schedule"), *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
 )
 PUBLISHING_OPERATIONS: Final = (

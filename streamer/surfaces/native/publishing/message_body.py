@@ -42,7 +42,7 @@ from ..common.names import (
     topic_named,
 )
 
-__all__ = ["Asked", "PublishBody", "Recipients", "shown_log"]
+__all__ = ["PublishBody", "PublishRequest", "RecipientsBody", "shown_log"]
 
 DATA_BYTES_MAX: Final = 64 * 1024
 TTL_MAX_S: Final = 365 * 86_400
@@ -76,7 +76,7 @@ class PropertyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: Annotated[str, Meta(max_length=4096)]
 
 
-class Recipients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RecipientsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom a message is for: exactly one of the three."""
 
     players: (
@@ -98,7 +98,7 @@ class Recipients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Asked(NamedTuple):
+class PublishRequest(NamedTuple):
     """
     A message as the services take it.
 
@@ -123,7 +123,7 @@ class PublishBody(
 ):
     """``POST /v1/notifications``: one message."""
 
-    to: Recipients
+    to: RecipientsBody
     type: Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)] | None = None
     title: Annotated[str, Meta(max_length=1_000)] | None = None
     body: Annotated[str, Meta(max_length=4_096)] | None = None
@@ -146,7 +146,7 @@ class PublishBody(
     spread_s: Annotated[int, Meta(ge=0, le=SPREAD_MAX_MS // 1000)] = 0
     """Seconds over which a large audience is served."""
 
-    def read(self, app: App, where: Where, wrong: list[FieldError]) -> Asked:
+    def read(self, app: App, where: Where, wrong: list[FieldError]) -> PublishRequest:
         """
         Return what is asked for; add what is wrong with it to `wrong`.
 
@@ -176,7 +176,7 @@ class PublishBody(
         )
         ttl_ms = 1000 * (self.ttl_s or 0)
         message = Message(self._logs(app), notification, ttl_ms, self.device)
-        return Asked(message, due_ms, 1000 * self.spread_s, self.persist)
+        return PublishRequest(message, due_ms, 1000 * self.spread_s, self.persist)
 
     def given(self, names: Sequence[str]) -> list[str]:
         """Return those of `names` that are not left at what holds without them."""

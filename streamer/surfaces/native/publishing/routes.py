@@ -26,15 +26,15 @@ from ....service.scheduling.schedules import Schedules
 from ....transports.web.callers import Callers
 from ....transports.web.requests import header_of, read_body
 from ..common import names
-from ..common.body_types import Shape
+from ..common.body_types import BodyType
 from ..common.endpoints import NO_CONTENT, body_of, endpoints, json, limit_of
 from ..inboxes.wire import encode_audience_receipt
 from . import contract, schedule_wire, wire
-from .message_body import Asked
+from .message_body import PublishRequest
 
 __all__ = ["NativePublishing"]
 
-_MOVE: Final = Shape[schedule_wire.MoveBody](schedule_wire.MoveBody)
+_MOVE: Final = BodyType[schedule_wire.MoveBody](schedule_wire.MoveBody)
 
 
 class NativePublishing:
@@ -122,7 +122,7 @@ class NativePublishing:
         return await self.schedule(request, caller)
 
     async def _publish_one(
-        self, caller: Caller, asked: Asked, key: str | None
+        self, caller: Caller, asked: PublishRequest, key: str | None
     ) -> Response:
         if not asked.persist:
             sent_id = await self._publisher.send_ephemeral(caller, asked.message)
@@ -135,7 +135,7 @@ class NativePublishing:
     async def _send(
         self,
         caller: Caller,
-        asked: Sequence[Asked],
+        asked: Sequence[PublishRequest],
         key: str | None,
         *,
         many: bool,
@@ -146,7 +146,7 @@ class NativePublishing:
         return json(body, headers=_replayed(sent.replayed))
 
     async def _schedule(
-        self, caller: Caller, asked: Asked, key: str | None
+        self, caller: Caller, asked: PublishRequest, key: str | None
     ) -> Response:
         message = asked.message
         schedule, replayed = await self._schedules.schedule(

@@ -21,8 +21,8 @@ from ....errors import FieldError, Invalid
 from ....model import App, Log, Position
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....transports.web.requests import decode_body
-from ..common.body_types import PROBLEMS_MAX, Shape, Where, items_of, refuse
-from .message_body import Asked, PublishBody, Recipients, shown_log
+from ..common.body_types import PROBLEMS_MAX, BodyType, Where, items_of, refuse
+from .message_body import PublishBody, PublishRequest, RecipientsBody, shown_log
 
 __all__ = [
     "BATCH_MAX",
@@ -52,13 +52,13 @@ PublishBatch: TypeAlias = Annotated[
     list[PublishBody], Meta(min_length=1, max_length=BATCH_MAX)
 ]
 
-_ONE: Final = Shape[PublishBody](PublishBody)
-_MANY: Final = Shape[list[PublishBody]](PublishBatch)
+_ONE: Final = BodyType[PublishBody](PublishBody)
+_MANY: Final = BodyType[list[PublishBody]](PublishBatch)
 
-_STAND_IN: Final = Recipients(players=["-"])
+_STAND_IN: Final = RecipientsBody(players=["-"])
 
 
-def decode_publish(app: App, body: bytes) -> tuple[list[Asked], bool]:
+def decode_publish(app: App, body: bytes) -> tuple[list[PublishRequest], bool]:
     """
     Return the messages of a body, and whether it is a list.
 
@@ -132,7 +132,7 @@ def _not_in_a_list(message: PublishBody, where: Where) -> Iterator[FieldError]:
         yield FieldError((*where, "persist"), "false is for a single message")
 
 
-def _too_many(asked: Sequence[Asked]) -> list[FieldError]:
+def _too_many(asked: Sequence[PublishRequest]) -> list[FieldError]:
     """Return what is wrong where a list has more recipients than it may."""
     count = 0
     for i, one in enumerate(asked):

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from ....contract.operation import BEARER, COOKIE, Answer, Link, Operation, path
+from ....contract.operation import BEARER, COOKIE, Link, Operation, ResponseSpec, path
 from ....contract.refusals import (
     BAD_PATH,
     IN_FLIGHT,
@@ -21,8 +21,8 @@ from ....contract.refusals import (
     unknown,
 )
 from ..common.names import TYPE_CHARS_MAX
-from ..common.parameters import ACTS, PLAYER, TOPIC
-from ..common.responses import MutesShown, TopicsShown
+from ..common.parameters import CALLER_ERRORS, PLAYER, TOPIC
+from ..common.responses import MutesResponse, TopicsResponse
 
 __all__ = ["TOPIC_OPERATIONS"]
 
@@ -33,7 +33,7 @@ TOPICS_OF: Final = "/v1/players/{player}/topics"
 MUTES_OF: Final = "/v1/players/{player}/mutes"
 THE_PLAYER: Final = "$request.path.player"
 THE_TOPIC: Final = {"player": THE_PLAYER, "topic": "$request.path.topic"}
-ABOUT_ONE: Final = (*ACTS, *BAD_PATH, *IN_FLIGHT)
+ABOUT_ONE: Final = (*CALLER_ERRORS, *BAD_PATH, *IN_FLIGHT)
 
 TOPICS: Final = Operation(
     method="GET",
@@ -41,7 +41,7 @@ TOPICS: Final = Operation(
     name="topics",
     summary="List a player's topics",
     parameters=(PLAYER,),
-    answers=(Answer(200, "All of them.", TopicsShown),),
+    responses=(ResponseSpec(200, "All of them.", TopicsResponse),),
     refusals=(*ABOUT_ONE, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -50,13 +50,13 @@ JOIN_TOPIC: Final = Operation(
     path=f"{TOPICS_OF}/{{topic}}",
     name="joinTopic",
     summary="Let a player have what a topic is sent from now on",
-    about=(
+    description=(
         "A player's own token has to name the topic in its claim `topics`; a "
         "backend key needs the scope `notifications:send`. At most 16 topics."
     ),
     parameters=(PLAYER, TOPIC),
-    answers=(
-        Answer(
+    responses=(
+        ResponseSpec(
             204,
             "The player has joined it.",
             links=(
@@ -75,9 +75,11 @@ LEAVE_TOPIC: Final = Operation(
     path=f"{TOPICS_OF}/{{topic}}",
     name="leaveTopic",
     summary="Let a player have nothing of a topic any more",
-    about="Needs the same rights as joining. What it was sent is not there either.",
+    description=(
+        "Needs the same rights as joining. What it was sent is not there either."
+    ),
     parameters=(PLAYER, TOPIC),
-    answers=(Answer(204, "The player is not in it."),),
+    responses=(ResponseSpec(204, "The player is not in it."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -87,7 +89,7 @@ MUTES: Final = Operation(
     name="mutes",
     summary="List what a player has muted",
     parameters=(PLAYER,),
-    answers=(Answer(200, "Types and topics.", MutesShown),),
+    responses=(ResponseSpec(200, "Types and topics.", MutesResponse),),
     refusals=(*ABOUT_ONE, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -96,12 +98,12 @@ MUTE_TYPE: Final = Operation(
     path=f"{MUTES_OF}/types/{{type}}",
     name="muteType",
     summary="Mute a type of notification",
-    about=(
+    description=(
         "Nothing of it that is sent to this player is stored from now on, and the "
         "sender is told so. At most 100 types."
     ),
     parameters=(PLAYER, TYPE),
-    answers=(Answer(204, "It is muted."),),
+    responses=(ResponseSpec(204, "It is muted."),),
     refusals=(*ABOUT_ONE, *MUTE_LIMIT, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -111,7 +113,7 @@ UNMUTE_TYPE: Final = Operation(
     name="unmuteType",
     summary="Take the mute of a type back",
     parameters=(PLAYER, TYPE),
-    answers=(Answer(204, "It is not muted."),),
+    responses=(ResponseSpec(204, "It is not muted."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -120,9 +122,9 @@ MUTE_TOPIC: Final = Operation(
     path=f"{MUTES_OF}/topics/{{topic}}",
     name="muteTopic",
     summary="Mute a topic that the player has joined",
-    about="It is shown nowhere until the mute is taken back; then all of it is.",
+    description="It is shown nowhere until the mute is taken back; then all of it is.",
     parameters=(PLAYER, TOPIC),
-    answers=(Answer(204, "It is muted."),),
+    responses=(ResponseSpec(204, "It is muted."),),
     refusals=(*ABOUT_ONE, *unknown("the topic"), *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -132,7 +134,7 @@ UNMUTE_TOPIC: Final = Operation(
     name="unmuteTopic",
     summary="Take the mute of a topic back",
     parameters=(PLAYER, TOPIC),
-    answers=(Answer(204, "It is not muted."),),
+    responses=(ResponseSpec(204, "It is not muted."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )
