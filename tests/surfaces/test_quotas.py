@@ -15,8 +15,8 @@ from streamer.model import App
 from streamer.store.access.apps import Apps
 from streamer.surfaces.lootlocker.refusals import refusal as lootlocker
 from streamer.surfaces.rallyhere.refusals import refusal as rallyhere
-from streamer.surfaces.teak.wire import refusal as teak
-from streamer.surfaces.walletwerk.wire import refusal as walletwerk
+from streamer.surfaces.teak.refusals import refusal as teak
+from streamer.surfaces.walletwerk.refusals import refusal as walletwerk
 
 HELLO = {"to": {"players": ["alice"]}, "title": "hello"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import msgspec
+from starlette.datastructures import Headers
 
 from ...contract.operation import (
     NO_STORE,
@@ -44,7 +45,7 @@ from ...errors import (
     Unsupported,
     UsedUp,
 )
-from . import wire
+from . import refusals, wire
 
 __all__ = ["GATEWAY"]
 
@@ -136,9 +137,9 @@ GATEWAY: Final = Surface(
     name="gateway",
     title="Casino gateway",
     description="A casino gateway's list, marks and stream.",
-    refuse=wire.refusal,
-    error_type=wire.GatewayError,
-    failed=wire.error_response(500, wire.INTERNAL),
+    refuse=refusals.refusal,
+    error_type=refusals.GatewayError,
+    failed=refusals.failed(Headers()),
     never_raised=(
         ForeignOrigin,
         NotFound,

@@ -14,6 +14,7 @@ from ...core.streams.codec import Hello
 from ...errors import TOKEN_INVALID, Disconnect
 from ...model import Entry, Gap, Log
 from . import wire
+from .refusals import UNAUTHORIZED
 
 __all__ = ["GatewayCodec"]
 
@@ -66,7 +67,7 @@ class GatewayCodec:
 
     def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
         if disconnect == TOKEN_INVALID:
-            return wire.encode_error(wire.UNAUTHORIZED)
+            return wire.encode_error(UNAUTHORIZED)
         return NOTHING
 
     def _now_ms(self) -> int:

@@ -13,14 +13,13 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints, bind
 from ...contract.fallbacks import Fallback
+from ...contract.responses import json_response
 from ...core.access.rights import Caller
 from ...core.streams.subscription import Start
 from ...errors import Defect, Unauthenticated, Unsupported
@@ -32,7 +31,7 @@ from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import SseStream, StreamRequest
 from ...transports.web.requests import decode_body, read_body
-from . import contract, wire
+from . import contract, refusals, wire
 from .frames import GatewayCodec
 
 __all__ = ["Gateway"]
@@ -42,14 +41,6 @@ KEEPALIVE_S: Final = 15
 _decode_mark: Final = msgspec.json.Decoder(wire.GatewayMarkBody)
 
 Asker = tuple[Caller, Player]
-
-
-def _no_route(error: HTTPException, headers: Headers) -> Response:
-    return wire.error_response(error.status_code, error.detail, headers=error.headers)
-
-
-def _failed(headers: Headers) -> Response:
-    return wire.error_response(500, wire.INTERNAL)
 
 
 class Gateway:
@@ -66,7 +57,9 @@ class Gateway:
 
     """
 
-    fallback = Fallback(("/gateway/", "/notifications/"), _no_route, _failed)
+    fallback = Fallback(
+        ("/gateway/", "/notifications/"), refusals.no_route, refusals.failed
+    )
 
     def __init__(
         self,
@@ -85,10 +78,10 @@ class Gateway:
         self._clock = clock
         limits = msgspec.structs.replace(streams.limits, heartbeat_s=KEEPALIVE_S)
         parts = msgspec.structs.replace(streams, limits=limits)
-        self._sse = SseStream(parts, refuse=wire.refusal, parse=self._parse)
+        self._sse = SseStream(parts, refuse=refusals.refusal, parse=self._parse)
 
     def routes(self) -> list[BaseRoute]:
-        endpoints = Endpoints(self._player, lambda error, _: wire.refusal(error))
+        endpoints = Endpoints(self._player, lambda error, _: refusals.refusal(error))
         return [
             *endpoints.bind(
                 (contract.LIST, self.page),
@@ -110,7 +103,7 @@ class Gateway:
                 read=False if only_unread else None,
             )
         body = wire.encode_list(Log(caller.app, player), listed.entries)
-        return _json(body, {"Cache-Control": "no-store"})
+        return json_response(body, headers={"Cache-Control": "no-store"})
 
     async def mark_read(self, request: Request, asker: Asker) -> Response:
         caller, player = asker
@@ -119,7 +112,7 @@ class Gateway:
             body = await read_body(request, wire.BODY_BYTES_MAX)
             ids = decode_body(_decode_mark, body).ids()
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
-        return _json(wire.MARKED)
+        return json_response(wire.MARKED)
 
     async def _parse(self, request: Request) -> StreamRequest:
         caller, player = await self._player(request)
@@ -148,7 +141,3 @@ class Gateway:
         if named is not None and parse_player(named) != player:
             raise Unauthenticated(Defect.CLAIM, "sub")
         return caller, player
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, headers=headers, media_type="application/json")

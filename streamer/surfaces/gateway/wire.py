@@ -11,9 +11,7 @@ they are decimal, without a leading zero and within 64 bits, and strings otherwi
 `version` is understood. Both prefixes, with and without ``/gateway``, take paths with
 and without the player's id.
 
-Whatever is wrong with the credential is the one 401 of the pages, word for word: none,
-a bad one, another brand's, another player's, one that may not read. Only ``x-auth-
-token`` counts.
+Only ``x-auth-token`` counts as a credential.
 
 A list is newest first and has at most 1,000 notifications; older ones are not told of.
 `total_count` is their number. `only_unread` is a boolean as Go reads it, empty is
@@ -32,10 +30,6 @@ gateway does not resume. A read mark is no frame, as with the gateway. Where eve
 lost, because the store has lost its tail, there is an error frame: whoever gets it
 reads the list. So there is at the end of the token, before the stream ends; all other
 ends are without a word, since clients come back by themselves.
-
-409 is a player with too many listeners, 429 one with too many requests at once, 503
-this node's limits and its troubles; the last two and 409 have ``Retry-After``. The
-stream without ``Accept: text/event-stream`` is a 406.
 """
 
 from __future__ import annotations
@@ -47,10 +41,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
-from starlette.responses import Response
 
-from ... import errors
-from ...errors import Error, FieldError, Invalid
+from ...errors import FieldError, Invalid
 from ...model import Entry, Log, decode_fragment, iso_time
 from ...store.logs.inbox import PageEntry
 
@@ -59,9 +51,7 @@ __all__ = [
     "IDS_MAX",
     "LIST_MAX",
     "MARKED",
-    "UNAUTHORIZED",
     "Boolean",
-    "GatewayError",
     "GatewayList",
     "GatewayMarkBody",
     "GatewayMessage",
@@ -70,9 +60,7 @@ __all__ = [
     "encode_event",
     "encode_keepalive",
     "encode_list",
-    "error_response",
     "parse_only_unread",
-    "refusal",
 ]
 
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -83,9 +71,6 @@ IDS_MAX: Final = 10_000
 
 UNTYPED: Final = "notification"
 SUCCESS: Final = "Success"
-UNAUTHORIZED: Final = "Unauthorized - Invalid or missing authentication token"
-BAD_BODY: Final = "Bad Request - Invalid request body or missing message_ids"
-INTERNAL: Final = "Internal server error"
 INT_MAX: Final = 2**63 - 1
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
@@ -159,11 +144,6 @@ class GatewayMessage(msgspec.Struct, frozen=True):
 class _Success(msgspec.Struct, frozen=True):
     status: str
     data: GatewayList | GatewayMessage
-
-
-class GatewayError(msgspec.Struct, frozen=True):
-    status: str
-    message: str
 
 
 class _SignalFrame(msgspec.Struct, frozen=True):
@@ -258,43 +238,3 @@ def _id(text: str) -> Id:
 
 def _time(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def refusal(error: Error) -> Response:
-    """Return the answer that tells of an error."""
-    headers = {}
-    match error:
-        case errors.Unauthenticated() | errors.Forbidden():
-            status, message = 401, UNAUTHORIZED
-        case Invalid(errors=(FieldError(where=("query", *_)), *_)):
-            status, message = 400, f"Bad Request - {error}"
-        case errors.Unsupported(header="Accept"):
-            status, message = 406, f"Not Acceptable - {error}"
-        case Invalid() | errors.Malformed() | errors.Unsupported():
-            status, message = 400, BAD_BODY
-        case errors.TooLarge():
-            status, message = 413, f"Bad Request - {error}"
-        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
-            status, message = _LIMITS.get(limit, 503), f"Limit reached - {error}"
-            headers["Retry-After"] = str(retry_after_s)
-        case errors.Unavailable(retry_after_s=retry_after_s):
-            status, message = 503, f"Service unavailable - {error}"
-            headers["Retry-After"] = str(retry_after_s)
-        case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
-    return error_response(status, message, headers=headers)
-
-
-_LIMITS: Final = {
-    errors.Limit.LISTENERS_PER_PLAYER: 409,
-    errors.Limit.REQUESTS_PER_PLAYER: 429,
-    errors.Limit.REQUESTS_PER_APP: 429,
-}
-
-
-def error_response(
-    status: int, message: str, *, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an error in the gateway's shape."""
-    body = _encode(GatewayError("error", message))
-    return Response(body, status, dict(headers or {}), "application/json")

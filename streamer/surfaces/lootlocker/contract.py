@@ -216,9 +216,7 @@ LOOTLOCKER: Final = Surface(
     description="LootLocker's Server API for sending, and what a game reads and marks.",
     refuse=refuse,
     error_type=LootLockerError,
-    failed=refusals.error_response(
-        500, "internal_server_error", "this is a fault of ours", REQUEST
-    ),
+    failed=refusals.failed(REQUEST),
     never_raised=(NotFound, ForeignOrigin, TooLate, RateLimited, UsedUp, Draining),
     operations=(
         OPEN_SESSION,

@@ -27,12 +27,14 @@ from typing import Any, Final
 
 import msgspec
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ... import errors
+from ...contract.responses import json_response, retry_after_of
 from ...errors import Error, FieldError, Invalid
 
-__all__ = ["error_response", "refusal", "request_id"]
+__all__ = ["failed", "no_route", "refusal", "request_id"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -74,22 +76,32 @@ def refusal(error: Error, request: str) -> Response:
             answer = 503, "service_unavailable"
         case _:
             raise AssertionError(f"{error!r} has no place in the table of refusals")
-    headers = {}
-    if isinstance(error, errors.LimitReached | errors.OverQuota | errors.Unavailable):
-        headers["Retry-After"] = str(error.retry_after_s)
-    return error_response(*answer, str(error), request, headers=headers)
+    retry_after_s = retry_after_of(error)
+    return _response(*answer, str(error), request, retry_after_s=retry_after_s)
 
 
-def error_response(
+def no_route(error: HTTPException, headers: Headers) -> Response:
+    """Return the response to a path or method that LootLocker does not have."""
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    name = request_id(headers)
+    return _response(error.status_code, code, error.detail, name, headers=error.headers)
+
+
+def failed(request: str) -> Response:
+    """Return the response to a request of that name that failed."""
+    return _response(500, "internal_server_error", "this is a fault of ours", request)
+
+
+def _response(
     status: int,
     code: str,
     message: str,
     request: str,
     *,
     headers: Mapping[str, str] | None = None,
+    retry_after_s: int | None = None,
     **members: Any,
 ) -> Response:
-    """Return an error in LootLocker's shape."""
     body = {
         "code": code,
         "message": message,
@@ -97,7 +109,9 @@ def error_response(
         "trace_id": request,
         **members,
     }
-    return Response(_encode(body), status, dict(headers or {}), "application/json")
+    return json_response(
+        _encode(body), status, headers=headers, retry_after_s=retry_after_s
+    )
 
 
 def _invalid(fields: tuple[FieldError, ...], request: str) -> Response:
@@ -108,10 +122,10 @@ def _invalid(fields: tuple[FieldError, ...], request: str) -> Response:
         where = (*first.where, missing[1])
         code, message = "parameter_missing", f"{_param(where)} is required"
     elif len(first.where) == 1:
-        return error_response(400, "request_body_invalid", message, request)
+        return _response(400, "request_body_invalid", message, request)
     else:
         where, code = first.where, "parameter_invalid"
-    return error_response(400, code, message, request, param=_param(where))
+    return _response(400, code, message, request, param=_param(where))
 
 
 def _sentence(error: FieldError) -> str:

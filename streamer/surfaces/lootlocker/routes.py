@@ -15,13 +15,13 @@ from typing import Final
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
+from ...contract.responses import json_response, no_content
 from ...core.access.rights import Caller
 from ...errors import Defect, Error, Unauthenticated
 from ...model import Log
@@ -32,7 +32,7 @@ from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
 from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
-from .refusals import error_response, refusal, request_id
+from .refusals import failed, no_route, refusal, request_id
 from .server_sessions import SESSION_PREFIX, ServerSessions
 from .wire import LootLockerListQuery
 
@@ -44,20 +44,11 @@ _decode_mark: Final = msgspec.json.Decoder(wire.LootLockerMarkBody)
 _logger = logging.getLogger(__name__)
 
 
-def _no_route(error: HTTPException, headers: Headers) -> Response:
-    code = "method_not_allowed" if error.status_code == 405 else "not_found"
-    name = request_id(headers)
-    return error_response(
-        error.status_code, code, error.detail, name, headers=error.headers
-    )
-
-
 def _failed(headers: Headers) -> Response:
     name = request_id(headers)
     # The server logs the traceback; this line says which LL-Request-Id it belongs to.
     _logger.error("request %s failed", name)
-    message = "this is a fault of ours"
-    return error_response(500, "internal_server_error", message, name)
+    return failed(name)
 
 
 class LootLocker:
@@ -76,7 +67,7 @@ class LootLocker:
 
     """
 
-    fallback = Fallback(("/server/", "/game/"), _no_route, _failed)
+    fallback = Fallback(("/server/", "/game/"), no_route, _failed)
 
     def __init__(
         self,
@@ -118,10 +109,10 @@ class LootLocker:
         ]
 
     async def open_session(self, request: Request, key: Credentials) -> Response:
-        return _json(wire.encode_session(await self._sessions.open(key.token)))
+        return json_response(wire.encode_session(await self._sessions.open(key.token)))
 
     async def ping(self, request: Request, caller: Caller) -> Response:
-        return _json(wire.encode_pong(int(self._clock() * 1000)))
+        return json_response(wire.encode_pong(int(self._clock() * 1000)))
 
     async def send(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.BODY_BYTES_MAX)
@@ -133,8 +124,7 @@ class LootLocker:
                 [notification],
                 idempotency_key=request.headers.get("idempotency-key"),
             )
-        headers = {"Idempotent-Replayed": "true"} if published.replayed else None
-        return _json(b"{}", headers)
+        return json_response(b"{}", replayed=published.replayed)
 
     async def page(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
@@ -152,7 +142,7 @@ class LootLocker:
                     matches=query.matches(),
                 )
         shown = wire.encode_list(listed, player, query, retention_ms=self._retention_ms)
-        return _json(shown, {"Cache-Control": "no-store"})
+        return json_response(shown, headers={"Cache-Control": "no-store"})
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
@@ -160,13 +150,13 @@ class LootLocker:
         ids = decode_body(_decode_mark, body).ids()
         with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
-        return Response(status_code=204)
+        return no_content()
 
     async def mark_all_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
         with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.mark_all(caller, player)
-        return Response(status_code=204)
+        return no_content()
 
     async def _renewed(self, request: Request) -> Caller:
         """Return the backend that asks, and renew its session."""
@@ -194,7 +184,3 @@ async def _server_key(request: Request) -> Credentials:
 
 def _refuse(error: Error, request: Request) -> Response:
     return refusal(error, request_id(request.headers))
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, headers=headers, media_type="application/json")

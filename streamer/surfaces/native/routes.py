@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import bind, bind_websocket
+from ...contract.responses import json_response
 from ...core.access.rights import Caller
 from ...service.access.authenticator import Authenticator
 from ...service.access.minting import TokenMint
@@ -29,7 +30,7 @@ from ...transports.web.requests import read_body
 from . import contract, credentials
 from .common import problems
 from .common.body_types import BodyType
-from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
+from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints
 
 __all__ = ["Native"]
 
@@ -76,10 +77,10 @@ class Native:
             topics=body.topics,
             ttl_s=body.ttl_s,
         )
-        return json(credentials.encode_token(minted), headers=_SECRET)
+        return json_response(credentials.encode_token(minted), headers=_SECRET)
 
     async def issue_ticket(self, request: Request, caller: Caller) -> Response:
         if body := await read_body(request, BODY_BYTES_MAX):
             _TICKET.decode(body)
         ticket = await self._tickets.issue(caller)
-        return json(credentials.encode_ticket(ticket), headers=_SECRET)
+        return json_response(credentials.encode_ticket(ticket), headers=_SECRET)

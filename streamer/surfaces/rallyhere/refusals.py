@@ -30,12 +30,15 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ... import errors
+from ...contract.responses import json_response, retry_after_of
 from ...errors import Defect, Error, FieldError, Invalid
 
-__all__ = ["ValidationItem", "error_response", "refusal"]
+__all__ = ["ValidationItem", "no_route", "refusal"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -82,61 +85,66 @@ _LIMITS: Final = {
 
 
 def refusal(error: Error) -> Response:
-    """Return the answer that tells of an error."""
+    """Return the response to an error."""
+    desc = str(error)
+    auth_success = True
     match error:
         case errors.Unauthenticated(defect=defect, detail=detail):
+            status, auth_success = 403, False
             code, text = _DEFECTS[defect]
             desc = text.format(detail or defect.value)
-            return error_response(403, code, desc, auth_success=False)
         case errors.Forbidden():
+            status, code = 403, "insufficient_permissions"
             desc = f"Insufficient Permissions: {error}"
-            return error_response(403, "insufficient_permissions", desc)
         case errors.NotFound():
-            return error_response(404, "resource_not_found", str(error))
+            status, code = 404, "resource_not_found"
         case errors.TooLarge():
-            return error_response(413, "body_too_large", str(error))
-        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
+            status, code = 413, "body_too_large"
+        case errors.LimitReached(limit=limit):
             status, code = _LIMITS[limit]
-            return error_response(status, code, str(error), retry_after_s=retry_after_s)
-        case errors.OverQuota(retry_after_s=retry_after_s):
-            return error_response(
-                429, "quota_exceeded", str(error), retry_after_s=retry_after_s
-            )
-        case errors.Unavailable(retry_after_s=retry_after_s):
-            return error_response(
-                503, "service_unavailable", str(error), retry_after_s=retry_after_s
-            )
+        case errors.OverQuota():
+            status, code = 429, "quota_exceeded"
+        case errors.Unavailable():
+            status, code = 503, "service_unavailable"
         case Invalid(errors=fields) if fields[0].where[0] == "path":
+            status, code = 400, "bad_id"
             desc = "Passed client id is not a valid id"
-            return error_response(400, "bad_id", desc)
         case Invalid(errors=fields):
-            return _unprocessable(*map(_detail, fields))
+            return _unprocessable(*map(_item, fields))
         case errors.Malformed():
-            return _unprocessable(ValidationItem(["body"], str(error), "json_invalid"))
+            return _unprocessable(ValidationItem(["body"], desc, "json_invalid"))
         case errors.Unsupported(header=header):
-            where: list[str | int] = ["header", header.lower()]
-            return _unprocessable(ValidationItem(where, str(error), "value_error"))
+            return _bad_header(header.lower(), desc)
         case errors.Conflict():
-            where = ["header", "idempotency-key"]
-            return _unprocessable(ValidationItem(where, str(error), "value_error"))
-    raise AssertionError(f"{error!r} has no place in the table of refusals")
+            return _bad_header("idempotency-key", desc)
+        case _:
+            raise AssertionError(f"{error!r} has no place in the table of refusals")
+    return _response(
+        status,
+        code,
+        desc,
+        auth_success=auth_success,
+        retry_after_s=retry_after_of(error),
+    )
 
 
-def error_response(
+def no_route(error: HTTPException, headers: Headers) -> Response:
+    """Return the response to a path or method that RallyHere does not have."""
+    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
+    return _response(error.status_code, code, error.detail, headers=error.headers)
+
+
+def _response(
     status: int,
     code: str,
     desc: str,
     *,
     auth_success: bool = True,
-    retry_after_s: int | None = None,
     headers: Mapping[str, str] | None = None,
+    retry_after_s: int | None = None,
 ) -> Response:
-    """Return an error in RallyHere's shape."""
-    sent = dict(headers or {})
-    if retry_after_s is not None:
-        sent["Retry-After"] = str(retry_after_s)
-    body = {"auth_success": auth_success, "error_code": code, "desc": desc}
-    return Response(_encode(body), status, sent, "application/json")
+    body = _encode({"auth_success": auth_success, "error_code": code, "desc": desc})
+    return json_response(body, status, headers=headers, retry_after_s=retry_after_s)
 
 
 class ValidationItem(msgspec.Struct, frozen=True):
@@ -150,7 +158,7 @@ class ValidationItem(msgspec.Struct, frozen=True):
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _detail(error: FieldError) -> ValidationItem:
+def _item(error: FieldError) -> ValidationItem:
     loc = list(error.where)
     if missing := _MISSING.fullmatch(error.problem):
         return ValidationItem([*loc, missing[1]], "Field required", "missing")
@@ -170,5 +178,9 @@ def _type(problem: str) -> str:
     return "type_error" if problem.startswith("Expected `") else "value_error"
 
 
-def _unprocessable(*details: ValidationItem) -> Response:
-    return Response(_encode({"detail": details}), 422, media_type="application/json")
+def _bad_header(name: str, problem: str) -> Response:
+    return _unprocessable(ValidationItem(["header", name], problem, "value_error"))
+
+
+def _unprocessable(*items: ValidationItem) -> Response:
+    return json_response(_encode({"detail": items}), 422)

@@ -13,14 +13,13 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
+from ...contract.responses import json_response
 from ...core.access.rights import Caller
 from ...core.access.tokens import LEEWAY_S
 from ...core.streams.cursor import Cursor
@@ -35,7 +34,7 @@ from ...transports.streams.longpoll import wait_for_entry
 from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, etag_matches, read_body
 from . import contract, wire
-from .refusals import error_response, refusal
+from .refusals import no_route, refusal
 from .wire import PageQuery, PollQuery
 
 __all__ = ["RallyHere"]
@@ -43,15 +42,10 @@ __all__ = ["RallyHere"]
 _decode_creates: Final = msgspec.json.Decoder(wire.NotificationCreates)
 
 
-def _no_route(error: HTTPException, headers: Headers) -> Response:
-    code = "method_not_allowed" if error.status_code == 405 else "resource_not_found"
-    return error_response(error.status_code, code, error.detail, headers=error.headers)
-
-
 class RallyHere:
     """The surface and its routes."""
 
-    fallback = Fallback(("/notification/",), _no_route)
+    fallback = Fallback(("/notification/",), no_route)
 
     def __init__(
         self,
@@ -95,7 +89,7 @@ class RallyHere:
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if page.entries is None or etag_matches(request, etag):
             return Response(status_code=304, headers=headers)
-        return _json(wire.encode_page(page), headers)
+        return json_response(wire.encode_page(page), headers=headers)
 
     async def poll(self, request: Request, caller: Caller) -> Response:
         player = _player_of(request, caller)
@@ -115,8 +109,8 @@ class RallyHere:
             )
             # Whatever ended it: the log knows what there is.
             entries, cursor = await self._after(caller, player, cursor, query)
-        headers = {"Cache-Control": "no-store"}
-        return _json(wire.encode_poll(entries, cursor), headers)
+        body = wire.encode_poll(entries, cursor)
+        return json_response(body, headers={"Cache-Control": "no-store"})
 
     async def create(self, request: Request, caller: Caller) -> Response:
         player = _player_of(request, caller)
@@ -131,8 +125,9 @@ class RallyHere:
                 idempotency_key=request.headers.get("idempotency-key"),
             )
         ((_, positions),) = published.positions
-        headers = {"Idempotent-Replayed": "true"} if published.replayed else None
-        return _json(wire.encode_created(positions), headers)
+        return json_response(
+            wire.encode_created(positions), replayed=published.replayed
+        )
 
     async def one(self, request: Request, caller: Caller) -> Response:
         player = _player_of(request, caller)
@@ -141,7 +136,7 @@ class RallyHere:
             found = await self._inboxes.get(
                 caller, player, request.path_params["notification_id"]
             )
-        return _json(wire.encode_notification(found.entry))
+        return json_response(wire.encode_notification(found.entry))
 
     async def _after(
         self, caller: Caller, player: Player, place: Cursor | Start, query: PollQuery
@@ -174,7 +169,3 @@ def _wait_s(query: PollQuery, caller: Caller) -> float:
         return query.deadline_s
     left_s = caller.expires_at_s + LEEWAY_S - time.time()
     return max(0.0, min(query.deadline_s, left_s))
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, headers=headers, media_type="application/json")

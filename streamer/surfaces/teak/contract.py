@@ -44,7 +44,7 @@ from ...errors import (
     UsedUp,
 )
 from ...transports.web.requests import FORM
-from . import wire
+from . import refusals, wire
 
 __all__ = ["TEAK"]
 
@@ -133,7 +133,7 @@ class TeakError(msgspec.Struct, frozen=True):
 
 
 def refuse(error: Any) -> Response:
-    return wire.refusal(error, PATH)
+    return refusals.refusal(error, PATH)
 
 
 UNKNOWN: Final = ResponseSpec(
@@ -148,7 +148,7 @@ UNKNOWN: Final = ResponseSpec(
     },
 )
 REFUSALS: Final = (
-    wire.InvalidParameters({"user_ids": ["must be present"]}),
+    refusals.InvalidParameters({"user_ids": ["must be present"]}),
     Malformed("it ends early"),
     *KIND,
     *TOO_LARGE,

@@ -16,18 +16,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints
+from ...contract.responses import json_response
 from ...core.access.rights import Caller
-from ...errors import Unauthenticated
+from ...errors import Error, Unauthenticated
 from ...service.access.authenticator import Authenticator, Credentials
 from ...store.access.apps import KEY_PREFIX
 from ...transports.web.requests import FORM, JSON, media_type_of, read_body
-from . import contract, wire
+from . import contract, refusals, wire
 from .deliveries import Deliveries
 from .wire import (
     Credential,
     Parameters,
     ScheduleRequest,
-    UnknownGame,
     UnscheduleRequest,
 )
 
@@ -64,7 +64,7 @@ class Teak:
             source=wire.SOURCE,
             idempotency_key=request.headers.get("idempotency-key"),
         )
-        return _json(wire.encode_ids(ids), replayed=replayed)
+        return json_response(wire.encode_ids(ids), replayed=replayed)
 
     async def unschedule(
         self, request: Request, call: tuple[Caller, UnscheduleRequest]
@@ -76,7 +76,7 @@ class Teak:
             ids = await self._deliveries.cancel_by_identifier(
                 caller, asked.players, asked.identifier
             )
-        return _json(wire.encode_ids(ids))
+        return json_response(wire.encode_ids(ids))
 
     def _endpoints(
         self, understand: Callable[[Parameters, int], T]
@@ -94,9 +94,7 @@ class Teak:
             parameters.done()
             return caller, understood
 
-        return Endpoints(
-            identify, lambda error, request: wire.refusal(error, request.scope["path"])
-        )
+        return Endpoints(identify, _refuse)
 
     async def _caller(self, credential: Credential) -> Caller:
         """
@@ -113,15 +111,14 @@ class Teak:
                 caller = await self._authenticator.caller(secret)
                 if caller.app == credential.app:
                     return caller
-        raise UnknownGame(credential.game_id)
+        raise refusals.UnknownGame(credential.game_id)
+
+
+def _refuse(error: Error, request: Request) -> Response:
+    return refusals.refusal(error, request.scope["path"])
 
 
 async def _parameters(request: Request) -> Parameters:
     body = await read_body(request, wire.BODY_BYTES_MAX, media_types=(JSON, FORM))
     is_form = media_type_of(request) == FORM
     return Parameters(wire.parse_form(body) if is_form else wire.parse_json(body))
-
-
-def _json(body: bytes, *, replayed: bool = False) -> Response:
-    headers = {"Idempotent-Replayed": "true"} if replayed else None
-    return Response(body, headers=headers, media_type="application/json")

@@ -1,15 +1,14 @@
 """
-The Teak scheduling API as bytes: parameters in two encodings, answers, refusals.
+The Teak scheduling API as bytes: parameters in two encodings, and answers.
 
-Decides shapes, limits of parameters, and the table from errors to Teak's answers. Pure:
-no I/O, no services. The contract is the page "Direct Notification Scheduling" of Teak's
+Decides shapes and limits of parameters; `refusals` has the errors. Pure: no I/O, no
+services. The contract is the page "Direct Notification Scheduling" of Teak's
 Server API (read 2026-11) and, for ``/v2/unschedule``, its successor at docs.teak.io.
 Where both are silent, this is what holds:
 
-``game_id`` is the app and ``secret_key`` one of its backend keys. A wrong secret is a
-404 on ``game_id``, word for word what an unknown game is: nothing can be probed. The
-same goes for a player's token. Only calls that got past this are counted, so nobody can
-use up a game's rate who does not have its key; of those all are, whatever their answer.
+``game_id`` is the app and ``secret_key`` one of its backend keys. Only calls with a
+right secret are counted, so nobody can use up a game's rate who does not have its key;
+of those all are, whatever their answer.
 
 All that is wrong is told at once, by parameter, and nothing is scheduled or registered
 then. A scalar that is sent twice has its last value. Identifiers may be JSON numbers.
@@ -23,10 +22,6 @@ an offset where only that can be meant.
 has an id for each of ``user_ids``, in their order. A user who is named twice gets one
 delivery, and its id stands twice. ``/v2/unschedule`` lists what it cancelled; what is
 unknown, sent or cancelled before is left out of it, with 200.
-
-A key without the scope for an operation is a 403 on ``authorization``, which Teak knows
-from ``/v2/identify``. What is no JSON and no form is a 422 on ``body``; another media
-type 415, a body over its limit 413, and an unavailable store 503, all in its shape.
 """
 
 from __future__ import annotations
@@ -37,26 +32,21 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.responses import Response
 
-from ... import errors
 from ...core.schedule import AHEAD_MAX_MS, parse_time
-from ...errors import Error, Invalid, Rejected
 from ...model import App, Player, parse_app, parse_player
+from .refusals import InvalidParameters, Problems
 
 __all__ = [
     "BODY_BYTES_MAX",
     "SOURCE",
     "Credential",
-    "InvalidParameters",
     "Parameters",
     "ScheduleRequest",
-    "UnknownGame",
     "UnscheduleRequest",
     "encode_ids",
     "parse_form",
     "parse_json",
-    "refusal",
 ]
 
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -73,22 +63,6 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode  # any JSON
 _INDEX: Final = re.compile(r"\[\d{0,4}\]")
 _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
-
-Errors = dict[str, list[str]]
-
-
-class InvalidParameters(Rejected):
-    """Parameters are wrong. `errors` has every one with all that is said about it."""
-
-    def __init__(self, errors: Errors) -> None:
-        self.errors = errors
-
-
-class UnknownGame(Rejected):
-    """No game has that id and secret."""
-
-    def __init__(self, game_id: str) -> None:
-        self.game_id = game_id
 
 
 class Credential(NamedTuple):
@@ -159,7 +133,7 @@ class Parameters:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
-        self.wrong: Errors = {}
+        self.wrong: Problems = {}
 
     def credential(self) -> Credential:
         """Return who calls. What is missing is noted as any other parameter is."""
@@ -270,54 +244,3 @@ def _is_unicode(text: str) -> bool:
 def encode_ids(ids: Sequence[str]) -> bytes:
     """Return the answer that names deliveries."""
     return _encode({"status": "ok", "ids": ids})
-
-
-def refusal(error: Error, path: str) -> Response:
-    """Return the answer that tells of an error, on the operation at `path`."""
-    match error:
-        case InvalidParameters(errors=wrong):
-            return _errors(422, wrong)
-        case UnknownGame(game_id=game_id):
-            return _errors(404, {"game_id": [f"Unknown app id {game_id[:100]}"]})
-        case errors.RateLimited(per_s=per_s, retry_after_s=retry_after_s):
-            problem = f"{path} may only be called {per_s} times per second. "
-            return _errors(
-                429,
-                {"rate_limit": [f"{problem}Please wait a second and try again"]},
-                status="rate_limit",
-                retry_after_s=retry_after_s,
-            )
-        case errors.OverQuota(retry_after_s=retry_after_s):
-            # Teak has one word for it, whatever there was too much of.
-            return _errors(
-                429,
-                {"rate_limit": [f"{error}. Please wait and try again"]},
-                status="rate_limit",
-                retry_after_s=retry_after_s,
-            )
-        case errors.Forbidden():
-            return _errors(403, {"authorization": [str(error)]})
-        case Invalid(errors=fields) if fields[0].where[0] == "header":
-            return _errors(422, {"Idempotency-Key": [fields[0].problem]})
-        case Invalid():
-            return _errors(422, {"body": [str(error)]})
-        case errors.Conflict():
-            return _errors(422, {"Idempotency-Key": [str(error)]})
-        case errors.Malformed():
-            return _errors(422, {"body": [str(error)]})
-        case errors.TooLarge():
-            return _errors(413, {"body": [str(error)]})
-        case errors.Unsupported(header=header):
-            return _errors(415, {header: [str(error)]})
-        case errors.Unavailable(retry_after_s=retry_after_s):
-            told = {"unavailable": [str(error)]}
-            return _errors(503, told, retry_after_s=retry_after_s)
-    raise AssertionError(f"{error!r} has no place in the table of refusals")
-
-
-def _errors(
-    code: int, told: Errors, *, status: str = "error", retry_after_s: int | None = None
-) -> Response:
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    body = _encode({"status": status, "errors": told})
-    return Response(body, code, headers, "application/json")

@@ -44,7 +44,7 @@ from ...contract.refusals import (
 )
 from ...core.schedule import ScheduleState
 from ...errors import Draining, LimitReached, RateLimited
-from . import wire
+from . import refusals, wire
 
 __all__ = ["WALLETWERK"]
 
@@ -198,7 +198,7 @@ WALLETWERK: Final = Surface(
     name="walletwerk",
     title="WalletWerk",
     description="WalletWerk's notifications to the active cards of a campaign.",
-    refuse=wire.refusal,
+    refuse=refusals.refusal,
     error_type=WalletWerkError,
     never_raised=(RateLimited, LimitReached, Draining),
     operations=(

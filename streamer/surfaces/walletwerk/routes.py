@@ -11,14 +11,13 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from ...contract.binding import Endpoints
 from ...contract.fallbacks import Fallback
+from ...contract.responses import json_response
 from ...core.access.rights import Caller
 from ...core.schedule import Schedule, ScheduleState
 from ...errors import TooLate
@@ -27,6 +26,7 @@ from ...transports.web.callers import Callers
 from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .campaign_sends import CampaignSends
+from .refusals import no_route, refusal
 from .wire import CampaignSendsQuery
 
 __all__ = ["WalletWerk"]
@@ -37,17 +37,10 @@ PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
 _decode_schedule: Final = msgspec.json.Decoder(wire.CampaignScheduleBody)
 
 
-def _no_route(error: HTTPException, headers: Headers) -> Response:
-    code = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "NOT_FOUND"
-    return wire.error_response(
-        error.status_code, code, error.detail, headers=error.headers
-    )
-
-
 class WalletWerk:
     """The surface and its routes."""
 
-    fallback = Fallback(PREFIXES, _no_route)
+    fallback = Fallback(PREFIXES, no_route)
 
     def __init__(
         self,
@@ -60,7 +53,8 @@ class WalletWerk:
         self._sends = sends
 
     def routes(self) -> list[BaseRoute]:
-        return Endpoints(self._callers.of, lambda error, _: wire.refusal(error)).bind(
+        endpoints = Endpoints(self._callers.of, lambda error, _: refusal(error))
+        return endpoints.bind(
             (contract.SEND, self.send),
             (contract.SCHEDULE, self.schedule),
             # Before the ids, of which it is none.
@@ -100,12 +94,12 @@ class WalletWerk:
         campaign = request.path_params["campaign"]
         query = CampaignSendsQuery.parse(request.query_params)
         found = await self._sends.list_scheduled(caller, campaign, state=query.state)
-        return _json(wire.encode_list([] if query.is_empty else found, query))
+        return json_response(wire.encode_list([] if query.is_empty else found, query))
 
     async def one(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
         schedule = await self._sends.get(caller, campaign, send_id)
-        return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
+        return _shown(schedule)
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
@@ -113,14 +107,15 @@ class WalletWerk:
         # A second cancellation has nothing left to do, and is not refused for it.
         if cancelled.state is not ScheduleState.CANCELLED:
             raise TooLate(cancelled.state.value)
-        return _json(wire.encode_notification(schedule, scheduled=not schedule.label))
+        return _shown(schedule)
 
 
 def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response:
     body = wire.encode_notification(schedule, scheduled=scheduled)
-    return _json(body, status=201, replayed=replayed)
+    return json_response(body, 201, replayed=replayed)
 
 
-def _json(body: bytes, *, status: int = 200, replayed: bool = False) -> Response:
-    headers = {"Idempotent-Replayed": "true"} if replayed else None
-    return Response(body, status, headers, "application/json")
+def _shown(schedule: Schedule) -> Response:
+    # Only one that was sent at once has a label.
+    body = wire.encode_notification(schedule, scheduled=not schedule.label)
+    return json_response(body)

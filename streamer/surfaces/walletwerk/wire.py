@@ -1,7 +1,7 @@
 """
-The WalletWerk notifications API as bytes: bodies, parameters, answers, errors.
+The WalletWerk notifications API as bytes: bodies, parameters, answers.
 
-Decides shapes, limits of fields, statuses and error codes. Pure: no I/O, no services.
+Decides shapes and limits of fields. Pure: no I/O, no services.
 The contract is the page "Notifications API" of WalletWerk's developer documentation
 (read 2026-11). It shows no answer at all; shapes follow its sibling pages: everything
 is in ``{success, data}`` or ``{success: false, error: {code, message}}``, fields are
@@ -19,11 +19,8 @@ pending.
 clock, and is null for what was sent at once. That is no part of the list of scheduled
 ones, but can be read by its id. The list is newest first. ``scheduled`` is no id.
 
-Members of a body that the page does not have are ignored. Statuses: 201 for what was
-created, 400 for what is wrong with a request, 401, 403, 404, 409 for what can no longer
-be cancelled or an idempotency key of another request, 413, 415, 429 for the quota, 503.
-``NOTIFICATION_LIMIT_EXCEEDED`` has no ``Retry-After``: there is no use in waiting. What
-the app may use at all is another quota: ``RATE_LIMIT_EXCEEDED``, with ``Retry-After``.
+Members of a body that the page does not have are ignored. What was created is a 201;
+`refusals` has the errors.
 """
 
 from __future__ import annotations
@@ -33,12 +30,10 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from starlette.responses import Response
 
-from ... import errors
 from ...contract.operation import TIME
 from ...core.schedule import Schedule, ScheduleState, parse_time
-from ...errors import Error, FieldError, Invalid
+from ...errors import FieldError, Invalid
 from ...model import Notification, decode_fragment, iso_time
 
 __all__ = [
@@ -48,8 +43,6 @@ __all__ = [
     "CampaignSendsQuery",
     "encode_list",
     "encode_notification",
-    "error_response",
-    "refusal",
 ]
 
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -179,49 +172,3 @@ def _shown(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
 
 def _success(data: dict[str, Any]) -> bytes:
     return _encode({"success": True, "data": data})
-
-
-def refusal(error: Error) -> Response:
-    """Return the answer that tells of an error."""
-    match error:
-        case errors.Unauthenticated():
-            challenge = {"WWW-Authenticate": "Bearer"}
-            message = f"The API key is not valid: {error}"
-            return error_response(401, "INVALID_API_KEY", message, challenge)
-        case errors.Forbidden():
-            return error_response(403, "INSUFFICIENT_SCOPE", str(error))
-        case errors.NotFound(what=what):
-            code = f"{what.rpartition(' ')[2].upper()}_NOT_FOUND"
-            return error_response(404, code, str(error))
-        case errors.UsedUp(maximum=maximum):
-            message = f"A campaign may have {maximum} notifications in its lifetime"
-            return error_response(429, "NOTIFICATION_LIMIT_EXCEEDED", message)
-        case errors.OverQuota(retry_after_s=retry_after_s):
-            again = {"Retry-After": str(retry_after_s)}
-            return error_response(429, "RATE_LIMIT_EXCEEDED", str(error), again)
-        case errors.TooLate(state=state):
-            message = f"Only pending notifications can be cancelled, this is {state}"
-            return error_response(409, "NOTIFICATION_NOT_PENDING", message)
-        case errors.Conflict():
-            return error_response(409, "IDEMPOTENCY_KEY_REUSED", str(error))
-        case errors.TooLarge():
-            return error_response(413, "PAYLOAD_TOO_LARGE", str(error))
-        case errors.Unsupported():
-            return error_response(415, "UNSUPPORTED_MEDIA_TYPE", str(error))
-        case errors.Malformed():
-            return error_response(400, "VALIDATION_ERROR", str(error))
-        case Invalid():
-            message = str(error).replace("body.send_at", "body.scheduledFor")
-            return error_response(400, "VALIDATION_ERROR", message)
-        case errors.Unavailable(retry_after_s=retry_after_s):
-            again = {"Retry-After": str(retry_after_s)}
-            return error_response(503, "SERVICE_UNAVAILABLE", str(error), again)
-    raise AssertionError(f"{error!r} has no place in the table of refusals")
-
-
-def error_response(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an error in WalletWerk's shape."""
-    body = {"success": False, "error": {"code": code, "message": message}}
-    return Response(_encode(body), status, headers, "application/json")

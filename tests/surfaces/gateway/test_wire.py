@@ -4,7 +4,7 @@ import pytest
 
 from streamer import errors
 from streamer.errors import Error, FieldError, Invalid
-from streamer.surfaces.gateway.wire import refusal
+from streamer.surfaces.gateway.refusals import refusal
 
 REFUSALS: list[tuple[Error, int]] = [
     (Invalid(FieldError(("body",), "x")), 400),

@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from ....contract.responses import json_response
 from ....core.access.rights import Caller
 from ....service.access.authenticator import Authenticator
 from ....service.scheduling.campaigns import CampaignOperations
 from ....transports.web.callers import Callers
 from ....transports.web.requests import query_int, read_body
 from ..common.body_types import BodyType
-from ..common.endpoints import BODY_BYTES_MAX, body_of, endpoints, json
+from ..common.endpoints import BODY_BYTES_MAX, body_of, endpoints
 from . import contract, wire
 
 __all__ = ["NativeCampaigns"]
@@ -56,11 +57,11 @@ class NativeCampaigns:
 
     async def campaigns(self, request: Request, caller: Caller) -> Response:
         found = await self._campaigns.list_all(caller)
-        return json(wire.encode_campaigns(found))
+        return json_response(wire.encode_campaigns(found))
 
     async def campaign(self, request: Request, caller: Caller) -> Response:
         state = await self._campaigns.get(caller, request.path_params["id"])
-        return json(wire.encode_campaign(state))
+        return json_response(wire.encode_campaign(state))
 
     async def put_campaign(self, request: Request, caller: Caller) -> Response:
         caller.require_scope("campaigns:write")
@@ -68,7 +69,7 @@ class NativeCampaigns:
         raw = await read_body(request, BODY_BYTES_MAX)
         body = _CAMPAIGN.decode(raw or b"{}")
         state = await self._campaigns.put(caller, campaign_id, body.name)
-        return json(wire.encode_campaign(state))
+        return json_response(wire.encode_campaign(state))
 
     async def cards(self, request: Request, caller: Caller) -> Response:
         limit = query_int(
@@ -82,7 +83,7 @@ class NativeCampaigns:
             limit=limit,
             status=wire.parse_status(query.get("status")),
         )
-        return json(wire.encode_cards(cards, after))
+        return json_response(wire.encode_cards(cards, after))
 
     async def put_cards(self, request: Request, caller: Caller) -> Response:
         caller.require_scope("campaigns:write")
@@ -90,12 +91,12 @@ class NativeCampaigns:
         bodies = await body_of(request, _CARDS, bytes_max=bytes_max)
         cards = wire.parse_cards(bodies)
         await self._campaigns.put_cards(caller, request.path_params["id"], cards)
-        return json(b'{"written":%d}' % len(cards))
+        return json_response(b'{"written":%d}' % len(cards))
 
     async def card(self, request: Request, caller: Caller) -> Response:
         campaign_id, card_id = request.path_params["id"], request.path_params["card"]
         card = await self._campaigns.card(caller, campaign_id, card_id)
-        return json(wire.encode_card(card))
+        return json_response(wire.encode_card(card))
 
     async def set_card_status(self, request: Request, caller: Caller) -> Response:
         campaign_id, card_id = request.path_params["id"], request.path_params["card"]
@@ -104,4 +105,4 @@ class NativeCampaigns:
         card = await self._campaigns.set_status(
             caller, campaign_id, card_id, body.status
         )
-        return json(wire.encode_card(card))
+        return json_response(wire.encode_card(card))

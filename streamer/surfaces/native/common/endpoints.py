@@ -7,12 +7,10 @@ wrong is answered as a problem document. Knows Starlette. Knows no service.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ....contract.binding import Endpoints
 from ....core.access.rights import Caller
@@ -20,19 +18,17 @@ from ....core.streams.cursor import Cursor
 from ....model import Player
 from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
-from ....transports.web.requests import RawResponse, int_in, read_body
+from ....transports.web.requests import int_in, read_body
 from . import names, problems
 from .body_types import BodyType
 
 __all__ = [
     "BODY_BYTES_MAX",
-    "NO_CONTENT",
     "PAGE_LIMIT",
     "PAGE_LIMIT_MAX",
     "body_of",
     "cursor_in",
     "endpoints",
-    "json",
     "limit_in",
     "limit_of",
     "player_of",
@@ -41,11 +37,8 @@ __all__ = [
 T = TypeVar("T")
 
 BODY_BYTES_MAX: Final = 256 * 1024
-NO_CONTENT: Final = 204
 PAGE_LIMIT: Final = 20
 PAGE_LIMIT_MAX: Final = 100
-
-_MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 
 def endpoints(callers: Callers) -> Endpoints[Caller]:
@@ -87,12 +80,3 @@ async def body_of(
 ) -> T:
     """Return the body of a request. Raises as `read_body` and `BodyType.decode` do."""
     return body_type.decode(await read_body(request, bytes_max))
-
-
-def json(
-    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    sent = [(b"content-length", b"%d" % len(body)), _MEDIA_TYPE]
-    if headers:
-        sent += [(k.lower().encode(), v.encode("latin-1")) for k, v in headers.items()]
-    return RawResponse(status, sent, body)

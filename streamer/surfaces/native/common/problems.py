@@ -9,18 +9,21 @@ header, parameter or path segment. Pure: no I/O, no services.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from starlette.responses import Response
 
 from .... import errors
+from ....contract.responses import json_response, retry_after_of
 from ....errors import Error, FieldError, Invalid
 
 __all__ = ["problem", "problem_response"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _LIMIT_STATUS: Final = {
     errors.Limit.LISTENERS_PER_PLAYER: 409,
     errors.Limit.REQUESTS_PER_PLAYER: 409,
@@ -32,7 +35,7 @@ _LIMIT_STATUS: Final = {
 
 def problem(error: Error) -> Response:
     """Return the problem document that tells of an error."""
-    headers: dict[str, str] = {}
+    headers = None
     members: dict[str, Any] = {}
     match error:
         case errors.Malformed():
@@ -45,7 +48,7 @@ def problem(error: Error) -> Response:
             members["errors"] = [_field(field) for field in fields]
         case errors.Unauthenticated(defect=defect):
             status, kind = 401, "unauthenticated"
-            headers["WWW-Authenticate"] = "Bearer"
+            headers = _CHALLENGE
             members["defect"] = defect.name.lower()
         case errors.Forbidden():
             status, kind = 403, "forbidden"
@@ -57,20 +60,24 @@ def problem(error: Error) -> Response:
             status, kind = 409, "too-late"
         case errors.TooLarge():
             status, kind = 413, "too-large"
-        case errors.LimitReached(limit=limit, retry_after_s=retry_after_s):
+        case errors.LimitReached(limit=limit):
             status, kind = _LIMIT_STATUS.get(limit, 503), "limit-reached"
             members["limit"] = limit.name.lower()
-            headers["Retry-After"] = str(retry_after_s)
-        case errors.OverQuota(quota=quota, retry_after_s=retry_after_s):
+        case errors.OverQuota(quota=quota):
             status, kind = 429, "over-quota"
             members["quota"] = quota.name.lower()
-            headers["Retry-After"] = str(retry_after_s)
-        case errors.Unavailable(retry_after_s=retry_after_s):
+        case errors.Unavailable():
             status, kind = 503, _UNAVAILABLE[type(error)]
-            headers["Retry-After"] = str(retry_after_s)
         case _:
             raise AssertionError(f"{error!r} has no place in the table of problems")
-    return problem_response(status, kind, str(error), headers=headers, **members)
+    return problem_response(
+        status,
+        kind,
+        str(error),
+        headers=headers,
+        retry_after_s=retry_after_of(error),
+        **members,
+    )
 
 
 _UNAVAILABLE: Final[dict[type[Error], str]] = {
@@ -86,7 +93,8 @@ def problem_response(
     kind: str,
     detail: str,
     *,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    retry_after_s: int | None = None,
     **members: Any,
 ) -> Response:
     """Return a problem document with further members."""
@@ -97,11 +105,12 @@ def problem_response(
         "detail": detail,
         **members,
     }
-    return Response(
+    return json_response(
         _encode(document),
         status,
         headers=headers,
         media_type="application/problem+json",
+        retry_after_s=retry_after_s,
     )
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from ....contract.responses import json_response, no_content
 from ....core.access.rights import Caller
 from ....core.streams.cursor import Cursor
 from ....errors import FieldError, Invalid
@@ -30,11 +31,9 @@ from ....transports.web.requests import RawResponse, tag_matches
 from ..common import names
 from ..common.body_types import BodyType
 from ..common.endpoints import (
-    NO_CONTENT,
     body_of,
     cursor_in,
     endpoints,
-    json,
     limit_in,
     player_of,
 )
@@ -104,7 +103,7 @@ class NativeInboxes:
         etag = f'"{found.state.version}{asked.mark}"'
         if found.entries is None or (known and tag_matches(known, etag)):
             return RawResponse(304, [(b"etag", etag.encode()), _REVALIDATED])
-        answer = json(wire.encode_page(found))
+        answer = json_response(wire.encode_page(found))
         answer.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
         return answer
 
@@ -135,20 +134,20 @@ class NativeInboxes:
         notification_id = request.path_params["id"]
         with self._in_flight.track(Log(caller.app, player)):
             found = await self._inboxes.get(caller, player, notification_id)
-        return json(wire.encode_entry(found))
+        return json_response(wire.encode_entry(found))
 
     async def delete(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.delete(caller, player, request.path_params["id"])
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def receipt(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
         with self._in_flight.track(Log(caller.app, player)):
             receipt = await self._receipts.of_player(caller, player, notification_id)
-        return json(wire.encode_receipt(notification_id, receipt))
+        return json_response(wire.encode_receipt(notification_id, receipt))
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
@@ -160,27 +159,27 @@ class NativeInboxes:
             marked = await self._inboxes.mark_up_to(caller, player, cursor)
         else:
             marked = await self._inboxes.mark_all(caller, player)
-        return json(b'{"unread":%d}' % marked.unread)
+        return json_response(b'{"unread":%d}' % marked.unread)
 
     async def mark_unread(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         body = await body_of(request, _MARK_UNREAD)
         marked = await self._inboxes.mark_unread(caller, player, body.ids)
-        return json(b'{"unread":%d}' % marked.unread)
+        return json_response(b'{"unread":%d}' % marked.unread)
 
     async def acknowledge(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         body = await body_of(request, _ACK)
         cursor = parse_cursor(body.cursor, "body", "cursor")
         await self._receipts.acknowledge(caller, player, cursor)
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def unread(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _UNREAD)
         players = [names.player_named(text) for text in body.players]
         with self._in_flight.track_app(caller.app):
             counts = await self._inboxes.unread_counts(caller, players)
-        return json(wire.encode_unread(players, counts))
+        return json_response(wire.encode_unread(players, counts))
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from ....contract.responses import json_response, no_content
 from ....core.access.rights import Caller
 from ....core.schedule import ScheduleState
 from ....errors import Invalid, TooLate
@@ -27,7 +28,7 @@ from ....transports.web.callers import Callers
 from ....transports.web.requests import header_of, read_body
 from ..common import names
 from ..common.body_types import BodyType
-from ..common.endpoints import NO_CONTENT, body_of, endpoints, json, limit_of
+from ..common.endpoints import body_of, endpoints, limit_of
 from ..inboxes.wire import encode_audience_receipt
 from . import contract, schedule_wire, wire
 from .message_body import PublishRequest
@@ -84,7 +85,7 @@ class NativePublishing:
     async def withdraw(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
         await self._publisher.withdraw(caller, audience, request.path_params["id"])
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def receipt(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
@@ -93,18 +94,18 @@ class NativePublishing:
             receipt = await self._receipts.of_audience(
                 caller, audience, notification_id
             )
-        return json(encode_audience_receipt(notification_id, receipt))
+        return json_response(encode_audience_receipt(notification_id, receipt))
 
     async def schedules(self, request: Request, caller: Caller) -> Response:
         limit = limit_of(request)
         after = schedule_wire.parse_after(request.query_params.get("after") or "0.")
         found = await self._schedules.page(caller, after=after, limit=limit + 1)
         shown, more = found[:limit], len(found) > limit
-        return json(schedule_wire.encode_schedules(shown, more=more))
+        return json_response(schedule_wire.encode_schedules(shown, more=more))
 
     async def schedule(self, request: Request, caller: Caller) -> Response:
         schedule = await self._schedules.get(caller, request.path_params["id"])
-        return json(schedule_wire.encode_schedule(schedule))
+        return json_response(schedule_wire.encode_schedule(schedule))
 
     async def move_schedule(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, _MOVE)
@@ -127,7 +128,7 @@ class NativePublishing:
         if not asked.persist:
             sent_id = await self._publisher.send_ephemeral(caller, asked.message)
             sent = [[(log, sent_id) for log in asked.message.logs]]
-            return json(wire.encode_results(sent, many=False))
+            return json_response(wire.encode_results(sent, many=False))
         if asked.is_for_later:
             return await self._schedule(caller, asked, key)
         return await self._send(caller, [asked], key, many=False)
@@ -143,7 +144,7 @@ class NativePublishing:
         messages = [one.message for one in asked]
         sent = await self._publisher.send(caller, messages, idempotency_key=key)
         body = wire.encode_results(sent.positions, many=many)
-        return json(body, headers=_replayed(sent.replayed))
+        return json_response(body, replayed=sent.replayed)
 
     async def _schedule(
         self, caller: Caller, asked: PublishRequest, key: str | None
@@ -160,11 +161,7 @@ class NativePublishing:
             idempotency_key=key,
         )
         body = b'{"schedule":%b}' % schedule_wire.encode_schedule(schedule)
-        return json(body, status=202, headers=_replayed(replayed))
-
-
-def _replayed(replayed: bool) -> dict[str, str] | None:
-    return {"Idempotent-Replayed": "true"} if replayed else None
+        return json_response(body, status=202, replayed=replayed)
 
 
 def _audience(request: Request, caller: Caller) -> Log:

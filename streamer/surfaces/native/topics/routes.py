@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from ....contract.responses import json_response, no_content
 from ....core.access.rights import Caller
 from ....model import Log, Topic
 from ....service.access.authenticator import Authenticator
@@ -20,7 +21,7 @@ from ....service.inboxes.topics import TopicOperations
 from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ..common import names
-from ..common.endpoints import NO_CONTENT, endpoints, json, player_of
+from ..common.endpoints import endpoints, player_of
 from . import contract, wire
 
 __all__ = ["NativeTopics"]
@@ -58,26 +59,26 @@ class NativeTopics:
         player = player_of(request, caller)
         with self._in_flight.track(Log(caller.app, player)):
             topics = await self._memberships.topics(caller, player)
-        return json(wire.encode_topics(topics))
+        return json_response(wire.encode_topics(topics))
 
     async def join_topic(self, request: Request, caller: Caller) -> Response:
         player, topic = player_of(request, caller), _topic_of(request)
         with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.join(caller, player, topic)
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def leave_topic(self, request: Request, caller: Caller) -> Response:
         player, topic = player_of(request, caller), _topic_of(request)
         with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.leave(caller, player, topic)
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def mutes(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         with self._in_flight.track(Log(caller.app, player)):
             types = await self._memberships.muted_types(caller, player)
             topics = await self._memberships.topics(caller, player)
-        return json(wire.encode_mutes(types, topics))
+        return json_response(wire.encode_mutes(types, topics))
 
     async def mute_type(self, request: Request, caller: Caller) -> Response:
         return await self._set_type(request, caller, muted=True)
@@ -98,7 +99,7 @@ class NativeTopics:
         type_ = names.type_in_path(request.path_params["type"])
         with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.mute_type(caller, player, type_, muted=muted)
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
     async def _set_topic(
         self, request: Request, caller: Caller, *, muted: bool
@@ -106,7 +107,7 @@ class NativeTopics:
         player, topic = player_of(request, caller), _topic_of(request)
         with self._in_flight.track(Log(caller.app, player)):
             await self._memberships.mute_topic(caller, player, topic, muted=muted)
-        return Response(status_code=NO_CONTENT)
+        return no_content()
 
 
 def _topic_of(request: Request) -> Topic:

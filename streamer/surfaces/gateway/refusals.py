@@ -1,0 +1,88 @@
+"""
+The gateway surface's errors: statuses and messages.
+
+Decides the status and the message for each error, as ``{status: "error", message}``.
+Pure. Where the gateway's pages are silent, this is what holds:
+
+Whatever is wrong with the credential is the one 401 of the pages, word for word: none,
+a bad one, another brand's, another player's, one that may not read.
+
+409 is a player with too many listeners, 429 one with too many requests at once, 503
+this node's limits and its troubles; 409, 429 and 503 have ``Retry-After``. The stream
+without ``Accept: text/event-stream`` is a 406.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ... import errors
+from ...contract.responses import json_response, retry_after_of
+from ...errors import Error, FieldError, Invalid
+
+__all__ = ["UNAUTHORIZED", "GatewayError", "failed", "no_route", "refusal"]
+
+UNAUTHORIZED: Final = "Unauthorized - Invalid or missing authentication token"
+BAD_BODY: Final = "Bad Request - Invalid request body or missing message_ids"
+INTERNAL: Final = "Internal server error"
+
+_LIMITS: Final = {
+    errors.Limit.LISTENERS_PER_PLAYER: 409,
+    errors.Limit.REQUESTS_PER_PLAYER: 429,
+    errors.Limit.REQUESTS_PER_APP: 429,
+}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class GatewayError(msgspec.Struct, frozen=True):
+    status: str
+    message: str
+
+
+def refusal(error: Error) -> Response:
+    """Return the response to an error."""
+    match error:
+        case errors.Unauthenticated() | errors.Forbidden():
+            status, message = 401, UNAUTHORIZED
+        case Invalid(errors=(FieldError(where=("query", *_)), *_)):
+            status, message = 400, f"Bad Request - {error}"
+        case errors.Unsupported(header="Accept"):
+            status, message = 406, f"Not Acceptable - {error}"
+        case Invalid() | errors.Malformed() | errors.Unsupported():
+            status, message = 400, BAD_BODY
+        case errors.TooLarge():
+            status, message = 413, f"Bad Request - {error}"
+        case errors.LimitReached(limit=limit):
+            status, message = _LIMITS.get(limit, 503), f"Limit reached - {error}"
+        case errors.Unavailable():
+            status, message = 503, f"Service unavailable - {error}"
+        case _:
+            raise AssertionError(f"{error!r} has no place in the table of refusals")
+    return _response(status, message, retry_after_s=retry_after_of(error))
+
+
+def no_route(error: HTTPException, headers: Headers) -> Response:
+    """Return the response to a path or method that the gateway does not have."""
+    return _response(error.status_code, error.detail, headers=error.headers)
+
+
+def failed(headers: Headers) -> Response:
+    """Return the response to a request that failed."""
+    return _response(500, INTERNAL)
+
+
+def _response(
+    status: int,
+    message: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    retry_after_s: int | None = None,
+) -> Response:
+    body = _encode(GatewayError("error", message))
+    return json_response(body, status, headers=headers, retry_after_s=retry_after_s)

@@ -1,0 +1,86 @@
+"""
+The Teak surface's errors: statuses and messages.
+
+Decides the status and the words for each error, as ``{status, errors}``, in which
+`errors` has every problem by parameter. Pure. Where Teak's pages are silent, this is
+what holds:
+
+A wrong secret is a 404 on ``game_id``, word for word what an unknown game is: nothing
+can be probed. The same goes for a player's token. A key without the scope for an
+operation is a 403 on ``authorization``, which Teak knows from ``/v2/identify``. What is
+no JSON and no form is a 422 on ``body``; another media type 415, a body over its limit
+413, and an unavailable store 503.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from ... import errors
+from ...contract.responses import json_response, retry_after_of
+from ...errors import Error, Invalid, Rejected
+
+__all__ = ["InvalidParameters", "Problems", "UnknownGame", "refusal"]
+
+GAME_ID_CHARS_SHOWN: Final = 100
+
+_encode: Final = msgspec.json.Encoder().encode
+
+Problems = dict[str, list[str]]
+
+
+class InvalidParameters(Rejected):
+    """Parameters are wrong. `errors` has every one with all that is said about it."""
+
+    def __init__(self, errors: Problems) -> None:
+        self.errors = errors
+
+
+class UnknownGame(Rejected):
+    """No game has that id and secret."""
+
+    def __init__(self, game_id: str) -> None:
+        self.game_id = game_id
+
+
+def refusal(error: Error, path: str) -> Response:
+    """Return the response to an error, on the operation at `path`."""
+    message = str(error)
+    match error:
+        case InvalidParameters(errors=wrong):
+            status, problems = 422, wrong
+        case UnknownGame(game_id=game_id):
+            shown = game_id[:GAME_ID_CHARS_SHOWN]
+            status, problems = 404, {"game_id": [f"Unknown app id {shown}"]}
+        case errors.RateLimited(per_s=per_s):
+            message = (
+                f"{path} may only be called {per_s} times per second. "
+                "Please wait a second and try again"
+            )
+            status, problems = 429, {"rate_limit": [message]}
+        case errors.OverQuota():
+            # Teak has one word for it, whatever there was too much of.
+            message = f"{error}. Please wait and try again"
+            status, problems = 429, {"rate_limit": [message]}
+        case errors.Forbidden():
+            status, problems = 403, {"authorization": [message]}
+        case Invalid(errors=fields) if fields[0].where[0] == "header":
+            status, problems = 422, {"Idempotency-Key": [fields[0].problem]}
+        case errors.Conflict():
+            status, problems = 422, {"Idempotency-Key": [message]}
+        case Invalid() | errors.Malformed():
+            status, problems = 422, {"body": [message]}
+        case errors.TooLarge():
+            status, problems = 413, {"body": [message]}
+        case errors.Unsupported(header=header):
+            status, problems = 415, {header: [message]}
+        case errors.Unavailable():
+            status, problems = 503, {"unavailable": [message]}
+        case _:
+            raise AssertionError(f"{error!r} has no place in the table of refusals")
+    kind = "rate_limit" if status == 429 else "error"
+    body = _encode({"status": kind, "errors": problems})
+    return json_response(body, status, retry_after_s=retry_after_of(error))
