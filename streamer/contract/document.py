@@ -130,7 +130,7 @@ class _Page:
             written["x-websocket"] = operation.websocket
         return written
 
-    def _body(self, body: Body) -> Schema:
+    def _body(self, body: Body[Any]) -> Schema:
         content: Schema = {"schema": self._schema(body.type)}
         if body.examples:
             content["examples"] = _examples(body.examples)

@@ -13,11 +13,16 @@ Knows nothing of OpenAPI's layout, nor of Starlette's routes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from functools import cached_property
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
 from starlette.responses import Response
+
+from ..errors import FieldError, Invalid
+from ..transports.web.requests import decode_body, read_body
 
 __all__ = [
     "BEARER",
@@ -32,6 +37,7 @@ __all__ = [
     "Body",
     "Event",
     "Header",
+    "IntParameter",
     "Link",
     "Operation",
     "Parameter",
@@ -39,12 +45,15 @@ __all__ = [
     "Scheme",
     "Surface",
     "header",
+    "integer",
     "matching",
     "path",
     "query",
 ]
 
 JSON: Final = "application/json"
+
+_DIGITS_MAX: Final = 9
 
 TIME: Final = Meta(extra_json_schema={"format": "date-time"})
 """What a text is besides: a time of RFC 3339."""
@@ -60,6 +69,8 @@ def matching(pattern: str) -> Meta:
     """
     return Meta(extra_json_schema={"pattern": pattern})
 
+
+T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Type = Any  # whatever msgspec can describe: a Struct, an Annotated, a Literal, ...
@@ -80,6 +91,48 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     default: Any = UNSET  # of the parameter's own type
     required: bool = False
     has_slashes: bool = False
+
+
+class IntParameter(Parameter, frozen=True, kw_only=True):
+    """An integer of the query, from `least` to `most`."""
+
+    default: int
+    least: int
+    most: int
+
+    def read(self, query: Mapping[str, str]) -> int:
+        """
+        Return the value that a query has, the default where it has none.
+
+        Raises:
+            Invalid: It is no integer, or out of bounds.
+
+        """
+        text = query.get(self.name)
+        if text is None:
+            return self.default
+        # `isdecimal` also takes digits of other scripts, which int() would read.
+        if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX:
+            number = int(text)
+            if self.least <= number <= self.most:
+                return number
+        problem = f"must be an integer from {self.least} to {self.most}"
+        raise Invalid(FieldError(("query", self.name), problem))
+
+
+def integer(
+    name: str, description: str, *, default: int, least: int, most: int
+) -> IntParameter:
+    """Return an optional parameter of the query that is an integer."""
+    return IntParameter(
+        name=name,
+        type=Annotated[int, Meta(ge=least, le=most)],
+        description=description,
+        where="query",
+        default=default,
+        least=least,
+        most=most,
+    )
 
 
 def query(
@@ -173,18 +226,54 @@ class ResponseSpec(msgspec.Struct, frozen=True):
     links: tuple[Link, ...] = ()
 
 
-class Body(msgspec.Struct, frozen=True):
+class Body(Generic[T]):
     """
-    The body of a request: the type that decodes it, and its limit in bytes.
+    The JSON body of a request.
 
-    `also` has the types of other media, where a surface takes any.
+    Args:
+        type: Decodes it.
+        bytes_max: Its limit.
+        also: The types of other media types, where a surface takes some. `read` reads
+            JSON only.
+        required: Whether it has to be there; if not, no body is an empty object.
+        examples: JSON values, by a name for each.
+
     """
 
-    type: Type
-    bytes_max: int
-    also: Mapping[str, Type] = {}
-    required: bool = True
-    examples: Mapping[str, Any] = {}  # JSON values, by a name for each
+    def __init__(
+        self,
+        type: Any,  # T, or an Annotated of it
+        bytes_max: int,
+        *,
+        also: Mapping[str, Type] | None = None,
+        required: bool = True,
+        examples: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.type = type
+        self.bytes_max = bytes_max
+        self.also = also or {}
+        self.required = required
+        self.examples = examples or {}
+
+    async def read(self, request: Request) -> T:
+        """Return a request's body. Raises as `read_body` and `decode` do."""
+        body = await read_body(request, self.bytes_max)
+        return self.decode(body if body or self.required else b"{}")
+
+    def decode(self, body: bytes) -> T:
+        """
+        Decode a body.
+
+        Raises:
+            Malformed: It is no JSON.
+            Invalid: It does not fit the type; has the first problem.
+
+        """
+        return decode_body(self._decoder, body)
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[T]:
+        return msgspec.json.Decoder(self.type)
 
 
 class Scheme(msgspec.Struct, frozen=True):
@@ -248,7 +337,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
-    body: Body | None = None
+    body: Body[Any] | None = None  # of any type
     responses: tuple[ResponseSpec, ...]
     refusals: tuple[Exception, ...] = ()
     security: tuple[Scheme, ...] = ()

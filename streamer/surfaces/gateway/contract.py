@@ -74,6 +74,7 @@ VERSION: Final = path("version", str, "Any.")
 PLAYER: Final = path("player_id", str, "The token's own player.", has_slashes=True)
 ONLY_UNREAD: Final = query("only_unread", wire.Boolean, "Leave out what was read.")
 CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT)
+MARK_BODY: Final = Body[wire.GatewayMarkBody](wire.GatewayMarkBody, wire.BODY_BYTES_MAX)
 NO_BOOLEAN: Final = Invalid(
     FieldError(("query", "only_unread"), "must be true or false")
 )
@@ -105,7 +106,7 @@ def _mark(path: str, name: str, *parameters: Parameter) -> Operation:
         summary="Mark notifications as read",
         description="Unknown ids are ignored.",
         parameters=parameters,
-        body=Body(wire.GatewayMarkBody, wire.BODY_BYTES_MAX),
+        body=MARK_BODY,
         responses=(ResponseSpec(200, "They are.", GatewayMarkResponse),),
         refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *WRITE),
         security=(PLAYER_TOKEN,),

@@ -30,7 +30,6 @@ from ...service.inboxes.numbered import NumberedInbox
 from ...service.node.in_flight import InFlight
 from ...transports.streams.opening import Opening, StreamComponents
 from ...transports.streams.sse import SseStream, StreamRequest
-from ...transports.web.requests import decode_body, read_body
 from . import contract, refusals, wire
 from .frames import GatewayCodec
 
@@ -38,7 +37,6 @@ __all__ = ["Gateway"]
 
 KEEPALIVE_S: Final = 15
 
-_decode_mark: Final = msgspec.json.Decoder(wire.GatewayMarkBody)
 
 Asker = tuple[Caller, Player]
 
@@ -109,8 +107,7 @@ class Gateway:
         caller, player = asker
         with self._in_flight.track(Log(caller.app, player)):
             caller.require_mark(player)
-            body = await read_body(request, wire.BODY_BYTES_MAX)
-            ids = decode_body(_decode_mark, body).ids()
+            ids = (await contract.MARK_BODY.read(request)).ids()
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return json_response(wire.MARKED)
 

@@ -107,6 +107,22 @@ GAME: Final = Scheme(
     },
 )
 REQUEST_ID: Final = header("LL-Request-Id", str, "A name for the request.")
+SEND_BODY: Final = Body[wire.LootLockerSendBody](
+    wire.LootLockerSendBody,
+    wire.BODY_BYTES_MAX,
+    examples={
+        "message": {
+            "notification_type": "pull.message.test",
+            "priority": "medium",
+            "recipient": "01HPWN4BPKZ3FJHQHP0X2TQKQ5",
+            "content": {"text": "hello"},
+            "properties": [{"key": "zone", "value": "moor"}],
+        }
+    },
+)
+MARK_BODY: Final = Body[wire.LootLockerMarkBody](
+    wire.LootLockerMarkBody, wire.BODY_BYTES_MAX
+)
 # What is empty is absent.
 Flag = Annotated[str, matching(r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])?$")]
 
@@ -139,19 +155,7 @@ SEND: Final = Operation(
     name="send",
     summary="Send a notification to a player",
     parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
-    body=Body(
-        wire.LootLockerSendBody,
-        wire.BODY_BYTES_MAX,
-        examples={
-            "message": {
-                "notification_type": "pull.message.test",
-                "priority": "medium",
-                "recipient": "01HPWN4BPKZ3FJHQHP0X2TQKQ5",
-                "content": {"text": "hello"},
-                "properties": [{"key": "zone", "value": "moor"}],
-            }
-        },
-    ),
+    body=SEND_BODY,
     responses=(ResponseSpec(200, "It is in the inbox.", EmptyResponse, (REPLAYED,)),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
     security=(SERVER,),
@@ -193,7 +197,7 @@ MARK_READ: Final = Operation(
     summary="Mark notifications as read",
     description="Unknown ids are ignored.",
     parameters=(REQUEST_ID,),
-    body=Body(wire.LootLockerMarkBody, wire.BODY_BYTES_MAX),
+    body=MARK_BODY,
     responses=(ResponseSpec(204, "They are."),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
     security=(GAME,),

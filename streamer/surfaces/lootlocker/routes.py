@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
-import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +28,6 @@ from ...service.inboxes.inbox import InboxOperations
 from ...service.inboxes.numbered import NumberedInbox, NumberedPage
 from ...service.node.in_flight import InFlight
 from ...service.publishing.publisher import Publisher
-from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .refusals import failed, no_route, refusal, request_id
 from .server_sessions import SESSION_PREFIX, ServerSessions
@@ -38,8 +35,6 @@ from .wire import LootLockerListQuery
 
 __all__ = ["LootLocker"]
 
-_decode_send: Final = msgspec.json.Decoder(wire.LootLockerSendBody)
-_decode_mark: Final = msgspec.json.Decoder(wire.LootLockerMarkBody)
 
 _logger = logging.getLogger(__name__)
 
@@ -115,8 +110,8 @@ class LootLocker:
         return json_response(wire.encode_pong(int(self._clock() * 1000)))
 
     async def send(self, request: Request, caller: Caller) -> Response:
-        body = await read_body(request, wire.BODY_BYTES_MAX)
-        player, notification = decode_body(_decode_send, body).checked()
+        body = await contract.SEND_BODY.read(request)
+        player, notification = body.checked()
         with self._in_flight.track(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,
@@ -146,8 +141,7 @@ class LootLocker:
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
-        body = await read_body(request, wire.BODY_BYTES_MAX)
-        ids = decode_body(_decode_mark, body).ids()
+        ids = (await contract.MARK_BODY.read(request)).ids()
         with self._in_flight.track(Log(caller.app, player)):
             await self._inboxes.mark_ids(caller, player, ids, ids_max=wire.IDS_MAX)
         return no_content()

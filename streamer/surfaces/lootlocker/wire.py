@@ -48,6 +48,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ...contract.operation import TIME
+from ...contract.query_fields import QueryFields
 from ...core.json_limits import problem_with
 from ...errors import FieldError, Invalid
 from ...model import (
@@ -199,7 +200,7 @@ class LootLockerListQuery(NamedTuple):
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> LootLockerListQuery:
         """Raise Invalid with all that is wrong in `query`, but for its paging."""
-        fields = _Fields(query)
+        fields = _ListFields(query)
         parsed = cls(
             page=fields.number("page", 1, 10**PAGE_DIGITS_MAX - 1),
             per_page=fields.number("per_page", PER_PAGE, PER_PAGE_MAX),
@@ -210,8 +211,7 @@ class LootLockerListQuery(NamedTuple):
             source=query.get("source") or None,
             custom=fields.flag("custom"),
         )
-        if fields.wrong:
-            raise Invalid(*fields.wrong)
+        fields.done()
         return parsed
 
     @property
@@ -239,16 +239,19 @@ class LootLockerListQuery(NamedTuple):
         return matches
 
 
-class _Fields:
-    """The fields of a query; notes what is wrong and goes on, so that all is told."""
+class _ListFields(QueryFields):
+    """
+    The fields of a list's query.
+
+    `errors` has the paging values that were not used as they are; the list tells them.
+    """
 
     def __init__(self, query: Mapping[str, str]) -> None:
-        self._query = query
-        self.wrong: list[FieldError] = []
+        super().__init__(query)
         self.errors: list[PageError] = []
 
     def number(self, name: str, default: int, most: int) -> int:
-        text = self._query.get(name)
+        text = self.query.get(name)
         if not text:
             return default
         # `isdecimal` also takes digits of other scripts, which int() would read.
@@ -261,19 +264,16 @@ class _Fields:
         return max(1, min(number, most))
 
     def flag(self, name: str) -> bool | None:
-        text = self._query.get(name, "").lower()
+        text = self.query.get(name, "").lower()
         if text not in ("", "true", "false"):
-            self._note(name, "must be true or false")
+            self.note(name, "must be true or false")
         return {"true": True, "false": False}.get(text)
 
     def priority(self, name: str) -> str | None:
-        text = self._query.get(name) or None
+        text = self.query.get(name) or None
         if text not in (None, *PRIORITIES):
-            self._note(name, f"must be one of {', '.join(PRIORITIES)}")
+            self.note(name, f"must be one of {', '.join(PRIORITIES)}")
         return text
-
-    def _note(self, name: str, problem: str) -> None:
-        self.wrong.append(FieldError(("query", name), problem))
 
 
 class _Kind(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from ...contract.operation import (
     BEARER,
     COOKIE,
     NO_STORE,
-    Body,
     Event,
     Operation,
     ResponseSpec,
@@ -36,7 +35,7 @@ from ...errors import RateLimited, UsedUp
 from . import credentials
 from .campaigns.contract import CAMPAIGN_OPERATIONS
 from .common import problems
-from .common.endpoints import BODY_BYTES_MAX
+from .common.body_types import CheckedBody
 from .common.parameters import CALLER_ERRORS, Cursor
 from .common.responses import Problem, TicketResponse, TokenResponse
 from .inboxes.contract import INBOX_OPERATIONS
@@ -58,6 +57,11 @@ TICKET: Final = Scheme(
         "name": "ticket",
         "description": "From `POST /v1/tickets`, for EventSource. Good once.",
     },
+)
+
+TOKEN_BODY: Final = CheckedBody[credentials.TokenBody](credentials.TokenBody)
+TICKET_BODY: Final = CheckedBody[credentials.TicketBody](
+    credentials.TicketBody, required=False
 )
 
 _STREAM: Final = """
@@ -103,7 +107,7 @@ MINT_TOKEN: Final = Operation(
     name="mintToken",
     summary="Make a token for a player",
     description="Needs the scope `tokens:mint`.",
-    body=Body(credentials.TokenBody, BODY_BYTES_MAX),
+    body=TOKEN_BODY,
     responses=(ResponseSpec(200, "The token.", TokenResponse, (NO_STORE,)),),
     refusals=(*CALLER_ERRORS, *BODY, *STORE),
     security=(BEARER, COOKIE),
@@ -114,7 +118,7 @@ ISSUE_TICKET: Final = Operation(
     name="issueTicket",
     summary="Get a ticket for EventSource",
     description="With a player's token.",
-    body=Body(credentials.TicketBody, BODY_BYTES_MAX, required=False),
+    body=TICKET_BODY,
     responses=(ResponseSpec(200, "The ticket.", TicketResponse, (NO_STORE,)),),
     refusals=(*CALLER_ERRORS, *BODY, *WRITE),
     security=(PLAYER_TOKEN, COOKIE),

@@ -26,16 +26,11 @@ from ...transports.streams.opening import StreamComponents
 from ...transports.streams.sse import SseStream
 from ...transports.streams.websocket import WebSocketStream
 from ...transports.web.callers import Callers
-from ...transports.web.requests import read_body
 from . import contract, credentials
 from .common import problems
-from .common.body_types import BodyType
-from .common.endpoints import BODY_BYTES_MAX, body_of, endpoints
+from .common.endpoints import endpoints
 
 __all__ = ["Native"]
-
-_TOKEN: Final = BodyType[credentials.TokenBody](credentials.TokenBody)
-_TICKET: Final = BodyType[credentials.TicketBody](credentials.TicketBody)
 
 _SECRET: Final = {"Cache-Control": "no-store"}
 
@@ -69,7 +64,7 @@ class Native:
         ]
 
     async def mint_token(self, request: Request, caller: Caller) -> Response:
-        body = await body_of(request, _TOKEN)
+        body = await contract.TOKEN_BODY.read(request)
         minted = await self._minting.mint(
             caller,
             body.recipient(),
@@ -80,7 +75,6 @@ class Native:
         return json_response(credentials.encode_token(minted), headers=_SECRET)
 
     async def issue_ticket(self, request: Request, caller: Caller) -> Response:
-        if body := await read_body(request, BODY_BYTES_MAX):
-            _TICKET.decode(body)
+        await contract.TICKET_BODY.read(request)
         ticket = await self._tickets.issue(caller)
         return json_response(credentials.encode_ticket(ticket), headers=_SECRET)

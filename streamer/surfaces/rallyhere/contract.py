@@ -74,8 +74,6 @@ PlayerId = Annotated[
         r"|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
     ),
 ]
-PageSize = Annotated[int, Meta(ge=1, le=wire.PAGE_SIZE_MAX)]
-Deadline = Annotated[int, Meta(ge=0, le=wire.DEADLINE_S_MAX)]
 
 PLAYER: Final = path(
     "player_uuid", PlayerId, "A UUID, a ULID, or `me`.", has_slashes=True
@@ -89,6 +87,11 @@ TOKEN: Final = Scheme(
         "description": "A token of a player or a service, or a backend key.",
     },
 )
+CREATE_BODY: Final = Body[wire.NotificationCreates](
+    wire.NotificationCreates,
+    wire.BODY_BYTES_MAX,
+    examples={"one": {"notifications": [{"message": "Your friend is here"}]}},
+)
 INBOX: Final = "/notification/v1/player/{player_uuid}/notification"
 LONG_POLL: Final = "/notification/v1/player/{player_uuid}/stream/notification/lp"
 
@@ -99,7 +102,7 @@ PAGE: Final = Operation(
     summary="Read a page, newest first",
     parameters=(
         PLAYER,
-        query("page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+        wire.PAGE_SIZE,
         query("start_at", Place, "The newest one wanted, inclusive."),
         query("exclude_before", Place, "Nothing up to this one."),
         header("If-None-Match", str, "The ETag of the page that is had."),
@@ -118,11 +121,7 @@ CREATE: Final = Operation(
     summary="Create notifications",
     description="All of them or none.",
     parameters=(PLAYER, IDEMPOTENCY_KEY),
-    body=Body(
-        wire.NotificationCreates,
-        wire.BODY_BYTES_MAX,
-        examples={"one": {"notifications": [{"message": "Your friend is here"}]}},
-    ),
+    body=CREATE_BODY,
     responses=(
         ResponseSpec(
             200,
@@ -164,7 +163,7 @@ POLL: Final = Operation(
     ),
     parameters=(
         PLAYER,
-        query("max_page_size", PageSize, "How many.", default=wire.PAGE_SIZE),
+        wire.MAX_PAGE_SIZE,
         query("exclude_before", Place, "The `cursor` of the poll before."),
         query(
             "offset_reset_strategy",
@@ -172,7 +171,7 @@ POLL: Final = Operation(
             "Where to begin without a place that is still good.",
             default=Start.LATEST.value,
         ),
-        query("deadline", Deadline, "Seconds.", default=wire.DEADLINE_S),
+        wire.DEADLINE,
     ),
     responses=(
         ResponseSpec(

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -32,14 +30,12 @@ from ...service.publishing.publisher import Publisher
 from ...service.streams.admission import Admission
 from ...transports.streams.longpoll import wait_for_entry
 from ...transports.web.callers import Callers
-from ...transports.web.requests import decode_body, etag_matches, read_body
+from ...transports.web.requests import etag_matches
 from . import contract, wire
 from .refusals import no_route, refusal
 from .wire import PageQuery, PollQuery
 
 __all__ = ["RallyHere"]
-
-_decode_creates: Final = msgspec.json.Decoder(wire.NotificationCreates)
 
 
 class RallyHere:
@@ -115,8 +111,7 @@ class RallyHere:
     async def create(self, request: Request, caller: Caller) -> Response:
         player = _player_of(request, caller)
         caller.require_write(player)
-        body = await read_body(request, wire.BODY_BYTES_MAX)
-        notifications = decode_body(_decode_creates, body).notifications()
+        notifications = (await contract.CREATE_BODY.read(request)).notifications()
         with self._in_flight.track(Log(caller.app, player)):
             published = await self._publisher.publish(
                 caller,

@@ -42,7 +42,8 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ...contract.operation import TIME
+from ...contract.operation import TIME, integer
+from ...contract.query_fields import QueryFields
 from ...core.streams.cursor import Cursor
 from ...core.streams.subscription import Start
 from ...errors import FieldError, Invalid
@@ -62,6 +63,9 @@ from ...service.inboxes.inbox import MergedPage, parse_cursor
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "DEADLINE",
+    "MAX_PAGE_SIZE",
+    "PAGE_SIZE",
     "CreatedResponse",
     "NotificationCreates",
     "PageQuery",
@@ -81,10 +85,12 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 NOTIFICATIONS_MAX: Final = 100
 TEXT_CHARS_MAX: Final = 4_096
 CUSTOM_DATA_BYTES_MAX: Final = 256 * 1024
-PAGE_SIZE: Final = 10
-PAGE_SIZE_MAX: Final = 100
-DEADLINE_S: Final = 30
-DEADLINE_S_MAX: Final = 900
+
+PAGE_SIZE: Final = integer("page_size", "How many.", default=10, least=1, most=100)
+MAX_PAGE_SIZE: Final = integer(
+    "max_page_size", "How many.", default=10, least=1, most=100
+)
+DEADLINE: Final = integer("deadline", "Seconds.", default=30, least=0, most=900)
 
 SOURCE: Final = "rallyhere"
 
@@ -118,9 +124,9 @@ class PageQuery(NamedTuple):
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PageQuery:
         """Raise Invalid with all that is wrong in `query`."""
-        fields = _Fields(query)
+        fields = _PollFields(query)
         parsed = cls(
-            page_size=fields.int("page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
+            page_size=fields.int(PAGE_SIZE),
             start_at=fields.cursor("start_at"),
             exclude_before=fields.cursor("exclude_before"),
         )
@@ -158,12 +164,12 @@ class PollQuery(NamedTuple):
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PollQuery:
         """Raise Invalid with all that is wrong in `query`."""
-        fields = _Fields(query)
+        fields = _PollFields(query)
         parsed = cls(
-            max_page_size=fields.int("max_page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX),
+            max_page_size=fields.int(MAX_PAGE_SIZE),
             exclude_before=fields.cursor("exclude_before"),
             reset_to=fields.start("offset_reset_strategy"),
-            deadline_s=fields.int("deadline", DEADLINE_S, 0, DEADLINE_S_MAX),
+            deadline_s=fields.int(DEADLINE),
         )
         fields.done()
         return parsed
@@ -174,49 +180,24 @@ class PollQuery(NamedTuple):
         return self.exclude_before or self.reset_to
 
 
-class _Fields:
-    """The fields of a query; notes what is wrong and goes on, so that all is told."""
-
-    def __init__(self, query: Mapping[str, str]) -> None:
-        self._query = query
-        self._wrong: list[FieldError] = []
-
-    def int(self, name: str, default: int, least: int, most: int) -> int:
-        text = self._query.get(name)
-        if text is None:
-            return default
-        # `isdecimal` also takes digits of other scripts, which int() would read.
-        if text.isascii() and text.isdecimal() and len(text) <= 9:
-            number = int(text)
-            if least <= number <= most:
-                return number
-        self._note(name, f"must be an integer from {least} to {most}")
-        return default
-
+class _PollFields(QueryFields):
     def cursor(self, name: str) -> Cursor | None:
-        text = self._query.get(name)
+        text = self.query.get(name)
         if not text:
             return None
         try:
             return parse_cursor(text, "query", name)
         except Invalid as error:
-            self._wrong += error.errors
+            self.problems += error.errors
             return None
 
     def start(self, name: str) -> Start:
-        text = self._query.get(name, Start.LATEST.value)
+        text = self.query.get(name, Start.LATEST.value)
         try:
             return Start(text)
         except ValueError:
-            self._note(name, "must be latest or earliest")
+            self.note(name, "must be latest or earliest")
             return Start.LATEST
-
-    def done(self) -> None:
-        if self._wrong:
-            raise Invalid(*self._wrong)
-
-    def _note(self, name: str, problem: str) -> None:
-        self._wrong.append(FieldError(("query", name), problem))
 
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]

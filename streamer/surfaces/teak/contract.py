@@ -164,7 +164,9 @@ SCHEDULE: Final = Operation(
     name="schedule",
     summary="Schedule a message to users",
     parameters=(IDEMPOTENCY_KEY,),
-    body=Body(ScheduleCall, wire.BODY_BYTES_MAX, {FORM: ScheduleForm}),
+    body=Body[ScheduleCall](
+        ScheduleCall, wire.BODY_BYTES_MAX, also={FORM: ScheduleForm}
+    ),
     responses=(
         ResponseSpec(
             200, "An id for each user, in order.", DeliveriesResponse, (REPLAYED,)
@@ -178,7 +180,9 @@ UNSCHEDULE: Final = Operation(
     path="/v2/unschedule",
     name="unschedule",
     summary="Cancel deliveries",
-    body=Body(UnscheduleCall, wire.BODY_BYTES_MAX, {FORM: UnscheduleForm}),
+    body=Body[UnscheduleCall](
+        UnscheduleCall, wire.BODY_BYTES_MAX, also={FORM: UnscheduleForm}
+    ),
     responses=(
         ResponseSpec(200, "The ids of what was cancelled.", DeliveriesResponse),
         UNKNOWN,

@@ -49,8 +49,6 @@ from . import refusals, wire
 __all__ = ["WALLETWERK"]
 
 Count = Annotated[int, Meta(ge=0)]
-Limit = Annotated[int, Meta(ge=1, le=wire.LIMIT_MAX)]
-Offset = Annotated[int, Meta(ge=0, le=wire.OFFSET_MAX)]
 Time = Annotated[str, TIME]
 # What is empty is absent.
 Status = Literal["", "pending", "sending", "sent", "cancelled", "failed"]
@@ -105,6 +103,12 @@ class WalletWerkError(msgspec.Struct, frozen=True):
 
 CAMPAIGN: Final = path("campaign", str, "The campaign.")
 ID: Final = path("id", str, "The notification. `scheduled` is none.")
+SEND_BODY: Final = Body[wire.CampaignSendBody](
+    wire.CampaignSendBody, wire.BODY_BYTES_MAX
+)
+SCHEDULE_BODY: Final = Body[wire.CampaignScheduleBody](
+    wire.CampaignScheduleBody, wire.BODY_BYTES_MAX
+)
 BASE: Final = "/campaigns/{campaign}/notifications"
 ALSO: Final = f"/api/v1{BASE}"
 MADE: Final = {"campaign": "$request.path.campaign", "id": "$response.body#/data/id"}
@@ -120,7 +124,7 @@ SEND: Final = Operation(
     name="send",
     summary="Send to a campaign",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
-    body=Body(wire.CampaignSendBody, wire.BODY_BYTES_MAX),
+    body=SEND_BODY,
     responses=(
         ResponseSpec(
             201,
@@ -141,7 +145,7 @@ SCHEDULE: Final = Operation(
     summary="Send to a campaign later",
     description="In the future, and at most 30 days ahead.",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
-    body=Body(wire.CampaignScheduleBody, wire.BODY_BYTES_MAX),
+    body=SCHEDULE_BODY,
     responses=(
         ResponseSpec(
             201,
@@ -162,8 +166,8 @@ SCHEDULED: Final = Operation(
     summary="List what is scheduled, newest first",
     parameters=(
         CAMPAIGN,
-        query("limit", Limit, "How many.", default=wire.LIMIT),
-        query("offset", Offset, "How many to leave out.", default=0),
+        wire.LIMIT,
+        wire.OFFSET,
         query("status", Status, "Only those."),
     ),
     responses=(ResponseSpec(200, "A page.", CampaignNotificationsResponse),),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -23,7 +22,6 @@ from ...core.schedule import Schedule, ScheduleState
 from ...errors import TooLate
 from ...service.access.authenticator import Authenticator
 from ...transports.web.callers import Callers
-from ...transports.web.requests import decode_body, read_body
 from . import contract, wire
 from .campaign_sends import CampaignSends
 from .refusals import no_route, refusal
@@ -31,10 +29,7 @@ from .wire import CampaignSendsQuery
 
 __all__ = ["WalletWerk"]
 
-_decode_send: Final = msgspec.json.Decoder(wire.CampaignSendBody)
 PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
-
-_decode_schedule: Final = msgspec.json.Decoder(wire.CampaignScheduleBody)
 
 
 class WalletWerk:
@@ -66,7 +61,7 @@ class WalletWerk:
     async def send(self, request: Request, caller: Caller) -> Response:
         campaign = request.path_params["campaign"]
         await self._sends.check(caller, campaign)
-        body = decode_body(_decode_send, await read_body(request, wire.BODY_BYTES_MAX))
+        body = await contract.SEND_BODY.read(request)
         schedule, replayed = await self._sends.send(
             caller,
             campaign,
@@ -78,9 +73,7 @@ class WalletWerk:
     async def schedule(self, request: Request, caller: Caller) -> Response:
         campaign = request.path_params["campaign"]
         await self._sends.check(caller, campaign)
-        body = decode_body(
-            _decode_schedule, await read_body(request, wire.BODY_BYTES_MAX)
-        )
+        body = await contract.SCHEDULE_BODY.read(request)
         schedule, replayed = await self._sends.send(
             caller,
             campaign,

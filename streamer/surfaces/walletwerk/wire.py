@@ -31,13 +31,16 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from ...contract.operation import TIME
+from ...contract.operation import TIME, integer
+from ...contract.query_fields import QueryFields
 from ...core.schedule import Schedule, ScheduleState, parse_time
 from ...errors import FieldError, Invalid
 from ...model import Notification, decode_fragment, iso_time
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "LIMIT",
+    "OFFSET",
     "CampaignScheduleBody",
     "CampaignSendBody",
     "CampaignSendsQuery",
@@ -48,9 +51,10 @@ __all__ = [
 BODY_BYTES_MAX: Final = 256 * 1024
 HEADER_CHARS_MAX: Final = 100
 BODY_CHARS_MAX: Final = 500
-LIMIT: Final = 20
-LIMIT_MAX: Final = 100
-OFFSET_MAX: Final = 1_000_000
+LIMIT: Final = integer("limit", "How many.", default=20, least=1, most=100)
+OFFSET: Final = integer(
+    "offset", "How many to leave out.", default=0, least=0, most=1_000_000
+)
 
 SOURCE: Final = "walletwerk"
 
@@ -92,9 +96,8 @@ class CampaignSendsQuery(NamedTuple):
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> CampaignSendsQuery:
         """Raise Invalid with all that is wrong in `query`."""
-        wrong: list[FieldError] = []
-        limit = _int(query, "limit", LIMIT, 1, LIMIT_MAX, wrong)
-        offset = _int(query, "offset", 0, 0, OFFSET_MAX, wrong)
+        fields = QueryFields(query)
+        limit, offset = fields.int(LIMIT), fields.int(OFFSET)
         status = query.get("status") or None
         state = None
         if status not in (None, "failed"):
@@ -102,31 +105,9 @@ class CampaignSendsQuery(NamedTuple):
                 state = ScheduleState(status)
             except ValueError:
                 known = "pending, sending, sent, cancelled or failed"
-                wrong.append(FieldError(("query", "status"), f"must be {known}"))
-        if wrong:
-            raise Invalid(*wrong)
+                fields.note("status", f"must be {known}")
+        fields.done()
         return cls(limit, offset, state, status == "failed")
-
-
-def _int(
-    query: Mapping[str, str],
-    name: str,
-    default: int,
-    least: int,
-    most: int,
-    wrong: list[FieldError],
-) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    # `isdecimal` also takes digits of other scripts, which int() would read.
-    if text.isascii() and text.isdecimal() and len(text) <= 9:
-        number = int(text)
-        if least <= number <= most:
-            return number
-    problem = f"must be an integer from {least} to {most}"
-    wrong.append(FieldError(("query", name), problem))
-    return default
 
 
 def encode_notification(schedule: Schedule, *, scheduled: bool) -> bytes:

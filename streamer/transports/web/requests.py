@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from starlette.convertors import PathConvertor
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive
@@ -36,9 +36,7 @@ __all__ = [
     "decode_body",
     "etag_matches",
     "header_of",
-    "int_in",
     "media_type_of",
-    "query_int",
     "read_body",
     "require_origin",
     "tag_matches",
@@ -167,35 +165,6 @@ def field_error(text: str) -> FieldError:
     for name, index in _PATH_STEP.findall(path):
         steps.append(int(index) if index.isdecimal() else name or index)
     return FieldError(tuple(steps), problem)
-
-
-def query_int(
-    request: Request, name: str, default: int, *, least: int, most: int
-) -> int:
-    """Return an integer parameter of the query; see `int_in`. Raises Invalid."""
-    return int_in(request.query_params, name, default, least=least, most=most)
-
-
-def int_in(
-    query: QueryParams, name: str, default: int, *, least: int, most: int
-) -> int:
-    """
-    Return an integer parameter of a query, `default` if it is absent.
-
-    Raises:
-        Invalid: The value is not an integer from `least` to `most`.
-
-    """
-    text = query.get(name)
-    if text is None:
-        return default
-    # `isdecimal` accepts digits of other scripts, too, and so would int().
-    if text.isascii() and text.isdecimal() and len(text) <= 9:
-        number = int(text)
-        if least <= number <= most:
-            return number
-    problem = f"must be an integer from {least} to {most}"
-    raise Invalid(FieldError(("query", name), problem))
 
 
 def etag_matches(request: Request, etag: str) -> bool:

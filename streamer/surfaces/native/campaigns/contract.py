@@ -15,10 +15,10 @@ from ....contract.operation import (
     BEARER,
     COOKIE,
     TIME,
-    Body,
     Link,
     Operation,
     ResponseSpec,
+    integer,
     matching,
     path,
     query,
@@ -35,7 +35,7 @@ from ....contract.refusals import (
     unknown,
 )
 from ....store.scheduling.campaigns import CardStatus
-from ..common.endpoints import BODY_BYTES_MAX
+from ..common.body_types import CheckedBody
 from . import wire
 
 __all__ = ["CAMPAIGN_OPERATIONS"]
@@ -43,7 +43,6 @@ __all__ = ["CAMPAIGN_OPERATIONS"]
 CampaignId = Annotated[str, matching(wire.CAMPAIGN_PATTERN)]
 Time = Annotated[str, TIME]
 Count = Annotated[int, Meta(ge=0)]
-Limit = Annotated[int, Meta(ge=1, le=wire.PAGE_LIMIT_MAX)]
 
 
 class NotificationsUsed(msgspec.Struct, frozen=True):
@@ -88,6 +87,10 @@ class CardsWrittenResponse(msgspec.Struct, frozen=True):
 
 CAMPAIGN_ID: Final = path("id", CampaignId, "The campaign.")
 CARD_ID: Final = path("card", str, "The card.", has_slashes=True)
+LIMIT: Final = integer("limit", "How many.", default=100, least=1, most=1_000)
+CAMPAIGN_BODY: Final = CheckedBody[wire.CampaignBody](wire.CampaignBody, required=False)
+CARDS_BODY: Final = CheckedBody[list[wire.CardBody]](wire.Cards, wire.CARDS_BYTES_MAX)
+STATUS_BODY: Final = CheckedBody[wire.StatusBody](wire.StatusBody)
 ONE: Final = "/v1/campaigns/{id}"
 CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_ORIGIN)
 WRITTEN_CARD: Final = {"id": "$request.path.id", "card": "$request.body#/0/id"}
@@ -121,7 +124,7 @@ PUT_CAMPAIGN: Final = Operation(
     summary="Make or rename a campaign",
     description="Needs the scope `campaigns:write`, as all that writes here.",
     parameters=(CAMPAIGN_ID,),
-    body=Body(wire.CampaignBody, BODY_BYTES_MAX, required=False),
+    body=CAMPAIGN_BODY,
     responses=(
         ResponseSpec(
             200,
@@ -146,7 +149,7 @@ CARDS: Final = Operation(
     summary="List a campaign's cards",
     parameters=(
         CAMPAIGN_ID,
-        query("limit", Limit, "How many.", default=wire.PAGE_LIMIT),
+        LIMIT,
         query("after", str, "The `next` of the page before."),
         query("status", CardStatus | Literal[""], "Only those."),
     ),
@@ -160,7 +163,7 @@ PUT_CARDS: Final = Operation(
     name="putCards",
     summary="Write cards in bulk",
     parameters=(CAMPAIGN_ID,),
-    body=Body(wire.Cards, wire.CARDS_BYTES_MAX),
+    body=CARDS_BODY,
     responses=(
         ResponseSpec(
             200,
@@ -192,7 +195,7 @@ SET_CARD_STATUS: Final = Operation(
     name="setCardStatus",
     summary="Change a card's status",
     parameters=(CAMPAIGN_ID, CARD_ID),
-    body=Body(wire.StatusBody, BODY_BYTES_MAX),
+    body=STATUS_BODY,
     responses=(ResponseSpec(200, "The card.", CardResponse),),
     refusals=(*CALLER_ERRORS, *NO_CARD, *BODY, *WRITE),
     security=(BEARER, COOKIE),

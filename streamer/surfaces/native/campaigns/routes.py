@@ -8,7 +8,6 @@ wires. What is sent to a campaign is asked for on the surface of its vendor.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,16 +18,10 @@ from ....core.access.rights import Caller
 from ....service.access.authenticator import Authenticator
 from ....service.scheduling.campaigns import CampaignOperations
 from ....transports.web.callers import Callers
-from ....transports.web.requests import query_int, read_body
-from ..common.body_types import BodyType
-from ..common.endpoints import BODY_BYTES_MAX, body_of, endpoints
+from ..common.endpoints import endpoints
 from . import contract, wire
 
 __all__ = ["NativeCampaigns"]
-
-_CAMPAIGN: Final = BodyType[wire.CampaignBody](wire.CampaignBody)
-_CARDS: Final = BodyType[list[wire.CardBody]](wire.Cards)
-_STATUS: Final = BodyType[wire.StatusBody](wire.StatusBody)
 
 
 class NativeCampaigns:
@@ -66,16 +59,13 @@ class NativeCampaigns:
     async def put_campaign(self, request: Request, caller: Caller) -> Response:
         caller.require_scope("campaigns:write")
         campaign_id = wire.parse_campaign_id(request.path_params["id"])
-        raw = await read_body(request, BODY_BYTES_MAX)
-        body = _CAMPAIGN.decode(raw or b"{}")
+        body = await contract.CAMPAIGN_BODY.read(request)
         state = await self._campaigns.put(caller, campaign_id, body.name)
         return json_response(wire.encode_campaign(state))
 
     async def cards(self, request: Request, caller: Caller) -> Response:
-        limit = query_int(
-            request, "limit", wire.PAGE_LIMIT, least=1, most=wire.PAGE_LIMIT_MAX
-        )
         query = request.query_params
+        limit = contract.LIMIT.read(query)
         cards, after = await self._campaigns.cards(
             caller,
             request.path_params["id"],
@@ -87,9 +77,7 @@ class NativeCampaigns:
 
     async def put_cards(self, request: Request, caller: Caller) -> Response:
         caller.require_scope("campaigns:write")
-        bytes_max = wire.CARDS_BYTES_MAX
-        bodies = await body_of(request, _CARDS, bytes_max=bytes_max)
-        cards = wire.parse_cards(bodies)
+        cards = wire.parse_cards(await contract.CARDS_BODY.read(request))
         await self._campaigns.put_cards(caller, request.path_params["id"], cards)
         return json_response(b'{"written":%d}' % len(cards))
 
@@ -101,7 +89,7 @@ class NativeCampaigns:
     async def set_card_status(self, request: Request, caller: Caller) -> Response:
         campaign_id, card_id = request.path_params["id"], request.path_params["card"]
         caller.require_scope("campaigns:write")
-        body = await body_of(request, _STATUS)
+        body = await contract.STATUS_BODY.read(request)
         card = await self._campaigns.set_status(
             caller, campaign_id, card_id, body.status
         )

@@ -20,8 +20,6 @@ from ....store.scheduling.campaigns import Campaign, Card, CardStatus
 
 __all__ = [
     "CARDS_BYTES_MAX",
-    "PAGE_LIMIT",
-    "PAGE_LIMIT_MAX",
     "CampaignBody",
     "CardBody",
     "Cards",
@@ -36,8 +34,6 @@ __all__ = [
     "parse_status",
 ]
 
-PAGE_LIMIT: Final = 100
-PAGE_LIMIT_MAX: Final = 1_000
 CARDS_BYTES_MAX: Final = 4 * 1024 * 1024
 CARDS_MAX: Final = 10_000
 

@@ -11,7 +11,7 @@ Knows msgspec's types. Knows nothing of what any field means.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import (
     Annotated,
@@ -28,10 +28,18 @@ from typing import (
 import msgspec
 from msgspec import UnsetType
 
+from ....contract.operation import Body
 from ....errors import FieldError, Invalid
 from ....transports.web.requests import decode_body
 
-__all__ = ["PROBLEMS_MAX", "BodyType", "Where", "refuse"]
+__all__ = [
+    "BODY_BYTES_MAX",
+    "PROBLEMS_MAX",
+    "BodyType",
+    "CheckedBody",
+    "Where",
+    "refuse",
+]
 
 T = TypeVar("T")
 Where = tuple[str | int, ...]
@@ -41,6 +49,9 @@ PROBLEMS_MAX: Final = 100
 """Problems told of one request. Who has more of them has one, many times."""
 
 NAME_MAX: Final = 255
+
+BODY_BYTES_MAX: Final = 256 * 1024
+"""The limit of a body, unless it has one of its own."""
 
 _BODY: Final[Where] = ("body",)
 
@@ -142,6 +153,25 @@ class BodyType(Generic[T]):
         for name, field in self._fields.items():
             if field.required and name not in members:
                 yield FieldError((*where, name), "is missing")
+
+
+class CheckedBody(Body[T]):
+    """A body of which every problem is reported, not only the first."""
+
+    def __init__(
+        self,
+        type: Any,  # T, or an Annotated of it
+        bytes_max: int = BODY_BYTES_MAX,
+        *,
+        required: bool = True,
+        examples: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(type, bytes_max, required=required, examples=examples)
+        self._body_type = BodyType[T](type)
+
+    def decode(self, body: bytes) -> T:
+        """Decode a body. Raises as `BodyType.decode` does."""
+        return self._body_type.decode(body)
 
 
 def items_of(raw: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ wrong is answered as a problem document. Knows Starlette. Knows no service.
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -18,42 +18,20 @@ from ....core.streams.cursor import Cursor
 from ....model import Player
 from ....service.inboxes.inbox import parse_cursor
 from ....transports.web.callers import Callers
-from ....transports.web.requests import int_in, read_body
 from . import names, problems
-from .body_types import BodyType
 
 __all__ = [
-    "BODY_BYTES_MAX",
-    "PAGE_LIMIT",
-    "PAGE_LIMIT_MAX",
-    "body_of",
     "cursor_in",
     "endpoints",
-    "limit_in",
-    "limit_of",
     "player_of",
 ]
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX: Final = 256 * 1024
-PAGE_LIMIT: Final = 20
-PAGE_LIMIT_MAX: Final = 100
-
 
 def endpoints(callers: Callers) -> Endpoints[Caller]:
     """Return what binds operations of the surface to handlers that take a `Caller`."""
     return Endpoints(callers.of, lambda error, _: problems.problem(error))
-
-
-def limit_of(request: Request) -> int:
-    """Return how many a page is to have. Raises Invalid."""
-    return limit_in(request.query_params)
-
-
-def limit_in(query: QueryParams) -> int:
-    """Return how many a page is to have by its query. Raises Invalid."""
-    return int_in(query, "limit", PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
 
 
 def player_of(request: Request, caller: Caller) -> Player:
@@ -73,10 +51,3 @@ def cursor_in(query: QueryParams, name: str) -> Cursor | None:
     """Return the cursor of a query, None where there is none. Raises Invalid."""
     text = query.get(name)
     return parse_cursor(text, "query", name) if text else None
-
-
-async def body_of(
-    request: Request, body_type: BodyType[T], *, bytes_max: int = BODY_BYTES_MAX
-) -> T:
-    """Return the body of a request. Raises as `read_body` and `BodyType.decode` do."""
-    return body_type.decode(await read_body(request, bytes_max))

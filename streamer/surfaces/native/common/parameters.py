@@ -10,10 +10,9 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from ....contract.operation import UUID, Parameter, path, query
+from ....contract.operation import UUID, Parameter, integer, path
 from ....contract.refusals import CREDENTIAL, FOREIGN_ORIGIN, RIGHT
 from ....model import CURSOR_CHARS_MAX, PLAYER_CHARS_MAX, TOPIC_PATTERN
-from .endpoints import PAGE_LIMIT, PAGE_LIMIT_MAX
 
 __all__ = [
     "CALLER_ERRORS",
@@ -36,7 +35,6 @@ PlayerName = Annotated[
     Meta(min_length=1, max_length=PLAYER_CHARS_MAX, pattern=r"^[^\x00-\x1f\x7f]+$"),
 ]
 TopicName = Annotated[str, Meta(pattern=f"^{TOPIC_PATTERN}$")]
-Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX)]
 
 PLAYER: Final[Parameter] = path(
     "player",
@@ -46,7 +44,7 @@ PLAYER: Final[Parameter] = path(
 )
 TOPIC: Final[Parameter] = path("topic", TopicName, "The topic.", has_slashes=True)
 ID: Final[Parameter] = path("id", str, "Its id.")
-LIMIT: Final[Parameter] = query("limit", Limit, "How many.", default=PAGE_LIMIT)
+LIMIT: Final = integer("limit", "How many.", default=20, least=1, most=100)
 
 INBOX: Final = "/v1/players/{player}/notifications"
 CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_ORIGIN)

@@ -14,7 +14,6 @@ from ....contract.operation import (
     BEARER,
     CACHED,
     COOKIE,
-    Body,
     Operation,
     ResponseSpec,
     header,
@@ -30,7 +29,7 @@ from ....contract.refusals import (
     unknown,
 )
 from ....model import Priority
-from ..common.endpoints import BODY_BYTES_MAX
+from ..common.body_types import CheckedBody
 from ..common.names import TYPE_CHARS_MAX
 from ..common.parameters import (
     CALLER_ERRORS,
@@ -68,6 +67,17 @@ have fewer than `limit`, and be empty, and have a `next` all the same.
 With `order=oldest` it begins behind `after`, or at the oldest that is kept, and `next`
 is a cursor for `after`; `gap` says that something behind `after` is gone, and why.
 """
+
+MARK_BODY: Final = CheckedBody[wire.MarkBody](
+    wire.MarkBody,
+    examples={
+        "all": {"all": True},
+        "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
+    },
+)
+MARK_UNREAD_BODY: Final = CheckedBody[wire.MarkUnreadBody](wire.MarkUnreadBody)
+ACK_BODY: Final = CheckedBody[wire.AckBody](wire.AckBody)
+UNREAD_BODY: Final = CheckedBody[wire.UnreadBody](wire.UnreadBody)
 
 GONE: Final = unknown("the notification")
 
@@ -147,14 +157,7 @@ MARK_READ: Final = Operation(
         "ignored. The player's streams are told."
     ),
     parameters=(PLAYER,),
-    body=Body(
-        wire.MarkBody,
-        BODY_BYTES_MAX,
-        examples={
-            "all": {"all": True},
-            "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
-        },
-    ),
+    body=MARK_BODY,
     responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
@@ -166,7 +169,7 @@ MARK_UNREAD: Final = Operation(
     summary="Take read marks back",
     description="Unknown ids are ignored. The player's streams are told.",
     parameters=(PLAYER,),
-    body=Body(wire.MarkUnreadBody, BODY_BYTES_MAX),
+    body=MARK_UNREAD_BODY,
     responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
@@ -178,7 +181,7 @@ ACKNOWLEDGE: Final = Operation(
     summary="Say that everything up to a cursor has arrived",
     description="For receipts. What is not in the inbox any more is ignored.",
     parameters=(PLAYER,),
-    body=Body(wire.AckBody, BODY_BYTES_MAX),
+    body=ACK_BODY,
     responses=(ResponseSpec(204, "It is noted."),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
@@ -189,7 +192,7 @@ COUNT_UNREAD: Final = Operation(
     name="countUnread",
     summary="Count what many players have not read",
     description="Needs the scope `notifications:read`.",
-    body=Body(wire.UnreadBody, BODY_BYTES_MAX),
+    body=UNREAD_BODY,
     responses=(ResponseSpec(200, "A count for each.", UnreadCountsResponse),),
     refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),

@@ -29,22 +29,15 @@ from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, tag_matches
 from ..common import names
-from ..common.body_types import BodyType
 from ..common.endpoints import (
-    body_of,
     cursor_in,
     endpoints,
-    limit_in,
     player_of,
 )
+from ..common.parameters import LIMIT
 from . import contract, wire
 
 __all__ = ["NativeInboxes"]
-
-_MARK: Final = BodyType[wire.MarkBody](wire.MarkBody)
-_MARK_UNREAD: Final = BodyType[wire.MarkUnreadBody](wire.MarkUnreadBody)
-_ACK: Final = BodyType[wire.AckBody](wire.AckBody)
-_UNREAD: Final = BodyType[wire.UnreadBody](wire.UnreadBody)
 
 
 _REVALIDATED: Final = (b"cache-control", b"private, no-cache")
@@ -151,7 +144,7 @@ class NativeInboxes:
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        body = await body_of(request, _MARK)
+        body = await contract.MARK_BODY.read(request)
         if isinstance(body.ids, list):
             marked = await self._inboxes.mark_ids(caller, player, body.ids)
         elif isinstance(body.up_to, str):
@@ -163,19 +156,19 @@ class NativeInboxes:
 
     async def mark_unread(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        body = await body_of(request, _MARK_UNREAD)
+        body = await contract.MARK_UNREAD_BODY.read(request)
         marked = await self._inboxes.mark_unread(caller, player, body.ids)
         return json_response(b'{"unread":%d}' % marked.unread)
 
     async def acknowledge(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        body = await body_of(request, _ACK)
+        body = await contract.ACK_BODY.read(request)
         cursor = parse_cursor(body.cursor, "body", "cursor")
         await self._receipts.acknowledge(caller, player, cursor)
         return no_content()
 
     async def unread(self, request: Request, caller: Caller) -> Response:
-        body = await body_of(request, _UNREAD)
+        body = await contract.UNREAD_BODY.read(request)
         players = [names.player_named(text) for text in body.players]
         with self._in_flight.track_app(caller.app):
             counts = await self._inboxes.unread_counts(caller, players)
@@ -188,7 +181,7 @@ def _asked(query_string: bytes) -> _PageRequest:
     query = QueryParams(query_string)
     filter_ = wire.read_filter(query)
     oldest_first = wire.read_order(query)
-    limit = limit_in(query)
+    limit = LIMIT.read(query)
     before, after = cursor_in(query, "before"), cursor_in(query, "after")
     if oldest_first and before is not None:
         raise Invalid(FieldError(("query", "before"), "is for newest first"))

@@ -6,7 +6,7 @@ Part of `contract`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ....contract.operation import (
     BEARER,
@@ -31,7 +31,7 @@ from ....contract.refusals import (
     WRITE,
     unknown,
 )
-from ..common.endpoints import BODY_BYTES_MAX
+from ..common.body_types import CheckedBody
 from ..common.parameters import CALLER_ERRORS, ID, LIMIT, TOPIC
 from ..common.responses import (
     AudienceReceiptResponse,
@@ -56,6 +56,8 @@ is kept nowhere, and has no use for an idempotency key. All that is wrong is tol
 once, each with a pointer.
 """
 
+MOVE_BODY: Final = CheckedBody[schedule_wire.MoveBody](schedule_wire.MoveBody)
+
 TO_FIRST: Final = "$response.body#/results/0/to"
 TO_TOPIC: Final = "$request.body#/to/topic"
 FIRST_ID: Final = "$response.body#/results/0/id"
@@ -71,7 +73,7 @@ PUBLISH: Final = Operation(
     summary="Publish to players, a topic or everyone, now or later",
     description=_PUBLISH,
     parameters=(IDEMPOTENCY_KEY,),
-    body=Body(
+    body=Body[Any](
         message_body.PublishBody | wire.PublishBatch,
         wire.PUBLISH_BYTES_MAX,
         examples={
@@ -217,7 +219,7 @@ MOVE_SCHEDULE: Final = Operation(
     name="moveSchedule",
     summary="Move a schedule",
     parameters=(ID,),
-    body=Body(schedule_wire.MoveBody, BODY_BYTES_MAX),
+    body=MOVE_BODY,
     responses=(ResponseSpec(200, "The schedule, moved.", ScheduleResponse),),
     refusals=(*CALLER_ERRORS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),

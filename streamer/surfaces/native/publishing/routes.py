@@ -8,7 +8,6 @@ wires.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,15 +26,13 @@ from ....service.scheduling.schedules import Schedules
 from ....transports.web.callers import Callers
 from ....transports.web.requests import header_of, read_body
 from ..common import names
-from ..common.body_types import BodyType
-from ..common.endpoints import body_of, endpoints, limit_of
+from ..common.endpoints import endpoints
+from ..common.parameters import LIMIT
 from ..inboxes.wire import encode_audience_receipt
 from . import contract, schedule_wire, wire
 from .message_body import PublishRequest
 
 __all__ = ["NativePublishing"]
-
-_MOVE: Final = BodyType[schedule_wire.MoveBody](schedule_wire.MoveBody)
 
 
 class NativePublishing:
@@ -97,7 +94,7 @@ class NativePublishing:
         return json_response(encode_audience_receipt(notification_id, receipt))
 
     async def schedules(self, request: Request, caller: Caller) -> Response:
-        limit = limit_of(request)
+        limit = LIMIT.read(request.query_params)
         after = schedule_wire.parse_after(request.query_params.get("after") or "0.")
         found = await self._schedules.page(caller, after=after, limit=limit + 1)
         shown, more = found[:limit], len(found) > limit
@@ -108,7 +105,7 @@ class NativePublishing:
         return json_response(schedule_wire.encode_schedule(schedule))
 
     async def move_schedule(self, request: Request, caller: Caller) -> Response:
-        body = await body_of(request, _MOVE)
+        body = await contract.MOVE_BODY.read(request)
         schedule_id = request.path_params["id"]
         changed = await self._schedules.move(caller, schedule_id, body.due_ms())
         if not changed.done:
