@@ -82,7 +82,7 @@ async def test_only_a_parameter_that_says_so_has_slashes(client: Any) -> None:
 async def test_an_error_gets_the_answer_of_the_surface(client: Any) -> None:
     answer = await client.get("/things/none")
 
-    assert answer.text == "/things/none: the thing is unknown"
+    assert answer.text == f"/things/none: {NotFound('the thing')}"
 
 
 def test_an_operation_is_not_bound_twice() -> None:
