@@ -193,6 +193,9 @@ class _NullTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_closing(self) -> bool:
+        return True
+
     def abort(self) -> None:
         pass
 

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
@@ -230,6 +231,28 @@ async def test_a_peer_that_does_not_pong_is_closed_as_silent(
             pings += 1
 
     assert await closed == 4002
+
+
+async def test_a_ping_is_discarded_while_a_close_of_the_client_is_pending(
+    make_world: Any, until: Any
+) -> None:
+    world = await make_world(send_age_s=3_600)
+    client = await world.websocket(receive_buffer=4_096)
+    await client.message()
+    (stream,) = world.connections
+    session, now_s = stream.session, time.monotonic()
+    client.writer.transport.pause_reading()
+    while session._sink.waiting_since_s() is None:
+        await world.publish("x" * 60_000)
+    session.tick(now_s + 100, time.time())
+    client.send(frame(CLOSE, b"\x03\xe8"))
+    await until(lambda: stream._ignores_input)
+    assert world.connections == {stream}
+
+    # The client owes a pong, and the reply to its close waits in the buffer.
+    session.tick(now_s + 200, time.time())
+
+    assert session.ended is None
 
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
