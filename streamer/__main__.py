@@ -1,4 +1,4 @@
-"""Lets ``python -m streamer`` stand in for the command."""
+"""Makes ``python -m streamer`` run the command."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
-The settings, and the only place that reads the environment.
+The settings. Only this module reads the environment.
 
-A setting comes from, in rising order: its default, the TOML file, the environment
-(``STREAMER_`` and the name in capitals), the command line. Anything unknown or
-contradictory is an error at start, all problems in one message.
+The sources of a setting, in rising precedence: its default, the TOML file, the
+environment (``STREAMER_`` and the name in capitals), the command line. Unknown and
+contradictory settings are errors at start; one message lists all problems.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 
 PREFIX: Final = "STREAMER_"
 FILE_VARIABLE: Final = "STREAMER_CONFIG"
-"""Names the TOML file, where ``--config`` does not."""
+"""Names the TOML file if ``--config`` does not."""
 FOREIGN_PREFIXES: Final = ("STREAMER_CLI_", "STREAMER_TEST_")
-"""Variables of the command-line client and of the tests, which are no settings."""
+"""Variables of the command-line client and of the tests, which are not settings."""
 DEFAULT: Final = "default"
-"""Source of a setting that nobody gave."""
+"""Source of a setting that no source sets."""
 
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
@@ -64,11 +64,11 @@ Durability: TypeAlias = Literal["always", "everysec", "replicated", "none"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 TOKEN_CHARS_MIN: Final = 16
-"""Of a random token; less can be guessed."""
-# What may follow "Bearer" (RFC 6750, section 2.1).
+"""Least length of a random token that cannot be guessed."""
+# The syntax of a token after "Bearer" (RFC 6750, section 2.1).
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{{TOKEN_CHARS_MIN},}}=*", re.ASCII)
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s,]+")
-# What may not be greater than what, and why.
+# Pairs of settings of which the first must not exceed the second, and why.
 _ORDERED: Final = (
     ("replay_max", "entries_max", "the log keeps no more entries than that"),
     (
@@ -85,13 +85,13 @@ _ORDERED: Final = (
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
-    Every setting, with its unit, its default and the reason for it.
+    Every setting, with its unit, its default and the reason for the default.
 
-    Times end in ``_s`` (seconds), sizes in ``_bytes``, counts in ``_max``. Made by
-    `load`; the constructor checks nothing, which is what tests want.
+    Times end in ``_s`` (seconds), sizes in ``_bytes``, counts in ``_max``. Use `load`:
+    the constructor itself checks nothing, which suits tests.
     """
 
-    # Where the server is reached and where it keeps things.
+    # Addresses and places.
     host: str = "127.0.0.1"
     port: Port = 8080
     data_dir: str = ""
@@ -101,80 +101,85 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     workers: Workers = 1
     """Processes that share the port and this node's limits; about one per core."""
     background: bool = True
-    """Whether this process also does the housekeeping of `streamer scheduler`."""
+    """Whether this process also sends due schedules, as `streamer scheduler` does."""
     log_level: LogLevel = "info"
     access_log: bool = True
-    """Whether each request is told of in the log, at level ``info``."""
+    """Whether the log has a line for each request, at level ``info``."""
 
-    # Who watches.
+    # Metrics.
     metrics_bind: str = ""
     """
-    ``host:port`` on which ``GET /metrics`` is answered to everybody; empty means
-    nowhere. With several workers it has the figures of all of them.
+    ``host:port`` that serves ``GET /metrics`` without a credential; empty disables it.
+    With several workers it reports the metrics of all of them.
     """
     metrics_token: str = ""
     """
-    Bearer token for which ``/metrics`` is answered on the server's own port; empty
-    means for none.
+    Bearer token for ``GET /metrics`` on the server's own port; empty disables that.
     """
 
-    # What an acknowledged publish survives.
+    # Durability: what an acknowledged publish survives.
     durability: Durability = "always"
     """
-    ``always``: a kill and a power cut, the store syncs before it answers. ``everysec``:
-    may cost the last seconds. ``replicated``: the loss of the primary too, external
-    stores only. ``none``: promises nothing. A store that gives less is refused.
+    ``always``: a kill and a power failure, since the store syncs before it answers.
+    ``everysec``: may lose the last seconds. ``replicated``: also the loss of the
+    primary; external stores only. ``none``: promises nothing. A store that keeps less
+    than promised is refused.
     """
     replicas_min: Replicas = 1
-    """Replicas that confirm a publish under ``replicated``."""
+    """Replicas that have to confirm a publish under ``replicated``."""
     replication_timeout_ms: Milliseconds = 1_000
-    """How long to wait for them; then the publish's outcome is unknown (503)."""
+    """How long to wait for replicas; then the outcome of a publish is unknown (503)."""
 
     # The log.
     retention_days: Days = 90
-    """Age at which an entry leaves the log. The casino gateway promises 90 days."""
+    """Age at which an entry is removed. The casino gateway promises 90 days."""
     entries_max: Count = 10_000
-    """Entries kept per player; the oldest leaves when one more comes in."""
+    """Entries kept per log; a further one removes the oldest."""
     replay_max: Count = 500
-    """A reader that is further behind gets a gap and reads pages instead."""
+    """Entries to replay; a reader that missed more gets a gap and reads pages."""
 
-    # Listeners and connections.
+    # Connections and requests.
     listeners_per_player_max: Count = 5
+    """Open streams and held polls of a player, on all nodes together."""
     connections_max: Count = 10_000
     """Open streams and held polls on this node."""
     connects_per_s_max: Count = 1_500
-    """A node accepts about 2,400 handshakes a second per core before they queue."""
+    """A node accepts about 2,400 handshakes per second and core before they queue."""
     requests_in_flight_max: Count = 1_000
     requests_per_player_max: Count = 32
     requests_per_app_percent: Percent = 75
-    """Of the requests in flight: one app's flood leaves the others a quarter. 100 lets
-    one app have them all."""
+    """
+    Share of the requests in flight that one app may have. A flood of one app leaves a
+    quarter to the others; 100 allows one app all of them.
+    """
 
-    # Quotas of an app, on all nodes together; 0 is no limit. An app may have its own.
+    # Quotas of an app, on all nodes together. 0 means unlimited; an app can have quotas
+    # of its own.
     publishes_per_s_max: Quota = 0
-    """Notifications, counted once for each inbox they are stored in."""
+    """Notifications, counted once for each inbox that stores them."""
     bytes_per_day_max: Quota = 0
-    """Their bytes as they are stored, counted in the same way."""
+    """Stored bytes of notifications, counted in the same way."""
     players_max: Quota = 0
-    """Players that may have an inbox."""
+    """Players that have an inbox."""
     pending_schedules_max: Quota = 0
-    """Schedules that are not due yet; one for many players is one."""
+    """Schedules that are not due yet; one for many players counts once."""
 
     # Streams.
     heartbeat_s: Seconds = 25
-    """Below the 30 s after which game engines and mobile networks cut idle sockets."""
+    """Less than the 30 s after which game engines and mobile networks cut idle
+    sockets."""
     position_check_s: Seconds = 15
-    """How long the silent loss of the last message can go unnoticed."""
+    """How long the loss of the last announcement can go unnoticed."""
     send_buffer_bytes: Count = 1_048_576
-    """What one reader may leave unread in this process before it is cut as slow."""
+    """Unsent bytes in this process with which a reader is disconnected as slow."""
     send_age_s: Seconds = 10
-    """How long one write may wait for the reader before it is cut as slow."""
+    """Age of an unsent write at which a reader is disconnected as slow."""
     message_bytes_max: Count = 65_536
     """Largest message a WebSocket client may send."""
     auth_timeout_s: Seconds = 10
-    """How long a WebSocket may stay open before its first-message credential."""
+    """How long a WebSocket may wait to send its credential as the first message."""
     drain_s: SecondsOrZero = 5
-    """Window over which a stopping node moves its readers away."""
+    """Time over which a stopping node spreads the disconnects of its readers."""
 
     # HTTP.
     header_bytes_max: Count = 65_536
@@ -185,13 +190,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body_timeout_s: Seconds = 30
     allowed_origins: tuple[str, ...] = ()
     """
-    Origins whose pages may open a WebSocket or read answers, e.g.
-    ``https://game.example``. Empty allows pages served by this host alone.
+    Origins whose pages may open a WebSocket or read responses, e.g.
+    ``https://game.example``. Empty allows only pages that this host serves.
     """
 
 
 class ConfigError(Error):
-    """The settings do not hold. Has every problem that was found, a line each."""
+    """The settings are invalid. `problems` has one line for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -203,7 +208,7 @@ class ConfigError(Error):
 
 
 class Resolved(NamedTuple):
-    """The settings and, for each, where its value is from (``--port``, ``default``)."""
+    """The settings and, for each, the source of its value (``--port``, ``default``)."""
 
     config: Config
     sources: dict[str, str]
@@ -211,10 +216,10 @@ class Resolved(NamedTuple):
 
 class _SourcedValue(NamedTuple):
     """
-    A value as somebody gave it. `typed` where the source has types of its own.
+    A value as its source gives it. `typed` says whether the source has types.
 
-    The environment has text alone, so there ``"8080"`` is a number; in a TOML file it
-    is a mistake.
+    The environment has only text, so ``"8080"`` is a number there; in a TOML file it is
+    an error.
     """
 
     value: object
@@ -238,15 +243,15 @@ def resolve(
     flags: Mapping[str, object], environ: Mapping[str, str], *, file: str | None = None
 ) -> Resolved:
     """
-    Return the settings and where each is from.
+    Return the settings and the source of each.
 
-    Without a Redis URL, `Config.data_dir` comes out as the absolute path of the
-    embedded store; the default is ``streamer`` in the user's data directory.
+    Without a Redis URL, `Config.data_dir` becomes the absolute path of the embedded
+    store; the default is ``streamer`` in the user's data directory.
 
     Args:
-        flags: Settings from the command line; None stands for a flag not given.
+        flags: Settings from the command line; None means that a flag is absent.
         environ: The environment.
-        file: Path of the TOML file; None means the one ``STREAMER_CONFIG`` names.
+        file: Path of the TOML file; None means the one that ``STREAMER_CONFIG`` names.
 
     Raises:
         ConfigError: With all problems at once.
@@ -278,7 +283,7 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, _SourcedValue]:
     except OSError as exc:
         problems.append(f"cannot read {path}: {exc.strerror}")
         return {}
-    except ValueError as exc:  # Wrong TOML, or no UTF-8.
+    except ValueError as exc:  # Invalid TOML, or not UTF-8.
         problems.append(f"{path} is not valid TOML: {exc}")
         return {}
     values = {}
@@ -329,7 +334,7 @@ def _suggestion(name: str, spell: Callable[[str], str] = str) -> str:
 def _convert(
     values: Mapping[str, _SourcedValue], problems: list[str]
 ) -> dict[str, Any]:
-    """Return the values that have the right type and range, by name."""
+    """Return the values that have the right type and range; note the others."""
     converted = {}
     for name, (value, source, typed) in values.items():
         kind = _TYPES[name]
@@ -343,7 +348,7 @@ def _convert(
 
 
 def _expected(kind: Any) -> str:
-    """Say what a setting may be, which is more use than what a value is not."""
+    """Return a description of the values that a setting accepts."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is Annotated:
@@ -353,7 +358,7 @@ def _expected(kind: Any) -> str:
 
 
 def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
-    """Yield what does not go together, or is no value for its setting."""
+    """Yield settings that contradict each other, and values without a valid syntax."""
     if config.redis and config.data_dir:
         yield (
             f"redis ({sources['redis']}) and data_dir ({sources['data_dir']}) cannot "
@@ -374,7 +379,7 @@ def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[str]
                 "expected a scheme, a host and optionally a port: https://game.example"
             )
     for low, high, why in _ORDERED:
-        # Who sets one of the two alone did not ask for the other's default.
+        # The default of one setting must not forbid a value of the other.
         if DEFAULT in (sources[low], sources[high]):
             continue
         if getattr(config, low) > getattr(config, high):
@@ -419,7 +424,7 @@ def _redis_problem(url: str) -> str:
     # The URL itself is not repeated: it may hold a password.
     try:
         parts = urlsplit(url)
-        _ = parts.port  # Is parsed, and checked, when it is asked for.
+        _ = parts.port  # Reading the property parses and checks the port.
     except ValueError:
         return "is not a URL"
     if parts.scheme not in ("redis", "rediss", "unix"):
@@ -430,7 +435,7 @@ def _redis_problem(url: str) -> str:
 
 
 def _data_dir(path: str, environ: Mapping[str, str]) -> Path:
-    """Return `path`, or the user's data directory as the platform has it."""
+    """Return `path`, or the platform's data directory of the user."""
     if path:
         return Path(path).expanduser().absolute()
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()

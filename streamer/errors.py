@@ -1,36 +1,38 @@
 """
-What can go wrong, and how a stream ends.
+The error tree, and the reasons for which a stream ends.
 
-Knows no HTTP status and no vendor's shape: each surface has one table from these
-classes to its own answers.
+Knows no HTTP status and no vendor's format: each surface has one table from these
+classes to its own responses.
 
 The tree::
 
     Error
-    ├── Rejected                the caller's fault; repeating it unchanged does not help
-    │   ├── Invalid             a field, parameter or cursor is wrong; says which
-    │   ├── Unauthenticated     no credential, or a bad one; has a defect
-    │   ├── Forbidden           the credential is good and does not allow this
+    ├── Rejected                a client error; repeating it unchanged does not help
+    │   ├── Malformed           the body is not valid JSON
+    │   ├── Unsupported         the body's media type or encoding is not supported
+    │   ├── Invalid             fields, parameters or cursors are invalid; lists them
+    │   ├── Unauthenticated     no credential, or an invalid one; has a defect
+    │   ├── Forbidden           the credential is valid and does not allow this
     │   │   └── ForeignOrigin   a browser sent it from a page of another origin
-    │   ├── NotFound            does not exist, or belongs to somebody else
-    │   ├── Conflict            the idempotency key was used for something else
-    │   ├── TooLate             the schedule has begun and cannot be changed any more
-    │   ├── TooLarge            the body is over its limit
+    │   ├── NotFound            does not exist, or the caller may not see it
+    │   ├── Conflict            the idempotency key was used for another request
+    │   ├── TooLate             the schedule has begun and can no longer be changed
+    │   ├── TooLarge            a body or message exceeds its limit
     │   ├── RateLimited         a rate limit shared by all nodes is reached
-    │   ├── OverQuota           an app has used up a quota; has a quota
-    │   ├── UsedUp              a number that is granted once for good is used up
-    │   └── LimitReached        a limit on listeners, requests or connects; has a limit
+    │   ├── OverQuota           an app has used one of its quotas; has a quota
+    │   ├── UsedUp              a number that is granted once is used up
+    │   └── LimitReached        a limit on streams, requests or connects; has a limit
     ├── StoreUnfit              the store would break what the settings promise
-    └── Unavailable             the server's fault; worth a retry
+    └── Unavailable             a server error; worth a retry
         ├── StoreUnavailable    the store cannot be reached; nothing was written
         ├── IssuerUnavailable   the issuer's keys cannot be retrieved
         ├── OutcomeUnknown      a write was sent and its response did not arrive
         └── Draining            this node is shutting down
 
-A stream does not end by an exception but by a value: `Disconnect`, from the table at
-the end of this module. The ranges tell a client what to do without knowing the code:
-4000-4099 come back with back-off and resume, 4100-4199 come back after the delay
-given, 4200-4299 do not come back without a new token or a fix.
+A stream ends not with an exception but with a value: `Disconnect`, from the table at
+the end of this module. The range of a code tells a client what to do without knowing
+the code: 4000-4099 reconnect with back-off and resume, 4100-4199 reconnect after the
+delay given, 4200-4299 do not reconnect without a new token or a fix.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """Base of everything this server raises on purpose."""
+    """Base of all errors that this server raises on purpose."""
 
 
 class Rejected(Error):
@@ -92,9 +94,9 @@ class Rejected(Error):
 
 class StoreUnfit(Error):
     """
-    A node must not start on this store. `reasons` says all that is wrong with it.
+    A node must not start on this store. `reasons` says everything that is wrong.
 
-    No caller ever sees it: it ends the process before the first request.
+    No client sees it: it ends the process before the first request.
     """
 
     def __init__(self, reasons: str) -> None:
@@ -108,8 +110,8 @@ class FieldError(NamedTuple):
     """
     One thing wrong with a request.
 
-    `where` is the place as a path of names and indices, starting with ``body``,
-    ``query``, ``path`` or ``header``. `problem` is a sentence without a full stop.
+    `where` is a path of names and indices that starts with ``body``, ``query``,
+    ``path`` or ``header``. `problem` is a sentence without a full stop.
     """
 
     where: tuple[str | int, ...]
@@ -117,7 +119,7 @@ class FieldError(NamedTuple):
 
 
 class Malformed(Rejected):
-    """The body is no JSON document that can be read. `problem` says why."""
+    """The body is not a valid JSON document. `problem` says why."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -127,7 +129,7 @@ class Malformed(Rejected):
 
 
 class Unsupported(Rejected):
-    """The body's media type or encoding is not read here."""
+    """A header asks for a media type or encoding that is not supported."""
 
     def __init__(self, header: str, expected: str) -> None:
         self.header = header
@@ -138,7 +140,7 @@ class Unsupported(Rejected):
 
 
 class Invalid(Rejected):
-    """Fields, parameters or cursors are wrong. Holds all that were found."""
+    """Fields, parameters or cursors are invalid. `errors` has all of them."""
 
     def __init__(self, *errors: FieldError) -> None:
         assert errors
@@ -152,7 +154,7 @@ class Invalid(Rejected):
 
 
 class Defect(enum.Enum):
-    """What is wrong with a credential. The names are ours; surfaces translate."""
+    """What is wrong with a credential. Surfaces translate the names."""
 
     MISSING = "no credential was given"
     AMBIGUOUS = "more than one credential was given"
@@ -171,7 +173,7 @@ class Defect(enum.Enum):
 
 
 class Unauthenticated(Rejected):
-    """No credential, or one that does not hold. `detail` names the claim, if any."""
+    """No credential, or an invalid one. `detail` names the claim, if any."""
 
     def __init__(self, defect: Defect, detail: str = "") -> None:
         self.defect = defect
@@ -182,7 +184,7 @@ class Unauthenticated(Rejected):
 
 
 class Forbidden(Rejected):
-    """The credential is good, and does not allow this."""
+    """The credential is valid and does not allow this. `needed` would."""
 
     def __init__(self, needed: str) -> None:
         self.needed = needed
@@ -193,14 +195,14 @@ class Forbidden(Rejected):
 
 class ForeignOrigin(Forbidden):
     """
-    A browser sent this for a page that is not one of ours.
+    A browser sent this for a page of an origin that is not allowed.
 
-    A stream is refused to it before it is opened, whatever it asks for.
+    The server refuses a stream to such a page before it opens the stream.
     """
 
 
 class NotFound(Rejected):
-    """There is no such thing in what the caller may see."""
+    """The thing does not exist, or the caller may not see it."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -217,7 +219,7 @@ class Conflict(Rejected):
 
 
 class TooLate(Rejected):
-    """A schedule has begun, or is over, and can no longer be changed."""
+    """A schedule has begun or ended and can no longer be changed."""
 
     def __init__(self, state: str) -> None:
         self.state = state
@@ -227,7 +229,7 @@ class TooLate(Rejected):
 
 
 class TooLarge(Rejected):
-    """A body or message is over its limit."""
+    """A body or message exceeds its limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -237,7 +239,7 @@ class TooLarge(Rejected):
 
 
 class RateLimited(Rejected):
-    """An app calls faster than it may. `retry_after_s` is when there is room again."""
+    """An app calls too often. It may call again after `retry_after_s`."""
 
     def __init__(self, per_s: int, *, retry_after_s: int = 1) -> None:
         self.per_s = per_s
@@ -248,7 +250,7 @@ class RateLimited(Rejected):
 
 
 class Quota(enum.Enum):
-    """What an app may use only so much of. The names are those of `core.quotas`."""
+    """A resource with a quota per app. The names are those of `core.quotas`."""
 
     PUBLISHES_PER_S = "notifications per second"
     BYTES_PER_DAY = "bytes per day"
@@ -257,7 +259,7 @@ class Quota(enum.Enum):
 
 
 class OverQuota(Rejected):
-    """An app has used up a quota. `retry_after_s` is when there may be room again."""
+    """An app has used one of its quotas. A retry after `retry_after_s` may succeed."""
 
     def __init__(self, quota: Quota, maximum: int, *, retry_after_s: int = 1) -> None:
         self.quota = quota
@@ -269,7 +271,7 @@ class OverQuota(Rejected):
 
 
 class UsedUp(Rejected):
-    """A number that is given once and for all is used up; waiting is no use."""
+    """A number that is granted once is used up; waiting does not help."""
 
     def __init__(self, what: str, maximum: int) -> None:
         self.what = what
@@ -280,7 +282,7 @@ class UsedUp(Rejected):
 
 
 class Limit(enum.Enum):
-    """Which limit refused a connection or request."""
+    """The limit that refused a connection or request."""
 
     LISTENERS_PER_PLAYER = "too many listeners for this player"
     REQUESTS_PER_PLAYER = "too many requests in flight for this player"
@@ -293,7 +295,7 @@ class Limit(enum.Enum):
 
 
 class LimitReached(Rejected):
-    """A limit was reached. `retry_after_s` is when it is worth another try."""
+    """A limit is reached. A retry after `retry_after_s` may succeed."""
 
     def __init__(self, limit: Limit, *, retry_after_s: int = 1) -> None:
         self.limit = limit
@@ -304,20 +306,20 @@ class LimitReached(Rejected):
 
 
 class Unavailable(Error):
-    """The server cannot do this now. `retry_after_s` is when to try again."""
+    """The server cannot do this now. Clients retry after `retry_after_s`."""
 
     retry_after_s = 1
 
 
 class StoreUnavailable(Unavailable):
-    """The store cannot be reached or refuses writes. Nothing was written."""
+    """The store is unreachable or refuses writes. Nothing was written."""
 
     def __str__(self) -> str:
         return "the store is unavailable; nothing was stored"
 
 
 class IssuerUnavailable(Unavailable):
-    """The keys that a token has to be checked with were never had, and are not now."""
+    """The keys that verify a token were never retrieved, and cannot be now."""
 
     retry_after_s = 5
 
@@ -327,10 +329,11 @@ class IssuerUnavailable(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     """
-    A write was sent and its answer did not come back.
+    A write was sent, and its response did not arrive.
 
-    It may or may not have been carried out. A caller who gave an idempotency key
-    repeats the request with the same key and gets the outcome, once.
+    The store may or may not have executed it. A client that used an idempotency key
+    repeats the request with the same key, which returns the outcome without a second
+    effect.
     """
 
     def __str__(self) -> str:
@@ -341,7 +344,7 @@ class OutcomeUnknown(Unavailable):
 
 
 class Draining(Unavailable):
-    """This node is going away and takes nothing new."""
+    """This node is shutting down and accepts nothing new."""
 
     def __str__(self) -> str:
         return "this node is shutting down"
@@ -349,10 +352,10 @@ class Draining(Unavailable):
 
 class Disconnect(NamedTuple):
     """
-    Why a stream ends, as told to its client.
+    The reason for which a stream ends, as its client receives it.
 
-    `code` is a WebSocket close code; SSE carries it in the ``bye`` event. A code is
-    never used again for another reason.
+    `code` is a WebSocket close code; SSE carries it in the event ``bye``. A code is
+    never reused for another reason.
     """
 
     code: int
@@ -360,7 +363,7 @@ class Disconnect(NamedTuple):
 
     @property
     def reconnect(self) -> bool:
-        """Whether a client should come back with the credential it has."""
+        """Whether a client should reconnect with the credential it has."""
         return self.code < 4200
 
 

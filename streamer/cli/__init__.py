@@ -27,7 +27,7 @@ _MODULES: Final = {
     "tail": "messages",
     "doctor": "doctor",
     "bench": "bench",
-    # Started by `serve` alone; no help shows it.
+    # Only `serve` starts it; no help lists it.
     "worker": "serve",
 }
 

@@ -1,8 +1,8 @@
 """
-`streamer app`: apps, and whose tokens count in them, from a shell.
+`streamer app`: manages apps and the issuers whose tokens they accept.
 
-Knows files of keys, and the words for a foreign issuer. Works beside a running server,
-where everything counts within seconds.
+Knows key files and the options of a foreign issuer. Works while servers run; they apply
+a change within seconds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ app.add_command(quota)
 
 
 def token_options(command: Command) -> Command:
-    """Give a command the options that say whose tokens count."""
+    """Add the options that say which tokens an app accepts."""
     for option in (
         click.option(
             "--audience",
@@ -176,7 +176,7 @@ def _token_settings(
     public_key: Path | None,
     audience: str | None,
 ) -> dict[str, str]:
-    """Return the members of an app's record that were given."""
+    """Return the members of an app's record that the options set."""
     members = {
         "issuer": issuer,
         "algorithm": algorithm,
@@ -233,7 +233,7 @@ async def _update(config: Config, name: App, changes: dict[str, str]) -> None:
 
 
 async def _check_key_set(record: AppRecord) -> None:
-    """Warn where the key set is not to be had; a node may have better luck."""
+    """Warn if the key set cannot be read from here; a node may be able to."""
     if not record.key_set:
         return
     from ..core.access.signatures import parse_key_set

@@ -1,10 +1,9 @@
 """
-`streamer key` and `streamer token`: who may use the server, from a shell.
+`streamer key` and `streamer token`: backend keys and player tokens.
 
-Knows scopes and permissions as they are typed, and that the last line of stdout is the
-secret alone, so that ``$(streamer key … | tail -n1)`` works; the rest goes to stderr.
-Works beside a running server, where everything counts at once, and what is taken back
-within seconds.
+Knows scopes and permissions as options. The last line of stdout is the secret alone, so
+that ``$(streamer key … | tail -n1)`` works; everything else goes to stderr. Works while
+servers run: they accept new credentials at once and reject revoked ones within seconds.
 """
 
 from __future__ import annotations
@@ -163,7 +162,14 @@ def revoke_tokens(
 
 
 def _has_subcommand() -> bool:
-    """Whether there is more to the command; its options go behind its name."""
+    """
+    Return whether a subcommand is called.
+
+    Raises:
+        UsageError: An option stands before the subcommand, which has options of its
+            own.
+
+    """
     ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
         return False
@@ -177,7 +183,7 @@ def _has_subcommand() -> bool:
 
 
 def _required(value: str | None, option: str) -> str:
-    # Not for click to require: a subcommand has options of its own.
+    # Click would require the option of subcommands, too.
     if value is None:
         raise click.UsageError(f"Missing option '{option}'.")
     return value

@@ -1,8 +1,8 @@
 """
-The app `demo`: what makes the first minute work without reading anything.
+The app `demo`, with which a first start works without any preparation.
 
-Knows what `streamer serve` and `streamer store` put into an empty store, and the lines
-to paste. A store that has anything in it is left as it is.
+Knows what `streamer serve` and `streamer store` put into an empty store, and the
+commands they print. A store that is not empty is left unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLAYER: Final = "alice"
 
 
 class Demo(NamedTuple):
-    """Credentials of the demo. `key` is None where one was made on an earlier start."""
+    """Credentials of the demo. `key` is None if an earlier start created one."""
 
     token: str
     key: str | None
@@ -35,10 +35,11 @@ class Demo(NamedTuple):
 
 async def prepare(url: str) -> Demo | None:
     """
-    Return the credentials of the demo app, made if the store at `url` is empty.
+    Return credentials of the demo app; create the app if the store at `url` is empty.
 
-    A key is made with the app and never again, or every start would leave one behind.
-    Returns None where the store has other apps only, or tokens of `demo` are not ours.
+    A key is created only with the app, since otherwise each start would leave one
+    behind. Returns None if the store has no app `demo`, or if a foreign issuer signs
+    its tokens.
     """
     from ..core.access.tokens import mint
     from ..model import App, Player
@@ -59,12 +60,12 @@ async def prepare(url: str) -> Demo | None:
 
 def greeting(demo: Demo | None, address: str, data_dir: str | None) -> str:
     """
-    Return what to print when the server at `address` is ready.
+    Return the text to print when the server at `address` is ready.
 
     Args:
-        demo: The demo's credentials, if there is the app.
+        demo: Credentials of the demo, if the store has that app.
         address: URL without a final slash.
-        data_dir: To be named in commands, where it is not the default one.
+        data_dir: Data directory to name in commands, unless it is the default one.
 
     """
     lines = [f"streamer is ready at {address}", ""]
@@ -100,7 +101,7 @@ def _curl_commands(address: str, token: str, key: str) -> list[str]:
 
 
 def _program() -> str:
-    """Return what to type for `streamer`: its path, where it is not on ``PATH``."""
+    """Return how to call `streamer`: by its path if it is not on ``PATH``."""
     name = "streamer"
     called = sys.argv[0]
     if Path(called).name != name or shutil.which(name) == called:

@@ -1,9 +1,9 @@
 """
-`streamer doctor`: what is configured, and whether the machine and the store will do.
+`streamer doctor`: checks the settings, the machine and the store.
 
-Knows what the server needs of its surroundings, and says what it found in plain words:
-``ok``, ``warning`` (works, and look at it), ``problem`` (a promise would be broken).
-Changes nothing. Ends with status 1 if there is a problem.
+Knows what the server requires of its environment. Each finding is ``ok``, a ``warning``
+(works, but deserves attention) or a ``problem`` (a promise would be broken). Changes
+nothing. Exits with status 1 if there is a problem.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def doctor(file: str | None, **flags: object) -> None:
 
 
 def judge_fds(limit: int, connections_max: int, process: str) -> Finding:
-    """Judge whether as many connections as configured can be open."""
+    """Judge whether as many connections as configured can be open at once."""
     needed = connections_max + FDS_BESIDE_CONNECTIONS
     text = f"{process} can open {limit} files and needs {needed}"
     if limit < needed:
@@ -77,7 +77,7 @@ def judge_fds(limit: int, connections_max: int, process: str) -> Finding:
 
 
 def judge_compiled(*, compiled: bool) -> Finding:
-    """Judge whether a message to many, and a page, cost no more than they have to."""
+    """Judge whether the fan-out loop and the encoding of pages are compiled."""
     if compiled:
         return Finding("ok", "fan-out and page encoding are compiled")
     return Finding(
@@ -111,7 +111,7 @@ def judge_interpreter(build: Mapping[str, Any]) -> Finding:
 
 
 def _print_settings(resolved: Resolved) -> None:
-    """Print the settings that somebody gave, and the two that say where things are."""
+    """Print the settings that are not defaults, and those that locate the server."""
     config, sources = resolved
     for name, source in sources.items():
         if source != DEFAULT or name in ("host", "port", "data_dir", "redis"):
@@ -152,7 +152,7 @@ async def _examine_store(config: Config) -> AsyncIterator[Finding]:
 
     promise = DurabilityPromise(config.durability, config.replicas_min)
     if not config.redis and not holds_store(Path(config.data_dir)):
-        # Looking must not leave a data directory behind.
+        # A check must not create a data directory.
         try:
             yield Finding("ok", f"the embedded store runs {find_server()}")
         except StoreFailed as exc:

@@ -1,7 +1,7 @@
 """
-How many files this process may have open; every connection is one.
+The limit of open files; every connection is one.
 
-Knows the soft and the hard limit of the system.
+Knows the system's soft and hard limits.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ FDS_BESIDE_CONNECTIONS: Final = 64
 """Listeners, the store's connections, modules, logs."""
 
 _FDS_ENOUGH: Final = 1_048_576
-"""Some systems call their hard limit infinite and refuse to give it."""
+"""Used where the hard limit is infinite, which some systems do not grant."""
 
 
 def fd_limit_max() -> int:
-    """Return how many descriptors a server started here can have."""
+    """Return how many descriptors a server can have that is started from here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _FDS_ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _FDS_ENOUGH)
 
 
 def raise_fd_limit() -> None:
     """
-    Raise the soft limit to the hard one, as far as the system lets us.
+    Raise the soft limit to the hard limit, as far as the system allows.
 
-    The soft limit is low (1,024, or 256 on macOS) for the sake of programs that use
-    `select`. Without this, a server would refuse its thousandth player.
+    The soft limit is low (1,024, or 256 on macOS) for programs that use `select`. With
+    it, a server would refuse its thousandth player.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = fd_limit_max()
@@ -37,6 +37,6 @@ def raise_fd_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         except (OSError, ValueError):
-            target //= 2  # macOS has a lower limit of its own that it does not tell.
+            target //= 2  # macOS has a lower limit that it does not report.
         else:
             return

@@ -1,12 +1,13 @@
 """
 The log of a server process: one JSON object per line on stderr.
 
-Knows how a record becomes a line. A line is ASCII without a control character, so
-nothing that a client sent can begin another one or reach a terminal. What is logged
-while a request is served has its id; a record may bring further members as `fields`.
+Knows how a record becomes a line. A line is ASCII without control characters, so that
+nothing a client sent can begin another line or control a terminal. A record that is
+logged while a request is served carries the id of the request. The attribute `fields`
+of a record adds members.
 
-What is told in one turn of the event loop is written at its end, in one piece. Warnings
-are written at once, with all that was told before them.
+Records of one iteration of the event loop are written together at its end. A warning is
+written at once, with all records before it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def log_to_stderr(level: str) -> None:
-    """Send what is logged at `level` and above to stderr, as JSON lines."""
-    # What no line has need not be found out for each; Python's logging HOWTO names
-    # these switches.
+    """Write records of `level` and above to stderr, as JSON lines."""
+    # No line has these facts, so they need not be collected for each record; Python's
+    # logging HOWTO names the switches.
     logging._srcfile = None
     logging.logThreads = False
     logging.logProcesses = False
@@ -44,10 +45,10 @@ def log_to_stderr(level: str) -> None:
 
 class _BatchingHandler(logging.StreamHandler[TextIO]):
     """
-    Writes what the loop's thread tells in a turn at the end of that.
+    Writes the records of the event loop's thread once per iteration.
 
-    A write is as much as all the rest of a line, and when thousands connect there are
-    dozens in a turn (bench.connect).
+    A write costs as much as everything else about a line, and when thousands connect
+    there are dozens of lines per iteration (bench.connect).
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -97,7 +98,7 @@ class _JsonFormatter(logging.Formatter):
 def _ascii(line: dict[str, Any]) -> str:
     try:
         encoded = _encode(line)
-    except UnicodeEncodeError:  # half a character, which only JSON's escapes can tell
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can encode
         return json.dumps(line)
     # The slower encoder is the one that escapes what is not ASCII.
     return encoded.decode() if encoded.isascii() else json.dumps(line)

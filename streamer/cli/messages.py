@@ -1,11 +1,11 @@
 """
-`streamer publish` and `streamer tail`: a hand on the wire.
+`streamer publish` and `streamer tail`: a client for the shell.
 
 Knows the Python client and how its events look on a terminal. Knows nothing of the
-server: both commands work against a remote one, and use no setting of this machine's.
+server: both commands work against a remote server and use no settings of this machine.
 
-What is printed comes from other people, so control characters are shown and not sent
-to the terminal.
+The text comes from other people, so control characters are escaped before they are
+printed.
 """
 
 from __future__ import annotations
@@ -134,19 +134,19 @@ async def _tail(url: str, token: str, cursor: str | None, as_json: bool) -> None
 @contextlib.contextmanager
 def _closed_by_signals(stream: Stream) -> Iterator[None]:
     """
-    End `stream` on SIGINT and SIGTERM, so that the loop over it ends by itself.
+    Close `stream` on SIGINT and SIGTERM, so that the loop over it ends normally.
 
-    An event already taken is printed to its end, and the cursor is true.
+    The current event is still printed, so that the cursor matches the output.
     """
     loop = asyncio.get_running_loop()
-    closing: list[asyncio.Task[None]] = []  # The loop itself holds tasks weakly.
+    closing: list[asyncio.Task[None]] = []  # The loop holds tasks only weakly.
 
     def close() -> None:
         closing.append(loop.create_task(stream.aclose()))
 
     handled = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Elsewhere than on Unix a KeyboardInterrupt has to do.
+        # On other systems than Unix, a KeyboardInterrupt ends the command.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, close)
             handled.append(number)
@@ -159,7 +159,7 @@ def _closed_by_signals(stream: Stream) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _readable_errors() -> Iterator[None]:
-    """Turn what a person can do something about into one line and exit status 1."""
+    """Turn an expected error into one line and exit status 1."""
     try:
         yield
     except (Error, ValueError) as error:
@@ -167,8 +167,8 @@ def _readable_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
-        # The reader, say head, has had enough. Python would complain about the rest
-        # of the buffer on its way out.
+        # The reader of a pipe, such as `head`, has ended. Python would report an error
+        # when it flushes the buffer at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -180,7 +180,7 @@ def _show(event: Event, as_json: bool) -> None:
 
 
 def _describe(event: Event, as_json: bool) -> str:
-    """Return what is said of an event that is no notification, "" for nothing."""
+    """Return the text for an event that is not a notification; "" prints nothing."""
     if isinstance(event, CursorMoved):
         return ""
     if as_json:
@@ -197,7 +197,7 @@ def _describe(event: Event, as_json: bool) -> str:
 
 
 def _line(notification: Notification) -> str:
-    """Return `notification` on one line for people: time, urgency, words, the rest."""
+    """Return `notification` as one line: time, priority, type, text, the rest."""
     parts = [f"{notification.created_at.astimezone():%Y-%m-%d %H:%M:%S}"]
     if notification.priority != "medium":
         parts.append(f"[{notification.priority}]")
@@ -215,7 +215,7 @@ def _line(notification: Notification) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return `text` with everything a terminal could obey written as an escape."""
+    """Return `text` with all characters escaped that could control a terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in text

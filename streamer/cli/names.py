@@ -1,7 +1,7 @@
 """
-What people type: names of apps and players, durations; and the way to the apps.
+Arguments that several commands share: names of apps and players, durations.
 
-Knows click and how a wrong name reads on a terminal.
+Knows click and the error messages for wrong names. Opens the apps of a store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DURATION = re.compile(r"(\d{1,9})([smhd]?)")
 
 
 class Duration(click.ParamType[int, str | int]):
-    """Seconds, or a number with one of the units s, m, h, d."""
+    """A number of seconds, or a number with one of the units s, m, h and d."""
 
     name = "duration"
 
@@ -47,7 +47,7 @@ class Duration(click.ParamType[int, str | int]):
 
 @asynccontextmanager
 async def open_apps(config: Config) -> AsyncIterator[Apps]:
-    """Give the apps of the configured store."""
+    """Open the apps of the configured store."""
     from ..store.access.apps import Apps
 
     async with store_url(config) as url, open_redis(url) as redis:
@@ -55,7 +55,7 @@ async def open_apps(config: Config) -> AsyncIterator[Apps]:
 
 
 def app_name(text: str) -> App:
-    """Return the name of an app; what is none ends the command."""
+    """Return the name of an app; an invalid name ends the command."""
     from ..model import parse_app
 
     name = parse_app(text)
@@ -67,7 +67,7 @@ def app_name(text: str) -> App:
 
 
 def player_name(text: str) -> Player:
-    """Return the name of a player; what is none ends the command."""
+    """Return the name of a player; an invalid name ends the command."""
     from ..model import parse_player
 
     player = parse_player(text)

@@ -1,8 +1,7 @@
 """
-`streamer app quota`: what an app may use, from a shell.
+`streamer app quota`: shows and changes the quotas of an app.
 
-Knows how a quota is written on a command line. Works beside running servers, where it
-counts within seconds.
+Knows quotas as options. Works while servers run; they apply a change within seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _NAMES: Final = {
 
 
 class QuotaValue(click.ParamType[int | str, int | str]):
-    """A whole number, 0 for no limit; or ``default`` for what the settings say."""
+    """A whole number, or ``default`` for the value in the settings; 0 is unlimited."""
 
     name = "n|default"
 
@@ -60,7 +59,7 @@ class QuotaValue(click.ParamType[int | str, int | str]):
 
 
 def quota_options(command: Command) -> Command:
-    """Give a command an option for each quota."""
+    """Add an option for each quota."""
     for name, meaning in reversed(_NAMES.items()):
         flag = "--" + name.replace("_", "-")
         command = click.option(flag, name, type=QuotaValue(), help=meaning)(command)

@@ -1,11 +1,12 @@
 """
 `streamer serve` and `streamer scheduler`: the store and the server in one command.
 
-`streamer worker` is what `serve` starts several of, and of no use by itself.
+`serve` starts several of `streamer worker`, which has no use by itself.
 
-Knows in which order they start and stop, and what a person at a terminal is told. The
-server takes the signals and drains; this module stops the store after it, and ends the
-server when the store is gone (a server without its store would answer and be deaf).
+Knows the order in which store and server start and stop, and what is printed. The
+server handles the signals and drains; this module stops the store after it, and ends
+the server when the store has exited (a server without its store would accept requests
+and deliver nothing).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def scheduler(file: str | None, **flags: object) -> None:
 @click.argument("channel", type=int)
 @click.argument("sockets", type=int, nargs=-1)
 def worker(channel: int, sockets: tuple[int, ...]) -> None:
-    """Serve one share of `streamer serve --workers N`, which alone starts this."""
+    """Serve one share of `streamer serve --workers N`, which starts this command."""
     from ..workers.control_channel import ControlChannel
 
     supervisor = ControlChannel(channel)
@@ -90,7 +91,7 @@ def _run(work: Coroutine[Any, Any, None], config: Config) -> None:
     raise_fd_limit()
     try:
         run(work, loop_factory=_new_loop)
-    except OSError as exc:  # Of the listening socket; others have their own handling.
+    except OSError as exc:  # From the listening socket; others are handled elsewhere.
         raise click.ClickException(exc.strerror or str(exc)) from exc
 
 
@@ -146,10 +147,10 @@ async def _schedule(config: Config) -> None:
 @contextlib.asynccontextmanager
 async def _store(config: Config) -> AsyncIterator[tuple[str, Embedded | None]]:
     """
-    Give the store's URL, and the store itself where it is ours to watch.
+    Yield the URL of the store, and the store itself if it is the embedded one.
 
     Raises:
-        StoreUnfit: It would break what the settings promise.
+        StoreUnfit: The store would break what the settings promise.
 
     """
     from ..service.node.store_watch import refuse_unsuitable_store
@@ -173,8 +174,8 @@ async def _void_leases(url: str) -> None:
     """
     Void the leases of nodes that died with the store.
 
-    No node is alive on a store that has only just been started for this one, so nobody
-    has to wait for their heartbeats to run out.
+    No other node runs on a store that was just started for this one, so there are no
+    heartbeats to wait for.
     """
     from ..store.keys import NODES
     from .settings import open_redis
@@ -186,7 +187,7 @@ async def _void_leases(url: str) -> None:
 async def _while_alive(
     embedded: Embedded | None, work: Coroutine[Any, Any, None]
 ) -> None:
-    """Run `work` to its end; cancel it and raise if the store ends before."""
+    """Run `work` to its end; cancel it and raise if the store exits before."""
     if embedded is None:
         await work
         return
@@ -210,18 +211,18 @@ async def _while_alive(
 
 
 async def _ignore_signals_after(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, which handles signals; ignore them from its end on."""
+    """Run `work`, which handles signals, and ignore them afterwards."""
     try:
         await work
     finally:
-        # The store closes its log, which takes `STOP_S` at most. An impatient Ctrl-C
-        # would only make its next start slower.
+        # The store closes its log, which takes `STOP_S` at most. A second Ctrl-C would
+        # only make its next start slower.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
 
 def _reachable(address: str) -> str:
-    """Return `address` as one can be called: "every interface" is no place to go."""
+    """Return `address` with a loopback address in place of "every interface"."""
     for anywhere in ("//0.0.0.0", "//[::]"):
         address = address.replace(anywhere, "//127.0.0.1")
     return address.rstrip("/")

@@ -1,8 +1,8 @@
 """
-What the commands share: the options that choose a store, and the way to it.
+What the commands share: the options that select a store, and how to reach it.
 
-Knows click, the settings and how an expected failure reads on a terminal. Knows nothing
-of what a command does with the store.
+Knows click, the settings and the messages of expected failures. Knows nothing of what a
+command does with the store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def store_options(command: Command) -> Command:
-    """Give a command ``--data-dir``, ``--redis`` and ``--config``."""
+    """Add the options ``--data-dir``, ``--redis`` and ``--config``."""
     for option in (
         click.option(
             "--config",
@@ -49,7 +49,7 @@ def store_options(command: Command) -> Command:
 
 
 def resolve(file: str | None, **flags: object) -> Resolved:
-    """Return the settings; a wrong one ends the command with all that is wrong."""
+    """Return the settings; wrong ones end the command with a list of all problems."""
     from .. import config
 
     try:
@@ -59,8 +59,8 @@ def resolve(file: str | None, **flags: object) -> Resolved:
 
 
 def fsync_policy(durability: str) -> str:
-    """Return how the embedded store has to sync to keep what the setting promises."""
-    # Who asks for nothing does not ask to lose more than a second or two.
+    """Return the fsync policy with which the embedded store keeps `durability`."""
+    # ``none`` promises nothing, but there is no reason to lose more than two seconds.
     return "always" if durability == "always" else "everysec"
 
 
@@ -69,7 +69,7 @@ def run(
     *,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> T:
-    """Run `work` to its end; our own errors end the command with a sentence."""
+    """Run `work` to its end; an expected error ends the command with a message."""
     from ..errors import Error
 
     try:
@@ -83,7 +83,7 @@ def run(
 
 @contextlib.asynccontextmanager
 async def store_url(config: Config) -> AsyncIterator[str]:
-    """Give the URL of the configured store, started for the time if it is not up."""
+    """Yield the URL of the configured store, started meanwhile if it does not run."""
     from ..store.server.embedded import attach
 
     if config.redis:
@@ -95,7 +95,7 @@ async def store_url(config: Config) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
-    """Give a connection to the store at `url`, made at the first call."""
+    """Yield a connection to the store at `url`, which the first call opens."""
     from ..store.client.connection import RedisConnection
 
     redis = RedisConnection(url, name="streamer-cli")
@@ -106,7 +106,7 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
 
 
 def _store_errors() -> type[Exception]:
-    # Evaluated when something was raised: a command that goes well does not need it.
+    # Imported only after an error; a command that succeeds does not need it.
     from redis.exceptions import RedisError
 
     return RedisError

@@ -1,8 +1,8 @@
 """
-`streamer store`: the embedded server alone, in the foreground.
+`streamer store`: the embedded store on its own, in the foreground.
 
-For a Procfile, where several processes share it over loopback TCP. Ends by itself only
-when the server does, with a non-zero status.
+For a Procfile, where several processes share the store over loopback TCP. Exits without
+a signal only if the store's server does, with a non-zero status.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
     from ..store.server.embedded import Embedded, StoreFailed
     from .demo import prepare
 
-    # Asked for before the start: a signal while it starts must stop it, not leave it.
+    # Before the start: a signal during the start must stop the store, not orphan it.
     async with _stop_signal() as stop:
         embedded = await Embedded.start(data_dir, port=port, fsync=fsync)
         try:
