@@ -1,1 +1,1 @@
-"""Access: apps, keys, tickets, quotas and rates."""
+"""Apps and backend keys, tickets, quotas and rate limits."""

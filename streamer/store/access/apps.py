@@ -1,17 +1,17 @@
 """
-The apps of this server and their backend keys, as the store remembers them.
+Apps, their backend keys, and revoked tokens.
 
-Knows the hashes, the text form of a backend key, and that the store holds only the
-digest of one. Knows nothing of callers, rights or headers.
+Knows the hashes, the text form of a backend key, and that the store holds only its
+digest. Knows nothing of callers, rights and HTTP headers.
 
-A backend key is 256 random bits behind ``sk_``. Because it is random, a plain SHA-256
-is enough to keep it by: there is nothing to guess, so nothing for a slow hash to slow
-down. It is looked up by its digest, which is constant time in the sense that counts:
-how far a guess is right shows in no byte of the digest. People name it by its id, which
-follows from the digest and opens nothing.
+A backend key is ``sk_`` and 256 random bits. It cannot be guessed, so its plain SHA-256
+is enough; a slow hash would add nothing. It is looked up by that digest, whose timing
+reveals nothing about the key: a partly correct guess has an unrelated digest. People
+name a key by its id, which is derived from the digest and grants nothing.
 
-An issuer and an audience together belong to one app, or a token would have two. An app
-is changed by comparing and storing: of two changes at once, none undoes the other.
+A pair of issuer and audience belongs to one app, otherwise a token could belong to two.
+An app's record is changed by compare-and-set, so concurrent changes do not undo each
+other.
 
 ``streamer:apps``              hash  app -> JSON of `AppRecord`         O(1) each
 ``{streamer:apps}:audiences``  hash  JSON of [issuer, audience] -> app  O(1) each
@@ -57,13 +57,13 @@ __all__ = [
 ]
 
 KEY_PREFIX: Final = b"sk_"
-"""Begins every backend key and no JSON Web Token; leak scanners look for such."""
+"""Prefix of every backend key, by which secret scanners find leaked ones."""
 
 GRACE_S: Final = 86_400
-"""How long a replaced secret or key counts: as long as the longest token lives."""
+"""How long a rotated secret or key stays valid: the longest lifetime of a token."""
 
 _REVOKED_S: Final = TTL_MAX_S + 2 * LEEWAY_S
-"""A token issued before its player was revoked has expired after this."""
+"""Every token that was issued before a revocation has expired after this time."""
 
 _KEY_RANDOM_BYTES: Final = 32
 
@@ -76,7 +76,7 @@ _ROTATE: Final = Script("key_rotate")
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """A backend key as it is kept: everything but the key. 0 ms stands for no end."""
+    """A backend key as stored, without the key itself. 0 ms stands for no expiry."""
 
     app: App
     scopes: frozenset[str]
@@ -86,16 +86,16 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """What people and logs name the key by."""
+        """The name of the key for people and logs; it grants nothing."""
         return hashlib.sha256(b"streamer backend key\0" + self.digest).hexdigest()[:16]
 
     def is_expired(self, now_ms: float) -> bool:
-        """Whether the key has ended."""
+        """Whether the key has expired."""
         return 0 < self.expires_at_ms <= now_ms
 
 
 class AppExists(ValueError):
-    """An app of this name is there already; it was left as it is."""
+    """An app of this name exists already. It was not changed."""
 
     def __init__(self, name: App) -> None:
         self.name = name
@@ -105,7 +105,7 @@ class AppExists(ValueError):
 
 
 class AudienceTaken(ValueError):
-    """Another app has this issuer and audience; nothing was changed."""
+    """Another app has this issuer and audience. Nothing was changed."""
 
     def __init__(self, record: AppRecord) -> None:
         self.record = record
@@ -123,7 +123,7 @@ _key_decoder = msgspec.json.Decoder(KeyRecord)
 
 
 def key_digest(text: bytes) -> bytes:
-    """Return what a backend key is kept and looked up by."""
+    """Return the digest by which a backend key is stored."""
     return hashlib.sha256(text).digest()
 
 
@@ -131,7 +131,7 @@ class Apps:
     """
     Apps and backend keys.
 
-    Every method raises `StoreUnavailable`; the writing ones `OutcomeUnknown` as well.
+    Every method raises StoreUnavailable; those that write raise OutcomeUnknown, too.
     """
 
     def __init__(
@@ -146,18 +146,18 @@ class Apps:
         self, name: App, *, issuer: str = DEFAULT_ISSUER, **tokens: Any
     ) -> AppRecord:
         """
-        Make an app. Of several at once, one succeeds.
+        Create an app. Of several concurrent calls one succeeds.
 
         Args:
-            name: Its name.
-            issuer: Whose tokens count.
-            tokens: Further members of `AppRecord` that say how; without an algorithm
-                it gets a secret of its own.
+            name: The app's name.
+            issuer: The issuer of its tokens.
+            tokens: Further members of `AppRecord` for the verification of tokens.
+                Without an algorithm the app gets a secret of its own.
 
         Raises:
-            AppExists: There is one of this name.
-            AudienceTaken: Its tokens are another app's.
-            ValueError: The members do not go together.
+            AppExists: An app of this name exists.
+            AudienceTaken: The issuer and audience belong to another app.
+            ValueError: The members contradict each other.
         """
         own = tokens.get("algorithm", "HS256") == "HS256"
         record = AppRecord(
@@ -175,11 +175,13 @@ class Apps:
         self, name: App, change: Callable[[AppRecord], AppRecord]
     ) -> AppRecord:
         """
-        Store what `change` makes of an app's record. It may be called several times.
+        Store what `change` returns for an app's record.
+
+        If the record changes meanwhile, `change` is called again.
 
         Raises:
             NotFound: There is no such app.
-            AudienceTaken: Its tokens would be another app's.
+            AudienceTaken: The issuer and audience belong to another app.
         """
         while True:
             seen = await self._redis.call("HGET", APPS, name)
@@ -192,17 +194,17 @@ class Apps:
 
     async def change_tokens(self, name: App, changes: Mapping[str, Any]) -> AppRecord:
         """
-        Change whose tokens count in an app.
+        Change which tokens an app accepts.
 
         Args:
             name: The app.
-            changes: Members of `AppRecord` that take these values; those that do not go
-                with them are dropped, and a secret is made where it needs one.
+            changes: New values of members of `AppRecord`. Members that contradict them
+                are reset, and a secret is generated if the app now needs one.
 
         Raises:
             NotFound: There is no such app.
-            AudienceTaken: Its tokens would be another app's.
-            ValueError: The members do not go together.
+            AudienceTaken: The issuer and audience belong to another app.
+            ValueError: The members contradict each other.
         """
         fresh = secrets.token_bytes(SECRET_BYTES_MIN)
         return await self.update(
@@ -211,11 +213,11 @@ class Apps:
 
     async def rotate(self, name: App, *, grace_s: int = GRACE_S) -> AppRecord:
         """
-        Give an app a new secret. The earlier one counts for `grace_s` seconds more.
+        Give an app a new secret. The previous one stays valid for `grace_s` seconds.
 
         Raises:
             NotFound: There is no such app.
-            ValueError: Its tokens are signed by somebody else.
+            ValueError: A foreign issuer signs its tokens.
         """
         now_s = self._now_ms() // 1000
 
@@ -234,13 +236,13 @@ class Apps:
 
     async def revoke_tokens(self, name: App, player: Player | None = None) -> None:
         """
-        Take back every token of an app, or of one of its players, issued until now.
+        Revoke every token of an app, or of one of its players, issued until now.
 
         Raises:
             NotFound: There is no such app.
         """
-        # Times are in seconds, so the one that has begun counts as over; who makes
-        # tokens dates them after it.
+        # Times are whole seconds, so all of the current second is revoked. Tokens that
+        # are minted after a revocation are dated to the next one.
         not_before_s = self._now_ms() // 1000 + 1
 
         def revoked(record: AppRecord) -> AppRecord:
@@ -253,14 +255,14 @@ class Apps:
         if player is not None:
             if await self.get(name) is None:
                 raise NotFound(f"the app {name}")
-            # Before the record, which tells everybody to look.
+            # Before the record, which makes all nodes read this key.
             key = revoked_key(Log(name, player))
             command = ("SET", key, not_before_s, "EX", _REVOKED_S)
             await self._redis.call(*command, write=True)
         await self.update(name, revoked)
 
     async def revoked_before_s(self, logs: Sequence[Log]) -> list[int]:
-        """Return for each player when its tokens begin to count; 0 for always."""
+        """Return for each player before which second tokens are revoked; 0 for none."""
         commands = [("GET", revoked_key(log)) for log in logs]
         replies = await self._redis.call_many(commands)
         return [int(ok(reply) or 0) for reply in replies]
@@ -272,7 +274,7 @@ class Apps:
         return tuple(sorted(records, key=lambda record: record.name))
 
     async def get(self, name: App) -> AppRecord | None:
-        """Return the app of this name, if there is one."""
+        """Return the app of this name, or None."""
         encoded = await self._redis.call("HGET", APPS, name)
         return None if encoded is None else _app_decoder.decode(encoded)
 
@@ -282,14 +284,14 @@ class Apps:
         return [None if one is None else _app_decoder.decode(one) for one in found]
 
     async def find_name(self, issuer: str, audience: str) -> App | None:
-        """Return the app that tokens of this issuer and audience belong to."""
+        """Return the app that an issuer and audience belong to, or None."""
         found = await self._redis.call("HGET", AUDIENCES, _pair(issuer, audience))
         return None if found is None else App(found.decode())
 
     async def _put(
         self, record: AppRecord, before: AppRecord | None, seen: bytes
     ) -> bool:
-        """Store `record`; return whether what it replaces was still the same."""
+        """Store `record` if the stored one is still `seen`; return whether it was."""
         answer = await self._redis.run(
             _PUT,
             (APPS, AUDIENCES),
@@ -309,7 +311,7 @@ class Apps:
 
     async def add_key(self, app: App, scopes: Iterable[str] = ()) -> str:
         """
-        Make a backend key and return its text, which cannot be had again.
+        Create a backend key and return its text, which cannot be retrieved later.
 
         Without scopes it gets the default: all but ``admin``.
 
@@ -327,7 +329,7 @@ class Apps:
         return text
 
     async def find_key(self, text: bytes) -> KeyRecord | None:
-        """Return the record of the backend key `text`, any bytes, if it is one."""
+        """Return the record of the backend key `text`, any bytes, or None."""
         digest = key_digest(text)
         encoded = await self._redis.call("HGET", KEYS, digest.hex())
         return _genuine(encoded, digest)
@@ -339,7 +341,7 @@ class Apps:
         return [_genuine(*pair) for pair in zip(found, digests, strict=True)]
 
     async def list_keys(self, app: App | None = None) -> Sequence[KeyRecord]:
-        """Return the keys of an app, or of all, the oldest first. O(n)."""
+        """Return the keys of an app, or of all apps, oldest first. O(n)."""
         found = await self._redis.call("HVALS", KEYS)
         records = map(_key_decoder.decode, found)
         chosen = [record for record in records if app in (None, record.app)]
@@ -347,22 +349,22 @@ class Apps:
 
     async def revoke_key(self, key_id: str) -> None:
         """
-        Take a backend key back. O(n) in the number of keys.
+        Revoke a backend key. O(n) in the number of keys.
 
         Raises:
-            NotFound: There is no key of this id.
+            NotFound: There is no key with this id.
         """
         _, record = await self._key_of_id(key_id)
         await self._redis.call("HDEL", KEYS, record.digest.hex(), write=True)
 
     async def rotate_key(self, key_id: str, *, grace_s: int = GRACE_S) -> str:
         """
-        Make a key like the one of this id, which ends `grace_s` seconds from now.
+        Create a key with the scopes of another, which expires in `grace_s` seconds.
 
-        Returns the text of the new one, which cannot be had again.
+        Returns the text of the new key, which cannot be retrieved later.
 
         Raises:
-            NotFound: There is no key of this id.
+            NotFound: There is no key with this id.
         """
         while True:
             seen, old = await self._key_of_id(key_id)
@@ -401,8 +403,8 @@ def _genuine(encoded: bytes | None, digest: bytes) -> KeyRecord | None:
     if encoded is None:
         return None
     record = _key_decoder.decode(encoded)
-    # The store found it by this digest. A record copied or renamed by hand must not
-    # open anything, so it has to name the same one.
+    # The record was found by this digest. It has to contain the same one, so that a
+    # record that was copied or renamed by hand grants nothing.
     return record if hmac.compare_digest(record.digest, digest) else None
 
 

@@ -1,14 +1,14 @@
 """
-What apps have used of their quotas, as the store remembers it.
+What apps have used of their quotas.
 
-Decides how permits are lent, how players are counted, and how a place among the pending
-schedules is taken. Knows scripts and the store's clock. Knows nothing of how much an
-app may use, nor of whom it is told.
+Decides how nodes borrow permits, how players are counted, and how schedule slots are
+taken. Knows the scripts and the store's clock. Knows nothing of the size of quotas, nor
+of the responses when one is used up.
 
-Players are counted by a HyperLogLog of every 30 days, and an app has as many as all
-together that reach back for the retention have seen: its standard error is 0.81 %, and
-who was sent nothing for so long is counted no more. Places are exact: one script takes
-them for all schedules of a request, or none.
+Players are counted by one HyperLogLog per 30 days. An app's number of players is the
+union of those that cover the retention, with a standard error of 0.81 %. A player who
+was sent nothing for that long no longer counts. Schedule slots are exact: one script
+takes them for all schedules of a request, or for none.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["RETRY_WHEN_FULL_MS", "QuotaUsage"]
 PERIOD_MS: Final = 30 * DAY_MS
 
 SCHEDULE_SLOTS_MS: Final = AHEAD_MAX_MS + DAY_MS
-"""No schedule is due later."""
+"""The latest time at which a schedule can be due, and a day."""
 
 RETRY_WHEN_FULL_MS: Final = 3_600_000
-"""When to try again what waiting does not help: somebody may have raised the quota."""
+"""When to retry if waiting does not help: the quota may have been raised by then."""
 
 _QUOTA_PERMITS: Final = Script("quota_permits")
 _SCHEDULE_SLOTS: Final = Script("schedule_slots")
@@ -40,12 +40,12 @@ _SCHEDULE_SLOTS: Final = Script("schedule_slots")
 
 class QuotaUsage:
     """
-    The use of all apps.
+    The usage of all apps.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
-        clock_s: Unix time of this node, for what changes every 30 days.
+        clock_s: Unix time of this node, for the periods of 30 days.
 
     """
 
@@ -72,20 +72,20 @@ class QuotaUsage:
         requested: int,
     ) -> tuple[int, float]:
         """
-        Borrow permits of an app's bucket. O(1).
+        Borrow permits from a token bucket of an app. O(1).
 
-        Returns how many were lent, 0 where there were fewer than `needed`, and how many
+        Returns how many were lent, 0 if there were fewer than `needed`, and how many
         are left; see ``lua/quota_permits.lua``.
 
         Raises:
-            StoreUnavailable: The store cannot be asked; permits may be lost.
+            StoreUnavailable: The store is unreachable; permits may be lost.
 
         """
         lent, left = await self._redis.run(
             _QUOTA_PERMITS,
             (quota_key(app, bucket),),
             (self._settings.clock_ms(), repr(per_s), burst, needed, requested),
-            # What is lent for nothing does no harm.
+            # Permits that are lent and never used do no harm.
             write=False,
         )
         return lent, float(left)
@@ -100,7 +100,7 @@ class QuotaUsage:
 
     async def note_players(self, app: App, players: Sequence[Player]) -> bool:
         """
-        Count players; return whether any of them was new. O(players).
+        Count players; return whether that changed the count. O(players).
 
         Raises:
             StoreUnavailable: They may not be counted.
@@ -130,18 +130,19 @@ class QuotaUsage:
         newest = int(self._clock_s() * 1000) // PERIOD_MS
         return [newest - age for age in range(self._periods)]
 
-    # Places.
+    # Schedule slots.
 
     async def take_schedule_slots(
         self, app: App, due_ms: dict[str, int], *, slots_max: int
     ) -> tuple[int, list[str]]:
         """
-        Take a place for each schedule, by id, until it is due; or none at all.
+        Take a slot for each schedule, by id, until it is due; or none at all.
 
-        Returns 0 and the ids that had none before; or the ms until there may be enough.
+        Returns 0 and the ids that had no slot before, or the time in ms until enough
+        slots may be free, and no ids.
 
         Raises:
-            StoreUnavailable: Places may have been taken, and are free when they are
+            StoreUnavailable: Slots may have been taken. They are freed when they are
                 due.
 
         """
@@ -162,12 +163,14 @@ class QuotaUsage:
         return wait_ms, [name.decode() for name in fresh]
 
     async def free_schedule_slots(self, app: App, ids: Sequence[str]) -> None:
-        """Give places back, held or not. Raises StoreUnavailable."""
+        """Free slots, whether they are taken or not. Raises StoreUnavailable."""
         await self._redis.call("ZREM", quota_key(app, "pending"), *ids)
 
     async def move_schedule_slot(self, app: App, schedule_id: str, due_ms: int) -> None:
         """
-        Let a place, if it is held, be free at another time. Raises StoreUnavailable.
+        Change the time at which a slot is freed, if it is taken.
+
+        Raises StoreUnavailable.
         """
         await self._redis.call(
             "ZADD", quota_key(app, "pending"), "XX", due_ms, schedule_id

@@ -1,11 +1,11 @@
 """
-Rates that all nodes keep together.
+Rate limits that all nodes share.
 
-Decides whether an app may call an operation once more. Knows a script and the store's
-clock. Knows nothing of what is called.
+Decides whether an app may call an operation now. Knows a script and the store's clock.
+Knows nothing of the operations.
 
-A window that slides rather than a bucket that fills: thirty calls a second are then
-thirty in any second, and whoever makes the thirty-first is told when to come back.
+The limit is a sliding window and not a token bucket: 30 calls a second then means 30 in
+any second, and the 31st call gets the exact time at which it may be repeated.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _RATE: Final = Script("rate")
 
 class Rates:
     """
-    Calls let through, by app and operation.
+    The admitted calls, by app and operation.
 
     Args:
-        redis: The way to the store.
-        clock_ms: Gives the time to use; 0 means the store's own.
+        redis: The connection to the store.
+        clock_ms: Returns the time to use; 0 stands for the store's own clock.
 
     """
 
@@ -46,15 +46,15 @@ class Rates:
         Count a call of an operation. O(1).
 
         Raises:
-            RateLimited: There were `per_s` calls within the last second.
-            StoreUnavailable: It cannot be counted.
+            RateLimited: `per_s` calls were admitted within the last second.
+            StoreUnavailable: The call cannot be counted.
 
         """
         wait_ms: int = await self._redis.run(
             _RATE,
             (rate_key(app, operation),),
             (self._clock_ms(), per_s, WINDOW_MS),
-            # A call that was counted for nothing does no harm.
+            # A call that is counted and then not made does no harm.
             write=False,
         )
         if wait_ms:

@@ -1,17 +1,18 @@
 """
-Tickets as the store remembers them: used once, then good for the same stream.
+Tickets: usable once, and then valid for reconnecting the same stream.
 
-Knows the hash, its times and the script that uses one. Knows nothing of how a ticket
-reaches a stream, nor of what its caller may do.
+Knows the key, its lifetimes and the scripts. Knows nothing of how a ticket reaches a
+stream, nor of the rights of its caller.
 
-A ticket is kept by its digest, as a backend key is. Its life is the key's::
+A ticket is stored by its digest, as a backend key is. The key's expiry is the ticket's
+lifetime::
 
     issue ----> unused, FIRST_MS ----> use ----> open, OPEN_MS, renewed by `keep`
                      ^                  |            |
-                     +--- give_back ----+            +--> close: CLOSED_MS
+                     +---- undo_use ----+            +--> close: CLOSED_MS
 
-Never does it outlive the token it was made from. Where nobody renews it, because its
-node has died, it ends with the time that was left.
+A ticket never outlives the token from which it was issued. If its node stops and does
+not renew it, it expires after the remaining time.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ __all__ = [
 ]
 
 FIRST_MS: Final = 60_000
-"""Time to use a ticket in; a page asks for one and opens its stream at once."""
+"""Time to use a ticket. A page requests one and opens its stream at once."""
 
 OPEN_MS: Final = 180_000
-"""How long an open ticket lives without being renewed."""
+"""Lifetime of the ticket of an open stream, until it is renewed."""
 
 CLOSED_MS: Final = 120_000
-"""Time to come back in; EventSource does so with the URL it was given."""
+"""Time to reconnect. EventSource reconnects with the URL that it has."""
 
 _USE: Final = Script("ticket_use")
 _UNDO_USE: Final = Script("ticket_undo_use")
@@ -53,7 +54,7 @@ _decode: Final = msgspec.json.Decoder(Caller).decode
 
 
 class TicketUse(NamedTuple):
-    """A ticket that was used: for whom, until when at most, and whether at first."""
+    """A use of a ticket: its caller, when its token expires, and whether the first."""
 
     caller: Caller
     ends_ms: int
@@ -61,12 +62,12 @@ class TicketUse(NamedTuple):
 
 
 def ticket_digest(text: bytes) -> bytes:
-    """Return what a ticket is kept and looked up by."""
+    """Return the digest by which a ticket is stored."""
     return hashlib.sha256(text).digest()
 
 
 class TicketStore:
-    """Tickets by their digest. Every method raises `Unavailable`."""
+    """All tickets of the store. Every method raises Unavailable."""
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
@@ -74,7 +75,7 @@ class TicketStore:
     async def issue(
         self, digest: bytes, caller: Caller, *, now_ms: int, ends_ms: int
     ) -> None:
-        """Keep a ticket for its first use; it was made now and ends with its token."""
+        """Store a ticket that is issued now; its token expires at `ends_ms`."""
         first_ms = min(now_ms + FIRST_MS, ends_ms)
         kept = b"0 %d %d %b" % (first_ms, ends_ms, _encode(caller))
         command = ("SET", ticket_key(digest), kept, "PXAT", first_ms)
@@ -82,10 +83,10 @@ class TicketStore:
 
     async def use(self, digest: bytes, *, resuming: bool) -> TicketUse | None:
         """
-        Use a ticket, or return None where there is none, or it was used already.
+        Use a ticket. Returns None if there is no such ticket or it was used before.
 
-        Of several first uses at once, one succeeds. With `resuming` it may have been
-        used before.
+        Of several concurrent first uses one succeeds. With `resuming` the ticket may
+        have been used before.
         """
         keys, args = (ticket_key(digest),), (int(resuming), OPEN_MS)
         found = await self._redis.run(_USE, keys, args)
@@ -95,11 +96,11 @@ class TicketStore:
         return TicketUse(_decode(caller), int(ends_ms), bool(first))
 
     async def undo_use(self, digest: bytes) -> None:
-        """Undo a first use, by which no stream was opened."""
+        """Undo a first use that has opened no stream."""
         await self._redis.run(_UNDO_USE, (ticket_key(digest),), ())
 
     async def keep(self, ends_ms: Mapping[bytes, int], *, now_ms: int) -> None:
-        """Renew tickets whose streams are open, in one packet; none beyond its end."""
+        """Renew the tickets of open streams, in one packet, none beyond its token."""
         commands = [
             ("PEXPIREAT", ticket_key(digest), min(now_ms + OPEN_MS, end_ms))
             for digest, end_ms in ends_ms.items()
@@ -108,7 +109,7 @@ class TicketStore:
             ok(reply)
 
     async def close(self, digest: bytes) -> None:
-        """Begin the time in which a closed stream may be opened again."""
-        # LT: a ticket that ends sooner, with its token, still does.
+        """Shorten a ticket's lifetime after its stream has closed."""
+        # LT: a ticket that expires sooner, with its token, still does.
         command = ("PEXPIRE", ticket_key(digest), CLOSED_MS, "LT")
         await self._redis.call(*command, write=True)

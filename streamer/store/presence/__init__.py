@@ -1,1 +1,1 @@
-"""Presence: the leases of open connections, and the devices of players."""
+"""The leases of open connections, and the devices of players."""

@@ -1,9 +1,9 @@
 """
-Devices: on which of them a player is listening, and which was used last.
+The devices on which a player has open connections, and when each was used.
 
-Decides nothing: who appends picks the one. Knows a hash beside the player's leases.
-An item whose lease is gone, or whose node is, means nothing; so none has to be taken
-out for anything to be right.
+Decides nothing; the scripts that append select the device used last. Knows the hash
+beside the player's leases. An item means nothing without a lease of a live node, so a
+stale item does no harm.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _USED: Final = Script("device_used")
 
 class Devices:
     """
-    Devices of this node's listeners.
+    The devices of this node's connections.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         node: The node's name, as in its leases.
 
     """
@@ -35,11 +35,11 @@ class Devices:
         self._node = node
 
     async def note_use(self, log: Log, connection: str, device: str) -> None:
-        """Note that a device is in use. Raises Unavailable; repeating is harmless."""
+        """Record that a device is in use. Raises Unavailable. Idempotent."""
         member = f"{self._node}:{connection}"
         await self._redis.run(_USED, (devices_key(log),), (member, device, LEASE_MS))
 
     async def forget(self, log: Log, connection: str) -> None:
-        """Forget a connection. Raises Unavailable; repeating is harmless."""
+        """Forget a connection. Raises Unavailable. Idempotent."""
         member = f"{self._node}:{connection}"
         await self._redis.call("HDEL", devices_key(log), member, write=True)

@@ -1,12 +1,12 @@
 """
-Leases: how many listeners a player has, across all nodes.
+Leases: the open connections of a player, on all nodes.
 
-Decides whether one more may listen. Knows the scripts and the heartbeats under which
-leases stand. Knows nothing of connections but a name for each.
+Decides whether a player may open one more connection. Knows the scripts, and the
+heartbeats of nodes. Knows nothing of a connection but its name.
 
-A lease is void when the heartbeat of its node is: the slots of a node that died come
-back within 20 s without anybody doing anything. The list of live nodes is an
-argument of the script, because it lives in another slot than the player's keys.
+A lease is void when its node has no heartbeat, so the leases of a crashed node are
+freed within 20 s, without any cleanup. The list of live nodes is an argument of the
+script, because it is in another slot than the player's keys.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = ["Lease", "Leases", "Newcomer", "alive_nodes"]
 
 HEARTBEAT_S: Final = 5.0
 ALIVE_MS: Final = 15_000
-"""Three missed heartbeats. Other nodes hear of it with their next one, so a dead node's
-leases count for up to 20 s."""
+"""Three missed heartbeats. Other nodes learn of it with their next one, so the leases
+of a crashed node count for up to 20 s."""
 
 REMEMBERED_MS: Final = 3_600_000
 LEASE_MS: Final = 25 * 3_600_000
 RENEW_S: Final = 12 * 3_600.0
-"""Twice in the lifetime of the key: a stream may last as long as its tokens come."""
+"""Twice per lifetime of the key, which streams may outlive."""
 
 RETRY_AFTER_S: Final = 5
 RELEASE_BATCH: Final = 512
 
-# What the script answers, besides 0.
+# Replies of the script, besides 0: all leases are taken.
 ACQUIRED: Final = 1
 STALE_NODES: Final = -1
 
@@ -52,7 +52,7 @@ _logger = logging.getLogger(__name__)
 
 async def alive_nodes(redis: RedisConnection) -> list[bytes]:
     """
-    Return the nodes whose leases hold, by the store's clock. Raises StoreUnavailable.
+    Return the live nodes, by the store's clock. Raises StoreUnavailable.
     """
     time_, beats = await redis.call_many(
         [("TIME",), ("ZRANGE", NODES, 0, -1, "WITHSCORES")]
@@ -65,7 +65,7 @@ async def alive_nodes(redis: RedisConnection) -> list[bytes]:
 
 
 class Newcomer(NamedTuple):
-    """Where a player that was never seen begins to be one of everybody."""
+    """How a player that was never seen joins everyone's log: its first view."""
 
     everyone: str
     position: str
@@ -76,7 +76,7 @@ _UNKNOWN: Final = Newcomer("", "", 0)
 
 
 class Lease(NamedTuple):
-    """One listener's place among its player's."""
+    """The slot of one connection of a player."""
 
     log: Log
     connection: str
@@ -84,12 +84,12 @@ class Lease(NamedTuple):
 
 class Leases:
     """
-    This node's leases.
+    The leases of this node.
 
     Args:
-        redis: The way to the store.
-        leases_max: Listeners per player.
-        monotonic: Seconds by which an absence is measured.
+        redis: The connection to the store.
+        leases_max: Open connections per player.
+        monotonic: Clock in seconds that measures how long heartbeats were missing.
 
     """
 
@@ -125,20 +125,20 @@ class Leases:
         commands: Sequence[Packed] = (),
     ) -> tuple[Lease, list[Reply]]:
         """
-        Take a lease for a connection, and run commands behind that in the same packet.
+        Acquire a lease for a connection, and run commands in the same packet.
 
         Args:
-            log: The player's.
-            connection: What the lease is called.
-            instance: A client that names its own, a random one, gets back the lease
-                its last connection holds, and that connection is told to end.
-            newcomer: What becomes of a player that was never seen, if that is known.
-            commands: They write nothing; their replies come with the lease, exceptions
-                among them.
+            log: The player's log.
+            connection: Name of the connection.
+            instance: A random name that a client chooses for itself. The client takes
+                over the lease of its previous connection, which is closed.
+            newcomer: The first view of a player that was never seen, if it is known.
+            commands: Commands that only read. Their replies are returned with the
+                lease; failures are exceptions in the list.
 
         Raises:
-            LimitReached: The player has all the listeners it may have.
-            StoreUnavailable: No lease was taken, as far as anybody will notice.
+            LimitReached: The player has `leases_max` connections.
+            StoreUnavailable: No lease was acquired, or it will be released.
 
         """
         lease = Lease(log, connection)
@@ -148,7 +148,7 @@ class Leases:
             if outcome == STALE_NODES:
                 outcome, replies = await acquire(fresh=True)
         except (OutcomeUnknown, asyncio.CancelledError) as error:
-            # It may have been taken; nobody is going to use it.
+            # It may have been acquired, and is not going to be used.
             self._to_release.add(lease)
             if isinstance(error, OutcomeUnknown):
                 raise StoreUnavailable from error
@@ -191,7 +191,7 @@ class Leases:
         return outcome, replies
 
     async def release(self, lease: Lease) -> None:
-        """Give a lease back. Never fails: what cannot be said is said later."""
+        """Release a lease. Never fails: if the store is unreachable, retries later."""
         self.release_soon(lease)
         assert self._releasing is not None
         await asyncio.shield(self._releasing)
@@ -200,7 +200,7 @@ class Leases:
         """Release a lease as soon as possible; `release` waits for it."""
         self._held.pop(lease, None)
         self._to_release.add(lease)
-        # Shared: when thousands leave at once, each would else say it for all others.
+        # Shared: when thousands of streams close at once, each would release them all.
         if self._releasing is None:
             self._releasing = asyncio.create_task(self._release_now(), name="leases")
 
@@ -213,25 +213,25 @@ class Leases:
         try:
             await self._release_all()
         except Unavailable:
-            _logger.info("leases wait to be given back: the store is away")
+            _logger.info("could not release leases yet: Redis is unreachable")
         finally:
             self._releasing = None
 
     async def run(self) -> None:
-        """Keep the heartbeat; runs until cancelled."""
+        """Send heartbeats; runs until cancelled."""
         while True:
             try:
                 await self.beat()
                 await self._release_all()
                 await self._renew_if_due()
             except Unavailable:
-                _logger.debug("no heartbeat: the store is away")
+                _logger.debug("no heartbeat: Redis is unreachable")
             await asyncio.sleep(HEARTBEAT_S)
 
     async def beat(self) -> None:
-        """Say that this node is alive; learn who else is. Raises Unavailable."""
+        """Send a heartbeat, and read which nodes are alive. Raises Unavailable."""
         if self._monotonic() - self._beaten_at_s > ALIVE_MS / 1000:
-            # Others may have taken this node for dead, and its leases for void.
+            # Other nodes may have deleted the leases of this one as void.
             self._renewed_at_s = float("-inf")
         self._alive = await self._redis.run(
             _HEARTBEAT, (NODES,), (self.node, ALIVE_MS, REMEMBERED_MS)
@@ -239,14 +239,16 @@ class Leases:
         self._beaten_at_s = self._monotonic()
 
     async def leave(self) -> None:
-        """End the heartbeat, and with it every lease of this node."""
+        """End the heartbeat, which voids every lease of this node."""
         try:
             await self._redis.call("ZREM", NODES, self.node, write=True)
         except Unavailable:
-            _logger.info("the node's leases end by themselves: the store is away")
+            _logger.info(
+                "could not release leases: Redis is unreachable (they expire in 20 s)"
+            )
 
     async def _renew_if_due(self) -> None:
-        """Write down again what is held, after an absence or a long time."""
+        """Write all leases again, after missing heartbeats or a long time."""
         now_s = self._monotonic()
         if now_s - self._renewed_at_s < RENEW_S:
             return
@@ -259,7 +261,7 @@ class Leases:
         self._renewed_at_s = now_s
 
     async def _release_all(self) -> None:
-        """Give back what is to be given back, also what comes in meanwhile."""
+        """Release all leases that are due, also those that are added meanwhile."""
         while leases := tuple(self._to_release):
             for first in range(0, len(leases), RELEASE_BATCH):
                 await self._release_batch(leases[first : first + RELEASE_BATCH])

@@ -1,1 +1,1 @@
-"""Server: the private Valkey that a node runs by itself."""
+"""The embedded store: a private Valkey that a node starts and stops."""

