@@ -1,1 +1,1 @@
-"""Scheduling: what is to be sent, when, and to which recipients."""
+"""Schedules, campaigns, and the recipients they are sent to."""

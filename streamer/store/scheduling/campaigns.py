@@ -1,14 +1,15 @@
 """
-Campaigns and their cards, as the store remembers them.
+Campaigns and their cards.
 
-Decides how a card gets from one player to another without ever being active with both
-for longer than a call takes. Knows the scripts in ``lua/`` and the shape of a record.
-Knows nothing of who may do what, nor of sending: that reads the cards by player.
+Decides how a card moves from one player to another, so that it is active for both no
+longer than the call takes. Knows the scripts in ``lua/`` and the form of a record.
+Knows nothing of rights, nor of sending, which reads the copies of cards.
 
-A card is written twice. What holds lies where its id says. A copy lies in its player's
-bucket, where a schedule that is being sent finds it in the slot of the inboxes. Copies
-carry the version of the record, and the record all buckets that the card was ever in:
-however calls race, and wherever one dies, the next write of the card sets all right.
+A card is stored twice. Its record, which is authoritative, is in the bucket of its id.
+A copy is in the bucket of its player, so that sending a schedule reads it in the slot
+of the player's log. Copies carry the version of the record, and the record lists all
+buckets that the card was ever in. However calls race, and whichever of them fails half
+way, the next write of the card repairs all copies.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ CardStatus = Literal["draft", "active", "revoked", "expired", "removed"]
 STATUSES: Final = frozenset(get_args(CardStatus))
 
 SCANNED_MAX: Final = 20_000
-"""Cards looked at for one page; where few have the status asked for it comes short."""
+"""Cards read for one page. If few of them have the status, the page is shorter."""
 
 _WRITE = Script("card_write")
 _COPY = Script("card_copy")
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """A campaign: whom its cards belong to is who it can send to."""
+    """A campaign. It can send to the players of its active cards."""
 
     id: str
     name: str
@@ -51,7 +52,7 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Card(NamedTuple):
-    """A card of a campaign. Only with an ``active`` one is its player sent to."""
+    """A card of a campaign. Only players of ``active`` cards are sent to."""
 
     id: str
     player: Player
@@ -59,7 +60,7 @@ class Card(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What holds of a card."""
+    """The authoritative record of a card."""
 
     card: Card
     version: int
@@ -81,7 +82,7 @@ class Campaigns:
     async def put(
         self, app: App, campaign_id: str, name: str, *, now_ms: int
     ) -> Campaign:
-        """Make a campaign, or rename it. A second call changes nothing."""
+        """Create a campaign, or rename it. Idempotent."""
         before = await self.get(app, campaign_id)
         created_ms = before.created_at_ms if before else now_ms
         campaign = Campaign(campaign_id, name, created_ms, now_ms)
@@ -95,16 +96,16 @@ class Campaigns:
         return None if encoded is None else _decode_campaign(encoded)
 
     async def of_app(self, app: App) -> list[Campaign]:
-        """Return an app's campaigns by id. O(n)."""
+        """Return an app's campaigns, sorted by id. O(n)."""
         found = await self._redis.call("HVALS", campaigns_key(app))
         return sorted(map(_decode_campaign, found), key=lambda campaign: campaign.id)
 
     async def count_cards(self, app: App, campaign_id: str) -> int:
-        """Return how many cards a campaign has, of whatever status. O(buckets)."""
+        """Return the number of cards of a campaign, of every status. O(buckets)."""
         return sum(await self._sizes(app, campaign_id))
 
     async def count_slots(self, app: App, campaign_id: str) -> int:
-        """Return how many of a campaign's few slots are taken."""
+        """Return how many of a campaign's slots are taken."""
         taken: int = await self._redis.call("SCARD", slots_key(app, campaign_id))
         return taken
 
@@ -112,11 +113,11 @@ class Campaigns:
         self, app: App, campaign_id: str, cards: Sequence[Card]
     ) -> None:
         """
-        Write cards whole. Atomic per card; a later one of the same id wins.
+        Create or overwrite cards. Atomic per card; the last of the same id wins.
 
         Raises:
             StoreUnavailable: None was written.
-            OutcomeUnknown: Some or all may have been; writing them again is harmless.
+            OutcomeUnknown: Some or all may have been written. Idempotent.
 
         """
         changes = [(c.id, c.status, c.player) for c in cards]
@@ -125,7 +126,7 @@ class Campaigns:
     async def set_status(
         self, app: App, campaign_id: str, card_id: str, status: CardStatus
     ) -> Card | None:
-        """Change a card's status; return the card, None if there is none."""
+        """Change a card's status; return the card, or None if there is none."""
         records = await self._change(app, campaign_id, [(card_id, status, "")])
         return records[0].card if records else None
 
@@ -145,10 +146,10 @@ class Campaigns:
         status: CardStatus | None = None,
     ) -> tuple[list[Card], tuple[int, str] | None]:
         """
-        Return cards in an order of the store's own, from behind a place.
+        Return cards by bucket and id, those that follow `after`.
 
-        The second is the place behind which there may be more. O(cards of a bucket),
-        at most `SCANNED_MAX` or a bucket's.
+        The second item is the `after` of the next page, None at the end. O(cards of a
+        bucket): reads at most `SCANNED_MAX` cards, or one bucket.
         """
         sizes = await self._sizes(app, campaign_id)
         found: list[Card] = []
@@ -184,7 +185,7 @@ class Campaigns:
     async def _change(
         self, app: App, campaign_id: str, changes: Iterable[tuple[str, str, str]]
     ) -> list[_Record]:
-        """Write records and their copies; return those that there are."""
+        """Write records and their copies; return the records that exist."""
         by_key: dict[str, list[tuple[str, str, str]]] = {}
         for change in changes:
             key = card_key(app, campaign_id, change[0])
@@ -223,12 +224,12 @@ class Campaigns:
         try:
             _all_or_unknown(await self._redis.run_many(calls))
         except StoreUnavailable as error:
-            # What holds was written before.
+            # The authoritative records are written already.
             raise OutcomeUnknown from error
 
 
 def _card_key(app: App, campaign_id: str, bucket: int) -> str:
-    # As `card_key`, for a bucket that is known without a card.
+    # As `keys.card_key`, for a known bucket.
     return f"{{{bucket}}}:card:{app}:{campaign_id}"
 
 
@@ -240,7 +241,7 @@ def _record(card_id: str, text: bytes) -> _Record:
 
 
 def _all_or_unknown(replies: Sequence[Reply]) -> list[Any]:
-    """Return replies, all of them good. Raises Unavailable if the store was away."""
+    """Return replies if none failed. Raises Unavailable, or the first failure."""
     for reply in replies:
         if isinstance(reply, StoreUnavailable | OutcomeUnknown):
             none = all(isinstance(other, StoreUnavailable) for other in replies)

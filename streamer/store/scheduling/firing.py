@@ -1,11 +1,11 @@
 """
-Firing: taking out of the timetable what is due.
+Firing: taking schedules that are due out of the timetable.
 
-Decides what is looked at first, and how a schedule goes out: to one player in one
-script, which takes it out and appends it to the inbox; to an audience by beginning it,
-which decides a race with a cancellation, and from when on `recipients` are served.
-Knows the scripts in ``lua/``. Knows nothing of when to look:
-`service.scheduling.scheduler` does.
+Decides which ones are taken first, and how they are sent. A schedule for one player is
+removed from the timetable and appended to the player's log by one script. A schedule
+for an audience begins to be sent, which decides a race with a cancellation; then
+`recipients` are served. Knows the scripts in ``lua/``. `service.scheduling.scheduler`
+decides when to look.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["Firing"]
 _FIRE: Final = Script("fire", includes=("_inbox", "_append", "_device", "_schedule"))
 _BEGIN: Final = Script("begin", includes=("_inbox", "_schedule"))
 
-# Asked all the time, and answered with nothing most of it.
+# Sent all the time, and mostly with an empty reply.
 _EARLIEST: Final = Prepared(
     [("ZRANGE", due_apps_key(bucket), 0, 0, "WITHSCORES") for bucket in range(BUCKETS)]
 )
@@ -55,10 +55,10 @@ _BEING_SENT: Final = Prepared(
 
 class Firing:
     """
-    What is due, of all schedules of the store.
+    The schedules of the store that are due.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
 
     """
@@ -69,10 +69,10 @@ class Firing:
 
     async def due(self, now_ms: int, *, limit: int) -> list[ScheduleRef]:
         """
-        Return what is due, the earliest first: about `limit` of it, and some of all.
+        Return schedules that are due, earliest first: about `limit`, some of every app.
 
-        An app in a bucket has the same share of the limit as any other in any other,
-        and at least one, however many of its schedules are due. O(buckets + shares).
+        Each app in each bucket has the same share of the limit, and at least one
+        schedule, so a backlog of one app does not delay others. O(buckets + shares).
         Raises StoreUnavailable.
         """
         apps = await self._apps_due(now_ms, limit=limit)
@@ -91,15 +91,15 @@ class Firing:
 
     async def fire(self, schedules: Sequence[Schedule]) -> int:
         """
-        Fire schedules that have one player each; return how many were fired here.
+        Fire schedules for one player each; return how many this call fired.
 
-        One that is not due, or was fired or cancelled by somebody else, is passed over.
+        A schedule that is not due, or was fired or cancelled elsewhere, is skipped.
         Raises as `RedisConnection.run`; firing again is harmless.
         """
         return sum(await self.fire_each(schedules))
 
     async def fire_each(self, schedules: Sequence[Schedule]) -> list[bool]:
-        """Fire schedules as `fire` does; return of each whether it was fired here."""
+        """Fire schedules as `fire` does; return for each whether this call fired it."""
         nodes: Sequence[bytes] = ()
         if any(schedule.to_latest for schedule in schedules):
             nodes = await alive_nodes(self._redis)
@@ -107,7 +107,7 @@ class Firing:
         return [bool(ok(reply)) for reply in await self._redis.run_many(calls)]
 
     async def begin_sending(self, refs: Sequence[ScheduleRef]) -> list[bool]:
-        """Begin to send schedules that have an audience; see `fire_each`."""
+        """Begin to send schedules for an audience; see `fire_each`."""
         calls = [
             ScriptCall(
                 _BEGIN,
@@ -120,7 +120,9 @@ class Firing:
 
     async def sending(self) -> list[ScheduleRef]:
         """
-        Return the schedules whose audience is being served. Raises StoreUnavailable.
+        Return the schedules that are being sent to an audience.
+
+        Raises StoreUnavailable.
         """
         return [
             parse_member(bucket, member)
@@ -129,7 +131,7 @@ class Firing:
         ]
 
     async def _apps_due(self, now_ms: int, *, limit: int) -> list[tuple[int, App]]:
-        """Return the buckets with something due, with each app that has it there."""
+        """Return each bucket and app with a schedule that is due."""
         buckets = [
             bucket
             for bucket, reply in enumerate(await self._redis.run_prepared(_EARLIEST))

@@ -1,13 +1,13 @@
 """
-Recipients: the audience of a schedule, and how far it is served.
+The recipients of schedules that have an audience, and which of them are served.
 
-Decides how recipients are written down, served and counted, bucket by bucket. Knows the
-scripts in ``lua/``. Knows nothing of how many to serve at a time, nor of whose turn it
-is: `service.scheduling.sender` does.
+Decides how recipients are stored, served and counted, bucket by bucket. Knows the
+scripts in ``lua/``. `service.scheduling.sender` decides how many to serve at a time and
+in which order.
 
-Recipients of a bucket are one list, in the slot of their inboxes. Each step takes some
-off the list and appends to their logs at once, so that whoever dies in between leaves a
-list that says where to go on.
+The recipients in a bucket are one list, in the slot of their logs. Each step removes
+some from the list and appends to their logs, atomically. After a crash the list is
+therefore exactly what is left to do.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from .schedule_records import KEPT_MS, ScheduleRef, due_at_json
 __all__ = ["Recipients"]
 
 RECIPIENTS_MS: Final = AHEAD_MAX_MS + KEPT_MS
-"""A schedule whose recipients are gone would be sent to nobody. So they stay as long as
-it may wait, and for the longest outage that it may be late by."""
+"""A schedule without its list would be sent to nobody. So the list lives as long as a
+schedule can wait, plus the longest outage that may delay it."""
 
 _ENLIST: Final = Script("enlist")
 _DELIVER: Final = Script(
@@ -53,7 +53,7 @@ class Recipients:
     The recipients of all schedules that have an audience.
 
     Args:
-        redis: The way to the store.
+        redis: The connection to the store.
         settings: The settings of all logs.
 
     """
@@ -64,10 +64,9 @@ class Recipients:
 
     async def enlist(self, ref: ScheduleRef, players: Iterable[str]) -> list[int]:
         """
-        Write down the recipients of a schedule that is yet to be added.
+        Store the recipients of a schedule, before the schedule is added.
 
-        Returns their buckets. Doing it again changes nothing. Raises as
-        `RedisConnection.run`.
+        Returns their buckets. Idempotent. Raises as `RedisConnection.run`.
         """
         by_bucket: dict[int, list[str]] = {}
         for player in players:
@@ -85,7 +84,7 @@ class Recipients:
         return sorted(by_bucket)
 
     async def renew(self, schedule: Schedule) -> None:
-        """Let a schedule's recipients stay as long as if it was entered only now."""
+        """Renew the lifetime of a schedule's recipients, as if it were added now."""
         commands = [
             (
                 "PEXPIRE",
@@ -101,9 +100,9 @@ class Recipients:
         self, schedule: Schedule, buckets: Sequence[int]
     ) -> dict[int, int]:
         """
-        Write down the players of a campaign's active cards as recipients, once.
+        Store the players of a campaign's active cards as recipients, once.
 
-        Returns how many there are in each bucket, be they served or not.
+        Returns the number of recipients in each bucket, whether served or not.
         """
         calls = [
             ScriptCall(
@@ -125,10 +124,10 @@ class Recipients:
         self, schedule: Schedule, bucket: int, *, limit: int
     ) -> tuple[list[Player], int | None]:
         """
-        Return the next recipients of a schedule in a bucket.
+        Return the next recipients of a schedule in a bucket, and the total.
 
-        When there are none left, the second is how many there were in all; it is None
-        as long as there are some, or if nobody has written them down.
+        The total is the number of recipients in the bucket once all are served. It is
+        None while some are left, or if no recipients were stored.
         """
         names = await self._redis.call(
             "LRANGE", recipients_key(bucket, schedule.app, schedule.id), 0, limit - 1
@@ -141,7 +140,7 @@ class Recipients:
     async def deliver(
         self, schedule: Schedule, bucket: int, players: Sequence[Player]
     ) -> int:
-        """Serve recipients if they are the next ones; return how many were served."""
+        """Serve recipients if they are the next ones; return the number served."""
         keys = [recipients_key(bucket, schedule.app, schedule.id)]
         nodes = await alive_nodes(self._redis) if schedule.to_latest else []
         args: list[str | bytes | int] = [
@@ -170,9 +169,9 @@ class Recipients:
 
     async def finish(self, schedule: Schedule, counts: Mapping[int, int]) -> None:
         """
-        Note that buckets are served, and how many recipients each had.
+        Record that buckets are served, and how many recipients each had.
 
-        With the last bucket the schedule is sent. Doing it again changes nothing.
+        With the last bucket the schedule is sent. Idempotent.
         """
         ref = ScheduleRef.of(schedule)
         keys = (ref.record_key, sending_key(ref.bucket))
@@ -192,7 +191,7 @@ class Recipients:
             )
             for bucket, count in counts.items()
         ]
-        # A list's end has to outlast everybody who may still be at it, and no longer.
+        # The end of a list has to outlive every node that may still be serving it.
         expire = [
             ("PEXPIRE", recipients_key(bucket, ref.app, ref.id), DAY_MS)
             for bucket in counts

@@ -1,7 +1,7 @@
 """
-Texts that an app has registered under identifiers.
+Texts that an app has registered under identifiers, one key each.
 
-Decides nothing: the first text stays. Knows one key for each identifier.
+The first text that is registered under an identifier stays.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["RegisteredTexts"]
 
 
 class RegisteredTexts:
-    """Registered texts of all apps."""
+    """The registered texts of all apps."""
 
     def __init__(self, redis: RedisConnection) -> None:
         self._redis = redis
 
     async def register(self, app: App, identifier: str, text: str) -> str:
         """
-        Register a text unless there is one; return the one that is registered. O(1).
+        Register a text unless there is one; return the registered text. O(1).
 
         Raises:
             StoreUnavailable: Nothing was registered.
-            OutcomeUnknown: It may have been; a repetition is harmless.
+            OutcomeUnknown: The text may have been registered. Idempotent.
 
         """
         key = message_key(app, identifier)

@@ -1,13 +1,13 @@
 """
-What is written down of a schedule: its id, the keys it is found by, its record.
+The stored form of a schedule: its id, its keys and its record.
 
-Decides how a schedule is named and how its record is written, and read again. Knows the
-fields of the record, some of which the scripts in ``lua/`` go by. Knows nothing of
-which script is asked, nor when.
+Decides how ids are made, and how records are encoded and parsed. Knows the fields of
+the record; the scripts in ``lua/`` read some of them. Knows nothing of which script is
+called, nor when.
 
-An id names its own place: its first byte is the bucket of its record, so no index is
-needed to find it. A schedule for one player lies in the player's bucket, so that taking
-it out of the timetable and appending it to the inbox is one step.
+The first byte of an id is the bucket of the record, so no index is needed to find it. A
+schedule for one player is in the player's bucket, so that one script can remove it from
+the timetable and append it to the player's log.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ __all__ = [
 ]
 
 KEPT_MS: Final = 90 * DAY_MS
-"""How long a schedule that is sent or cancelled can be asked for."""
+"""How long a schedule is kept after it was sent or cancelled."""
 
 
 class ScheduleRef(NamedTuple):
-    """A schedule's name in the timetable."""
+    """Identifies a schedule: its bucket, app and id."""
 
     bucket: int
     app: App
@@ -49,14 +49,14 @@ class ScheduleRef(NamedTuple):
 
     @classmethod
     def of(cls, schedule: Schedule) -> ScheduleRef:
-        """Return the name of a schedule, which has an id of ours."""
+        """Return the reference of a schedule with an id of `new_schedule_id`."""
         ref = parse_schedule_id(schedule.app, schedule.id)
         assert ref is not None
         return ref
 
     @property
     def member(self) -> str:
-        """What a list of several apps' schedules has for it."""
+        """Its member in zsets of schedules, some of which have several apps."""
         return f"{self.app}:{self.id}"
 
     @property
@@ -66,7 +66,7 @@ class ScheduleRef(NamedTuple):
 
     @property
     def keys(self) -> tuple[str, str, str]:
-        """The key of its record, and those by which it is found when it is due."""
+        """The keys of its record and of the zsets by which it is found when due."""
         return (
             self.record_key,
             due_key(self.bucket, self.app),
@@ -78,7 +78,7 @@ def new_schedule_id(bucket: int, *, seed: str = "") -> str:
     """
     Return an id for a schedule in `bucket`: a UUID of version 8 (RFC 9562, 5.8).
 
-    With a `seed` the same id comes again: a repeated request names the same schedule.
+    The same `seed` gives the same id, so a repeated request names the same schedule.
     """
     raw = hashlib.sha256(seed.encode()).digest() if seed else secrets.token_bytes(16)
     number = int.from_bytes(bytes([bucket]) + raw[1:16])
@@ -88,12 +88,12 @@ def new_schedule_id(bucket: int, *, seed: str = "") -> str:
 
 def new_schedule_ref(app: App, bucket: int | None, *, seed: str = "") -> ScheduleRef:
     """
-    Name a schedule that is yet to be entered; without a bucket it lies in any.
+    Return a reference for a new schedule; without a bucket, in a random one.
 
-    With a `seed` the same name comes again, also where the bucket is left open.
+    The same `seed` gives the same reference, including a random bucket.
     """
     if bucket is None:
-        # By a byte of the digest that the id has no part of.
+        # A byte of the digest that the id does not contain.
         raw = hashlib.sha256(seed.encode()).digest()[-1] if seed else None
         bucket = raw if raw is not None else secrets.randbelow(BUCKETS)
     assert 0 <= bucket < BUCKETS
@@ -101,7 +101,7 @@ def new_schedule_ref(app: App, bucket: int | None, *, seed: str = "") -> Schedul
 
 
 def parse_schedule_id(app: App, schedule_id: str) -> ScheduleRef | None:
-    """Return the place that an id names, or None if it is none of ours."""
+    """Return the reference that an id is part of, or None if it is no schedule id."""
     try:
         number = uuid.UUID(schedule_id)
     except ValueError:
@@ -112,20 +112,20 @@ def parse_schedule_id(app: App, schedule_id: str) -> ScheduleRef | None:
 
 
 def parse_member(bucket: int, member: bytes) -> ScheduleRef:
-    """Return whom a bucket's list names by `ScheduleRef.member`."""
+    """Return the reference of a `ScheduleRef.member` in a bucket."""
     app, _, schedule_id = member.partition(b":")
     return ScheduleRef(bucket, require_app(app), schedule_id.decode())
 
 
 def require_app(name: bytes) -> App:
-    """Return the app of a name that was written down here."""
+    """Return a stored name as an app. It was valid when it was stored."""
     app = parse_app(name.decode())
     assert app is not None
     return app
 
 
 def due_at_json(schedule: Schedule) -> str:
-    """Return what says in a late fragment, in front of it, when it was due."""
+    """Return the member that is inserted into a fragment that is sent late."""
     return f'"due_at":"{iso_time(schedule.due_ms)}"'
 
 
@@ -133,7 +133,7 @@ def record_args(schedule: Schedule) -> list[str | bytes | int]:
     """
     Return the fields of a schedule's record, each followed by its value.
 
-    Its times and its state are left out: those the scripts write.
+    The scripts add its times and its state.
     """
     fields: dict[str, str | bytes | int] = {
         "fragment": schedule.fragment,
@@ -154,7 +154,7 @@ def record_args(schedule: Schedule) -> list[str | bytes | int]:
 
 
 def parse_record(ref: ScheduleRef, reply: list[bytes]) -> Schedule | None:
-    """Return the schedule of a record, or None if that is empty: there is none."""
+    """Return the schedule of a record, or None if there is no such record."""
     if not reply:
         return None
     fields: Mapping[bytes, bytes] = dict(zip(reply[::2], reply[1::2], strict=True))

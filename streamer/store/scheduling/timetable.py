@@ -1,13 +1,12 @@
 """
-The timetable: what is to be sent, and when.
+The timetable: the schedules, by the time they are due.
 
-Decides how a schedule is entered, found, moved and cancelled, each change one script in
-one slot. Knows the scripts in ``lua/`` and the shape of their replies. Knows nothing of
-who may do what. What becomes of a schedule when its time has come is for `firing`, and
-for `recipients` where it has an audience.
+Decides how to add, find, move and cancel a schedule; each change is one script in one
+slot. Knows the scripts in ``lua/`` and their replies. Knows nothing of rights. `firing`
+takes schedules that are due; `recipients` serves those that have an audience.
 
-Scripts of one slot come one after the other, so whether a schedule is cancelled or goes
-out is decided once, and both who asked are told the same.
+Scripts of one slot run one after another. If a schedule is cancelled and fired at the
+same time, exactly one of the two succeeds, and both callers get the same result.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ _CANCEL: Final = Script("cancel", includes=("_inbox", "_schedule"))
 
 class AddResult(NamedTuple):
     """
-    What became of `Timetable.add`: it is there, or was before, or had no slot.
+    The result of `Timetable.add`: added, present before, or without a free slot.
 
-    `created_ms` is when it was entered, by the store's clock; 0 unless it was.
+    `created_ms` is when the schedule was added, by the store's clock; otherwise 0.
     """
 
     added: bool
@@ -59,8 +58,8 @@ class Timetable:
     Args:
         redis: The connection to the store.
         settings: The settings of all logs; their clock decides what is due.
-        confirmed: The way of entering, where replicas have to confirm it. What was
-            written before, the recipients, is confirmed with it.
+        confirmed: The connection for adding, if replicas have to confirm it. It also
+            confirms the recipients, which were written before.
 
     """
 
@@ -75,9 +74,9 @@ class Timetable:
         self._adds = confirmed or redis
         self._settings = settings
         self.firing = Firing(redis, settings)
-        """What takes schedules out when they are due."""
+        """Takes schedules out of the timetable when they are due."""
         self.recipients = Recipients(redis, settings)
-        """Who is served by schedules that have an audience."""
+        """The recipients of schedules that have an audience."""
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""
@@ -85,16 +84,15 @@ class Timetable:
 
     async def add(self, schedule: Schedule, *, slots_max: int = 0) -> AddResult:
         """
-        Enter a schedule, in one step. One that is there already stays as it is.
+        Add a schedule, in one step. One with the same id stays as it is.
 
         Args:
-            schedule: What to enter; of its times only `due_ms` is looked at, and not
-                its state.
-            slots_max: How many of its campaign's may hold a slot; 0 for no limit.
+            schedule: The schedule. Its state and its times but `due_ms` are ignored.
+            slots_max: Number of slots of its campaign; 0 for no limit.
 
         Raises:
-            StoreUnavailable: It was not entered.
-            OutcomeUnknown: Adding it again is harmless.
+            StoreUnavailable: The schedule was not added.
+            OutcomeUnknown: It may have been. Adding it again is harmless.
 
         """
         (entered,) = await self.add_many([schedule], slots_max=slots_max)
@@ -106,12 +104,12 @@ class Timetable:
         self, schedules: Sequence[Schedule], *, slots_max: int = 0
     ) -> list[AddResult | Exception]:
         """
-        Enter schedules in one packet, each in a step of its own; see `add`.
+        Add schedules in one packet, each atomically; see `add`.
 
         Failures are items of the list, of the classes that `add` raises.
 
         Raises:
-            StoreUnavailable: None was entered.
+            StoreUnavailable: None was added.
 
         """
         calls = [self._add_call(schedule, slots_max) for schedule in schedules]
@@ -129,7 +127,7 @@ class Timetable:
         return schedule
 
     async def get_many(self, refs: Sequence[ScheduleRef]) -> list[Schedule | None]:
-        """Return schedules in the order asked for. Raises StoreUnavailable."""
+        """Return schedules in the order of `refs`. Raises StoreUnavailable."""
         replies = await self._redis.call_many(
             [("HGETALL", ref.record_key) for ref in refs]
         )
@@ -148,12 +146,12 @@ class Timetable:
         expires_ms: int = 0,
     ) -> tuple[ScheduleState | None, bool]:
         """
-        Cancel a schedule, or with `due_ms` move it, if it has not begun.
+        Cancel a schedule, or with `due_ms` move it, if sending has not begun.
 
-        One that is moved may get another `fragment`, that says when it expires then.
-        With a cancelled one goes back the slot of its `campaign`. Returns the state it
-        is in then (None: there is none), and whether that was done by this call. Raises
-        as `add`; a second call is harmless.
+        A moved schedule may get another `fragment`, which states its new expiry.
+        Cancelling frees the slot of its `campaign`. Returns the state afterwards (None:
+        no such schedule), and whether this call changed it. Raises as `add`; a second
+        call is harmless.
         """
         state, done = await self._redis.run(
             _CANCEL,
@@ -170,7 +168,7 @@ class Timetable:
         return (ScheduleState(state.decode()) if state else None), bool(done)
 
     async def list_index(self, index: str, *, bucket: int, app: App) -> list[Schedule]:
-        """Return what an index lists, oldest first. Raises StoreUnavailable."""
+        """Return the schedules of an index, oldest first. Raises StoreUnavailable."""
         ids = await self._redis.call("ZRANGE", index, 0, -1)
         refs = [ScheduleRef(bucket, app, name.decode()) for name in ids]
         return [schedule for schedule in await self.get_many(refs) if schedule]
@@ -179,11 +177,11 @@ class Timetable:
         self, app: App, *, after: tuple[int, str], limit: int
     ) -> list[Schedule]:
         """
-        Return an app's schedules by time of making, then id, behind `after`.
+        Return an app's schedules by creation time, then id, that follow `after`.
 
         O(buckets x limit). Raises StoreUnavailable.
         """
-        # Several may have been made in the same ms, some of them behind `after`.
+        # Several may have been created in the same ms, some of them after `after`.
         commands = [
             (
                 "ZRANGEBYSCORE",
@@ -228,12 +226,12 @@ def _add_result(outcome: int, created_ms: int) -> AddResult:
 
 
 def _slots(ref: ScheduleRef, campaign: str) -> str:
-    # Without a campaign a key of the same slot that nothing is ever in.
+    # Without a campaign: a key of the same slot that is never written.
     return slots_key(ref.app, campaign) if campaign else f"{{{ref.bucket}}}:slots:"
 
 
 def _indexes(schedule: Schedule) -> list[str]:
-    """Return the keys of the lists that a schedule is in."""
+    """Return the keys of the indexes that list a schedule."""
     ref = ScheduleRef.of(schedule)
     keys = [schedules_key(ref.bucket, ref.app)]
     if schedule.player is not None and schedule.label:
