@@ -103,10 +103,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       node/          quotas, in_flight, store_watch, request_context, fast_log
     transports/      CARRY
       server/        http_protocol, handshake_protocol and websocket_protocol (under
-                     uvicorn), handle, refusal, sockets
+                     uvicorn), websocket_input, handle, refusal, sockets
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
-                     (streams that have left ASGI), outbox (streams within ASGI),
-                     framing, inbound, commands
+                     (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log
     contract/        DECLARES. The vocabulary in which surfaces declare operations; the
                      OpenAPI document and the page made from it

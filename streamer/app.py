@@ -130,7 +130,7 @@ class App:
             return "draining"
         if reason := self._components.store_watch.unready_reason():
             return reason
-        if not self._components.probe.heard:
+        if not self._components.probe.is_delivering:
             return "the store is away, or this node does not hear its announcements"
         return None
 

@@ -56,7 +56,7 @@ class Follower(Protocol):
     def offer(self, entry: Entry) -> None:
         """Take a live entry."""
 
-    def take(self, entry: Entry, position: Position) -> None:
+    def deliver_next(self, entry: Entry, position: Position) -> None:
         """
         Take a live entry that is the next one, and is here whole.
 
@@ -64,9 +64,9 @@ class Follower(Protocol):
         """
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        """Take what a read of the log after `asked` gave."""
+        """Take what a read of the log after `read_from` gave."""
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """End, for a reason; come back after `delay_ms` where the reason allows it."""
@@ -81,7 +81,7 @@ class Stream(OpenStream, Protocol):
     def is_current(self, marks: int) -> bool:
         """Whether it has heard of all marks, and has nothing else to ask about."""
 
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         """Take word of a read mark."""
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
@@ -199,7 +199,7 @@ class Hub:
             self._groups[sub.log] = BroadcastGroup(sub.log)
             self.new_logs.append(sub.log)
         self._groups[sub.log].add(sub)
-        if head is not None and sub.place in (Start.LATEST, head):
+        if head is not None and sub.read_from in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
             place = sub.own_subscription().begin_read()
@@ -231,7 +231,7 @@ class Hub:
         group = self._groups.get(log)
         if group is None:
             return self._offer(log, self._readers.get(log, ()), entry, position)
-        grouped = group.take(entry, position)
+        grouped = group.deliver(entry, position)
         alone = self._offer(log, group.individual, entry, position)
         for sub in tuple(group.individual):
             if sub.live_at is position and is_after(sub.joined_at, entry):
@@ -251,7 +251,7 @@ class Hub:
             at = subscription.live_at
             if at is not None and (at is before or follows_directly(entry, at)):
                 before = at
-                follower.take(entry, position)
+                follower.deliver_next(entry, position)
             else:
                 follower.offer(entry)
                 if subscription.live_at == position:
@@ -271,13 +271,13 @@ class Hub:
             group.broadcast_ephemeral(notification)
         for reader in self.readers(log):
             if (stream := reader.stream) is not None:
-                stream.passing(notification)
+                stream.send_ephemeral(notification)
 
-    def marked(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
+    def broadcast_mark(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         """Tell every reader of a log of a read mark."""
         for reader in self.readers(log):
             if (stream := reader.stream) is not None:
-                stream.marked(marks=marks, unread=unread, body=body)
+                stream.on_mark(marks=marks, unread=unread, body=body)
 
     def replace(self, log: Log, connection: str) -> None:
         """End the reader of that name, if it is here."""
@@ -316,7 +316,7 @@ class Hub:
         there = self._readers.get(log, ()) if group is None else group.individual
         behind = [f for f in there if f.subscription.live_at is None]
         for follower in behind:
-            places.setdefault(follower.subscription.place, []).append(follower)
+            places.setdefault(follower.subscription.read_from, []).append(follower)
         return places
 
     def _note_needs_read(self, log: Log) -> None:

@@ -289,7 +289,7 @@ class Entry(NamedTuple):
 
     With a `device` streams on the player's other devices leave it out; pages show it.
     One that `withdraws` another is no notification: it only says so, and only streams
-    bring it. A `dead` one has expired, was withdrawn or replaced: readers go past it.
+    bring it. A `ended` one has expired, was withdrawn or replaced: readers go past it.
     """
 
     epoch: int
@@ -302,7 +302,7 @@ class Entry(NamedTuple):
     """Id of the notification that this one takes the place of."""
     withdraws: str = ""
     """Id of the notification that this entry withdraws."""
-    dead: bool = False
+    ended: bool = False
 
     @property
     def position(self) -> Position:
@@ -325,7 +325,7 @@ class Entry(NamedTuple):
     @property
     def is_shown(self) -> bool:
         """Whether it is a notification, and not over."""
-        return not self.dead and not self.withdraws
+        return not self.ended and not self.withdraws
 
     @property
     def json(self) -> bytes:

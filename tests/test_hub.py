@@ -50,7 +50,7 @@ class Noting:
     def own_subscription(self) -> Subscription:
         return self.subscription
 
-    def take(self, entry: Entry, position: Position) -> None:
+    def deliver_next(self, entry: Entry, position: Position) -> None:
         self.subscription.live_at = position
         self.got.append(entry.offset)
 
@@ -58,12 +58,12 @@ class Noting:
         self.got += [e.offset for e in self.subscription.on_live(entry).entries]
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        delivery = self.subscription.on_history(asked, history)
+        delivery = self.subscription.on_history(read_from, history)
         self.got += [e.offset for e in delivery.entries]
 
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self.marks.append(marks)
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
@@ -104,7 +104,7 @@ def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> N
 
 def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
     hub.dispatch(LOG, entry(2))
-    hub.marked(LOG, marks=1, unread=0, body=b"")
+    hub.broadcast_mark(LOG, marks=1, unread=0, body=b"")
     hub.replace(LOG, "c")
     hub.mark_stale(LOG)
 
@@ -161,7 +161,7 @@ def test_marks_reach_every_reader(hub: Hub) -> None:
     one, two = Noting(), Noting()
     attached(hub, one, two)
 
-    hub.marked(LOG, marks=4, unread=0, body=b'"all":true')
+    hub.broadcast_mark(LOG, marks=4, unread=0, body=b'"all":true')
 
     assert one.marks == two.marks == [4]
 
@@ -192,8 +192,8 @@ def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
 
 def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
     class Leaving(Noting):
-        def take(self, entry: Entry, position: Position) -> None:
-            super().take(entry, position)
+        def deliver_next(self, entry: Entry, position: Position) -> None:
+            super().deliver_next(entry, position)
             hub.detach(LOG, self)
 
     leaving, staying = Leaving(), Noting()
@@ -267,7 +267,7 @@ def test_who_comes_where_others_are_needs_no_read(hub: Hub, place: ReadFrom) -> 
 
     hub.attach_audience(late)
 
-    assert late.begin == position(5)
+    assert late.began_at == position(5)
     assert late.own_subscription().live_at is before.own_subscription().live_at
     assert isinstance(late.owner, Hearing)
     assert late.owner.heard == [Delivery([])]
@@ -281,7 +281,7 @@ def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: ReadFrom) -> None
 
     hub.attach_audience(late)
 
-    assert late.begin is None
+    assert late.began_at is None
     assert hub.needs_read == {EVERYONE}
 
 
@@ -291,5 +291,5 @@ def test_who_comes_where_nobody_is_live_is_read_for(hub: Hub) -> None:
 
     hub.attach_audience(late)
 
-    assert late.begin is None
+    assert late.began_at is None
     assert hub.needs_read == {EVERYONE}

@@ -52,7 +52,7 @@ class OpenStream(Protocol):
     def drop_slow(self) -> None:
         """End, for want of room."""
 
-    def passing(self, notification: bytes) -> None:
+    def send_ephemeral(self, notification: bytes) -> None:
         """Take a notification that is in no log."""
 
 
@@ -113,8 +113,8 @@ class AudienceSubscription:
     """
 
     __slots__ = (
-        "_counted_from",
-        "begin",
+        "_delivered_before",
+        "began_at",
         "group",
         "is_member",
         "joined_at",
@@ -127,7 +127,7 @@ class AudienceSubscription:
         self,
         log: Log,
         owner: StreamOwner,
-        place: ReadFrom,
+        read_from: ReadFrom,
         *,
         joined_at: Position,
         is_member: bool,
@@ -136,12 +136,12 @@ class AudienceSubscription:
         self.owner = owner
         self.joined_at = joined_at
         self.is_member = is_member
-        self.subscription = Subscription(place)
-        self._counted_from = 0
+        self.subscription = Subscription(read_from)
+        self._delivered_before = 0
         """What the crowd had been given before."""
         self.group: Group | None = None
         """With whom it is level, None while it is by itself."""
-        self.begin: Position | None = None
+        self.began_at: Position | None = None
         """Where it began, once the log has said so."""
 
     def own_subscription(self) -> Subscription:
@@ -156,9 +156,9 @@ class AudienceSubscription:
         return self.subscription.live_at if group is None else group.position
 
     @property
-    def place(self) -> ReadFrom:
+    def read_from(self) -> ReadFrom:
         """As of its subscription."""
-        return self.live_at or self.subscription.place
+        return self.live_at or self.subscription.read_from
 
     @property
     def cursor_part(self) -> str:
@@ -166,15 +166,15 @@ class AudienceSubscription:
         group = self.group
         if group is not None:
             return group.cursor_part
-        place = self.subscription.place
+        place = self.subscription.read_from
         return part_of(self.log, place) if isinstance(place, Position) else ""
 
     @property
-    def unread(self) -> int:
+    def grouped_unread(self) -> int:
         """How many it was given while it is level that count as unread."""
         group = self.group
         return (
-            group.delivered_count - self._counted_from
+            group.delivered_count - self._delivered_before
             if group and self.is_member
             else 0
         )
@@ -182,14 +182,14 @@ class AudienceSubscription:
     def join_group(self, group: Group) -> None:
         """Be level with others from here on."""
         self.group = group
-        self._counted_from = group.delivered_count
+        self._delivered_before = group.delivered_count
 
     def leave_group(self) -> None:
         """Be by itself from here on. Does nothing where it is."""
         group = self.group
         if group is not None:
             self.subscription.live_at = group.position
-            count, cursor_dirty = self.unread, group.cursor_dirty
+            count, cursor_dirty = self.grouped_unread, group.cursor_dirty
             self.group = None
             group.ungroup(self)
             stream = self.owner.stream
@@ -198,7 +198,7 @@ class AudienceSubscription:
 
     @property
     def joining(self) -> bool:
-        return self.begin is None
+        return self.began_at is None
 
     @property
     def congested(self) -> bool:
@@ -206,10 +206,10 @@ class AudienceSubscription:
         if owner.joining:
             # The reader waits for each log to have begun, so that its waiting is no
             # reason to wait.
-            return self.begin is not None or owner.ended is not None
+            return self.began_at is not None or owner.ended is not None
         return owner.congested
 
-    def take(self, entry: Entry, position: Position) -> None:
+    def deliver_next(self, entry: Entry, position: Position) -> None:
         owner = self.owner
         if owner.joining or owner.ended or not is_after(self.joined_at, entry):
             self.offer(entry)
@@ -227,26 +227,28 @@ class AudienceSubscription:
             self.owner.on_audience(self, delivery)
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
         if (
             self.own_subscription().state is State.LIVE
-            or asked != self.own_subscription().place
+            or read_from != self.own_subscription().read_from
         ):
             return
         stream = self.owner.stream
         if stream is not None:
             history = stream.trim_to_buffer(history)
-        delivery = self.own_subscription().on_history(asked, history)
+        delivery = self.own_subscription().on_history(read_from, history)
         entries = [
             entry for entry in delivery.entries if is_after(self.joined_at, entry)
         ]
-        first = self.begin is None
+        first = self.began_at is None
         if first:
             # With a gap to follow, the client is left where it was: cut off between
             # the two, it would otherwise never hear of the gap.
-            gap = history.gap is not None and not isinstance(asked, Start)
-            self.begin = asked if gap and isinstance(asked, Position) else history.start
+            gap = history.gap is not None and not isinstance(read_from, Start)
+            self.began_at = (
+                read_from if gap and isinstance(read_from, Position) else history.start
+            )
         if first or entries or delivery.gap:
             self.owner.on_audience(self, delivery._replace(entries=entries))
 

@@ -139,7 +139,7 @@ class BroadcastGroup:
         for sub in self._grouped_subscriptions():
             sub.leave_group()
 
-    def take(self, entry: Entry, position: Position) -> bool:
+    def deliver(self, entry: Entry, position: Position) -> bool:
         """
         Give an entry to all who are level; return whether there was somebody.
 
@@ -166,12 +166,12 @@ class BroadcastGroup:
         """Give everybody a notification, JSON, that is in no log."""
         for sub in tuple(self.individual):
             if (stream := sub.owner.stream) is not None:
-                stream.passing(notification)
+                stream.send_ephemeral(notification)
         for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
             self._write(
                 delivery_profile,
                 audience_subscriptions,
-                delivery_profile.codec.passing(notification),
+                delivery_profile.codec.ephemeral(notification),
             )
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[AudienceSubscription]:

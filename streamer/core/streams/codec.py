@@ -67,7 +67,7 @@ class Codec(Protocol):
         audience's, whose place is told apart from it.
         """
 
-    def passing(self, notification: bytes) -> bytes:
+    def ephemeral(self, notification: bytes) -> bytes:
         """Write a notification that is in no log, given as JSON."""
 
     def replaced(self, entry: Entry) -> bytes:
@@ -116,7 +116,7 @@ class _Remembering(ABC):
     def __init__(self) -> None:
         self._last: tuple[Entry, str | None, bytes] | None = None
         """An entry, the tail it had, and what it came to."""
-        self._passed = (b"", b"")
+        self._last_ephemeral = (b"", b"")
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
         last = self._last
@@ -124,16 +124,16 @@ class _Remembering(ABC):
             self._last = last = (entry, tail, self._entry(entry, tail))
         return last[2]
 
-    def passing(self, notification: bytes) -> bytes:
-        if self._passed[0] is not notification:
-            self._passed = (notification, self._passing(notification))
-        return self._passed[1]
+    def ephemeral(self, notification: bytes) -> bytes:
+        if self._last_ephemeral[0] is not notification:
+            self._last_ephemeral = (notification, self._ephemeral(notification))
+        return self._last_ephemeral[1]
 
     @abstractmethod
     def _entry(self, entry: Entry, tail: str | None) -> bytes: ...
 
     @abstractmethod
-    def _passing(self, notification: bytes) -> bytes: ...
+    def _ephemeral(self, notification: bytes) -> bytes: ...
 
 
 class WebSocketCodec(_Remembering):
@@ -152,7 +152,7 @@ class WebSocketCodec(_Remembering):
             return b'{"type":"withdrawn",%b"id":"%b"}' % (place, withdrawn)
         return b'{"type":"notification",%b"notification":%b}' % (place, json)
 
-    def _passing(self, notification: bytes) -> bytes:
+    def _ephemeral(self, notification: bytes) -> bytes:
         return b'{"type":"notification","notification":%b}' % notification
 
     def replaced(self, entry: Entry) -> bytes:
@@ -215,7 +215,7 @@ class SseCodec(_Remembering):
             return b'%bevent: withdrawn\ndata: {"id":"%b"}\n\n' % (place, withdrawn)
         return b"%bdata: %b\n\n" % (place, json)
 
-    def _passing(self, notification: bytes) -> bytes:
+    def _ephemeral(self, notification: bytes) -> bytes:
         return b"data: %b\n\n" % notification
 
     def replaced(self, entry: Entry) -> bytes:

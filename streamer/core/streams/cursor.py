@@ -31,7 +31,7 @@ from typing import Final, NamedTuple
 
 from ...model import CURSOR_CHARS_MAX, ZERO, Log, Position, decode_cursor, encode_cursor
 
-__all__ = ["NO_AUDIENCES", "Cursor", "audience_mark", "part_of", "tail_of"]
+__all__ = ["NO_AUDIENCES", "Cursor", "audience_key", "part_of", "tail_of"]
 
 NO_AUDIENCES: Final[Mapping[str, Position]] = MappingProxyType({})
 
@@ -40,7 +40,7 @@ _PART: Final = re.compile(r"[A-Za-z0-9_-]{6}(?:[A-Za-z0-9_-]{27})?", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """A client's place. `audiences` has those named, by `audience_mark`."""
+    """A client's place. `audiences` has those named, by `audience_key`."""
 
     own: Position
     audiences: Mapping[str, Position] = NO_AUDIENCES
@@ -79,7 +79,7 @@ class Cursor(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def audience_mark(audience: Log) -> str:
+def audience_key(audience: Log) -> str:
     """Return what stands for an audience in a cursor."""
     checksum = zlib.crc32(audience.name.encode()).to_bytes(4)
     return base64.urlsafe_b64encode(checksum)[:_MARK_CHARS].decode()
@@ -92,7 +92,7 @@ def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
 
 def part_of(log: Log, place: Position) -> str:
     """Return the part for one audience."""
-    return _part(audience_mark(log), place)
+    return _part(audience_key(log), place)
 
 
 @lru_cache(maxsize=1024)

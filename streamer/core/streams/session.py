@@ -123,7 +123,7 @@ class Session:
 
     def __init__(
         self,
-        place: ReadFrom,
+        read_from: ReadFrom,
         *,
         codec: Codec,
         sink: Sink,
@@ -136,7 +136,7 @@ class Session:
         cursor: Cursor | None = None,
         topics: tuple[Topic, ...] = (),
     ) -> None:
-        self.subscription = Subscription(place)
+        self.subscription = Subscription(read_from)
         self.transport = transport or TransportCounters("stream")
         self.connection = connection
         self.device = device
@@ -186,7 +186,7 @@ class Session:
             return True  # It is read for, or it is told nothing any more.
         return marks == self._marks and self._unread.is_confirmed
 
-    def take(self, entry: Entry, position: Position) -> None:
+    def deliver_next(self, entry: Entry, position: Position) -> None:
         """Take a live entry that is the next one; see `hub.Follower`."""
         if self._greeting or entry.device or entry.replaces or self.ended:
             self.offer(entry)
@@ -249,25 +249,26 @@ class Session:
                 self.subscription.mark_stale()
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
         """
-        Take what a read of the log after `asked` gave, or as much as there is room for.
+        Take what a read of the log after `read_from` gave, or as much as there is room
+        for.
 
         `unread` counts the audiences too. How much a portion weighs is nothing that the
         reader has a say in, so it must not be cut as slow for it. The rest is read
         again.
         """
-        if self.ended is not None or asked != self.subscription.place:
+        if self.ended is not None or read_from != self.subscription.read_from:
             return
         history = self.trim_to_buffer(history)
-        delivery = self.subscription.on_history(asked, history)
+        delivery = self.subscription.on_history(read_from, history)
         if self._greeting is not None:
             # With a gap to follow, `hello` leaves the client where it was: cut off
             # between the two, it would otherwise never hear of the gap.
             begin = history.start
-            if history.gap is not None and isinstance(asked, Position):
-                begin = asked
+            if history.gap is not None and isinstance(read_from, Position):
+                begin = read_from
             self._marks = marks
             self._unread.set(unread, self._grouped_unread)
             self._greeting.add(Beginning(None, begin, delivery))
@@ -303,8 +304,8 @@ class Session:
         if self.ended is not None:
             return
         if self._greeting is not None:
-            assert sub.begin is not None
-            self._greeting.add(Beginning(sub, sub.begin, delivery))
+            assert sub.began_at is not None
+            self._greeting.add(Beginning(sub, sub.began_at, delivery))
             self._greet_if_complete()
             return
         self._deliver(sub, delivery)
@@ -313,11 +314,11 @@ class Session:
         ):
             self.on_cursor_moved(self)
 
-    def passing(self, notification: bytes) -> None:
+    def send_ephemeral(self, notification: bytes) -> None:
         """Take a notification that is in no log, JSON: who is here now gets it."""
         if self._greeting is None:
             self.transport.deliveries += 1
-            self._write(self._codec.passing(notification))
+            self._write(self._codec.ephemeral(notification))
 
     def set_audiences(
         self, audience_subscriptions: tuple[AudienceSubscription, ...]
@@ -332,11 +333,11 @@ class Session:
 
     def send_cursor(self) -> None:
         """Say where the reader is in all its logs."""
-        if self._greeting is None and isinstance(self.subscription.place, Position):
+        if self._greeting is None and isinstance(self.subscription.read_from, Position):
             own = self.subscription.position
             self._write(self._codec.cursor(self._cursor_at(own)))
 
-    def marked(self, *, marks: int, unread: int, body: bytes) -> None:
+    def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         """Tell the reader of a mark, wherever it was made."""
         if self._greeting is None:
             self._mark(marks=marks, unread=unread, body=body)
@@ -480,7 +481,7 @@ class Session:
 
     @property
     def _grouped_unread(self) -> int:
-        return sum(sub.unread for sub in self.audience_subscriptions)
+        return sum(sub.grouped_unread for sub in self.audience_subscriptions)
 
     def _mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self._marks = max(marks, self._marks)
@@ -534,7 +535,7 @@ class Session:
             self._write(self._codec.replaced(entry))
         # What is for another device is behind this reader all the same; and so is what
         # is dead.
-        if entry.dead or (entry.device and self.device not in ("", entry.device)):
+        if entry.ended or (entry.device and self.device not in ("", entry.device)):
             return
         self.transport.deliveries += 1
         self._write(self._codec.entry(entry, tail))

@@ -118,9 +118,9 @@ class Subscription:
 
     """
 
-    __slots__ = ("_pending", "_place", "_stale", "live_at")
+    __slots__ = ("_pending", "_read_from", "_stale", "live_at")
 
-    def __init__(self, place: ReadFrom) -> None:
+    def __init__(self, read_from: ReadFrom) -> None:
         self.live_at: Position | None = None
         """
         Position of the last entry delivered while live, None while replaying.
@@ -128,7 +128,7 @@ class Subscription:
         Whoever delivers the entry right behind it may set it to that one's position:
         this is all that a fan-out has to look at and to change.
         """
-        self._place = place
+        self._read_from = read_from
         self._pending: list[Entry] | None = None
         self._stale = True
 
@@ -137,14 +137,14 @@ class Subscription:
         return State.REPLAYING if self.live_at is None else State.LIVE
 
     @property
-    def place(self) -> ReadFrom:
+    def read_from(self) -> ReadFrom:
         """Position of the last entry delivered; a `Start` until history resolves it."""
-        return self.live_at or self._place
+        return self.live_at or self._read_from
 
     @property
     def position(self) -> Position:
         """The reader's position; only once history has resolved the place."""
-        place = self.live_at or self._place
+        place = self.live_at or self._read_from
         assert isinstance(place, Position)
         return place
 
@@ -192,9 +192,9 @@ class Subscription:
         """
         self._pending = None
         self._stale = False
-        return self.place
+        return self.read_from
 
-    def on_history(self, asked: ReadFrom, page: History) -> Delivery:
+    def on_history(self, read_from: ReadFrom, page: History) -> Delivery:
         """
         Take what a read after `asked` gave; return what may be delivered.
 
@@ -203,11 +203,11 @@ class Subscription:
         log, when what waited shows a hole behind it, and when there was reason to doubt
         after the read was asked for, be it for another reader: ask again.
         """
-        if self.state is State.LIVE or asked != self.place:
+        if self.state is State.LIVE or read_from != self.read_from:
             return _NOTHING
         if page.gap is not None:
             assert not page.entries
-            self._place = page.head
+            self._read_from = page.head
         else:
             self._advance(page)
         entries = list(page.entries)
@@ -220,19 +220,19 @@ class Subscription:
 
     def rewind(self, position: Position) -> None:
         """Go back: what was delivered behind `position` has reached nobody."""
-        self._place, self.live_at = position, None
+        self._read_from, self.live_at = position, None
         self._pending, self._stale = None, True
 
     def mark_stale(self) -> None:
         """The feed may have dropped something: only a read yet to come can say."""
-        self._place, self.live_at = self.place, None
+        self._read_from, self.live_at = self.read_from, None
         self._stale = True
 
     def _advance(self, page: History) -> None:
-        self._place = page.start
+        self._read_from = page.start
         for entry in page.entries:
             assert entry.offset == self.position.offset + 1
-            self._place = entry.position
+            self._read_from = entry.position
 
     def _hold(self, entry: Entry) -> None:
         if self._pending is None:

@@ -29,14 +29,14 @@ class Audience(NamedTuple):
     """
     An audience's log at one moment.
 
-    `dead` has a bit for each offset from `base` on that was withdrawn, replaced, has
+    `ended` has a bit for each offset from `base` on that was withdrawn, replaced, has
     expired or is no notification. Offsets below `floor` have left.
     """
 
     head: Position
     floor: int
     base: int
-    dead: bytes
+    ended: bytes
 
 
 class View(NamedTuple):
@@ -83,8 +83,8 @@ class View(NamedTuple):
         if view.muted or first > last:
             return 0
         done = _bits(view.done, view.base, first, last)
-        dead = _bits(audience.dead, audience.base, first, last)
-        return last - first + 1 - (done | dead).bit_count()
+        ended = _bits(audience.ended, audience.base, first, last)
+        return last - first + 1 - (done | ended).bit_count()
 
     def shown(self, audience: Audience) -> int:
         """Return how many entries are kept, alive, and not deleted."""
@@ -93,7 +93,7 @@ class View(NamedTuple):
         last = audience.head.offset
         if view.muted or first > last:
             return 0
-        gone = _bits(audience.dead, audience.base, first, last)
+        gone = _bits(audience.ended, audience.base, first, last)
         for offset in view.deleted:
             if first <= offset <= last:
                 gone |= 1 << (last - offset)

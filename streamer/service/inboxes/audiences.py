@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.views import Audience, View
 from ...errors import Unavailable
 from ...model import ZERO, Log, Position, Topic, everyone_log, topic_log
@@ -158,7 +158,7 @@ class PlayerAudiences:
             else:
                 position = await self.position_before(view.log, own.at_ms)
             if not position.is_zero:
-                positions[audience_mark(view.log)] = position
+                positions[audience_key(view.log)] = position
         return Cursor(await self.position_before(log, own.at_ms), positions)
 
     async def position_before(self, audience: Log, at_ms: int) -> Position:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ...core.access.rights import Caller
 from ...core.streams.client_messages import MARK_IDS_MAX
-from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.subscription import Start
 from ...core.streams.views import Audience, View
 from ...errors import FieldError, Invalid, NotFound
@@ -165,7 +165,7 @@ class InboxOperations:
         cursor = await self._audiences.resolve_cursor(log, views, cursor)
 
         async def position_in(audience: Log) -> Position:
-            named = cursor.audiences.get(audience_mark(audience))
+            named = cursor.audiences.get(audience_key(audience))
             if named is None:
                 at_ms = cursor.own.at_ms + 1
                 named = await self._audiences.position_before(audience, at_ms)

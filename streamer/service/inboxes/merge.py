@@ -17,7 +17,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
-from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_mark
+from ...core.streams.cursor import NO_AUDIENCES, Cursor, audience_key
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import View
 from ...model import ZERO, Entry, Gap, Log, Position, everyone_log
@@ -66,7 +66,7 @@ class _Bounds(NamedTuple):
             return None
         if audience is None:
             return self.oldest.own
-        named = self.oldest.audiences.get(audience_mark(audience))
+        named = self.oldest.audiences.get(audience_key(audience))
         return named or self.oldest.own
 
     def reaches(
@@ -189,7 +189,7 @@ class MergedInbox:
             # All that came is over: what follows may not be.
             positions = [after.cursor.own]
             for view in views:
-                mark = audience_mark(view.log)
+                mark = audience_key(view.log)
                 positions.append(after.cursor.audiences.get(mark, ZERO))
             reads = [
                 read._replace(read_from=position)
@@ -316,7 +316,7 @@ class MergedInbox:
     async def _read_from(self, view: View, start: Cursor | Start) -> ReadFrom:
         if isinstance(start, Start):
             return start
-        named = start.audiences.get(audience_mark(view.log))
+        named = start.audiences.get(audience_key(view.log))
         if named is not None:
             return named
         before = await self._audiences.position_before(view.log, start.own.at_ms)
@@ -358,7 +358,7 @@ class MergedInbox:
                 position = entry.position
             positions.append(position)
         by_mark = {
-            audience_mark(view.log): position
+            audience_key(view.log): position
             for view, position in zip(views, positions[1:], strict=True)
         }
         cursor = Cursor(positions[0], by_mark or NO_AUDIENCES)
@@ -400,7 +400,7 @@ def _newest_of_own(
 def _cursor(own: Page, views: Sequence[View], pages: Sequence[AudiencePage]) -> Cursor:
     """Return the place behind what was read of each log."""
     heads = {
-        audience_mark(view.log): read.page.head
+        audience_key(view.log): read.page.head
         for view, read in zip(views, pages, strict=True)
     }
     return Cursor(own.head, heads or NO_AUDIENCES)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...core.access.rights import Caller
-from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.cursor import Cursor, audience_key
 from ...errors import NotFound
 from ...model import ZERO, Log, Player, Position, decode_id
 from ...store.logs.receipts import Receipt, ReceiptStore
@@ -70,7 +70,7 @@ class ReceiptOperations:
         positions = [
             (view.log, position)
             for view in await self._audiences.views_of(log)
-            if (position := cursor.audiences.get(audience_mark(view.log), ZERO)) != ZERO
+            if (position := cursor.audiences.get(audience_key(view.log), ZERO)) != ZERO
         ]
         lookups = await views.find_live(
             [(audience, [position]) for audience, position in positions]

@@ -39,7 +39,7 @@ from .admission_queue import AdmissionQueue
 from .catch_up import CatchUp
 from .connection_log import ConnectionLog
 from .stream_audiences import PendingJoin
-from .timer_wheel import TURN_S, TimerWheel
+from .timer_wheel import TICK_S, TimerWheel
 
 __all__ = ["JOINING_MAX", "Admission", "Connection"]
 
@@ -98,7 +98,7 @@ class Admission:
         self._rate = RateLimiter(
             config.connects_per_s_max, burst=config.connects_per_s_max
         )
-        self.turns = AdmissionQueue(
+        self.queue = AdmissionQueue(
             JOINING_MAX,
             Limit.CONNECTS_PER_SECOND,
             wait_max_s=JOINING_WAIT_MAX_S,
@@ -135,7 +135,7 @@ class Admission:
             raise Draining
         if not self._rate.allow(time.monotonic()):
             raise self._counted(LimitReached(Limit.CONNECTS_PER_SECOND))
-        self.turns.require_capacity()
+        self.queue.require_capacity()
         self._slots.acquire()
         self._empty.clear()
         return Connection(self, has_slot=True)
@@ -175,7 +175,7 @@ class Admission:
             if lease is not None:
                 await asyncio.shield(self._given_back(lease))
 
-    async def used(self, log: Log, reader: Reader) -> None:
+    async def note_use(self, log: Log, reader: Reader) -> None:
         """Note that a reader's device is in use, if it has said which it is."""
         if self._devices is None or not reader.device:
             return
@@ -206,7 +206,7 @@ class Admission:
         connection.reader = reader
         self._connection_log.opened(log, reader)
         self._timer_wheel.add(connection)
-        await self.used(log, reader)
+        await self.note_use(log, reader)
         if caller is not None and self._revocation_check is not None:
             self._revocation_check.add(reader, caller)
         if self.draining:
@@ -272,7 +272,7 @@ class Admission:
                 reader.connection,
                 instance=instance,
                 newcomer=pending_join.newcomer,
-                commands=pending_join.looks,
+                commands=pending_join.commands,
             )
         except LimitReached as refused:
             raise self._counted(refused) from None
@@ -329,8 +329,8 @@ class Admission:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TURN_S)
-            self._timer_wheel.turn(time.monotonic(), time.time())
+            await asyncio.sleep(TICK_S)
+            self._timer_wheel.advance(time.monotonic(), time.time())
 
 
 class Connection:

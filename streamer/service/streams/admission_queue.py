@@ -38,7 +38,7 @@ class AdmissionQueue:
     To be held as a block while something is done.
 
     Args:
-        most: How many at a time.
+        capacity: How many at a time.
         limit: What is reached when there are too many.
         wait_max_s: How long a wait is worth it.
         refusals: What counts who is refused.
@@ -48,14 +48,14 @@ class AdmissionQueue:
 
     def __init__(
         self,
-        most: int,
+        capacity: int,
         limit: Limit,
         *,
         wait_max_s: float,
         refusals: Counter[str] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._free = asyncio.Semaphore(most)
+        self._free = asyncio.Semaphore(capacity)
         self._limit = limit
         self._wait_max_s = wait_max_s
         self._refusals = Counter() if refusals is None else refusals

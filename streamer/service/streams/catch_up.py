@@ -139,7 +139,7 @@ class CatchUp:
             self._counters.publish_to_write_s.observe(took_s)
 
     def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        self.hub.marked(log, marks=marks, unread=unread, body=body)
+        self.hub.broadcast_mark(log, marks=marks, unread=unread, body=body)
 
     def on_replaced(self, log: Log, connection: str) -> None:
         self.hub.replace(log, connection)

@@ -50,7 +50,7 @@ class PollWaiter:
     def own_subscription(self) -> Subscription:
         return self.subscription
 
-    def take(self, entry: Entry, position: Position) -> None:
+    def deliver_next(self, entry: Entry, position: Position) -> None:
         self.subscription.live_at = position
         self.woken.set()
 
@@ -62,14 +62,14 @@ class PollWaiter:
             self.woken.set()
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        delivery = self.subscription.on_history(asked, history)
+        delivery = self.subscription.on_history(read_from, history)
         if delivery.entries or delivery.gap:
             self.woken.set()
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        if delivery.gap or any(not entry.dead for entry in delivery.entries):
+        if delivery.gap or any(not entry.ended for entry in delivery.entries):
             self.woken.set()
 
     def set_audiences(

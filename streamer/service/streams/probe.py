@@ -53,9 +53,9 @@ class _Echo(PollWaiter):
         self.woken.set()
 
     def on_history(
-        self, asked: ReadFrom, history: History, *, unread: int, marks: int
+        self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        self.subscription.on_history(asked, history)
+        self.subscription.on_history(read_from, history)
 
 
 class Probe:
@@ -89,7 +89,7 @@ class Probe:
         self._heard_at_s = float("-inf")
 
     @property
-    def heard(self) -> bool:
+    def is_delivering(self) -> bool:
         """Whether a probe came back, in time, and the next one still could."""
         late = time.monotonic() - self._heard_at_s >= INTERVAL_S + PATIENCE_S
         return self._catch_up.connected and not late

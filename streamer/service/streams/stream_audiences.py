@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from ...core.streams.audience_subscription import AudienceSubscription
-from ...core.streams.cursor import Cursor, audience_mark
+from ...core.streams.cursor import Cursor, audience_key
 from ...core.streams.subscription import ReadFrom, Start, Subscription
 from ...core.streams.views import View
 from ...hub import Hub, Reader
@@ -37,13 +37,13 @@ class PendingJoin(NamedTuple):
     """
     Somebody who is on the way into a player's log.
 
-    `looks` are commands that ask for the player's views, and `newcomer` is what becomes
-    of a player without any, where that is known.
+    `commands` are commands that ask for the player's views, and `newcomer` is what
+    becomes of a player without any, where that is known.
     """
 
     log: Log
-    begun: asyncio.Future[None]
-    looks: Sequence[Packed]
+    subscribing: asyncio.Future[None]
+    commands: Sequence[Packed]
     newcomer: Newcomer | None
 
 
@@ -106,7 +106,7 @@ class StreamAudiences:
         """
         log = pending_join.log
         try:
-            await self._pubsub.wait_confirmed(pending_join.begun)
+            await self._pubsub.wait_confirmed(pending_join.subscribing)
             views = self._audiences.views_in(
                 log, looked
             ) or await self._audiences.views_of(log)
@@ -283,12 +283,12 @@ class StreamAudiences:
             # asked for.
             if not is_member:
                 return Start.LATEST
-            left = cursor and cursor.audiences.get(audience_mark(view.log))
+            left = cursor and cursor.audiences.get(audience_key(view.log))
             return later_position(view.joined, left) if left else view.joined
         if cursor is None:
-            start = reader.subscription.place
+            start = reader.subscription.read_from
             return start if isinstance(start, Start) else Start.LATEST
-        place = cursor.audiences.get(audience_mark(view.log))
+        place = cursor.audiences.get(audience_key(view.log))
         if place is not None:
             return place
         if not is_member:
@@ -307,11 +307,11 @@ def _heard(views: Iterable[View]) -> list[View]:
 
 def _has_all(reader: Reader, sub: AudienceSubscription, view: View) -> bool:
     """Whether a reader that asked for a topic has had what its player joined it for."""
-    begin = sub.begin
+    begin = sub.began_at
     if begin is None or begin.offset <= view.joined.offset:
         return begin is not None
     # What it has heard before was muted since; what it missed then is not owed.
-    return reader.cursor is not None and audience_mark(view.log) in (
+    return reader.cursor is not None and audience_key(view.log) in (
         reader.cursor.audiences
     )
 
@@ -322,6 +322,6 @@ def _remember(reader: Reader, gone: Iterable[AudienceSubscription]) -> None:
         return
     places = dict(reader.cursor.audiences) if reader.cursor else {}
     for sub in gone:
-        if isinstance(place := sub.place, Position):
-            places[audience_mark(sub.log)] = place
+        if isinstance(place := sub.read_from, Position):
+            places[audience_key(sub.log)] = place
     reader.cursor = Cursor(ZERO, places)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from typing import Final, Protocol
 
-__all__ = ["TURN_S", "Timed", "TimerWheel"]
+__all__ = ["TICK_S", "Timed", "TimerWheel"]
 
-TURN_S: Final = 1.0
+TICK_S: Final = 1.0
 
 
 class Timed(Protocol):
@@ -38,28 +38,28 @@ class TimerWheel:
 
     def __init__(self, now_s: float) -> None:
         self._begun_s = now_s
-        self._turn = 0
+        self._tick_count = 0
         self._timed: dict[int, list[Timed]] = {}
 
     def add(self, timed: Timed, in_s: float = 0.0) -> None:
         """Let `timed` be due in `in_s`, not before the next turn, and only then."""
-        turn = self._turn + max(1, math.ceil(in_s / TURN_S))
+        turn = self._tick_count + max(1, math.ceil(in_s / TICK_S))
         timed.due = turn
         self._timed.setdefault(turn, []).append(timed)
 
     def due_sooner(self, timed: Timed, in_s: float) -> None:
         """Let `timed` be due in `in_s` if it were due later."""
-        if timed.due > self._turn + math.ceil(in_s / TURN_S):
+        if timed.due > self._tick_count + math.ceil(in_s / TICK_S):
             self.add(timed, in_s)
 
-    def turn(self, now_s: float, unix_s: float) -> None:
+    def advance(self, now_s: float, unix_s: float) -> None:
         """Tick all who have become due by now."""
-        last = int((now_s - self._begun_s) / TURN_S)
-        while self._turn < last:
-            self._turn += 1
-            for timed in self._timed.pop(self._turn, ()):
+        last = int((now_s - self._begun_s) / TICK_S)
+        while self._tick_count < last:
+            self._tick_count += 1
+            for timed in self._timed.pop(self._tick_count, ()):
                 # One that was added again is due at another time.
-                if timed.due == self._turn:
+                if timed.due == self._tick_count:
                     self._tick(timed, now_s, unix_s)
 
     def _tick(self, timed: Timed, now_s: float, unix_s: float) -> None:

@@ -232,7 +232,7 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
         device=facts.get(b"d", b"").decode(),
         replaces=facts.get(b"r", b"").decode(),
         withdraws=facts.get(b"w", b"").decode(),
-        dead=b"x" in facts,
+        ended=b"x" in facts,
     )
 
 

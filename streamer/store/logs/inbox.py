@@ -237,8 +237,8 @@ class Inbox:
         Carry out reads in one packet. A failed one is an exception in the list.
 
         Each returns up to `limit` entries after its position, or the reason of a gap;
-        see `core.streams.subscription`. No entry is left out: ended ones come as `dead`
-        and without a fragment. O(log n + limit).
+        see `core.streams.subscription`. No entry is left out: ended ones come as
+        `ended`, without a fragment. O(log n + limit).
         """
         calls = [
             ScriptCall(

@@ -43,7 +43,7 @@ class GatewayCodec:
         # There is no frame for what is gone; the list does not show it any more.
         return NOTHING if entry.withdraws else wire.encode_event(self._log, entry)
 
-    def passing(self, notification: bytes) -> bytes:
+    def ephemeral(self, notification: bytes) -> bytes:
         # Every frame names a notification that the list has.
         return NOTHING
 

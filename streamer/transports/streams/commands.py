@@ -67,7 +67,7 @@ class Commands:
             case MarkRead():
                 # The player has just used this device.
                 log = Log(caller.app, caller.require_player())
-                await self._components.admission.used(log, session)
+                await self._components.admission.note_use(log, session)
                 try:
                     session.reply(command.ref, await self._mark(caller, command))
                 except Error as error:

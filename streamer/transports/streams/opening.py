@@ -118,10 +118,10 @@ class StreamComponents(msgspec.Struct, frozen=True):
             LimitReached: The wait was too long. Besides, what `join` raises.
 
         """
-        turns = self.admission.turns
-        async with turns as has_waited:
+        queue = self.admission.queue
+        async with queue as has_waited:
             if has_waited and handle.abort_if_gone():
-                turns.discard_sample()
+                queue.discard_sample()
                 return False
             await join()
             return True

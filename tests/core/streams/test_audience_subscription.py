@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.codec import WebSocketCodec
-from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.session import Session, SessionLimits
 from streamer.core.streams.subscription import Delivery, History, ReadFrom, Start, State
 from streamer.errors import DRAINING, Disconnect
@@ -85,10 +85,10 @@ def read(
     head: int,
     gap: Gap | None = None,
 ) -> None:
-    asked = sub.own_subscription().begin_read()
-    start = asked if isinstance(asked, Position) else position(head)
+    read_from = sub.own_subscription().begin_read()
+    start = read_from if isinstance(read_from, Position) else position(head)
     history = History(start, position(head), [entry(o) for o in offsets], gap)
-    sub.on_history(asked, history, unread=0, marks=0)
+    sub.on_history(read_from, history, unread=0, marks=0)
 
 
 def test_a_strand_begins_with_its_first_read_also_where_that_is_empty(
@@ -99,7 +99,7 @@ def test_a_strand_begins_with_its_first_read_also_where_that_is_empty(
 
     read(sub, head=3)
 
-    assert sub.begin == position(3)
+    assert sub.began_at == position(3)
     assert owner.heard == [Delivery([])]
 
 
@@ -110,7 +110,7 @@ def test_a_strand_with_a_gap_to_follow_begins_where_the_client_is(
 
     read(sub, head=9, gap=Gap.TRIMMED)
 
-    assert sub.begin == position(1)
+    assert sub.began_at == position(1)
     assert owner.heard == [Delivery([], Gap.TRIMMED, position(9))]
 
 
@@ -122,7 +122,7 @@ def test_a_read_that_brings_nothing_is_not_heard_of(owner: Noting) -> None:
     read(sub, 4, 5, head=5)
 
     assert owner.heard == [Delivery([])]
-    assert sub.own_subscription().place == position(5)
+    assert sub.own_subscription().read_from == position(5)
 
 
 def test_what_lies_before_joining_is_left_out_of_the_log_it_was_in(
@@ -135,10 +135,10 @@ def test_what_lies_before_joining_is_left_out_of_the_log_it_was_in(
     # Of a log that was begun anew there is nothing the player was too late for.
     anew = entry(1)._replace(epoch=2)
     sub.own_subscription().mark_stale()
-    asked = sub.own_subscription().begin_read()
-    assert isinstance(asked, Position)
+    read_from = sub.own_subscription().begin_read()
+    assert isinstance(read_from, Position)
     head = anew.position
-    sub.on_history(asked, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
+    sub.on_history(read_from, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
     sub.offer(anew._replace(offset=2))
 
     assert [e.offset for e in owner.heard[-1].entries] == [2]
@@ -159,10 +159,10 @@ def test_the_next_live_entry_is_handed_on(owner: Noting) -> None:
     sub = sub_of(owner)
     read(sub, head=1)
 
-    sub.take(entry(2), entry(2).position)
+    sub.deliver_next(entry(2), entry(2).position)
 
     assert owner.taken == [entry(2)]
-    assert sub.own_subscription().place == position(2)
+    assert sub.own_subscription().read_from == position(2)
 
 
 def test_a_strand_ends_its_reader(owner: Noting) -> None:
@@ -187,7 +187,7 @@ class Client:
             pinged_at_s=0,
             cursor=cursor,
         )
-        mark = audience_mark(LOG)
+        mark = audience_key(LOG)
         there: ReadFrom = cursor.audiences.get(mark, ZERO) if cursor else ZERO
         self.audience_subscription = AudienceSubscription(
             LOG, self.session, there, joined_at=ZERO, is_member=True
@@ -284,7 +284,7 @@ class Woven:
         self.under = [None, None]
         self.queues = [[], []]
         if cursor is not None:
-            there = cursor.audiences.get(audience_mark(LOG), ZERO)
+            there = cursor.audiences.get(audience_key(LOG), ZERO)
             assert cursor.own.offset <= self.has[0]
             assert there.offset <= self.has[1]
             self.has = [cursor.own.offset, there.offset]

@@ -312,7 +312,7 @@ class World(RuleBasedStateMachine):
                 others.audience_subscriptions,
                 strict=True,
             ):
-                assert sub.place == same.place
+                assert sub.read_from == same.read_from
                 assert sub.live_at == same.live_at
         assert one.hub.needs_read == other.hub.needs_read
         head = one.hub.head(EVERYONE)
@@ -394,8 +394,8 @@ def test_who_is_level_is_where_the_newest_entry_is(side: Side) -> None:
     side.append(EVERYONE, an_entry(2), announced=True)
 
     (sub,) = side.readers[0].audience_subscriptions
-    assert sub.place == side.hub.head(EVERYONE) == an_entry(2).position
-    assert sub.own_subscription().place == an_entry(2).position
+    assert sub.read_from == side.hub.head(EVERYONE) == an_entry(2).position
+    assert sub.own_subscription().read_from == an_entry(2).position
 
 
 def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:

@@ -297,12 +297,12 @@ def test_a_place_alone_moves_event_source_and_dispatches_nothing() -> None:
 def test_what_is_in_no_log_has_no_cursor(codec: Codec) -> None:
     notification = b'{"title":"t"}'
 
-    event = codec.passing(notification)
+    event = codec.ephemeral(notification)
 
     assert b"id:" not in event
     assert b"cursor" not in event
     assert notification in event
-    assert codec.passing(notification) is event
+    assert codec.ephemeral(notification) is event
 
 
 @pytest.mark.parametrize(

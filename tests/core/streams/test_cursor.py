@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.streams.cursor import Cursor, audience_mark, tail_of
+from streamer.core.streams.cursor import Cursor, audience_key, tail_of
 from streamer.model import (
     CURSOR_CHARS_MAX,
     ZERO,
@@ -53,7 +53,7 @@ def with_one(mark: str = "AAAAAA", place: str | None = None) -> str:
 def test_a_cursor_that_was_written_is_read_again(
     own: Position, there: dict[Log, Position]
 ) -> None:
-    marked = {audience_mark(log): place for log, place in there.items()}
+    marked = {audience_key(log): place for log, place in there.items()}
     cursor = Cursor(own, marked)
 
     text = cursor.text
@@ -99,10 +99,10 @@ def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
     tail = tail_of([(news, ZERO), (everyone, PLACE)])
 
     assert tail == (
-        f".{audience_mark(news)}.{audience_mark(everyone)}{encode_cursor(PLACE)}"
+        f".{audience_key(news)}.{audience_key(everyone)}{encode_cursor(PLACE)}"
     )
     assert Cursor.parse(encode_cursor(PLACE) + tail) == Cursor(
-        PLACE, {audience_mark(news): ZERO, audience_mark(everyone): PLACE}
+        PLACE, {audience_key(news): ZERO, audience_key(everyone): PLACE}
     )
 
 
@@ -144,4 +144,4 @@ def test_a_cursor_with_every_audience_a_reader_can_hear_is_short_enough() -> Non
 def test_audiences_of_one_player_have_marks_of_their_own() -> None:
     logs = [topic_log(APP, Topic(f"topic-{n}")) for n in range(1_000)]
 
-    assert len({audience_mark(log) for log in [*logs, everyone_log(APP)]}) == 1_001
+    assert len({audience_key(log) for log in [*logs, everyone_log(APP)]}) == 1_001

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.codec import ENVELOPE_BYTES
-from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.greeting import Beginning, Greeting
 from streamer.core.streams.subscription import Delivery
 from streamer.model import (
@@ -51,7 +51,7 @@ def offsets_in(cursor: str) -> tuple[int, ...]:
     """Return the offsets that a cursor names: own, of news, of everyone's log."""
     parsed = Cursor.parse(cursor)
     assert parsed is not None
-    there = [parsed.audiences.get(audience_mark(log), ZERO) for log in LOGS]
+    there = [parsed.audiences.get(audience_key(log), ZERO) for log in LOGS]
     return parsed.own.offset, *(position.offset for position in there)
 
 

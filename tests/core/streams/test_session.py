@@ -12,7 +12,7 @@ from streamer.core.streams.audience_subscription import AudienceSubscription
 from streamer.core.streams.batch_writer import ONE_BY_ONE, BatchWriter
 from streamer.core.streams.client_messages import Authenticate, MarkRead
 from streamer.core.streams.codec import ENVELOPE_BYTES, SseCodec, WebSocketCodec
-from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.session import MESSAGES_PER_S, Session, SessionLimits
 from streamer.core.streams.subscription import History, ReadFrom, Start, State
 from streamer.errors import Disconnect
@@ -117,12 +117,12 @@ def give(
     unread: int = 3,
 ) -> None:
     """Let the session read its log."""
-    asked = session.subscription.begin_read()
+    read_from = session.subscription.begin_read()
     first = entries[0].offset - 1 if entries else head
-    start = asked if isinstance(asked, Position) else position(first)
+    start = read_from if isinstance(read_from, Position) else position(first)
     history = History(start, position(head), [*entries], gap)
     if not session.congested:
-        session.on_history(asked, history, unread=unread, marks=marks)
+        session.on_history(read_from, history, unread=unread, marks=marks)
 
 
 def sub_of(
@@ -155,12 +155,12 @@ def tell(
     gap: Gap | None = None,
 ) -> None:
     """Let the strand read its log."""
-    asked = sub.own_subscription().begin_read()
+    read_from = sub.own_subscription().begin_read()
     first = entries[0].offset - 1 if entries else head
-    start = asked if isinstance(asked, Position) else position(first)
+    start = read_from if isinstance(read_from, Position) else position(first)
     if not sub.congested:
         history = History(start, position(head), [*entries], gap)
-        sub.on_history(asked, history, unread=0, marks=0)
+        sub.on_history(read_from, history, unread=0, marks=0)
 
 
 def places_in(cursor: str) -> tuple[int, ...]:
@@ -168,7 +168,7 @@ def places_in(cursor: str) -> tuple[int, ...]:
     parsed = Cursor.parse(cursor)
     assert parsed is not None
     audiences = [NEWS, everyone_log(NEWS.app)]
-    there = [parsed.audiences.get(audience_mark(log), ZERO) for log in audiences]
+    there = [parsed.audiences.get(audience_key(log), ZERO) for log in audiences]
     return (parsed.own.offset, *(place.offset for place in there))
 
 
@@ -206,7 +206,7 @@ def test_a_stream_begins_with_hello(session: Session, sink: Kept) -> None:
 
 def test_nothing_but_a_ping_comes_before_hello(session: Session, sink: Kept) -> None:
     session.offer(entry(1))
-    session.marked(marks=1, unread=0, body=b'"all":true')
+    session.on_mark(marks=1, unread=0, body=b'"all":true')
     session.tick(25, 0)
 
     assert kinds(sink.take_all()) == ["ping"]
@@ -223,11 +223,13 @@ def test_hello_comes_once(session: Session, sink: Kept) -> None:
 
 def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
     session = a_session(sink, position(1))
-    asked = session.subscription.begin_read()
+    read_from = session.subscription.begin_read()
     session.offer(entry(10))
 
     head = position(9)
-    session.on_history(asked, History(head, head, [], Gap.TRIMMED), unread=0, marks=0)
+    session.on_history(
+        read_from, History(head, head, [], Gap.TRIMMED), unread=0, marks=0
+    )
 
     hello, gap, notification, _ = sink.take_all()
     # Whoever is cut off between the two comes back with it and hears of the gap.
@@ -260,7 +262,7 @@ def test_a_read_for_another_place_does_not_begin_the_stream(sink: Kept) -> None:
 
 def test_marks_that_the_feed_lost_are_made_up_for(session: Session, sink: Kept) -> None:
     give(session, head=1, marks=5)
-    session.marked(marks=6, unread=1, body=b'"all":true')
+    session.on_mark(marks=6, unread=1, body=b'"all":true')
     sink.take_all()
     session.subscription.mark_stale()
     give(session, head=1, marks=6)
@@ -275,11 +277,11 @@ def test_marks_that_the_feed_lost_are_made_up_for(session: Session, sink: Kept) 
 
 
 def test_a_mark_made_while_joining_is_not_lost(session: Session, sink: Kept) -> None:
-    asked = session.subscription.begin_read()
-    session.marked(marks=6, unread=1, body=b'"all":true')
+    read_from = session.subscription.begin_read()
+    session.on_mark(marks=6, unread=1, body=b'"all":true')
     history = History(position(1), position(1), [])
 
-    session.on_history(asked, history, unread=3, marks=5)
+    session.on_history(read_from, history, unread=3, marks=5)
 
     assert session.subscription.state is State.REPLAYING
     give(session, head=1, marks=6)
@@ -300,7 +302,7 @@ def test_history_that_weighs_too_much_is_taken_in_portions(sink: Kept) -> None:
             break
 
     assert len(got) == 50
-    assert session.subscription.place == position(50)
+    assert session.subscription.read_from == position(50)
 
 
 def test_the_largest_entry_passes_though_it_fills_the_buffer(sink: Kept) -> None:
@@ -421,7 +423,7 @@ def test_nothing_comes_after_the_end(session: Session, sink: Kept) -> None:
 
     session.offer(entry(1))
     give(session, entry(1), head=1)
-    session.marked(marks=1, unread=0, body=b'"all":true')
+    session.on_mark(marks=1, unread=0, body=b'"all":true')
     session.tick(1_000, 1_000)
     session.reply("r", 1)
     session.fail("r", "why")
@@ -654,11 +656,11 @@ def test_own_entries_that_come_between_history_and_hello_are_neither_lost_nor_do
 def test_own_entries_that_come_before_the_history_follow_it(sink: Kept) -> None:
     session = a_session(sink, position(1))
     (news,) = woven(session, position(1))
-    asked = session.subscription.begin_read()
+    read_from = session.subscription.begin_read()
     session.offer(entry(3))
     history = History(position(1), position(2), [entry(2)])
 
-    session.on_history(asked, history, unread=0, marks=0)
+    session.on_history(read_from, history, unread=0, marks=0)
     tell(news, head=1)
 
     assert offsets(sink.take_all()) == [2, 3]
@@ -715,11 +717,11 @@ def test_a_gap_in_an_audience_is_told_while_live_in_front_of_what_waited(
     tell(news, head=1)
     sink.take_all()
     news.own_subscription().mark_stale()
-    asked = news.own_subscription().begin_read()
+    read_from = news.own_subscription().begin_read()
     news.offer(entry(10))
 
     head = position(9)
-    news.on_history(asked, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
+    news.on_history(read_from, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
 
     gap, notification = sink.take_all()
     assert places_in(gap["cursor"]) == (4, 9, 0)
@@ -768,7 +770,7 @@ def test_what_was_said_before_the_player_joined_is_for_others(
     tell(news, entry(2), entry(3), entry(4), head=4)
 
     assert offsets(sink.take_all()) == [4]
-    assert news.own_subscription().place == position(4)
+    assert news.own_subscription().read_from == position(4)
 
 
 def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
@@ -808,7 +810,7 @@ def test_what_takes_the_place_of_another_says_so_first(
 def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> None:
     # The reader may show the first; the second came and went while it was away.
     session = a_session(sink, position(1))
-    second = entry(2, b"")._replace(replaces=entry(1).id, dead=True)
+    second = entry(2, b"")._replace(replaces=entry(1).id, ended=True)
     third = entry(3)._replace(replaces=entry(2).id)
 
     give(session, second, third, head=3)
@@ -816,7 +818,7 @@ def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> No
     _, *events = sink.take_all()
     assert kinds(events) == ["replaced", "replaced", "notification", "unread"]
     assert [event["id"] for event in events[:2]] == [entry(1).id, entry(2).id]
-    assert session.subscription.place == position(3)
+    assert session.subscription.read_from == position(3)
 
 
 def test_a_count_is_corrected_only_when_it_is_off_by_the_same_twice(
@@ -1037,17 +1039,17 @@ def test_the_logs_of_a_stream_share_the_room_for_history(sink: Kept) -> None:
 
     third = LIMITS.send_buffer_bytes // 2 // 3 // (100 + ENVELOPE_BYTES)
     assert third == 5
-    assert session.subscription.place == position(third)
-    assert news.place == everyone.place == position(third)
+    assert session.subscription.read_from == position(third)
+    assert news.read_from == everyone.read_from == position(third)
 
 
 def test_a_notification_that_is_in_no_log_comes_to_who_is_here(
     session: Session, sink: Kept
 ) -> None:
-    session.passing(b'{"title":"early"}')
+    session.send_ephemeral(b'{"title":"early"}')
     give(session, head=4)
 
-    session.passing(b'{"title":"t"}')
+    session.send_ephemeral(b'{"title":"t"}')
 
     _, passing = sink.take_all()
     assert passing == {"type": "notification", "notification": {"title": "t"}}

@@ -107,7 +107,7 @@ class Store(NamedTuple):
 class Under(NamedTuple):
     """A read under way: not carried out yet, or its answer on the way back."""
 
-    asked: ReadFrom
+    read_from: ReadFrom
     answer: History | None = None
 
 
@@ -146,7 +146,11 @@ class World:
             setattr(other, name, getattr(self, name))
         old = self.subscription
         new = object.__new__(type(old))
-        new._place, new.live_at, new._stale = old._place, old.live_at, old._stale
+        new._read_from, new.live_at, new._stale = (
+            old._read_from,
+            old.live_at,
+            old._stale,
+        )
         new._pending = None if old._pending is None else list(old._pending)
         other.subscription = new
         return other
@@ -154,8 +158,8 @@ class World:
     def key(self) -> object:
         s = self.subscription
         pending = None if s._pending is None else tuple(s._pending)
-        under = self.under and (self.under.asked, repr(self.under.answer))
-        reader = (s.place, s.state, s._stale, pending, under)
+        under = self.under and (self.under.read_from, repr(self.under.answer))
+        reader = (s.read_from, s.state, s._stale, pending, under)
         return (self.store, self.left, self.queue, self.got, reader)
 
     def steps(self) -> Iterator[str]:
@@ -285,20 +289,20 @@ class World:
     def _answer(self) -> None:
         assert self.under is not None
         answer = self.store.read(
-            self.under.asked,
+            self.under.read_from,
             self.case.page,
             trusting=isinstance(self.subscription, OffsetsAlone),
         )
-        self.under = Under(self.under.asked, answer)
+        self.under = Under(self.under.read_from, answer)
 
     def _reply(self) -> None:
         assert self.under is not None
-        asked, answer = self.under
+        read_from, answer = self.under
         assert answer is not None
         self.under = None
         if not self.got:
             self.got = (answer.head if answer.gap else answer.start,)
-        self._deliver(self.subscription.on_history(asked, answer))
+        self._deliver(self.subscription.on_history(read_from, answer))
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.gap:
@@ -313,7 +317,7 @@ class NoDoubt(Subscription):
     __slots__ = ()
 
     def mark_stale(self) -> None:
-        if self.place is None or isinstance(self.place, Start):
+        if self.read_from is None or isinstance(self.read_from, Start):
             super().mark_stale()
 
     def on_live(self, entry: Entry) -> Delivery:
@@ -349,9 +353,9 @@ class LateReadSettles(Subscription):
 
     __slots__ = ()
 
-    def on_history(self, asked: ReadFrom, page: History) -> Delivery:
+    def on_history(self, read_from: ReadFrom, page: History) -> Delivery:
         self._stale = False
-        return super().on_history(asked, page)
+        return super().on_history(read_from, page)
 
 
 def explore(
@@ -504,19 +508,19 @@ def test_a_hole_in_the_feed_sends_the_reader_back_to_history() -> None:
     assert offsets(subscription.on_live(entry(6))) == []
     assert is_replaying(subscription)
 
-    asked = subscription.begin_read()
-    assert asked == position(4)
-    assert offsets(subscription.on_history(asked, page(4, 5, 6, head=6))) == [5, 6]
+    read_from = subscription.begin_read()
+    assert read_from == position(4)
+    assert offsets(subscription.on_history(read_from, page(4, 5, 6, head=6))) == [5, 6]
     assert subscription.state is State.LIVE
 
 
 def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
     subscription = Subscription(position(1))
-    asked = subscription.begin_read()
+    read_from = subscription.begin_read()
     subscription.on_live(entry(3))
     subscription.on_live(entry(4))
 
-    delivery = subscription.on_history(asked, page(1, 2, 3, head=3))
+    delivery = subscription.on_history(read_from, page(1, 2, 3, head=3))
 
     assert offsets(delivery) == [2, 3, 4]
     assert subscription.state is State.LIVE
@@ -525,11 +529,11 @@ def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
 def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
     subscription = Subscription(position(0))
     last = PENDING_MAX + 10
-    asked = subscription.begin_read()
+    read_from = subscription.begin_read()
     for offset in range(1, last + 1):
         subscription.on_live(entry(offset))
 
-    first = subscription.on_history(asked, page(0, head=0))
+    first = subscription.on_history(read_from, page(0, head=0))
     assert is_replaying(subscription)
     second = subscription.on_history(
         subscription.begin_read(), page(0, *range(1, last + 1), head=last)
@@ -551,10 +555,10 @@ def test_an_announcement_of_a_lost_past_is_not_waited_for() -> None:
 
 def test_a_doubt_outlives_the_read_that_was_under_way() -> None:
     subscription = Subscription(position(1))
-    asked = subscription.begin_read()
+    read_from = subscription.begin_read()
     subscription.mark_stale()
 
-    delivery = subscription.on_history(asked, page(1, 2, head=2))
+    delivery = subscription.on_history(read_from, page(1, 2, head=2))
 
     assert offsets(delivery) == [2]
     assert subscription.state is State.REPLAYING
@@ -574,7 +578,7 @@ def test_a_read_of_another_place_is_ignored() -> None:
     subscription.begin_read()
 
     assert subscription.on_history(position(4), page(4, 5, head=5)) == Delivery([])
-    assert subscription.place == position(5)
+    assert subscription.read_from == position(5)
 
 
 def test_a_gap_is_told_with_the_place_where_the_stream_goes_on() -> None:

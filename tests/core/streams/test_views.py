@@ -39,7 +39,7 @@ class Case(NamedTuple):
     floor: int
     joined: int
     read: set[int]
-    dead: set[int]
+    ended: set[int]
     base: int
     dead_base: int
 
@@ -53,9 +53,9 @@ class Case(NamedTuple):
     @property
     def audience(self) -> Audience:
         base = self.first + self.dead_base
-        dead = bitmap(base, {self.first + offset for offset in self.dead})
+        ended = bitmap(base, {self.first + offset for offset in self.ended})
         head = position(self.first + self.head)
-        return Audience(head, self.first + self.floor, base, dead)
+        return Audience(head, self.first + self.floor, base, ended)
 
 
 @st.composite
@@ -69,7 +69,7 @@ def cases(draw: st.DrawFn) -> Case:
         floor=floor,
         joined=draw(st.integers(0, head)),
         read=draw(offsets),
-        dead=draw(offsets),
+        ended=draw(offsets),
         base=8 * draw(st.integers(0, (head + 1) // 8)),
         # What the store says begins at or below the oldest entry that is kept.
         dead_base=8 * draw(st.integers(0, floor // 8)),
@@ -78,7 +78,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def is_unread(case: Case, offset: int) -> bool:
     kept = case.floor <= offset <= case.head
-    done = offset < case.base or offset in case.read or offset in case.dead
+    done = offset < case.base or offset in case.read or offset in case.ended
     return kept and offset > case.joined and not done
 
 

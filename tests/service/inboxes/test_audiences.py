@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.views import Audience, View
 from streamer.errors import Limit, LimitReached
 from streamer.model import (
@@ -191,7 +191,7 @@ async def test_a_bare_id_is_looked_for_in_all_logs(
 
     assert await audiences.resolve_cursor(log, views, cursor(own)) == cursor(own)
     found = await audiences.resolve_cursor(log, views, cursor(news))
-    assert found == Cursor(own, {audience_mark(NEWS): news})
+    assert found == Cursor(own, {audience_key(NEWS): news})
     # Nobody's id, and what is more than an id, stay what they are.
     foreign = cursor(news._replace(tag=news.tag ^ 1))
     assert await audiences.resolve_cursor(log, views, foreign) == foreign

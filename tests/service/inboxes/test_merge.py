@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.access.rights import Caller
-from streamer.core.streams.cursor import Cursor, audience_mark
+from streamer.core.streams.cursor import Cursor, audience_key
 from streamer.core.streams.subscription import Start
 from streamer.errors import NotFound
 from streamer.model import (
@@ -136,7 +136,7 @@ async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -
     page = await world.page()
     after = await world.merged.entries_after(world.log, page.cursor, count=20)
 
-    silent = {audience_mark(world.everyone): ZERO}
+    silent = {audience_key(world.everyone): ZERO}
     assert page.cursor.audiences == after.cursor.audiences == silent
 
 

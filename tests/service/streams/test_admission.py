@@ -323,7 +323,7 @@ async def test_a_reader_is_left_alone_until_something_is_due(
     with admission.admit() as listener:
         await listener.join(log, Sleepy())
         await until(lambda: ticks)
-        assert listener.due - admission._timer_wheel._turn == 3_600
+        assert listener.due - admission._timer_wheel._tick_count == 3_600
 
 
 # Going away.

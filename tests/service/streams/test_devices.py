@@ -143,7 +143,7 @@ async def test_using_a_device_makes_it_the_last(
         tablet = await listen(stack, "tablet", node=1)
         # The store's clock has milliseconds.
         await asyncio.sleep(0.002)
-        await nodes[0].admission.used(log, phone.session)
+        await nodes[0].admission.note_use(log, phone.session)
 
         await send("one")
         await send("all", to_latest=False)

@@ -61,7 +61,7 @@ async def probe(
 async def test_a_node_that_hears_its_probes_is_ready(
     probe: Probe, until: Until
 ) -> None:
-    await until(lambda: probe.heard)
+    await until(lambda: probe.is_delivering)
 
 
 async def test_a_deaf_node_is_not_ready_and_reconnects(
@@ -71,11 +71,11 @@ async def test_a_deaf_node_is_not_ready_and_reconnects(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await until(lambda: probe.heard)
+    await until(lambda: probe.is_delivering)
     ready: list[bool] = []
 
     def note_reconnect() -> None:
-        ready.append(probe.heard)
+        ready.append(probe.is_delivering)
         Deafened.reconnect(catch_up)
 
     monkeypatch.setattr(catch_up, "reconnect", note_reconnect)
@@ -85,14 +85,14 @@ async def test_a_deaf_node_is_not_ready_and_reconnects(
 
     assert ready[0] is False
     assert caplog.records
-    await until(lambda: probe.heard)
+    await until(lambda: probe.is_delivering)
 
 
 async def test_probes_that_stop_make_a_node_unready(
     probe: Probe, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await until(lambda: probe.heard)
+    await until(lambda: probe.is_delivering)
     monkeypatch.setattr(module, "INTERVAL_S", 0.0)
     monkeypatch.setattr(module, "PATIENCE_S", 0.0)
 
-    assert not probe.heard
+    assert not probe.is_delivering

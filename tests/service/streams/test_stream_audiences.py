@@ -422,7 +422,7 @@ async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
         assert news.group is not None
 
         await audiences.join(log, NEWS)
-        views = await audiences.of(log)
+        views = await audiences.views_of(log)
         await catch_up.stream_audiences.refresh(log, client.session, views)
 
         assert news.is_member
@@ -847,7 +847,7 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     # of the topic, but for the read that follows.
     await audiences.views_of(log)
     pending_join = catch_up.stream_audiences.begin_join(log)
-    looked = await redis.call_many(pending_join.looks)
+    looked = await redis.call_many(pending_join.commands)
     await audiences.join(log, NEWS)
     client = make_client()
 
@@ -895,10 +895,10 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
         return place
 
     async with catch_up.stream_audiences.follow(other, first.session):
-        await until(lambda: first.begin is not None)
+        await until(lambda: first.began_at is not None)
         monkeypatch.setattr(audiences, "position_before", never)
         async with catch_up.stream_audiences.follow(log, late.session):
-            await until(lambda: late.begin is not None)
+            await until(lambda: late.began_at is not None)
             await say(everyone_log(log.app), "now")
             await until(lambda: late.heard)
 
@@ -915,11 +915,11 @@ async def test_what_an_audience_was_told_since_is_owed_also_where_others_have_it
     say: Any,
 ) -> None:
     other = Log(log.app, Player("other"))
-    await audiences.of(log)
+    await audiences.views_of(log)
     place = await say(log, "last seen")
     first, late = make_client(), make_client(Cursor.parse(place.id))
     async with catch_up.stream_audiences.follow(other, first.session):
-        await until(lambda: first.begin is not None)
+        await until(lambda: first.began_at is not None)
         await say(everyone_log(log.app), "since")
         await until(lambda: first.heard)
         # The hub knows where the log stands, and that is too late for this reader.

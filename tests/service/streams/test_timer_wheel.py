@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.service.streams.timer_wheel import TURN_S, TimerWheel
+from streamer.service.streams.timer_wheel import TICK_S, TimerWheel
 
 
 class Counting:
@@ -18,7 +18,7 @@ class Counting:
 
 def turn(wheel: TimerWheel, count: int) -> None:
     for i in range(1, count + 1):
-        wheel.turn(i * TURN_S, 0.0)
+        wheel.advance(i * TICK_S, 0.0)
 
 
 def test_a_rider_is_ticked_when_it_is_due_and_not_before() -> None:
@@ -63,7 +63,7 @@ def test_turns_that_were_missed_are_made_up_for() -> None:
     wheel.add(early, 1.0)
     wheel.add(late, 4.0)
 
-    wheel.turn(4.2, 0.0)
+    wheel.advance(4.2, 0.0)
 
     assert early.ticks == late.ticks == [4.2]
 
@@ -74,7 +74,7 @@ def test_a_turn_touches_only_those_who_are_due() -> None:
     for i, timed in enumerate(riders):
         wheel.add(timed, float(i + 1))
 
-    wheel.turn(1.0, 0.0)
+    wheel.advance(1.0, 0.0)
 
     assert [len(timed.ticks) for timed in riders] == [1] + [0] * 9
 

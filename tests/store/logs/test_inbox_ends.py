@@ -70,9 +70,9 @@ async def test_what_is_withdrawn_is_shown_no_more_and_said_to_be(
     assert await shown(inbox, log) == [b"2"]
     assert await unread(inbox, log) == 1
     gone, kept, note = await heard(inbox, log)
-    assert (gone.dead, gone.fragment, gone.position) == (True, b"", first)
-    assert (kept.dead, kept.fragment) == (False, b"2")
-    assert (note.offset, note.withdraws, note.dead) == (3, id_of(first), False)
+    assert (gone.ended, gone.fragment, gone.position) == (True, b"", first)
+    assert (kept.ended, kept.fragment) == (False, b"2")
+    assert (note.offset, note.withdraws, note.ended) == (3, id_of(first), False)
     assert kept.position == second
 
 
@@ -131,7 +131,7 @@ async def test_the_next_one_of_a_key_takes_the_place_of_the_last(
     assert await shown(inbox, log) == [b"a3", b"c", b"b1"]
     assert await unread(inbox, log) == 3
     entries = await heard(inbox, log)
-    assert [e.dead for e in entries] == [True, False, True, False, False]
+    assert [e.ended for e in entries] == [True, False, True, False, False]
     # Who was away since the first one has to be told of that one too.
     assert [e.replaces for e in entries] == [
         "",
@@ -197,7 +197,7 @@ async def test_what_has_expired_is_over_for_everybody_at_once(
     listed = await lists.page(log, skip=0, count=9)
     assert [found.entry.fragment for found in listed.entries] == [b"3", b"2"]
     assert (listed.total, await unread(inbox, log)) == (2, 2)
-    assert [e.dead for e in await heard(inbox, log)] == [True, False, False]
+    assert [e.ended for e in await heard(inbox, log)] == [True, False, False]
     clock.now_ms += 10
     assert await shown(inbox, log) == [b"2"]
 
@@ -212,7 +212,7 @@ async def test_a_clock_set_back_brings_nothing_back(
     clock.now_ms -= 10
 
     assert await shown(inbox, log) == [b"2"]
-    assert [e.dead for e in await heard(inbox, log)] == [True, False]
+    assert [e.ended for e in await heard(inbox, log)] == [True, False]
 
 
 async def test_what_expires_is_noted_in_any_order(
@@ -233,7 +233,7 @@ async def test_what_is_stored_when_it_has_expired_is_never_shown(
 
     assert await shown(inbox, log) == []
     (entry,) = await heard(inbox, log)
-    assert (entry.position, entry.dead) == (place, True)
+    assert (entry.position, entry.ended) == (place, True)
     assert await unread(inbox, log) == 0
 
 
@@ -290,7 +290,7 @@ async def test_a_page_does_not_look_for_more_for_ever(
     inbox: Inbox, log: Log, sparse: list[bytes]
 ) -> None:
     for place in reversed((await heard_all(inbox, log))[:-300]):
-        if not place.dead:
+        if not place.ended:
             await inbox.withdraw(log, place.position)
 
     first = await inbox.page(log, count=50)
@@ -538,7 +538,7 @@ async def test_an_audience_says_which_of_its_entries_are_over(
     over = {n + 1 for n in range(20) if n % 3 == 0} | {2, 21}
     assert {offset for offset in range(1, 22) if bit(there, offset)} == over
     assert (there.head.offset, there.floor) == (21, 1)
-    assert (plain.head.offset, plain.floor, plain.dead) == (0, 1, b"")
+    assert (plain.head.offset, plain.floor, plain.ended) == (0, 1, b"")
 
 
 async def test_an_audience_s_bitmap_begins_at_what_is_kept(
@@ -556,9 +556,9 @@ async def test_an_audience_s_bitmap_begins_at_what_is_kept(
 
 def bit(audience: Any, offset: int) -> bool:
     index = offset - audience.base
-    if not 0 <= index < 8 * len(audience.dead):
+    if not 0 <= index < 8 * len(audience.ended):
         return False
-    return bool(audience.dead[index // 8] >> (7 - index % 8) & 1)
+    return bool(audience.ended[index // 8] >> (7 - index % 8) & 1)
 
 
 # Announcements.

@@ -100,7 +100,7 @@ class Model:
         """Return the entry as a reader of the log gets it."""
         if self.over.get(entry.offset, "note") == "note":
             return entry
-        return at(entry.position, b"", replaces=entry.replaces, dead=True)
+        return at(entry.position, b"", replaces=entry.replaces, ended=True)
 
     @property
     def floor(self) -> int:
@@ -557,7 +557,7 @@ class InboxMachine(RuleBasedStateMachine):
         places = [(self.log, entry.position) for entry in model.entries]
         page, read, *lists, receipts = self.run(ask())
 
-        heard = [e for e in read.history.entries if not (e.dead or e.withdraws)]
+        heard = [e for e in read.history.entries if not (e.ended or e.withdraws)]
         assert [shown.entry for shown in page.entries] == heard[::-1]
         assert lists[0].entries == page.entries
         assert lists[1].entries == [e for e in page.entries if e.read_at_ms]

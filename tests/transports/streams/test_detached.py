@@ -125,7 +125,7 @@ async def test_a_disconnect_that_only_the_kernel_knows_takes_no_lease(
 ) -> None:
     taken: list[str] = []
     clients = [await world.connect()]
-    require_capacity = world.admission.turns.require_capacity
+    require_capacity = world.admission.queue.require_capacity
 
     def hang_up() -> None:
         # In the iteration of the loop in which the request is served.
@@ -139,7 +139,7 @@ async def test_a_disconnect_that_only_the_kernel_knows_takes_no_lease(
         raise AssertionError
 
     monkeypatch.setattr(world.admission, "_take_lease", noting)
-    monkeypatch.setattr(world.admission.turns, "require_capacity", hang_up)
+    monkeypatch.setattr(world.admission.queue, "require_capacity", hang_up)
 
     clients[0].send(world.request(upgrade=upgrade))
 
@@ -164,7 +164,7 @@ async def test_a_disconnect_in_the_admission_queue_takes_no_lease(
     monkeypatch.setattr(world.admission, "_take_lease", noting)
     others = AsyncExitStack()
     for _ in range(JOINING_MAX):
-        await others.enter_async_context(world.admission.turns)
+        await others.enter_async_context(world.admission.queue)
     gone, there = await world.connect(), await world.connect()
     for client in (gone, there):
         client.writer.write(world.request(upgrade=upgrade))
