@@ -1,16 +1,15 @@
--- What appending is made of, behind _inbox.lua: for a publish, for a schedule that
--- fires, for a recipient of an audience, for a withdrawal.
+-- Appending to a log, for publishes, schedules, recipients of an audience and
+-- withdrawals. Include after _inbox.lua.
 --
--- An entry is a table with `tag`, `fragment` and `type`, and where it has them `device`,
--- the only one of the player's it is for; `expires` in ms; `collapse`, the key by which
--- it takes the place of an earlier one; `withdraws`, an id. Appending adds `offset` and
--- `replaces`.
+-- An entry is a table with `tag`, `fragment` and `type`, and optionally `device`, the only
+-- device it is for; `expires`, in ms; `collapse`, the key by which it replaces an earlier
+-- entry; `withdraws`, an id. Appending adds `offset` and `replaces`.
 
 local OFFSET_MAX = 4294967295
 local HOUR_MS = 3600000
 local DAY_MS = 24 * HOUR_MS
 
--- An entry as the arguments of a script say it: "0" for never, "" for no key.
+-- An entry from arguments of a script: expires "0" for never, collapse "" for no key.
 local function entry_of(tag, fragment, kind, expires, collapse)
   return {
     tag = tag,
@@ -21,7 +20,8 @@ local function entry_of(tag, fragment, kind, expires, collapse)
   }
 end
 
--- The id of the entry at a place, as text. Built of parts, for it is 128 bits.
+-- The id of an entry, as text. Built from parts, because it has 128 bits. The layout is in
+-- tests/vectors/ids.json.
 local function id_of(ms, offset, tag)
   local low, high = offset % 2 ^ 20, math.floor(offset / 2 ^ 20)
   return string.format('%08x-%04x-%04x-%04x-%06x%06x',
@@ -30,7 +30,7 @@ local function id_of(ms, offset, tag)
     low % 2 ^ 6 * 2 ^ 18 + math.floor(tag / 2 ^ 24), tag % 2 ^ 24)
 end
 
--- Forget of entries that are gone what ended them and what they were about.
+-- Delete records in `ends` and `collapse` of entries that have left the log.
 local function trim_ends(inbox, state, floor)
   local size_max = state.head - floor + 1 + GONE_MAX
   if redis.call('ZCARD', inbox.ends) > size_max then
@@ -47,8 +47,8 @@ local function trim_ends(inbox, state, floor)
   end
 end
 
--- Find the entry whose place `entry` takes, if it is still kept and not over. Gives its
--- offset and its id.
+-- The entry that `entry` replaces, if it is in the log and has not ended: its offset and
+-- its id, or nil.
 local function predecessor(inbox, state, entry)
   local before = redis.call('HGET', inbox.collapse, entry.collapse)
   if not before or not state.ended then return nil end
@@ -56,7 +56,7 @@ local function predecessor(inbox, state, entry)
   if tonumber(ms) < NOW_MS - RETENTION_MS then return nil end
   if not item_at(inbox, ms, offset, tag) then return nil end
   local score = tonumber(redis.call('ZSCORE', inbox.ends, offset) or COMING)
-  -- What has expired may not have been noted yet.
+  -- It may have expired without being recorded as ended yet.
   if is_ended(score) or (score > COMING and score <= NOW_MS) then return nil end
   return tonumber(offset), id_of(tonumber(ms), tonumber(offset), tonumber(tag))
 end
@@ -75,7 +75,7 @@ local function store_item(inbox, state, entry)
     'XADD', inbox.log, int(state.ms) .. '-' .. int(entry.offset), unpack(item))
 end
 
--- Note of an entry what ends it, or what it ends, once it is stored.
+-- Record how a stored entry will end, and end the entry that it replaces.
 local function record_ends(inbox, state, entry, replaced)
   if replaced then end_entry(inbox, state, replaced, REPLACED) end
   if entry.collapse then
@@ -93,7 +93,7 @@ local function record_ends(inbox, state, entry, replaced)
   end
 end
 
--- Append one entry; return whether it is one that can end, or ends another.
+-- Append one entry; return whether it can end, or ends another.
 local function append_one(inbox, state, entry)
   state.head = state.head + 1
   state.tag, entry.offset = entry.tag, state.head
@@ -116,11 +116,11 @@ local function append_one(inbox, state, entry)
   return true
 end
 
--- Drop what is too old, and keep the keys alive.
+-- Trim old entries and renew the expiry of all keys.
 local function trim_and_expire(inbox, state)
   local floor = floor_offset(inbox, state)
-  -- A day more than the retention, so that a key never goes before its entries do; the
-  -- state stays as long again, so that a player who was away finds offsets going on.
+  -- A day more than the retention, so that a key never expires before its entries. The
+  -- state lives twice as long, so that offsets continue after a long absence.
   local lifetime = int(RETENTION_MS + DAY_MS)
   redis.call('PEXPIRE', inbox.log, lifetime)
   redis.call('PEXPIRE', inbox.done, lifetime)
@@ -133,14 +133,14 @@ local function trim_and_expire(inbox, state)
   redis.call('PEXPIRE', inbox.state, int(2 * (RETENTION_MS + DAY_MS)))
 end
 
--- Append entries to the log, keep it as short as it is to be and its keys alive. Nothing
--- of that is due with each entry: whoever reads drops what is too old, and the keys live
--- a day longer than needed. Checks nothing: a script that fails half way keeps what it
--- wrote, so whatever can be wrong is looked at before.
+-- Append entries to the log, limit its length, and renew its keys. Keys are renewed at
+-- most once an hour: they live a day longer than needed, and every read trims old entries.
+-- Checks nothing. The caller has to, before: a script that fails half way keeps its
+-- writes.
 local function append(inbox, state, batch, entries_max, new_epoch)
   if state.epoch == 0 then
-    -- A log without state is the rest of something lost: its offsets mean nothing.
-    -- Looked for first: a full store lets a script go on that has begun to write.
+    -- Keys without state are the remains of a lost log, and their offsets mean nothing.
+    -- EXISTS first: after a first DEL a full store would allow the script to write.
     local rest = { inbox.log, inbox.done, inbox.reads, inbox.ends, inbox.collapse }
     if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
     state.epoch = tonumber(new_epoch)
@@ -154,11 +154,11 @@ local function append(inbox, state, batch, entries_max, new_epoch)
   if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
     'ms', int(state.ms), 'tag', state.tag)
-  -- What can end is noted in keys that may be new.
+  -- An entry that can end has perhaps created keys, which need an expiry.
   if ends or hour ~= math.floor(before_ms / HOUR_MS) then trim_and_expire(inbox, state) end
 end
 
--- What an announcement begins with.
+-- The beginning of an announcement.
 local function announcement_kind(entry)
   local facts = {}
   if entry.device then facts[1] = 'device=' .. entry.device end
@@ -167,19 +167,19 @@ local function announcement_kind(entry)
   return #facts == 0 and 'entry' or 'with ' .. table.concat(facts, ',')
 end
 
--- Tell who is listening. A fragment over `inline_max` is left to be read, and so is one
--- that has expired: reading says so.
+-- Announce entries. Fragments over `inline_max` are omitted, so that readers read the log,
+-- and so are those of entries that have expired already.
 local function announce(channel, state, batch, inline_max)
   for _, entry in ipairs(batch) do
     local fragment = entry.fragment
     if #fragment > inline_max then fragment = '' end
     if entry.expires and entry.expires <= NOW_MS then fragment = '' end
-    redis.call('SPUBLISH', channel, table.concat({ announcement_kind(entry), int(state.epoch),
-      int(state.ms), int(entry.offset), entry.tag, fragment }, ' '))
+    redis.call('SPUBLISH', channel, table.concat({ announcement_kind(entry),
+      int(state.epoch), int(state.ms), int(entry.offset), entry.tag, fragment }, ' '))
   end
 end
 
--- Leave out what is of a type that the player has muted.
+-- The entries of `batch` whose type the player has not muted.
 local function without_muted(mutes, batch)
   if redis.call('EXISTS', mutes) == 0 then return batch end
   local kept = {}

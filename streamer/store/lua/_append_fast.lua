@@ -1,10 +1,10 @@
--- The way of nearly all appends, in front of all that the others are made of: it takes
--- half of their time. Nothing in the batch can end, nor is for one device; the player has
--- muted nothing; the log is there, and was tidied this hour; the request is no repetition.
--- Where any of that is not so, nothing is done here, and the script goes on below.
+-- The fast path of append.lua, for nearly all appends, in half the time. Included before
+-- everything else. It requires that no entry of the batch can end or is for one device, the
+-- player has muted nothing, the log exists and its keys were renewed this hour, and the
+-- request is no repetition. Otherwise it does nothing, and the script continues below.
 --
--- What it writes is what `append` and `announce` of _append.lua write, which a test holds
--- it to. KEYS, ARGV and the answer are those of append.lua.
+-- It writes exactly what `append` and `announce` of _append.lua write; a test compares
+-- both. KEYS, ARGV and the reply are those of append.lua.
 
 if ARGV[9] == '3' then
   local digest = ARGV[6]

@@ -1,9 +1,7 @@
--- Which device a notification is for that is meant for the one used last, behind
--- _inbox.lua.
+-- The device of a notification that is for the device used last. Include after _inbox.lua.
 
--- The device that was used last, of those that somebody listens on. With none of them
--- it is for whichever comes. The nodes that are alive are the arguments from `first` to
--- `last`.
+-- The device used last among those with an open connection, or nil, which means every
+-- device. The live nodes are the arguments from `first` to `last`.
 local function latest_device(devices, lease, first, last)
   local alive = {}
   for i = first, last do alive[ARGV[i]] = true end

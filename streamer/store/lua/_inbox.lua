@@ -1,18 +1,23 @@
--- What every inbox script begins with. The first two arguments are the retention and the
--- caller's clock (0: the store's own; a test gives its own). An inbox is six keys in a
--- row. Offsets, times and tags stay below 2^53, which a Lua number holds.
+-- Shared by all scripts that work on a log. Their first two arguments are the retention
+-- and the caller's clock, both in ms (clock 0: the store's own; tests pass one). A log is
+-- six adjacent keys, see `store.keys`. Offsets, times and tags are below 2^53, so a Lua
+-- number holds them.
+--
+-- An entry has *ended* when it has expired, was withdrawn or was replaced. An offset is
+-- *done* when its entry was read or has ended: one bit in the bitmap `done`.
 
 local RETENTION_MS = tonumber(ARGV[1])
 
--- Scores in `ends`. What is COMING is a time in ms. One that has come is kept as its
--- negative, so that a clock set back brings nothing back to life.
+-- Scores in `ends`. From COMING on, a score is the time in ms at which the entry will
+-- expire. Once expired, it is kept as its negative, so that a clock that is set back
+-- revives nothing.
 local WITHDRAWN, REPLACED, CONTROL, COMING = 1, 2, 3, 9
 
--- The bitmap of what is done begins at most so far below the oldest entry.
+-- The bitmap `done` begins at most this far below the oldest entry.
 local BASE_BELOW_MAX = 8192
 
--- What is kept of entries that are gone: so many pile up before they are looked for,
--- which makes that cost nothing per entry.
+-- Records of entries that have left the log are deleted when this many have collected,
+-- so that the search for them costs next to nothing per entry.
 local GONE_MAX = 1000
 
 local function clock_ms()
@@ -24,25 +29,25 @@ end
 
 local NOW_MS = clock_ms()
 
--- A whole number as text; tostring() would write 1.7e+12.
+-- An integer as text; tostring() would write 1.7e+12.
 local function int(number)
   return string.format('%d', number)
 end
 
--- Stream id "<ms>-<offset>" to its two numbers.
+-- The two numbers of a stream id "<ms>-<offset>".
 local function split_id(id)
   local dash = string.find(id, '-', 1, true)
   return tonumber(string.sub(id, 1, dash - 1)), tonumber(string.sub(id, dash + 1))
 end
 
--- The inbox whose keys begin at KEYS[i].
+-- The log whose keys begin at KEYS[i].
 local function inbox_at(i)
   return { state = KEYS[i], log = KEYS[i + 1], done = KEYS[i + 2], reads = KEYS[i + 3],
     ends = KEYS[i + 4], collapse = KEYS[i + 5] }
 end
 
--- `ended` is nil as long as the log has had no entry that can end; then it has neither
--- `ends` nor `collapse`, and nothing has to be looked for.
+-- The state of a log. `ended` is nil until the log has had an entry that can end. Until
+-- then the keys `ends` and `collapse` do not exist, and no entry has to be checked.
 local function read_state(inbox)
   local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'ms', 'tag', 'base', 'marks',
     'ended', 'ends_at')
@@ -58,9 +63,8 @@ local function read_state(inbox)
   }
 end
 
--- Drop what is older than the retention; return the lowest offset still kept, which is
--- head + 1 when nothing is. Looking at the first item alone makes it O(1) when nothing
--- is due.
+-- Trim entries older than the retention; return the lowest offset in the log, head + 1 if
+-- it is empty. O(1) if nothing is too old, because only the first item is read.
 local function floor_offset(inbox, state)
   local first = redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1]
   if not first then return state.head + 1 end
@@ -73,7 +77,7 @@ local function floor_offset(inbox, state)
   return offset
 end
 
--- What belongs to the log's entries lives no longer than they do.
+-- Let the marks expire with the log.
 local function expire_with_log(inbox)
   local lifetime = redis.call('PTTL', inbox.log)
   if lifetime <= 0 then return end
@@ -81,7 +85,7 @@ local function expire_with_log(inbox)
   redis.call('PEXPIRE', inbox.reads, lifetime)
 end
 
--- Let the bitmap begin at the multiple of 8 at or below `offset`; all below is done.
+-- Let the bitmap begin at the multiple of 8 at or below `offset`; lower offsets are done.
 local function rebase(inbox, state, offset)
   local base = offset - offset % 8
   if base <= state.base then return end
@@ -97,13 +101,13 @@ local function rebase(inbox, state, offset)
   redis.call('HSET', inbox.state, 'base', int(base))
 end
 
--- Set an offset's bit; return whether it was set.
+-- Set the bit of an offset; return whether it was set before.
 local function set_done(inbox, state, offset)
   if offset < state.base then return true end
   return redis.call('SETBIT', inbox.done, int(offset - state.base), 1) == 1
 end
 
--- Let an entry be over: it is done, and shown no more.
+-- End an entry. If it was read before, its score is half a unit further from 0.
 local function end_entry(inbox, state, offset, score)
   if set_done(inbox, state, offset) then score = score + (score < 0 and -0.5 or 0.5) end
   redis.call('ZADD', inbox.ends, string.format('%.1f', score), int(offset))
@@ -113,10 +117,10 @@ local function is_ended(score)
   return score and tonumber(score) < COMING
 end
 
--- Let those entries be over whose time has come. O(1) when there are none, O(log n) each.
+-- End the entries that have expired. O(1) if there are none, O(log n) each.
 local function end_expired(inbox, state, floor)
   if not state.ends_at or state.ends_at > NOW_MS then return end
-  -- The first write is one that a full store takes; after it, it takes the others too.
+  -- A full store allows HDEL, and after that first write every other write of a script.
   redis.call('HDEL', inbox.state, 'ends_at')
   if floor - state.base >= BASE_BELOW_MAX then rebase(inbox, state, floor) end
   local due = redis.call('ZRANGEBYSCORE', inbox.ends, COMING, int(NOW_MS), 'WITHSCORES')
@@ -137,8 +141,9 @@ local function end_expired(inbox, state, floor)
   if state.ends_at then redis.call('HSET', inbox.state, 'ends_at', int(state.ends_at)) end
 end
 
--- Whoever looks at an inbox opens it first: what is too old leaves, what has expired is
--- over. Gives the inbox whose keys begin at KEYS[i], its state, the lowest offset kept.
+-- Open the log whose keys begin at KEYS[i]: trim old entries and end expired ones. Every
+-- script that reads a log begins with this. Returns the log, its state and its lowest
+-- offset.
 local function open_inbox(i)
   local inbox = inbox_at(i)
   local state = read_state(inbox)
@@ -147,7 +152,7 @@ local function open_inbox(i)
   return inbox, state, floor
 end
 
--- Exact count of kept entries that are not done: O(kept / 8) bytes, 1.3 KB at most.
+-- The number of entries in the log that are not done. O(kept / 8) bytes, at most 1.3 KB.
 local function count_unread(inbox, state, floor)
   local from = math.max(floor, state.base)
   if from > state.head then return 0 end
@@ -156,7 +161,7 @@ local function count_unread(inbox, state, floor)
   return state.head - from + 1 - done
 end
 
--- The item at that place if it carries that tag, else nil.
+-- The item with that id and tag, or nil.
 local function item_at(inbox, ms, offset, tag)
   local id = ms .. '-' .. offset
   local item = redis.call('XRANGE', inbox.log, id, id)[1]
@@ -164,7 +169,7 @@ local function item_at(inbox, ms, offset, tag)
   return nil
 end
 
--- One of the fields that not every item has: 'd', 'r' or 'w'.
+-- An optional field of an item: 'd', 'r' or 'w'.
 local function field(item, name)
   local fields = item[2]
   for i = 5, #fields, 2 do
@@ -173,13 +178,13 @@ local function field(item, name)
   return nil
 end
 
--- Which of some offsets are those of entries that are over, as a set.
+-- The set of those of `offsets` whose entries have ended.
 local function ended_among(inbox, state, offsets)
   local ended = {}
   if not state.ended or #offsets == 0 then return ended end
   local names = {}
   for i, offset in ipairs(offsets) do names[i] = int(offset) end
-  -- In parts: a call takes as many arguments as Lua has stack for.
+  -- In parts, because Lua's stack limits the number of arguments.
   for first = 1, #names, 1000 do
     local last = math.min(first + 999, #names)
     local scores = redis.call('ZMSCORE', inbox.ends, unpack(names, first, last))
@@ -190,7 +195,7 @@ local function ended_among(inbox, state, offsets)
   return ended
 end
 
--- Which of some items are over, as a set of offsets.
+-- The set of offsets of those of `items` that have ended.
 local function ended_items(inbox, state, items)
   if not state.ended then return {} end
   local offsets = {}

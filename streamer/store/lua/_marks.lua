@@ -1,6 +1,6 @@
--- What changing read marks is made of, behind _inbox.lua.
+-- Changing read marks. Include after _inbox.lua.
 
--- Drop marks of entries that are gone.
+-- Delete the marks of entries that have left the log.
 local function trim_reads(inbox, state, floor)
   if redis.call('HLEN', inbox.reads) <= state.head - floor + 1 + GONE_MAX then return end
   for _, name in ipairs(redis.call('HKEYS', inbox.reads)) do
@@ -10,11 +10,11 @@ local function trim_reads(inbox, state, floor)
   end
 end
 
--- Note that marks have changed and tell who is listening: of `count` unread in all.
+-- Count a change of marks and announce it, with `count` unread entries in total.
 local function announce_marks(inbox, state, channel, count, body)
   state.marks = redis.call('HINCRBY', inbox.state, 'marks', 1)
   if redis.call('PTTL', inbox.state) < 0 then
-    -- Of a player whose log is empty; it goes on as the log's state would.
+    -- The player has no log; its state expires as that of a log would.
     redis.call('PEXPIRE', inbox.state, int(2 * RETENTION_MS + 2 * 86400000))
   end
   expire_with_log(inbox)
@@ -22,8 +22,8 @@ local function announce_marks(inbox, state, channel, count, body)
     table.concat({ 'read', int(state.marks), int(count), body }, ' '))
 end
 
--- A position is believed under the rules of read_after: same epoch, not beyond the
--- head, and the tag where the entry is still there to compare.
+-- Whether a position is one of this log: its epoch or none, an offset in the log, and the
+-- tag of the entry there.
 local function is_known_position(state, floor, inbox, epoch, ms, offset, tag)
   if epoch ~= 0 and epoch ~= state.epoch then return false end
   if offset > state.head or offset < floor then return false end

@@ -1,9 +1,9 @@
--- When entries were read, behind _inbox.lua.
+-- When entries were read. Include after _inbox.lua.
 
--- Return two functions of an offset: whether it is done, and the ms of its read mark, 0
--- where there is none. Both are O(1) but for the first call. Of an entry that is over the
--- second means nothing unless it had been read before. A third one gives the same as the
--- second for a list of offsets, and an empty list where none has a mark.
+-- Returns three functions: whether an offset is done; the time of its read mark in ms, 0
+-- for none; and the same for a list of offsets, an empty list if none has a mark. The first
+-- two are O(1) after the first call. For an ended entry the time is meaningless unless the
+-- entry was read before it ended.
 local function read_marks(inbox, state)
   local bits = nil
   local function is_done(offset)
@@ -14,8 +14,8 @@ local function read_marks(inbox, state)
     return math.floor(byte / 2 ^ (7 - at % 8)) % 2 == 1
   end
 
-  -- Time of the first mark that covered an offset, which is the shortest range: each was
-  -- made behind the ones before it. Times are no help, since clocks are set back.
+  -- The time of the first mark that covers an offset. That is the shortest range, because
+  -- each later range is longer. Times do not help, since clocks can be set back.
   local ranges = nil
   local function range_read_at(offset)
     if not ranges then

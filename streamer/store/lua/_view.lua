@@ -1,15 +1,16 @@
--- What a player sees of audiences, behind _inbox.lua. All of a player's views are one
--- hash; with <name> for an audience's name, which holds no blank, its fields are
+-- A player's views of audiences. Include after _inbox.lua. All views of a player are one
+-- hash. <name> is the name of an audience, which contains no space. Lists are separated by
+-- spaces. The fields are
 --
---   names           the names of the audiences joined, with a blank between
---   in <name>       the place at joining: epoch ms offset tag
---   muted <name>    1 while the player wants nothing of it
---   base <name>     every offset below it is read; a multiple of 8
---   done <name>     bitmap from base on, as SETBIT would write it: read or deleted
---   deleted <name>  offsets the player took out, with a blank between
---   read <name> <o> ms at which offset o was marked
---   upto <name>     "o:ms" of marks of all up to o, with a blank between
---   acked <name>    epoch and the highest offset that a client has confirmed
+--   names           names of the joined audiences
+--   in <name>       position at joining: epoch ms offset tag
+--   muted <name>    1 while the player has muted the audience
+--   base <name>     every lower offset is done; a multiple of 8
+--   done <name>     bitmap from base on, in the format of SETBIT: read or deleted
+--   deleted <name>  offsets that the player has deleted
+--   read <name> <o> time in ms at which offset o was marked as read
+--   upto <name>     "o:ms" for each mark of all entries up to o
+--   acked <name>    epoch and the highest offset that a client has acknowledged
 
 local function list_has(list, name)
   return string.find(' ' .. list .. ' ', ' ' .. name .. ' ', 1, true) ~= nil
@@ -23,8 +24,8 @@ local function list_without(list, name)
   return table.concat(kept, ' ')
 end
 
--- A player's views live on while there is a topic in them; that the player is one of
--- everybody is known again by looking.
+-- Views with a topic do not expire. The view of everyone's log alone may, because the next
+-- read creates it again.
 local function keep_alive(views, names)
   if string.find(' ' .. names, ' t', 1, true) then
     redis.call('PERSIST', views)
@@ -33,7 +34,7 @@ local function keep_alive(views, names)
   end
 end
 
--- Note that a page of the player's shows something else.
+-- Change the version of the player's pages.
 local function count_change(state)
   redis.call('HINCRBY', state, 'marks', 1)
   if redis.call('PTTL', state) < 0 then
@@ -41,7 +42,7 @@ local function count_change(state)
   end
 end
 
--- Tell the player's streams that their audiences are to be looked at again.
+-- Announce to the player's streams that the audiences have changed.
 local function announce_audiences(state, channel)
   count_change(state)
   redis.call('SPUBLISH', channel, 'audiences')

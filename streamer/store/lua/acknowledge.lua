@@ -1,8 +1,8 @@
--- Note that a client has everything up to a position, if the log knows it.
+-- Record that a client has all entries up to a position of the log.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, epoch, time, offset, tag
--- Gives 1 when that was news, else 0.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, epoch, time, offset, tag
+-- Returns 1 if that was new, otherwise 0.
 
 local inbox, state, floor = open_inbox(1)
 local epoch, ms = tonumber(ARGV[3]), tonumber(ARGV[4])

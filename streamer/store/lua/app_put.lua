@@ -1,9 +1,9 @@
--- Store an app's record, if it is still what its author has seen.
+-- Store an app's record, if the stored one is unchanged.
 --
 -- KEYS  apps, audiences
--- ARGV  app, the record it replaces ("" for none), the record, the audience the app had
---       ("" for none), the audience it gets
--- Gives 1; or 0 when another record is there; or -1 when the audience is another app's.
+-- ARGV  app, the expected record ("" for none), the new record, the old pair of issuer and
+--       audience ("" for none), the new pair
+-- Returns 1; 0 if the stored record is another; -1 if the pair belongs to another app.
 
 local app, seen, record, old, new = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

@@ -1,19 +1,17 @@
--- Append a batch to one player's log, atomically, and announce it.
+-- Append a batch to one log, atomically, and announce it.
 --
--- KEYS  the inbox, mutes, then once if there is a digest, then devices and lease if
---       there are nodes
--- ARGV  retention ms, clock, entries kept, epoch if the log is new, largest fragment to
---       announce whole, digest of the request ("" without a key), lifetime of the once
---       record in ms, channel, how many arguments each entry has; if these are 6, how
---       many nodes follow, and the nodes that are alive; then of each entry tag,
---       fragment, type and, if these are 6, when it expires in ms (0: not), collapse key
---       ("": none) and whether it is for the device used last (0 or 1)
--- Gives, as one text, replayed (0 or 1), epoch, time, offset of the first entry stored,
--- and the tags with commas between, "-" for those that were not, as the player has muted
--- their type.
+-- KEYS  the log, mutes; once, if there is a digest; devices and lease, if there are nodes
+-- ARGV  retention in ms, clock, entries_max, epoch for a new log, largest fragment to
+--       announce, digest of the request ("" without a key), lifetime of the once record in
+--       ms, channel, arguments per entry (3 or 6); if 6, number of live nodes, and the
+--       nodes; then for each entry tag, fragment, type and, if 6, expiry in ms (0: never),
+--       collapse key ("": none), whether it is for the device used last (0 or 1)
+-- Returns, as one text, replayed (0 or 1), epoch, time, offset of the first stored entry,
+-- and the tags separated by commas, "-" for entries whose type the player has muted.
+-- Error CONFLICT if the key belongs to another digest, LOGFULL if no offset is left.
 --
--- Everything is checked before the first write, because a script that fails half way
--- keeps what it wrote. Most never come so far: see _append_fast.lua, in front.
+-- All checks come before the first write, because a script that fails half way keeps its
+-- writes. Most appends end in _append_fast.lua, which is included before this.
 
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local digest, once_ms, channel, each = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])

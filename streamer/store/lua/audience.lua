@@ -1,15 +1,15 @@
--- Say where an audience's log stands and which of its entries are over. Nobody marks
--- anything in it, so that what is done there is just that.
+-- The state of an audience's log, and which of its entries have ended. Such a log has no
+-- read marks, so every offset that is done has ended.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock
--- Gives head (epoch, time, offset, tag), floor, the offset of the first bit, bits.
+-- KEYS  the log
+-- ARGV  retention in ms, clock
+-- Returns head (epoch, time, offset, tag), lowest offset, offset of the first bit, bitmap.
 
 local inbox, state, floor = open_inbox(1)
 local base = state.base
 local bits = ''
 if state.ended then
-  -- What lies below the oldest entry is left out.
+  -- Bits below the oldest entry are omitted.
   base = math.max(base, floor - floor % 8)
   bits = redis.call('GETRANGE', inbox.done, int((base - state.base) / 8), -1)
 end

@@ -1,9 +1,9 @@
--- Begin to send a schedule that has an audience. Here a cancellation is decided: from
--- here on it is sent, however often whoever sends it dies.
+-- Begin to send a schedule to its audience. From now on it cannot be cancelled, and it will
+-- be sent, even if the node that sends it crashes.
 --
--- KEYS  record, due, apps with something due, sending
--- ARGV  retention ms (not used), clock, member
--- Gives 1 when it has begun; 0 when it was not due, or not there any more.
+-- KEYS  record, due, apps with schedules due, sending
+-- ARGV  retention in ms (unused), clock, member
+-- Returns 1 if it has begun; 0 if it was not due or no longer pending.
 
 local record, due, apps, sending, member = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[3]
 

@@ -1,10 +1,11 @@
--- Cancel a schedule, or move it to another time, if it has not begun.
+-- Cancel a schedule, or move it to another time, if sending has not begun.
 --
--- KEYS  record, due, apps with something due, slots
--- ARGV  retention ms (not used), clock, member, id, new due ms ("" to cancel), how long
---       a cancelled one is kept in ms, then, where it ends later with that, its fragment
---       and when it expires in ms
--- Gives the state it is in afterwards, "" when there is none; and whether it was done.
+-- KEYS  record, due, apps with schedules due, campaign slots
+-- ARGV  retention in ms (unused), clock, member, id, new due time in ms ("" to cancel),
+--       lifetime of a cancelled record in ms; optionally, if the new time changes them, the
+--       fragment and its expiry in ms
+-- Returns the state afterwards, "" if there is no such schedule, and 1 if this call has
+-- changed it, otherwise 0.
 
 local record, due, apps, slots = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local member, id, new_due, kept_ms = ARGV[3], ARGV[4], ARGV[5], ARGV[6]

@@ -1,10 +1,10 @@
--- Copy records of cards to a player's bucket, where sending reads them. An older record
--- never replaces a newer one, so copies may come late, twice and in any order.
+-- Copy records of cards to a player's bucket, where sending reads them. An older version
+-- never replaces a newer one, so copies may arrive late, twice and in any order.
 --
 -- KEYS  cards
--- ARGV  then id, version and value of each; the value is "<status> <version> <player>",
---       or "moved <version>" where the card has left this bucket
--- Gives how many were taken.
+-- ARGV  id, version and value of each; the value is "<status> <version> <player>", or
+--       "moved <version>" if the card has left this bucket
+-- Returns how many were stored.
 
 local cards, taken = KEYS[1], 0
 for i = 1, #ARGV, 3 do

@@ -1,13 +1,13 @@
--- Write cards of a campaign where their ids say, which is what holds.
+-- Write the authoritative records of cards of a campaign.
 --
 -- KEYS  card
--- ARGV  then id, status, player and the player's bucket of each; with an empty player
---       the card keeps the one it has
--- Gives for each its new record, "" where there is none to keep the player of.
+-- ARGV  id, status, player and the player's bucket of each; with an empty player the card
+--       keeps its player
+-- Returns the new record of each, "" if a card without a player does not exist.
 --
--- A record is "<status> <version> <buckets> <player>". The buckets, with commas, are all
--- that the card was ever in: whoever copies the record there tells the older ones that it
--- has left, and who dies before that leaves behind what the next one needs to do it.
+-- A record is "<status> <version> <buckets> <player>". The buckets, separated by commas,
+-- are all that the card was ever in. card_copy updates the copies in all of them; if a
+-- node crashes before that, the next write of the card does it.
 
 local cards = KEYS[1]
 local written = {}
@@ -25,7 +25,8 @@ for i = 1, #ARGV, 4 do
   else
     if buckets == '' then
       buckets = bucket
-    elseif bucket ~= '' and not string.find(',' .. buckets .. ',', ',' .. bucket .. ',', 1, true) then
+    elseif bucket ~= ''
+      and not string.find(',' .. buckets .. ',', ',' .. bucket .. ',', 1, true) then
       buckets = buckets .. ',' .. bucket
     end
     local record = table.concat(

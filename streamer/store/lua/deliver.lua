@@ -1,15 +1,14 @@
--- Serve the next recipients of a schedule in one bucket: append to their logs and take
--- them off the list, in one step, so that whoever goes on after a crash goes on exactly
--- where it stopped.
+-- Serve the next recipients of a schedule in one bucket: append to their logs and remove
+-- them from the list, in one step. After a crash the list is exactly what is left to do.
 --
--- KEYS  recipients, then of each the inbox and mutes, and devices and lease if there are
---       nodes
--- ARGV  retention ms, clock, entries kept, epoch if a log is new, largest fragment to
---       announce whole, fragment, due ms, lateness to be marked in ms, the member that
---       marks it, type, when it expires in ms (0: not), collapse key ("": none), how
---       many nodes follow, the nodes that are alive, if it is for the device used last,
---       then player, channel and tag of each
--- Gives how many were served: all, or 0 when they are not the next ones any more.
+-- KEYS  recipients; then for each recipient the log and mutes, and devices and lease if
+--       there are nodes
+-- ARGV  retention in ms, clock, entries_max, epoch for a new log, largest fragment to
+--       announce, fragment, due time in ms, delay in ms from which it is late, JSON member
+--       that a late fragment gets, type, expiry in ms (0: never), collapse key ("": none),
+--       number of nodes, the live nodes if it is for the device used last; then player,
+--       channel and tag of each recipient
+-- Returns how many were served: all, or 0 if they are no longer the next ones.
 
 local recipients = KEYS[1]
 local entries_max, new_epoch, inline_max = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])

@@ -1,8 +1,8 @@
--- Note that a listener's device is in use at this moment.
+-- Record that the device of a connection is in use now.
 --
 -- KEYS  devices
--- ARGV  node and connection as in the leases, device, lifetime of the key in ms
--- Gives 1.
+-- ARGV  "node:connection" as in the leases, device, lifetime of the key in ms
+-- Returns 1.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

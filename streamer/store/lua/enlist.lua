@@ -1,11 +1,11 @@
--- Write down the recipients of a schedule in one bucket, once.
+-- Store the recipients of a schedule in one bucket, once.
 --
--- KEYS  recipients, then cards if they are to be taken from there
--- ARGV  lifetime in ms, then the recipients if there are no cards
--- Gives how many there are; it does so too when they were written down before.
+-- KEYS  recipients; optionally cards, to take the recipients from
+-- ARGV  lifetime in ms; without cards, the recipients
+-- Returns the number of recipients, also if they were stored before.
 --
--- The list ends with "\0" and their number, which is no player's name. It stays when all
--- before it are served, and so keeps a second writing from serving them again.
+-- The last item of the list is "\0" and their number, which is no player's name. It stays
+-- when all are served, so that a second call does not serve them again.
 
 local recipients = KEYS[1]
 local last = redis.call('LINDEX', recipients, -1)
@@ -13,7 +13,7 @@ if last then return tonumber(string.sub(last, 2)) end
 
 local count = 0
 if KEYS[2] then
-  -- A card is "<status> <version> <player>". Who has several gets one notification.
+  -- A card is "<status> <version> <player>". A player with several gets one notification.
   local cards, seen = redis.call('HVALS', KEYS[2]), {}
   for _, card in ipairs(cards) do
     local player = string.match(card, '^active %d+ (.*)$')

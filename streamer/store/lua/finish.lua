@@ -1,9 +1,9 @@
--- Note that a bucket of a schedule is served; end the schedule with the last one.
+-- Record that a bucket of a schedule is served. The last one completes the schedule.
 --
 -- KEYS  record, sending
--- ARGV  retention ms (not used), clock, member, bucket, recipients in it, buckets in
---       all, how long a sent one is kept in ms
--- Gives 1 when the schedule is sent, else 0. Saying it twice changes nothing.
+-- ARGV  retention in ms (unused), clock, member, bucket, recipients in it, number of
+--       buckets, lifetime of a sent record in ms
+-- Returns 1 if the schedule is sent, otherwise 0. Idempotent.
 
 local record, sending, member = KEYS[1], KEYS[2], ARGV[3]
 local field, count, buckets, kept_ms = 'n' .. ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]

@@ -1,12 +1,12 @@
--- Fire a schedule for one player: take it out of the timetable, give it its place in the
--- log and announce it, all in one step, so that there is nothing to crash between.
+-- Fire a schedule for one player: remove it from the timetable, append it to the log and
+-- announce it, in one step, so that a crash cannot separate these.
 --
--- KEYS  the inbox, mutes, record, due, apps with something due, then devices and lease
---       if it is for the device used last
--- ARGV  retention ms, clock, entries kept, epoch if the log is new, channel, largest
---       fragment to announce whole, member, tag, lateness to be marked in ms, the member
---       that marks it, how long a sent one is kept in ms, then the nodes that are alive
--- Gives 1 when it fired; 0 when it was not due, or not there any more.
+-- KEYS  the log, mutes, record, due, apps with schedules due; devices and lease, if it is
+--       for the device used last
+-- ARGV  retention in ms, clock, entries_max, epoch for a new log, channel, largest fragment
+--       to announce, member, tag, delay in ms from which it is late, JSON member that a
+--       late fragment gets, lifetime of a sent record in ms, the live nodes
+-- Returns 1 if it was fired; 0 if it was not due or no longer pending.
 
 local mutes, record, due, apps, devices, lease = unpack(KEYS, 7)
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]

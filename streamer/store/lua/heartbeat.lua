@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Say that a node is alive; learn who else is.
+-- Record a node's heartbeat, and read which nodes are alive.
 --
 -- KEYS  nodes
--- ARGV  node, how long a heartbeat counts in ms, how long it is remembered in ms
--- Gives the nodes that are alive.
+-- ARGV  node, age in ms up to which a heartbeat counts, age in ms at which it is deleted
+-- Returns the live nodes.
 --
--- A full store takes it all the same, or its nodes would count as dead.
+-- allow-oom: in a full store, nodes must not count as dead.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

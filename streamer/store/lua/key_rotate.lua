@@ -1,10 +1,9 @@
--- Give a backend key a successor and an end.
+-- Store a backend key's successor, and let the key expire.
 --
 -- KEYS  keys
--- ARGV  digest, the record that its author has seen, the record with an end, the
---       successor's digest, the successor's record
--- Gives 1; or 0 when another record is there, or none: a key that was taken back in the
--- meantime stays so.
+-- ARGV  digest, the expected record, the record with an expiry, the successor's digest, the
+--       successor's record
+-- Returns 1; 0 if the stored record is another or none: a revoked key stays revoked.
 
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3], ARGV[4], ARGV[5])

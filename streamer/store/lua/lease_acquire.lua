@@ -1,23 +1,23 @@
 #!lua flags=allow-oom
--- Take one of a player's leases on listening.
+-- Acquire one of a player's leases for a connection.
 --
 -- KEYS  lease, views, state, log
--- ARGV  leases at most, lifetime of the key in ms, channel, node, connection, instance
---       ("" for none), the name of everybody's log, the place in it where a player that
---       was never seen begins ("" for not known), lifetime of the views in ms, whether
---       the list of nodes is fresh (0 or 1), then the nodes that are alive
--- Gives 1; or 0 when all are taken; or -1 when only leases of nodes that are not in the
--- list stand in the way, and the list is not fresh.
+-- ARGV  leases_max, lifetime of the key in ms, channel, node, connection, instance ("" for
+--       none), name of everyone's log, position in it at which a new player joins ("" if
+--       unknown), lifetime of the views in ms, whether the list of nodes is fresh (0 or 1),
+--       the live nodes
+-- Returns 1; 0 if all leases are taken; -1 if the list is not fresh, and all leases are
+-- taken only if those of nodes that are not in the list count.
 --
--- Leases of nodes that are not alive are void. A node takes its first lease after its
--- first heartbeat, so a fresh list has every node that holds one; an older list may lack
--- a node that has just come. A client that names its instance takes over the lease it
--- had, and the connection that held it is told.
+-- Leases of nodes that are not alive are void. A node acquires its first lease after its
+-- first heartbeat, so a fresh list contains every node with leases; an older list may lack
+-- a node that has just started. A client that names its instance takes over the lease of
+-- its previous connection, to which this is announced.
 --
--- A player that was never seen is one of everybody from here on, as `views` would find
--- out in a second step.
+-- A player that was never seen joins everyone's log here. Otherwise views.lua would find
+-- that in a second step.
 --
--- A full store takes it all the same: readers are there, and a few bytes more.
+-- allow-oom: in a full store readers can still connect, at a few bytes each.
 
 local leases_max, lifetime, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local node, connection, instance = ARGV[4], ARGV[5], ARGV[6]

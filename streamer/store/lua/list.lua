@@ -1,14 +1,12 @@
--- List an inbox by number: the newest entry is the first.
+-- List a log by number, newest entry first.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, which ("any", "read" or "unread"), how many of these to
---       leave out, how many to return at most, then the offsets that come into
---       question, newest first (none: all)
--- Gives epoch, how many match, items, and for each item the ms of its read mark.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, which ("any", "read" or "unread"), how many matches to skip,
+--       how many to return at most, the offsets to consider, newest first (none: all)
+-- Returns epoch, number of matches, items, and the time of each item's read mark in ms.
 --
--- What does not match is not touched: offsets have no holes and their marks are a
--- bitmap, so the entries selected are known by offset before the first is read. What is
--- over matches nothing.
+-- Offsets have no holes and marks are a bitmap, so the offsets of the result are known
+-- before the first entry is read, and no other entry is. Ended entries do not match.
 
 local which, skip, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -38,8 +36,8 @@ else
   for offset = state.head, floor, -1 do consider(offset) end
 end
 
--- The time of the entry at `offset`: the earliest by which the log had come that far.
--- It is looked for between the oldest entry and `late_ms`, halving what is left.
+-- The time of the entry at `offset`, by binary search between the oldest entry and
+-- `late_ms`: the earliest time by which the log had reached that offset.
 local early_ms = nil
 local function time_of(offset, late_ms)
   if offset == state.head then return state.ms end
@@ -54,8 +52,8 @@ local function time_of(offset, late_ms)
   return low
 end
 
--- Looking for a place costs up to 33 reads of one entry, so what is no further away is
--- read through; and no more than STEP at a time, for what entries may weigh.
+-- A search costs up to 33 reads of one entry, so a gap of up to NEAR entries is read
+-- through instead. At most STEP entries are read at a time, because they may be large.
 local NEAR, STEP = 32, 100
 local items, marks = {}, {}
 local late_ms, id, last_read, i = state.ms, nil, nil, 1
@@ -75,7 +73,7 @@ while i <= #selected do
   for _, item in ipairs(read) do
     id = item[1]
     late_ms, last_read = split_id(id)
-    -- What is not there, in a log that was tampered with, is passed over.
+    -- If the log was changed by hand, an entry may be missing; it is skipped.
     while selected[i] and selected[i] > last_read do i = i + 1 end
     if last_read == selected[i] then
       items[#items + 1] = item

@@ -1,12 +1,11 @@
--- Mark entries as read, atomically, and announce it. Idempotent; what is not in the log
--- is ignored.
+-- Mark entries as read, atomically, and announce it. Idempotent. Entries that are not in the
+-- log are ignored.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, channel, announcement body, how many are unread elsewhere,
---       whether something was marked there (0 or 1), then
---       "ids" and time, offset, tag of each; or "up_to" and epoch, time, offset, tag; or
---       "all"
--- Gives unread here and elsewhere, how many were newly marked here, marks.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, channel, body of the announcement, unread entries in other
+--       logs of the player, whether entries were marked there (0 or 1); then "ids" and
+--       time, offset, tag of each, or "up_to" and epoch, time, offset, tag, or "all"
+-- Returns unread entries in all logs, entries newly marked in this one, version of the marks.
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, mode = ARGV[6] == '1', ARGV[7]
@@ -15,8 +14,8 @@ local FIRST = 8
 local inbox, state, floor = open_inbox(1)
 local before = count_unread(inbox, state, floor)
 
--- The highest offset up to which all were marked at once. What is not done below it was
--- marked as unread since: such a one has a time of its own.
+-- `range` is the highest offset up to which all entries were marked at once. Entries below
+-- it that are not done were marked as unread since, and get a time of their own.
 local function keep_own_times(range, offset)
   for again = math.max(floor, state.base), math.min(range, offset) do
     if redis.call('GETBIT', inbox.done, int(again - state.base)) == 0 then
@@ -30,7 +29,7 @@ local function mark_up_to(offset)
   keep_own_times(range, offset)
   rebase(inbox, state, offset + 1)
   for done = math.max(state.base, 1), offset do set_done(inbox, state, done) end
-  -- A mark that reached nothing is not kept: so a later range is always a longer one.
+  -- A mark that changes nothing is not stored, so each later range is longer.
   if offset > range and count_unread(inbox, state, floor) < before then
     redis.call('HSET', inbox.reads, '<=' .. int(offset), int(NOW_MS))
     redis.call('HSET', inbox.state, 'range', int(offset))

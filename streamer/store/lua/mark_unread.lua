@@ -1,18 +1,19 @@
--- Take read marks back, atomically, and announce it. Idempotent; what is not in the log,
--- or is over, is ignored.
+-- Mark entries as unread, atomically, and announce it. Idempotent. Entries that have ended
+-- or are not in the log are ignored.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, channel, announcement body, how many are unread elsewhere,
---       whether something was changed there (0 or 1), then time, offset, tag of each
--- Gives unread here and elsewhere, how many marks were taken back here, marks.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, channel, body of the announcement, unread entries in other
+--       logs of the player, whether entries were changed there (0 or 1); then time, offset,
+--       tag of each
+-- Returns unread entries in all logs, entries changed in this one, version of the marks.
 
 local channel, body, elsewhere = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local force, FIRST = ARGV[6] == '1', 7
 
 local inbox, state, floor = open_inbox(1)
 
--- Let the bitmap begin at the multiple of 8 at or below `offset`: what lies between was
--- done without a bit.
+-- Let the bitmap begin at the multiple of 8 at or below `offset`. Offsets below the old base
+-- were done without a bit, and get one.
 local function lower_base(offset)
   local base = offset - offset % 8
   if base >= state.base then return end

@@ -1,19 +1,19 @@
 -- Read a page, newest first, with its read marks.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, newest place to return (a stream id, "(id" without it, or
---       "+"), oldest place ("-", "id" or "(id"), entries to return at most, the version
---       the caller has ("" for none), bytes to return at most (one entry comes anyway),
---       "1" where the caller reads the newest items itself, one more than it asks for,
---       with a command behind this script
--- Gives version, head (epoch, time, offset, tag), unread, the ms of each item's read
--- mark, 0 where there is none, or nothing where none has one; then items, and the item
--- that follows without its fragment, if one does. All but the version is left out when
--- it is the one that the caller has. Instead of items comes the lowest offset that is
--- kept, as a text, where the caller reads them and none of them is over.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, newest stream id ("id", "(id" to exclude it, or "+"), oldest
+--       ("id", "(id" or "-"), maximum number of entries, version that the caller has ("" for
+--       none), maximum size of the fragments (one entry is returned regardless), "1" if the
+--       caller reads the newest items itself, one more than the maximum, by a command after
+--       this script
+-- Returns version, head (epoch, time, offset, tag), unread entries, time of each item's read
+-- mark in ms (0 for none; empty if no item has one), items, and the item that follows, if
+-- any, without its fragment. If the caller's version is current, returns only the version.
+-- If the caller reads the items itself and none of them has ended, the lowest offset of the
+-- log takes the place of the items, as text.
 --
--- What is over is passed over. When that has gone on for long, and there is something to
--- return, what follows may be such a one: it is a place to go on at, and no more.
+-- Ended entries are passed over. After a long run of them the item that follows may be one
+-- of them: it is only the position at which the next page begins.
 
 local newest, oldest, count, current = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local bytes_max, reads_items = tonumber(ARGV[7]), ARGV[8] == '1'
@@ -27,15 +27,15 @@ local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
 local unread = count_unread(inbox, state, floor)
 
 if reads_items and unread == state.head - floor + 1 then
-  -- None is done: neither read nor over.
+  -- No entry is done, so none is read and none has ended.
   return { version, head, unread, {}, int(floor) }
 end
 
 local _, _, read_at_each = read_marks(inbox, state)
 
 if reads_items then
-  -- Offsets have no holes, so which they will be is known before they are read. That
-  -- saves taking what they say through Lua, which is most of what a page costs.
+  -- Offsets have no holes, so those of the page are known without reading it. Not passing
+  -- the items through Lua saves most of the cost of a page.
   local offsets = {}
   for offset = state.head, math.max(floor, state.head - count), -1 do
     offsets[#offsets + 1] = offset
@@ -66,7 +66,7 @@ local function add(item, offset, has_ended)
   end
 end
 
--- In portions, because a hundred entries may be small or fifty megabytes.
+-- In portions, because a hundred entries may have a few kilobytes or fifty megabytes.
 local from, more = newest, state.head >= floor
 while more do
   local asked = math.min(PORTION, count + 1 - #items)

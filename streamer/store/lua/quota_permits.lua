@@ -1,14 +1,13 @@
--- Lend permits of a bucket, if it has what is needed.
+-- Lend permits from a token bucket, if it has as many as needed.
 --
 -- KEYS  bucket
--- ARGV  clock in ms (0: the store's own), permits that come in a second, permits that
---       the bucket holds, permits needed, permits wanted
--- Gives how many are lent, 0 if it has not what is needed, and how many are left, as
--- text.
+-- ARGV  clock in ms (0: the store's own), permits per second, capacity of the bucket,
+--       permits needed, permits requested
+-- Returns the number lent, 0 if there are fewer than needed, and the number left, as text.
 --
--- Who needs more than the bucket holds gets it from a full one, which then owes. What is
--- wanted beyond the need is at most an eighth of what is there, so that one node does
--- not take the last for a reserve of its own.
+-- A need above the capacity is met by a full bucket, which then goes below 0. Beyond the
+-- need at most an eighth of the permits is lent, so that no node takes the last ones as a
+-- reserve.
 
 local bucket, now = KEYS[1], tonumber(ARGV[1])
 local per_s, burst = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -27,14 +26,14 @@ if kept then
 end
 
 local lent = 0
--- By a hair: who waited as long as it was told must not fail by a rounding.
+-- A caller that has waited for the returned time must not fail because of rounding.
 if left + 0.000001 >= math.min(needed, burst) then
   lent = math.max(needed, math.min(requested, math.floor(left / 8)))
 end
--- A clock that was set back must not stop the filling until it has caught up.
+-- After the clock was set back, the bucket must not stop filling until it has caught up.
 if lent > 0 or now < at then
   left = left - lent
-  -- A full bucket is as good as none.
+  -- A full bucket needs no key.
   local full_ms = math.ceil((burst - left) / per_s * 1000) + 1
   redis.call('SET', bucket, string.format('%.6f %.0f', left, now), 'PX',
     string.format('%.0f', full_ms))

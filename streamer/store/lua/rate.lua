@@ -1,12 +1,12 @@
--- Count a call, unless there were too many within the window before it.
+-- Admit a call, unless too many were admitted within the window before it.
 --
 -- KEYS  rate
--- ARGV  clock in ms (0: the store's own), calls at most, window in ms
--- Gives 0 when the call is let through, else the ms until one would be.
+-- ARGV  clock in ms (0: the store's own), maximum number of calls, window in ms
+-- Returns 0 if the call is admitted, otherwise the time in ms until one would be.
 --
--- The key holds the times of the last calls that were let through, newest first, and
--- never more of them than are allowed: a call may come as soon as the oldest of them has
--- left the window. So there is no second, wherever it begins, that has more.
+-- The key has the times of the last admitted calls, newest first, at most the maximum
+-- number. A call is admitted when the oldest of them has left the window, so no window has
+-- more calls than the maximum, wherever it begins.
 
 local rate, now = KEYS[1], tonumber(ARGV[1])
 local calls_max, window = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -16,7 +16,7 @@ if now == 0 then
 end
 
 local oldest = tonumber(redis.call('LINDEX', rate, calls_max - 1) or 0)
--- A clock that was set back must not lock everybody out until it has caught up.
+-- After the clock was set back, calls must not be refused until it has caught up.
 if oldest > now - window and oldest <= now then return oldest + window - now end
 redis.call('LPUSH', rate, string.format('%.0f', now))
 redis.call('LTRIM', rate, 0, calls_max - 1)

@@ -1,15 +1,15 @@
--- Read what follows a position, or say why that is not possible.
+-- Read the entries after a position, or return why that is not possible.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, start (after, latest or earliest), epoch, time, offset and
---       tag of the position, entries to return at most, entries behind at most (0: any),
---       bytes to read, about, whatever the number of entries (0: any)
--- Gives gap ("" for none), the start that was resolved (epoch, time, offset, tag), the
---       head (the same), unread, marks, items of the log.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, start (after, latest or earliest), epoch, time, offset and
+--       tag of the position, maximum number of entries, maximum number of entries after the
+--       position (0: any), size in bytes after which to stop early (0: none)
+-- Returns reason of the gap ("" for none), resolved start (epoch, time, offset, tag), head
+-- (the same), unread entries, version of the marks, items.
 --
--- A position's epoch of 0 is not compared: it comes from a bare notification id. Nothing
--- is left out, so that offsets go up by one: what is over comes without its fragment and
--- with a field "x". One that withdraws another has no fragment, and comes as it is.
+-- An epoch of 0 is not compared: it comes from a bare notification id. No entry is left
+-- out, so offsets ascend by one. Ended entries are returned without their fragment and with
+-- a field "x"; control entries, which have no fragment, are returned as they are.
 
 local start, offset, tag = ARGV[3], tonumber(ARGV[6]), ARGV[7]
 local epoch, ms = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -42,12 +42,11 @@ if start == 'after' then
     from = { int(state.epoch), '0', '0', '0' }
   end
 elseif start == 'earliest' and floor <= state.head then
-  -- Only the offset matters of a place in front of an entry; a time of 0 reads from
-  -- the first one kept.
+  -- Only the offset of this position matters. A time of 0 reads from the oldest entry.
   from = { int(state.epoch), '0', int(floor - 1), '0' }
 end
 
--- What a reader gets of an item that is over: its place, and what it has to take back.
+-- An ended item as readers get it: its position, and the id that it replaces.
 local function ended_item(item)
   local fields = { 't', item[2][2], 'n', '', 'x', '1' }
   local replaced = field(item, 'r')
@@ -58,7 +57,7 @@ local function ended_item(item)
   return { item[1], fields }
 end
 
--- Some items at a time, so that large ones are not all fetched to be left out.
+-- A few items at a time, so that large ones beyond the size are not read in vain.
 local function items_after(after)
   local items, bytes = {}, 0
   repeat
@@ -79,8 +78,8 @@ end
 
 local items = {}
 if not reason and start ~= 'latest' and count > 0 and state.head >= tonumber(from[3]) + 1 then
-  -- The time of a place right in front of the first item has nothing to be compared
-  -- with: it may be forged, and would lead past items.
+  -- The time of a position before the oldest item cannot be verified. A forged one would
+  -- skip items, so it is ignored.
   local after = '-'
   if tonumber(from[3]) >= floor then after = '(' .. from[2] .. '-' .. from[3] end
   items = items_after(after)

@@ -1,10 +1,10 @@
--- Say what became of an entry.
+-- The receipt of an entry.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, time, offset, tag
--- Gives nothing when there is no such entry; else whether a client has it (0 or 1), the
---       ms of its read mark (0: none), how it ended ("" for not), and the ms at which
---       it does or did expire (0: never, or it ended otherwise before).
+-- KEYS  the log
+-- ARGV  retention in ms, clock, time, offset, tag
+-- Returns nil if there is no such entry; otherwise whether a client has acknowledged it (0
+-- or 1), the time of its read mark in ms (0: none), how it has ended ("": it has not), and
+-- the time in ms at which it expires or has expired (0: never, or it ended before).
 
 local inbox, state, floor = open_inbox(1)
 local ms, offset, tag = ARGV[3], ARGV[4], ARGV[5]

@@ -1,11 +1,10 @@
--- Enter a schedule into the timetable.
+-- Add a schedule to the timetable.
 --
--- KEYS  record, due, apps with something due, then the indexes it is listed in, then the
---       slots it takes one of if there is a limit
--- ARGV  retention ms (not used), clock, member (app:id), id, due ms, limit on slots (0:
---       none), lifetime of the indexes in ms, then field and value of the record
--- Gives 1 and its time; 0 and 0 when it was there before; -1 and 0 when all slots are
--- taken.
+-- KEYS  record, due, apps with schedules due, the indexes that list it; campaign slots, if
+--       there is a limit
+-- ARGV  retention in ms (unused), clock, member (app:id), id, due time in ms, number of slots
+--       (0: no limit), lifetime of the indexes in ms, fields and values of the record
+-- Returns 1 and the creation time; 0 and 0 if it exists; -1 and 0 if all slots are taken.
 
 local record, due, apps = KEYS[1], KEYS[2], KEYS[3]
 local member, id, due_ms = ARGV[3], ARGV[4], ARGV[5]
@@ -21,7 +20,7 @@ end
 redis.call('HSET', record, 'state', 'pending', 'due', due_ms, 'created', int(NOW_MS),
   unpack(ARGV, 8))
 for i = 4, last_index do
-  -- Nothing is kept longer than an index; what is older is the name of nothing.
+  -- No record lives longer than an index, so older items refer to nothing.
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', int(NOW_MS - tonumber(index_ms)))
   redis.call('ZADD', KEYS[i], int(NOW_MS), id)
   redis.call('PEXPIRE', KEYS[i], index_ms)

@@ -1,13 +1,13 @@
--- Take places for schedules that are about to be entered, all or none.
+-- Take slots for schedules that are about to be added, for all or none.
 --
 -- KEYS  pending
--- ARGV  clock in ms (0: the store's own), places in all, lifetime in ms, what to tell in
---       ms where waiting is no use, then due ms and id of each schedule
--- Gives 0 and the ids that had no place before; or the ms until there may be enough, and
--- none.
+-- ARGV  clock in ms (0: the store's own), number of slots, lifetime in ms, time in ms to
+--       return if waiting does not help, due time in ms and id of each schedule
+-- Returns 0 and the ids that had no slot before, or the time in ms until enough slots may
+-- be free, and no ids.
 --
--- A place is free when its schedule is due: whether that was sent by then is not known
--- here, and a place whose owner died before entering anything is free then too.
+-- A slot is freed when its schedule is due, whether it was sent or not. That also frees the
+-- slots of a node that crashed before it added the schedule.
 
 local pending, now, slots_max = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local lifetime, retry_ms = ARGV[3], tonumber(ARGV[4])

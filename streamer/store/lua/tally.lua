@@ -1,10 +1,11 @@
--- Count what players have done with entries of an audience.
+-- Count the players who have read or acknowledged entries of an audience.
 --
 -- KEYS  tally, log
--- ARGV  retention ms, what ("read" or "acked"), by how much, then offsets
+-- ARGV  retention in ms (unused), what ("read" or "acked"), increment, offsets
+-- Returns 0.
 --
--- It lives as long as the newest entry; what is of entries long gone is looked for when
--- much of it has come together.
+-- The tally expires with the log. Counts of entries that have left the log are deleted
+-- when many have collected.
 
 local tally, log, what, by = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 for i = 4, #ARGV do redis.call('HINCRBY', tally, what .. ' ' .. ARGV[i], by) end

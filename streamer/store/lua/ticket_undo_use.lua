@@ -1,9 +1,10 @@
--- Undo the first use of a ticket, by which no stream was opened.
+-- Undo the first use of a ticket that has opened no stream.
 --
 -- KEYS  ticket
+-- Returns nil.
 
 local kept = redis.call('GET', KEYS[1])
 if not kept then return end
 local first, rest = string.match(kept, '^%d (%d+) (.*)$')
--- Its first time may be over: the store then drops it at once.
+-- If the time for its first use has passed, the store deletes it at once.
 redis.call('SET', KEYS[1], '0 ' .. first .. ' ' .. rest, 'PXAT', first)

@@ -1,9 +1,9 @@
--- Use a ticket: the first time, or to open its stream again.
+-- Use a ticket, for the first time or to resume its stream.
 --
 -- KEYS  ticket
--- ARGV  whether a stream is resumed (0 or 1), how long the ticket then lives in ms
--- Gives the caller, when its token ends, and whether this was the first time (0 or 1);
--- or nothing when there is no such ticket, or it was used and no stream is resumed.
+-- ARGV  whether a stream is resumed (0 or 1), lifetime of the ticket from now in ms
+-- Returns the caller, the expiry of its token, and whether this was the first use (0 or 1);
+-- nil if there is no such ticket, or it was used and no stream is resumed.
 
 local kept = redis.call('GET', KEYS[1])
 if not kept then return false end

@@ -1,10 +1,10 @@
--- Note that a client of the player's has everything of an audience up to an offset. Who
--- calls it has found the place in the audience's log.
+-- Record that a client has all entries of an audience up to an offset. The caller has found
+-- that entry in the audience's log.
 --
 -- KEYS  views
--- ARGV  retention ms, clock, name, the log's epoch, the offset
--- Gives the highest offset confirmed before, or where the player joined; -1 when this is
---       no news.
+-- ARGV  retention in ms, clock, name of the audience, epoch of its log, offset
+-- Returns the highest offset acknowledged before, or at which the player joined; -1 if this
+-- offset is not higher.
 
 local views, name, offset = KEYS[1], ARGV[3], tonumber(ARGV[5])
 

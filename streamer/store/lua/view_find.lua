@@ -1,8 +1,8 @@
--- Which of these places are alive entries of an audience's log?
+-- Find which positions are entries of an audience's log that have not ended.
 --
--- KEYS  state, log, done, reads, ends, collapse
--- ARGV  retention ms, clock, then time, offset and tag of each
--- Gives epoch, the lowest offset kept, and the offsets of those that are.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, time, offset and tag of each position
+-- Returns epoch, lowest offset of the log, and the offsets of these entries.
 
 local inbox, state, floor = open_inbox(1)
 local found = {}

@@ -1,9 +1,9 @@
--- Let a player join an audience, from a place on. Joining twice changes nothing.
+-- Join a player to an audience at a position. Idempotent.
 --
 -- KEYS  views, state
--- ARGV  retention ms, clock, name, place at joining, topics at most, channel to tell
---       the player's streams on ("" for none)
--- Gives 1 if the player joined, 0 if it was in, -1 if it has as many topics as it may.
+-- ARGV  retention in ms, clock, name of the audience, position, maximum number of topics,
+--       channel of the player's streams ("" to announce nothing)
+-- Returns 1 if the player has joined, 0 if it had before, -1 if the maximum is reached.
 
 local views, name, topics_max, channel = KEYS[1], ARGV[3], tonumber(ARGV[5]), ARGV[6]
 

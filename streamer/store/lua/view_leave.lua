@@ -1,8 +1,8 @@
--- Let a player leave an audience, and forget its marks there.
+-- Remove a player from an audience, with its marks there.
 --
 -- KEYS  views, state
--- ARGV  retention ms, clock, name, channel
--- Gives 1 if the player left, 0 if it was not in.
+-- ARGV  retention in ms, clock, name of the audience, channel
+-- Returns 1 if the player has left, 0 if it had not joined.
 
 local views, name = KEYS[1], ARGV[3]
 

@@ -1,11 +1,11 @@
--- Change a player's marks in an audience. Who calls it has looked at the audience's log:
--- what is passed is there. The inbox's own mark, which follows, tells of it; should that
--- fail, the pages are others all the same.
+-- Change a player's marks in an audience. The caller has found the offsets in the audience's
+-- log. Nothing is announced here: the mark in the player's own log, which follows, does
+-- that. If that one fails, the version of the player's pages has changed nevertheless.
 --
 -- KEYS  views, state
--- ARGV  retention ms, clock, name, the log's epoch and floor, what to do, then
---       "ids" or "unread" or "deleted" and offsets; "upto" and the offset
--- Gives the offsets that changed.
+-- ARGV  retention in ms, clock, name of the audience, epoch and lowest offset of its log;
+--       then "ids", "unread" or "deleted" and offsets, or "upto" and an offset
+-- Returns the offsets that changed.
 
 local views, name, epoch, floor = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local mode = ARGV[6]
@@ -26,7 +26,7 @@ local function forget(keep)
 end
 
 if joined_epoch ~= epoch then
-  -- The log was lost, or had never been: what was marked was in another one.
+  -- The log was lost, and the marks belong to the old one; or it has no entries yet.
   if joined_epoch ~= '0' then
     joined, base, done, deleted = 0, 0, '', ''
     redis.call('HDEL', views, 'upto ' .. name, 'acked ' .. name, 'deleted ' .. name)
@@ -36,7 +36,7 @@ if joined_epoch ~= epoch then
     table.concat({ epoch, '0', int(joined), '0' }, ' '))
 end
 
--- Offsets are few, the bitmap is a kilobyte: it is taken apart once.
+-- The bitmap has about a kilobyte, and is unpacked once.
 local bytes = { string.byte(done, 1, -1) }
 local function bit_at(offset)
   local at = offset - base
@@ -76,15 +76,15 @@ if mode == 'upto' then
     for offset = base, upto do set(offset, true) end
   end
   if #changed > 0 then
-    -- The last hundred say when; what is older was read by the oldest of these at the
-    -- latest.
+    -- The last hundred marks are kept. Entries below the oldest of them were read at its
+    -- time at the latest.
     local marks, highest = {}, 0
     for mark in string.gmatch(redis.call('HGET', views, 'upto ' .. name) or '', '%S+') do
       highest = tonumber(string.match(mark, '^%d+'))
       if highest >= floor then marks[#marks + 1] = mark end
     end
-    -- What an earlier one had covered was marked as unread since: that has a time of its
-    -- own, so that each of these reaches further than the one before it.
+    -- An entry that an earlier mark covers was marked as unread since. It gets a time of
+    -- its own, so that each mark reaches further than the one before it.
     for _, offset in ipairs(changed) do
       if tonumber(offset) > highest then break end
       redis.call('HSET', views, 'read ' .. name .. ' ' .. offset, int(NOW_MS))
@@ -99,7 +99,7 @@ else
     local offset = tonumber(ARGV[i])
     local read = 'read ' .. name .. ' ' .. ARGV[i]
     if offset < first or list_has(deleted, ARGV[i]) then
-      -- Not the player's.
+      -- Not visible to the player.
     elseif mode == 'unread' then
       if is_done(offset) then
         if offset < base then rebase(offset) end
@@ -131,13 +131,13 @@ else
   end
 end
 
--- string.char takes some hundreds of arguments at most.
+-- string.char takes at most a few hundred arguments.
 local packed = {}
 for i = 1, #bytes, 200 do
   packed[#packed + 1] = string.char(unpack(bytes, i, math.min(i + 199, #bytes)))
 end
 redis.call('HSET', views, 'base ' .. name, int(base), 'done ' .. name,
   table.concat(packed))
--- What is deleted is said to be withdrawn in the player's log, which is a change itself.
+-- For deleted entries the player's log gets control entries, which change the version.
 if #changed > 0 and mode ~= 'deleted' then count_change(KEYS[2]) end
 return changed

@@ -1,8 +1,8 @@
--- Show a player nothing of an audience it has joined, or show it again.
+-- Mute or unmute an audience that a player has joined.
 --
 -- KEYS  views, state
--- ARGV  retention ms, clock, name, 1 to mute or 0, channel
--- Gives 1 if that changed something, 0 if not, -1 if the player has not joined.
+-- ARGV  retention in ms, clock, name of the audience, 1 to mute or 0, channel
+-- Returns 1 if that is a change, 0 if not, -1 if the player has not joined.
 
 local views, field = KEYS[1], 'muted ' .. ARGV[3]
 

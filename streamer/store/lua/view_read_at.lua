@@ -1,8 +1,8 @@
--- When entries of an audience were marked by a player.
+-- When a player marked entries of an audience as read.
 --
 -- KEYS  views
--- ARGV  name, then offsets
--- Gives ms for each, 0 where it is not known.
+-- ARGV  name of the audience, offsets
+-- Returns the time of each in ms, 0 if unknown.
 
 local views, name = KEYS[1], ARGV[1]
 
@@ -17,7 +17,7 @@ for i = 2, #ARGV do
   local own = redis.call('HGET', views, 'read ' .. name .. ' ' .. ARGV[i])
   local ms = own and tonumber(own) or 0
   if not own then
-    -- Each was made behind the one before it.
+    -- Each range is longer than the one before it.
     for _, range in ipairs(ranges) do
       if range[1] >= tonumber(ARGV[i]) then
         ms = range[2]

@@ -1,15 +1,16 @@
 -- Read a player's views.
 --
 -- KEYS  views, state, log
--- ARGV  retention ms, clock
--- Gives since when the player is known, in ms, and for each audience joined: name, place
---       at joining, 1 if muted, base, done, deleted.
+-- ARGV  retention in ms, clock
+-- Returns since when the player is known, in ms, and for each joined audience its name, the
+-- position at joining, 1 if muted, base, done, deleted.
 
 local views, state, log = KEYS[1], KEYS[2], KEYS[3]
 
 local names = redis.call('HGET', views, 'names')
 if not names then
-  -- Never looked at. An entry, or a log that was, shows since when the player is here.
+  -- No views yet. The oldest entry, or the state of an empty log, shows since when the
+  -- player is known.
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if first then return { split_id(first[1]), {} } end
   if redis.call('HEXISTS', state, 'epoch') == 1 then return { 0, {} } end

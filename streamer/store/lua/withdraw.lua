@@ -1,10 +1,11 @@
--- Withdraw an entry: it is over, and an entry behind it says so to those who have it.
+-- Withdraw an entry: it ends, and a control entry is appended for the clients that have it.
 --
--- KEYS  the inbox
--- ARGV  retention ms, clock, entries kept, epoch if the log is new, channel, tag of the
---       entry that says so, the id withdrawn, then time, offset and tag of its entry, or
---       nothing where it is in another log
--- Gives 1 when it was withdrawn; 0 when it was over before; -1 when there is no such.
+-- KEYS  the log
+-- ARGV  retention in ms, clock, entries_max, epoch for a new log, channel, tag of the control
+--       entry, the withdrawn id; then time, offset and tag of its entry, or nothing if that
+--       is in another log
+-- Returns 1 if it was withdrawn, 0 if it had ended before, -1 if there is no such entry.
+-- Error LOGFULL if no offset is left.
 
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local note = { tag = ARGV[6], fragment = '', withdraws = ARGV[7] }
