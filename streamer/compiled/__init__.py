@@ -1,1 +1,1 @@
-"""What is done in C where a compiler was there, and in Python where none was."""
+"""Two hot loops in C, if a compiler was available, and the same in Python."""

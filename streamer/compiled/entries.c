@@ -1,8 +1,9 @@
 /*
- * Entries of a log as JSON: what a page mostly consists of.
+ * Entries of a log as JSON: most of the work for a page.
  *
- * Called by entries.py, which does the same in Python where this could not be compiled.
- * Knows nothing of Python. What is not as it should be is left to the caller.
+ * Called by entries.py, which does the same in Python if this was not compiled. Knows
+ * nothing of Python. Input that it does not expect is left to the caller. The layout of
+ * an id is in tests/vectors/ids.json.
  */
 
 #include <stddef.h>
@@ -26,7 +27,7 @@ static char *put_char(char *out, char byte)
     return out + 1;
 }
 
-/* The last `digits` digits of a number, to a base of at most 16. */
+/* The last `digits` digits of a number, in a base of at most 16. */
 static char *put_number(char *out, uint64_t number, unsigned base, int digits)
 {
     for (int i = digits; i--; number /= base)
@@ -34,7 +35,7 @@ static char *put_number(char *out, uint64_t number, unsigned base, int digits)
     return out + digits;
 }
 
-/* Milliseconds as RFC 3339 has them: 24 characters. */
+/* A time in RFC 3339 with milliseconds: 24 characters. */
 static char *put_time(char *out, uint64_t at_ms)
 {
     time_t seconds = (time_t)(at_ms / 1000);
@@ -50,7 +51,7 @@ static char *put_time(char *out, uint64_t at_ms)
     return put_char(put_number(out, at_ms % 1000, 10, 3), 'Z');
 }
 
-/* The id of the entry at a place: a UUID of version 7, 36 characters. */
+/* The id of an entry: a UUID of version 7, 36 characters. */
 static char *put_id(char *out, uint64_t at_ms, uint64_t offset, uint64_t tag)
 {
     uint64_t low = UINT64_C(2) << 62 | (offset & 0xFFFFF) << 42 | tag;
@@ -63,16 +64,16 @@ static char *put_id(char *out, uint64_t at_ms, uint64_t offset, uint64_t tag)
 }
 
 /*
- * Read a decimal number and the separator behind it, or the end of the text. Returns
- * where to go on, NULL where there is no such number, or one above `most`.
+ * Parse a decimal number of at most `max`, followed by the separator or the end of the
+ * text. Returns the position after that, or NULL if there is no such number.
  */
-static const char *take(const char *text, char separator, uint64_t most, uint64_t *number)
+static const char *parse(const char *text, char separator, uint64_t max, uint64_t *number)
 {
     if (text == NULL || *text < '0' || *text > '9')
         return NULL;
     for (*number = 0; *text >= '0' && *text <= '9'; text++) {
         *number = *number * 10 + (uint64_t)(*text - '0');
-        if (*number > most)
+        if (*number > max)
             return NULL;
     }
     if (*text == separator)
@@ -81,15 +82,15 @@ static const char *take(const char *text, char separator, uint64_t most, uint64_
 }
 
 /*
- * Write `count` entries, commas between them. `places` are "<ms>-<offset>" and `tags`
- * decimal, spaces between; `fragments`, `size` bytes together, are lines, and follow
- * what is written in front of each. `read_at_ms`, which may be NULL, has for each when
- * it was read, 0 where it was not. An entry takes at most 124 bytes beside its fragment.
+ * Write `count` entries, separated by commas. `stream_ids` ("<ms>-<offset>") and `tags`
+ * (decimal) are separated by spaces. `fragments` are lines, `size` bytes in total; each
+ * is the end of its entry. `read_at_ms` has the time of each read mark, 0 for none, and
+ * may be NULL. An entry takes at most 124 bytes plus its fragment.
  *
- * Returns how many bytes were written, -1 where the arguments are not all like that.
+ * Returns the number of bytes written, or -1 if an argument is not in this form.
  */
-long streamer_join_entries(char *out, long count, const char *places, const char *tags,
-    const char *fragments, size_t size, const int64_t *read_at_ms)
+long streamer_join_entries(char *out, long count, const char *stream_ids,
+    const char *tags, const char *fragments, size_t size, const int64_t *read_at_ms)
 {
     const char *begin = out, *end = fragments + size;
 
@@ -97,10 +98,10 @@ long streamer_join_entries(char *out, long count, const char *places, const char
         uint64_t at_ms, offset, tag;
         const char *line;
 
-        places = take(places, '-', AT_MS_MAX, &at_ms);
-        places = take(places, ' ', OFFSET_MAX, &offset);
-        tags = take(tags, ' ', TAG_MAX, &tag);
-        if (places == NULL || tags == NULL || fragments > end)
+        stream_ids = parse(stream_ids, '-', AT_MS_MAX, &at_ms);
+        stream_ids = parse(stream_ids, ' ', OFFSET_MAX, &offset);
+        tags = parse(tags, ' ', TAG_MAX, &tag);
+        if (stream_ids == NULL || tags == NULL || fragments > end)
             return -1;
         line = memchr(fragments, '\n', (size_t)(end - fragments));
         if (line == NULL)
@@ -114,12 +115,14 @@ long streamer_join_entries(char *out, long count, const char *places, const char
         if (read_at_ms != NULL && read_at_ms[i] != 0) {
             if (read_at_ms[i] < 0 || read_at_ms[i] > (int64_t)AT_MS_MAX)
                 return -1;
-            /* In place of the brace that closes it. */
+            /* Replaces the closing brace. */
             out = put_time(put(out - 1, ",\"read_at\":\"", 12), (uint64_t)read_at_ms[i]);
             out = put(out, "\"}", 2);
         }
         fragments = line + 1;
     }
-    /* Behind the last line there would have been one more. */
-    return *places == '\0' && *tags == '\0' && fragments == end + 1 ? out - begin : -1;
+    /* All input has to be used: `fragments` is after the separator of the last line. */
+    if (*stream_ids != '\0' || *tags != '\0' || fragments != end + 1)
+        return -1;
+    return out - begin;
 }

@@ -1,9 +1,9 @@
 """
 Entries of a log as JSON.
 
-Decides nothing: how an entry is written is `model.entry_json`, and a read mark goes
-behind what the publisher has said. In C (``entries.c``) a page of 20 takes a fifth of
-what it takes here, where nearly all of it is making numbers into digits.
+Decides nothing: `model.entry_json` defines the form, and a read mark is appended to the
+publisher's members. ``entries.c`` encodes a page of 20 in a fifth of the time of this
+module, which spends nearly all of it on formatting numbers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .library import find
 __all__ = ["FEW", "Row", "join_entries"]
 
 FEW: Final = 4
-"""For fewer entries the way to C and back takes longer than it saves."""
+"""For fewer entries the call into C takes longer than it saves."""
 
 _BESIDE_FRAGMENT: Final = 124
-"""How many bytes an entry takes at most, its fragment left out (``entries.c``)."""
+"""Maximum size of an encoded entry without its fragment (``entries.c``)."""
 
 _in_c: Final = find(
     "streamer_join_entries",
@@ -37,30 +37,30 @@ _in_c: Final = find(
 
 Row = tuple[bytes, bytes, bytes, int]
 """
-An entry as a log has it: ``<ms>-<offset>``, its tag in digits, what it says as
-`model.encode_fragment` made it; and when it was marked as read, in ms, 0 for not.
+An entry of a log: its stream id ``<ms>-<offset>``, its tag in decimal, its fragment as
+`model.encode_fragment` returns it, and the Unix ms of its read mark, 0 for none.
 """
 
 
 def join_entries(rows: Sequence[Row]) -> bytes:
     """
-    Return entries as JSON objects with commas between, each with its id and its times.
+    Return entries as JSON objects, separated by commas, each with its id and times.
 
     Raises:
-        ValueError, OverflowError: A place or a tag is none.
+        ValueError, OverflowError: A stream id or a tag is invalid.
 
     """
     if _in_c is not None and len(rows) >= FEW:
-        places, tags, fragments, marks = zip(*rows, strict=True)
+        stream_ids, tags, fragments, marks = zip(*rows, strict=True)
         text = b"\n".join(fragments)  # Each is one line.
         room = array("b", bytes(len(text) + _BESIDE_FRAGMENT * len(rows)))
         address, _ = room.buffer_info()
-        # It has to be there for as long as the call takes.
+        # The array has to exist until the call returns.
         read_at_ms = array("q", marks)
         size = _in_c(
             address,
             len(rows),
-            b" ".join(places),
+            b" ".join(stream_ids),
             b" ".join(tags),
             text,
             len(text),
@@ -71,8 +71,8 @@ def join_entries(rows: Sequence[Row]) -> bytes:
     return b",".join([_in_python(*row) for row in rows])
 
 
-def _in_python(place: bytes, tag: bytes, fragment: bytes, read_at_ms: int) -> bytes:
-    at_ms, _, offset = place.partition(b"-")
+def _in_python(stream_id: bytes, tag: bytes, fragment: bytes, read_at_ms: int) -> bytes:
+    at_ms, _, offset = stream_id.partition(b"-")
     text = entry_json(int(at_ms), int(offset), int(tag), fragment)
     if not read_at_ms:
         return text

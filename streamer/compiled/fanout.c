@@ -1,23 +1,23 @@
 /*
- * One event to many sockets: the loop that a fan-out consists of.
+ * One event to many sockets: the inner loop of a fan-out.
  *
- * Called by fanout.py, which does the same in Python where this could not be compiled.
- * Knows nothing of Python; Python lets go of its lock while this runs. Nothing here
- * waits: what a socket does not take at once is for the caller to see to.
+ * Called by fanout.py, which does the same in Python if this was not compiled. Knows
+ * nothing of Python, which releases its lock while this runs. Nothing here waits; the
+ * caller handles what a socket does not accept at once.
  */
 
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
-#ifndef MSG_NOSIGNAL /* Not on macOS, where Python has SIGPIPE ignored. */
+#ifndef MSG_NOSIGNAL /* macOS has none; Python ignores SIGPIPE. */
 #define MSG_NOSIGNAL 0
 #endif
 
 /*
- * Send `size` bytes, fewer than 2^31, to each of `count` sockets, all but those with
- * negative numbers. In place of its number comes how much each has taken: 0 where that
- * was none, for whatever reason. Returns how many have taken all of it.
+ * Send `size` bytes, fewer than 2^31, to each of `count` sockets, except negative ones.
+ * Overwrites each descriptor with the number of bytes that the socket has accepted, 0
+ * after an error. Returns how many sockets have accepted all bytes.
  */
 long streamer_send_to_all(int *sockets, long count, const char *event, size_t size)
 {

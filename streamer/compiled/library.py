@@ -1,9 +1,9 @@
 """
-The library that the sources in C beside this become.
+The library that `build` compiles from the sources in C beside this module.
 
-Decides what it is called and how a function in it is come by. `build` compiles it with
-the package. It is named after the sources that it was compiled from, so one that
-belongs to another version is never found. Knows nothing of what is in it.
+Decides its file name and how its functions are loaded. The name contains a digest of
+the sources, so a library of another version is never loaded. Knows nothing of the
+functions.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ SOURCES: Final = sorted(_FOLDER.glob("*.c"))
 _written: Final = b"".join(source.read_bytes() for source in SOURCES)
 
 LIBRARY: Final = _FOLDER / f"compiled-{hashlib.sha256(_written).hexdigest()[:12]}.so"
-"""Where it is, if it was compiled."""
+"""The library's path, if it was compiled."""
 
 
 def find(name: str, *parameters: str) -> Callable[..., int] | None:
     """
-    Return a function of the library's that gives a long, None where it has none.
+    Return a function of the library that returns a long, or None without a library.
 
     Args:
-        name: What it is called in C.
-        parameters: The types of its arguments, as `ctypes` calls them.
+        name: The function's name in C.
+        parameters: The types of its parameters, as named in `ctypes`.
 
     """
     try:
@@ -47,5 +47,5 @@ def find(name: str, *parameters: str) -> Callable[..., int] | None:
 
 
 def is_compiled() -> bool:
-    """Whether what can be in C is in C here."""
+    """Whether the library is available."""
     return find("streamer_send_to_all") is not None
