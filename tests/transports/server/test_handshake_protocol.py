@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
@@ -96,6 +98,60 @@ async def test_a_handshake_has_the_limits_of_a_request(
 
     assert head.startswith(b"http/1.1 %d " % status)
     assert app.scopes == []
+
+
+KEYS = [b"dGhlIHNhbXBsZSBub25jZQ==", b"AAAAAAAAAAAAAAAAAAAAAB==", b"short", b""]
+FIELDS = st.sampled_from(
+    [
+        *((b"upgrade", value) for value in (b"websocket", b"WebSocket", b"h2c", b"")),
+        *((b"connection", value) for value in (b"Upgrade", b"close, upgrade", b"x")),
+        *((b"sec-websocket-version", value) for value in (b"13", b"8", b"13, 8")),
+        *((b"sec-websocket-key", value) for value in KEYS),
+        (b"origin", b"http://here"),
+    ]
+)
+COMPLETE = [
+    (b"upgrade", b"websocket"),
+    (b"connection", b"keep-alive, Upgrade"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", KEYS[0]),
+]
+
+
+class Unsent(Handshake):
+    """A handshake that is validated only; it keeps the library's refusal."""
+
+    def __init__(self, method: str, version: str) -> None:
+        self._request = {"method": method, "http_version": version}  # type: ignore[assignment]
+        self._url = b"/"
+        self._accept = ""
+
+    def _respond(self, response: bytes) -> None:
+        assert not response.startswith(b"HTTP/1.1 101 ")
+
+
+@given(
+    st.sets(st.sampled_from(COMPLETE)).map(list),
+    st.lists(FIELDS, max_size=3),
+    st.sampled_from(["GET", "POST"]),
+    st.sampled_from(["1.1", "1.0"]),
+)
+@example(COMPLETE, [], "GET", "1.1")
+def test_the_library_accepts_what_the_fast_path_accepts(
+    fields: list[tuple[bytes, bytes]],
+    others: list[tuple[bytes, bytes]],
+    method: str,
+    version: str,
+) -> None:
+    handshake = Unsent(method, version)
+    headers = [*fields, *others]
+
+    fast = handshake._accept_fast(headers)
+    handshake._accept_by_library(headers)
+
+    assert fast in ("", handshake._accept)
+    if headers == COMPLETE and (method, version) == ("GET", "1.1"):
+        assert fast
 
 
 @pytest.mark.row("F7")
