@@ -58,6 +58,45 @@ settings.register_profile("dev", _calm)
 settings.register_profile("ci", _calm, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+SLOW = (
+    *("tests/faults/", "tests/e2e/", "tests/packaging/", "tests/workers/"),
+    "tests/surfaces/test_contract.py",
+)
+"""Tests that start processes, or take long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Deal the slow files out, so that each process begins with its share of them.
+
+    ``--dist worksteal`` gives each process an equal piece of the list, and moves tests
+    from the end of a piece to a process that has run out of work. So no slow test is
+    the last one, and while some processes wait others compute.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    slow: dict[str, list[pytest.Item]] = {}
+    rest: list[pytest.Item] = []
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            slow.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        else:
+            rest.append(item)
+    shares: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for number, file in enumerate(slow.values()):
+        shares[number % processes] += file
+    dealt: list[pytest.Item] = []
+    left = len(items)
+    for number, share in enumerate(shares):
+        piece = left // (processes - number)
+        room = max(0, piece - len(share))
+        dealt += share + rest[:room]
+        del rest[:room]
+        left -= piece
+    items[:] = dealt + rest
+
+
 GUARD_S = 15
 _numbers = itertools.count(1)
 
