@@ -2,21 +2,31 @@
 A whole server in this process, and callers of two apps, ``demo`` and ``other``.
 
 Requests reach it as ASGI, without a socket; for streams it listens on a port, since
-they go on below ASGI. Its background parts run, so that what is published arrives.
-`Any` in the tests stands for these classes, which cannot be imported from here.
+they go on below ASGI. Its background tasks run, so what is published arrives. `Any` in
+the tests stands for these classes, which cannot be imported from here.
+
+Building a server and waiting until it is ready takes longer than most tests. So the
+tests of a module share one server, one event loop and one store; each test has two apps
+of its own, named ``demo`` and ``other`` in code and uniquely in the store. Tests that
+need other settings start a server themselves, with `start`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
+import pytest_asyncio
 
 from streamer.app import App, build
 from streamer.config import Config
@@ -34,13 +44,32 @@ from .event_stream import EventStream
 
 GUARD_S = 5
 FACT_POLL_S = 0.002
+HERE = Path(__file__).parent
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of a module of this folder in one event loop."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
 class Mint:
-    """Makes tokens: ``mint(player, *permissions, app=…, ttl_s=…, topics=…)``."""
+    """
+    Makes tokens: ``mint(player, *permissions, app=…, ttl_s=…, topics=…)``.
+
+    `records` has the test's apps by the names that it uses for them, which are not
+    those in the store; see `name`.
+    """
 
     def __init__(self, records: dict[str, AppRecord]) -> None:
         self.records = records
+
+    def name(self, app: str = "demo") -> AppName:
+        """Return the name that an app has in the store."""
+        return self.records[app].name
 
     def __call__(
         self,
@@ -73,11 +102,13 @@ class Server:
         app: App,
         client: httpx2.AsyncClient,
         redis: RedisConnection,
+        mint: Mint,
         config: Config,
     ) -> None:
         self.app = app
         self.client = client
         self.redis = redis
+        self._mint = mint
         self._config = config
         self._host: Host | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -110,18 +141,21 @@ class Server:
             self._host.stop()
             self._host.stop()
             await self._serving
-        await self.client.aclose()
+
+    def log(self, player: str, app: str = "demo") -> Log:
+        """Return a player's log."""
+        return Log(self._mint.name(app), Player(player))
 
     async def leases(self, player: str, app: str = "demo") -> int:
         """Return how many listeners the store counts for a player."""
-        key = lease_key(Log(AppName(app), Player(player)))
+        key = lease_key(self.log(player, app))
         count: int = await self.redis.call("HLEN", key)
         return count
 
     def readers(self, player: str, app: str = "demo") -> int:
         """Return how many listeners of a player this server has."""
         hub = self.app.admission._catch_up.hub
-        return len(hub.readers(Log(AppName(app), Player(player))))
+        return len(hub.readers(self.log(player, app)))
 
 
 Start = Callable[..., Awaitable[Server]]
@@ -145,7 +179,17 @@ def until() -> Until:
     return until
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def store_url(session_store: str) -> str:
+    """Return the URL of a store that is empty when a module begins."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(session_store.removeprefix("unix://"))
+        connection.sendall(b"FLUSHALL SYNC\r\n")
+        assert connection.recv(64) == b"+OK\r\n"
+    return session_store
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
     """Give a way to the store that is not the server's."""
     redis = RedisConnection(store_url, name="test")
@@ -153,11 +197,15 @@ async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
     await redis.close()
 
 
-@pytest.fixture(name="mint")
+@pytest_asyncio.fixture(name="mint", loop_scope="module")
 async def make_mint(redis: RedisConnection) -> Mint:
-    apps = Apps(redis)
-    names = ("demo", "other")
-    return Mint({name: await apps.create(AppName(name)) for name in names})
+    apps, number = Apps(redis), next(_numbers)
+    return Mint(
+        {
+            name: await apps.create(AppName(f"{name}-{number}"))
+            for name in ("demo", "other")
+        }
+    )
 
 
 @pytest.fixture
@@ -165,12 +213,12 @@ def add_key(redis: RedisConnection, mint: Mint) -> Callable[..., Awaitable[str]]
     """Give a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
 
     async def add_key(*scopes: str, app: str = "demo") -> str:
-        return await Apps(redis).add_key(AppName(app), scopes)
+        return await Apps(redis).add_key(mint.name(app), scopes)
 
     return add_key
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def backend_key(add_key: Callable[..., Awaitable[str]]) -> str:
     """Return a key of the app ``demo`` with the default scopes."""
     return await add_key()
@@ -181,12 +229,24 @@ def conformance() -> Conformance:
     return Conformance(document())
 
 
-@pytest.fixture
-async def start(
-    store_url: str, redis: RedisConnection, mint: Mint, conformance: Conformance
-) -> AsyncIterator[Start]:
-    """Give a function that starts a server, with settings by name."""
-    running: list[tuple[Server, asyncio.Task[None]]] = []
+@asynccontextmanager
+async def running(store_url: str, config: Config) -> AsyncIterator[App]:
+    """Run a server for the block, ready from its beginning."""
+    app = build(config, store_url)
+    task = asyncio.create_task(app.run())
+    async with asyncio.timeout(GUARD_S):
+        await app.ready()
+    yield app
+    assert not task.done(), "a background task has ended"
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def client_of(
+    app: App, conformance: Conformance, *, raises: bool = True
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Give a client for the block. With `raises` it raises what a request fails of."""
 
     async def conforms(response: httpx2.Response) -> None:
         """Hold every answer that a test gets against the contract."""
@@ -201,33 +261,48 @@ async def start(
                 response.content,
             )
 
-    async def start(**settings: Any) -> Server:
-        config = msgspec.structs.replace(Config(), **settings)
-        app = build(config, store_url)
-        task = asyncio.create_task(app.run())
-        transport = httpx2.ASGITransport(app.asgi)
-        client = httpx2.AsyncClient(
-            transport=transport,
-            base_url="http://here",
-            event_hooks={"response": [conforms]},
-        )
-        server = Server(app, client, redis, config)
-        running.append((server, task))
-        async with asyncio.timeout(GUARD_S):
-            await app.ready()
-        return server
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app.asgi, raise_app_exceptions=raises),
+        base_url="http://here",
+        event_hooks={"response": [conforms]},
+    ) as client:
+        yield client
 
-    yield start
-    for server, task in running:
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def start(
+    store_url: str, redis: RedisConnection, mint: Mint, conformance: Conformance
+) -> AsyncIterator[Start]:
+    """Give a function that starts a server of the test's own, settings by name."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Server:
+            config = msgspec.structs.replace(Config(), **settings)
+            app = await stack.enter_async_context(running(store_url, config))
+            client = await stack.enter_async_context(client_of(app, conformance))
+            server = Server(app, client, redis, mint, config)
+            stack.push_async_callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_app(store_url: str) -> AsyncIterator[App]:
+    """Run the server of the module, with the settings of a new one."""
+    async with running(store_url, Config()) as app:
+        yield app
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(
+    shared_app: App, redis: RedisConnection, mint: Mint, conformance: Conformance
+) -> AsyncIterator[Server]:
+    """Give the server of the module, with a client of the test's own."""
+    async with client_of(shared_app, conformance) as client:
+        server = Server(shared_app, client, redis, mint, Config())
+        yield server
         await server.close()
-        assert not task.done(), "a background part has died"
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@pytest.fixture
-async def server(start: Start) -> Server:
-    return await start()
 
 
 @pytest.fixture
@@ -240,19 +315,19 @@ def client(server: Server) -> httpx2.AsyncClient:
     return server.client
 
 
-@pytest.fixture
-async def answered_client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def answered_client(
+    server: Server, conformance: Conformance
+) -> AsyncIterator[httpx2.AsyncClient]:
     """Give a client that gets the answer to a request that fails, not the exception."""
-    transport = httpx2.ASGITransport(server.app.asgi, raise_app_exceptions=False)
-    base_url = "http://here"
-    async with httpx2.AsyncClient(transport=transport, base_url=base_url) as client:
+    async with client_of(server.app, conformance, raises=False) as client:
         yield client
 
 
 OpenEvents = Callable[..., Awaitable[EventStream]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_events(server: Server) -> AsyncIterator[OpenEvents]:
     """Give a function that opens an event stream: ``open_events(path, headers)``."""
     opened: list[EventStream] = []

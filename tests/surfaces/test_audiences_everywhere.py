@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
+import pytest_asyncio
 
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
 NATIVE = f"/v1/players/{PLAYER}/notifications"
 RALLYHERE = f"/notification/v1/player/{PLAYER}"
 LOOTLOCKER = "/game/notifications/v1"
-GATEWAY = "/gateway/notifications/1.0/demo"
+GATEWAY = "/gateway/notifications/1.0"
 MARKING = ("native", "lootlocker", "gateway")
 """Surfaces that show what is read."""
 
@@ -26,8 +26,9 @@ GUARD_S = 10
 class Player:
     """One player's inbox as every surface shows it."""
 
-    def __init__(self, client: Any, key: str, token: str) -> None:
+    def __init__(self, client: Any, key: str, token: str, app: str) -> None:
         self.client = client
+        self.app = app
         self.backend = {"Authorization": f"Bearer {key}"}
         self.bearer = {"Authorization": f"Bearer {token}"}
         self.token = token
@@ -56,7 +57,7 @@ class Player:
             f"{RALLYHERE}/stream/notification/lp?{query}", self.bearer
         )
         looted = await self._get(LOOTLOCKER, {"x-session-token": self.token})
-        gate = await self._get(GATEWAY, {"x-auth-token": self.token})
+        gate = await self._get(f"{GATEWAY}/{self.app}", {"x-auth-token": self.token})
         return {
             "native": [n["body"] for n in native["notifications"]][::-1],
             "rallyhere": [n["message"] for n in page["notifications"]][::-1],
@@ -73,7 +74,7 @@ class Player:
         """Return which of them each surface that shows marks shows as read."""
         native = await self._get(NATIVE, self.bearer)
         looted = await self._get(LOOTLOCKER, {"x-session-token": self.token})
-        gate = await self._get(GATEWAY, {"x-auth-token": self.token})
+        gate = await self._get(f"{GATEWAY}/{self.app}", {"x-auth-token": self.token})
         return {
             "native": ["read_at" in n for n in native["notifications"]][::-1],
             "lootlocker": [n["read"] for n in looted["notifications"]][::-1],
@@ -84,9 +85,9 @@ class Player:
         return int((await self._get(NATIVE, self.bearer))["unread"])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def player(client: Any, backend_key: str, mint: Any) -> Player:
-    player = Player(client, backend_key, mint(PLAYER))
+    player = Player(client, backend_key, mint(PLAYER), mint.name())
     await player.shown()  # Its first appearance: from here on it is one of everyone.
     return player
 
@@ -185,7 +186,7 @@ async def test_what_has_expired_is_gone_everywhere(player: Player) -> None:
 async def test_a_player_deletes_for_itself_alone(
     player: Player, client: Any, backend_key: str, mint: Any
 ) -> None:
-    other = Player(client, backend_key, mint("other"))
+    other = Player(client, backend_key, mint("other"), mint.name())
     await client.get("/v1/players/me/notifications", headers=other.bearer)
     everyone = await player.send("all", {"everyone": True})
 

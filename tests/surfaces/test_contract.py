@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from starlette.routing import WebSocketRoute
 
 from streamer.app import build
@@ -103,9 +104,12 @@ def test_an_answer_that_is_not_in_the_contract_is_told(conformance: Any) -> None
 class Site:
     """A server on a port, and credentials for everything it can be asked."""
 
-    def __init__(self, url: str, *, key: str, token: str, service: str) -> None:
+    def __init__(
+        self, url: str, *, key: str, token: str, service: str, app: str
+    ) -> None:
         self.url = url
         self.key = key
+        self.app = app
         self.token = token
         self.service = service
 
@@ -144,7 +148,7 @@ gateway = {{ api_key = "{self.token}" }}
 
 # A token is for one app and one player: others are 401.
 [parameters]
-"path.brand_id" = "demo"
+"path.brand_id" = "{self.app}"
 "path.player_id" = "alice"
 
 # A cursor, an id or a place has to be one that was given out, a time has to be ahead,
@@ -168,7 +172,7 @@ checks.ignored_auth.enabled = false
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(start: Any, mint: Any, add_key: Any) -> Any:
     server = await start(metrics_token=SCRAPER)
     config = Config(host="127.0.0.1", port=0, drain_s=1)
@@ -183,6 +187,7 @@ async def site(start: Any, mint: Any, add_key: Any) -> Any:
         key=await add_key(),
         token=mint("alice", own),
         service=mint("alice", own, every),
+        app=mint.name(),
     )
     task.cancel()
     await asyncio.wait([task])
@@ -219,7 +224,12 @@ async def probe(site: Site, folder: Path, max_examples: int, *, seed: int) -> No
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
         *("run", f"{site.url}/openapi.json", "--seed", str(seed), "--no-color"),
         cwd=folder,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS), "BACKEND_KEY": site.key},
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": str(HOOKS),
+            "BACKEND_KEY": site.key,
+            "GAME_ID": site.app,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from websockets.asyncio.client import ClientConnection, connect
@@ -28,7 +29,6 @@ from streamer.server import Host
 from streamer.store.access.apps import Apps
 
 GUARD_S = 10
-DEMO = App("demo")
 Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 
@@ -110,33 +110,45 @@ class Site:
 Open = Callable[..., Awaitable[Site]]
 
 
-@pytest.fixture
+@asynccontextmanager
+async def hosted(app: Any) -> AsyncIterator[str]:
+    """Serve an app on a port for the block; give the URL."""
+    config = Config(host="127.0.0.1", port=0, drain_s=1)
+    host = Host(app.asgi, config, drain=app.drain)
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(host.run(started=url.set_result))
+    async with asyncio.timeout(GUARD_S):
+        base = await url
+    yield base
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_site(start: Any, mint: Any) -> AsyncIterator[Open]:
-    """Give a function that opens a site, with settings by name."""
+    """Give a function that opens a site of the test's own, settings by name."""
     async with AsyncExitStack() as stack:
 
         async def open_site(**settings: Any) -> Site:
             server = await start(**settings)
-            config = Config(host="127.0.0.1", port=0, drain_s=1)
-            host = Host(server.app.asgi, config, drain=server.app.drain)
-            url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(host.run(started=url.set_result))
-
-            async def stop() -> None:
-                task.cancel()
-                await asyncio.wait([task])
-
-            stack.push_async_callback(stop)
+            url = await stack.enter_async_context(hosted(server.app))
             clients = await stack.enter_async_context(AsyncExitStack())
-            async with asyncio.timeout(GUARD_S):
-                return Site(server, await url, mint, clients)
+            return Site(server, url, mint, clients)
 
         yield open_site
 
 
-@pytest.fixture
-async def site(open_site: Open) -> Site:
-    return await open_site()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_url(shared_app: Any) -> AsyncIterator[str]:
+    async with hosted(shared_app) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(server: Any, shared_url: str, mint: Any) -> AsyncIterator[Site]:
+    """Give the site of the module, with clients of the test's own."""
+    async with AsyncExitStack() as clients:
+        yield Site(server, shared_url, mint, clients)
 
 
 async def hello(websocket: ClientConnection) -> dict[str, Any]:
@@ -262,7 +274,7 @@ async def test_a_token_is_for_the_app_of_the_key(
     token = (await post_token(site, key, {"player": "alice"})).json()["token"]
 
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-    assert claims["aud"] == "other"
+    assert claims["aud"] == mint.name("other")
 
 
 # POST /v1/tickets
@@ -445,7 +457,7 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
         await site.revocation_check()
         assert site.server.readers("alice") == 4
 
-        await site.apps.revoke_tokens(DEMO, Player("alice"))
+        await site.apps.revoke_tokens(mint.name(), Player("alice"))
         await site.revocation_check()
 
         for stream in (sse, by_ticket):
@@ -459,13 +471,13 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
 
 
 async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
-    site: Site, backend_key: str, until: Until
+    site: Site, backend_key: str, mint: Any, until: Until
 ) -> None:
     player = "018f5a4e-0000-7000-8000-00000000002a"
     path = f"/notification/v1/player/{player}/stream/notification/lp?deadline=30"
     polling = asyncio.create_task(site.http.get(path, headers=site.bearer(backend_key)))
     await until(lambda: site.server.readers(player) == 1)
-    (record,) = await site.apps.list_keys(DEMO)
+    (record,) = await site.apps.list_keys(mint.name())
 
     await site.apps.revoke_key(record.id)
     await site.revocation_check()
@@ -499,8 +511,8 @@ async def test_a_renewed_stream_outlives_the_revocation_of_its_first_token(
 ) -> None:
     websocket = await site.websocket(headers=site.bearer(mint("alice")))
     await hello(websocket)
-    await site.apps.revoke_tokens(DEMO)
-    mint.records["demo"] = await site.apps.get(DEMO)
+    await site.apps.revoke_tokens(mint.name())
+    mint.records["demo"] = await site.apps.get(mint.name())
 
     await websocket.send(json.dumps({"type": "auth", "token": mint("alice")}))
     await websocket.send('{"type":"ping"}')
@@ -694,9 +706,9 @@ async def test_a_full_and_a_draining_node_are_told_in_the_stream(
 
 async def test_an_issuer_that_is_away_is_worth_another_try(site: Site) -> None:
     given = {"algorithm": "ES256", "key_set": "/nowhere/jwks.json"}
-    await site.apps.create(App("game"), issuer="https://id", **given)
+    await site.apps.create(App("away"), issuer="https://away", **given)
     key = ECKey.generate_key("P-256")
-    claims = {"iss": "https://id", "aud": "game"}
+    claims = {"iss": "https://away", "aud": "away"}
     header = {"alg": "ES256"}
     headers = site.bearer(jwt.encode(header, claims, key, algorithms=["ES256"]))
 

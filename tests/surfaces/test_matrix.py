@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -75,7 +76,6 @@ SENT: list[tuple[str, str, dict[str, Any]]] = [
         "teak",
         "/v2/schedule",
         {
-            "game_id": "demo",
             "notification_identifier": "daily",
             "notification_message": "Come back!",
             "user_ids": [PLAYER],
@@ -171,12 +171,13 @@ GATEWAY_SHOWN: list[tuple[str, dict[str, Any]]] = [
 class Studio:
     """A studio that uses every surface for one player."""
 
-    def __init__(self, server: Any, key: str, token: str) -> None:
+    def __init__(self, server: Any, key: str, token: str, app: str) -> None:
         self.server = server
         self.client = server.client
         self.key = key
         self.player = {"Authorization": f"Bearer {token}"}
         self.token = token
+        self.app = app
 
     async def publish_all(self) -> None:
         await self._campaign()
@@ -185,7 +186,8 @@ class Studio:
             if surface == "lootlocker":
                 headers = {"x-auth-token": self.key}
             elif surface == "teak":
-                headers, body = {}, {**body, "secret_key": self.key}
+                headers = {}
+                body = {**body, "game_id": self.app, "secret_key": self.key}
             answer = await self.client.post(path, headers=headers, json=body)
             assert answer.is_success, (surface, answer.text)
             await self._arrived(i)
@@ -234,14 +236,14 @@ class Studio:
 
     async def gateway_list(self) -> list[Any]:
         headers = {"x-auth-token": self.token}
-        listed = await self._get("/gateway/notifications/1.0/demo", headers)
+        listed = await self._get(f"/gateway/notifications/1.0/{self.app}", headers)
         shown: list[Any] = listed["data"]["notifications"]
         return shown[::-1]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def studio(server: Any, backend_key: str, mint: Any) -> Studio:
-    return Studio(server, backend_key, mint(PLAYER))
+    return Studio(server, backend_key, mint(PLAYER), mint.name())
 
 
 async def shown_by(stream: Any, studio: Studio, pick: Any) -> list[Any]:
@@ -337,7 +339,7 @@ async def test_the_gateway_stream_shows_all_in_order(
         return gateway_view(data["event_data"])
 
     headers = {"x-auth-token": studio.token, "accept": "text/event-stream"}
-    stream = await open_events("/gateway/sse/demo/stream", headers)
+    stream = await open_events(f"/gateway/sse/{studio.app}/stream", headers)
 
     assert await shown_by(stream, studio, pick) == GATEWAY_SHOWN
 
@@ -358,7 +360,7 @@ async def lootlocker_mark(studio: Studio, ids: list[str]) -> Any:
 
 async def gateway_mark(studio: Studio, ids: list[str]) -> Any:
     return await studio.client.patch(
-        "/gateway/notifications/1.0/demo",
+        f"/gateway/notifications/1.0/{studio.app}",
         headers={"x-auth-token": studio.token},
         json={"message_ids": ids},
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 
 from streamer.core.quotas import QuotaOverrides
 from streamer.errors import Error, OverQuota, Quota
-from streamer.model import App
 from streamer.store.access.apps import Apps
 from streamer.surfaces.lootlocker.refusals import refusal as lootlocker
 from streamer.surfaces.rallyhere.refusals import refusal as rallyhere
@@ -23,11 +23,11 @@ HELLO = {"to": {"players": ["alice"]}, "title": "hello"}
 AddKey = Callable[..., Awaitable[str]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(start: Any, redis: Any, mint: Any) -> Any:
     """Give a client of a server where ``demo`` has one byte a day."""
     await Apps(redis).update(
-        App("demo"),
+        mint.name(),
         lambda record: msgspec.structs.replace(
             record, quotas=QuotaOverrides(bytes_per_day=1)
         ),
@@ -35,12 +35,12 @@ async def client(start: Any, redis: Any, mint: Any) -> Any:
     return (await start()).client
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def bearer(backend_key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {backend_key}"}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def spent(client: Any, bearer: dict[str, str]) -> Any:
     """Give that client, with the quota used up."""
     sent = await client.post("/v1/notifications", json=HELLO, headers=bearer)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+import pytest_asyncio
 
 from streamer.model import App
 from streamer.store.access.apps import Apps
@@ -55,7 +56,25 @@ class Casino:
         return await self.client.patch(path, headers=self.headers, json=body)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def redis(redis: Any) -> Any:
+    """
+    Empty the store for each test.
+
+    The brand and the player are those of the vendor's pages, so they have the same
+    names in every test.
+    """
+    await redis.call("FLUSHALL", write=True)
+    return redis
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(start: Any) -> Any:
+    """Start a server for each test, since one may remember the last test's brand."""
+    return await start()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def brand_key(redis: Any, mint: Any) -> str:
     """Make the brand and return its backend key."""
     apps = Apps(redis)

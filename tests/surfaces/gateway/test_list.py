@@ -202,12 +202,13 @@ async def test_a_brand_may_have_a_name(
         json={"to": {"players": ["7"]}, "body": "x"},
     )
 
+    brand = mint.name()
     answer = await client.get(
-        "/gateway/notifications/1.0/demo", headers={"x-auth-token": mint("7")}
+        f"/gateway/notifications/1.0/{brand}", headers={"x-auth-token": mint("7")}
     )
 
     (shown,) = answer.json()["data"]["notifications"]
-    assert (shown["brand_id"], shown["player_id"]) == ("demo", 7)
+    assert (shown["brand_id"], shown["player_id"]) == (brand, 7)
 
 
 async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
@@ -230,11 +231,11 @@ async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
         (PATH, {"Authorization": f"Bearer {mine}"}),
         (PATH, {"Cookie": f"Authorization=bearer {mine}"}),
         ("/gateway/notifications/1.0/1002", casino.headers),
-        ("/gateway/notifications/1.0/demo", casino.headers),
+        (f"/gateway/notifications/1.0/{mint.name()}", casino.headers),
         ("/gateway/notifications/1.0/01001", casino.headers),
         ("/notifications/1.0/1001/12346", casino.headers),
         ("/notifications/1.0/1001/me", casino.headers),
-        ("/notifications/1.0/demo/12345", casino.headers),
+        (f"/notifications/1.0/{mint.name()}/12345", casino.headers),
     ]
 
     for path, headers in wrong:

@@ -149,7 +149,7 @@ async def test_who_may_not_listen_gets_the_same_401(
         (STREAM, brand_key),
         (STREAM, mint("1", "notification:player:self:write", app="1001")),
         ("/gateway/sse/1002/stream", token),
-        ("/gateway/sse/demo/stream", token),
+        (f"/gateway/sse/{mint.name()}/stream", token),
     ):
         stream = await open_stream(
             {"x-auth-token": sent, "accept": "text/event-stream"}, path=path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 URL = "/v1/campaigns/c"
 
@@ -20,7 +21,7 @@ class Backend:
         )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def backend(client: Any, backend_key: str) -> Backend:
     backend = Backend(client, backend_key)
     await backend.ask("PUT", URL, {"name": "Summer"})

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from streamer.model import App, Log
-from streamer.model import Player as Name
 from streamer.store.keys import inbox_keys
 
 ALICE = "/v1/players/alice"
@@ -90,7 +89,7 @@ def alice(client: Any, mint: Any) -> Player:
     return Player(client, mint.bearer("alice"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def mixed(backend: Backend, alice: Player) -> list[str]:
     """Fill alice's inbox, from two audiences too; return the ids, oldest first."""
     await backend.bodies()
@@ -231,7 +230,7 @@ async def test_an_id_is_a_place_to_go_on_from(
 async def test_a_cursor_of_a_lost_inbox_is_a_gap(backend: Backend, server: Any) -> None:
     await backend.say("lost")
     cursor = (await backend.page()).json()["cursor"]
-    await server.redis.call("DEL", *inbox_keys(Log(App("demo"), Name("alice"))))
+    await server.redis.call("DEL", *inbox_keys(server.log("alice")))
     await backend.say("new")
 
     page = (await backend.page(order="oldest", after=cursor)).json()

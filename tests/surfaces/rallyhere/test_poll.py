@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamer.model import ZERO, App, Log, Player
+from streamer.model import ZERO
 from streamer.service.streams.poll_waiter import PollWaiter
 
 HELD_S = 5
@@ -376,12 +376,13 @@ async def test_a_node_that_goes_away_answers_with_nothing(
     assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_a_poll_on_its_way_in_is_sent_away_too(server: Any, player: str) -> None:
+async def test_a_poll_on_its_way_in_is_sent_away_too(start: Any, player: str) -> None:
     # It had been admitted and was waiting for its lease while `drain` ended those who
     # were attached; nobody told it, and it was held until its deadline.
+    server = await start()
     admission = server.app.admission
     waiter = PollWaiter(ZERO, admission.new_connection())
     admission.draining = True
 
-    async with admission.listen(Log(App("demo"), Player(player)), waiter):
+    async with admission.listen(server.log(player), waiter):
         assert waiter.woken.is_set()

@@ -11,6 +11,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from streamer.model import App
+from streamer.store.access.apps import Apps
+
 PAGE = json.loads((Path(__file__).parent / "fixtures" / "page.json").read_text())
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -19,7 +22,7 @@ FORM = "application/x-www-form-urlencoded"
 class Game:
     """A game's backend."""
 
-    def __init__(self, client: Any, secret: str, game_id: Any = "demo") -> None:
+    def __init__(self, client: Any, secret: str, game_id: Any) -> None:
         self.client = client
         self.credential = {"game_id": game_id, "secret_key": secret}
 
@@ -51,8 +54,8 @@ class Game:
 
 
 @pytest.fixture
-def game(client: Any, backend_key: str) -> Game:
-    return Game(client, backend_key)
+def game(client: Any, backend_key: str, mint: Any) -> Game:
+    return Game(client, backend_key, mint.name())
 
 
 @pytest.fixture
@@ -169,20 +172,20 @@ async def test_a_wrong_secret_is_an_unknown_game(
         "\x00",
         "é",
     ):
-        refused = await Game(client, secret).schedule()
+        refused = await Game(client, secret, mint.name()).schedule()
 
         assert refused.status_code == unknown.status_code == 404
         assert refused.headers == unknown.headers | {
             "content-length": refused.headers["content-length"],
             "x-request-id": refused.headers["x-request-id"],
         }
-        assert refused.text == unknown.text.replace("nobody", "demo")
+        assert refused.text == unknown.text.replace("nobody", mint.name())
 
 
 async def test_who_has_not_the_secret_cannot_use_up_the_rate(
-    game: Game, client: Any
+    game: Game, client: Any, mint: Any
 ) -> None:
-    stranger = Game(client, "sk_wrong")
+    stranger = Game(client, "sk_wrong", mint.name())
     answers = await asyncio.gather(*(stranger.schedule() for _ in range(60)))
 
     assert {answer.status_code for answer in answers} == {404}
@@ -190,9 +193,9 @@ async def test_who_has_not_the_secret_cannot_use_up_the_rate(
 
 
 async def test_games_and_operations_have_rates_of_their_own(
-    game: Game, client: Any, add_key: Any
+    game: Game, client: Any, add_key: Any, mint: Any
 ) -> None:
-    other = Game(client, await add_key(app="other"), "other")
+    other = Game(client, await add_key(app="other"), mint.name("other"))
     await asyncio.gather(*(game.schedule() for _ in range(31)))
 
     ids_of(await other.schedule())
@@ -200,9 +203,9 @@ async def test_games_and_operations_have_rates_of_their_own(
 
 
 async def test_a_key_without_the_right_to_send_is_told_so(
-    game: Game, client: Any, add_key: Any
+    game: Game, client: Any, add_key: Any, mint: Any
 ) -> None:
-    reader = Game(client, await add_key("notifications:read"))
+    reader = Game(client, await add_key("notifications:read"), mint.name())
     answer = await reader.schedule()
 
     assert errors_of(answer, 403).keys() == {"authorization"}
@@ -217,11 +220,10 @@ async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
     assert errors.keys() >= {"user_ids", "notification_message"}
 
 
-async def test_a_game_may_be_a_number(client: Any, add_key: Any, redis: Any) -> None:
-    from streamer.model import App
-    from streamer.store.access.apps import Apps
-
-    await Apps(redis).create(App("1001"))
+async def test_a_game_may_be_a_number(
+    client: Any, add_key: Any, mint: Any, redis: Any
+) -> None:
+    mint.records["1001"] = await Apps(redis).create(App("1001"))
     numbered = Game(client, await add_key(app="1001"), 1001)
 
     ids_of(await numbered.schedule())
@@ -449,14 +451,14 @@ async def test_a_call_again_schedules_again(game: Game, bodies: Any) -> None:
 
 
 async def test_the_first_message_of_an_identifier_is_its_message(
-    game: Game, client: Any, add_key: Any, bodies: Any, read: Any
+    game: Game, client: Any, add_key: Any, mint: Any, bodies: Any, read: Any
 ) -> None:
     await game.schedule(notification_message="first")
     await game.schedule(notification_message="second")
     await game.schedule(notification_identifier="other", notification_message="third")
 
     assert await bodies("alice") == ["first", "first", "third"]
-    other = Game(client, await add_key(app="other"), "other")
+    other = Game(client, await add_key(app="other"), mint.name("other"))
     await other.schedule(notification_message="ours")
     (shown,) = await read("alice", app="other")
     assert shown["body"] == "ours"
@@ -548,10 +550,10 @@ async def test_what_is_cancelled_by_id_is_listed_and_not_sent(
 
 
 async def test_unknown_sent_and_foreign_ids_are_not_listed(
-    game: Game, client: Any, add_key: Any
+    game: Game, client: Any, add_key: Any, mint: Any
 ) -> None:
     sent = ids_of(await game.schedule())
-    other = Game(client, await add_key(app="other"), "other")
+    other = Game(client, await add_key(app="other"), mint.name("other"))
     foreign = ids_of(await other.schedule(send_time=ahead(hours=1)))
 
     assert ids_of(await game.unschedule(ids=[*sent, *foreign, "x", "", 7])) == []

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 KINDS = {"draft", "active", "revoked", "expired", "removed"}
 FIELDS = {
@@ -73,7 +74,7 @@ class Campaign:
         return await self.client.post(url, headers=headers, json=body)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def campaign(client: Any, backend_key: str) -> Campaign:
     campaign = Campaign(client, backend_key)
     await campaign.make(alice="active")
