@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import sys
 from collections import Counter
@@ -216,13 +217,52 @@ async def test_a_browser_shows_the_contract_and_breaks_no_rule_of_it(
     assert b"CONSOLE" not in logged, logged
 
 
-async def probe(site: Site, folder: Path, max_examples: int, *, seed: int) -> None:
-    """Let Schemathesis ask everything. Fails with its report."""
+# Schemathesis takes most of a minute, so it is several tests, which run beside each
+# other. Operations that a link leads between are of one group.
+GROUPS = {
+    "publishing": (
+        r"^native\.(publish|withdraw\w+|\w*[rR]eceipt|\w*[sS]chedules?|page|one|delete"
+        r"|mark\w+|acknowledge|countUnread)$"
+    ),
+    "campaigns": (
+        r"^native\.(campaigns?|putCampaign|cards?|putCards|setCardStatus)$"
+        r"|^walletwerk\."
+    ),
+    "players": (
+        r"^native\.(topics|joinTopic|leaveTopic|mutes|mute\w+|unmute\w+|stream"
+        r"|mintToken|issueTicket)$"
+    ),
+    "inboxes of vendors": r"^(rallyhere|lootlocker)\.",
+    "others": r"^(gateway|teak|operations|contract)\.",
+}
+
+
+def group_of(operation: str) -> str:
+    (group,) = [
+        name for name, pattern in GROUPS.items() if re.search(pattern, operation)
+    ]
+    return group
+
+
+def test_every_operation_is_in_one_group_with_those_it_leads_to() -> None:
+    for surface in SURFACES:
+        for operation in surface.operations:
+            group = group_of(f"{surface.name}.{operation.name}")
+            for response in operation.responses:
+                for link in response.links:
+                    assert group_of(link.operation) == group, link
+
+
+async def probe(
+    site: Site, folder: Path, max_examples: int, *, seed: int, pattern: str
+) -> None:
+    """Let Schemathesis ask the operations of a group. Fails with its report."""
     settings = folder / "schemathesis.toml"
     settings.write_text(site.config(max_examples))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
         *("run", f"{site.url}/openapi.json", "--seed", str(seed), "--no-color"),
+        *("--include-operation-id-regex", pattern),
         cwd=folder,
         env={
             **os.environ,
@@ -239,17 +279,20 @@ async def probe(site: Site, folder: Path, max_examples: int, *, seed: int) -> No
 
 @pytest.mark.row("F3")
 @pytest.mark.timeout(180)
-async def test_every_answer_is_one_that_the_contract_has(
-    site: Site, tmp_path: Path
+@pytest.mark.parametrize("group", GROUPS)
+async def test_every_response_conforms_to_the_contract(
+    site: Site, tmp_path: Path, group: str
 ) -> None:
-    await probe(site, tmp_path, max_examples=2, seed=1)
+    await probe(site, tmp_path, max_examples=2, seed=1, pattern=GROUPS[group])
 
 
 @pytest.mark.nightly
 @pytest.mark.row("F3")
 @pytest.mark.timeout(3_600)
-async def test_every_answer_is_one_that_the_contract_has_at_length(
-    site: Site, tmp_path: Path, seeded: None, report: Any
+@pytest.mark.parametrize("group", GROUPS)
+async def test_every_response_conforms_to_the_contract_at_length(
+    site: Site, tmp_path: Path, seeded: None, report: Any, group: str
 ) -> None:
-    await probe(site, tmp_path, max_examples=30, seed=random.getrandbits(31))
+    seed = random.getrandbits(31)
+    await probe(site, tmp_path, max_examples=30, seed=seed, pattern=GROUPS[group])
     report("all phases, 30 examples per operation")
