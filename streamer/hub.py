@@ -133,10 +133,10 @@ class Hub:
         """Logs that have got followers since whoever looks at all of them did."""
         self._on_needs_read = on_needs_read
         self.needs_read: set[Log] = set()
-        self._moved: set[OpenStream] = set()
+        self._moved_streams: set[OpenStream] = set()
         """Streams whose places have moved, and that are to be told so."""
         # One bound method for all, since there are many of them.
-        self._note_moved = self._moved.add
+        self._note_moved_stream = self._moved_streams.add
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
@@ -172,7 +172,7 @@ class Hub:
         else:
             readers.append(reader)
         if (stream := reader.stream) is not None:
-            stream.on_cursor_moved = self._note_moved
+            stream.on_cursor_moved = self._note_moved_stream
         self._note_needs_read(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
@@ -181,7 +181,7 @@ class Hub:
         readers.remove(reader)
         if (stream := reader.stream) is not None:
             stream.on_cursor_moved = None
-            self._moved.discard(stream)
+            self._moved_streams.discard(stream)
         if not readers:
             del self._readers[log]
             self.needs_read.discard(log)
@@ -202,8 +202,8 @@ class Hub:
         if head is not None and sub.read_from in (Start.LATEST, head):
             # Others have all there is. Reading it would say so once more, for each of
             # thousands who come to everybody's log.
-            place = sub.own_subscription().begin_read()
-            sub.on_history(place, History(head, head, []), unread=0, marks=0)
+            read_from = sub.own_subscription().begin_read()
+            sub.on_history(read_from, History(head, head, []), unread=0, marks=0)
         else:
             self._note_needs_read(sub.log)
 
@@ -217,8 +217,8 @@ class Hub:
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[OpenStream]:
         """Return the streams whose places have moved and that are to be told so now."""
-        due = set(self._moved)
-        self._moved.clear()
+        due = set(self._moved_streams)
+        self._moved_streams.clear()
         for group in self._groups.values():
             for sub in group.take_due_cursor_updates(now_s):
                 if (stream := sub.owner.stream) is not None:
@@ -231,38 +231,40 @@ class Hub:
         group = self._groups.get(log)
         if group is None:
             return self._offer(log, self._readers.get(log, ()), entry, position)
-        grouped = group.deliver(entry, position)
-        alone = self._offer(log, group.individual, entry, position)
+        delivered = group.deliver(entry, position)
+        offered = self._offer(log, group.individual, entry, position)
         for sub in tuple(group.individual):
             if sub.live_at is position and is_after(sub.joined_at, entry):
                 group.try_group(sub, position)
-        return grouped or alone
+        return delivered or offered
 
     def _offer(
         self, log: Log, followers: Iterable[Follower], entry: Entry, position: Position
     ) -> bool:
         """Offer an entry to each by itself; return whether one has got it."""
-        behind = taken = False
+        is_stale = is_delivered = False
         # Those who got the last entry from here share its position, the very object:
         # that one comparison tells that an entry is the next one for them as well.
-        before: Position | None = None
+        shared: Position | None = None
         for follower in tuple(followers):
             subscription = follower.subscription
-            at = subscription.live_at
-            if at is not None and (at is before or follows_directly(entry, at)):
-                before = at
+            live_at = subscription.live_at
+            if live_at is not None and (
+                live_at is shared or follows_directly(entry, live_at)
+            ):
+                shared = live_at
                 follower.deliver_next(entry, position)
             else:
                 follower.offer(entry)
                 if subscription.live_at == position:
                     subscription.live_at = position
             if subscription.live_at is None:
-                behind = True
+                is_stale = True
             else:
-                taken = True
-        if behind:
+                is_delivered = True
+        if is_stale:
             self._note_needs_read(log)
-        return taken
+        return is_delivered
 
     def broadcast_ephemeral(self, log: Log, notification: bytes) -> None:
         """Give everybody in a log a notification, JSON, that is not in it."""
@@ -298,26 +300,27 @@ class Hub:
         group = self._groups.get(log)
         readers = self._readers.get(log, ())
         if group is None:
-            places = {reader.subscription.live_at for reader in readers}
+            positions = {reader.subscription.live_at for reader in readers}
         else:
-            places = group.positions()
-        if None in places and log not in self.needs_read:
+            positions = group.positions()
+        if None in positions and log not in self.needs_read:
             return False  # Nobody is about to read it.
         streams = (reader.stream for reader in readers)
-        return places <= {head, None} and all(
+        return positions <= {head, None} and all(
             stream is None or stream.is_current(marks) for stream in streams
         )
 
     def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
         """Return those in a log that need history, by where they are. O(followers)."""
-        places: dict[ReadFrom, list[Follower]] = {}
+        readers: dict[ReadFrom, list[Follower]] = {}
         # Who is level with others is live.
         group = self._groups.get(log)
-        there = self._readers.get(log, ()) if group is None else group.individual
-        behind = [f for f in there if f.subscription.live_at is None]
-        for follower in behind:
-            places.setdefault(follower.subscription.read_from, []).append(follower)
-        return places
+        followers = self._readers.get(log, ()) if group is None else group.individual
+        for follower in followers:
+            subscription = follower.subscription
+            if subscription.live_at is None:
+                readers.setdefault(subscription.read_from, []).append(follower)
+        return readers
 
     def _note_needs_read(self, log: Log) -> None:
         self.needs_read.add(log)

@@ -336,7 +336,7 @@ class Entry(NamedTuple):
     def cursor_and_json(self) -> tuple[bytes, bytes]:
         """Its own place's cursor and the JSON: what one and the other begin with."""
         epoch, at_ms, offset, tag, fragment = self[:5]
-        cursor = _cursor(_PLACE.pack(epoch, *_words(at_ms, offset, tag)))
+        cursor = _cursor(_CURSOR_BYTES.pack(epoch, *_words(at_ms, offset, tag)))
         return cursor, entry_json(at_ms, offset, tag, fragment)
 
 
@@ -405,8 +405,11 @@ def new_tag() -> int:
 
 def new_tags(count: int) -> list[int]:
     """Return so many times 42 random bits, at the price of asking the kernel once."""
-    drawn = os.urandom(6 * count)
-    return [int.from_bytes(drawn[i : i + 6]) >> 6 for i in range(0, len(drawn), 6)]
+    random_bytes = os.urandom(6 * count)
+    return [
+        int.from_bytes(random_bytes[i : i + 6]) >> 6
+        for i in range(0, len(random_bytes), 6)
+    ]
 
 
 def new_name() -> str:
@@ -478,7 +481,7 @@ def _iso_second_bytes(seconds: int) -> bytes:
     return _iso_second(seconds).encode()
 
 
-_PLACE: Final = struct.Struct(">IQQ")
+_CURSOR_BYTES: Final = struct.Struct(">IQQ")
 
 
 def _cursor(raw: bytes) -> bytes:

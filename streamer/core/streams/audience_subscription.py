@@ -166,8 +166,8 @@ class AudienceSubscription:
         group = self.group
         if group is not None:
             return group.cursor_part
-        place = self.subscription.read_from
-        return part_of(self.log, place) if isinstance(place, Position) else ""
+        position = self.subscription.read_from
+        return part_of(self.log, position) if isinstance(position, Position) else ""
 
     @property
     def grouped_unread(self) -> int:
@@ -241,15 +241,15 @@ class AudienceSubscription:
         entries = [
             entry for entry in delivery.entries if is_after(self.joined_at, entry)
         ]
-        first = self.began_at is None
-        if first:
+        begins = self.began_at is None
+        if begins:
             # With a gap to follow, the client is left where it was: cut off between
             # the two, it would otherwise never hear of the gap.
             gap = history.gap is not None and not isinstance(read_from, Start)
             self.began_at = (
                 read_from if gap and isinstance(read_from, Position) else history.start
             )
-        if first or entries or delivery.gap:
+        if begins or entries or delivery.gap:
             self.owner.on_audience(self, delivery._replace(entries=entries))
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:

@@ -49,10 +49,10 @@ class BroadcastGroup:
     """
 
     __slots__ = (
+        "_cursor_part",
         "_grouped",
         "_log",
-        "_part",
-        "_told_at_s",
+        "_updates_taken_at_s",
         "cursor_dirty",
         "delivered_count",
         "individual",
@@ -71,8 +71,8 @@ class BroadcastGroup:
         """How many entries there have been for whoever was level."""
         self.cursor_dirty = False
         """Whether it was any since `tell` said so."""
-        self._told_at_s = -CURSOR_INTERVAL_S
-        self._part: tuple[Position | None, str] = None, ""
+        self._updates_taken_at_s = -CURSOR_INTERVAL_S
+        self._cursor_part: tuple[Position | None, str] = None, ""
         """Where `cursor_part` was asked for last, and what it is there."""
 
     def __len__(self) -> int:
@@ -94,40 +94,43 @@ class BroadcastGroup:
         """Where the log stands, if somebody who is live in it knows."""
         if self._grouped:
             return self.position
-        places = (sub.live_at for sub in islice(self.individual, HEAD_SAMPLE_MAX))
-        return next((place for place in places if place is not None), None)
+        positions = (sub.live_at for sub in islice(self.individual, HEAD_SAMPLE_MAX))
+        return next((position for position in positions if position is not None), None)
 
     @property
     def cursor_part(self) -> str:
         """What says in a cursor where those are who are level."""
-        at = self.position
-        if self._part[0] is not at:
-            self._part = at, "" if at is None else part_of(self._log, at)
-        return self._part[1]
+        position = self.position
+        if self._cursor_part[0] is not position:
+            self._cursor_part = (
+                position,
+                ("" if position is None else part_of(self._log, position)),
+            )
+        return self._cursor_part[1]
 
     def positions(self) -> set[Position | None]:
         """Return all places at which somebody is live; None for those who are not."""
-        places = {sub.live_at for sub in self.individual}
-        return places | {self.position} if self._grouped else places
+        positions = {sub.live_at for sub in self.individual}
+        return positions | {self.position} if self._grouped else positions
 
-    def try_group(self, sub: AudienceSubscription, at: Position) -> None:
+    def try_group(self, sub: AudienceSubscription, position: Position) -> None:
         """Let a strand that has taken the entry at the head be level, if it can be."""
         stream = sub.owner.stream
-        found = None if stream is None else stream.delivery_profile()
-        if found is None:
+        profile_and_sink = None if stream is None else stream.delivery_profile()
+        if profile_and_sink is None:
             return
-        delivery_profile, sink = found
-        self.position = at
+        profile, sink = profile_and_sink
+        self.position = position
         del self.individual[sub]
-        self._grouped.setdefault(delivery_profile, {})[sub] = sink
+        self._grouped.setdefault(profile, {})[sub] = sink
         sub.join_group(self)
 
     def ungroup(self, sub: AudienceSubscription) -> None:
         """Note that a strand is by itself; `AudienceSubscription.part` calls it."""
-        for delivery_profile, audience_subscriptions in self._grouped.items():
-            if audience_subscriptions.pop(sub, None) is not None:
-                if not audience_subscriptions:
-                    del self._grouped[delivery_profile]
+        for profile, subs in self._grouped.items():
+            if subs.pop(sub, None) is not None:
+                if not subs:
+                    del self._grouped[profile]
                 break
         self.individual[sub] = None
         if not self._grouped:
@@ -154,11 +157,11 @@ class BroadcastGroup:
         self.position = position
         self.delivered_count += 1
         self.cursor_dirty = True
-        for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
+        for profile, subs in tuple(self._grouped.items()):
             self._write(
-                delivery_profile,
-                audience_subscriptions,
-                delivery_profile.codec.entry(entry, None),
+                profile,
+                subs,
+                profile.codec.entry(entry, None),
             )
         return True
 
@@ -167,46 +170,43 @@ class BroadcastGroup:
         for sub in tuple(self.individual):
             if (stream := sub.owner.stream) is not None:
                 stream.send_ephemeral(notification)
-        for delivery_profile, audience_subscriptions in tuple(self._grouped.items()):
+        for profile, subs in tuple(self._grouped.items()):
             self._write(
-                delivery_profile,
-                audience_subscriptions,
-                delivery_profile.codec.ephemeral(notification),
+                profile,
+                subs,
+                profile.codec.ephemeral(notification),
             )
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[AudienceSubscription]:
         """Return those who are level if they have moved and are to be told so now."""
-        if not self.cursor_dirty or now_s - self._told_at_s < CURSOR_INTERVAL_S:
+        if (
+            not self.cursor_dirty
+            or now_s - self._updates_taken_at_s < CURSOR_INTERVAL_S
+        ):
             return ()
         self.cursor_dirty = False
-        self._told_at_s = now_s
+        self._updates_taken_at_s = now_s
         return self._grouped_subscriptions()
 
     def _write(
         self,
-        delivery_profile: DeliveryProfile,
-        audience_subscriptions: dict[AudienceSubscription, Any],
+        profile: DeliveryProfile,
+        subs: dict[AudienceSubscription, Any],
         event: bytes,
     ) -> None:
-        delivery_profile.transport.deliveries += len(audience_subscriptions)
+        profile.transport.deliveries += len(subs)
         # A set: when a network fails, a great many have no room at the same time.
         full = set(
-            delivery_profile.batch_writer.write_all(
-                audience_subscriptions.values(),
+            profile.batch_writer.write_all(
+                subs.values(),
                 event,
-                delivery_profile.buffer_bytes_max,
+                profile.buffer_bytes_max,
             )
         )
         if full:
-            for sub in [
-                sub for sub, sink in audience_subscriptions.items() if sink in full
-            ]:
+            for sub in [sub for sub, sink in subs.items() if sink in full]:
                 if (stream := sub.owner.stream) is not None:
                     stream.drop_slow()
 
     def _grouped_subscriptions(self) -> list[AudienceSubscription]:
-        return [
-            sub
-            for audience_subscriptions in self._grouped.values()
-            for sub in audience_subscriptions
-        ]
+        return [sub for subs in self._grouped.values() for sub in subs]

@@ -99,11 +99,11 @@ def _bye(disconnect: Disconnect, delay_ms: int) -> dict[str, Any]:
 
 
 def _gap(gap: Gap, cursor: str, audience: Log | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"reason": gap.value, "cursor": cursor}
+    fields: dict[str, Any] = {"reason": gap.value, "cursor": cursor}
     if audience is not None:
         topic = audience.topic
-        told |= {"everyone": True} if topic is None else {"topic": topic}
-    return told
+        fields |= {"everyone": True} if topic is None else {"topic": topic}
+    return fields
 
 
 def _mark(marks: int, unread: int, body: bytes) -> bytes:
@@ -144,13 +144,13 @@ class WebSocketCodec(_Remembering):
 
     def _entry(self, entry: Entry, tail: str | None) -> bytes:
         cursor, json = entry.cursor_and_json
-        place = b""
+        cursor_part = b""
         if tail is not None:
-            place = b'"cursor":"%b%b",' % (cursor, tail.encode())
+            cursor_part = b'"cursor":"%b%b",' % (cursor, tail.encode())
         if entry.withdraws:
             withdrawn = entry.withdraws.encode()
-            return b'{"type":"withdrawn",%b"id":"%b"}' % (place, withdrawn)
-        return b'{"type":"notification",%b"notification":%b}' % (place, json)
+            return b'{"type":"withdrawn",%b"id":"%b"}' % (cursor_part, withdrawn)
+        return b'{"type":"notification",%b"notification":%b}' % (cursor_part, json)
 
     def _ephemeral(self, notification: bytes) -> bytes:
         return b'{"type":"notification","notification":%b}' % notification
@@ -180,8 +180,8 @@ class WebSocketCodec(_Remembering):
         return _encode({"type": "bye", **_bye(disconnect, delay_ms)})
 
     def reply(self, ref: str, unread: int | None) -> bytes:
-        told = {} if unread is None else {"unread": unread}
-        return _encode({"type": "reply", "ref": ref, **told})
+        fields = {} if unread is None else {"unread": unread}
+        return _encode({"type": "reply", "ref": ref, **fields})
 
     def error(self, ref: str, problem: str) -> bytes:
         return _encode({"type": "error", "ref": ref, "problem": problem})
@@ -207,20 +207,23 @@ class SseCodec(_Remembering):
 
     def _entry(self, entry: Entry, tail: str | None) -> bytes:
         cursor, json = entry.cursor_and_json
-        place = b""
+        cursor_part = b""
         if tail is not None:
-            place = b"id: %b%b\n" % (cursor, tail.encode())
+            cursor_part = b"id: %b%b\n" % (cursor, tail.encode())
         if entry.withdraws:
             withdrawn = entry.withdraws.encode()
-            return b'%bevent: withdrawn\ndata: {"id":"%b"}\n\n' % (place, withdrawn)
-        return b"%bdata: %b\n\n" % (place, json)
+            return b'%bevent: withdrawn\ndata: {"id":"%b"}\n\n' % (
+                cursor_part,
+                withdrawn,
+            )
+        return b"%bdata: %b\n\n" % (cursor_part, json)
 
     def _ephemeral(self, notification: bytes) -> bytes:
         return b"data: %b\n\n" % notification
 
     def replaced(self, entry: Entry) -> bytes:
-        told = _encode({"id": entry.replaces, "by": entry.id})
-        return b"event: replaced\ndata: %b\n\n" % told
+        fields = _encode({"id": entry.replaces, "by": entry.id})
+        return b"event: replaced\ndata: %b\n\n" % fields
 
     def cursor(self, cursor: str) -> bytes:
         # EventSource remembers it and dispatches nothing, for want of data.

@@ -35,7 +35,7 @@ __all__ = ["NO_AUDIENCES", "Cursor", "audience_key", "part_of", "tail_of"]
 
 NO_AUDIENCES: Final[Mapping[str, Position]] = MappingProxyType({})
 
-_MARK_CHARS: Final = 6
+_KEY_CHARS: Final = 6
 _PART: Final = re.compile(r"[A-Za-z0-9_-]{6}(?:[A-Za-z0-9_-]{27})?", re.ASCII)
 
 
@@ -49,7 +49,7 @@ class Cursor(NamedTuple):
     def text(self) -> str:
         """The cursor as an opaque string, safe in a URL: 27 characters and more."""
         return encode_cursor(self.own) + "".join(
-            _part(mark, place) for mark, place in self.audiences.items()
+            _part(key, position) for key, position in self.audiences.items()
         )
 
     @classmethod
@@ -65,16 +65,16 @@ class Cursor(NamedTuple):
             return cls(own)
         audiences = {}
         for part in parts:
-            mark, written = part[:_MARK_CHARS], part[_MARK_CHARS:]
-            place = decode_cursor(written) if written else ZERO
+            key, written = part[:_KEY_CHARS], part[_KEY_CHARS:]
+            position = decode_cursor(written) if written else ZERO
             # A place that is none is not written.
             if (
                 not _PART.fullmatch(part)
-                or place is None
-                or (written and place is ZERO)
+                or position is None
+                or (written and position is ZERO)
             ):
                 return None
-            audiences[mark] = place
+            audiences[key] = position
         return cls(own, audiences)
 
 
@@ -82,20 +82,20 @@ class Cursor(NamedTuple):
 def audience_key(audience: Log) -> str:
     """Return what stands for an audience in a cursor."""
     checksum = zlib.crc32(audience.name.encode()).to_bytes(4)
-    return base64.urlsafe_b64encode(checksum)[:_MARK_CHARS].decode()
+    return base64.urlsafe_b64encode(checksum)[:_KEY_CHARS].decode()
 
 
-def tail_of(places: Iterable[tuple[Log, Position]]) -> str:
+def tail_of(positions: Iterable[tuple[Log, Position]]) -> str:
     """Return what follows the own place in the text of a cursor."""
-    return "".join([part_of(log, place) for log, place in places])
+    return "".join([part_of(log, position) for log, position in positions])
 
 
-def part_of(log: Log, place: Position) -> str:
+def part_of(log: Log, position: Position) -> str:
     """Return the part for one audience."""
-    return _part(audience_key(log), place)
+    return _part(audience_key(log), position)
 
 
 @lru_cache(maxsize=1024)
-def _part(mark: str, place: Position) -> str:
+def _part(key: str, position: Position) -> str:
     # Most of those who hear an audience are at the same place in it.
-    return f".{mark}{'' if place.is_zero else encode_cursor(place)}"
+    return f".{key}{'' if position.is_zero else encode_cursor(position)}"

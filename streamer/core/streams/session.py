@@ -192,7 +192,7 @@ class Session:
             self.offer(entry)
             return
         self.subscription.live_at = position
-        tail = self._tail_text() if self.audience_subscriptions else ""
+        tail = self._cursor_tail() if self.audience_subscriptions else ""
         self.transport.deliveries += 1
         event = self._codec.entry(entry, tail)
         # As `_write`, which would be one call more for each reader of a broadcast.
@@ -244,7 +244,7 @@ class Session:
             return
         delivery = self.subscription.on_live(entry)
         if delivery.entries:
-            self._deliver(None, delivery)
+            self._write_delivery(None, delivery)
             if entry.withdraws or entry.replaces:
                 self.subscription.mark_stale()
 
@@ -276,23 +276,23 @@ class Session:
             return
         head = history.head.offset
         newer = sum(e.is_shown for e in delivery.entries if e.offset > head)
-        self._deliver(None, delivery)
+        self._write_delivery(None, delivery)
         if self.subscription.position.offset < history.head.offset:
             return  # What was counted is still to come.
         if marks > self._marks:
             # The feed did not say which.
-            self._mark(marks=marks, unread=unread + newer, body=b'"ids":null')
+            self._write_mark(marks=marks, unread=unread + newer, body=b'"ids":null')
         else:
             self._check_unread(unread + newer)
 
     def trim_to_buffer(self, history: History) -> History:
         """Return as much of a portion of history as there is room for."""
-        room = (
+        room_bytes = (
             self._limits.send_buffer_bytes
             // 2
             // (1 + len(self.audience_subscriptions))
         )
-        count = fitting(history.entries, room)
+        count = fitting(history.entries, room_bytes)
         if count == len(history.entries):
             return history
         return history._replace(entries=history.entries[:count])
@@ -308,7 +308,7 @@ class Session:
             self._greeting.add(Beginning(sub, sub.began_at, delivery))
             self._greet_if_complete()
             return
-        self._deliver(sub, delivery)
+        self._write_delivery(sub, delivery)
         if self.on_cursor_moved is not None and (
             delivery.gap is None or delivery.entries
         ):
@@ -340,7 +340,7 @@ class Session:
     def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         """Tell the reader of a mark, wherever it was made."""
         if self._greeting is None:
-            self._mark(marks=marks, unread=unread, body=body)
+            self._write_mark(marks=marks, unread=unread, body=body)
         else:
             # What begins the stream may have been read before.
             self.subscription.mark_stale()
@@ -408,12 +408,12 @@ class Session:
         elif now_s - self._pinged_at_s >= self._limits.heartbeat_s:
             self._pinged_at_s = now_s
             self._write(self._codec.ping())
-        rest_s = self._pinged_at_s + self._limits.heartbeat_s - now_s
+        due_in_s = self._pinged_at_s + self._limits.heartbeat_s - now_s
         if self._expires_at_s is not None:
-            rest_s = min(rest_s, self._expires_at_s - unix_s)
+            due_in_s = min(due_in_s, self._expires_at_s - unix_s)
         if self._sink.waiting_since_s() is not None:
-            rest_s = min(rest_s, self._limits.send_age_s / 2)
-        return rest_s
+            due_in_s = min(due_in_s, self._limits.send_age_s / 2)
+        return due_in_s
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         """Say goodbye and close. The first reason counts."""
@@ -443,8 +443,8 @@ class Session:
             return
         self._greeting = None
         self.cursor = None
-        room = self._limits.send_buffer_bytes // 2
-        self._greet(greeting.first_events(subs, room))
+        room_bytes = self._limits.send_buffer_bytes // 2
+        self._greet(greeting.first_events(subs, room_bytes))
 
     def _greet(self, first: FirstEvents) -> None:
         """Write the stream's first events; what finds no room is read again."""
@@ -452,11 +452,11 @@ class Session:
         hello = Hello(first.cursor, self._limits.heartbeat_s, unread, self._marks)
         self._write(self._codec.hello(hello))
         for sub, gap, cursor in first.gaps:
-            self._tell_gap(sub, gap, cursor)
+            self._write_gap(sub, gap, cursor)
         for sub, entry, tail in first.entries:
-            self._give(sub, entry, tail)
-        for late, position in first.postponed.items():
-            (late or self).own_subscription().rewind(position)
+            self._write_entry(sub, entry, tail)
+        for sub, position in first.postponed.items():
+            (sub or self).own_subscription().rewind(position)
         # What was read for the beginning was counted in `hello`, and by the client now.
         if self.unread != unread:
             self._unread.set(unread, self._grouped_unread)
@@ -469,9 +469,9 @@ class Session:
             self.on_cursor_moved(self)
 
     def _cursor_at(self, own: Position) -> str:
-        return encode_cursor(own) + self._tail_text()
+        return encode_cursor(own) + self._cursor_tail()
 
-    def _tail_text(self) -> str:
+    def _cursor_tail(self) -> str:
         return "".join([sub.cursor_part for sub in self.audience_subscriptions])
 
     @property
@@ -483,7 +483,7 @@ class Session:
     def _grouped_unread(self) -> int:
         return sum(sub.grouped_unread for sub in self.audience_subscriptions)
 
-    def _mark(self, *, marks: int, unread: int, body: bytes) -> None:
+    def _write_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self._marks = max(marks, self._marks)
         self._unread.mark(unread, self._grouped_unread)
         self._write(self._codec.read(marks=marks, unread=unread, body=body))
@@ -492,7 +492,9 @@ class Session:
         if self._unread.check(unread, self._grouped_unread):
             self._write(self._codec.unread(unread))
 
-    def _deliver(self, sub: AudienceSubscription | None, delivery: Delivery) -> None:
+    def _write_delivery(
+        self, sub: AudienceSubscription | None, delivery: Delivery
+    ) -> None:
         resumed_at = delivery.resumed_at
         if delivery.gap is not None and resumed_at is not None:
             if sub is None:
@@ -503,12 +505,12 @@ class Session:
                     for s in self.audience_subscriptions
                 ]
                 cursor = encode_cursor(self.subscription.position) + "".join(parts)
-            self._tell_gap(sub, delivery.gap, cursor)
-        tail = self._tail_text() if sub is None else None
+            self._write_gap(sub, delivery.gap, cursor)
+        tail = self._cursor_tail() if sub is None else None
         for entry in delivery.entries:
-            self._give(sub, entry, tail)
+            self._write_entry(sub, entry, tail)
 
-    def _tell_gap(
+    def _write_gap(
         self, sub: AudienceSubscription | None, gap: Gap, cursor: str
     ) -> None:
         self.transport.gaps[gap] += 1
@@ -521,7 +523,7 @@ class Session:
             )
         )
 
-    def _give(
+    def _write_entry(
         self,
         sub: AudienceSubscription | None,
         entry: Entry,

@@ -144,9 +144,9 @@ class Subscription:
     @property
     def position(self) -> Position:
         """The reader's position; only once history has resolved the place."""
-        place = self.live_at or self._read_from
-        assert isinstance(place, Position)
-        return place
+        position = self.live_at or self._read_from
+        assert isinstance(position, Position)
+        return position
 
     def on_live(self, entry: Entry) -> Delivery:
         """

@@ -19,10 +19,10 @@ from ...model import Entry, Log, Position
 __all__ = ["Audience", "View", "is_after"]
 
 
-def is_after(joined: Position, place: Position | Entry) -> bool:
+def is_after(joined: Position, position: Position | Entry) -> bool:
     """Whether a place is behind that of joining. All of a log begun anew since is."""
-    same_log = joined.epoch in (0, place.epoch)
-    return not same_log or place.offset > joined.offset
+    same_log = joined.epoch in (0, position.epoch)
+    return not same_log or position.offset > joined.offset
 
 
 class Audience(NamedTuple):
@@ -61,9 +61,9 @@ class View(NamedTuple):
             return self
         return View(self.log, Position(audience.head.epoch, 0, 0, 0), muted=self.muted)
 
-    def reaches(self, place: Position | Entry) -> bool:
+    def reaches(self, position: Position | Entry) -> bool:
         """Whether the player had joined before that place of the log."""
-        return is_after(self.joined, place)
+        return is_after(self.joined, position)
 
     def shows(self, entry: Entry) -> bool:
         """Whether the player has this entry: joined before it, did not delete it."""
@@ -93,16 +93,16 @@ class View(NamedTuple):
         last = audience.head.offset
         if view.muted or first > last:
             return 0
-        gone = _bits(audience.ended, audience.base, first, last)
+        hidden = _bits(audience.ended, audience.base, first, last)
         for offset in view.deleted:
             if first <= offset <= last:
-                gone |= 1 << (last - offset)
-        return last - first + 1 - gone.bit_count()
+                hidden |= 1 << (last - offset)
+        return last - first + 1 - hidden.bit_count()
 
 
 def _bits(bitmap: bytes, base: int, first: int, last: int) -> int:
     """Return the bits of offsets `first` to `last` as a number, `last` lowest."""
-    behind = len(bitmap) * 8 - 1 - (last - base)
+    bits_after = len(bitmap) * 8 - 1 - (last - base)
     number = int.from_bytes(bitmap)
-    number = number >> behind if behind >= 0 else number << -behind
+    number = number >> bits_after if bits_after >= 0 else number << -bits_after
     return number & ((1 << (last - first + 1)) - 1)

@@ -134,7 +134,7 @@ class Admission:
         if self.draining:
             raise Draining
         if not self._rate.allow(time.monotonic()):
-            raise self._counted(LimitReached(Limit.CONNECTS_PER_SECOND))
+            raise self._count_refusal(LimitReached(Limit.CONNECTS_PER_SECOND))
         self.queue.require_capacity()
         self._slots.acquire()
         self._empty.clear()
@@ -173,7 +173,7 @@ class Admission:
             lease = connection.lease
             connection.leave()
             if lease is not None:
-                await asyncio.shield(self._given_back(lease))
+                await asyncio.shield(self._release_lease(lease))
 
     async def note_use(self, log: Log, reader: Reader) -> None:
         """Note that a reader's device is in use, if it has said which it is."""
@@ -196,13 +196,13 @@ class Admission:
         connection.caller = caller
         pending_join = self._stream_audiences.begin_join(log)
         try:
-            connection.lease, looked = await self._take_lease(
+            connection.lease, replies = await self._take_lease(
                 pending_join, reader, instance
             )
         except BaseException:
             self._stream_audiences.abort_join(pending_join)
             raise
-        await self._stream_audiences.finish_join(pending_join, reader, looked)
+        await self._stream_audiences.finish_join(pending_join, reader, replies)
         connection.reader = reader
         self._connection_log.opened(log, reader)
         self._timer_wheel.add(connection)
@@ -275,14 +275,14 @@ class Admission:
                 commands=pending_join.commands,
             )
         except LimitReached as refused:
-            raise self._counted(refused) from None
+            raise self._count_refusal(refused) from None
 
-    async def _given_back(self, lease: Lease) -> None:
+    async def _release_lease(self, lease: Lease) -> None:
         await self._leases.release(lease)
         if self._forgetting:
             await asyncio.wait(self._forgetting)
 
-    def _counted(self, refused: LimitReached) -> LimitReached:
+    def _count_refusal(self, refused: LimitReached) -> LimitReached:
         self.counters.refusals[refused.limit.name.lower()] += 1
         return refused
 
@@ -291,8 +291,8 @@ class Admission:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._leases.run(), name="leases")
-                tasks.create_task(self._catch_up.run(), name="feeds")
-                tasks.create_task(self._tick(), name="clock")
+                tasks.create_task(self._catch_up.run(), name="catch-up")
+                tasks.create_task(self._tick(), name="timers")
         finally:
             # Those who were cut off with the host have left no coroutine that waits.
             with contextlib.suppress(TimeoutError):
@@ -309,20 +309,20 @@ class Admission:
         self.draining = True
         try:
             async with asyncio.timeout(self._drain_s + DRAIN_GRACE_S):
-                await self._send_away(list(self._catch_up.hub.all_readers()))
+                await self._close_readers(list(self._catch_up.hub.all_readers()))
                 await self._empty.wait()
         except TimeoutError:
             _logger.warning("%d connections did not take their leave", self.open)
         await self._leases.leave()
 
-    async def _send_away(self, readers: list[Reader]) -> None:
+    async def _close_readers(self, readers: list[Reader]) -> None:
         random.shuffle(readers)
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
         for i, reader in enumerate(readers):
-            turn_s = begun_s + self._drain_s * i / len(readers)
+            due_s = begun_s + self._drain_s * i / len(readers)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), turn_s - loop.time())
+                await asyncio.wait_for(self._empty.wait(), due_s - loop.time())
             if self._empty.is_set():
                 return
             reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())

@@ -55,15 +55,15 @@ class AdmissionQueue:
         refusals: Counter[str] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._free = asyncio.Semaphore(capacity)
+        self._semaphore = asyncio.Semaphore(capacity)
         self._limit = limit
         self._wait_max_s = wait_max_s
         self._refusals = Counter() if refusals is None else refusals
         self._clock_s = clock_s
         self._waiting = 0
-        self._ended = 0
+        self._served = 0
         self._since_s = 0.0
-        self._per_s = 0.0
+        self._served_per_s = 0.0
         """Turns that ended a second while others waited; 0 for not known."""
 
     def require_capacity(self) -> None:
@@ -74,12 +74,12 @@ class AdmissionQueue:
             LimitReached: It would not; says when it is worth another try.
 
         """
-        if self._wait_s > self._wait_max_s:
-            raise self._refused()
+        if self._expected_wait_s > self._wait_max_s:
+            raise self._refusal()
 
     def discard_sample(self) -> None:
         """Say of a turn that it was of no use: who has left is no measure of a pace."""
-        self._ended -= 1
+        self._served -= 1
 
     async def __aenter__(self) -> bool:
         """
@@ -92,38 +92,38 @@ class AdmissionQueue:
         if not self._waiting:
             # With nobody waiting, how many are served is how many come.
             self._begin_measuring()
-            self._per_s = 0.0
-        waits = self._free.locked()
+            self._served_per_s = 0.0
+        waits = self._semaphore.locked()
         self._waiting += 1
         try:
             if waits:
                 async with asyncio.timeout(self._wait_max_s):
-                    await self._free.acquire()
+                    await self._semaphore.acquire()
             else:
-                await self._free.acquire()
+                await self._semaphore.acquire()
         except TimeoutError:
-            raise self._refused() from None
+            raise self._refusal() from None
         finally:
             self._waiting -= 1
         return waits
 
     async def __aexit__(self, *_: object) -> None:
-        self._free.release()
-        self._ended += 1
-        took_s = self._clock_s() - self._since_s
-        enough_s = MEASURED_S if self._ended >= MEASURED_MIN else MEASURED_LATEST_S
-        if self._waiting and took_s >= enough_s:
-            self._per_s = self._ended / took_s
+        self._semaphore.release()
+        self._served += 1
+        measured_s = self._clock_s() - self._since_s
+        enough_s = MEASURED_S if self._served >= MEASURED_MIN else MEASURED_LATEST_S
+        if self._waiting and measured_s >= enough_s:
+            self._served_per_s = self._served / measured_s
             self._begin_measuring()
 
     @property
-    def _wait_s(self) -> float:
-        return self._waiting / self._per_s if self._per_s else 0.0
+    def _expected_wait_s(self) -> float:
+        return self._waiting / self._served_per_s if self._served_per_s else 0.0
 
-    def _refused(self) -> LimitReached:
+    def _refusal(self) -> LimitReached:
         self._refusals[self._limit.name.lower()] += 1
-        retry_after_s = min(1 + math.floor(self._wait_s), RETRY_AFTER_MAX_S)
+        retry_after_s = min(1 + math.floor(self._expected_wait_s), RETRY_AFTER_MAX_S)
         return LimitReached(self._limit, retry_after_s=retry_after_s)
 
     def _begin_measuring(self) -> None:
-        self._ended, self._since_s = 0, self._clock_s()
+        self._served, self._since_s = 0, self._clock_s()

@@ -48,10 +48,10 @@ PORTION: Final = 100
 PORTION_BYTES: Final = 262_144
 """The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
 
-CURSORS_S: Final = 1.0
+CURSOR_UPDATE_S: Final = 1.0
 """How soon a reader is told its place in its audiences, when that has moved."""
 
-CURSORS_AT_ONCE: Final = 100
+CURSOR_UPDATE_BATCH: Final = 100
 """To how many that is said in one turn of the loop: it shall delay no message."""
 
 CONGESTED_S: Final = 0.05
@@ -66,11 +66,11 @@ nobody can read or write it, and it is not counted."""
 _logger = logging.getLogger(__name__)
 
 
-class _Asked(NamedTuple):
+class _LogRead(NamedTuple):
     """A read for those who are at a place in a log."""
 
     log: Log
-    place: ReadFrom
+    read_from: ReadFrom
     behind_max: int
 
 
@@ -101,9 +101,9 @@ class CatchUp:
         self._counters = counters or Counters()
         self._inbox = inbox
         self._replay_max = replay_max
-        self._behind = asyncio.Event()
-        self._waiting = False
-        self.hub = Hub(self._behind.set)
+        self._wake = asyncio.Event()
+        self._retry_is_due = False
+        self.hub = Hub(self._wake.set)
         self._pubsub = PubSub(store_url, self)
         self._audiences = audiences
         self.stream_audiences = StreamAudiences(self.hub, self._pubsub, audiences)
@@ -126,17 +126,17 @@ class CatchUp:
     async def run(self) -> None:
         """Keep readers complete; runs until cancelled, raises when broken."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._pubsub.run(), name="relay")
-            tasks.create_task(self._catch_up(), name="catch-up")
+            tasks.create_task(self._pubsub.run(), name="pubsub")
+            tasks.create_task(self._catch_up(), name="reads")
             tasks.create_task(self._position_check.run(), name="position check")
-            tasks.create_task(self._tell_cursors(), name="cursors")
+            tasks.create_task(self._send_cursors(), name="cursor updates")
 
     # What the relay tells.
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
-            took_s = time.time() - entry.at_ms / 1_000
-            self._counters.publish_to_write_s.observe(took_s)
+            latency_s = time.time() - entry.at_ms / 1_000
+            self._counters.publish_to_write_s.observe(latency_s)
 
     def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
         self.hub.broadcast_mark(log, marks=marks, unread=unread, body=body)
@@ -160,26 +160,28 @@ class CatchUp:
         low_s, high_s = BACK_OFF_S
         delay_s = low_s
         while True:
-            await self._behind.wait()
-            self._behind.clear()
+            await self._wake.wait()
+            self._wake.clear()
             try:
                 congested = await self._catch_up_once()
             except Unavailable:
                 # Readers stay open and silent: closing them would turn a short outage
                 # into a storm.
-                self._behind.set()
+                self._wake.set()
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
                 continue
             delay_s = low_s
-            if congested and not self._waiting:
+            if congested and not self._retry_is_due:
                 # A timer and no sleep: who reads slowly shall delay nobody else.
-                self._waiting = True
-                asyncio.get_running_loop().call_later(CONGESTED_S, self._look_again)
+                self._retry_is_due = True
+                asyncio.get_running_loop().call_later(
+                    CONGESTED_S, self._retry_congested
+                )
 
-    def _look_again(self) -> None:
-        self._waiting = False
-        self._behind.set()
+    def _retry_congested(self) -> None:
+        self._retry_is_due = False
+        self._wake.set()
 
     async def _catch_up_once(self) -> bool:
         """Read once for every log that is behind; say whether a reader has to wait."""
@@ -187,39 +189,43 @@ class CatchUp:
         progress = False
         logs = list(self.hub.needs_read)
         for first in range(0, len(logs), BATCH):
-            reads: list[_Asked] = []
+            reads: list[_LogRead] = []
             for log in logs[first : first + BATCH]:
-                places = self.hub.readers_by_position(log)
-                if not places:
+                readers_by_position = self.hub.readers_by_position(log)
+                if not readers_by_position:
                     self.hub.needs_read.discard(log)
-                for place, readers in places.items():
+                for read_from, readers in readers_by_position.items():
                     if all(reader.congested for reader in readers):
                         congested = True
                         continue
                     for reader in readers:
                         reader.own_subscription().begin_read()
-                    reads.append(_Asked(log, place, self._behind_max(place, readers)))
+                    reads.append(
+                        _LogRead(
+                            log, read_from, self._replay_max_of(read_from, readers)
+                        )
+                    )
             await self._read(reads)
             progress |= bool(reads)
         if progress and self.hub.needs_read:
-            self._behind.set()
+            self._wake.set()
         return congested
 
-    async def _read(self, reads: list[_Asked]) -> None:
-        asked = [
-            ReadAfter(read.log, read.place, PORTION, read.behind_max, PORTION_BYTES)
+    async def _read(self, reads: list[_LogRead]) -> None:
+        requests = [
+            ReadAfter(read.log, read.read_from, PORTION, read.behind_max, PORTION_BYTES)
             for read in reads
         ]
         players = [read.log for read in reads if not read.log.is_audience]
         replies, counts = await asyncio.gather(
-            self._inbox.read_many(asked), self._look_at_audiences(players)
+            self._inbox.read_many(requests), self._read_audiences(players)
         )
-        # Looked up once: there may be as many places in a log as followers.
-        there = {
+        # Looked up once: there may be as many positions in a log as followers.
+        readers = {
             log: self.hub.readers_by_position(log)
             for log in {read.log for read in reads}
         }
-        for (log, place, _), reply in zip(reads, replies, strict=True):
+        for (log, read_from, _), reply in zip(reads, replies, strict=True):
             if isinstance(reply, Unavailable):
                 raise reply
             if isinstance(reply, Exception):
@@ -228,16 +234,18 @@ class CatchUp:
                     follower.end(RESYNC)
             else:
                 unread = reply.unread + counts.get(log, 0)
-                followers = there[log].get(place, ())
-                self._give(followers, place, reply._replace(unread=unread))
+                followers = readers[log].get(read_from, ())
+                self._deliver(followers, read_from, reply._replace(unread=unread))
 
-    async def _look_at_audiences(self, logs: list[Log]) -> dict[Log, int]:
+    async def _read_audiences(self, logs: list[Log]) -> dict[Log, int]:
         """Return the unread counts of players' audiences; heed who joined or left."""
         if not logs:
             return {}
-        found = dict(zip(logs, await self._audiences.views_of_many(logs), strict=True))
+        replies = dict(
+            zip(logs, await self._audiences.views_of_many(logs), strict=True)
+        )
         views: dict[Log, list[View]] = {}
-        for log, of_player in found.items():
+        for log, of_player in replies.items():
             if isinstance(of_player, Unavailable):
                 raise of_player
             if isinstance(of_player, Exception):
@@ -247,36 +255,38 @@ class CatchUp:
         for log in views:
             for reader in self.hub.readers(log):
                 await self.stream_audiences.refresh(log, reader, views[log])
-        wanted = (view.log for of in views.values() for view in of)
+        audience_logs = (view.log for of in views.values() for view in of)
         try:
-            audiences = await self._audiences.read(wanted)
+            audiences = await self._audiences.read(audience_logs)
         except ResponseError as error:
             # Its readers are sent away when it is read.
             _logger.error("an audience cannot be looked at: %s", error)
             return {}
         return {log: unread_count(of, audiences) for log, of in views.items()}
 
-    def _behind_max(self, place: ReadFrom, readers: Sequence[Follower]) -> int:
+    def _replay_max_of(self, read_from: ReadFrom, readers: Sequence[Follower]) -> int:
         # Only who joins can be too far behind. Who is live gets what it would have got
         # anyway; and who asked for the earliest has asked for all of it.
-        if place is Start.EARLIEST:
+        if read_from is Start.EARLIEST:
             return 0
         return self._replay_max if all(r.joining for r in readers) else 0
 
-    def _give(self, followers: Sequence[Follower], place: ReadFrom, read: Read) -> None:
+    def _deliver(
+        self, followers: Sequence[Follower], read_from: ReadFrom, read: Read
+    ) -> None:
         for follower in followers:
             if not follower.congested:
                 follower.on_history(
-                    place, read.history, unread=read.unread, marks=read.marks
+                    read_from, read.history, unread=read.unread, marks=read.marks
                 )
 
-    async def _tell_cursors(self) -> None:
+    async def _send_cursors(self) -> None:
         """Tell readers where they are in their audiences, at most once a second."""
         while True:
-            await asyncio.sleep(CURSORS_S)
-            moved = list(self.hub.take_due_cursor_updates(time.monotonic()))
-            for first in range(0, len(moved), CURSORS_AT_ONCE):
+            await asyncio.sleep(CURSOR_UPDATE_S)
+            streams = list(self.hub.take_due_cursor_updates(time.monotonic()))
+            for first in range(0, len(streams), CURSOR_UPDATE_BATCH):
                 # Who has left meanwhile is told nothing: there is nowhere to write to.
-                for stream in moved[first : first + CURSORS_AT_ONCE]:
+                for stream in streams[first : first + CURSOR_UPDATE_BATCH]:
                     stream.send_cursor()
                 await asyncio.sleep(0)

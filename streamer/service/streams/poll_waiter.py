@@ -33,12 +33,12 @@ class PollWaiter:
 
     def __init__(
         self,
-        place: Cursor | ReadFrom,
+        read_from: Cursor | ReadFrom,
         connection: str,
         transport: TransportCounters | None = None,
     ) -> None:
-        self.cursor = place if isinstance(place, Cursor) else None
-        own = place.own if isinstance(place, Cursor) else place
+        self.cursor = read_from if isinstance(read_from, Cursor) else None
+        own = read_from.own if isinstance(read_from, Cursor) else read_from
         self.subscription = Subscription(own)
         self.audience_subscriptions: tuple[AudienceSubscription, ...] = ()
         self.connection = connection

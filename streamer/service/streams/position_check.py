@@ -46,7 +46,7 @@ class PositionCheck:
         self._hub = hub
         self._inbox = inbox
         self._check_s = check_s
-        self._turn = 0
+        self._second = 0
         self._slots: list[list[Log]] = []
         """The logs that there are or were in this round, by the turn they have."""
         self._ended: dict[Log, int] = {}
@@ -70,16 +70,16 @@ class PositionCheck:
             Unavailable: The store is away; some may not have been looked at.
 
         """
-        self._turn += 1
-        due = self._due(self._turn % self._check_s)
+        self._second += 1
+        due = self._due_logs(self._second % self._check_s)
         for first in range(0, len(due), BATCH):
-            await self._look_at(due[first : first + BATCH])
+            await self._peek_at(due[first : first + BATCH])
         self._forget()
 
-    def _due(self, turn: int) -> list[Log]:
+    def _due_logs(self, second: int) -> list[Log]:
         """Return the logs whose turn it is."""
         new_logs: Collection[Log] = self._hub.new_logs
-        if turn == 0 or not self._slots:
+        if second == 0 or not self._slots:
             # Asking each log each second whose turn it is would cost half as much as
             # all the glances.
             self._slots = [[] for _ in range(self._check_s)]
@@ -88,10 +88,10 @@ class PositionCheck:
             self._slots[hash(log) % self._check_s].append(log)
         self._hub.new_logs.clear()
         # Who has left and come back is there twice.
-        due = dict.fromkeys(self._slots[turn])
+        due = dict.fromkeys(self._slots[second])
         return [log for log in due if log in self._hub]
 
-    async def _look_at(self, logs: Sequence[Log]) -> None:
+    async def _peek_at(self, logs: Sequence[Log]) -> None:
         for log, peek in zip(logs, await self._inbox.peek(logs), strict=True):
             if isinstance(peek, Unavailable):
                 raise peek
@@ -105,12 +105,12 @@ class PositionCheck:
             self._ended[log] = peek.ended
             if log.is_audience:
                 # Its members have fewer unread, which their own logs do not say.
-                self._shrunk[log] = self._turn
+                self._shrunk[log] = self._second
         return not (
             has_shrunk
             or peek.is_due
             or not self._hub.is_in_sync(log, peek.head, peek.marks)
-            or (self._turn // self._check_s + hash(log)) % READ_EVERY == 0
+            or (self._second // self._check_s + hash(log)) % READ_EVERY == 0
             or (self._shrunk and self._reads_shrunk(log))
         )
 
@@ -122,9 +122,9 @@ class PositionCheck:
 
     def _forget(self) -> None:
         """Forget what every member has heard of by now, and logs nobody follows."""
-        for log, turn in tuple(self._shrunk.items()):
-            if self._turn - turn > self._check_s:
+        for log, second in tuple(self._shrunk.items()):
+            if self._second - second > self._check_s:
                 del self._shrunk[log]
-        if self._ended and self._turn % self._check_s == 0:
-            here = set(self._hub.logs)
-            self._ended = {log: n for log, n in self._ended.items() if log in here}
+        if self._ended and self._second % self._check_s == 0:
+            followed = set(self._hub.logs)
+            self._ended = {log: n for log, n in self._ended.items() if log in followed}

@@ -86,13 +86,13 @@ class Probe:
         )
         self._catch_up = catch_up
         self._log = Log(PROBE_APP, Player(node))
-        self._heard_at_s = float("-inf")
+        self._returned_at_s = float("-inf")
 
     @property
     def is_delivering(self) -> bool:
         """Whether a probe came back, in time, and the next one still could."""
-        late = time.monotonic() - self._heard_at_s >= INTERVAL_S + PATIENCE_S
-        return self._catch_up.connected and not late
+        is_late = time.monotonic() - self._returned_at_s >= INTERVAL_S + PATIENCE_S
+        return self._catch_up.connected and not is_late
 
     async def run(self) -> None:
         """Send probes; runs until cancelled."""
@@ -119,9 +119,9 @@ class Probe:
                 await self._inbox.append(self._log, [_FRAGMENT])
                 await echo.woken.wait()
         except TimeoutError:
-            self._heard_at_s = float("-inf")
+            self._returned_at_s = float("-inf")
             _logger.error("this node is deaf: a probe was stored and not heard")
             self._catch_up.reconnect()
         else:
-            self._heard_at_s = time.monotonic()
-            self._took_s.observe(self._heard_at_s - begun_s)
+            self._returned_at_s = time.monotonic()
+            self._took_s.observe(self._returned_at_s - begun_s)

@@ -95,12 +95,12 @@ class StreamAudiences:
         self._pubsub.unsubscribe(pending_join.log)
 
     async def finish_join(
-        self, pending_join: PendingJoin, reader: Reader, looked: Sequence[Reply] = ()
+        self, pending_join: PendingJoin, reader: Reader, replies: Sequence[Reply] = ()
     ) -> None:
         """
         Let `reader` follow its player's log and the audiences' of the player.
 
-        It does until `leave`, which is due only where this returns. `looked` is what
+        It does until `leave`, which is due only where this returns. `replies` is what
         the store has answered to the arrival, if it was asked. Where this raises, the
         arrival is turned back.
         """
@@ -108,7 +108,7 @@ class StreamAudiences:
         try:
             await self._pubsub.wait_confirmed(pending_join.subscribing)
             views = self._audiences.views_in(
-                log, looked
+                log, replies
             ) or await self._audiences.views_of(log)
             audience_subscriptions = await self._first_audience_subscriptions(
                 log, reader, views
@@ -134,7 +134,7 @@ class StreamAudiences:
 
     async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
         """Let a reader hear what its player's views say, and what it asked for."""
-        wanted = {view.log: view for view in _heard(views)}
+        wanted = {view.log: view for view in _unmuted(views)}
         asked = {topic_log(log.app, topic) for topic in reader.topics}
         for sub in reader.audience_subscriptions:
             # The player may have joined what the reader had asked for.
@@ -185,7 +185,7 @@ class StreamAudiences:
         await self._locate(log, reader, views)
         audience_subscriptions = [
             await self._audience_subscription(reader, view, is_member=True, begins=True)
-            for view in _heard(views)
+            for view in _unmuted(views)
         ]
         hears = {sub.log for sub in audience_subscriptions}
         for topic in reader.topics:
@@ -231,7 +231,7 @@ class StreamAudiences:
         if not fresh and not gone:
             return
         kept = [sub for sub in reader.audience_subscriptions if sub not in left]
-        _remember(reader, gone)
+        _remember_positions(reader, gone)
         self._detach_audiences(gone)
         reader.set_audiences((*kept, *fresh))
         for sub in fresh:
@@ -268,12 +268,12 @@ class StreamAudiences:
     async def _audience_subscription(
         self, reader: Reader, view: View, *, is_member: bool, begins: bool
     ) -> AudienceSubscription:
-        place = await self._place(reader, view, is_member=is_member, begins=begins)
+        place = await self._read_from(reader, view, is_member=is_member, begins=begins)
         return AudienceSubscription(
             view.log, reader, place, joined_at=view.joined, is_member=is_member
         )
 
-    async def _place(
+    async def _read_from(
         self, reader: Reader, view: View, *, is_member: bool, begins: bool
     ) -> ReadFrom:
         """Return where a reader, which may begin itself, begins to hear an audience."""
@@ -301,7 +301,7 @@ class StreamAudiences:
         return later_position(view.joined, head)
 
 
-def _heard(views: Iterable[View]) -> list[View]:
+def _unmuted(views: Iterable[View]) -> list[View]:
     return [view for view in views if not view.muted]
 
 
@@ -316,7 +316,7 @@ def _has_all(reader: Reader, sub: AudienceSubscription, view: View) -> bool:
     )
 
 
-def _remember(reader: Reader, gone: Iterable[AudienceSubscription]) -> None:
+def _remember_positions(reader: Reader, gone: Iterable[AudienceSubscription]) -> None:
     """Note where a reader was in what it hears no more: it may be shown it again."""
     if reader.joining:
         return

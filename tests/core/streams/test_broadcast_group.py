@@ -305,7 +305,7 @@ class World(RuleBasedStateMachine):
         for number, reader in one.readers.items():
             others = other.readers[number]
             assert reader.unread == others.unread
-            assert reader._tail_text() == others._tail_text()
+            assert reader._cursor_tail() == others._cursor_tail()
             assert len(one.hub.followers(EVERYONE)) == len(one.readers)
             for sub, same in zip(
                 reader.audience_subscriptions,
