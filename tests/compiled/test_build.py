@@ -48,7 +48,7 @@ def libraries(root: Path) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")
-def test_the_library_is_found_by_its_source_and_belongs_to_the_package(
+def test_the_library_is_named_after_its_sources_and_packaged(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CC", raising=False)
@@ -65,7 +65,7 @@ def test_the_library_is_found_by_its_source_and_belongs_to_the_package(
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
-def test_without_a_compiler_the_package_is_complete_and_that_is_said(
+def test_without_a_compiler_the_build_warns_and_succeeds(
     root: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
 ) -> None:
     monkeypatch.setenv("CC", compiler)

@@ -61,7 +61,7 @@ def test_both_ways_write_the_same(given_rows: list[Row]) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("count", [0, 1, FEW - 1, FEW, 20])
-def test_each_has_its_id_its_time_and_what_it_says(count: int) -> None:
+def test_each_entry_has_id_time_and_fragment(count: int) -> None:
     given_rows = [
         row(b"1790000000%03d-%d" % (n, n + 1), b"%d" % n) for n in range(count)
     ]
@@ -79,7 +79,7 @@ def test_each_has_its_id_its_time_and_what_it_says(count: int) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_each_has_the_id_of_its_vector() -> None:
+def test_each_entry_has_the_id_of_its_vector() -> None:
     vectors = [vector for vector in IDS if vector.at_ms <= YEAR_9999_MS]
     assert len(vectors) >= FEW
 
@@ -92,7 +92,7 @@ def test_each_has_the_id_of_its_vector() -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_those_that_were_read_say_when() -> None:
+def test_read_entries_have_the_time() -> None:
     marks = [0, 1_790_000_000_001, 0, 999, 0]
 
     written = json.loads(
@@ -112,7 +112,7 @@ def test_those_that_were_read_say_when() -> None:
 @pytest.mark.parametrize(
     "odd", [b'"title":"two\nlines"}', b'"title":"\0"}', b"", b"\n\n", b"x" * 100_000]
 )
-def test_what_no_publisher_of_ours_has_written_is_passed_on_as_it_is(
+def test_unexpected_fragments_are_passed_on_unchanged(
     odd: bytes,
 ) -> None:
     given_rows = [row(), row(fragment=odd), *[row()] * FEW]
@@ -137,6 +137,6 @@ def test_what_no_publisher_of_ours_has_written_is_passed_on_as_it_is(
         (b"99999999999999999999999999-1", b"7"),
     ],
 )
-def test_a_place_or_a_tag_that_is_none_is_an_error(place: bytes, tag: bytes) -> None:
+def test_an_invalid_stream_id_or_tag_is_an_error(place: bytes, tag: bytes) -> None:
     with pytest.raises((ValueError, OverflowError)):
         join_entries([*[row()] * FEW, row(place, tag)])

@@ -50,7 +50,7 @@ def fill(ours: socket.socket) -> None:
 
 @pytest.mark.usefixtures("sending")
 @pytest.mark.parametrize("count", [0, 1, FEW - 1, FEW, MANY])
-def test_all_get_all_of_it(pairs: list[Pair], count: int) -> None:
+def test_all_sockets_get_the_whole_event(pairs: list[Pair], count: int) -> None:
     assert send_to_all(numbers(pairs[:count]), EVENT) == []
 
     assert [theirs.recv(1_000) for _, theirs in pairs[:count]] == [EVENT] * count
@@ -60,7 +60,7 @@ def test_all_get_all_of_it(pairs: list[Pair], count: int) -> None:
 
 
 @pytest.mark.usefixtures("sending")
-def test_a_negative_number_is_left_out(pairs: list[Pair]) -> None:
+def test_a_negative_descriptor_is_skipped(pairs: list[Pair]) -> None:
     sockets = numbers(pairs)
     sockets[0] = sockets[5] = -1
 
@@ -69,7 +69,7 @@ def test_a_negative_number_is_left_out(pairs: list[Pair]) -> None:
 
 
 @pytest.mark.usefixtures("sending")
-def test_who_has_no_room_or_is_gone_takes_nothing_and_keeps_nobody_waiting(
+def test_full_and_broken_sockets_do_not_delay_the_others(
     pairs: list[Pair],
 ) -> None:
     fill(pairs[2][0])
@@ -83,7 +83,7 @@ def test_who_has_no_room_or_is_gone_takes_nothing_and_keeps_nobody_waiting(
 
 
 @pytest.mark.usefixtures("sending")
-def test_who_has_room_for_a_part_takes_that_and_says_how_much() -> None:
+def test_a_partly_full_socket_reports_the_bytes_accepted() -> None:
     large = b"x" * 50_000_000
     with socket.create_server(("127.0.0.1", 0)) as server:
         clients = [socket.create_connection(server.getsockname()) for _ in range(FEW)]

@@ -17,12 +17,12 @@ COMPILER = shlex.split(os.environ.get("CC") or "cc")[0]
 @pytest.mark.skipif(
     shutil.which(COMPILER) is None, reason=f"there is no C compiler ({COMPILER})"
 )
-def test_it_is_compiled_where_there_is_a_compiler() -> None:
+def test_the_library_is_compiled_if_there_is_a_compiler() -> None:
     assert library.is_compiled(), "install the package again: its source has changed"
 
 
 @pytest.mark.parametrize("content", [None, b"of another machine"])
-def test_where_there_is_none_of_its_name_nothing_is_found(
+def test_a_missing_or_invalid_library_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     path = tmp_path / library.LIBRARY.name

@@ -94,7 +94,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a backend key that is wrong, truncated or not ASCII",
         [
-            "tests/store/access/test_apps.py::test_anything_but_the_key_finds_nothing",
+            "tests/store/access/test_apps.py::test_only_the_key_itself_is_found",
             "tests/store/access/test_apps.py"
             "::test_the_store_holds_the_digest_of_a_key_and_not_the_key",
             f"{AUTHENTICATOR}::test_noise_in_headers_never_crashes",
@@ -190,7 +190,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             "tests/service/streams/test_catch_up.py::test_a_forged_cursor_harms_nobody",
             f"{NATIVE}::test_hostile_cursors_are_refused",
-            "tests/store/logs/test_inbox.py::test_a_forged_time_leads_past_nothing",
+            "tests/store/logs/test_inbox.py::test_a_forged_time_skips_no_entry",
         ],
     ),
     (
@@ -227,8 +227,8 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             "tests/faults/test_full.py"
             "::test_a_full_store_takes_no_publish_and_serves_the_rest",
-            "tests/store/logs/test_inbox.py::test_every_key_ends_by_itself",
-            "tests/store/logs/test_inbox.py::test_only_the_newest_are_kept",
+            "tests/store/logs/test_inbox.py::test_every_key_expires",
+            "tests/store/logs/test_inbox.py::test_only_the_newest_entries_are_kept",
             f"{QUOTAS}::test_bytes_are_counted_for_each_inbox",
             f"{QUOTAS}::test_at_the_quota_only_who_has_an_inbox_is_sent_anything",
             f"{QUOTAS}::test_so_many_schedules_may_be_pending",
@@ -247,7 +247,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "operation: short secrets, stores that evict, files of other users",
         [
             f"{TOKENS}::test_a_secret_of_31_bytes_makes_no_app",
-            "tests/store/server/test_embedded.py::test_what_is_stored_is_its_owners_alone",
+            "tests/store/server/test_embedded.py::test_only_the_owner_can_read_the_store",
             "tests/core/test_store_health.py::test_a_store_that_evicts_is_refused",
         ],
     ),

@@ -43,7 +43,7 @@ def apps(redis: RedisConnection) -> Apps:
     return Apps(redis, clock=lambda: NOW_MS / 1000)
 
 
-async def test_a_created_app_is_found_with_a_secret_of_its_own(apps: Apps) -> None:
+async def test_a_created_app_has_its_own_secret(apps: Apps) -> None:
     demo = await apps.create(DEMO)
     other = await apps.create(App("1001"), issuer="https://id.example")
 
@@ -76,7 +76,7 @@ async def test_an_app_is_created_once(apps: Apps) -> None:
     assert await apps.get(DEMO) == first
 
 
-async def test_of_many_who_create_an_app_at_once_one_does(apps: Apps) -> None:
+async def test_of_concurrent_creations_of_an_app_one_succeeds(apps: Apps) -> None:
     outcomes = await asyncio.gather(
         *(apps.create(DEMO) for _ in range(20)), return_exceptions=True
     )
@@ -98,7 +98,7 @@ async def test_a_key_is_found_by_its_text(apps: Apps) -> None:
     assert record.scopes == {"notifications:send"}
 
 
-async def test_a_key_made_without_scopes_gets_the_default(apps: Apps) -> None:
+async def test_a_key_created_without_scopes_gets_the_default(apps: Apps) -> None:
     await apps.create(DEMO)
 
     record = await apps.find_key((await apps.add_key(DEMO)).encode())
@@ -116,7 +116,7 @@ async def test_a_key_may_have_every_scope(apps: Apps) -> None:
     assert record.scopes == SCOPES
 
 
-async def test_a_key_of_no_app_or_with_an_unknown_scope_is_not_made(
+async def test_a_key_needs_an_app_and_known_scopes(
     apps: Apps, redis: RedisConnection
 ) -> None:
     with pytest.raises(NotFound, match="the app demo does not exist"):
@@ -157,7 +157,7 @@ async def test_the_store_holds_the_digest_of_a_key_and_not_the_key(
         lambda key: hashlib.sha256(key).hexdigest().encode(),
     ],
 )
-async def test_anything_but_the_key_finds_nothing(
+async def test_only_the_key_itself_is_found(
     apps: Apps, change: Callable[[bytes], bytes]
 ) -> None:
     await apps.create(DEMO)
@@ -166,7 +166,7 @@ async def test_anything_but_the_key_finds_nothing(
     assert await apps.find_key(change(text.encode())) is None
 
 
-async def test_a_record_under_a_digest_that_is_not_its_own_opens_nothing(
+async def test_a_record_under_another_digest_grants_nothing(
     apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
@@ -186,7 +186,7 @@ async def test_records_do_not_expire(apps: Apps, redis: RedisConnection) -> None
     assert await redis.call("TTL", APPS) == await redis.call("TTL", KEYS) == -1
 
 
-async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+async def test_an_unreachable_store_is_reported(tmp_path: Path) -> None:
     apps = Apps(RedisConnection(f"unix://{tmp_path}/nothing.sock"))
 
     with pytest.raises(StoreUnavailable):
@@ -198,7 +198,7 @@ async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
 # Whose tokens count.
 
 
-async def test_an_issuer_and_audience_lead_to_their_app(apps: Apps) -> None:
+async def test_an_issuer_and_audience_identify_their_app(apps: Apps) -> None:
     await apps.create(DEMO)
     await apps.create(App("game"), audience="urn:game", **RS256)
 
@@ -208,7 +208,7 @@ async def test_an_issuer_and_audience_lead_to_their_app(apps: Apps) -> None:
     assert await apps.find_name("https://id.example", "game") is None
 
 
-async def test_no_two_apps_have_the_same_tokens(apps: Apps) -> None:
+async def test_no_two_apps_accept_the_same_tokens(apps: Apps) -> None:
     game = await apps.create(App("game"), audience="urn:game", **RS256)
 
     with pytest.raises(AudienceTaken, match="belong to another app"):
@@ -223,7 +223,7 @@ async def test_no_two_apps_have_the_same_tokens(apps: Apps) -> None:
     assert await apps.get(App("game")) == game
 
 
-async def test_of_many_who_claim_an_audience_at_once_one_has_it(apps: Apps) -> None:
+async def test_of_concurrent_claims_of_an_audience_one_succeeds(apps: Apps) -> None:
     outcomes = await asyncio.gather(
         *(apps.create(App(f"app{i}"), audience="urn:game", **RS256) for i in range(10)),
         return_exceptions=True,
@@ -234,7 +234,7 @@ async def test_of_many_who_claim_an_audience_at_once_one_has_it(apps: Apps) -> N
     assert len(made) == 1
 
 
-async def test_an_audience_that_is_given_up_is_free(apps: Apps) -> None:
+async def test_a_released_audience_is_free(apps: Apps) -> None:
     await apps.create(App("game"), audience="urn:game", **RS256)
     await apps.change_tokens(App("game"), {"audience": "urn:other"})
 
@@ -255,7 +255,7 @@ async def test_an_app_that_does_not_exist_is_not_changed(apps: Apps) -> None:
             await change
 
 
-async def test_of_changes_at_once_none_undoes_another(apps: Apps) -> None:
+async def test_concurrent_changes_do_not_undo_each_other(apps: Apps) -> None:
     await apps.create(DEMO)
 
     await asyncio.gather(
@@ -273,7 +273,7 @@ async def test_of_changes_at_once_none_undoes_another(apps: Apps) -> None:
     assert min(record.not_before_s, record.revoking_until_s) > 0
 
 
-async def test_a_rotated_secret_counts_for_its_grace(apps: Apps) -> None:
+async def test_a_rotated_secret_stays_valid_for_its_grace(apps: Apps) -> None:
     first = await apps.create(DEMO)
 
     second = await apps.rotate(DEMO, grace_s=60)
@@ -287,7 +287,7 @@ async def test_a_rotated_secret_counts_for_its_grace(apps: Apps) -> None:
     assert await apps.get(DEMO) == third
 
 
-async def test_only_so_many_earlier_secrets_are_kept(apps: Apps) -> None:
+async def test_the_number_of_earlier_secrets_is_limited(apps: Apps) -> None:
     await apps.create(DEMO)
 
     for _ in range(RETIRED_MAX + 2):
@@ -303,7 +303,7 @@ async def test_an_app_without_a_secret_is_not_rotated(apps: Apps) -> None:
         await apps.rotate(DEMO)
 
 
-async def test_the_tokens_of_an_app_are_taken_back_up_to_this_second(
+async def test_the_tokens_of_an_app_are_revoked_up_to_this_second(
     apps: Apps,
 ) -> None:
     await apps.create(DEMO)
@@ -316,7 +316,7 @@ async def test_the_tokens_of_an_app_are_taken_back_up_to_this_second(
     assert record.revoking_until_s == 0
 
 
-async def test_the_tokens_of_a_player_are_taken_back_for_as_long_as_one_may_live(
+async def test_the_tokens_of_a_player_are_revoked_until_they_expire(
     apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)
@@ -334,7 +334,7 @@ async def test_the_tokens_of_a_player_are_taken_back_for_as_long_as_one_may_live
     assert TTL_MAX_S + LEEWAY_S < ttl_s <= TTL_MAX_S + 3 * LEEWAY_S
 
 
-async def test_several_apps_are_found_at_once(apps: Apps) -> None:
+async def test_several_apps_are_read_at_once(apps: Apps) -> None:
     demo = await apps.create(DEMO)
 
     assert await apps.get_many([App("x"), DEMO]) == [None, demo]
@@ -348,7 +348,7 @@ async def key_ids(apps: Apps, app: App | None = None) -> list[str]:
     return [record.id for record in await apps.list_keys(app)]
 
 
-async def test_keys_are_listed_by_app_with_ids_that_open_nothing(apps: Apps) -> None:
+async def test_keys_are_listed_by_app_with_ids_that_grant_nothing(apps: Apps) -> None:
     for name in ("demo", "other"):
         await apps.create(App(name))
     texts = [await apps.add_key(DEMO), await apps.add_key(App("other"))]
@@ -362,7 +362,7 @@ async def test_keys_are_listed_by_app_with_ids_that_open_nothing(apps: Apps) -> 
     assert await apps.find_key(mine.digest.hex().encode()) is None
 
 
-async def test_a_revoked_key_is_gone_and_the_others_stay(apps: Apps) -> None:
+async def test_a_revoked_key_is_deleted_and_the_others_stay(apps: Apps) -> None:
     await apps.create(DEMO)
     texts = [await apps.add_key(DEMO) for _ in range(2)]
     record = await apps.find_key(texts[0].encode())
@@ -376,7 +376,7 @@ async def test_a_revoked_key_is_gone_and_the_others_stay(apps: Apps) -> None:
         await apps.revoke_key(record.id)
 
 
-async def test_a_rotated_key_ends_after_its_grace_and_has_a_successor(
+async def test_a_rotated_key_expires_after_its_grace(
     apps: Apps,
 ) -> None:
     await apps.create(DEMO)
@@ -398,7 +398,7 @@ async def test_a_rotated_key_ends_after_its_grace_and_has_a_successor(
     assert ended.is_expired(NOW_MS + 60_000)
 
 
-async def test_a_second_rotation_gives_no_more_time(apps: Apps) -> None:
+async def test_a_second_rotation_does_not_extend_the_grace(apps: Apps) -> None:
     await apps.create(DEMO)
     text = await apps.add_key(DEMO)
     (old,) = await apps.list_keys(DEMO)
@@ -411,7 +411,7 @@ async def test_a_second_rotation_gives_no_more_time(apps: Apps) -> None:
     assert ended.expires_at_ms == NOW_MS + 60_000
 
 
-async def test_a_key_that_is_revoked_while_it_is_rotated_stays_so(
+async def test_a_key_revoked_during_its_rotation_stays_revoked(
     apps: Apps, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await apps.create(DEMO)
@@ -432,7 +432,7 @@ async def test_a_key_that_is_revoked_while_it_is_rotated_stays_so(
     assert await key_ids(apps) == []
 
 
-async def test_a_record_from_before_keys_could_end_is_rotated_too(
+async def test_a_record_without_an_expiry_can_be_rotated(
     apps: Apps, redis: RedisConnection
 ) -> None:
     await apps.create(DEMO)

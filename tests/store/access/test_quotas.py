@@ -72,7 +72,7 @@ async def test_a_bucket_lends_what_it_has_and_fills_evenly(
     assert [await borrow(used, 10) for _ in range(2)] == [10, 0]
 
 
-async def test_a_full_bucket_is_not_kept(
+async def test_a_full_bucket_has_no_key(
     used: QuotaUsage, redis: RedisConnection
 ) -> None:
     await borrow(used, 4)
@@ -80,7 +80,9 @@ async def test_a_full_bucket_is_not_kept(
     assert 0 < await redis.call("PTTL", quota_key(APP, "b")) <= 401
 
 
-async def test_more_than_a_bucketful_is_owed(used: QuotaUsage, clock: Clock) -> None:
+async def test_a_need_above_the_capacity_leaves_a_debt(
+    used: QuotaUsage, clock: Clock
+) -> None:
     assert await borrow(used, 30) == 30
 
     clock.now_ms += 2_099
@@ -89,7 +91,7 @@ async def test_more_than_a_bucketful_is_owed(used: QuotaUsage, clock: Clock) -> 
     assert await borrow(used, 1) == 1
 
 
-async def test_a_reserve_is_at_most_an_eighth_of_what_is_there(
+async def test_a_reserve_is_at_most_an_eighth_of_the_permits(
     used: QuotaUsage,
 ) -> None:
     lent, left = await used.borrow(
@@ -99,7 +101,7 @@ async def test_a_reserve_is_at_most_an_eighth_of_what_is_there(
     assert (lent, left) == (100, 700)
 
 
-async def test_a_clock_that_was_set_back_stops_nothing(
+async def test_a_clock_set_back_does_not_stop_the_filling(
     used: QuotaUsage, clock: Clock
 ) -> None:
     await borrow(used, 10)
@@ -111,7 +113,7 @@ async def test_a_clock_that_was_set_back_stops_nothing(
     assert await borrow(used, 1) == 1
 
 
-async def test_a_fraction_a_second_is_kept(used: QuotaUsage, clock: Clock) -> None:
+async def test_fractions_of_permits_are_kept(used: QuotaUsage, clock: Clock) -> None:
     await borrow(used, 10, per_s=0.01)
     for _ in range(99):
         clock.now_ms += 1_000
@@ -122,13 +124,13 @@ async def test_a_fraction_a_second_is_kept(used: QuotaUsage, clock: Clock) -> No
     assert await borrow(used, 1, per_s=0.01) == 1
 
 
-async def test_apps_have_buckets_of_their_own(used: QuotaUsage) -> None:
+async def test_each_app_has_its_own_buckets(used: QuotaUsage) -> None:
     await borrow(used, 10)
 
     assert await borrow(used, 10, app=OTHER) == 10
 
 
-async def test_nodes_at_once_are_lent_no_more_than_there_is(used: QuotaUsage) -> None:
+async def test_concurrent_nodes_borrow_no_more_than_there_is(used: QuotaUsage) -> None:
     lent = await asyncio.gather(*(borrow(used, 1) for _ in range(50)))
 
     assert sum(lent) == 10
@@ -145,13 +147,13 @@ async def test_players_are_counted_once(used: QuotaUsage) -> None:
     assert await used.count_players(OTHER) == 0
 
 
-async def test_the_count_is_good_to_two_percent(used: QuotaUsage) -> None:
+async def test_the_count_is_accurate_to_two_percent(used: QuotaUsage) -> None:
     await used.note_players(APP, [Player(f"player-{n}") for n in range(20_000)])
 
     assert abs(await used.count_players(APP) - 20_000) < 400
 
 
-async def test_who_was_sent_nothing_for_the_retention_is_counted_no_more(
+async def test_a_player_without_messages_for_the_retention_is_not_counted(
     used: QuotaUsage, clock: Clock
 ) -> None:
     await used.note_players(APP, [Player("old")])
@@ -164,7 +166,7 @@ async def test_who_was_sent_nothing_for_the_retention_is_counted_no_more(
     assert await used.count_players(APP) == 1
 
 
-async def test_a_count_of_players_ends_by_itself(
+async def test_counts_of_players_expire(
     used: QuotaUsage, redis: RedisConnection, clock: Clock
 ) -> None:
     await used.note_players(APP, [Player("a")])
@@ -173,7 +175,7 @@ async def test_a_count_of_players_ends_by_itself(
     assert 0 < await redis.call("PTTL", key) <= 5 * PERIOD_MS
 
 
-async def test_who_has_an_inbox_is_known(
+async def test_players_without_an_inbox_are_counted(
     used: QuotaUsage, redis: RedisConnection
 ) -> None:
     await Inbox(redis).append(Log(APP, Player("a")), [b'"body":"b"}'])
@@ -186,7 +188,7 @@ async def test_who_has_an_inbox_is_known(
 # Places.
 
 
-async def test_places_are_taken_for_all_or_none(used: QuotaUsage) -> None:
+async def test_slots_are_taken_for_all_or_none(used: QuotaUsage) -> None:
     due_ms = NOON_MS + 5_000
     assert await used.take_schedule_slots(
         APP, {"1": due_ms, "2": due_ms}, slots_max=3
@@ -203,7 +205,7 @@ async def test_places_are_taken_for_all_or_none(used: QuotaUsage) -> None:
     assert await used.take_schedule_slots(APP, {"3": due_ms}, slots_max=3) == (0, ["3"])
 
 
-async def test_a_schedule_has_one_place(used: QuotaUsage) -> None:
+async def test_a_schedule_takes_one_slot(used: QuotaUsage) -> None:
     await used.take_schedule_slots(APP, {"1": NOON_MS + 1}, slots_max=1)
 
     assert await used.take_schedule_slots(APP, {"1": NOON_MS + 1}, slots_max=1) == (
@@ -212,7 +214,7 @@ async def test_a_schedule_has_one_place(used: QuotaUsage) -> None:
     )
 
 
-async def test_a_place_is_free_when_its_schedule_is_due(
+async def test_a_slot_is_freed_when_its_schedule_is_due(
     used: QuotaUsage, clock: Clock
 ) -> None:
     await used.take_schedule_slots(
@@ -229,7 +231,7 @@ async def test_a_place_is_free_when_its_schedule_is_due(
     )
 
 
-async def test_more_at_once_than_there_are_places_waits_in_vain(
+async def test_waiting_does_not_help_for_more_than_all_slots(
     used: QuotaUsage,
 ) -> None:
     asked = {str(n): NOON_MS + 1 for n in range(3)}
@@ -240,7 +242,7 @@ async def test_more_at_once_than_there_are_places_waits_in_vain(
     )
 
 
-async def test_a_place_is_given_back_and_moved(used: QuotaUsage, clock: Clock) -> None:
+async def test_a_slot_can_be_freed_and_moved(used: QuotaUsage, clock: Clock) -> None:
     await used.take_schedule_slots(
         APP, {"1": NOON_MS + 10, "2": NOON_MS + 10}, slots_max=2
     )
@@ -260,7 +262,7 @@ async def test_a_place_is_given_back_and_moved(used: QuotaUsage, clock: Clock) -
     assert wait_ms == 500
 
 
-async def test_requests_at_once_take_no_more_places_than_there_are(
+async def test_concurrent_requests_take_no_more_than_all_slots(
     used: QuotaUsage,
 ) -> None:
     outcomes = await asyncio.gather(

@@ -33,7 +33,9 @@ async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op")
     return count
 
 
-async def test_no_second_has_more_than_are_allowed(rates: Rates, clock: Clock) -> None:
+async def test_no_second_has_more_calls_than_allowed(
+    rates: Rates, clock: Clock
+) -> None:
     times = []
     for step in range(400):
         clock.now_ms = NOON + 10 * step
@@ -44,7 +46,7 @@ async def test_no_second_has_more_than_are_allowed(rates: Rates, clock: Clock) -
     assert len(times) == 4 * 30
 
 
-async def test_there_is_room_again_when_a_call_is_a_second_old(
+async def test_a_call_is_admitted_when_the_oldest_is_a_second_old(
     rates: Rates, clock: Clock
 ) -> None:
     assert await allowed(rates, 31) == 30
@@ -65,7 +67,7 @@ async def test_refused_calls_do_not_count(rates: Rates, clock: Clock) -> None:
     assert await allowed(rates, 50) == 30
 
 
-async def test_apps_and_operations_are_counted_apart(rates: Rates) -> None:
+async def test_apps_and_operations_are_counted_separately(rates: Rates) -> None:
     assert await allowed(rates, 31) == 30
     assert await allowed(rates, 31, name="other") == 30
     assert await allowed(rates, 31, app=App("app2")) == 30
@@ -80,14 +82,14 @@ async def test_nodes_count_together(store_url: str) -> None:
     assert sum(let_through) == 30
 
 
-async def test_a_clock_set_back_locks_nobody_out(rates: Rates, clock: Clock) -> None:
+async def test_a_clock_set_back_refuses_no_call(rates: Rates, clock: Clock) -> None:
     await allowed(rates, 30)
     clock.now_ms -= 3_600_000
 
     assert await allowed(rates, 31) == 30
 
 
-async def test_nothing_is_left_after_a_second(
+async def test_the_key_expires_after_a_second(
     redis: RedisConnection, rates: Rates
 ) -> None:
     await allowed(rates, 3)

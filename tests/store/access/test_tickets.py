@@ -64,7 +64,7 @@ async def test_a_ticket_is_used_once(tickets: TicketStore) -> None:
     assert await tickets.use(ticket_digest(b"other"), resuming=False) is None
 
 
-async def test_of_many_first_uses_at_once_one_wins(tickets: TicketStore) -> None:
+async def test_of_concurrent_first_uses_one_succeeds(tickets: TicketStore) -> None:
     digest, _ = await issue(tickets)
 
     uses = await asyncio.gather(
@@ -74,7 +74,7 @@ async def test_of_many_first_uses_at_once_one_wins(tickets: TicketStore) -> None
     assert len([use for use in uses if use is not None]) == 1
 
 
-async def test_a_used_ticket_opens_its_stream_again(tickets: TicketStore) -> None:
+async def test_a_used_ticket_resumes_its_stream(tickets: TicketStore) -> None:
     digest, ends_ms = await issue(tickets)
     await tickets.use(digest, resuming=False)
 
@@ -84,13 +84,13 @@ async def test_a_used_ticket_opens_its_stream_again(tickets: TicketStore) -> Non
     assert await tickets.use(digest, resuming=False) is None
 
 
-async def test_a_resumption_may_be_the_first_use(tickets: TicketStore) -> None:
+async def test_resuming_may_be_the_first_use(tickets: TicketStore) -> None:
     digest, ends_ms = await issue(tickets)
 
     assert await tickets.use(digest, resuming=True) == TicketUse(CALLER, ends_ms, True)
 
 
-async def test_a_ticket_lives_for_a_minute_then_with_its_stream_then_two_minutes(
+async def test_the_lifetime_of_a_ticket_follows_its_stream(
     tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
@@ -120,13 +120,13 @@ async def test_a_ticket_never_outlives_its_token(
     assert about(await left_ms(redis, digest), 30_000)
 
 
-async def test_a_ticket_whose_token_is_over_is_gone(tickets: TicketStore) -> None:
+async def test_a_ticket_expires_with_its_token(tickets: TicketStore) -> None:
     digest, _ = await issue(tickets, lives_ms=-1)
 
     assert await tickets.use(digest, resuming=False) is None
 
 
-async def test_a_ticket_that_is_given_back_is_as_it_was(
+async def test_an_undone_use_leaves_the_ticket_as_it_was(
     tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest, ends_ms = await issue(tickets)
@@ -138,7 +138,7 @@ async def test_a_ticket_that_is_given_back_is_as_it_was(
     assert await tickets.use(digest, resuming=False) == TicketUse(CALLER, ends_ms, True)
 
 
-async def test_what_is_given_back_after_its_minute_is_gone(
+async def test_a_use_undone_after_a_minute_expires_the_ticket(
     tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))
@@ -155,7 +155,7 @@ async def test_what_is_given_back_after_its_minute_is_gone(
     assert await tickets.use(digest, resuming=True) is None
 
 
-async def test_nothing_is_made_of_a_ticket_that_is_gone(
+async def test_an_expired_ticket_is_not_created_again(
     tickets: TicketStore, redis: RedisConnection
 ) -> None:
     digest = ticket_digest(os.urandom(8))

@@ -9,7 +9,7 @@ from streamer.store.client.commands import KeyedCommand, pack_all
 
 @pytest.mark.parametrize("key", ["k", "", "a longer key", "schlüssel", "k\r\n$3\r\n"])
 @pytest.mark.parametrize("args", [(), ("field",), ("one", "two", "drei äpfel")])
-def test_a_command_on_a_key_is_what_it_would_be_as_a_whole(
+def test_a_keyed_command_is_encoded_as_a_whole_one(
     key: str, args: tuple[str, ...]
 ) -> None:
     command = KeyedCommand("HMGET", *args)

@@ -47,7 +47,7 @@ async def count_entries(redis: RedisConnection, log: Log) -> int:
 # Whose reply is whose.
 
 
-async def test_replies_come_in_the_order_of_the_calls(redis: RedisConnection) -> None:
+async def test_replies_arrive_in_the_order_of_the_calls(redis: RedisConnection) -> None:
     replies = await asyncio.gather(
         *(redis.call("ECHO", str(number)) for number in range(500))
     )
@@ -87,7 +87,7 @@ async def test_commands_of_one_turn_are_written_at_once(redis: RedisConnection) 
     assert counted.writes == 1
 
 
-async def test_a_large_command_goes_at_once_behind_what_waits(
+async def test_a_large_command_is_sent_at_once_after_those_that_wait(
     redis: RedisConnection,
 ) -> None:
     await redis.call("PING")
@@ -101,7 +101,7 @@ async def test_a_large_command_goes_at_once_behind_what_waits(
     assert counted.writes == 2
 
 
-async def test_what_a_lost_connection_was_given_in_its_last_turn_has_failed(
+async def test_unsent_commands_of_a_lost_connection_fail(
     redis: RedisConnection,
 ) -> None:
     await redis.call("PING")
@@ -124,7 +124,7 @@ async def test_a_failed_command_is_an_item_of_the_list(redis: RedisConnection) -
         await redis.call("NONSENSE")
 
 
-async def test_nothing_to_do_is_done_without_the_store() -> None:
+async def test_an_empty_call_needs_no_store() -> None:
     redis = RedisConnection("unix:///nowhere")
 
     assert await redis.call_many([]) == []
@@ -211,7 +211,7 @@ async def test_commands_beyond_the_bound_are_refused_until_replies_have_come(
     assert await redis.call_many([("PING",)] * 10) == [b"PONG"] * 10
 
 
-async def test_a_command_that_cannot_be_written_costs_nobody_a_reply(
+async def test_a_command_that_cannot_be_encoded_shifts_no_reply(
     redis: RedisConnection,
 ) -> None:
     assert await redis.call("ECHO", "before") == b"before"
@@ -227,7 +227,7 @@ async def test_a_command_that_cannot_be_written_costs_nobody_a_reply(
 # What a failure means.
 
 
-async def test_no_store_is_away_at_once(tmp_path: Any) -> None:
+async def test_calls_without_a_store_fail_at_once(tmp_path: Any) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     with pytest.raises(StoreUnavailable):
@@ -236,7 +236,7 @@ async def test_no_store_is_away_at_once(tmp_path: Any) -> None:
         await redis.call("SET", "k", "v", write=True)
 
 
-async def test_those_who_wait_for_one_attempt_all_hear_of_it(tmp_path: Any) -> None:
+async def test_all_callers_of_a_failed_connect_fail(tmp_path: Any) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     outcomes = await asyncio.gather(
@@ -246,7 +246,7 @@ async def test_those_who_wait_for_one_attempt_all_hear_of_it(tmp_path: Any) -> N
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
 
 
-async def test_an_attempt_that_nobody_waits_for_is_no_error(
+async def test_a_failed_connect_without_callers_logs_nothing(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
@@ -262,7 +262,7 @@ async def test_an_attempt_that_nobody_waits_for_is_no_error(
     assert not [r for r in caplog.records if "never retrieved" in r.getMessage()]
 
 
-async def test_one_who_gives_up_does_not_take_the_attempt_from_others(
+async def test_a_cancelled_caller_does_not_cancel_the_connect(
     redis: RedisConnection,
 ) -> None:
     first = asyncio.create_task(redis.call("ECHO", "a"))
@@ -273,7 +273,7 @@ async def test_one_who_gives_up_does_not_take_the_attempt_from_others(
     assert await second == b"b"
 
 
-async def test_a_lost_reply_is_unknown_for_a_write_and_away_for_a_read(
+async def test_a_lost_reply_makes_a_write_unknown_and_a_read_unavailable(
     proxy: Any,
 ) -> None:
     redis = RedisConnection(proxy.url)
@@ -291,7 +291,7 @@ async def test_a_lost_reply_is_unknown_for_a_write_and_away_for_a_read(
     await redis.close()
 
 
-async def test_all_calls_under_way_fail_with_the_connection(proxy: Any) -> None:
+async def test_pending_calls_fail_with_the_connection(proxy: Any) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("PING")
     proxy.flowing.clear()
@@ -309,7 +309,7 @@ async def test_all_calls_under_way_fail_with_the_connection(proxy: Any) -> None:
     await redis.close()
 
 
-async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
+async def test_a_read_of_the_inbox_is_unavailable_if_its_reply_is_lost(
     proxy: Any, log: Log
 ) -> None:
     redis = RedisConnection(proxy.url)
@@ -329,7 +329,7 @@ async def test_a_read_of_the_inbox_is_away_when_its_reply_is_lost(
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
 @pytest.mark.row("A9")
-async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
+async def test_an_append_with_a_key_is_one_entry_if_replies_are_lost(
     proxy: Any, log: Log, lost: int
 ) -> None:
     redis = RedisConnection(proxy.url)
@@ -352,9 +352,7 @@ async def test_an_append_with_a_key_whose_replies_are_lost_is_one_entry(
 
 
 @pytest.mark.row("A9")
-async def test_an_append_without_a_key_is_sent_once_and_said_to_be_unknown(
-    proxy: Any, log: Log
-) -> None:
+async def test_an_append_without_a_key_is_sent_once(proxy: Any, log: Log) -> None:
     redis = RedisConnection(proxy.url)
     inbox = Inbox(redis)
     await inbox.append(log, [b"warm"])
@@ -368,7 +366,7 @@ async def test_an_append_without_a_key_is_sent_once_and_said_to_be_unknown(
     await redis.close()
 
 
-async def test_a_server_that_stands_still_times_out_and_is_left(
+async def test_a_stopped_server_times_out(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()
@@ -389,7 +387,7 @@ async def test_a_server_that_stands_still_times_out_and_is_left(
     await redis.close()
 
 
-async def test_one_slow_reply_is_not_blamed_on_later_calls(proxy: Any) -> None:
+async def test_later_calls_do_not_extend_the_timeout(proxy: Any) -> None:
     # The deadline is each call's own: a steady stream of calls keeps none alive.
     redis = RedisConnection(proxy.url, timeout_s=0.3)
     await redis.call("PING")
@@ -406,7 +404,7 @@ async def test_one_slow_reply_is_not_blamed_on_later_calls(proxy: Any) -> None:
     await redis.close()
 
 
-async def test_a_link_connects_again_by_itself(proxy: Any) -> None:
+async def test_the_connection_reconnects(proxy: Any) -> None:
     redis = RedisConnection(proxy.url)
     for _ in range(5):
         assert await redis.call("ECHO", "x") == b"x"
@@ -424,7 +422,7 @@ async def test_a_link_connects_again_by_itself(proxy: Any) -> None:
     await redis.close()
 
 
-async def test_a_closed_link_fails_what_is_under_way(proxy: Any) -> None:
+async def test_closing_fails_pending_calls(proxy: Any) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("PING")
     proxy.flowing.clear()
@@ -440,7 +438,7 @@ async def test_a_closed_link_fails_what_is_under_way(proxy: Any) -> None:
 # Scripts.
 
 
-async def test_a_script_the_store_has_forgotten_is_sent_again(
+async def test_an_unknown_script_is_sent_as_text(
     redis: RedisConnection,
 ) -> None:
     assert await redis.run(COUNT, ["n"], []) == 1
@@ -453,7 +451,7 @@ async def test_a_script_the_store_has_forgotten_is_sent_again(
     assert replies == [4, 5, 6]
 
 
-async def test_a_call_that_was_written_before_says_the_same(
+async def test_a_packed_call_equals_a_plain_one(
     redis: RedisConnection,
 ) -> None:
     said = ("", "ü", b"\xff\r\n", 7)
@@ -465,7 +463,7 @@ async def test_a_call_that_was_written_before_says_the_same(
         assert reply == [[b"k", b"l"], [b"", "ü".encode(), b"\xff\r\n", b"7"]]
 
 
-async def test_a_script_that_was_not_sent_again_did_nothing_and_says_so(
+async def test_a_script_that_could_not_be_sent_as_text_is_unavailable(
     proxy: Any,
 ) -> None:
     redis = RedisConnection(proxy.url)
@@ -487,7 +485,7 @@ async def test_a_script_that_was_not_sent_again_did_nothing_and_says_so(
     await redis.close()
 
 
-async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
+async def test_a_known_script_keeps_its_reply_if_another_is_unknown(
     proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis = RedisConnection(proxy.url)
@@ -528,7 +526,7 @@ async def test_a_known_script_beside_an_unknown_one_keeps_its_reply(
         "TRYAGAIN later",
     ],
 )
-async def test_a_refusal_for_the_moment_is_a_store_away(
+async def test_a_temporary_refusal_is_unavailable(
     redis: RedisConnection, refusal: str
 ) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
@@ -540,7 +538,7 @@ async def test_a_refusal_for_the_moment_is_a_store_away(
 @pytest.mark.parametrize(
     "refusal", ["ERR no", "WRONGTYPE", "BUSYKEY x", "ERR CONFLICT of another kind"]
 )
-async def test_any_other_refusal_is_the_callers(
+async def test_any_other_refusal_is_a_response_error(
     redis: RedisConnection, refusal: str
 ) -> None:
     fails = Text(f"return redis.error_reply('{refusal}')")
@@ -559,7 +557,7 @@ async def test_a_conflict_has_a_class_of_its_own_on_every_store(any_store: str) 
 
 
 @pytest.mark.row("F13")
-async def test_a_full_store_takes_nothing_and_says_so(
+async def test_a_full_store_refuses_writes(
     start_store: Callable[[], Awaitable[Embedded]], log: Log
 ) -> None:
     store = await start_store()
@@ -588,7 +586,7 @@ async def test_a_full_store_takes_nothing_and_says_so(
     await redis.close()
 
 
-async def test_a_replica_takes_no_writes_and_is_away(
+async def test_a_replica_is_unavailable_for_writes(
     start_store: Callable[[], Awaitable[Embedded]],
 ) -> None:
     store = await start_store()

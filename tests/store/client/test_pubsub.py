@@ -59,7 +59,7 @@ async def subscribers(redis: RedisConnection, log: Log) -> int:
     return count
 
 
-async def test_a_confirmed_subscription_hears_everything(
+async def test_a_confirmed_subscription_receives_every_announcement(
     pubsub: PubSub,
     redis: RedisConnection,
     recorder: RecordingHandler,
@@ -77,7 +77,7 @@ async def test_a_confirmed_subscription_hears_everything(
     assert recorder.subscribed == [log]
 
 
-async def test_many_who_subscribe_share_one_subscription(
+async def test_many_subscribers_share_one_subscription(
     pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, log: Log
 ) -> None:
     await asyncio.gather(*(pubsub.subscribe(log) for _ in range(20)))
@@ -86,7 +86,7 @@ async def test_many_who_subscribe_share_one_subscription(
     assert await subscribers(redis, log) == 1
 
 
-async def test_nobody_subscribes_without_a_connection(
+async def test_subscribing_without_a_connection_fails(
     store_url: str, recorder: RecordingHandler, log: Log
 ) -> None:
     pubsub = PubSub(store_url, recorder)
@@ -97,7 +97,7 @@ async def test_nobody_subscribes_without_a_connection(
     pubsub.unsubscribe(log)
 
 
-async def test_those_who_wait_are_told_when_the_connection_goes(
+async def test_pending_subscribers_fail_with_the_connection(
     run_pubsub: RunPubSub, proxy: Any, log: Log
 ) -> None:
     pubsub = await run_pubsub(proxy.url)
@@ -111,7 +111,7 @@ async def test_those_who_wait_are_told_when_the_connection_goes(
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
 
 
-async def test_one_who_gives_up_takes_nothing_from_the_others(
+async def test_a_cancelled_subscriber_does_not_cancel_the_others(
     run_pubsub: RunPubSub, proxy: Any, log: Log, recorder: RecordingHandler
 ) -> None:
     pubsub = await run_pubsub(proxy.url)
@@ -127,7 +127,7 @@ async def test_one_who_gives_up_takes_nothing_from_the_others(
     assert recorder.subscribed == [log]
 
 
-async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
+async def test_a_log_with_a_subscriber_is_not_left_with_another(
     pubsub: PubSub,
     redis: RedisConnection,
     log: Log,
@@ -155,7 +155,7 @@ async def test_a_log_that_somebody_listens_to_is_not_left_with_another(
             await asyncio.sleep(0.002)
 
 
-async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
+async def test_a_channel_lingers_and_is_reused_at_once(
     pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, log: Log
 ) -> None:
     await pubsub.subscribe(log)
@@ -170,7 +170,7 @@ async def test_a_log_stays_for_a_while_and_is_there_again_at_once(
     assert recorder.subscribed == [log]
 
 
-async def test_a_log_left_and_wanted_again_is_heard(
+async def test_a_log_that_was_left_can_be_subscribed_again(
     pubsub: PubSub,
     redis: RedisConnection,
     recorder: RecordingHandler,
@@ -189,7 +189,7 @@ async def test_a_log_left_and_wanted_again_is_heard(
     assert recorder.offsets[log] == list(range(1, 51))
 
 
-async def test_every_interruption_is_told_for_every_log(
+async def test_every_interruption_is_reported_for_every_log(
     pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, until: Any
 ) -> None:
     logs = [Log(App("a"), Player(f"p{n}")) for n in range(1_200)]
@@ -202,7 +202,7 @@ async def test_every_interruption_is_told_for_every_log(
     assert set(recorder.subscribed) == set(logs)
 
 
-async def test_a_fresh_connection_can_be_asked_for(
+async def test_a_new_connection_can_be_requested(
     pubsub: PubSub, recorder: RecordingHandler, log: Log, until: Any
 ) -> None:
     await pubsub.subscribe(log)
@@ -212,7 +212,7 @@ async def test_a_fresh_connection_can_be_asked_for(
     await until(lambda: recorder.subscribed == [log, log])
 
 
-async def test_a_peer_that_says_nothing_is_left(
+async def test_a_silent_connection_is_dropped(
     run_pubsub: RunPubSub,
     proxy: Any,
     recorder: RecordingHandler,
@@ -231,7 +231,7 @@ async def test_a_peer_that_says_nothing_is_left(
     await until(lambda: len(recorder.subscribed) == 2)
 
 
-async def test_a_store_that_restarts_is_listened_to_again(
+async def test_logs_are_subscribed_again_after_a_restart(
     run_pubsub: RunPubSub,
     start_store: Callable[[], Awaitable[Embedded]],
     recorder: RecordingHandler,

@@ -109,7 +109,7 @@ async def stored(inbox: Inbox) -> int:
     return len(page.entries or ())
 
 
-async def test_what_a_replica_confirms_is_acknowledged(node: Node) -> None:
+async def test_an_append_that_a_replica_confirms_is_acknowledged(node: Node) -> None:
     inbox = node()
 
     appended = await inbox.append(LOG, [b'"title":"a"}'])
@@ -118,7 +118,7 @@ async def test_what_a_replica_confirms_is_acknowledged(node: Node) -> None:
     assert await stored(inbox) == 1
 
 
-async def test_what_no_replica_confirms_is_unknown_and_can_be_repeated(
+async def test_an_append_without_confirmation_is_unknown_and_repeatable(
     pair: Pair, node: Node
 ) -> None:
     inbox = node()
@@ -188,7 +188,7 @@ async def test_reads_and_marks_do_not_wait(pair: Pair, node: Node) -> None:
         await appending
 
 
-async def test_a_refusal_is_a_refusal_whatever_replicas_say(
+async def test_a_refusal_stays_a_refusal_without_confirmation(
     pair: Pair, node: Node
 ) -> None:
     inbox = node()
@@ -208,7 +208,7 @@ async def test_appends_of_many_callers_share_packets(node: Node) -> None:
     assert [one.stored[0].offset for one in appended] == list(range(1, 51))
 
 
-async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
+async def test_a_cancelled_caller_does_not_affect_the_others(
     node: Node,
 ) -> None:
     inbox = node()
@@ -225,7 +225,7 @@ async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(
     assert [one.stored[0].offset for one in others] == list(range(1, 9))
 
 
-async def test_a_store_that_is_away_is_away_for_every_caller() -> None:
+async def test_an_unreachable_store_fails_every_caller() -> None:
     redis = RedisConnection(f"redis://127.0.0.1:{free_port()}")
     away = Replicated(redis, replicas_min=1, timeout_ms=TIMEOUT_MS)
     inbox = Inbox(redis, confirmed=away)

@@ -65,7 +65,7 @@ async def test_offsets_count_from_one_without_holes(inbox: Inbox, log: Log) -> N
     assert len({p.tag for p in positions}) == 6
 
 
-async def test_concurrent_publishers_share_the_offsets_out(
+async def test_concurrent_publishers_get_distinct_offsets(
     inbox: Inbox, log: Log
 ) -> None:
     appended = await asyncio.gather(
@@ -89,7 +89,7 @@ async def test_ids_sort_as_the_log_does(inbox: Inbox, log: Log) -> None:
     assert ids == sorted(ids)
 
 
-async def test_time_never_goes_back_in_a_log(redis: RedisConnection, log: Log) -> None:
+async def test_times_of_a_log_never_decrease(redis: RedisConnection, log: Log) -> None:
     now_ms = [5_000_000, 4_000_000, 6_000_000]
     inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms.pop(0)))
 
@@ -98,7 +98,7 @@ async def test_time_never_goes_back_in_a_log(redis: RedisConnection, log: Log) -
     assert at_ms == [5_000_000, 5_000_000, 6_000_000]
 
 
-async def test_the_store_gives_the_time(
+async def test_times_are_those_of_the_store_clock(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     seconds, _ = await redis.call("TIME")
@@ -108,7 +108,7 @@ async def test_the_store_gives_the_time(
     assert 0 <= position.at_ms - int(seconds) * 1_000 < 60_000
 
 
-async def test_logs_have_epochs_of_their_own(inbox: Inbox, log: Log) -> None:
+async def test_each_log_has_its_own_epoch(inbox: Inbox, log: Log) -> None:
     other = Log(log.app, Player(log.player + "-other"))
 
     (one,) = (await inbox.append(log, [b"x"])).stored
@@ -118,7 +118,7 @@ async def test_logs_have_epochs_of_their_own(inbox: Inbox, log: Log) -> None:
     assert one.offset == two.offset == 1
 
 
-async def test_apps_are_kept_apart(inbox: Inbox, log: Log) -> None:
+async def test_apps_are_isolated(inbox: Inbox, log: Log) -> None:
     await inbox.append(log, [b"x"])
 
     for app in ("other", log.app.upper()):
@@ -138,7 +138,7 @@ async def test_a_read_creates_no_epoch(
 
 
 @pytest.mark.row("B3")
-async def test_a_lost_log_begins_anew_with_another_epoch(
+async def test_a_lost_log_starts_again_with_another_epoch(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     (before, *_) = await fill(inbox, log, 5)
@@ -154,7 +154,9 @@ async def test_a_lost_log_begins_anew_with_another_epoch(
     assert (await inbox.page(log, count=9)).unread == 1
 
 
-async def test_only_the_newest_are_kept(redis: RedisConnection, log: Log) -> None:
+async def test_only_the_newest_entries_are_kept(
+    redis: RedisConnection, log: Log
+) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=10))
     await fill(inbox, log, 7)
 
@@ -165,7 +167,7 @@ async def test_only_the_newest_are_kept(redis: RedisConnection, log: Log) -> Non
     assert (await inbox.page(log, count=99)).unread == 10
 
 
-async def test_any_bytes_are_kept_as_they_are(inbox: Inbox, log: Log) -> None:
+async def test_any_bytes_are_stored_unchanged(inbox: Inbox, log: Log) -> None:
     hostile = [bytes(range(256)), b"\r\n", b" ", b"x" * 600_000, b"CONFLICT"]
 
     await inbox.append(log, hostile)
@@ -173,7 +175,7 @@ async def test_any_bytes_are_kept_as_they_are(inbox: Inbox, log: Log) -> None:
     assert await fragments(inbox, log) == hostile
 
 
-async def test_any_player_has_a_log_of_its_own(inbox: Inbox) -> None:
+async def test_players_with_any_name_have_separate_logs(inbox: Inbox) -> None:
     names = ["a", "A", "a:b", "a b", "{x}", "ü♥", "a:log", "*", "x" * 128, " "]
     logs = [Log(App("names"), Player(name)) for name in names]
     for log in logs:
@@ -198,7 +200,7 @@ async def test_the_same_key_gives_the_same_positions(inbox: Inbox, log: Log) -> 
     assert await fragments(inbox, log) == [b"a", b"b", b"between"]
 
 
-async def test_a_key_used_for_something_else_is_a_conflict(
+async def test_a_key_used_for_another_request_is_a_conflict(
     inbox: Inbox, log: Log
 ) -> None:
     await inbox.append(log, [b"a"], once=Once("key", "digest"))
@@ -236,7 +238,9 @@ async def test_keys_belong_to_one_player_of_one_app(inbox: Inbox, log: Log) -> N
     assert [getattr(one, "replayed", None) for one in appended] == [False] * 3
 
 
-async def test_many_at_once_with_one_key_are_one(inbox: Inbox, log: Log) -> None:
+async def test_concurrent_appends_with_one_key_append_once(
+    inbox: Inbox, log: Log
+) -> None:
     appended = await asyncio.gather(
         *(inbox.append(log, [b"x"], once=Once("key", "digest")) for _ in range(50))
     )
@@ -246,7 +250,7 @@ async def test_many_at_once_with_one_key_are_one(inbox: Inbox, log: Log) -> None
     assert await fragments(inbox, log) == [b"x"]
 
 
-async def test_one_failure_in_a_batch_of_logs_is_its_own(
+async def test_a_failure_of_one_log_does_not_fail_the_others(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     bad = Log(log.app, Player("bad"))
@@ -264,7 +268,7 @@ async def test_one_failure_in_a_batch_of_logs_is_its_own(
 # Lifetimes.
 
 
-async def test_every_key_ends_by_itself(
+async def test_every_key_expires(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     positions = await fill(inbox, log, 3)
@@ -285,7 +289,7 @@ async def test_every_key_ends_by_itself(
 
 
 @pytest.mark.parametrize(("later_ms", "renewed"), [(3_599_999, False), (1, True)])
-async def test_a_log_lives_on_with_the_first_entry_of_an_hour(
+async def test_the_first_entry_of_an_hour_renews_the_keys(
     redis: RedisConnection, log: Log, later_ms: int, renewed: bool
 ) -> None:
     hour_ms = 1_800_000_000_000
@@ -319,7 +323,7 @@ async def test_marks_do_not_outlive_the_log(
         assert 0 < await redis.call("PTTL", key) <= 100_000
 
 
-async def test_offsets_go_on_after_the_log_has_expired(
+async def test_offsets_continue_after_the_log_has_expired(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     (*_, last) = await fill(inbox, log, 3)
@@ -336,7 +340,7 @@ async def test_offsets_go_on_after_the_log_has_expired(
     assert read.unread == 1
 
 
-async def test_entries_leave_with_their_age_without_a_sweeper(
+async def test_entries_older_than_the_retention_leave_without_a_timer(
     redis: RedisConnection, log: Log
 ) -> None:
     now_ms = 1_000_000
@@ -357,7 +361,7 @@ async def test_entries_leave_with_their_age_without_a_sweeper(
 # Announcements.
 
 
-async def test_what_is_appended_is_announced_whole_unless_it_is_large(
+async def test_entries_are_announced_large_ones_without_fragment(
     inbox: Inbox, store_url: str, log: Log, until: Any
 ) -> None:
     recorder = RecordingHandler()
@@ -382,7 +386,7 @@ async def test_what_is_appended_is_announced_whole_unless_it_is_large(
 
 
 @pytest.mark.parametrize("once", [None, Once("k", "digest")])
-async def test_the_short_way_of_an_append_leaves_what_the_long_one_does(
+async def test_the_fast_append_writes_what_the_general_one_does(
     redis: RedisConnection, store_url: str, log: Log, until: Any, once: Once | None
 ) -> None:
     recorder = RecordingHandler()
@@ -435,9 +439,7 @@ async def everything(
 # Reading after a place.
 
 
-async def test_a_forged_time_leads_past_nothing(
-    redis: RedisConnection, log: Log
-) -> None:
+async def test_a_forged_time_skips_no_entry(redis: RedisConnection, log: Log) -> None:
     # The entry of the place has just been trimmed, so there is nothing to hold it
     # against. Believed, it would make a hole in what the reader gets.
     inbox = Inbox(redis, LogSettings(entries_max=5))
@@ -465,7 +467,7 @@ async def test_a_forged_time_leads_past_nothing(
         (lambda p: p[4], Gap.TOO_FAR),
     ],
 )
-async def test_a_gap_says_why(
+async def test_a_gap_has_a_reason(
     redis: RedisConnection, log: Log, place: object, gap: Gap
 ) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=7))
@@ -491,7 +493,7 @@ async def test_a_reader_of_an_empty_log_can_fall_too_far_behind(
     assert len(read.history.entries) == 10
 
 
-async def test_a_bare_id_is_as_good_as_its_cursor(inbox: Inbox, log: Log) -> None:
+async def test_a_bare_id_reads_as_its_cursor_does(inbox: Inbox, log: Log) -> None:
     positions = await fill(inbox, log, 3)
 
     read = await inbox.read_after(log, positions[0]._replace(epoch=0), count=99)
@@ -500,7 +502,7 @@ async def test_a_bare_id_is_as_good_as_its_cursor(inbox: Inbox, log: Log) -> Non
     assert [e.position for e in read.history.entries] == positions[1:]
 
 
-async def test_a_portion_ends_by_weight_too(inbox: Inbox, log: Log) -> None:
+async def test_a_read_ends_at_its_size(inbox: Inbox, log: Log) -> None:
     await inbox.append(log, [b"x" * 100_000] * 40)
 
     (read,) = await inbox.read_many([ReadAfter(log, ZERO, 40, bytes_max=250_000)])
@@ -511,7 +513,7 @@ async def test_a_portion_ends_by_weight_too(inbox: Inbox, log: Log) -> None:
     assert [e.offset for e in entries] == list(range(1, len(entries) + 1))
 
 
-async def test_one_entry_over_the_weight_is_a_portion(inbox: Inbox, log: Log) -> None:
+async def test_an_entry_over_the_size_is_read_alone(inbox: Inbox, log: Log) -> None:
     await inbox.append(log, [b"x" * 100_000] * 2)
 
     (read,) = await inbox.read_many([ReadAfter(log, ZERO, 1, bytes_max=1)])
@@ -524,7 +526,7 @@ async def test_one_entry_over_the_weight_is_a_portion(inbox: Inbox, log: Log) ->
 
 
 @pytest.mark.parametrize("included", [True, False])
-async def test_every_cursor_is_a_bound_of_a_page(
+async def test_every_cursor_can_bound_a_page(
     inbox: Inbox, log: Log, included: bool
 ) -> None:
     await fill(inbox, log, 3)
@@ -538,7 +540,7 @@ async def test_every_cursor_is_a_bound_of_a_page(
         assert [e.entry.offset for e in page.entries or ()] == above
 
 
-async def test_a_tail_written_anew_is_another_version(
+async def test_a_rewritten_tail_changes_the_version(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await fill(inbox, log, 3)
@@ -557,7 +559,7 @@ async def test_a_tail_written_anew_is_another_version(
 
 
 @pytest.mark.row("D4")
-async def test_a_walk_shows_everything_once_whatever_else_happens(
+async def test_paging_shows_each_entry_once_during_other_changes(
     redis: RedisConnection, log: Log
 ) -> None:
     # Battery D4, small: pages newest first while others insert, read and expire.
@@ -613,7 +615,7 @@ async def test_a_walk_shows_everything_once_whatever_else_happens(
 # Marks.
 
 
-async def test_marking_is_idempotent_and_ignores_what_it_does_not_know(
+async def test_marking_is_idempotent_and_ignores_unknown_entries(
     inbox: Inbox, log: Log
 ) -> None:
     positions = await fill(inbox, log, 5)
@@ -628,7 +630,7 @@ async def test_marking_is_idempotent_and_ignores_what_it_does_not_know(
     assert second == nothing == none == first._replace(changed=0)
 
 
-async def test_a_mark_up_to_a_place_of_another_past_marks_nothing(
+async def test_marking_up_to_a_diverged_position_marks_nothing(
     inbox: Inbox, log: Log
 ) -> None:
     positions = await fill(inbox, log, 5)
@@ -668,7 +670,7 @@ async def test_the_time_of_the_first_mark_counts(
     assert times == [2, 1, 2, 5, 4, 5]
 
 
-async def test_what_comes_after_a_mark_of_all_is_unread(inbox: Inbox, log: Log) -> None:
+async def test_entries_after_marking_all_are_unread(inbox: Inbox, log: Log) -> None:
     await fill(inbox, log, 13)
     await inbox.mark_all(log)
 
@@ -725,7 +727,7 @@ async def test_counts_do_not_drift_under_concurrent_marks(
     assert (done.unread, done.changed) == (0, page.unread)
 
 
-async def test_marks_stay_right_while_the_bitmap_moves_on(
+async def test_marks_stay_correct_while_the_bitmap_moves(
     redis: RedisConnection, log: Log
 ) -> None:
     # Two moves of 8,192 and more, at a cap of 2,000 kept entries.
@@ -754,7 +756,7 @@ async def test_marks_stay_right_while_the_bitmap_moves_on(
     assert await redis.call("HLEN", keys.reads) <= 3_000
 
 
-async def test_marks_of_gone_entries_are_forgotten(
+async def test_marks_of_entries_that_have_left_are_deleted(
     redis: RedisConnection, log: Log
 ) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=10))
@@ -767,7 +769,7 @@ async def test_marks_of_gone_entries_are_forgotten(
 # Failures.
 
 
-async def test_without_a_store_nothing_is_promised(tmp_path: object, log: Log) -> None:
+async def test_every_method_fails_without_a_store(tmp_path: object, log: Log) -> None:
     inbox = Inbox(RedisConnection(f"unix://{tmp_path}/no.sock"))
 
     for call in (
@@ -781,7 +783,7 @@ async def test_without_a_store_nothing_is_promised(tmp_path: object, log: Log) -
         assert failed.type is StoreUnavailable
 
 
-async def test_a_page_of_large_entries_is_shorter_and_says_what_follows(
+async def test_a_page_of_large_entries_is_shorter_and_has_a_next_one(
     inbox: Inbox, log: Log
 ) -> None:
     large = b'"body":"%b"}' % (b"x" * 500_000)
@@ -794,7 +796,7 @@ async def test_a_page_of_large_entries_is_shorter_and_says_what_follows(
     assert page.following == appended.stored[-1 - len(page.entries)]
 
 
-async def test_an_entry_larger_than_a_page_is_a_page(inbox: Inbox, log: Log) -> None:
+async def test_an_entry_larger_than_a_page_is_returned(inbox: Inbox, log: Log) -> None:
     huge = b'"body":"%b"}' % (b"x" * (PAGE_BYTES + 1))
     appended = await inbox.append(log, [huge, huge])
 

@@ -58,7 +58,7 @@ def id_of(place: Position) -> str:
 # Withdrawing.
 
 
-async def test_what_is_withdrawn_is_shown_no_more_and_said_to_be(
+async def test_a_withdrawn_entry_is_hidden_and_a_control_entry_appended(
     inbox: Inbox, log: Log
 ) -> None:
     first, second = await put(inbox, log, b"1", b"2")
@@ -87,7 +87,9 @@ async def test_withdrawing_again_does_nothing(inbox: Inbox, log: Log) -> None:
     assert len(await heard(inbox, log)) == 2
 
 
-async def test_what_is_not_there_is_not_withdrawn(inbox: Inbox, log: Log) -> None:
+async def test_an_entry_that_does_not_exist_is_not_withdrawn(
+    inbox: Inbox, log: Log
+) -> None:
     (place,) = await put(inbox, log, b"1")
     await inbox.withdraw(log, place)
     note = (await heard(inbox, log))[-1].position
@@ -102,7 +104,7 @@ async def test_what_is_not_there_is_not_withdrawn(inbox: Inbox, log: Log) -> Non
     assert len(await heard(inbox, log)) == 2
 
 
-async def test_what_lies_in_another_log_is_said_to_be_withdrawn_here(
+async def test_a_withdrawal_in_another_log_appends_a_control_entry(
     inbox: Inbox, log: Log
 ) -> None:
     (place,) = await put(inbox, everyone_log(log.app), b"1")
@@ -118,7 +120,7 @@ async def test_what_lies_in_another_log_is_said_to_be_withdrawn_here(
 # Replacing.
 
 
-async def test_the_next_one_of_a_key_takes_the_place_of_the_last(
+async def test_an_entry_replaces_the_previous_one_of_its_key(
     inbox: Inbox, log: Log
 ) -> None:
     await put(
@@ -142,7 +144,7 @@ async def test_the_next_one_of_a_key_takes_the_place_of_the_last(
     ]
 
 
-async def test_within_a_batch_the_last_one_of_a_key_stays(
+async def test_within_a_batch_the_last_entry_of_a_key_stays(
     inbox: Inbox, log: Log
 ) -> None:
     await put(inbox, log, *(Draft(b"%d" % n, collapse_key="a") for n in range(3)))
@@ -151,7 +153,7 @@ async def test_within_a_batch_the_last_one_of_a_key_stays(
     assert await unread(inbox, log) == 1
 
 
-async def test_what_was_over_before_is_not_replaced(
+async def test_an_ended_entry_is_not_replaced(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
@@ -167,7 +169,7 @@ async def test_what_was_over_before_is_not_replaced(
     assert [(e.fragment, e.replaces) for e in entries] == [(b"4", "")]
 
 
-async def test_an_old_one_that_is_gone_is_not_replaced(
+async def test_an_entry_that_has_left_the_log_is_not_replaced(
     redis: RedisConnection, log: Log
 ) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=2))
@@ -181,7 +183,7 @@ async def test_an_old_one_that_is_gone_is_not_replaced(
 # Expiring.
 
 
-async def test_what_has_expired_is_over_for_everybody_at_once(
+async def test_an_expired_entry_has_ended_for_every_operation(
     inbox: Inbox, lists: NumberedLists, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
@@ -202,7 +204,7 @@ async def test_what_has_expired_is_over_for_everybody_at_once(
     assert await shown(inbox, log) == [b"2"]
 
 
-async def test_a_clock_set_back_brings_nothing_back(
+async def test_a_clock_set_back_revives_nothing(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
@@ -215,7 +217,7 @@ async def test_a_clock_set_back_brings_nothing_back(
     assert [e.ended for e in await heard(inbox, log)] == [True, False]
 
 
-async def test_what_expires_is_noted_in_any_order(
+async def test_entries_may_expire_in_any_order(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     for ends_ms in (30, 10, 20):
@@ -226,7 +228,7 @@ async def test_what_expires_is_noted_in_any_order(
         assert await shown(inbox, log) == expected
 
 
-async def test_what_is_stored_when_it_has_expired_is_never_shown(
+async def test_an_entry_that_is_expired_when_stored_is_never_shown(
     inbox: Inbox, log: Log
 ) -> None:
     (place,) = await put(inbox, log, Draft(b"1", expires_ms=NOON))
@@ -237,7 +239,7 @@ async def test_what_is_stored_when_it_has_expired_is_never_shown(
     assert await unread(inbox, log) == 0
 
 
-async def test_a_full_store_still_says_what_has_expired(
+async def test_entries_expire_in_a_full_store(
     inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
@@ -269,7 +271,7 @@ async def sparse(inbox: Inbox, log: Log) -> list[bytes]:
     return [kept[-1], b"29", *kept[-2::-1]]
 
 
-async def test_pages_among_what_is_over_are_full_and_miss_nothing(
+async def test_pages_among_ended_entries_are_full_and_complete(
     inbox: Inbox, log: Log, sparse: list[bytes]
 ) -> None:
     found: list[bytes] = []
@@ -286,7 +288,7 @@ async def test_pages_among_what_is_over_are_full_and_miss_nothing(
     assert found == sparse
 
 
-async def test_a_page_does_not_look_for_more_for_ever(
+async def test_a_page_passes_over_a_limited_number_of_ended_entries(
     inbox: Inbox, log: Log, sparse: list[bytes]
 ) -> None:
     for place in reversed((await heard_all(inbox, log))[:-300]):
@@ -303,7 +305,7 @@ async def test_a_page_does_not_look_for_more_for_ever(
     assert rest.following is None
 
 
-async def test_a_page_is_empty_only_if_nothing_is_there(inbox: Inbox, log: Log) -> None:
+async def test_a_page_is_empty_only_if_no_entry_is_left(inbox: Inbox, log: Log) -> None:
     await put(inbox, log, b"kept")
     drafts = [Draft(b"x", collapse_key="same")] * 2_100
     (*_, last) = await put(inbox, log, *drafts)
@@ -317,7 +319,7 @@ async def heard_all(inbox: Inbox, log: Log) -> list[Entry]:
     return read.history.entries
 
 
-async def test_a_list_numbers_what_is_not_over(
+async def test_a_numbered_list_omits_ended_entries(
     inbox: Inbox, lists: NumberedLists, log: Log, sparse: list[bytes]
 ) -> None:
     page = await inbox.page(log, count=100)
@@ -334,7 +336,7 @@ async def test_a_list_numbers_what_is_not_over(
     assert rest.total == len(sparse) - 1
 
 
-async def test_a_walk_does_not_meet_what_is_no_notification(
+async def test_a_walk_omits_control_entries(
     inbox: Inbox, lists: NumberedLists, log: Log
 ) -> None:
     first, _ = await put(inbox, log, b"1", b"2")
@@ -348,7 +350,7 @@ async def test_a_walk_does_not_meet_what_is_no_notification(
 # Marks.
 
 
-async def test_a_mark_says_nothing_of_what_is_over(
+async def test_marking_does_not_count_ended_entries(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     places = await put(inbox, log, b"1", b"2", Draft(b"3", expires_ms=NOON + 1))
@@ -359,7 +361,7 @@ async def test_a_mark_says_nothing_of_what_is_over(
     assert (await inbox.mark_all(log)).changed == 1
 
 
-async def test_a_mark_taken_back_counts_again(
+async def test_an_entry_marked_unread_counts_again(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     places = await put(inbox, log, *[b"%d" % n for n in range(20)])
@@ -375,7 +377,7 @@ async def test_a_mark_taken_back_counts_again(
     assert not_read == [18, 3]
 
 
-async def test_a_mark_made_anew_has_its_own_time(
+async def test_an_entry_marked_again_has_the_new_time(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     places = await put(inbox, log, *[b"%d" % n for n in range(20)])
@@ -392,7 +394,7 @@ async def test_a_mark_made_anew_has_its_own_time(
     assert times == dict.fromkeys(range(1, 21), 0) | {3: 1, 10: 1, 19: 2, 21: 2}
 
 
-async def test_a_single_mark_taken_back_leaves_no_time(
+async def test_an_entry_marked_unread_has_no_read_time(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     places = await put(inbox, log, b"1", b"2")
@@ -405,7 +407,7 @@ async def test_a_single_mark_taken_back_leaves_no_time(
     assert [e.read_at_ms - NOON for e in page.entries or ()] == [1, 1]
 
 
-async def test_a_mark_of_what_is_over_is_not_taken_back(
+async def test_an_ended_entry_is_not_marked_unread(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     places = await put(inbox, log, b"1", Draft(b"2", expires_ms=NOON + 1))
@@ -417,7 +419,7 @@ async def test_a_mark_of_what_is_over_is_not_taken_back(
     assert await unread(inbox, log) == 0
 
 
-async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
+async def test_entries_below_the_bitmap_can_be_marked_unread(
     redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     inbox = Inbox(redis, LogSettings(clock_ms=clock))
@@ -435,7 +437,7 @@ async def test_marks_may_be_taken_back_where_the_bitmap_has_left(
 # Lifetimes and limits.
 
 
-async def test_what_is_kept_of_what_is_gone_is_forgotten(
+async def test_records_of_entries_that_have_left_are_deleted(
     redis: RedisConnection, log: Log
 ) -> None:
     clock = [NOON]
@@ -456,7 +458,7 @@ async def test_what_is_kept_of_what_is_gone_is_forgotten(
         assert await redis.call(command, key) <= 1_150
 
 
-async def test_the_bitmap_of_an_inbox_that_nobody_marks_stays_small(
+async def test_the_bitmap_of_an_unmarked_log_stays_small(
     redis: RedisConnection, log: Log
 ) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=100))
@@ -467,7 +469,7 @@ async def test_the_bitmap_of_an_inbox_that_nobody_marks_stays_small(
     assert await redis.call("STRLEN", inbox_keys(log).done) <= 8_192 // 8 + 100
 
 
-async def test_a_bitmap_that_begins_with_an_expiry_ends_by_itself(
+async def test_a_bitmap_created_by_an_expiry_expires(
     inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 1))
@@ -477,7 +479,7 @@ async def test_a_bitmap_that_begins_with_an_expiry_ends_by_itself(
     assert 0 < await redis.call("PTTL", inbox_keys(log).done) <= 2 * DAY_MS
 
 
-async def test_every_key_of_what_ends_ends_by_itself(
+async def test_every_key_of_ending_entries_expires(
     inbox: Inbox, redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
     (first, *_) = await put(
@@ -492,7 +494,7 @@ async def test_every_key_of_what_ends_ends_by_itself(
         assert 0 < await redis.call("PTTL", key) <= 4 * DAY_MS
 
 
-async def test_a_plain_log_has_no_more_keys_than_it_needs(
+async def test_a_log_without_ending_entries_has_no_keys_for_them(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await put(inbox, log, b"1", b"2")
@@ -503,7 +505,7 @@ async def test_a_plain_log_has_no_more_keys_than_it_needs(
     assert b"ended" not in await redis.call("HKEYS", keys.state)
 
 
-async def test_a_lost_log_leaves_nothing_that_ends(
+async def test_records_of_a_lost_log_are_deleted(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await put(inbox, log, Draft(b"1", collapse_key="a"), Draft(b"2", collapse_key="a"))
@@ -518,7 +520,7 @@ async def test_a_lost_log_leaves_nothing_that_ends(
 # Audiences.
 
 
-async def test_an_audience_says_which_of_its_entries_are_over(
+async def test_an_audience_state_has_its_ended_entries(
     inbox: Inbox, log: Log, clock: Clock
 ) -> None:
     audience = everyone_log(log.app)
@@ -541,7 +543,7 @@ async def test_an_audience_says_which_of_its_entries_are_over(
     assert (plain.head.offset, plain.floor, plain.ended) == (0, 1, b"")
 
 
-async def test_an_audience_s_bitmap_begins_at_what_is_kept(
+async def test_the_bitmap_of_an_audience_begins_at_its_oldest_entry(
     redis: RedisConnection, log: Log
 ) -> None:
     inbox = Inbox(redis, LogSettings(entries_max=10))
@@ -576,7 +578,7 @@ async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[RecordingH
     running.cancel()
 
 
-async def test_an_announcement_says_what_an_entry_ends(
+async def test_an_announcement_has_the_entry_that_is_replaced_or_withdrawn(
     inbox: Inbox, log: Log, live: RecordingHandler, until: Any
 ) -> None:
     (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
@@ -596,7 +598,7 @@ async def test_an_announcement_says_what_an_entry_ends(
     ]
 
 
-async def test_marks_are_announced_with_what_is_unread_elsewhere(
+async def test_announced_counts_include_other_logs(
     inbox: Inbox, log: Log, live: RecordingHandler, until: Any
 ) -> None:
     (place,) = await put(inbox, log, b"1")
@@ -617,7 +619,7 @@ async def test_marks_are_announced_with_what_is_unread_elsewhere(
     ]
 
 
-async def test_a_mark_elsewhere_is_announced_to_who_has_no_log(
+async def test_marks_in_other_logs_are_announced_without_an_own_log(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     marked = await inbox.mark_ids(log, [], elsewhere=3, force=True)
@@ -631,7 +633,7 @@ async def test_a_mark_elsewhere_is_announced_to_who_has_no_log(
 # Once.
 
 
-async def test_a_repetition_replaces_nothing(inbox: Inbox, log: Log) -> None:
+async def test_a_repeated_append_replaces_nothing(inbox: Inbox, log: Log) -> None:
     once = Once("key", "digest")
     draft = Draft(b"1", collapse_key="a")
     first = await inbox.append(log, [draft], once=once)

@@ -26,7 +26,7 @@ async def fragments(inbox: Inbox, log: Log) -> list[bytes]:
     return [entry.fragment for entry in read.history.entries]
 
 
-async def test_nothing_of_a_muted_type_is_stored(
+async def test_entries_of_a_muted_type_are_not_stored(
     inbox: Inbox, mutes: Mutes, log: Log
 ) -> None:
     assert await mutes.mute(log, "news")
@@ -40,7 +40,7 @@ async def test_nothing_of_a_muted_type_is_stored(
     assert await fragments(inbox, log) == [b"2", b"3"]
 
 
-async def test_a_log_of_which_all_is_muted_is_not_begun(
+async def test_a_log_is_not_created_for_muted_entries_only(
     inbox: Inbox, mutes: Mutes, redis: RedisConnection, log: Log
 ) -> None:
     await mutes.mute(log, "news")
@@ -51,7 +51,7 @@ async def test_a_log_of_which_all_is_muted_is_not_begun(
     assert await redis.call("EXISTS", *inbox_keys(log)) == 0
 
 
-async def test_a_repetition_is_told_the_same_whatever_is_muted_since(
+async def test_a_repeated_append_ignores_later_mutes(
     inbox: Inbox, mutes: Mutes, log: Log
 ) -> None:
     once = Once("key", "digest")
@@ -67,7 +67,7 @@ async def test_a_repetition_is_told_the_same_whatever_is_muted_since(
     assert (first.replayed, again.replayed) == (False, True)
 
 
-async def test_mutes_are_taken_back_and_listed(mutes: Mutes, log: Log) -> None:
+async def test_types_can_be_unmuted_and_listed(mutes: Mutes, log: Log) -> None:
     assert await mutes.mute(log, "b")
     assert await mutes.mute(log, "ä b")
     assert not await mutes.mute(log, "b")
@@ -78,9 +78,7 @@ async def test_mutes_are_taken_back_and_listed(mutes: Mutes, log: Log) -> None:
     assert await mutes.of(log) == ["ä b"]
 
 
-async def test_a_player_mutes_no_more_than_so_many_types(
-    mutes: Mutes, log: Log
-) -> None:
+async def test_the_number_of_muted_types_is_limited(mutes: Mutes, log: Log) -> None:
     for n in range(MUTES_MAX):
         await mutes.mute(log, str(n))
 

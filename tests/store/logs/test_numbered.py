@@ -39,14 +39,14 @@ def offsets(listed: Any) -> list[int]:
     return [entry.offset for entry in entries(listed)]
 
 
-async def test_an_inbox_that_is_not_there_is_empty(lists: NumberedLists) -> None:
+async def test_a_missing_log_lists_nothing(lists: NumberedLists) -> None:
     for read in (None, True, False):
         assert await lists.page(LOG, skip=0, count=10, read=read) == (0, [])
     assert [item async for item in lists.walk(LOG)] == []
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_list_is_a_part_of_the_whole_page(
+async def test_a_numbered_page_is_a_slice_of_the_whole_page(
     inbox: Inbox, lists: NumberedLists, clock: Clock, seed: int
 ) -> None:
     # Times apart and times alike, marks one by one and marks over ranges.
@@ -73,7 +73,7 @@ async def test_a_list_is_a_part_of_the_whole_page(
                 assert listed.entries == matching[max(0, skip) :][:count]
 
 
-async def test_only_the_offsets_given_come_into_question(
+async def test_only_the_given_offsets_are_considered(
     inbox: Inbox, lists: NumberedLists
 ) -> None:
     await inbox.append(LOG, fragments(300))
@@ -86,7 +86,7 @@ async def test_only_the_offsets_given_come_into_question(
     assert (listed.total, offsets(listed)) == (5, [200, 199, 2, 1])
 
 
-async def test_what_is_too_old_is_not_listed(
+async def test_entries_older_than_the_retention_are_not_listed(
     inbox: Inbox, lists: NumberedLists, clock: Clock
 ) -> None:
     await inbox.append(LOG, fragments(3))
@@ -100,7 +100,7 @@ async def test_what_is_too_old_is_not_listed(
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-async def test_a_walk_meets_every_entry_once(
+async def test_a_walk_yields_every_entry_once(
     inbox: Inbox, lists: NumberedLists, count: int
 ) -> None:
     if count:
@@ -112,7 +112,7 @@ async def test_a_walk_meets_every_entry_once(
     assert [fragment for _, fragment in walked] == fragments(count)[::-1]
 
 
-async def test_a_hole_in_a_log_is_passed_over(
+async def test_a_hole_in_a_log_is_skipped(
     inbox: Inbox, lists: NumberedLists, redis: RedisConnection
 ) -> None:
     await inbox.append(LOG, fragments(3))

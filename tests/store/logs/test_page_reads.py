@@ -37,13 +37,13 @@ async def read(page_reads: PageReads, app: App) -> AudiencePage:
     return part
 
 
-async def test_a_silent_app_looks_as_the_scripts_would_say(
+async def test_an_app_without_a_log_for_everyone_reads_as_by_script(
     page_reads: PageReads, log: Log
 ) -> None:
     assert await everyone_in(page_reads, log) == await read(page_reads, log.app)
 
 
-async def test_the_first_word_to_everybody_is_in_the_next_page(
+async def test_the_first_message_to_everyone_is_in_the_next_page(
     page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
     await everyone_in(page_reads, log)
@@ -58,7 +58,7 @@ async def test_the_first_word_to_everybody_is_in_the_next_page(
     assert second == await read(page_reads, log.app)
 
 
-async def test_an_app_that_lost_its_log_is_silent_again(
+async def test_an_app_whose_log_for_everyone_is_lost_reads_as_empty(
     page_reads: PageReads, inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(everyone_log(log.app), [FRAGMENT])
@@ -76,7 +76,7 @@ async def first(page_reads: PageReads, log: Log, count: int = 5) -> Page:
     return (await page_reads.read(log, newest=None, oldest=None, count=count)).own
 
 
-async def test_entries_of_a_first_page_are_not_taken_through_the_script(
+async def test_entries_of_a_first_page_bypass_the_script(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 30)
@@ -104,7 +104,7 @@ async def test_a_first_page_has_the_marks_of_its_entries(
     assert page == await inbox.page(log, count=5)
 
 
-async def test_a_first_page_passes_over_what_is_over(
+async def test_a_first_page_omits_ended_entries(
     page_reads: PageReads, inbox: Inbox, log: Log
 ) -> None:
     places = (await inbox.append(log, [FRAGMENT] * 10)).stored
@@ -130,7 +130,7 @@ async def test_a_first_page_of_large_entries_is_shorter(
 
 
 @pytest.mark.parametrize("before", [0, 3, 8])
-async def test_what_comes_between_the_script_and_its_entries_is_noticed(
+async def test_an_append_between_script_and_entries_is_noticed(
     inbox: Inbox, redis: RedisConnection, log: Log, before: int
 ) -> None:
     if before:
@@ -142,7 +142,7 @@ async def test_what_comes_between_the_script_and_its_entries_is_noticed(
     assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
 
 
-async def test_what_leaves_between_the_script_and_its_entries_is_noticed(
+async def test_an_expiry_between_script_and_entries_is_noticed(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 4)
@@ -153,7 +153,7 @@ async def test_what_leaves_between_the_script_and_its_entries_is_noticed(
     assert inbox.parse_first_page(reply, await redis.call(*command), 5) is None
 
 
-async def test_a_first_page_that_something_came_into_is_read_again(
+async def test_a_first_page_that_changed_meanwhile_is_read_again(
     page_reads: PageReads, inbox: Inbox, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inbox.append(log, [FRAGMENT])

@@ -16,7 +16,7 @@ def receipts(redis: RedisConnection, clock: Clock) -> ReceiptStore:
     return ReceiptStore(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
 
 
-async def test_a_receipt_follows_what_becomes_of_a_notification(
+async def test_a_receipt_shows_each_state_of_a_notification(
     inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     (place,) = (await inbox.append(log, [Draft(b"1", expires_ms=NOON + 3)])).stored
@@ -34,7 +34,7 @@ async def test_a_receipt_follows_what_becomes_of_a_notification(
     )
 
 
-async def test_what_ended_unread_was_never_read(
+async def test_an_entry_that_ended_unread_has_no_read_time(
     inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     drafts: list[Draft | bytes] = [
@@ -58,7 +58,7 @@ async def test_what_ended_unread_was_never_read(
     ]
 
 
-async def test_what_ended_after_it_was_read_says_when(
+async def test_an_entry_that_ended_after_being_read_keeps_the_time(
     inbox: Inbox, receipts: ReceiptStore, log: Log, clock: Clock
 ) -> None:
     drafts: list[Draft | bytes] = [b"1", Draft(b"2", collapse_key="a")]
@@ -76,7 +76,7 @@ async def test_what_ended_after_it_was_read_says_when(
     ]
 
 
-async def test_what_was_not_stored_has_no_receipt(
+async def test_an_entry_that_was_not_stored_has_no_receipt(
     inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     (place,) = (await inbox.append(log, [b"1"])).stored
@@ -87,7 +87,7 @@ async def test_what_was_not_stored_has_no_receipt(
     assert await receipts.of_many([(log, p) for p in wrong]) == [None] * 3
 
 
-async def test_a_place_that_the_log_does_not_know_acknowledges_nothing(
+async def test_an_unknown_position_acknowledges_nothing(
     inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     first, second = (await inbox.append(log, [b"1", b"2"])).stored
@@ -103,7 +103,7 @@ async def test_a_place_that_the_log_does_not_know_acknowledges_nothing(
     assert [r.acknowledged for r in found if r] == [True, False]
 
 
-async def test_an_older_place_takes_no_acknowledgement_back(
+async def test_an_older_position_does_not_undo_an_acknowledgement(
     inbox: Inbox, receipts: ReceiptStore, log: Log
 ) -> None:
     first, second = (await inbox.append(log, [b"1", b"2"])).stored

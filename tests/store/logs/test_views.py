@@ -59,13 +59,13 @@ async def known_since_ms(views: Views, log: Log) -> int:
     return player.known_since_ms
 
 
-async def test_who_was_never_seen_appears_now(
+async def test_an_unknown_player_is_known_from_now_on(
     views: Views, clock: Clock, log: Log
 ) -> None:
     assert await known_since_ms(views, log) == clock.now_ms
 
 
-async def test_who_has_a_notification_has_been_here_since_the_oldest(
+async def test_a_player_is_known_since_the_oldest_entry(
     views: Views, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     first_ms = clock.now_ms
@@ -76,7 +76,7 @@ async def test_who_has_a_notification_has_been_here_since_the_oldest(
     assert await known_since_ms(views, log) == first_ms
 
 
-async def test_whose_notifications_have_all_left_has_been_here_before_any(
+async def test_a_player_with_an_empty_log_is_known_since_ever(
     views: Views, inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
     await inbox.append(log, [FRAGMENT])
@@ -85,9 +85,7 @@ async def test_whose_notifications_have_all_left_has_been_here_before_any(
     assert await known_since_ms(views, log) == 0
 
 
-async def test_who_has_joined_is_there_from_that_place_on(
-    views: Views, log: Log
-) -> None:
+async def test_a_player_joins_at_a_position(views: Views, log: Log) -> None:
     place = Position(7, 8, 9, 10)
 
     assert await views.join(log, NEWS, place)
@@ -103,7 +101,7 @@ async def test_joining_twice_changes_nothing(views: Views, log: Log) -> None:
     assert await found(views, log) == [View(NEWS, ZERO)]
 
 
-async def test_a_player_has_so_many_topics_and_everybody_besides(
+async def test_the_number_of_topics_is_limited_everyone_not_counted(
     views: Views, log: Log
 ) -> None:
     topics = [topic_log(APP, Topic(f"t{n}")) for n in range(TOPICS_MAX + 1)]
@@ -121,7 +119,7 @@ async def test_a_player_has_so_many_topics_and_everybody_besides(
     assert await views.join(log, topics[-1], ZERO)
 
 
-async def test_who_leaves_takes_its_marks_along(views: Views, log: Log) -> None:
+async def test_leaving_deletes_the_marks(views: Views, log: Log) -> None:
     for audience in (EVERYONE, NEWS):
         await views.join(log, audience, ZERO)
         await views.change(log, audience, "deleted", [1, 2], epoch=1, floor=1)
@@ -138,9 +136,7 @@ async def test_who_leaves_takes_its_marks_along(views: Views, log: Log) -> None:
     assert await views.read_at_ms(log, [(NEWS, [1, 9])]) == [[0, 0]]
 
 
-async def test_a_topic_that_begins_like_another_is_another(
-    views: Views, log: Log
-) -> None:
+async def test_topics_with_a_common_prefix_are_distinct(views: Views, log: Log) -> None:
     longer = topic_log(APP, Topic("news.eu"))
     for topic in (NEWS, longer, topic_log(APP, Topic("e")), EVERYONE):
         await views.join(log, topic, ZERO)
@@ -157,9 +153,7 @@ async def test_a_topic_that_begins_like_another_is_another(
     assert all(view.is_done(1) for view in left)
 
 
-async def test_only_an_audience_that_was_joined_can_be_muted(
-    views: Views, log: Log
-) -> None:
+async def test_only_a_joined_audience_can_be_muted(views: Views, log: Log) -> None:
     assert not await views.mute(log, NEWS, muted=True)
     await views.join(log, NEWS, ZERO)
 
@@ -169,7 +163,7 @@ async def test_only_an_audience_that_was_joined_can_be_muted(
     assert await found(views, log) == [View(NEWS, ZERO)]
 
 
-async def test_the_players_streams_are_told_and_a_page_is_another(
+async def test_changes_are_announced_and_change_the_version(
     views: Views, inbox: Inbox, redis: RedisConnection, log: Log, store_url: str
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(
@@ -197,7 +191,7 @@ async def test_the_players_streams_are_told_and_a_page_is_another(
     assert heard.count(b"audiences") == 3
 
 
-async def test_marks_of_a_log_that_was_lost_count_for_nothing(
+async def test_marks_of_a_lost_log_do_not_count(
     views: Views, clock: Clock, log: Log
 ) -> None:
     await views.join(log, NEWS, Position(1, 5, 5, 5))
@@ -214,7 +208,7 @@ async def test_marks_of_a_log_that_was_lost_count_for_nothing(
     assert await views.read_at_ms(log, [(NEWS, [2, 8])]) == [[clock.now_ms, 0]]
 
 
-async def test_who_joined_a_silent_topic_keeps_its_place_when_that_speaks(
+async def test_joining_before_the_first_message_keeps_the_position(
     views: Views, log: Log
 ) -> None:
     await views.join(log, NEWS, ZERO)
@@ -225,7 +219,7 @@ async def test_who_joined_a_silent_topic_keeps_its_place_when_that_speaks(
     assert view.joined == Position(4, 0, 0, 0)
 
 
-async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
+async def test_views_without_a_topic_expire(
     views: Views, redis: RedisConnection, clock: Clock, log: Log
 ) -> None:
     async def lives_ms() -> int:
@@ -247,7 +241,7 @@ async def test_views_with_a_topic_stay_and_others_live_as_long_as_an_inbox(
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
 
-async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> None:
+async def test_a_peek_returns_what_the_script_does(views: Views, log: Log) -> None:
     await views.join(log, EVERYONE, Position(7, 1, 2, 3))
     await views.change(log, EVERYONE, "ids", [9, 11], epoch=7, floor=1)
     await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
@@ -262,7 +256,7 @@ async def test_a_glance_shows_what_the_script_does(views: Views, log: Log) -> No
     assert view.deleted == {12}
 
 
-async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
+async def test_a_peek_suffices_only_for_the_view_of_everyone(
     views: Views, log: Log
 ) -> None:
     async def seen() -> object:
@@ -275,7 +269,7 @@ async def test_a_glance_is_not_enough_for_more_or_less_than_everybody(
     assert await seen() is None
 
 
-async def test_looking_keeps_views_that_would_end(
+async def test_reading_renews_views(
     views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await views.join(log, EVERYONE, ZERO)
@@ -286,7 +280,7 @@ async def test_looking_keeps_views_that_would_end(
     assert await redis.call("PTTL", views_key(log)) > RETENTION_MS
 
 
-async def test_what_is_in_an_audiences_log_and_alive_is_found(
+async def test_only_entries_that_exist_and_have_not_ended_are_found(
     views: Views, inbox: Inbox
 ) -> None:
     places = (await inbox.append(NEWS, [FRAGMENT] * 4)).stored
@@ -306,7 +300,7 @@ async def test_what_is_in_an_audiences_log_and_alive_is_found(
     assert everyone.offsets == []
 
 
-async def test_who_has_not_joined_can_mark_nothing(views: Views, log: Log) -> None:
+async def test_only_a_joined_player_can_mark(views: Views, log: Log) -> None:
     await views.join(log, NEWS, ZERO)
 
     assert await views.change(log, EVERYONE, "ids", [1], epoch=1, floor=1) == []
@@ -372,7 +366,7 @@ steps = st.one_of(
     joined=st.integers(0, 12),
     todo=st.lists(steps, min_size=1, max_size=14),
 )
-def test_marks_are_those_of_a_plain_model(
+def test_marks_are_those_of_a_simple_model(
     session_store: str, first: int, joined: int, todo: list[Any]
 ) -> None:
     asyncio.run(walk(session_store, first, joined, todo))

@@ -60,7 +60,7 @@ async def die(redis: RedisConnection, node: Leases) -> None:
     await redis.call("ZADD", NODES, str(int(score - ALIVE_MS - 1)), node.node)
 
 
-async def test_a_player_has_as_many_as_it_may(
+async def test_the_number_of_leases_is_limited(
     node: Leases, other: Leases, log: Log
 ) -> None:
     await acquire(node, log)
@@ -74,7 +74,7 @@ async def test_a_player_has_as_many_as_it_may(
     await acquire(node, Log(log.app, Player("another")))
 
 
-async def test_the_limit_holds_however_many_come_at_once(
+async def test_the_limit_holds_for_concurrent_calls(
     node: Leases, other: Leases, redis: RedisConnection, log: Log
 ) -> None:
     outcomes = await asyncio.gather(
@@ -87,7 +87,7 @@ async def test_the_limit_holds_however_many_come_at_once(
     assert await held(redis, log) == 2
 
 
-async def test_a_lease_given_back_is_free_and_only_once(
+async def test_a_released_lease_is_free_once(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     first, second = await acquire(node, log), await acquire(node, log)
@@ -118,7 +118,7 @@ async def test_the_leases_of_a_dead_node_are_void(
     assert await held(redis, log) == 1
 
 
-async def test_a_node_that_left_gives_all_its_leases_back_at_once(
+async def test_a_node_that_leaves_releases_all_leases_at_once(
     node: Leases, other: Leases, log: Log
 ) -> None:
     await acquire(node, log)
@@ -130,7 +130,7 @@ async def test_a_node_that_left_gives_all_its_leases_back_at_once(
     await acquire(other, log)
 
 
-async def test_the_leases_of_a_node_that_has_just_come_are_not_void(
+async def test_the_leases_of_a_new_node_are_not_void(
     node: Leases, other: Leases, log: Log
 ) -> None:
     # `node` learnt who is alive before `other` was there.
@@ -142,7 +142,7 @@ async def test_the_leases_of_a_node_that_has_just_come_are_not_void(
         await acquire(node, log)
 
 
-async def test_an_old_list_of_nodes_lets_nobody_in_too_many(
+async def test_an_old_list_of_nodes_admits_no_excess_connection(
     redis: RedisConnection, log: Log
 ) -> None:
     nodes = [Leases(redis, leases_max=3) for _ in range(4)]
@@ -181,7 +181,7 @@ async def recorder(
     await asyncio.wait([running])
 
 
-async def test_an_instance_that_comes_back_takes_over_what_it_had(
+async def test_a_returning_instance_takes_over_its_lease(
     node: Leases,
     other: Leases,
     redis: RedisConnection,
@@ -216,7 +216,7 @@ async def test_leases_without_an_instance_replace_nothing(
     assert await held(redis, log) == 2
 
 
-async def test_an_instance_that_was_counted_twice_is_counted_once_again(
+async def test_an_instance_with_two_leases_is_reduced_to_one(
     node: Leases,
     redis: RedisConnection,
     log: Log,
@@ -237,7 +237,7 @@ async def test_an_instance_that_was_counted_twice_is_counted_once_again(
     ]
 
 
-async def test_a_lease_given_back_while_the_store_is_away_is_made_up_for(
+async def test_a_lease_released_without_a_store_is_released_later(
     proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
@@ -255,7 +255,7 @@ async def test_a_lease_given_back_while_the_store_is_away_is_made_up_for(
     await node._redis.close()
 
 
-async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
+async def test_no_lease_is_acquired_without_a_store(proxy: Any, log: Log) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
     await proxy.close()
 
@@ -266,7 +266,7 @@ async def test_nothing_is_leased_without_a_store(proxy: Any, log: Log) -> None:
 
 
 @pytest.mark.parametrize("what", ["lost", "cancelled"])
-async def test_a_lease_that_nobody_heard_of_does_not_leak(
+async def test_a_lease_whose_reply_was_lost_does_not_leak(
     proxy: Any, redis: RedisConnection, log: Log, what: str
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
@@ -294,7 +294,7 @@ async def test_a_lease_that_nobody_heard_of_does_not_leak(
     await node._redis.close()
 
 
-async def test_a_cancelled_farewell_is_still_said(
+async def test_a_cancelled_release_is_still_sent(
     proxy: Any, redis: RedisConnection, log: Log
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
@@ -312,7 +312,7 @@ async def test_a_cancelled_farewell_is_still_said(
     await node._redis.close()
 
 
-async def test_taking_twice_is_one_lease(
+async def test_acquiring_twice_is_one_lease(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     # What a repetition after a lost answer does.
@@ -322,7 +322,7 @@ async def test_taking_twice_is_one_lease(
     assert await held(redis, log) == 1
 
 
-async def test_keys_of_leases_end_by_themselves(
+async def test_keys_of_leases_expire(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
     await acquire(node, log)
@@ -330,7 +330,7 @@ async def test_keys_of_leases_end_by_themselves(
     assert 24 * 3_600_000 < await redis.call("PTTL", lease_key(log)) <= 25 * 3_600_000
 
 
-async def test_nodes_that_are_long_gone_are_forgotten(
+async def test_nodes_without_heartbeats_are_deleted(
     node: Leases, redis: RedisConnection
 ) -> None:
     await redis.call("ZADD", NODES, "1000", "ancient")
@@ -353,7 +353,7 @@ async def test_an_unknown_outcome_is_no_lease(node: Leases, log: Log) -> None:
     assert len(node._to_release) == 1
 
 
-async def test_a_node_that_was_taken_for_dead_writes_its_leases_down_again(
+async def test_a_node_without_heartbeats_writes_its_leases_again(
     redis: RedisConnection, log: Log
 ) -> None:
     now_s = 0.0
@@ -397,7 +397,7 @@ def views(redis: RedisConnection) -> Views:
     return Views(redis, LogSettings())
 
 
-async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(
+async def test_a_new_player_joins_everyone_with_its_first_lease(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     everyone = View(everyone_log(log.app), PLACE)
@@ -409,14 +409,14 @@ async def test_a_player_never_seen_is_one_of_everybody_with_its_first_lease(
     assert await redis.call("PTTL", views_key(log)) > 180 * DAY_MS
 
 
-async def test_where_nobody_knows_where_everybody_is_that_is_left_open(
+async def test_a_new_player_joins_later_if_the_position_is_unknown(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     assert await come(node, views, log, knowing=False) is None
     assert await redis.call("EXISTS", views_key(log)) == 0
 
 
-async def test_a_player_that_has_been_sent_something_was_seen(
+async def test_a_player_with_a_log_is_not_new(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await Inbox(redis).append(log, [b"x"])
@@ -425,7 +425,7 @@ async def test_a_player_that_has_been_sent_something_was_seen(
     assert await redis.call("EXISTS", views_key(log)) == 0
 
 
-async def test_a_player_with_topics_keeps_what_it_has(
+async def test_a_player_with_topics_keeps_its_views(
     node: Leases, views: Views, log: Log
 ) -> None:
     await views.join(log, topic_log(log.app, Topic("news")), PLACE)
@@ -436,7 +436,7 @@ async def test_a_player_with_topics_keeps_what_it_has(
     assert [view.log.topic for view in found.views] == ["news"]
 
 
-async def test_a_refused_lease_makes_nobody_one_of_everybody(
+async def test_a_refused_lease_creates_no_view(
     redis: RedisConnection, views: Views, log: Log
 ) -> None:
     node = Leases(redis, leases_max=0)
@@ -447,7 +447,7 @@ async def test_a_refused_lease_makes_nobody_one_of_everybody(
     assert await redis.call("EXISTS", views_key(log)) == 0
 
 
-async def test_what_is_asked_beside_is_asked_again_with_the_script(
+async def test_commands_are_repeated_if_the_script_is_sent_as_text(
     node: Leases, views: Views, redis: RedisConnection, log: Log
 ) -> None:
     await acquire(node, log)

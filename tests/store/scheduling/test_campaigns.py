@@ -71,7 +71,7 @@ async def test_a_card_is_read_as_it_was_written(
     assert await campaigns.get_card(App("other"), "c", "plain") is None
 
 
-async def test_a_card_that_changes_its_player_leaves_the_old_one(
+async def test_a_card_with_a_new_player_leaves_the_old_one(
     campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     for player in ("a", "b", "c", "a", "b"):
@@ -80,7 +80,7 @@ async def test_a_card_that_changes_its_player_leaves_the_old_one(
         assert await copies(redis) == {"k": [f"active {player}"]}
 
 
-async def test_a_status_changes_and_the_player_stays(
+async def test_changing_the_status_keeps_the_player(
     campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     await campaigns.put_cards(APP, "c", [card("k", "a")])
@@ -93,7 +93,7 @@ async def test_a_status_changes_and_the_player_stays(
     assert await campaigns.count_cards(APP, "c") == 1
 
 
-async def test_of_a_card_named_twice_the_later_one_holds(
+async def test_of_two_cards_with_one_id_the_last_wins(
     campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     await campaigns.put_cards(APP, "c", [card("k", "a"), card("k", "b", "draft")])
@@ -115,7 +115,7 @@ async def test_ten_thousand_cards_are_written_in_one_call(
     assert sorted(active) == sorted(c for c in cards if c.status == "active")
 
 
-async def test_writers_that_race_leave_one_player_each(
+async def test_concurrent_writers_leave_one_player_per_card(
     store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     """Whatever the order in which their steps reach the store."""
@@ -157,7 +157,7 @@ class Fragile(RedisConnection):
         return await super().call_many(commands, write=write)
 
 
-async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
+async def test_a_repetition_completes_an_interrupted_write(
     store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     before = [card(f"k{i}", f"a{i}") for i in range(20)]
@@ -173,7 +173,7 @@ async def test_a_write_that_was_cut_off_is_completed_by_its_repetition(
     assert await copies(redis) == {c.id: [f"active {c.player}"] for c in after}
 
 
-async def test_a_store_that_is_away_takes_nothing(store_url: str) -> None:
+async def test_nothing_is_written_without_a_store(store_url: str) -> None:
     fragile = Fragile(store_url, fails_at=1)
 
     with pytest.raises(StoreUnavailable):
@@ -182,7 +182,7 @@ async def test_a_store_that_is_away_takes_nothing(store_url: str) -> None:
     await fragile.close()
 
 
-async def test_a_campaign_keeps_the_time_of_its_making(campaigns: Campaigns) -> None:
+async def test_a_campaign_keeps_its_creation_time(campaigns: Campaigns) -> None:
     made = await campaigns.put(APP, "c", "one", now_ms=5)
     renamed = await campaigns.put(APP, "c", "two", now_ms=9)
     await campaigns.put(APP, "b", "", now_ms=7)

@@ -54,7 +54,7 @@ async def test_firing_again_does_nothing(timetable: Timetable, inbox: Inbox) -> 
     )
 
 
-async def test_a_due_list_has_what_is_due_in_due_order(
+async def test_due_schedules_are_returned_in_order(
     timetable: Timetable, clock: Clock
 ) -> None:
     made = [reminder("p", NOON + i) for i in (3, 1, 2, 5)]
@@ -67,7 +67,7 @@ async def test_a_due_list_has_what_is_due_in_due_order(
     assert await timetable.firing.due(NOON + 3, limit=1) == dues[:1]
 
 
-async def test_due_keys_of_all_buckets_are_looked_into(
+async def test_due_schedules_of_all_buckets_are_returned(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     made = [reminder(f"p{i}") for i in range(600)]
@@ -80,7 +80,7 @@ async def test_due_keys_of_all_buckets_are_looked_into(
     assert await redis.call("ZCARD", due_key(dues[0].bucket, APP)) > 0
 
 
-async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
+async def test_apps_in_a_bucket_have_equal_shares(
     timetable: Timetable,
 ) -> None:
     made = [reminder("p", NOON - i) for i in range(6)]
@@ -97,7 +97,7 @@ async def test_apps_of_a_bucket_have_the_same_share_of_what_is_due(
     ]
 
 
-async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
+async def test_an_app_is_read_when_its_first_schedule_is_due(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     first, second = reminder("p", NOON + 10), reminder("p", NOON + 20)
@@ -113,7 +113,7 @@ async def test_an_app_is_looked_for_when_the_first_of_its_schedules_is_due(
     assert await redis.call("EXISTS", apps) == 0
 
 
-async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
+async def test_an_app_without_pending_schedules_is_not_read(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = reminder("p")
@@ -124,7 +124,7 @@ async def test_an_app_with_nothing_left_to_fire_is_not_looked_for(
     assert await redis.call("EXISTS", due_apps_key(ScheduleRef.of(entered).bucket)) == 0
 
 
-async def test_what_went_out_late_says_when_it_was_due(
+async def test_a_late_notification_says_when_it_was_due(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:
     for i, late_ms in enumerate((LATE_AFTER_MS, LATE_AFTER_MS + 1)):
@@ -153,7 +153,7 @@ async def test_a_schedule_without_a_record_leaves_the_timetable(
     assert await received(inbox, "p") == []
 
 
-async def test_a_sent_schedule_can_be_asked_for_for_90_days(
+async def test_a_sent_schedule_is_kept_for_90_days(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = reminder("p", NOON)
@@ -167,7 +167,7 @@ async def test_a_sent_schedule_can_be_asked_for_for_90_days(
     assert 0 <= 90 * DAY_MS - await redis.call("PTTL", record) < 60_000
 
 
-async def test_an_audience_that_was_cancelled_does_not_begin(
+async def test_a_cancelled_schedule_does_not_begin(
     timetable: Timetable,
 ) -> None:
     entered = await audience(timetable, "p")
@@ -198,7 +198,7 @@ async def send_to(
 
 
 @pytest.mark.parametrize("alone", [True, False])
-async def test_what_is_sent_replaces_and_expires_as_what_is_published(
+async def test_fired_entries_replace_and_expire_as_published_ones(
     timetable: Timetable, inbox: Inbox, clock: Clock, alone: bool
 ) -> None:
     log = Log(APP, Player("p"))
@@ -213,7 +213,7 @@ async def test_what_is_sent_replaces_and_expires_as_what_is_published(
 
 
 @pytest.mark.parametrize("alone", [True, False])
-async def test_what_is_sent_does_not_reach_who_has_muted_it(
+async def test_a_muted_type_is_not_sent(
     timetable: Timetable, inbox: Inbox, redis: RedisConnection, alone: bool
 ) -> None:
     await Mutes(redis).mute(Log(APP, Player("p")), "news")
@@ -226,7 +226,7 @@ async def test_what_is_sent_does_not_reach_who_has_muted_it(
 
 
 @pytest.mark.parametrize("alone", [True, False])
-async def test_what_is_sent_to_the_device_used_last_names_it(
+async def test_a_fired_entry_names_the_device_used_last(
     timetable: Timetable, inbox: Inbox, redis: RedisConnection, alone: bool
 ) -> None:
     log = Log(APP, Player("p"))
@@ -243,7 +243,7 @@ async def test_what_is_sent_to_the_device_used_last_names_it(
     assert [e.device for e in read.history.entries] == [""]
 
 
-async def test_what_is_sent_and_muted_is_sent_to_nobody(
+async def test_a_muted_schedule_counts_no_recipient(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     await Mutes(redis).mute(Log(APP, Player("p")), "news")

@@ -15,7 +15,7 @@ from ...clock import NOON
 from .timetables import APP, FRAGMENT, audience, campaign, received, serve
 
 
-async def test_an_audience_gets_it_once_each(
+async def test_each_recipient_is_served_once(
     timetable: Timetable, inbox: Inbox
 ) -> None:
     names = [f"p{i}" for i in range(50)]
@@ -32,7 +32,7 @@ async def test_an_audience_gets_it_once_each(
     assert await timetable.firing.sending() == []
 
 
-async def test_recipients_are_written_down_once(timetable: Timetable) -> None:
+async def test_recipients_are_stored_once(timetable: Timetable) -> None:
     due = ScheduleRef(1, APP, new_schedule_id(1))
 
     first = await timetable.recipients.enlist(due, [Player("a"), Player("b")])
@@ -78,7 +78,7 @@ async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
     assert await timetable.recipients.served_buckets(entered) == {bucket}
 
 
-async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
+async def test_recipients_outlive_a_schedule_and_an_outage(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     entered = await audience(timetable, "p")
@@ -94,7 +94,7 @@ async def test_recipients_wait_as_long_as_a_schedule_and_an_outage(
     assert 0 < await redis.call("PTTL", listed) <= DAY_MS
 
 
-async def test_active_cards_are_taken_when_it_is_sent(
+async def test_active_cards_are_read_when_sending(
     timetable: Timetable, redis: RedisConnection, inbox: Inbox
 ) -> None:
     entered, _ = await campaign(timetable)

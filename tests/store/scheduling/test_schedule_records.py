@@ -16,19 +16,19 @@ APP = App("app")
 
 
 @pytest.mark.parametrize("bucket", [0, 1, 127, 128, 255])
-def test_an_id_names_its_bucket(bucket: int) -> None:
+def test_an_id_contains_its_bucket(bucket: int) -> None:
     schedule_id = new_schedule_id(bucket)
 
     assert parse_schedule_id(APP, schedule_id) == ScheduleRef(bucket, APP, schedule_id)
 
 
-def test_an_id_comes_again_for_its_seed_only() -> None:
+def test_an_id_depends_on_its_seed_only() -> None:
     assert new_schedule_id(3, seed="s") == new_schedule_id(3, seed="s")
     assert new_schedule_id(3, seed="s") != new_schedule_id(3, seed="t")
     assert new_schedule_id(3) != new_schedule_id(3)
 
 
-def test_a_bucket_that_is_left_open_comes_again_for_its_seed() -> None:
+def test_a_random_bucket_depends_on_its_seed_only() -> None:
     names = {new_schedule_ref(APP, None, seed=f"s{i}") for i in range(50)}
 
     assert names == {new_schedule_ref(APP, None, seed=f"s{i}") for i in range(50)}
@@ -48,5 +48,5 @@ def test_a_bucket_that_is_left_open_comes_again_for_its_seed() -> None:
         "01a1fb68-f083-7000-8000-050c55f1a9e4",
     ],
 )
-def test_other_text_is_no_id(text: str) -> None:
+def test_other_text_is_not_an_id(text: str) -> None:
     assert parse_schedule_id(APP, text) is None

