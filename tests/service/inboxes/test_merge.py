@@ -79,6 +79,10 @@ class World:
         assert topic.topic is not None
         await self.audiences.join(self.log, topic.topic)
 
+    async def delete(self, *positions: Position) -> None:
+        for name in ids([*positions]):
+            await self.inboxes.delete(self.me, self.log.player, name)
+
     async def unread(self) -> int:
         (count,) = await self.inboxes.unread_counts(self.me, [self.log.player])
         return count
@@ -410,6 +414,132 @@ async def test_a_page_begins_behind_where_the_caller_is_in_each_log(
     page = await world.page(oldest=cursor)
 
     assert sorted(f.entry.id for f in page.entries or ()) == sorted(fresh)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_an_entry_appended_while_a_page_reads_on_is_after_its_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_own: bool
+) -> None:
+    await world.join(world.news)
+    (kept,) = ids(await world.say(world.news))
+    await world.delete(*await world.say(world.news, 2))
+    page_reads, fresh = world.merged._page_reads, list[str]()
+    read = page_reads.read
+
+    async def append_before_second_read(*args: Any, **options: Any) -> Any:
+        if options["newest"] is not None:
+            fresh.extend(ids(await world.say(world.log if is_own else world.news)))
+        return await read(*args, **options)
+
+    # The first read finds two deleted entries only, so that the page reads on.
+    monkeypatch.setattr(page_reads, "read", append_before_second_read)
+    page = await world.page(1)
+    monkeypatch.undo()
+
+    assert len(fresh) == 1
+    assert [found.entry.id for found in page.entries or ()] == [kept]
+    after = await world.merged.entries_after(world.log, page.cursor, count=20)
+    assert [entry.id for entry in after.entries] == fresh
+    assert page.unread == 1
+    assert (await world.page(1, version=page.version)).entries is not None
+
+
+async def test_no_entry_is_shown_before_newer_ones_that_were_not_read_yet(
+    world: World,
+) -> None:
+    # A page of one reads two of each log. Those of the audiences are deleted, so that
+    # what is older in them is not known yet: some of it is newer than the player's own.
+    await world.join(world.news)
+    (oldest,) = ids(await world.say(world.everyone))
+    world.ms += 1
+    (own,) = ids(await world.say(world.log))
+    world.ms += 1
+    (newest,) = ids(await world.say(world.news))
+    world.ms += 1
+    for log in (world.everyone, world.news):
+        await world.delete(*await world.say(log, 2))
+
+    walked, page = list[str](), await world.page(1)
+    while True:
+        walked += [found.entry.id for found in page.entries or ()]
+        if page.following is None:
+            break
+        page = await world.page(1, newest=page.following)
+
+    assert walked == [newest, own, oldest]
+
+
+async def test_no_entry_follows_before_older_ones_that_were_not_read_yet(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    (withdrawn,) = await world.say(world.news)
+    world.ms += 1
+    first = ids(await world.say(world.news))
+    world.ms += 1
+    second = ids(await world.say(world.everyone))
+    world.ms += 1
+    third = ids(await world.say(world.everyone))
+    await world.inbox.withdraw(world.news, withdrawn)
+
+    walked, start, more = list[str](), Cursor(ZERO), True
+    while more:
+        after = await world.merged.entries_after(world.log, start, count=1)
+        walked += [entry.id for entry in after.entries]
+        start, more = after.cursor, after.more
+
+    assert walked == first + second + third
+
+
+@pytest.mark.parametrize("audience_speaks", [False, True])
+@pytest.mark.parametrize("which", [0, 1])
+async def test_nothing_follows_a_page_that_ends_where_the_caller_is(
+    world: World, audience_speaks: bool, which: int
+) -> None:
+    if audience_speaks:
+        await world.say(world.everyone)
+        world.ms += 1
+    log = world.logs[which]
+    oldest, *between, newest = await world.say(log, 4)
+
+    # Reads `newest` as well as the two, so that its log goes on at `oldest`.
+    page = await world.page(
+        2, newest=newest, newest_included=False, oldest=Cursor(oldest)
+    )
+
+    assert [found.entry.position for found in page.entries or ()] == between[::-1]
+    assert page.following is None
+
+
+async def test_nothing_follows_a_page_that_ends_where_the_player_joined(
+    world: World,
+) -> None:
+    await world.say(world.news, 4)
+    await world.join(world.news)
+    world.ms += 1
+    joined = ids(await world.say(world.news, 2))
+
+    page = await world.page(2)
+
+    assert [found.entry.id for found in page.entries or ()] == joined[::-1]
+    assert page.following is None
+
+
+async def test_a_page_is_bounded_in_each_log_by_its_own_position(
+    world: World,
+) -> None:
+    # As a client's cursor is that has had a newer entry of its own log, live, and not
+    # yet those of everyone's log before it.
+    await world.say(world.everyone)
+    before = (await world.page()).cursor
+    world.ms += 1
+    missed = ids(await world.say(world.everyone))
+    world.ms += 1
+    (own,) = await world.say(world.log)
+
+    page = await world.page(oldest=before._replace(own=own))
+
+    assert [found.entry.id for found in page.entries or ()] == missed
 
 
 async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> None:
