@@ -45,11 +45,15 @@ _RawHeaders = Iterable[tuple[bytes, bytes]]
 # 16 bytes in Base64, as clients encode them.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
-# Fields that decide about the handshake, each of which must occur once.
+# Options of Connection, as browsers and libraries write them.
+_OPTIONS: Final = re.compile(rb"[a-z-]+(?:, ?[a-z-]+)*")
+
+# Fields that must not occur twice.
 _SINGLE_FIELDS: Final = frozenset(
     {
         b"upgrade",
         b"connection",
+        b"origin",
         b"sec-websocket-key",
         b"sec-websocket-version",
     }
@@ -132,11 +136,13 @@ class Handshake(asyncio.Protocol, Detachable):
                 return ""
             fields[name] = value
         key = fields.get(b"sec-websocket-key", b"")
-        tokens = fields.get(b"connection", b"").lower().split(b",")
+        options = fields.get(b"connection", b"").lower()
         is_plain = (
             fields.get(b"upgrade", b"").lower() == b"websocket"
-            and b"upgrade" in map(bytes.strip, tokens)
+            and _OPTIONS.fullmatch(options)
+            and b"upgrade" in map(bytes.strip, options.split(b","))
             and fields.get(b"sec-websocket-version") == b"13"
+            and b"sec-websocket-protocol" not in fields
             and _KEY.fullmatch(key)
             and self._request["method"] == "GET"
             and self._request["http_version"] == "1.1"
