@@ -1,7 +1,7 @@
 """
 Centrifugo: the widely used real-time server in Go, with its unidirectional transports.
 
-The bench asks it without tokens. With a store it runs on Redis, as several nodes would.
+The bench uses it without tokens. With a store it runs on Redis, as several nodes do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACKAGE = "github.com/centrifugal/centrifugo/v6@latest"
 
 
 class Centrifugo(Peer):
-    """One node, messages not kept."""
+    """One node; it keeps no messages."""
 
     name = "centrifugo"
     title = "Centrifugo"

@@ -26,11 +26,11 @@ SOURCE = Path(__file__).with_name("floor.c")
 
 
 class Floor(Peer):
-    """Sends what is posted to everybody; has one channel, and no idea of HTTP."""
+    """Sends each posted message to all connections; has one channel and no HTTP."""
 
     name = "floor"
     title = "send() in a C loop"
-    does = "one channel, nothing else: what the kernel takes"
+    does = "one channel, nothing else: the cost of the kernel"
 
     @classmethod
     def require(cls) -> None:

@@ -1,4 +1,4 @@
-"""Starlette on uvicorn, written the plain way, with a store where one is asked for."""
+"""Starlette on uvicorn, written in the plain way, with a store where it needs one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN_TTL_S = 86_400
 
 
 class Plain(Peer):
-    """See `plain_app`: what one writes in an afternoon."""
+    """A small application; see `plain_app`."""
 
     name = "starlette"
     title = "Starlette on uvicorn"

@@ -1,5 +1,5 @@
 """
-What one writes with Starlette in an afternoon, to be measured against.
+A small application on Starlette, of an afternoon's work, to compare with.
 
 Broadcast in a loop of ``send_text``; one endpoint that parses a body and calls one
 script; one that checks a token and makes one read.

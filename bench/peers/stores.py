@@ -1,4 +1,4 @@
-"""A Valkey of a peer's own, set up like the one that this server embeds."""
+"""A Valkey for a peer, configured like the one that streamer embeds."""
 
 from __future__ import annotations
 

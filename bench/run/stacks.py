@@ -1,8 +1,8 @@
 """
-Where the time goes: stacks of a server, sampled by py-spy while it is measured.
+Profiles: stacks of a server, sampled by py-spy while it is measured.
 
-The file is in the folded form that flame graphs are drawn from; `top` sums it up.
-``python -m bench.run.stacks FILE`` prints that.
+The file has the folded format of flame graphs. ``python -m bench.run.stacks FILE``
+prints the functions with the most samples.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def profiled(target: Target, path: Path | None) -> Iterator[None]:
 
 
 def top(path: Path) -> list[tuple[str, float, float]]:
-    """Return functions with their share of samples: within them, and below them."""
+    """Return functions with their share of samples: their own, and with callees."""
     own: Counter[str] = Counter()
     below: Counter[str] = Counter()
     for line in path.read_text().splitlines():

@@ -46,7 +46,7 @@ Latencies = dict[tuple[str, int], dict[str, "array[int]"]]
 
 
 def heading(result: Result) -> list[str]:
-    """Return the heads of the table's columns."""
+    """Return the headings of the table's columns."""
     heads = [""]
     for figure in result["figures"]:
         unit = f", {figure['unit']}" if figure["unit"] else ""
@@ -60,7 +60,7 @@ def _compares(result: Result) -> bool:
 
 
 def cells(result: Result) -> list[list[str]]:
-    """Return the table's rows: medians with half their range, the first's ratio."""
+    """Return the rows of the table: medians ± half of their range, and the ratio."""
     first = result["figures"][0]["key"]
     table = []
     for row in result["rows"]:
@@ -77,20 +77,20 @@ def cells(result: Result) -> list[list[str]]:
 
 
 def notes(result: Result) -> list[str]:
-    """Return what has to be said below the table."""
-    said = [f"{row['title']}: {row['does']}." for row in result["rows"] if row["does"]]
-    said += [
-        f"{absent['peer']} is not installed; `{absent['install']}` would."
+    """Return the notes below the table."""
+    lines = [f"{row['title']}: {row['does']}." for row in result["rows"] if row["does"]]
+    lines += [
+        f"{absent['peer']} is not installed; to install it: `{absent['install']}`."
         for absent in result["absent"]
     ]
-    said += [f"{title}: {why}." for title, why in result.get("left_out", {}).items()]
+    lines += [f"{title}: {why}." for title, why in result.get("left_out", {}).items()]
     for row in result["rows"]:
-        said += [f"{row['title']} failed in {failure}" for failure in row["failures"]]
-    return said
+        lines += [f"{row['title']} failed in {failure}" for failure in row["failures"]]
+    return lines
 
 
 def print_table(result: Result, console: Console) -> None:
-    """Print the table, and what has to be said with it."""
+    """Print the table and the notes; only the notes if nothing was measured."""
     table = Table(title=result["title"], caption_justify="left")
     first, *others = heading(result)
     table.add_column(first)
@@ -98,9 +98,13 @@ def print_table(result: Result, console: Console) -> None:
         table.add_column(head, justify="right")
     for line in cells(result):
         table.add_row(*line)
-    console.print(table)
     about = result["machine"]
     runs = max((len(row["runs"]) for row in result["rows"]), default=0)
+    if not runs:
+        for note in notes(result):
+            console.print(note, markup=False, highlight=False)
+        return
+    console.print(table)
     for note in [
         f"Medians of {_rounds(runs)}, ± half of their range. {result['about']}",
         f"{about['processor']}, {about['memory']}, {about['version']}.",
@@ -200,7 +204,7 @@ def _page(result: Result) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
         for line in cells(result)
     )
-    said = "".join(f"<li>{html.escape(note)}</li>" for note in notes(result))
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes(result))
     facts = "".join(
         f"<li>{name}: <code>{html.escape(value)}</code></li>"
         for name, value in result["machine"].items()
@@ -210,5 +214,5 @@ def _page(result: Result) -> str:
         f"<!doctype html><meta charset=utf-8><title>{title}</title>"
         f"<style>{_STYLE}</style><h1>{title}</h1><p>{html.escape(result['about'])}</p>"
         f"<img alt='' src='data:image/png;base64,{picture}'>"
-        f"<table><tr>{heads}</tr>{body}</table><ul>{said}</ul><ul>{facts}</ul>\n"
+        f"<table><tr>{heads}</tr>{body}</table><ul>{items}</ul><ul>{facts}</ul>\n"
     )

@@ -1,8 +1,8 @@
 """
-What the kernel says of processes: CPU time, resident memory, which core.
+Usage of processes as the kernel reports it: CPU time, resident memory.
 
-Knows /proc, and which programs are stores. A server is all the processes that descend
-from the one that was started; its store is told apart by name.
+Knows /proc, and which programs are stores. A server is the process that was started and
+all of its descendants; its store is recognized by its name. Also assigns cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
-    """CPU time so far in seconds and resident bytes of a server, its store apart."""
+    """CPU seconds so far and resident bytes of a server and of its store."""
 
     server_cpu_s: float
     store_cpu_s: float
@@ -29,31 +29,31 @@ class Usage(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Processes of a server."""
+    """The processes of a server and of its store."""
 
     server: list[int]
     store: list[int]
 
 
 def family(roots: list[int]) -> Family:
-    """Return the living processes that descend from `roots`, themselves included."""
+    """Return the living processes among `roots` and their descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (parent := _parent(int(entry.name))):
             children.setdefault(parent, []).append(int(entry.name))
-    found = Family([], [])
+    members = Family([], [])
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()
         waiting += children.get(pid, ())
         with contextlib.suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            (found.store if name in STORES else found.server).append(pid)
-    return found
+            (members.store if name in STORES else members.server).append(pid)
+    return members
 
 
 def measure(roots: list[int]) -> Usage:
-    """Return what the servers that began as `roots` have used so far."""
+    """Return the usage of `roots` and their descendants so far."""
     server, store = family(roots)
     return Usage(
         sum(map(cpu_s, server)),
@@ -64,9 +64,9 @@ def measure(roots: list[int]) -> Usage:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the seconds of CPU that the threads of a process have had."""
+    """Return the CPU seconds of all threads of a process."""
     total_ns = 0
-    # `schedstat` counts nanoseconds where `stat` counts ticks of 10 ms.
+    # `schedstat` counts nanoseconds; `stat` counts ticks of 10 ms.
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError):
             total_ns += int((task / "schedstat").read_text().split()[0])
@@ -82,7 +82,7 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 def pin(roots: list[int]) -> None:
-    """Put servers on the first core and their stores on the others."""
+    """Move servers to the first core and their stores to the others."""
     for_servers, for_load = cores()
     server, store = family(roots)
     for pids, where in ((server, for_servers), (store, for_load)):

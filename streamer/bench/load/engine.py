@@ -1,8 +1,8 @@
 """
 The event loop of a load process: ``epoll``, callbacks by descriptor, one alarm.
 
-asyncio would do, at three times the price per event; the load shares a small machine
-with what it measures.
+asyncio would cost three times as much per event, and the load often shares a small
+machine with the server.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Timespec(ctypes.Structure):
 
 class Engine:
     """
-    Callbacks for descriptors, called in `run` until a condition holds.
+    Calls back for descriptors, in `run`, until a condition holds.
 
-    Has one alarm, at an absolute time of the monotonic clock: ``epoll`` alone rounds
-    its timeout up to a millisecond, which a latency would show.
+    There is one alarm, at an absolute time of the monotonic clock: ``epoll`` alone
+    rounds its timeout up to a millisecond, which would show in latencies.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Engine:
             self._epoll.unregister(fd)
 
     def set_alarm(self, at_ns: int) -> None:
-        """Wake `run` at a time; replaces the alarm that was set before."""
+        """Wake `run` at a time; this replaces the previous alarm."""
         at_ns = max(at_ns, 1)
         spec = _Timespec(0, 0, at_ns // 1_000_000_000, at_ns % 1_000_000_000)
         _libc.timerfd_settime(self._timer, _ABSOLUTE, ctypes.byref(spec), None)

@@ -1,7 +1,7 @@
 """
-The question's end of the load processes.
+The scenario's side of the load processes.
 
-Starts them, gives orders, splits readers among them and adds up what they saw.
+Starts them, sends them orders, splits readers among them and adds up their results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 class LoadError(Exception):
-    """A load process could not do what it was told."""
+    """A measurement failed, or a load process could not carry out an order."""
 
 
 class _LoadProcess:
@@ -65,8 +65,8 @@ class Load:
     All load processes, as one.
 
     Args:
-        processes: How many. The first one publishes, all have readers.
-        cores: Where they run.
+        processes: Number of processes. The first one publishes, all have readers.
+        cores: The cores they run on; empty means any.
 
     """
 
@@ -76,7 +76,7 @@ class Load:
         self.on_progress: Callable[[int], None] = lambda count: None
 
     def open(self, **plan: Any) -> Facts:
-        """Open readers, split among the processes; see `readers.Plan`."""
+        """Open readers, split among the processes; see `readers.OpenPlan`."""
         connections, requests = plan.pop("connections"), plan.pop("requests")
         many = len(self._processes)
         self._share = [
@@ -96,44 +96,44 @@ class Load:
 
     def publish(self, *, per_message: int = 0, **order: Any) -> Facts:
         """
-        Publish, and read until all has come; see `Worker.publish`.
+        Publish, and read until all messages have arrived; see `Worker.publish`.
 
         Args:
-            per_message: How many readers get each message; 0 means all there are.
-            order: As of `Worker.publish`. With several processes a window is one of
-                the first one's readers.
+            per_message: Number of readers that receive each message; 0 means all.
+            order: As of `Worker.publish`. With several processes, the window counts
+                what the readers of the first one have received.
 
         """
         first, *others = self._processes
-        everybody = sum(self._share)
-        mine = (self._share or [0])[0]
-        reached = per_message or everybody
-        fraction = mine / everybody if everybody else 0
+        readers = sum(self._share)
+        own_readers = (self._share or [0])[0]
+        reached = per_message or readers
+        fraction = own_readers / readers if readers else 0
         first.order("publish", per_message=round(reached * fraction), **order)
-        if not everybody:
+        if not readers:
             others = []
         for process in others:
             process.order("listen", seconds=order["seconds"])
         answers = [first.answer(self.on_progress)]
         for process, share in zip(others, self._share[1:], strict=False):
-            process.send(answers[0]["sent"] * reached * share // everybody)
+            process.send(answers[0]["sent"] * reached * share // readers)
             answers.append(process.answer(self.on_progress))
         return _sum(answers)
 
     def run(self, name: str, **order: Any) -> Facts:
-        """Give the first process an order of its own."""
+        """Send an order to the first process, and return its result."""
         self.begin(name, **order)
         return self.end()
 
     def begin(self, name: str, **order: Any) -> None:
-        """Give the first process an order, and go on; `end` is its answer."""
+        """Send an order to the first process; `end` returns its result."""
         self._processes[0].order(name, **order)
 
     def end(self) -> Facts:
         return self._processes[0].answer(self.on_progress)
 
     def rest(self, seconds: float) -> Facts:
-        """Let all read for a time."""
+        """Let all processes read for a time."""
         return self._all("rest", seconds=seconds)
 
     def close(self) -> Facts:
@@ -151,7 +151,7 @@ class Load:
 
 
 def _sum(answers: list[Facts]) -> Facts:
-    """Add up the answers of several processes; the longest time counts."""
+    """Add up the results of several processes; times are those of the slowest."""
     total = dict(answers[0])
     total["load_shares"] = [
         a["load_cpu_s"] / a["wall_s"] if a.get("wall_s") else 0.0 for a in answers

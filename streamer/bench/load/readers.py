@@ -1,5 +1,5 @@
 """
-Readers: connections that are opened, and count what comes.
+Readers: connections that count the messages they receive.
 
 Decides when a connection counts as open and what a delivery is. Knows the mark of
 messages, the handshake's status line, and pings, which it answers. These readers only
@@ -32,17 +32,16 @@ _view = memoryview(_buffer)
 
 class OpenPlan(NamedTuple):
     """
-    Connections to be opened.
+    Connections to open.
 
     Args:
-        address: Where to.
-        requests: One per connection, or a single one for all.
-        count: How many.
-        ready: Bytes that have to have come before it counts as open.
-        in_flight: How many handshakes at a time.
-        sources: How many addresses of 127.0.0.0/8 they come from; each has 28,000
-            ports to its name.
-        sampled: Every how many-th connection notes how late its messages are; 0, none.
+        address: The server.
+        requests: One request per connection, or a single one for all.
+        connections: Number of connections.
+        ready: Bytes that a connection has to receive before it counts as open.
+        in_flight: Handshakes in flight at a time.
+        sources: Number of source addresses, from 127.0.0.0/8; each has 28,000 ports.
+        sampled: Every n-th connection records latencies; 0 means none.
 
     """
 
@@ -56,7 +55,7 @@ class OpenPlan(NamedTuple):
 
 
 class OpenResult(NamedTuple):
-    """What became of a plan. Times are microseconds from connecting to ready."""
+    """The result of a plan. Durations are from connecting to ready."""
 
     open: int
     refused: dict[str, int]
@@ -65,7 +64,7 @@ class OpenResult(NamedTuple):
 
 
 class Received:
-    """What has come so far, over all readers."""
+    """What all readers have received so far."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -83,7 +82,7 @@ class Readers:
         self.sockets: list[socket.socket] = []
 
     def open(self, plan: OpenPlan, on_turn: Callable[[int], None]) -> OpenResult:
-        """Open connections as `plan` says; `on_turn` is told how many there are."""
+        """Open the connections of `plan`; pass their number to `on_turn` meanwhile."""
         handshakes = _Handshakes(self, plan)
         started_ns = time.monotonic_ns()
         until_ns = started_ns + int((30 + plan.connections / 200) * 1e9)
@@ -101,13 +100,13 @@ class Readers:
         )
 
     def adopt(self, sock: socket.socket, *, sampled: bool) -> None:
-        """Count what comes on an open connection."""
+        """Count the messages on an open connection."""
         self.sockets.append(sock)
         make = self._sampling_callback if sampled else self._counting_callback
         self.engine.change(sock.fileno(), IN, make(sock))
 
     def close(self) -> None:
-        """Drop all connections at once, as a network that goes away does."""
+        """Reset all connections at once, as a network failure does."""
         for sock in self.sockets:
             self.engine.remove(sock.fileno())
             reset(sock)
@@ -129,7 +128,7 @@ class Readers:
                 return
             received.messages += count(MARK, 0, size)
             received.bytes += size
-            # Everything else that is sent is ASCII or a length.
+            # Servers send nothing else that contains this byte but lengths.
             if find(PING, 0, size) >= 0:
                 received.messages -= _answer_pings(sock, size)
 
@@ -176,7 +175,7 @@ class Readers:
 
 
 class _Handshakes:
-    """The handshakes of a plan, so many at a time."""
+    """The handshakes of a plan, of which a limited number is in flight."""
 
     def __init__(self, readers: Readers, plan: OpenPlan) -> None:
         self._readers = readers
@@ -193,7 +192,7 @@ class _Handshakes:
         return self._started == self._plan.connections and not self._pending
 
     def fill(self) -> None:
-        """Begin as many as may be in flight."""
+        """Begin handshakes until the limit is in flight."""
         plan = self._plan
         self._expire()
         while self._started < plan.connections and len(self._pending) < plan.in_flight:
@@ -269,7 +268,7 @@ class _Handshakes:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with a reset: no farewell, and no port left in TIME_WAIT."""
+    """Close with a reset, which leaves no port in TIME_WAIT."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
@@ -279,9 +278,9 @@ def reset(sock: socket.socket) -> None:
 
 def _answer_pings(sock: socket.socket, size: int) -> int:
     """
-    Walk the frames in the buffer and answer pings, which stand between others.
+    Walk the frames in the buffer and answer the pings among them.
 
-    Returns how many marks are in pings, whose payload is random with some servers.
+    Returns the number of marks in pings: some servers send pings with random payload.
     """
     at = 0
     marks = 0

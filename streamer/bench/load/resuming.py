@@ -1,10 +1,10 @@
 """
-Careful readers: every message is read, every cursor kept, nothing may be lost or twice.
+Resuming readers: they read every message, keep every cursor and count losses.
 
-Decides, as the protocol asks of clients, when a reader that was cut off comes back and
-from where. Knows the stream's messages over WebSocket by their first fields. A message
-carries ``#``, its 19 digits of time, a dot and the number of the publication, which
-goes up by one for each player.
+Decides, as the protocol requires of clients, when a disconnected reader reconnects and
+from which cursor. Knows the messages of a WebSocket stream by their first fields. The
+text of a message is ``#``, 19 digits of time, a dot and the number of the publication,
+which increases by one for each player.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .readers import reset
 __all__ = ["CURSOR", "UNLIMITED", "ResumingPlan", "ResumingReaders"]
 
 CURSOR = b"@CURSOR@"
-"""Stands in a request for the place to go on from."""
+"""Placeholder in a request for the cursor to resume from."""
 
 _NUMBER = re.compile(rb"#\d{19}\.(\d{10})")
 _CURSOR = re.compile(rb'"cursor":"([^"]+)"')
@@ -33,7 +33,7 @@ _RETRY_AFTER = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
 UNLIMITED = 1_000_000_000
 
 OPEN_S = 10.0
-"""How long a client waits for an answer to its handshake."""
+"""How long a client waits for the response to its handshake."""
 
 _BACK_OFF_S = (0.5, 20.0)
 
@@ -44,7 +44,7 @@ class ResumingPlan(NamedTuple):
     address: tuple[str, int]
     requests: Sequence[bytes]
     in_flight: int = UNLIMITED
-    """How many handshakes at a time; the default makes a storm."""
+    """Handshakes in flight at a time; the default makes a storm."""
 
 
 class _Reader:
@@ -77,7 +77,7 @@ class ResumingReaders:
         self._engine = engine
         self._plan = plan
         self.in_flight = plan.in_flight
-        """How many handshakes may be under way at a time."""
+        """Handshakes that may be in flight at a time."""
         self._readers = [_Reader() for _ in plan.requests]
         self._due: list[tuple[int, int]] = []
         self._pending = 0
@@ -92,7 +92,7 @@ class ResumingReaders:
         self.messages = 0
         self.refused: Counter[str] = Counter()
         self.duration_us = array("I")
-        """From the beginning of `connect_all` to the last message, per reader."""
+        """From the start of `connect_all` to the last message, per reader."""
 
     def connect_all(
         self,
@@ -103,14 +103,15 @@ class ResumingReaders:
         on_turn: Callable[[], None],
     ) -> bool:
         """
-        Connect everybody who is not; wait until all have `expected` messages.
+        Connect all disconnected readers; wait until all have `expected` messages.
 
         Args:
             expected: The number of publications so far.
             spread_s: The first attempt is made at a random time within it.
-            within_s: When to give up.
+            within_s: Timeout.
             on_turn: Called now and then.
 
+        Returns whether all readers are complete.
         """
         self._expect(expected)
         now_ns = time.monotonic_ns()
@@ -131,7 +132,7 @@ class ResumingReaders:
         )
 
     def drop(self) -> None:
-        """Cut all connections at once."""
+        """Reset all connections at once."""
         for reader in self._readers:
             if reader.sock is not None:
                 self._engine.remove(reader.sock.fileno())
@@ -141,7 +142,7 @@ class ResumingReaders:
         self._pending = 0
 
     def facts(self) -> dict[str, object]:
-        """Return what has been seen since the beginning."""
+        """Return the counts since the start."""
         return {
             "open": self.open,
             "incomplete": self.incomplete,
@@ -168,7 +169,7 @@ class ResumingReaders:
     def _connect_due(self) -> None:
         now_ns = time.monotonic_ns()
         self._give_up_before(now_ns - int(OPEN_S * 1e9))
-        # A bounded part at a time, so that what is open is read in between.
+        # A bounded number at a time, so that open connections are read in between.
         for _ in range(200):
             if not self._due or self._pending >= self.in_flight:
                 return

@@ -1,8 +1,8 @@
 """
-Senders: requests over kept-alive HTTP connections, by timetable or as fast as answered.
+Senders: requests over persistent HTTP connections, by timetable or in a window.
 
-Decides what a request's latency is: from when it was due to the end of its answer.
-Knows as much HTTP/1.1 as the servers' answers need: a status line, and a length.
+The latency of a request is the time from its due time to the end of its response. Knows
+as much HTTP/1.1 as the responses need: a status line and a length.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .engine import IN, Engine
 __all__ = ["NOW", "PLAYER", "SEQUENCE", "Sender", "Template"]
 
 NOW: Final = "now"
-"""Part of a template: the nanosecond at which the message is due, 19 digits."""
+"""Template part: the nanosecond at which the message is due, 19 digits."""
 PLAYER: Final = "player"
-"""Part of a template: the number of a player in turn, 7 digits."""
+"""Template part: the number of a player, in turn, 7 digits."""
 SEQUENCE: Final = "seq"
-"""Part of a template: the number of the request, 10 digits."""
+"""Template part: the sequence number of the request, 10 digits."""
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
 REFUSAL_BYTES = 600
@@ -35,7 +35,7 @@ TemplatePart = bytes | str
 
 
 class Template:
-    """A request with places for what differs from one to the next."""
+    """A request with placeholders for the values that differ between requests."""
 
     def __init__(self, parts: Sequence[TemplatePart], *, players: int = 1) -> None:
         self._parts = list(parts)
@@ -57,10 +57,10 @@ class Sender:
     Requests over a few connections.
 
     Args:
-        engine: The loop.
-        address: Where to.
-        connections: How many; each carries one request at a time.
-        templates: Requests in turn.
+        engine: The event loop.
+        address: The server.
+        connections: Number of connections; each carries one request at a time.
+        templates: Requests, in turn.
 
     """
 
@@ -84,13 +84,13 @@ class Sender:
         self.statuses: Counter[str] = Counter()
         self.duration_us = array("I")
         self.lag_us = array("I")
-        """How long after it was due a request was handed to the kernel."""
+        """Time from the due time of a request until it was sent."""
         self.failed: str | None = None
         self.refusal = b""
-        """The beginning of the first answer that was none of 2xx and 3xx."""
+        """The beginning of the first response that was neither 2xx nor 3xx."""
 
     def submit(self, due_ns: int) -> None:
-        """Send the next request, at once or when a connection is free."""
+        """Send the next request, now or as soon as a connection is free."""
         number = self.sent
         self.sent += 1
         if self._idle:
@@ -126,7 +126,7 @@ class Sender:
 
 class _Connection:
     """
-    One kept-alive connection, made when it is needed.
+    A persistent connection, opened when it is needed.
 
     A server may close it while it is idle, as most do after some seconds.
     """
@@ -200,9 +200,9 @@ def send_by_timetable(
     on_turn: Callable[[], None],
 ) -> bool:
     """
-    Send `count` requests at `rate` a second, whatever becomes of them.
+    Send `count` requests at `rate` per second, whatever their responses are.
 
-    Returns whether `done` within `grace_s` after the last was due.
+    Returns whether `done` was reached within `grace_s` after the last due time.
     """
     started_ns = time.monotonic_ns() + 20_000_000
     step_ns = 1e9 / rate
@@ -237,9 +237,9 @@ def send_in_windows(
     on_turn: Callable[[], None],
 ) -> bool:
     """
-    Keep `window` requests unfinished, for a time or a count, whichever ends first.
+    Keep `window` requests unfinished, for a time or a number of requests.
 
-    `finished` says how many are behind us. Returns whether all were, at the end.
+    `finished` returns how many are finished. Returns whether all were in the end.
     """
     started_ns = time.monotonic_ns()
     stop_ns = started_ns + int(seconds * 1e9)
@@ -256,8 +256,8 @@ def send_in_windows(
         on_turn()
 
     def done() -> bool:
-        over = sender.sent >= count or time.monotonic_ns() >= stop_ns
-        return sender.failed is not None or (over and finished() >= sender.sent)
+        ended = sender.sent >= count or time.monotonic_ns() >= stop_ns
+        return sender.failed is not None or (ended and finished() >= sender.sent)
 
     turn()
     return engine.run(done, until_ns=stop_ns + 10_000_000_000, on_turn=turn)

@@ -1,8 +1,8 @@
 """
-A load process: takes one order at a time over a pipe, answers with what it saw.
+A load process: carries out one order at a time from a pipe, and returns the result.
 
-Knows readers and senders. An answer is ``("done", facts)`` or ``("failed", why)``;
-before it there may be ``("progress", how many)``.
+Knows readers and senders. A result is ``("done", facts)`` or ``("failed", reason)``;
+``("progress", count)`` may precede it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Facts = dict[str, Any]
 
 
 def main(pipe: Connection, cores: set[int]) -> None:
-    """Serve orders until the pipe is closed."""
+    """Carry out orders until the pipe is closed."""
     import os
 
     if cores:
         os.sched_setaffinity(0, cores)
-    # Ten thousand readers and no garbage in cycles: a collection would be a pause in
-    # the middle of what is measured.
+    # Ten thousand readers and no cyclic garbage: a collection would only be a pause in
+    # the middle of a measurement.
     gc.disable()
     worker = Worker(pipe)
     while True:
@@ -50,7 +50,7 @@ def main(pipe: Connection, cores: set[int]) -> None:
 
 
 class Worker:
-    """The orders by name."""
+    """The orders, by name."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -74,7 +74,7 @@ class Worker:
         return {"closed": closed}
 
     def rest(self, seconds: float) -> Facts:
-        """Read what comes for a time."""
+        """Read for a time."""
         self.engine.run(
             lambda: False, until_ns=time.monotonic_ns() + int(seconds * 1e9)
         )
@@ -84,7 +84,11 @@ class Worker:
         }
 
     def listen(self, seconds: float) -> Facts:
-        """Read for a time; less if word comes of how many there are, and they came."""
+        """
+        Read for a time.
+
+        Ends earlier if the pipe has a number of messages and all of them have arrived.
+        """
         received = self.readers.received
         before, before_bytes = received.messages, received.bytes
         del received.latency_ns[:]
@@ -119,18 +123,18 @@ class Worker:
         count: int = 10**9,
     ) -> Facts:
         """
-        Publish and read until everything has come; by timetable, or in a window.
+        Publish, by timetable or in a window, and read until all messages have arrived.
 
         Args:
-            address: Where to publish.
-            templates: Requests in turn.
-            per_message: How many of our readers get each.
-            players: Numbers of players in turn.
-            connections: That carry requests.
-            rate: Requests a second, on a timetable.
-            window: Else: how many may be unread by our readers at a time.
-            seconds: For how long.
-            count: How many at most.
+            address: The server to publish to.
+            templates: Requests, in turn.
+            per_message: Number of readers of this process that receive each message.
+            players: Number of players, in turn.
+            connections: Number of connections that carry requests.
+            rate: Requests per second, by timetable; 0 means in a window.
+            window: Requests whose messages have not arrived yet, at a time.
+            seconds: Duration.
+            count: Maximum number of requests.
 
         """
         received = self.readers.received
@@ -182,18 +186,18 @@ class Worker:
         }
 
     def settle(self, plan: Facts, expected: int, within_s: float) -> Facts:
-        """Make careful readers and connect them, a few at a time."""
+        """Make resuming readers and connect them, a few at a time."""
         self.resuming = ResumingReaders(self.engine, ResumingPlan(**plan))
         return self._connect_all(expected, 0.0, within_s)
 
     def drop(self) -> Facts:
-        """Cut all careful readers at once."""
+        """Reset the connections of all resuming readers at once."""
         assert self.resuming is not None
         self.resuming.drop()
         return self.resuming.facts()
 
     def connect_all(self, expected: int, spread_s: float, within_s: float) -> Facts:
-        """Let careful readers come back; wait until they have everything."""
+        """Let resuming readers reconnect; wait until they are complete."""
         assert self.resuming is not None
         self.resuming.in_flight = UNLIMITED
         return self._connect_all(expected, spread_s, within_s)
@@ -224,7 +228,7 @@ class Worker:
 
 
 class _Stopwatch:
-    """Time and own CPU time of a block."""
+    """Measures the time and the own CPU time of a block."""
 
     def __enter__(self) -> _Stopwatch:
         self._wall_s = time.monotonic()
