@@ -146,6 +146,7 @@ One word per thing, in code and documents. The store's keys are listed in `store
     subscription    one reader in one log: replaying or live
     grouped         a reader in a broadcast group; the others are individual
     stale           a subscription that may have missed something and needs a read
+    catch-up        the reads that bring stale readers up to date
     peek            a comparison of a log's head with its readers, without a read
     session         one stream: greeting, subscriptions, unread count, limits
     hub             this process's map from log to readers
@@ -216,6 +217,16 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   Starlette's router
         test   tests/transports/web/test_routing.py
         bench  bench/page.py
+    Head and body of a response in one write
+        path   transports.server.http_protocol
+        twin   uvicorn's two writes
+        test   tests/transports/server/test_http_protocol.py
+        bench  bench/page.py
+    Head of a stream with its first events in one write
+        path   transports.streams.detached
+        twin   the head alone, when no event follows in time
+        test   tests/transports/streams/test_detached.py
+        bench  bench/connect.py
 
 Processes
 =========
@@ -230,6 +241,7 @@ With ``--workers N`` a node is N processes on one port under a supervisor, which
 runs the embedded store. The supervisor holds the listening sockets and lends them to
 the workers, so a worker can be killed or replaced and no client is refused.
 
-``clients/PROTOCOL.md`` documents the stream's protocol, ``docs/decisions`` why things
-are as they are, and `store.keys` every key in Redis.
+``docs/README.md`` is the index of the reference, ``clients/PROTOCOL.md`` documents the
+stream's protocol, ``docs/decisions`` why things are as they are, and `store.keys` every
+key in Redis.
 """
