@@ -1,4 +1,4 @@
-"""The command line, as a person or a script at a shell meets it."""
+"""The command line, as people and scripts use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Run = Callable[..., Process]
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave the data directory of whoever runs the tests alone."""
+    """Keep tests away from the data directory of the user who runs them."""
     for name in os.environ:
         if name.startswith("STREAMER_"):
             monkeypatch.delenv(name)
@@ -50,7 +50,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Run]:
-    """Start commands that are killed after the test, if need be."""
+    """Start commands; those that still run after the test are killed."""
     started: list[Process] = []
 
     def start(*arguments: object) -> Process:
@@ -75,14 +75,14 @@ def streamer(*arguments: object) -> Result:
 
 
 def secret(*arguments: object) -> str:
-    """Run a command whose last line of stdout is to be used, as a shell would."""
+    """Run a command; return the last line of its stdout, as a shell script would."""
     result = streamer(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout.splitlines()[-1]
 
 
 def read_until(process: Process, pattern: str) -> str:
-    """Return what `process` printed until a line matches."""
+    """Return the output of `process` up to the first line that matches."""
     assert process.stdout is not None
     text = ""
     for line in process.stdout:
@@ -119,7 +119,7 @@ def redis_command(port: int, command: bytes) -> bytes:
 # --- help and settings
 
 
-def test_help_names_every_command_without_loading_any() -> None:
+def test_help_lists_every_command_without_importing_any() -> None:
     script = (
         "import sys\n"
         "from streamer.cli import main\n"
@@ -142,7 +142,7 @@ def test_every_command_has_help(command: str) -> None:
     assert result.output.startswith("Usage: ")
 
 
-def test_wrong_settings_end_a_command_with_all_of_them() -> None:
+def test_a_command_reports_all_wrong_settings() -> None:
     result = CliRunner().invoke(
         main,
         ["serve", "--port", "99999", "--redis", "http://h"],
@@ -156,7 +156,7 @@ def test_wrong_settings_end_a_command_with_all_of_them() -> None:
     assert "Traceback" not in result.output
 
 
-def test_the_procfile_has_commands_that_exist_and_fit_together() -> None:
+def test_the_commands_of_the_procfile_exist_and_match() -> None:
     lines = (ROOT / "Procfile").read_text().splitlines()
     commands = {}
     for line in lines:
@@ -175,7 +175,7 @@ def test_the_procfile_has_commands_that_exist_and_fit_together() -> None:
 # --- app, key, token
 
 
-def test_apps_are_made_once_and_listed(data_dir: Path) -> None:
+def test_apps_are_created_once_and_listed(data_dir: Path) -> None:
     assert streamer("app", "create", "b", "--data-dir", data_dir).exit_code == 0
     assert streamer("app", "create", "a", "--data-dir", data_dir).exit_code == 0
 
@@ -186,7 +186,7 @@ def test_apps_are_made_once_and_listed(data_dir: Path) -> None:
     assert streamer("app", "list", "--data-dir", data_dir).stdout == "a\nb\n"
 
 
-def test_the_last_line_is_the_key_or_the_token_alone(data_dir: Path) -> None:
+def test_the_last_line_is_only_the_key_or_token(data_dir: Path) -> None:
     streamer("app", "create", "1001", "--data-dir", data_dir)
 
     key = secret("key", "--app", "1001", "--data-dir", data_dir)
@@ -215,7 +215,7 @@ def test_the_last_line_is_the_key_or_the_token_alone(data_dir: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_argument_is_told_and_prints_no_secret(
+def test_a_wrong_argument_is_reported_without_a_secret(
     store_url: str, arguments: tuple[str, ...], message: str
 ) -> None:
     streamer("app", "create", "a", "--redis", store_url)
@@ -227,7 +227,7 @@ def test_a_wrong_argument_is_told_and_prints_no_secret(
     assert result.stdout == ""
 
 
-def test_a_store_that_is_away_is_told_in_one_line() -> None:
+def test_an_unavailable_store_is_reported_in_one_line() -> None:
     result = streamer("app", "list", "--redis", f"redis://127.0.0.1:{free_port()}")
 
     assert result.exit_code == 1
@@ -237,7 +237,7 @@ def test_a_store_that_is_away_is_told_in_one_line() -> None:
 # --- store
 
 
-def test_store_makes_the_demo_once_and_other_commands_work_beside_it(
+def test_store_creates_the_demo_once_and_other_commands_work_meanwhile(
     start: Run, data_dir: Path
 ) -> None:
     port = free_port()
@@ -270,9 +270,7 @@ def test_store_stops_cleanly_on_a_signal(
     assert not (data_dir / "valkey.sock").exists()
 
 
-def test_store_ends_with_an_error_when_its_server_dies(
-    start: Run, data_dir: Path
-) -> None:
+def test_store_fails_when_its_server_exits(start: Run, data_dir: Path) -> None:
     port = free_port()
     process = start("store", "--data-dir", data_dir, "--port", port)
     read_until(process, "is ready")
@@ -295,7 +293,7 @@ def test_a_second_store_on_the_directory_is_refused(start: Run, data_dir: Path) 
     assert f"in use by process {first.pid}" in errors
 
 
-def test_an_app_made_first_means_no_demo(start: Run, data_dir: Path) -> None:
+def test_a_store_with_an_app_gets_no_demo(start: Run, data_dir: Path) -> None:
     streamer("app", "create", "1001", "--data-dir", data_dir)
 
     assert "app demo" not in read_until(
@@ -323,7 +321,7 @@ def get(url: str, path: str) -> int:
 
 
 def pasted(text: str) -> dict[str, str]:
-    """Return the lines to paste by what they do."""
+    """Return the printed commands by their purpose."""
     lines = [line for line in text.splitlines() if line.startswith("curl")]
     listen, publish, page = lines
     return {"listen": listen, "publish": publish, "page": page}
@@ -340,23 +338,19 @@ def test_serve_gets_ready_and_stops_cleanly(start: Run, data_dir: Path) -> None:
     assert not (data_dir / "valkey.sock").exists()
 
 
-def test_an_impatient_second_ctrl_c_still_closes_the_store(
-    start: Run, data_dir: Path
-) -> None:
+def test_repeated_ctrl_c_still_closes_the_store(start: Run, data_dir: Path) -> None:
     process, _ = serve(start, data_dir)
 
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.03)  # A hand on the keys, not a wait.
+        time.sleep(0.03)  # The user, not a wait.
 
     assert process.returncode == 0, process.communicate()[1]
     assert not (data_dir / "valkey.sock").exists()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_the_lines_that_serve_prints_work_when_pasted(
-    start: Run, data_dir: Path
-) -> None:
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_that_serve_prints_work(start: Run, data_dir: Path) -> None:
     _, text = serve(start, data_dir)
     lines = pasted(text)
     listener = subprocess.Popen(
@@ -387,7 +381,7 @@ def test_the_lines_that_serve_prints_work_when_pasted(
     assert json.loads(page)["notifications"][0]["id"] == notification_id
 
 
-def test_a_later_start_prints_a_token_and_piles_up_no_keys(
+def test_a_later_start_prints_a_token_and_creates_no_key(
     start: Run, data_dir: Path
 ) -> None:
     process, first = serve(start, data_dir)
@@ -402,9 +396,7 @@ def test_a_later_start_prints_a_token_and_piles_up_no_keys(
     assert "Bearer ey" in pasted(later)["listen"]
 
 
-def test_serve_ends_with_an_error_when_its_store_dies(
-    start: Run, data_dir: Path
-) -> None:
+def test_serve_fails_when_its_store_exits(start: Run, data_dir: Path) -> None:
     process, _ = serve(start, data_dir)
 
     with socket.socket(socket.AF_UNIX) as connection:
@@ -416,7 +408,7 @@ def test_serve_ends_with_an_error_when_its_store_dies(
     assert "the embedded store exited unexpectedly" in errors
 
 
-def test_a_port_in_use_is_told_and_the_store_stopped(
+def test_a_port_in_use_is_reported_and_the_store_stopped(
     start: Run, data_dir: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -430,7 +422,7 @@ def test_a_port_in_use_is_told_and_the_store_stopped(
     assert not (data_dir / "valkey.sock").exists()
 
 
-def test_a_server_takes_all_the_files_it_may_have_open() -> None:
+def test_a_server_raises_its_limit_of_open_files() -> None:
     script = (
         "import resource as r\n"
         "from streamer.cli.limits import fd_limit_max, raise_fd_limit\n"
@@ -442,7 +434,7 @@ def test_a_server_takes_all_the_files_it_may_have_open() -> None:
     run_python(script)
 
 
-def test_a_log_line_is_one_json_object_whatever_a_client_sent() -> None:
+def test_a_log_line_is_one_json_object_with_any_client_input() -> None:
     hostile = "".join(map(chr, [*range(32), 127, 0x85, 0x9B, 0x2028, 0x1F600]))
     script = (
         "import logging\n"
@@ -464,7 +456,7 @@ def test_a_log_line_is_one_json_object_whatever_a_client_sent() -> None:
     assert "ValueError" in line["error"]
 
 
-def test_a_log_line_names_the_request_it_was_written_for() -> None:
+def test_a_log_line_has_the_id_of_its_request() -> None:
     script = (
         "import logging\n"
         "from streamer.cli.logs import log_to_stderr\n"
@@ -484,7 +476,7 @@ def test_a_log_line_names_the_request_it_was_written_for() -> None:
     assert "request_id" not in after
 
 
-def test_what_is_logged_in_one_turn_of_the_loop_is_written_at_its_end() -> None:
+def test_records_of_one_loop_iteration_are_written_together() -> None:
     script = """
 import asyncio, logging, sys
 from streamer.cli.logs import log_to_stderr
@@ -524,7 +516,7 @@ assert sum(Stream.writes) == 8, Stream.writes
 # --- doctor
 
 
-def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing_behind(
+def test_doctor_passes_on_a_fresh_machine_and_creates_nothing(
     data_dir: Path,
 ) -> None:
     result = streamer("doctor", "--data-dir", data_dir)
@@ -536,7 +528,7 @@ def test_doctor_is_content_with_a_fresh_machine_and_leaves_nothing_behind(
     assert not data_dir.exists()
 
 
-def test_doctor_examines_a_store_that_runs(store_url: str) -> None:
+def test_doctor_examines_a_running_store(store_url: str) -> None:
     result = streamer("doctor", "--redis", store_url)
 
     assert result.exit_code == 0, result.output
@@ -544,7 +536,7 @@ def test_doctor_examines_a_store_that_runs(store_url: str) -> None:
         assert fact in result.output
 
 
-def test_doctor_calls_a_store_that_is_away_a_problem() -> None:
+def test_doctor_reports_an_unavailable_store_as_a_problem() -> None:
     url = f"redis://user:secret@127.0.0.1:{free_port()}"
 
     result = streamer("doctor", "--redis", url)
@@ -555,7 +547,7 @@ def test_doctor_calls_a_store_that_is_away_a_problem() -> None:
     assert "secret" not in result.output
 
 
-def test_doctor_says_unknown_where_the_configuration_is_not_told() -> None:
+def test_doctor_reports_a_hidden_configuration_as_unknown() -> None:
     with hosted_store() as port:
         result = streamer("doctor", "--redis", f"redis://127.0.0.1:{port}")
 
@@ -567,7 +559,7 @@ def test_doctor_says_unknown_where_the_configuration_is_not_told() -> None:
 
 
 class hosted_store:
-    """A server that speaks enough of Redis and forbids CONFIG, as hosted ones do."""
+    """A minimal Redis server that forbids CONFIG, as hosted ones do."""
 
     def __enter__(self) -> int:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -611,7 +603,7 @@ class hosted_store:
         (None, None, "warning", "unknown"),
     ],
 )
-def test_durability_is_said_in_plain_words(
+def test_the_finding_on_durability_names_it(
     appendonly: str | None, appendfsync: str | None, verdict: str, word: str
 ) -> None:
     finding = judge_durability(appendonly, appendfsync)
@@ -620,25 +612,25 @@ def test_durability_is_said_in_plain_words(
     assert word in finding.text
 
 
-def test_any_eviction_policy_but_noeviction_is_a_problem() -> None:
+def test_any_eviction_policy_except_noeviction_is_a_problem() -> None:
     assert judge_policy("noeviction").verdict == "ok"
     assert judge_policy("volatile-ttl").verdict == "problem"
     assert judge_policy(None).verdict == "warning"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_clocks_apart_are_a_warning_and_then_a_problem(sign: int) -> None:
+def test_clock_skew_is_a_warning_and_then_a_problem(sign: int) -> None:
     assert judge_clock(sign * 1.0).verdict == "ok"
     assert judge_clock(sign * 1.1).verdict == "warning"
     assert judge_clock(sign * 30.1).verdict == "problem"
 
 
-def test_too_few_files_for_the_connections_are_a_problem() -> None:
+def test_too_low_a_limit_of_open_files_is_a_problem() -> None:
     assert doctor.judge_fds(11_064, 11_000, "x").verdict == "ok"
     assert doctor.judge_fds(11_063, 11_000, "x").verdict == "problem"
 
 
-def test_what_is_not_compiled_is_a_warning_and_says_what_to_do() -> None:
+def test_missing_compiled_code_is_a_warning_with_a_remedy() -> None:
     assert doctor.judge_compiled(compiled=True).verdict == "ok"
     found = doctor.judge_compiled(compiled=False)
     assert found.verdict == "warning"
@@ -658,7 +650,7 @@ PGO_FLAGS = {
         ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto'", **PGO_FLAGS}, "ok"),
         # Debian optimizes by a make target of its own.
         ({"CONFIG_ARGS": "", **PGO_FLAGS, "PGO_PROF_USE_FLAG": ""}, "ok"),
-        # A compiler that configure knows no such flags of.
+        # A compiler without such flags.
         (
             {"CONFIG_ARGS": "", "PGO_PROF_GEN_FLAG": "", "PGO_PROF_USE_FLAG": ""},
             "warning",
@@ -672,14 +664,14 @@ def test_an_interpreter_built_without_optimizations_is_a_warning(
     assert doctor.judge_interpreter(build).verdict == verdict
 
 
-def test_doctor_says_how_its_interpreter_was_built(data_dir: Path) -> None:
+def test_doctor_reports_how_the_interpreter_was_built(data_dir: Path) -> None:
     result = streamer("doctor", "--data-dir", data_dir)
 
     expected = doctor.judge_interpreter(sysconfig.get_config_vars())
     assert f"{expected.verdict:8} {expected.text}\n" in result.output
 
 
-def test_valkey_is_judged_by_its_own_number() -> None:
+def test_valkey_is_reported_with_its_own_version() -> None:
     info = {"redis_version": "7.2.4", "valkey_version": "9.1.2"}
 
     assert doctor.judge_version(info).text == "the store is Valkey 9.1.2"

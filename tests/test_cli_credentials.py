@@ -1,4 +1,4 @@
-"""`streamer app`, `key` and `token`: making credentials, changing and taking back."""
+"""`streamer app`, `key` and `token`: creating, changing and revoking credentials."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Shell:
-    """The command line on one store, and a look into that."""
+    """The command line on one store, and access to that store."""
 
     def __init__(self, store_url: str) -> None:
         self.store_url = store_url
@@ -66,7 +66,7 @@ class Shell:
         return record
 
     def caller(self, text: str) -> Caller | Defect:
-        """Return whom a server would see, or what it would find wrong."""
+        """Return the caller that a server identifies, or the defect it reports."""
 
         def caller(apps: Apps) -> Any:
             return Authenticator(apps).caller(Credentials.from_token(text))
@@ -95,7 +95,7 @@ def pem(tmp_path: Path) -> Path:
 # Apps.
 
 
-def test_quotas_are_set_shown_and_left_to_the_settings_again(shell: Shell) -> None:
+def test_quotas_are_set_shown_and_reset_to_the_settings(shell: Shell) -> None:
     shell.good("app", "quota", "demo", "--publishes-per-s", 5, "--players", 0)
     shell.good("app", "quota", "demo", "--bytes-per-day", 9_000)
 
@@ -112,7 +112,7 @@ def test_quotas_are_set_shown_and_left_to_the_settings_again(shell: Shell) -> No
 
 
 @pytest.mark.parametrize("given", ["-1", "many", "1" * 30, "٣"])
-def test_what_is_no_quota_is_refused(shell: Shell, given: str) -> None:
+def test_an_invalid_quota_is_refused(shell: Shell, given: str) -> None:
     result = shell.run("app", "quota", "demo", f"--players={given}")
 
     assert result.exit_code == 2
@@ -121,7 +121,7 @@ def test_what_is_no_quota_is_refused(shell: Shell, given: str) -> None:
     assert shell.record().quotas == QuotaOverrides()
 
 
-def test_an_app_is_made_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:
+def test_an_app_is_created_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:
     shell.good(
         *("app", "create", "game", "--issuer", "https://id", "--audience", "urn:game"),
         *("--algorithm", "RS256", "--public-key", pem),
@@ -133,7 +133,7 @@ def test_an_app_is_made_for_a_foreign_issuer(shell: Shell, pem: Path) -> None:
     assert json.loads(record.public_keys)["keys"][0]["kty"] == "RSA"
 
 
-def test_a_key_set_that_is_not_there_yet_is_said_and_kept(
+def test_a_missing_key_set_is_a_warning_and_is_kept(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ def test_a_key_set_that_is_not_there_yet_is_said_and_kept(
     assert shell.record(App("game")).issuer == "https://x"
 
 
-def test_an_app_changes_sides_and_back(shell: Shell, pem: Path) -> None:
+def test_an_app_switches_to_a_foreign_issuer_and_back(shell: Shell, pem: Path) -> None:
     first = shell.record()
 
     shell.good("app", "update", "demo", "--algorithm", "RS256", "--public-key", pem)
@@ -193,7 +193,7 @@ def test_an_app_changes_sides_and_back(shell: Shell, pem: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(
+def test_a_mistake_is_reported_in_one_sentence(
     shell: Shell, arguments: tuple[str, ...], problem: str
 ) -> None:
     result = shell.run(*arguments)
@@ -203,7 +203,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     assert "Traceback" not in result.output
 
 
-def test_a_private_key_is_not_taken(shell: Shell, tmp_path: Path) -> None:
+def test_a_private_key_is_refused(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "private.pem"
     path.write_bytes(ECKey.generate_key("P-256").as_pem(private=True))
 
@@ -215,7 +215,9 @@ def test_a_private_key_is_not_taken(shell: Shell, tmp_path: Path) -> None:
     assert shell.record(App("x")) is None
 
 
-def test_the_secret_is_shown_to_who_signs_with_it(shell: Shell, pem: Path) -> None:
+def test_the_secret_is_shown_only_if_the_app_signs_with_it(
+    shell: Shell, pem: Path
+) -> None:
     text = shell.good("app", "secret", "demo")
 
     assert base64.urlsafe_b64decode(text + "=") == shell.record().secret
@@ -227,7 +229,7 @@ def test_the_secret_is_shown_to_who_signs_with_it(shell: Shell, pem: Path) -> No
 
 
 @pytest.mark.parametrize(("grace", "counts"), [("1h", True), ("0", False)])
-def test_a_rotated_secret_leaves_the_earlier_one_its_grace(
+def test_the_old_secret_stays_valid_for_its_grace_period(
     shell: Shell, grace: str, counts: bool
 ) -> None:
     token = shell.good("token", "--app", "demo", "--player", "p")
@@ -243,7 +245,7 @@ def test_a_rotated_secret_leaves_the_earlier_one_its_grace(
 # Keys.
 
 
-def test_keys_are_listed_rotated_and_taken_back_by_their_id(shell: Shell) -> None:
+def test_keys_are_listed_rotated_and_revoked_by_id(shell: Shell) -> None:
     old = shell.good("key", "--app", "demo", "--scope", "notifications:read")
     key_id, app, _, end, scopes = shell.good("key", "list").split("\t")
     assert (app, end, scopes) == ("demo", "-", "notifications:read")
@@ -266,7 +268,7 @@ def test_keys_are_listed_rotated_and_taken_back_by_their_id(shell: Shell) -> Non
 
 
 @pytest.mark.parametrize("player", [(), ("--player", "p")])
-def test_tokens_are_taken_back_and_fresh_ones_are_good(
+def test_tokens_are_revoked_and_new_ones_accepted(
     shell: Shell, player: tuple[str, ...]
 ) -> None:
     def token(who: str) -> str:

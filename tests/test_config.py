@@ -1,4 +1,4 @@
-"""Where settings come from, and what is wrong with them."""
+"""The sources of settings, and the problems that are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def toml(tmp_path: Path) -> Path:
     return tmp_path / "streamer.toml"
 
 
-def test_nothing_needs_to_be_set() -> None:
+def test_no_setting_is_required() -> None:
     config = load({}, {"HOME": "/home/u"})
 
     assert (config.host, config.port) == ("127.0.0.1", 8080)
@@ -34,7 +34,7 @@ def test_nothing_needs_to_be_set() -> None:
     assert Path(config.data_dir).is_absolute()
 
 
-def test_a_flag_beats_the_environment_which_beats_the_file(toml: Path) -> None:
+def test_a_flag_overrides_the_environment_which_overrides_the_file(toml: Path) -> None:
     toml.write_text("port = 1\nhost = '10.0.0.1'\nentries_max = 1000\n")
     environ = {"STREAMER_PORT": "2", "STREAMER_HOST": "10.0.0.2"}
 
@@ -47,17 +47,17 @@ def test_a_flag_beats_the_environment_which_beats_the_file(toml: Path) -> None:
     assert sources["replay_max"] == "default"
 
 
-def test_a_flag_that_is_not_given_is_none_and_counts_for_nothing() -> None:
+def test_a_flag_of_none_is_ignored() -> None:
     assert load({"port": None}, {"STREAMER_PORT": "2"}).port == 2
 
 
-def test_the_environment_may_name_the_file(toml: Path) -> None:
+def test_the_environment_can_name_the_file(toml: Path) -> None:
     toml.write_text("port = 7\n")
 
     assert load({}, {"STREAMER_CONFIG": str(toml)}).port == 7
 
 
-def test_text_from_the_environment_becomes_what_the_setting_is() -> None:
+def test_text_from_the_environment_is_converted_to_the_type() -> None:
     config = load(
         {},
         {
@@ -70,7 +70,7 @@ def test_text_from_the_environment_becomes_what_the_setting_is() -> None:
     assert config.allowed_origins == ("https://a.example", "http://b.example:8000")
 
 
-def test_text_in_the_file_is_no_number(toml: Path) -> None:
+def test_text_in_the_file_is_not_a_number(toml: Path) -> None:
     toml.write_text('port = "8080"\n')
 
     assert problems(file=toml) == [
@@ -89,7 +89,7 @@ def test_text_in_the_file_is_no_number(toml: Path) -> None:
         ({"STREAMER_LOG_LEVEL": "loud"}, "one of debug, info, warning, error"),
     ],
 )
-def test_a_value_out_of_range_is_answered_with_the_range(
+def test_a_value_out_of_range_is_reported_with_the_range(
     environ: dict[str, str], expected: str
 ) -> None:
     (problem,) = problems(environ=environ)
@@ -98,7 +98,7 @@ def test_a_value_out_of_range_is_answered_with_the_range(
     assert expected in problem
 
 
-def test_an_unknown_variable_is_an_error_that_names_the_one_meant() -> None:
+def test_an_unknown_variable_is_an_error_with_a_suggestion() -> None:
     assert problems(environ={"STREAMER_DATADIR": "/x"}) == [
         "STREAMER_DATADIR is not a setting; did you mean STREAMER_DATA_DIR?"
     ]
@@ -114,7 +114,7 @@ def test_an_unknown_key_of_the_file_is_an_error(toml: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["STREAMER_TEST_STORE", "STREAMER_CLI_KEY"])
-def test_variables_of_tests_and_client_are_no_settings(name: str) -> None:
+def test_variables_of_tests_and_client_are_ignored(name: str) -> None:
     load({}, {name: "anything"})
 
 
@@ -137,7 +137,9 @@ def test_an_external_store_has_no_data_directory() -> None:
         ("redis://host:port", "is not a URL"),
     ],
 )
-def test_a_wrong_redis_url_is_told_without_its_password(url: str, problem: str) -> None:
+def test_a_wrong_redis_url_is_reported_without_its_password(
+    url: str, problem: str
+) -> None:
     (found,) = problems({"redis": url})
 
     assert problem in found
@@ -145,13 +147,13 @@ def test_a_wrong_redis_url_is_told_without_its_password(url: str, problem: str) 
 
 
 @pytest.mark.parametrize("origin", ["*", "game.example", "https://game.example/path"])
-def test_an_origin_is_scheme_and_host(origin: str) -> None:
+def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
     (problem,) = problems(environ={"STREAMER_ALLOWED_ORIGINS": origin})
 
     assert origin in problem
 
 
-def test_two_settings_that_were_given_must_not_contradict_each_other() -> None:
+def test_explicit_settings_must_not_contradict_each_other() -> None:
     environ = {"STREAMER_ENTRIES_MAX": "10", "STREAMER_REPLAY_MAX": "11"}
 
     (problem,) = problems(environ=environ)
@@ -159,11 +161,11 @@ def test_two_settings_that_were_given_must_not_contradict_each_other() -> None:
     assert "replay_max (11, STREAMER_REPLAY_MAX)" in problem
 
 
-def test_a_default_yields_to_what_is_given() -> None:
+def test_a_default_does_not_contradict_an_explicit_setting() -> None:
     assert load({}, {"STREAMER_ENTRIES_MAX": "10"}).entries_max == 10
 
 
-def test_all_problems_come_in_one_message(toml: Path) -> None:
+def test_one_message_lists_all_problems(toml: Path) -> None:
     toml.write_text("colour = 1\nlog_level = 2\n")
     environ = {"STREAMER_PROT": "1", "STREAMER_PORT": "x", "STREAMER_DATA_DIR": "/x"}
 
@@ -173,7 +175,7 @@ def test_all_problems_come_in_one_message(toml: Path) -> None:
     assert all(f"\n  {problem}" in str(ConfigError(found)) for problem in found)
 
 
-def test_a_file_that_is_not_there_or_no_toml_is_an_error(toml: Path) -> None:
+def test_a_missing_or_invalid_file_is_an_error(toml: Path) -> None:
     assert problems(file=toml) == [f"cannot read {toml}: No such file or directory"]
 
     toml.write_text("port =\n")
@@ -183,7 +185,7 @@ def test_a_file_that_is_not_there_or_no_toml_is_an_error(toml: Path) -> None:
     assert "is not valid TOML" in problems(file=toml)[0]
 
 
-def test_the_default_directory_is_where_the_platform_keeps_a_users_data(
+def test_the_default_directory_is_the_platforms_data_directory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.platform", "linux")
@@ -200,7 +202,7 @@ def test_the_default_directory_is_where_the_platform_keeps_a_users_data(
     )
 
 
-def test_every_setting_has_a_default_that_the_loader_would_take() -> None:
+def test_every_default_is_a_valid_value() -> None:
     defaults = {
         f"STREAMER_{name.upper()}": str(getattr(Config(), name)).lower()
         for name in Config.__struct_fields__
@@ -238,28 +240,28 @@ def test_every_worker_gets_a_share_of_every_limit() -> None:
         (":9100", ("", 9100)),
     ],
 )
-def test_a_place_is_a_host_and_a_port(text: str, place: tuple[str, int]) -> None:
+def test_a_bind_address_is_a_host_and_a_port(text: str, place: tuple[str, int]) -> None:
     assert parse_bind(text) == place
 
 
 @pytest.mark.parametrize(
     "text", ["9100", "host", "host:", "host:x", "host:99999", "h:1/p", "u@h:1"]
 )
-def test_a_place_without_a_port_is_refused(text: str) -> None:
+def test_an_invalid_bind_address_is_refused(text: str) -> None:
     (problem,) = problems({"metrics_bind": text})
 
     assert problem.startswith(f"metrics_bind (--metrics-bind) is {text!r}")
 
 
 @pytest.mark.parametrize("token", ["short", "has a blank in it, so no", "ü" * 20])
-def test_a_token_that_will_not_do_is_refused_and_not_repeated(token: str) -> None:
+def test_an_invalid_token_is_refused_and_not_repeated(token: str) -> None:
     (problem,) = problems({}, {"STREAMER_METRICS_TOKEN": token})
 
     assert problem.startswith("metrics_token (STREAMER_METRICS_TOKEN) must be 16")
     assert token not in problem
 
 
-def test_one_worker_by_chance_does_not_speak_for_all() -> None:
+def test_a_metrics_token_and_several_workers_are_refused() -> None:
     (problem,) = problems({"metrics_token": "t" * 16, "workers": 2})
 
     assert "2 workers (--workers) cannot be combined" in problem

@@ -157,7 +157,7 @@ def _case(case: str, result: Result) -> list[str]:
         "",
         *table,
         "",
-        f"{runs} rounds. {result['about']}",
+        f"{runs} round{'s' * (runs != 1)}. {result['about']}",
         "",
         *[f"* {_anywhere(n)}" for n in [*report.notes(result), *_losses(result)]],
         "",

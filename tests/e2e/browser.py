@@ -1,8 +1,8 @@
 """
-A real browser with a page in it, and what the page reports.
+A real browser with a page, and the reports of that page.
 
-The page is served by the test, so its origin is not the server's, as a game's page is
-not. It gets its token in a cookie, which a browser sends to every port of a host.
+The test serves the page, so its origin differs from the server's, like that of a game's
+page. The page gets its token in a cookie, which browsers send to every port of a host.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CHROMIUM = next(
 )
 PAGE = Path(__file__).parent / "page.html"
 GUARD_S = 30
-"""A browser takes its time to start on a busy machine, and to come back: 1 to 3 s."""
+"""A browser takes long to start on a busy machine; reconnecting takes it 1 to 3 s."""
 
 
 class PageReport(NamedTuple):
-    """One thing a stream of the page has seen."""
+    """One event of a stream of the page."""
 
     transport: str
     kind: str
@@ -48,7 +48,7 @@ class Browser:
         self.origin = ""
 
     async def serve(self) -> None:
-        """Serve the page; its origin is known from here on."""
+        """Serve the page, which determines its origin."""
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.origin = f"http://127.0.0.1:{port}"
@@ -73,7 +73,7 @@ class Browser:
         )
 
     def ids(self, transport: str) -> list[str]:
-        """Return the notifications it was given, in order, repetitions included."""
+        """Return the ids of received notifications, in order and with duplicates."""
         return [
             report.data["id"]
             for report in self.reports
@@ -86,11 +86,11 @@ class Browser:
         )
 
     async def saw(self, transport: str, kind: str, times: int = 1) -> None:
-        """Wait until a stream has reported something so often."""
+        """Wait until a stream has reported events of a kind so often."""
         await self._until(lambda: self.count(transport, kind) >= times)
 
     async def has(self, transport: str, ids: Collection[str]) -> None:
-        """Wait until a stream has all of these."""
+        """Wait until a stream has received all of these notifications."""
         await self._until(lambda: set(ids) <= set(self.ids(transport)))
 
     async def _until(self, fact: Any) -> None:
@@ -112,7 +112,7 @@ class Browser:
         for task in tuple(self._answering):
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
-        await asyncio.sleep(0)  # The transports end in the next turn.
+        await asyncio.sleep(0)  # Transports are closed in the next iteration.
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -140,7 +140,7 @@ class Browser:
             writer.close()
             await writer.wait_closed()
         except (OSError, EOFError, asyncio.CancelledError):
-            pass  # The loop logs a cancelled handler as an error of its own.
+            pass  # The loop would log a cancelled handler as an error.
         finally:
             writer.transport.abort()
             self._answering.discard(task)

@@ -1,8 +1,8 @@
 """
-A running server as these tests meet it: from outside, over its ports.
+Running servers for tests that use them from outside, over their ports.
 
-`server` is one process for all tests of a module, each with players of its own.
-`make_server`, `make_store` and `make_proxy` give a test something to break.
+`server` is one process for all tests of a module; each test has players of its own.
+`make_server`, `make_store` and `make_proxy` are for tests that break something.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .readers import Api
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Give a running server that no test may stop or fill up."""
+    """Yield a running server. No test may stop it or fill it up."""
     server = ServerProcess(tmp_path_factory.mktemp("server"))
     try:
         asyncio.run(server.start())
@@ -32,14 +32,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 async def backend(server: ServerProcess) -> AsyncIterator[Api]:
-    """Give the REST API of `server` with a backend key."""
+    """Yield the REST API of `server` with a backend key."""
     async with Api(server.port, await server.key()) as api:
         yield api
 
 
 @pytest.fixture
 def player() -> str:
-    """Return a player nobody else uses."""
+    """Return a player that no other test uses."""
     return f"player-{secrets.token_hex(4)}"
 
 
@@ -51,7 +51,7 @@ async def token(server: ServerProcess, player: str) -> str:
 
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Give a function that makes a server, not started, with settings by name."""
+    """Yield a function that makes a server with settings, without starting it."""
     made: list[ServerProcess] = []
 
     def make(*, redis: str = "", **settings: object) -> ServerProcess:
@@ -66,7 +66,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Iterator[Callable[..., StoreProcess]]:
-    """Give a function that makes a store, not started, with options."""
+    """Yield a function that makes a store with options, without starting it."""
     made: list[StoreProcess] = []
 
     def make(*options: str) -> StoreProcess:
@@ -81,7 +81,7 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., StoreProcess]]:
 
 @pytest.fixture
 async def make_proxy() -> AsyncIterator[Callable[[int], Awaitable[TcpProxy]]]:
-    """Give a function that starts a proxy in front of a port."""
+    """Yield a function that starts a proxy for a port."""
     made: list[TcpProxy] = []
 
     async def make(target_port: int) -> TcpProxy:

@@ -1,9 +1,9 @@
 """
-The programs under test as processes: `streamer serve`, and a store of the test's own.
+The programs under test as processes: `streamer serve`, and a store.
 
-Nothing in here reaches into a running server: it is started, asked over its ports, and
-stopped or killed. Credentials are made as `streamer token` makes them, in the store,
-which counts at once; only without the price of a process each.
+Tests start a server, use it over its ports, and stop or kill it; nothing here accesses
+the inside of a running server. Credentials are created in the store, as by `streamer
+token` but without the cost of a process each; servers accept them at once.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from streamer.store.server.directory import socket_path, socket_url
 from streamer.store.server.server_binary import find_server
 
 GUARD_S = 20
-"""No wait in these tests is longer; none is expected to come near it."""
+"""The longest wait in these tests; none comes near it on a working machine."""
 
 KEY = re.compile(r"^ +(sk_\S+)$", re.MULTILINE)
 TOKEN = re.compile(r"^ +(eyJ\S+)$", re.MULTILINE)
 
 
 def free_port() -> int:
-    """Return a port that is free, and that no client is given by chance meanwhile."""
+    """Return a free port that the system assigns to no other socket by itself."""
     while True:
-        # Below what systems hand out to outgoing connections by themselves.
+        # Below the range that systems assign to outgoing connections.
         port = random.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -51,7 +51,7 @@ def free_port() -> int:
 async def eventually(
     fact: Callable[[], object] | Callable[[], Awaitable[object]], *, within_s: float = 0
 ) -> None:
-    """Wait until `fact` is true; for what nobody announces."""
+    """Wait until `fact` is true, by polling."""
     deadline = time.monotonic() + (within_s or GUARD_S)
     while True:
         value = fact()
@@ -67,12 +67,12 @@ def _is_in_order(line: str) -> bool:
     try:
         record = json.loads(line)
     except ValueError:
-        return False  # a traceback, or what another program said
+        return False  # a traceback, or the output of another program
     return isinstance(record, dict) and record.get("level") == "info"
 
 
 class ChildProcess:
-    """A program with its output in files, so that nobody has to read along."""
+    """A program whose output goes to files, so that no pipe has to be read."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,17 +98,17 @@ class ChildProcess:
 
     @property
     def printed(self) -> str:
-        """All it has written to stdout, over all of its runs."""
+        """Everything it has written to stdout, in all of its runs."""
         return self._out.read_text()
 
     @property
     def logged(self) -> str:
-        """All it has written to stderr, over all of its runs."""
+        """Everything it has written to stderr, in all of its runs."""
         return self._err.read_text()
 
     @property
     def complaints(self) -> str:
-        """Of what it has logged, all but what was in order: requests and streams."""
+        """Everything it has logged, except for lines of level ``info``."""
         lines = self.logged.splitlines(keepends=True)
         return "".join(line for line in lines if not _is_in_order(line))
 
@@ -132,7 +132,7 @@ class ChildProcess:
         await self.stop(signal.SIGKILL)
 
     def discard(self) -> None:
-        """Leave nothing behind, whatever the test has done."""
+        """End it, if it still runs."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -147,7 +147,7 @@ class ServerProcess(ChildProcess):
     """
     `streamer serve` on a data directory of its own, or on the store at `redis`.
 
-    It keeps its port when it is started again. `settings` are given by environment.
+    It keeps its port when it is started again. `settings` become environment variables.
     """
 
     def __init__(self, folder: Path, *, redis: str = "", **settings: object) -> None:
@@ -168,7 +168,7 @@ class ServerProcess(ChildProcess):
         return self.redis or socket_url(socket_path(self.data_dir.absolute()))
 
     def environment(self) -> dict[str, str]:
-        """Return what a process next to this one needs, without our own settings."""
+        """Return the environment without settings, for a process beside this one."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         return env | {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder)}
 
@@ -185,7 +185,7 @@ class ServerProcess(ChildProcess):
         )
 
     async def start(self) -> ServerProcess:
-        """Start it and return when `/readyz` says 200."""
+        """Start it; return when the status of `/readyz` is 200."""
         self.spawn()
         await self.ready()
         return self
@@ -198,7 +198,7 @@ class ServerProcess(ChildProcess):
             await asyncio.sleep(0.01)
 
     async def probe(self, path: str) -> int:
-        """Return the status of a GET, 0 if there is nobody."""
+        """Return the status of a GET; 0 if there is no server."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -213,7 +213,7 @@ class ServerProcess(ChildProcess):
         return int(status.split()[1]) if status else 0
 
     async def greeting(self) -> str:
-        """Return what it printed, once it is all there."""
+        """Return what it printed, once that is complete."""
         await eventually(lambda: "/me/notifications\n" in self.printed)
         return self.printed
 
@@ -268,7 +268,7 @@ class ServerProcess(ChildProcess):
         finally:
             await redis.close()
 
-    # The store, from behind the server's back.
+    # The store, past the server.
 
     async def ask_store(self, *words: str | int) -> Any:
         redis = RedisConnection(self.store_url)
@@ -292,7 +292,7 @@ class ServerProcess(ChildProcess):
 
 
 class StoreProcess(ChildProcess):
-    """A Valkey on a port of its own, for faults the embedded one is not open to."""
+    """A Valkey on a port of its own, for faults that the embedded one cannot have."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder, "store")

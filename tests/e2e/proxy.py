@@ -1,8 +1,8 @@
 """
-A TCP proxy that does what networks do: cut, stall, delay, refuse, swallow.
+A TCP proxy that fails as networks do: it resets, stalls, delays, refuses and drops.
 
-It runs in the test's own loop. `tamper` sees every chunk on its way and may change it,
-drop it (empty bytes) or cut the connection instead (None).
+It runs in the event loop of the test. `tamper` receives every chunk and may change it,
+drop it (empty bytes) or reset the connection instead (None).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Tamper = Callable[["ProxiedConnection", bytes, bool], bytes | None]
 
 
 class ProxiedConnection:
-    """One client's connection and ours to the target behind it."""
+    """The connection of a client, and the one to the target."""
 
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
         self.seen: dict[str, int] = {}
-        """For a `tamper` to remember things about this connection."""
+        """What a `tamper` remembers about this connection."""
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -29,7 +29,7 @@ class ProxiedConnection:
 
 
 class TcpProxy:
-    """Stands in front of a port of this machine."""
+    """A proxy for a port of this machine."""
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
         self._target_port = target_port
@@ -61,10 +61,10 @@ class TcpProxy:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # The transports end in the next turn.
+        await asyncio.sleep(0)  # Transports are closed in the next iteration.
 
     def cut(self) -> None:
-        """Reset every connection. New ones are let through."""
+        """Reset every connection, but accept new ones."""
         for pair in tuple(self.connections):
             pair.cut()
 
@@ -77,7 +77,7 @@ class TcpProxy:
         self.refusing = False
 
     def stall(self) -> None:
-        """Let connections stand and nothing through, until `resume`."""
+        """Keep connections open but pass nothing on, until `resume`."""
         self._flowing.clear()
 
     def resume(self) -> None:
@@ -103,7 +103,7 @@ class TcpProxy:
         except OSError:
             pass
         except asyncio.CancelledError:
-            # The loop logs a cancelled handler as an error of its own.
+            # The loop would log a cancelled handler as an error.
             pass
         finally:
             pair.cut()
@@ -129,7 +129,7 @@ class TcpProxy:
                 writer.write(passed)
                 await writer.drain()
             else:
-                # One side is done; the other may still have something to say.
+                # One side has finished; the other may still send.
                 if writer.can_write_eof():
                     writer.write_eof()
                 return

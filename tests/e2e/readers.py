@@ -1,9 +1,9 @@
 """
-Clients that speak the wire and nothing else: strict, and able to misbehave.
+Clients for the wire protocol: strict, and able to violate it.
 
-They share no code with the server or with the Python client, so a mistake made on both
-sides does not cancel out. A stream of either transport gives `StreamMessage`s and ends
-by raising `StreamEnded`; what is refused before it begins raises `StreamRefused`.
+They share no code with the server or the Python client, so that a mistake on both sides
+does not go unnoticed. A stream of either transport returns `StreamMessage`s and raises
+`StreamEnded` at its end; a stream that is refused raises `StreamRefused`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 class StreamRefused(Exception):
-    """An answer that is no stream."""
+    """The response is not a stream."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         super().__init__(status, body)
@@ -39,7 +39,7 @@ class StreamRefused(Exception):
 
 
 class StreamEnded(Exception):
-    """A stream's end. `code` is None where the connection just broke off."""
+    """A stream has ended. `code` is None if the connection was lost."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
         super().__init__(code, reason)
@@ -69,10 +69,10 @@ class SseEvent(NamedTuple):
 
 class EventParser:
     """
-    The interpretation of an event stream, HTML Standard 9.2.6, to the letter.
+    A parser of event streams by the letter of the HTML Standard, section 9.2.6.
 
-    CR, LF and CRLF each end a line; bytes that are not UTF-8 are an error here, where a
-    browser would put U+FFFD. `unknown` collects fields a browser ignores.
+    CR, LF and CRLF each end a line. Bytes that are not UTF-8 are an error here; a
+    browser would replace them by U+FFFD. `unknown` collects fields a browser ignores.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class EventParser:
 
 
 class RawStream:
-    """What the two transports have in common."""
+    """What both transports share."""
 
     async def next(self) -> StreamMessage:
         raise NotImplementedError
@@ -214,7 +214,7 @@ class SseStream(RawStream):
             async with asyncio.timeout(GUARD_S):
                 size = int(await self.reader.readline(), 16)
                 chunk = await self.reader.readexactly(size + 2)
-        except (OSError, EOFError, ValueError):  # No size: the peer is gone.
+        except (OSError, EOFError, ValueError):  # No size: the peer has closed.
             self.cut()
             raise StreamEnded(None) from None
         if size == 0:
@@ -301,16 +301,16 @@ TRANSPORTS: dict[str, type[SseStream] | type[WsStream]] = {
 
 class Follower:
     """
-    A reader that comes back with its cursor however often it is cut off.
+    A reader that reconnects with its cursor whenever it is disconnected.
 
-    `ids` has what it was given, in order of arrival, repetitions included.
+    `ids` has the notifications it received, in order of arrival, with duplicates.
     """
 
     def __init__(self, transport: str, port: int, token: str) -> None:
         self._opener = TRANSPORTS[transport]
         self._port = port
         self._token = token
-        # With it a reader that comes back is not counted beside its dead self.
+        # With it, a reader that reconnects replaces its previous stream.
         self._instance = secrets.token_hex(8)
         self._changed = asyncio.Event()
         self.cursor: str | None = None
@@ -333,12 +333,12 @@ class Follower:
             finally:
                 if self.stream is not None:
                     self.stream.cut()
-            await asyncio.sleep(0.05)  # It is a client's back-off, not a wait.
+            await asyncio.sleep(0.05)  # The back-off of a client, not a wait.
 
     async def _come(self) -> RawStream:
         position: dict[str, Any] = {"cursor": self.cursor}
         if self.cursor and self._opener is SseStream:
-            # As EventSource does, which repeats the URL it began with.
+            # As EventSource does, which repeats its first URL.
             position = {"cursor": "earliest", "headers": {"Last-Event-ID": self.cursor}}
         return await self._opener.open(
             self._port, self._token, instance=self._instance, **position
@@ -359,15 +359,15 @@ class Follower:
             self._changed.set()
 
     async def joined(self, times: int = 1) -> None:
-        """Wait until it has been greeted so often."""
+        """Wait until it has received so many ``hello``s."""
         await self._until(lambda: self.connects >= times)
 
     async def missed(self) -> None:
-        """Wait until it has been told of a gap."""
+        """Wait until it has received a gap."""
         await self._until(lambda: self.gaps)
 
     async def has(self, ids: Collection[str]) -> None:
-        """Wait until it has all of these."""
+        """Wait until it has received all of these notifications."""
         missing = set(ids)
 
         def complete() -> bool:
@@ -388,7 +388,7 @@ class Follower:
 
 @asynccontextmanager
 async def following(transport: str, port: int, token: str) -> AsyncIterator[Follower]:
-    """Give a follower that has been greeted and runs for the block."""
+    """Yield a follower that has received its ``hello`` and runs for the block."""
     follower = Follower(transport, port, token)
     running = asyncio.create_task(follower.run())
     try:
@@ -401,7 +401,7 @@ async def following(transport: str, port: int, token: str) -> AsyncIterator[Foll
 
 
 class Roamer(Follower):
-    """A follower that tries one node after the other when it is cut off."""
+    """A follower that tries one node after the other when it is disconnected."""
 
     def __init__(self, transport: str, ports: Sequence[int], token: str) -> None:
         self._ports = itertools.cycle(ports)
@@ -426,7 +426,7 @@ class Roamer(Follower):
 
 @asynccontextmanager
 async def roaming(roamers: Sequence[Roamer]) -> AsyncIterator[None]:
-    """Let roamers run for the block, once each of them has been greeted."""
+    """Let roamers run for the block, once each has received its ``hello``."""
     tasks = [asyncio.create_task(roamer.run()) for roamer in roamers]
     try:
         await asyncio.gather(*(roamer.joined() for roamer in roamers))
@@ -462,7 +462,7 @@ class Api:
         return await self.http.post("/v1/notifications", json=body, headers=headers)
 
     async def published(self, *players: str, **fields: Any) -> list[str]:
-        """Publish, which has to go well; return the ids."""
+        """Publish, which must succeed; return the ids."""
         answer = await self.publish(*players, **fields)
         assert answer.status_code == 200, answer.text
         return [result["id"] for result in answer.json()["results"]]

@@ -28,7 +28,7 @@ async def test_fanout_is_measured_from_outside(server: ServerProcess) -> None:
 
     assert "One message of 200 bytes to everyone: 8 readers over ws" in output
     assert "deliveries per second" in output
-    # Nothing is known of processes that may be on another machine.
+    # The server's processes may run on another machine.
     assert "CPU per delivery" not in output
 
 

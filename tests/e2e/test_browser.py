@@ -1,4 +1,4 @@
-"""A page in a real browser listens, is cut off, and resumes without loss."""
+"""A page in a real browser streams, is disconnected, and resumes without loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAMS = ("eventsource", "websocket", "websocket-auth")
 
 
 class Visit(NamedTuple):
-    """A page that listens through a proxy."""
+    """A page with streams through a proxy."""
 
     browser: Browser
     server: ServerProcess
@@ -50,7 +50,7 @@ async def visit(
             {
                 "eventsource": f"http://127.0.0.1:{stream}=a",
                 "websocket": f"ws://127.0.0.1:{stream}=b",
-                # By this name the cookie is not sent: here the token comes later.
+                # The cookie is not sent to this name; the first message has the token.
                 "websocket-auth": f"ws://localhost:{stream}=c",
             },
         )
@@ -63,7 +63,7 @@ async def visit(
 
 
 @pytest.mark.row("F15")
-async def test_cut_off_in_the_middle_it_gets_everything_once_and_in_order(
+async def test_after_a_disconnect_it_gets_everything_once_and_in_order(
     visit: Visit,
 ) -> None:
     browser, _, proxy, backend = visit
@@ -92,7 +92,7 @@ async def test_cut_off_in_the_middle_it_gets_everything_once_and_in_order(
 
 
 @pytest.mark.row("F15")
-async def test_a_restart_moves_it_and_it_comes_back(visit: Visit) -> None:
+async def test_it_reconnects_after_a_restart(visit: Visit) -> None:
     browser, server, _, backend = visit
     ids = await backend.published("p", title="before")
     server.send_signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ async def test_a_restart_moves_it_and_it_comes_back(visit: Visit) -> None:
 
 
 @pytest.mark.row("F15")
-async def test_no_text_breaks_out_of_its_event(visit: Visit) -> None:
+async def test_every_text_stays_within_its_event(visit: Visit) -> None:
     browser, _, _, backend = visit
     texts = [
         "a\rdata: spoofed\r\revent: bye\rdata: {}\r\r",

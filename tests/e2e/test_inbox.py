@@ -16,7 +16,7 @@ MARKS = 200
 
 
 @pytest.mark.row("D4")
-async def test_what_was_there_for_the_whole_walk_is_met_once(
+async def test_a_walk_meets_each_entry_once_that_existed_throughout(
     server: ServerProcess, backend: Api, player: str
 ) -> None:
     there = [
@@ -64,7 +64,7 @@ async def mark(api: Api, player: str, **marks: object) -> int:
 
 
 @pytest.mark.row("D5")
-async def test_marking_at_random_never_lets_the_count_drift(
+async def test_random_marks_keep_the_unread_count_exact(
     server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     ids: list[str] = []
@@ -101,18 +101,20 @@ async def same(*answers: Awaitable[int]) -> set[int]:
 
 
 @pytest.mark.row("D5")
-async def test_the_same_mark_twice_at_once_is_one(backend: Api, player: str) -> None:
+async def test_concurrent_identical_marks_have_one_effect(
+    backend: Api, player: str
+) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(6)]
     marks = [mark(backend, player, ids=ids[:4]) for _ in range(20)]
     assert await same(*marks) == {2}
-    # Out of order: an older one after a newer one takes nothing back.
+    # Out of order: an older mark after a newer one reverts nothing.
     assert await mark(backend, player, up_to=ids[4]) == 1
     assert await mark(backend, player, up_to=ids[0]) == 1
 
 
 @pytest.mark.parametrize("parallel", [50])
 @pytest.mark.row("D2")
-async def test_one_key_used_by_many_at_once_has_one_effect(
+async def test_concurrent_publishes_with_one_key_have_one_effect(
     backend: Api, player: str, parallel: int
 ) -> None:
     answers = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""What a running server writes into its log, and what it never does."""
+"""What a running server writes to its log, and what it never writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TITLE = "nobody but the player reads this"
 
 
 async def lines_of(server: ServerProcess, request_id: str, *, count: int) -> list[Any]:
-    """Return the lines with an id, once there are `count`."""
+    """Return the log lines of a request, once there are `count`."""
     matches: list[Any] = []
 
     def complete() -> bool:
@@ -28,7 +28,7 @@ async def lines_of(server: ServerProcess, request_id: str, *, count: int) -> lis
     return matches
 
 
-async def test_a_request_has_one_line_with_the_id_it_was_answered_with(
+async def test_a_request_has_one_log_line_with_its_id(
     server: ServerProcess, backend: Api, player: str
 ) -> None:
     answer = await backend.http.get(f"/v1/players/{player}/notifications?limit=7")
@@ -50,7 +50,7 @@ async def test_a_request_has_one_line_with_the_id_it_was_answered_with(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
+async def test_a_stream_has_a_log_line_at_its_start_and_at_its_end(
     server: ServerProcess, token: str, player: str, transport: str
 ) -> None:
     request_id = f"stream-{transport}-{player}".replace("player-", "")
@@ -77,7 +77,7 @@ async def test_a_stream_has_a_line_when_it_opens_and_one_when_it_ends(
     assert ended["duration_ms"] >= 0
 
 
-async def test_a_websocket_that_breaks_the_protocol_ends_with_its_code(
+async def test_a_protocol_violation_is_logged_with_its_close_code(
     server: ServerProcess, token: str, player: str
 ) -> None:
     request_id = player.replace("player-", "breaks-")
@@ -91,7 +91,7 @@ async def test_a_websocket_that_breaks_the_protocol_ends_with_its_code(
     assert (ended["code"], ended["reason"]) == (4203, "protocol")
 
 
-async def test_nothing_that_is_anybodys_own_is_in_the_log(
+async def test_the_log_has_no_personal_data_and_no_credentials(
     server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     key = backend.http.headers["authorization"].removeprefix("Bearer ")

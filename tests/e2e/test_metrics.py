@@ -1,4 +1,4 @@
-"""`/metrics` of running servers: each figure is moved by what it is about."""
+"""`/metrics` of running servers: each metric changes with what it measures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROUTE = "/v1/players/{player}/notifications"
 
 
 class Scraper:
-    """Reads the metrics of whoever answers at `where`."""
+    """Reads the metrics that `where` serves."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -47,7 +47,7 @@ class Scraper:
         self.families = {family.name: family for family in families}
 
     def sum(self, name: str, **labels: str) -> float:
-        """Return the sum of what has that name and these labels."""
+        """Return the sum of the samples with that name and these labels."""
         return sum(
             sample.value
             for family in self.families.values()
@@ -63,7 +63,7 @@ class Scraper:
     async def moving(
         self, name: str, by: int = 1, **labels: str
     ) -> AsyncIterator[None]:
-        """Expect what the block does to move a figure."""
+        """Expect the block to change a metric by an amount."""
         expected = await self.now(name, **labels) + by
         yield
 
@@ -102,7 +102,7 @@ async def scraper(server: ServerProcess, bind: str) -> Scraper:
     return Scraper(bind)
 
 
-async def test_the_table_names_what_is_exposed(scraper: Scraper) -> None:
+async def test_the_table_lists_all_exposed_metrics(scraper: Scraper) -> None:
     await scraper.scrape()
     names = {
         f"{name}_total" if family.type == "counter" else name
@@ -133,7 +133,7 @@ async def test_a_stream_is_counted_while_it_is_open(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_notification_is_counted_from_its_publish_to_its_delivery(
+async def test_a_notification_is_counted_from_publish_to_delivery(
     server: ServerProcess,
     scraper: Scraper,
     backend: Api,
@@ -156,7 +156,7 @@ async def test_a_notification_is_counted_from_its_publish_to_its_delivery(
     stream.cut()
 
 
-async def test_what_nobody_listens_to_is_stored_and_not_delivered(
+async def test_a_notification_without_readers_is_stored_and_not_delivered(
     scraper: Scraper, backend: Api, player: str
 ) -> None:
     before = await scraper.now("streamer_deliveries_total")
@@ -169,7 +169,7 @@ async def test_what_nobody_listens_to_is_stored_and_not_delivered(
     assert scraper.sum("streamer_publish_to_write_seconds_count") == written
 
 
-async def test_a_repeated_publish_is_counted_as_one(
+async def test_a_repeated_publish_is_counted_as_replayed(
     scraper: Scraper, backend: Api, player: str
 ) -> None:
     await backend.publish(player, key=player, title="T")
@@ -250,7 +250,7 @@ async def test_requests_are_counted_by_the_template_of_their_route(
     assert player not in str(scraper.families)
 
 
-async def test_a_schedule_that_was_fired_was_late_by_something(
+async def test_the_lag_of_a_fired_schedule_is_observed(
     scraper: Scraper, backend: Api, player: str
 ) -> None:
     async with scraper.moving("streamer_schedule_lag_seconds_count"):
@@ -263,13 +263,13 @@ def soon() -> str:
     return (datetime.now(UTC) + timedelta(milliseconds=300)).isoformat()
 
 
-async def test_a_probe_shows_what_the_store_takes(scraper: Scraper) -> None:
+async def test_a_probe_measures_the_roundtrip_to_the_store(scraper: Scraper) -> None:
     assert await scraper.now("streamer_store_roundtrip_seconds_count") >= 1
     assert scraper.sum("streamer_store_connects_total") >= 1
     assert scraper.sum("streamer_ready") == 1
 
 
-async def test_the_public_port_answers_whoever_has_the_token(
+async def test_the_public_port_serves_metrics_to_the_token(
     server: ServerProcess,
 ) -> None:
     async with Api(server.port, TOKEN) as api, Api(server.port, TOKEN + "x") as other:
@@ -292,7 +292,7 @@ async def test_the_public_port_answers_whoever_has_the_token(
         ("GET /v1/stream", 404),
     ],
 )
-async def test_the_port_of_the_metrics_answers_nothing_else(
+async def test_the_metrics_port_serves_nothing_else(
     server: ServerProcess, bind: str, request_line: str, status: int
 ) -> None:
     host, _, port = bind.rpartition(":")
@@ -308,7 +308,7 @@ async def test_the_port_of_the_metrics_answers_nothing_else(
     )
 
 
-async def test_a_store_that_is_killed_shows(
+async def test_a_killed_store_is_counted(
     make_server: Callable[..., ServerProcess], make_store: Callable[..., StoreProcess]
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -332,7 +332,7 @@ async def test_a_store_that_is_killed_shows(
     await eventually(changed)
 
 
-async def test_the_metrics_of_workers_are_answered_together(
+async def test_the_metrics_of_all_workers_are_served_together(
     make_server: Callable[..., ServerProcess],
 ) -> None:
     scraper = Scraper(f"127.0.0.1:{free_port()}")
@@ -351,7 +351,7 @@ async def test_the_metrics_of_workers_are_answered_together(
     assert scraper.sum("streamer_workers") == 2
 
 
-async def test_a_scheduler_alone_has_metrics_too(store_url: str) -> None:
+async def test_a_scheduler_serves_metrics(store_url: str) -> None:
     scraper = Scraper(f"127.0.0.1:{free_port()}")
     config = Config(metrics_bind=scraper.where)
     running = asyncio.create_task(run_background(config, store_url))

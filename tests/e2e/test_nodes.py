@@ -1,4 +1,4 @@
-"""Several nodes on one store: together they are one server."""
+"""Several nodes on one store, which act as one server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MakeServer = Callable[..., ServerProcess]
 MakeStore = Callable[..., StoreProcess]
 
 LISTENERS = 3
-"""Listeners a player may have here: as many as the test has, so none to spare."""
+"""Limit of streams per player: exactly as many as the test opens."""
 
 
 async def two_nodes(
@@ -41,7 +41,7 @@ async def two_nodes(
 
 
 async def read(stream: RawStream, ids: Sequence[str]) -> str:
-    """Read the notifications that are due, no more and no less; return the cursor."""
+    """Read exactly these notifications; return the last cursor."""
     messages = await stream.notifications(len(ids))
     assert [message.id for message in messages] == list(ids)
     cursor = messages[-1].cursor
@@ -49,7 +49,7 @@ async def read(stream: RawStream, ids: Sequence[str]) -> str:
     return cursor
 
 
-async def test_a_publish_on_one_node_is_received_on_all(
+async def test_a_publish_on_one_node_reaches_readers_on_all(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:
     one, other = await two_nodes(make_server, make_store)
@@ -74,7 +74,7 @@ async def test_a_publish_on_one_node_is_received_on_all(
 
 
 @pytest.mark.row("C6")
-async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
+async def test_readers_of_a_killed_node_resume_at_another_node(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:
     one, other = await two_nodes(
@@ -102,11 +102,11 @@ async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
             for id in await backend.published("ann", title=f"late {i}")
         ]
 
-        # The dead node's lease still counts, as a newcomer finds out …
+        # The dead node's lease still counts, so a new reader is refused …
         with pytest.raises(StreamRefused) as refusal:
             await SseStream.open(other.port, token)
         assert refusal.value.status == 409
-        # … and whoever held it takes it along.
+        # … and the instance that holds the lease takes it over.
         moved = await SseStream.open(
             other.port, token, cursor=cursor, instance="moving"
         )
@@ -118,7 +118,7 @@ async def test_a_killed_nodes_readers_go_on_at_the_other_where_they_were(
 
 
 @pytest.mark.row("C7")
-async def test_nodes_restarted_in_turn_lose_nothing(
+async def test_restarting_nodes_one_by_one_loses_nothing(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:
     nodes = await two_nodes(make_server, make_store, drain_s=1)
@@ -168,7 +168,7 @@ async def replicated_store(make_store: MakeStore) -> tuple[StoreProcess, StorePr
     return store, await make_store(*DURABLE, *following).start()
 
 
-async def test_a_publish_is_acknowledged_when_a_replica_has_it(
+async def test_a_publish_is_acknowledged_once_a_replica_has_it(
     make_server: MakeServer, make_store: MakeStore
 ) -> None:
     store, replica = await replicated_store(make_store)
@@ -185,7 +185,7 @@ async def test_a_publish_is_acknowledged_when_a_replica_has_it(
                 assert answer.status_code == 503, answer.text
                 assert answer.json()["type"] == "about:outcome-unknown"
                 assert int(answer.headers["retry-after"]) > 0
-            # Marks and pages have nothing to wait for.
+            # Marks and pages wait for no replica.
             async with Api(node.port, await node.token("ann")) as player:
                 marked = await player.http.post(
                     "/v1/players/me/notifications/read", json={"all": True}
@@ -259,7 +259,7 @@ async def test_a_store_that_would_break_the_promise_is_refused(
     assert "problem" in doctor.stdout
 
 
-async def test_a_node_says_what_its_embedded_store_keeps(
+async def test_readyz_reports_the_durability_of_the_embedded_store(
     make_server: MakeServer,
 ) -> None:
     node = await make_server(durability="everysec").start()

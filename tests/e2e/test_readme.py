@@ -1,4 +1,4 @@
-"""The commands of the README and of the vendors' page, pasted, on a real server."""
+"""The commands of the README and of the vendors' page, on a real server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_for_a_running_server(block: str) -> bool:
 
 
 def paste(server: ServerProcess, text: str) -> str:
-    """Run a page's commands as somebody would who pastes them; return the output."""
+    """Run the commands of a page as a user would; return the output."""
     text = text.replace("http://127.0.0.1:8080", server.url)
     text = text.replace(".venv/bin/streamer", shlex.join(command()))
     # These run until they are stopped.

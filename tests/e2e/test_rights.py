@@ -1,8 +1,8 @@
 """
-Who may do what, over every route: a table written down, and the server's answers.
+Rights on every route: a table, and the responses of the server.
 
-Nothing but the table says what is allowed. An answer that is neither success where the
-table has the right, nor the surface's refusal where it has not, fails.
+Only the table defines what is allowed. The test fails unless the response is a success
+where the table grants the right, and the refusal of the surface where it does not.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ OWN = str(uuid.uuid4())
 OTHER = str(uuid.uuid4())
 
 NOBODY = "nobody"
-"""A credential that is none: the caller is not known."""
+"""An invalid credential: the caller is unknown."""
 
-# What a credential may do with its own player's inbox, and with another's.
-# read: pages and single ones. mark: read marks. send: publish. listen: streams, polls.
+# The rights of a credential on the inbox of its own player, and on that of another.
+# read: pages, single ones. mark: read marks. send: publish. listen: streams, polls.
 RIGHTS: dict[str, tuple[str, str] | str] = {
     "no token": NOBODY,
     "garbage": NOBODY,
@@ -51,7 +51,7 @@ RIGHTS: dict[str, tuple[str, str] | str] = {
     "any write": ("send mark", "send mark"),
     "any all": ("read mark listen send", "read mark listen send"),
     "look-alikes": ("", ""),
-    # A backend key has no player: nothing is its own.
+    # A backend key has no player, so no inbox is its own.
     "key": ("", "read mark listen send"),
     "key to read": ("", "read listen"),
     "key to send": ("", "send mark"),
@@ -82,7 +82,7 @@ SCOPES = {
 
 
 class Request(NamedTuple):
-    """One route. ``{p}`` is a player, ``{id}`` a notification of that player's."""
+    """One route. ``{p}`` is a player, ``{id}`` a notification of that player."""
 
     right: str
     method: str
@@ -111,7 +111,7 @@ REQUESTS = [
 
 
 class RightsCase(NamedTuple):
-    """A route asked for by a credential about a player."""
+    """A request on a route with a credential, for a player."""
 
     kind: str
     request: Request
@@ -180,7 +180,7 @@ def _renamed(record: Any, name: str) -> Any:
 
 
 def _with_permissions(record: Any, permissions: frozenset[str]) -> str:
-    """Sign a token with permissions that nobody would be given."""
+    """Sign a token with permissions that the server never grants."""
 
     def encoded(part: bytes) -> bytes:
         return base64.urlsafe_b64encode(part).rstrip(b"=")
@@ -209,7 +209,7 @@ async def ask(
 
 
 @pytest.mark.row("F2")
-async def test_every_route_gives_what_the_table_says_and_nothing_else(
+async def test_every_route_responds_as_the_table_says(
     server: ServerProcess, backend: Api, credentials: dict[str, str | None]
 ) -> None:
     own, other = await backend.published(OWN, OTHER, title="Hi")
@@ -234,7 +234,7 @@ async def test_a_stream_is_for_a_player_that_may_read(
     own = RIGHTS[kind][0].split() if RIGHTS[kind] != NOBODY else None
     for name, opener in TRANSPORTS.items():
         if name == "websocket" and kind == "no token":
-            continue  # It is asked for one in its first message.
+            continue  # The server waits for a token in the first message.
         try:
             stream = await opener.open(server.port, credentials[kind])
         except StreamRefused as refusal:
@@ -246,7 +246,7 @@ async def test_a_stream_is_for_a_player_that_may_read(
 
 
 @pytest.mark.row("F2")
-async def test_an_app_reaches_nothing_of_another(
+async def test_an_app_has_no_access_to_another_app(
     server: ServerProcess, backend: Api
 ) -> None:
     (id,) = await backend.published(OWN, title="of the demo app")
@@ -268,13 +268,13 @@ async def test_an_app_reaches_nothing_of_another(
             assert marked.status_code == 200
             await rival.published(OWN, title="of the rival", key="the same key")
     assert await backend.inbox(OWN) == before
-    # Nor is an idempotency key shared.
+    # Apps do not share idempotency keys, either.
     answer = await backend.publish(OWN, title="something else", key="the same key")
     assert answer.status_code == 200
     assert "idempotent-replayed" not in answer.headers
 
 
-async def test_a_foreign_stream_hears_nothing(
+async def test_a_stream_receives_nothing_of_another_app(
     server: ServerProcess, backend: Api
 ) -> None:
     streams = [
@@ -287,6 +287,6 @@ async def test_a_foreign_stream_hears_nothing(
     async with Api(server.port, await server.key(app="rival")) as rival:
         await rival.published(OWN, title="of the rival")
     for stream in streams:
-        # Had the other been sent, it would have come first.
+        # The other app's notification would have arrived first.
         assert (await stream.until("notification")).data["title"] == "of the rival"
         stream.cut()

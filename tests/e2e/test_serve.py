@@ -1,4 +1,4 @@
-"""`streamer serve`: what it prints, how fast it is there, how it goes."""
+"""`streamer serve`: its output, its start and its end."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .readers import TRANSPORTS, Api, RawStream
 MakeServer = Callable[..., ServerProcess]
 
 READY_CPU_S = 3
-"""It is ready within five seconds on any machine that has a core to spare."""
+"""With a free core, it is ready well within five seconds."""
 
 POLL = "/notification/v1/player/me/stream/notification/lp"
 FAREWELL_S = 8
-"""The drain window, five seconds by default, and what a busy machine adds to it."""
+"""The drain window, and a margin for a busy machine."""
 
 
 def curl_lines(greeting: str) -> list[str]:
@@ -45,7 +45,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
-async def test_the_printed_lines_work_when_pasted(make_server: MakeServer) -> None:
+async def test_the_printed_commands_work(make_server: MakeServer) -> None:
     server = await make_server().start()
     listen, publish, page = curl_lines(await server.greeting())
     with pasted(listen) as listening:
@@ -60,7 +60,7 @@ async def test_the_printed_lines_work_when_pasted(make_server: MakeServer) -> No
 
 @contextlib.contextmanager
 def pasted(line: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a line that is meant to be left running, for the block."""
+    """Run a command that does not end by itself, for the block."""
     process = subprocess.Popen(
         ["bash", "-c", f"exec {line}"],
         stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ async def output_with(process: subprocess.Popen[bytes], text: bytes) -> bytes:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_it_is_ready_after_little_work(make_server: MakeServer) -> None:
     server = await make_server().start()
-    # CPU time, since other processes on the machine prolong any other.
+    # CPU time, since other processes on the machine prolong the elapsed time.
     used = measure([server.pid])
     assert used.server_cpu_s + used.store_cpu_s < READY_CPU_S
     assert await server.probe("/healthz") == 200
@@ -120,7 +120,7 @@ async def test_a_signal_stops_it_cleanly(
     assert "Traceback" not in server.printed
 
 
-async def test_a_signal_while_it_starts_leaves_nothing_behind(
+async def test_a_signal_during_the_start_leaves_nothing_behind(
     make_server: MakeServer,
 ) -> None:
     server = make_server()
@@ -128,12 +128,12 @@ async def test_a_signal_while_it_starts_leaves_nothing_behind(
     await eventually((server.data_dir / "lock").exists)
     server.send_signal(signal.SIGTERM)
     await server.end()
-    # It starts again at once, so nothing holds the directory.
+    # It starts again at once, so nothing has locked the directory.
     await server.start()
     assert await server.stop() == 0
 
 
-async def test_sigterm_says_goodbye_to_every_kind_of_reader(
+async def test_sigterm_sends_bye_on_every_transport(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(drain_s=2).start()
@@ -147,7 +147,7 @@ async def test_sigterm_says_goodbye_to_every_kind_of_reader(
     begun = time.monotonic()
     server.send_signal(signal.SIGTERM)
     farewells = {name: await farewell(stream) for name, stream in streams.items()}
-    # EventSource shall not come back on a connection to the node that is going away.
+    # EventSource must not reconnect over a connection to the stopping node.
     assert streams["sse"].headers["connection"] == "close"  # type: ignore[union-attr]
     assert farewells == dict.fromkeys(TRANSPORTS, 4100)
     assert await server.end() == 0
@@ -164,7 +164,7 @@ async def farewell(stream: RawStream) -> int | None:
     return ended.code
 
 
-async def test_sigterm_answers_a_held_poll_with_nothing(
+async def test_sigterm_answers_a_held_poll_with_an_empty_page(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(drain_s=2).start()
@@ -193,12 +193,12 @@ async def test_a_second_start_keeps_what_was_stored(make_server: MakeServer) -> 
     async with Api(server.port, token) as player:
         assert [one["id"] for one in await player.inbox("me")] == ids
     again = server.printed.removeprefix(first)
-    # A key is shown once, on the start that made it.
+    # A key is shown only once, by the start that created it.
     assert not KEY.search(again)
     assert len(curl_lines(again)) == 3
 
 
-async def test_a_second_server_on_the_same_directory_says_so(
+async def test_a_second_server_on_a_data_directory_is_refused(
     make_server: MakeServer,
 ) -> None:
     server = await make_server().start()
@@ -212,7 +212,7 @@ async def test_a_second_server_on_the_same_directory_says_so(
     assert await server.probe("/readyz") == 200
 
 
-async def test_a_taken_port_says_so(make_server: MakeServer) -> None:
+async def test_a_port_in_use_is_reported(make_server: MakeServer) -> None:
     server = await make_server().start()
     data_dir = str(server.folder / "other")
     second = await asyncio.to_thread(
@@ -224,7 +224,7 @@ async def test_a_taken_port_says_so(make_server: MakeServer) -> None:
     assert await server.probe("/readyz") == 200
 
 
-async def test_doctor_says_what_is_in_force(make_server: MakeServer) -> None:
+async def test_doctor_reports_what_is_in_effect(make_server: MakeServer) -> None:
     server = await make_server().start()
     options = ("--data-dir", str(server.data_dir))
     done = await asyncio.to_thread(server.run, "doctor", *options)
@@ -234,7 +234,7 @@ async def test_doctor_says_what_is_in_force(make_server: MakeServer) -> None:
     assert re.search(r"\d+\.\d+\.\d+", done.stdout)  # The store's version.
 
 
-async def test_the_store_taking_its_leave_ends_the_server(
+async def test_a_killed_store_ends_the_server_and_loses_nothing(
     make_server: MakeServer,
 ) -> None:
     server = await make_server().start()
@@ -250,7 +250,7 @@ async def test_the_store_taking_its_leave_ends_the_server(
         assert [one["id"] for one in await backend.inbox("p")] == ids
 
 
-async def test_a_killed_server_takes_its_store_with_it(
+async def test_a_killed_server_leaves_no_store_running(
     make_server: MakeServer,
 ) -> None:
     server = await make_server().start()

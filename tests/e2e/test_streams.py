@@ -33,7 +33,7 @@ async def refused(opener: Opener, *args: Any, **kwargs: Any) -> StreamRefused:
 
 
 @each_transport
-async def test_a_reader_gets_what_is_published_while_it_listens(
+async def test_a_reader_receives_what_is_published(
     server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     stream = await opener.open(server.port, token)
@@ -49,7 +49,7 @@ async def test_a_reader_gets_what_is_published_while_it_listens(
 
 
 @each_transport
-async def test_a_reader_that_comes_back_gets_what_it_missed(
+async def test_a_reader_that_reconnects_receives_what_it_missed(
     server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(10)]
@@ -68,7 +68,7 @@ async def test_a_reader_that_comes_back_gets_what_it_missed(
 
 
 @each_transport
-async def test_from_the_page_into_the_stream_nothing_is_missed(
+async def test_a_stream_from_the_cursor_of_a_page_misses_nothing(
     server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     await backend.published(player, title="on the page")
@@ -80,7 +80,7 @@ async def test_from_the_page_into_the_stream_nothing_is_missed(
     stream.cut()
 
 
-async def test_last_event_id_wins_over_the_cursor_of_the_query(
+async def test_last_event_id_overrides_the_cursor_of_the_query(
     server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     ids = [(await backend.published(player, title=str(i)))[0] for i in range(3)]
@@ -111,7 +111,7 @@ async def test_a_mark_reaches_the_other_devices(
         one.cut()
 
 
-async def test_both_ends_hear_a_heartbeat(make_server: MakeServer) -> None:
+async def test_both_transports_send_heartbeats(make_server: MakeServer) -> None:
     server = await make_server(heartbeat_s=1).start()
     token = await server.token("p")
 
@@ -127,7 +127,7 @@ async def test_both_ends_hear_a_heartbeat(make_server: MakeServer) -> None:
 # Credentials.
 
 
-async def test_a_token_that_ends_ends_its_streams(
+async def test_an_expired_token_ends_its_streams(
     server: ServerProcess, player: str
 ) -> None:
     options = ("--data-dir", str(server.data_dir))
@@ -149,14 +149,14 @@ async def test_a_fresh_token_keeps_a_websocket_open(
     stream = await WsStream.open(server.port, short)
     other = await WsStream.open(server.port, short)
     await stream.send(type="auth", token=await server.token(player))
-    # When the one that was not renewed has ended, the other would have, too.
+    # The stream that was not renewed has expired; so would the other have.
     assert (await other.end()).code == 4200
     (id,) = await backend.published(player, title="still here")
     assert (await stream.until("notification")).id == id
     stream.cut()
 
 
-async def test_a_token_of_somebody_else_is_no_renewal(
+async def test_a_token_of_another_player_is_not_a_renewal(
     server: ServerProcess, token: str
 ) -> None:
     stream = await WsStream.open(server.port, token)
@@ -164,7 +164,7 @@ async def test_a_token_of_somebody_else_is_no_renewal(
     assert (await stream.end()).code == 4201
 
 
-async def test_a_websocket_may_bring_its_token_in_the_first_message(
+async def test_a_websocket_can_send_its_token_as_the_first_message(
     server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     stream = await WsStream.open(server.port, None)
@@ -195,7 +195,7 @@ async def test_a_wrong_first_message_ends_a_websocket(
     assert (await stream.end()).code == 4200
 
 
-async def test_a_websocket_without_a_credential_is_not_kept(
+async def test_a_websocket_without_a_credential_is_closed(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(auth_timeout_s=1, connections_max=1).start()
@@ -203,14 +203,14 @@ async def test_a_websocket_without_a_credential_is_not_kept(
     stream = await WsStream.open(server.port, None)
     assert (await stream.end()).code == 4200
     assert time.monotonic() - begun < 3
-    # It has given its slot back.
+    # It has released its slot.
     stream = await WsStream.open(server.port, await server.token("p"))
     await stream.until("hello")
     stream.cut()
 
 
 @each_transport
-async def test_without_a_right_to_read_there_is_no_stream(
+async def test_a_stream_requires_the_right_to_read(
     server: ServerProcess, player: str, opener: Opener
 ) -> None:
     token = await server.token(player, permissions=["notification:player:self:write"])
@@ -220,7 +220,7 @@ async def test_without_a_right_to_read_there_is_no_stream(
 
 
 @each_transport
-async def test_the_same_instance_replaces_its_dead_self(
+async def test_a_second_stream_of_an_instance_replaces_the_first(
     server: ServerProcess, backend: Api, player: str, token: str, opener: Opener
 ) -> None:
     first = await opener.open(server.port, token, instance="phone")
@@ -249,7 +249,7 @@ async def open_until_refused(
 
 
 @each_transport
-async def test_a_player_may_have_five_listeners(
+async def test_a_player_can_have_five_streams(
     server: ServerProcess, player: str, token: str, opener: Opener
 ) -> None:
     streams, refusal = await open_until_refused(opener, server.port, token, 5)
@@ -257,12 +257,12 @@ async def test_a_player_may_have_five_listeners(
     assert refusal.status == 409
     assert refusal.problem["limit"] == "listeners_per_player"
     assert int(refusal.headers["retry-after"]) > 0
-    # On no transport is there a sixth.
+    # A sixth stream is refused on every transport.
     for other in OPENERS:
         assert (await refused(other, server.port, token)).status == 409
     async with Api(server.port, token) as mine:
         assert (await mine.http.get(POLL, params={"deadline": 5})).status_code == 409
-        # What is answered at once is not listening.
+        # A poll without a deadline is not held, so it needs no slot.
         assert (await mine.http.get(POLL, params={"deadline": 0})).status_code == 200
     streams.pop().cut()
     await server.listeners(player, 4)
@@ -272,7 +272,7 @@ async def test_a_player_may_have_five_listeners(
     await server.listeners(player, 0)
 
 
-async def test_somebody_over_the_limit_who_authenticates_late_gets_a_close_code(
+async def test_a_late_authentication_over_the_limit_gets_a_close_code(
     server: ServerProcess, token: str
 ) -> None:
     streams, _ = await open_until_refused(WsStream, server.port, token, 5)
@@ -283,7 +283,7 @@ async def test_somebody_over_the_limit_who_authenticates_late_gets_a_close_code(
         stream.cut()
 
 
-async def test_a_full_node_says_so_and_still_serves_pages(
+async def test_a_full_node_refuses_streams_and_serves_pages(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(connections_max=4, connects_per_s_max=50).start()
@@ -335,7 +335,7 @@ async def attempt(opener: Opener, port: int, token: str) -> tuple[Opener, str | 
     return opener, None
 
 
-# Misbehaving.
+# Protocol violations.
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ async def attempt(opener: Opener, port: int, token: str) -> tuple[Opener, str | 
     ],
     ids=lambda value: repr(value)[:24],
 )
-async def test_what_is_no_message_ends_a_websocket(
+async def test_an_invalid_message_ends_a_websocket(
     server: ServerProcess, token: str, message: str | bytes, code: int
 ) -> None:
     stream = await WsStream.open(server.port, token)
@@ -371,7 +371,7 @@ async def test_a_flood_of_messages_ends_a_websocket(
     assert (await stream.end()).code == 4103
 
 
-async def test_a_neighbour_notices_none_of_it(
+async def test_other_streams_are_unaffected(
     server: ServerProcess, backend: Api, player: str, token: str
 ) -> None:
     neighbour = await WsStream.open(server.port, token)

@@ -23,11 +23,11 @@ from .readers import TRANSPORTS, Api, following
 MakeServer = Callable[..., ServerProcess]
 
 DISTINCT_TRIES = 64
-"""Connections that all meet the same of two workers are rarer than 1 in 2^63."""
+"""That so many connections all reach the same of two workers has a chance of 2^-63."""
 
 
 async def ask(port: int) -> dict[str, str | int]:
-    """Return what `/readyz` says over a connection of its own; raises OSError."""
+    """Return the response of `/readyz` on a new connection. Raises OSError."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -42,7 +42,7 @@ async def ask(port: int) -> dict[str, str | int]:
 
 
 async def workers_of(server: ServerProcess, count: int = 2) -> set[int]:
-    """Return the process ids of those that answer, once they are `count`."""
+    """Return the process ids of the workers that respond, once there are `count`."""
     pids: set[int] = set()
     for _ in range(DISTINCT_TRIES):
         pids.add(int((await ask(server.port))["pid"]))
@@ -60,7 +60,7 @@ def is_running(pid: int) -> bool:
 
 @contextmanager
 def ending_with(pids: set[int]) -> Iterator[None]:
-    """Leave none of the processes behind, whatever the test finds."""
+    """Kill those of the processes that remain after the block."""
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def ending_with(pids: set[int]) -> Iterator[None]:
 
 
 class Callers:
-    """Connects, one after the other and several at a time, for as long as asked."""
+    """Opens connections continuously, several at a time, and counts responses."""
 
     def __init__(self, port: int) -> None:
         self.answered = 0
@@ -110,7 +110,7 @@ async def calling(port: int, count: int = 4) -> AsyncIterator[Callers]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_workers_share_the_port_and_are_announced_once(
+async def test_workers_share_the_port_and_one_greeting(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(workers=2).start()
@@ -140,13 +140,13 @@ async def test_a_publish_on_one_worker_reaches_readers_on_all(
             assert follower.ids == ids
 
 
-async def test_a_killed_worker_is_replaced_and_nobody_is_refused(
+async def test_a_killed_worker_is_replaced_and_no_connection_refused(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(workers=2).start()
     await server.greeting()
     before = await workers_of(server)
-    # A worker that is killed at once counts as a false start.
+    # A worker that exits early counts as a failed start.
     steady_at_s = time.monotonic() + STABLE_AFTER_S
     await eventually(lambda: time.monotonic() > steady_at_s)
     victim = min(before)
@@ -155,7 +155,7 @@ async def test_a_killed_worker_is_replaced_and_nobody_is_refused(
         os.kill(victim, signal.SIGKILL)
         await eventually(lambda: len(callers.pids - before) == 1)
         await callers.more(100)
-    # Whom it was just talking to; nobody else.
+    # At most the connections that the worker was serving.
     assert len(callers.failed) <= 4, callers.failed
     assert await workers_of(server) == before - {victim} | callers.pids - before
     assert "restarting" in server.logged
@@ -169,12 +169,12 @@ async def test_a_killed_supervisor_leaves_no_orphans(make_server: MakeServer) ->
     with ending_with(pids):
         await server.kill()
         await eventually(lambda: not any(map(is_running, pids)))
-    # And nothing of it is in the way of the next start.
+    # And nothing prevents the next start.
     await server.start()
 
 
 @pytest.mark.row("C7")
-async def test_sighup_replaces_all_workers_and_refuses_nobody(
+async def test_sighup_replaces_all_workers_and_refuses_no_connection(
     make_server: MakeServer,
 ) -> None:
     server = await make_server(workers=2, drain_s=1).start()
@@ -192,7 +192,7 @@ async def test_sighup_replaces_all_workers_and_refuses_nobody(
         server.send_signal(signal.SIGHUP)
         async with asyncio.timeout(GUARD_S):
             while any(map(is_running, before)):
-                # A worker that goes closes kept-alive connections; a client knows that.
+                # A stopping worker closes idle connections, which clients expect.
                 with contextlib.suppress(httpx2.TransportError):
                     ids += await backend.published("ann", title=f"n{len(ids)}")
         await callers.more(50)
@@ -212,7 +212,7 @@ async def test_sighup_replaces_all_workers_and_refuses_nobody(
     assert await server.stop() == 0
 
 
-async def test_a_signal_lets_every_worker_say_goodbye(make_server: MakeServer) -> None:
+async def test_a_signal_drains_every_worker(make_server: MakeServer) -> None:
     server = await make_server(
         workers=2, drain_s=2, listeners_per_player_max=16
     ).start()
@@ -264,7 +264,7 @@ async def refuses(port: int) -> bool:
     return False
 
 
-async def test_a_store_that_dies_ends_all_workers(make_server: MakeServer) -> None:
+async def test_a_killed_store_ends_all_workers(make_server: MakeServer) -> None:
     server = await make_server(workers=2).start()
     await server.greeting()
     pids = await workers_of(server)
@@ -276,7 +276,7 @@ async def test_a_store_that_dies_ends_all_workers(make_server: MakeServer) -> No
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_port_that_other_workers_share_is_taken(
+async def test_a_port_of_other_workers_is_in_use(
     make_server: MakeServer, workers: int
 ) -> None:
     server = await make_server(workers=2).start()

@@ -1,8 +1,8 @@
 """
-The processes, proxies and readers of the e2e tests, and chance that can be repeated.
+The processes, proxies and readers of the e2e tests, and reproducible random choices.
 
-A fault test that passes says how much it has seen (`battery.report`), since "0 lost" is
-worth as much as what it is out of.
+A fault test reports its figures (`battery.report`), since "0 lost" means little without
+the number that could have been lost.
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ __all__ = [
 
 @pytest.fixture(autouse=True)
 def chance(seeded: None) -> None:
-    """Let every test here begin where the run's seed says."""
+    """Seed the random choices of every test here from the seed of the run."""

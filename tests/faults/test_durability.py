@@ -1,4 +1,4 @@
-"""What is on the disk: slow disks, torn and flipped logs, power cuts, half batches."""
+"""The disk: slow disks, truncated and corrupt logs, power failures, batches."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def slow_down(pid: int, delay_us: int) -> subprocess.Popen[bytes]:
 
 @asynccontextmanager
 async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
-    """Let every fdatasync of a process take so much longer."""
+    """Delay every fdatasync of a process in the block."""
     tracer = slow_down(pid, delay_us)
 
     def traced() -> bool:
@@ -70,7 +70,7 @@ async def slowed_disk(pid: int, delay_us: int) -> AsyncIterator[None]:
 
 
 def fewer_waiting(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
-    """Return what says whether less waits for the disk than when it was asked last."""
+    """Return a function that says whether the unwritten log shrank since last time."""
     waited = 0
 
     async def query() -> bool:
@@ -88,7 +88,7 @@ def fewer_waiting(redis: RedisConnection) -> Callable[[], Awaitable[bool]]:
     "kills",
     [2, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
-async def test_a_slow_disk_makes_kills_no_worse(
+async def test_kills_with_a_slow_disk_lose_nothing(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -112,10 +112,10 @@ async def test_a_slow_disk_makes_kills_no_worse(
 
 
 @pytest.mark.row("A3")
-async def test_control_a_log_synced_later_loses_and_says_so(
+async def test_control_everysec_loses_and_reports_degraded(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
-    """What is answered before the disk has it can be lost: the check of A2 can fail."""
+    """A store that answers before it syncs can lose data: the check of A2 can fail."""
     store = await make_store(*EVERYSEC).start()
     server = await make_server(redis=store.url, durability="everysec").start()
     key = await server.key()
@@ -133,8 +133,8 @@ async def test_control_a_log_synced_later_loses_and_says_so(
             begun = asyncio.get_running_loop().time()
             await eventually(degraded)
             took = asyncio.get_running_loop().time() - begun
-            # Each two seconds it writes what has waited for the disk. Right after that
-            # what is acknowledged waits, and goes on waiting for long enough.
+            # Every two seconds the store writes the log that waits for the disk. What
+            # it acknowledges right after that waits long enough to be lost.
             await eventually(fewer_waiting(redis))
             await ledger.acknowledge(PUBLISHERS)
             await store.kill()
@@ -152,7 +152,7 @@ async def test_control_a_log_synced_later_loses_and_says_so(
     "kills",
     [3, pytest.param(50, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
-async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
+async def test_a_kill_during_a_rewrite_of_the_log_loses_nothing(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -163,7 +163,7 @@ async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
         for _ in range(kills):
             await ledger.acknowledge(30)
             await server.ask_store("BGREWRITEAOF")
-            # Anywhere in it: the fork, the writing, the change of files.
+            # At any point: the fork, the writing, the exchange of files.
             await asyncio.sleep(random.uniform(0, 0.06))
             await store.kill()
             await store.start()
@@ -173,7 +173,7 @@ async def test_a_kill_while_the_log_is_rewritten_loses_nothing(
     report(f"{kills} kills, {findings}")
 
 
-# The power fails.
+# Power failures.
 
 
 @contextlib.contextmanager
@@ -201,13 +201,13 @@ def make_image(path: Path) -> Path:
 @pytest.mark.privileged
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fsync", ["always", "no"])
-async def test_what_was_acknowledged_outlives_the_power(
+async def test_acknowledged_publishes_survive_a_power_failure(
     make_server: MakeServer, tmp_path: Path, report: Report, fsync: str
 ) -> None:
     """
-    The image of a disk has what was synced to it and no more; ``no`` is the control.
+    A disk image contains what was synced and nothing else; ``no`` is the control.
 
-    The store is copied by the block, as a machine without power leaves it.
+    The test copies the image block by block, in the state a power failure leaves.
     """
     image = make_image(tmp_path / "disk")
     lost = acknowledged = 0
@@ -221,7 +221,7 @@ async def test_what_was_acknowledged_outlives_the_power(
             )
             await server.start()
             key = await server.key()
-            # The keys of the server have to outlive it in the control, too.
+            # The server's keys have to survive in the control, too.
             os.sync()
             ledger = Ledger(server.port, key, PLAYERS)
             with ledger.publishing(PUBLISHERS):
@@ -248,11 +248,11 @@ async def test_what_was_acknowledged_outlives_the_power(
         assert lost > 0
 
 
-# The file itself.
+# The append-only file.
 
 
 async def write_log(store: StoreProcess, server: ServerProcess, count: int) -> None:
-    """Publish with keys, to one and to several players."""
+    """Publish with idempotency keys, to one player and to several."""
     async with Api(server.port, await server.key()) as backend:
         for i in range(count):
             players = PLAYERS if i % 5 == 0 else PLAYERS[:1]
@@ -263,7 +263,7 @@ async def write_log(store: StoreProcess, server: ServerProcess, count: int) -> N
 
 
 async def violations(redis: RedisConnection) -> Counter[str]:
-    """Compare every log of the demo app with its state and with what its keys say."""
+    """Compare every log of the demo app with its state and its idempotency keys."""
     counts: Counter[str] = Counter()
     keys = await redis.call("KEYS", "*:demo:*")
     logs = [key.decode() for key in keys if b"}:log:" in key]
@@ -285,7 +285,7 @@ async def violations(redis: RedisConnection) -> Counter[str]:
     "cuts",
     [40, pytest.param(1_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
-async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
+async def test_a_truncated_log_has_each_publish_whole_or_not_at_all(
     make_server: MakeServer,
     make_store: MakeStore,
     tmp_path: Path,
@@ -308,13 +308,13 @@ async def test_a_log_cut_anywhere_has_each_publish_whole_or_not_at_all(
         finally:
             await redis.close()
         await store.kill()
-    # Some cuts took more with them than others, or nothing has been tried.
+    # Unless truncations have different results, the test has tried nothing.
     assert len(seen) > 3
     report(f"0 violations at {cuts} truncations, {len(seen)} different results")
 
 
 @pytest.mark.row("A8")
-async def test_a_flipped_byte_never_leaves_an_empty_store(
+async def test_a_flipped_byte_never_yields_an_empty_store(
     make_server: MakeServer, make_store: MakeStore, tmp_path: Path, report: Report
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -356,10 +356,10 @@ async def test_a_flipped_byte_never_leaves_an_empty_store(
 
 
 @pytest.mark.row("B3")
-async def test_a_lost_tail_whose_numbers_are_used_again_is_a_gap(
+async def test_reused_offsets_after_a_lost_tail_are_a_gap(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
-    """A cursor of offsets alone would pass over what took the lost ones' numbers."""
+    """A cursor without tags would skip the entries that reuse the lost offsets."""
     store = await make_store(*DURABLE).start()
     server = await make_server(redis=store.url).start()
     key, token = await server.key(), await server.token("ann")
@@ -378,7 +378,7 @@ async def test_a_lost_tail_whose_numbers_are_used_again_is_a_gap(
         ]
         for follower in followers:
             await follower.has(lost)
-        # One is there all the time, one comes back with the cursor of what is lost.
+        # Some readers stay connected, others resume with the cursor of a lost entry.
         cursor = followers[0].cursor
         await store.kill()
         os.truncate(store._folder / AOF, cut)
@@ -427,7 +427,7 @@ async def kill_store(server: ServerProcess) -> None:
     "kills",
     [3, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
-async def test_a_batch_is_there_whole_or_not_at_all(
+async def test_a_batch_is_stored_whole_or_not_at_all(
     make_server: MakeServer,
     report: Report,
     kill: Callable[[ServerProcess], Awaitable[None]],

@@ -1,4 +1,4 @@
-"""The primary dies while its replica is cut off, and the replica takes its place."""
+"""The primary dies while its replica is disconnected, and the replica is promoted."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ async def in_step(store: StoreProcess) -> bool:
 async def lose_the_primary(
     make_server: MakeServer, make_store: MakeStore, *, durability: str
 ) -> tuple[Findings, int]:
-    """Cut the replica off under load, kill the primary, promote the replica."""
+    """Disconnect the replica under load, kill the primary, promote the replica."""
     options = (*DURABLE, "--repl-diskless-sync-delay", "0")
     primary = await make_store(*options).start()
-    # What replicates goes through one proxy, what the server asks through another.
+    # Replication goes through one proxy, the server's commands through another.
     line = await TcpProxy(primary.port).start()
     door = await TcpProxy(primary.port).start()
     try:
@@ -54,7 +54,7 @@ async def lose_the_primary(
         with ledger.publishing(8):
             await ledger.acknowledge(200)
             line.go_away()
-            # Go on for a while, acknowledged or not.
+            # Continue for a while, acknowledged or not.
             count_before = len(ledger.acknowledged) + len(ledger.unknown)
 
             def went_on() -> bool:
@@ -71,7 +71,7 @@ async def lose_the_primary(
         await ledger.settle()
         unconfirmed = len(ledger.unknown)
         if durability == "replicated":
-            # One more replica, or nothing would be confirmed again.
+            # Without another replica, no publish would be confirmed again.
             successor = await make_store(
                 *options, "--replicaof", "127.0.0.1", str(replica.port)
             ).start()
@@ -84,7 +84,7 @@ async def lose_the_primary(
 
 
 @pytest.mark.row("B1")
-async def test_what_a_replica_confirmed_outlives_the_primary(
+async def test_confirmed_publishes_survive_the_primary(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     findings, unconfirmed = await lose_the_primary(
@@ -96,7 +96,7 @@ async def test_what_a_replica_confirmed_outlives_the_primary(
 
 
 @pytest.mark.row("B1")
-async def test_control_what_only_the_primary_had_dies_with_it(
+async def test_control_publishes_of_only_the_primary_are_lost(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     findings, _ = await lose_the_primary(make_server, make_store, durability="always")

@@ -1,4 +1,4 @@
-"""The store's memory or its disk is full, and then has room again."""
+"""The store's memory or its disk is full, and then space is freed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Report = Callable[[object], None]
 
 
 @pytest.mark.row("F13")
-async def test_a_full_store_takes_no_publish_and_serves_the_rest(
+async def test_a_full_store_refuses_publishes_and_serves_the_rest(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -46,8 +46,8 @@ async def test_a_full_store_takes_no_publish_and_serves_the_rest(
             refused += 1
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["retry-after"]) > 0
-        # It is atomic per player: of one that was refused, either half may have found
-        # the last room there was. What was not refused is there, in its order.
+        # A publish is atomic per player: of a refused one, one of the two players may
+        # have got the last space. All acknowledged ones are stored, in order.
         assert len(stored) <= len(await backend.inbox("ben")) <= len(stored) + refused
         kept = [one["id"] for one in await backend.inbox("ann")]
         assert [one for one in kept if one in stored] == stored
@@ -91,10 +91,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.row("A6")
 @pytest.mark.privileged
-async def test_a_full_disk_loses_nothing_and_recovers_with_room(
+async def test_a_full_disk_loses_nothing_and_recovers(
     make_server: MakeServer, small_disk: Path, report: Report
 ) -> None:
-    """With ``always`` the store ends itself; whoever runs it starts it again."""
+    """With ``always`` the store exits; its supervisor has to start it again."""
     store = StoreProcess(small_disk / "store", *DURABLE)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(4 * 1_048_576))
@@ -132,7 +132,7 @@ async def test_a_full_disk_loses_nothing_and_recovers_with_room(
             took = time.monotonic() - begun
             stored.append(answer.json()["results"][0]["id"])
             inbox = [one["id"] for one in await backend.inbox("ann")]
-            # What was unknown may be there, once.
+            # A publish with an unknown outcome may be stored, once.
             assert set(stored) <= set(inbox)
             assert len(inbox) - len(stored) <= 1
             for follower in followers:

@@ -1,4 +1,4 @@
-"""Chance against every decoder of what comes from outside."""
+"""Random input for every decoder of external data."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ texts = st.text() | documents.map(json.dumps)
 
 
 class NullSink:
-    """A sink that notes how a stream ends."""
+    """A sink that records how the stream ends."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
 
@@ -113,7 +113,7 @@ class NullSink:
 @example("[" * 60_000)
 @example("9" * 60_000)
 @example('{"type":"read","ids":["\ud800"]}')
-def test_any_message_is_understood_or_ends_the_stream(text: str) -> None:
+def test_any_message_is_decoded_or_ends_the_stream(text: str) -> None:
     sink = NullSink()
     session = Session(
         Start.LATEST, codec=WebSocketCodec(), sink=sink, limits=LIMITS, pinged_at_s=0
@@ -139,7 +139,7 @@ def test_any_body_is_decoded_or_refused(body: Any, body_bytes: bytes) -> None:
 
 @settings(max_examples=2_000)
 @given(st.text(max_size=60) | st.text("0123456789abcdefAZaz-_=", max_size=40))
-def test_any_text_is_a_place_or_none(text: str) -> None:
+def test_any_text_is_a_position_or_none(text: str) -> None:
     for decode in (decode_cursor, decode_id):
         position = decode(text)
         assert position is None or isinstance(position, Position)

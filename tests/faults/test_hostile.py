@@ -1,4 +1,4 @@
-"""Input made to break out, to fill up, or to be logged."""
+"""Hostile input: injection, exhaustion, and secrets in the log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CREATE = "/notification/v1/player/me/notification"
 
 @pytest.fixture
 async def noisy(make_server: MakeServer) -> AsyncIterator[ServerProcess]:
-    """Give a server that logs all it can."""
+    """Yield a server that logs at level ``debug``."""
     server = await make_server(log_level="debug").start()
     yield server
     check_log(server)
@@ -66,12 +66,12 @@ def check_log(server: ServerProcess) -> int:
     return len(lines)
 
 
-# F11: characters that end lines.
+# F11: control characters.
 
 
 @pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "raw"])
 @pytest.mark.row("F11")
-async def test_a_text_stays_in_its_event(
+async def test_a_text_stays_within_its_event(
     noisy: ServerProcess, report: Report, escaped: bool
 ) -> None:
     texts = [SPOOF.format(control) for control in CONTROLS.values()]
@@ -90,7 +90,7 @@ async def test_a_text_stays_in_its_event(
                 "properties": [{"key": text, "value": text}],
                 "resource": {"url": text, "etag": text},
             }
-            # JSON has the right to leave all of these but the ASCII ones as they are.
+            # JSON may leave all of these except the ASCII ones unescaped.
             encoded = json.dumps(body, ensure_ascii=escaped).encode()
             answer = await api.http.post(
                 "/v1/notifications",
@@ -117,7 +117,7 @@ async def test_a_text_stays_in_its_event(
     ["message", "rh_url", "etag", "custom_data"],
 )
 @pytest.mark.row("F11")
-async def test_a_text_from_rallyhere_stays_in_its_event(
+async def test_a_text_from_rallyhere_stays_within_its_event(
     server: ServerProcess, player: str, field: str
 ) -> None:
     token = await server.token(player)
@@ -160,7 +160,7 @@ async def test_a_text_from_rallyhere_stays_in_its_event(
     ids=lambda body: repr(body)[20:60],
 )
 @pytest.mark.row("F11")
-async def test_a_body_that_cannot_be_kept_is_refused_whole(
+async def test_an_invalid_body_is_refused_as_a_whole(
     server: ServerProcess, backend: Api, body: bytes
 ) -> None:
     before = await backend.inbox("p")
@@ -175,7 +175,7 @@ async def test_a_body_that_cannot_be_kept_is_refused_whole(
 
 
 async def raw(port: int, request: bytes) -> bytes:
-    """Send bytes; return all that comes back before the connection ends."""
+    """Send bytes; return everything received until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = bytearray()
     try:
@@ -196,7 +196,7 @@ def status_of(answer: bytes) -> int:
 
 
 @pytest.mark.row("F11")
-async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
+async def test_headers_and_paths_are_escaped_in_responses_and_log(
     noisy: ServerProcess, report: Report
 ) -> None:
     token = (await noisy.token("p")).encode()
@@ -208,7 +208,7 @@ async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
         assert b"spoofed" not in lines
         assert not RAW_CONTROL.search(lines.replace(b"\r\n", b"").decode()), lines
         status = status_of(answer)
-        # A header that a line end has cut in two is a good one and a strange one.
+        # A line break splits a header into a valid one and an unknown one.
         assert status in (200, 400, 401, 403, 404, 405, 422), (request, answer)
         statuses[status] = statuses.get(status, 0) + 1
     logged = check_log(noisy)
@@ -216,7 +216,7 @@ async def test_headers_and_paths_reach_neither_the_answer_nor_the_log_raw(
 
 
 def tries(control: str, token: bytes) -> Iterator[bytes]:
-    """Yield requests that have a control character in the path, query or a header."""
+    """Yield requests with a control character in the path, the query or a header."""
     escaped = quote(SPOOF.format(control), safe="").encode()
     credential = b"Authorization: Bearer " + token
     for target in (
@@ -247,13 +247,13 @@ def tries(control: str, token: bytes) -> Iterator[bytes]:
 
 
 def head(target: bytes, *headers: bytes) -> bytes:
-    # Its answer ends, also where a GET would be answered with a stream.
+    # A response to HEAD ends, even where GET would return a stream.
     lines = [b"HEAD %b HTTP/1.1" % target, b"Host: x", b"Connection: close", *headers]
     return b"\r\n".join([*lines, b"", b""])
 
 
 @pytest.mark.row("F11")
-async def test_neither_log_nor_output_has_a_credential_in_it(
+async def test_log_and_output_contain_no_credential(
     noisy: ServerProcess,
 ) -> None:
     token = await noisy.token("p")
@@ -289,7 +289,7 @@ async def test_neither_log_nor_output_has_a_credential_in_it(
     sys.platform != "linux", reason="the memory of a process is read from /proc"
 )
 @pytest.mark.row("F10")
-async def test_what_is_too_large_is_refused_in_little_memory(
+async def test_oversized_requests_are_refused_in_little_memory(
     server: ServerProcess, report: Report
 ) -> None:
     stream = {"Host": "x"}
@@ -336,11 +336,11 @@ async def test_what_is_too_large_is_refused_in_little_memory(
     }
     statuses = {}
     for name, (request, expected) in requests.items():
-        # What the allocator takes once, it takes here.
+        # Memory that the allocator keeps is allocated here.
         await raw(server.port, request)
         before = peak_kib(server.pid)
         answers = await asyncio.gather(*(raw(server.port, request) for _ in range(4)))
-        # Whoever sends on and on may meet a reset before the answer.
+        # A client that keeps sending may be reset before it reads the response.
         observed = {status_of(answer) for answer in answers if answer}
         assert observed == {expected}, name
         grown = peak_kib(server.pid) - before

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of publishing: of the server, and of the store under it."""
+"""SIGKILL while clients publish: to the server, and to its store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Report = Callable[[object], None]
 PLAYERS = ("ann", "ben", "cid", "dot")
 PUBLISHERS = 8
 BETWEEN_KILLS = 60
-"""Publishes acknowledged between one kill and the next."""
+"""Publishes acknowledged between two kills."""
 
 
 async def follow_all(
@@ -40,7 +40,7 @@ async def follow_all(
 async def check_followers(
     server: ServerProcess, key: str, followers: dict[str, list[Follower]]
 ) -> int:
-    """Check that all have the whole inbox once, in order; return what they have."""
+    """Check that all have the whole inbox once, in order; return how many ids."""
     seen = 0
     async with Api(server.port, key) as api:
         for player, pair in followers.items():
@@ -49,7 +49,7 @@ async def check_followers(
                 await follower.has(ids)
                 assert follower.ids == ids
                 assert follower.gaps == []
-                # The leases of killed servers did not keep them out.
+                # Leases of killed servers caused no refusal.
                 assert 409 not in follower.refusals
                 seen += len(ids)
     return seen
@@ -62,7 +62,7 @@ async def kill_server(server: ServerProcess) -> None:
 
 async def kill_embedded_store(server: ServerProcess) -> None:
     os.kill(await server.store_pid(), signal.SIGKILL)
-    # A server without its store would answer and be deaf: it ends, and says so.
+    # A server without its store would deliver nothing, so it exits with an error.
     assert await server.end() != 0
     await server.start()
 
@@ -73,7 +73,7 @@ async def kill_embedded_store(server: ServerProcess) -> None:
     [3, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
 )
 @pytest.mark.row("A1")
-async def test_what_was_acknowledged_outlives_a_kill(
+async def test_acknowledged_publishes_survive_a_kill(
     make_server: MakeServer, report: Report, kill: Callable[..., object], kills: int
 ) -> None:
     server = await make_server().start()
@@ -95,7 +95,7 @@ async def test_what_was_acknowledged_outlives_a_kill(
 
 @pytest.mark.parametrize("kills", [3])
 @pytest.mark.row("A1")
-async def test_an_external_store_may_be_killed_under_a_server_that_goes_on(
+async def test_a_server_survives_kills_of_its_external_store(
     make_server: MakeServer, make_store: MakeStore, report: Report, kills: int
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -115,19 +115,19 @@ async def test_an_external_store_may_be_killed_under_a_server_that_goes_on(
         assert findings.clean, findings
         received = await check_followers(server, key, followers)
         for pair in followers.values():
-            # The live connections have stayed.
+            # The streams stayed open.
             assert [follower.connects for follower in pair] == [1, 1]
     report(f"{kills} kills, {findings}; {received} received in order, no gap")
 
 
 @pytest.mark.row("A1")
-async def test_control_a_store_that_forgets_is_found_out(
+async def test_control_a_store_without_a_log_is_detected(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     """
-    The same book against a store that keeps nothing: the check can fail.
+    The same ledger with a store that keeps nothing: the check can fail.
 
-    And the readers are told: their cursors are of a log that is gone.
+    The readers receive a gap, since their cursors belong to a lost log.
     """
     store = await make_store(*FORGETFUL).start()
     server = await make_server(redis=store.url, durability="none").start()
@@ -140,7 +140,7 @@ async def test_control_a_store_that_forgets_is_found_out(
         await ledger.settle()
         await store.kill()
         await store.start()
-        # Told first, so that what follows is behind no gap.
+        # The gap first, so that no gap covers what follows.
         for pair in followers.values():
             for follower in pair:
                 await follower.missed()
@@ -158,7 +158,7 @@ async def test_control_a_store_that_forgets_is_found_out(
 
 
 def _with_credential(ledger: Ledger, server: ServerProcess, key: str) -> Ledger:
-    # The keys went with the rest.
+    # The store has lost the keys, too.
     again = Ledger(server.port, key, PLAYERS)
     again.acknowledged = ledger.acknowledged
     return again

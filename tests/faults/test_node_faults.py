@@ -1,4 +1,4 @@
-"""Nodes that are deaf, stand still, die, or go in turn, and readers that move on."""
+"""Nodes that receive nothing, stop, die or drain, and readers that move to another."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def make_roamers(nodes: Sequence[ServerProcess], players: int) -> dict[str
 @pytest.mark.parametrize(
     ("players", "kills"), [(20, 2), pytest.param(150, 20, marks=NIGHTLY)]
 )
-async def test_readers_of_a_killed_node_go_on_at_the_other(
+async def test_readers_of_a_killed_node_resume_at_the_other(
     make_server: MakeServer,
     make_store: MakeStore,
     report: Report,
@@ -67,7 +67,7 @@ async def test_readers_of_a_killed_node_go_on_at_the_other(
 ) -> None:
     store = await make_store(*DURABLE).start()
     nodes = await two_nodes(make_server, store)
-    # The key of a test that goes on while either node is away.
+    # Created now, since either node may be down later.
     key = await nodes[0].key()
     roamers = await make_roamers(nodes, players)
     everyone = [one for pair in roamers.values() for one in pair]
@@ -112,7 +112,7 @@ async def test_readers_of_a_killed_node_go_on_at_the_other(
 @pytest.mark.parametrize(
     ("players", "drain_s"), [(40, 3), pytest.param(250, 10, marks=NIGHTLY)]
 )
-async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
+async def test_a_draining_node_spreads_its_disconnects(
     make_server: MakeServer,
     make_store: MakeStore,
     report: Report,
@@ -142,7 +142,7 @@ async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
             exits_s.append(time.monotonic() - begun)
             came = [one.greeted_at_s[-1] for one in leaving]
             peak = max(sum(at <= t < at + 1 for t in came) for at in came)
-            # Spread over the window, not all at once.
+            # They are spread over the window.
             assert peak <= 2 * len(leaving) / drain_s
             peaks.append(f"{peak} of {len(leaving)}")
             await node.start()
@@ -161,8 +161,8 @@ async def test_a_drained_node_sends_its_readers_away_one_after_the_other(
 
 
 @pytest.mark.row("C2")
-@pytest.mark.nightly  # 15 s of the probe's own times; in short: service/streams
-async def test_a_deaf_node_is_not_ready_and_repairs_itself(
+@pytest.mark.nightly  # The intervals of the probe take 15 s.
+async def test_a_node_without_announcements_is_not_ready_and_recovers(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -170,11 +170,11 @@ async def test_a_deaf_node_is_not_ready_and_repairs_itself(
     deaf: set[ProxiedConnection] = set()
 
     def deafen(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
-        # Only what is connected already: what comes later hears.
+        # Only existing connections; new ones receive everything.
         return b"" if not up and pair in deaf and b"smessage" in chunk else chunk
 
     try:
-        # The position check would repair it too, and is out of the way here.
+        # The position check would repair it as well, so it is disabled here.
         server = await make_server(
             redis=proxy.redis_url, position_check_s=3_600
         ).start()
@@ -218,7 +218,7 @@ async def ready(server: ServerProcess) -> bool:
 
 
 @pytest.mark.row("C3")
-async def test_a_node_that_stood_still_catches_up(
+async def test_a_stopped_node_catches_up(
     make_server: MakeServer, make_store: MakeStore, report: Report
 ) -> None:
     limit = ("--client-output-buffer-limit", "pubsub 256kb 256kb 0")
@@ -262,7 +262,7 @@ async def test_a_node_that_stood_still_catches_up(
 
 @pytest.mark.row("C11")
 @pytest.mark.parametrize("clients", [100, pytest.param(1_000, marks=NIGHTLY)])
-async def test_all_resume_right_after_the_store_was_restarted(
+async def test_all_clients_resume_after_a_restart_of_the_store(
     make_server: MakeServer, make_store: MakeStore, report: Report, clients: int
 ) -> None:
     store = await make_store(*DURABLE).start()
@@ -296,7 +296,7 @@ async def test_all_resume_right_after_the_store_was_restarted(
                 except StreamRefused as error:
                     assert error.status == 503
                     refused += 1
-                    await asyncio.sleep(0.1)  # As a client's back-off.
+                    await asyncio.sleep(0.1)  # The back-off of a client.
             missed = await stream.notifications(10)
             assert {message.data["title"] for message in missed} == {"t"}
             stream.cut()
@@ -323,7 +323,7 @@ async def test_all_resume_right_after_the_store_was_restarted(
     )
 
 
-# C8: nothing comes and nothing goes, and nobody says so.
+# C8: half-open connections, without a packet in either direction.
 
 HALF_OPEN = """
 import socket, sys
@@ -336,7 +336,7 @@ while sock.recv(65536):
 
 @pytest.fixture
 def namespace() -> Iterator[tuple[str, str, str]]:
-    """Give a network of its own: its name, our end of the cable, our address."""
+    """Yield a network namespace: its name, the far end of its link, our address."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
     number = random.randrange(1, 250)
@@ -369,7 +369,7 @@ def namespace() -> Iterator[tuple[str, str, str]]:
 @pytest.mark.row("C8")
 @pytest.mark.privileged
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
-async def test_a_half_open_connection_gives_its_slot_back(
+async def test_a_half_open_connection_releases_its_slot(
     make_server: MakeServer,
     namespace: tuple[str, str, str],
     report: Report,
@@ -393,7 +393,7 @@ async def test_a_half_open_connection_gives_its_slot_back(
         client.stdin.write_eof()
         await client.stdout.readline()
         await server.listeners("ann", 1)
-        # The cable is pulled out at the other end: no packet comes or goes.
+        # The far end of the link is down: no packet passes.
         pulled = ("ip", "-n", name, "link", "set", there, "down")
         assert await (await asyncio.create_subprocess_exec(*pulled)).wait() == 0
         begun = time.monotonic()

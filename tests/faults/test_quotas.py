@@ -1,4 +1,4 @@
-"""An app that wants ten times what it may have, and its neighbour."""
+"""An app that exceeds its limit tenfold, and another app."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 PER_S = 20
-"""What the app may publish. It tries ten times as much."""
+"""The limit of the app. It tries ten times as much."""
 
 ROUNDS = 10
 SAMPLES = 200
-"""In each round, without the flood and beside each."""
+"""Per round, without the flood and during each flood."""
 
 
 async def limit(server: ServerProcess, app: str, **quotas: int) -> str:
-    """Give an app quotas; return a key of it."""
+    """Set the quotas of an app; return a key of it."""
     key = await server.key(app=app)
     redis = RedisConnection(server.store_url)
     try:
@@ -52,7 +52,7 @@ async def limit(server: ServerProcess, app: str, **quotas: int) -> str:
 
 @asynccontextmanager
 async def flooded(port: int, key: str, per_s: int) -> AsyncIterator[dict[str, int]]:
-    """Publish at a rate meanwhile; what was answered is in the dict afterwards."""
+    """Publish at a rate during the block; the dict then counts the statuses."""
     statuses: dict[str, int] = {}
     program = (sys.executable, str(Path(__file__).parent / "load" / "flood.py"))
     process = await asyncio.create_subprocess_exec(
@@ -70,7 +70,7 @@ async def flooded(port: int, key: str, per_s: int) -> AsyncIterator[dict[str, in
 
 
 async def took_s(backend: RawBackend) -> list[float]:
-    """Return how long each of some publishes took."""
+    """Return the durations of some publishes."""
     times = []
     for _ in range(SAMPLES):
         begun = time.perf_counter()
@@ -88,14 +88,14 @@ def p99(times: list[float]) -> float:
 @pytest.mark.row("F14")
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
-async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
+async def test_an_app_at_ten_times_its_limit_does_not_affect_another(
     make_server: MakeServer, report: Report
 ) -> None:
     """
-    The control is the same flood on a server next door.
+    The control is the same flood on another server.
 
-    Whoever floods takes time of this machine in either case; what is asked is what it
-    takes of its neighbour on the same server.
+    A flood takes CPU of this machine in either case; the test measures what it takes
+    from another app on the same server.
     """
     server, next_door = await make_server().start(), await make_server().start()
     loud = {
@@ -127,7 +127,7 @@ async def test_an_app_at_ten_times_its_limit_is_not_felt_by_another(
         f"in {flooded_s:.0f} s at {10 * PER_S} per second"
     )
     assert answers.keys() == {"200", "429"}
-    # The rate, a bucketful, and what comes in while the flood is ended.
+    # The rate, a burst, and what is accepted while the flood is stopped.
     assert answers["200"] <= PER_S * (flooded_s + 4 * ROUNDS)
     assert answers["429"] > answers["200"]
     assert here_s <= 1.5 * there_s

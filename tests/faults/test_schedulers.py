@@ -1,4 +1,4 @@
-"""kill -9 while schedules fire: of three scheduler processes, and of the store."""
+"""SIGKILL while schedules are sent: to three scheduler processes, and to the store."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ APP = App("demo")
 MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
-# How often each of them dies. With no end to it, a machine on which a process is
-# hardly up when it is killed would never get through.
+# How often each of them dies. Without a limit, a slow machine on which a process has
+# hardly started when it is killed would never finish.
 DEATHS_MAX = 12
 
 
 class SchedulerProcess(ChildProcess):
-    """`streamer scheduler`, killed and started again many times."""
+    """`streamer scheduler`, killed and restarted many times."""
 
     def __init__(self, folder: Path, name: str, store_url: str) -> None:
         super().__init__(folder, name)
@@ -48,7 +48,7 @@ class SchedulerProcess(ChildProcess):
         while self.kills < DEATHS_MAX:
             self.start()
             await eventually(lambda: self._is_there(redis))
-            # From its first moments on, to the middle of its work.
+            # Between its first moments and the middle of its work.
             await asyncio.sleep(random.uniform(0, 0.5))
             assert not self.ended, self.logged
             await self.kill()
@@ -127,7 +127,7 @@ async def enter(timetable: Timetable, count: int, players: list[str]) -> int:
 
 
 async def is_done(timetable: Timetable, last_ms: int) -> bool:
-    """Whether everything has gone out; a store that is away says nothing."""
+    """Return whether everything was sent; False while the store is unavailable."""
     try:
         waiting = await timetable.firing.due(last_ms, limit=1)
         return not waiting and not await timetable.firing.sending()
@@ -136,7 +136,7 @@ async def is_done(timetable: Timetable, last_ms: int) -> bool:
 
 
 async def check(redis: RedisConnection, players: list[str], count: int) -> int:
-    """Check that every item is there once; return how many there are."""
+    """Check that every item is stored once; return their number."""
     inbox, bodies = Inbox(redis), Counter[bytes]()
     reads = [
         ReadAfter(Log(APP, Player(player)), Start.EARLIEST, 10_000)
@@ -169,7 +169,7 @@ async def keep_killing(store: StoreProcess) -> None:
         ),
     ],
 )
-async def test_everything_is_sent_once_whoever_is_killed(
+async def test_kills_neither_lose_nor_duplicate_schedules(
     make_store: MakeStore,
     make_scheduler: Callable[[str], SchedulerProcess],
     make_redis: Callable[[str], RedisConnection],
@@ -177,7 +177,7 @@ async def test_everything_is_sent_once_whoever_is_killed(
     count: int,
     store_dies: bool,
 ) -> None:
-    """E1: nothing is missing, nothing is double."""
+    """E1: nothing is lost or duplicated."""
     store = await make_store(*DURABLE).start()
     redis = make_redis(store.url)
     timetable = Timetable(redis)
@@ -193,7 +193,7 @@ async def test_everything_is_sent_once_whoever_is_killed(
     watching = asyncio.ensure_future(done)
     killing = asyncio.gather(*dying)
     try:
-        # The killing ends first on a slow machine, or with something else than a kill.
+        # On a slow machine, or after an error, the killing ends first.
         await asyncio.wait([watching, killing], return_when=asyncio.FIRST_COMPLETED)
         if killing.done():
             killing.result()

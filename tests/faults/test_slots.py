@@ -1,4 +1,4 @@
-"""Connections that go before they have come, and readers that do not read."""
+"""Aborted handshakes, and readers that do not read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stream_head(token: str | None, *, websocket: bool) -> bytes:
 
 
 async def abort(port: int, head: bytes, after_s: float) -> None:
-    """Send a request and reset the connection before the answer is read."""
+    """Send a request and reset the connection before reading the response."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head)
     await asyncio.sleep(after_s)
@@ -54,7 +54,7 @@ async def abort(port: int, head: bytes, after_s: float) -> None:
 
 
 @pytest.mark.row("C12")
-async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
+async def test_aborted_handshakes_leak_no_slot(
     make_server: MakeServer,
     make_store: MakeStore,
     make_proxy: Callable[[int], object],
@@ -70,7 +70,7 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
     )
     await server.start()
     token = await server.token("p")
-    # With a slow store, most of them go while their lease is being taken.
+    # With a slow store, most of them abort while their lease is being taken.
     proxy.delay_s = 0.02
     heads = [
         stream_head(token, websocket=False),
@@ -92,7 +92,7 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
     streams: list[RawStream] = []
 
     async def opened() -> bool:
-        """As many streams as ever can be open; the last aborted may still be going."""
+        """As many streams as the limit can be open, once the aborted ones are gone."""
         with contextlib.suppress(StreamRefused):
             while True:
                 opener = list(TRANSPORTS.values())[len(streams) % 2]
@@ -110,7 +110,7 @@ async def test_what_is_aborted_before_the_first_byte_leaves_no_slot_taken(
 async def stalled(
     server: ServerProcess, token: str, *, websocket: bool
 ) -> socket.socket:
-    """Open a stream that nobody is going to read."""
+    """Open a stream that is never read."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     sock.setblocking(False)
@@ -123,15 +123,15 @@ async def stalled(
 @pytest.mark.parametrize(
     ("limit", "data_bytes", "count"),
     [
-        # Small ones arrive live, and what waits is bounded in bytes. Large ones are
-        # read from the log, only as fast as they are taken, so time is the bound.
+        # Small notifications are delivered live, and unsent bytes are bounded. Large
+        # ones are read from the log at the reader's pace, so the age is the bound.
         ({"send_buffer_bytes": 262_144}, 8_000, 120),
         ({"send_age_s": 1}, 60_000, 40),
     ],
     ids=["bytes", "age"],
 )
 @pytest.mark.row("C9")
-async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
+async def test_stalled_readers_are_disconnected_and_delay_no_other(
     make_server: MakeServer,
     report: Report,
     limit: dict[str, int],
@@ -157,7 +157,7 @@ async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
         await server.listeners("p", 2)
         for sock in socks:
             sock.close()
-        # Who was cut has lost nothing: its place is where it was.
+        # A disconnected reader has lost nothing: its cursor is still valid.
         for opener in TRANSPORTS.values():
             resumed = await opener.open(server.port, token, cursor=book.ids[count - 1])
             missed = await resumed.notifications(count)
@@ -174,7 +174,7 @@ async def test_readers_that_do_not_read_are_cut_and_delay_nobody(
 
 
 class TimedPublisher:
-    """Publishes, and how long each takes to reach all readers."""
+    """Publishes, and measures how long each takes to reach all readers."""
 
     def __init__(self, backend: Api, streams: list[RawStream], *, data: str) -> None:
         self._backend = backend

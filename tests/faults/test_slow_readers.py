@@ -1,4 +1,4 @@
-"""Many readers that do not read beside those that do: whose memory, and whose time."""
+"""Many stalled readers: the memory they need, and the delay they cause to others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def resident(pid: int) -> int:
 
 
 def tcp_memory() -> int:
-    """Return what the kernel holds for all TCP connections of the machine."""
+    """Return the kernel's memory for all TCP connections of the machine."""
     text = Path("/proc/net/sockstat").read_text()
     pages = int(re.search(r"^TCP:.* mem (\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
     return pages * resource.getpagesize()
@@ -59,7 +59,7 @@ while True:
 async def reading_clients(
     server: ServerProcess, token: str, count: int
 ) -> AsyncIterator[None]:
-    """Let as many readers read, in a process of their own."""
+    """Run so many readers that read, in a process of their own."""
     program = (sys.executable, "-c", DRAIN, str(server.port), str(count))
     process = await asyncio.create_subprocess_exec(*program, stdin=subprocess.PIPE)
     try:
@@ -75,7 +75,7 @@ async def reading_clients(
 
 
 class Delays:
-    """Publishes at a rate, and how long each took to reach each healthy reader."""
+    """Publishes at a rate, and measures how long each takes to reach each reader."""
 
     def __init__(self, backend: Api, streams: list[RawStream]) -> None:
         self._backend = backend
@@ -117,7 +117,7 @@ class Delays:
         ),
     ],
 )
-async def test_a_crowd_that_does_not_read_costs_little(
+async def test_many_stalled_readers_cost_little(
     make_server: MakeServer, report: Report, clients: int, per_s: float, count: int
 ) -> None:
     server = await make_server(
@@ -132,7 +132,7 @@ async def test_a_crowd_that_does_not_read_costs_little(
         for stream in healthy:
             await stream.until("hello")
         delays = Delays(backend, healthy)
-        # What reads costs a turn each, too: the same crowd, reading, is the baseline.
+        # Readers that read need time, too, so the same number of them is the baseline.
         async with reading_clients(server, token, clients):
             before = await delays.measure(server, count, per_s)
         had, had_tcp = resident(server.pid), tcp_memory()

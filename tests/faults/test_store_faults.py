@@ -1,4 +1,4 @@
-"""The store goes, stalls, answers into the void, or loses announcements."""
+"""The store stops, stalls, loses responses or loses announcements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
 CHECK_S = 2
-"""Setting `position_check_s`: how long a silent loss may last."""
+"""Setting `position_check_s`: how long a loss can go unnoticed."""
 
 
 class ProxiedServer(NamedTuple):
@@ -46,7 +46,7 @@ class ProxiedServer(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """A server and its store, with a gap between them for each test's proxy."""
+    """A server and its store; each test puts a proxy between them."""
 
     server: ServerProcess
     store: StoreProcess
@@ -90,7 +90,7 @@ async def proxied(deployment: Deployment) -> AsyncIterator[ProxiedServer]:
         await proxy.close()
 
 
-async def test_away_it_stores_nothing_and_its_readers_stay(
+async def test_an_unavailable_store_stores_nothing_and_readers_stay(
     proxied: ProxiedServer, player: str
 ) -> None:
     server, store, _, backend = proxied
@@ -118,7 +118,7 @@ async def test_away_it_stores_nothing_and_its_readers_stay(
         assert [one["id"] for one in await backend.inbox(player)] == ids
 
 
-async def test_what_others_published_while_it_was_cut_off_comes_afterwards(
+async def test_publishes_of_other_nodes_during_an_outage_arrive_later(
     proxied: ProxiedServer, player: str, make_server: MakeServer
 ) -> None:
     neighbour = await make_server(redis=proxied.store.url).start()
@@ -138,7 +138,7 @@ async def test_what_others_published_while_it_was_cut_off_comes_afterwards(
             assert (follower.connects, follower.gaps) == (1, [])
 
 
-async def test_away_a_new_reader_is_told_to_come_again(
+async def test_a_new_reader_during_an_outage_is_told_to_retry(
     proxied: ProxiedServer, player: str
 ) -> None:
     server = proxied.server
@@ -150,7 +150,7 @@ async def test_away_a_new_reader_is_told_to_come_again(
             await opener.open(server.port, token)
         assert refused.value.status == 503
         assert int(refused.value.headers["retry-after"]) > 0
-    # Who brings the token later can only be told by a close code.
+    # A reader that sends its token later can only get a close code.
     stream = await WsStream.open(server.port, None)
     await stream.send(type="auth", token=token)
     assert (await stream.end()).code == 4104
@@ -160,7 +160,7 @@ async def is_unready(server: ServerProcess) -> bool:
     return await server.probe("/readyz") == 503
 
 
-async def test_a_store_that_says_nothing_leaves_the_outcome_unknown(
+async def test_a_stalled_store_leaves_the_outcome_unknown(
     proxied: ProxiedServer,
     player: str,
 ) -> None:
@@ -180,7 +180,7 @@ async def test_a_store_that_says_nothing_leaves_the_outcome_unknown(
 
 
 def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
-    """Let commands with `text` through, and cut the connection before the answer."""
+    """Pass commands with `text` on, and reset the connection before the response."""
     left = times
 
     def tamper(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes | None:
@@ -194,7 +194,7 @@ def cut_answers_to(text: bytes, times: int) -> Callable[..., bytes | None]:
 
 
 @pytest.mark.row("A9")
-async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
+async def test_a_lost_response_never_causes_a_second_write(
     proxied: ProxiedServer, player: str
 ) -> None:
     for times in (1, 2, 3):
@@ -208,7 +208,7 @@ async def test_a_lost_answer_is_never_made_up_for_by_a_second_write(
 
 
 @pytest.mark.row("A9")
-async def test_repeated_with_its_key_it_is_stored_once(
+async def test_a_retry_with_its_key_is_stored_once(
     proxied: ProxiedServer, player: str, report: Report
 ) -> None:
     stored = []
@@ -222,7 +222,7 @@ async def test_repeated_with_its_key_it_is_stored_once(
             )
             statuses.append(answer.status_code)
             assert len(statuses) < 50
-            await asyncio.sleep(0.02)  # As a publisher's back-off.
+            await asyncio.sleep(0.02)  # The back-off of a publisher.
         assert answer.headers["idempotent-replayed"] == "true"
         stored.append(answer.json()["results"][0]["id"])
     assert [one["id"] for one in await proxied.backend.inbox(player)] == stored
@@ -230,7 +230,7 @@ async def test_repeated_with_its_key_it_is_stored_once(
 
 
 @pytest.mark.row("C4")
-async def test_the_last_announcement_may_be_lost(
+async def test_a_lost_last_announcement_is_detected(
     proxied: ProxiedServer, player: str, report: Report
 ) -> None:
     dropped = 0
@@ -257,7 +257,7 @@ async def test_the_last_announcement_may_be_lost(
 
 
 @pytest.mark.row("C2")
-async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
+async def test_a_subscription_without_announcements_only_delays(
     proxied: ProxiedServer, player: str
 ) -> None:
     def deafen(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
@@ -283,7 +283,7 @@ async def test_a_feed_that_is_green_and_deaf_only_makes_it_late(
     ],
 )
 @pytest.mark.row("C1")
-async def test_a_feed_cut_again_and_again_loses_nothing(
+async def test_repeatedly_killed_subscriptions_lose_nothing(
     proxied: ProxiedServer, player: str, players: int, publishes: int, report: Report
 ) -> None:
     names = [f"p{i}" for i in range(players)]
@@ -317,10 +317,10 @@ async def test_a_feed_cut_again_and_again_loses_nothing(
     report(f"0 lost of {2 * players * publishes} with {kills} connections killed")
 
 
-async def test_readers_come_and_go_while_the_feed_is_cut(
+async def test_readers_come_and_go_while_subscriptions_are_killed(
     proxied: ProxiedServer, report: Report
 ) -> None:
-    """The feed of a player is let go 5 s after the last reader, whatever happens."""
+    """The subscription to a log is ended 5 s after its last reader has left."""
     server = proxied.server
     ends_at = asyncio.get_running_loop().time() + 7
     came = kills = 0
@@ -347,7 +347,7 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
     assert not server.ended
     logged = server.logged.splitlines()
     errors = [line for line in logged if '"level":"error"' in line]
-    # The node may well have been deaf to a probe of its own meanwhile.
+    # Meanwhile the node may have missed a probe of its own.
     assert all(
         '"logger":"streamer.service.streams.probe"' in line for line in errors
     ), errors
@@ -356,7 +356,7 @@ async def test_readers_come_and_go_while_the_feed_is_cut(
 
 
 @pytest.mark.row("C11")
-async def test_a_store_restarted_under_readers_that_only_listen(
+async def test_idle_readers_survive_restarts_of_the_store(
     proxied: ProxiedServer,
     player: str,
 ) -> None:
@@ -375,7 +375,7 @@ async def test_a_store_restarted_under_readers_that_only_listen(
 
 
 @pytest.mark.row("C14")
-async def test_a_slow_way_to_the_store_only_makes_it_slow(
+async def test_a_slow_link_to_the_store_only_delays(
     proxied: ProxiedServer, player: str
 ) -> None:
     proxied.proxy.delay_s = 0.1

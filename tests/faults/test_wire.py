@@ -1,4 +1,4 @@
-"""Bytes no client sends: ambiguous requests, odd frames, slow heads. Lost answers."""
+"""Invalid traffic: ambiguous requests, malformed frames, slow heads, lost responses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .test_slots import stream_head
 MakeServer = Callable[..., ServerProcess]
 Report = Callable[[object], None]
 
-# F8. Whatever of these a proxy in front reads differently, the second request, which
-# would be somebody else's, must not be answered.
+# F8. Even if a proxy parses one of these differently, the server must not answer the
+# second request, which would belong to another client.
 
 SECOND = b"GET /healthz?second HTTP/1.1\r\nHost: x\r\n\r\n"
 HOST = b"Host: x\r\n"
@@ -82,17 +82,17 @@ TOO_LARGE = {"200 kB header": 431, "5,000 headers": 431, "200 kB URL": 414}
 
 
 @pytest.mark.row("F8")
-async def test_ambiguous_requests_get_one_answer_and_no_second(
+async def test_ambiguous_requests_get_a_single_response(
     server: ServerProcess, report: Report
 ) -> None:
     for name, request in AMBIGUOUS.items():
         answer = await raw(server.port, request + SECOND)
-        # Who sends on and on may be reset before the answer.
+        # A client that keeps sending may be reset before the response.
         if answer or name not in TOO_LARGE:
             assert status_of(answer) == TOO_LARGE.get(name, 400), name
         assert answer.count(b"HTTP/1.1 ") <= 1, name
         assert b"alive" not in answer, name
-    # The check can fail: an honest request is answered, and so is the next.
+    # The check can fail: a valid request gets a response, and so does the next.
     honest = get(HOST) + get(HOST, b"Connection: close\r\n")
     assert (await raw(server.port, honest)).count(b"alive") == 2
     assert "error" not in server.logged
@@ -105,7 +105,7 @@ async def test_ambiguous_requests_get_one_answer_and_no_second(
 def frame(
     first: int, payload: bytes = b"", *, masked: bool = True, size: bytes = b""
 ) -> bytes:
-    """Return a frame with any first byte, and any length it claims."""
+    """Return a frame with any first byte and any claimed length."""
     claimed = size or bytes([len(payload)])
     head = bytes([first, claimed[0] | 0x80 * masked]) + claimed[1:]
     return head + bytes(4 * masked) + payload
@@ -133,7 +133,7 @@ FRAMES = {
 
 
 async def after_upgrade(port: int, head: bytes, sent: bytes) -> bytes:
-    """Open a WebSocket, send bytes on it, and return all that comes back."""
+    """Open a WebSocket, send bytes on it, and return everything received."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(GUARD_S):
@@ -146,7 +146,7 @@ async def after_upgrade(port: int, head: bytes, sent: bytes) -> bytes:
 
 
 @pytest.mark.row("F6")
-async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
+async def test_malformed_frames_get_their_code_and_affect_no_other(
     server: ServerProcess, backend: Api, player: str, token: str, report: Report
 ) -> None:
     neighbour = await WsStream.open(server.port, token)
@@ -154,7 +154,7 @@ async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
     rude = stream_head(await server.token("rude"), websocket=True)
     for name, (sent, code) in FRAMES.items():
         answer = await after_upgrade(server.port, rude, sent)
-        # The close frame is the last: two bytes of head, two of code, the reason.
+        # The last frame is the close frame: two bytes of head, the code, the reason.
         closing = answer.rpartition(b"\x88")[2]
         assert int.from_bytes(closing[1:3]) == code, (name, answer[-60:])
         (id,) = await backend.published(player, title=name)
@@ -172,7 +172,7 @@ async def test_odd_frames_are_answered_with_their_code_and_no_neighbour_notices(
     "count",
     [300, pytest.param(3_000, marks=[pytest.mark.nightly, pytest.mark.timeout(120)])],
 )
-async def test_slow_clients_are_closed_and_others_served(
+async def test_slow_clients_are_disconnected_and_others_served(
     make_server: MakeServer, report: Report, count: int
 ) -> None:
     limit_s = 3
@@ -213,7 +213,7 @@ async def test_slow_clients_are_closed_and_others_served(
         slow = [asyncio.create_task(dribble(number)) for number in range(count)]
         during = await timed(backend, 60)
         await asyncio.gather(*slow)
-        await asyncio.sleep(0)  # The transports end in the next turn.
+        await asyncio.sleep(0)  # Transports are closed in the next iteration.
         took = time.monotonic() - begun
     assert closed == count
     assert took <= limit_s + 10
@@ -241,7 +241,7 @@ async def timed(backend: Api, count: int) -> list[float]:
     "count",
     [300, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])],
 )
-async def test_repeated_with_their_keys_lost_answers_double_nothing(
+async def test_retries_with_keys_after_lost_responses_duplicate_nothing(
     server: ServerProcess, player: str, report: Report, count: int
 ) -> None:
     proxy = await TcpProxy(server.port).start()
@@ -265,7 +265,7 @@ async def test_repeated_with_their_keys_lost_answers_double_nothing(
                 losses += 1
         assert answer.status_code == 200, answer.text
         flagged = answer.headers.get("idempotent-replayed") == "true"
-        # What is lost is the answer: the first attempt has always counted.
+        # Only the response is lost: the first attempt has always been stored.
         assert flagged == bool(losses)
         lost += losses
         replayed += flagged
@@ -292,7 +292,7 @@ async def test_repeated_with_their_keys_lost_answers_double_nothing(
 
 
 @pytest.mark.row("D1")
-async def test_control_repeated_without_keys_lost_answers_double(
+async def test_control_retries_without_keys_duplicate(
     server: ServerProcess, player: str, report: Report
 ) -> None:
     proxy = await TcpProxy(server.port).start()
@@ -318,7 +318,7 @@ async def test_control_repeated_without_keys_lost_answers_double(
 
 
 @pytest.mark.row("D2")
-async def test_one_key_means_one_request_of_one_app(
+async def test_an_idempotency_key_belongs_to_one_request_of_one_app(
     server: ServerProcess, player: str, report: Report
 ) -> None:
     apps = ("demo", "other")
@@ -333,7 +333,7 @@ async def test_one_key_means_one_request_of_one_app(
         inboxes = [await api.inbox(player) for api in (demo, other)]
         assert [len(inbox) for inbox in inboxes] == [1, 1]
         winner = inboxes[0][0]["title"]
-        # Whichever request came first, the key is its own.
+        # The key belongs to the request that came first.
         again = await demo.publish(player, key="k", title=winner)
         assert again.json()["results"][0]["id"] == inboxes[0][0]["id"]
     report(f"2 apps, one effect each; {dict(statuses)}")

@@ -1,9 +1,9 @@
 """
-A backend that publishes at a rate of its own, whatever it is answered.
+A backend that publishes at a fixed rate, whatever the responses are.
 
-A program of its own, so that it takes no time of the one who measures beside it:
-``python flood.py PORT KEY PER_S``. It prints a line when it begins, runs until it is
-ended, and then prints how often it was given which status.
+It is a program of its own, so that it takes no time from the process that measures:
+``python flood.py PORT KEY PER_S``. It prints a line when it starts, runs until SIGTERM,
+and then prints how often it received each status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BODY = json.dumps({"to": {"players": ["a"]}, "title": "t", "body": "x" * 200}).e
 
 
 class RawBackend:
-    """A connection that publishes, at less of a price than a client that can more."""
+    """A connection that can only publish, which is cheaper than a full client."""
 
     def __init__(self, key: str) -> None:
         head = (
@@ -51,7 +51,7 @@ class RawBackend:
 async def publish(
     port: int, key: str, turns: asyncio.Semaphore, statuses: Counter[int]
 ) -> None:
-    """Publish once for every turn, over one connection."""
+    """Publish once per permit, over one connection."""
     backend = await RawBackend(key).open(port)
     while True:
         await turns.acquire()
@@ -59,7 +59,7 @@ async def publish(
 
 
 async def flood(port: int, key: str, per_s: float) -> Counter[int]:
-    """Publish until SIGTERM; return how often there was which status."""
+    """Publish until SIGTERM; return how often each status was received."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)

@@ -1,10 +1,10 @@
 """
-What was asked of the server, what it said, and what it has in the end.
+A ledger of publishes: what was sent, the responses, and what is stored in the end.
 
-A publish is *acknowledged* (200), *refused* (503 that says that nothing was stored) or
-*unknown* (a 503 that says so, or no answer). After the faults are over: what was
-acknowledged is there exactly once, what was refused is not there, and what is unknown
-is there at most once, and exactly once after it was repeated with its key.
+A publish is *acknowledged* (200), *refused* (a 503 that says that nothing was stored)
+or *unknown* (a 503 that says so, or no response). After the faults, an acknowledged
+publish is stored exactly once and a refused one is not stored. An unknown one is stored
+at most once, and exactly once after a retry with its key.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ...e2e.readers import Api
 
 
 class PublishAttempt(NamedTuple):
-    """One publish, told apart by its key, which is also its title."""
+    """One publish, identified by its key, which is also its title."""
 
     key: str
     players: tuple[str, ...]
 
 
 class Findings(NamedTuple):
-    """What the check found, as counts of deliveries to a player."""
+    """The result of the check, in entries of players."""
 
     acknowledged: int
     unknown: int
@@ -39,7 +39,7 @@ class Findings(NamedTuple):
     lost: int
     doubled: int
     unwanted: int
-    """Stored, though the answer said that nothing was."""
+    """Stored, although the response said that nothing was."""
     holes: int
     """Inboxes whose offsets are not 1, 2, 3 …"""
 
@@ -57,7 +57,7 @@ class Findings(NamedTuple):
 
 
 class Ledger:
-    """Publishes under faults, and the book about it."""
+    """Publishes under faults, and records the responses."""
 
     def __init__(self, port: int, credential: str, players: Sequence[str]) -> None:
         self._port = port
@@ -71,7 +71,7 @@ class Ledger:
 
     @contextmanager
     def publishing(self, publishers: int) -> Iterator[None]:
-        """Let so many publishers work for the block; `settle` waits for their end."""
+        """Run so many publishers for the block; `settle` waits for their end."""
         self._stopping = False
         self._running = [
             asyncio.create_task(self._publish(f"{n}.{random.getrandbits(40):x}"))
@@ -87,7 +87,7 @@ class Ledger:
             await asyncio.gather(*self._running)
 
     async def acknowledge(self, count: int) -> None:
-        """Wait until so many more were acknowledged."""
+        """Wait until so many further publishes are acknowledged."""
         target = len(self.acknowledged) + count
         async with asyncio.timeout(20):
             while len(self.acknowledged) < target:
@@ -129,7 +129,7 @@ class Ledger:
         return False
 
     async def check(self) -> Findings:
-        """Repeat what is unknown, then compare the book with the inboxes."""
+        """Retry unknown publishes, then compare the ledger with the inboxes."""
         async with Api(self._port, self._credential) as api:
             before = _titles(await self._inboxes(api))
             repeated, self.unknown = self.unknown, []
