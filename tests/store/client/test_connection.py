@@ -93,11 +93,11 @@ async def test_a_large_command_is_sent_at_once_after_those_that_wait(
     await redis.call("PING")
     connection: Any = redis._connection
     counted = connection._transport = Counted(connection._transport)
-    said = ["small", "x" * GATHERED_BYTES_MAX, "smaller", "smallest"]
+    texts = ["small", "x" * GATHERED_BYTES_MAX, "smaller", "smallest"]
 
-    replies = await asyncio.gather(*(redis.call("ECHO", text) for text in said))
+    replies = await asyncio.gather(*(redis.call("ECHO", text) for text in texts))
 
-    assert replies == [text.encode() for text in said]
+    assert replies == [text.encode() for text in texts]
     assert counted.writes == 2
 
 
@@ -454,8 +454,8 @@ async def test_an_unknown_script_is_sent_as_text(
 async def test_a_packed_call_equals_a_plain_one(
     redis: RedisConnection,
 ) -> None:
-    said = ("", "ü", b"\xff\r\n", 7)
-    packed = pack_args(2, "k", "l") + pack_args(*said)
+    texts = ("", "ü", b"\xff\r\n", 7)
+    packed = pack_args(2, "k", "l") + pack_args(*texts)
     call = PackedCall(Text("return {KEYS, ARGV}"), 7, packed)
 
     for _ in ("as text", "by its digest"):

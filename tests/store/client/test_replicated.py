@@ -90,17 +90,17 @@ async def in_step(redis: RedisConnection) -> bool:
 @pytest.fixture
 async def node(pair: Pair) -> AsyncIterator[Node]:
     """Give a function that makes an inbox as a node of its own would have it."""
-    links: list[RedisConnection] = []
+    connections: list[RedisConnection] = []
 
     def make(replicas_min: int = 1) -> Inbox:
-        links.extend((RedisConnection(pair.url), RedisConnection(pair.url)))
+        connections.extend((RedisConnection(pair.url), RedisConnection(pair.url)))
         confirmed = Replicated(
-            links[-1], replicas_min=replicas_min, timeout_ms=TIMEOUT_MS
+            connections[-1], replicas_min=replicas_min, timeout_ms=TIMEOUT_MS
         )
-        return Inbox(links[-2], confirmed=confirmed)
+        return Inbox(connections[-2], confirmed=confirmed)
 
     yield make
-    for redis in links:
+    for redis in connections:
         await redis.close()
 
 

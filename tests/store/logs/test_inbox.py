@@ -353,7 +353,7 @@ async def test_entries_older_than_the_retention_leave_without_a_timer(
     page = await inbox.page(log, count=9)
 
     assert page.entries is not None
-    assert [shown.entry.offset for shown in page.entries] == [5, 4]
+    assert [item.entry.offset for item in page.entries] == [5, 4]
     assert page.unread == 2
     assert await redis.call("XLEN", inbox_keys(log)[1]) == 2
 
@@ -582,7 +582,7 @@ async def test_paging_shows_each_entry_once_during_other_changes(
 
     async def walk() -> int:
         first = await inbox.page(log, count=1_000)
-        seen: list[Position] = []
+        positions: list[Position] = []
         newest = None
         while True:
             page = await inbox.page(
@@ -590,16 +590,16 @@ async def test_paging_shows_each_entry_once_during_other_changes(
             )
             if not page.entries:
                 break
-            seen += [shown.entry.position for shown in page.entries]
-            newest = seen[-1]
+            positions += [item.entry.position for item in page.entries]
+            newest = positions[-1]
         last = await inbox.page(log, count=1_000)
-        before = {shown.entry.position for shown in first.entries or ()}
-        after = {shown.entry.position for shown in last.entries or ()}
+        before = {item.entry.position for item in first.entries or ()}
+        after = {item.entry.position for item in last.entries or ()}
         throughout = before & after
-        assert [p.offset for p in seen] == sorted(
-            {p.offset for p in seen}, reverse=True
+        assert [p.offset for p in positions] == sorted(
+            {p.offset for p in positions}, reverse=True
         )
-        assert throughout <= set(seen)
+        assert throughout <= set(positions)
         return len(throughout)
 
     disturbing = asyncio.create_task(disturb())
@@ -666,7 +666,7 @@ async def test_the_time_of_the_first_mark_counts(
 
     page = await inbox.page(log, count=9)
 
-    times = [shown.read_at_ms - 1_000_000 for shown in (page.entries or [])[::-1]]
+    times = [item.read_at_ms - 1_000_000 for item in (page.entries or [])[::-1]]
     assert times == [2, 1, 2, 5, 4, 5]
 
 
@@ -721,7 +721,7 @@ async def test_counts_do_not_drift_under_concurrent_marks(
 
     page = await inbox.page(log, count=1_000)
     assert page.entries is not None
-    assert page.unread == sum(not shown.read_at_ms for shown in page.entries)
+    assert page.unread == sum(not item.read_at_ms for item in page.entries)
     assert changed > 0
     done = await inbox.mark_all(log)
     assert (done.unread, done.changed) == (0, page.unread)

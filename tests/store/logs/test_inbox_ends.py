@@ -35,13 +35,13 @@ async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
     return (await inbox.append(log, drafts)).stored
 
 
-async def shown(inbox: Inbox, log: Log) -> list[bytes]:
+async def page_fragments(inbox: Inbox, log: Log) -> list[bytes]:
     """Return what a page shows, newest first."""
     page = await inbox.page(log, count=100)
     return [found.entry.fragment for found in page.entries or ()]
 
 
-async def heard(inbox: Inbox, log: Log) -> list[Entry]:
+async def read_entries(inbox: Inbox, log: Log) -> list[Entry]:
     """Return what a reader of the whole log gets."""
     read = await inbox.read_after(log, Start.EARLIEST, count=100)
     return read.history.entries
@@ -67,9 +67,9 @@ async def test_a_withdrawn_entry_is_hidden_and_a_control_entry_appended(
 
     assert withdrawn is not None
     assert withdrawn.done
-    assert await shown(inbox, log) == [b"2"]
+    assert await page_fragments(inbox, log) == [b"2"]
     assert await unread(inbox, log) == 1
-    gone, kept, note = await heard(inbox, log)
+    gone, kept, note = await read_entries(inbox, log)
     assert (gone.ended, gone.fragment, gone.position) == (True, b"", first)
     assert (kept.ended, kept.fragment) == (False, b"2")
     assert (note.offset, note.withdraws, note.ended) == (3, id_of(first), False)
@@ -84,7 +84,7 @@ async def test_withdrawing_again_does_nothing(inbox: Inbox, log: Log) -> None:
 
     assert again is not None
     assert not again.done
-    assert len(await heard(inbox, log)) == 2
+    assert len(await read_entries(inbox, log)) == 2
 
 
 async def test_an_entry_that_does_not_exist_is_not_withdrawn(
@@ -92,7 +92,7 @@ async def test_an_entry_that_does_not_exist_is_not_withdrawn(
 ) -> None:
     (place,) = await put(inbox, log, b"1")
     await inbox.withdraw(log, place)
-    note = (await heard(inbox, log))[-1].position
+    note = (await read_entries(inbox, log))[-1].position
 
     for wrong in (
         place._replace(tag=place.tag ^ 1),
@@ -101,7 +101,7 @@ async def test_an_entry_that_does_not_exist_is_not_withdrawn(
         note,
     ):
         assert await inbox.withdraw(log, wrong) is None
-    assert len(await heard(inbox, log)) == 2
+    assert len(await read_entries(inbox, log)) == 2
 
 
 async def test_a_withdrawal_in_another_log_appends_a_control_entry(
@@ -111,9 +111,9 @@ async def test_a_withdrawal_in_another_log_appends_a_control_entry(
 
     await inbox.append_withdrawal(log, id_of(place))
 
-    (note,) = await heard(inbox, log)
+    (note,) = await read_entries(inbox, log)
     assert note.withdraws == id_of(place)
-    assert await shown(inbox, log) == []
+    assert await page_fragments(inbox, log) == []
     assert await unread(inbox, log) == 0
 
 
@@ -130,9 +130,9 @@ async def test_an_entry_replaces_the_previous_one_of_its_key(
 
     await put(inbox, log, Draft(b"a3", collapse_key="a"))
 
-    assert await shown(inbox, log) == [b"a3", b"c", b"b1"]
+    assert await page_fragments(inbox, log) == [b"a3", b"c", b"b1"]
     assert await unread(inbox, log) == 3
-    entries = await heard(inbox, log)
+    entries = await read_entries(inbox, log)
     assert [e.ended for e in entries] == [True, False, True, False, False]
     # Who was away since the first one has to be told of that one too.
     assert [e.replaces for e in entries] == [
@@ -149,7 +149,7 @@ async def test_within_a_batch_the_last_entry_of_a_key_stays(
 ) -> None:
     await put(inbox, log, *(Draft(b"%d" % n, collapse_key="a") for n in range(3)))
 
-    assert await shown(inbox, log) == [b"2"]
+    assert await page_fragments(inbox, log) == [b"2"]
     assert await unread(inbox, log) == 1
 
 
@@ -161,11 +161,11 @@ async def test_an_ended_entry_is_not_replaced(
     await put(inbox, log, Draft(b"2", expires_ms=NOON + 5, collapse_key="a"))
     clock.now_ms += 5  # Nobody has looked since.
     await put(inbox, log, Draft(b"3", collapse_key="a"))
-    assert not any(e.replaces for e in await heard(inbox, log))
+    assert not any(e.replaces for e in await read_entries(inbox, log))
 
     clock.now_ms += DAY_MS + 1
     await put(inbox, log, Draft(b"4", collapse_key="a"))
-    entries = await heard(inbox, log)
+    entries = await read_entries(inbox, log)
     assert [(e.fragment, e.replaces) for e in entries] == [(b"4", "")]
 
 
@@ -177,7 +177,7 @@ async def test_an_entry_that_has_left_the_log_is_not_replaced(
 
     await put(inbox, log, Draft(b"4", collapse_key="a"))
 
-    assert (await heard(inbox, log))[-1].replaces == ""
+    assert (await read_entries(inbox, log))[-1].replaces == ""
 
 
 # Expiring.
@@ -195,13 +195,13 @@ async def test_an_expired_entry_has_ended_for_every_operation(
     clock.now_ms += 1
 
     assert (await inbox.page(log, count=9)).version != before
-    assert await shown(inbox, log) == [b"3", b"2"]
+    assert await page_fragments(inbox, log) == [b"3", b"2"]
     listed = await lists.page(log, skip=0, count=9)
     assert [found.entry.fragment for found in listed.entries] == [b"3", b"2"]
     assert (listed.total, await unread(inbox, log)) == (2, 2)
-    assert [e.ended for e in await heard(inbox, log)] == [True, False, False]
+    assert [e.ended for e in await read_entries(inbox, log)] == [True, False, False]
     clock.now_ms += 10
-    assert await shown(inbox, log) == [b"2"]
+    assert await page_fragments(inbox, log) == [b"2"]
 
 
 async def test_a_clock_set_back_revives_nothing(
@@ -209,12 +209,12 @@ async def test_a_clock_set_back_revives_nothing(
 ) -> None:
     await put(inbox, log, Draft(b"1", expires_ms=NOON + 10), b"2")
     clock.now_ms += 10
-    assert await shown(inbox, log) == [b"2"]
+    assert await page_fragments(inbox, log) == [b"2"]
 
     clock.now_ms -= 10
 
-    assert await shown(inbox, log) == [b"2"]
-    assert [e.ended for e in await heard(inbox, log)] == [True, False]
+    assert await page_fragments(inbox, log) == [b"2"]
+    assert [e.ended for e in await read_entries(inbox, log)] == [True, False]
 
 
 async def test_entries_may_expire_in_any_order(
@@ -225,7 +225,7 @@ async def test_entries_may_expire_in_any_order(
 
     for expected in ([b"20", b"30"], [b"30"], []):
         clock.now_ms += 10
-        assert await shown(inbox, log) == expected
+        assert await page_fragments(inbox, log) == expected
 
 
 async def test_an_entry_that_is_expired_when_stored_is_never_shown(
@@ -233,8 +233,8 @@ async def test_an_entry_that_is_expired_when_stored_is_never_shown(
 ) -> None:
     (place,) = await put(inbox, log, Draft(b"1", expires_ms=NOON))
 
-    assert await shown(inbox, log) == []
-    (entry,) = await heard(inbox, log)
+    assert await page_fragments(inbox, log) == []
+    (entry,) = await read_entries(inbox, log)
     assert (entry.position, entry.ended) == (place, True)
     assert await unread(inbox, log) == 0
 
@@ -250,7 +250,7 @@ async def test_entries_expire_in_a_full_store(
 
     await redis.call("CONFIG", "SET", "maxmemory", 1)
     try:
-        assert await shown(inbox, log) == [b"2"]
+        assert await page_fragments(inbox, log) == [b"2"]
     finally:
         await redis.call("CONFIG", "SET", "maxmemory", 0)
 
@@ -311,7 +311,7 @@ async def test_a_page_is_empty_only_if_no_entry_is_left(inbox: Inbox, log: Log) 
     (*_, last) = await put(inbox, log, *drafts)
     await inbox.withdraw(log, last)
 
-    assert await shown(inbox, log) == [b"kept"]
+    assert await page_fragments(inbox, log) == [b"kept"]
 
 
 async def heard_all(inbox: Inbox, log: Log) -> list[Entry]:
@@ -513,8 +513,8 @@ async def test_records_of_a_lost_log_are_deleted(
 
     await put(inbox, log, b"new", Draft(b"newer", collapse_key="a"))
 
-    assert await shown(inbox, log) == [b"newer", b"new"]
-    assert [e.replaces for e in await heard(inbox, log)] == ["", ""]
+    assert await page_fragments(inbox, log) == [b"newer", b"new"]
+    assert [e.replaces for e in await read_entries(inbox, log)] == ["", ""]
 
 
 # Audiences.
@@ -588,9 +588,9 @@ async def test_an_announcement_has_the_entry_that_is_replaced_or_withdrawn(
 
     await until(lambda: len(live.entries) == 4)
 
-    said = [(e.fragment, e.replaces, e.withdraws) for e in live.entries]
+    announced = [(e.fragment, e.replaces, e.withdraws) for e in live.entries]
     # What is expired when it is stored has to be read: then it says so.
-    assert said == [
+    assert announced == [
         (b"1", "", ""),
         (b"2", id_of(first), ""),
         (b"", "", id_of(second)),
@@ -641,4 +641,4 @@ async def test_a_repeated_append_replaces_nothing(inbox: Inbox, log: Log) -> Non
     again = await inbox.append(log, [draft], once=once)
 
     assert again.positions == first.positions
-    assert await shown(inbox, log) == [b"1"]
+    assert await page_fragments(inbox, log) == [b"1"]

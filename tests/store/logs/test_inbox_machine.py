@@ -96,7 +96,7 @@ class Model:
         self.head = place
         self.over[place.offset] = "note"
 
-    def heard(self, entry: Entry) -> Entry:
+    def as_read(self, entry: Entry) -> Entry:
         """Return the entry as a reader of the log gets it."""
         if self.over.get(entry.offset, "note") == "note":
             return entry
@@ -111,7 +111,7 @@ class Model:
         return sum(entry.offset not in self.read_at for entry in self.live)
 
     @property
-    def shown(self) -> Any:
+    def page_state(self) -> Any:
         """All that a page could show, and what else may change its version."""
         return (
             (self.epoch, self.head, self.floor, self.forced),
@@ -402,8 +402,8 @@ class InboxMachine(RuleBasedStateMachine):
 
     def shown_as_in_the_model(self, page: Page, entries: list[Entry]) -> None:
         assert page.entries is not None
-        assert [shown.entry for shown in page.entries] == entries
-        assert [shown.read_at_ms for shown in page.entries] == [
+        assert [item.entry for item in page.entries] == entries
+        assert [item.read_at_ms for item in page.entries] == [
             self.model.read_at.get(entry.offset, 0) for entry in entries
         ]
 
@@ -487,8 +487,8 @@ class InboxMachine(RuleBasedStateMachine):
         if gap is not None:
             assert read.history.entries == []
             return
-        heard = map(self.model.heard, self.model.entries)
-        follows = [e for e in heard if e.offset > asked.offset]
+        entries = map(self.model.as_read, self.model.entries)
+        follows = [e for e in entries if e.offset > asked.offset]
         entries = read.history.entries
         assert entries == follows[: len(entries)]
         if bytes_max:
@@ -504,8 +504,8 @@ class InboxMachine(RuleBasedStateMachine):
         read = self.run(self.inbox.read_after(self.log, Start.EARLIEST, count=limit))
 
         self.counted(read)
-        heard = [self.model.heard(entry) for entry in self.model.entries]
-        assert read.history.entries == heard[:limit]
+        entries = [self.model.as_read(entry) for entry in self.model.entries]
+        assert read.history.entries == entries[:limit]
         assert read.history.start.offset == self.model.floor - 1
 
     @rule(target=places)
@@ -533,10 +533,10 @@ class InboxMachine(RuleBasedStateMachine):
         assert page.head == self.model.head
         assert page.unread == self.model.unread
         self.shown_as_in_the_model(page, self.model.live[::-1])
-        before, shown = self.version
-        if shown is not None:
-            assert (page.version == before) == (shown == self.model.shown)
-        self.version = page.version, deepcopy(self.model.shown)
+        before, state = self.version
+        if state is not None:
+            assert (page.version == before) == (state == self.model.page_state)
+        self.version = page.version, deepcopy(self.model.page_state)
         again = self.run(self.inbox.page(self.log, count=5, version=page.version))
         assert (again.version, again.entries) == (page.version, None)
 
@@ -557,8 +557,8 @@ class InboxMachine(RuleBasedStateMachine):
         places = [(self.log, entry.position) for entry in model.entries]
         page, read, *lists, receipts = self.run(ask())
 
-        heard = [e for e in read.history.entries if not (e.ended or e.withdraws)]
-        assert [shown.entry for shown in page.entries] == heard[::-1]
+        alive = [e for e in read.history.entries if not (e.ended or e.withdraws)]
+        assert [item.entry for item in page.entries] == alive[::-1]
         assert lists[0].entries == page.entries
         assert lists[1].entries == [e for e in page.entries if e.read_at_ms]
         assert lists[2].entries == [e for e in page.entries if not e.read_at_ms]

@@ -98,7 +98,7 @@ async def test_a_first_page_has_the_marks_of_its_entries(
 
     page = await first(page_reads, log)
 
-    assert [shown.read_at_ms > 0 for shown in page.entries or ()] == [
+    assert [item.read_at_ms > 0 for item in page.entries or ()] == [
         *(False, True, False, True, True)
     ]
     assert page == await inbox.page(log, count=5)
@@ -112,7 +112,7 @@ async def test_a_first_page_omits_ended_entries(
 
     page = await first(page_reads, log)
 
-    assert [shown.entry.offset for shown in page.entries or ()] == [10, 8, 7, 6, 5]
+    assert [item.entry.offset for item in page.entries or ()] == [10, 8, 7, 6, 5]
 
 
 @pytest.mark.parametrize("size", [1_000_000, PAGE_BYTES + 1])

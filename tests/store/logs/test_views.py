@@ -185,10 +185,10 @@ async def test_changes_are_announced_and_change_the_version(
     # To be one of everybody is nothing new.
     assert not await changed(views.join(log, EVERYONE, ZERO, announce=False))
     await redis.call("SPUBLISH", channel(log), "end", write=True)
-    heard = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
+    messages = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
     writer.close()
 
-    assert heard.count(b"audiences") == 3
+    assert messages.count(b"audiences") == 3
 
 
 async def test_marks_of_a_lost_log_do_not_count(
@@ -247,11 +247,11 @@ async def test_a_peek_returns_what_the_script_does(views: Views, log: Log) -> No
     await views.change(log, EVERYONE, "deleted", [12], epoch=7, floor=1)
     await views.mute(log, EVERYONE, muted=True)
 
-    seen = views.parse_peek(log, await views._redis.call_many(views.peek(log)))
+    peeked = views.parse_peek(log, await views._redis.call_many(views.peek(log)))
 
-    assert seen is not None
-    assert seen.views == (await views.read(log)).views
-    (view,) = seen.views
+    assert peeked is not None
+    assert peeked.views == (await views.read(log)).views
+    (view,) = peeked.views
     assert view.muted
     assert view.deleted == {12}
 
@@ -259,14 +259,14 @@ async def test_a_peek_returns_what_the_script_does(views: Views, log: Log) -> No
 async def test_a_peek_suffices_only_for_the_view_of_everyone(
     views: Views, log: Log
 ) -> None:
-    async def seen() -> object:
+    async def peeked() -> object:
         return views.parse_peek(log, await views._redis.call_many(views.peek(log)))
 
-    assert await seen() is None
+    assert await peeked() is None
     await views.join(log, EVERYONE, ZERO)
-    assert await seen() is not None
+    assert await peeked() is not None
     await views.join(log, NEWS, ZERO)
-    assert await seen() is None
+    assert await peeked() is None
 
 
 async def test_reading_renews_views(
@@ -338,8 +338,8 @@ class Model:
         return changed
 
     def mark_up_to(self, last: int, floor: int, now_ms: int) -> list[int]:
-        wanted = range(self.first(floor), last + 1)
-        return self.change("ids", [*wanted], floor, now_ms)
+        offsets = range(self.first(floor), last + 1)
+        return self.change("ids", [*offsets], floor, now_ms)
 
 
 steps = st.one_of(

@@ -383,13 +383,13 @@ async def come(
     node: Leases, views: Views, log: Log, *, knowing: bool = True
 ) -> PlayerViews | None:
     """Take a lease; return what the player sees, if plain commands say so."""
-    _, looked = await node.acquire(
+    _, replies = await node.acquire(
         log,
         node.new_connection(),
         newcomer=views.newcomer(PLACE) if knowing else None,
         commands=views.peek(log),
     )
-    return views.parse_peek(log, looked)
+    return views.parse_peek(log, replies)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ async def test_concurrent_writers_leave_one_player_per_card(
     store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
     """Whatever the order in which their steps reach the store."""
-    links = [RedisConnection(store_url) for _ in range(4)]
+    connections = [RedisConnection(store_url) for _ in range(4)]
     names = [f"k{i}" for i in range(30)]
 
     async def write(redis: RedisConnection) -> None:
@@ -131,8 +131,8 @@ async def test_concurrent_writers_leave_one_player_per_card(
             ]
             await Campaigns(redis).put_cards(APP, "c", cards)
 
-    await asyncio.gather(*map(write, links))
-    for each in links:
+    await asyncio.gather(*map(write, connections))
+    for each in connections:
         await each.close()
 
     by_player = await copies(redis)

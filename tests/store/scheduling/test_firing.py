@@ -28,24 +28,24 @@ from .timetables import APP, FRAGMENT, audience, received, reminder, serve, stat
 async def test_nothing_fires_before_its_time(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:
-    entered = reminder("p", NOON + 1)
-    await timetable.add(entered)
+    schedule = reminder("p", NOON + 1)
+    await timetable.add(schedule)
 
-    assert await timetable.firing.fire([entered]) == 0
+    assert await timetable.firing.fire([schedule]) == 0
     clock.now_ms += 1
-    assert await timetable.firing.fire([entered]) == 1
+    assert await timetable.firing.fire([schedule]) == 1
 
     assert await received(inbox, "p") == [FRAGMENT]
 
 
 async def test_firing_again_does_nothing(timetable: Timetable, inbox: Inbox) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
+    schedule = reminder("p")
+    await timetable.add(schedule)
 
-    assert [await timetable.firing.fire([entered]) for _ in range(3)] == [1, 0, 0]
+    assert [await timetable.firing.fire([schedule]) for _ in range(3)] == [1, 0, 0]
 
     assert await received(inbox, "p") == [FRAGMENT]
-    found = await timetable.get(APP, entered.id)
+    found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert (found.state, found.delivered, found.settled_ms) == (
         ScheduleState.SENT,
@@ -116,23 +116,25 @@ async def test_an_app_is_read_when_its_first_schedule_is_due(
 async def test_an_app_without_pending_schedules_is_not_read(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
+    schedule = reminder("p")
+    await timetable.add(schedule)
 
-    await timetable.firing.fire([entered])
+    await timetable.firing.fire([schedule])
 
-    assert await redis.call("EXISTS", due_apps_key(ScheduleRef.of(entered).bucket)) == 0
+    assert (
+        await redis.call("EXISTS", due_apps_key(ScheduleRef.of(schedule).bucket)) == 0
+    )
 
 
 async def test_a_late_notification_says_when_it_was_due(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:
     for i, late_ms in enumerate((LATE_AFTER_MS, LATE_AFTER_MS + 1)):
-        entered = reminder(f"p{i}", NOON)
+        schedule = reminder(f"p{i}", NOON)
         clock.now_ms = NOON
-        await timetable.add(entered)
+        await timetable.add(schedule)
         clock.now_ms = NOON + late_ms
-        await timetable.firing.fire([entered])
+        await timetable.firing.fire([schedule])
 
     assert await received(inbox, "p0") == [FRAGMENT]
     due_at = f'"due_at":"{iso_time(NOON)}"'.encode()
@@ -142,12 +144,12 @@ async def test_a_late_notification_says_when_it_was_due(
 async def test_a_schedule_without_a_record_leaves_the_timetable(
     timetable: Timetable, redis: RedisConnection, inbox: Inbox
 ) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
-    due = ScheduleRef.of(entered)
+    schedule = reminder("p")
+    await timetable.add(schedule)
+    due = ScheduleRef.of(schedule)
     await redis.call("DEL", schedule_key(due.bucket, APP, due.id))
 
-    await timetable.firing.fire([entered])
+    await timetable.firing.fire([schedule])
 
     assert await timetable.firing.due(NOON, limit=9) == []
     assert await received(inbox, "p") == []
@@ -156,13 +158,13 @@ async def test_a_schedule_without_a_record_leaves_the_timetable(
 async def test_a_sent_schedule_is_kept_for_90_days(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
-    entered = reminder("p", NOON)
-    await timetable.add(entered)
-    due = ScheduleRef.of(entered)
+    schedule = reminder("p", NOON)
+    await timetable.add(schedule)
+    due = ScheduleRef.of(schedule)
     record = schedule_key(due.bucket, APP, due.id)
     assert await redis.call("PTTL", record) == -1
 
-    await timetable.firing.fire([entered])
+    await timetable.firing.fire([schedule])
 
     assert 0 <= 90 * DAY_MS - await redis.call("PTTL", record) < 60_000
 
@@ -170,13 +172,13 @@ async def test_a_sent_schedule_is_kept_for_90_days(
 async def test_a_cancelled_schedule_does_not_begin(
     timetable: Timetable,
 ) -> None:
-    entered = await audience(timetable, "p")
-    await timetable.cancel(ScheduleRef.of(entered))
+    schedule = await audience(timetable, "p")
+    await timetable.cancel(ScheduleRef.of(schedule))
 
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
 
     assert await timetable.firing.sending() == []
-    assert await state_of(timetable, entered) is ScheduleState.CANCELLED
+    assert await state_of(timetable, schedule) is ScheduleState.CANCELLED
 
 
 # What a schedule says of itself, for one player and for an audience.
@@ -247,11 +249,11 @@ async def test_a_muted_schedule_counts_no_recipient(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
     await Mutes(redis).mute(Log(APP, Player("p")), "news")
-    entered = reminder("p", type="news")
-    await timetable.add(entered)
+    schedule = reminder("p", type="news")
+    await timetable.add(schedule)
 
-    assert await timetable.firing.fire([entered]) == 1
+    assert await timetable.firing.fire([schedule]) == 1
 
-    found = await timetable.get(APP, entered.id)
+    found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert (found.state, found.delivered, found.total) == (ScheduleState.SENT, 0, 1)

@@ -19,14 +19,14 @@ async def test_each_recipient_is_served_once(
     timetable: Timetable, inbox: Inbox
 ) -> None:
     names = [f"p{i}" for i in range(50)]
-    entered = await audience(timetable, *names)
+    schedule = await audience(timetable, *names)
 
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
-    assert await timetable.firing.sending() == [ScheduleRef.of(entered)]
-    await serve(timetable, entered, limit=3)
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+    assert await timetable.firing.sending() == [ScheduleRef.of(schedule)]
+    await serve(timetable, schedule, limit=3)
 
     assert [await received(inbox, name) for name in names] == [[FRAGMENT]] * 50
-    found = await timetable.get(APP, entered.id)
+    found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert (found.state, found.delivered, found.total) == (ScheduleState.SENT, 50, 50)
     assert await timetable.firing.sending() == []
@@ -51,53 +51,53 @@ async def test_recipients_are_stored_once(timetable: Timetable) -> None:
 async def test_only_the_next_recipients_are_served(
     timetable: Timetable, inbox: Inbox
 ) -> None:
-    entered = await audience(timetable, "p")
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
-    (bucket,) = entered.buckets
+    schedule = await audience(timetable, "p")
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+    (bucket,) = schedule.buckets
 
     for wrong in ([Player("q")], [Player("p"), Player("q")]):
-        assert await timetable.recipients.deliver(entered, bucket, wrong) == 0
-    assert await timetable.recipients.deliver(entered, bucket, [Player("p")]) == 1
+        assert await timetable.recipients.deliver(schedule, bucket, wrong) == 0
+    assert await timetable.recipients.deliver(schedule, bucket, [Player("p")]) == 1
     # A scheduler that was stopped in between, and goes on.
-    assert await timetable.recipients.deliver(entered, bucket, [Player("p")]) == 0
+    assert await timetable.recipients.deliver(schedule, bucket, [Player("p")]) == 0
 
     assert await received(inbox, "p") == [FRAGMENT]
 
 
 async def test_a_bucket_is_counted_once(timetable: Timetable) -> None:
-    entered = await audience(timetable, *(f"p{i}" for i in range(20)))
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
-    bucket = entered.buckets[0]
+    schedule = await audience(timetable, *(f"p{i}" for i in range(20)))
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+    bucket = schedule.buckets[0]
 
     for _ in range(2):
-        await timetable.recipients.finish(entered, {bucket: 5})
+        await timetable.recipients.finish(schedule, {bucket: 5})
 
-    found = await timetable.get(APP, entered.id)
+    found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert found.delivered == 5
-    assert await timetable.recipients.served_buckets(entered) == {bucket}
+    assert await timetable.recipients.served_buckets(schedule) == {bucket}
 
 
 async def test_recipients_outlive_a_schedule_and_an_outage(
     timetable: Timetable, redis: RedisConnection
 ) -> None:
-    entered = await audience(timetable, "p")
-    (bucket,) = entered.buckets
-    listed = recipients_key(bucket, APP, entered.id)
+    schedule = await audience(timetable, "p")
+    (bucket,) = schedule.buckets
+    listed = recipients_key(bucket, APP, schedule.id)
     await redis.call("PEXPIRE", listed, 1_000)
 
-    await timetable.recipients.renew(entered)
+    await timetable.recipients.renew(schedule)
     assert await redis.call("PTTL", listed) > AHEAD_MAX_MS + 80 * DAY_MS
 
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
-    await serve(timetable, entered)
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+    await serve(timetable, schedule)
     assert 0 < await redis.call("PTTL", listed) <= DAY_MS
 
 
 async def test_active_cards_are_read_when_sending(
     timetable: Timetable, redis: RedisConnection, inbox: Inbox
 ) -> None:
-    entered, _ = await campaign(timetable)
+    schedule, _ = await campaign(timetable)
     statuses = ("active", "draft", "revoked", "expired", "removed", "moved")
     for status in statuses:
         key = cards_key(bucket_of(APP, status), APP, "c")
@@ -108,12 +108,12 @@ async def test_active_cards_are_read_when_sending(
     key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")
     await redis.call("HSET", key, "odd", "active 1 active 1 x")
 
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
-    await timetable.recipients.enlist_cards(entered, entered.buckets)
-    await serve(timetable, entered)
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
+    await timetable.recipients.enlist_cards(schedule, schedule.buckets)
+    await serve(timetable, schedule)
 
     assert [await received(inbox, s) for s in statuses] == [[FRAGMENT], *[[]] * 5]
     assert await received(inbox, "active 1 x") == [FRAGMENT]
-    found = await timetable.get(APP, entered.id)
+    found = await timetable.get(APP, schedule.id)
     assert found is not None
     assert (found.state, found.delivered) == (ScheduleState.SENT, 2)

@@ -43,15 +43,15 @@ async def other_redis(store_url: str) -> AsyncIterator[RedisConnection]:
 async def test_a_schedule_is_read_as_it_was_added(
     timetable: Timetable, clock: Clock
 ) -> None:
-    entered = reminder("p", NOON + 5, source="native", label="l", spread_ms=7)
-    entered = entered._replace(
+    schedule = reminder("p", NOON + 5, source="native", label="l", spread_ms=7)
+    schedule = schedule._replace(
         type="t", expires_ms=NOON + 9, ttl_ms=4, collapse_key="k", to_latest=True
     )
 
-    assert (await timetable.add(entered)).created_ms == NOON
+    assert (await timetable.add(schedule)).created_ms == NOON
     clock.now_ms += 1_000
 
-    assert await timetable.get(APP, entered.id) == entered._replace(created_ms=NOON)
+    assert await timetable.get(APP, schedule.id) == schedule._replace(created_ms=NOON)
 
 
 async def test_adding_again_changes_nothing(timetable: Timetable) -> None:
@@ -68,10 +68,10 @@ async def test_adding_again_changes_nothing(timetable: Timetable) -> None:
 
 
 async def test_another_app_does_not_see_it(timetable: Timetable) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
+    schedule = reminder("p")
+    await timetable.add(schedule)
 
-    assert await timetable.get(App("other"), entered.id) is None
+    assert await timetable.get(App("other"), schedule.id) is None
 
 
 async def test_a_page_is_sorted_by_creation_time(
@@ -112,37 +112,37 @@ async def test_players_and_labels_with_colons_have_separate_lists() -> None:
 async def test_a_cancelled_schedule_never_fires(
     timetable: Timetable, inbox: Inbox, clock: Clock
 ) -> None:
-    entered = reminder("p", NOON + 1)
-    await timetable.add(entered)
+    schedule = reminder("p", NOON + 1)
+    await timetable.add(schedule)
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
         ScheduleState.CANCELLED,
         True,
     )
     clock.now_ms += DAY_MS
 
-    assert await timetable.firing.fire([entered]) == 0
+    assert await timetable.firing.fire([schedule]) == 0
     assert await received(inbox, "p") == []
     assert await timetable.firing.due(clock.now_ms, limit=9) == []
 
 
 async def test_cancelling_again_changes_nothing(timetable: Timetable) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
-    await timetable.cancel(ScheduleRef.of(entered))
+    schedule = reminder("p")
+    await timetable.add(schedule)
+    await timetable.cancel(ScheduleRef.of(schedule))
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
         ScheduleState.CANCELLED,
         False,
     )
 
 
 async def test_a_sent_schedule_is_not_cancelled(timetable: Timetable) -> None:
-    entered = reminder("p")
-    await timetable.add(entered)
-    await timetable.firing.fire([entered])
+    schedule = reminder("p")
+    await timetable.add(schedule)
+    await timetable.firing.fire([schedule])
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
         ScheduleState.SENT,
         False,
     )
@@ -156,16 +156,16 @@ async def test_a_missing_schedule_is_not_cancelled(timetable: Timetable) -> None
 async def test_a_moved_schedule_fires_at_its_new_time(
     timetable: Timetable, inbox: Inbox, clock: Clock, by_ms: int
 ) -> None:
-    entered = reminder("p", NOON + 100)
-    await timetable.add(entered)
+    schedule = reminder("p", NOON + 100)
+    await timetable.add(schedule)
 
-    moved = await timetable.cancel(ScheduleRef.of(entered), due_ms=NOON + 100 + by_ms)
+    moved = await timetable.cancel(ScheduleRef.of(schedule), due_ms=NOON + 100 + by_ms)
 
     assert moved == (ScheduleState.PENDING, True)
     clock.now_ms = NOON + 100 + by_ms - 1
-    assert await timetable.firing.fire([entered]) == 0
+    assert await timetable.firing.fire([schedule]) == 0
     clock.now_ms += 1
-    assert await timetable.firing.fire([entered]) == 1
+    assert await timetable.firing.fire([schedule]) == 1
     assert await received(inbox, "p") == [FRAGMENT]
 
 
@@ -207,10 +207,10 @@ async def test_a_concurrent_cancellation_and_send_agree(
 async def test_a_schedule_that_is_being_sent_is_not_cancelled(
     timetable: Timetable,
 ) -> None:
-    entered = await audience(timetable, "p")
-    await timetable.firing.begin_sending([ScheduleRef.of(entered)])
+    schedule = await audience(timetable, "p")
+    await timetable.firing.begin_sending([ScheduleRef.of(schedule)])
 
-    assert await timetable.cancel(ScheduleRef.of(entered)) == (
+    assert await timetable.cancel(ScheduleRef.of(schedule)) == (
         ScheduleState.SENDING,
         False,
     )
