@@ -1,4 +1,4 @@
-"""Compiling with the package: a library where it can be done, a word where not."""
+"""The build hook: it compiles a library, or warns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamer.compiled.build import Compile, _platform
 
 
 class Said:
-    """Takes what a hook has to say."""
+    """Collects the warnings of a hook."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -26,7 +26,7 @@ class Said:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the source, with a library that another version has left."""
+    """A copy of the sources, with a library of another version."""
     folder = tmp_path / "streamer" / "compiled"
     folder.mkdir(parents=True)
     for path in (*library.SOURCES, Path(library.__file__)):

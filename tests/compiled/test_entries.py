@@ -1,4 +1,4 @@
-"""Entries as JSON: in C and in Python the same, down to the byte."""
+"""Entries as JSON: C and Python return the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending to many sockets: in C and in Python, what each has taken is told alike."""
+"""Sending to many sockets: C and Python return the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library: there where it could be compiled, and nothing else taken for it."""
+"""The library: loaded if it was compiled from these sources, and no other."""
 
 from __future__ import annotations
 

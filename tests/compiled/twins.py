@@ -1,4 +1,4 @@
-"""Running tests on what is in C, and on what does the same in Python."""
+"""Runs tests on the loops in C and on their twins in Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAYS: Final = ("in C", "in Python")
 
 
 def go(way: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a module do its work in one of `WAYS`; skip the test where it cannot."""
+    """Make a module use one of `WAYS`; skip the test if that is unavailable."""
     if way == "in Python":
         monkeypatch.setattr(module, "_in_c", None)
     elif not is_compiled():

@@ -1,4 +1,4 @@
-"""All servers there are, and a proxy that does what networks do."""
+"""All available servers, and a proxy that behaves as networks do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..clock import Clock
 
 @pytest.fixture(autouse=True)
 async def guard() -> AsyncIterator[None]:
-    """Fail a test that hangs while there is still a loop to say where."""
+    """Fail a test that hangs, while the loop can still report where."""
     async with asyncio.timeout(50):
         yield
 
@@ -53,7 +53,7 @@ def debian_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["chosen", "redis-server"])
 def any_store(request: pytest.FixtureRequest) -> str:
-    """Return the URL of each server there is, one after the other."""
+    """Return the URL of each available server in turn."""
     name = "session_store" if request.param == "chosen" else "debian_store"
     url: str = request.getfixturevalue(name)
     return url
@@ -72,11 +72,11 @@ class Proxy:
         self.delay_s: Callable[[], float] = lambda: 0.0
         """How long each chunk of replies is held."""
         self.drop: Callable[[bytes], bool] = lambda reply: False
-        """Whether a chunk of replies is swallowed."""
+        """Whether a chunk of replies is dropped."""
         self.cut: Callable[[bytes, bytes], bool] = lambda asked, reply: False
-        """Whether to cut the connection instead of passing the reply on."""
+        """Whether to cut the connection instead of forwarding the replies."""
         self.flowing = asyncio.Event()
-        """Cleared, replies wait."""
+        """While it is cleared, replies are held."""
         self.flowing.set()
         self.cuts = 0
         self.url = ""
@@ -93,7 +93,7 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{self._port}"
 
     async def close(self) -> None:
-        """Cut all connections and refuse others, until `open`."""
+        """Cut all connections and refuse new ones until `open`."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -1,4 +1,4 @@
-"""A handler of announcements that keeps them, for tests to look at."""
+"""A handler that records announcements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["RecordingHandler"]
 
 
 class RecordingHandler:
-    """Keeps what a `PubSub` announces, in order. Fails on what no test expects."""
+    """Records announcements in order. Fails on those that no test expects."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

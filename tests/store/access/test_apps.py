@@ -1,4 +1,4 @@
-"""Apps and backend keys on a real store: made once, found again, kept as digests."""
+"""Apps and backend keys on a real store: created once, stored as digests."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_an_unreachable_store_is_reported(tmp_path: Path) -> None:
         await apps.find_key(b"sk_x")
 
 
-# Whose tokens count.
+# Issuers and audiences.
 
 
 async def test_an_issuer_and_audience_identify_their_app(apps: Apps) -> None:

@@ -1,4 +1,4 @@
-"""Buckets that lend, players that are counted, places that are taken, in the store."""
+"""Token buckets, counted players and schedule slots, in the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOON_MS = 1_800_000_000_000
 
 
 class Clock:
-    """What time it is, for the store and for the node."""
+    """The time of the store and of the node."""
 
     def __init__(self) -> None:
         self.now_ms = NOON_MS
@@ -48,7 +48,7 @@ async def borrow(
     app: App = APP,
     per_s: float = 10,
 ) -> int:
-    """Borrow of a bucket of ten."""
+    """Borrow from a bucket with a capacity of 10."""
     lent, _ = await used.borrow(
         app, "b", per_s=per_s, burst=10, needed=needed, requested=requested or needed
     )
@@ -185,7 +185,7 @@ async def test_players_without_an_inbox_are_counted(
     assert await used.without_inbox(OTHER, [Player("a")]) == 1
 
 
-# Places.
+# Schedule slots.
 
 
 async def test_slots_are_taken_for_all_or_none(used: QuotaUsage) -> None:

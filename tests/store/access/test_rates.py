@@ -1,4 +1,4 @@
-"""Calls let through by a store that several nodes share."""
+"""Rate limits that several nodes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ticket's life in the store: one first use, and only so long."""
+"""The lifetime of tickets, and their single first use."""
 
 from __future__ import annotations
 

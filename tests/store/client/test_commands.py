@@ -1,4 +1,4 @@
-"""Commands as they are written: whoever writes them, they are the same bytes."""
+"""Encoded commands: every way of encoding one gives the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection for everybody: whose reply is whose, and what a failure means."""
+"""One connection for all callers: replies, failures and scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streamer.store.server.embedded import Embedded
 
 
 class Text(Script):
-    """A script of the test's own."""
+    """A script with a text of the test."""
 
     def __init__(self, text: str) -> None:
         super().__init__("heartbeat")
@@ -44,7 +44,7 @@ async def count_entries(redis: RedisConnection, log: Log) -> int:
     return len(page.entries)
 
 
-# Whose reply is whose.
+# Replies.
 
 
 async def test_replies_arrive_in_the_order_of_the_calls(redis: RedisConnection) -> None:
@@ -62,7 +62,7 @@ async def test_commands_of_one_turn_share_a_connection(redis: RedisConnection) -
 
 
 class Counted:
-    """A transport that counts how often it is written to."""
+    """A transport that counts its writes."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -132,7 +132,7 @@ async def test_an_empty_call_needs_no_store() -> None:
 
 
 async def turns(count: int) -> None:
-    """Wait for so many turns of the event loop."""
+    """Wait for `count` turns of the event loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -224,7 +224,7 @@ async def test_a_command_that_cannot_be_encoded_shifts_no_reply(
     assert await redis.call("ECHO", "after") == b"after"
 
 
-# What a failure means.
+# Failures.
 
 
 async def test_calls_without_a_store_fail_at_once(tmp_path: Any) -> None:
@@ -388,7 +388,7 @@ async def test_a_stopped_server_times_out(
 
 
 async def test_later_calls_do_not_extend_the_timeout(proxy: Any) -> None:
-    # The deadline is each call's own: a steady stream of calls keeps none alive.
+    # The timeout counts from the last reply, so further calls do not extend it.
     redis = RedisConnection(proxy.url, timeout_s=0.3)
     await redis.call("PING")
     loop = asyncio.get_running_loop()
@@ -473,7 +473,7 @@ async def test_a_script_that_could_not_be_sent_as_text_is_unavailable(
     def cut(asked: bytes, reply: bytes) -> bool:
         nonlocal asked_text
         if b"NOSCRIPT" in reply:
-            # The answer arrives, and then the store is gone.
+            # The reply arrives, and then the connection is lost.
             asyncio.get_running_loop().call_soon(proxy.cut_all)
         asked_text |= b"\r\nEVAL\r\n" in asked
         return False
@@ -509,7 +509,7 @@ async def test_a_known_script_keeps_its_reply_if_another_is_unknown(
     await redis.close()
 
 
-# Refusals that mean "not now".
+# Error replies.
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ async def test_a_replica_is_unavailable_for_writes(
 ) -> None:
     store = await start_store()
     redis = RedisConnection(store.url)
-    # What a node meets whose primary has just been demoted.
+    # As for a node whose primary has just been demoted.
     await redis.call("REPLICAOF", "127.0.0.1", "1")
 
     with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""Announcements, interrupted, doubled and churned."""
+"""Subscriptions: interrupted, shared and churned."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ async def test_a_log_with_a_subscriber_is_not_left_with_another(
     log: Log,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Both were joining when the one went away; the other would have become deaf as soon
-    # as the lingering was over.
+    # Both were subscribing when one left. The other must still receive announcements
+    # after the channel has lingered.
     monkeypatch.setattr(pubsub_module, "LINGER_S", 0.0)
     staying = asyncio.create_task(pubsub.subscribe(log))
     leaving = asyncio.create_task(pubsub.subscribe(log))
@@ -183,7 +183,7 @@ async def test_a_log_that_was_left_can_be_subscribed_again(
         await inbox.append(log, [b"x"])
         await until(lambda: recorder.offsets.get(log, [0])[-1] == round_)  # noqa: B023
         pubsub.unsubscribe(log)
-        # The farewell and the next greeting are on the wire together.
+        # SUNSUBSCRIBE and the next SSUBSCRIBE are sent together.
         pubsub._drop_unused(asyncio.get_running_loop().time() + 60)
 
     assert recorder.offsets[log] == list(range(1, 51))

@@ -89,7 +89,7 @@ async def in_step(redis: RedisConnection) -> bool:
 
 @pytest.fixture
 async def node(pair: Pair) -> AsyncIterator[Node]:
-    """Give a function that makes an inbox as a node of its own would have it."""
+    """Give a function that creates an inbox with connections of its own."""
     connections: list[RedisConnection] = []
 
     def make(replicas_min: int = 1) -> Inbox:

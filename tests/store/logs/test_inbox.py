@@ -143,7 +143,7 @@ async def test_a_lost_log_starts_again_with_another_epoch(
 ) -> None:
     (before, *_) = await fill(inbox, log, 5)
     await inbox.mark_all(log)
-    # What is left of it is of no use without the state.
+    # Its other keys are useless without the state.
     await redis.call("DEL", inbox_keys(log)[0])
 
     (after,) = (await inbox.append(log, [b"new"])).stored
@@ -394,7 +394,7 @@ async def test_the_fast_append_writes_what_the_general_one_does(
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
     inbox = Inbox(redis, LogSettings(entries_max=4, clock_ms=lambda: NOON))
-    # What is muted makes the way a long one, whatever it is.
+    # A muted type disables the fast path, whichever it is.
     long = Log(log.app, Player(log.player + "-long"))
     await Mutes(redis).mute(long, "other")
     left = []
@@ -423,7 +423,7 @@ async def test_the_fast_append_writes_what_the_general_one_does(
 async def everything(
     redis: RedisConnection, log: Log, stored: list[Position]
 ) -> tuple[Any, ...]:
-    """Return what an append has left in a log, but for what is random."""
+    """Return all that an append has written, except random values."""
     keys = inbox_keys(log)
     items = await redis.call("XRANGE", keys.log, "-", "+")
     tags = [int(fields[1]) for _, fields in items]
@@ -436,12 +436,12 @@ async def everything(
     return [(place, it[0], *it[2:]) for place, it in items], state, lives
 
 
-# Reading after a place.
+# Reading after a position.
 
 
 async def test_a_forged_time_skips_no_entry(redis: RedisConnection, log: Log) -> None:
-    # The entry of the place has just been trimmed, so there is nothing to hold it
-    # against. Believed, it would make a hole in what the reader gets.
+    # The entry of the position has just been trimmed, so its time cannot be verified.
+    # If it were used, the reader would miss entries.
     inbox = Inbox(redis, LogSettings(entries_max=5))
     positions = await fill(inbox, log, 8)
     place = positions[2]
@@ -551,7 +551,7 @@ async def test_a_rewritten_tail_changes_the_version(
     for key, dump in zip(keys, saved, strict=True):
         await redis.call("RESTORE", key, 0, dump, "REPLACE")
 
-    await inbox.append(log, [b"anew"])
+    await inbox.append(log, [b"again"])
     after = await inbox.page(log, count=9, version=before.version)
 
     assert after.version != before.version

@@ -1,4 +1,4 @@
-"""How entries end: withdrawn, replaced, expired; and what is still shown of them."""
+"""Entries that end: withdrawn, replaced and expired."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
 
 
 async def page_fragments(inbox: Inbox, log: Log) -> list[bytes]:
-    """Return what a page shows, newest first."""
+    """Return the fragments of a page, newest first."""
     page = await inbox.page(log, count=100)
     return [found.entry.fragment for found in page.entries or ()]
 
 
 async def read_entries(inbox: Inbox, log: Log) -> list[Entry]:
-    """Return what a reader of the whole log gets."""
+    """Return the entries that a reader of the whole log gets."""
     read = await inbox.read_after(log, Start.EARLIEST, count=100)
     return read.history.entries
 
@@ -134,7 +134,7 @@ async def test_an_entry_replaces_the_previous_one_of_its_key(
     assert await unread(inbox, log) == 3
     entries = await read_entries(inbox, log)
     assert [e.ended for e in entries] == [True, False, True, False, False]
-    # Who was away since the first one has to be told of that one too.
+    # A client that has only the first entry gets that id, too.
     assert [e.replaces for e in entries] == [
         "",
         "",
@@ -159,7 +159,7 @@ async def test_an_ended_entry_is_not_replaced(
     (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
     await inbox.withdraw(log, first)
     await put(inbox, log, Draft(b"2", expires_ms=NOON + 5, collapse_key="a"))
-    clock.now_ms += 5  # Nobody has looked since.
+    clock.now_ms += 5  # No operation since.
     await put(inbox, log, Draft(b"3", collapse_key="a"))
     assert not any(e.replaces for e in await read_entries(inbox, log))
 
@@ -255,12 +255,12 @@ async def test_entries_expire_in_a_full_store(
         await redis.call("CONFIG", "SET", "maxmemory", 0)
 
 
-# Pages and lists among what is over.
+# Pages and lists among ended entries.
 
 
 @pytest.fixture
 async def sparse(inbox: Inbox, log: Log) -> list[bytes]:
-    """Return what is left of a log when most of it is over, newest first."""
+    """Return the entries that have not ended when most have, newest first."""
     kept = []
     for portion in range(30):
         drafts: list[Draft | bytes] = [
@@ -568,7 +568,7 @@ def bit(audience: Any, offset: int) -> bool:
 
 @pytest.fixture
 async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[RecordingHandler]:
-    """Return what is heard live of the log."""
+    """Return a recorder of the log's announcements."""
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
@@ -589,7 +589,7 @@ async def test_an_announcement_has_the_entry_that_is_replaced_or_withdrawn(
     await until(lambda: len(live.entries) == 4)
 
     announced = [(e.fragment, e.replaces, e.withdraws) for e in live.entries]
-    # What is expired when it is stored has to be read: then it says so.
+    # An expired entry is announced without its fragment, so that readers read the log.
     assert announced == [
         (b"1", "", ""),
         (b"2", id_of(first), ""),

@@ -55,13 +55,13 @@ class Model:
         self.head = ZERO
         self.entries: list[Entry] = []
         self.read_at: dict[int, int] = {}
-        """By offset. The first mark counts."""
+        """Time by offset, of the first mark."""
         self.marks = 0
         self.forced = 0
         self.expires: dict[int, int] = {}
-        """By offset, for what has not ended otherwise."""
+        """Time by offset, of entries that have not ended in another way."""
         self.over: dict[int, Any] = {}
-        """How entries ended, by offset; "note" for what was no notification."""
+        """How entries have ended, by offset; "note" for control entries."""
         self.by_key: dict[str, Entry] = {}
         self.acked = 0
 
@@ -90,7 +90,7 @@ class Model:
             self.expires[entry.offset] = expires_ms
 
     def note(self, place: Position, withdrawn: str) -> None:
-        """Append what says that a notification was withdrawn."""
+        """Append a control entry for a withdrawn notification."""
         self.epoch = place.epoch
         self.entries.append(at(place, b"", withdraws=withdrawn))
         self.head = place
@@ -112,7 +112,7 @@ class Model:
 
     @property
     def page_state(self) -> Any:
-        """All that a page could show, and what else may change its version."""
+        """Everything that a page can show or that changes its version."""
         return (
             (self.epoch, self.head, self.floor, self.forced),
             [(entry, self.read_at.get(entry.offset, 0)) for entry in self.live],
@@ -155,7 +155,7 @@ class InboxMachine(RuleBasedStateMachine):
     steps = 0
 
     places = Bundle("places")
-    """Positions that were handed out at some time, good or not any more."""
+    """Positions that were returned at some time, valid or not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class InboxMachine(RuleBasedStateMachine):
             self.noted(found.id)
 
     def noted(self, withdrawn: str) -> None:
-        """Take over where the store has put a note of a withdrawal."""
+        """Copy the position of a control entry from the store to the model."""
         head = self.run(self.inbox.page(self.log, count=0)).head
         assert head.offset == self.model.head.offset + 1
         assert head.at_ms == max(self.now_ms, self.model.head.at_ms)
@@ -283,7 +283,7 @@ class InboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.saved)
     @rule()
     def the_copy_takes_over(self) -> None:
-        """Fail over to a store that had not got everything."""
+        """Fail over to a replica that lacks the last writes."""
         assert self.saved is not None
         model, dump = self.saved
         keys = inbox_keys(self.log)
@@ -632,7 +632,7 @@ def check(url: str, examples: int, steps: int) -> int:
 
 @pytest.fixture(autouse=True)
 def guard() -> None:
-    """Stand in for the folder's guard: the machine has loops of its own."""
+    """Replace the folder's guard, because the machine runs its own loops."""
 
 
 @pytest.mark.row("C5")

@@ -49,7 +49,7 @@ async def test_a_missing_log_lists_nothing(lists: NumberedLists) -> None:
 async def test_a_numbered_page_is_a_slice_of_the_whole_page(
     inbox: Inbox, lists: NumberedLists, clock: Clock, seed: int
 ) -> None:
-    # Times apart and times alike, marks one by one and marks over ranges.
+    # Equal and distinct times, single marks and marks of ranges.
     rng = random.Random(seed)
     for _ in range(40):
         await inbox.append(LOG, fragments(rng.choice([1, 2, 20])))

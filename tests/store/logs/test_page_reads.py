@@ -1,4 +1,4 @@
-"""What a page needs of a player and of everybody, on a real store."""
+"""The reads of one page, on a real store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def everyone_in(page_reads: PageReads, log: Log) -> AudiencePage:
 
 
 async def read(page_reads: PageReads, app: App) -> AudiencePage:
-    """Read everybody's part by the scripts."""
+    """Read the page of everyone's log by the scripts."""
     asked = [(everyone_log(app), None)]
     (part,) = await page_reads.audience_pages(asked, newest=None, count=5)
     return part
@@ -69,7 +69,7 @@ async def test_an_app_whose_log_for_everyone_is_lost_reads_as_empty(
     assert (await everyone_in(page_reads, log)).page.head.is_zero
 
 
-# The first page, whose entries are read behind the script.
+# The first page, whose entries are read after the script.
 
 
 async def first(page_reads: PageReads, log: Log, count: int = 5) -> Page:

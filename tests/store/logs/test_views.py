@@ -1,4 +1,4 @@
-"""What players see of audiences, on a real store, against plain sets."""
+"""Players' views of audiences, on a real store, compared with a simple model."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_the_number_of_topics_is_limited_everyone_not_counted(
         await views.join(log, topics[-1], ZERO)
 
     assert refused.value.limit is Limit.TOPICS_PER_PLAYER
-    # One that it has is no new one; everybody is no topic; and who leaves makes room.
+    # Joining again needs no room, everyone is not a topic, and leaving makes room.
     assert not await views.join(log, topics[0], ZERO)
     assert await views.join(log, EVERYONE, ZERO)
     assert await views.leave(log, topics[0])
@@ -182,7 +182,7 @@ async def test_changes_are_announced_and_change_the_version(
     assert not await changed(views.mute(log, NEWS, muted=True))
     assert not await changed(views.join(log, NEWS, ZERO))
     assert await changed(views.leave(log, NEWS))
-    # To be one of everybody is nothing new.
+    # Joining everyone's log changes nothing that is shown.
     assert not await changed(views.join(log, EVERYONE, ZERO, announce=False))
     await redis.call("SPUBLISH", channel(log), "end", write=True)
     messages = (await reader.readuntil(b"end\r\n")).split(b"\r\n")
@@ -235,7 +235,7 @@ async def test_views_without_a_topic_expire(
     await views.leave(log, NEWS)
     assert lifetime - 60_000 < await lives_ms() <= lifetime
 
-    # Whoever looks at it while it is wanted makes it last.
+    # Reading renews the key.
     await redis.call("PEXPIRE", views_key(log), RETENTION_MS - 1_000, write=True)
     await found(views, log)
     assert lifetime - 60_000 < await lives_ms() <= lifetime
@@ -307,7 +307,7 @@ async def test_only_a_joined_player_can_mark(views: Views, log: Log) -> None:
 
 
 class Model:
-    """What a player has done in an audience's log, offset by offset."""
+    """A player's marks in an audience's log, offset by offset."""
 
     def __init__(self, joined: int) -> None:
         self.joined = joined
@@ -395,7 +395,7 @@ async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
                 changed = await views.mark_up_to(log, NEWS, last, epoch=1, floor=floor)
                 assert changed == model.mark_up_to(last, floor, clock.now_ms)
             else:
-                # Who asks has looked: what is passed is there.
+                # The caller has found the entries before.
                 offsets = [first + o for o in what if floor <= first + o <= head]
                 changed = await views.change(
                     log, NEWS, name, offsets, epoch=1, floor=floor

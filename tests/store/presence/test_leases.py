@@ -1,4 +1,4 @@
-"""Leases of nodes that live, die and come."""
+"""Leases of nodes that start, run and crash."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def one_held(redis: RedisConnection, log: Log) -> None:
 
 
 async def die(redis: RedisConnection, node: Leases) -> None:
-    """Let the node's last heartbeat be as old as a dead node's."""
+    """Make the node's last heartbeat as old as that of a crashed node."""
     score = float(await redis.call("ZSCORE", NODES, node.node))
     await redis.call("ZADD", NODES, str(int(score - ALIVE_MS - 1)), node.node)
 
@@ -133,7 +133,7 @@ async def test_a_node_that_leaves_releases_all_leases_at_once(
 async def test_the_leases_of_a_new_node_are_not_void(
     node: Leases, other: Leases, log: Log
 ) -> None:
-    # `node` learnt who is alive before `other` was there.
+    # `node` read the list of live nodes before `other` was started.
     await acquire(node, Log(log.app, Player("another")))
     await acquire(other, log)
     await acquire(other, log)
@@ -200,7 +200,7 @@ async def test_a_returning_instance_takes_over_its_lease(
     await until(lambda: len(recorder.replaced) == 2)
     assert recorder.replaced == [first.connection, second.connection]
     assert await held(redis, log) == 2
-    # The replaced one takes its leave late, and takes nothing along.
+    # The replaced connection releases its lease late, which has no effect.
     await node.release(first)
     assert await held(redis, log) == 2
     await other.release(third)
@@ -223,7 +223,7 @@ async def test_an_instance_with_two_leases_is_reduced_to_one(
     recorder: RecordingHandler,
     until: Any,
 ) -> None:
-    # A list of nodes that is not fresh can lack the node where it had been.
+    # An old list of nodes may lack the node of the first lease.
     await node.beat()
     for connection in ("a", "b"):
         await redis.call("HSET", lease_key(log), f"{node.node}:{connection}", "phone")
@@ -315,7 +315,7 @@ async def test_a_cancelled_release_is_still_sent(
 async def test_acquiring_twice_is_one_lease(
     node: Leases, redis: RedisConnection, log: Log
 ) -> None:
-    # What a repetition after a lost answer does.
+    # As a repetition after a lost reply does.
     for _ in range(3):
         await node.acquire(log, "the-same")
 
@@ -374,7 +374,7 @@ async def test_a_node_without_heartbeats_writes_its_leases_again(
         await acquire(other, log)
 
 
-# Looking around while a lease is taken.
+# Commands in the packet of a lease.
 
 PLACE = Position(7, 1_000, 3, 9)
 
@@ -382,7 +382,7 @@ PLACE = Position(7, 1_000, 3, 9)
 async def come(
     node: Leases, views: Views, log: Log, *, knowing: bool = True
 ) -> PlayerViews | None:
-    """Take a lease; return what the player sees, if plain commands say so."""
+    """Acquire a lease; return the player's views if the peek suffices."""
     _, replies = await node.acquire(
         log,
         node.new_connection(),

@@ -1,4 +1,4 @@
-"""Cards that are written, moved and read by id and by player, on a real server."""
+"""Cards are written, moved, and read by id and by player, on a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def card(name: str, player: str, status: CardStatus = "active") -> Card:
 
 
 async def copies(redis: RedisConnection, name: str = "c") -> dict[str, list[str]]:
-    """Return what sending reads: by card, "status player" of every bucket."""
+    """Return the copies that sending reads: by card, "status player" per bucket."""
     found: dict[str, list[str]] = {}
     for bucket in range(BUCKETS):
         items = await redis.call("HGETALL", cards_key(bucket, APP, name))
@@ -118,7 +118,7 @@ async def test_ten_thousand_cards_are_written_in_one_call(
 async def test_concurrent_writers_leave_one_player_per_card(
     store_url: str, campaigns: Campaigns, redis: RedisConnection
 ) -> None:
-    """Whatever the order in which their steps reach the store."""
+    """In whatever order their steps reach the store."""
     connections = [RedisConnection(store_url) for _ in range(4)]
     names = [f"k{i}" for i in range(30)]
 
@@ -144,7 +144,7 @@ async def test_concurrent_writers_leave_one_player_per_card(
 
 
 class Fragile(RedisConnection):
-    """A link that is gone at its nth command."""
+    """A connection that fails at its nth command."""
 
     def __init__(self, url: str, *, fails_at: int) -> None:
         super().__init__(url)

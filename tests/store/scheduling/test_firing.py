@@ -1,4 +1,4 @@
-"""What is due and what goes out then, on a real server with a clock of our own."""
+"""Which schedules are due, and firing them, on a real server with the test's clock."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_apps_in_a_bucket_have_equal_shares(
     timetable: Timetable,
 ) -> None:
     made = [reminder("p", NOON - i) for i in range(6)]
-    # An id says its bucket, whatever the player.
+    # An id contains its bucket, whatever the player.
     other = reminder("p", app=App("other"))
     await timetable.add_many([*made, other])
 
@@ -181,13 +181,13 @@ async def test_a_cancelled_schedule_does_not_begin(
     assert await state_of(timetable, schedule) is ScheduleState.CANCELLED
 
 
-# What a schedule says of itself, for one player and for an audience.
+# The properties of a schedule, for one player and for an audience.
 
 
 async def send_to(
     timetable: Timetable, players: Sequence[str], *, alone: bool, **fields: Any
 ) -> None:
-    """Send to each player: all at once as an audience, or each alone."""
+    """Send to players: as one audience, or one schedule each."""
     if alone:
         each = [reminder(player, **fields) for player in players]
         for schedule in each:

@@ -1,4 +1,4 @@
-"""Audiences on a real server: written down, served once each, and counted."""
+"""Recipients on a real server: stored, served once each, and counted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_only_the_next_recipients_are_served(
     for wrong in ([Player("q")], [Player("p"), Player("q")]):
         assert await timetable.recipients.deliver(schedule, bucket, wrong) == 0
     assert await timetable.recipients.deliver(schedule, bucket, [Player("p")]) == 1
-    # A scheduler that was stopped in between, and goes on.
+    # A scheduler that was suspended in between continues.
     assert await timetable.recipients.deliver(schedule, bucket, [Player("p")]) == 0
 
     assert await received(inbox, "p") == [FRAGMENT]
@@ -102,7 +102,7 @@ async def test_active_cards_are_read_when_sending(
     for status in statuses:
         key = cards_key(bucket_of(APP, status), APP, "c")
         await redis.call("HSET", key, f"card-{status}", f"{status} 1 {status}")
-    # A second card of the same player; a name with a blank; a card that is called so.
+    # A second card of one player, and a player whose name looks like a record.
     key = cards_key(bucket_of(APP, "active"), APP, "c")
     await redis.call("HSET", key, "twin", "active 3 active")
     key = cards_key(bucket_of(APP, "active 1 x"), APP, "c")

@@ -1,4 +1,4 @@
-"""How a schedule is named."""
+"""The ids of schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entering, moving and cancelling on a real server, with a clock of our own."""
+"""Adding, moving and cancelling schedules, on a real server with the test's clock."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_moved_schedule_fires_at_its_new_time(
 async def test_a_concurrent_cancellation_and_send_agree(
     timetable: Timetable, other_redis: RedisConnection, inbox: Inbox, clock: Clock
 ) -> None:
-    """E2: cancelled or delivered, one of them, and the answer says which."""
+    """E2: either cancelled or delivered, and the result says which."""
     other = Timetable(other_redis, LogSettings(clock_ms=clock))
     made = [reminder(f"p{i}") for i in range(300)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
@@ -241,7 +241,7 @@ async def test_only_cancelling_frees_a_slot(
     await timetable.cancel(ScheduleRef.of(first), campaign="c")
     second, has_slot = await campaign(timetable, slots_max=1)
     assert has_slot
-    # Cancelled before: there is no second slot to give.
+    # It was cancelled before, so there is no second slot to free.
     await timetable.cancel(ScheduleRef.of(first), campaign="c")
     assert not (await campaign(timetable, slots_max=1))[1]
 

@@ -1,4 +1,4 @@
-"""Schedules that tests of the timetable enter, and what has become of them."""
+"""Adds schedules for tests of the timetable, and reads what has become of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reminder(player: str, due_ms: int = NOON, **fields: Any) -> Schedule:
 async def campaign(
     timetable: Timetable, *, name: str = "c", slots_max: int = 0, **fields: Any
 ) -> tuple[Schedule, bool]:
-    """Enter a schedule for a campaign; return it, and whether there was a slot."""
+    """Add a schedule for a campaign; return it, and whether a slot was free."""
     made = Schedule(
         APP,
         new_schedule_id(bucket_of(APP, name)),
@@ -63,7 +63,7 @@ async def campaign(
 
 
 async def audience(timetable: Timetable, *players: str, **fields: Any) -> Schedule:
-    """Enter a schedule for players."""
+    """Add a schedule for players."""
     made = Schedule(
         APP,
         new_schedule_id(7),
@@ -94,7 +94,7 @@ async def state_of(timetable: Timetable, schedule: Schedule) -> ScheduleState:
 
 
 async def serve(timetable: Timetable, schedule: Schedule, *, limit: int = 100) -> None:
-    """Serve the whole audience of a schedule that has begun."""
+    """Serve the whole audience of a schedule that is being sent."""
     if schedule.campaign:
         await timetable.recipients.enlist_cards(schedule, schedule.buckets)
     for bucket in schedule.buckets:

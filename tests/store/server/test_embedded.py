@@ -1,4 +1,4 @@
-"""The embedded store on the real program: durable, alone on its data, no orphan."""
+"""The embedded store runs the real server: durable, exclusive, without orphans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streamer.store.server.server_binary import StoreFailed
 
 Start = Callable[[Path], Coroutine[Any, Any, Embedded]]
 
-# Starts a store and dies when it is told to, in a process of its own.
+# A process that starts a store and exits on demand.
 SUPERVISOR = textwrap.dedent(
     """
     import asyncio, sys
@@ -80,7 +80,7 @@ async def ping(url: str) -> bool:
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        # Whose orphan it is may be slow to collect it, or never do it in a container.
+        # The new parent may collect the orphan late, or in a container never.
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False

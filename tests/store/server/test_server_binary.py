@@ -1,4 +1,4 @@
-"""Which server program is run, and what is said when there is none."""
+"""Which server program is used, and the error if there is none."""
 
 from __future__ import annotations
 
