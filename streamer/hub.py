@@ -1,12 +1,13 @@
 """
 This process's map from log to readers.
 
-Decides who is offered an entry. Knows readers and their strands by a small protocol,
-and which of their logs have to be read. Never waits: `dispatch` offers an entry to
-everybody in its log before it returns, and no reader can hold up another.
+Decides which readers are offered an entry, and which logs need a read. Knows readers
+and their subscriptions by small protocols. Never waits: `dispatch` offers an entry to
+every reader of its log before it returns, and no reader can delay another.
 
-A reader that is not live, because it has just joined, saw a hole or doubts its feed,
-is *behind*: its log is put into `behind`, and whoever reads logs is woken.
+A reader that is not live, because it has just joined, saw a hole or was marked stale,
+needs a read of its log. The hub puts the log into `needs_read` and calls back, so that
+`service.streams.catch_up` reads it.
 """
 
 from __future__ import annotations
@@ -37,92 +38,94 @@ __all__ = ["Follower", "Hub", "Reader", "Stream"]
 
 
 class Follower(Protocol):
-    """Who is in one log: a reader in its player's, or one of its strands."""
+    """
+    What follows one log: a reader its player's own, a subscription an audience's.
+    """
 
     subscription: Subscription
-    """Its subscription to the log; out of date while it is in a group."""
+    """The subscription to the log; out of date while it is in a group."""
 
     def own_subscription(self) -> Subscription:
-        """Leave the group it is in, if any, and return its subscription."""
+        """Leave the group, if any, and return the subscription."""
 
     @property
     def joining(self) -> bool:
-        """Whether no read of the log has reached it yet."""
+        """Whether it waits for its first read."""
 
     @property
     def congested(self) -> bool:
-        """Whether it would rather not be given history at the moment."""
+        """Whether it should get no history at the moment."""
 
     def offer(self, entry: Entry) -> None:
-        """Take a live entry."""
+        """Take any live entry."""
 
     def deliver_next(self, entry: Entry, position: Position) -> None:
         """
-        Take a live entry that is the next one, and is here whole.
+        Take a live entry that directly follows and has a fragment.
 
-        `position` is the entry's; all who take it are to keep the same object.
+        `position` is the entry's. Every follower keeps this same object.
         """
 
     def on_history(
         self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        """Take what a read of the log after `read_from` gave."""
+        """Take the result of a read of the log after `read_from`."""
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
-        """End, for a reason; come back after `delay_ms` where the reason allows it."""
+        """End, and let the client reconnect after `delay_ms`."""
 
 
 class Stream(OpenStream, Protocol):
-    """A reader that is written to, as those know it who tell it what is in no log."""
+    """A reader with an open stream: it gets events that are in no log, too."""
 
     on_cursor_moved: Callable[[Any], None] | None
-    """To be called when one of its places in its audiences' logs has moved."""
+    """Called when the cursor's part of an audience has changed and is unsent."""
 
     def is_current(self, marks: int) -> bool:
-        """Whether it has heard of all marks, and has nothing else to ask about."""
+        """Whether it has all `marks` and needs no read to confirm its unread count."""
 
     def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Take word of a read mark."""
+        """Send a read mark."""
 
     def tick(self, now_s: float, unix_s: float) -> float | None:
-        """Do what is due; return in how many seconds more may be, None for never."""
+        """Do what is due; return the seconds until more is, None for never."""
 
 
 class Reader(Follower, StreamOwner, Protocol):
-    """Somebody who follows a player's log: a stream's session, or a held poll."""
+    """The reader of a player: the session of a stream, or a waiting poll."""
 
     subscription: Subscription
     connection: str
-    """Its name in the player's leases."""
+    """The connection's name in the player's leases."""
     device: str
-    """What its client is on, "" where it does not say."""
+    """The client's device, "" if it has not named one."""
     cursor: Cursor | None
-    """Where it is in its audiences; None for their newest entries."""
+    """Positions to begin at in the audiences' logs, None for their newest entries."""
     topics: tuple[Topic, ...]
-    """Topics that it listens to besides the player's own."""
+    """Topics that the reader has subscribed to, beside the player's own."""
     audience_subscriptions: tuple[AudienceSubscription, ...]
-    """Its places in the logs of its audiences."""
+    """One for each audience."""
 
     @property
     def stream(self) -> Stream | None:
-        """The reader itself, if it is written to; None for a poll."""
+        """The reader itself if it has an open stream, None for a poll."""
 
     @property
     def transport(self) -> TransportCounters | None:
-        """What counts it; None for one that is nobody's connection."""
+        """The counters of its transport, None for one without a connection."""
 
     def set_audiences(
         self, audience_subscriptions: tuple[AudienceSubscription, ...]
     ) -> None:
-        """Go on with these strands."""
+        """Replace the audience subscriptions."""
 
 
 class Hub:
     """
-    Followers by log: readers in players' logs, strands in audiences'.
+    Followers by log: readers in players' logs, subscriptions in audiences' logs.
 
     Args:
-        on_needs_read: Called when a log got followers that are not live.
+        on_needs_read: Called when a log has got followers that are not live.
 
     """
 
@@ -130,12 +133,13 @@ class Hub:
         self._readers: dict[Log, list[Reader]] = {}
         self._groups: dict[Log, BroadcastGroup] = {}
         self.new_logs: list[Log] = []
-        """Logs that have got followers since whoever looks at all of them did."""
+        """Logs that have got followers since the position check cleared the list."""
         self._on_needs_read = on_needs_read
         self.needs_read: set[Log] = set()
+        """Logs with followers that are not live, and maybe some without."""
         self._moved_streams: set[OpenStream] = set()
-        """Streams whose places have moved, and that are to be told so."""
-        # One bound method for all, since there are many of them.
+        """Streams whose cursors have changed and are unsent."""
+        # One bound method for all streams, since there are many of them.
         self._note_moved_stream = self._moved_streams.add
 
     def __len__(self) -> int:
@@ -154,17 +158,17 @@ class Hub:
         return tuple(self._readers.get(log, ()))
 
     def followers(self, log: Log) -> tuple[Follower, ...]:
-        """Return who is in a log, a player's or an audience's."""
+        """Return the followers of a log, a player's or an audience's."""
         group = self._groups.get(log)
         return self.readers(log) if group is None else tuple(group)
 
     def all_readers(self) -> Iterator[Reader]:
-        """Every reader, as of this moment."""
+        """Yield every reader."""
         for readers in tuple(self._readers.values()):
             yield from tuple(readers)
 
     def attach(self, log: Log, reader: Reader) -> None:
-        """Let `reader` follow a player's log, from its place on."""
+        """Let a reader follow a player's log, after its position."""
         readers = self._readers.get(log)
         if readers is None:
             self._readers[log] = [reader]
@@ -176,7 +180,7 @@ class Hub:
         self._note_needs_read(log)
 
     def detach(self, log: Log, reader: Reader) -> bool:
-        """Let `reader` go; return whether it was the log's last."""
+        """Remove a reader; return whether it was the last one of the log."""
         readers = self._readers[log]
         readers.remove(reader)
         if (stream := reader.stream) is not None:
@@ -188,27 +192,27 @@ class Hub:
         return not readers
 
     def head(self, audience: Log) -> Position | None:
-        """Return where an audience's log stands, if one who is live in it knows."""
+        """Return the head of an audience's log, None if no live reader knows it."""
         group = self._groups.get(audience)
         return group.head if group is not None else None
 
     def attach_audience(self, sub: AudienceSubscription) -> None:
-        """Let a strand follow its audience's log, from its place on."""
+        """Let a subscription follow its audience's log, after its position."""
         head = self.head(sub.log)
         if sub.log not in self._groups:
             self._groups[sub.log] = BroadcastGroup(sub.log)
             self.new_logs.append(sub.log)
         self._groups[sub.log].add(sub)
         if head is not None and sub.read_from in (Start.LATEST, head):
-            # Others have all there is. Reading it would say so once more, for each of
-            # thousands who come to everybody's log.
+            # Other readers have every entry. A read would only confirm that, once for
+            # each of the thousands of readers that join everyone's log.
             read_from = sub.own_subscription().begin_read()
             sub.on_history(read_from, History(head, head, []), unread=0, marks=0)
         else:
             self._note_needs_read(sub.log)
 
     def detach_audience(self, sub: AudienceSubscription) -> None:
-        """Let a strand go."""
+        """Remove a subscription."""
         group = self._groups[sub.log]
         group.remove(sub)
         if not group:
@@ -216,7 +220,7 @@ class Hub:
             self.needs_read.discard(sub.log)
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[OpenStream]:
-        """Return the streams whose places have moved and that are to be told so now."""
+        """Return the streams whose cursors are due at `now_s`; forget that they are."""
         due = set(self._moved_streams)
         self._moved_streams.clear()
         for group in self._groups.values():
@@ -226,7 +230,7 @@ class Hub:
         return due
 
     def dispatch(self, log: Log, entry: Entry) -> bool:
-        """Offer a live entry to everybody in its log; return whether one has got it."""
+        """Offer a live entry to all followers; return whether one has taken it."""
         position = entry.position
         group = self._groups.get(log)
         if group is None:
@@ -241,10 +245,10 @@ class Hub:
     def _offer(
         self, log: Log, followers: Iterable[Follower], entry: Entry, position: Position
     ) -> bool:
-        """Offer an entry to each by itself; return whether one has got it."""
+        """Offer an entry to each follower; return whether one has taken it."""
         is_stale = is_delivered = False
-        # Those who got the last entry from here share its position, the very object:
-        # that one comparison tells that an entry is the next one for them as well.
+        # Followers that took the last entry here share its position, the same object.
+        # So one comparison shows that the entry directly follows for them as well.
         shared: Position | None = None
         for follower in tuple(followers):
             subscription = follower.subscription
@@ -267,7 +271,7 @@ class Hub:
         return is_delivered
 
     def broadcast_ephemeral(self, log: Log, notification: bytes) -> None:
-        """Give everybody in a log a notification, JSON, that is not in it."""
+        """Send the streams of a log a notification, JSON, that is in no log."""
         group = self._groups.get(log)
         if group is not None:
             group.broadcast_ephemeral(notification)
@@ -276,19 +280,19 @@ class Hub:
                 stream.send_ephemeral(notification)
 
     def broadcast_mark(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:
-        """Tell every reader of a log of a read mark."""
+        """Send the streams of a player's log a read mark."""
         for reader in self.readers(log):
             if (stream := reader.stream) is not None:
                 stream.on_mark(marks=marks, unread=unread, body=body)
 
     def replace(self, log: Log, connection: str) -> None:
-        """End the reader of that name, if it is here."""
+        """End the reader of a connection, if it is in this process."""
         for reader in self.readers(log):
             if reader.connection == connection:
                 reader.end(REPLACED)
 
     def mark_stale(self, log: Log) -> None:
-        """The feed of a log may have dropped something."""
+        """Have all followers of a log read it: an announcement may have been lost."""
         followers = self.followers(log)
         for follower in followers:
             follower.own_subscription().mark_stale()
@@ -296,7 +300,11 @@ class Hub:
             self._note_needs_read(log)
 
     def is_in_sync(self, log: Log, head: Position, marks: int) -> bool:
-        """Whether nobody in a log that stands there has missed anything."""
+        """
+        Whether no follower of a log has missed anything.
+
+        `head` and `marks` are the log's head and its version of read marks.
+        """
         group = self._groups.get(log)
         readers = self._readers.get(log, ())
         if group is None:
@@ -304,16 +312,16 @@ class Hub:
         else:
             positions = group.positions()
         if None in positions and log not in self.needs_read:
-            return False  # Nobody is about to read it.
+            return False  # No read is on its way that would make it live.
         streams = (reader.stream for reader in readers)
         return positions <= {head, None} and all(
             stream is None or stream.is_current(marks) for stream in streams
         )
 
     def readers_by_position(self, log: Log) -> dict[ReadFrom, list[Follower]]:
-        """Return those in a log that need history, by where they are. O(followers)."""
+        """Return the followers that need a read, by where it begins. O(followers)."""
         readers: dict[ReadFrom, list[Follower]] = {}
-        # Who is level with others is live.
+        # Grouped subscriptions are live.
         group = self._groups.get(log)
         followers = self._readers.get(log, ()) if group is None else group.individual
         for follower in followers:

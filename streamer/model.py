@@ -1,23 +1,23 @@
 """
-The nouns: notification, entry, position, cursor, player, and the limits of fields.
+Notifications, entries, positions, ids, players: the nouns, and the limits of fields.
 
-Knows how they are written: the id, the cursor and the stored fragment as text and
-bytes. Knows nothing of Redis, HTTP, connections or the vendors' words.
+Knows how they are written as text and bytes: the id, the cursor and the stored
+fragment. Knows nothing of Redis, HTTP, connections or the vendors' terms.
 
-An entry's id is its own locator. It is a UUIDv7 whose 74 free bits hold the place in
-the log::
+The id of an entry is its own locator. It is a UUIDv7 whose 74 free bits contain the
+entry's point in the log::
 
     48 bits   4   12 bits  2   20 bits   42 bits
     at_ms    ver  offset  var  offset    tag
 
-so an id leads to its entry without an index, and ids of one log sort as the log does.
-The tag is random and belongs to the entry alone: when a failed-over store hands out an
-offset a second time, the tag shows it.
+So an id leads to its entry without an index, and the ids of one log sort as the log
+does. The tag is random and belongs to the entry alone: it reveals a store that lost its
+tail in a failover and has assigned an offset a second time.
 
-A position is a place in one log: `epoch` names the log's incarnation, the rest names
-the last entry the reader has. A cursor is a position as an opaque string: the id's 16
-bytes behind the epoch's four. A bare id is a good cursor too; its epoch is then 0,
-which stands for "not known" and skips that one comparison.
+A position is a point in one log. `epoch` identifies the log's incarnation; the other
+fields identify the last entry that the reader has. Encoded as an opaque string it is
+the epoch's 4 bytes and the id's 16; a cursor begins with one. A bare id is a valid
+cursor, too. Its epoch is 0, which means unknown and skips that comparison.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Log(NamedTuple):
     A log, by name: a player's, or an audience's (`topic_log`, `everyone_log`).
 
     `name` is unique within the app and part of the log's keys in the store. It is the
-    player's name or, behind a control character that no player's name can contain, the
+    player's name or, after a control character that no player's name can contain, the
     audience's.
     """
 
@@ -112,7 +112,7 @@ class Log(NamedTuple):
         return Topic(self.name[2:]) if self.name.startswith(_TOPIC) else None
 
 
-# Those who hear an audience hold its log for as long as they do: they share it.
+# Every reader of an audience keeps the audience's log: they share one object.
 @lru_cache(maxsize=1024)
 def audience_log(app: App, name: str) -> Log:
     """Return the log of the audience that `Log.audience` names."""
@@ -127,7 +127,7 @@ def topic_log(app: App, topic: Topic) -> Log:
 
 @lru_cache(maxsize=1024)
 def everyone_log(app: App) -> Log:
-    """Return the log of what is for every player of the app."""
+    """Return the log of notifications to every player of the app."""
     return Log(app, _EVERYONE)
 
 
@@ -162,20 +162,20 @@ CURSOR_CHARS_MAX: Final = 2_048
 
 
 def parse_app(text: str) -> App | None:
-    """Return `text` as an app's name, or None where it cannot be one."""
+    """Return `text` as the name of an app, or None if it is not a valid one."""
     return App(text) if _APP.fullmatch(text) else None
 
 
 def parse_player(text: str) -> Player | None:
     """
-    Return the player that `text` names, or None where it cannot name one.
+    Return the player that `text` names, or None if it is not a valid name.
 
     A dashed UUID in either case and a ULID are two spellings of the same 128 bits and
     give the same player, spelled as a lower-case UUID. Any other string of 1 to 128
     characters without control characters stands for itself, but for ``me``, which
     the paths use for the caller.
     """
-    # Most names are neither, and told by their length, which is cheaper.
+    # Most names are neither. Their length shows that, and is cheaper to compare.
     chars = len(text)
     if chars == UUID_CHARS and _UUID.fullmatch(text):
         return Player(text.lower())
@@ -195,14 +195,14 @@ def parse_topic(text: str) -> Topic | None:
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a notification is about: a path and the ETag it had at that time."""
+    """The resource of a notification: a path, and its ETag at that time."""
 
     url: str
     etag: str | None = None
 
 
 class Property(msgspec.Struct, frozen=True):
-    """One key and value of a notification's ordered list of properties."""
+    """A key and a value in a notification's ordered list of properties."""
 
     key: str = ""
     value: str = ""
@@ -210,7 +210,7 @@ class Property(msgspec.Struct, frozen=True):
 
 class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
-    The immutable thing published, without what the log adds (id and time).
+    A notification as published: immutable, and without the log's id and time.
 
     `data` is any JSON value; null is a value, and `msgspec.UNSET` is its absence.
     A field that is absent on the wire has the default given here.
@@ -219,26 +219,26 @@ class Notification(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     type: str | None = None
     title: str | None = None
     body: str | None = None
-    data: Any = msgspec.UNSET  # any JSON value, kept as the sender gave it
+    data: Any = msgspec.UNSET  # any JSON value, kept as published
     properties: tuple[Property, ...] = ()
     priority: Priority = "medium"
     resource: Resource | None = None
     source: str | None = None
-    """The surface it came in on, set by the server."""
+    """The surface on which it was published, set by the server."""
     due_at: str | None = None
-    """When it should have been sent, where that was much earlier; RFC 3339."""
+    """When it was due, if it was sent much later; RFC 3339."""
     expires_at: str | None = None
-    """When it ends by itself; RFC 3339."""
+    """When it expires; RFC 3339."""
     collapse_key: str | None = None
-    """What it is about: the next one with the same key takes its place."""
+    """The next notification with the same key replaces this one."""
     topic: str | None = None
-    """The topic it was sent to, set by the server."""
+    """The topic to which it was sent, set by the server."""
     everyone: bool = False
     """Whether it was sent to every player of the app, set by the server."""
 
 
 class Position(NamedTuple):
-    """A place in one log: everything up to and including `offset` is behind it."""
+    """A point in one log, directly after the entry with this offset and tag."""
 
     epoch: int
     at_ms: int
@@ -247,12 +247,12 @@ class Position(NamedTuple):
 
     @property
     def is_zero(self) -> bool:
-        """Whether nothing is behind it: good in any epoch, means from offset 1."""
+        """Whether it is before the first entry; valid in every epoch."""
         return self.offset == 0
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Time, offset and tag: the sort key where several logs are merged."""
+        """Time, offset and tag: the sort key for merging several logs."""
         return self[1:]
 
     @property
@@ -265,31 +265,32 @@ ZERO: Final = Position(0, 0, 0, 0)
 
 
 class Gap(enum.Enum):
-    """Why entries after a position cannot be given."""
+    """Why entries after a position cannot be delivered."""
 
     EPOCH = "epoch"
-    """The log was lost and has begun anew."""
+    """The log was lost, and another one has begun."""
 
     AHEAD = "ahead"
     """The position is beyond the newest entry: the log has lost its tail."""
 
     DIVERGED = "diverged"
-    """Another entry stands at that offset: the tail was lost and written anew."""
+    """The offset has another entry: the log has lost its tail and grown again."""
 
     TRIMMED = "trimmed"
-    """Entries after the position have left the log, by age or by number."""
+    """Entries after the position were trimmed, by age or by number."""
 
     TOO_FAR = "too_far"
-    """More entries follow than are replayed; they are in the pages."""
+    """More entries follow than a stream replays; the pages have them."""
 
 
 class Entry(NamedTuple):
     """
-    A notification at its place in a log. `fragment` is as `encode_fragment` made.
+    A notification at its position in a log, or a control entry.
 
-    With a `device` streams on the player's other devices leave it out; pages show it.
-    One that `withdraws` another is no notification: it only says so, and only streams
-    bring it. A `ended` one has expired, was withdrawn or replaced: readers go past it.
+    `fragment` is as `encode_fragment` returns it. An entry with a `device` is left out
+    by streams on the player's other devices; pages show it. An entry that `withdraws`
+    another is no notification: it is sent to streams and shown nowhere. An entry that
+    has `ended` was withdrawn, replaced or has expired; readers pass over it.
     """
 
     epoch: int
@@ -299,7 +300,7 @@ class Entry(NamedTuple):
     fragment: bytes
     device: str = ""
     replaces: str = ""
-    """Id of the notification that this one takes the place of."""
+    """Id of the notification that this one replaces."""
     withdraws: str = ""
     """Id of the notification that this entry withdraws."""
     ended: bool = False
@@ -310,7 +311,7 @@ class Entry(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """The same as `Position.order`."""
+        """See `Position.order`."""
         return self.at_ms, self.offset, self.tag
 
     @property
@@ -319,28 +320,28 @@ class Entry(NamedTuple):
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it is the same for all who hear it, whatever they were told."""
+        """Whether its event is the same for every reader of an audience."""
         return not (self.device or self.replaces)
 
     @property
     def is_shown(self) -> bool:
-        """Whether it is a notification, and not over."""
+        """Whether it is a notification that has not ended."""
         return not self.ended and not self.withdraws
 
     @property
     def json(self) -> bytes:
-        """The notification as one line of JSON, id and time spliced in front."""
+        """The notification as one line of JSON, with id and time first."""
         return entry_json(self.at_ms, self.offset, self.tag, self.fragment)
 
     @property
     def cursor_and_json(self) -> tuple[bytes, bytes]:
-        """Its own place's cursor and the JSON: what one and the other begin with."""
+        """The encoded position, with which the entry's cursor begins, and the JSON."""
         epoch, at_ms, offset, tag, fragment = self[:5]
         cursor = _cursor(_CURSOR_BYTES.pack(epoch, *_words(at_ms, offset, tag)))
         return cursor, entry_json(at_ms, offset, tag, fragment)
 
 
-# Seeded by the system, and by nobody else, as the module's own may be.
+# Seeded by the system. The global generator may have been seeded by anyone.
 _names: Final = random.Random()
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Notification)
@@ -350,12 +351,12 @@ def encode_fragment(notification: Notification) -> bytes:
     """
     Return the canonical JSON of `notification` without its opening brace.
 
-    The publisher encodes once; nodes only put id and time in front (`Entry.json`). It
-    is one line: JSON escapes every control character, so no field can break out of an
-    SSE event or a log line.
+    The publisher encodes a notification once; nodes only prepend id and time
+    (`Entry.json`). The result is one line: JSON escapes every control character, so no
+    field can break out of an SSE event or a log line.
 
     Raises:
-        ValueError: Nothing is set, or `data` cannot be written as JSON.
+        ValueError: No field is set, or `data` cannot be written as JSON.
     """
     encoded = _encoder.encode(notification)
     if encoded == b"{}":
@@ -364,7 +365,7 @@ def encode_fragment(notification: Notification) -> bytes:
 
 
 def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> bytes:
-    """Return a fragment as the one line of JSON that readers get."""
+    """Return the notification of a fragment as one line of JSON."""
     return b'{"id":"%b","created_at":"%b",%b' % (
         notification_id.encode(),
         iso_time(at_ms).encode(),
@@ -373,7 +374,7 @@ def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> byte
 
 
 def entry_json(at_ms: int, offset: int, tag: int, fragment: bytes) -> bytes:
-    """Return what `notification_json` does for the entry at a place, in one step."""
+    """Do the same as `notification_json` for an entry of a log, in one step."""
     seconds, ms = divmod(at_ms, 1000)
     high, low = _words(at_ms, offset, tag)
     return b'{"id":"%08x-%04x-%04x-%04x-%012x","created_at":"%b.%03dZ",%b' % (
@@ -404,7 +405,7 @@ def new_tag() -> int:
 
 
 def new_tags(count: int) -> list[int]:
-    """Return so many times 42 random bits, at the price of asking the kernel once."""
+    """Return `count` times 42 random bits, with one call of the kernel."""
     random_bytes = os.urandom(6 * count)
     return [
         int.from_bytes(random_bytes[i : i + 6]) >> 6
@@ -413,20 +414,20 @@ def new_tags(count: int) -> list[int]:
 
 
 def new_name() -> str:
-    """Return 16 hexadecimal digits that nobody else has. They are no secret."""
+    """Return 16 random hexadecimal digits, unique but no secret."""
     return f"{_names.getrandbits(64):016x}"
 
 
 def encode_id(at_ms: int, offset: int, tag: int) -> str:
-    """Return the id of the entry at that place, as a dashed lower-case UUID."""
+    """Return the id of an entry as a dashed lower-case UUID."""
     return _dashed(f"{_pack(at_ms, offset, tag):032x}")
 
 
 def decode_id(text: str) -> Position | None:
     """
-    Return the place that an id names, epoch 0, or None if `text` is no id of ours.
+    Return the position in an id, with epoch 0, or None if `text` is not such an id.
 
-    Accepts a dashed UUID in either case. Whether an entry is there is not known.
+    Accepts a dashed UUID in either case. Does not say whether the entry exists.
     """
     if not _UUID.fullmatch(text):
         return None
@@ -445,10 +446,10 @@ def encode_cursor(position: Position) -> str:
 
 def decode_cursor(text: str) -> Position | None:
     """
-    Return the position that a cursor or a bare notification id names, or None.
+    Return the position in an encoded position or a bare notification id, or None.
 
-    It is a hint and nothing more: what it says is compared with the log before it is
-    believed, so a forged one can only lose its own sender's place.
+    The result is only a hint. It is compared with the log before it is used, so a
+    forged one can only lose its sender's own position.
     """
     if len(text) != 27:
         return decode_id(text)
@@ -457,7 +458,7 @@ def decode_cursor(text: str) -> Position | None:
     except (UnicodeEncodeError, binascii.Error):
         return None
     if len(raw) != 20 or _cursor(raw).decode() != text:
-        return None  # Two spellings of the last, half-used digit.
+        return None  # The last digit is used by half: it has other spellings.
     if not any(raw):
         return ZERO
     return _unpack(int.from_bytes(raw[:4]), int.from_bytes(raw[4:]))
@@ -471,8 +472,8 @@ def iso_time(at_ms: int) -> str:
 
 @lru_cache(maxsize=256)
 def _iso_second(seconds: int) -> str:
-    # What is written in one second is written with the same text: formatting it each
-    # time was a seventh of what a node did for a message to one player (bench.unicast).
+    # All entries of one second share this text. Formatting it for each of them was a
+    # seventh of a node's work for a message to one player (bench.unicast).
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
@@ -502,7 +503,7 @@ def _pack(at_ms: int, offset: int, tag: int) -> int:
 
 
 def _words(at_ms: int, offset: int, tag: int) -> tuple[int, int]:
-    """Return the two halves of an id: numbers that a word of a machine holds."""
+    """Return the two halves of an id, 64 bits each."""
     high = at_ms << 16 | 0x7 << 12 | offset >> 20
     return high, 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
 

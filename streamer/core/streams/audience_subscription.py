@@ -1,18 +1,19 @@
 """
-One audience's part of what a reader hears.
+A reader's subscription to the log of one audience.
 
-Decides which of an audience's entries reach a reader, and keeps its place among them.
-Knows the subscription, and the reader it belongs to by a small protocol. Knows nothing
-of where the entries come from.
+Decides which of an audience's entries reach a reader, and keeps the reader's position
+among them. Knows the reader and the group by small protocols. Knows nothing of where
+the entries come from.
 
-A stream is woven of the player's own log and of the logs of its audiences. Each has a
-subscription of its own, so each is complete and in order by itself; between logs the
-order is that of arrival. A strand is what the hub has for a reader in an audience's
-log, as it has the reader itself in the player's.
+A stream merges the player's own log with the logs of the player's audiences. Each log
+has a subscription of its own, so the entries of each log are complete and in order;
+between logs the order is that of arrival. In an audience's log, an
+`AudienceSubscription` is what the hub knows of a reader; in the player's own log it is
+the reader itself.
 
-Where a strand is level with many others (`core.streams.broadcast_group`), its
-subscription is not kept up to date: the crowd knows where all of them are. Whoever
-wants the subscription itself makes the strand part with the others.
+While a subscription is in a group (`core.streams.broadcast_group`), only the group
+keeps the position, for all of its readers. `own_subscription` leaves the group first,
+and so returns a subscription that is up to date.
 """
 
 from __future__ import annotations
@@ -30,85 +31,89 @@ __all__ = ["AudienceSubscription", "Group", "OpenStream", "StreamOwner"]
 
 
 class OpenStream(Protocol):
-    """A reader that is written to, as its subscriptions and their groups know it."""
+    """A reader with an open stream, as its subscriptions and their groups know it."""
 
     def trim_to_buffer(self, history: History) -> History:
-        """Return as much of a portion of history as there is room for."""
+        """Return as many entries of `history` as the send buffer has room for."""
 
     def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
-        """Return how it is written to, and its sink; None where not with others."""
+        """Return the profile and the sink, None if it cannot be in a group now."""
 
     def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
         """
-        Take over what was noted of a strand of its own while that was level.
+        Take over the state that a group kept for one of its subscriptions.
 
-        `count` entries were written to it that count as unread, and it may have `moved`
-        since it was last told where it is.
+        The group has written `count` entries to the stream that count as unread. With
+        `cursor_dirty` the stream's cursor has changed since it was last sent.
         """
 
     def send_cursor(self) -> None:
-        """Say where it is in all its logs, if there is somebody to tell."""
+        """Send the stream's cursor, once the stream has begun."""
 
     def drop_slow(self) -> None:
-        """End, for want of room."""
+        """End at once, because the send buffer is full."""
 
     def send_ephemeral(self, notification: bytes) -> None:
-        """Take a notification that is in no log."""
+        """Send a notification, JSON, that is in no log."""
 
 
 class StreamOwner(Protocol):
-    """Whose strand it is: a stream, or a held poll."""
+    """The reader that an `AudienceSubscription` belongs to: a stream or a poll."""
 
     ended: Disconnect | None
-    """Why it has ended, if it has."""
+    """Why the reader has ended, None while it has not."""
 
     @property
     def stream(self) -> OpenStream | None:
-        """The reader itself, if it is written to; None for a poll."""
+        """The reader itself if it has an open stream, None for a poll."""
 
     @property
-    def joining(self) -> bool: ...
+    def joining(self) -> bool:
+        """Whether one of its logs has not had its first read."""
 
     @property
-    def congested(self) -> bool: ...
+    def congested(self) -> bool:
+        """Whether it should get no history at the moment."""
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        """Take what came in an audience's log."""
+        """Take a delivery of an audience's log; `sub` is already past it."""
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
-        """Take the next live entry of an audience's log."""
+        """Take a live entry of an audience's log; `sub` is already past it."""
 
-    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
+    def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
+        """End, and let the client reconnect after `delay_ms`."""
 
 
 class Group(Protocol):
-    """The readers of an audience's log that are written to at once."""
+    """The grouped readers of an audience's log, as one of them knows them."""
 
     position: Position | None
-    """Position of all of them."""
+    """The position of all grouped readers."""
     delivered_count: int
-    """Entries that there have been for them."""
+    """How many entries the group has delivered so far."""
     cursor_dirty: bool
-    """Whether their cursors are due."""
+    """Whether the group has moved since its readers were sent their cursors."""
 
     @property
     def cursor_part(self) -> str:
-        """The part of their cursors for this audience."""
+        """The part of the readers' cursors for this audience."""
 
     def ungroup(self, sub: AudienceSubscription) -> None:
-        """Take a reader out; `AudienceSubscription.leave_group` calls it."""
+        """Make a reader individual. To be called by `leave_group` only."""
 
 
 class AudienceSubscription:
     """
-    A reader's place in an audience's log.
+    The subscription of one reader to an audience's log.
 
     Args:
-        log: The audience's.
+        log: The audience's log.
         owner: The reader.
-        place: Where it begins.
-        joined: What is not behind this is for others.
-        is_member: Whether the player is a member, and not the stream alone.
+        read_from: Where the subscription begins.
+        joined_at: The reader gets only entries after this position.
+        is_member: Whether the player is a member of the audience. Otherwise the stream
+            alone has subscribed, and its entries do not count as unread.
 
     """
 
@@ -138,31 +143,31 @@ class AudienceSubscription:
         self.is_member = is_member
         self.subscription = Subscription(read_from)
         self._delivered_before = 0
-        """What the crowd had been given before."""
+        """The group's `delivered_count` when this subscription joined."""
         self.group: Group | None = None
-        """With whom it is level, None while it is by itself."""
+        """The group it is in, None while it is individual."""
         self.began_at: Position | None = None
-        """Where it began, once the log has said so."""
+        """The position at which it began, None until the first read."""
 
     def own_subscription(self) -> Subscription:
-        """Its place, to be worked with: it parts with those it was level with."""
+        """Leave the group, if any, and return the subscription, now up to date."""
         self.leave_group()
         return self.subscription
 
     @property
     def live_at(self) -> Position | None:
-        """As of its subscription."""
+        """See `Subscription.live_at`."""
         group = self.group
         return self.subscription.live_at if group is None else group.position
 
     @property
     def read_from(self) -> ReadFrom:
-        """As of its subscription."""
+        """See `Subscription.read_from`."""
         return self.live_at or self.subscription.read_from
 
     @property
     def cursor_part(self) -> str:
-        """What says in a cursor where it is; nothing while that is not known."""
+        """The part of a cursor for this audience, "" while there is no position."""
         group = self.group
         if group is not None:
             return group.cursor_part
@@ -171,7 +176,7 @@ class AudienceSubscription:
 
     @property
     def grouped_unread(self) -> int:
-        """How many it was given while it is level that count as unread."""
+        """Entries the group has delivered to this member that count as unread."""
         group = self.group
         return (
             group.delivered_count - self._delivered_before
@@ -180,12 +185,12 @@ class AudienceSubscription:
         )
 
     def join_group(self, group: Group) -> None:
-        """Be level with others from here on."""
+        """Let a group keep the position from now on."""
         self.group = group
         self._delivered_before = group.delivered_count
 
     def leave_group(self) -> None:
-        """Be by itself from here on. Does nothing where it is."""
+        """Become individual, with the state the group has kept. Idempotent."""
         group = self.group
         if group is not None:
             self.subscription.live_at = group.position
@@ -204,8 +209,8 @@ class AudienceSubscription:
     def congested(self) -> bool:
         owner = self.owner
         if owner.joining:
-            # The reader waits for each log to have begun, so that its waiting is no
-            # reason to wait.
+            # A stream that joins is congested because it waits for the first reads
+            # of its logs. Such a read must not wait for the stream in turn.
             return self.began_at is not None or owner.ended is not None
         return owner.congested
 
@@ -219,7 +224,7 @@ class AudienceSubscription:
 
     def offer(self, entry: Entry) -> None:
         if self.owner.joining:
-            # The stream has not begun: it will be read for.
+            # The stream has not begun. A later read returns this entry.
             self.own_subscription().mark_stale()
             return
         delivery = self.own_subscription().on_live(entry)
@@ -243,8 +248,9 @@ class AudienceSubscription:
         ]
         begins = self.began_at is None
         if begins:
-            # With a gap to follow, the client is left where it was: cut off between
-            # the two, it would otherwise never hear of the gap.
+            # If a gap follows, `hello` names the client's old position. A client that
+            # loses its connection between the two would never learn of the gap
+            # otherwise.
             gap = history.gap is not None and not isinstance(read_from, Start)
             self.began_at = (
                 read_from if gap and isinstance(read_from, Position) else history.start

@@ -18,12 +18,12 @@ __all__ = ["ONE_BY_ONE", "BatchWriter", "DeliveryProfile"]
 
 
 class BatchWriter(Protocol):
-    """How bytes go to many sinks of a kind."""
+    """Writes the same bytes to many sinks of one kind."""
 
     def write_all(
         self, sinks: Iterable[Any], event: bytes, buffer_bytes_max: int
     ) -> list[Any]:
-        """Write an event to each as `Sink.write` does; return those without room."""
+        """Write an event to each sink as `Sink.write` does; return the full ones."""
 
 
 class _OneByOne:
@@ -34,15 +34,15 @@ class _OneByOne:
 
 
 ONE_BY_ONE: Final = _OneByOne()
-"""For sinks that know no better way."""
+"""For sinks that have no faster way."""
 
 
 class DeliveryProfile(NamedTuple):
-    """How a reader is written to. Those with the same manner may be level."""
+    """How a reader is written to. Readers with equal profiles share one write."""
 
     batch_writer: BatchWriter
     codec: Codec
     buffer_bytes_max: int
-    """Bytes that may wait for one of them."""
+    """Bytes that may be queued for one reader."""
     transport: TransportCounters
-    """What counts what they are given."""
+    """The counters of the reader's transport."""

@@ -1,16 +1,17 @@
 """
-Everybody in an audience's log, and how one entry reaches them all.
+The readers of one audience's log, and how one entry reaches them all.
 
-Decides who of them is written to in one go. Knows strands, and by small protocols whose
-they are and where bytes go. Knows nothing of sockets, Redis, tasks or clocks.
+Decides which readers share a write. Knows their subscriptions, and by small protocols
+the readers and the sinks. Knows nothing of sockets, Redis, tasks or clocks.
 
-An audience's event is the same bytes for everybody. Those who are live, have all there
-is and are written to in the same manner are *level*: an entry costs each of them one
-write, and nothing else. What else there is to note of each, where it stands and how
-much it was given, is the same for all of them, so it is noted once, here. Who has to be
-treated by itself, because it ends, doubts its feed or hears something that is not for
-everybody, *parts* first and takes along what was noted; with the next entry that it
-takes it may be level again.
+An audience's event is the same bytes for every reader. The readers that are live at the
+head of the log and are written to in the same way are *grouped*: an entry costs each of
+them one write and nothing else. Their position, how many entries they got, and whether
+their cursors are due are equal, so the group keeps these once for all of them.
+
+A reader that needs individual treatment, because it ends, becomes stale or gets an
+entry that is not for every reader, leaves the group first and takes that state along.
+After the next entry that it takes at the head it may be grouped again.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ __all__ = ["CURSOR_INTERVAL_S", "BroadcastGroup"]
 
 CURSOR_INTERVAL_S: Final = 15.0
 """
-How long after it was told where it is a reader is left alone, if it is one of many.
+How often the grouped readers are sent their cursors, at most.
 
-Where much is said, being told every second would cost as much as what is said. What it
-loses who is cut off meanwhile is nothing: it is sent a little of it once more.
+In a busy audience a cursor every second would cost as much as the entries themselves. A
+client that loses its connection in between loses nothing: it gets the last few entries
+again.
 """
 
 HEAD_SAMPLE_MAX: Final = 8
-"""How many of those who are by themselves are asked where the log stands."""
+"""How many individual readers are examined to find the head of the log."""
 
 
 class BroadcastGroup:
     """
-    The strands of one audience's log.
+    The subscriptions to one audience's log.
 
     Args:
-        log: It.
+        log: The audience's log.
 
     """
 
@@ -62,18 +64,18 @@ class BroadcastGroup:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.individual: dict[AudienceSubscription, None] = {}
-        """Those who are not level, in the order in which they came or parted."""
+        """Subscriptions that are not grouped, in the order in which they came."""
         self._grouped: dict[DeliveryProfile, dict[AudienceSubscription, Any]] = {}
-        """The others, with their sinks, by the manner in which they are written to."""
+        """The grouped subscriptions, with their sinks, by delivery profile."""
         self.position: Position | None = None
-        """Where those are who are level."""
+        """The position of all grouped subscriptions."""
         self.delivered_count = 0
-        """How many entries there have been for whoever was level."""
+        """How many entries the group has delivered so far."""
         self.cursor_dirty = False
-        """Whether it was any since `tell` said so."""
+        """Whether it has delivered any since `take_due_cursor_updates` said so."""
         self._updates_taken_at_s = -CURSOR_INTERVAL_S
         self._cursor_part: tuple[Position | None, str] = None, ""
-        """Where `cursor_part` was asked for last, and what it is there."""
+        """The last value of `cursor_part`, and the position it belongs to."""
 
     def __len__(self) -> int:
         return len(self.individual) + sum(map(len, self._grouped.values()))
@@ -83,15 +85,17 @@ class BroadcastGroup:
         yield from self._grouped_subscriptions()
 
     def add(self, sub: AudienceSubscription) -> None:
+        """Add a subscription as an individual one."""
         self.individual[sub] = None
 
     def remove(self, sub: AudienceSubscription) -> None:
+        """Remove a subscription, grouped or individual."""
         sub.leave_group()
         del self.individual[sub]
 
     @property
     def head(self) -> Position | None:
-        """Where the log stands, if somebody who is live in it knows."""
+        """The head of the log, None if no live reader is found that knows it."""
         if self._grouped:
             return self.position
         positions = (sub.live_at for sub in islice(self.individual, HEAD_SAMPLE_MAX))
@@ -99,22 +103,20 @@ class BroadcastGroup:
 
     @property
     def cursor_part(self) -> str:
-        """What says in a cursor where those are who are level."""
+        """The part of the grouped readers' cursors for this audience."""
         position = self.position
         if self._cursor_part[0] is not position:
-            self._cursor_part = (
-                position,
-                ("" if position is None else part_of(self._log, position)),
-            )
+            part = "" if position is None else part_of(self._log, position)
+            self._cursor_part = position, part
         return self._cursor_part[1]
 
     def positions(self) -> set[Position | None]:
-        """Return all places at which somebody is live; None for those who are not."""
+        """Return the positions of all live readers, and None if any is not live."""
         positions = {sub.live_at for sub in self.individual}
         return positions | {self.position} if self._grouped else positions
 
     def try_group(self, sub: AudienceSubscription, position: Position) -> None:
-        """Let a strand that has taken the entry at the head be level, if it can be."""
+        """Group a subscription that has taken the entry at the head, if possible."""
         stream = sub.owner.stream
         profile_and_sink = None if stream is None else stream.delivery_profile()
         if profile_and_sink is None:
@@ -126,7 +128,7 @@ class BroadcastGroup:
         sub.join_group(self)
 
     def ungroup(self, sub: AudienceSubscription) -> None:
-        """Note that a strand is by itself; `AudienceSubscription.part` calls it."""
+        """Make a subscription individual. To be called by its `leave_group` only."""
         for profile, subs in self._grouped.items():
             if subs.pop(sub, None) is not None:
                 if not subs:
@@ -134,20 +136,21 @@ class BroadcastGroup:
                 break
         self.individual[sub] = None
         if not self._grouped:
-            # Each has taken along that its cursor is due: whoever is grouped next is
-            # not owed one.
+            # Every subscription has taken along that its cursor is due. The next one
+            # that is grouped must not be sent one for that reason.
             self.cursor_dirty = False
 
     def ungroup_all(self) -> None:
+        """Make all subscriptions individual."""
         for sub in self._grouped_subscriptions():
             sub.leave_group()
 
     def deliver(self, entry: Entry, position: Position) -> bool:
         """
-        Give an entry to all who are level; return whether there was somebody.
+        Deliver an entry to the grouped readers; return whether there were any.
 
-        Where they may not take it without further ado they part, and take it each by
-        itself.
+        If the entry does not directly follow, or is not the same for every reader, all
+        readers become individual instead, and the caller offers it to each.
         """
         if not self._grouped or self.position is None:
             return False
@@ -158,27 +161,19 @@ class BroadcastGroup:
         self.delivered_count += 1
         self.cursor_dirty = True
         for profile, subs in tuple(self._grouped.items()):
-            self._write(
-                profile,
-                subs,
-                profile.codec.entry(entry, None),
-            )
+            self._write(profile, subs, profile.codec.entry(entry, None))
         return True
 
     def broadcast_ephemeral(self, notification: bytes) -> None:
-        """Give everybody a notification, JSON, that is in no log."""
+        """Send every reader a notification, JSON, that is in no log."""
         for sub in tuple(self.individual):
             if (stream := sub.owner.stream) is not None:
                 stream.send_ephemeral(notification)
         for profile, subs in tuple(self._grouped.items()):
-            self._write(
-                profile,
-                subs,
-                profile.codec.ephemeral(notification),
-            )
+            self._write(profile, subs, profile.codec.ephemeral(notification))
 
     def take_due_cursor_updates(self, now_s: float) -> Collection[AudienceSubscription]:
-        """Return those who are level if they have moved and are to be told so now."""
+        """Return the grouped subscriptions if their cursors are due at `now_s`."""
         if (
             not self.cursor_dirty
             or now_s - self._updates_taken_at_s < CURSOR_INTERVAL_S
@@ -195,12 +190,10 @@ class BroadcastGroup:
         event: bytes,
     ) -> None:
         profile.transport.deliveries += len(subs)
-        # A set: when a network fails, a great many have no room at the same time.
+        # A set: when a network fails, very many sinks are full at the same time.
         full = set(
             profile.batch_writer.write_all(
-                subs.values(),
-                event,
-                profile.buffer_bytes_max,
+                subs.values(), event, profile.buffer_bytes_max
             )
         )
         if full:

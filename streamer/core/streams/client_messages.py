@@ -1,9 +1,9 @@
 """
-What a WebSocket's client may say.
+The messages that a WebSocket client may send.
 
-Decides which messages are of the protocol, ``clients/PROTOCOL.md`` section 6. A message
-that is not is refused as a whole: a command that is misunderstood is worse than one
-that is refused. Knows nothing of what is done about any.
+Decides which messages are in the protocol, ``clients/PROTOCOL.md`` section 6. Any other
+message is refused as a whole: to misunderstand a command is worse than to refuse it.
+Knows nothing of how commands are carried out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 REF_CHARS_MAX: Final = 64
 MARK_IDS_MAX: Final = 1_000
 TOPICS_MAX: Final = 16
-"""Topics that one stream listens to on its own account."""
+"""Topics that one stream may subscribe to, beside those of its player."""
 
 
 class MarkRead(
     msgspec.Struct, frozen=True, tag="read", forbid_unknown_fields=True, kw_only=True
 ):
-    """A client's wish to mark as read: exactly one of `ids`, `up_to` and `all`."""
+    """Mark notifications as read: exactly one of `ids`, `up_to` and `all`."""
 
     ids: list[str] | None = None
     up_to: str | None = None
@@ -43,7 +43,7 @@ class MarkRead(
 
 
 class Authenticate(msgspec.Struct, frozen=True, tag="auth", forbid_unknown_fields=True):
-    """A token: the first message of a stream without one, or a fresh one."""
+    """Present a token: as the first message without one, or to renew it."""
 
     token: str
 
@@ -51,7 +51,7 @@ class Authenticate(msgspec.Struct, frozen=True, tag="auth", forbid_unknown_field
 class Subscribe(
     msgspec.Struct, frozen=True, tag="subscribe", forbid_unknown_fields=True
 ):
-    """A client's wish to hear topics on this stream, besides what it hears."""
+    """Subscribe this stream to more topics."""
 
     topics: list[str]
     ref: str = ""
@@ -60,25 +60,25 @@ class Subscribe(
 class Unsubscribe(
     msgspec.Struct, frozen=True, tag="unsubscribe", forbid_unknown_fields=True
 ):
-    """A client's wish not to hear topics any more that it has asked for."""
+    """Unsubscribe this stream from topics that it has subscribed to itself."""
 
     topics: list[str]
     ref: str = ""
 
 
 class Acknowledge(msgspec.Struct, frozen=True, tag="ack", forbid_unknown_fields=True):
-    """A client's word that it has everything up to a cursor."""
+    """Acknowledge everything up to a cursor."""
 
     cursor: str
     ref: str = ""
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """A client's question whether anybody is there."""
+    """Ask for a pong."""
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
-    """A client's answer to the same."""
+    """Answer a ping."""
 
 
 Command = MarkRead | Authenticate | Subscribe | Unsubscribe | Acknowledge
@@ -86,7 +86,7 @@ _decode: Final = msgspec.json.Decoder(Command | Ping | Pong).decode
 
 
 def parse_message(text: str) -> Command | Ping | Pong | None:
-    """Return what a client said, or None if it is no message of the protocol."""
+    """Return a client's message, or None if it is not in the protocol."""
     try:
         message: Command | Ping | Pong = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -1,16 +1,17 @@
 """
 The stream's events as bytes: JSON text for WebSocket, event blocks for SSE.
 
-Decides how an event is written, once for all readers of a transport. Knows the wire as
-``clients/PROTOCOL.md`` writes it down. Knows nothing of connections.
+Decides how an event is written, once for all readers of a transport. Knows the protocol
+in ``clients/PROTOCOL.md``. Knows nothing of connections.
 
-Nothing that differs per reader is part of a notification's event, so one `bytes` object
-serves everybody. A codec keeps the last entry it wrote: a dispatch offers the same
-entry to each reader in turn, and only the first one pays.
+A notification's event contains nothing that differs between readers, so one `bytes`
+object serves all of them. A codec keeps the last entry that it wrote: a dispatch offers
+the same entry to one reader after the other, and only the first has to encode it.
 
-An SSE block cannot be broken out of. Data is one line of JSON, in which every control
-character is escaped; event names are constants; ids are cursors, which are base64.
-(A lone CR ends a line too: HTML Standard, 9.2.6 "Interpreting an event stream".)
+No content can break out of an SSE block. Data is one line of JSON, in which every
+control character is escaped; event names are constants; ids are cursors, which are
+base64. (A lone CR ends a line, too: HTML Standard, 9.2.6 "Interpreting an event
+stream".)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["Codec", "Hello", "SseCodec", "WebSocketCodec", "fitting"]
 _encode: Final = msgspec.json.Encoder().encode
 
 ENVELOPE_BYTES: Final = 200
-"""What an event adds to its fragment: id, time, cursor and names come to about 170."""
+"""Bytes that an event adds to its fragment: id, time, cursor and names, about 170."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 def fitting(entries: Sequence[Entry], room_bytes: int) -> int:
-    """Return how many of these entries fit into a room as events, at least one."""
+    """Return how many of the entries, as events, fit into `room_bytes`; at least 1."""
     for i, entry in enumerate(entries):
         room_bytes -= len(entry.fragment) + ENVELOPE_BYTES
         if room_bytes < 0 and i > 0:
@@ -52,41 +53,49 @@ def fitting(entries: Sequence[Entry], room_bytes: int) -> int:
 
 class Codec(Protocol):
     """
-    How one transport writes events. Stateless but for the entry it wrote last.
+    How one transport writes events. Stateless, except for a cache of the last entry.
 
-    What a transport has no words for comes out empty, and is not sent.
+    An event that a transport cannot express is empty bytes, and is not sent.
     """
 
-    def hello(self, hello: Hello) -> bytes: ...
+    def hello(self, hello: Hello) -> bytes:
+        """Write the first event of a stream."""
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
         """
-        Write a notification, or that one is withdrawn.
+        Write a notification, or the withdrawal of one.
 
-        `tail` is what follows the entry's own place in its cursor; None is for an
-        audience's, whose place is told apart from it.
+        `tail` follows the entry's own position in the event's cursor. An audience's
+        entry has no cursor; its `tail` is None.
         """
 
     def ephemeral(self, notification: bytes) -> bytes:
-        """Write a notification that is in no log, given as JSON."""
+        """Write a notification, JSON, that is in no log."""
 
     def replaced(self, entry: Entry) -> bytes:
-        """Say what the notification to follow takes the place of."""
+        """Write which notification the one that follows replaces."""
 
     def cursor(self, cursor: str) -> bytes:
-        """Say where the reader is."""
+        """Write the reader's cursor."""
 
-    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes: ...
+    def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
+        """Write a gap in the player's own log, or in an audience's."""
 
     def read(self, *, marks: int, unread: int, body: bytes) -> bytes:
-        """`body` says what was marked: the members ``ids``, ``up_to`` or ``all``."""
+        """
+        Write a read mark.
+
+        `body` is the member ``ids``, ``up_to`` or ``all`` that names what was marked.
+        """
 
     def unread(self, unread: int) -> bytes:
-        """Correct the count."""
+        """Write a correction of the unread count."""
 
-    def ping(self) -> bytes: ...
+    def ping(self) -> bytes:
+        """Write a ping."""
 
-    def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes: ...
+    def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
+        """Write the last event of a stream."""
 
 
 def _bye(disconnect: Disconnect, delay_ms: int) -> dict[str, Any]:
@@ -110,12 +119,12 @@ def _mark(marks: int, unread: int, body: bytes) -> bytes:
     return b'%b,"unread":%d,"marks_version":%d}' % (body, unread, marks)
 
 
-class _Remembering(ABC):
-    """A codec that keeps what it wrote last, so that only the first reader pays."""
+class _CachingCodec(ABC):
+    """A codec that keeps the last event, so that it is encoded once for all readers."""
 
     def __init__(self) -> None:
         self._last: tuple[Entry, str | None, bytes] | None = None
-        """An entry, the tail it had, and what it came to."""
+        """An entry, the tail of its cursor, and the event made from both."""
         self._last_ephemeral = (b"", b"")
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
@@ -136,8 +145,8 @@ class _Remembering(ABC):
     def _ephemeral(self, notification: bytes) -> bytes: ...
 
 
-class WebSocketCodec(_Remembering):
-    """Events as JSON objects with a ``type``, one a text message."""
+class WebSocketCodec(_CachingCodec):
+    """Events as JSON objects with a ``type``, one per text message."""
 
     def hello(self, hello: Hello) -> bytes:
         return b'{"type":"hello",' + _encode(hello)[1:]
@@ -187,16 +196,16 @@ class WebSocketCodec(_Remembering):
         return _encode({"type": "error", "ref": ref, "problem": problem})
 
 
-class SseCodec(_Remembering):
+class SseCodec(_CachingCodec):
     """
     Events as blocks of ``text/event-stream``.
 
-    A notification has no name, so that ``EventSource.onmessage`` gets it; every other
-    event has one. Where an event moves the reader, it has an ``id:``.
+    A notification has no event name, so that ``EventSource.onmessage`` gets it; every
+    other event has one. An event that moves the reader has an ``id:``.
     """
 
     def retry(self, delay_ms: int) -> bytes:
-        """Tell EventSource how long to wait before it comes back."""
+        """Write the delay after which EventSource reconnects."""
         return b"retry: %d\n\n" % delay_ms
 
     def hello(self, hello: Hello) -> bytes:
@@ -226,7 +235,7 @@ class SseCodec(_Remembering):
         return b"event: replaced\ndata: %b\n\n" % fields
 
     def cursor(self, cursor: str) -> bytes:
-        # EventSource remembers it and dispatches nothing, for want of data.
+        # Without data EventSource stores the id and dispatches no event.
         return b"id: %b\n\n" % cursor.encode()
 
     def gap(self, gap: Gap, cursor: str, audience: Log | None) -> bytes:
@@ -245,7 +254,7 @@ class SseCodec(_Remembering):
         return b"event: ping\ndata: {}\n\n"
 
     def bye(self, disconnect: Disconnect, delay_ms: int) -> bytes:
-        # Without a delay the one given at the start stays in force.
+        # Without a delay the one sent at the start stays in force.
         retry = self.retry(delay_ms).removesuffix(b"\n") if delay_ms else b""
         return b"%bevent: bye\ndata: %b\n\n" % (
             retry,

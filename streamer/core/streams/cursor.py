@@ -1,22 +1,23 @@
 """
-Where a client is: a place in its player's log, and one in each audience it hears.
+Cursors: a client's position in its player's log and in the log of each audience.
 
-Decides how such a cursor is written. Knows positions. Knows nothing of what is at them.
+Decides how a cursor is written. Knows positions. Knows nothing of the entries at them.
 
-A cursor is a vector. The place in the player's own log comes first; for each audience
-that its stream hears, a part follows::
+A cursor is a vector of positions. The position in the player's own log comes first; one
+part for each audience of the stream follows::
 
-    <27 characters> { "." <6 characters: which audience> [<27 characters: where>] }
+    <27 characters> { "." <6 characters: audience key> [<27 characters: position>] }
 
-An audience of which nothing had come yet has no place, and is named all the same: else
-the first that it says would be lost on who is cut off before it has come, and has by
-then been given something of its own that is later.
+An audience without any entry yet has no position, but has a part all the same.
+Otherwise a client that loses its connection before the audience's first entry arrives,
+and has by then got a later entry of its own log, would lose that first entry.
 
-An audience that is not named is heard from the moment of the own place on: what came
-later comes, at the risk of coming twice. That is what makes a bare notification id a
-good cursor, and a page's ``next``. Which audience is a checksum of its name, since a
-name may be long; where two of one player's audiences had the same one, a place would be
-taken for another log's, whose tags do not fit it, and so be a gap and no silent loss.
+An audience without a part is resumed from the time of the own position: everything
+later is delivered, at the risk of delivering it twice. That makes a bare notification
+id a valid cursor, and a page's ``next``, too. The audience key is a checksum of the
+audience's name, since a name may be long. If two audiences of one player had the same
+key, one's position would be used for the other's log. The tag does not match there, so
+that the result is a gap and never a silent loss.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _PART: Final = re.compile(r"[A-Za-z0-9_-]{6}(?:[A-Za-z0-9_-]{27})?", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """A client's place. `audiences` has those named, by `audience_key`."""
+    """A client's positions. `audiences` has those with a part, by `audience_key`."""
 
     own: Position
     audiences: Mapping[str, Position] = NO_AUDIENCES
@@ -67,7 +68,7 @@ class Cursor(NamedTuple):
         for part in parts:
             key, written = part[:_KEY_CHARS], part[_KEY_CHARS:]
             position = decode_cursor(written) if written else ZERO
-            # A place that is none is not written.
+            # The zero position is written as no characters.
             if (
                 not _PART.fullmatch(part)
                 or position is None
@@ -80,22 +81,22 @@ class Cursor(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def audience_key(audience: Log) -> str:
-    """Return what stands for an audience in a cursor."""
+    """Return the key of an audience in a cursor, 6 characters."""
     checksum = zlib.crc32(audience.name.encode()).to_bytes(4)
     return base64.urlsafe_b64encode(checksum)[:_KEY_CHARS].decode()
 
 
 def tail_of(positions: Iterable[tuple[Log, Position]]) -> str:
-    """Return what follows the own place in the text of a cursor."""
+    """Return the parts that follow the own position in the text of a cursor."""
     return "".join([part_of(log, position) for log, position in positions])
 
 
 def part_of(log: Log, position: Position) -> str:
-    """Return the part for one audience."""
+    """Return the part of a cursor for one audience."""
     return _part(audience_key(log), position)
 
 
 @lru_cache(maxsize=1024)
 def _part(key: str, position: Position) -> str:
-    # Most of those who hear an audience are at the same place in it.
+    # Most readers of an audience are at the same position in it.
     return f".{key}{'' if position.is_zero else encode_cursor(position)}"

@@ -43,7 +43,7 @@ class FirstEvents(NamedTuple):
     """
     The events with which a stream begins, in their order.
 
-    After ``hello`` with `cursor` come the gaps, each with the cursor behind it, and the
+    After ``hello`` with `cursor` come the gaps, each with the cursor after it, and the
     entries. An entry of the player's own log has the tail of its cursor; an audience's
     has None. `postponed` has the logs of which entries found no room, and the positions
     to read them from.

@@ -1,19 +1,20 @@
 """
-One stream: what it is sent, what it may say, when it ends.
+One open stream: the events it gets, the messages its client may send, and its end.
 
 Decides all of that for a WebSocket or an SSE stream, from the moment its player is
-known. Knows the subscription, the codec, the limits and the time it is given. Knows
-nothing of Starlette, asyncio or the store: it writes to a `Sink`, and what its client
-asks for comes out of `receive` as a command for somebody who may wait.
+known. Knows the subscriptions, the codec, the limits and the time that it is passed.
+Knows nothing of Starlette, asyncio or the store: it writes to a `Sink`, and `receive`
+returns a client's command to a caller that may wait for the store.
 
-A stream begins with ``hello`` as soon as the player's log, and that of each audience
-the player belongs to, has said where it begins. It ends with ``bye`` and a close code,
-unless there is no room left for a farewell. After `end` nothing is written any more, so
-everybody may call everything at any time.
+A stream begins with ``hello``, as soon as the player's own log and the log of each of
+the player's audiences have had their first read (`core.streams.greeting`). It ends with
+``bye`` and a close code, unless the send buffer has no room for it. After `end` nothing
+is written any more, so every method may be called at any time.
 
-A notification of the player's own log has the whole cursor, with the places in the
-audiences' logs for its tail. An audience's is the same bytes for everybody, so it has
-none: where the reader is in it is told apart, by `send_cursor`, once for many.
+A notification of the player's own log comes with the whole cursor, which has the
+positions in the audiences' logs as its tail. An audience's notification is the same
+bytes for every reader and so has no cursor: `send_cursor` sends it separately, once for
+several notifications.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from .unread_count import UnreadCount
 __all__ = ["Session", "SessionLimits", "Sink"]
 
 MESSAGES_PER_S: Final = 20
+"""Messages that a client may send per second."""
 
 
 class Sink(Protocol):
@@ -46,35 +48,36 @@ class Sink(Protocol):
 
     @property
     def batch_writer(self) -> BatchWriter:
-        """What writes to it and others of its kind at once."""
+        """Writes to this sink and to others of its kind at once."""
 
     def write(self, event: bytes, buffer_bytes_max: int) -> bool:
         """
-        Queue one event, and return whether there was room.
+        Queue one event; return whether there was room.
 
-        There is none where some is waiting, and that with the event comes to more than
-        `buffer_bytes_max` bytes; then nothing is queued.
+        There is none if bytes are queued already and the event would bring them to more
+        than `buffer_bytes_max`. Then the event is not queued.
         """
 
     def buffered(self) -> int:
-        """Return how many bytes the reader has not taken yet."""
+        """Return how many bytes are queued."""
 
     def waiting_since_s(self) -> float | None:
         """
-        Return since when the oldest of them waits, a monotonic time.
+        Return the monotonic time since which bytes are queued, None if none are.
 
-        When that begins, whoever calls `Session.tick` is to be told to do it soon.
+        When bytes begin to queue, the sink sees to it that `Session.tick` is called
+        soon.
         """
 
     def close(self, disconnect: Disconnect) -> None:
-        """End the connection once everything queued is written."""
+        """Close the connection after everything queued is written."""
 
     def abort(self, disconnect: Disconnect) -> None:
-        """End the connection and drop what is queued."""
+        """Close the connection and drop everything queued."""
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
-    """The settings that a session keeps to; see `config.Config`."""
+    """The settings of sessions; see `config.Config`."""
 
     heartbeat_s: int = 25
     send_buffer_bytes: int = 1_048_576
@@ -86,17 +89,18 @@ class Session:
     One open stream of one player.
 
     Args:
-        place: Where the reader is.
-        codec: How its transport writes events.
-        sink: Where they go.
-        limits: What it keeps to.
-        pinged_at_s: Monotonic time from which the first ping is counted.
-        expires_at_s: Unix time at which its credential ends, None for never.
-        connection: Its name in the player's leases.
-        device: What its client is on, "" where it does not say.
-        transport: What counts what it is given; its own where nobody asks.
-        cursor: Where it is in its audiences, None for their newest entries.
-        topics: Topics that this stream alone listens to.
+        read_from: Where the stream begins in the player's own log.
+        codec: Writes events as its transport needs them.
+        sink: Takes the bytes.
+        limits: The settings.
+        pinged_at_s: Monotonic time that counts as that of the last ping.
+        expires_at_s: Unix time at which the credential expires, None for never.
+        connection: The connection's name in the player's leases.
+        device: The client's device, "" if it has not named one.
+        transport: The counters of its transport; its own by default.
+        cursor: The client's cursor with the positions in the audiences' logs, None to
+            begin with their newest entries.
+        topics: Topics that this stream has subscribed to, beside the player's own.
 
     """
 
@@ -148,19 +152,20 @@ class Session:
         self.cursor = cursor
         self.topics = topics
         self.audience_subscriptions: tuple[AudienceSubscription, ...] = ()
-        """Its places in the logs of its audiences; whoever attaches them says so."""
+        """One for each audience; see `set_audiences`."""
         self.on_cursor_moved: Callable[[Session], None] | None = None
-        """Called when a place in an audience's log has moved and is to be told."""
+        """Called when the cursor's part of an audience has changed and is unsent."""
         self._greeting: Greeting | None = Greeting()
-        """None from `hello` on."""
+        """None once the stream has begun."""
         self._unread = UnreadCount()
         self._marks = 0
         self._rate: RateLimiter | None = None
-        """Of what the client says; most say nothing."""
+        """The rate of the client's messages; most clients send none."""
         self._pinged_at_s = pinged_at_s
 
     @property
     def stream(self) -> Session:
+        """This session; see `hub.Reader`."""
         return self
 
     @property
@@ -170,7 +175,7 @@ class Session:
 
     @property
     def congested(self) -> bool:
-        """Whether history should wait: for room, or for ever since the stream ended."""
+        """Whether it should get no history now: joining, short of room, or ended."""
         return (
             self.ended is not None
             or (self._greeting is not None and self._greeting.has(None))
@@ -178,16 +183,17 @@ class Session:
         )
 
     def own_subscription(self) -> Subscription:
+        """Return the subscription to the player's own log; see `hub.Follower`."""
         return self.subscription
 
     def is_current(self, marks: int) -> bool:
-        """Whether a read of its log would tell nothing new; see `hub.Stream`."""
+        """Whether the client's marks and unread count need no read of the store."""
         if self._greeting is not None or self.ended is not None:
-            return True  # It is read for, or it is told nothing any more.
+            return True  # Its log is about to be read, or it gets nothing any more.
         return marks == self._marks and self._unread.is_confirmed
 
     def deliver_next(self, entry: Entry, position: Position) -> None:
-        """Take a live entry that is the next one; see `hub.Follower`."""
+        """Take a live entry that directly follows; see `hub.Follower`."""
         if self._greeting or entry.device or entry.replaces or self.ended:
             self.offer(entry)
             return
@@ -195,13 +201,13 @@ class Session:
         tail = self._cursor_tail() if self.audience_subscriptions else ""
         self.transport.deliveries += 1
         event = self._codec.entry(entry, tail)
-        # As `_write`, which would be one call more for each reader of a broadcast.
+        # `_write`, inlined: a call fewer for each reader of a broadcast.
         if event and not self._sink.write(event, self._limits.send_buffer_bytes):
             self.drop_slow()
         self._unread.counted += 1
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
-        """Take the next live entry of an audience's log."""
+        """Take a live entry of an audience's log; see `StreamOwner`."""
         if entry.device or entry.replaces:
             self.on_audience(sub, Delivery([entry]))
             return
@@ -213,10 +219,7 @@ class Session:
             self.on_cursor_moved(self)
 
     def delivery_profile(self) -> tuple[DeliveryProfile, Sink] | None:
-        """
-        Return how it may be written to among others; see
-        `audience_subscription.OpenStream`.
-        """
+        """Return the profile and the sink for a group; see `OpenStream`."""
         sink = self._sink
         if self._greeting or self.ended:
             return None
@@ -226,20 +229,17 @@ class Session:
         ), sink
 
     def add_group_count(self, count: int, *, cursor_dirty: bool) -> None:
-        """
-        Take over what was noted of a strand of its own; see
-        `audience_subscription.OpenStream`.
-        """
+        """Take over what a group has counted; see `OpenStream`."""
         self._unread.counted += count
         if cursor_dirty and self.on_cursor_moved is not None:
             self.on_cursor_moved(self)
 
     def offer(self, entry: Entry) -> None:
-        """Take a live entry."""
+        """Take any live entry of the player's own log."""
         if self.ended is not None:
             return
         if self._greeting is not None and self._greeting.has(None):
-            # What has begun waits for the other logs; this is read for afterwards.
+            # This log waits for the others to begin; a later read returns the entry.
             self.subscription.mark_stale()
             return
         delivery = self.subscription.on_live(entry)
@@ -252,20 +252,20 @@ class Session:
         self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
         """
-        Take what a read of the log after `read_from` gave, or as much as there is room
-        for.
+        Take the result of a read after `read_from`, as far as there is room for it.
 
-        `unread` counts the audiences too. How much a portion weighs is nothing that the
-        reader has a say in, so it must not be cut as slow for it. The rest is read
-        again.
+        `unread` includes the audiences' notifications. The client has no influence on
+        how many bytes a read returns, so a large one must not end the stream as slow:
+        entries without room are read again later.
         """
         if self.ended is not None or read_from != self.subscription.read_from:
             return
         history = self.trim_to_buffer(history)
         delivery = self.subscription.on_history(read_from, history)
         if self._greeting is not None:
-            # With a gap to follow, `hello` leaves the client where it was: cut off
-            # between the two, it would otherwise never hear of the gap.
+            # If a gap follows, `hello` names the client's old position. A client that
+            # loses its connection between the two would never learn of the gap
+            # otherwise.
             begin = history.start
             if history.gap is not None and isinstance(read_from, Position):
                 begin = read_from
@@ -278,15 +278,15 @@ class Session:
         newer = sum(e.is_shown for e in delivery.entries if e.offset > head)
         self._write_delivery(None, delivery)
         if self.subscription.position.offset < history.head.offset:
-            return  # What was counted is still to come.
+            return  # The count includes entries that are still to come.
         if marks > self._marks:
-            # The feed did not say which.
+            # The announcement was lost, and with it which entries were marked.
             self._write_mark(marks=marks, unread=unread + newer, body=b'"ids":null')
         else:
             self._check_unread(unread + newer)
 
     def trim_to_buffer(self, history: History) -> History:
-        """Return as much of a portion of history as there is room for."""
+        """Return the entries that fit into this log's share of the send buffer."""
         room_bytes = (
             self._limits.send_buffer_bytes
             // 2
@@ -298,9 +298,7 @@ class Session:
         return history._replace(entries=history.entries[:count])
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        """
-        Take what came in an audience's log, in which `sub` has moved.
-        """
+        """Take a delivery of an audience's log; see `StreamOwner`."""
         if self.ended is not None:
             return
         if self._greeting is not None:
@@ -315,7 +313,7 @@ class Session:
             self.on_cursor_moved(self)
 
     def send_ephemeral(self, notification: bytes) -> None:
-        """Take a notification that is in no log, JSON: who is here now gets it."""
+        """Send a notification, JSON, that is in no log, if the stream has begun."""
         if self._greeting is None:
             self.transport.deliveries += 1
             self._write(self._codec.ephemeral(notification))
@@ -323,7 +321,7 @@ class Session:
     def set_audiences(
         self, audience_subscriptions: tuple[AudienceSubscription, ...]
     ) -> None:
-        """Go on with other audiences than so far."""
+        """Replace the audience subscriptions."""
         self.audience_subscriptions = audience_subscriptions
         if self._greeting is not None:
             self._greeting.keep(audience_subscriptions)
@@ -332,25 +330,25 @@ class Session:
             self.on_cursor_moved(self)
 
     def send_cursor(self) -> None:
-        """Say where the reader is in all its logs."""
+        """Send the cursor, which names the position in every log."""
         if self._greeting is None and isinstance(self.subscription.read_from, Position):
             own = self.subscription.position
             self._write(self._codec.cursor(self._cursor_at(own)))
 
     def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
-        """Tell the reader of a mark, wherever it was made."""
+        """Send a read mark, made on this connection or any other."""
         if self._greeting is None:
             self._write_mark(marks=marks, unread=unread, body=body)
         else:
-            # What begins the stream may have been read before.
+            # The first read may have been made before the mark.
             self.subscription.mark_stale()
 
     def receive(self, text: str, now_s: float) -> Command | None:
         """
-        Take a message of the client's; return what somebody has to do about it.
+        Take a message from the client; return it if the caller has to carry it out.
 
-        Pings are answered here. A message that is not of the protocol, or one too many
-        a second, ends the stream.
+        Answers pings. A message that is not in the protocol, and one more than
+        `MESSAGES_PER_S` in a second, ends the stream.
         """
         if self.ended is not None:
             return None
@@ -370,36 +368,36 @@ class Session:
         return None
 
     def reply(self, ref: str, unread: int | None = None) -> None:
-        """Answer a command that carried a reference; others go without."""
+        """Answer a command. One without a reference gets no answer."""
         if ref:
             assert isinstance(self._codec, WebSocketCodec)
             self._write(self._codec.reply(ref, unread))
 
     def fail(self, ref: str, problem: str) -> None:
-        """Say why a command was not carried out, if it carried a reference."""
+        """Report the failure of a command, if it has a reference."""
         if ref:
             assert isinstance(self._codec, WebSocketCodec)
             self._write(self._codec.error(ref, problem))
 
     def renew(self, expires_at_s: float | None) -> None:
-        """Go on with a fresh credential."""
+        """Use a new credential's expiry from now on."""
         self._expires_at_s = expires_at_s
 
     def tick(self, now_s: float, unix_s: float) -> float:
         """
-        Do what is due: end an expired or stuck stream, ping.
+        Do what is due: end an expired or a stuck stream, send a ping.
 
-        Returns in how many seconds something may be due again. Where something has
-        begun to wait since, that is sooner: in half of what it may wait, so that a
-        stream that is stuck is found within one and a half times what is allowed.
+        Returns the seconds until the next call is due. While bytes are queued, that is
+        at most half of `send_age_s`, so that a stuck stream is found within one and a
+        half times the allowed time.
         """
         waiting_since_s = self._sink.waiting_since_s()
         if (
             waiting_since_s is not None
             and now_s - waiting_since_s >= self._limits.send_age_s
         ):
-            # Also one that has ended: whoever does not take the farewell would keep
-            # its slot for as long as it likes.
+            # Also after the end: a client that does not read its `bye` would keep its
+            # slot for as long as it likes.
             self.drop_slow()
         elif self.ended is not None:
             pass
@@ -416,7 +414,7 @@ class Session:
         return due_in_s
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
-        """Say goodbye and close. The first reason counts."""
+        """Send ``bye`` and close. The first reason counts."""
         if self.ended is None:
             self._write(self._codec.bye(disconnect, delay_ms))
         if self.ended is None:
@@ -424,14 +422,14 @@ class Session:
             self._sink.close(disconnect)
 
     def stop(self, disconnect: Disconnect) -> None:
-        """Write nothing any more: whoever calls this ends the connection itself."""
+        """Write nothing any more. The caller closes the connection itself."""
         self.ended = disconnect
         for sub in self.audience_subscriptions:
             sub.leave_group()
 
     def drop_slow(self) -> None:
-        """End at once, as a reader that does not take what it gets."""
-        # No farewell: it would wait behind the rest.
+        """Abort the connection of a client that does not read fast enough."""
+        # Without `bye`, which would queue after everything else.
         if self.ended is None:
             self.stop(SLOW)
         assert self.ended is not None
@@ -447,7 +445,7 @@ class Session:
         self._greet(greeting.first_events(subs, room_bytes))
 
     def _greet(self, first: FirstEvents) -> None:
-        """Write the stream's first events; what finds no room is read again."""
+        """Write the stream's first events; entries without room are read again."""
         unread = self.unread
         hello = Hello(first.cursor, self._limits.heartbeat_s, unread, self._marks)
         self._write(self._codec.hello(hello))
@@ -457,7 +455,7 @@ class Session:
             self._write_entry(sub, entry, tail)
         for sub, position in first.postponed.items():
             (sub or self).own_subscription().rewind(position)
-        # What was read for the beginning was counted in `hello`, and by the client now.
+        # `hello` has counted these entries already, and the client counts them again.
         if self.unread != unread:
             self._unread.set(unread, self._grouped_unread)
             self._write(self._codec.unread(unread))
@@ -476,7 +474,7 @@ class Session:
 
     @property
     def unread(self) -> int:
-        """How many unread notifications the client knows of."""
+        """The number of unread notifications that the client has been sent."""
         return self._unread.counted + self._grouped_unread
 
     @property
@@ -515,28 +513,18 @@ class Session:
     ) -> None:
         self.transport.gaps[gap] += 1
         self._unread.distrust()
-        self._write(
-            self._codec.gap(
-                gap,
-                cursor,
-                sub.log if sub else None,
-            )
-        )
+        self._write(self._codec.gap(gap, cursor, sub.log if sub else None))
 
     def _write_entry(
-        self,
-        sub: AudienceSubscription | None,
-        entry: Entry,
-        tail: str | None,
+        self, sub: AudienceSubscription | None, entry: Entry, tail: str | None
     ) -> None:
-        """Write an entry's events, which may be none."""
+        """Write the events of an entry; there may be none."""
         if entry.withdraws or entry.replaces:
             self._unread.distrust()
         if entry.replaces:
-            # Also if it is over by now: the reader may show what it took the place of.
+            # Also if this entry has ended: the client may show the one it replaced.
             self._write(self._codec.replaced(entry))
-        # What is for another device is behind this reader all the same; and so is what
-        # is dead.
+        # The reader moves past ended entries and those for other devices all the same.
         if entry.ended or (entry.device and self.device not in ("", entry.device)):
             return
         self.transport.deliveries += 1

@@ -4,25 +4,27 @@ Order and completeness for one reader of one log.
 Decides which entries a reader gets, and when. Knows positions, entries, and whether an
 entry came from history or live. Knows nothing of sockets, Redis, tasks or clocks.
 
-A reader that joins races the publishers. An entry may come live while history is still
-being read, come twice, or never come live at all, because Pub/Sub delivers at most
-once. `Subscription` makes one stream of it whose offsets go up by exactly one, or says
-that this cannot be done and where the stream goes on::
+A reader that joins races with the publishers. An entry may arrive live while history is
+still being read, arrive twice, or never arrive live at all, because Pub/Sub delivers at
+most once. `Subscription` merges history and live entries into one sequence whose
+offsets ascend by exactly one. Where it cannot, it reports a gap and the position at
+which the sequence goes on::
 
-                  history() reaches the head
+               on_history() reaches the head
     REPLAYING ---------------------------------> LIVE
         ^                                          |
         +------------------------------------------+
-          live() finds a hole or another past, or doubt() is called
+           on_live() finds a hole or another past,
+                or mark_stale() is called
 
-While replaying, history is the authority: live entries wait, and each page of history
-settles what came before it was asked for (`ask`), and nothing that came after. There is
-no third state for a lost place. The log itself says so in the answer to a read
-(`History.gap`), and the reader goes on from the head.
+While replaying, history is the authority: live entries wait. A page of history settles
+everything that was announced before its read began (`begin_read`), and nothing that was
+announced later. A lost position needs no third state: the response to a read contains
+the gap (`History.gap`), and the reader goes on from the head.
 
-What `live` cannot notice is the loss of the *last* message: nothing follows to show the
-hole. So whoever drives this class calls `mark_stale` after every reconnect of the feed,
-and every few seconds; the read that follows costs nothing when nothing was missed.
+`on_live` cannot detect the loss of the *last* announcement, because nothing follows to
+reveal the hole. So the owner of this object calls `mark_stale` after every reconnect of
+Pub/Sub and every few seconds; the read that follows is cheap if nothing was missed.
 """
 
 from __future__ import annotations
@@ -44,26 +46,27 @@ __all__ = [
 
 PENDING_MAX: Final = 64
 """
-Live entries held while replaying. Holding fewer costs another read of history, never
-an entry; 64 covers the few milliseconds that a read takes at 10,000 entries a second.
+Live entries held while replaying. Holding fewer costs another read of history, never an
+entry; 64 cover the few milliseconds that a read takes at 10,000 entries a second.
 """
 
 
 class Start(enum.Enum):
-    """A place that only the log can resolve."""
+    """A point in a log that only the store can resolve to a position."""
 
     LATEST = "latest"
-    """Behind the newest entry: only what comes from here on."""
+    """After the newest entry: only entries that are appended from now on."""
 
     EARLIEST = "earliest"
-    """In front of the oldest entry that is still kept."""
+    """Before the oldest retained entry."""
 
 
 ReadFrom = Position | Start
+"""Where a read of a log begins: after a position, or at a start."""
 
 
 class State(enum.Enum):
-    """What a subscription waits for."""
+    """Whether a subscription follows its log live or has to read it first."""
 
     REPLAYING = enum.auto()
     LIVE = enum.auto()
@@ -71,11 +74,11 @@ class State(enum.Enum):
 
 class History(NamedTuple):
     """
-    What a read of the log after a place gave.
+    The result of a read of the log.
 
-    `start` is the place resolved, `head` the newest entry's position, `entries` what
-    follows `start`, oldest first and without a hole. With a `gap` there are no
-    entries, and the reader's new position is `head`.
+    `start` is the position after which the log was read, `head` the newest entry's
+    position. `entries` follow `start`, oldest first and without a hole. With a `gap`
+    there are no entries, and the reader's new position is `head`.
     """
 
     start: Position
@@ -86,9 +89,9 @@ class History(NamedTuple):
 
 class Delivery(NamedTuple):
     """
-    What a reader gets next: first the gap if there is one, then the entries.
+    What a reader gets next: the gap if there is one, then the entries.
 
-    `resumed_at` is where the stream goes on behind a gap.
+    `resumed_at` is the position at which the sequence goes on after the gap.
     """
 
     entries: list[Entry]
@@ -101,9 +104,10 @@ _NOTHING: Final = Delivery([])
 
 def follows_directly(entry: Entry, position: Position) -> bool:
     """
-    Whether a live reader at `position` may be given `entry` without further ado.
+    Whether `entry` can be delivered to a live reader at `position` as it is.
 
-    `Subscription.live` would say so too; this is asked once for all who are there.
+    `Subscription.on_live` would deliver it too; the hub calls this function once for
+    all readers at a position.
     """
     same_past = entry.epoch == position.epoch or position.offset == 0
     return same_past and entry.offset == position.offset + 1 and bool(entry.fragment)
@@ -114,7 +118,7 @@ class Subscription:
     Merge history and live entries of one log.
 
     Args:
-        place: Where the reader is.
+        read_from: The reader's position, or where it starts.
 
     """
 
@@ -125,8 +129,8 @@ class Subscription:
         """
         Position of the last entry delivered while live, None while replaying.
 
-        Whoever delivers the entry right behind it may set it to that one's position:
-        this is all that a fan-out has to look at and to change.
+        A caller that delivers the entry directly after it may set it to that entry's
+        position: a fan-out reads and changes nothing else.
         """
         self._read_from = read_from
         self._pending: list[Entry] | None = None
@@ -138,36 +142,36 @@ class Subscription:
 
     @property
     def read_from(self) -> ReadFrom:
-        """Position of the last entry delivered; a `Start` until history resolves it."""
+        """Position of the last entry delivered, a `Start` until history resolves it."""
         return self.live_at or self._read_from
 
     @property
     def position(self) -> Position:
-        """The reader's position; only once history has resolved the place."""
+        """The reader's position. History has to have resolved a `Start` before."""
         position = self.live_at or self._read_from
         assert isinstance(position, Position)
         return position
 
     def on_live(self, entry: Entry) -> Delivery:
         """
-        Take an entry from the feed; return what may be delivered.
+        Take a live entry; return what can be delivered.
 
-        An entry without a fragment was too large to be announced whole: it counts as
-        word that there is something to read. One that withdraws needs none.
+        An entry without a fragment was too large to be announced whole: it only says
+        that there is something to read. An entry that withdraws another needs none.
         """
         position = self.live_at
         if position is None:
             self._hold(entry)
             return _NOTHING
         # Compare epochs before offsets: a new epoch begins at offset 1, which would
-        # otherwise pass for a duplicate of an entry of the old one. A reader with
-        # nothing behind it has no past that an epoch could contradict.
+        # otherwise look like a duplicate of an entry of the old epoch. A reader at the
+        # zero position has no past that an epoch could contradict.
         if entry.epoch != position.epoch and not position.is_zero:
             self.mark_stale()
             return _NOTHING
         if entry.offset <= position.offset:
-            # A late copy, unless it shows another past: the same offset with another
-            # tag, or a smaller one of a later time.
+            # A duplicate, unless it reveals another past: the same offset with another
+            # tag, or a smaller offset with a later time.
             if entry.offset == position.offset:
                 same = entry.tag == position.tag
             else:
@@ -185,10 +189,10 @@ class Subscription:
 
     def begin_read(self) -> ReadFrom:
         """
-        Return the place to read after. Call it right before the read is sent.
+        Return where to read from. Call it directly before the read is sent.
 
-        What waits until here is let go: it was announced before, so the read has it,
-        or the log has lost it. One read at a time may be under way.
+        Drops the live entries held so far: they were announced before, so the read
+        returns them, or the log has lost them. At most one read may be in progress.
         """
         self._pending = None
         self._stale = False
@@ -196,12 +200,12 @@ class Subscription:
 
     def on_history(self, read_from: ReadFrom, page: History) -> Delivery:
         """
-        Take what a read after `asked` gave; return what may be delivered.
+        Take the result of a read after `read_from`; return what can be delivered.
 
-        A read that was asked for another place than this reader's is ignored. The state
-        is still ``REPLAYING`` afterwards when `page` does not reach the head of the
-        log, when what waited shows a hole behind it, and when there was reason to doubt
-        after the read was asked for, be it for another reader: ask again.
+        Ignores a read from anywhere else than this reader's own position. The state is
+        still ``REPLAYING`` afterwards, and another read is due, if `page` does not
+        reach the head of the log, if the held entries have a hole after it, or if
+        `mark_stale` was called after the read began.
         """
         if self.state is State.LIVE or read_from != self.read_from:
             return _NOTHING
@@ -219,12 +223,12 @@ class Subscription:
         return Delivery(entries, page.gap, page.head if page.gap else None)
 
     def rewind(self, position: Position) -> None:
-        """Go back: what was delivered behind `position` has reached nobody."""
+        """Go back to `position`: entries delivered after it have reached nobody."""
         self._read_from, self.live_at = position, None
         self._pending, self._stale = None, True
 
     def mark_stale(self) -> None:
-        """The feed may have dropped something: only a read yet to come can say."""
+        """Require a read that begins later: an announcement may have been lost."""
         self._read_from, self.live_at = self.read_from, None
         self._stale = True
 

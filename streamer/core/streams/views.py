@@ -1,13 +1,13 @@
 """
-What one player sees of an audience's log: from where on, and what is marked there.
+A player's view of an audience's log: since when, and what is read or deleted.
 
 Decides which of an audience's entries count for a player. Knows bitmaps as the store
 keeps them, first bit first. Knows nothing of how they are read.
 
-An audience's message is stored once, so that what differs per player is kept with the
-player: the place at joining, and which offsets behind it are read or deleted (`View`).
-What holds for everybody is kept with the log: its bounds, and which offsets are dead
-(`Audience`).
+An audience's notification is stored once. The state that differs between players is
+stored with the player: the position at which the player joined, and the offsets after
+it that are read or deleted (`View`). The state that is equal for all is stored with the
+log: its bounds, and the offsets that have ended (`Audience`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Audience", "View", "is_after"]
 
 
 def is_after(joined: Position, position: Position | Entry) -> bool:
-    """Whether a place is behind that of joining. All of a log begun anew since is."""
+    """Whether a position is after that of joining. In a new epoch every one is."""
     same_log = joined.epoch in (0, position.epoch)
     return not same_log or position.offset > joined.offset
 
@@ -29,8 +29,8 @@ class Audience(NamedTuple):
     """
     An audience's log at one moment.
 
-    `ended` has a bit for each offset from `base` on that was withdrawn, replaced, has
-    expired or is no notification. Offsets below `floor` have left.
+    `ended` has one bit per offset from `base` on: set if the entry was withdrawn,
+    replaced, has expired or is no notification. Offsets below `floor` were trimmed.
     """
 
     head: Position
@@ -43,9 +43,10 @@ class View(NamedTuple):
     """
     A player's view of an audience.
 
-    `joined` is where the log stood when the player joined; what is behind it is for
-    others. All offsets below `base` are read; `done` has a bit for each from there on.
-    A muted audience is shown nowhere. `deleted` are offsets the player took out.
+    `joined` is the head of the log when the player joined; only entries after it are
+    the player's. All offsets below `base` are done, that is read or deleted; `done` has
+    one bit per offset from `base` on. A muted audience is shown nowhere. `deleted` has
+    the offsets that the player deleted.
     """
 
     log: Log
@@ -56,27 +57,27 @@ class View(NamedTuple):
     deleted: frozenset[int] = frozenset()
 
     def at(self, audience: Audience) -> View:
-        """Return the view as it holds for that log: begun anew where the log was."""
+        """Return the view as it applies to the log: empty after a change of epoch."""
         if self.joined.epoch in (0, audience.head.epoch):
             return self
         return View(self.log, Position(audience.head.epoch, 0, 0, 0), muted=self.muted)
 
     def reaches(self, position: Position | Entry) -> bool:
-        """Whether the player had joined before that place of the log."""
+        """Whether the player had joined before this position."""
         return is_after(self.joined, position)
 
     def shows(self, entry: Entry) -> bool:
-        """Whether the player has this entry: joined before it, did not delete it."""
+        """Whether the player joined before this entry and has not deleted it."""
         if self.joined.epoch not in (0, entry.epoch):
             return True
         return self.reaches(entry) and entry.offset not in self.deleted
 
     def is_done(self, offset: int) -> bool:
-        """Whether the player has read, or deleted, the entry at that offset."""
+        """Whether the player has read or deleted the entry at an offset."""
         return offset < self.base or bool(_bits(self.done, self.base, offset, offset))
 
     def unread(self, audience: Audience) -> int:
-        """Return how many entries are kept, alive, and not read. O(kept / 8) bytes."""
+        """Return how many retained entries are unread and not ended. O(entries / 8)."""
         view = self.at(audience)
         first = max(audience.floor, view.joined.offset + 1, view.base)
         last = audience.head.offset
@@ -87,7 +88,7 @@ class View(NamedTuple):
         return last - first + 1 - (done | ended).bit_count()
 
     def shown(self, audience: Audience) -> int:
-        """Return how many entries are kept, alive, and not deleted."""
+        """Return how many retained entries have not ended and are not deleted."""
         view = self.at(audience)
         first = max(audience.floor, view.joined.offset + 1)
         last = audience.head.offset
@@ -101,7 +102,7 @@ class View(NamedTuple):
 
 
 def _bits(bitmap: bytes, base: int, first: int, last: int) -> int:
-    """Return the bits of offsets `first` to `last` as a number, `last` lowest."""
+    """Return the bits of offsets `first` to `last` as a number; `last` is bit 0."""
     bits_after = len(bitmap) * 8 - 1 - (last - base)
     number = int.from_bytes(bitmap)
     number = number >> bits_after if bits_after >= 0 else number << -bits_after
