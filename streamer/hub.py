@@ -285,7 +285,7 @@ class Hub:
             if (stream := reader.stream) is not None:
                 stream.on_mark(marks=marks, unread=unread, body=body)
 
-    def replace(self, log: Log, connection: str) -> None:
+    def end_replaced(self, log: Log, connection: str) -> None:
         """End the reader of a connection, if it is in this process."""
         for reader in self.readers(log):
             if reader.connection == connection:

@@ -52,12 +52,12 @@ __all__ = [
     "Resource",
     "Topic",
     "audience_log",
-    "decode_cursor",
     "decode_fragment",
     "decode_id",
-    "encode_cursor",
+    "decode_position",
     "encode_fragment",
     "encode_id",
+    "encode_position",
     "entry_json",
     "everyone_log",
     "iso_time",
@@ -434,7 +434,7 @@ def decode_id(text: str) -> Position | None:
     return _unpack(0, int(text.replace("-", ""), 16))
 
 
-def encode_cursor(position: Position) -> str:
+def encode_position(position: Position) -> str:
     """Return `position` as an opaque string of 27 characters, safe in a URL."""
     if position.is_zero:
         raw = bytes(20)
@@ -444,7 +444,7 @@ def encode_cursor(position: Position) -> str:
     return _cursor(raw).decode()
 
 
-def decode_cursor(text: str) -> Position | None:
+def decode_position(text: str) -> Position | None:
     """
     Return the position in an encoded position or a bare notification id, or None.
 

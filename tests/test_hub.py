@@ -105,7 +105,7 @@ def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> N
 def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
     hub.dispatch(LOG, entry(2))
     hub.broadcast_mark(LOG, marks=1, unread=0, body=b"")
-    hub.replace(LOG, "c")
+    hub.end_replaced(LOG, "c")
     hub.mark_stale(LOG)
 
     assert not hub.needs_read
@@ -170,7 +170,7 @@ def test_the_replaced_connection_alone_is_ended(hub: Hub) -> None:
     one, two = Noting("one"), Noting("two")
     attached(hub, one, two)
 
-    hub.replace(LOG, "two")
+    hub.end_replaced(LOG, "two")
 
     assert one.ended is None
     assert two.ended == REPLACED

@@ -9,10 +9,10 @@ import pytest
 from streamer.model import (
     Entry,
     Position,
-    decode_cursor,
     decode_id,
-    encode_cursor,
+    decode_position,
     encode_id,
+    encode_position,
     parse_player,
 )
 from streamer.surfaces.lootlocker.wire import encode_ulid
@@ -38,9 +38,9 @@ def test_an_id_is_written_and_read_as_its_vector(vector: IdVector) -> None:
 def test_a_cursor_is_written_and_read_as_its_vector(vector: IdVector) -> None:
     position = Position(vector.epoch, vector.at_ms, vector.offset, vector.tag)
 
-    assert encode_cursor(position) == vector.cursor
-    assert decode_cursor(vector.cursor) == position
-    assert decode_cursor(vector.uuid) == position._replace(epoch=0)
+    assert encode_position(position) == vector.cursor
+    assert decode_position(vector.cursor) == position
+    assert decode_position(vector.uuid) == position._replace(epoch=0)
 
 
 @pytest.mark.parametrize(

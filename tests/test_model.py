@@ -29,12 +29,12 @@ from streamer.model import (
     Resource,
     Topic,
     audience_log,
-    decode_cursor,
     decode_fragment,
     decode_id,
-    encode_cursor,
+    decode_position,
     encode_fragment,
     encode_id,
+    encode_position,
     everyone_log,
     iso_time,
     new_epoch,
@@ -57,9 +57,9 @@ positions = st.builds(
 
 @given(positions)
 def test_a_cursor_gives_its_position_back(position: Position) -> None:
-    cursor = encode_cursor(position)
+    cursor = encode_position(position)
 
-    assert decode_cursor(cursor) == position
+    assert decode_position(cursor) == position
     assert len(cursor) == 27
     assert cursor.replace("-", "a").replace("_", "a").isalnum()
 
@@ -97,22 +97,22 @@ def test_a_log_is_a_players_a_topics_or_everyones() -> None:
 
 
 def test_the_zero_position_has_a_cursor() -> None:
-    assert decode_cursor(encode_cursor(ZERO)) == ZERO
+    assert decode_position(encode_position(ZERO)) == ZERO
     # Nothing is behind it in whatever epoch it was read.
-    assert decode_cursor(encode_cursor(Position(7, 0, 0, 0))) == ZERO
+    assert decode_position(encode_position(Position(7, 0, 0, 0))) == ZERO
 
 
 def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
-    assert decode_cursor(encode_id(5, 6, 7)) == Position(0, 5, 6, 7)
+    assert decode_position(encode_id(5, 6, 7)) == Position(0, 5, 6, 7)
 
 
 @given(st.text(max_size=40) | st.text("Az09-_=+/", min_size=25, max_size=29))
 @pytest.mark.row("F4")
 def test_any_text_is_a_cursor_or_none(text: str) -> None:
-    position = decode_cursor(text)
+    position = decode_position(text)
 
     if position is not None and len(text) == 27:
-        assert encode_cursor(position) == text
+        assert encode_position(position) == text
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_any_text_is_a_cursor_or_none(text: str) -> None:
     ],
 )
 def test_what_is_no_cursor_is_none(text: str) -> None:
-    assert decode_cursor(text) is None
+    assert decode_position(text) is None
 
 
 def test_two_spellings_of_128_bits_are_one_player() -> None:

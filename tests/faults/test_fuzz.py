@@ -18,9 +18,9 @@ from streamer.core.streams.subscription import Start
 from streamer.errors import Disconnect, Invalid, Malformed
 from streamer.model import (
     Position,
-    decode_cursor,
     decode_id,
-    encode_cursor,
+    decode_position,
+    encode_position,
     parse_app,
     parse_player,
 )
@@ -140,11 +140,11 @@ def test_any_body_is_decoded_or_refused(body: Any, body_bytes: bytes) -> None:
 @settings(max_examples=2_000)
 @given(st.text(max_size=60) | st.text("0123456789abcdefAZaz-_=", max_size=40))
 def test_any_text_is_a_position_or_none(text: str) -> None:
-    for decode in (decode_cursor, decode_id):
+    for decode in (decode_position, decode_id):
         position = decode(text)
         assert position is None or isinstance(position, Position)
         if isinstance(position, Position):
-            assert decode_cursor(encode_cursor(position)) == position
+            assert decode_position(encode_position(position)) == position
 
 
 @settings(max_examples=500)

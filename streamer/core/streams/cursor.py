@@ -30,7 +30,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ...model import CURSOR_CHARS_MAX, ZERO, Log, Position, decode_cursor, encode_cursor
+from ...model import (
+    CURSOR_CHARS_MAX,
+    ZERO,
+    Log,
+    Position,
+    decode_position,
+    encode_position,
+)
 
 __all__ = ["NO_AUDIENCES", "Cursor", "audience_key", "part_of", "tail_of"]
 
@@ -49,7 +56,7 @@ class Cursor(NamedTuple):
     @property
     def text(self) -> str:
         """The cursor as an opaque string, safe in a URL: 27 characters and more."""
-        return encode_cursor(self.own) + "".join(
+        return encode_position(self.own) + "".join(
             _part(key, position) for key, position in self.audiences.items()
         )
 
@@ -59,7 +66,7 @@ class Cursor(NamedTuple):
         if len(text) > CURSOR_CHARS_MAX:
             return None
         first, *parts = text.split(".")
-        own = decode_cursor(first)
+        own = decode_position(first)
         if own is None:
             return None
         if not parts:
@@ -67,7 +74,7 @@ class Cursor(NamedTuple):
         audiences = {}
         for part in parts:
             key, written = part[:_KEY_CHARS], part[_KEY_CHARS:]
-            position = decode_cursor(written) if written else ZERO
+            position = decode_position(written) if written else ZERO
             # The zero position is written as no characters.
             if (
                 not _PART.fullmatch(part)
@@ -99,4 +106,4 @@ def part_of(log: Log, position: Position) -> str:
 @lru_cache(maxsize=1024)
 def _part(key: str, position: Position) -> str:
     # Most readers of an audience are at the same position in it.
-    return f".{key}{'' if position.is_zero else encode_cursor(position)}"
+    return f".{key}{'' if position.is_zero else encode_position(position)}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ...model import Entry, Gap, Position, encode_cursor
+from ...model import Entry, Gap, Position, encode_position
 from .audience_subscription import AudienceSubscription
 from .codec import fitting
 from .cursor import tail_of
@@ -120,7 +120,7 @@ class Greeting:
 def _cursor_of(
     subs: Sequence[AudienceSubscription], positions: Mapping[Subscriber, Position]
 ) -> str:
-    return encode_cursor(positions[None]) + _tail_of(subs, positions)
+    return encode_position(positions[None]) + _tail_of(subs, positions)
 
 
 def _tail_of(

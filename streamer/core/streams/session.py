@@ -25,7 +25,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ...errors import PROTOCOL, RATE_EXCEEDED, SLOW, TOKEN_INVALID, Disconnect
-from ...model import Entry, Gap, Position, Topic, encode_cursor
+from ...model import Entry, Gap, Position, Topic, encode_position
 from ..counters import TransportCounters
 from ..limits import RateLimiter
 from .audience_subscription import AudienceSubscription
@@ -467,7 +467,7 @@ class Session:
             self.on_cursor_moved(self)
 
     def _cursor_at(self, own: Position) -> str:
-        return encode_cursor(own) + self._cursor_tail()
+        return encode_position(own) + self._cursor_tail()
 
     def _cursor_tail(self) -> str:
         return "".join([sub.cursor_part for sub in self.audience_subscriptions])
@@ -502,7 +502,7 @@ class Session:
                     part_of(s.log, resumed_at) if s is sub else s.cursor_part
                     for s in self.audience_subscriptions
                 ]
-                cursor = encode_cursor(self.subscription.position) + "".join(parts)
+                cursor = encode_position(self.subscription.position) + "".join(parts)
             self._write_gap(sub, delivery.gap, cursor)
         tail = self._cursor_tail() if sub is None else None
         for entry in delivery.entries:

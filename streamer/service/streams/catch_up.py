@@ -142,7 +142,7 @@ class CatchUp:
         self.hub.broadcast_mark(log, marks=marks, unread=unread, body=body)
 
     def on_replaced(self, log: Log, connection: str) -> None:
-        self.hub.replace(log, connection)
+        self.hub.end_replaced(log, connection)
 
     def on_ephemeral(self, log: Log, notification: bytes) -> None:
         self.hub.broadcast_ephemeral(log, notification)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from ...core.streams.subscription import ReadFrom, Start
 from ...core.streams.views import Audience
-from ...model import ZERO, Log, Position, encode_cursor, new_epoch, new_tag
+from ...model import ZERO, Log, Position, encode_position, new_epoch, new_tag
 from ..client.commands import KeyedCommand
 from ..client.connection import Command, RedisConnection, Script, ScriptCall
 from ..client.replicated import Replicated
@@ -378,7 +378,7 @@ class Inbox:
 
         O(kept) at worst. Otherwise as `mark_ids`.
         """
-        body = b'"up_to":"%b"' % encode_cursor(position).encode()
+        body = b'"up_to":"%b"' % encode_position(position).encode()
         args = ["up_to", *map(str, position)]
         return await self._mark(_MARK, log, body, elsewhere, force, args)
 

@@ -22,9 +22,9 @@ from streamer.model import (
     Property,
     Resource,
     Topic,
-    encode_cursor,
     encode_fragment,
     encode_id,
+    encode_position,
     everyone_log,
     topic_log,
 )
@@ -129,7 +129,7 @@ def test_any_notification_is_exactly_one_sse_event(notification: Notification) -
     (block,) = parse_sse(SseCodec().entry(entry, TAIL))
 
     assert block.event == ""
-    assert block.id == encode_cursor(POSITION) + TAIL
+    assert block.id == encode_position(POSITION) + TAIL
     assert block.retry is None
     assert_same(json.loads(block.data), notification)
 
@@ -140,7 +140,7 @@ def test_any_notification_is_one_json_message(notification: Notification) -> Non
     message = json.loads(WebSocketCodec().entry(entry_of(notification), TAIL).decode())
 
     assert message["type"] == "notification"
-    assert message["cursor"] == encode_cursor(POSITION) + TAIL
+    assert message["cursor"] == encode_position(POSITION) + TAIL
     assert_same(message["notification"], notification)
 
 
@@ -198,7 +198,7 @@ def read(codec: Codec, events: bytes) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
 def test_both_wires_say_the_same(codec: Codec) -> None:
-    cursor = encode_cursor(POSITION)
+    cursor = encode_position(POSITION)
 
     assert read(codec, codec.hello(Hello("c", 25, 3, 17))) == [
         (
@@ -232,7 +232,7 @@ def test_only_what_moves_the_reader_has_an_id_in_sse() -> None:
     codec = SseCodec()
     assert parse_sse(codec.hello(Hello("c", 25, 3, 17)))[0].id == "c"
     assert parse_sse(codec.gap(Gap.EPOCH, "g", None))[0].id == "g"
-    assert parse_sse(codec.entry(WITHDRAWING, ""))[0].id == encode_cursor(POSITION)
+    assert parse_sse(codec.entry(WITHDRAWING, ""))[0].id == encode_position(POSITION)
     for event in (
         codec.entry(entry_of(Notification(title="t")), None),
         codec.entry(WITHDRAWING, None),
@@ -281,7 +281,7 @@ def test_a_withdrawal_names_what_is_gone() -> None:
     assert (block.event, json.loads(block.data)) == ("withdrawn", {"id": OLD_ID})
     assert json.loads(WebSocketCodec().entry(WITHDRAWING, TAIL)) == {
         "type": "withdrawn",
-        "cursor": encode_cursor(POSITION) + TAIL,
+        "cursor": encode_position(POSITION) + TAIL,
         "id": OLD_ID,
     }
 

@@ -16,7 +16,7 @@ from streamer.model import (
     Log,
     Position,
     Topic,
-    encode_cursor,
+    encode_position,
     everyone_log,
     topic_log,
 )
@@ -45,8 +45,8 @@ texts = st.one_of(
 
 
 def with_one(mark: str = "AAAAAA", place: str | None = None) -> str:
-    place = encode_cursor(PLACE) if place is None else place
-    return f"{encode_cursor(PLACE)}.{mark}{place}"
+    place = encode_position(PLACE) if place is None else place
+    return f"{encode_position(PLACE)}.{mark}{place}"
 
 
 @given(st.just(ZERO) | places, st.dictionaries(audiences, places, max_size=33))
@@ -60,7 +60,7 @@ def test_a_cursor_that_was_written_is_read_again(
 
     assert Cursor.parse(text) == cursor
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", text)
-    assert text == encode_cursor(own) + tail_of(there.items()) or len(marked) < len(
+    assert text == encode_position(own) + tail_of(there.items()) or len(marked) < len(
         there
     )
 
@@ -75,8 +75,8 @@ def test_whatever_is_sent_is_a_cursor_or_nothing(text: str) -> None:
 
 
 def test_the_own_place_comes_first_and_is_all_there_is_without_audiences() -> None:
-    assert Cursor(PLACE).text == encode_cursor(PLACE)
-    assert Cursor.parse(encode_cursor(PLACE)) == Cursor(PLACE)
+    assert Cursor(PLACE).text == encode_position(PLACE)
+    assert Cursor.parse(encode_position(PLACE)) == Cursor(PLACE)
 
 
 def test_a_bare_id_is_a_place_of_unknown_epoch() -> None:
@@ -99,9 +99,9 @@ def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
     tail = tail_of([(news, ZERO), (everyone, PLACE)])
 
     assert tail == (
-        f".{audience_key(news)}.{audience_key(everyone)}{encode_cursor(PLACE)}"
+        f".{audience_key(news)}.{audience_key(everyone)}{encode_position(PLACE)}"
     )
-    assert Cursor.parse(encode_cursor(PLACE) + tail) == Cursor(
+    assert Cursor.parse(encode_position(PLACE) + tail) == Cursor(
         PLACE, {audience_key(news): ZERO, audience_key(everyone): PLACE}
     )
 
@@ -116,13 +116,13 @@ def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
         "." + with_one(),
         with_one("AAAAA"),
         with_one("AAAAAAA"),
-        with_one(place=encode_cursor(ZERO)),
-        with_one(place=encode_cursor(PLACE)[:-1]),
+        with_one(place=encode_position(ZERO)),
+        with_one(place=encode_position(PLACE)[:-1]),
         with_one(place="019abc00-0000-7000-8000-040000000005"),
         with_one("......"),
         with_one("é" * 6),
         with_one("\r\n\r\nid"),
-        encode_cursor(PLACE) + "." + encode_cursor(PLACE),
+        encode_position(PLACE) + "." + encode_position(PLACE),
     ],
 )
 def test_what_is_forged_badly_is_no_cursor(text: str) -> None:
@@ -130,9 +130,9 @@ def test_what_is_forged_badly_is_no_cursor(text: str) -> None:
 
 
 def test_what_is_too_long_is_no_cursor() -> None:
-    text = encode_cursor(PLACE)
+    text = encode_position(PLACE)
     for n in range(60):
-        text += f".{n:06}{encode_cursor(PLACE)}"
+        text += f".{n:06}{encode_position(PLACE)}"
         assert (Cursor.parse(text) is None) == (len(text) > CURSOR_CHARS_MAX)
 
 

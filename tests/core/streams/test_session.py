@@ -25,7 +25,7 @@ from streamer.model import (
     Position,
     Topic,
     decode_id,
-    encode_cursor,
+    encode_position,
     everyone_log,
     topic_log,
 )
@@ -195,7 +195,7 @@ def test_a_stream_begins_with_hello(session: Session, sink: Kept) -> None:
     assert sink.take_all() == [
         {
             "type": "hello",
-            "cursor": encode_cursor(position(4)),
+            "cursor": encode_position(position(4)),
             "heartbeat_s": 25,
             "unread": 3,
             "marks_version": 7,
@@ -233,9 +233,9 @@ def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
 
     hello, gap, notification, _ = sink.take_all()
     # Whoever is cut off between the two comes back with it and hears of the gap.
-    assert hello["cursor"] == encode_cursor(position(1))
-    assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_cursor(head)}
-    assert notification["cursor"] == encode_cursor(position(10))
+    assert hello["cursor"] == encode_position(position(1))
+    assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_position(head)}
+    assert notification["cursor"] == encode_position(position(10))
 
 
 def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
@@ -245,7 +245,7 @@ def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
         session.subscription.begin_read(), History(ZERO, ZERO, []), unread=0, marks=0
     )
 
-    assert sink.take_all()[0]["cursor"] == encode_cursor(ZERO)
+    assert sink.take_all()[0]["cursor"] == encode_position(ZERO)
 
 
 def test_a_read_for_another_place_does_not_begin_the_stream(sink: Kept) -> None:
@@ -784,7 +784,7 @@ def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
     (withdrawn,) = sink.take_all()
     assert withdrawn == {
         "type": "withdrawn",
-        "cursor": encode_cursor(position(5)),
+        "cursor": encode_position(position(5)),
         "id": entry(4).id,
     }
     assert session.subscription.state is State.REPLAYING
@@ -802,7 +802,7 @@ def test_what_takes_the_place_of_another_says_so_first(
 
     replaced, notification = sink.take_all()
     assert replaced == {"type": "replaced", "id": entry(4).id, "by": entry(5).id}
-    assert notification["cursor"] == encode_cursor(position(5))
+    assert notification["cursor"] == encode_position(position(5))
     give(session, head=5, unread=3)
     assert sink.take_all() == [{"type": "unread", "unread": 3}]
 
@@ -994,7 +994,7 @@ def test_what_is_for_another_device_is_left_out_and_behind_the_reader(
 
     events = sink.take_all()
     assert len(events) == given + 1
-    assert events[-1]["cursor"] == encode_cursor(position(2))
+    assert events[-1]["cursor"] == encode_position(position(2))
 
 
 def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(

@@ -12,8 +12,8 @@ from streamer.model import (
     Position,
     Property,
     Resource,
-    encode_cursor,
     encode_fragment,
+    encode_position,
 )
 from streamer.surfaces.rallyhere import wire
 
@@ -119,7 +119,7 @@ def test_a_cursor_and_its_id_name_one_place() -> None:
     place = Position(7, 1_700_000_000_123, 9, 5)
     entry = Entry(*place, b"")
 
-    by_cursor = wire.PageQuery.parse({"start_at": encode_cursor(place)}).start_at
+    by_cursor = wire.PageQuery.parse({"start_at": encode_position(place)}).start_at
     by_id = wire.PageQuery.parse({"start_at": entry.id}).start_at
 
     assert by_cursor == Cursor(place)
@@ -127,7 +127,7 @@ def test_a_cursor_and_its_id_name_one_place() -> None:
 
 
 def test_the_end_is_a_place() -> None:
-    query = wire.PollQuery.parse({"exclude_before": encode_cursor(ZERO)})
+    query = wire.PollQuery.parse({"exclude_before": encode_position(ZERO)})
 
     assert query.place == Cursor(ZERO)
 
