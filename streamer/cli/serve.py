@@ -202,7 +202,7 @@ async def _while_alive(
             return
         raise StoreFailed(
             f"the embedded store exited unexpectedly (status {ended.result()}): "
-            f"{embedded.last_words() or 'no output'}"
+            f"{embedded.log_tail() or 'no output'}"
         )
     finally:
         for task in (ended, working):

@@ -68,7 +68,7 @@ async def _store(data_dir: Path, port: int, *, fsync: str) -> None:
             if ended.done():
                 raise StoreFailed(
                     f"the store exited unexpectedly (status {ended.result()}): "
-                    f"{embedded.last_words() or 'no output'}"
+                    f"{embedded.log_tail() or 'no output'}"
                 )
         finally:
             await embedded.stop()

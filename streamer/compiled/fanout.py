@@ -37,10 +37,10 @@ def send_to_all(sockets: Sequence[int], event: bytes) -> list[tuple[int, int]]:
     """
     if _in_c is None or len(sockets) < FEW:
         return _in_python(sockets, event)
-    taken, size = array("i", sockets), len(event)
-    if _in_c(taken.buffer_info()[0], len(taken), event, size) == len(taken):
+    accepted, size = array("i", sockets), len(event)
+    if _in_c(accepted.buffer_info()[0], len(accepted), event, size) == len(accepted):
         return []
-    return [(i, sent) for i, sent in enumerate(taken) if sent < size]
+    return [(i, sent) for i, sent in enumerate(accepted) if sent < size]
 
 
 def _in_python(sockets: Sequence[int], event: bytes) -> list[tuple[int, int]]:

@@ -307,7 +307,7 @@ class MergedInbox:
         return [
             candidate.page_entry
             if candidate.view is None
-            else candidate.page_entry.marked(
+            else candidate.page_entry.with_mark(
                 times.get((candidate.view.log, candidate.page_entry.entry.offset), 0)
             )
             for candidate in candidates

@@ -67,7 +67,7 @@ _REVOKED_S: Final = TTL_MAX_S + 2 * LEEWAY_S
 
 _KEY_RANDOM_BYTES: Final = 32
 
-# What `app_put` answers, besides 0.
+# Replies of `app_put`, besides 0: the stored record is another.
 _STORED: Final = 1
 _TAKEN: Final = -1
 
@@ -269,8 +269,8 @@ class Apps:
 
     async def list(self) -> tuple[AppRecord, ...]:
         """Return all apps, sorted by name. O(n)."""
-        found = await self._redis.call("HVALS", APPS)
-        records = map(_app_decoder.decode, found)
+        encoded = await self._redis.call("HVALS", APPS)
+        records = map(_app_decoder.decode, encoded)
         return tuple(sorted(records, key=lambda record: record.name))
 
     async def get(self, name: App) -> AppRecord | None:
@@ -280,19 +280,19 @@ class Apps:
 
     async def get_many(self, names: Sequence[App]) -> Sequence[AppRecord | None]:
         """Return the apps of these names, in their order."""
-        found = await self._redis.call("HMGET", APPS, *names) if names else []
-        return [None if one is None else _app_decoder.decode(one) for one in found]
+        encoded = await self._redis.call("HMGET", APPS, *names) if names else []
+        return [None if one is None else _app_decoder.decode(one) for one in encoded]
 
     async def find_name(self, issuer: str, audience: str) -> App | None:
         """Return the app that an issuer and audience belong to, or None."""
-        found = await self._redis.call("HGET", AUDIENCES, _pair(issuer, audience))
-        return None if found is None else App(found.decode())
+        name = await self._redis.call("HGET", AUDIENCES, _pair(issuer, audience))
+        return None if name is None else App(name.decode())
 
     async def _put(
         self, record: AppRecord, before: AppRecord | None, seen: bytes
     ) -> bool:
         """Store `record` if the stored one is still `seen`; return whether it was."""
-        answer = await self._redis.run(
+        outcome = await self._redis.run(
             _PUT,
             (APPS, AUDIENCES),
             (
@@ -303,9 +303,9 @@ class Apps:
                 _pair_of(record),
             ),
         )
-        if answer == _TAKEN:
+        if outcome == _TAKEN:
             raise AudienceTaken(record)
-        return bool(answer == _STORED)
+        return bool(outcome == _STORED)
 
     # Backend keys.
 
@@ -319,10 +319,10 @@ class Apps:
             NotFound: There is no such app.
             ValueError: A scope is unknown.
         """
-        granted = parse_scopes(scopes)
+        known_scopes = parse_scopes(scopes)
         if not await self._redis.call("HEXISTS", APPS, app):
             raise NotFound(f"the app {app}")
-        text, record = self._new_key(app, granted)
+        text, record = self._new_key(app, known_scopes)
         await self._redis.call(
             "HSET", KEYS, record.digest.hex(), _encoder.encode(record), write=True
         )
@@ -337,15 +337,15 @@ class Apps:
     async def find_keys(self, digests: Sequence[bytes]) -> Sequence[KeyRecord | None]:
         """Return the records of the keys with these digests, in their order."""
         names = [digest.hex() for digest in digests]
-        found = await self._redis.call("HMGET", KEYS, *names) if names else []
-        return [_genuine(*pair) for pair in zip(found, digests, strict=True)]
+        encoded = await self._redis.call("HMGET", KEYS, *names) if names else []
+        return [_genuine(*pair) for pair in zip(encoded, digests, strict=True)]
 
     async def list_keys(self, app: App | None = None) -> Sequence[KeyRecord]:
         """Return the keys of an app, or of all apps, oldest first. O(n)."""
-        found = await self._redis.call("HVALS", KEYS)
-        records = map(_key_decoder.decode, found)
-        chosen = [record for record in records if app in (None, record.app)]
-        return sorted(chosen, key=lambda record: (record.created_at_ms, record.id))
+        encoded = await self._redis.call("HVALS", KEYS)
+        records = map(_key_decoder.decode, encoded)
+        of_app = [record for record in records if app in (None, record.app)]
+        return sorted(of_app, key=lambda record: (record.created_at_ms, record.id))
 
     async def revoke_key(self, key_id: str) -> None:
         """

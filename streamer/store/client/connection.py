@@ -97,13 +97,13 @@ class _Packet:
     def add(self, replies: list[Reply], first: int) -> int:
         """Add missing replies, beginning with `replies[first]`; return how many."""
         missing = self._count - len(self.replies)
-        taken = replies[first : first + missing]
-        self.replies += taken
-        if hiredis.ReplyError in map(type, taken):
+        added = replies[first : first + missing]
+        self.replies += added
+        if hiredis.ReplyError in map(type, added):
             self.has_failures = True
-        if len(taken) == missing:
+        if len(added) == missing:
             self._wake()
-        return len(taken)
+        return len(added)
 
     @property
     def is_complete(self) -> bool:
@@ -460,10 +460,10 @@ class RedisConnection:
     def _on_replies(self, replies: list[Reply]) -> None:
         self._outstanding -= len(replies)
         self._last_reply_at_s = monotonic()
-        taken = 0
-        while taken < len(replies):
+        used = 0
+        while used < len(replies):
             packet = self._pending[0]
-            taken += packet.add(replies, taken)
+            used += packet.add(replies, used)
             if packet.is_complete:
                 self._pending.popleft()
 

@@ -36,9 +36,9 @@ BATCH: Final = 1_000
 """Approximate number of scripts in one packet; the batch of a call is not split."""
 
 
-class _Waiting(NamedTuple):
+class _Request(NamedTuple):
     calls: Sequence[Call]
-    answer: asyncio.Future[list[Reply]]
+    replies: asyncio.Future[list[Reply]]
 
 
 class Replicated:
@@ -57,11 +57,11 @@ class Replicated:
     ) -> None:
         self.redis = self._redis = redis
         self._replicas_min = replicas_min
-        self._confirm: tuple[Command, Command] = (
+        self._fence_and_wait: tuple[Command, Command] = (
             ("SET", FENCE, ""),
             ("WAIT", replicas_min, timeout_ms),
         )
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Request] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     async def run_many(self, calls: Sequence[Call]) -> list[Reply]:
@@ -76,12 +76,12 @@ class Replicated:
             StoreUnavailable: None of them was sent.
 
         """
-        answer: asyncio.Future[list[Reply]]
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(calls, answer))
+        replies: asyncio.Future[list[Reply]]
+        replies = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(calls, replies))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
-        return await answer
+        return await replies
 
     async def close(self) -> None:
         """Drop the connection. Pending calls fail."""
@@ -95,32 +95,32 @@ class Replicated:
         finally:
             self._sending = None
 
-    def _gather(self) -> list[_Waiting]:
-        packet: list[_Waiting] = []
+    def _gather(self) -> list[_Request]:
+        packet: list[_Request] = []
         count = 0
         while self._waiting and (not packet or count < BATCH):
-            waiting = self._waiting.popleft()
-            if not waiting.answer.done():  # Otherwise its caller was cancelled.
-                packet.append(waiting)
-                count += len(waiting.calls)
+            request = self._waiting.popleft()
+            if not request.replies.done():  # Otherwise its caller was cancelled.
+                packet.append(request)
+                count += len(request.calls)
         return packet
 
-    async def _send_packet(self, packet: list[_Waiting]) -> None:
-        calls = [call for waiting in packet for call in waiting.calls]
+    async def _send_packet(self, packet: list[_Request]) -> None:
+        calls = [call for request in packet for call in request.calls]
         try:
-            replies = await self._redis.run_many(calls, after=self._confirm)
+            replies = await self._redis.run_many(calls, after=self._fence_and_wait)
         except Exception as error:  # Every caller gets it, whatever it is.
-            for waiting in packet:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+            for request in packet:
+                if not request.replies.done():
+                    request.replies.set_exception(error)
             return
-        answers = iter(self._judge(replies))
-        for waiting in packet:
-            mine = [next(answers) for _ in waiting.calls]
-            if not waiting.answer.done():
-                waiting.answer.set_result(mine)
+        outcomes = iter(self._confirmed(replies))
+        for request in packet:
+            own = [next(outcomes) for _ in request.calls]
+            if not request.replies.done():
+                request.replies.set_result(own)
 
-    def _judge(self, replies: list[Reply]) -> list[Reply]:
+    def _confirmed(self, replies: list[Reply]) -> list[Reply]:
         *replies, fence, confirmed = replies
         # An error of either command confirms nothing.
         if (

@@ -41,10 +41,10 @@ Batch = tuple[Log, Sequence[Draft | bytes]]
 
 def distinct_drafts(batches: Sequence[Batch]) -> dict[int, Draft]:
     """Return the distinct drafts of batches, by the `id` of the object."""
-    given = {id(draft): draft for _, batch in batches for draft in batch}
+    by_id = {id(draft): draft for _, batch in batches for draft in batch}
     return {
         i: Draft(draft) if isinstance(draft, bytes) else draft
-        for i, draft in given.items()
+        for i, draft in by_id.items()
     }
 
 
@@ -68,7 +68,7 @@ def append_calls(
 
     """
     plain = all(map(_is_plain, drafts.values()))
-    written = {i: _written(draft, plain=plain) for i, draft in drafts.items()}
+    encoded = {i: _encode(draft, plain=plain) for i, draft in drafts.items()}
     form = _PLAIN if plain else _form(6, len(nodes), *nodes)
     # All new logs get the same epoch: those of different logs are never compared.
     epoch, digest = new_epoch(), once.digest if once else ""
@@ -84,11 +84,11 @@ def append_calls(
     calls = []
     for log, batch in batches:
         assert batch
-        names = _names_with(log, once, nodes) if once or nodes else _names(log)
+        names = _encode_names(log, once, nodes) if once or nodes else _names(log)
         parts = [names.keys, head, names.channel, form.packed]
         for draft in batch:
             tag = b"%d" % next(tags)
-            parts.append(b"$%d\r\n%b\r\n%b" % (len(tag), tag, written[id(draft)]))
+            parts.append(b"$%d\r\n%b\r\n%b" % (len(tag), tag, encoded[id(draft)]))
         length = names.length + HEAD_LENGTH + form.length + form.each * len(batch)
         calls.append(PackedCall(_APPEND, length, b"".join(parts)))
     return calls
@@ -114,7 +114,7 @@ def _is_plain(draft: Draft) -> bool:
     return not ends and draft.device == "all"
 
 
-def _written(draft: Draft, *, plain: bool) -> bytes:
+def _encode(draft: Draft, *, plain: bool) -> bytes:
     """Return the arguments of an entry after its tag, encoded."""
     if plain:
         return pack_args(draft.fragment, draft.type)
@@ -131,10 +131,10 @@ class _Names(NamedTuple):
 
 @lru_cache(maxsize=NAMES_MAX)
 def _names(log: Log) -> _Names:
-    return _names_with(log, None, ())
+    return _encode_names(log, None, ())
 
 
-def _names_with(log: Log, once: Once | None, nodes: Sequence[bytes]) -> _Names:
+def _encode_names(log: Log, once: Once | None, nodes: Sequence[bytes]) -> _Names:
     keys = [*inbox_keys(log), mutes_key(log)]
     if once:
         keys.append(once_key(log, once.key))

@@ -136,9 +136,9 @@ class PageEntry:
     @classmethod
     def of(cls, entry: Entry, read_at_ms: int) -> PageEntry:
         """Return a page entry of an entry that is parsed already."""
-        found = cls(entry.epoch, None, read_at_ms)
-        found._entry = entry
-        return found
+        page_entry = cls(entry.epoch, None, read_at_ms)
+        page_entry._entry = entry
+        return page_entry
 
     @property
     def entry(self) -> Entry:
@@ -157,11 +157,11 @@ class PageEntry:
         stream_id, fields = self._item
         return stream_id, fields[1], fields[3], self.read_at_ms
 
-    def marked(self, read_at_ms: int) -> PageEntry:
+    def with_mark(self, read_at_ms: int) -> PageEntry:
         """Return the same entry with another read mark."""
-        found = PageEntry(self._epoch, self._item, read_at_ms)
-        found._entry = self._entry
-        return found
+        page_entry = PageEntry(self._epoch, self._item, read_at_ms)
+        page_entry._entry = self._entry
+        return page_entry
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PageEntry) and (self.entry, self.read_at_ms) == (
@@ -227,12 +227,12 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
     entry = Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
     if len(fields) == 4:
         return entry
-    facts = dict(zip(fields[4::2], fields[5::2], strict=True))
+    optional = dict(zip(fields[4::2], fields[5::2], strict=True))
     return entry._replace(
-        device=facts.get(b"d", b"").decode(),
-        replaces=facts.get(b"r", b"").decode(),
-        withdraws=facts.get(b"w", b"").decode(),
-        ended=b"x" in facts,
+        device=optional.get(b"d", b"").decode(),
+        replaces=optional.get(b"r", b"").decode(),
+        withdraws=optional.get(b"w", b"").decode(),
+        ended=b"x" in optional,
     )
 
 
@@ -283,7 +283,7 @@ def parse_page(reply: list[Any]) -> Page:
     following = None
     if follower:
         following = parse_entry(newest.epoch, follower[0]).position
-    entries = _marked(newest.epoch, items, marks)
+    entries = _page_entries(newest.epoch, items, marks)
     return Page(version.decode(), newest, unread, entries, following)
 
 
@@ -325,11 +325,11 @@ def parse_first_page(
     following = None
     if shown < due:
         following = parse_entry(newest.epoch, items[shown]).position
-    entries = _marked(newest.epoch, items[:shown], marks)
+    entries = _page_entries(newest.epoch, items[:shown], marks)
     return Page(version.decode(), newest, unread, entries, following)
 
 
-def _marked(epoch: int, items: list[Any], marks: list[int]) -> list[PageEntry]:
+def _page_entries(epoch: int, items: list[Any], marks: list[int]) -> list[PageEntry]:
     """Return the entries of items. No marks at all means that every one is unread."""
     if not marks:
         return [PageEntry(epoch, item, 0) for item in items]

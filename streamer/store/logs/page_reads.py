@@ -90,21 +90,21 @@ class PageReads:
         after += [*self._views.peek(log), ("EXISTS", state_key(everyone))]
         replies = await self._run(calls, after)
         reply, *audience_replies = replies[: len(calls)]
-        *found, names, left, said = replies[len(calls) :]
+        *items, names, ttl_ms, everyone_exists = replies[len(calls) :]
         own = (
-            self._inbox.parse_first_page(reply, found[0], count)
-            if found
+            self._inbox.parse_first_page(reply, items[0], count)
+            if items
             else parse_page(reply)
         )
         if own is None:
             # The log has changed between the script and the command.
             own = await self._inbox.page(log, count=count)
-        views = self._views.parse_peek(log, (names, left)) or await self._views.read(
+        views = self._views.parse_peek(log, (names, ttl_ms)) or await self._views.read(
             log
         )
         if audience_replies:
             everyone_page = _parse_audience_page(audience_replies)
-        elif said:
+        elif everyone_exists:
             self._note_everyone(log.app)
             audiences = [(everyone, oldest)]
             (everyone_page,) = await self.audience_pages(

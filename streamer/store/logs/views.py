@@ -115,8 +115,8 @@ class Views:
 
     def parse_peek(self, log: Log, replies: Sequence[Any]) -> PlayerViews | None:
         """Return a player's views, or None if the script has to read them."""
-        (names, joined, *marks), left_ms = replies
-        if names != _EVERYONE or 0 <= left_ms < self._settings.retention_ms:
+        (names, joined, *marks), ttl_ms = replies
+        if names != _EVERYONE or 0 <= ttl_ms < self._settings.retention_ms:
             return None
         muted, base, done, deleted = marks
         view = _view(
@@ -130,18 +130,18 @@ class Views:
         peeks = await self._redis.call_many(
             [command for log in logs for command in self.peek(log)]
         )
-        found: dict[Log, PlayerViews | Exception] = {}
+        players: dict[Log, PlayerViews | Exception] = {}
         for log, *replies in zip(logs, peeks[::2], peeks[1::2], strict=True):
             failed = [reply for reply in replies if isinstance(reply, Exception)]
             player = failed[0] if failed else self.parse_peek(log, replies)
             if player is not None:
-                found[log] = player
-        missing = [log for log in dict.fromkeys(logs) if log not in found]
+                players[log] = player
+        missing = [log for log in dict.fromkeys(logs) if log not in players]
         calls = [self.read_call(log) for log in missing]
         replies = await self._redis.run_many(calls, write=False)
         for log, reply in zip(missing, replies, strict=True):
-            found[log] = reply if isinstance(reply, Exception) else parse(log, reply)
-        return [found[log] for log in logs]
+            players[log] = reply if isinstance(reply, Exception) else parse(log, reply)
+        return [players[log] for log in logs]
 
     async def read(self, log: Log) -> PlayerViews:
         """Read the views of a player."""
@@ -186,11 +186,11 @@ class Views:
             for position in positions:
                 args += [position.at_ms, position.offset, position.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
-        found = []
+        live = []
         for reply in await self._redis.run_many(calls, write=False):
             epoch, floor, offsets = ok(reply)
-            found.append(LiveOffsets(int(epoch), int(floor), [int(o) for o in offsets]))
-        return found
+            live.append(LiveOffsets(int(epoch), int(floor), [int(o) for o in offsets]))
+        return live
 
     async def change(
         self,
@@ -251,8 +251,8 @@ class Views:
     async def acked_offset(self, log: Log, audience: Log, epoch: int) -> int:
         """Return the highest offset of an audience's log that a client acknowledged."""
         field = f"acked {audience.audience}"
-        found = await self._redis.call("HGET", views_key(log), field)
-        of_epoch, _, offset = (found or b"0 0").partition(b" ")
+        acked = await self._redis.call("HGET", views_key(log), field)
+        of_epoch, _, offset = (acked or b"0 0").partition(b" ")
         return int(offset) if int(of_epoch) == epoch else 0
 
     async def read_at_ms(
@@ -274,8 +274,8 @@ class Views:
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:
     """Return the views in a reply to `Views.read_call`."""
-    since_ms, found = reply
-    return PlayerViews([_view(log, *fields) for fields in found], int(since_ms))
+    since_ms, views = reply
+    return PlayerViews([_view(log, *fields) for fields in views], int(since_ms))
 
 
 # Players who are new since the last message to everyone joined at the same position.

@@ -97,8 +97,8 @@ class Campaigns:
 
     async def of_app(self, app: App) -> list[Campaign]:
         """Return an app's campaigns, sorted by id. O(n)."""
-        found = await self._redis.call("HVALS", campaigns_key(app))
-        return sorted(map(_decode_campaign, found), key=lambda campaign: campaign.id)
+        encoded = await self._redis.call("HVALS", campaigns_key(app))
+        return sorted(map(_decode_campaign, encoded), key=lambda campaign: campaign.id)
 
     async def count_cards(self, app: App, campaign_id: str) -> int:
         """Return the number of cards of a campaign, of every status. O(buckets)."""
@@ -152,23 +152,23 @@ class Campaigns:
         bucket): reads at most `SCANNED_MAX` cards, or one bucket.
         """
         sizes = await self._sizes(app, campaign_id)
-        found: list[Card] = []
+        cards: list[Card] = []
         scanned = 0
         for bucket in range(after[0], BUCKETS):
             if not sizes[bucket]:
                 continue
             if scanned >= SCANNED_MAX:
-                return found, (bucket, "")
+                return cards, (bucket, "")
             scanned += sizes[bucket]
             for card in await self._bucket(app, campaign_id, bucket):
                 if bucket == after[0] and card.id <= after[1]:
                     continue
                 if status is not None and card.status != status:
                     continue
-                if len(found) == limit:
-                    return found, (bucket_of(app, found[-1].id), found[-1].id)
-                found.append(card)
-        return found, None
+                if len(cards) == limit:
+                    return cards, (bucket_of(app, cards[-1].id), cards[-1].id)
+                cards.append(card)
+        return cards, None
 
     async def _bucket(self, app: App, campaign_id: str, bucket: int) -> list[Card]:
         key = _card_key(app, campaign_id, bucket)
@@ -211,10 +211,10 @@ class Campaigns:
     ) -> None:
         by_bucket: dict[int, list[str | int]] = {}
         for card, version, buckets in records:
-            here = bucket_of(app, card.player)
+            current = bucket_of(app, card.player)
             for bucket in buckets:
                 value = f"moved {version}"
-                if bucket == here:
+                if bucket == current:
                     value = f"{card.status} {version} {card.player}"
                 by_bucket.setdefault(bucket, []).extend((card.id, version, value))
         calls = [

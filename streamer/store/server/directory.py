@@ -37,11 +37,11 @@ __all__ = [
     "LOG",
     "SOCKET",
     "DirectoryInUse",
-    "ask",
     "drop_lock",
     "holds_store",
     "refuse_lost_log",
     "remove_link",
+    "send_command",
     "socket_path",
     "socket_url",
     "take_lock",
@@ -59,7 +59,7 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 
 LOCK_WAIT_S: Final = 10.0
 """How long to wait for a holder of the lock that is about to exit."""
-ANSWER_S: Final = 1.0
+REPLY_S: Final = 1.0
 
 _LOCK_EVERY_S: Final = 0.02
 _HOLDER_BYTES_MAX: Final = 4_096
@@ -180,10 +180,10 @@ def remove_link(data_dir: Path) -> None:
         _short_link(data_dir).unlink()
 
 
-async def ask(path: Path, command: bytes) -> bytes:
+async def send_command(path: Path, command: bytes) -> bytes:
     """Return the first line of the server's reply, or b"" if there is none."""
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(REPLY_S):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
                 writer.write(command + b"\r\n")
@@ -217,7 +217,7 @@ async def _await_lock(data_dir: Path, lock: int) -> None:
             return
         orphaned = holder is not None and _is_dead(holder)
         if orphaned:
-            await ask(socket_path(data_dir), b"SHUTDOWN")
+            await send_command(socket_path(data_dir), b"SHUTDOWN")
         leaving = holder is None or holder.temporary or orphaned
         if not leaving or time.monotonic() > deadline:
             raise DirectoryInUse(data_dir, holder)

@@ -148,7 +148,7 @@ class Embedded:
             directory.drop_lock(lock)
             raise
         try:
-            await embedded._answering()
+            await embedded._wait_ready()
             directory.write_marker(data_dir)
         except BaseException:
             await embedded.stop()
@@ -179,7 +179,7 @@ class Embedded:
                 directory.remove_link(self.data_dir)
                 self._lock = None
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """Return the last lines that the server has logged since its start."""
         try:
             with open(self.data_dir / directory.LOG, "rb") as log:
@@ -189,16 +189,16 @@ class Embedded:
         except OSError:
             return ""
         lines = [_LOG_PREFIX.sub("", line).strip() for line in text.splitlines()]
-        said = [line for line in lines if line and not _NOISE.search(line)]
-        return "\n".join(said[-_TAIL_LINES:])
+        messages = [line for line in lines if line and not _NOISE.search(line)]
+        return "\n".join(messages[-_TAIL_LINES:])
 
-    async def _answering(self) -> None:
+    async def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_S
         while True:
-            answer = await directory.ask(self._socket, b"PING")
-            if answer.startswith(b"+PONG"):
+            reply = await directory.send_command(self._socket, b"PING")
+            if reply.startswith(b"+PONG"):
                 return
-            if answer:  # It is loading its log, which may take long.
+            if reply:  # It is loading its log, which may take long.
                 deadline = time.monotonic() + START_S
             if self._ended.done():
                 self._fail(f"did not start (status {self._ended.result()})")
@@ -207,8 +207,8 @@ class Embedded:
             await asyncio.sleep(_PING_EVERY_S)
 
     def _fail(self, how: str) -> None:
-        said = self.last_words() or "no log messages"
-        raise StoreFailed(f"the embedded store in {self.data_dir} {how}: {said}")
+        messages = self.log_tail() or "no log messages"
+        raise StoreFailed(f"the embedded store in {self.data_dir} {how}: {messages}")
 
 
 @contextlib.asynccontextmanager
@@ -238,7 +238,7 @@ async def _start_or_find(data_dir: Path) -> tuple[str, Embedded | None]:
             embedded = await Embedded.start(data_dir, temporary=True)
         except DirectoryInUse as exc:
             path = directory.socket_path(_absolute(data_dir))
-            if (await directory.ask(path, b"PING")).startswith(b"+PONG"):
+            if (await directory.send_command(path, b"PING")).startswith(b"+PONG"):
                 return directory.socket_url(path), None
             if time.monotonic() > deadline:
                 raise StoreFailed(f"{exc}; it does not respond at {path}") from exc

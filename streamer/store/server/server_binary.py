@@ -66,7 +66,7 @@ def find_server() -> Path:
 def read_version(binary: Path) -> tuple[int, int] | None:
     """Return the version that ``binary --version`` prints, or None if it fails."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [binary, "--version"],
             capture_output=True,
             text=True,
@@ -75,7 +75,7 @@ def read_version(binary: Path) -> tuple[int, int] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = _VERSION.search(done.stdout)
+    match = _VERSION.search(result.stdout)
     return (int(match[1]), int(match[2])) if match else None
 
 
@@ -94,5 +94,5 @@ def _wheel_binary() -> Path | None:
 
 
 def _on_path(name: str) -> Path | None:
-    found = shutil.which(name)
-    return Path(found) if found else None
+    path = shutil.which(name)
+    return Path(path) if path else None

@@ -261,7 +261,7 @@ async def test_attach_fails_if_a_server_never_responds(
     start: Start, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "LOCK_WAIT_S", 0.0)
-    monkeypatch.setattr(directory, "ANSWER_S", 0.05)
+    monkeypatch.setattr(directory, "REPLY_S", 0.05)
     embedded = await start(data_dir)
     os.kill(embedded.pid, signal.SIGSTOP)
 
@@ -447,7 +447,7 @@ async def test_a_cancelled_start_leaves_nothing_behind(
         return await asyncio.Event().wait() and b""
 
     with monkeypatch.context() as patch:
-        patch.setattr(directory, "ask", never)
+        patch.setattr(directory, "send_command", never)
         starting = asyncio.create_task(start(data_dir))
         await asked.wait()
         starting.cancel()
