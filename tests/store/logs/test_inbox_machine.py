@@ -60,8 +60,8 @@ class Model:
         self.forced = 0
         self.expires: dict[int, int] = {}
         """Time by offset, of entries that have not ended in another way."""
-        self.over: dict[int, Any] = {}
-        """How entries have ended, by offset; "note" for control entries."""
+        self.ended_by: dict[int, Any] = {}
+        """How entries have ended, by offset; "control" for control entries."""
         self.by_key: dict[str, Entry] = {}
         self.acked = 0
 
@@ -70,16 +70,16 @@ class Model:
         self.entries = kept[-ENTRIES_MAX:]
         for entry in self.live:
             if 0 < self.expires.get(entry.offset, 0) <= now_ms:
-                self.over[entry.offset] = "expired"
+                self.ended_by[entry.offset] = "expired"
 
     @property
     def live(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.offset not in self.over]
+        return [entry for entry in self.entries if entry.offset not in self.ended_by]
 
     def append(self, entry: Entry, collapse_key: str, expires_ms: int) -> None:
         before = self.by_key.get(collapse_key)
         if before in self.live and before is not None:
-            self.over[before.offset] = "replaced"
+            self.ended_by[before.offset] = "replaced"
             self.expires.pop(before.offset, None)
             entry = entry._replace(replaces=before.id)
         if collapse_key:
@@ -89,16 +89,16 @@ class Model:
         if expires_ms:
             self.expires[entry.offset] = expires_ms
 
-    def note(self, place: Position, withdrawn: str) -> None:
+    def append_control_entry(self, place: Position, withdrawn: str) -> None:
         """Append a control entry for a withdrawn notification."""
         self.epoch = place.epoch
         self.entries.append(at(place, b"", withdraws=withdrawn))
         self.head = place
-        self.over[place.offset] = "note"
+        self.ended_by[place.offset] = "control"
 
     def as_read(self, entry: Entry) -> Entry:
         """Return the entry as a reader of the log gets it."""
-        if self.over.get(entry.offset, "note") == "note":
+        if self.ended_by.get(entry.offset, "control") == "control":
             return entry
         return at(entry.position, b"", replaces=entry.replaces, ended=True)
 
@@ -225,7 +225,7 @@ class InboxMachine(RuleBasedStateMachine):
             entry = at(place, draft.fragment)
             model.append(entry, draft.collapse_key, draft.expires_ms)
             if 0 < draft.expires_ms <= self.now_ms:
-                model.over[entry.offset] = "expired"
+                model.ended_by[entry.offset] = "expired"
         model.tidy(self.now_ms)
         last: Position = appended.stored[-1]
         return last
@@ -242,7 +242,7 @@ class InboxMachine(RuleBasedStateMachine):
         if forged == "other log":
             other = asked.id
             self.run(self.inbox.append_withdrawal(self.log, other))
-            self.noted(other)
+            self.copy_control_entry(other)
             return
         found = self.model.find(asked)
 
@@ -254,16 +254,16 @@ class InboxMachine(RuleBasedStateMachine):
             assert not withdrawn.done
         else:
             assert withdrawn.done
-            self.model.over[found.offset] = "withdrawn"
+            self.model.ended_by[found.offset] = "withdrawn"
             self.model.expires.pop(found.offset, None)
-            self.noted(found.id)
+            self.copy_control_entry(found.id)
 
-    def noted(self, withdrawn: str) -> None:
+    def copy_control_entry(self, withdrawn: str) -> None:
         """Copy the position of a control entry from the store to the model."""
         head = self.run(self.inbox.page(self.log, count=0)).head
         assert head.offset == self.model.head.offset + 1
         assert head.at_ms == max(self.now_ms, self.model.head.at_ms)
-        self.model.note(head, withdrawn)
+        self.model.append_control_entry(head, withdrawn)
         self.model.tidy(self.now_ms)
 
     @rule(ms=st.integers(1, RETENTION_MS * 3 // 4))
@@ -565,19 +565,19 @@ class InboxMachine(RuleBasedStateMachine):
         assert lists[2].total == read.unread == page.unread
         assert receipts == [
             None
-            if model.over.get(entry.offset) == "note"
+            if model.ended_by.get(entry.offset) == "control"
             else Receipt(
                 entry.at_ms,
                 entry.offset <= model.acked,
                 model.read_at.get(entry.offset, 0),
-                model.over.get(entry.offset, ""),
+                model.ended_by.get(entry.offset, ""),
                 model.expires.get(entry.offset, 0),
             )
             for entry in model.entries
         ]
 
     @invariant()
-    def the_first_page_is_the_same_without_taking_it_through_the_script(self) -> None:
+    def the_fast_first_page_is_the_same(self) -> None:
         async def ask() -> Any:
             page_reads = PageReads(self.redis, self.inbox, self.views)
             return await asyncio.gather(
@@ -590,10 +590,10 @@ class InboxMachine(RuleBasedStateMachine):
 
         found = self.run(ask())
 
-        assert [overview.own for overview in found[:3]] == found[3:]
+        assert [page.own for page in found[:3]] == found[3:]
 
     @invariant()
-    def every_key_ends_by_itself(self) -> None:
+    def every_key_expires(self) -> None:
         keys = inbox_keys(self.log)
         lives = self.run(self.redis.call_many([("PTTL", key) for key in keys]))
 
