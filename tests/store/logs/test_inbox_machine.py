@@ -577,6 +577,15 @@ class InboxMachine(RuleBasedStateMachine):
         ]
 
     @invariant()
+    def a_peek_is_the_state_that_a_read_returns(self) -> None:
+        read = self.run(self.inbox.read_after(self.log, Start.LATEST, count=0))
+
+        (peek,) = self.run(self.inbox.peek([self.log]))
+
+        assert (peek.head, peek.marks) == (read.history.head, read.marks)
+        assert not peek.is_due
+
+    @invariant()
     def the_fast_first_page_is_the_same(self) -> None:
         async def ask() -> Any:
             page_reads = PageReads(self.redis, self.inbox, self.views)
