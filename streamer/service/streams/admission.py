@@ -1,15 +1,15 @@
 """
-Being let in to listen, and being let go.
+Admission of connections: slots, leases, timers, and the drain.
 
-Decides whether a stream or a held poll may open on this node, takes the player's lease,
-and gives every slot back exactly once, however the listening ends. What a connection
-holds is a `Connection`. The coroutine that serves the connection holds it by a ``with``
-block, so that there is nothing a client can do, or a response that never starts can
-leave undone, that skips the end of the block; a stream that leaves its coroutine behind
-takes the promise over in the same turn of the loop, and keeps it when its connection is
-lost. Knows the node's limits, leases and feeds. Knows nothing of transports.
+Decides whether a stream or a waiting poll may open on this node, takes the player's
+lease for it, and releases everything exactly once, however the connection ends. A
+`Connection` records what one connection holds. The coroutine that serves the connection
+holds it by a ``with`` block, so that neither a client nor a response that never starts
+can skip the release. A stream that outlives its coroutine calls `Connection.stay`, and
+then releases everything when its connection is lost. Knows the node's limits, leases
+and readers. Knows nothing of transports.
 
-It also keeps the time: heartbeats, ends of credentials, and the staged drain.
+Admission also runs the timers (heartbeats, expiring credentials) and the staged drain.
 """
 
 from __future__ import annotations
@@ -45,30 +45,32 @@ __all__ = ["JOINING_MAX", "Admission", "Connection"]
 
 DRAIN_GRACE_S: Final = 1.0
 DRAIN_DELAY_MS: Final = 2_000
-"""Readers come back within this, at random: the other nodes meet no wall of them."""
+"""Clients reconnect within this time, at random, to spread the load on other nodes."""
 
 JOINING_MAX: Final = 256
-"""Connections that join at once; the others wait for their turn. When thousands come
-in a moment, all of them would else be served at the same time, and so late that their
-clients have given up and come again: then it is all done for nobody."""
+"""
+Connections that join at the same time; the others wait in a queue. Otherwise thousands
+that arrive in one moment would all be served at once, and so late that their clients
+have given up and try again: the work would be done for nobody.
+"""
 
 JOINING_WAIT_MAX_S: Final = 8.0
-"""Most client libraries give a handshake ten seconds."""
+"""Most client libraries allow ten seconds for a handshake."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Admission:
     """
-    The listeners of this node.
+    Admits the connections of this node.
 
     Args:
-        catch_up: What keeps them complete.
-        leases: What counts them per player.
+        catch_up: Keeps their readers complete.
+        leases: The players' leases.
         config: The limits.
-        revocation_check: What ends those whose credential is taken back.
-        devices: What knows which device was used last.
-        figures: What counts them.
+        revocation_check: Ends readers whose credential is revoked, if given.
+        devices: The players' devices, if given.
+        counters: The node's counters.
 
     """
 
@@ -104,7 +106,7 @@ class Admission:
             wait_max_s=JOINING_WAIT_MAX_S,
             refusals=self.counters.refusals,
         )
-        """To be held while a connection joins, first come, first served."""
+        """To be held while a connection joins, in the order of arrival."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._timer_wheel = TimerWheel(time.monotonic())
@@ -113,22 +115,22 @@ class Admission:
 
     @property
     def node(self) -> str:
-        """The node's name, random and new with every start."""
+        """The node's name, random and new at every start."""
         return self._leases.node
 
     @property
     def open(self) -> int:
-        """Connections that hold a slot of this node."""
+        """The number of connections that hold a slot of this node."""
         return self._slots.in_use
 
     def admit(self) -> Connection:
         """
-        Take one of the node's slots for a connection; `Connection.leave` gives it back.
+        Take a slot of the node for a connection; `Connection.leave` releases it.
 
         Raises:
-            Draining: The node is going away.
-            LimitReached: Connections come too fast or would wait for too long, or the
-                node is full.
+            Draining: The node is draining.
+            LimitReached: Connections arrive too fast, the wait would be too long, or
+                the node has no free slot.
 
         """
         if self.draining:
@@ -143,11 +145,11 @@ class Admission:
     async def listen_to(
         self, log: Log, reader: Reader, topics: Sequence[Topic]
     ) -> None:
-        """Let a reader listen to these topics as well; see `StreamAudiences`."""
+        """Set the topics of a reader; see `StreamAudiences.listen_to`."""
         await self._stream_audiences.listen_to(log, reader, topics)
 
     def new_connection(self) -> str:
-        """Return a name for a connection, to be used in `listen`."""
+        """Return a new connection's name, for its reader."""
         return self._leases.new_connection()
 
     @asynccontextmanager
@@ -160,10 +162,10 @@ class Admission:
         instance: str = "",
     ) -> AsyncIterator[None]:
         """
-        Let `reader` be a listener for the block; see `Connection.join`.
+        Let `reader` join for the block, without a slot; see `Connection.join`.
 
-        Behind the block its lease has been given back, so that whoever comes again at
-        once, on another node, is not one too many. It takes no slot.
+        Waits at the end until the lease is released, so that a client that reconnects
+        at once, to any node, does not exceed its player's limit.
         """
         connection = Connection(self, has_slot=False)
         try:
@@ -176,10 +178,10 @@ class Admission:
                 await asyncio.shield(self._release_lease(lease))
 
     async def note_use(self, log: Log, reader: Reader) -> None:
-        """Note that a reader's device is in use, if it has said which it is."""
+        """Note that a reader's device is in use, if the client has named it."""
         if self._devices is None or not reader.device:
             return
-        # The device that was used before gets some more, and that is all.
+        # If this fails, notifications for the latest device go to the previous one.
         with contextlib.suppress(Unavailable):
             await self._devices.note_use(log, reader.connection, reader.device)
 
@@ -192,7 +194,7 @@ class Admission:
         caller: Caller | None = None,
         instance: str = "",
     ) -> None:
-        """Take a lease for `reader` and let it follow; see `Connection.join`."""
+        """Take a lease and let `reader` follow its log; see `Connection.join`."""
         connection.caller = caller
         pending_join = self._stream_audiences.begin_join(log)
         try:
@@ -210,23 +212,23 @@ class Admission:
         if caller is not None and self._revocation_check is not None:
             self._revocation_check.add(reader, caller)
         if self.draining:
-            # It was on its way in when `drain` looked who is here.
+            # It joined while `drain` was listing the readers.
             reader.end(errors.DRAINING, delay_ms=_drain_delay_ms())
 
     def renew(self, connection: Connection, caller: Caller) -> None:
-        """Let a connection go by a fresh credential; see `Connection.renew`."""
+        """Use a new credential; see `Connection.renew`."""
         if connection.reader is not None:
             self._timer_wheel.add(connection)
             if self._revocation_check is not None:
                 self._revocation_check.renew(connection.reader, caller)
 
     def due_sooner(self, connection: Connection) -> None:
-        """Look at a connection's reader soon; see `Connection.due_sooner`."""
+        """Tick a connection soon; see `Connection.due_sooner`."""
         if connection.reader is not None:
             self._timer_wheel.due_sooner(connection, self._send_age_s / 2)
 
     def release(self, connection: Connection, *, opened: bool) -> None:
-        """Take back what a connection holds; see `Connection.leave`."""
+        """Release everything that a connection holds; see `Connection.leave`."""
         try:
             self._release_log(connection)
             if connection.on_leave is not None:
@@ -287,24 +289,25 @@ class Admission:
         return refused
 
     async def run(self) -> None:
-        """Keep leases, feeds and time; runs until cancelled, raises when broken."""
+        """Run leases, catch-up and timers until cancelled; raise if one fails."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._leases.run(), name="leases")
                 tasks.create_task(self._catch_up.run(), name="catch-up")
                 tasks.create_task(self._tick(), name="timers")
         finally:
-            # Those who were cut off with the host have left no coroutine that waits.
+            # Connections that the host has aborted have no coroutine that waits for
+            # the release of their leases.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_GRACE_S):
                     await self._leases.wait_released()
 
     async def drain(self) -> None:
         """
-        Let nobody in, and send everybody away, spread over the drain window.
+        Admit no more connections, and close all, spread over the drain window.
 
-        A reader gets its notifications until its turn comes. Returns when the last one
-        has gone, or a second after the window when some do not take their leave.
+        A reader gets its notifications until it is closed. Returns when the last
+        connection has left, or a second after the window if some have not.
         """
         self.draining = True
         try:
@@ -312,7 +315,7 @@ class Admission:
                 await self._close_readers(list(self._catch_up.hub.all_readers()))
                 await self._empty.wait()
         except TimeoutError:
-            _logger.warning("%d connections did not take their leave", self.open)
+            _logger.warning("%d connections still open after the drain", self.open)
         await self._leases.leave()
 
     async def _close_readers(self, readers: list[Reader]) -> None:
@@ -335,12 +338,12 @@ class Admission:
 
 class Connection:
     """
-    What one connection holds of this node: a slot, then a lease, then its feed.
+    The resources of one connection: a slot of the node, a lease, and a reader.
 
-    `leave` gives back what was taken so far, exactly once, without waiting and without
-    failing. Used as a block it leaves at the end of it, however that ends, unless
-    somebody has called `stay` within, and with that has promised to call `leave`: a
-    connection that lives on without a coroutine, when it is lost.
+    `leave` releases those that were taken so far, exactly once, without waiting and
+    without failing. A ``with`` block calls it at the end, however the block ends. After
+    `stay` it does not: a connection that outlives its coroutine calls `leave` itself
+    when it is lost.
     """
 
     __slots__ = (
@@ -360,12 +363,12 @@ class Connection:
         self.has_slot = has_slot
         self.lease: Lease | None = None
         self.reader: Reader | None = None
-        """What follows its player's log, while it does."""
+        """The reader, while it follows its player's log."""
         self.caller: Caller | None = None
-        """By whose credential it listens."""
+        """The caller whose credential the connection uses."""
         self.due = 0
         self.on_leave: Callable[[bool], None] | None = None
-        """Called with whether anything was opened; a refusal opens nothing."""
+        """Called with whether the connection was opened or refused."""
 
     def __enter__(self) -> Connection:
         return self
@@ -385,21 +388,22 @@ class Connection:
         instance: str = "",
     ) -> None:
         """
-        Count `reader` among its player's listeners and let it follow the log.
+        Take a lease of the player's, and let `reader` follow the player's log.
 
-        With a `caller` it ends when that one's credential is taken back. Whatever this
-        raises, and wherever it is cancelled, `leave` is due all the same.
+        With a `caller` the reader ends when the caller's credential is revoked.
+        `leave` has to be called even if this raises or is cancelled. With an `instance`
+        the lease replaces another one of the same instance.
 
         Raises:
-            LimitReached: The player has all the listeners it may have.
-            StoreUnavailable: Neither can be done now.
+            LimitReached: The player has no free lease.
+            StoreUnavailable: The store cannot be reached.
 
         """
         assert self._admission is not None
         await self._admission.join(self, log, reader, caller=caller, instance=instance)
 
     def renew(self, caller: Caller) -> None:
-        """Go by a fresh credential of the same player's from here on."""
+        """Use a new credential of the same player from now on."""
         self.caller = caller
         if self._admission is not None:
             self._admission.renew(self, caller)
@@ -410,16 +414,16 @@ class Connection:
         return None if stream is None else stream.tick(now_s, unix_s)
 
     def due_sooner(self) -> None:
-        """Have the reader looked at soon: what it was given has begun to wait."""
+        """Have the stream ticked soon, because bytes have begun to queue."""
         if self._admission is not None:
             self._admission.due_sooner(self)
 
     def stay(self) -> None:
-        """Go on behind the end of the block: whoever calls this calls `leave`."""
+        """Outlive the ``with`` block. The caller has to call `leave` later."""
         self._is_staying = True
 
     def leave(self, *, opened: bool = True) -> None:
-        """Give everything back. A second call does nothing."""
+        """Release everything. A second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.release(self, opened=opened)

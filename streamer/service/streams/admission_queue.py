@@ -1,14 +1,13 @@
 """
-So many at a time, first come, first served, and nobody who would wait in vain.
+A queue with a bounded number of holders and a bounded wait.
 
-Decides whether a turn will come soon enough to be worth waiting for. Knows how many
-wait, and how fast they have been getting their turns. Knows nothing of what is done in
-a turn.
+Decides whether a new arrival would be served soon enough to let it wait. Knows how many
+wait, and how many are served per second. Knows nothing of the work of a holder.
 
-When more come than can be served before they give up, and all are let wait, each of
-them is served too late: the work is done for somebody who has gone, and comes again.
-So those who would wait too long are told at once when to come back, and those who have
-waited for as long while they still listen.
+If more arrive than can be served before they give up, and all of them may wait, each is
+served too late: the work is done for a client that has left and tries again. So an
+arrival that would wait too long is refused at once with the time to try again, and one
+that has waited too long is refused while its client is still there.
 """
 
 from __future__ import annotations
@@ -27,22 +26,24 @@ __all__ = ["RETRY_AFTER_MAX_S", "AdmissionQueue"]
 MEASURED_S: Final = 1.0
 MEASURED_LATEST_S: Final = 5.0
 MEASURED_MIN: Final = 32
-"""How fast a queue moves is known after a second in which so many got their turn, or
-else after five: a node that stood still for a moment is no slow one."""
+"""
+The rate of a queue is measured over a second in which at least this many were served,
+otherwise over five seconds: a node that pauses for a moment is not slow.
+"""
 
 RETRY_AFTER_MAX_S: Final = 30
 
 
 class AdmissionQueue:
     """
-    To be held as a block while something is done.
+    An asynchronous context manager with at most `capacity` holders at a time.
 
     Args:
-        capacity: How many at a time.
-        limit: What is reached when there are too many.
-        wait_max_s: How long a wait is worth it.
-        refusals: What counts who is refused.
-        clock_s: Monotonic time.
+        capacity: The number of holders.
+        limit: The limit that a refusal names.
+        wait_max_s: The longest wait, in seconds.
+        refusals: Counts refusals, by the limit's name.
+        clock_s: Returns monotonic time.
 
     """
 
@@ -64,33 +65,34 @@ class AdmissionQueue:
         self._served = 0
         self._since_s = 0.0
         self._served_per_s = 0.0
-        """Turns that ended a second while others waited; 0 for not known."""
+        """The rate while others were waiting, 0 for unknown."""
 
     def require_capacity(self) -> None:
         """
-        Raise unless a turn would come soon, as far as one can tell.
+        Raise if the expected wait is too long.
 
         Raises:
-            LimitReached: It would not; says when it is worth another try.
+            LimitReached: It is; says after how many seconds to try again.
 
         """
         if self._expected_wait_s > self._wait_max_s:
             raise self._refusal()
 
     def discard_sample(self) -> None:
-        """Say of a turn that it was of no use: who has left is no measure of a pace."""
+        """Do not count this holder: one whose client has left was not served."""
         self._served -= 1
 
     async def __aenter__(self) -> bool:
         """
-        Wait for a turn; return whether there was a wait.
+        Become a holder; return whether that took a wait.
 
         Raises:
-            LimitReached: It has not come in time; says when it is worth another try.
+            LimitReached: The wait was too long; says after how many seconds to try
+                again.
 
         """
         if not self._waiting:
-            # With nobody waiting, how many are served is how many come.
+            # While none waits, the rate is that of the arrivals.
             self._begin_measuring()
             self._served_per_s = 0.0
         waits = self._semaphore.locked()

@@ -1,17 +1,17 @@
 """
-Following a log: joining, catching up, and being told.
+Catching up: reads of logs for readers that are not live.
 
-Decides when the store is read for readers that are behind, and in what portions. Knows
-the hub, the relay and the inbox. Knows nothing of transports.
+Decides when the store is read for which readers, and in what portions. Knows the hub,
+Pub/Sub and the inbox. Knows nothing of transports.
 
-There is one way to catch up, for every reason. A reader that joins, saw a hole, was cut
-off from its feed with the whole process, or is doubted in its turn, is replaying; its
-log is read from its place; what comes is given to all readers at that place. Reads are
-pipelined, `BATCH` at a time, so that a reconnect of ten thousand readers reaches the
-store as a hundred packets one after the other.
+There is one way to catch up, for every reason. A reader that joins, has seen a hole,
+has lost Pub/Sub together with the whole process, or is due for its periodic check is
+replaying: its log is read from its position, and the result is delivered to all readers
+at that position. Reads are pipelined, `BATCH` at a time, so that a reconnect of ten
+thousand readers reaches the store as a hundred packets, one after the other.
 
-Order when a reader joins: subscribe, attach, read. An entry appended before the
-subscription is in the read; one appended after it is announced.
+A reader joins in this order: subscribe, attach, read. The read returns an entry that
+was appended before the subscription; an entry appended after it is announced.
 """
 
 from __future__ import annotations
@@ -40,34 +40,36 @@ from .stream_audiences import StreamAudiences
 __all__ = ["PROBE_APP", "CatchUp"]
 
 BATCH: Final = 100
-"""Logs read in one packet."""
+"""Reads in one packet."""
 
 PORTION: Final = 100
-"""Entries read at a time for one reader."""
+"""Entries per read."""
 
 PORTION_BYTES: Final = 262_144
-"""The same by weight: a packet of `BATCH` portions stays within 25 MiB or so."""
+"""Bytes of fragments per read: a packet of `BATCH` reads stays below about 25 MiB."""
 
 CURSOR_UPDATE_S: Final = 1.0
-"""How soon a reader is told its place in its audiences, when that has moved."""
+"""How often streams whose cursors have changed are sent them."""
 
 CURSOR_UPDATE_BATCH: Final = 100
-"""To how many that is said in one turn of the loop: it shall delay no message."""
+"""Cursors sent per iteration of the event loop, so that they delay no notification."""
 
 CONGESTED_S: Final = 0.05
-"""How soon to look again at a reader that has not taken its last portion."""
+"""How soon to try again with a reader whose send buffer had no room."""
 
 BACK_OFF_S: Final = (0.05, 2.0)
 
 PROBE_APP: Final = App(".probe")
-"""Of what the node sends to itself. No app can be called that (`model.parse_app`), so
-nobody can read or write it, and it is not counted."""
+"""
+The app of the probes that a node sends to itself. It is not a valid name of an app
+(`model.parse_app`), so that no caller can read or write it, and it is not counted.
+"""
 
 _logger = logging.getLogger(__name__)
 
 
 class _LogRead(NamedTuple):
-    """A read for those who are at a place in a log."""
+    """A read for all readers of a log at one position."""
 
     log: Log
     read_from: ReadFrom
@@ -76,15 +78,16 @@ class _LogRead(NamedTuple):
 
 class CatchUp:
     """
-    What keeps this process's readers complete.
+    Keeps this process's readers complete.
 
     Args:
-        store_url: Where announcements come from.
-        inbox: Where logs are read.
-        audiences: Which of them a player belongs to.
-        replay_max: A reader that joins further behind than this gets a gap.
-        check_s: How often every reader's place is compared with its log.
-        figures: What counts how long entries take.
+        store_url: The store, for Pub/Sub.
+        inbox: The logs.
+        audiences: The players' audiences.
+        replay_max: A reader that joins more entries than this behind the head gets a
+            gap.
+        check_s: How often every reader's position is compared with its log.
+        counters: The node's counters, for latencies.
 
     """
 
@@ -111,27 +114,27 @@ class CatchUp:
 
     @property
     def connected(self) -> bool:
-        """Whether announcements are coming in."""
+        """Whether announcements are received."""
         return self._pubsub.connected
 
     @property
     def interruptions(self) -> int:
-        """How often they have ceased to."""
+        """How often Pub/Sub was interrupted."""
         return self._pubsub.losses
 
     def reconnect(self) -> None:
-        """Drop the connection that announcements come by; a fresh one follows."""
+        """Close the Pub/Sub connection, and open another one."""
         self._pubsub.reconnect()
 
     async def run(self) -> None:
-        """Keep readers complete; runs until cancelled, raises when broken."""
+        """Keep readers complete until cancelled; raise if a task fails."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pubsub.run(), name="pubsub")
             tasks.create_task(self._catch_up(), name="reads")
             tasks.create_task(self._position_check.run(), name="position check")
             tasks.create_task(self._send_cursors(), name="cursor updates")
 
-    # What the relay tells.
+    # Announcements; see `store.client.pubsub.PubSubHandler`.
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
@@ -148,13 +151,13 @@ class CatchUp:
         self.hub.broadcast_ephemeral(log, notification)
 
     def on_audiences_changed(self, log: Log) -> None:
-        # The read that follows finds what.
+        # The read that follows finds the change.
         self.hub.mark_stale(log)
 
     def on_subscribed(self, log: Log) -> None:
         self.hub.mark_stale(log)
 
-    # What is done about it.
+    # Reads.
 
     async def _catch_up(self) -> None:
         low_s, high_s = BACK_OFF_S
@@ -165,15 +168,15 @@ class CatchUp:
             try:
                 congested = await self._catch_up_once()
             except Unavailable:
-                # Readers stay open and silent: closing them would turn a short outage
-                # into a storm.
+                # Streams stay open: closing them would turn a short outage into a
+                # storm of reconnects.
                 self._wake.set()
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, high_s)
                 continue
             delay_s = low_s
             if congested and not self._retry_is_due:
-                # A timer and no sleep: who reads slowly shall delay nobody else.
+                # A timer instead of a sleep: a slow reader must not delay others.
                 self._retry_is_due = True
                 asyncio.get_running_loop().call_later(
                     CONGESTED_S, self._retry_congested
@@ -184,7 +187,7 @@ class CatchUp:
         self._wake.set()
 
     async def _catch_up_once(self) -> bool:
-        """Read once for every log that is behind; say whether a reader has to wait."""
+        """Read every log that needs it; return whether a reader is congested."""
         congested = False
         progress = False
         logs = list(self.hub.needs_read)
@@ -220,7 +223,7 @@ class CatchUp:
         replies, counts = await asyncio.gather(
             self._inbox.read_many(requests), self._read_audiences(players)
         )
-        # Looked up once: there may be as many positions in a log as followers.
+        # Looked up once: a log may have as many positions as followers.
         readers = {
             log: self.hub.readers_by_position(log)
             for log in {read.log for read in reads}
@@ -229,7 +232,7 @@ class CatchUp:
             if isinstance(reply, Unavailable):
                 raise reply
             if isinstance(reply, Exception):
-                _logger.error("a log of %s cannot be read: %s", log.app, reply)
+                _logger.error("could not read a log of %s: %s", log.app, reply)
                 for follower in self.hub.followers(log):
                     follower.end(RESYNC)
             else:
@@ -238,7 +241,12 @@ class CatchUp:
                 self._deliver(followers, read_from, reply._replace(unread=unread))
 
     async def _read_audiences(self, logs: list[Log]) -> dict[Log, int]:
-        """Return the unread counts of players' audiences; heed who joined or left."""
+        """
+        Return the unread counts of players' audiences.
+
+        Subscribes their readers to audiences that the players have joined since, and
+        unsubscribes them from those they have left.
+        """
         if not logs:
             return {}
         replies = dict(
@@ -249,7 +257,7 @@ class CatchUp:
             if isinstance(of_player, Unavailable):
                 raise of_player
             if isinstance(of_player, Exception):
-                _logger.error("views in %s cannot be read: %s", log.app, of_player)
+                _logger.error("could not read views in %s: %s", log.app, of_player)
             else:
                 views[log] = of_player
         for log in views:
@@ -259,14 +267,14 @@ class CatchUp:
         try:
             audiences = await self._audiences.read(audience_logs)
         except ResponseError as error:
-            # Its readers are sent away when it is read.
-            _logger.error("an audience cannot be looked at: %s", error)
+            # Its readers are closed when its log is read.
+            _logger.error("could not read the state of an audience: %s", error)
             return {}
         return {log: unread_count(of, audiences) for log, of in views.items()}
 
     def _replay_max_of(self, read_from: ReadFrom, readers: Sequence[Follower]) -> int:
-        # Only who joins can be too far behind. Who is live gets what it would have got
-        # anyway; and who asked for the earliest has asked for all of it.
+        # Only a reader that joins can be too far behind. A live one gets what it would
+        # have got anyway, and one that starts at the earliest entry wants all of them.
         if read_from is Start.EARLIEST:
             return 0
         return self._replay_max if all(r.joining for r in readers) else 0
@@ -281,12 +289,12 @@ class CatchUp:
                 )
 
     async def _send_cursors(self) -> None:
-        """Tell readers where they are in their audiences, at most once a second."""
+        """Send cursors that have changed, at most every `CURSOR_UPDATE_S`."""
         while True:
             await asyncio.sleep(CURSOR_UPDATE_S)
             streams = list(self.hub.take_due_cursor_updates(time.monotonic()))
             for first in range(0, len(streams), CURSOR_UPDATE_BATCH):
-                # Who has left meanwhile is told nothing: there is nowhere to write to.
+                # A stream that has left meanwhile has no connection to write to.
                 for stream in streams[first : first + CURSOR_UPDATE_BATCH]:
                     stream.send_cursor()
                 await asyncio.sleep(0)

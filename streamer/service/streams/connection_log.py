@@ -1,11 +1,11 @@
 """
-What is told of connections that stay: one line as each stream ends, and the counts.
+The log and the counters of connections that stay open.
 
-Decides what such a line has in it: the transport, why it ended, how long it was open,
-whose app, and the id of the request that opened it. Knows readers and the clock. Knows
-nothing of requests: a stream may outlive its own by days.
+Decides the content of the line that is logged when a stream ends: the transport, the
+reason, the duration, the app, and the id of the request that opened it. Knows readers
+and the clock. Knows nothing of requests: a stream may outlive its request by days.
 
-Held polls are counted and not told of: their requests have lines of their own.
+Waiting polls are counted but not logged: their requests have lines of their own.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Opened(NamedTuple):
 
 class ConnectionLog:
     """
-    The connections that are open, and since when.
+    The open connections, with the time and the request of their opening.
 
     Args:
-        clock_s: Monotonic time.
+        clock_s: Returns monotonic time.
 
     """
 
@@ -46,7 +46,7 @@ class ConnectionLog:
         self._open: dict[Reader, _Opened] = {}
 
     def opened(self, log: Log, reader: Reader) -> None:
-        """A reader has begun to follow a log, at the request that is being served."""
+        """Count a reader that has joined, opened by the current request."""
         if reader.transport is None:
             return
         reader.transport.opened += 1
@@ -54,7 +54,7 @@ class ConnectionLog:
         self._open[reader] = _Opened(self._clock_s(), request_id())
 
     def closed(self, log: Log, reader: Reader) -> None:
-        """A reader has gone, and says in `ended` why; one not opened is passed over."""
+        """Count and log a reader that has left, if it was opened; `ended` says why."""
         opened = self._open.pop(reader, None)
         transport = reader.transport
         if opened is None or transport is None:

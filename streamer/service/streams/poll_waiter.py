@@ -1,5 +1,8 @@
 """
-A reader that is not sent anything: it only wants to know that there is something.
+The reader behind a waiting poll.
+
+Decides when a poll is answered: as soon as its log has an entry after its cursor.
+Knows subscriptions. Knows nothing of what the answer contains.
 """
 
 from __future__ import annotations
@@ -18,18 +21,18 @@ __all__ = ["PollWaiter"]
 
 class PollWaiter:
     """
-    A reader whose `woken` is set when an entry follows its place, or it is ended.
+    A reader that sets `woken` when an entry follows its position, or when it ends.
 
-    Whoever waits for that reads the log, which is where the truth is.
+    The poll then reads the log itself, which is the truth.
     """
 
     joining = False
-    """It reads by itself, in portions, so it is never too far behind."""
+    """A poll reads in portions, so it is never too far behind to be replayed."""
     congested = False
     device = ""
     topics: tuple[Topic, ...] = ()
     stream = None
-    """It is answered once and written to by nobody."""
+    """A poll has no open stream: it is answered once."""
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class PollWaiter:
         self.transport = transport
         self.woken = asyncio.Event()
         self.ended: Disconnect | None = None
-        """Why it was ended, if it was."""
+        """Why it has ended, None while it has not."""
 
     def own_subscription(self) -> Subscription:
         return self.subscription
@@ -78,6 +81,6 @@ class PollWaiter:
         self.audience_subscriptions = audience_subscriptions
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
-        # A poll is answered, with nothing; its client comes back as always.
+        # The poll is answered with no notifications, and its client polls again.
         self.ended = self.ended or disconnect
         self.woken.set()

@@ -1,13 +1,14 @@
 """
-Comparing readers' places with their logs, in turns.
+The periodic comparison of readers' positions with their logs.
 
-Decides which logs are to be read although nobody has said that there is something.
-Knows the hub and how a log is glanced at. Knows nothing of what a read gives.
+Decides which logs are read although nothing was announced. Knows the hub, and how a
+log is peeked at. Knows nothing of what a read returns.
 
-Announcements come at most once, and the loss of the last one shows nowhere. So where a
-log stands is compared with where its readers are, each log once in a while: one plain
-command, where a read is a script and a dozen objects. What is not level is read, and so
-is now and then what seems to be.
+Announcements are delivered at most once, and nothing reveals the loss of the last one.
+So the head of each log is compared with the positions of its readers once in a while.
+The comparison takes one plain command, where a read takes a script and a dozen objects.
+Only a log whose readers are not in sync is read; and so is, now and then, one whose
+readers are.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from ...store.logs.inbox import Inbox, Peek
 __all__ = ["READ_EVERY", "PositionCheck"]
 
 BATCH: Final = 100
-"""Logs glanced at in one packet."""
+"""Peeks in one packet."""
 
 READ_EVERY: Final = 64
-"""Of so many glances at a log one is a read: what has grown too old shows nowhere."""
+"""One of so many checks of a log is a read: a peek does not show trimmed entries."""
 
 
 class PositionCheck:
     """
-    The places of all who are in a hub.
+    Checks the positions of all readers of a hub.
 
     Args:
-        hub: Who is where.
-        inbox: Where logs stand.
-        check_s: How often each log is glanced at.
+        hub: The readers.
+        inbox: The logs.
+        check_s: How often each log is checked.
 
     """
 
@@ -48,26 +49,26 @@ class PositionCheck:
         self._check_s = check_s
         self._second = 0
         self._slots: list[list[Log]] = []
-        """The logs that there are or were in this round, by the turn they have."""
+        """This round's logs, by the second of the round in which they are checked."""
         self._ended: dict[Log, int] = {}
-        """How many entries of a log were over at the last glance, where some were."""
+        """Entries that had ended at the last check, for logs with any."""
         self._shrunk: dict[Log, int] = {}
-        """Audiences that had more of these than before, and the turn of that."""
+        """Audiences in which more entries have ended, and the second of that check."""
 
     async def run(self) -> None:
-        """Glance at a part of the logs each second; runs until cancelled."""
+        """Check a part of the logs every second, until cancelled."""
         while True:
             await asyncio.sleep(1)
-            # The feed has gone as well, and finds out by itself what it has missed.
+            # Pub/Sub is interrupted as well, and has all logs read afterwards.
             with contextlib.suppress(Unavailable):
                 await self.check_due()
 
     async def check_due(self) -> None:
         """
-        Glance at the logs whose turn it is; doubt those where something was missed.
+        Check the logs that are due; mark those stale whose readers missed something.
 
         Raises:
-            Unavailable: The store is away; some may not have been looked at.
+            Unavailable: The store is unavailable; some logs may be unchecked.
 
         """
         self._second += 1
@@ -77,17 +78,16 @@ class PositionCheck:
         self._forget()
 
     def _due_logs(self, second: int) -> list[Log]:
-        """Return the logs whose turn it is."""
+        """Return the logs that are checked in a second of the round."""
         new_logs: Collection[Log] = self._hub.new_logs
         if second == 0 or not self._slots:
-            # Asking each log each second whose turn it is would cost half as much as
-            # all the glances.
+            # To filter all logs every second would cost half as much as all the peeks.
             self._slots = [[] for _ in range(self._check_s)]
             new_logs = self._hub.logs
         for log in new_logs:
             self._slots[hash(log) % self._check_s].append(log)
         self._hub.new_logs.clear()
-        # Who has left and come back is there twice.
+        # A log that lost all followers and got others is listed twice.
         due = dict.fromkeys(self._slots[second])
         return [log for log in due if log in self._hub]
 
@@ -95,7 +95,7 @@ class PositionCheck:
         for log, peek in zip(logs, await self._inbox.peek(logs), strict=True):
             if isinstance(peek, Unavailable):
                 raise peek
-            # Whoever reads a log that cannot be glanced at says what is wrong.
+            # If a peek fails, the read of the log reports the error.
             if isinstance(peek, Exception) or not self._is_in_sync(log, peek):
                 self._hub.mark_stale(log)
 
@@ -104,7 +104,7 @@ class PositionCheck:
         if has_shrunk:
             self._ended[log] = peek.ended
             if log.is_audience:
-                # Its members have fewer unread, which their own logs do not say.
+                # Its members have fewer unread, and their own logs do not show that.
                 self._shrunk[log] = self._second
         return not (
             has_shrunk
@@ -121,7 +121,7 @@ class PositionCheck:
         )
 
     def _forget(self) -> None:
-        """Forget what every member has heard of by now, and logs nobody follows."""
+        """Forget audiences whose members were all read since, and unfollowed logs."""
         for log, second in tuple(self._shrunk.items()):
             if self._second - second > self._check_s:
                 del self._shrunk[log]

@@ -1,11 +1,11 @@
 """
-Whether this node delivers: shown, not concluded.
+The probe: proof that this node delivers.
 
-Decides readiness. A connection that answers PING may have been forgotten by the store,
-or hang on a replica that nothing reaches; publishes are acknowledged all the same, and
-every lamp is green. So a notification is published to a log of the node's own, through
-the same script and feed as everybody's, and has to come back live. While it does not,
-the node is not ready, and its feed is connected anew.
+Decides readiness. The store may have forgotten a connection that still answers PING, or
+the connection may lead to a replica that gets no announcements. Publishes are
+acknowledged all the same, and every other check passes. So the node publishes a
+notification to a log of its own, by the same script and channel as any other, and has
+to receive it live. Until it does, the node is not ready, and it reconnects Pub/Sub.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Probe"]
 
 INTERVAL_S: Final = 5.0
 PATIENCE_S: Final = 5.0
-"""How long a probe may take: the relay's own ping finds a dead peer in 10 s."""
+"""How long a probe may take; Pub/Sub's own ping detects a dead peer in 10 s."""
 
 RETRY_S: Final = (0.002, 0.05)
 """
@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Echo(PollWaiter):
-    """Hears live entries only: history works also for a node that is deaf."""
+    """Wakes on live entries only: a read works without announcements, too."""
 
     def offer(self, entry: Entry) -> None:
         super().offer(entry)
@@ -63,11 +63,11 @@ class Probe:
     The node's probe.
 
     Args:
-        redis: The way to the store.
-        catch_up: What has to hear it.
+        redis: The connection to the store.
+        catch_up: Receives the probe.
         node: The node's name.
-        confirmed: The way of publishes, where replicas have to confirm them.
-        took_s: What counts how long probes take.
+        confirmed: Publishes with the confirmation of replicas, if that is required.
+        took_s: Histogram of the seconds that probes take.
 
     """
 
@@ -90,12 +90,12 @@ class Probe:
 
     @property
     def is_delivering(self) -> bool:
-        """Whether a probe came back, in time, and the next one still could."""
+        """Whether the last probe was received in time and the next one is not late."""
         is_late = time.monotonic() - self._returned_at_s >= INTERVAL_S + PATIENCE_S
         return self._catch_up.connected and not is_late
 
     async def run(self) -> None:
-        """Send probes; runs until cancelled."""
+        """Send probes until cancelled."""
         delay_s, delay_max_s = RETRY_S
         while True:
             try:
@@ -120,7 +120,9 @@ class Probe:
                 await echo.woken.wait()
         except TimeoutError:
             self._returned_at_s = float("-inf")
-            _logger.error("this node is deaf: a probe was stored and not heard")
+            _logger.error(
+                "no announcements arrive: a probe was stored but not received"
+            )
             self._catch_up.reconnect()
         else:
             self._returned_at_s = time.monotonic()
