@@ -110,56 +110,53 @@ class StreamAudiences:
             views = self._audiences.views_in(
                 log, replies
             ) or await self._audiences.views_of(log)
-            audience_subscriptions = await self._first_audience_subscriptions(
-                log, reader, views
-            )
-            await self._subscribe([sub.log for sub in audience_subscriptions])
+            subs = await self._first_subscriptions(log, reader, views)
+            await self._subscribe([sub.log for sub in subs])
         except BaseException:
             self.abort_join(pending_join)
             raise
-        reader.set_audiences(tuple(audience_subscriptions))
+        reader.set_audiences(tuple(subs))
         self._hub.attach(log, reader)
-        for sub in audience_subscriptions:
+        for sub in subs:
             self._hub.attach_audience(sub)
 
     def leave(self, log: Log, reader: Reader) -> None:
         """Let `reader` go, at once."""
         self._hub.detach(log, reader)
         self._pubsub.unsubscribe(log)
-        audience_subscriptions, reader.audience_subscriptions = (
-            reader.audience_subscriptions,
-            (),
-        )
-        self._detach_audiences(audience_subscriptions)
+        subs, reader.audience_subscriptions = reader.audience_subscriptions, ()
+        self._detach_audiences(subs)
 
     async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
-        """Let a reader hear what its player's views say, and what it asked for."""
-        wanted = {view.log: view for view in _unmuted(views)}
-        asked = {topic_log(log.app, topic) for topic in reader.topics}
+        """Subscribe a reader to what its player's views and its own topics say."""
+        views_by_log = {view.log: view for view in _unmuted(views)}
+        requested = {topic_log(log.app, topic) for topic in reader.topics}
         for sub in reader.audience_subscriptions:
             # The player may have joined what the reader had asked for.
-            view = None if sub.is_member else wanted.get(sub.log)
+            view = None if sub.is_member else views_by_log.get(sub.log)
             if view is not None and _has_all(reader, sub, view):
                 sub.leave_group()  # What it is given counts from here on.
                 sub.is_member = True
-        hears = {sub.log for sub in reader.audience_subscriptions if sub.is_member}
+        logs = {sub.log for sub in reader.audience_subscriptions if sub.is_member}
         # Either it hears what is wanted no more, or too little of what is.
-        left = [
-            s
-            for s in reader.audience_subscriptions
-            if s.is_member is not (s.log in wanted)
+        outdated = [
+            sub
+            for sub in reader.audience_subscriptions
+            if sub.is_member is not (sub.log in views_by_log)
         ]
-        joined = [view for audience, view in wanted.items() if audience not in hears]
-        await self._change(log, reader, left, joined, is_member=True)
+        missing = [
+            view for audience, view in views_by_log.items() if audience not in logs
+        ]
+        await self._change(log, reader, outdated, missing, is_member=True)
         # What was heard for the player's sake may have been asked for as well.
-        hears = {sub.log for sub in reader.audience_subscriptions}
-        more = [View(audience, ZERO) for audience in asked - hears]
-        gone = [
-            s
-            for s in reader.audience_subscriptions
-            if not s.is_member and s.log not in asked
+        logs = {sub.log for sub in reader.audience_subscriptions}
+        missing = [View(audience, ZERO) for audience in requested - logs]
+        outdated = [
+            sub
+            for sub in reader.audience_subscriptions
+            if not sub.is_member and sub.log not in requested
         ]
-        await self._change(log, reader, gone, more, is_member=False)
+        await self._change(log, reader, outdated, missing, is_member=False)
 
     async def listen_to(
         self, log: Log, reader: Reader, topics: Iterable[Topic]
@@ -178,63 +175,62 @@ class StreamAudiences:
                 reader.topics = before
                 raise
 
-    async def _first_audience_subscriptions(
+    async def _first_subscriptions(
         self, log: Log, reader: Reader, views: Sequence[View]
     ) -> list[AudienceSubscription]:
         """Return what a reader that begins is woven of."""
         await self._locate(log, reader, views)
-        audience_subscriptions = [
+        subs = [
             await self._audience_subscription(reader, view, is_member=True, begins=True)
             for view in _unmuted(views)
         ]
-        hears = {sub.log for sub in audience_subscriptions}
+        logs = {sub.log for sub in subs}
         for topic in reader.topics:
             audience = topic_log(log.app, topic)
-            if audience not in hears:
+            if audience not in logs:
                 view = View(audience, ZERO)
-                audience_subscriptions.append(
+                subs.append(
                     await self._audience_subscription(
                         reader, view, is_member=False, begins=True
                     )
                 )
-        return audience_subscriptions
+        return subs
 
     async def _change(
         self,
         log: Log,
         reader: Reader,
-        left: Sequence[AudienceSubscription],
-        joined: Sequence[View],
+        outdated: Sequence[AudienceSubscription],
+        missing: Sequence[View],
         *,
         is_member: bool,
     ) -> None:
-        if not left and not joined:
+        if not outdated and not missing:
             return
         begins = reader.joining
-        audience_subscriptions = [
+        subs = [
             await self._audience_subscription(
                 reader, view, is_member=is_member, begins=begins
             )
-            for view in joined
+            for view in missing
         ]
-        await self._subscribe([sub.log for sub in audience_subscriptions])
+        await self._subscribe([sub.log for sub in subs])
         # It may have left while this waited, or been given them by somebody else.
-        there = reader in self._hub.readers(log)
-        hears = {sub.log for sub in reader.audience_subscriptions if sub not in left}
-        fresh = [
-            sub for sub in audience_subscriptions if there and sub.log not in hears
-        ]
-        for sub in audience_subscriptions:
-            if sub not in fresh:
+        is_attached = reader in self._hub.readers(log)
+        before = reader.audience_subscriptions
+        kept = [sub for sub in before if sub not in outdated]
+        removed = [sub for sub in before if sub in outdated]
+        logs = {sub.log for sub in kept}
+        added = [sub for sub in subs if is_attached and sub.log not in logs]
+        for sub in subs:
+            if sub not in added:
                 self._pubsub.unsubscribe(sub.log)
-        gone = [sub for sub in reader.audience_subscriptions if sub in left]
-        if not fresh and not gone:
+        if not added and not removed:
             return
-        kept = [sub for sub in reader.audience_subscriptions if sub not in left]
-        _remember_positions(reader, gone)
-        self._detach_audiences(gone)
-        reader.set_audiences((*kept, *fresh))
-        for sub in fresh:
+        _remember_positions(reader, removed)
+        self._detach_audiences(removed)
+        reader.set_audiences((*kept, *added))
+        for sub in added:
             self._hub.attach_audience(sub)
 
     async def _subscribe(self, logs: Iterable[Log]) -> None:
@@ -250,10 +246,8 @@ class StreamAudiences:
                 self._pubsub.unsubscribe(log)
             raise
 
-    def _detach_audiences(
-        self, audience_subscriptions: Iterable[AudienceSubscription]
-    ) -> None:
-        for sub in audience_subscriptions:
+    def _detach_audiences(self, subs: Iterable[AudienceSubscription]) -> None:
+        for sub in subs:
             self._hub.detach_audience(sub)
             self._pubsub.unsubscribe(sub.log)
 
@@ -268,9 +262,11 @@ class StreamAudiences:
     async def _audience_subscription(
         self, reader: Reader, view: View, *, is_member: bool, begins: bool
     ) -> AudienceSubscription:
-        place = await self._read_from(reader, view, is_member=is_member, begins=begins)
+        read_from = await self._read_from(
+            reader, view, is_member=is_member, begins=begins
+        )
         return AudienceSubscription(
-            view.log, reader, place, joined_at=view.joined, is_member=is_member
+            view.log, reader, read_from, joined_at=view.joined, is_member=is_member
         )
 
     async def _read_from(
@@ -283,14 +279,14 @@ class StreamAudiences:
             # asked for.
             if not is_member:
                 return Start.LATEST
-            left = cursor and cursor.audiences.get(audience_key(view.log))
-            return later_position(view.joined, left) if left else view.joined
+            left_at = cursor and cursor.audiences.get(audience_key(view.log))
+            return later_position(view.joined, left_at) if left_at else view.joined
         if cursor is None:
             start = reader.subscription.read_from
             return start if isinstance(start, Start) else Start.LATEST
-        place = cursor.audiences.get(audience_key(view.log))
-        if place is not None:
-            return place
+        position = cursor.audiences.get(audience_key(view.log))
+        if position is not None:
+            return position
         if not is_member:
             return Start.LATEST
         # It was not among its audiences then, or had said nothing; or the cursor is
@@ -307,21 +303,21 @@ def _unmuted(views: Iterable[View]) -> list[View]:
 
 def _has_all(reader: Reader, sub: AudienceSubscription, view: View) -> bool:
     """Whether a reader that asked for a topic has had what its player joined it for."""
-    begin = sub.began_at
-    if begin is None or begin.offset <= view.joined.offset:
-        return begin is not None
+    began_at = sub.began_at
+    if began_at is None or began_at.offset <= view.joined.offset:
+        return began_at is not None
     # What it has heard before was muted since; what it missed then is not owed.
     return reader.cursor is not None and audience_key(view.log) in (
         reader.cursor.audiences
     )
 
 
-def _remember_positions(reader: Reader, gone: Iterable[AudienceSubscription]) -> None:
+def _remember_positions(reader: Reader, subs: Iterable[AudienceSubscription]) -> None:
     """Note where a reader was in what it hears no more: it may be shown it again."""
     if reader.joining:
         return
-    places = dict(reader.cursor.audiences) if reader.cursor else {}
-    for sub in gone:
-        if isinstance(place := sub.read_from, Position):
-            places[audience_key(sub.log)] = place
-    reader.cursor = Cursor(ZERO, places)
+    positions = dict(reader.cursor.audiences) if reader.cursor else {}
+    for sub in subs:
+        if isinstance(position := sub.read_from, Position):
+            positions[audience_key(sub.log)] = position
+    reader.cursor = Cursor(ZERO, positions)

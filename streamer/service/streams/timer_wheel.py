@@ -43,7 +43,7 @@ class TimerWheel:
         self._timed: dict[int, list[Timed]] = {}
 
     def add(self, timed: Timed, in_s: float = 0.0) -> None:
-        """Make `timed` due in `in_s`, not before the next tick, and at no other time."""
+        """Make `timed` due in `in_s` only, in the next tick at the earliest."""
         due = self._tick_count + max(1, math.ceil(in_s / TICK_S))
         timed.due = due
         self._timed.setdefault(due, []).append(timed)
