@@ -1,14 +1,15 @@
 """
-The audiences that a reader hears: found, joined while it listens, and left.
+The audiences of open streams and waiting polls.
 
-Decides which logs besides the player's own a reader follows, and from which place on.
-Knows the relay, the hub and the views. Knows nothing of transports.
+Decides which logs a reader follows beside the player's own, and where it begins in
+each. Knows Pub/Sub, the hub and the views. Knows nothing of transports.
 
-A reader hears what its player has joined, everybody's messages, and the topics that it
-has asked for on its own account. It is woven in one step without waiting, when all of
-these are subscribed, so that it either hears all of them or does not exist. Afterwards
-whoever reads its log compares what it hears with what it should, which finds a topic
-that was joined or left meanwhile, announced or not.
+A reader follows the audiences that its player has joined, everyone's log, and the
+topics that it has subscribed to itself. It is attached in one step without waiting,
+after Pub/Sub has subscribed to all of these logs: it either follows all of them or does
+not exist. Later, every read of the player's log compares the reader's audiences with
+the player's views (`refresh`). That finds a topic which was joined or left since,
+whether it was announced or not.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ __all__ = ["PendingJoin", "StreamAudiences"]
 
 class PendingJoin(NamedTuple):
     """
-    Somebody who is on the way into a player's log.
+    A reader that is about to follow a player's log.
 
-    `commands` are commands that ask for the player's views, and `newcomer` is what
-    becomes of a player without any, where that is known.
+    `subscribing` is done when Pub/Sub has confirmed the log's subscription. `commands`
+    read the player's views. `newcomer` is the first view of a player without any, if
+    it is known.
     """
 
     log: Log
@@ -49,12 +51,12 @@ class PendingJoin(NamedTuple):
 
 class StreamAudiences:
     """
-    Gives readers their strands. Its methods raise StoreUnavailable.
+    Attaches readers to their logs. Methods raise `StoreUnavailable`.
 
     Args:
-        hub: Who is told what comes.
-        relay: What it comes by.
-        audiences: Who belongs to what.
+        hub: The readers.
+        pubsub: The subscriptions of this process.
+        audiences: The players' audiences.
 
     """
 
@@ -65,7 +67,7 @@ class StreamAudiences:
 
     @asynccontextmanager
     async def follow(self, log: Log, reader: Reader) -> AsyncIterator[None]:
-        """Let `reader` follow `log` for the block."""
+        """Let `reader` follow a player's log for the block."""
         await self.join(log, reader)
         try:
             yield
@@ -73,16 +75,16 @@ class StreamAudiences:
             self.leave(log, reader)
 
     async def join(self, log: Log, reader: Reader) -> None:
-        """Let `reader` follow `log`; see `finish_join`."""
+        """Let `reader` follow a player's log; see `finish_join`."""
         await self.finish_join(self.begin_join(log), reader)
 
     def begin_join(self, log: Log) -> PendingJoin:
         """
-        Begin to let somebody follow a log; `finish_join` or `abort_join` goes on.
+        Begin to subscribe to a player's log; `finish_join` or `abort_join` follows.
 
-        While the log is being subscribed to, the store may be asked what the arrival
-        says. That is not what is relied on: with the first read all of it is asked
-        again, when nothing can be missed any more.
+        Meanwhile the caller may run the `PendingJoin.commands`. Nothing relies on their
+        replies: the first read asks the same again, after the subscription, when no
+        change can be missed any more.
         """
         views, head = self._audiences.views, self._hub.head(everyone_log(log.app))
         newcomer = None if head is None else views.newcomer(head)
@@ -91,18 +93,18 @@ class StreamAudiences:
         )
 
     def abort_join(self, pending_join: PendingJoin) -> None:
-        """Let nobody follow after all."""
+        """Give up a join."""
         self._pubsub.unsubscribe(pending_join.log)
 
     async def finish_join(
         self, pending_join: PendingJoin, reader: Reader, replies: Sequence[Reply] = ()
     ) -> None:
         """
-        Let `reader` follow its player's log and the audiences' of the player.
+        Let `reader` follow its player's log and the logs of the player's audiences.
 
-        It does until `leave`, which is due only where this returns. `replies` is what
-        the store has answered to the arrival, if it was asked. Where this raises, the
-        arrival is turned back.
+        `replies` are those to `PendingJoin.commands`, if the caller has run them. The
+        caller has to call `leave` later, but only if this returns: if it raises, it has
+        aborted the join.
         """
         log = pending_join.log
         try:
@@ -121,24 +123,24 @@ class StreamAudiences:
             self._hub.attach_audience(sub)
 
     def leave(self, log: Log, reader: Reader) -> None:
-        """Let `reader` go, at once."""
+        """Detach a reader from all of its logs, without waiting."""
         self._hub.detach(log, reader)
         self._pubsub.unsubscribe(log)
         subs, reader.audience_subscriptions = reader.audience_subscriptions, ()
         self._detach_audiences(subs)
 
     async def refresh(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
-        """Subscribe a reader to what its player's views and its own topics say."""
+        """Make a reader follow the audiences in `views` and its own topics."""
         views_by_log = {view.log: view for view in _unmuted(views)}
         requested = {topic_log(log.app, topic) for topic in reader.topics}
         for sub in reader.audience_subscriptions:
-            # The player may have joined what the reader had asked for.
+            # The player may have joined a topic that the reader has subscribed to.
             view = None if sub.is_member else views_by_log.get(sub.log)
             if view is not None and _has_all(reader, sub, view):
-                sub.leave_group()  # What it is given counts from here on.
+                sub.leave_group()  # Entries count as unread from now on.
                 sub.is_member = True
         logs = {sub.log for sub in reader.audience_subscriptions if sub.is_member}
-        # Either it hears what is wanted no more, or too little of what is.
+        # These audiences were left, or joined but without all that is due from them.
         outdated = [
             sub
             for sub in reader.audience_subscriptions
@@ -148,7 +150,7 @@ class StreamAudiences:
             view for audience, view in views_by_log.items() if audience not in logs
         ]
         await self._change(log, reader, outdated, missing, is_member=True)
-        # What was heard for the player's sake may have been asked for as well.
+        # An audience that the player has left may be one of the reader's own topics.
         logs = {sub.log for sub in reader.audience_subscriptions}
         missing = [View(audience, ZERO) for audience in requested - logs]
         outdated = [
@@ -162,9 +164,9 @@ class StreamAudiences:
         self, log: Log, reader: Reader, topics: Iterable[Topic]
     ) -> None:
         """
-        Let a reader listen to these topics on its own account, and to no others.
+        Set the topics that a reader has subscribed to itself.
 
-        Where this raises, nothing has changed.
+        If this raises, nothing has changed.
         """
         before = reader.topics
         reader.topics = tuple(dict.fromkeys(topics))
@@ -178,7 +180,7 @@ class StreamAudiences:
     async def _first_subscriptions(
         self, log: Log, reader: Reader, views: Sequence[View]
     ) -> list[AudienceSubscription]:
-        """Return what a reader that begins is woven of."""
+        """Return the subscriptions with which a reader begins."""
         await self._locate(log, reader, views)
         subs = [
             await self._audience_subscription(reader, view, is_member=True, begins=True)
@@ -215,7 +217,7 @@ class StreamAudiences:
             for view in missing
         ]
         await self._subscribe([sub.log for sub in subs])
-        # It may have left while this waited, or been given them by somebody else.
+        # Meanwhile the reader may have left, or got these audiences by another call.
         is_attached = reader in self._hub.readers(log)
         before = reader.audience_subscriptions
         kept = [sub for sub in before if sub not in outdated]
@@ -238,7 +240,7 @@ class StreamAudiences:
         subscribed = []
         try:
             for log in logs:
-                # Also the one that fails is to be unsubscribed.
+                # The log whose subscription fails has to be unsubscribed, too.
                 subscribed.append(log)
                 await self._pubsub.subscribe(log)
         except BaseException:
@@ -252,7 +254,7 @@ class StreamAudiences:
             self._pubsub.unsubscribe(sub.log)
 
     async def _locate(self, log: Log, reader: Reader, views: Sequence[View]) -> None:
-        """Let a reader whose cursor is a bare id begin in the log that it is of."""
+        """Resolve a cursor that is a bare id, which may be in any of the logs."""
         if reader.cursor is not None:
             located = await self._audiences.resolve_cursor(log, views, reader.cursor)
             if located is not reader.cursor:
@@ -272,11 +274,15 @@ class StreamAudiences:
     async def _read_from(
         self, reader: Reader, view: View, *, is_member: bool, begins: bool
     ) -> ReadFrom:
-        """Return where a reader, which may begin itself, begins to hear an audience."""
+        """
+        Return where a reader begins in an audience's log.
+
+        With `begins` the reader itself begins, too; without, it gets one more audience.
+        """
         cursor = reader.cursor
         if not begins:
-            # What its player joined a moment ago, or sees again; or the reader just
-            # asked for.
+            # The player has just joined the audience or unmuted it, or the reader has
+            # just subscribed to it.
             if not is_member:
                 return Start.LATEST
             left_at = cursor and cursor.audiences.get(audience_key(view.log))
@@ -289,8 +295,8 @@ class StreamAudiences:
             return position
         if not is_member:
             return Start.LATEST
-        # It was not among its audiences then, or had said nothing; or the cursor is
-        # but an id. What came since that moment is owed.
+        # The audience was not among the player's then, or the cursor is a bare id. The
+        # reader is owed everything since that moment.
         head = self._hub.head(view.log)
         if head is None or head.at_ms >= cursor.own.at_ms:
             head = await self._audiences.position_before(view.log, cursor.own.at_ms)
@@ -302,18 +308,19 @@ def _unmuted(views: Iterable[View]) -> list[View]:
 
 
 def _has_all(reader: Reader, sub: AudienceSubscription, view: View) -> bool:
-    """Whether a reader that asked for a topic has had what its player joined it for."""
+    """Whether a reader's own subscription has all that is due to a member since."""
     began_at = sub.began_at
     if began_at is None or began_at.offset <= view.joined.offset:
         return began_at is not None
-    # What it has heard before was muted since; what it missed then is not owed.
+    # It followed the audience before the player muted it. Entries that it missed while
+    # it was muted are not due.
     return reader.cursor is not None and audience_key(view.log) in (
         reader.cursor.audiences
     )
 
 
 def _remember_positions(reader: Reader, subs: Iterable[AudienceSubscription]) -> None:
-    """Note where a reader was in what it hears no more: it may be shown it again."""
+    """Keep the positions in audiences that a reader leaves and may follow again."""
     if reader.joining:
         return
     positions = dict(reader.cursor.audiences) if reader.cursor else {}
