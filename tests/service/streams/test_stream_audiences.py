@@ -895,10 +895,10 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
         return place
 
     async with catch_up.stream_audiences.follow(other, first.session):
-        await until(lambda: first.began_at is not None)
+        await until(lambda: first.begin is not None)
         monkeypatch.setattr(audiences, "position_before", never)
         async with catch_up.stream_audiences.follow(log, late.session):
-            await until(lambda: late.began_at is not None)
+            await until(lambda: late.begin is not None)
             await say(everyone_log(log.app), "now")
             await until(lambda: late.heard)
 
@@ -919,7 +919,7 @@ async def test_what_an_audience_was_told_since_is_owed_also_where_others_have_it
     place = await say(log, "last seen")
     first, late = make_client(), make_client(Cursor.parse(place.id))
     async with catch_up.stream_audiences.follow(other, first.session):
-        await until(lambda: first.began_at is not None)
+        await until(lambda: first.begin is not None)
         await say(everyone_log(log.app), "since")
         await until(lambda: first.heard)
         # The hub knows where the log stands, and that is too late for this reader.
