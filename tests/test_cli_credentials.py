@@ -166,12 +166,12 @@ def test_an_app_switches_to_a_foreign_issuer_and_back(shell: Shell, pem: Path) -
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("app", "create", "x", "--key-set", "/a"), "HS256 has a shared secret"),
-        (("app", "create", "x", "--algorithm", "RS256"), "needs either public keys"),
+        (("app", "create", "x", "--key-set", "/a"), "HS256 uses a shared secret"),
+        (("app", "create", "x", "--algorithm", "RS256"), "requires either public keys"),
         (("app", "create", "x", "--algorithm", "none"), "is not one of"),
         (
             ("app", "update", "demo", "--algorithm", "RS256", "--key-set", "http://x/"),
-            "fetched with https",
+            "fetched over https",
         ),
         (("app", "create", "x", "--public-key", "/nothing"), "cannot read /nothing"),
         (("app", "create", "x", "--public-key", "/dev/null"), "cannot use /dev/null"),
@@ -211,7 +211,7 @@ def test_a_private_key_is_refused(shell: Shell, tmp_path: Path) -> None:
         *("app", "create", "x", "--algorithm", "ES256", "--public-key", path)
     )
 
-    assert "it has a private key" in result.output
+    assert "contains a private key" in result.output
     assert shell.record(App("x")) is None
 
 
@@ -225,7 +225,7 @@ def test_the_secret_is_shown_only_if_the_app_signs_with_it(
     for command in ("secret", "rotate"):
         assert shell.run("app", command, "demo").exit_code == 1
     result = shell.run("token", "--app", "demo", "--player", "p")
-    assert "come from streamer" in result.output
+    assert "are issued by streamer" in result.output
 
 
 @pytest.mark.parametrize(("grace", "counts"), [("1h", True), ("0", False)])

@@ -162,11 +162,12 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
     }
     if not facts.log_write_ok:
         findings["log"] = Finding(
-            "problem", "the store could not write its log: is the disk full?"
+            "problem",
+            "the store cannot write its append-only file: is its disk full?",
         )
     if facts.is_replica:
         findings["role"] = Finding(
-            "problem", "the store is a replica and takes no writes: name the primary"
+            "problem", "the store is a read-only replica: use the URL of its primary"
         )
     return findings
 
@@ -184,11 +185,10 @@ def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
 def unready_reason(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
     """Say why a publish could not be acknowledged for the time, None if it could."""
     if facts.is_replica:
-        return "the store is a replica and takes no writes"
+        return "the store is a read-only replica"
     if promise.durability == "replicated" and facts.replicas < promise.replicas_min:
         return (
-            f"the store has {facts.replicas} replicas in step, "
-            f"{promise.replicas_min} have to confirm a publish"
+            f"{facts.replicas} of {promise.replicas_min} required replicas are in sync"
         )
     return None
 
@@ -198,12 +198,16 @@ def judge_version(info: Mapping[str, str]) -> Finding:
     # Valkey calls itself Redis 7.2 here, whatever its own number is.
     claimed = info.get("redis_version")
     if claimed is None:
-        return Finding("warning", "the store does not tell its version; it has to be 7")
+        return Finding(
+            "warning", "the store does not report its version; 7.0 or later is required"
+        )
     valkey = info.get("valkey_version")
     name, version = ("Valkey", valkey) if valkey else ("Redis", claimed)
     numbers = tuple(int(part) for part in claimed.split(".")[:2] if part.isdigit())
     if numbers < (7, 0):
-        return Finding("problem", f"the store is {name} {version}; it has to be 7.0")
+        return Finding(
+            "problem", f"the store is {name} {version}; 7.0 or later is required"
+        )
     return Finding("ok", f"the store is {name} {version}")
 
 
@@ -212,31 +216,31 @@ def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding
     if appendonly is None or appendfsync is None:
         return Finding(
             "warning",
-            "durability is unknown: the store does not tell its configuration. "
+            "durability is unknown: the store does not report its configuration. "
             "Ask its operator whether it runs with appendfsync always",
         )
     if appendonly != "yes":
         return Finding(
             "problem",
-            "durability is none: the store keeps no append-only file, so when its "
-            "process ends what was acknowledged since the last snapshot is lost",
+            "durability is none: the store has no append-only file; when its process "
+            "ends, everything acknowledged since the last snapshot is lost",
         )
     if appendfsync == "always":
         return Finding(
             "ok",
-            "durability is always: what was acknowledged survives a kill of the store "
-            "and a power cut",
+            "durability is always: acknowledged writes survive a crash of the store "
+            "and a power failure",
         )
     if appendfsync == "everysec":
         return Finding(
             "warning",
-            "durability is everysec: a power cut loses what was acknowledged in the "
-            "last seconds, and so does a kill of the store while its disk is slow",
+            "durability is everysec: a power failure loses the acknowledged writes of "
+            "the last seconds, and so does a crash of the store while its disk is slow",
         )
     return Finding(
         "problem",
-        f"durability is {appendfsync}: the system writes to disk when it likes, and a "
-        "power cut loses whatever was not yet written",
+        f"durability is {appendfsync}: the operating system decides when to write to "
+        "disk, and a power failure loses everything not yet written",
     )
 
 
@@ -246,17 +250,19 @@ def judge_promise(facts: StoreFacts, promise: DurabilityPromise) -> Finding:
     promised = f"durability={promise.durability}"
     if durability == "unknown":
         if promise.durability == "none":
-            return Finding("ok", f"{promised} promises nothing")
-        return Finding("warning", f"{promised} is promised on the operator's word")
-    if _STRENGTH.index(durability) < _STRENGTH.index(promise.weakest_log):
+            return Finding("ok", f"{promised} requires nothing of the store")
         return Finding(
-            "problem", f"{promised} is promised, and {_shortfall(facts, durability)}"
+            "warning",
+            f"{promised} cannot be verified: the store does not report its "
+            "configuration",
         )
+    if _STRENGTH.index(durability) < _STRENGTH.index(promise.weakest_log):
+        return Finding("problem", f"{promised} requires {_requirement(facts, promise)}")
     if promise.durability != "replicated":
-        return Finding("ok", f"{promised} is what is promised, and the store keeps it")
+        return Finding("ok", f"the store provides {promised}")
     text = (
-        f"{promised}: {facts.replicas} replicas are in step, "
-        f"{promise.replicas_min} confirm each publish"
+        f"{promised}: {facts.replicas} replicas in sync, "
+        f"{promise.replicas_min} required"
     )
     # A replica may come back while the node waits; so it is no reason not to start.
     return Finding("ok" if facts.replicas >= promise.replicas_min else "warning", text)
@@ -270,36 +276,40 @@ def judge_policy(policy: str | None) -> Finding:
         return Finding("ok", "the eviction policy is noeviction")
     return Finding(
         "problem",
-        f"the eviction policy is {policy}: a full store would throw inboxes away "
-        "without a word. Set maxmemory-policy noeviction",
+        f"the eviction policy is {policy}: a full store would silently evict inboxes. "
+        "Set maxmemory-policy noeviction",
     )
 
 
 def judge_clock(ahead_s: float) -> Finding:
     """Judge by how many seconds this machine's clock is ahead of the store's."""
-    difference = f"this machine's clock and the store's are {abs(ahead_s):.3f} s apart"
+    difference = (
+        f"the clocks of this machine and the store differ by {abs(ahead_s):.3f} s"
+    )
     if abs(ahead_s) > CLOCK_PROBLEM_S:
-        return Finding("problem", f"{difference}: set them by NTP")
+        return Finding("problem", f"{difference}: synchronize them with NTP")
     if abs(ahead_s) > CLOCK_WARNING_S:
-        return Finding("warning", f"{difference}: set them by NTP")
+        return Finding("warning", f"{difference}: synchronize them with NTP")
     return Finding("ok", difference)
 
 
 def judge_memory(maxmemory: int | None, used: int) -> Finding:
     """Judge the store's memory limit in bytes; None stands for not told."""
-    used_mib = f"{used / 2**20:.1f} MiB are used"
+    used_mib = f"{used / 2**20:.1f} MiB used"
     if maxmemory is None:
         return Finding("warning", f"the memory limit is unknown; {used_mib}")
     if maxmemory == 0:
-        return Finding("ok", f"memory has no limit of its own; {used_mib}")
+        return Finding("ok", f"memory is not limited; {used_mib}")
     text = f"memory is limited to {maxmemory / 2**20:.1f} MiB; {used_mib}"
     return Finding("warning" if used > maxmemory * MEMORY_WARNING else "ok", text)
 
 
-def _shortfall(facts: StoreFacts, durability: str) -> str:
-    if durability == "none":
-        return "the store keeps no append-only file (appendonly is no)"
-    return f"the store gives less (appendfsync is {facts.appendfsync})"
+def _requirement(facts: StoreFacts, promise: DurabilityPromise) -> str:
+    if facts.appendonly == "no":
+        return "appendonly yes"
+    least = promise.weakest_log
+    settings = " or ".join(_STRENGTH[_STRENGTH.index(least) :])
+    return f"appendfsync {settings} (it is {facts.appendfsync})"
 
 
 def _number(text: str | None) -> int:

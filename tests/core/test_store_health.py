@@ -131,7 +131,7 @@ def test_a_store_that_is_too_old_is_refused() -> None:
 def test_replicas_count_when_they_are_in_step() -> None:
     assert facts().replicas == 1
     assert unready_reason(facts(), DurabilityPromise("replicated", 1)) is None
-    assert "2 have to" in (
+    assert "1 of 2 required" in (
         unready_reason(facts(), DurabilityPromise("replicated", 2)) or ""
     )
     assert unready_reason(facts(), DurabilityPromise("always", 2)) is None

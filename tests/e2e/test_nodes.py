@@ -212,7 +212,7 @@ async def test_a_node_without_its_replica_is_not_ready_and_says_why(
 
     async def says_why() -> bool:
         state = await facts(node)
-        return "0 replicas in step, 1 have to" in state.get("reason", "")
+        return "0 of 1 required replicas are in sync" in state.get("reason", "")
 
     await eventually(says_why)
     assert (await facts(node))["code"] == 503
@@ -230,12 +230,12 @@ async def test_a_node_without_its_replica_is_not_ready_and_says_why(
         (
             ("--appendonly", "yes", "--appendfsync", "everysec"),
             {},
-            "durability=always is promised, and the store gives less",
+            "durability=always requires appendfsync always",
         ),
         (
             ("--appendonly", "no"),
             {"durability": "everysec"},
-            "durability=everysec is promised, and the store keeps no append-only file",
+            "durability=everysec requires appendonly yes",
         ),
     ],
 )

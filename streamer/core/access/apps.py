@@ -159,17 +159,17 @@ class AppRecord(msgspec.Struct, frozen=True):
             return "the issuer is empty"
         if self.algorithm == "HS256":
             if self.public_keys or self.key_set:
-                return "HS256 has a shared secret, and no public keys"
+                return "HS256 uses a shared secret and no public keys"
             if len(self.secret) < SECRET_BYTES_MIN:
                 return (
                     f"the app's secret has {len(self.secret)} bytes, "
-                    f"at least {SECRET_BYTES_MIN} are needed"
+                    f"at least {SECRET_BYTES_MIN} are required"
                 )
             return None
         if self.secret or self.retired:
-            return f"{self.algorithm} has public keys, and no secret"
+            return f"{self.algorithm} uses public keys and no secret"
         if bool(self.public_keys) == bool(self.key_set):
-            return f"{self.algorithm} needs either public keys or a key set"
+            return f"{self.algorithm} requires either public keys or a key set"
         if self.key_set:
             return key_set_problem(self.key_set)
         if not any(
@@ -191,9 +191,11 @@ def key_set_problem(location: str) -> str | None:
     except ValueError:
         host = None
     if not host or url.scheme not in ("https", "http"):
-        return "a key set is an absolute path or an https:// URL"
+        return "a key set must be an absolute path or an https:// URL"
     if url.scheme == "http" and not is_loopback(host):
-        return "a key set is fetched with https; http:// is for this machine alone"
+        return (
+            "a key set must be fetched over https; http:// is allowed for loopback only"
+        )
     return None
 
 

@@ -233,7 +233,7 @@ class Caller(msgspec.Struct, frozen=True):
             Forbidden: The caller holds a backend key, which belongs to no player.
         """
         if self.player is None:
-            raise Forbidden("a player's token, since a backend key is no player")
+            raise Forbidden("a player's token; a backend key has no player")
         return self.player
 
     def _may(
@@ -275,7 +275,7 @@ def _parse(kind: str, names: Iterable[str], known: frozenset[str]) -> frozenset[
     permissions = frozenset(names)
     if unknown := permissions - known:
         raise ValueError(
-            f"unknown {kind} {', '.join(map(repr, sorted(unknown)))}, "
-            f"known are {', '.join(sorted(known))}"
+            f"unknown {kind} {', '.join(map(repr, sorted(unknown)))}; "
+            f"valid are {', '.join(sorted(known))}"
         )
     return permissions

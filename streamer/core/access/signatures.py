@@ -170,10 +170,10 @@ def parse_key_set(document: bytes) -> KeySet:
     try:
         found = _decode_set(document).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ValueError(f"it is no JSON Web Key Set: {exc}") from exc
+        raise ValueError(f"not a JSON Web Key Set: {exc}") from exc
     keys = [key for raw in found[:KEYS_MAX] if (key := _parse_jwk(bytes(raw)))]
     if not keys:
-        raise ValueError("it has no public key for RS256, ES256 or EdDSA")
+        raise ValueError("no public key for RS256, ES256 or EdDSA")
     return KeySet(keys)
 
 
@@ -186,7 +186,7 @@ def read_public_keys(text: bytes) -> str:
             them.
     """
     if b"PRIVATE KEY-----" in text or re.search(rb'"d"\s*:', text):
-        raise ValueError("it has a private key; give the public one alone")
+        raise ValueError("contains a private key; pass only the public key")
     if blocks := [match[0] for match in _PEM.finditer(text)]:
         jwks = [_jwk_of_pem(block) for block in blocks]
         text = msgspec.json.encode({"keys": jwks})
@@ -194,9 +194,9 @@ def read_public_keys(text: bytes) -> str:
         text = b'{"keys":[%b]}' % text.strip()
     keys = parse_key_set(text).keys
     if len(keys) > KEYS_TRIED_MAX:
-        raise ValueError(f"it has {len(keys)} keys, allowed {KEYS_TRIED_MAX}")
+        raise ValueError(f"contains {len(keys)} keys, at most {KEYS_TRIED_MAX} allowed")
     if len(blocks) > len(keys):
-        raise ValueError("one of its keys is for none of RS256, ES256 and EdDSA")
+        raise ValueError("contains a key that is not for RS256, ES256 or EdDSA")
     return msgspec.json.encode({"keys": [_jwk_of(key) for key in keys]}).decode()
 
 
@@ -215,7 +215,7 @@ def _jwk_of_pem(block: bytes) -> dict[str, Any]:
                 return dict(kind.import_key(block).as_dict(private=False))
         except (JoseError, ValueError, TypeError, KeyError, AttributeError):
             continue  # Of another kind; how that shows depends on the two kinds.
-    raise ValueError("it has a PEM block that cannot be read")
+    raise ValueError("contains a PEM block that cannot be read")
 
 
 def _parse_jwk(raw: bytes) -> Key | None:

@@ -297,9 +297,13 @@ def mint(
             app's tokens are signed by somebody else.
     """
     if not 1 <= ttl_s <= TTL_MAX_S:
-        raise ValueError(f"a token may live for 1 to {TTL_MAX_S} s, not {ttl_s}")
+        raise ValueError(
+            f"the lifetime of a token must be 1 to {TTL_MAX_S} s, not {ttl_s}"
+        )
     if record.algorithm != "HS256":
-        raise ValueError(f"tokens of the app {record.name} come from {record.issuer}")
+        raise ValueError(
+            f"tokens of the app {record.name} are issued by {record.issuer}"
+        )
     now_s = max(now_s, record.not_before_s, not_before_s)
     header = {"alg": record.algorithm, "typ": "JWT", "kid": record.key_id}
     claims = {
@@ -407,7 +411,7 @@ def _decode_object(raw: bytes, defect: Defect) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member name is given twice")
+        raise ValueError("duplicate member name")
     return members
 
 

@@ -177,11 +177,13 @@ class _KeySetSource:
         except (KeySetUnavailable, TimeoutError, ValueError) as exc:
             self._failed = True
             consequence = (
-                "none was had before" if self._keys is None else "the old one is kept"
+                "none was retrieved before"
+                if self._keys is None
+                else "the previous one stays in use"
             )
-            reason = str(exc) or f"it took more than {FETCH_TIMEOUT_S:g} s"
+            reason = str(exc) or f"no response within {FETCH_TIMEOUT_S:g} s"
             _logger.warning(
-                "no key set from %s: %s; %s",
+                "could not retrieve the key set from %s: %s; %s",
                 _redacted(self._location),
                 reason,
                 consequence,
@@ -195,12 +197,12 @@ def _read(path: str) -> bytes:
         # Not to wait for whoever writes into a pipe.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise KeySetUnavailable("it is no file")
+                raise KeySetUnavailable("not a regular file")
             document = file.read(DOCUMENT_BYTES_MAX + 1)
     except OSError as exc:
         raise KeySetUnavailable(exc.strerror or str(exc)) from exc
     if len(document) > DOCUMENT_BYTES_MAX:
-        raise KeySetUnavailable(f"it has more than {DOCUMENT_BYTES_MAX} bytes")
+        raise KeySetUnavailable(f"larger than {DOCUMENT_BYTES_MAX} bytes")
     return document
 
 
@@ -220,15 +222,13 @@ async def _get(url: str) -> bytes:
             client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code != 200:
-                raise KeySetUnavailable(f"it answers {response.status_code}")
+                raise KeySetUnavailable(f"HTTP status {response.status_code}")
             document = bytearray()
             # As it comes: nothing that is packed is unpacked.
             async for chunk in response.aiter_raw():
                 document += chunk
                 if len(document) > DOCUMENT_BYTES_MAX:
-                    raise KeySetUnavailable(
-                        f"it has more than {DOCUMENT_BYTES_MAX} bytes"
-                    )
+                    raise KeySetUnavailable(f"larger than {DOCUMENT_BYTES_MAX} bytes")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
         raise KeySetUnavailable(f"{type(exc).__name__} {exc}".strip()) from exc
     return bytes(document)

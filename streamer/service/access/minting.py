@@ -71,6 +71,8 @@ class TokenMint:
         except ValueError as exc:
             raise Invalid(FieldError(("body", "permissions"), str(exc))) from exc
         if len(token) > TOKEN_BYTES_MAX:
-            problem = f"make a token of {len(token)} bytes, allowed {TOKEN_BYTES_MAX}"
+            problem = (
+                f"make a token of {len(token)} bytes, at most {TOKEN_BYTES_MAX} allowed"
+            )
             raise Invalid(FieldError(("body", "topics"), problem))
         return MintedToken(token, now_s + ttl_s)

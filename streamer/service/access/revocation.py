@@ -103,11 +103,11 @@ class RevocationCheck:
             try:
                 await self.check_all()
             except Unavailable:
-                _logger.info("credentials were not checked again: the store is away")
+                _logger.info("could not check credentials: the store is unavailable")
             except Exception:
                 # A record that cannot be read, say. Those of the others are looked at
                 # next time, and nobody's stream may end for it.
-                _logger.exception("credentials were not checked again")
+                _logger.exception("could not check credentials")
 
     async def check_all(self) -> None:
         """
@@ -167,7 +167,9 @@ class RevocationCheck:
             for reader in ended:
                 reader.end(TOKEN_INVALID)
             if ended:
-                _logger.info("%d listeners' credentials were taken back", len(ended))
+                _logger.info(
+                    "ended %d streams and polls: credentials revoked", len(ended)
+                )
 
     async def find_revoked(self, callers: Iterable[Caller]) -> set[Caller]:
         """

@@ -96,7 +96,7 @@ class Tickets:
         """
         caller.require_listen(caller.require_player())
         if caller.expires_at_s is None:
-            raise Forbidden("a token that ends")
+            raise Forbidden("a token that expires")
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         await self._store.issue(
             ticket_digest(text.encode()),
@@ -168,7 +168,7 @@ class Tickets:
             try:
                 await self.renew_open()
             except Unavailable:
-                _logger.info("tickets were not renewed: the store is away")
+                _logger.info("could not renew tickets: the store is unavailable")
 
     async def renew_open(self) -> None:
         """Renew the tickets of open streams once. Raises Unavailable."""
@@ -182,7 +182,7 @@ class Tickets:
             else:
                 await self._store.undo_use(digest)
         except Unavailable:
-            _logger.info("a ticket ends by its own time: the store is away")
+            _logger.info("could not close a ticket: the store is unavailable")
 
 
 def instance_of(text: str) -> str:

@@ -39,7 +39,7 @@ def parse_cursor(text: str, *where: str) -> Cursor:
     """
     if cursor := Cursor.parse(text):
         return cursor
-    raise Invalid(FieldError(where, "is not a cursor or notification id"))
+    raise Invalid(FieldError(where, "must be a cursor or a notification id"))
 
 
 class InboxOperations:
@@ -262,7 +262,7 @@ class InboxOperations:
     ) -> list[Position]:
         caller.require_mark(player)
         if len(ids) > ids_max:
-            problem = f"has {len(ids)} items, allowed {ids_max}"
+            problem = f"must have at most {ids_max} items, has {len(ids)}"
             raise Invalid(FieldError(("body", "ids"), problem))
         return [position for text in ids if (position := decode_id(text))]
 

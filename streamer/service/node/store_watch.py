@@ -102,7 +102,7 @@ class StoreWatch:
     def unready_reason(self) -> str | None:
         """Say why this store would not do at present, None if it would."""
         if self._facts is None:
-            return "the store was not heard yet"
+            return "the store has not responded yet"
         return unsuitable_reasons(self._findings) or unready_reason(
             self._facts, self._promise
         )
@@ -154,11 +154,11 @@ class StoreWatch:
         degraded = self._checked_at_s - self._degraded_at_s < DEGRADED_S
         if degraded and not self._degraded:
             _logger.error(
-                "durability is degraded: the store's disk does not keep up, and what "
-                "is acknowledged would be lost with the store's process"
+                "durability is degraded: the store's disk does not keep up; a crash of "
+                "the store would lose acknowledged writes"
             )
         elif self._degraded and not degraded:
-            _logger.warning("durability is what it was: the store's disk keeps up")
+            _logger.warning("durability is restored: the store's disk keeps up")
         self._degraded = degraded
 
 
@@ -193,4 +193,4 @@ def _log_change(before: Finding | None, after: Finding | None) -> None:
     if after is not None and new_severity > old_severity:
         _logger.log(_LOG_LEVEL[new_severity], "%s", after.text)
     elif before is not None and new_severity < old_severity:
-        _logger.warning("no longer: %s", before.text)
+        _logger.warning("resolved: %s", before.text)

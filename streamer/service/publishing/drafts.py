@@ -79,9 +79,12 @@ def _encode(i: int, notification: Notification) -> bytes:
     try:
         fragment = encode_fragment(notification)
     except (ValueError, TypeError, RecursionError, UnicodeError) as error:
-        raise Invalid(FieldError(("body", i), f"cannot be stored: {error}")) from error
+        raise Invalid(FieldError(("body", i), f"cannot be encoded: {error}")) from error
     if len(fragment) > FRAGMENT_BYTES_MAX:
-        problem = f"has {len(fragment)} bytes, allowed {FRAGMENT_BYTES_MAX}"
+        problem = (
+            f"must have at most {FRAGMENT_BYTES_MAX} bytes when encoded, "
+            f"has {len(fragment)}"
+        )
         raise Invalid(FieldError(("body", i), problem))
     return fragment
 
@@ -94,7 +97,9 @@ def draft_of(
     if notification.expires_at is not None:
         expires_ms = parse_time(notification.expires_at)
     if expires_ms is None:
-        raise Invalid(FieldError(("body", i, "expires_at"), "is not a time"))
+        raise Invalid(
+            FieldError(("body", i, "expires_at"), "must be an ISO 8601 date and time")
+        )
     return Draft(
         fragment,
         type=notification.type or "",

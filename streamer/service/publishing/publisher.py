@@ -264,7 +264,7 @@ class Publisher:
         # A repetition is answered as the first request was, however late it comes.
         if await request.is_claimed(self._redis):
             return
-        problem = "is not in the future"
+        problem = "must be in the future"
         raise Invalid(
             *(FieldError(("body", i, "expires_at"), problem) for i in expired)
         )

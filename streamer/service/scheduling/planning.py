@@ -25,7 +25,7 @@ def start_ms(due_ms: int, now_ms: int) -> int:
 
     """
     if due_ms - now_ms > AHEAD_MAX_MS:
-        problem = "lies more than 30 days ahead"
+        problem = "must be at most 30 days ahead"
         raise Invalid(FieldError(("body", "send_at"), problem))
     return max(due_ms, now_ms)
 
@@ -48,7 +48,7 @@ def with_notification(
         (fragment,) = encode([notification])
     draft = draft_of(0, notification, fragment)
     if 0 < draft.expires_ms <= schedule.due_ms:
-        raise Invalid(FieldError(("body", "expires_at"), "is not after send_at"))
+        raise Invalid(FieldError(("body", "expires_at"), "must be after send_at"))
     return schedule._replace(
         fragment=fragment,
         type=draft.type,
@@ -67,7 +67,11 @@ def rescheduled_fragment(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
     """
     if not schedule.ttl_ms:
         if 0 < schedule.expires_ms <= due_ms:
-            raise Invalid(FieldError(("body", "send_at"), "is not before it expires"))
+            raise Invalid(
+                FieldError(
+                    ("body", "send_at"), "must be before the notification expires"
+                )
+            )
         return b"", 0
     # In place rather than decoded and encoded anew, which would change how numbers of
     # `data` are written. Only `data` may say the same, and it stands in front.

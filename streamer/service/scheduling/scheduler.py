@@ -141,11 +141,12 @@ class Scheduler:
         agree = clocks_agree(now_ms, int(self._clock_s() * 1000))
         if not agree and not self._paused:
             _logger.error(
-                "nothing is fired: this node's clock and the store's are %.0f s apart",
-                now_ms / 1000 - self._clock_s(),
+                "schedules paused: the clocks of this node and of the store "
+                "differ by %.0f s",
+                abs(now_ms / 1000 - self._clock_s()),
             )
         elif agree and self._paused:
-            _logger.warning("firing again: the clocks agree")
+            _logger.warning("schedules resumed: the clocks agree")
         self._paused = not agree
         return agree
 

@@ -383,5 +383,5 @@ def _check_request(caller: Caller, players: Sequence[str], spread_ms: int) -> No
         problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"
         raise Invalid(FieldError(("body", "spread_s"), problem))
     if len(players) > RECIPIENTS_MAX:
-        problem = f"has {len(players)} players, allowed {RECIPIENTS_MAX}"
+        problem = f"must have at most {RECIPIENTS_MAX} players, has {len(players)}"
         raise Invalid(FieldError(("body", "to", "players"), problem))

@@ -31,15 +31,15 @@ def foreign(**members: Any) -> AppRecord:
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"secret": SECRET}, "has public keys, and no secret"),
-        ({"retired": (RetiredSecret(SECRET, 1),)}, "has public keys, and no secret"),
-        ({"key_set": ""}, "needs either public keys or a key set"),
-        ({"public_keys": RSA}, "needs either public keys or a key set"),
+        ({"secret": SECRET}, "uses public keys and no secret"),
+        ({"retired": (RetiredSecret(SECRET, 1),)}, "uses public keys and no secret"),
+        ({"key_set": ""}, "requires either public keys or a key set"),
+        ({"public_keys": RSA}, "requires either public keys or a key set"),
         ({"key_set": "", "public_keys": EC}, "none of the public keys is for RS256"),
-        ({"key_set": "", "public_keys": "{}"}, "no JSON Web Key Set"),
-        ({"algorithm": "HS256", "secret": SECRET}, "HS256 has a shared secret"),
+        ({"key_set": "", "public_keys": "{}"}, "not a JSON Web Key Set"),
+        ({"algorithm": "HS256", "secret": SECRET}, "HS256 uses a shared secret"),
         ({"algorithm": "HS256", "key_set": "", "secret": b"x"}, "has 1 bytes"),
-        ({"key_set": "http://id.example/"}, "fetched with https"),
+        ({"key_set": "http://id.example/"}, "fetched over https"),
         ({"audience": "x" * 256}, "the audience has more than 255"),
     ],
 )
@@ -146,7 +146,7 @@ def test_what_is_not_given_stays() -> None:
     changed = DEMO.with_tokens({"issuer": "else"}, fresh_secret=bytes(32))
 
     assert changed == msgspec.structs.replace(DEMO, issuer="else")
-    with pytest.raises(ValueError, match="HS256 has a shared secret"):
+    with pytest.raises(ValueError, match="HS256 uses a shared secret"):
         DEMO.with_tokens({"key_set": URL}, fresh_secret=bytes(32))
 
 

@@ -151,12 +151,12 @@ def test_known_names_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("name", ["", "readx", "notification:player:READ", "admin"])
 def test_an_unknown_permission_is_refused_with_the_list(name: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown permission .*known are .*self:read"):
+    with pytest.raises(ValueError, match=r"unknown permission .*valid are .*self:read"):
         parse_permissions(["notification:player:read", name])
 
 
 def test_an_unknown_scope_is_refused_with_the_list() -> None:
-    with pytest.raises(ValueError, match=r"unknown scope 'root', known are admin"):
+    with pytest.raises(ValueError, match=r"unknown scope 'root'; valid are admin"):
         parse_scopes(["root"])
 
 

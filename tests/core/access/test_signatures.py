@@ -110,7 +110,7 @@ def test_a_key_that_is_not_good_is_left_out(name: str, odd: Any) -> None:
     ],
 )
 def test_what_is_no_key_set_is_refused(document: bytes) -> None:
-    with pytest.raises(ValueError, match="it is no JSON Web Key Set"):
+    with pytest.raises(ValueError, match="not a JSON Web Key Set"):
         parse_key_set(document)
 
 
@@ -213,12 +213,18 @@ def test_a_kid_is_kept() -> None:
         (json.dumps({"d": 1}).encode(), "a private key"),
         (b'{"kty":"oct","k":"AAAA"}', "no public key"),
         (SMALL_RSA.as_pem(private=False), "no public key"),
-        (RSA.as_pem(private=False) + EXCHANGE.as_pem(private=False), "for none of"),
+        (
+            RSA.as_pem(private=False) + EXCHANGE.as_pem(private=False),
+            "a key that is not for",
+        ),
         (RSA.as_pem(private=False).replace(b"A", b"B"), "cannot be read"),
         (b"", "no public key"),
-        (b"ssh-rsa AAAA", "no JSON Web Key Set"),
-        (b"\xff\xfe", "no JSON Web Key Set"),
-        (key_set(*[jwk(ED, kid=str(i)) for i in range(5)]), "5 keys, allowed 4"),
+        (b"ssh-rsa AAAA", "not a JSON Web Key Set"),
+        (b"\xff\xfe", "not a JSON Web Key Set"),
+        (
+            key_set(*[jwk(ED, kid=str(i)) for i in range(5)]),
+            "5 keys, at most 4 allowed",
+        ),
     ],
 )
 def test_what_will_not_do_as_public_keys_is_said(text: bytes, problem: str) -> None:
@@ -254,5 +260,5 @@ def test_odd_members_never_crash(key: Any, members: dict[str, Any]) -> None:
 @pytest.mark.row("F4")
 def test_noise_never_crashes(noise: bytes) -> None:
     for read in (parse_key_set, read_public_keys):
-        with pytest.raises(ValueError, match="it "):
+        with pytest.raises(ValueError, match=r"[Kk]ey"):
             read(noise)

@@ -427,7 +427,7 @@ def test_a_minted_token_names_the_secret_without_showing_it() -> None:
 
 @pytest.mark.parametrize("ttl_s", [-1, 0, 86_401])
 def test_a_token_is_not_minted_for_longer_than_a_day(ttl_s: int) -> None:
-    with pytest.raises(ValueError, match="may live for 1 to 86400 s"):
+    with pytest.raises(ValueError, match="lifetime of a token must be 1 to 86400 s"):
         tokens.mint(RECORD, Player("p1"), ttl_s=ttl_s, now_s=NOW_S)
 
 
@@ -799,7 +799,7 @@ def test_public_keys_as_a_file_are_enough_for_a_token_without_an_id() -> None:
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 def test_no_token_is_minted_for_a_foreign_issuer(algorithm: str) -> None:
-    with pytest.raises(ValueError, match="come from streamer"):
+    with pytest.raises(ValueError, match="are issued by streamer"):
         tokens.mint(foreign_record(algorithm), Player("p1"), ttl_s=1, now_s=NOW_S)
 
 

@@ -148,7 +148,7 @@ async def test_a_refusal_says_what_and_how_long(make_node: Any) -> None:
     with pytest.raises(OverQuota) as refused:
         await node.publisher.publish(BACKEND, [P], [HELLO])
 
-    assert (refused.value.quota, refused.value.most) == (Quota.PUBLISHES_PER_S, 1)
+    assert (refused.value.quota, refused.value.maximum) == (Quota.PUBLISHES_PER_S, 1)
     assert refused.value.retry_after_s == 1
     assert str(refused.value) == (
         "the app has used its quota of 1 notifications per second"

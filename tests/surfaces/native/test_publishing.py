@@ -182,7 +182,7 @@ async def test_what_a_service_finds_in_a_list_is_pointed_at(backend: Backend) ->
 
     told = await backend.refused([to("a"), to("a", expires_at=past), to("b")])
 
-    assert told == {"/1/expires_at": "is not in the future"}
+    assert told == {"/1/expires_at": "must be in the future"}
     assert await backend.titles("a") == []
 
 
