@@ -249,9 +249,9 @@ def test_store_creates_the_demo_once_and_other_commands_work_meanwhile(
     assert "created app demo" in text
 
     assert redis_command(port, b"PING") == b"+PONG\r\n"
-    beside = secret("key", "--app", "demo", "--data-dir", data_dir)
-    over_tcp = secret("key", "--app", "demo", "--redis", f"redis://127.0.0.1:{port}")
-    assert beside != over_tcp
+    key_by_directory = secret("key", "--app", "demo", "--data-dir", data_dir)
+    key_by_url = secret("key", "--app", "demo", "--redis", f"redis://127.0.0.1:{port}")
+    assert key_by_directory != key_by_url
     assert redis_command(port, b"HLEN streamer:keys") == b":3\r\n"
 
     stop(process)

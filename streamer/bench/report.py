@@ -68,8 +68,8 @@ def cells(result: Result) -> list[list[str]]:
         line += [_cell(row, figure) for figure in result["figures"]]
         ratio = row["ratios"].get(first)
         if _compares(result):
-            ours = row["peer"] == "streamer"
-            line.append(f"{ratio[0]:.2f} x" if ratio and not ours else "")
+            is_streamer = row["peer"] == "streamer"
+            line.append(f"{ratio[0]:.2f} x" if ratio and not is_streamer else "")
         share = row["medians"].get("load_share", 0)
         line.append(f"{share:.0%}{' (the limit)' if row['limited_by_load'] else ''}")
         table.append(line)

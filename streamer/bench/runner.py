@@ -229,13 +229,13 @@ def summarise(row: Row, rows: dict[str, Row]) -> Row:
         medians[key] = statistics.median(values)
         half = (max(values) - min(values)) / 2
         spreads[key] = half / medians[key] if medians[key] else 0.0
-    ours = {run["round"]: run for run in rows.get("streamer", {}).get("runs", [])}
+    own_runs = {run["round"]: run for run in rows.get("streamer", {}).get("runs", [])}
     ratios = {}
     for key in keys:
         both = [
-            ours[run["round"]][key] / run[key]
+            own_runs[run["round"]][key] / run[key]
             for run in runs
-            if run["round"] in ours and ours[run["round"]].get(key) and run[key]
+            if run["round"] in own_runs and own_runs[run["round"]].get(key) and run[key]
         ]
         if both:
             ratios[key] = [statistics.median(both), min(both), max(both)]

@@ -94,12 +94,14 @@ class TcpProxy:
         try:
             if self.refusing:
                 return
-            there, away = await asyncio.open_connection("127.0.0.1", self._target_port)
-            pair = ProxiedConnection(writer, away)
+            target_reader, target_writer = await asyncio.open_connection(
+                "127.0.0.1", self._target_port
+            )
+            pair = ProxiedConnection(writer, target_writer)
             self.connections.add(pair)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(pair, reader, away, up=True))
-                tasks.create_task(self._pump(pair, there, writer, up=False))
+                tasks.create_task(self._pump(pair, reader, target_writer, up=True))
+                tasks.create_task(self._pump(pair, target_reader, writer, up=False))
         except OSError:
             pass
         except asyncio.CancelledError:

@@ -85,7 +85,7 @@ async def test_a_protocol_violation_is_logged_with_its_close_code(
         server.port, token, headers={"X-Request-Id": request_id}
     )
     await stream.until("hello")
-    await stream.connection.send("no message of ours")
+    await stream.connection.send("not a message")
 
     _, ended = await lines_of(server, request_id, count=2)
     assert (ended["code"], ended["reason"]) == (4203, "protocol")

@@ -255,8 +255,8 @@ async def test_an_app_has_no_access_to_another_app(
     key = await server.key(app="rival")
     for credential in (token, key):
         async with Api(server.port, credential) as rival:
-            ours = await rival.inbox(OWN)
-            assert "of the demo app" not in {one["title"] for one in ours}
+            rivals_inbox = await rival.inbox(OWN)
+            assert "of the demo app" not in {one["title"] for one in rivals_inbox}
             for path in (
                 f"/v1/players/{OWN}/notifications/{id}",
                 f"/notification/v1/player/{OWN}/notification/{id}",

@@ -102,23 +102,25 @@ async def test_an_app_at_ten_times_its_limit_does_not_affect_another(
         node.port: await limit(node, "loud", publishes_per_s=PER_S)
         for node in (server, next_door)
     }
-    beside: dict[int, list[float]] = {0: [], server.port: [], next_door.port: []}
+    p99s_during: dict[int, list[float]] = {0: [], server.port: [], next_door.port: []}
     answers: Counter[str] = Counter()
     flooded_s = 0.0
     backend = await RawBackend(await server.key()).open(server.port)
     try:
         await took_s(backend)
         for _ in range(ROUNDS):
-            beside[0].append(p99(await took_s(backend)))
+            p99s_during[0].append(p99(await took_s(backend)))
             for port, key in loud.items():
                 begun = time.monotonic()
                 async with flooded(port, key, 10 * PER_S) as statuses:
-                    beside[port].append(p99(await took_s(backend)))
+                    p99s_during[port].append(p99(await took_s(backend)))
                     flooded_s += time.monotonic() - begun
                 answers.update(statuses)
     finally:
         backend.cut()
-    alone_s, here_s, there_s = (statistics.median(times) for times in beside.values())
+    alone_s, here_s, there_s = (
+        statistics.median(times) for times in p99s_during.values()
+    )
     report(
         f"p99 of the other app {here_s * 1e3:.1f} ms, {there_s * 1e3:.1f} ms with the "
         f"flood on another server, {alone_s * 1e3:.1f} ms without: "

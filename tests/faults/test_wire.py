@@ -193,18 +193,18 @@ async def test_slow_clients_are_disconnected_and_others_served(
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(halves[number % len(halves)])
 
-        async def feed() -> None:
+        async def trickle() -> None:
             while number % 2:
                 await asyncio.sleep(0.5)
                 writer.write(b"a")
 
-        feeding = asyncio.create_task(feed())
+        trickling = asyncio.create_task(trickle())
         with contextlib.suppress(OSError):
             async with asyncio.timeout(limit_s + 10):
                 while await reader.read(65_536):
                     pass
         closed += 1
-        feeding.cancel()
+        trickling.cancel()
         writer.transport.abort()
 
     async with Api(server.port, await server.key()) as backend:
