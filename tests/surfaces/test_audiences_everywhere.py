@@ -26,21 +26,25 @@ GUARD_S = 10
 class Player:
     """One player's inbox as every surface shows it."""
 
-    def __init__(self, client: Any, key: str, token: str, app: str) -> None:
+    def __init__(
+        self, client: Any, key: str, token: str, app: str, settle: Any = None
+    ) -> None:
         self.client = client
+        self._settle = settle
         self.app = app
         self.backend = {"Authorization": f"Bearer {key}"}
         self.bearer = {"Authorization": f"Bearer {token}"}
         self.token = token
 
     async def send(self, body: str, to: dict[str, Any], **fields: Any) -> str:
-        """Publish natively; return the id."""
+        """Publish natively, in a millisecond of its own; return the id."""
         order = {"to": to, "body": body, "type": "note", **fields}
         answer = await self.client.post(
             "/v1/notifications", headers=self.backend, json=order
         )
         assert answer.status_code == 200, answer.text
         sent: str = answer.json()["results"][0]["id"]
+        await self._settle()
         return sent
 
     async def _get(self, path: str, headers: dict[str, str]) -> Any:
@@ -86,8 +90,10 @@ class Player:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def player(client: Any, backend_key: str, mint: Any) -> Player:
-    player = Player(client, backend_key, mint(PLAYER), mint.name())
+async def player(
+    client: Any, backend_key: str, mint: Any, next_millisecond: Any
+) -> Player:
+    player = Player(client, backend_key, mint(PLAYER), mint.name(), next_millisecond)
     await player.shown()  # Its first appearance: from here on it is one of everyone.
     return player
 

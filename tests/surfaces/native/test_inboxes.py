@@ -90,18 +90,21 @@ def alice(client: Any, mint: Any) -> Player:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def mixed(backend: Backend, alice: Player) -> list[str]:
+async def mixed(backend: Backend, alice: Player, next_millisecond: Any) -> list[str]:
     """Fill alice's inbox, from two audiences too; return the ids, oldest first."""
     await backend.bodies()
     await backend.ask("PUT", f"{ALICE}/topics/t")
-    ids = [
-        await backend.say("0", type="a", priority="high"),
-        await backend.say("1", {"topic": "t"}, type="b"),
-        await backend.say("2", type="a"),
-        await backend.say("3", {"everyone": True}, type="c", priority="low"),
-        await backend.say("4", {"topic": "t"}, type="a"),
-        await backend.say("5"),
-    ]
+    ids = []
+    for message in (
+        {"body": "0", "type": "a", "priority": "high"},
+        {"body": "1", "to": {"topic": "t"}, "type": "b"},
+        {"body": "2", "type": "a"},
+        {"body": "3", "to": {"everyone": True}, "type": "c", "priority": "low"},
+        {"body": "4", "to": {"topic": "t"}, "type": "a"},
+        {"body": "5"},
+    ):
+        ids.append(await backend.say(**message))
+        await next_millisecond()  # Each goes to another log than the one before.
     await alice.mark("read", ids[1], ids[2])
     return ids
 
