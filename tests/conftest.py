@@ -98,6 +98,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 GUARD_S = 15
+Until = Callable[[Callable[..., object]], Awaitable[None]]
+StartStore = Callable[[], Awaitable[Embedded]]
+
 _numbers = itertools.count(1)
 
 
@@ -145,9 +148,7 @@ async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
 
 
 @pytest.fixture
-async def start_store(
-    tmp_path: Path, store_binary: Path
-) -> AsyncIterator[Callable[[], Awaitable[Embedded]]]:
+async def start_store(tmp_path: Path, store_binary: Path) -> AsyncIterator[StartStore]:
     """Return what starts the test's own server, each time on the same data."""
     started: list[Embedded] = []
 
@@ -173,7 +174,7 @@ def log() -> Log:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+def until() -> Until:
     """Return a function that waits for a fact."""
 
     async def wait(fact: Callable[[], object]) -> None:

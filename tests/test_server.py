@@ -123,13 +123,16 @@ class Running:
             await self.task
 
 
+Serve = Callable[..., Awaitable[Running]]
+
+
 @pytest.fixture
 async def app() -> FakeApp:
     return FakeApp()
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+async def serve() -> AsyncIterator[Serve]:
     """Give a function that starts a `Host` for an app."""
     everything: list[Running] = []
 
@@ -148,7 +151,7 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
 
 
 @pytest.fixture
-async def run() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+async def run() -> AsyncIterator[Serve]:
     """Give a function that runs an app as the process does, until it is announced."""
     everything: list[Running] = []
 
@@ -189,7 +192,7 @@ async def refuses_connections(running: Running) -> bool:
 # The host.
 
 
-async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
+async def test_two_hosts_serve_side_by_side(serve: Serve, app: FakeApp) -> None:
     servers = [await serve(app), await serve(app)]
 
     for running in servers:
@@ -201,7 +204,7 @@ async def test_two_hosts_serve_side_by_side(serve: Any, app: FakeApp) -> None:
 
 
 async def test_responses_have_a_date_and_do_not_name_the_server(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     client = await (await serve(app)).connect()
 
@@ -212,7 +215,7 @@ async def test_responses_have_a_date_and_do_not_name_the_server(
     assert b"server:" not in head.lower()
 
 
-async def test_the_error_names_a_port_in_use(serve: Any, app: FakeApp) -> None:
+async def test_the_error_names_a_port_in_use(serve: Serve, app: FakeApp) -> None:
     running = await serve(app)
 
     with pytest.raises(OSError, match=rf"127\.0\.0\.1:{running.port} is in use"):
@@ -225,7 +228,7 @@ async def serve_elsewhere(app: FakeApp, port: int) -> None:
 
 
 async def test_a_stop_closes_the_sockets_then_drains_then_ends(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     stream = await running.connect()
@@ -245,7 +248,7 @@ async def test_a_stop_closes_the_sockets_then_drains_then_ends(
 
 
 async def test_kept_alive_connections_are_served_during_the_drain(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     client = await running.connect()
@@ -263,7 +266,7 @@ async def test_kept_alive_connections_are_served_during_the_drain(
 
 
 async def test_a_pending_request_gets_its_response_after_the_drain(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     client = await running.connect()
@@ -279,7 +282,7 @@ async def test_a_pending_request_gets_its_response_after_the_drain(
 
 
 async def test_a_new_connection_gets_time_for_its_request(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     app.may_finish_drain.clear()
@@ -296,7 +299,7 @@ async def test_a_new_connection_gets_time_for_its_request(
 
 
 async def test_a_silent_connection_does_not_delay_the_stop(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     client = await running.connect()
@@ -311,7 +314,7 @@ async def test_a_silent_connection_does_not_delay_the_stop(
 
 
 async def test_queued_connections_are_accepted_before_the_socket_closes(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     clients = [socket.create_connection((running.host, running.port)) for _ in range(9)]
@@ -346,7 +349,7 @@ async def test_a_second_host_can_continue_with_the_same_sockets(
 
 
 async def test_a_stream_that_outlasts_the_drain_is_closed(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     client = await running.connect()
@@ -363,7 +366,7 @@ async def test_a_stream_that_outlasts_the_drain_is_closed(
     assert app.log == ["drain", "drained", "stream ended"]
 
 
-async def test_a_second_stop_skips_the_drain(serve: Any, app: FakeApp) -> None:
+async def test_a_second_stop_skips_the_drain(serve: Serve, app: FakeApp) -> None:
     running = await serve(app)
     client = await running.connect()
     client.get("/stream")
@@ -381,7 +384,7 @@ async def test_a_second_stop_skips_the_drain(serve: Any, app: FakeApp) -> None:
 
 
 async def test_a_drain_that_does_not_end_is_cancelled(
-    serve: Any,
+    serve: Serve,
     app: FakeApp,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -397,7 +400,7 @@ async def test_a_drain_that_does_not_end_is_cancelled(
 
 
 async def test_a_drain_that_fails_ends_the_host_with_its_error(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     async def fail() -> None:
         raise ValueError("drain")
@@ -414,7 +417,7 @@ async def test_a_drain_that_fails_ends_the_host_with_its_error(
 
 
 async def test_a_cancelled_host_closes_its_connections(
-    serve: Any, app: FakeApp
+    serve: Serve, app: FakeApp
 ) -> None:
     running = await serve(app)
     client = await running.connect()
@@ -456,7 +459,7 @@ def connects(port: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_drains_and_then_ends_the_background_task(
-    run: Any, app: FakeApp, number: signal.Signals
+    run: Serve, app: FakeApp, number: signal.Signals
 ) -> None:
     app.deliverable.set()
     running = await run(app)
@@ -478,7 +481,7 @@ async def test_a_signal_before_readiness_ends_the_process(app: FakeApp) -> None:
 
 
 async def test_a_second_signal_does_not_wait_for_the_drain(
-    run: Any, app: FakeApp
+    run: Serve, app: FakeApp
 ) -> None:
     app.deliverable.set()
     app.may_finish_drain.clear()
@@ -493,7 +496,7 @@ async def test_a_second_signal_does_not_wait_for_the_drain(
 
 
 async def test_a_background_task_that_fails_ends_the_run(
-    run: Any, app: FakeApp
+    run: Serve, app: FakeApp
 ) -> None:
     app.deliverable.set()
     running = await run(app)
@@ -519,7 +522,7 @@ async def test_a_background_task_that_fails_before_readiness_ends_the_run(
 
 
 async def test_a_background_task_that_returns_is_an_error(
-    run: Any, app: FakeApp
+    run: Serve, app: FakeApp
 ) -> None:
     app.deliverable.set()
     running = await run(app)
@@ -541,7 +544,7 @@ async def test_a_probe_that_fails_ends_the_run(app: FakeApp) -> None:
     assert app.log == ["background ended"]
 
 
-async def test_a_port_in_use_ends_the_run(serve: Any, app: FakeApp) -> None:
+async def test_a_port_in_use_ends_the_run(serve: Serve, app: FakeApp) -> None:
     port = (await serve(app)).port
 
     with pytest.raises(OSError, match="is in use"):
@@ -549,7 +552,7 @@ async def test_a_port_in_use_ends_the_run(serve: Any, app: FakeApp) -> None:
 
 
 async def test_uvicorn_logs_nothing_in_normal_operation(
-    run: Any, app: FakeApp, caplog: pytest.LogCaptureFixture
+    run: Serve, app: FakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     app.deliverable.set()
@@ -564,7 +567,7 @@ async def test_uvicorn_logs_nothing_in_normal_operation(
     assert [r for r in caplog.records if r.name.startswith("uvicorn")] == []
 
 
-async def until(fact: Callable[[], Any]) -> None:
+async def until(fact: Callable[..., Any]) -> None:
     async with asyncio.timeout(GUARD_S):
         while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx2
 import msgspec
@@ -28,26 +27,27 @@ from streamer_client import (
     Unread,
 )
 
+from .conftest import Running
 from .proxy import LosingProxy
 
-Serve = Callable[..., Awaitable[Any]]
+Serve = Callable[..., Awaitable[Running]]
 GUARD_S = 10
 COUNTS_AND_CURSORS = Unread | Read | CursorMoved
 
 
 @pytest.fixture
-async def server(serve_streams: Serve) -> Any:
+async def server(serve_streams: Serve) -> Running:
     return await serve_streams()
 
 
 @pytest.fixture
-async def backend(server: Any) -> AsyncIterator[Client]:
+async def backend(server: Running) -> AsyncIterator[Client]:
     async with Client(server.url, token=server.key) as client:
         yield client
 
 
 @pytest.fixture
-async def alice(server: Any) -> AsyncIterator[Client]:
+async def alice(server: Running) -> AsyncIterator[Client]:
     async with Client(server.url, token=server.token("alice")) as client:
         yield client
 
@@ -145,7 +145,7 @@ async def test_pages_and_marks_agree(backend: Client, alice: Client) -> None:
     assert all(notification.read_at for notification in marked.notifications)
 
 
-async def test_a_stream_outlives_its_server(server: Any, alice: Client) -> None:
+async def test_a_stream_outlives_its_server(server: Running, alice: Client) -> None:
     stream = alice.notifications("earliest")
     async with Client(server.url, token=server.key) as backend:
         ids = await publish(backend, "a", "b")
@@ -162,7 +162,7 @@ async def test_a_stream_outlives_its_server(server: Any, alice: Client) -> None:
 
 
 async def test_a_stored_cursor_resumes_in_another_client(
-    server: Any, backend: Client, alice: Client
+    server: Running, backend: Client, alice: Client
 ) -> None:
     ids = await publish(backend, *"abc")
     stream = alice.notifications("earliest")
@@ -199,7 +199,7 @@ async def test_a_reader_that_missed_too_much_gets_a_gap_and_finds_the_rest_on_pa
 
 
 async def test_a_token_that_expires_on_an_open_stream_is_replaced(
-    server: Any, backend: Client
+    server: Running, backend: Client
 ) -> None:
     lives_s = [1, 3600]
     replaced = asyncio.Event()
@@ -251,7 +251,7 @@ async def test_a_reconnecting_client_replaces_its_own_dead_connection(
     assert refused.status_code == 409
 
 
-async def test_a_bad_token_is_refused(server: Any) -> None:
+async def test_a_bad_token_is_refused(server: Running) -> None:
     async with Client(server.url, token="x.y.z") as client:
         with pytest.raises(TokenExpired):
             await anext(client.notifications())
@@ -301,7 +301,7 @@ async def test_wrong_fields_are_named(backend: Client, alice: Client) -> None:
     assert missing.value.status == 404
 
 
-async def test_publish_and_tail_talk_to_the_server(server: Any) -> None:
+async def test_publish_and_tail_talk_to_the_server(server: Running) -> None:
     async def run(*arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "streamer", *arguments, "--url", server.url),

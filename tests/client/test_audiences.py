@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,6 +25,7 @@ from streamer_client import (
     Withdrawn,
 )
 
+from .conftest import Running
 from .proxy import LosingProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,13 +47,13 @@ def topic() -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def backend(shared_server: Any) -> AsyncIterator[Client]:
+async def backend(shared_server: Running) -> AsyncIterator[Client]:
     async with Client(shared_server.url, token=shared_server.key) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def client(shared_server: Any, player: str) -> AsyncIterator[Client]:
+async def client(shared_server: Running, player: str) -> AsyncIterator[Client]:
     token = shared_server.token(player, topics=("topic/*",))
     async with Client(shared_server.url, token=token) as client:
         yield client
@@ -81,7 +81,7 @@ def titles(events: list[Event]) -> list[str | None]:
 
 
 async def test_an_audience_message_comes_once_although_its_cursor_is_pending(
-    shared_server: Any, backend: Client, player: str, topic: str
+    shared_server: Running, backend: Client, player: str, topic: str
 ) -> None:
     proxy = LosingProxy(shared_server.url)
     url = await proxy.listen()
@@ -191,7 +191,7 @@ async def test_a_deleted_notification_is_withdrawn_and_not_counted(
 
 
 async def test_a_token_is_renewed_without_another_connection(
-    shared_server: Any, backend: Client, player: str
+    shared_server: Running, backend: Client, player: str
 ) -> None:
     lives_s = [2, 3600]
     renewed = asyncio.Event()
@@ -220,7 +220,7 @@ async def test_a_token_is_renewed_without_another_connection(
 
 
 async def test_the_synchronous_client_does_what_the_client_does(
-    shared_server: Any, backend: Client, player: str
+    shared_server: Running, backend: Client, player: str
 ) -> None:
     def work() -> list[object]:
         with (

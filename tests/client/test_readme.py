@@ -15,6 +15,8 @@ import pytest
 
 from streamer_client import Client, Notification
 
+from .conftest import Running
+
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
 
@@ -36,7 +38,7 @@ def ignore(*_: object) -> None:
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 async def test_an_example_of_the_readme_runs_unchanged(
-    shared_server: Any, number: int
+    shared_server: Running, number: int
 ) -> None:
     async with Client(shared_server.url, token=shared_server.key) as backend:
         await backend.publish("alice", title="Hello", type="friend")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,6 +21,8 @@ from streamer_client import (
     Sent,
 )
 
+from .conftest import Running
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _numbers = itertools.count(1)
@@ -34,7 +35,7 @@ def player() -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def backend(shared_server: Any) -> AsyncIterator[Client]:
+async def backend(shared_server: Running) -> AsyncIterator[Client]:
     async with Client(shared_server.url, token=shared_server.key) as client:
         yield client
 
@@ -222,7 +223,7 @@ async def test_a_schedule_is_read_moved_and_cancelled(
 
 
 async def test_tokens_and_tickets_are_created(
-    shared_server: Any, backend: Client, player: str
+    shared_server: Running, backend: Client, player: str
 ) -> None:
     token = await backend.mint_token(player, ttl_s=60, topics=["a/*"])
     async with Client(shared_server.url, token=token) as client:

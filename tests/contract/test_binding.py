@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -50,7 +51,7 @@ def refuse(error: Error, request: Request) -> Response:
 
 
 @pytest.fixture
-async def client() -> Any:
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
     endpoints = Endpoints(identify, refuse)
     routes = endpoints.bind((READ, show), (REMOVE, show), (NAMED, show))
     transport = httpx2.ASGITransport(Starlette(routes=routes))
@@ -58,13 +59,17 @@ async def client() -> Any:
         yield client
 
 
-async def test_an_operation_is_answered_at_all_its_paths(client: Any) -> None:
+async def test_an_operation_is_answered_at_all_its_paths(
+    client: httpx2.AsyncClient,
+) -> None:
     for url in ("/things/1", "/also/1"):
         answer = await client.get(url, headers={"X-Who": "alice"})
         assert answer.text == "alice GET {'id': '1'}"
 
 
-async def test_operations_of_one_path_are_told_apart_by_method(client: Any) -> None:
+async def test_operations_of_one_path_are_told_apart_by_method(
+    client: httpx2.AsyncClient,
+) -> None:
     assert (await client.delete("/things/1")).text.startswith("nobody DELETE")
     assert (await client.head("/things/1")).status_code == 200
 
@@ -74,12 +79,16 @@ async def test_operations_of_one_path_are_told_apart_by_method(client: Any) -> N
     assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
 
 
-async def test_only_a_parameter_that_says_so_has_slashes(client: Any) -> None:
+async def test_only_a_parameter_that_says_so_has_slashes(
+    client: httpx2.AsyncClient,
+) -> None:
     assert (await client.get("/names/a/b")).text == "nobody GET {'name': 'a/b'}"
     assert (await client.get("/things/a/b")).status_code == 404
 
 
-async def test_an_error_gets_the_answer_of_the_surface(client: Any) -> None:
+async def test_an_error_gets_the_answer_of_the_surface(
+    client: httpx2.AsyncClient,
+) -> None:
     answer = await client.get("/things/none")
 
     assert answer.text == f"/things/none: {NotFound('the thing')}"
@@ -92,4 +101,4 @@ def test_an_operation_is_not_bound_twice() -> None:
 
 def test_a_websocket_has_to_be_declared() -> None:
     with pytest.raises(AssertionError):
-        bind_websocket(READ, lambda *_: None)  # type: ignore[arg-type, return-value]
+        bind_websocket(READ, lambda *_: None)  # type: ignore[arg-type]

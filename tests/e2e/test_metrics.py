@@ -49,7 +49,7 @@ class Scraper:
     def sum(self, name: str, **labels: str) -> float:
         """Return the sum of the samples with that name and these labels."""
         return sum(
-            sample.value
+            float(sample.value)
             for family in self.families.values()
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
@@ -121,7 +121,7 @@ async def test_a_stream_is_counted_while_it_is_open(
     server: ServerProcess, scraper: Scraper, token: str, transport: str
 ) -> None:
     before = await scraper.now("streamer_connections", transport=transport)
-    labels = {"transport": transport, "reason": "left"}
+    labels: dict[str, Any] = {"transport": transport, "reason": "left"}
     async with scraper.moving("streamer_closes_total", **labels):
         stream = await TRANSPORTS[transport].open(server.port, token)
         await stream.until("hello")
@@ -243,7 +243,7 @@ async def test_a_held_poll_is_a_connection(
 async def test_requests_are_counted_by_the_template_of_their_route(
     scraper: Scraper, backend: Api, player: str
 ) -> None:
-    labels = {"method": "GET", "route": ROUTE, "status": "200"}
+    labels: dict[str, Any] = {"method": "GET", "route": ROUTE, "status": "200"}
     async with scraper.moving("streamer_requests_total", **labels):
         await backend.inbox(player)
 

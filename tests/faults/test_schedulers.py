@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,8 +191,8 @@ async def test_kills_neither_lose_nor_duplicate_schedules(
     if store_dies:
         dying.append(asyncio.create_task(keep_killing(store)))
     done = eventually(lambda: is_done(timetable, last_ms), within_s=240)
-    watching = asyncio.ensure_future(done)
-    killing = asyncio.gather(*dying)
+    watching: asyncio.Future[Any] = asyncio.ensure_future(done)
+    killing: asyncio.Future[Any] = asyncio.gather(*dying)
     try:
         # On a slow machine, or after an error, the killing ends first.
         await asyncio.wait([watching, killing], return_when=asyncio.FIRST_COMPLETED)

@@ -141,7 +141,7 @@ async def test_stalled_readers_are_disconnected_and_delay_no_other(
     server = await make_server(**limit).start()
     token = await server.token("p")
     async with Api(server.port, await server.key()) as backend:
-        healthy = [
+        healthy: list[RawStream] = [
             await opener.open(server.port, token) for opener in TRANSPORTS.values()
         ]
         for stream in healthy:

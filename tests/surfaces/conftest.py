@@ -162,6 +162,9 @@ Start = Callable[..., Awaitable[Server]]
 Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 
+AddKey = Callable[..., Awaitable[str]]
+
+
 @pytest.fixture
 def until() -> Until:
     """Give a function that returns as soon as what it is given says true."""
@@ -209,7 +212,7 @@ async def make_mint(redis: RedisConnection) -> Mint:
 
 
 @pytest.fixture
-def add_key(redis: RedisConnection, mint: Mint) -> Callable[..., Awaitable[str]]:
+def add_key(redis: RedisConnection, mint: Mint) -> AddKey:
     """Give a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
 
     async def add_key(*scopes: str, app: str = "demo") -> str:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest_asyncio
+
+from .conftest import Mint, Server
 
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
 NATIVE = f"/v1/players/{PLAYER}/notifications"
@@ -91,7 +94,7 @@ class Player:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def player(
-    client: Any, backend_key: str, mint: Any, next_millisecond: Any
+    client: httpx2.AsyncClient, backend_key: str, mint: Mint, next_millisecond: Any
 ) -> Player:
     player = Player(client, backend_key, mint(PLAYER), mint.name(), next_millisecond)
     await player.shown()  # Its first appearance: from here on it is one of everyone.
@@ -190,7 +193,7 @@ async def test_what_has_expired_is_gone_everywhere(player: Player) -> None:
 
 
 async def test_a_player_deletes_for_itself_alone(
-    player: Player, client: Any, backend_key: str, mint: Any
+    player: Player, client: httpx2.AsyncClient, backend_key: str, mint: Mint
 ) -> None:
     other = Player(client, backend_key, mint("other"), mint.name())
     await client.get("/v1/players/me/notifications", headers=other.bearer)
@@ -214,7 +217,7 @@ async def test_a_muted_topic_is_shown_nowhere(player: Player) -> None:
     assert await player.unread() == 2
 
 
-async def test_a_held_poll_wakes_for_everyone(player: Player, server: Any) -> None:
+async def test_a_held_poll_wakes_for_everyone(player: Player, server: Server) -> None:
     path = f"{RALLYHERE}/stream/notification/lp?deadline=10"
     polling = asyncio.create_task(player._get(path, player.bearer))
     async with asyncio.timeout(GUARD_S):

@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from streamer.app import build
 from streamer.config import Config
 from streamer.openapi import SURFACES
 from streamer.server import Host
+
+from .conformance import Conformance
+from .conftest import AddKey, Mint, Start
 
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 SCRAPER = "metrics-of-a-test"
@@ -85,7 +89,9 @@ def test_a_websocket_is_taken_where_one_is_declared(routes: list[Any]) -> None:
     assert [it.path for it in routes if isinstance(it, WebSocketRoute)] == declared
 
 
-def test_an_answer_that_is_not_in_the_contract_is_told(conformance: Any) -> None:
+def test_an_answer_that_is_not_in_the_contract_is_told(
+    conformance: Conformance,
+) -> None:
     # What holds the answers of all tests of this folder would not be missed.
     kind = {"content-type": "application/json"}
     more, other = b'{"status":"alive","and":"well"}', b'{"status":"dead"}'
@@ -174,7 +180,7 @@ checks.ignored_auth.enabled = false
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def site(start: Any, mint: Any, add_key: Any) -> Any:
+async def site(start: Start, mint: Mint, add_key: AddKey) -> Any:
     server = await start(metrics_token=SCRAPER)
     config = Config(host="127.0.0.1", port=0, drain_s=1)
     host = Host(server.app.asgi, config, drain=server.app.drain)
@@ -292,7 +298,11 @@ async def test_every_response_conforms_to_the_contract(
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("group", GROUPS)
 async def test_every_response_conforms_to_the_contract_at_length(
-    site: Site, tmp_path: Path, seeded: None, report: Any, group: str
+    site: Site,
+    tmp_path: Path,
+    seeded: None,
+    report: Callable[[object], None],
+    group: str,
 ) -> None:
     seed = random.getrandbits(31)
     await probe(site, tmp_path, max_examples=30, seed=seed, pattern=GROUPS[group])

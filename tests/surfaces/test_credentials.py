@@ -28,6 +28,8 @@ from streamer.model import App, Player
 from streamer.server import Host
 from streamer.store.access.apps import Apps
 
+from .conftest import AddKey, Mint, Server, Start
+
 GUARD_S = 10
 Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
@@ -81,7 +83,7 @@ class Site:
     def bearer(self, token: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {token}"}
 
-    async def sse(self, *, headers: dict[str, str] | None = None, **query: str) -> Sse:
+    async def sse(self, headers: dict[str, str] | None = None, **query: str) -> Sse:
         client = await self._stack.enter_async_context(
             httpx2.AsyncClient(timeout=GUARD_S)
         )
@@ -125,7 +127,7 @@ async def hosted(app: Any) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def open_site(start: Any, mint: Any) -> AsyncIterator[Open]:
+async def open_site(start: Start, mint: Mint) -> AsyncIterator[Open]:
     """Give a function that opens a site of the test's own, settings by name."""
     async with AsyncExitStack() as stack:
 
@@ -145,7 +147,7 @@ async def shared_url(shared_app: Any) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def site(server: Any, shared_url: str, mint: Any) -> AsyncIterator[Site]:
+async def site(server: Server, shared_url: str, mint: Mint) -> AsyncIterator[Site]:
     """Give the site of the module, with clients of the test's own."""
     async with AsyncExitStack() as clients:
         yield Site(server, shared_url, mint, clients)
@@ -252,7 +254,7 @@ async def test_a_token_that_makes_no_sense_is_422(
 
 
 async def test_only_a_key_with_the_scope_makes_tokens(
-    site: Site, add_key: Any, mint: Any
+    site: Site, add_key: AddKey, mint: Mint
 ) -> None:
     body = {"player": "alice"}
     reader = await add_key("notifications:read")
@@ -267,7 +269,7 @@ async def test_only_a_key_with_the_scope_makes_tokens(
 
 
 async def test_a_token_is_for_the_app_of_the_key(
-    site: Site, add_key: Any, mint: Any
+    site: Site, add_key: AddKey, mint: Mint
 ) -> None:
     key = await add_key("tokens:mint", app="other")
 
@@ -280,7 +282,7 @@ async def test_a_token_is_for_the_app_of_the_key(
 # POST /v1/tickets
 
 
-async def test_a_player_gets_a_ticket(site: Site, mint: Any) -> None:
+async def test_a_player_gets_a_ticket(site: Site, mint: Mint) -> None:
     answer = await site.http.post(
         "/v1/tickets", headers=site.bearer(mint("alice")), json={}
     )
@@ -292,7 +294,7 @@ async def test_a_player_gets_a_ticket(site: Site, mint: Any) -> None:
 
 
 async def test_only_a_player_who_may_listen_gets_one(
-    site: Site, mint: Any, backend_key: str
+    site: Site, mint: Mint, backend_key: str
 ) -> None:
     async def status(token: str, body: bytes = b"") -> int:
         answer = await site.http.post(
@@ -312,7 +314,7 @@ async def test_only_a_player_who_may_listen_gets_one(
 
 
 async def test_a_ticket_opens_one_event_stream_and_the_same_again(
-    site: Site, mint: Any, backend_key: str
+    site: Site, mint: Mint, backend_key: str
 ) -> None:
     ticket = await site.ticket(mint("alice"))
 
@@ -333,7 +335,7 @@ async def test_a_ticket_opens_one_event_stream_and_the_same_again(
 
 
 async def test_of_two_who_use_a_ticket_at_once_one_gets_the_stream(
-    site: Site, mint: Any
+    site: Site, mint: Mint
 ) -> None:
     for _ in range(5):
         ticket = await site.ticket(mint("alice"))
@@ -347,7 +349,7 @@ async def test_of_two_who_use_a_ticket_at_once_one_gets_the_stream(
 
 
 async def test_a_ticket_opens_a_websocket_that_may_mark_and_not_publish(
-    site: Site, mint: Any, backend_key: str
+    site: Site, mint: Mint, backend_key: str
 ) -> None:
     await publish(site, backend_key, "to be read")
     ticket = await site.ticket(mint("alice"))
@@ -363,16 +365,16 @@ async def test_a_ticket_opens_a_websocket_that_may_mark_and_not_publish(
 
 
 async def test_nothing_but_a_ticket_rides_in_the_query(
-    site: Site, mint: Any, backend_key: str
+    site: Site, mint: Mint, backend_key: str
 ) -> None:
     for other in (backend_key, mint("alice"), "tk_", "tk_" + "A" * 43, "x" * 2_000):
         assert (await site.sse(ticket=other)).status == 401
     for name in ("token", "access_token", "key", "Authorization"):
-        assert (await site.sse(**{name: mint("alice")})).status == 401
+        assert (await site.sse(None, **{name: mint("alice")})).status == 401
 
 
 async def test_a_ticket_beside_another_credential_is_ambiguous(
-    site: Site, mint: Any
+    site: Site, mint: Mint
 ) -> None:
     ticket = await site.ticket(mint("alice"))
 
@@ -389,7 +391,7 @@ async def test_a_ticket_beside_another_credential_is_ambiguous(
 
 
 async def test_a_stream_that_was_refused_leaves_the_ticket_good(
-    open_site: Open, mint: Any, until: Until
+    open_site: Open, mint: Mint, until: Until
 ) -> None:
     site = await open_site(listeners_per_player_max=1)
     other = await site.sse(headers=site.bearer(mint("alice")))
@@ -407,7 +409,7 @@ async def test_a_stream_that_was_refused_leaves_the_ticket_good(
 
 
 async def test_a_ticket_is_in_no_log(
-    site: Site, mint: Any, caplog: pytest.LogCaptureFixture
+    site: Site, mint: Mint, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     ticket, token = await site.ticket(mint("alice")), mint("bob")
@@ -442,7 +444,7 @@ async def held_poll(site: Site, token: str) -> AsyncIterator[asyncio.Task[Any]]:
 
 
 async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
-    site: Site, mint: Any, until: Until
+    site: Site, mint: Mint, until: Until
 ) -> None:
     alice, bob = mint("alice"), mint("bob")
     sse = await site.sse(headers=site.bearer(alice))
@@ -471,7 +473,7 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
 
 
 async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
-    site: Site, backend_key: str, mint: Any, until: Until
+    site: Site, backend_key: str, mint: Mint, until: Until
 ) -> None:
     player = "018f5a4e-0000-7000-8000-00000000002a"
     path = f"/notification/v1/player/{player}/stream/notification/lp?deadline=30"
@@ -486,7 +488,9 @@ async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
         assert (await polling).status_code == 403
 
 
-async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
+async def test_the_sweep_runs_by_itself(
+    start: Start, mint: Mint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await start()
     swept = asyncio.Event()
 
@@ -494,7 +498,8 @@ async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
         swept.set()
 
     revocation_check = server.app._components.revocation_check
-    revocation_check.check_all, revocation_check._interval_s = once, 0.001
+    monkeypatch.setattr(revocation_check, "check_all", once)
+    monkeypatch.setattr(revocation_check, "_interval_s", 0.001)
     sweeping = asyncio.create_task(revocation_check.run())
 
     async with asyncio.timeout(GUARD_S):
@@ -507,12 +512,14 @@ async def test_the_sweep_runs_by_itself(start: Any, mint: Any) -> None:
 
 
 async def test_a_renewed_stream_outlives_the_revocation_of_its_first_token(
-    site: Site, mint: Any
+    site: Site, mint: Mint
 ) -> None:
     websocket = await site.websocket(headers=site.bearer(mint("alice")))
     await hello(websocket)
     await site.apps.revoke_tokens(mint.name())
-    mint.records["demo"] = await site.apps.get(mint.name())
+    record = await site.apps.get(mint.name())
+    assert record is not None
+    mint.records["demo"] = record
 
     await websocket.send(json.dumps({"type": "auth", "token": mint("alice")}))
     await websocket.send('{"type":"ping"}')
@@ -540,7 +547,7 @@ async def test_a_renewed_stream_outlives_the_revocation_of_its_first_token(
     ],
 )
 async def test_what_is_no_fresh_token_of_the_player_ends_the_stream(
-    site: Site, mint: Any, backend_key: str, kind: str, code: int
+    site: Site, mint: Mint, backend_key: str, kind: str, code: int
 ) -> None:
     tokens: dict[str, str] = {
         "garbage": "abc",
@@ -561,7 +568,7 @@ async def test_what_is_no_fresh_token_of_the_player_ends_the_stream(
     assert await close_code(websocket) == code
 
 
-async def test_marks_go_by_the_fresh_token(site: Site, mint: Any) -> None:
+async def test_marks_go_by_the_fresh_token(site: Site, mint: Mint) -> None:
     reader = "notification:player:self:read"
     websocket = await site.websocket(headers=site.bearer(mint("alice", reader)))
     await hello(websocket)
@@ -638,7 +645,7 @@ async def refused_websocket(site: Site, **asked: Any) -> tuple[int, int]:
     ],
 )
 async def test_a_final_refusal_is_told_in_the_stream(
-    site: Site, mint: Any, backend_key: str, kind: str, query: Any, code: int
+    site: Site, mint: Mint, backend_key: str, kind: str, query: Any, code: int
 ) -> None:
     tokens = {
         "bad": "abc",
@@ -659,7 +666,7 @@ async def test_a_final_refusal_is_told_in_the_stream(
 
 
 async def test_no_credential_and_a_used_ticket_are_told_in_the_stream(
-    site: Site, mint: Any
+    site: Site, mint: Mint
 ) -> None:
     ticket = await site.ticket(mint("alice"))
     stream = await site.sse(ticket=ticket)
@@ -671,7 +678,7 @@ async def test_no_credential_and_a_used_ticket_are_told_in_the_stream(
 
 
 async def test_a_limit_is_told_in_the_stream_with_a_delay(
-    open_site: Open, mint: Any
+    open_site: Open, mint: Mint
 ) -> None:
     site = await open_site(listeners_per_player_max=1)
     headers = site.bearer(mint("alice"))
@@ -689,7 +696,7 @@ async def test_a_limit_is_told_in_the_stream_with_a_delay(
 
 
 async def test_a_full_and_a_draining_node_are_told_in_the_stream(
-    open_site: Open, mint: Any
+    open_site: Open, mint: Mint
 ) -> None:
     site = await open_site(connections_max=1)
     headers = site.bearer(mint("alice"))
@@ -723,7 +730,7 @@ async def test_an_issuer_that_is_away_is_worth_another_try(site: Site) -> None:
 
 
 async def test_a_foreign_page_is_refused_before_anything_is_opened(
-    site: Site, mint: Any
+    site: Site, mint: Mint
 ) -> None:
     foreign = {
         "Cookie": f"Authorization=bearer {mint('alice')}",
@@ -736,7 +743,7 @@ async def test_a_foreign_page_is_refused_before_anything_is_opened(
     assert refused.value.response.status_code == 403
 
 
-async def test_refusals_go_nowhere_else(site: Site, mint: Any) -> None:
+async def test_refusals_go_nowhere_else(site: Site, mint: Mint) -> None:
     headers = site.bearer(mint("alice"))
 
     for odd in ("", "status", "STREAM"):

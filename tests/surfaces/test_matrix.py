@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from .conftest import Mint, OpenEvents, Server
+
 PLAYER = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 """The same 128 bits."""
@@ -242,7 +244,7 @@ class Studio:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def studio(server: Any, backend_key: str, mint: Any) -> Studio:
+async def studio(server: Server, backend_key: str, mint: Mint) -> Studio:
     return Studio(server, backend_key, mint(PLAYER), mint.name())
 
 
@@ -292,7 +294,7 @@ async def test_the_native_page_shows_all_in_order(studio: Studio) -> None:
 
 
 async def test_the_native_stream_shows_all_in_order(
-    studio: Studio, open_events: Any
+    studio: Studio, open_events: OpenEvents
 ) -> None:
     def pick(data: Any) -> Any:
         return native_view(data) if "id" in data else None
@@ -331,7 +333,7 @@ async def test_the_gateway_list_shows_all_in_order(studio: Studio) -> None:
 
 
 async def test_the_gateway_stream_shows_all_in_order(
-    studio: Studio, open_events: Any
+    studio: Studio, open_events: OpenEvents
 ) -> None:
     def pick(data: Any) -> Any:
         if data.get("event_type") != "notification":

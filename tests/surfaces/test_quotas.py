@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
@@ -13,10 +14,13 @@ import pytest_asyncio
 from streamer.core.quotas import QuotaOverrides
 from streamer.errors import Error, OverQuota, Quota
 from streamer.store.access.apps import Apps
+from streamer.store.client.connection import RedisConnection
 from streamer.surfaces.lootlocker.refusals import refusal as lootlocker
 from streamer.surfaces.rallyhere.refusals import refusal as rallyhere
 from streamer.surfaces.teak.refusals import refusal as teak
 from streamer.surfaces.walletwerk.refusals import refusal as walletwerk
+
+from .conftest import Mint, Start
 
 HELLO = {"to": {"players": ["alice"]}, "title": "hello"}
 
@@ -24,7 +28,9 @@ AddKey = Callable[..., Awaitable[str]]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def client(start: Any, redis: Any, mint: Any) -> Any:
+async def client(
+    start: Start, redis: RedisConnection, mint: Mint
+) -> httpx2.AsyncClient:
     """Give a client of a server where ``demo`` has one byte a day."""
     await Apps(redis).update(
         mint.name(),
@@ -41,7 +47,9 @@ async def bearer(backend_key: str) -> dict[str, str]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def spent(client: Any, bearer: dict[str, str]) -> Any:
+async def spent(
+    client: httpx2.AsyncClient, bearer: dict[str, str]
+) -> httpx2.AsyncClient:
     """Give that client, with the quota used up."""
     sent = await client.post("/v1/notifications", json=HELLO, headers=bearer)
     assert sent.status_code == 200, sent.text
@@ -56,7 +64,7 @@ def told_to_wait(answer: Any) -> Any:
 
 
 async def test_the_native_surface_names_the_quota(
-    spent: Any, bearer: dict[str, str]
+    spent: httpx2.AsyncClient, bearer: dict[str, str]
 ) -> None:
     answer = await spent.post("/v1/notifications", json=HELLO, headers=bearer)
 
@@ -88,7 +96,7 @@ def test_each_vendor_has_words_for_it(
 
 
 async def test_an_app_that_is_over_hurts_no_other(
-    spent: Any, add_key: AddKey, bearer: dict[str, str]
+    spent: httpx2.AsyncClient, add_key: AddKey, bearer: dict[str, str]
 ) -> None:
     other = {"Authorization": f"Bearer {await add_key(app='other')}"}
 
@@ -98,7 +106,7 @@ async def test_an_app_that_is_over_hurts_no_other(
 
 
 async def test_what_is_stored_is_read_as_before(
-    spent: Any, mint: Any, bearer: dict[str, str]
+    spent: httpx2.AsyncClient, mint: Mint, bearer: dict[str, str]
 ) -> None:
     page = await spent.get("/v1/players/me/notifications", headers=mint.bearer("alice"))
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -56,6 +56,10 @@ class RawClient:
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
+
+    def pause_reading(self) -> None:
+        # uvloop's transports read and write, and are no subclass of asyncio's.
+        cast("asyncio.Transport", self.writer.transport).pause_reading()
 
     async def read(self, count: int) -> bytes:
         async with asyncio.timeout(GUARD_S):
@@ -345,7 +349,7 @@ class World:
         credential: bool = True,
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
-        **query: str,
+        **query: Any,
     ) -> StreamClient:
         client = await self.connect(receive_buffer=receive_buffer, tls=tls)
         client.send(self.request(upgrade=True, credential=credential, **query))
@@ -357,7 +361,7 @@ class World:
         *,
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
-        **query: str,
+        **query: Any,
     ) -> StreamClient:
         client = await self.connect(receive_buffer=receive_buffer, tls=tls)
         client.send(self.request(**query))
@@ -371,10 +375,11 @@ def _refuse(error: Error) -> Response:
     return Response(status_code=409 if isinstance(error, LimitReached) else 403)
 
 
+MakeWorld = Callable[..., Awaitable[World]]
+
+
 @pytest.fixture
-async def make_world(
-    store_url: str, serve: Serve
-) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+async def make_world(store_url: str, serve: Serve) -> AsyncIterator[MakeWorld]:
     """Give a function that serves streams, with settings by name."""
     running: list[tuple[World, asyncio.Task[None]]] = []
 

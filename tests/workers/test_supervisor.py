@@ -78,7 +78,7 @@ def is_there(pid: int) -> bool:
     return True
 
 
-async def until(fact: Callable[[], object]) -> None:
+async def until(fact: Callable[..., object]) -> None:
     async with asyncio.timeout(GUARD_S):
         while not fact():  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.005)

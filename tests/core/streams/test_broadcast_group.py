@@ -163,7 +163,7 @@ class Side:
 
     def tell(self) -> None:
         self.now_s += CURSOR_INTERVAL_S
-        told = self.hub.take_due_cursor_updates(self.now_s)
+        told: list[Any] = list(self.hub.take_due_cursor_updates(self.now_s))
         self.told.append({reader.connection for reader in told})
         for reader in told:
             reader.send_cursor()

@@ -269,7 +269,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[None]:
-    result: pytest.TestReport = yield  # type: ignore[misc,assignment]
+    result: pytest.TestReport = yield  # type: ignore[assignment]
     if result.when == "call" or not result.passed:
         why = result.longrepr[2] if isinstance(result.longrepr, tuple) else ""
         if result.failed:
@@ -314,11 +314,12 @@ def _collect(config: pytest.Config) -> Outcomes:
 def _with_earlier_runs(config: pytest.Config) -> dict[str, Outcome]:
     """Return the outcomes of earlier runs, as nightly tests have one of their own."""
     assert config.cache is not None
-    earlier = {
+    earlier: dict[str, Outcome] = {
         node: Outcome(*values)
         for node, values in config.cache.get("battery/outcomes", {}).items()
     }
-    earlier |= config.stash[_OUTCOMES]
+    outcomes = config.stash[_OUTCOMES]
+    earlier |= outcomes
     config.cache.set("battery/outcomes", {k: list(v) for k, v in earlier.items()})
     return earlier
 

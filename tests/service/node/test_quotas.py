@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.timetable import Timetable
 
 APP, OTHER = App("quotas"), App("other")
-BACKEND = Caller.from_key(APP, {"notifications:send", "schedules:write"})
+BACKEND = Caller.from_key(APP, frozenset({"notifications:send", "schedules:write"}))
 P, Q, R = Player("p"), Player("q"), Player("r")
 HELLO = Notification(title="hello")
 NOON_MS = 1_800_000_000_000
@@ -54,7 +54,9 @@ class Counted(RedisConnection):
 
     asked = 0
 
-    async def call_many(self, commands: Sequence[Command], **how: Any) -> list[Any]:
+    async def call_many(
+        self, commands: Sequence[Command | bytes], **how: Any
+    ) -> list[Any]:
         self.asked += 1
         return await super().call_many(commands, **how)
 
@@ -101,13 +103,16 @@ class Node:
         return made.id
 
 
+MakeNode = Callable[..., Node]
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[Any]:
+async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[MakeNode]:
     made: list[Node] = []
 
     def make(**quotas: int) -> Node:
@@ -122,7 +127,7 @@ async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[Any]:
 # Notifications a second.
 
 
-async def test_an_app_without_quotas_asks_nobody(make_node: Any) -> None:
+async def test_an_app_without_quotas_asks_nobody(make_node: MakeNode) -> None:
     node = make_node()
 
     assert await node.publish(P, Q)
@@ -131,7 +136,7 @@ async def test_an_app_without_quotas_asks_nobody(make_node: Any) -> None:
     assert node.used.asked == 0
 
 
-async def test_each_inbox_counts(make_node: Any, clock: Clock) -> None:
+async def test_each_inbox_counts(make_node: MakeNode, clock: Clock) -> None:
     node = make_node(publishes_per_s=5)
 
     assert await node.publish(P, Q, R)
@@ -141,7 +146,7 @@ async def test_each_inbox_counts(make_node: Any, clock: Clock) -> None:
     assert await node.publish(P, Q, R)
 
 
-async def test_a_refusal_says_what_and_how_long(make_node: Any) -> None:
+async def test_a_refusal_says_what_and_how_long(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
 
@@ -157,7 +162,7 @@ async def test_a_refusal_says_what_and_how_long(make_node: Any) -> None:
 
 
 async def test_what_is_refused_is_not_stored_and_takes_no_key(
-    make_node: Any, redis: RedisConnection
+    make_node: MakeNode, redis: RedisConnection
 ) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish(P)
@@ -168,7 +173,7 @@ async def test_what_is_refused_is_not_stored_and_takes_no_key(
     assert await node.used.call("KEYS", "*:log:*:q") == []
 
 
-async def test_most_publishes_pay_from_what_was_borrowed(make_node: Any) -> None:
+async def test_most_publishes_pay_from_what_was_borrowed(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1_000)
 
     for _ in range(100):
@@ -179,7 +184,7 @@ async def test_most_publishes_pay_from_what_was_borrowed(make_node: Any) -> None
 
 
 async def test_a_flood_of_what_is_refused_asks_once(
-    make_node: Any, clock: Clock
+    make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(publishes_per_s=1)
     assert await node.publish(*(Player(f"p{n}") for n in range(30)))
@@ -194,7 +199,7 @@ async def test_a_flood_of_what_is_refused_asks_once(
 
 @pytest.mark.parametrize("per_s", [7, 300])
 async def test_nodes_together_keep_the_rate(
-    make_node: Any, clock: Clock, per_s: int
+    make_node: MakeNode, clock: Clock, per_s: int
 ) -> None:
     nodes = [make_node(publishes_per_s=per_s) for _ in range(4)]
     through = 0
@@ -210,7 +215,7 @@ async def test_nodes_together_keep_the_rate(
     assert through >= 5 * per_s - 4 * (per_s // 50 + 1)
 
 
-async def test_a_repetition_is_not_charged(make_node: Any) -> None:
+async def test_a_repetition_is_not_charged(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=2)
     assert await node.publish(idempotency_key="k")
 
@@ -221,7 +226,7 @@ async def test_a_repetition_is_not_charged(make_node: Any) -> None:
     assert not await node.publish()
 
 
-async def test_a_conflict_is_not_charged(make_node: Any) -> None:
+async def test_a_conflict_is_not_charged(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=2)
     await node.publish(idempotency_key="k")
 
@@ -232,7 +237,7 @@ async def test_a_conflict_is_not_charged(make_node: Any) -> None:
     assert await node.publish()
 
 
-async def test_a_quota_that_is_changed_counts_at_once(make_node: Any) -> None:
+async def test_a_quota_that_is_changed_counts_at_once(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
     assert not await node.publish()
@@ -242,19 +247,21 @@ async def test_a_quota_that_is_changed_counts_at_once(make_node: Any) -> None:
     assert await node.publish()
 
 
-async def test_apps_do_not_pay_for_each_other(make_node: Any) -> None:
+async def test_apps_do_not_pay_for_each_other(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
     assert not await node.publish()
 
-    other = Caller.from_key(OTHER, {"notifications:send"})
+    other = Caller.from_key(OTHER, frozenset({"notifications:send"}))
     await node.publisher.publish(other, [P], [HELLO])
 
 
 # Bytes a day.
 
 
-async def test_bytes_are_counted_for_each_inbox(make_node: Any, clock: Clock) -> None:
+async def test_bytes_are_counted_for_each_inbox(
+    make_node: MakeNode, clock: Clock
+) -> None:
     node = make_node(bytes_per_day=4_000)
     big = [Notification(body="x" * 1_100)]
     await node.publisher.publish(BACKEND, [P, Q, R], big)
@@ -270,7 +277,7 @@ async def test_bytes_are_counted_for_each_inbox(make_node: Any, clock: Clock) ->
 
 
 async def test_what_one_quota_refuses_another_is_not_charged_for(
-    make_node: Any, clock: Clock
+    make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(publishes_per_s=3, bytes_per_day=200)
     big = [Notification(body="x" * 250)]
@@ -289,7 +296,7 @@ async def test_what_one_quota_refuses_another_is_not_charged_for(
 
 
 async def test_at_the_quota_only_who_has_an_inbox_is_sent_anything(
-    make_node: Any,
+    make_node: MakeNode,
 ) -> None:
     node = make_node(players=2)
     assert await node.publish(P, Q)
@@ -302,7 +309,9 @@ async def test_at_the_quota_only_who_has_an_inbox_is_sent_anything(
     assert await node.publish(P, Q)
 
 
-async def test_players_are_counted_across_nodes(make_node: Any, clock: Clock) -> None:
+async def test_players_are_counted_across_nodes(
+    make_node: MakeNode, clock: Clock
+) -> None:
     first, second = make_node(players=2), make_node(players=2)
     assert await first.publish(P)
     assert await second.publish(Q)
@@ -312,7 +321,9 @@ async def test_players_are_counted_across_nodes(make_node: Any, clock: Clock) ->
     assert not await second.publish(R)
 
 
-async def test_one_player_after_the_other_is_counted_at_once(make_node: Any) -> None:
+async def test_one_player_after_the_other_is_counted_at_once(
+    make_node: MakeNode,
+) -> None:
     node = make_node(players=3)
 
     let_through = [await node.publish(Player(f"p{n}")) for n in range(6)]
@@ -323,7 +334,7 @@ async def test_one_player_after_the_other_is_counted_at_once(make_node: Any) -> 
 # Pending schedules.
 
 
-async def test_so_many_schedules_may_be_pending(make_node: Any) -> None:
+async def test_so_many_schedules_may_be_pending(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=2)
     assert await node.schedule()
     assert await node.schedule(P, Q)
@@ -338,9 +349,10 @@ async def test_so_many_schedules_may_be_pending(make_node: Any) -> None:
     assert await node.used.call("EXISTS", request_key(APP, "k")) == 0
 
 
-async def test_a_cancelled_schedule_gives_its_place_back(make_node: Any) -> None:
+async def test_a_cancelled_schedule_gives_its_place_back(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=1)
     made = await node.schedule()
+    assert made is not None
     assert not await node.schedule()
 
     await node.schedules.cancel(BACKEND, made)
@@ -348,9 +360,12 @@ async def test_a_cancelled_schedule_gives_its_place_back(make_node: Any) -> None
     assert await node.schedule()
 
 
-async def test_a_moved_schedule_keeps_its_place(make_node: Any, clock: Clock) -> None:
+async def test_a_moved_schedule_keeps_its_place(
+    make_node: MakeNode, clock: Clock
+) -> None:
     node = make_node(pending_schedules=1)
     made = await node.schedule()
+    assert made is not None
     await node.schedules.move(BACKEND, made, NOON_MS + 3 * HOUR_MS)
 
     clock.now_ms += 2 * HOUR_MS
@@ -358,7 +373,7 @@ async def test_a_moved_schedule_keeps_its_place(make_node: Any, clock: Clock) ->
     assert not await node.schedule()
 
 
-async def test_a_repeated_schedule_has_one_place(make_node: Any) -> None:
+async def test_a_repeated_schedule_has_one_place(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=2, publishes_per_s=2)
     first = await node.schedule(idempotency_key="k")
 
@@ -369,7 +384,7 @@ async def test_a_repeated_schedule_has_one_place(make_node: Any) -> None:
 
 
 async def test_schedules_of_one_call_have_places_for_all_or_none(
-    make_node: Any, redis: RedisConnection
+    make_node: MakeNode, redis: RedisConnection
 ) -> None:
     node = make_node(pending_schedules=2)
     due_ms = NOON_MS + HOUR_MS
@@ -388,7 +403,7 @@ async def test_schedules_of_one_call_have_places_for_all_or_none(
 
 
 async def test_a_schedule_counts_for_each_of_its_recipients(
-    make_node: Any, clock: Clock
+    make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(publishes_per_s=2)
 

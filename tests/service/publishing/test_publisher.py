@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,7 +244,7 @@ async def test_a_mixed_packet_is_unknown(redis: RedisConnection) -> None:
         await Publisher(redis, Mixed(redis)).publish(BACKEND, [P, Q], [HELLO])
 
 
-async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Any) -> None:
+async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
     publisher = Publisher(redis, Inbox(redis))
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
 from streamer.store.scheduling.schedule_records import ScheduleRef, new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
+
+from ...conftest import StartStore
 
 APP, OTHER = App("app"), App("other")
 NOON = 1_800_000_000_000
@@ -484,7 +487,7 @@ async def test_a_large_audience_does_not_hold_up_a_small_one(
 
 
 async def test_a_scheduler_outlives_the_store(
-    start_store: Callable[[], Awaitable[Any]], tmp_path: Any
+    start_store: StartStore, tmp_path: Path
 ) -> None:
     store = await start_store()
     redis, other = RedisConnection(store.url), RedisConnection(store.url)

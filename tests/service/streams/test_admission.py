@@ -24,6 +24,9 @@ from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.presence.leases import Leases
 
+from ...conftest import Until
+from ..conftest import Client
+
 Make = Callable[..., Awaitable[Admission]]
 
 
@@ -34,7 +37,7 @@ def make_catch_up(store_url: str, inbox: Inbox, redis: RedisConnection) -> Catch
 
 @pytest.fixture
 async def make(
-    store_url: str, redis: RedisConnection, inbox: Inbox, until: Any
+    store_url: str, redis: RedisConnection, inbox: Inbox, until: Until
 ) -> AsyncIterator[Make]:
     running: list[asyncio.Task[None]] = []
 
@@ -106,7 +109,11 @@ async def test_a_slot_is_given_back_however_it_ends(admission: Admission) -> Non
 
 
 async def test_a_listener_is_counted_while_it_listens(
-    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission,
+    redis: RedisConnection,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     client = make_client()
 
@@ -118,7 +125,7 @@ async def test_a_listener_is_counted_while_it_listens(
 
 
 async def test_one_too_many_is_refused_and_leaves_no_trace(
-    admission: Admission, redis: RedisConnection, log: Log, make_client: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: type[Client]
 ) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(2):
@@ -132,7 +139,11 @@ async def test_one_too_many_is_refused_and_leaves_no_trace(
 
 
 async def test_coming_back_ends_the_one_before(
-    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission,
+    redis: RedisConnection,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     before, after = make_client(), make_client()
     async with (
@@ -146,7 +157,7 @@ async def test_coming_back_ends_the_one_before(
 
 
 async def test_another_node_ends_it_as_well(
-    make: Make, log: Log, make_client: Any, until: Any
+    make: Make, log: Log, make_client: type[Client], until: Until
 ) -> None:
     one, other = await make(), await make()
     before, after = make_client(), make_client()
@@ -164,7 +175,7 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
+    make_client: type[Client],
     turns: int,
 ) -> None:
     entered = asyncio.Event()
@@ -192,7 +203,7 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
+    make_client: type[Client],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def away(log: Log) -> None:
@@ -228,7 +239,7 @@ async def test_a_part_that_dies_takes_the_listening_with_it(
 
 
 async def test_time_is_kept_for_every_reader(
-    admission: Admission, log: Log, make_client: Any, until: Any
+    admission: Admission, log: Log, make_client: type[Client], until: Until
 ) -> None:
     client = make_client()
     client.session.renew(1.0)
@@ -241,7 +252,11 @@ async def test_time_is_kept_for_every_reader(
 
 
 async def test_who_stays_holds_everything_until_it_leaves(
-    admission: Admission, redis: RedisConnection, log: Log, make_client: Any, until: Any
+    admission: Admission,
+    redis: RedisConnection,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     with admission.admit() as listener:
         await listener.join(log, make_client().session)
@@ -259,7 +274,7 @@ async def test_who_stays_holds_everything_until_it_leaves(
 
 
 async def test_leaving_twice_gives_back_once(
-    admission: Admission, log: Log, make_client: Any
+    admission: Admission, log: Log, make_client: type[Client]
 ) -> None:
     with admission.admit(), admission.admit() as listener:
         await listener.join(log, make_client().session)
@@ -272,7 +287,7 @@ async def test_leaving_twice_gives_back_once(
 
 
 async def test_what_fails_in_leaving_keeps_no_slot(
-    admission: Admission, redis: RedisConnection, log: Log, make_client: Any
+    admission: Admission, redis: RedisConnection, log: Log, make_client: type[Client]
 ) -> None:
     def fail(opened: bool) -> None:
         raise KeyError("broken")
@@ -303,7 +318,7 @@ async def test_a_refusal_opens_nothing(
 
 
 async def test_a_reader_is_left_alone_until_something_is_due(
-    admission: Admission, log: Log, make_client: Any, until: Any
+    admission: Admission, log: Log, make_client: type[Client], until: Until
 ) -> None:
     ticks: list[float] = []
     client = make_client()
@@ -343,8 +358,8 @@ async def test_readers_are_sent_away_one_after_the_other(
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     admission = await make(drain_s=1, listeners_per_player_max=10)
     clients = [make_client() for _ in range(5)]
@@ -385,7 +400,7 @@ async def test_an_empty_node_is_drained_at_once(make: Make) -> None:
 
 
 async def test_those_who_do_not_leave_hold_nobody_up(
-    make: Make, log: Log, make_client: Any
+    make: Make, log: Log, make_client: type[Client]
 ) -> None:
     admission = await make(drain_s=0)
     client = make_client()
@@ -399,7 +414,7 @@ async def test_those_who_do_not_leave_hold_nobody_up(
 
 
 async def test_who_was_on_the_way_in_is_sent_away_too(
-    make: Make, log: Log, make_client: Any
+    make: Make, log: Log, make_client: type[Client]
 ) -> None:
     admission = await make(drain_s=0)
     client = make_client()
@@ -413,7 +428,7 @@ async def test_who_was_on_the_way_in_is_sent_away_too(
 
 
 async def test_players_do_not_share_their_leases(
-    make: Make, log: Log, make_client: Any
+    make: Make, log: Log, make_client: type[Client]
 ) -> None:
     admission = await make(listeners_per_player_max=1)
     other = Log(log.app, Player("other"))

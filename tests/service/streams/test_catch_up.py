@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamer.core.streams.subscription import Start, State
+from streamer.core.streams.subscription import ReadFrom, Start, State
 from streamer.errors import DRAINING, RESYNC, StoreUnavailable
 from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
 from streamer.service.inboxes.audiences import PlayerAudiences
@@ -24,6 +24,9 @@ from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.server.embedded import Embedded
 
+from ...conftest import Until
+from ..conftest import Client
+
 NEVER_S = 3_600
 FRAGMENT = b'"title":"t"}'
 
@@ -31,7 +34,9 @@ MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 
 
 @pytest.fixture
-async def make_catch_up(store_url: str, inbox: Inbox, until: Any) -> AsyncIterator[Any]:
+async def make_catch_up(
+    store_url: str, inbox: Inbox, until: Until
+) -> AsyncIterator[MakeCatchUp]:
     """Return what makes feeds that run; position checks are off unless asked for."""
     async with AsyncExitStack() as stack:
 
@@ -88,7 +93,7 @@ class Held(Inbox):
 
 
 async def test_a_reader_gets_what_comes_from_here_on(
-    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 3)
     client = make_client()
@@ -101,7 +106,7 @@ async def test_a_reader_gets_what_comes_from_here_on(
 
 
 async def test_a_reader_gets_what_it_missed_and_what_comes(
-    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     positions = (await inbox.append(log, [FRAGMENT] * 250)).stored
     clients = [make_client(p) for p in (ZERO, Start.EARLIEST, positions[99])]
@@ -118,7 +123,7 @@ async def test_a_reader_gets_what_it_missed_and_what_comes(
 
 
 async def test_joining_while_others_publish_has_no_lost_window(
-    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: type[Client], until: Until
 ) -> None:
     # There is no position check here that would repair what a join lost.
     rng = random.Random(6)
@@ -138,7 +143,8 @@ async def test_joining_while_others_publish_has_no_lost_window(
 
             publishing = asyncio.create_task(publish())
             for _ in range(6):
-                place = rng.choice([Start.LATEST, Start.EARLIEST, rng.choice(known)])
+                places: list[ReadFrom] = [Start.LATEST, Start.EARLIEST]
+                place = rng.choice([*places, rng.choice(known)])
                 clients.append(make_client(place))
                 await stack.enter_async_context(
                     catch_up.stream_audiences.follow(log, clients[-1].session)
@@ -163,8 +169,8 @@ async def test_one_who_joins_during_anothers_read_misses_nothing(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # The read was made before the entry, the entry was announced before the second
     # reader was there, and the answer came afterwards.
@@ -187,8 +193,8 @@ async def test_a_doubt_during_a_read_is_answered_by_another(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     class Deaf(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
@@ -213,8 +219,8 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
     catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # Battery C1, small.
     logs = [Log(App("kill"), Player(f"p{n}")) for n in range(20)]
@@ -255,7 +261,11 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
 
 @pytest.mark.row("C4")
 async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
-    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # Battery C4: nothing follows that would show the hole.
     class Lossy(CatchUp):
@@ -284,7 +294,11 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
 
 @pytest.mark.row("C4")
 async def test_without_the_position_check_it_would_stay_lost(
-    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # The control of the one before.
     class Deaf(CatchUp):
@@ -306,8 +320,8 @@ async def test_without_the_position_check_it_would_stay_lost(
 async def test_a_store_that_restarts_costs_its_readers_nothing(
     make_catch_up: MakeCatchUp,
     start_store: Callable[[], Awaitable[Embedded]],
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     store = await start_store()
     redis = RedisConnection(store.url)
@@ -347,8 +361,8 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 2)
     client = make_client()
@@ -373,7 +387,11 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
 
 
 async def test_who_joins_too_far_behind_gets_a_gap(
-    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     catch_up = await make_catch_up(replay_max=10)
     positions = (await inbox.append(log, [FRAGMENT] * 20)).stored
@@ -391,7 +409,11 @@ async def test_who_joins_too_far_behind_gets_a_gap(
 
 
 async def test_who_has_joined_is_never_too_far_behind(
-    make_catch_up: MakeCatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp,
+    inbox: Inbox,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     class Deaf(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
@@ -412,8 +434,8 @@ async def test_a_forged_cursor_harms_nobody(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # Its time points past entries that follow it, and what it names is just trimmed.
     inbox = Inbox(redis, LogSettings(entries_max=5))
@@ -437,7 +459,7 @@ async def test_a_forged_cursor_harms_nobody(
 
 
 async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
-    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     large = b'"body":"%b"}' % (b"x" * 10_000)
     await inbox.append(log, [large] * 120)
@@ -458,8 +480,8 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     inbox = Held(redis)
     catch_up = await make_catch_up(inbox=inbox)
@@ -485,8 +507,8 @@ async def test_a_reader_that_has_ended_is_not_read_for(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     inbox = Held(redis)
     catch_up = await make_catch_up(inbox=inbox)
@@ -507,8 +529,8 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     other = Log(log.app, Player("whole"))
     broken, whole = make_client(), make_client()
@@ -532,8 +554,8 @@ async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
     inbox: Inbox,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     everyone = everyone_log(log.app)
     first, other = make_client(), make_client()
@@ -549,7 +571,7 @@ async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
 
 
 async def test_more_logs_than_fit_a_packet_are_all_read(
-    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: type[Client], until: Until
 ) -> None:
     logs = [Log(App("many"), Player(f"p{n}")) for n in range(3 * BATCH + 7)]
     await inbox.append_many([(log, [FRAGMENT]) for log in logs])
@@ -564,7 +586,7 @@ async def test_more_logs_than_fit_a_packet_are_all_read(
 
 
 async def test_coming_and_going_leaves_nothing_behind(
-    catch_up: CatchUp, inbox: Inbox, make_client: Any, until: Any
+    catch_up: CatchUp, inbox: Inbox, make_client: type[Client], until: Until
 ) -> None:
     rng = random.Random(2)
     logs = [Log(App("churn"), Player(f"p{n}")) for n in range(10)]
@@ -579,7 +601,8 @@ async def test_coming_and_going_leaves_nothing_behind(
         nonlocal visits
         for _ in range(15):
             log = rng.choice(logs)
-            client = make_client(rng.choice([ZERO, Start.LATEST, Start.EARLIEST]))
+            places: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
+            client = make_client(rng.choice(places))
             await until(lambda: catch_up.connected)
             # Whoever finds that cut off in that moment comes another time.
             with contextlib.suppress(TimeoutError, StoreUnavailable):

@@ -26,6 +26,8 @@ from streamer.store.presence.leases import ALIVE_MS, Leases
 from streamer.store.scheduling.schedule_records import new_schedule_id
 from streamer.store.scheduling.timetable import Timetable
 
+from ..conftest import Client
+
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
@@ -44,6 +46,10 @@ class Node:
         self.catch_up = catch_up
 
 
+Listen = Callable[..., Awaitable[Client]]
+Send = Callable[..., Awaitable[None]]
+
+
 @pytest.fixture
 async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
     nodes = [Node(store_url) for _ in range(2)]
@@ -57,8 +63,8 @@ async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
 
 @pytest.fixture
 def listen(
-    nodes: list[Node], log: Log, make_client: Any, until: Until
-) -> Callable[..., Awaitable[Any]]:
+    nodes: list[Node], log: Log, make_client: type[Client], until: Until
+) -> Listen:
     """Give a function that lets a device listen: ``listen(stack, "phone", node=1)``."""
 
     async def listen(
@@ -75,7 +81,7 @@ def listen(
 
 
 @pytest.fixture
-def send(nodes: list[Node], log: Log) -> Callable[..., Awaitable[None]]:
+def send(nodes: list[Node], log: Log) -> Send:
     """Give a function that sends to the device used last, or to all."""
     timetable = Timetable(nodes[1].redis)
 
@@ -120,7 +126,7 @@ async def have(until: Until, clients: Sequence[Any], *expected: list[str]) -> No
 
 
 async def test_only_the_device_used_last_gets_it(
-    listen: Any, send: Any, until: Until
+    listen: Listen, send: Send, until: Until
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -136,7 +142,7 @@ async def test_only_the_device_used_last_gets_it(
 
 
 async def test_using_a_device_makes_it_the_last(
-    listen: Any, send: Any, until: Until, nodes: list[Node], log: Log
+    listen: Listen, send: Send, until: Until, nodes: list[Node], log: Log
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -152,7 +158,7 @@ async def test_using_a_device_makes_it_the_last(
 
 
 async def test_a_device_that_has_left_is_not_the_last(
-    listen: Any, send: Any, until: Until, redis: RedisConnection, log: Log
+    listen: Listen, send: Send, until: Until, redis: RedisConnection, log: Log
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -166,7 +172,7 @@ async def test_a_device_that_has_left_is_not_the_last(
 
 
 async def test_a_device_of_a_dead_node_is_not_the_last(
-    listen: Any, send: Any, until: Until, nodes: list[Node], redis: RedisConnection
+    listen: Listen, send: Send, until: Until, nodes: list[Node], redis: RedisConnection
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
@@ -184,7 +190,7 @@ async def test_a_device_of_a_dead_node_is_not_the_last(
 
 
 async def test_with_nobody_there_it_is_for_whoever_comes(
-    listen: Any, send: Any, until: Until
+    listen: Listen, send: Send, until: Until
 ) -> None:
     await send("one")
 
@@ -195,7 +201,7 @@ async def test_with_nobody_there_it_is_for_whoever_comes(
 
 
 async def test_catching_up_leaves_out_what_was_for_another_device(
-    listen: Any, send: Any, until: Until, nodes: list[Node], log: Log
+    listen: Listen, send: Send, until: Until, nodes: list[Node], log: Log
 ) -> None:
     """And the pages have it all."""
     async with AsyncExitStack() as stack:
@@ -217,7 +223,7 @@ async def test_catching_up_leaves_out_what_was_for_another_device(
 
 
 async def test_one_that_is_large_is_for_one_device_as_well(
-    listen: Any, send: Any, until: Until
+    listen: Listen, send: Send, until: Until
 ) -> None:
     """Its fragment is not announced but read."""
     large = "x" * 100_000
@@ -232,7 +238,12 @@ async def test_one_that_is_large_is_for_one_device_as_well(
 
 
 async def test_other_players_devices_do_not_count(
-    send: Any, until: Until, listen: Any, nodes: list[Node], log: Log, make_client: Any
+    send: Send,
+    until: Until,
+    listen: Listen,
+    nodes: list[Node],
+    log: Log,
+    make_client: type[Client],
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,9 @@ from streamer.store.keys import state_key
 from streamer.store.logs.entries import Draft
 from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.settings import LogSettings
+
+from ...conftest import Until
+from ..conftest import Client
 
 FRAGMENT = b'"title":"t"}'
 CHECK_S = 4
@@ -71,7 +73,9 @@ class World:
 
 
 @pytest.fixture
-def world(inbox: Inbox, make_client: Any, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    inbox: Inbox, make_client: type[Client], monkeypatch: pytest.MonkeyPatch
+) -> World:
     # What is level is read now and then all the same; one test is about that.
     monkeypatch.setattr(module, "READ_EVERY", 10**20)
     return World(inbox, make_client)
@@ -139,7 +143,7 @@ async def test_an_entry_whose_time_has_come_is_found(
 
 
 async def test_what_another_has_seen_expire_is_found(
-    world: World, log: Log, redis: RedisConnection, make_client: Any
+    world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
     world = World(Inbox(redis, LogSettings(clock_ms=lambda: now_ms)), make_client)
@@ -160,7 +164,7 @@ async def test_what_another_has_seen_expire_is_found(
 
 
 async def test_members_of_an_audience_that_has_thinned_are_read_once(
-    world: World, log: Log, redis: RedisConnection, make_client: Any
+    world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
     inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms))
@@ -196,7 +200,7 @@ async def test_what_cannot_be_glanced_at_is_read(
 
 
 async def test_while_the_store_is_away_nobody_is_doubted(
-    log: Log, inbox: Inbox, make_client: Any, monkeypatch: pytest.MonkeyPatch
+    log: Log, inbox: Inbox, make_client: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(inbox, make_client)
     await world.attach(log)
@@ -213,9 +217,9 @@ async def test_while_the_store_is_away_nobody_is_doubted(
 async def test_it_goes_on_after_an_outage(
     log: Log,
     inbox: Inbox,
-    make_client: Any,
+    make_client: type[Client],
     monkeypatch: pytest.MonkeyPatch,
-    until: Callable[..., Any],
+    until: Until,
 ) -> None:
     world = World(inbox, make_client, check_s=1)
     await world.attach(log)
@@ -239,7 +243,7 @@ async def test_it_goes_on_after_an_outage(
 
 
 async def test_what_seems_level_is_read_now_and_then(
-    log: Log, inbox: Inbox, make_client: Any
+    log: Log, inbox: Inbox, make_client: type[Client]
 ) -> None:
     world = World(inbox, make_client)
     await world.attach(log)

@@ -40,6 +40,9 @@ from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 from streamer.store.server.embedded import Embedded
 
+from ...conftest import Until
+from ..conftest import Client
+
 NEVER_S = 3_600
 NEWS = Topic("news")
 
@@ -53,9 +56,12 @@ class Deaf(CatchUp):
         pass
 
 
+Say = Callable[..., Awaitable[Position]]
+
+
 @pytest.fixture
 async def make_catch_up(
-    store_url: str, inbox: Inbox, audiences: PlayerAudiences, until: Any
+    store_url: str, inbox: Inbox, audiences: PlayerAudiences, until: Until
 ) -> AsyncIterator[MakeCatchUp]:
     """Return what makes feeds that run; position checks are off unless asked for."""
     async with AsyncExitStack() as stack:
@@ -91,11 +97,11 @@ async def catch_up(make_catch_up: MakeCatchUp) -> CatchUp:
 
 
 @pytest.fixture
-def say(inbox: Inbox) -> Callable[..., Awaitable[Position]]:
+def say(inbox: Inbox) -> Say:
     return speaker(inbox)
 
 
-def speaker(inbox: Inbox) -> Callable[..., Awaitable[Position]]:
+def speaker(inbox: Inbox) -> Say:
     """Return what sends a notification to whoever a log is for."""
 
     async def say(log: Log, title: str) -> Position:
@@ -107,6 +113,12 @@ def speaker(inbox: Inbox) -> Callable[..., Awaitable[Position]]:
     return say
 
 
+def cursor_at(position: Position) -> Cursor:
+    cursor = Cursor.parse(position.id)
+    assert cursor is not None
+    return cursor
+
+
 def news_of(log: Log) -> Log:
     return topic_log(log.app, NEWS)
 
@@ -114,10 +126,10 @@ def news_of(log: Log) -> Log:
 async def test_what_topics_and_everybody_are_told_comes_live(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
@@ -134,7 +146,7 @@ async def test_what_topics_and_everybody_are_told_comes_live(
 
 
 async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
-    catch_up: CatchUp, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, say: Say, log: Log, make_client: type[Client], until: Until
 ) -> None:
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
@@ -146,16 +158,16 @@ async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
 
         # Once for many: at most once a second.
         assert len(client.of("cursor")) < 5
-        await until(lambda: client.cursor.audiences)
+        await until(lambda: client.cursor is not None and client.cursor.audiences)
 
 
 async def test_a_vector_cursor_resumes_without_loss_or_double(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     logs = [log, news_of(log), everyone_log(log.app)]
@@ -174,6 +186,7 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
             await until(lambda c=client, m=missing: len(c.of("notification")) >= m)
             client.session.send_cursor()
         got += [m["notification"]["title"] for m in client.of("notification")]
+        assert client.cursor is not None
         cursor = client.cursor
         assert sorted(map(int, got)) == list(range(1, said + 1))
         # What comes while nobody is there.
@@ -186,10 +199,10 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
 async def test_a_bare_id_of_any_log_resumes_without_loss(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     of: str,
 ) -> None:
     await audiences.join(log, NEWS)
@@ -200,7 +213,7 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
     for one in logs.values():
         await say(one, "after")
 
-    client = make_client(Cursor.parse(place.id))
+    client = make_client(cursor_at(place))
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin is not None and len(client.heard) == 2)
         # What it was told in the same moment may come again.
@@ -216,10 +229,10 @@ async def test_a_bare_id_of_any_log_resumes_without_loss(
 async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     announced: bool,
 ) -> None:
     # Without the announcement the position check finds it, and nothing is lost.
@@ -245,10 +258,10 @@ async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
 async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     how: str,
 ) -> None:
     await audiences.join(log, NEWS)
@@ -273,10 +286,10 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
 async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
@@ -299,10 +312,10 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
 async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     client = make_client()
@@ -324,9 +337,9 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
 async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    until: Any,
+    until: Until,
     of: str,
     by: str,
 ) -> None:
@@ -356,7 +369,7 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
 
 
 async def test_a_stream_listens_to_topics_on_its_own_account(
-    catch_up: CatchUp, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp, say: Say, log: Log, make_client: type[Client], until: Until
 ) -> None:
     live, other = topic_log(log.app, Topic("live")), topic_log(log.app, Topic("other"))
     await say(live, "before")
@@ -381,10 +394,10 @@ async def test_a_stream_listens_to_topics_on_its_own_account(
 async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     client = make_client(topics=("news",))
     async with catch_up.stream_audiences.follow(log, client.session):
@@ -404,10 +417,10 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
 async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     # No read of the store comes in between, which would correct the count.
     catch_up = await make_catch_up(kind=Deaf)
@@ -432,10 +445,10 @@ async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
 async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
@@ -458,7 +471,7 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
 
 
 async def test_what_cannot_be_listened_to_changes_nothing(
-    make_catch_up: MakeCatchUp, log: Log, make_client: Any, until: Any
+    make_catch_up: MakeCatchUp, log: Log, make_client: type[Client], until: Until
 ) -> None:
     catch_up = await make_catch_up()
     client = make_client(topics=("live",))
@@ -485,10 +498,10 @@ async def test_what_cannot_be_listened_to_changes_nothing(
 async def test_two_nodes_tell_their_readers_the_same(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     nodes = [await make_catch_up(), await make_catch_up()]
     clients = [make_client(), make_client()]
@@ -532,10 +545,10 @@ def inboxes_of(audiences: PlayerAudiences) -> InboxOperations:
 async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     for _ in range(2):
@@ -562,7 +575,12 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
 
 
 async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
-    catch_up: CatchUp, inbox: Inbox, say: Any, log: Log, make_client: Any, until: Any
+    catch_up: CatchUp,
+    inbox: Inbox,
+    say: Say,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     everyone = everyone_log(log.app)
     client = make_client()
@@ -579,10 +597,10 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
 async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     client, other = make_client(), make_client()
     beside = Log(log.app, Player("beside"))
@@ -606,8 +624,8 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
 async def test_a_store_that_was_cut_off_costs_nobody_anything(
     make_catch_up: MakeCatchUp,
     start_store: Callable[[], Awaitable[Embedded]],
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Resubscribing comes in batches, of which this takes several.
@@ -652,7 +670,7 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
 
 
 async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
-    catch_up: CatchUp, audiences: PlayerAudiences, say: Any, make_client: Any
+    catch_up: CatchUp, audiences: PlayerAudiences, say: Say, make_client: type[Client]
 ) -> None:
     rng = random.Random(3)
     app = App("churn")
@@ -742,10 +760,10 @@ class Reading:
 async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Any,
+    say: Say,
     redis: RedisConnection,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     seed: int,
 ) -> None:
     rng = random.Random(seed)
@@ -804,11 +822,11 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
 
 async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
     catch_up: CatchUp,
-    say: Any,
+    say: Say,
     redis: RedisConnection,
     log: Log,
-    make_client: Any,
-    until: Any,
+    make_client: type[Client],
+    until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader = Reading(log, make_client)
@@ -839,9 +857,9 @@ async def test_what_was_joined_behind_the_first_look_is_heard(
     redis: RedisConnection,
     audiences: PlayerAudiences,
     log: Log,
-    make_client: Any,
-    until: Any,
-    say: Any,
+    make_client: type[Client],
+    until: Until,
+    say: Say,
 ) -> None:
     # The look comes with the lease, when the feed may not flow yet: nobody would hear
     # of the topic, but for the read that follows.
@@ -875,9 +893,9 @@ async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
     log: Log,
-    make_client: Any,
-    until: Any,
-    say: Any,
+    make_client: type[Client],
+    until: Until,
+    say: Say,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = Log(log.app, Player("other"))
@@ -910,14 +928,14 @@ async def test_what_an_audience_was_told_since_is_owed_also_where_others_have_it
     catch_up: CatchUp,
     audiences: PlayerAudiences,
     log: Log,
-    make_client: Any,
-    until: Any,
-    say: Any,
+    make_client: type[Client],
+    until: Until,
+    say: Say,
 ) -> None:
     other = Log(log.app, Player("other"))
     await audiences.views_of(log)
     place = await say(log, "last seen")
-    first, late = make_client(), make_client(Cursor.parse(place.id))
+    first, late = make_client(), make_client(cursor_at(place))
     async with catch_up.stream_audiences.follow(other, first.session):
         await until(lambda: first.begin is not None)
         await say(everyone_log(log.app), "since")

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -24,6 +25,8 @@ from streamer.store.client.connection import GATHERED_BYTES_MAX, RedisConnection
 from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
+
+from ..conftest import Proxy
 
 
 class Text(Script):
@@ -139,7 +142,7 @@ async def turns(count: int) -> None:
 
 @pytest.mark.row("A10")
 async def test_a_cancelled_caller_never_gives_its_reply_to_another(
-    proxy: Any, caplog: pytest.LogCaptureFixture
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     Cancels callers while all replies are held, and more while replies arrive.
@@ -227,7 +230,7 @@ async def test_a_command_that_cannot_be_encoded_shifts_no_reply(
 # Failures.
 
 
-async def test_calls_without_a_store_fail_at_once(tmp_path: Any) -> None:
+async def test_calls_without_a_store_fail_at_once(tmp_path: Path) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     with pytest.raises(StoreUnavailable):
@@ -236,7 +239,7 @@ async def test_calls_without_a_store_fail_at_once(tmp_path: Any) -> None:
         await redis.call("SET", "k", "v", write=True)
 
 
-async def test_all_callers_of_a_failed_connect_fail(tmp_path: Any) -> None:
+async def test_all_callers_of_a_failed_connect_fail(tmp_path: Path) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
 
     outcomes = await asyncio.gather(
@@ -247,7 +250,7 @@ async def test_all_callers_of_a_failed_connect_fail(tmp_path: Any) -> None:
 
 
 async def test_a_failed_connect_without_callers_logs_nothing(
-    tmp_path: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
     call = asyncio.create_task(redis.call("PING"))
@@ -274,7 +277,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_connect(
 
 
 async def test_a_lost_reply_makes_a_write_unknown_and_a_read_unavailable(
-    proxy: Any,
+    proxy: Proxy,
 ) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("PING")
@@ -291,7 +294,7 @@ async def test_a_lost_reply_makes_a_write_unknown_and_a_read_unavailable(
     await redis.close()
 
 
-async def test_pending_calls_fail_with_the_connection(proxy: Any) -> None:
+async def test_pending_calls_fail_with_the_connection(proxy: Proxy) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("PING")
     proxy.flowing.clear()
@@ -310,7 +313,7 @@ async def test_pending_calls_fail_with_the_connection(proxy: Any) -> None:
 
 
 async def test_a_read_of_the_inbox_is_unavailable_if_its_reply_is_lost(
-    proxy: Any, log: Log
+    proxy: Proxy, log: Log
 ) -> None:
     redis = RedisConnection(proxy.url)
     inbox = Inbox(redis)
@@ -330,7 +333,7 @@ async def test_a_read_of_the_inbox_is_unavailable_if_its_reply_is_lost(
 @pytest.mark.parametrize("lost", [1, 2, 3])
 @pytest.mark.row("A9")
 async def test_an_append_with_a_key_is_one_entry_if_replies_are_lost(
-    proxy: Any, log: Log, lost: int
+    proxy: Proxy, log: Log, lost: int
 ) -> None:
     redis = RedisConnection(proxy.url)
     inbox = Inbox(redis)
@@ -352,7 +355,7 @@ async def test_an_append_with_a_key_is_one_entry_if_replies_are_lost(
 
 
 @pytest.mark.row("A9")
-async def test_an_append_without_a_key_is_sent_once(proxy: Any, log: Log) -> None:
+async def test_an_append_without_a_key_is_sent_once(proxy: Proxy, log: Log) -> None:
     redis = RedisConnection(proxy.url)
     inbox = Inbox(redis)
     await inbox.append(log, [b"warm"])
@@ -387,7 +390,7 @@ async def test_a_stopped_server_times_out(
     await redis.close()
 
 
-async def test_later_calls_do_not_extend_the_timeout(proxy: Any) -> None:
+async def test_later_calls_do_not_extend_the_timeout(proxy: Proxy) -> None:
     # The timeout counts from the last reply, so further calls do not extend it.
     redis = RedisConnection(proxy.url, timeout_s=0.3)
     await redis.call("PING")
@@ -404,7 +407,7 @@ async def test_later_calls_do_not_extend_the_timeout(proxy: Any) -> None:
     await redis.close()
 
 
-async def test_the_connection_reconnects(proxy: Any) -> None:
+async def test_the_connection_reconnects(proxy: Proxy) -> None:
     redis = RedisConnection(proxy.url)
     for _ in range(5):
         assert await redis.call("ECHO", "x") == b"x"
@@ -422,7 +425,7 @@ async def test_the_connection_reconnects(proxy: Any) -> None:
     await redis.close()
 
 
-async def test_closing_fails_pending_calls(proxy: Any) -> None:
+async def test_closing_fails_pending_calls(proxy: Proxy) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("PING")
     proxy.flowing.clear()
@@ -464,7 +467,7 @@ async def test_a_packed_call_equals_a_plain_one(
 
 
 async def test_a_script_that_could_not_be_sent_as_text_is_unavailable(
-    proxy: Any,
+    proxy: Proxy,
 ) -> None:
     redis = RedisConnection(proxy.url)
     await redis.call("SCRIPT", "FLUSH")
@@ -486,7 +489,7 @@ async def test_a_script_that_could_not_be_sent_as_text_is_unavailable(
 
 
 async def test_a_known_script_keeps_its_reply_if_another_is_unknown(
-    proxy: Any, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis = RedisConnection(proxy.url)
     await redis.run(COUNT, ["n"], [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,8 @@ from streamer.store.keys import channel
 from streamer.store.logs.inbox import Inbox
 from streamer.store.server.embedded import Embedded
 
+from ...conftest import Until
+from ..conftest import Proxy
 from ..recording import RecordingHandler
 
 
@@ -31,7 +32,7 @@ RunPubSub = Callable[[str], Awaitable[PubSub]]
 
 @pytest.fixture
 async def run_pubsub(
-    recorder: RecordingHandler, until: Any
+    recorder: RecordingHandler, until: Until
 ) -> AsyncIterator[RunPubSub]:
     running: list[asyncio.Task[None]] = []
 
@@ -64,7 +65,7 @@ async def test_a_confirmed_subscription_receives_every_announcement(
     redis: RedisConnection,
     recorder: RecordingHandler,
     log: Log,
-    until: Any,
+    until: Until,
 ) -> None:
     inbox = Inbox(redis)
     await pubsub.subscribe(log)
@@ -98,7 +99,7 @@ async def test_subscribing_without_a_connection_fails(
 
 
 async def test_pending_subscribers_fail_with_the_connection(
-    run_pubsub: RunPubSub, proxy: Any, log: Log
+    run_pubsub: RunPubSub, proxy: Proxy, log: Log
 ) -> None:
     pubsub = await run_pubsub(proxy.url)
     proxy.flowing.clear()
@@ -112,7 +113,7 @@ async def test_pending_subscribers_fail_with_the_connection(
 
 
 async def test_a_cancelled_subscriber_does_not_cancel_the_others(
-    run_pubsub: RunPubSub, proxy: Any, log: Log, recorder: RecordingHandler
+    run_pubsub: RunPubSub, proxy: Proxy, log: Log, recorder: RecordingHandler
 ) -> None:
     pubsub = await run_pubsub(proxy.url)
     proxy.flowing.clear()
@@ -175,7 +176,7 @@ async def test_a_log_that_was_left_can_be_subscribed_again(
     redis: RedisConnection,
     recorder: RecordingHandler,
     log: Log,
-    until: Any,
+    until: Until,
 ) -> None:
     inbox = Inbox(redis)
     for round_ in range(1, 51):
@@ -190,7 +191,7 @@ async def test_a_log_that_was_left_can_be_subscribed_again(
 
 
 async def test_every_interruption_is_reported_for_every_log(
-    pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, until: Any
+    pubsub: PubSub, redis: RedisConnection, recorder: RecordingHandler, until: Until
 ) -> None:
     logs = [Log(App("a"), Player(f"p{n}")) for n in range(1_200)]
     await asyncio.gather(*(pubsub.subscribe(log) for log in logs))
@@ -203,7 +204,7 @@ async def test_every_interruption_is_reported_for_every_log(
 
 
 async def test_a_new_connection_can_be_requested(
-    pubsub: PubSub, recorder: RecordingHandler, log: Log, until: Any
+    pubsub: PubSub, recorder: RecordingHandler, log: Log, until: Until
 ) -> None:
     await pubsub.subscribe(log)
 
@@ -214,10 +215,10 @@ async def test_a_new_connection_can_be_requested(
 
 async def test_a_silent_connection_is_dropped(
     run_pubsub: RunPubSub,
-    proxy: Any,
+    proxy: Proxy,
     recorder: RecordingHandler,
     log: Log,
-    until: Any,
+    until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pubsub_module, "PING_S", 0.1)
@@ -236,7 +237,7 @@ async def test_logs_are_subscribed_again_after_a_restart(
     start_store: Callable[[], Awaitable[Embedded]],
     recorder: RecordingHandler,
     log: Log,
-    until: Any,
+    until: Until,
 ) -> None:
     store = await start_store()
     pubsub = await run_pubsub(store.url)

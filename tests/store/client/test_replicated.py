@@ -25,7 +25,7 @@ TIMEOUT_MS = 1_500
 LOG = Log(App("app"), Player("ann"))
 ONCE = Once("key", "digest")
 
-Node = Callable[[], Inbox]
+Node = Callable[..., Inbox]
 
 
 class Pair(NamedTuple):

@@ -29,6 +29,7 @@ from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.settings import LogSettings
 
 from ...clock import NOON
+from ...conftest import Until
 from ..recording import RecordingHandler
 
 
@@ -362,7 +363,7 @@ async def test_entries_older_than_the_retention_leave_without_a_timer(
 
 
 async def test_entries_are_announced_large_ones_without_fragment(
-    inbox: Inbox, store_url: str, log: Log, until: Any
+    inbox: Inbox, store_url: str, log: Log, until: Until
 ) -> None:
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)
@@ -387,7 +388,7 @@ async def test_entries_are_announced_large_ones_without_fragment(
 
 @pytest.mark.parametrize("once", [None, Once("k", "digest")])
 async def test_the_fast_append_writes_what_the_general_one_does(
-    redis: RedisConnection, store_url: str, log: Log, until: Any, once: Once | None
+    redis: RedisConnection, store_url: str, log: Log, until: Until, once: Once | None
 ) -> None:
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)

@@ -18,6 +18,7 @@ from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.settings import DAY_MS, LogSettings
 
 from ...clock import NOON, Clock
+from ...conftest import Until
 from ..recording import RecordingHandler
 
 
@@ -567,7 +568,9 @@ def bit(audience: Any, offset: int) -> bool:
 
 
 @pytest.fixture
-async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[RecordingHandler]:
+async def live(
+    store_url: str, log: Log, until: Until
+) -> AsyncIterator[RecordingHandler]:
     """Return a recorder of the log's announcements."""
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)
@@ -579,7 +582,7 @@ async def live(store_url: str, log: Log, until: Any) -> AsyncIterator[RecordingH
 
 
 async def test_an_announcement_has_the_entry_that_is_replaced_or_withdrawn(
-    inbox: Inbox, log: Log, live: RecordingHandler, until: Any
+    inbox: Inbox, log: Log, live: RecordingHandler, until: Until
 ) -> None:
     (first,) = await put(inbox, log, Draft(b"1", collapse_key="a"))
     (second,) = await put(inbox, log, Draft(b"2", collapse_key="a"))
@@ -599,7 +602,7 @@ async def test_an_announcement_has_the_entry_that_is_replaced_or_withdrawn(
 
 
 async def test_announced_counts_include_other_logs(
-    inbox: Inbox, log: Log, live: RecordingHandler, until: Any
+    inbox: Inbox, log: Log, live: RecordingHandler, until: Until
 ) -> None:
     (place,) = await put(inbox, log, b"1")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,8 @@ from streamer.store.logs.settings import DAY_MS, LogSettings
 from streamer.store.logs.views import PlayerViews, Views
 from streamer.store.presence.leases import ALIVE_MS, Lease, Leases
 
+from ...conftest import Until
+from ..conftest import Proxy
 from ..recording import RecordingHandler
 
 
@@ -167,7 +168,7 @@ async def test_a_lease_needs_a_heartbeat_first(
 
 @pytest.fixture
 async def recorder(
-    store_url: str, log: Log, until: Any
+    store_url: str, log: Log, until: Until
 ) -> AsyncIterator[RecordingHandler]:
     recorder = RecordingHandler()
     pubsub = PubSub(store_url, recorder)
@@ -187,7 +188,7 @@ async def test_a_returning_instance_takes_over_its_lease(
     redis: RedisConnection,
     log: Log,
     recorder: RecordingHandler,
-    until: Any,
+    until: Until,
 ) -> None:
     first = await acquire(node, log, "phone")
     await acquire(node, log, "console")
@@ -221,7 +222,7 @@ async def test_an_instance_with_two_leases_is_reduced_to_one(
     redis: RedisConnection,
     log: Log,
     recorder: RecordingHandler,
-    until: Any,
+    until: Until,
 ) -> None:
     # An old list of nodes may lack the node of the first lease.
     await node.beat()
@@ -238,7 +239,7 @@ async def test_an_instance_with_two_leases_is_reduced_to_one(
 
 
 async def test_a_lease_released_without_a_store_is_released_later(
-    proxy: Any, redis: RedisConnection, log: Log
+    proxy: Proxy, redis: RedisConnection, log: Log
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
     lease = await acquire(node, log)
@@ -255,7 +256,7 @@ async def test_a_lease_released_without_a_store_is_released_later(
     await node._redis.close()
 
 
-async def test_no_lease_is_acquired_without_a_store(proxy: Any, log: Log) -> None:
+async def test_no_lease_is_acquired_without_a_store(proxy: Proxy, log: Log) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
     await proxy.close()
 
@@ -267,7 +268,7 @@ async def test_no_lease_is_acquired_without_a_store(proxy: Any, log: Log) -> Non
 
 @pytest.mark.parametrize("what", ["lost", "cancelled"])
 async def test_a_lease_whose_reply_was_lost_does_not_leak(
-    proxy: Any, redis: RedisConnection, log: Log, what: str
+    proxy: Proxy, redis: RedisConnection, log: Log, what: str
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
     await node.beat()
@@ -295,7 +296,7 @@ async def test_a_lease_whose_reply_was_lost_does_not_leak(
 
 
 async def test_a_cancelled_release_is_still_sent(
-    proxy: Any, redis: RedisConnection, log: Log
+    proxy: Proxy, redis: RedisConnection, log: Log
 ) -> None:
     node = Leases(RedisConnection(proxy.url), leases_max=2)
     lease = await acquire(node, log)

@@ -13,9 +13,16 @@ import pytest_asyncio
 
 from streamer.model import App
 from streamer.store.access.apps import Apps
+from streamer.store.client.connection import RedisConnection
+
+from ..conftest import Mint, OpenEvents, Server, Start
+from ..event_stream import EventStream
 
 PATH = "/gateway/notifications/1.0/1001"
 STREAM = "/gateway/sse/1001/stream"
+
+
+Rows = list[dict[str, Any]]
 
 
 class Casino:
@@ -40,14 +47,14 @@ class Casino:
     async def list(self, path: str = PATH, **query: Any) -> Any:
         return await self.client.get(path, headers=self.headers, params=query)
 
-    async def shown(self, **query: Any) -> list[dict[str, Any]]:
+    async def shown(self, **query: Any) -> Rows:
         """Return the notifications of a list that must be there."""
         answer = await self.list(**query)
         assert answer.status_code == 200, answer.text
         body = answer.json()
         assert set(body) == {"status", "data"}
         assert body["status"] == "Success"
-        shown: list[dict[str, Any]] = body["data"]["notifications"]
+        shown: Rows = body["data"]["notifications"]
         assert body["data"]["total_count"] == len(shown)
         return shown
 
@@ -57,7 +64,7 @@ class Casino:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def redis(redis: Any) -> Any:
+async def redis(redis: RedisConnection) -> Any:
     """
     Empty the store for each test.
 
@@ -69,13 +76,13 @@ async def redis(redis: Any) -> Any:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def server(start: Any) -> Any:
+async def server(start: Start) -> Any:
     """Start a server for each test, since one may remember the last test's brand."""
     return await start()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def brand_key(redis: Any, mint: Any) -> str:
+async def brand_key(redis: Any, mint: Mint) -> str:
     """Make the brand and return its backend key."""
     apps = Apps(redis)
     mint.records["1001"] = await apps.create(App("1001"))
@@ -83,9 +90,14 @@ async def brand_key(redis: Any, mint: Any) -> str:
 
 
 @pytest.fixture
-def token(mint: Any, brand_key: str) -> str:
+def token(mint: Mint, brand_key: str) -> str:
     text: str = mint("12345", app="1001")
     return text
+
+
+OpenStream = Callable[..., Awaitable[EventStream]]
+AssertError = Callable[[httpx2.Response, int], str]
+CasinoAt = Callable[[Server], Casino]
 
 
 @pytest.fixture
@@ -94,18 +106,21 @@ def casino(client: httpx2.AsyncClient, brand_key: str, token: str) -> Casino:
 
 
 @pytest.fixture
-def casino_at(brand_key: str, token: str) -> Callable[[Any], Casino]:
+def casino_at(brand_key: str, token: str) -> CasinoAt:
     """Give the same on another server: ``casino_at(server)``."""
     return lambda server: Casino(server.client, brand_key, token)
 
 
 @pytest.fixture
-def open_stream(open_events: Any, token: str) -> Callable[..., Awaitable[Any]]:
+def open_stream(open_events: OpenEvents, token: str) -> OpenStream:
     """Give a function that opens a stream, by default the player's."""
 
     async def open_stream(
-        headers: dict[str, str] | None = None, *, path: str = STREAM, at: Any = None
-    ) -> Any:
+        headers: dict[str, str] | None = None,
+        *,
+        path: str = STREAM,
+        at: Server | None = None,
+    ) -> EventStream:
         sent = {"x-auth-token": token, "accept": "text/event-stream"}
         return await open_events(path, sent if headers is None else headers, at=at)
 
@@ -123,7 +138,7 @@ def examples() -> dict[str, Any]:
 
 
 @pytest.fixture
-def assert_error() -> Any:
+def assert_error() -> AssertError:
     """Give a check of an error's shape."""
 
     def assert_error(answer: Any, status: int) -> str:

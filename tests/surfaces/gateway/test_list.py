@@ -4,11 +4,16 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 
 from streamer.model import App, Log, Notification, Player, encode_fragment
 from streamer.service.inboxes.numbered import NumberedInbox
+from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.inbox import Inbox
+
+from ..conftest import Mint, Start
+from .conftest import AssertError, Casino, CasinoAt
 
 PATH = "/gateway/notifications/1.0/1001"
 SECOND = "/notifications/1.0/1001/12345"
@@ -35,7 +40,7 @@ async def publish_example(casino: Any, example: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("name", ["list", "list_unread"])
 async def test_the_pages_examples_of_lists_pass(
-    casino: Any, client: Any, examples: dict[str, Any], name: str
+    casino: Casino, client: httpx2.AsyncClient, examples: dict[str, Any], name: str
 ) -> None:
     example = examples[name]
     if name == "list_unread":
@@ -57,7 +62,7 @@ async def test_the_pages_examples_of_lists_pass(
 
 
 async def test_the_pages_examples_of_marks_pass(
-    casino: Any, client: Any, examples: dict[str, Any]
+    casino: Casino, client: httpx2.AsyncClient, examples: dict[str, Any]
 ) -> None:
     example = examples["marks"]
     for request in example["requests"]:
@@ -69,9 +74,9 @@ async def test_the_pages_examples_of_marks_pass(
 
 
 async def test_the_pages_examples_of_errors_pass(
-    casino: Any,
-    client: Any,
-    answered_client: Any,
+    casino: Casino,
+    client: httpx2.AsyncClient,
+    answered_client: httpx2.AsyncClient,
     examples: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -89,7 +94,7 @@ async def test_the_pages_examples_of_errors_pass(
     assert (answer.status_code, answer.json()) == (500, errors["500"])
 
 
-async def test_time_is_utc_without_a_zone(casino: Any) -> None:
+async def test_time_is_utc_without_a_zone(casino: Casino) -> None:
     await casino.publish(data={})
 
     (shown,) = await casino.shown()
@@ -99,7 +104,7 @@ async def test_time_is_utc_without_a_zone(casino: Any) -> None:
     assert abs(datetime.now(UTC) - at) < timedelta(seconds=60)
 
 
-async def test_every_spelling_of_the_path_is_the_same_list(casino: Any) -> None:
+async def test_every_spelling_of_the_path_is_the_same_list(casino: Casino) -> None:
     await casino.publish(data={})
     whole = (await casino.list()).json()
 
@@ -115,7 +120,7 @@ async def test_every_spelling_of_the_path_is_the_same_list(casino: Any) -> None:
         assert answer.json() == whole
 
 
-async def test_only_unread_leaves_out_what_was_read(casino: Any) -> None:
+async def test_only_unread_leaves_out_what_was_read(casino: Casino) -> None:
     ids = [await casino.publish(data={"n": i}) for i in range(3)]
     await casino.mark(ids[1])
 
@@ -128,13 +133,17 @@ async def test_only_unread_leaves_out_what_was_read(casino: Any) -> None:
         assert [item["is_read"] for item in shown] == [False, True, False]
 
 
-async def test_another_only_unread_is_refused(casino: Any, assert_error: Any) -> None:
+async def test_another_only_unread_is_refused(
+    casino: Casino, assert_error: AssertError
+) -> None:
     for text in ("yes", "2", "tRUE", " true"):
         message = assert_error(await casino.list(only_unread=text), 400)
         assert "only_unread" in message
 
 
-async def test_a_list_has_the_newest_thousand(casino: Any, redis: Any) -> None:
+async def test_a_list_has_the_newest_thousand(
+    casino: Casino, redis: RedisConnection
+) -> None:
     log = Log(App("1001"), Player("12345"))
     fragments = [encode_fragment(Notification(data={"n": i})) for i in range(1_001)]
     appended = await Inbox(redis).append(log, fragments[:1_000])
@@ -150,7 +159,7 @@ async def test_a_list_has_the_newest_thousand(casino: Any, redis: Any) -> None:
     assert [item["event_details"]["n"] for item in shown] == list(range(1_000, 10, -1))
 
 
-async def test_event_and_details_are_filled(casino: Any) -> None:
+async def test_event_and_details_are_filled(casino: Casino) -> None:
     sent: list[dict[str, Any]] = [
         {"type": "t", "title": "T", "body": "B", "data": {}},
         {"title": "T", "body": "B", "data": [1]},
@@ -172,7 +181,9 @@ async def test_event_and_details_are_filled(casino: Any) -> None:
     ]
 
 
-async def test_names_that_are_numbers_are_shown_as_such(casino: Any, mint: Any) -> None:
+async def test_names_that_are_numbers_are_shown_as_such(
+    casino: Casino, mint: Mint
+) -> None:
     for player, shown_as in (
         ("0", 0),
         ("12345", 12_345),
@@ -194,7 +205,7 @@ async def test_names_that_are_numbers_are_shown_as_such(casino: Any, mint: Any) 
 
 
 async def test_a_brand_may_have_a_name(
-    client: Any, mint: Any, backend_key: str
+    client: httpx2.AsyncClient, mint: Mint, backend_key: str
 ) -> None:
     await client.post(
         "/v1/notifications",
@@ -212,7 +223,11 @@ async def test_a_brand_may_have_a_name(
 
 
 async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
-    casino: Any, client: Any, mint: Any, brand_key: str, examples: dict[str, Any]
+    casino: Casino,
+    client: httpx2.AsyncClient,
+    mint: Mint,
+    brand_key: str,
+    examples: dict[str, Any],
 ) -> None:
     mine = casino.headers["x-auth-token"]
     wrong: list[tuple[str, dict[str, str]]] = [
@@ -248,7 +263,7 @@ async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
 
 
 async def test_a_service_reads_nobody_else_s_list(
-    casino: Any, mint: Any, assert_error: Any
+    casino: Casino, mint: Mint, assert_error: AssertError
 ) -> None:
     service = mint("1", "notification:player:*", app="1001")
     casino.headers = {"x-auth-token": service}
@@ -256,7 +271,9 @@ async def test_a_service_reads_nobody_else_s_list(
     assert_error(await casino.list(SECOND), 401)
 
 
-async def test_a_mark_is_read_everywhere(casino: Any, client: Any, mint: Any) -> None:
+async def test_a_mark_is_read_everywhere(
+    casino: Casino, client: httpx2.AsyncClient, mint: Mint
+) -> None:
     ids = [await casino.publish(data={"n": i}) for i in range(3)]
     bearer = {"Authorization": f"Bearer {casino.headers['x-auth-token']}"}
     inbox = "/v1/players/me/notifications"
@@ -280,7 +297,7 @@ async def test_a_mark_is_read_everywhere(casino: Any, client: Any, mint: Any) ->
     assert {item["player_id"] for item in page.json()["notifications"]} == {"12345"}
 
 
-async def test_unknown_ids_are_ignored(casino: Any) -> None:
+async def test_unknown_ids_are_ignored(casino: Casino) -> None:
     mine = await casino.publish(data={})
     foreign = await casino.publish("2", data={})
 
@@ -293,7 +310,7 @@ async def test_unknown_ids_are_ignored(casino: Any) -> None:
     assert (await casino.mark(mine)).json() == answer.json()
 
 
-async def test_another_player_s_ids_are_unknown(casino: Any, mint: Any) -> None:
+async def test_another_player_s_ids_are_unknown(casino: Casino, mint: Mint) -> None:
     mine = await casino.publish(data={})
     headers = casino.headers
     casino.headers = {"x-auth-token": mint("2", app="1001")}
@@ -305,7 +322,7 @@ async def test_another_player_s_ids_are_unknown(casino: Any, mint: Any) -> None:
 
 
 async def test_what_is_no_list_of_ids_is_a_400(
-    casino: Any, client: Any, examples: dict[str, Any]
+    casino: Casino, client: httpx2.AsyncClient, examples: dict[str, Any]
 ) -> None:
     for body in (
         b"",
@@ -330,7 +347,7 @@ async def test_what_is_no_list_of_ids_is_a_400(
 
 
 async def test_as_many_ids_as_fit_the_body_are_marked(
-    casino: Any, assert_error: Any
+    casino: Casino, assert_error: AssertError
 ) -> None:
     mine = await casino.publish(data={})
     other = [f"00000000-0000-7001-8000-{i:012d}" for i in range(6_600)]
@@ -341,7 +358,7 @@ async def test_as_many_ids_as_fit_the_body_are_marked(
 
 
 async def test_other_paths_are_told_of_in_the_same_shape(
-    casino: Any, assert_error: Any
+    casino: Casino, assert_error: AssertError
 ) -> None:
     for path in ("/gateway/nothing", "/gateway/notifications/1.0", "/notifications/x"):
         assert_error(await casino.list(path), 404)
@@ -351,7 +368,7 @@ async def test_other_paths_are_told_of_in_the_same_shape(
 
 
 async def test_what_runs_out_is_told_with_a_time(
-    start: Any, casino_at: Any, assert_error: Any
+    start: Start, casino_at: CasinoAt, assert_error: AssertError
 ) -> None:
     full = casino_at(await start(requests_in_flight_max=0))
     assert_error(await full.list(), 503)

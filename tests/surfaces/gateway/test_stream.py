@@ -5,29 +5,34 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 
 from streamer import errors
 from streamer.model import App, Gap, Log, Player
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import inbox_keys
 from streamer.surfaces.gateway.frames import GatewayCodec
+
+from ..conftest import Mint, Server, Start, Until
+from .conftest import AssertError, Casino, CasinoAt, OpenStream
 
 LOG = Log(App("1001"), Player("12345"))
 STREAM = "/gateway/sse/1001/stream"
 
 
-def session(server: Any) -> Any:
+def session(server: Server) -> Any:
     (reader,) = server.app.admission._catch_up.hub.readers(LOG)
     return reader
 
 
-async def nothing_is_held(server: Any) -> bool:
+async def nothing_is_held(server: Server) -> bool:
     """Return whether neither the node nor the store counts the player's stream."""
     leases: int = await server.leases("12345", "1001")
     return server.app.admission.open == leases == 0
 
 
-async def test_a_stream_begins_with_connected(open_stream: Any) -> None:
+async def test_a_stream_begins_with_connected(open_stream: OpenStream) -> None:
     stream = await open_stream()
 
     assert stream.status == 200
@@ -41,7 +46,7 @@ async def test_a_stream_begins_with_connected(open_stream: Any) -> None:
 
 
 async def test_what_is_published_after_connected_arrives_at_once(
-    open_stream: Any, casino: Any
+    open_stream: OpenStream, casino: Casino
 ) -> None:
     await casino.publish(data={"n": 0})
     streams = [await open_stream() for _ in range(2)]
@@ -67,7 +72,9 @@ async def test_what_is_published_after_connected_arrives_at_once(
     assert (shown["message_id"], shown["time"]) == (published, at)
 
 
-async def test_frames_are_data_lines_alone(open_stream: Any, casino: Any) -> None:
+async def test_frames_are_data_lines_alone(
+    open_stream: OpenStream, casino: Casino
+) -> None:
     stream = await open_stream()
     await casino.publish(type="a\r\nid: 1", body="b\n\ndata: c\r")
     await casino.publish(type="last")
@@ -80,7 +87,10 @@ async def test_frames_are_data_lines_alone(open_stream: Any, casino: Any) -> Non
 
 
 async def test_another_player_s_and_brand_s_events_do_not_arrive(
-    open_stream: Any, casino: Any, client: Any, backend_key: str
+    open_stream: OpenStream,
+    casino: Casino,
+    client: httpx2.AsyncClient,
+    backend_key: str,
 ) -> None:
     stream = await open_stream()
     await casino.publish("2", data={"n": 1})
@@ -96,7 +106,7 @@ async def test_another_player_s_and_brand_s_events_do_not_arrive(
     assert event["event_data"]["event_details"] == {"n": 2}
 
 
-async def test_a_read_mark_is_no_frame(open_stream: Any, casino: Any) -> None:
+async def test_a_read_mark_is_no_frame(open_stream: OpenStream, casino: Casino) -> None:
     stream = await open_stream()
     await casino.mark(await casino.publish(data={"n": 1}))
     await casino.publish(data={"n": 2})
@@ -107,7 +117,7 @@ async def test_a_read_mark_is_no_frame(open_stream: Any, casino: Any) -> None:
 
 
 async def test_a_keepalive_is_a_comment_and_a_frame_every_15_s(
-    open_stream: Any, server: Any
+    open_stream: OpenStream, server: Server
 ) -> None:
     stream = await open_stream()
     reader = session(server)
@@ -127,7 +137,7 @@ async def test_a_keepalive_is_a_comment_and_a_frame_every_15_s(
 
 
 async def test_the_header_has_to_name_event_streams(
-    open_stream: Any, token: str
+    open_stream: OpenStream, token: str
 ) -> None:
     for accept in ("text/event-stream", "text/html, Text/Event-Stream;q=0.9"):
         stream = await open_stream({"x-auth-token": token, "accept": accept})
@@ -140,7 +150,11 @@ async def test_the_header_has_to_name_event_streams(
 
 
 async def test_who_may_not_listen_gets_the_same_401(
-    open_stream: Any, mint: Any, token: str, brand_key: str, examples: dict[str, Any]
+    open_stream: OpenStream,
+    mint: Mint,
+    token: str,
+    brand_key: str,
+    examples: dict[str, Any],
 ) -> None:
     for path, sent in (
         (STREAM, ""),
@@ -163,7 +177,7 @@ async def test_who_may_not_listen_gets_the_same_401(
 
 
 async def test_a_refusal_is_never_told_in_a_stream(
-    server: Any, assert_error: Any
+    server: Server, assert_error: AssertError
 ) -> None:
     answer = await server.get(f"{STREAM}?refusals=stream")
 
@@ -175,11 +189,11 @@ async def test_a_refusal_is_never_told_in_a_stream(
     [({"listeners_per_player_max": 1}, 409), ({"connections_max": 1}, 503)],
 )
 async def test_limits_have_the_gateway_s_shape(
-    start: Any,
-    open_stream: Any,
-    casino_at: Any,
-    assert_error: Any,
-    until: Any,
+    start: Start,
+    open_stream: OpenStream,
+    casino_at: CasinoAt,
+    assert_error: AssertError,
+    until: Until,
     setting: dict[str, int],
     status: int,
 ) -> None:
@@ -198,7 +212,7 @@ async def test_limits_have_the_gateway_s_shape(
 
 
 async def test_a_reader_that_takes_nothing_is_cut(
-    start: Any, open_stream: Any, casino_at: Any, until: Any
+    start: Start, open_stream: OpenStream, casino_at: CasinoAt, until: Until
 ) -> None:
     server = await start()
     casino = casino_at(server)
@@ -215,7 +229,9 @@ async def test_a_reader_that_takes_nothing_is_cut(
     assert len(stream.data) == 1
 
 
-async def test_a_drain_ends_it_without_a_word(start: Any, open_stream: Any) -> None:
+async def test_a_drain_ends_it_without_a_word(
+    start: Start, open_stream: OpenStream
+) -> None:
     server = await start(drain_s=0)
     stream = await open_stream(at=server)
 
@@ -228,7 +244,7 @@ async def test_a_drain_ends_it_without_a_word(start: Any, open_stream: Any) -> N
 
 
 async def test_the_end_of_the_token_is_told(
-    open_stream: Any, server: Any, examples: dict[str, Any]
+    open_stream: OpenStream, server: Server, examples: dict[str, Any]
 ) -> None:
     stream = await open_stream()
 
@@ -241,7 +257,7 @@ async def test_the_end_of_the_token_is_told(
 
 
 async def test_events_that_are_lost_are_told_of(
-    open_stream: Any, casino: Any, redis: Any
+    open_stream: OpenStream, casino: Casino, redis: RedisConnection
 ) -> None:
     await casino.publish(data={"n": 1})
     stream = await open_stream()
@@ -259,7 +275,7 @@ async def test_events_that_are_lost_are_told_of(
 
 
 async def test_a_client_that_goes_away_leaves_nothing(
-    open_stream: Any, server: Any, until: Any
+    open_stream: OpenStream, server: Server, until: Until
 ) -> None:
     stream = await open_stream()
     assert await server.leases("12345", "1001") == 1

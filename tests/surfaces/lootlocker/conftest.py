@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import httpx2
 import msgspec
 import pytest
 
+from ..conftest import Mint
+
 SEND = "/server/notifications/v1"
 LIST = "/game/notifications/v1"
+
+
+Rows = list[dict[str, Any]]
+Contents = list[Any]
 
 
 class GameServer:
@@ -52,14 +59,14 @@ class Player:
     async def list(self, **query: Any) -> Any:
         return await self.client.get(LIST, headers=self.headers, params=query)
 
-    async def shown(self, **query: Any) -> list[dict[str, Any]]:
+    async def shown(self, **query: Any) -> Rows:
         """Return the notifications of a page that must be there."""
         answer = await self.list(**query)
         assert answer.status_code == 200, answer.text
-        shown: list[dict[str, Any]] = answer.json()["notifications"]
+        shown: Rows = answer.json()["notifications"]
         return shown
 
-    async def contents(self, **query: Any) -> list[Any]:
+    async def contents(self, **query: Any) -> Contents:
         return [item["content"]["body"] for item in await self.shown(**query)]
 
     async def paging(self, **query: Any) -> dict[str, Any]:
@@ -74,6 +81,11 @@ class Player:
 
     async def read_all(self) -> Any:
         return await self.client.put(f"{LIST}/read/all", headers=self.headers)
+
+
+AssertError = Callable[..., dict[str, Any]]
+GameServerOf = Callable[[str], GameServer]
+PlayerOf = Callable[[str], Player]
 
 
 @pytest.fixture(scope="session")
@@ -98,24 +110,24 @@ def game_server(
 
 
 @pytest.fixture
-def game_server_of(client: httpx2.AsyncClient, example: dict[str, Any]) -> Any:
+def game_server_of(client: httpx2.AsyncClient, example: dict[str, Any]) -> GameServerOf:
     """Give the way to a server with another credential: ``game_server_of(token)``."""
     return lambda token: GameServer(client, token, example["request"])
 
 
 @pytest.fixture
-def player(client: httpx2.AsyncClient, mint: Any, recipient: str) -> Player:
+def player(client: httpx2.AsyncClient, mint: Mint, recipient: str) -> Player:
     return Player(client, mint(recipient))
 
 
 @pytest.fixture
-def player_of(client: httpx2.AsyncClient) -> Any:
+def player_of(client: httpx2.AsyncClient) -> PlayerOf:
     """Give the way to another player's game: ``player_of(token)``."""
     return lambda token: Player(client, token)
 
 
 @pytest.fixture
-def assert_error() -> Any:
+def assert_error() -> AssertError:
     """Give a check of an error's shape, which returns the body."""
 
     def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:

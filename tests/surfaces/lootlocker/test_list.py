@@ -4,6 +4,11 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx2
+
+from ..conftest import Mint, Start
+from .conftest import AssertError, GameServer, Player, PlayerOf
+
 LIST = "/game/notifications/v1"
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
@@ -21,7 +26,7 @@ async def publish(client: Any, key: str, player: str, **message: Any) -> str:
 
 
 async def test_a_notification_has_the_fields_of_the_sdk(
-    game_server: Any, player: Any
+    game_server: GameServer, player: Player
 ) -> None:
     await game_server.say({"a": 1})
 
@@ -46,7 +51,7 @@ async def test_a_notification_has_the_fields_of_the_sdk(
 
 
 async def test_an_entry_expires_by_the_retention(
-    start: Any, mint: Any, backend_key: str, player_of: Any
+    start: Start, mint: Mint, backend_key: str, player_of: PlayerOf
 ) -> None:
     server = await start(retention_days=7)
     player = type(player_of(""))(server.client, mint("alice"))
@@ -62,7 +67,7 @@ async def test_an_entry_expires_by_the_retention(
 
 
 async def test_a_list_is_newest_first_with_read_and_unread(
-    game_server: Any, player: Any
+    game_server: GameServer, player: Player
 ) -> None:
     await game_server.say("a", "b", "c")
     middle = (await player.shown())[1]["id"]
@@ -77,7 +82,7 @@ async def test_a_list_is_newest_first_with_read_and_unread(
     assert datetime.fromisoformat(shown["read_at"]).tzinfo is not None
 
 
-async def test_an_empty_inbox_has_one_empty_page(player: Any) -> None:
+async def test_an_empty_inbox_has_one_empty_page(player: Player) -> None:
     answer = await player.list()
 
     assert answer.json() == {
@@ -95,13 +100,15 @@ async def test_an_empty_inbox_has_one_empty_page(player: Any) -> None:
     }
 
 
-async def test_the_last_slash_does_not_matter(client: Any, player: Any) -> None:
+async def test_the_last_slash_does_not_matter(
+    client: httpx2.AsyncClient, player: Player
+) -> None:
     answer = await client.get(f"{LIST}/", headers=player.headers)
 
     assert answer.status_code == 200
 
 
-async def test_pages_have_numbers(game_server: Any, player: Any) -> None:
+async def test_pages_have_numbers(game_server: GameServer, player: Player) -> None:
     await game_server.say(*range(7))
 
     pages = [await player.contents(page=page, per_page=3) for page in (1, 2, 3, 4)]
@@ -118,7 +125,7 @@ async def test_pages_have_numbers(game_server: Any, player: Any) -> None:
 
 
 async def test_a_bad_paging_value_is_told_of_in_a_good_answer(
-    game_server: Any, player: Any
+    game_server: GameServer, player: Player
 ) -> None:
     await game_server.say("a")
 
@@ -131,7 +138,7 @@ async def test_a_bad_paging_value_is_told_of_in_a_good_answer(
     assert all(error["message"] for error in errors)
 
 
-async def test_filters_go_together(game_server: Any, player: Any) -> None:
+async def test_filters_go_together(game_server: GameServer, player: Player) -> None:
     await game_server.say(1, notification_type="a.b.c", priority="low")
     await game_server.say(2, notification_type="a.b.c", priority="high")
     await game_server.say(3, notification_type="a.b.d", priority="high")
@@ -149,7 +156,7 @@ async def test_filters_go_together(game_server: Any, player: Any) -> None:
 
 
 async def test_all_here_is_custom_and_of_the_server(
-    game_server: Any, player: Any
+    game_server: GameServer, player: Player
 ) -> None:
     await game_server.say(1)
 
@@ -164,14 +171,16 @@ async def test_all_here_is_custom_and_of_the_server(
         assert (await player.paging(**query))["total"] == 0
 
 
-async def test_a_filter_that_is_none_is_refused(player: Any, assert_error: Any) -> None:
+async def test_a_filter_that_is_none_is_refused(
+    player: Player, assert_error: AssertError
+) -> None:
     for query in ({"read": "1"}, {"custom": "yes"}, {"priority": "urgent"}):
         error = assert_error(await player.list(**query), 400, "parameter_invalid")
         assert error["param"] in query
 
 
 async def test_what_a_reader_needs_is_filled(
-    client: Any, backend_key: str, mint: Any, player_of: Any
+    client: httpx2.AsyncClient, backend_key: str, mint: Mint, player_of: PlayerOf
 ) -> None:
     alice = player_of(mint("alice"))
     sent: list[dict[str, Any]] = [
@@ -200,7 +209,7 @@ async def test_what_a_reader_needs_is_filled(
 
 
 async def test_a_native_emergency_is_shown(
-    client: Any, backend_key: str, mint: Any, player_of: Any
+    client: httpx2.AsyncClient, backend_key: str, mint: Mint, player_of: PlayerOf
 ) -> None:
     alice = player_of(mint("alice"))
     await publish(client, backend_key, "alice", body="x", priority="emergency")
@@ -209,7 +218,11 @@ async def test_a_native_emergency_is_shown(
 
 
 async def test_both_spellings_are_one_notification(
-    client: Any, backend_key: str, player: Any, recipient: str, mint: Any
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    player: Player,
+    recipient: str,
+    mint: Mint,
 ) -> None:
     first = await publish(client, backend_key, recipient, data=1)
     await publish(client, backend_key, recipient, data=2)
@@ -233,7 +246,7 @@ def crockford(text: str) -> int:
 
 
 async def test_what_was_sent_here_is_read_natively(
-    game_server: Any, client: Any, mint: Any, recipient: str
+    game_server: GameServer, client: httpx2.AsyncClient, mint: Mint, recipient: str
 ) -> None:
     await game_server.say({"foo": "bar"})
 
@@ -248,7 +261,9 @@ async def test_what_was_sent_here_is_read_natively(
     assert shown["source"] == "lootlocker"
 
 
-async def test_ids_are_marked_in_either_spelling(game_server: Any, player: Any) -> None:
+async def test_ids_are_marked_in_either_spelling(
+    game_server: GameServer, player: Player
+) -> None:
     await game_server.say("a", "b", "c")
     c, b, a = [item["id"] for item in await player.shown()]
 
@@ -259,14 +274,18 @@ async def test_ids_are_marked_in_either_spelling(game_server: Any, player: Any) 
     assert (await player.read(c)).status_code == 204
 
 
-async def test_an_empty_list_marks_nothing(game_server: Any, player: Any) -> None:
+async def test_an_empty_list_marks_nothing(
+    game_server: GameServer, player: Player
+) -> None:
     await game_server.say("a")
 
     assert (await player.read()).status_code == 204
     assert await player.contents(read="false") == ["a"]
 
 
-async def test_all_is_all_that_is_there(game_server: Any, player: Any) -> None:
+async def test_all_is_all_that_is_there(
+    game_server: GameServer, player: Player
+) -> None:
     await game_server.say("a", "b")
 
     answer = await player.read_all()
@@ -278,7 +297,7 @@ async def test_all_is_all_that_is_there(game_server: Any, player: Any) -> None:
 
 
 async def test_another_player_s_ids_are_unknown(
-    game_server: Any, player: Any, mint: Any, player_of: Any
+    game_server: GameServer, player: Player, mint: Mint, player_of: PlayerOf
 ) -> None:
     await game_server.say("a")
     ids = [item["id"] for item in await player.shown()]
@@ -288,7 +307,7 @@ async def test_another_player_s_ids_are_unknown(
 
 
 async def test_what_is_no_list_of_ids_is_refused(
-    client: Any, player: Any, assert_error: Any
+    client: httpx2.AsyncClient, player: Player, assert_error: AssertError
 ) -> None:
     for body, code in (
         (b"", "request_body_invalid"),
@@ -303,7 +322,7 @@ async def test_what_is_no_list_of_ids_is_refused(
 
 
 async def test_as_many_ids_as_fit_the_body_are_marked(
-    client: Any, player: Any, game_server: Any
+    client: httpx2.AsyncClient, player: Player, game_server: GameServer
 ) -> None:
     await game_server.say("a")
     known = (await player.shown())[0]["id"]
@@ -315,7 +334,7 @@ async def test_as_many_ids_as_fit_the_body_are_marked(
 
 
 async def test_no_player_is_a_401(
-    client: Any, backend_key: str, mint: Any, assert_error: Any
+    client: httpx2.AsyncClient, backend_key: str, mint: Mint, assert_error: AssertError
 ) -> None:
     for headers in (
         {},
@@ -331,7 +350,7 @@ async def test_no_player_is_a_401(
 
 
 async def test_a_key_is_no_player(
-    client: Any, backend_key: str, assert_error: Any
+    client: httpx2.AsyncClient, backend_key: str, assert_error: AssertError
 ) -> None:
     headers = {"x-session-token": backend_key}
 
@@ -339,7 +358,7 @@ async def test_a_key_is_no_player(
 
 
 async def test_who_may_not_read_gets_no_list(
-    mint: Any, player_of: Any, assert_error: Any
+    mint: Mint, player_of: PlayerOf, assert_error: AssertError
 ) -> None:
     writer = player_of(mint("alice", "notification:player:self:write"))
 
@@ -348,7 +367,7 @@ async def test_who_may_not_read_gets_no_list(
 
 
 async def test_apps_are_apart(
-    game_server: Any, mint: Any, player_of: Any, recipient: str
+    game_server: GameServer, mint: Mint, player_of: PlayerOf, recipient: str
 ) -> None:
     await game_server.say("secret")
 

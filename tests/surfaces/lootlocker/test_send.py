@@ -2,16 +2,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
 
 from streamer.service.publishing.publisher import Publisher
+
+from ..conftest import Mint, Start
+from .conftest import AssertError, GameServer, GameServerOf, Player, PlayerOf
 
 SEND = "/server/notifications/v1"
 KIB = 1_024
 
 
 async def test_the_page_s_example_passes_as_printed(
-    client: Any, backend_key: str, player: Any, example: dict[str, Any]
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    player: Player,
+    example: dict[str, Any],
 ) -> None:
     sent = example["request"]
 
@@ -32,7 +39,9 @@ async def test_the_page_s_example_passes_as_printed(
     assert shown["content"] == {"context": sent["properties"], "body": sent["content"]}
 
 
-async def test_the_last_slash_does_not_matter(game_server: Any, client: Any) -> None:
+async def test_the_last_slash_does_not_matter(
+    game_server: GameServer, client: httpx2.AsyncClient
+) -> None:
     for path in (SEND, f"{SEND}/"):
         answer = await client.post(
             path, headers=game_server.headers, json=game_server.message
@@ -40,7 +49,7 @@ async def test_the_last_slash_does_not_matter(game_server: Any, client: Any) -> 
         assert answer.status_code == 200
 
 
-async def test_content_is_any_json(game_server: Any, player: Any) -> None:
+async def test_content_is_any_json(game_server: GameServer, player: Player) -> None:
     sent = [None, "", "text", 0, -1, 2**64 - 1, 1.5, True, [], [None], {}, {"a": 1}]
     await game_server.say(*sent)
 
@@ -51,7 +60,7 @@ async def test_content_is_any_json(game_server: Any, player: Any) -> None:
 
 
 async def test_every_field_is_required(
-    game_server: Any, player: Any, assert_error: Any
+    game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     for name in game_server.message:
         answer = await game_server.send(without=name)
@@ -60,7 +69,9 @@ async def test_every_field_is_required(
     assert await player.shown() == []
 
 
-async def test_a_priority_is_shown_as_sent(game_server: Any, player: Any) -> None:
+async def test_a_priority_is_shown_as_sent(
+    game_server: GameServer, player: Player
+) -> None:
     for priority in ("low", "medium", "high"):
         await game_server.say(1, priority=priority)
 
@@ -69,7 +80,7 @@ async def test_a_priority_is_shown_as_sent(game_server: Any, player: Any) -> Non
 
 
 async def test_an_emergency_is_refused(
-    game_server: Any, player: Any, assert_error: Any
+    game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     answer = await game_server.send(priority="emergency")
 
@@ -78,7 +89,7 @@ async def test_an_emergency_is_refused(
 
 
 async def test_the_first_and_the_last_ulid_are_players(
-    game_server: Any, mint: Any, player_of: Any
+    game_server: GameServer, mint: Mint, player_of: PlayerOf
 ) -> None:
     for recipient in ("0" * 26, "7" + "Z" * 25):
         await game_server.say("hello", recipient=recipient)
@@ -87,7 +98,9 @@ async def test_the_first_and_the_last_ulid_are_players(
         assert shown["player_id"] == recipient
 
 
-async def test_key_and_value_may_be_missing(game_server: Any, player: Any) -> None:
+async def test_key_and_value_may_be_missing(
+    game_server: GameServer, player: Player
+) -> None:
     await game_server.say(1, properties=[{"key": "k"}, {"value": "v"}, {}])
 
     (shown,) = await player.shown()
@@ -98,7 +111,9 @@ async def test_key_and_value_may_be_missing(game_server: Any, player: Any) -> No
     ]
 
 
-async def test_properties_keep_order_and_twins(game_server: Any, player: Any) -> None:
+async def test_properties_keep_order_and_twins(
+    game_server: GameServer, player: Player
+) -> None:
     sent = [{"key": "k", "value": str(i)} for i in range(200)]
     await game_server.say(1, properties=sent)
     await game_server.say(2, properties=[])
@@ -109,16 +124,17 @@ async def test_properties_keep_order_and_twins(game_server: Any, player: Any) ->
 
 
 async def test_other_properties_are_refused(
-    game_server: Any, assert_error: Any
+    game_server: GameServer, assert_error: AssertError
 ) -> None:
-    for properties in (None, {}, "k", ["k"], [{"key": 1}], [{"value": None}]):
+    wrong: list[Any] = [None, {}, "k", ["k"], [{"key": 1}], [{"value": None}]]
+    for properties in wrong:
         answer = await game_server.send(properties=properties)
         error = assert_error(answer, 400, "parameter_invalid")
         assert error["param"].startswith("properties")
 
 
 async def test_all_that_is_wrong_is_told_at_once(
-    game_server: Any, assert_error: Any
+    game_server: GameServer, assert_error: AssertError
 ) -> None:
     answer = await game_server.send(
         notification_type="x", priority="emergency", recipient="bob"
@@ -130,7 +146,7 @@ async def test_all_that_is_wrong_is_told_at_once(
 
 
 async def test_a_body_has_256_kib_at_most(
-    game_server: Any, player: Any, assert_error: Any
+    game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     room = 256 * KIB - len((await game_server.send(content="")).request.content)
 
@@ -142,7 +158,7 @@ async def test_a_body_has_256_kib_at_most(
 
 
 async def test_what_is_no_object_is_refused(
-    game_server: Any, assert_error: Any
+    game_server: GameServer, assert_error: AssertError
 ) -> None:
     broken = [b"", b"{", b"\xff", b'"\\ud800"', b"[" * 100_000, b"[]", b"null", b'"x"']
     for body in broken:
@@ -151,7 +167,7 @@ async def test_what_is_no_object_is_refused(
 
 
 async def test_another_media_type_is_refused(
-    game_server: Any, assert_error: Any
+    game_server: GameServer, assert_error: AssertError
 ) -> None:
     answer = await game_server.post(b"a=b", **{"content-type": "text/plain"})
 
@@ -159,7 +175,7 @@ async def test_another_media_type_is_refused(
 
 
 async def test_members_that_are_unknown_are_ignored(
-    game_server: Any, player: Any
+    game_server: GameServer, player: Player
 ) -> None:
     await game_server.say(1, source="triggers", expiration_date="2020-01-01")
 
@@ -168,7 +184,7 @@ async def test_members_that_are_unknown_are_ignored(
 
 
 async def test_a_key_makes_a_sending_happen_once(
-    game_server: Any, player: Any, assert_error: Any
+    game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     first = await game_server.send(key="k-1", content=1)
     second = await game_server.send(key="k-1", content=1)
@@ -184,7 +200,7 @@ async def test_a_key_makes_a_sending_happen_once(
 
 @pytest.mark.parametrize("length", [255, 256])
 async def test_a_key_has_255_characters_at_most(
-    game_server: Any, assert_error: Any, length: int
+    game_server: GameServer, assert_error: AssertError, length: int
 ) -> None:
     answer = await game_server.send(key="k" * length)
 
@@ -196,7 +212,7 @@ async def test_a_key_has_255_characters_at_most(
 
 
 async def test_a_request_has_the_name_that_the_client_gave(
-    client: Any, assert_error: Any
+    client: httpx2.AsyncClient, assert_error: AssertError
 ) -> None:
     for given, taken in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
         answer = await client.post(SEND, headers={"LL-Request-Id": given})
@@ -217,7 +233,12 @@ async def test_a_request_has_the_name_that_the_client_gave(
     ],
 )
 async def test_other_paths_are_told_of_in_the_same_shape(
-    client: Any, assert_error: Any, method: str, path: str, status: int, code: str
+    client: httpx2.AsyncClient,
+    assert_error: AssertError,
+    method: str,
+    path: str,
+    status: int,
+    code: str,
 ) -> None:
     answer = await client.request(method, path)
 
@@ -225,7 +246,11 @@ async def test_other_paths_are_told_of_in_the_same_shape(
 
 
 async def test_what_runs_out_is_told_with_a_time(
-    start: Any, mint: Any, assert_error: Any, game_server_of: Any, backend_key: str
+    start: Start,
+    mint: Mint,
+    assert_error: AssertError,
+    game_server_of: GameServerOf,
+    backend_key: str,
 ) -> None:
     server = await start(requests_in_flight_max=0)
     full = type(game_server_of(""))(server.client, backend_key, {})
@@ -239,9 +264,9 @@ async def test_what_runs_out_is_told_with_a_time(
 
 
 async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
-    game_server: Any,
-    answered_client: Any,
-    assert_error: Any,
+    game_server: GameServer,
+    answered_client: httpx2.AsyncClient,
+    assert_error: AssertError,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -3,9 +3,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
+
 from streamer.store.access.apps import key_digest
+from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import KEYS, session_key
 from streamer.surfaces.lootlocker.server_sessions import SESSION_TTL_MS
+
+from ..conftest import AddKey, Mint
+from .conftest import AssertError, GameServerOf, Player
 
 SESSION = "/server/session"
 PING = "/server/ping"
@@ -21,7 +27,10 @@ async def open_session(client: Any, key: str) -> str:
 
 
 async def test_a_session_s_token_sends(
-    client: Any, backend_key: str, game_server_of: Any, player: Any
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    game_server_of: GameServerOf,
+    player: Player,
 ) -> None:
     token = await open_session(client, backend_key)
 
@@ -31,7 +40,7 @@ async def test_a_session_s_token_sends(
 
 
 async def test_what_is_in_the_body_does_not_matter(
-    client: Any, backend_key: str
+    client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     headers = {"x-server-key": backend_key}
 
@@ -40,7 +49,9 @@ async def test_what_is_in_the_body_does_not_matter(
         assert answer.status_code == 200
 
 
-async def test_a_ping_tells_the_time(client: Any, backend_key: str) -> None:
+async def test_a_ping_tells_the_time(
+    client: httpx2.AsyncClient, backend_key: str
+) -> None:
     token = await open_session(client, backend_key)
 
     for credential in (token, backend_key):
@@ -51,7 +62,10 @@ async def test_a_ping_tells_the_time(client: Any, backend_key: str) -> None:
 
 
 async def test_a_session_lives_for_a_day_after_its_last_ping(
-    client: Any, backend_key: str, redis: Any, assert_error: Any
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    redis: RedisConnection,
+    assert_error: AssertError,
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
@@ -68,7 +82,10 @@ async def test_a_session_lives_for_a_day_after_its_last_ping(
 
 
 async def test_sending_does_not_renew_a_session(
-    client: Any, backend_key: str, redis: Any, game_server_of: Any
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    redis: RedisConnection,
+    game_server_of: GameServerOf,
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
@@ -80,7 +97,7 @@ async def test_sending_does_not_renew_a_session(
 
 
 async def test_the_store_has_neither_the_token_nor_the_key(
-    client: Any, backend_key: str, redis: Any
+    client: httpx2.AsyncClient, backend_key: str, redis: RedisConnection
 ) -> None:
     token = await open_session(client, backend_key)
     name = session_key(key_digest(token.encode()))
@@ -92,7 +109,11 @@ async def test_the_store_has_neither_the_token_nor_the_key(
 
 
 async def test_a_session_ends_with_its_key(
-    client: Any, add_key: Any, redis: Any, game_server_of: Any, assert_error: Any
+    client: httpx2.AsyncClient,
+    add_key: AddKey,
+    redis: RedisConnection,
+    game_server_of: GameServerOf,
+    assert_error: AssertError,
 ) -> None:
     key = await add_key()
     token = await open_session(client, key)
@@ -104,7 +125,10 @@ async def test_a_session_ends_with_its_key(
 
 
 async def test_a_session_has_the_scopes_of_its_key(
-    client: Any, add_key: Any, game_server_of: Any, assert_error: Any
+    client: httpx2.AsyncClient,
+    add_key: AddKey,
+    game_server_of: GameServerOf,
+    assert_error: AssertError,
 ) -> None:
     key = await add_key("notifications:read")
 
@@ -114,7 +138,10 @@ async def test_a_session_has_the_scopes_of_its_key(
 
 
 async def test_a_session_counts_in_its_own_app_alone(
-    client: Any, add_key: Any, game_server_of: Any, player: Any
+    client: httpx2.AsyncClient,
+    add_key: AddKey,
+    game_server_of: GameServerOf,
+    player: Player,
 ) -> None:
     token = await open_session(client, await add_key(app="other"))
 
@@ -124,7 +151,7 @@ async def test_a_session_counts_in_its_own_app_alone(
 
 
 async def test_no_wrong_key_can_be_told_from_another(
-    client: Any, backend_key: str, mint: Any, assert_error: Any
+    client: httpx2.AsyncClient, backend_key: str, mint: Mint, assert_error: AssertError
 ) -> None:
     wrong = [
         "x",
@@ -144,13 +171,18 @@ async def test_no_wrong_key_can_be_told_from_another(
     assert len(messages) == 1
 
 
-async def test_no_key_is_a_401(client: Any, assert_error: Any) -> None:
+async def test_no_key_is_a_401(
+    client: httpx2.AsyncClient, assert_error: AssertError
+) -> None:
     for headers in ({}, {"x-server-key": " "}):
         assert_error(await client.post(SESSION, headers=headers), 401, "unauthorized")
 
 
 async def test_only_the_header_of_the_page_counts(
-    client: Any, backend_key: str, assert_error: Any, example: dict[str, Any]
+    client: httpx2.AsyncClient,
+    backend_key: str,
+    assert_error: AssertError,
+    example: dict[str, Any],
 ) -> None:
     for headers in (
         {"Authorization": f"Bearer {backend_key}"},
@@ -165,7 +197,7 @@ async def test_only_the_header_of_the_page_counts(
 
 
 async def test_a_player_s_token_is_no_server_s(
-    mint: Any, game_server_of: Any, recipient: str, assert_error: Any
+    mint: Mint, game_server_of: GameServerOf, recipient: str, assert_error: AssertError
 ) -> None:
     for permission in ("self:*", "*"):
         token = mint(recipient, f"notification:player:{permission}")
@@ -173,6 +205,6 @@ async def test_a_player_s_token_is_no_server_s(
 
 
 async def test_an_unknown_session_is_a_401(
-    game_server_of: Any, assert_error: Any
+    game_server_of: GameServerOf, assert_error: AssertError
 ) -> None:
     assert_error(await game_server_of("ss_" + "x" * 43).send(), 401, "unauthorized")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
+
+from ..conftest import AddKey, Mint
 
 URL = "/v1/campaigns/c"
 
@@ -22,7 +25,7 @@ class Backend:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def backend(client: Any, backend_key: str) -> Backend:
+async def backend(client: httpx2.AsyncClient, backend_key: str) -> Backend:
     backend = Backend(client, backend_key)
     await backend.ask("PUT", URL, {"name": "Summer"})
     return backend
@@ -185,7 +188,7 @@ async def test_a_wrong_parameter_is_refused(
 
 
 async def test_scopes_decide(
-    backend: Backend, client: Any, add_key: Any, mint: Any
+    backend: Backend, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     await backend.ask("PUT", f"{URL}/cards", [card("k")])
     reader = Backend(client, await add_key("campaigns:read"))
@@ -212,7 +215,7 @@ async def test_scopes_decide(
 
 
 async def test_another_apps_campaign_is_not_found(
-    backend: Backend, client: Any, add_key: Any
+    backend: Backend, client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     foreign = Backend(client, await add_key(app="other"))
 

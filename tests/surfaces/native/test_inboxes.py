@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 
 from streamer.store.keys import inbox_keys
+
+from ..conftest import Mint, Server, Start
 
 ALICE = "/v1/players/alice"
 ME = "/v1/players/me"
@@ -80,12 +83,12 @@ class Player:
 
 
 @pytest.fixture
-def backend(client: Any, backend_key: str) -> Backend:
+def backend(client: httpx2.AsyncClient, backend_key: str) -> Backend:
     return Backend(client, backend_key)
 
 
 @pytest.fixture
-def alice(client: Any, mint: Any) -> Player:
+def alice(client: httpx2.AsyncClient, mint: Mint) -> Player:
     return Player(client, mint.bearer("alice"))
 
 
@@ -230,7 +233,9 @@ async def test_an_id_is_a_place_to_go_on_from(
     assert "gap" not in page
 
 
-async def test_a_cursor_of_a_lost_inbox_is_a_gap(backend: Backend, server: Any) -> None:
+async def test_a_cursor_of_a_lost_inbox_is_a_gap(
+    backend: Backend, server: Server
+) -> None:
     await backend.say("lost")
     cursor = (await backend.page()).json()["cursor"]
     await server.redis.call("DEL", *inbox_keys(server.log("alice")))
@@ -243,7 +248,7 @@ async def test_a_cursor_of_a_lost_inbox_is_a_gap(backend: Backend, server: Any) 
 
 
 async def test_a_cursor_that_was_overtaken_is_a_gap(
-    start: Any, backend_key: str
+    start: Start, backend_key: str
 ) -> None:
     backend = Backend((await start(entries_max=3)).client, backend_key)
     await backend.say("0")
@@ -274,7 +279,7 @@ async def test_what_is_deleted_is_in_no_page(
 
 
 async def test_others_keep_what_one_has_deleted(
-    backend: Backend, alice: Player, client: Any, mint: Any
+    backend: Backend, alice: Player, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     await client.get(f"{ME}/notifications", headers=mint.bearer("bob"))
     await backend.bodies()
@@ -299,7 +304,7 @@ async def test_a_backend_takes_back_what_it_sent(
 
 
 async def test_another_deletes_nothing(
-    backend: Backend, client: Any, mint: Any
+    backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     sent = await backend.say("x")
     reading = mint.bearer("bob", "notification:player:read")
@@ -351,7 +356,9 @@ async def test_all_wrong_names_are_told(backend: Backend) -> None:
     assert pointers == ["/players/0", "/players/2"]
 
 
-async def test_a_player_counts_its_own_only(client: Any, mint: Any) -> None:
+async def test_a_player_counts_its_own_only(
+    client: httpx2.AsyncClient, mint: Mint
+) -> None:
     headers = mint.bearer("alice")
     for players, status in ((["alice"], 200), (["alice", "bob"], 403)):
         answer = await client.post(

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import AddKey, Mint, Start
 
 MIB = 1_048_576
 PUBLISH = "/v1/notifications"
@@ -80,12 +83,12 @@ class Reader:
 
 
 @pytest.fixture
-def backend(client: Any, backend_key: str) -> Backend:
+def backend(client: httpx2.AsyncClient, backend_key: str) -> Backend:
     return Backend(client, backend_key)
 
 
 @pytest.fixture
-def alice(client: Any, mint: Any) -> Reader:
+def alice(client: httpx2.AsyncClient, mint: Mint) -> Reader:
     return Reader(client, mint.bearer("alice"))
 
 
@@ -135,7 +138,9 @@ async def test_results_come_in_the_order_of_the_request(backend: Backend) -> Non
     assert results[0]["id"] == results[2]["id"] != results[1]["id"]
 
 
-async def test_a_player_publishes_only_to_itself(client: Any, mint: Any) -> None:
+async def test_a_player_publishes_only_to_itself(
+    client: httpx2.AsyncClient, mint: Mint
+) -> None:
     alice = mint("alice")
 
     assert (await Backend(client, alice).publish("alice", body="x")).status_code == 200
@@ -189,7 +194,7 @@ async def test_different_requests_with_one_key_at_once_have_one_winner(
 
 
 async def test_keys_of_apps_are_separate(
-    client: Any, backend: Backend, add_key: Any
+    client: httpx2.AsyncClient, backend: Backend, add_key: AddKey
 ) -> None:
     other = Backend(client, await add_key(app="other"))
 
@@ -365,7 +370,7 @@ async def test_a_wrong_mark_marks_nothing(
 
 
 async def test_anothers_marks_need_the_right_to_write(
-    client: Any, mint: Any, backend: Backend, alice: Reader
+    client: httpx2.AsyncClient, mint: Mint, backend: Backend, alice: Reader
 ) -> None:
     await backend.say("alice", "a")
     reading = mint.bearer("bob", "notification:player:read")
@@ -417,7 +422,12 @@ async def test_anothers_marks_need_the_right_to_write(
     ],
 )
 async def test_hostile_bodies_are_refused_and_nothing_is_stored(
-    backend: Backend, client: Any, mint: Any, body: bytes, status: int, kind: str
+    backend: Backend,
+    client: httpx2.AsyncClient,
+    mint: Mint,
+    body: bytes,
+    status: int,
+    kind: str,
 ) -> None:
     assert_problem(await backend.post(body), status, kind)
 
@@ -481,7 +491,7 @@ async def test_an_idempotency_key_has_limits(backend: Backend, key: str) -> None
 
 @pytest.mark.parametrize("player", ["%00", "%ff%00", "x" * 129, "a%1Bb", ""])
 async def test_hostile_player_names_are_refused(
-    client: Any, backend_key: str, player: str
+    client: httpx2.AsyncClient, backend_key: str, player: str
 ) -> None:
     answer = await client.get(inbox(player), headers=bearer(backend_key))
 
@@ -490,7 +500,7 @@ async def test_hostile_player_names_are_refused(
 
 @pytest.mark.parametrize("player", ["a%2Fb", "é", "%F0%9F%98%80", "a:b{c}", "*", ".x"])
 async def test_odd_player_names_are_names(
-    client: Any, backend: Backend, player: str
+    client: httpx2.AsyncClient, backend: Backend, player: str
 ) -> None:
     url = inbox(player)
     name = client.build_request("GET", url).url.path.split("/", 3)[3]
@@ -505,7 +515,11 @@ async def test_odd_player_names_are_names(
 
 
 async def test_another_apps_inboxes_are_unseen(
-    client: Any, mint: Any, backend: Backend, alice: Reader, add_key: Any
+    client: httpx2.AsyncClient,
+    mint: Mint,
+    backend: Backend,
+    alice: Reader,
+    add_key: AddKey,
 ) -> None:
     (mine,) = await backend.say("alice", "a")
     other = Reader(client, mint.bearer("alice", app="other"))
@@ -518,14 +532,16 @@ async def test_another_apps_inboxes_are_unseen(
     assert await alice.unread() == 1
 
 
-async def test_no_credential_is_401(client: Any) -> None:
+async def test_no_credential_is_401(client: httpx2.AsyncClient) -> None:
     for answer in (await client.get(inbox()), await client.post(PUBLISH, json={})):
         problem = assert_problem(answer, 401, "unauthenticated")
         assert problem["defect"] == "missing"
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_a_backend_key_is_no_player(client: Any, backend_key: str) -> None:
+async def test_a_backend_key_is_no_player(
+    client: httpx2.AsyncClient, backend_key: str
+) -> None:
     answer = await client.get(inbox(), headers=bearer(backend_key))
 
     assert_problem(answer, 403, "forbidden")
@@ -542,7 +558,7 @@ async def test_a_backend_key_is_no_player(client: Any, backend_key: str) -> None
     ],
 )
 async def test_a_post_with_a_cookie_needs_an_origin(
-    start: Any, mint: Any, origin: str | None, status: int
+    start: Start, mint: Mint, origin: str | None, status: int
 ) -> None:
     server = await start(allowed_origins=("https://game.example",))
     headers = {"Cookie": f"Authorization=bearer {mint('alice')}"}
@@ -556,12 +572,14 @@ async def test_a_post_with_a_cookie_needs_an_origin(
     assert answer.status_code == status
 
 
-async def test_a_get_with_a_cookie_needs_none(client: Any, mint: Any) -> None:
+async def test_a_get_with_a_cookie_needs_none(
+    client: httpx2.AsyncClient, mint: Mint
+) -> None:
     cookie = {"Cookie": f"Authorization=bearer {mint('alice')}"}
 
     assert (await client.get(inbox(), headers=cookie)).status_code == 200
 
 
-async def test_unknown_paths_are_problems(client: Any) -> None:
+async def test_unknown_paths_are_problems(client: httpx2.AsyncClient) -> None:
     assert_problem(await client.get("/v1/nothing"), 404, "not-found")
     assert_problem(await client.get(PUBLISH), 405, "not-allowed")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import Mint, OpenEvents, Until
 
 PUBLISH = "/v1/notifications"
 
@@ -44,7 +47,7 @@ class Backend:
 
 
 @pytest.fixture
-def backend(client: Any, backend_key: str) -> Backend:
+def backend(client: httpx2.AsyncClient, backend_key: str) -> Backend:
     return Backend(client, backend_key)
 
 
@@ -190,7 +193,7 @@ async def test_what_a_service_finds_in_a_list_is_pointed_at(backend: Backend) ->
 
 
 async def test_a_topic_reaches_who_has_joined_it(
-    backend: Backend, client: Any, mint: Any
+    backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     url = "/v1/players/alice/topics/a/b"
     joined = await client.put(url, headers=backend.headers)
@@ -206,7 +209,7 @@ async def test_a_topic_reaches_who_has_joined_it(
 
 
 async def test_everyone_reaches_every_player_there_is(
-    backend: Backend, client: Any
+    backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     await backend.titles("alice")  # her first appearance
 
@@ -218,7 +221,7 @@ async def test_everyone_reaches_every_player_there_is(
 
 @pytest.mark.parametrize("audience", [{"topic": "t"}, {"everyone": True}])
 async def test_a_player_sends_to_no_audience(
-    client: Any, mint: Any, audience: Any
+    client: httpx2.AsyncClient, mint: Mint, audience: Any
 ) -> None:
     headers = mint.bearer("alice", topics=("t",))
     body = {"to": audience, "title": "t"}
@@ -228,7 +231,7 @@ async def test_a_player_sends_to_no_audience(
 
 @pytest.mark.parametrize("audience", [{"topic": "t"}, {"everyone": True}])
 async def test_a_schedule_is_for_an_audience_too(
-    backend: Backend, client: Any, until: Any, audience: Any
+    backend: Backend, client: httpx2.AsyncClient, until: Until, audience: Any
 ) -> None:
     await backend.titles("alice")
     await client.put("/v1/players/alice/topics/t", headers=backend.headers)
@@ -249,7 +252,7 @@ async def test_a_schedule_is_for_an_audience_too(
 
 @pytest.mark.parametrize("audience", ["topics/t", "everyone"])
 async def test_an_audience_can_be_told_no_more(
-    backend: Backend, client: Any, mint: Any, audience: str
+    backend: Backend, client: httpx2.AsyncClient, mint: Mint, audience: str
 ) -> None:
     await backend.titles("alice")
     await client.put("/v1/players/alice/topics/t", headers=backend.headers)
@@ -268,7 +271,7 @@ async def test_an_audience_can_be_told_no_more(
 
 
 async def test_an_audiences_receipt_sums_up(
-    backend: Backend, client: Any, mint: Any
+    backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     for player in ("alice", "bob", "carol"):
         await backend.titles(player)
@@ -293,7 +296,9 @@ async def test_an_audiences_receipt_sums_up(
 # What a message may say.
 
 
-async def test_a_ttl_says_when_it_ends(backend: Backend, client: Any) -> None:
+async def test_a_ttl_says_when_it_ends(
+    backend: Backend, client: httpx2.AsyncClient
+) -> None:
     sent = await backend.send(ttl_s=3_600)
 
     url = f"/v1/players/alice/notifications/{sent['id']}"
@@ -304,7 +309,7 @@ async def test_a_ttl_says_when_it_ends(backend: Backend, client: Any) -> None:
     assert abs((end - begin).total_seconds() - 3_600) < 5
 
 
-async def test_what_has_expired_is_not_there(backend: Backend, until: Any) -> None:
+async def test_what_has_expired_is_not_there(backend: Backend, until: Until) -> None:
     await backend.send(title="short", expires_at=ahead(seconds=1))
     await backend.send(title="long")
 
@@ -315,7 +320,7 @@ async def test_what_has_expired_is_not_there(backend: Backend, until: Any) -> No
 
 
 async def test_a_late_repetition_is_answered_as_the_first_was(
-    backend: Backend, until: Any
+    backend: Backend, until: Until
 ) -> None:
     message = to("alice", expires_at=ahead(seconds=1))
     first = await backend.publish(message, key="k")
@@ -342,7 +347,9 @@ async def test_a_collapse_key_leaves_the_last_one(backend: Backend) -> None:
     assert await backend.titles() == ["4"]
 
 
-async def test_who_has_muted_a_type_has_no_id(backend: Backend, client: Any) -> None:
+async def test_who_has_muted_a_type_has_no_id(
+    backend: Backend, client: httpx2.AsyncClient
+) -> None:
     url = "/v1/players/bob/mutes/types/ad"
     assert (await client.put(url, headers=backend.headers)).status_code == 204
 
@@ -365,7 +372,7 @@ async def test_what_is_not_kept_is_in_no_inbox(backend: Backend) -> None:
 
 
 async def test_what_is_not_kept_reaches_who_listens(
-    backend: Backend, open_events: Any, mint: Any
+    backend: Backend, open_events: OpenEvents, mint: Mint
 ) -> None:
     stream = await open_events("/v1/stream", mint.bearer("alice"))
     (hello,) = stream.data

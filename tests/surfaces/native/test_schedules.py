@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import AddKey, Mint, Until
 
 
 class Backend:
@@ -42,13 +46,16 @@ class Backend:
         return bool((await self.get(schedule_id))["state"] == "sent")
 
 
+Read = Callable[[str], Awaitable[list[dict[str, Any]]]]
+
+
 @pytest.fixture
-def backend(client: Any, backend_key: str) -> Backend:
+def backend(client: httpx2.AsyncClient, backend_key: str) -> Backend:
     return Backend(client, backend_key)
 
 
 @pytest.fixture
-def read(client: Any, mint: Any) -> Any:
+def read(client: httpx2.AsyncClient, mint: Mint) -> Read:
     async def read(player: str) -> list[dict[str, Any]]:
         url = "/v1/players/me/notifications"
         answer = await client.get(url, headers=mint.bearer(player))
@@ -69,7 +76,7 @@ def problem(answer: Any, status: int, kind: str) -> dict[str, Any]:
 
 
 async def test_what_is_scheduled_arrives_at_its_time(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     when = ahead(seconds=0.4)
     made = await backend.schedule("alice", send_at=when, title="T")
@@ -90,7 +97,7 @@ async def test_what_is_scheduled_arrives_at_its_time(
 
 
 async def test_a_schedule_keeps_what_its_message_says(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
     said = {"ttl_s": 60, "collapse_key": "k", "device": "latest"}
@@ -108,7 +115,7 @@ async def test_a_schedule_keeps_what_its_message_says(
 
 
 async def test_what_is_past_goes_out_at_once(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     made = await backend.schedule(send_at="2018-08-23T17:00:00Z")
 
@@ -118,7 +125,7 @@ async def test_what_is_past_goes_out_at_once(
 
 
 async def test_an_audience_goes_out_with_its_progress_told(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     players = [f"p{i}" for i in range(120)]
 
@@ -132,7 +139,7 @@ async def test_an_audience_goes_out_with_its_progress_told(
 
 
 async def test_more_than_a_thousand_players_are_served_by_the_scheduler(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     answer = await backend.publish(*(f"p{i}" for i in range(1_001)))
     assert answer.status_code == 202, answer.text
@@ -187,7 +194,7 @@ async def test_what_is_cancelled_stays_so(backend: Backend) -> None:
     problem(moved, 409, "too-late")
 
 
-async def test_what_has_gone_out_is_too_late(backend: Backend, until: Any) -> None:
+async def test_what_has_gone_out_is_too_late(backend: Backend, until: Until) -> None:
     made = await backend.schedule(send_at=ahead(seconds=-1))
     await until(lambda: backend.is_sent(made["id"]))
 
@@ -197,7 +204,7 @@ async def test_what_has_gone_out_is_too_late(backend: Backend, until: Any) -> No
 
 
 async def test_what_is_moved_to_the_past_goes_out_at_once(
-    backend: Backend, until: Any
+    backend: Backend, until: Until
 ) -> None:
     made = await backend.schedule()
 
@@ -277,7 +284,7 @@ async def test_four_hours_are_the_widest_window(
 
 
 async def test_one_bad_player_and_nothing_is_scheduled(
-    backend: Backend, client: Any
+    backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     refused = await backend.publish("alice", "me", send_at=ahead(hours=1))
     problem(refused, 422, "invalid")
@@ -287,7 +294,7 @@ async def test_one_bad_player_and_nothing_is_scheduled(
 
 
 async def test_a_repetition_with_its_key_is_answered_the_same(
-    backend: Backend, read: Any, until: Any
+    backend: Backend, read: Read, until: Until
 ) -> None:
     when = ahead(seconds=0.3)
     first = await backend.publish("alice", key="k", send_at=when)
@@ -308,7 +315,7 @@ async def test_a_repetition_with_its_key_is_answered_the_same(
 
 
 async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
-    backend: Backend, client: Any, add_key: Any
+    backend: Backend, client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     made = await backend.schedule()
     foreign = Backend(client, await add_key(app="other"))
@@ -327,7 +334,7 @@ async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
 
 
 async def test_a_player_may_schedule_for_itself_but_sees_no_schedules(
-    backend: Backend, client: Any, mint: Any
+    backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     alice = Backend(client, mint("alice"))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import AddKey, Mint
 
 TOPICS = "/v1/players/{}/topics"
 MUTES = "/v1/players/{}/mutes"
@@ -43,12 +46,12 @@ class Somebody:
 
 
 @pytest.fixture
-def backend(client: Any, backend_key: str) -> Somebody:
+def backend(client: httpx2.AsyncClient, backend_key: str) -> Somebody:
     return Somebody(client, {"Authorization": f"Bearer {backend_key}"})
 
 
 @pytest.fixture
-def alice(client: Any, mint: Any) -> Somebody:
+def alice(client: httpx2.AsyncClient, mint: Mint) -> Somebody:
     return Somebody(client, mint.bearer("alice", topics=("open", "guild/*")))
 
 
@@ -84,7 +87,7 @@ async def test_a_player_joins_for_nobody_else(alice: Somebody) -> None:
 
 
 async def test_a_key_that_only_reads_lets_nobody_join(
-    client: Any, add_key: Any
+    client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     key = await add_key("notifications:read")
     reader = Somebody(client, {"Authorization": f"Bearer {key}"})

@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import Mint, Server, Start
 
 
 async def test_a_fault_of_ours_names_its_request(
-    server: Any, answered_client: Any, mint: Any, monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    answered_client: httpx2.AsyncClient,
+    mint: Mint,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a fault")
@@ -25,7 +31,7 @@ async def test_a_fault_of_ours_names_its_request(
 
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_access_log_can_be_left_out(
-    start: Any, caplog: pytest.LogCaptureFixture, wanted: bool
+    start: Start, caplog: pytest.LogCaptureFixture, wanted: bool
 ) -> None:
     server = await start(access_log=wanted)
 

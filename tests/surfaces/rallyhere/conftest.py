@@ -9,6 +9,8 @@ import httpx2
 import msgspec
 import pytest
 
+from ..conftest import Mint
+
 PLAYER = "2f7c2b9a-5d0e-4c3b-9a53-0d7c8f1f5a10"
 BASE = "/notification/v1/player"
 
@@ -34,7 +36,7 @@ class Inbox:
         return await self.client.get(self.poll_url, headers=self.headers, params=query)
 
     async def create(
-        self, *items: Any, headers: dict[str, str] | None = None
+        self, *items: Any, headers: dict[str, Any] | None = None
     ) -> httpx2.Response:
         return await self.client.post(
             self.url,
@@ -65,7 +67,7 @@ def player() -> str:
 
 
 @pytest.fixture
-def inbox(client: httpx2.AsyncClient, mint: Any, player: str) -> Inbox:
+def inbox(client: httpx2.AsyncClient, mint: Mint, player: str) -> Inbox:
     """Give the player's inbox as the player sees it."""
     return Inbox(client, mint.bearer(player), player)
 

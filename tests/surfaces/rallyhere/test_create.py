@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import Inbox
+
 TEXT_MAX = 4_096
 KIB = 1_024
 
@@ -23,7 +25,7 @@ def places(answer: Any) -> list[list[str | int]]:
     return [detail["loc"] for detail in answer.json()["detail"]]
 
 
-async def test_the_answer_is_the_last_id(inbox: Any) -> None:
+async def test_the_answer_is_the_last_id(inbox: Inbox) -> None:
     answer = await inbox.create({"message": "a"}, {"message": "b"})
 
     assert answer.status_code == 200
@@ -33,13 +35,13 @@ async def test_the_answer_is_the_last_id(inbox: Any) -> None:
     assert messages(await inbox.page()) == ["b", "a"]
 
 
-async def test_an_empty_message_alone_is_stored(inbox: Any) -> None:
+async def test_an_empty_message_alone_is_stored(inbox: Inbox) -> None:
     await inbox.create({"message": ""})
 
     assert messages(await inbox.page()) == [""]
 
 
-async def test_what_is_sent_is_what_is_read(inbox: Any) -> None:
+async def test_what_is_sent_is_what_is_read(inbox: Inbox) -> None:
     sent = {
         "message": "line\r\nbreak \x00 \u2028 \U0001f600 <b>",
         "rh_url": "x" * TEXT_MAX,
@@ -53,7 +55,7 @@ async def test_what_is_sent_is_what_is_read(inbox: Any) -> None:
     assert {name: shown[name] for name in sent} == sent
 
 
-async def test_an_etag_needs_no_url(inbox: Any) -> None:
+async def test_an_etag_needs_no_url(inbox: Inbox) -> None:
     answer = await inbox.create({"message": "a", "etag": "1"})
 
     shown = (await inbox.one(answer.json()["notification_id"])).json()
@@ -78,7 +80,7 @@ async def test_an_etag_needs_no_url(inbox: Any) -> None:
         {"message": "", "unknown": {"is": ["ignored"]}, "notification_id": 1},
     ],
 )
-async def test_what_the_page_permits_is_stored(inbox: Any, item: Any) -> None:
+async def test_what_the_page_permits_is_stored(inbox: Inbox, item: Any) -> None:
     answer = await inbox.create(item)
 
     assert answer.status_code == 200, answer.text
@@ -121,7 +123,7 @@ async def test_what_the_page_permits_is_stored(inbox: Any, item: Any) -> None:
     ],
 )
 async def test_what_is_wrong_is_told_and_nothing_is_stored(
-    inbox: Any, item: Any, place: list[str]
+    inbox: Inbox, item: Any, place: list[str]
 ) -> None:
     answer = await inbox.create({"message": "good"}, item)
 
@@ -129,28 +131,28 @@ async def test_what_is_wrong_is_told_and_nothing_is_stored(
     assert messages(await inbox.page()) == []
 
 
-async def test_a_missing_field_is_called_missing(inbox: Any) -> None:
+async def test_a_missing_field_is_called_missing(inbox: Inbox) -> None:
     (detail,) = (await inbox.create({})).json()["detail"]
 
     assert detail["type"] == "missing"
 
 
 @pytest.mark.parametrize(("count", "status"), [(0, 422), (1, 200), (100, 200)])
-async def test_a_batch_has_limits(inbox: Any, count: int, status: int) -> None:
+async def test_a_batch_has_limits(inbox: Inbox, count: int, status: int) -> None:
     answer = await inbox.create(*({"message": str(i)} for i in range(count)))
 
     assert answer.status_code == status
     assert len(messages(await inbox.page(page_size=100))) == count
 
 
-async def test_a_batch_of_101_is_refused(inbox: Any) -> None:
+async def test_a_batch_of_101_is_refused(inbox: Inbox) -> None:
     answer = await inbox.create(*({"message": ""} for _ in range(101)))
 
     assert places(answer) == [["body", "notifications"]]
     assert messages(await inbox.page()) == []
 
 
-async def test_batches_do_not_mix(inbox: Any) -> None:
+async def test_batches_do_not_mix(inbox: Inbox) -> None:
     batches = [[f"{name}{i}" for i in range(5)] for name in "abcdef"]
 
     await asyncio.gather(*(inbox.say(*batch) for batch in batches))
@@ -185,7 +187,7 @@ async def test_batches_do_not_mix(inbox: Any) -> None:
         b'{"notifications":[{"message":""}]} trailing',
     ],
 )
-async def test_hostile_bodies_are_refused(inbox: Any, body: bytes) -> None:
+async def test_hostile_bodies_are_refused(inbox: Inbox, body: bytes) -> None:
     assert places(await inbox.post(body))
     assert messages(await inbox.page()) == []
 
@@ -198,14 +200,14 @@ async def test_hostile_bodies_are_refused(inbox: Any, body: bytes) -> None:
         {"content-encoding": "gzip"},
     ],
 )
-async def test_other_media_are_refused(inbox: Any, headers: dict[str, str]) -> None:
+async def test_other_media_are_refused(inbox: Inbox, headers: dict[str, str]) -> None:
     answer = await inbox.post(b'{"notifications":[{"message":""}]}', **headers)
 
     assert places(answer) == [["header", *headers]]
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_over_four_mib_is_refused(inbox: Any, declared: bool) -> None:
+async def test_a_body_over_four_mib_is_refused(inbox: Inbox, declared: bool) -> None:
     filler = b'{"notifications":[{"message":""}],"filler":"%b"}'
     fits = filler % (b"x" * (4 * KIB * KIB - len(filler) + 2))
     assert len(fits) == 4 * KIB * KIB
@@ -227,7 +229,7 @@ async def test_a_body_over_four_mib_is_refused(inbox: Any, declared: bool) -> No
 # Idempotency.
 
 
-async def test_a_repetition_with_its_key_is_not_stored_again(inbox: Any) -> None:
+async def test_a_repetition_with_its_key_is_not_stored_again(inbox: Inbox) -> None:
     key = {"Idempotency-Key": "k1"}
 
     first = await inbox.create({"message": "a"}, {"message": "b"}, headers=key)
@@ -239,7 +241,7 @@ async def test_a_repetition_with_its_key_is_not_stored_again(inbox: Any) -> None
     assert messages(await inbox.page()) == ["b", "a"]
 
 
-async def test_a_key_of_another_request_is_refused(inbox: Any) -> None:
+async def test_a_key_of_another_request_is_refused(inbox: Inbox) -> None:
     key = {"Idempotency-Key": "k1"}
     await inbox.create({"message": "a"}, headers=key)
 
@@ -250,14 +252,14 @@ async def test_a_key_of_another_request_is_refused(inbox: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"\xe9"])
-async def test_a_key_has_limits(inbox: Any, key: bytes) -> None:
+async def test_a_key_has_limits(inbox: Inbox, key: bytes) -> None:
     answer = await inbox.create({"message": "a"}, headers={"Idempotency-Key": key})
 
     assert places(answer) == [["header", "idempotency-key"]]
     assert messages(await inbox.page()) == []
 
 
-async def test_without_a_key_a_repetition_is_another_notification(inbox: Any) -> None:
+async def test_without_a_key_a_repetition_is_another_notification(inbox: Inbox) -> None:
     await inbox.say("a")
     await inbox.say("a")
 

@@ -17,6 +17,8 @@ from streamer.app import build
 from streamer.config import Config
 from streamer.store.server.embedded import Embedded
 
+from ..conftest import AddKey, Mint, Start
+
 BASE = "/notification/v1/player"
 UNKNOWN = "0192f0c1-2b3c-7001-8000-0400000000aa"
 BOB = "0b6f5b0e-0d0f-4f0e-8f5a-3d5d5c0f4b0b"
@@ -137,7 +139,12 @@ async def operations(
 
 @pytest.mark.parametrize(("code", "desc", "headers"), DEFECTS)
 async def test_every_defect_has_its_code(
-    client: Any, mint: Any, player: str, code: str, desc: str, headers: Headers
+    client: httpx2.AsyncClient,
+    mint: Mint,
+    player: str,
+    code: str,
+    desc: str,
+    headers: Headers,
 ) -> None:
     sent = headers(mint.records["demo"])
 
@@ -147,7 +154,7 @@ async def test_every_defect_has_its_code(
             assert desc in answer.json()["desc"]
 
 
-def test_all_codes_of_the_page_are_reached(shapes: Any) -> None:
+def test_all_codes_of_the_page_are_reached(shapes: dict[str, Any]) -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
 
     for codes in shapes["error_codes"].values():
@@ -155,7 +162,7 @@ def test_all_codes_of_the_page_are_reached(shapes: Any) -> None:
             assert f'"{code}"' in tests
 
 
-async def test_a_cookie_is_a_credential(client: Any, mint: Any) -> None:
+async def test_a_cookie_is_a_credential(client: httpx2.AsyncClient, mint: Mint) -> None:
     cookie = {"Cookie": f"a=b; Authorization=bearer {mint('alice')}"}
 
     answer = await client.get(f"{BASE}/me/notification", headers=cookie)
@@ -174,7 +181,7 @@ async def test_a_cookie_is_a_credential(client: Any, mint: Any) -> None:
     ],
 )
 async def test_a_post_with_a_cookie_needs_an_origin(
-    start: Any, mint: Any, origin: str | None, status: int
+    start: Start, mint: Mint, origin: str | None, status: int
 ) -> None:
     server = await start(allowed_origins=("https://game.example",))
     headers = {"Cookie": f"Authorization=bearer {mint('alice')}"}
@@ -194,7 +201,7 @@ async def test_a_post_with_a_cookie_needs_an_origin(
 
 
 async def test_a_foreign_page_holds_no_poll_with_a_cookie(
-    client: Any, mint: Any
+    client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     headers = {
         "Cookie": f"Authorization=bearer {mint('alice')}",
@@ -217,7 +224,7 @@ async def test_a_foreign_page_holds_no_poll_with_a_cookie(
     ],
 )
 async def test_a_player_that_is_no_id_is_a_bad_id(
-    client: Any, mint: Any, player: str
+    client: httpx2.AsyncClient, mint: Mint, player: str
 ) -> None:
     url = f"{BASE}/{player}/notification"
     headers = mint.bearer("alice")
@@ -242,8 +249,8 @@ BOTH, NONE = (200, 200, 200, 404), (403, 403, 403, 403)
     ],
 )
 async def test_permissions_allow_what_the_page_says(
-    client: Any,
-    mint: Any,
+    client: httpx2.AsyncClient,
+    mint: Mint,
     player: str,
     permission: str,
     own: tuple[int, ...],
@@ -260,7 +267,7 @@ async def test_permissions_allow_what_the_page_says(
 
 
 async def test_a_backend_key_acts_for_any_player_but_is_nobody(
-    client: Any, backend_key: str
+    client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     headers = bearer(backend_key)
 
@@ -270,7 +277,9 @@ async def test_a_backend_key_acts_for_any_player_but_is_nobody(
         assert_error(answer, 403, "insufficient_permissions")
 
 
-async def test_a_backend_key_has_its_scopes_alone(client: Any, add_key: Any) -> None:
+async def test_a_backend_key_has_its_scopes_alone(
+    client: httpx2.AsyncClient, add_key: AddKey
+) -> None:
     headers = bearer(await add_key("notifications:read"))
 
     statuses = [a.status_code for a in await operations(client, headers, BOB)]
@@ -278,7 +287,9 @@ async def test_a_backend_key_has_its_scopes_alone(client: Any, add_key: Any) -> 
     assert statuses == list(READ)
 
 
-async def test_rights_come_before_parameters(client: Any, mint: Any) -> None:
+async def test_rights_come_before_parameters(
+    client: httpx2.AsyncClient, mint: Mint
+) -> None:
     headers = mint.bearer("alice")
     url = f"{BASE}/{BOB}/notification"
 
@@ -299,13 +310,15 @@ async def test_rights_come_before_parameters(client: Any, mint: Any) -> None:
         *(f"{BASE}/me", f"{BASE}/me/notification/", f"{BASE}/me/notification/a/b"),
     ],
 )
-async def test_an_unknown_path_is_not_found(client: Any, path: str) -> None:
+async def test_an_unknown_path_is_not_found(
+    client: httpx2.AsyncClient, path: str
+) -> None:
     answer = await client.get(path, follow_redirects=True)
 
     assert_error(answer, 404, "resource_not_found")
 
 
-async def test_other_methods_are_not_allowed(client: Any) -> None:
+async def test_other_methods_are_not_allowed(client: httpx2.AsyncClient) -> None:
     answer = await client.delete(f"{BASE}/me/notification")
 
     assert_error(answer, 405, "method_not_allowed")
@@ -317,7 +330,7 @@ async def test_other_methods_are_not_allowed(client: Any) -> None:
 
 
 async def test_requests_in_flight_have_limits(
-    start: Any, mint: Any, player: str
+    start: Start, mint: Mint, player: str
 ) -> None:
     server = await start(requests_per_player_max=2, requests_in_flight_max=3)
     mine = mint.bearer(player)

@@ -3,7 +3,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
+
+from ..conftest import Mint, Start
+from .conftest import Inbox
 
 ZERO_CURSOR = "A" * 27
 
@@ -18,7 +22,9 @@ def messages(answer: Any) -> list[str]:
     return [item["message"] for item in answer.json()["notifications"]]
 
 
-async def test_a_page_has_the_documented_shape(inbox: Any, shapes: Any) -> None:
+async def test_a_page_has_the_documented_shape(
+    inbox: Inbox, shapes: dict[str, Any]
+) -> None:
     await inbox.create(
         {
             "message": "all",
@@ -42,7 +48,7 @@ async def test_a_page_has_the_documented_shape(inbox: Any, shapes: Any) -> None:
     assert "etag" not in least
 
 
-async def test_created_is_a_time_in_utc(inbox: Any) -> None:
+async def test_created_is_a_time_in_utc(inbox: Inbox) -> None:
     await inbox.say("a")
 
     (shown,) = (await inbox.page()).json()["notifications"]
@@ -52,13 +58,13 @@ async def test_created_is_a_time_in_utc(inbox: Any) -> None:
     assert abs(age) < timedelta(seconds=60)
 
 
-async def test_a_page_is_newest_first_and_has_ten(inbox: Any) -> None:
+async def test_a_page_is_newest_first_and_has_ten(inbox: Inbox) -> None:
     await inbox.say(*(str(i) for i in range(12)))
 
     assert messages(await inbox.page()) == [str(i) for i in range(11, 1, -1)]
 
 
-async def test_an_empty_inbox_has_a_cursor(inbox: Any) -> None:
+async def test_an_empty_inbox_has_a_cursor(inbox: Inbox) -> None:
     page = (await inbox.page()).json()
 
     assert page["notifications"] == []
@@ -66,7 +72,7 @@ async def test_an_empty_inbox_has_a_cursor(inbox: Any) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 7, 100])
-async def test_cursors_walk_every_entry_once(inbox: Any, page_size: int) -> None:
+async def test_cursors_walk_every_entry_once(inbox: Inbox, page_size: int) -> None:
     await inbox.say(*(str(i) for i in range(7)))
 
     walked: list[str] = []
@@ -81,7 +87,7 @@ async def test_cursors_walk_every_entry_once(inbox: Any, page_size: int) -> None
     assert walked == [str(i) for i in range(6, -1, -1)]
 
 
-async def test_the_end_stays_the_end(inbox: Any) -> None:
+async def test_the_end_stays_the_end(inbox: Inbox) -> None:
     await inbox.say("a")
     end = (await inbox.page()).json()["cursor"]
 
@@ -92,7 +98,7 @@ async def test_the_end_stays_the_end(inbox: Any) -> None:
     assert page.json()["cursor"] == end
 
 
-async def test_start_at_is_inclusive_and_takes_ids(inbox: Any) -> None:
+async def test_start_at_is_inclusive_and_takes_ids(inbox: Inbox) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
@@ -100,14 +106,14 @@ async def test_start_at_is_inclusive_and_takes_ids(inbox: Any) -> None:
     assert messages(await inbox.page(start_at=first.upper())) == ["a"]
 
 
-async def test_exclude_before_is_exclusive(inbox: Any) -> None:
+async def test_exclude_before_is_exclusive(inbox: Inbox) -> None:
     first = await inbox.say("a")
     await inbox.say("b", "c")
 
     assert messages(await inbox.page(exclude_before=first)) == ["c", "b"]
 
 
-async def test_both_form_a_window(inbox: Any) -> None:
+async def test_both_form_a_window(inbox: Inbox) -> None:
     ids = [await inbox.say(str(i)) for i in range(5)]
 
     page = await inbox.page(start_at=ids[3], exclude_before=ids[0])
@@ -123,14 +129,14 @@ async def test_both_form_a_window(inbox: Any) -> None:
     assert messages(await inbox.page(start_at=ids[0], exclude_before=ids[3])) == []
 
 
-async def test_empty_cursors_are_absent(inbox: Any) -> None:
+async def test_empty_cursors_are_absent(inbox: Inbox) -> None:
     await inbox.say("a")
 
     assert messages(await inbox.page(start_at="", exclude_before="")) == ["a"]
 
 
 async def test_a_trimmed_cursor_goes_on_by_its_place(
-    start: Any, mint: Any, player: str, inbox_of: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox]
 ) -> None:
     server = await start(entries_max=3)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -150,7 +156,7 @@ async def test_a_trimmed_cursor_goes_on_by_its_place(
         *(("1.0", 422), ("x", 422), ("9" * 30, 422), ("²", 422), ("\u0663", 422)),
     ],
 )
-async def test_page_size_has_limits(inbox: Any, page_size: str, status: int) -> None:
+async def test_page_size_has_limits(inbox: Inbox, page_size: str, status: int) -> None:
     assert (await inbox.page(page_size=page_size)).status_code == status
 
 
@@ -163,11 +169,12 @@ async def test_page_size_has_limits(inbox: Any, page_size: str, status: int) -> 
     ],
 )
 async def test_a_malformed_cursor_is_refused(
-    inbox: Any, name: str, cursor: str, shapes: Any
+    inbox: Inbox, name: str, cursor: str, shapes: dict[str, Any]
 ) -> None:
     raw = cursor.encode("utf-8", "surrogatepass").decode("latin-1")
 
-    answer = await inbox.page(**{name: raw})
+    query: dict[str, Any] = {name: raw}
+    answer = await inbox.page(**query)
 
     assert answer.status_code == 422
     (detail,) = answer.json()["detail"]
@@ -175,14 +182,14 @@ async def test_a_malformed_cursor_is_refused(
     assert detail["loc"] == ["query", name]
 
 
-async def test_all_wrong_parameters_are_told_at_once(inbox: Any) -> None:
+async def test_all_wrong_parameters_are_told_at_once(inbox: Inbox) -> None:
     answer = await inbox.page(page_size=0, start_at="x", exclude_before="y")
 
     wrong = [detail["loc"][1] for detail in answer.json()["detail"]]
     assert wrong == ["page_size", "start_at", "exclude_before"]
 
 
-async def test_a_known_page_is_not_sent_again(inbox: Any) -> None:
+async def test_a_known_page_is_not_sent_again(inbox: Inbox) -> None:
     await inbox.say("a")
     etag = (await inbox.page()).headers["ETag"]
 
@@ -197,7 +204,7 @@ async def test_a_known_page_is_not_sent_again(inbox: Any) -> None:
         assert again.status_code == 200, tag
 
 
-async def test_the_etag_is_of_the_inbox_and_the_query(inbox: Any) -> None:
+async def test_the_etag_is_of_the_inbox_and_the_query(inbox: Inbox) -> None:
     first = await inbox.say("a")
     etags = [
         (await inbox.page()).headers["ETag"],
@@ -215,7 +222,7 @@ async def test_the_etag_is_of_the_inbox_and_the_query(inbox: Any) -> None:
 
 
 async def test_me_is_the_caller_whatever_the_name(
-    client: Any, mint: Any, inbox_of: Any
+    client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
     me = inbox_of(client, mint.bearer("alice"), "me")
     notification_id = await me.say("a")
@@ -228,7 +235,7 @@ async def test_me_is_the_caller_whatever_the_name(
 
 
 async def test_me_and_the_id_are_one_inbox(
-    inbox: Any, inbox_of: Any, mint: Any, player: str
+    inbox: Inbox, inbox_of: type[Inbox], mint: Mint, player: str
 ) -> None:
     me = inbox_of(inbox.client, mint.bearer(player), "me")
     await me.say("a")
@@ -238,7 +245,7 @@ async def test_me_and_the_id_are_one_inbox(
 
 
 async def test_a_ulid_and_its_uuid_are_one_player(
-    client: Any, mint: Any, inbox_of: Any
+    client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
     # 2^128 - 1 in both spellings.
     uuid, ulid = "ffffffff-ffff-ffff-ffff-ffffffffffff", "7" + "Z" * 25
@@ -248,7 +255,7 @@ async def test_a_ulid_and_its_uuid_are_one_player(
     assert messages(await inbox_of(client, headers, ulid).page()) == ["a"]
 
 
-async def test_one_by_id(inbox: Any, shapes: Any) -> None:
+async def test_one_by_id(inbox: Inbox, shapes: dict[str, Any]) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
@@ -268,7 +275,7 @@ async def test_one_by_id(inbox: Any, shapes: Any) -> None:
         "0192f0c1-2b3c-7001-8000-0400000000aa",
     ],
 )
-async def test_an_unknown_id_is_not_found(inbox: Any, hostile: str) -> None:
+async def test_an_unknown_id_is_not_found(inbox: Inbox, hostile: str) -> None:
     await inbox.say("a")
 
     answer = await inbox.one(hostile)
@@ -279,7 +286,7 @@ async def test_an_unknown_id_is_not_found(inbox: Any, hostile: str) -> None:
 
 
 async def test_an_id_of_another_inbox_is_not_found(
-    inbox: Any, mint: Any, inbox_of: Any
+    inbox: Inbox, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
     other = inbox_of(inbox.client, mint.bearer("bob"), "me")
     mine = await inbox.say("a")
@@ -289,7 +296,9 @@ async def test_an_id_of_another_inbox_is_not_found(
     assert (await other.one(mine)).status_code == 404
 
 
-async def test_apps_are_separate(inbox: Any, mint: Any, inbox_of: Any) -> None:
+async def test_apps_are_separate(
+    inbox: Inbox, mint: Mint, inbox_of: type[Inbox]
+) -> None:
     player = inbox.url.split("/")[4]
     other = inbox_of(inbox.client, mint.bearer(player, app="other"), player)
     mine = await inbox.say("a")
@@ -300,7 +309,7 @@ async def test_apps_are_separate(inbox: Any, mint: Any, inbox_of: Any) -> None:
 
 
 async def test_what_others_published_is_shown_in_these_words(
-    inbox: Any, client: Any, backend_key: str, player: str
+    inbox: Inbox, client: httpx2.AsyncClient, backend_key: str, player: str
 ) -> None:
     async def publish(**message: Any) -> None:
         answer = await client.post(

@@ -4,10 +4,15 @@ import asyncio
 import time
 from typing import Any
 
+import httpx2
 import pytest
+from starlette.types import Message
 
 from streamer.model import ZERO
 from streamer.service.streams.poll_waiter import PollWaiter
+
+from ..conftest import Mint, Server, Start, Until
+from .conftest import Inbox
 
 HELD_S = 5
 """A deadline that no test waits for: what is held longer has failed."""
@@ -36,7 +41,7 @@ async def start_cursor(inbox: Any) -> str:
 # What is there.
 
 
-async def test_a_poll_is_oldest_first_and_has_ten(inbox: Any) -> None:
+async def test_a_poll_is_oldest_first_and_has_ten(inbox: Inbox) -> None:
     start = await start_cursor(inbox)
     await inbox.say(*(str(i) for i in range(12)))
 
@@ -47,14 +52,14 @@ async def test_a_poll_is_oldest_first_and_has_ten(inbox: Any) -> None:
     assert messages(answer) == ["10", "11"]
 
 
-async def test_a_poll_after_an_id_goes_on_behind_it(inbox: Any) -> None:
+async def test_a_poll_after_an_id_goes_on_behind_it(inbox: Inbox) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
     assert messages(await inbox.poll(exclude_before=first)) == ["b"]
 
 
-async def test_without_a_cursor_the_strategy_counts(inbox: Any) -> None:
+async def test_without_a_cursor_the_strategy_counts(inbox: Inbox) -> None:
     await inbox.say("a")
 
     assert messages(await inbox.poll(deadline=0)) == []
@@ -63,7 +68,7 @@ async def test_without_a_cursor_the_strategy_counts(inbox: Any) -> None:
     assert messages(earliest) == ["a"]
 
 
-async def test_the_cursor_of_an_empty_inbox_loses_nothing(inbox: Any) -> None:
+async def test_the_cursor_of_an_empty_inbox_loses_nothing(inbox: Inbox) -> None:
     start = await start_cursor(inbox)
 
     await inbox.say("a", "b")
@@ -71,7 +76,7 @@ async def test_the_cursor_of_an_empty_inbox_loses_nothing(inbox: Any) -> None:
     assert messages(await inbox.poll(exclude_before=start)) == ["a", "b"]
 
 
-async def test_the_end_of_the_pages_is_in_front_of_everything(inbox: Any) -> None:
+async def test_the_end_of_the_pages_is_in_front_of_everything(inbox: Inbox) -> None:
     await inbox.say("a", "b")
     end = (await inbox.page()).json()["cursor"]
 
@@ -79,7 +84,7 @@ async def test_the_end_of_the_pages_is_in_front_of_everything(inbox: Any) -> Non
 
 
 async def test_a_trimmed_cursor_resets_by_strategy(
-    start: Any, mint: Any, player: str, inbox_of: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox]
 ) -> None:
     server = await start(entries_max=3)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -99,7 +104,7 @@ async def test_a_trimmed_cursor_resets_by_strategy(
 
 
 async def test_a_foreign_cursor_resets_by_strategy(
-    inbox: Any, client: Any, mint: Any, inbox_of: Any
+    inbox: Inbox, client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
     await inbox.say("a", "b")
     other = inbox_of(client, mint.bearer("bob"), "me")
@@ -125,7 +130,7 @@ async def test_a_foreign_cursor_resets_by_strategy(
     ],
 )
 async def test_parameters_have_limits(
-    inbox: Any, name: str, good: list[str], bad: list[str]
+    inbox: Inbox, name: str, good: list[str], bad: list[str]
 ) -> None:
     # With something to give, so that no poll is held.
     start = await start_cursor(inbox)
@@ -148,7 +153,7 @@ async def test_parameters_have_limits(
 
 
 async def test_a_publish_wakes_a_poll(
-    inbox: Any, server: Any, player: str, until: Any
+    inbox: Inbox, server: Server, player: str, until: Until
 ) -> None:
     held = asyncio.create_task(inbox.poll(deadline=HELD_S))
     await until(lambda: server.leases(player))
@@ -164,7 +169,7 @@ async def test_a_publish_wakes_a_poll(
 
 
 async def test_a_notification_too_large_to_be_announced_wakes_a_poll(
-    inbox: Any, server: Any, player: str, until: Any
+    inbox: Inbox, server: Server, player: str, until: Until
 ) -> None:
     held = asyncio.create_task(inbox.poll(deadline=HELD_S))
     await until(lambda: server.leases(player))
@@ -177,7 +182,12 @@ async def test_a_notification_too_large_to_be_announced_wakes_a_poll(
 
 
 async def test_two_readers_are_both_woken(
-    inbox: Any, server: Any, player: str, until: Any, inbox_of: Any, mint: Any
+    inbox: Inbox,
+    server: Server,
+    player: str,
+    until: Until,
+    inbox_of: type[Inbox],
+    mint: Mint,
 ) -> None:
     me = inbox_of(server.client, mint.bearer(player), "me")
     held = [asyncio.create_task(one.poll(deadline=HELD_S)) for one in (inbox, me)]
@@ -192,7 +202,7 @@ async def test_two_readers_are_both_woken(
         assert messages(await task) == ["a"]
 
 
-async def test_a_chain_of_polls_misses_nothing(inbox: Any) -> None:
+async def test_a_chain_of_polls_misses_nothing(inbox: Inbox) -> None:
     total = 60
     at = await start_cursor(inbox)
 
@@ -211,7 +221,7 @@ async def test_a_chain_of_polls_misses_nothing(inbox: Any) -> None:
     assert seen == [str(i) for i in range(total)]
 
 
-async def test_an_empty_timeout_has_a_cursor_that_goes_on(inbox: Any) -> None:
+async def test_an_empty_timeout_has_a_cursor_that_goes_on(inbox: Inbox) -> None:
     await inbox.say("before")
     begun_s = time.monotonic()
 
@@ -224,7 +234,7 @@ async def test_an_empty_timeout_has_a_cursor_that_goes_on(inbox: Any) -> None:
 
 
 async def test_a_poll_ends_with_its_token(
-    client: Any, mint: Any, inbox_of: Any
+    client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
     # Two seconds short of the end of the leeway.
     token = mint.bearer("alice", ttl_s=100, at_s=int(time.time()) - 128)
@@ -236,7 +246,12 @@ async def test_a_poll_ends_with_its_token(
 
 
 async def test_a_poll_with_a_backend_key_waits_as_well(
-    inbox: Any, server: Any, player: str, inbox_of: Any, backend_key: str, until: Any
+    inbox: Inbox,
+    server: Server,
+    player: str,
+    inbox_of: type[Inbox],
+    backend_key: str,
+    until: Until,
 ) -> None:
     headers = {"Authorization": f"Bearer {backend_key}"}
     backend = inbox_of(server.client, headers, player)
@@ -252,7 +267,7 @@ async def test_a_poll_with_a_backend_key_waits_as_well(
 
 
 async def test_only_a_poll_that_waits_is_a_listener(
-    start: Any, mint: Any, player: str, inbox_of: Any, until: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(listeners_per_player_max=1, connections_max=1)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -267,7 +282,7 @@ async def test_only_a_poll_that_waits_is_a_listener(
 
 
 async def test_one_listener_too_many_is_refused(
-    start: Any, mint: Any, player: str, inbox_of: Any, until: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(listeners_per_player_max=2)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -290,7 +305,7 @@ async def test_one_listener_too_many_is_refused(
 
 
 async def test_a_full_node_refuses(
-    start: Any, mint: Any, player: str, inbox_of: Any, until: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(connections_max=1)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -307,7 +322,7 @@ async def test_a_full_node_refuses(
 
 
 async def test_a_client_that_goes_away_frees_its_slot(
-    inbox: Any, server: Any, player: str, until: Any
+    inbox: Inbox, server: Server, player: str, until: Until
 ) -> None:
     gone = asyncio.Event()
     asked = False
@@ -320,7 +335,7 @@ async def test_a_client_that_goes_away_frees_its_slot(
         asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         pass
 
     scope = {
@@ -333,7 +348,7 @@ async def test_a_client_that_goes_away_frees_its_slot(
             for name, value in inbox.headers.items()
         ],
     }
-    serving = asyncio.create_task(server.app.asgi(scope, receive, send))
+    serving = asyncio.ensure_future(server.app.asgi(scope, receive, send))
     await until(lambda: server.leases(player))
 
     gone.set()
@@ -345,7 +360,7 @@ async def test_a_client_that_goes_away_frees_its_slot(
 
 
 async def test_a_poll_that_is_cancelled_frees_its_slot(
-    inbox: Any, server: Any, player: str, until: Any
+    inbox: Inbox, server: Server, player: str, until: Until
 ) -> None:
     held = asyncio.create_task(inbox.poll(deadline=900))
     await until(lambda: server.leases(player))
@@ -359,7 +374,7 @@ async def test_a_poll_that_is_cancelled_frees_its_slot(
 
 
 async def test_a_node_that_goes_away_answers_with_nothing(
-    start: Any, mint: Any, player: str, inbox_of: Any, until: Any
+    start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(drain_s=0)
     inbox = inbox_of(server.client, mint.bearer(player), player)
@@ -376,7 +391,7 @@ async def test_a_node_that_goes_away_answers_with_nothing(
     assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_a_poll_on_its_way_in_is_sent_away_too(start: Any, player: str) -> None:
+async def test_a_poll_on_its_way_in_is_sent_away_too(start: Start, player: str) -> None:
     # It had been admitted and was waiting for its lease while `drain` ended those who
     # were attached; nobody told it, and it was held until its deadline.
     server = await start()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx2
 import pytest
 
 from streamer.model import App
 from streamer.store.access.apps import Apps
+from streamer.store.client.connection import RedisConnection
+
+from ..conftest import AddKey, Mint, Until
 
 PAGE = json.loads((Path(__file__).parent / "fixtures" / "page.json").read_text())
 JSON = "application/json"
@@ -53,13 +58,17 @@ class Game:
         return await self.client.post(path, content=body, headers=headers)
 
 
+Read = Callable[..., Awaitable[list[dict[str, Any]]]]
+Bodies = Callable[[str], Awaitable[list[str]]]
+
+
 @pytest.fixture
-def game(client: Any, backend_key: str, mint: Any) -> Game:
+def game(client: httpx2.AsyncClient, backend_key: str, mint: Mint) -> Game:
     return Game(client, backend_key, mint.name())
 
 
 @pytest.fixture
-def read(client: Any, mint: Any) -> Any:
+def read(client: httpx2.AsyncClient, mint: Mint) -> Read:
     """Give a function that returns a player's notifications, oldest first."""
 
     async def read(player: str, app: str = "demo") -> list[dict[str, Any]]:
@@ -72,7 +81,7 @@ def read(client: Any, mint: Any) -> Any:
 
 
 @pytest.fixture
-def bodies(read: Any) -> Any:
+def bodies(read: Read) -> Bodies:
     async def bodies(player: str) -> list[str]:
         return [shown["body"] for shown in await read(player)]
 
@@ -109,7 +118,7 @@ def errors_of(answer: Any, status: int = 422) -> dict[str, list[str]]:
 
 
 async def test_a_call_without_a_time_is_delivered_at_once(
-    game: Game, read: Any
+    game: Game, read: Read
 ) -> None:
     (delivery,) = ids_of(await game.schedule())
 
@@ -120,7 +129,7 @@ async def test_a_call_without_a_time_is_delivered_at_once(
 
 
 async def test_the_time_on_the_page_is_long_past_and_so_at_once(
-    game: Game, read: Any
+    game: Game, read: Read
 ) -> None:
     ids_of(await game.schedule(send_time=PAGE["send_time"]))
 
@@ -160,7 +169,7 @@ async def test_the_thirty_first_call_in_a_second_is_answered_as_on_the_page(
 
 
 async def test_a_wrong_secret_is_an_unknown_game(
-    game: Game, client: Any, mint: Any, add_key: Any
+    game: Game, client: httpx2.AsyncClient, mint: Mint, add_key: AddKey
 ) -> None:
     unknown = await game.schedule(game_id="nobody")
     for secret in (
@@ -183,7 +192,7 @@ async def test_a_wrong_secret_is_an_unknown_game(
 
 
 async def test_who_has_not_the_secret_cannot_use_up_the_rate(
-    game: Game, client: Any, mint: Any
+    game: Game, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     stranger = Game(client, "sk_wrong", mint.name())
     answers = await asyncio.gather(*(stranger.schedule() for _ in range(60)))
@@ -193,7 +202,7 @@ async def test_who_has_not_the_secret_cannot_use_up_the_rate(
 
 
 async def test_games_and_operations_have_rates_of_their_own(
-    game: Game, client: Any, add_key: Any, mint: Any
+    game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     other = Game(client, await add_key(app="other"), mint.name("other"))
     await asyncio.gather(*(game.schedule() for _ in range(31)))
@@ -203,7 +212,7 @@ async def test_games_and_operations_have_rates_of_their_own(
 
 
 async def test_a_key_without_the_right_to_send_is_told_so(
-    game: Game, client: Any, add_key: Any, mint: Any
+    game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     reader = Game(client, await add_key("notifications:read"), mint.name())
     answer = await reader.schedule()
@@ -212,7 +221,7 @@ async def test_a_key_without_the_right_to_send_is_told_so(
     errors_of(await reader.unschedule(ids=["x"]), 403)
 
 
-async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
+async def test_nobody_is_told_of_all_that_is_wrong(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/v2/schedule", json={"user_ids": "x"})
 
     errors = errors_of(answer)
@@ -221,7 +230,7 @@ async def test_nobody_is_told_of_all_that_is_wrong(client: Any) -> None:
 
 
 async def test_a_game_may_be_a_number(
-    client: Any, add_key: Any, mint: Any, redis: Any
+    client: httpx2.AsyncClient, add_key: AddKey, mint: Mint, redis: RedisConnection
 ) -> None:
     mint.records["1001"] = await Apps(redis).create(App("1001"))
     numbered = Game(client, await add_key(app="1001"), 1001)
@@ -233,7 +242,7 @@ async def test_a_game_may_be_a_number(
 
 
 async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_scheduled(
-    game: Game, bodies: Any
+    game: Game, bodies: Bodies
 ) -> None:
     answer = await game.schedule(
         notification_identifier="i" * 256,
@@ -311,7 +320,7 @@ async def test_every_limit_holds(
     ],
 )
 async def test_what_is_no_parameter_is_refused(
-    game: Game, bodies: Any, name: str, value: Any
+    game: Game, bodies: Bodies, name: str, value: Any
 ) -> None:
     body = {**game.call(), name: value}
     # A lone surrogate is an escape in JSON.
@@ -336,7 +345,7 @@ async def test_what_is_no_parameter_is_refused(
     ],
 )
 async def test_a_time_in_every_spelling_is_waited_for(
-    game: Game, bodies: Any, client: Any, spelling: str
+    game: Game, bodies: Bodies, client: httpx2.AsyncClient, spelling: str
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
 
@@ -349,7 +358,9 @@ async def test_a_time_in_every_spelling_is_waited_for(
     assert schedule["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
 
 
-async def test_a_time_of_another_zone_is_understood(game: Game, client: Any) -> None:
+async def test_a_time_of_another_zone_is_understood(
+    game: Game, client: httpx2.AsyncClient
+) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
     there = f"{when + timedelta(hours=5, minutes=30):%Y-%m-%dT%H:%M:%S}+05:30"
 
@@ -371,7 +382,7 @@ async def test_a_time_of_another_zone_is_understood(game: Game, client: Any) -> 
     ids=["bracketed", "repeated", "numbered", "mixed"],
 )
 async def test_a_form_is_as_good_as_json(
-    game: Game, bodies: Any, pairs: list[tuple[str, str]]
+    game: Game, bodies: Bodies, pairs: list[tuple[str, str]]
 ) -> None:
     scalars = list(game.call(user_ids=None, notification_message="a & b = ü").items())
     body = urlencode([*scalars, *pairs]).encode()
@@ -382,14 +393,14 @@ async def test_a_form_is_as_good_as_json(
     assert await bodies("alice") == await bodies("bob") == ["a & b = ü"]
 
 
-async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Any) -> None:
+async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Bodies) -> None:
     body = urlencode(game.call(user_ids="alice")).encode()
 
     assert len(ids_of(await game.post("/v2/schedule", body, FORM))) == 1
 
 
 async def test_a_plus_that_was_not_escaped_in_a_form_is_one(
-    game: Game, bodies: Any
+    game: Game, bodies: Bodies
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=3)
     pairs = urlencode(game.call(user_ids="alice"))
@@ -425,7 +436,9 @@ async def test_a_body_that_cannot_be_read_is_refused(
 # Deliveries.
 
 
-async def test_ids_come_in_the_order_of_the_users(game: Game, client: Any) -> None:
+async def test_ids_come_in_the_order_of_the_users(
+    game: Game, client: httpx2.AsyncClient
+) -> None:
     users = [f"u{i}" for i in range(20)]
     ids = ids_of(await game.schedule(user_ids=users, send_time=ahead(hours=1)))
 
@@ -436,14 +449,14 @@ async def test_ids_come_in_the_order_of_the_users(game: Game, client: Any) -> No
         assert shown["to"] == user
 
 
-async def test_a_user_named_twice_gets_it_once(game: Game, bodies: Any) -> None:
+async def test_a_user_named_twice_gets_it_once(game: Game, bodies: Bodies) -> None:
     ids = ids_of(await game.schedule(user_ids=["alice", "bob", "alice"]))
 
     assert ids[0] == ids[2] != ids[1]
     assert await bodies("alice") == await bodies("bob") == ["come back"]
 
 
-async def test_a_call_again_schedules_again(game: Game, bodies: Any) -> None:
+async def test_a_call_again_schedules_again(game: Game, bodies: Bodies) -> None:
     first, second = ids_of(await game.schedule()), ids_of(await game.schedule())
 
     assert first != second
@@ -451,7 +464,12 @@ async def test_a_call_again_schedules_again(game: Game, bodies: Any) -> None:
 
 
 async def test_the_first_message_of_an_identifier_is_its_message(
-    game: Game, client: Any, add_key: Any, mint: Any, bodies: Any, read: Any
+    game: Game,
+    client: httpx2.AsyncClient,
+    add_key: AddKey,
+    mint: Mint,
+    bodies: Bodies,
+    read: Read,
 ) -> None:
     await game.schedule(notification_message="first")
     await game.schedule(notification_message="second")
@@ -465,7 +483,7 @@ async def test_the_first_message_of_an_identifier_is_its_message(
 
 
 async def test_callers_that_race_for_an_identifier_agree(
-    game: Game, bodies: Any
+    game: Game, bodies: Bodies
 ) -> None:
     await asyncio.gather(
         *(game.schedule(notification_message=f"m{i}") for i in range(20))
@@ -476,7 +494,7 @@ async def test_callers_that_race_for_an_identifier_agree(
 
 
 async def test_what_is_due_soon_arrives_by_itself(
-    game: Game, bodies: Any, until: Any
+    game: Game, bodies: Bodies, until: Until
 ) -> None:
     when = f"{datetime.now(UTC) + timedelta(seconds=0.3):%Y-%m-%dT%H:%M:%S.%fZ}"
     ids_of(await game.schedule(send_time=when))
@@ -492,7 +510,7 @@ async def test_what_is_due_soon_arrives_by_itself(
 
 
 async def test_a_repetition_with_its_key_has_one_effect(
-    game: Game, bodies: Any
+    game: Game, bodies: Bodies
 ) -> None:
     first = await game.schedule("k", user_ids=["alice", "bob"])
     again = await game.schedule("k", user_ids=["alice", "bob"])
@@ -503,7 +521,7 @@ async def test_a_repetition_with_its_key_has_one_effect(
     assert await bodies("alice") == ["come back"]
 
 
-async def test_twins_at_once_have_one_effect(game: Game, bodies: Any) -> None:
+async def test_twins_at_once_have_one_effect(game: Game, bodies: Bodies) -> None:
     twins = await asyncio.gather(*(game.schedule("k") for _ in range(10)))
 
     assert len({tuple(ids_of(twin)) for twin in twins}) == 1
@@ -520,7 +538,7 @@ async def test_twins_at_once_have_one_effect(game: Game, bodies: Any) -> None:
     ],
 )
 async def test_another_request_with_the_key_is_refused(
-    game: Game, bodies: Any, change: dict[str, Any]
+    game: Game, bodies: Bodies, change: dict[str, Any]
 ) -> None:
     if "send_time" in change:
         change = {"send_time": ahead(hours=1)}
@@ -537,7 +555,7 @@ async def test_another_request_with_the_key_is_refused(
 
 
 async def test_what_is_cancelled_by_id_is_listed_and_not_sent(
-    game: Game, client: Any
+    game: Game, client: httpx2.AsyncClient
 ) -> None:
     users = ["alice", "bob", "carl"]
     ids = ids_of(await game.schedule(user_ids=users, send_time=ahead(hours=1)))
@@ -550,7 +568,7 @@ async def test_what_is_cancelled_by_id_is_listed_and_not_sent(
 
 
 async def test_unknown_sent_and_foreign_ids_are_not_listed(
-    game: Game, client: Any, add_key: Any, mint: Any
+    game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     sent = ids_of(await game.schedule())
     other = Game(client, await add_key(app="other"), mint.name("other"))
@@ -611,6 +629,6 @@ async def test_a_thousand_ids_are_cancelled_at_once(game: Game) -> None:
     ids_of(await game.unschedule(ids=[f"x{i}" for i in range(1_000)]))
 
 
-async def test_only_posting_is_possible(client: Any) -> None:
+async def test_only_posting_is_possible(client: httpx2.AsyncClient) -> None:
     for path in ("/v2/schedule", "/v2/unschedule"):
         assert (await client.get(path)).status_code == 405

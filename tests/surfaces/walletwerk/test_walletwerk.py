@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
+
+from ..conftest import AddKey, Mint, Until
 
 KINDS = {"draft", "active", "revoked", "expired", "removed"}
 FIELDS = {
@@ -75,14 +79,17 @@ class Campaign:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def campaign(client: Any, backend_key: str) -> Campaign:
+async def campaign(client: httpx2.AsyncClient, backend_key: str) -> Campaign:
     campaign = Campaign(client, backend_key)
     await campaign.make(alice="active")
     return campaign
 
 
+Titles = Callable[[str], Awaitable[list[str]]]
+
+
 @pytest.fixture
-def titles(client: Any, mint: Any) -> Any:
+def titles(client: httpx2.AsyncClient, mint: Mint) -> Titles:
     """Give a function that returns titles of a player's notifications."""
 
     async def titles(player: str) -> list[str]:
@@ -122,7 +129,7 @@ def error_of(answer: Any, status: int) -> str:
 
 
 async def test_what_is_sent_reaches_active_cards_only(
-    campaign: Campaign, client: Any, mint: Any
+    campaign: Campaign, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     await campaign.put_cards(**{kind: kind for kind in KINDS})
 
@@ -149,7 +156,7 @@ async def test_what_is_sent_reaches_active_cards_only(
 
 
 async def test_a_player_with_several_cards_gets_it_once(
-    campaign: Campaign, titles: Any
+    campaign: Campaign, titles: Titles
 ) -> None:
     cards = [
         {"id": f"extra-{i}", "player": "alice", "status": "active"} for i in range(3)
@@ -162,7 +169,7 @@ async def test_a_player_with_several_cards_gets_it_once(
 
 
 async def test_a_campaign_without_cards_sends_to_nobody(
-    client: Any, backend_key: str
+    client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     empty = Campaign(client, backend_key, name="empty")
     await empty.make()
@@ -173,7 +180,7 @@ async def test_a_campaign_without_cards_sends_to_nobody(
 
 
 async def test_both_bases_are_the_same(
-    campaign: Campaign, client: Any, backend_key: str
+    campaign: Campaign, client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     other = Campaign(client, backend_key, at="/api/v1")
 
@@ -187,7 +194,7 @@ async def test_both_bases_are_the_same(
 
 
 async def test_cards_count_as_they_are_when_it_is_sent(
-    campaign: Campaign, titles: Any, until: Any
+    campaign: Campaign, titles: Titles, until: Until
 ) -> None:
     await campaign.put_cards(bob="draft", carl="active")
     made = data_of(await campaign.schedule(ahead(seconds=0.7)), 201)
@@ -285,7 +292,7 @@ async def test_every_limit_holds(
 # Three in a lifetime.
 
 
-async def test_the_fourth_is_one_too_many(campaign: Campaign, titles: Any) -> None:
+async def test_the_fourth_is_one_too_many(campaign: Campaign, titles: Titles) -> None:
     data_of(await campaign.send(), 201)
     data_of(await campaign.schedule(), 201)
     data_of(await campaign.send(), 201)
@@ -297,7 +304,7 @@ async def test_the_fourth_is_one_too_many(campaign: Campaign, titles: Any) -> No
 
 
 async def test_of_many_who_race_for_the_last_slot_one_gets_it(
-    campaign: Campaign, titles: Any, client: Any, backend_key: str
+    campaign: Campaign, titles: Titles, client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     """From three keys' holders' point of view, over both bases, sends and schedules."""
     data_of(await campaign.send(header="1"), 201)
@@ -360,7 +367,7 @@ async def test_what_is_refused_takes_no_slot(campaign: Campaign) -> None:
 
 
 async def test_the_list_is_newest_first_with_pagination(
-    client: Any, backend_key: str
+    client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     campaign = Campaign(client, backend_key)
     await campaign.make()
@@ -387,7 +394,7 @@ async def test_the_list_is_newest_first_with_pagination(
     assert data_of(await campaign.scheduled(offset=25))["notifications"] == []
 
 
-async def test_the_list_is_filtered_by_status(campaign: Campaign, until: Any) -> None:
+async def test_the_list_is_filtered_by_status(campaign: Campaign, until: Until) -> None:
     pending = data_of(await campaign.schedule(), 201)["id"]
     cancelled = data_of(await campaign.schedule(), 201)["id"]
     data_of(await campaign.cancel(cancelled))
@@ -444,7 +451,7 @@ async def test_what_has_gone_out_cannot_be_cancelled(campaign: Campaign) -> None
 
 
 async def test_cancelled_notifications_never_arrive(
-    campaign: Campaign, titles: Any, until: Any
+    campaign: Campaign, titles: Titles, until: Until
 ) -> None:
     made = data_of(await campaign.schedule(ahead(seconds=0.4), header="no"), 201)
     data_of(await campaign.cancel(made["id"]))
@@ -465,7 +472,7 @@ async def test_what_is_no_id_is_unknown(campaign: Campaign, send_id: str) -> Non
 
 
 async def test_another_campaigns_and_another_apps_are_unknown(
-    campaign: Campaign, client: Any, backend_key: str, add_key: Any
+    campaign: Campaign, client: httpx2.AsyncClient, backend_key: str, add_key: AddKey
 ) -> None:
     made = data_of(await campaign.schedule(), 201)
     sibling = Campaign(client, backend_key, name="d")
@@ -506,7 +513,7 @@ async def test_a_native_schedule_is_no_notification_of_a_campaign(
 
 
 async def test_scopes_decide(
-    campaign: Campaign, client: Any, add_key: Any, mint: Any
+    campaign: Campaign, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     made = data_of(await campaign.schedule(), 201)
     reader = Campaign(client, await add_key("campaigns:read"))
@@ -530,7 +537,9 @@ async def test_scopes_decide(
 
 
 @pytest.mark.parametrize("header", ["", "Bearer sk_wrong", "Bearer x", "Basic x"])
-async def test_nobody_is_401(client: Any, campaign: Campaign, header: str) -> None:
+async def test_nobody_is_401(
+    client: httpx2.AsyncClient, campaign: Campaign, header: str
+) -> None:
     campaign.headers = {"Authorization": header} if header else {}
 
     assert error_of(await campaign.send(), 401) == "INVALID_API_KEY"
@@ -543,7 +552,7 @@ async def test_nobody_is_401(client: Any, campaign: Campaign, header: str) -> No
 
 
 async def test_a_repetition_with_its_key_takes_one_slot(
-    campaign: Campaign, titles: Any
+    campaign: Campaign, titles: Titles
 ) -> None:
     first = await campaign.send("k")
     again = await campaign.send("k")
@@ -568,7 +577,7 @@ async def test_twins_at_once_take_one_slot(campaign: Campaign) -> None:
 
 
 async def test_a_repetition_is_answered_as_the_first_whatever_became_of_it(
-    campaign: Campaign, until: Any
+    campaign: Campaign, until: Until
 ) -> None:
     when = ahead(seconds=0.3)
     first = data_of(await campaign.schedule(when, key="k"), 201)
@@ -582,7 +591,7 @@ async def test_a_repetition_is_answered_as_the_first_whatever_became_of_it(
 
 
 async def test_another_request_with_the_key_is_refused(
-    campaign: Campaign, client: Any, backend_key: str
+    campaign: Campaign, client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     data_of(await campaign.send("k"), 201)
     other = Campaign(client, backend_key, name="d")
@@ -619,7 +628,7 @@ async def test_a_body_that_cannot_be_read_is_refused(
 
 
 async def test_what_is_not_there_is_refused_in_its_shape(
-    campaign: Campaign, client: Any
+    campaign: Campaign, client: httpx2.AsyncClient
 ) -> None:
     for base in ("/campaigns", "/api/v1/campaigns"):
         answer = await client.get(f"{base}/c/nothing", headers=campaign.headers)

@@ -27,6 +27,7 @@ from streamer.transports.server.handle import (
 from streamer.transports.streams.detached import BatchWriter, EventStream
 from streamer.transports.streams.framing import unframed
 
+from ..conftest import MakeWorld
 from ..streams.test_detached import Absent
 
 MOST = 1 << 30
@@ -259,7 +260,7 @@ async def test_nothing_is_written_past_a_closed_stream(
 
 
 async def test_streams_of_the_server_write_past_their_transports(
-    make_world: Any,
+    make_world: MakeWorld,
 ) -> None:
     world = await make_world()
     websocket, event_stream = await world.websocket(), await world.event_stream()

@@ -13,9 +13,8 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from streamer.transports.server.handshake_protocol import Handshake
 
+from ..conftest import MakeWorld, RecordingApp, Serve
 from .test_websocket_protocol import CLOSE, PONG, TEXT, frame, read_frame, upgrade
-
-# Any stands for the classes of conftest.py, which cannot be imported.
 
 ACCEPT = b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="
 
@@ -39,7 +38,7 @@ async def answer(serve: Any, app: Any, request: bytes, **settings: Any) -> bytes
     ],
 )
 async def test_a_valid_handshake_is_accepted(
-    serve: Any, app: Any, old: bytes, new: bytes
+    serve: Serve, app: RecordingApp, old: bytes, new: bytes
 ) -> None:
     head = await answer(serve, app, upgrade().replace(old, new, 1))
 
@@ -75,7 +74,7 @@ async def test_a_valid_handshake_is_accepted(
     ],
 )
 async def test_an_invalid_handshake_is_refused_without_the_app(
-    serve: Any, app: Any, old: bytes, new: bytes, status: int
+    serve: Serve, app: RecordingApp, old: bytes, new: bytes, status: int
 ) -> None:
     client = await (await serve(app)).connect()
 
@@ -95,7 +94,11 @@ async def test_an_invalid_handshake_is_refused_without_the_app(
     ],
 )
 async def test_a_handshake_has_the_limits_of_a_request(
-    serve: Any, app: Any, settings: dict[str, int], request_: bytes, status: int
+    serve: Serve,
+    app: RecordingApp,
+    settings: dict[str, int],
+    request_: bytes,
+    status: int,
 ) -> None:
     head = await answer(serve, app, request_, **settings)
 
@@ -128,7 +131,10 @@ class Unsent(Handshake):
     """A handshake that is validated only; it keeps the library's refusal."""
 
     def __init__(self, method: str, version: str) -> None:
-        self._request = {"method": method, "http_version": version}  # type: ignore[assignment]
+        self._request = {  # type: ignore[typeddict-item]
+            "method": method,
+            "http_version": version,
+        }
         self._url = b"/"
         self._accept = ""
 
@@ -161,7 +167,7 @@ def test_the_library_accepts_what_the_fast_path_accepts(
 
 
 @pytest.mark.row("F7")
-async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
+async def test_compression_is_not_negotiated(serve: Serve, app: RecordingApp) -> None:
     deflate = b"Sec-WebSocket-Extensions: permessage-deflate"
 
     head = await answer(serve, app, upgrade(deflate))
@@ -170,7 +176,9 @@ async def test_compression_is_not_negotiated(serve: Any, app: Any) -> None:
     assert b"extensions" not in head
 
 
-async def test_the_scope_has_what_was_requested(serve: Any, app: Any) -> None:
+async def test_the_scope_has_what_was_requested(
+    serve: Serve, app: RecordingApp
+) -> None:
     request = upgrade(
         b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: c", b"X: \xe9"
     )
@@ -188,12 +196,12 @@ async def test_the_scope_has_what_was_requested(serve: Any, app: Any) -> None:
 
 
 async def test_frames_sent_before_the_upgrade_are_read_after_it(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(SlowApp(app))).connect()
 
     client.send(upgrade())
-    await app.until_called()
+    assert await app.endings.get() == "called"
     client.send(frame(TEXT, b"early") + frame(TEXT, b"bird"))
     client.send(frame(TEXT, b"x" * 1_000))
     app.release.set()
@@ -204,7 +212,7 @@ async def test_frames_sent_before_the_upgrade_are_read_after_it(
 
 
 async def test_early_frames_reach_a_stream_that_takes_over(
-    make_world: Any, monkeypatch: pytest.MonkeyPatch
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await make_world()
     client = await world.connect()
@@ -226,7 +234,6 @@ class SlowApp:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        app.until_called = app.endings.get
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._app.endings.put_nowait("called")
@@ -264,7 +271,7 @@ def body(part: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "websocket.http.response.body", "body": part, "more_body": more}
 
 
-async def test_a_denial_is_a_complete_response(serve: Any) -> None:
+async def test_a_denial_is_a_complete_response(serve: Serve) -> None:
     head = denial(status=409, headers=[(b"Content-Type", b"text/x"), (b"x", b"y")])
     client = await (
         await serve(Responding(head, body(b"to", more=True), body(b"gether")))
@@ -272,8 +279,8 @@ async def test_a_denial_is_a_complete_response(serve: Any) -> None:
 
     received = await client.exchange(upgrade())
 
-    head, _, rest = received.lower().partition(b"\r\n\r\n")
-    lines = head.split(b"\r\n")
+    top, _, rest = received.lower().partition(b"\r\n\r\n")
+    lines = top.split(b"\r\n")
     assert lines[0] == b"http/1.1 409 conflict"
     assert {b"content-length: 8", b"connection: close", b"x: y"} < set(lines)
     assert [line for line in lines if line.startswith(b"content-type")] == [
@@ -282,7 +289,7 @@ async def test_a_denial_is_a_complete_response(serve: Any) -> None:
     assert rest == b"together"
 
 
-async def test_a_denial_can_set_its_length_and_date(serve: Any) -> None:
+async def test_a_denial_can_set_its_length_and_date(serve: Serve) -> None:
     fields = [(b"content-length", b"2"), (b"date", b"today")]
     client = await (
         await serve(Responding(denial(status=403, headers=fields), body(b"no")))
@@ -303,7 +310,7 @@ async def test_a_denial_can_set_its_length_and_date(serve: Any) -> None:
     ],
 )
 async def test_a_close_an_error_or_no_response_refuses_the_handshake(
-    serve: Any,
+    serve: Serve,
     app: Responding,
     status: int,
     logged: str,
@@ -319,7 +326,7 @@ async def test_a_close_an_error_or_no_response_refuses_the_handshake(
     assert (logged in caplog.text) if logged else caplog.text == ""
 
 
-async def test_messages_out_of_order_raise_in_the_app(serve: Any) -> None:
+async def test_messages_out_of_order_raise_in_the_app(serve: Serve) -> None:
     app = Responding(
         body(b"first"),
         {"type": "websocket.send", "text": "x"},
@@ -335,7 +342,7 @@ async def test_messages_out_of_order_raise_in_the_app(serve: Any) -> None:
     assert app.failed == ["RuntimeError"] * 3
 
 
-async def test_the_app_can_select_a_subprotocol(serve: Any) -> None:
+async def test_the_app_can_select_a_subprotocol(serve: Serve) -> None:
     accept = {
         "type": "websocket.accept",
         "subprotocol": "b",
@@ -348,7 +355,7 @@ async def test_the_app_can_select_a_subprotocol(serve: Any) -> None:
     assert b"\r\nx: y\r\n" in head
 
 
-async def test_a_websocket_is_closed_when_the_app_returns(serve: Any) -> None:
+async def test_a_websocket_is_closed_when_the_app_returns(serve: Serve) -> None:
     client = await (await serve(Responding({"type": "websocket.accept"}))).connect()
 
     client.send(upgrade())
@@ -358,7 +365,7 @@ async def test_a_websocket_is_closed_when_the_app_returns(serve: Any) -> None:
 
 
 async def test_an_accepted_websocket_is_pinged_while_the_app_is_busy(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     async def busy(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -374,7 +381,7 @@ async def test_an_accepted_websocket_is_pinged_while_the_app_is_busy(
 
 
 async def test_the_app_is_notified_when_the_client_disconnects(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     received_messages: list[Any] = []
 
@@ -400,11 +407,13 @@ async def test_the_app_is_notified_when_the_client_disconnects(
     assert served.host._server.server_state.connections == set()
 
 
-async def test_a_stop_refuses_pending_handshakes(serve: Any, app: Any) -> None:
+async def test_a_stop_refuses_pending_handshakes(
+    serve: Serve, app: RecordingApp
+) -> None:
     served = await serve(SlowApp(app))
     client = await served.connect()
     client.send(upgrade())
-    await app.until_called()
+    assert await app.endings.get() == "called"
 
     served.host.stop()
 
@@ -414,7 +423,7 @@ async def test_a_stop_refuses_pending_handshakes(serve: Any, app: Any) -> None:
 
 
 async def test_a_close_right_after_the_upgrade_gets_its_reply(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(upgrade())

@@ -23,10 +23,10 @@ from streamer.transports.server.handle import find_handle
 from streamer.transports.server.http_protocol import HttpProtocol
 from streamer.transports.server.refusal import LINGER_S
 
+from ..conftest import RecordingApp, Serve
+
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 MIB = 1_048_576
-
-# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 def get(path: str = "/", *fields: bytes) -> bytes:
@@ -50,7 +50,7 @@ def assert_status(answer: bytes, status: int) -> None:
 
 @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
 async def test_the_bytes_of_header_fields_have_a_limit(
-    serve: Any, app: Any, excess: int, status: int
+    serve: Serve, app: RecordingApp, excess: int, status: int
 ) -> None:
     request = get("/", b"Pad: " + b"x" * 300)
     served = await serve(app, header_bytes_max=field_bytes(request) - excess)
@@ -61,7 +61,7 @@ async def test_the_bytes_of_header_fields_have_a_limit(
 
 @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
 async def test_the_number_of_header_fields_has_a_limit(
-    serve: Any, app: Any, excess: int, status: int
+    serve: Serve, app: RecordingApp, excess: int, status: int
 ) -> None:
     served = await serve(app, header_count_max=20)
     client = await served.connect()
@@ -71,7 +71,7 @@ async def test_the_number_of_header_fields_has_a_limit(
 
 @pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 414)])
 async def test_the_url_has_a_limit(
-    serve: Any, app: Any, excess: int, status: int
+    serve: Serve, app: RecordingApp, excess: int, status: int
 ) -> None:
     served = await serve(app, url_bytes_max=500)
     client = await served.connect()
@@ -79,14 +79,16 @@ async def test_the_url_has_a_limit(
     assert_status(await client.exchange(get("/?" + "q" * (498 + excess))), status)
 
 
-async def test_five_thousand_headers_are_refused(serve: Any, app: Any) -> None:
+async def test_five_thousand_headers_are_refused(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app)).connect()
 
     assert_status(await client.exchange(get("/", *[b"A: b"] * 5_000)), 431)
 
 
 async def test_a_refused_client_is_disconnected_without_delay(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     loop = asyncio.get_running_loop()
@@ -97,14 +99,14 @@ async def test_a_refused_client_is_disconnected_without_delay(
     assert loop.time() - began_at < LINGER_S / 2
 
 
-async def test_a_url_of_200_kb_is_refused(serve: Any, app: Any) -> None:
+async def test_a_url_of_200_kb_is_refused(serve: Serve, app: RecordingApp) -> None:
     client = await (await serve(app)).connect()
 
     assert_status(await client.exchange(get("/" + "u" * 200_000)), 414)
 
 
 async def test_an_incomplete_url_over_the_limit_is_refused(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app, url_bytes_max=500)).connect()
 
@@ -160,7 +162,7 @@ def a_long_second_head() -> Iterator[bytes]:
 )
 @pytest.mark.row("F10")
 async def test_thirty_megabytes_of_head_are_refused_and_not_buffered(
-    serve: Any, app: Any, flood: Any
+    serve: Serve, app: RecordingApp, flood: Any
 ) -> None:
     client = await (await serve(app)).connect()
     peak = before = resident_bytes()
@@ -238,7 +240,10 @@ POST = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
 )
 @pytest.mark.row("F8")
 async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_closed(
-    serve: Any, app: Any, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+    serve: Serve,
+    app: RecordingApp,
+    request_bytes: bytes,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = await (await serve(app)).connect()
 
@@ -259,14 +264,16 @@ async def test_an_ambiguous_or_malformed_request_is_refused_and_the_connection_c
 )
 @pytest.mark.row("F8")
 async def test_an_unusual_but_unambiguous_request_is_accepted(
-    serve: Any, app: Any, request_bytes: bytes
+    serve: Serve, app: RecordingApp, request_bytes: bytes
 ) -> None:
     client = await (await serve(app)).connect()
 
     assert_status(await client.exchange(request_bytes), 200)
 
 
-async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> None:
+async def test_trailers_are_not_added_to_the_headers(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app)).connect()
 
     answer = await client.exchange(
@@ -279,7 +286,7 @@ async def test_trailers_are_not_added_to_the_headers(serve: Any, app: Any) -> No
 
 
 async def test_an_unsupported_upgrade_is_ignored(
-    serve: Any, app: Any, caplog: pytest.LogCaptureFixture
+    serve: Serve, app: RecordingApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await (await serve(app)).connect()
 
@@ -294,7 +301,9 @@ async def test_an_unsupported_upgrade_is_ignored(
 # Several requests on one connection.
 
 
-async def test_a_connection_is_kept_for_the_next_request(serve: Any, app: Any) -> None:
+async def test_a_connection_is_kept_for_the_next_request(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app)).connect()
 
     for _ in range(3):
@@ -303,7 +312,9 @@ async def test_a_connection_is_kept_for_the_next_request(serve: Any, app: Any) -
         assert await client.read(7) == b"0 bytes"
 
 
-async def test_pipelined_requests_are_answered_in_order(serve: Any, app: Any) -> None:
+async def test_pipelined_requests_are_answered_in_order(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app)).connect()
     bodies = [b"x" * length for length in range(20)]
 
@@ -320,7 +331,9 @@ async def test_pipelined_requests_are_answered_in_order(serve: Any, app: Any) ->
     assert sizes == [*range(20), 0]
 
 
-async def test_each_pipelined_head_is_counted_alone(serve: Any, app: Any) -> None:
+async def test_each_pipelined_head_is_counted_alone(
+    serve: Serve, app: RecordingApp
+) -> None:
     request = GET[:-2] + b"Pad: " + b"x" * 300 + b"\r\n\r\n"
     client = await (
         await serve(app, header_bytes_max=field_bytes(request), header_count_max=2)
@@ -334,7 +347,7 @@ async def test_each_pipelined_head_is_counted_alone(serve: Any, app: Any) -> Non
 
 
 async def test_a_bad_request_waits_for_the_response_before_it(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + b"nonsense\r\n\r\n")
@@ -348,7 +361,7 @@ async def test_a_bad_request_waits_for_the_response_before_it(
 
 
 async def test_garbage_after_a_request_does_not_break_its_stream(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -361,7 +374,7 @@ async def test_garbage_after_a_request_does_not_break_its_stream(
 
 
 async def test_a_body_that_becomes_malformed_is_refused_and_the_app_notified(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -372,7 +385,7 @@ async def test_a_body_that_becomes_malformed_is_refused_and_the_app_notified(
 
 
 async def test_a_response_after_the_refusal_is_discarded(
-    serve: Any, app: Any, caplog: pytest.LogCaptureFixture
+    serve: Serve, app: RecordingApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(
@@ -392,28 +405,32 @@ async def test_a_response_after_the_refusal_is_discarded(
 
 @pytest.mark.row("F9")
 async def test_a_silent_connection_is_closed_without_a_response(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app, first_request_s=0.1)).connect()
 
     assert await client.read_to_end() == b""
 
 
-async def test_line_ends_do_not_count_as_a_request(serve: Any, app: Any) -> None:
+async def test_line_ends_do_not_count_as_a_request(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app, first_request_s=0.2)).connect()
 
     assert await dribble(client, b"\r\n" * 100) == b""
 
 
 @pytest.mark.row("F9")
-async def test_an_incomplete_head_times_out(serve: Any, app: Any) -> None:
+async def test_an_incomplete_head_times_out(serve: Serve, app: RecordingApp) -> None:
     client = await (await serve(app, header_timeout_s=0.1)).connect()
 
     assert_status(await client.exchange(GET[:-2]), 408)
 
 
 @pytest.mark.row("F9")
-async def test_a_head_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
+async def test_a_head_sent_byte_by_byte_times_out(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app, header_timeout_s=0.2)).connect()
 
     assert_status(await dribble(client, GET[:-2] + b"A: " + b"x" * 100), 408)
@@ -421,7 +438,7 @@ async def test_a_head_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
 
 @pytest.mark.row("F9")
 async def test_an_incomplete_body_times_out_and_the_app_is_notified(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app, body_timeout_s=0.1)).connect()
 
@@ -430,7 +447,9 @@ async def test_an_incomplete_body_times_out_and_the_app_is_notified(
 
 
 @pytest.mark.row("F9")
-async def test_a_body_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
+async def test_a_body_sent_byte_by_byte_times_out(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app, body_timeout_s=0.2)).connect()
     client.send(POST + b"Content-Length: 100\r\n\r\n")
 
@@ -438,7 +457,7 @@ async def test_a_body_sent_byte_by_byte_times_out(serve: Any, app: Any) -> None:
 
 
 async def test_an_incomplete_body_after_its_response_closes_the_connection(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app, body_timeout_s=0.1)).connect()
 
@@ -450,7 +469,7 @@ async def test_an_incomplete_body_after_its_response_closes_the_connection(
 
 
 async def test_a_body_that_the_app_does_not_read_has_no_deadline(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     size = 1_000_000  # more than uvicorn and the kernel buffer
     client = await (await serve(app, body_timeout_s=0.1)).connect()
@@ -466,7 +485,9 @@ async def test_a_body_that_the_app_does_not_read_has_no_deadline(
     assert_status(await client.read_to_end(), 200)
 
 
-async def test_a_complete_request_has_no_deadline(serve: Any, app: Any) -> None:
+async def test_a_complete_request_has_no_deadline(
+    serve: Serve, app: RecordingApp
+) -> None:
     timers = dict.fromkeys(
         ["first_request_s", "header_timeout_s", "body_timeout_s"], 0.1
     )
@@ -481,7 +502,7 @@ async def test_a_complete_request_has_no_deadline(serve: Any, app: Any) -> None:
 
 
 async def test_an_incomplete_next_head_does_not_cut_off_the_response(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app, header_timeout_s=0.1)).connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + GET[:-2])
@@ -496,7 +517,7 @@ async def test_an_incomplete_next_head_does_not_cut_off_the_response(
 
 
 async def test_an_idle_connection_is_closed(
-    serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, app: RecordingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = await serve(app)
     monkeypatch.setattr(HttpProtocol, "_deadline_s", hurried_when_idle)
@@ -511,7 +532,9 @@ def hurried_when_idle(protocol: HttpProtocol) -> float | None:
     return 0.1 if protocol.cycle and protocol.cycle.response_complete else None
 
 
-async def test_a_deadline_ends_with_its_connection(serve: Any, app: Any) -> None:
+async def test_a_deadline_ends_with_its_connection(
+    serve: Serve, app: RecordingApp
+) -> None:
     served = await serve(app)
     (protocol,) = await connected_protocols(served, GET)
     assert protocol._deadline is not None
@@ -555,7 +578,7 @@ async def connected_protocols(served: Any, request: bytes) -> list[HttpProtocol]
 
 
 async def test_the_handle_of_a_stream_reports_its_buffer_and_aborts(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -570,7 +593,7 @@ async def test_the_handle_of_a_stream_reports_its_buffer_and_aborts(
     assert app.handle.buffered() == 0
 
 
-async def test_the_write_buffer_has_both_marks(serve: Any, app: Any) -> None:
+async def test_the_write_buffer_has_both_marks(serve: Serve, app: RecordingApp) -> None:
     (protocol,) = await connected_protocols(await serve(app), GET)
 
     assert protocol.transport.get_write_buffer_limits() == (16_384, 65_536)
@@ -589,7 +612,7 @@ UPGRADE = (
 
 
 async def test_an_upgrade_frees_the_http_protocol(
-    serve: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, app: RecordingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = await serve(app)
     made: list[weakref.ref[HttpProtocol]] = []
@@ -613,7 +636,7 @@ async def test_an_upgrade_frees_the_http_protocol(
 
 
 async def test_an_upgrade_is_refused_while_a_response_is_pending(
-    serve: Any, app: Any
+    serve: Serve, app: RecordingApp
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: here\r\n\r\n" + UPGRADE)
@@ -655,7 +678,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 async def test_a_head_and_its_body_are_one_write(
-    serve: Any, app: Any, writes: list[bytes]
+    serve: Serve, app: RecordingApp, writes: list[bytes]
 ) -> None:
     client = await (await serve(app)).connect()
 
@@ -667,7 +690,7 @@ async def test_a_head_and_its_body_are_one_write(
 
 
 async def test_a_head_is_written_before_a_late_body(
-    serve: Any, writes: list[bytes]
+    serve: Serve, writes: list[bytes]
 ) -> None:
     release = asyncio.Event()
 
@@ -686,7 +709,7 @@ async def test_a_head_is_written_before_a_late_body(
 
 
 async def test_100_continue_is_written_at_once(
-    serve: Any, app: Any, writes: list[bytes]
+    serve: Serve, app: RecordingApp, writes: list[bytes]
 ) -> None:
     client = await (await serve(app)).connect()
     client.send(
@@ -702,7 +725,7 @@ async def test_100_continue_is_written_at_once(
 
 
 async def test_a_response_without_a_body_is_written(
-    serve: Any, app: Any, writes: list[bytes]
+    serve: Serve, app: RecordingApp, writes: list[bytes]
 ) -> None:
     client = await (await serve(app)).connect()
 

@@ -9,6 +9,8 @@ import pytest
 
 from streamer.transports.server.sockets import authority, listen
 
+from ..conftest import RecordingApp, Serve
+
 
 def close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
@@ -17,7 +19,9 @@ def close(sockets: list[socket.socket]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of Linux's options")
 @pytest.mark.row("C8")
-async def test_accepted_sockets_inherit_the_options(serve: Any, app: Any) -> None:
+async def test_accepted_sockets_inherit_the_options(
+    serve: Serve, app: RecordingApp
+) -> None:
     client = await (await serve(app)).connect()
     client.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")
     await client.read_until(b"event\r\n")

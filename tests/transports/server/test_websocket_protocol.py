@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,9 +17,9 @@ from streamer.transports.server.websocket_input import (
 )
 from streamer.transports.server.websocket_protocol import WebSocketProtocol
 
-CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+from ..conftest import RawClient, RecordingApp, Serve
 
-# Any stands for the classes of conftest.py, which cannot be imported.
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 def upgrade(*fields: bytes) -> bytes:
@@ -62,8 +62,11 @@ async def read_close(client: Any) -> tuple[int, str]:
     return close.code, close.reason
 
 
+OpenSocket = Callable[..., Awaitable[RawClient]]
+
+
 @pytest.fixture
-async def open_socket(serve: Any, app: Any) -> Callable[..., Any]:
+async def open_socket(serve: Serve, app: RecordingApp) -> OpenSocket:
     async def open_socket(**settings: Any) -> Any:
         client = await (await serve(app, **settings)).connect()
         client.send(upgrade())
@@ -73,7 +76,7 @@ async def open_socket(serve: Any, app: Any) -> Callable[..., Any]:
     return open_socket
 
 
-async def test_messages_go_both_ways(open_socket: Any) -> None:
+async def test_messages_go_both_ways(open_socket: OpenSocket) -> None:
     client = await open_socket()
 
     client.send(frame(TEXT, "grüße".encode()))
@@ -83,7 +86,7 @@ async def test_messages_go_both_ways(open_socket: Any) -> None:
 
 @pytest.mark.row("C8")
 async def test_a_peer_that_sends_no_pongs_is_closed_as_silent(
-    open_socket: Any, app: Any
+    open_socket: OpenSocket, app: RecordingApp
 ) -> None:
     client = await open_socket(heartbeat_s=0.1)
 
@@ -93,7 +96,7 @@ async def test_a_peer_that_sends_no_pongs_is_closed_as_silent(
     assert await client.read_to_end() == b""
 
 
-async def test_a_peer_that_sends_pongs_stays_connected(open_socket: Any) -> None:
+async def test_a_peer_that_sends_pongs_stays_connected(open_socket: OpenSocket) -> None:
     client = await open_socket(heartbeat_s=0.1)
 
     for _ in range(4):
@@ -121,8 +124,8 @@ async def test_a_peer_that_sends_pongs_stays_connected(open_socket: Any) -> None
 )
 @pytest.mark.row("F7")
 async def test_a_violation_closes_with_its_code_and_the_app_is_notified(
-    open_socket: Any,
-    app: Any,
+    open_socket: OpenSocket,
+    app: RecordingApp,
     sent: bytes,
     code: int,
     caplog: pytest.LogCaptureFixture,
@@ -137,7 +140,9 @@ async def test_a_violation_closes_with_its_code_and_the_app_is_notified(
     assert caplog.records == []
 
 
-async def test_a_message_of_the_maximum_size_is_accepted(open_socket: Any) -> None:
+async def test_a_message_of_the_maximum_size_is_accepted(
+    open_socket: OpenSocket,
+) -> None:
     client = await open_socket(message_bytes_max=1_000)
 
     client.send(frame(TEXT, b"x" * 1_000))
@@ -146,7 +151,7 @@ async def test_a_message_of_the_maximum_size_is_accepted(open_socket: Any) -> No
 
 
 async def test_the_code_reaches_a_client_that_is_still_sending(
-    open_socket: Any, app: Any, caplog: pytest.LogCaptureFixture
+    open_socket: OpenSocket, app: RecordingApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await open_socket(message_bytes_max=1_000)
 
@@ -158,7 +163,7 @@ async def test_the_code_reaches_a_client_that_is_still_sending(
     assert caplog.records == []
 
 
-async def test_sending_after_a_violation_raises_an_os_error(serve: Any) -> None:
+async def test_sending_after_a_violation_raises_an_os_error(serve: Serve) -> None:
     caught: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -184,13 +189,13 @@ async def test_sending_after_a_violation_raises_an_os_error(serve: Any) -> None:
 
 
 async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
-    open_socket: Any, app: Any, monkeypatch: pytest.MonkeyPatch
+    open_socket: OpenSocket, app: RecordingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "streamer.transports.server.websocket_protocol.CONTROLS_PER_S_MAX", 10**9
     )
     client = await open_socket()
-    client.writer.transport.pause_reading()
+    client.pause_reading()
     flood = frame(PING, b"x" * 125) * 1_000
 
     for _ in range(60):  # 7.5 MB of pongs, more than the kernel takes
@@ -204,7 +209,7 @@ async def test_pongs_do_not_pile_up_for_a_client_that_does_not_read(
 
 
 async def test_the_handle_of_a_websocket_reports_its_buffer_and_aborts(
-    open_socket: Any, app: Any
+    open_socket: OpenSocket, app: RecordingApp
 ) -> None:
     client = await open_socket()
     assert app.handle.buffered() == 0
@@ -215,7 +220,9 @@ async def test_the_handle_of_a_websocket_reports_its_buffer_and_aborts(
     assert (await app.ending())[0] == 1005
 
 
-async def test_a_stop_closes_websockets_with_1012(serve: Any, app: Any) -> None:
+async def test_a_stop_closes_websockets_with_1012(
+    serve: Serve, app: RecordingApp
+) -> None:
     served = await serve(app)
     clients = [await served.connect() for _ in range(3)]
     for client in clients:
@@ -228,7 +235,9 @@ async def test_a_stop_closes_websockets_with_1012(serve: Any, app: Any) -> None:
         assert (await read_close(client))[0] == 1012
 
 
-async def test_a_closing_websocket_can_be_shut_down_again(serve: Any, app: Any) -> None:
+async def test_a_closing_websocket_can_be_shut_down_again(
+    serve: Serve, app: RecordingApp
+) -> None:
     served = await serve(app)
     client = await served.connect()
     client.send(upgrade())

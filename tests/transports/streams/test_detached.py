@@ -44,18 +44,18 @@ from streamer.transports.streams.detached_websocket import (
 from streamer.transports.streams.framing import chunk, text_frame, unframed
 
 from ...compiled.twins import WAYS, go
+from ...conftest import Until
+from ..conftest import MakeWorld, World
 from ..server.test_websocket_protocol import CLOSE, PING, PONG, TEXT, frame
-
-# Any stands for the classes of conftest.py, which cannot be imported.
 
 
 @pytest.fixture
-async def world(make_world: Any) -> Any:
+async def world(make_world: MakeWorld) -> World:
     return await make_world()
 
 
 async def test_a_stream_keeps_nothing_of_the_server(
-    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[Any]] = []
     for kind, name in (
@@ -96,7 +96,7 @@ def remembering(
 
 
 async def test_a_lost_stream_needs_no_garbage_collection(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     websocket, event_stream = await world.websocket(), await world.event_stream()
     await websocket.message()
@@ -121,7 +121,11 @@ async def test_a_lost_stream_needs_no_garbage_collection(
 @pytest.mark.skipif(sys.platform != "linux", reason="no other kernel says it")
 @pytest.mark.parametrize("upgrade", [True, False])
 async def test_a_disconnect_that_only_the_kernel_knows_takes_no_lease(
-    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
+    world: World,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    upgrade: bool,
 ) -> None:
     taken: list[str] = []
     clients = [await world.connect()]
@@ -152,7 +156,11 @@ async def test_a_disconnect_that_only_the_kernel_knows_takes_no_lease(
 
 @pytest.mark.parametrize("upgrade", [True, False])
 async def test_a_disconnect_in_the_admission_queue_takes_no_lease(
-    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, upgrade: bool
+    world: World,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    upgrade: bool,
 ) -> None:
     taken: list[str] = []
     take = world.admission._take_lease
@@ -186,7 +194,7 @@ def count_streams() -> int:
 
 
 async def test_a_parser_exists_while_a_frame_is_incomplete(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     socket = await world.websocket()
     await socket.message()
@@ -201,7 +209,7 @@ async def test_a_parser_exists_while_a_frame_is_incomplete(
     assert stream._parser is None
 
 
-async def test_a_response_over_http_1_0_has_no_chunks(world: Any) -> None:
+async def test_a_response_over_http_1_0_has_no_chunks(world: World) -> None:
     client = await world.connect()
     client.send(world.request(version="1.0"))
     head = await client.read_until(b"\r\n\r\n")
@@ -216,7 +224,7 @@ async def test_a_response_over_http_1_0_has_no_chunks(world: Any) -> None:
 
 
 async def test_a_peer_that_does_not_pong_is_closed_as_silent(
-    make_world: Any,
+    make_world: MakeWorld,
 ) -> None:
     world = await make_world(heartbeat_s=1)
     silent, answering = await world.websocket(), await world.websocket()
@@ -234,14 +242,14 @@ async def test_a_peer_that_does_not_pong_is_closed_as_silent(
 
 
 async def test_a_ping_is_discarded_while_a_close_of_the_client_is_pending(
-    make_world: Any, until: Any
+    make_world: MakeWorld, until: Until
 ) -> None:
     world = await make_world(send_age_s=3_600)
     client = await world.websocket(receive_buffer=4_096)
     await client.message()
     (stream,) = world.connections
     session, now_s = stream.session, time.monotonic()
-    client.writer.transport.pause_reading()
+    client.pause_reading()
     while session._sink.waiting_since_s() is None:
         await world.publish("x" * 60_000)
     session.tick(now_s + 100, time.time())
@@ -257,12 +265,12 @@ async def test_a_ping_is_discarded_while_a_close_of_the_client_is_pending(
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
 async def test_a_client_that_does_not_complete_the_close_is_aborted(
-    world: Any, until: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+    world: World, until: Until, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamer.transports.streams.detached.CLOSE_TIMEOUT_S", 0.1)
     client = await getattr(world, kind)(receive_buffer=4_096)
     await until(lambda: world.admission.open == 1)
-    client.writer.transport.pause_reading()
+    client.pause_reading()
     for _ in range(4):
         await world.publish("x" * 60_000)
 
@@ -272,7 +280,7 @@ async def test_a_client_that_does_not_complete_the_close_is_aborted(
 
 
 async def test_a_client_that_sends_on_an_event_stream_is_aborted(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     client = await world.event_stream()
     await client.event()
@@ -288,11 +296,12 @@ async def test_a_client_that_sends_on_an_event_stream_is_aborted(
 
 
 async def test_a_stop_closes_streams_that_the_drain_left(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     websocket, event_stream = await world.websocket(), await world.event_stream()
     await until(lambda: len(world.connections) == 2)
 
+    assert world.served is not None
     world.served.host.stop()
 
     assert await websocket.close_code() == 1012
@@ -301,7 +310,7 @@ async def test_a_stop_closes_streams_that_the_drain_left(
 
 
 async def test_a_command_that_fails_ends_the_stream(
-    world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     socket = await world.websocket()
     await socket.message()
@@ -368,12 +377,12 @@ def certificate(tmp_path: Path) -> Path:
 
 
 async def test_streams_over_tls_leave_asgi(
-    make_world: Any,
-    until: Any,
+    make_world: MakeWorld,
+    until: Until,
     certificate: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = sys.modules["streamer.server"]._uvicorn_config  # type: ignore[attr-defined]
+    made = sys.modules["streamer.server"]._uvicorn_config
 
     def with_tls(*args: Any) -> Any:
         config = made(*args)
@@ -469,7 +478,7 @@ class Absent(Connection):
     def __init__(self) -> None:
         super().__init__(None, has_slot=False)  # type: ignore[arg-type]
 
-    def leave(self) -> None:
+    def leave(self, *, opened: bool = True) -> None:
         pass
 
     def due_sooner(self) -> None:
@@ -518,9 +527,13 @@ def test_an_entry_is_encoded_and_framed_once(
     monkeypatch: pytest.MonkeyPatch, *, audience: bool
 ) -> None:
     framed: list[bytes] = []
+
+    def noting(event: bytes) -> bytes:
+        framed.append(text_frame(event))
+        return framed[-1]
+
     monkeypatch.setattr(
-        "streamer.transports.streams.detached_websocket.text_frame",
-        lambda event: framed.append(text_frame(event)) or framed[-1],
+        "streamer.transports.streams.detached_websocket.text_frame", noting
     )
     with closing(Fan(READERS, audience=audience)) as fan:
         framed.clear()

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
+from ...conftest import Until
+from ..conftest import MakeWorld, World
 from ..server.test_websocket_protocol import (
     BINARY,
     CLOSE,
@@ -25,11 +27,9 @@ from ..server.test_websocket_protocol import (
     frame,
 )
 
-# Any stands for the classes of conftest.py, which cannot be imported.
-
 
 @pytest.fixture
-async def world(make_world: Any) -> Any:
+async def world(make_world: MakeWorld) -> World:
     return await make_world()
 
 
@@ -40,7 +40,7 @@ async def notification(socket: Any) -> Any:
     return message["notification"]
 
 
-async def test_a_websocket_delivers_history_then_live_entries(world: Any) -> None:
+async def test_a_websocket_delivers_history_then_live_entries(world: World) -> None:
     await world.publish("before")
     socket = await world.websocket(cursor="earliest")
 
@@ -50,7 +50,7 @@ async def test_a_websocket_delivers_history_then_live_entries(world: Any) -> Non
     assert (await notification(socket))["title"] == "live"
 
 
-async def test_an_event_stream_delivers_history_then_live_entries(world: Any) -> None:
+async def test_an_event_stream_delivers_history_then_live_entries(world: World) -> None:
     await world.publish("before")
     client = await world.event_stream(cursor="earliest")
 
@@ -63,7 +63,7 @@ async def test_an_event_stream_delivers_history_then_live_entries(world: Any) ->
     assert b'"title":"live"' in await client.event()
 
 
-async def test_long_messages_arrive_complete(world: Any) -> None:
+async def test_long_messages_arrive_complete(world: World) -> None:
     socket = await world.websocket()
     await socket.message()
 
@@ -95,7 +95,7 @@ async def test_long_messages_arrive_complete(world: Any) -> None:
     ],
 )
 async def test_a_websocket_is_closed_with_the_right_code(
-    world: Any, until: Any, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
+    world: World, until: Until, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     socket = await world.websocket()
     await socket.message()
@@ -109,7 +109,7 @@ async def test_a_websocket_is_closed_with_the_right_code(
     assert [r for r in caplog.records if r.levelname != "INFO"] == []
 
 
-async def test_a_message_can_arrive_in_pieces(world: Any) -> None:
+async def test_a_message_can_arrive_in_pieces(world: World) -> None:
     socket = await world.websocket()
     await socket.message()
     sent = frame(TEXT, b'{"ty', fin=False) + frame(PING, b"within")
@@ -124,7 +124,7 @@ async def test_a_message_can_arrive_in_pieces(world: Any) -> None:
     assert await socket.message() == {"type": "pong"}
 
 
-async def test_commands_are_executed_in_order(world: Any) -> None:
+async def test_commands_are_executed_in_order(world: World) -> None:
     socket = await world.websocket()
     await socket.message()
     for i in range(5):
@@ -135,7 +135,7 @@ async def test_commands_are_executed_in_order(world: Any) -> None:
         mark = json.dumps({"type": "read", "ids": [id], "ref": str(i)})
         socket.send(frame(TEXT, mark.encode()))
 
-    replies = []
+    replies: list[tuple[str, int]] = []
     while len(replies) < 5:
         message = await socket.message()
         if message["type"] == "reply":
@@ -143,7 +143,7 @@ async def test_commands_are_executed_in_order(world: Any) -> None:
     assert replies == [(str(i), 4 - i) for i in range(5)]
 
 
-async def test_messages_can_follow_the_first_at_once(world: Any) -> None:
+async def test_messages_can_follow_the_first_at_once(world: World) -> None:
     socket = await world.websocket(credential=False)
 
     socket.send(
@@ -159,7 +159,7 @@ async def test_messages_can_follow_the_first_at_once(world: Any) -> None:
 
 
 async def test_an_ended_stream_sends_bye_and_is_released(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     websocket, event_stream = await world.websocket(), await world.event_stream()
     await websocket.message()
@@ -175,7 +175,7 @@ async def test_an_ended_stream_sends_bye_and_is_released(
     await until(lambda: world.admission.open == 0)
 
 
-async def test_a_stream_ends_with_its_credential(world: Any) -> None:
+async def test_a_stream_ends_with_its_credential(world: World) -> None:
     world.expires_in_s = 1
     websocket, event_stream = await world.websocket(), await world.event_stream()
     await websocket.message()
@@ -188,7 +188,7 @@ async def test_a_stream_ends_with_its_credential(world: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
 async def test_a_lost_connection_releases_slot_and_lease(
-    world: Any, until: Any, kind: str
+    world: World, until: Until, kind: str
 ) -> None:
     opened = await getattr(world, kind)()
     await until(lambda: world.admission.open == 1)
@@ -203,7 +203,7 @@ async def test_a_lost_connection_releases_slot_and_lease(
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
 async def test_a_slow_reader_is_dropped_by_its_bytes(
-    make_world: Any, until: Any, kind: str
+    make_world: MakeWorld, until: Until, kind: str
 ) -> None:
     world = await make_world(send_buffer_bytes=262_144)
     opened = await getattr(world, kind)(receive_buffer=4_096)
@@ -218,7 +218,7 @@ async def test_a_slow_reader_is_dropped_by_its_bytes(
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
 async def test_a_slow_reader_is_dropped_by_its_age(
-    make_world: Any, until: Any, kind: str
+    make_world: MakeWorld, until: Until, kind: str
 ) -> None:
     world = await make_world(send_age_s=1)
     opened = await getattr(world, kind)(receive_buffer=4_096)
@@ -233,7 +233,7 @@ async def test_a_slow_reader_is_dropped_by_its_age(
 
 @pytest.mark.parametrize("kind", ["websocket", "event_stream"])
 async def test_a_refused_stream_holds_nothing(
-    make_world: Any, until: Any, kind: str
+    make_world: MakeWorld, until: Until, kind: str
 ) -> None:
     world = await make_world(listeners_per_player_max=1)
     await world.websocket()
@@ -246,7 +246,7 @@ async def test_a_refused_stream_holds_nothing(
     await until(lambda: world.admission.open == 1)
 
 
-async def test_a_refusal_can_be_sent_in_the_stream(world: Any, until: Any) -> None:
+async def test_a_refusal_can_be_sent_in_the_stream(world: World, until: Until) -> None:
     world.permissions = frozenset()
     socket = await world.websocket(refusals="stream")
     assert (await socket.message())["code"] == 4201
@@ -260,7 +260,7 @@ async def test_a_refusal_can_be_sent_in_the_stream(world: Any, until: Any) -> No
 
 
 async def test_a_head_request_gets_the_head_and_holds_nothing(
-    world: Any, until: Any
+    world: World, until: Until
 ) -> None:
     client = await world.connect()
 
@@ -271,7 +271,7 @@ async def test_a_head_request_gets_the_head_and_holds_nothing(
 
 
 async def test_a_disconnect_while_joining_leaves_nothing_behind(
-    world: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining, proceed = asyncio.Event(), asyncio.Event()
     acquire: Callable[..., Any] = world.acquired_leases.acquire
@@ -310,7 +310,7 @@ async def call(world: Any, kind: str, *, extensions: Any = None) -> list[Message
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
+    scope: Scope = {
         "type": kind,
         "http_version": "1.1",
         "method": "GET",
@@ -325,9 +325,9 @@ async def call(world: Any, kind: str, *, extensions: Any = None) -> list[Message
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 async def test_a_server_without_the_extension_is_refused_with_501(
-    world: Any, kind: str
+    world: World, kind: str
 ) -> None:
-    denial = {"websocket.http.response": {}}
+    denial: dict[str, Any] = {"websocket.http.response": {}}
     start, body = await call(world, kind, extensions=denial)
 
     assert start["status"] == 501
@@ -338,7 +338,7 @@ async def test_a_server_without_the_extension_is_refused_with_501(
     assert world.admission.open == 0
 
 
-async def test_a_websocket_that_cannot_be_denied_is_closed(world: Any) -> None:
+async def test_a_websocket_that_cannot_be_denied_is_closed(world: World) -> None:
     accept, close = await call(world, "websocket")
 
     assert accept["type"] == "websocket.accept"

@@ -114,7 +114,7 @@ async def test_a_malformed_id_is_replaced(asgi: AccessLog, given: str) -> None:
 
 
 async def test_a_failed_request_has_its_id_in_response_and_log(
-    asgi: AccessLog, lines: Any
+    asgi: AccessLog, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     response = await get(asgi, "/fail", X_Request_Id="the-request")
 
@@ -123,7 +123,7 @@ async def test_a_failed_request_has_its_id_in_response_and_log(
 
 
 async def test_a_record_has_the_route_but_not_the_path_or_the_query(
-    asgi: AccessLog, lines: Any
+    asgi: AccessLog, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     await get(asgi, f"/players/alice?ticket={SECRET}", Authorization=SECRET)
 
@@ -140,7 +140,7 @@ async def test_a_record_has_the_route_but_not_the_path_or_the_query(
 
 
 async def test_a_request_without_a_route_is_recorded_as_unknown(
-    asgi: AccessLog, lines: Any, counters: Counters
+    asgi: AccessLog, lines: Callable[[], list[dict[str, Any]]], counters: Counters
 ) -> None:
     await get(asgi, "/players/alice/secrets")
 
@@ -149,7 +149,7 @@ async def test_a_request_without_a_route_is_recorded_as_unknown(
 
 
 async def test_a_websocket_is_recorded_once_when_it_opens(
-    asgi: AccessLog, lines: Any
+    asgi: AccessLog, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     accept, _ = await upgrade(asgi, "/welcome")
 
@@ -158,7 +158,7 @@ async def test_a_websocket_is_recorded_once_when_it_opens(
 
 
 async def test_a_declined_websocket_is_recorded_as_403(
-    asgi: AccessLog, lines: Any
+    asgi: AccessLog, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     await upgrade(asgi, "/decline")
 
@@ -168,7 +168,7 @@ async def test_a_declined_websocket_is_recorded_as_403(
 async def test_a_request_without_a_response_is_recorded_as_499(
     counters: Counters,
 ) -> None:
-    async def silent(*asgi: Any) -> None:
+    async def silent(*asgi: Any) -> Any:
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
@@ -178,7 +178,7 @@ async def test_a_request_without_a_response_is_recorded_as_499(
 
 
 async def test_requests_are_counted_without_a_log(
-    asgi: AccessLog, counters: Counters, lines: Any
+    asgi: AccessLog, counters: Counters, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     await get(AccessLog(asgi._app, counters, lines=False), "/players/a")
 
