@@ -83,7 +83,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      (announcements), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
-                     mutes
+                     mutes, settings
       scheduling/    timetable, firing, recipients, schedule_records, campaigns,
                      registered_texts
       access/        apps, tickets, quotas, rates
@@ -170,7 +170,7 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
     Append of a batch in which nothing can end
         path   lua/_append_fast.lua
         twin   lua/append.lua, the general append
-        test   tests/store/logs/test_inbox_machine.py
+        test   tests/store/logs/test_inbox.py
         bench  bench/publish.py
     First page: entries read beside the script
         path   store.logs.inbox
@@ -182,6 +182,21 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         twin   service.streams.catch_up
         test   tests/service/streams/test_position_check.py
         bench  bench/fanout.py
+    Peek at a player's views instead of a script
+        path   store.logs.views
+        twin   lua/views.lua
+        test   tests/store/logs/test_views.py
+        bench  bench/connect.py
+    Page of an app without a log for everyone
+        path   store.logs.page_reads
+        twin   the scripts of a page and of an audience
+        test   tests/store/logs/test_page_reads.py
+        bench  bench/page.py
+    Commands encoded once
+        path   store.client.commands
+        twin   the same commands, encoded by each call
+        test   tests/store/client/test_connection.py
+        bench  bench/publish.py
     One position for a whole audience
         path   core.streams.broadcast_group
         twin   core.streams.audience_subscription
