@@ -44,6 +44,15 @@ bench: $(BIN)/python ## Run all benchmarks and write bench/RESULTS.md (about 90 
 	$(BIN)/pip install -q --no-build-isolation -e clients/python -e '.[bench]'
 	$(BIN)/python -m bench.everything $(ARGS)
 
+# mutmut keeps its results in mutants/: the next run goes on where this one ended.
+MINUTES ?= 15
+
+.PHONY: mutants
+mutants: $(BIN)/python ## Look for changes that no test notices, in 15 minutes (MINUTES=60)
+	$(BIN)/pip install -q --no-build-isolation -e clients/python -e '.[mutants]'
+	-timeout --signal=INT $(MINUTES)m $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results | grep survived || echo "none survived so far"
+
 $(BIN)/%:
 	@echo "$@ is missing; run: make setup" >&2
 	@exit 1
