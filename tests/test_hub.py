@@ -49,6 +49,7 @@ class Noting(Double):  # type: ignore[misc]
         self.connection = connection
         self.got: list[int] = []
         self.marks: list[int] = []
+        self.counts: list[tuple[int, bytes]] = []
         self.ended: Disconnect | None = None
 
     @property
@@ -73,6 +74,7 @@ class Noting(Double):  # type: ignore[misc]
 
     def on_mark(self, *, marks: int, unread: int, body: bytes) -> None:
         self.marks.append(marks)
+        self.counts.append((unread, body))
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.ended = disconnect
@@ -169,9 +171,10 @@ def test_marks_reach_every_reader(hub: Hub) -> None:
     one, two = Noting(), Noting()
     attached(hub, one, two)
 
-    hub.broadcast_mark(LOG, marks=4, unread=0, body=b'"all":true')
+    hub.broadcast_mark(LOG, marks=4, unread=7, body=b'"all":true')
 
     assert one.marks == two.marks == [4]
+    assert one.counts == two.counts == [(7, b'"all":true')]
 
 
 def test_the_replaced_connection_alone_is_ended(hub: Hub) -> None:

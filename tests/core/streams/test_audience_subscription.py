@@ -66,6 +66,7 @@ class Noting:
 
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None:
         self.ended = disconnect
+        self.delay_ms = delay_ms
 
 
 @pytest.fixture
@@ -166,9 +167,9 @@ def test_the_next_live_entry_is_handed_on(owner: Noting) -> None:
 
 
 def test_a_strand_ends_its_reader(owner: Noting) -> None:
-    sub_of(owner).end(DRAINING)
+    sub_of(owner).end(DRAINING, delay_ms=7)
 
-    assert owner.ended == DRAINING
+    assert (owner.ended, owner.delay_ms) == (DRAINING, 7)
 
 
 class Client:

@@ -299,6 +299,8 @@ def test_what_is_in_no_log_has_no_cursor(codec: Codec) -> None:
 
     event = codec.ephemeral(notification)
 
+    if isinstance(codec, SseCodec):
+        assert event == b"data: %b\n\n" % notification
     assert b"id:" not in event
     assert b"cursor" not in event
     assert notification in event

@@ -236,6 +236,7 @@ def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
     assert hello["cursor"] == encode_position(position(1))
     assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_position(head)}
     assert notification["cursor"] == encode_position(position(10))
+    assert session.transport.gaps == {Gap.TRIMMED: 1}
 
 
 def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
@@ -414,6 +415,11 @@ def test_a_fresh_token_keeps_the_stream_open(sink: Kept) -> None:
     session.tick(0, 1_500)
 
     assert session.ended is None
+    assert session.tick(0, 1_999) == 1
+
+    session.tick(0, 2_000)
+
+    assert session.ended == errors.TOKEN_INVALID
 
 
 def test_nothing_comes_after_the_end(session: Session, sink: Kept) -> None:

@@ -141,3 +141,12 @@ def test_only_what_follows_joining_is_shown_and_not_what_was_deleted() -> None:
 
     assert [o for o in range(1, 8) if view.shows(entry(o))] == [4, 6, 7]
     assert [o for o in range(1, 8) if view.reaches(entry(o))] == [4, 5, 6, 7]
+
+
+def test_another_epoch_begins_a_log_of_which_nothing_is_deleted() -> None:
+    view = View(LOG, position(3, epoch=1), deleted=frozenset({2, 5}))
+
+    assert all(view.shows(entry(offset, epoch=2)) for offset in (1, 2, 3, 5))
+    assert view.at(Audience(position(9, epoch=2), 1, 0, b"")) == View(
+        LOG, Position(2, 0, 0, 0)
+    )
