@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -18,7 +20,9 @@ from streamer.model import App, Notification, Player
 from streamer.service.node.quotas import COUNT_TTL_S, Quotas
 from streamer.service.publishing.publisher import Publisher
 from streamer.service.scheduling.schedules import Schedules
+from streamer.store.access import quotas as usage
 from streamer.store.access.quotas import QuotaUsage
+from streamer.store.client.commands import Script
 from streamer.store.client.connection import Command, RedisConnection
 from streamer.store.keys import request_key
 from streamer.store.logs.inbox import Inbox
@@ -104,6 +108,27 @@ class Node:
 
 
 MakeNode = Callable[..., Node]
+
+
+class LastingBucket(Script):
+    """
+    The script of a token bucket whose key never expires.
+
+    The key expires by the store's clock, which goes on while `Clock` stands still. On a
+    busy machine a bucket would be full again before its time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("quota_permits")
+        expiry = re.compile(r", 'PX',\s+string\.format\('%\.0f', full_ms\)")
+        self.text, count = expiry.subn("", self.text)
+        assert count == 1
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def lasting_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "_QUOTA_PERMITS", LastingBucket())
 
 
 @pytest.fixture
