@@ -28,10 +28,6 @@ APP = App("demo")
 MakeStore = Callable[..., StoreProcess]
 Report = Callable[[object], None]
 
-# How often each of them dies. Without a limit, a slow machine on which a process has
-# hardly started when it is killed would never finish.
-DEATHS_MAX = 12
-
 
 class SchedulerProcess(ChildProcess):
     """`streamer scheduler`, killed and restarted many times."""
@@ -45,8 +41,9 @@ class SchedulerProcess(ChildProcess):
     def start(self) -> None:
         self._spawn(command("scheduler", "--redis", self._url))
 
-    async def keep_dying(self, redis: RedisConnection) -> None:
-        while self.kills < DEATHS_MAX:
+    async def keep_dying(self, redis: RedisConnection, deaths: int) -> None:
+        """Be killed and restarted so many times, then stay alive."""
+        while self.kills < deaths:
             self.start()
             await eventually(lambda: self._is_there(redis))
             # Between its first moments and the middle of its work.
@@ -152,19 +149,21 @@ async def check(redis: RedisConnection, players: list[str], count: int) -> int:
     return len(bodies)
 
 
-async def keep_killing(store: StoreProcess) -> None:
-    for _ in range(DEATHS_MAX):
+async def keep_killing(store: StoreProcess, deaths: int) -> None:
+    for _ in range(deaths):
         await asyncio.sleep(2)
         await store.kill()
         await store.start()
 
 
+# Without a limit of deaths, a slow machine would never finish: a process has hardly
+# started when it is killed.
 @pytest.mark.parametrize(
-    ("count", "store_dies"),
+    ("count", "deaths", "store_dies"),
     [
-        pytest.param(2_000, False, id="schedulers"),
+        pytest.param(2_000, 4, False, id="schedulers"),
         pytest.param(
-            *(30_000, True),
+            *(30_000, 12, True),
             id="schedulers and store",
             marks=[pytest.mark.nightly, pytest.mark.timeout(300)],
         ),
@@ -176,6 +175,7 @@ async def test_kills_neither_lose_nor_duplicate_schedules(
     make_redis: Callable[[str], RedisConnection],
     report: Report,
     count: int,
+    deaths: int,
     store_dies: bool,
 ) -> None:
     """E1: nothing is lost or duplicated."""
@@ -187,9 +187,9 @@ async def test_kills_neither_lose_nor_duplicate_schedules(
     last_ms = await enter(timetable, count, players)
     begun_s = time.monotonic()
 
-    dying = [asyncio.create_task(each.keep_dying(redis)) for each in schedulers]
+    dying = [asyncio.create_task(each.keep_dying(redis, deaths)) for each in schedulers]
     if store_dies:
-        dying.append(asyncio.create_task(keep_killing(store)))
+        dying.append(asyncio.create_task(keep_killing(store, deaths)))
     done = eventually(lambda: is_done(timetable, last_ms), within_s=240)
     watching: asyncio.Future[Any] = asyncio.ensure_future(done)
     killing: asyncio.Future[Any] = asyncio.gather(*dying)
