@@ -38,7 +38,7 @@ Double: Any = object
 """A base for what has those members of a protocol that the hub needs here."""
 
 
-class Noting(Double):  # type: ignore[misc]
+class RecordingReader(Double):  # type: ignore[misc]
     """A reader that notes what it is given."""
 
     joining = False
@@ -53,7 +53,7 @@ class Noting(Double):  # type: ignore[misc]
         self.ended: Disconnect | None = None
 
     @property
-    def stream(self) -> Noting:
+    def stream(self) -> RecordingReader:
         return self
 
     def own_subscription(self) -> Subscription:
@@ -94,7 +94,7 @@ def hub() -> Hub:
     return Hub()
 
 
-def attached(hub: Hub, *readers: Noting, log: Log = LOG) -> None:
+def attached(hub: Hub, *readers: RecordingReader, log: Log = LOG) -> None:
     for reader in readers:
         hub.attach(log, reader)
         reader.settle()
@@ -102,7 +102,7 @@ def attached(hub: Hub, *readers: Noting, log: Log = LOG) -> None:
 
 
 def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> None:
-    one, two, other = Noting(), Noting(), Noting()
+    one, two, other = RecordingReader(), RecordingReader(), RecordingReader()
     attached(hub, one, two)
     attached(hub, other, log=OTHER)
 
@@ -112,7 +112,7 @@ def test_every_reader_of_the_log_is_offered_an_entry_and_no_other(hub: Hub) -> N
     assert not hub.needs_read
 
 
-def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
+def test_an_entry_without_readers_is_dropped(hub: Hub) -> None:
     hub.dispatch(LOG, entry(2))
     hub.broadcast_mark(LOG, marks=1, unread=0, body=b"")
     hub.end_replaced(LOG, "c")
@@ -122,18 +122,18 @@ def test_an_entry_for_nobody_is_dropped(hub: Hub) -> None:
     assert not hub.logs
 
 
-def test_a_reader_that_joins_has_to_read() -> None:
+def test_a_reader_that_joins_needs_a_read() -> None:
     woken: list[int] = []
     hub = Hub(lambda: woken.append(1))
 
-    hub.attach(LOG, Noting())
+    hub.attach(LOG, RecordingReader())
 
     assert hub.needs_read == {LOG}
     assert woken
 
 
-def test_a_hole_makes_the_log_be_read(hub: Hub) -> None:
-    reader = Noting()
+def test_a_log_with_a_hole_needs_a_read(hub: Hub) -> None:
+    reader = RecordingReader()
     attached(hub, reader)
 
     hub.dispatch(LOG, entry(3))
@@ -142,8 +142,8 @@ def test_a_hole_makes_the_log_be_read(hub: Hub) -> None:
     assert hub.needs_read == {LOG}
 
 
-def test_a_doubt_reaches_every_reader_of_the_log(hub: Hub) -> None:
-    one, two, other = Noting(), Noting(), Noting()
+def test_every_reader_of_a_stale_log_is_marked(hub: Hub) -> None:
+    one, two, other = RecordingReader(), RecordingReader(), RecordingReader()
     attached(hub, one, two)
     attached(hub, other, log=OTHER)
 
@@ -154,8 +154,13 @@ def test_a_doubt_reaches_every_reader_of_the_log(hub: Hub) -> None:
     assert hub.needs_read == {LOG}
 
 
-def test_readers_that_are_behind_are_grouped_by_place(hub: Hub) -> None:
-    one, two, three, live = Noting(at=1), Noting(at=1), Noting(at=5), Noting(at=9)
+def test_readers_that_need_a_read_are_grouped_by_position(hub: Hub) -> None:
+    one, two, three, live = (
+        RecordingReader(at=1),
+        RecordingReader(at=1),
+        RecordingReader(at=5),
+        RecordingReader(at=9),
+    )
     attached(hub, live)
     for reader in (one, two, three):
         hub.attach(LOG, reader)
@@ -168,7 +173,7 @@ def test_readers_that_are_behind_are_grouped_by_place(hub: Hub) -> None:
 
 
 def test_marks_reach_every_reader(hub: Hub) -> None:
-    one, two = Noting(), Noting()
+    one, two = RecordingReader(), RecordingReader()
     attached(hub, one, two)
 
     hub.broadcast_mark(LOG, marks=4, unread=7, body=b'"all":true')
@@ -177,8 +182,8 @@ def test_marks_reach_every_reader(hub: Hub) -> None:
     assert one.counts == two.counts == [(7, b'"all":true')]
 
 
-def test_the_replaced_connection_alone_is_ended(hub: Hub) -> None:
-    one, two = Noting("one"), Noting("two")
+def test_only_the_replaced_connection_ends(hub: Hub) -> None:
+    one, two = RecordingReader("one"), RecordingReader("two")
     attached(hub, one, two)
 
     hub.end_replaced(LOG, "two")
@@ -187,8 +192,8 @@ def test_the_replaced_connection_alone_is_ended(hub: Hub) -> None:
     assert two.ended == REPLACED
 
 
-def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
-    one, two = Noting(), Noting()
+def test_the_last_reader_to_leave_removes_the_log(hub: Hub) -> None:
+    one, two = RecordingReader(), RecordingReader()
     hub.attach(LOG, one)
     hub.attach(LOG, two)
 
@@ -201,13 +206,13 @@ def test_the_last_to_leave_takes_the_log_along(hub: Hub) -> None:
     assert not hub.needs_read
 
 
-def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
-    class Leaving(Noting):
+def test_a_reader_may_leave_during_a_delivery(hub: Hub) -> None:
+    class Leaving(RecordingReader):
         def deliver_next(self, entry: Entry, position: Position) -> None:
             super().deliver_next(entry, position)
             hub.detach(LOG, self)
 
-    leaving, staying = Leaving(), Noting()
+    leaving, staying = Leaving(), RecordingReader()
     attached(hub, leaving, staying)
 
     hub.dispatch(LOG, entry(2))
@@ -216,8 +221,8 @@ def test_a_reader_may_leave_while_it_is_told(hub: Hub) -> None:
     assert [*hub.all_readers()] == [staying]
 
 
-def test_all_readers_are_those_of_the_moment(hub: Hub) -> None:
-    readers = [Noting() for _ in range(4)]
+def test_all_readers_may_change_during_the_iteration(hub: Hub) -> None:
+    readers = [RecordingReader() for _ in range(4)]
     attached(hub, *readers[:2])
     attached(hub, *readers[2:], log=OTHER)
 
@@ -233,7 +238,7 @@ def test_all_readers_are_those_of_the_moment(hub: Hub) -> None:
 # Audiences.
 
 
-class Hearing(Double):  # type: ignore[misc]
+class JoiningOwner(Double):  # type: ignore[misc]
     """Whose strands they are."""
 
     joining = True
@@ -254,15 +259,15 @@ class Hearing(Double):  # type: ignore[misc]
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
 
-def an_audience_subscription(place: ReadFrom) -> AudienceSubscription:
+def make_subscription(place: ReadFrom) -> AudienceSubscription:
     return AudienceSubscription(
-        EVERYONE, Hearing(), place, joined_at=ZERO, is_member=True
+        EVERYONE, JoiningOwner(), place, joined_at=ZERO, is_member=True
     )
 
 
-def woven(hub: Hub, at: int) -> AudienceSubscription:
+def live_subscription(hub: Hub, at: int) -> AudienceSubscription:
     """Return a strand that is there and live."""
-    sub = an_audience_subscription(position(at))
+    sub = make_subscription(position(at))
     hub.attach_audience(sub)
     sub.own_subscription().begin_read()
     place = position(at)
@@ -272,23 +277,27 @@ def woven(hub: Hub, at: int) -> AudienceSubscription:
 
 
 @pytest.mark.parametrize("place", [Start.LATEST, position(5)])
-def test_who_comes_where_others_are_needs_no_read(hub: Hub, place: ReadFrom) -> None:
-    before = woven(hub, at=5)
-    late = an_audience_subscription(place)
+def test_a_subscription_at_the_position_of_others_needs_no_read(
+    hub: Hub, place: ReadFrom
+) -> None:
+    before = live_subscription(hub, at=5)
+    late = make_subscription(place)
 
     hub.attach_audience(late)
 
     assert late.began_at == position(5)
     assert late.own_subscription().live_at is before.own_subscription().live_at
-    assert isinstance(late.owner, Hearing)
+    assert isinstance(late.owner, JoiningOwner)
     assert late.owner.heard == [Delivery([])]
     assert not hub.needs_read
 
 
 @pytest.mark.parametrize("place", [Start.EARLIEST, position(4), position(6), ZERO])
-def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: ReadFrom) -> None:
-    woven(hub, at=5)
-    late = an_audience_subscription(place)
+def test_a_subscription_from_another_position_needs_a_read(
+    hub: Hub, place: ReadFrom
+) -> None:
+    live_subscription(hub, at=5)
+    late = make_subscription(place)
 
     hub.attach_audience(late)
 
@@ -296,9 +305,9 @@ def test_who_comes_from_elsewhere_is_read_for(hub: Hub, place: ReadFrom) -> None
     assert hub.needs_read == {EVERYONE}
 
 
-def test_who_comes_where_nobody_is_live_is_read_for(hub: Hub) -> None:
-    woven(hub, at=5).own_subscription().mark_stale()
-    late = an_audience_subscription(Start.LATEST)
+def test_a_subscription_without_live_neighbours_needs_a_read(hub: Hub) -> None:
+    live_subscription(hub, at=5).own_subscription().mark_stale()
+    late = make_subscription(Start.LATEST)
 
     hub.attach_audience(late)
 

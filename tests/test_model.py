@@ -56,7 +56,7 @@ positions = st.builds(
 
 
 @given(positions)
-def test_a_cursor_gives_its_position_back(position: Position) -> None:
+def test_a_position_survives_a_round_trip(position: Position) -> None:
     cursor = encode_position(position)
 
     assert decode_position(cursor) == position
@@ -96,19 +96,19 @@ def test_a_log_is_a_players_a_topics_or_everyones() -> None:
             _ = audience.player
 
 
-def test_the_zero_position_has_a_cursor() -> None:
+def test_the_zero_position_is_encoded() -> None:
     assert decode_position(encode_position(ZERO)) == ZERO
     # Nothing is behind it in whatever epoch it was read.
     assert decode_position(encode_position(Position(7, 0, 0, 0))) == ZERO
 
 
-def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
+def test_a_bare_id_is_a_position_of_an_unknown_epoch() -> None:
     assert decode_position(encode_id(5, 6, 7)) == Position(0, 5, 6, 7)
 
 
 @given(st.text(max_size=40) | st.text("Az09-_=+/", min_size=25, max_size=29))
 @pytest.mark.row("F4")
-def test_any_text_is_a_cursor_or_none(text: str) -> None:
+def test_any_text_is_a_position_or_none(text: str) -> None:
     position = decode_position(text)
 
     if position is not None and len(text) == 27:
@@ -139,7 +139,7 @@ def test_any_text_is_a_cursor_or_none(text: str) -> None:
         "A" * (CURSOR_CHARS_MAX + 1),
     ],
 )
-def test_what_is_no_cursor_is_none(text: str) -> None:
+def test_an_invalid_position_is_none(text: str) -> None:
     assert decode_position(text) is None
 
 
@@ -165,35 +165,35 @@ def test_two_spellings_of_128_bits_are_one_player() -> None:
         "81ARZ3NDEKTSV4RRFFQ69G5FAV",
     ],
 )
-def test_every_other_name_stands_for_itself(text: str) -> None:
+def test_every_other_name_is_kept_as_it_is(text: str) -> None:
     assert parse_player(text) == text
 
 
 @pytest.mark.parametrize(
     "text", ["", "me", "x" * (PLAYER_CHARS_MAX + 1), "a\0", "a\n", "\x7f", "\ud800"]
 )
-def test_what_names_no_player_is_none(text: str) -> None:
+def test_an_invalid_player_is_none(text: str) -> None:
     assert parse_player(text) is None
 
 
 @given(st.text())
-def test_a_player_is_named_by_its_own_name(text: str) -> None:
+def test_a_normalised_name_is_kept_as_it_is(text: str) -> None:
     player = parse_player(text)
 
     assert player is None or parse_player(player) == player
 
 
 @pytest.mark.parametrize("text", ["1001", "my-game_2", "A" * 64])
-def test_names_of_apps(text: str) -> None:
+def test_a_valid_app_is_kept_as_it_is(text: str) -> None:
     assert parse_app(text) == text
 
 
 @pytest.mark.parametrize("text", ["", "a:b", "a b", "é", "A" * 65, "a\n", ".probe"])
-def test_what_is_no_name_of_an_app(text: str) -> None:
+def test_an_invalid_app_is_none(text: str) -> None:
     assert parse_app(text) is None
 
 
-def test_a_fragment_gives_its_notification_back() -> None:
+def test_a_fragment_survives_a_round_trip() -> None:
     notification = Notification(
         type="t",
         title="a\r\nb\0",
@@ -209,13 +209,13 @@ def test_a_fragment_gives_its_notification_back() -> None:
     assert not set(fragment) & set(range(0x20))
 
 
-def test_a_null_is_told_from_nothing() -> None:
+def test_null_data_differs_from_no_data() -> None:
     assert encode_fragment(Notification(data=None)) == b'"data":null}'
     with pytest.raises(ValueError, match="without any field"):
         encode_fragment(Notification())
 
 
-def test_id_and_time_come_in_front_of_the_fragment() -> None:
+def test_id_and_time_precede_the_fragment() -> None:
     entry = Entry(1, 1_700_000_000_123, 2, 3, b'"title":"t"}')
 
     assert json.loads(entry.json) == {
@@ -226,7 +226,7 @@ def test_id_and_time_come_in_front_of_the_fragment() -> None:
 
 
 @given(positions)
-def test_an_entry_is_written_with_its_id_whatever_its_place(place: Position) -> None:
+def test_an_entry_is_written_with_its_id_at_any_position(place: Position) -> None:
     # Python writes no time behind the year 9999.
     at_ms = place.at_ms % 253_402_300_800_000
     entry = Entry(1, at_ms, place.offset, place.tag, b'"title":"t"}')
@@ -246,12 +246,12 @@ def test_times_are_rfc_3339(at_ms: int, text: str) -> None:
     assert iso_time(at_ms) == text
 
 
-def test_random_parts_stay_within_their_bits() -> None:
+def test_random_numbers_stay_within_their_bits() -> None:
     assert all(1 <= new_epoch() <= EPOCH_MAX for _ in range(100))
     assert all(0 <= new_tag() <= TAG_MAX for _ in range(100))
 
 
-def test_names_are_everybodys_own_whoever_seeds_the_random_module() -> None:
+def test_names_are_unique_even_if_the_random_module_is_seeded() -> None:
     random.seed(1)
     first = new_name()
     random.seed(1)

@@ -1,9 +1,9 @@
 """
 A reader's place in an audience's log, and streams woven of two logs.
 
-`Woven` is a player's log, an audience's, feeds that drop, and a client that is cut off
-at any moment and comes back with the last cursor it has seen. Whatever the order, it
-gets everything of both logs in order; and no more than once unless it was cut off.
+`TwoLogs` is a player's log, an audience's, feeds that drop, and a client that is cut
+off at any moment and comes back with the last cursor it has seen. Whatever the order,
+it gets everything of both logs in order; and no more than once unless it was cut off.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def entry(offset: int) -> Entry:
     return Entry(1, offset, offset, offset, b'"title":"t"}')
 
 
-class Noting:
+class RecordingOwner:
     """A listener that notes what it hears."""
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ class Noting:
 
 
 @pytest.fixture
-def owner() -> Noting:
-    return Noting()
+def owner() -> RecordingOwner:
+    return RecordingOwner()
 
 
 def sub_of(
-    owner: Noting, place: ReadFrom = Start.LATEST, *, joined: Position = ZERO
+    owner: RecordingOwner, place: ReadFrom = Start.LATEST, *, joined: Position = ZERO
 ) -> AudienceSubscription:
     return AudienceSubscription(LOG, owner, place, joined_at=joined, is_member=True)
 
@@ -92,8 +92,8 @@ def read(
     sub.on_history(read_from, history, unread=0, marks=0)
 
 
-def test_a_strand_begins_with_its_first_read_also_where_that_is_empty(
-    owner: Noting,
+def test_a_subscription_begins_with_its_first_read_even_if_that_is_empty(
+    owner: RecordingOwner,
 ) -> None:
     sub = sub_of(owner)
     assert sub.joining
@@ -104,8 +104,8 @@ def test_a_strand_begins_with_its_first_read_also_where_that_is_empty(
     assert owner.heard == [Delivery([])]
 
 
-def test_a_strand_with_a_gap_to_follow_begins_where_the_client_is(
-    owner: Noting,
+def test_before_a_gap_a_subscription_begins_at_the_clients_position(
+    owner: RecordingOwner,
 ) -> None:
     sub = sub_of(owner, position(1))
 
@@ -115,7 +115,7 @@ def test_a_strand_with_a_gap_to_follow_begins_where_the_client_is(
     assert owner.heard == [Delivery([], Gap.TRIMMED, position(9))]
 
 
-def test_a_read_that_brings_nothing_is_not_heard_of(owner: Noting) -> None:
+def test_an_empty_read_causes_no_delivery(owner: RecordingOwner) -> None:
     sub = sub_of(owner, joined=position(5))
     read(sub, head=3)
     sub.own_subscription().mark_stale()
@@ -126,8 +126,8 @@ def test_a_read_that_brings_nothing_is_not_heard_of(owner: Noting) -> None:
     assert sub.own_subscription().read_from == position(5)
 
 
-def test_what_lies_before_joining_is_left_out_of_the_log_it_was_in(
-    owner: Noting,
+def test_entries_before_the_player_joined_are_left_out(
+    owner: RecordingOwner,
 ) -> None:
     sub = sub_of(owner, position(1), joined=position(2))
     read(sub, 2, 3, head=3)
@@ -145,7 +145,9 @@ def test_what_lies_before_joining_is_left_out_of_the_log_it_was_in(
     assert [e.offset for e in owner.heard[-1].entries] == [2]
 
 
-def test_live_entries_wait_for_the_stream_to_begin(owner: Noting) -> None:
+def test_live_entries_before_the_stream_begins_require_a_read(
+    owner: RecordingOwner,
+) -> None:
     owner.joining = True
     sub = sub_of(owner)
     read(sub, head=1)
@@ -156,7 +158,7 @@ def test_live_entries_wait_for_the_stream_to_begin(owner: Noting) -> None:
     assert len(owner.heard) == 1
 
 
-def test_the_next_live_entry_is_handed_on(owner: Noting) -> None:
+def test_the_next_live_entry_is_delivered(owner: RecordingOwner) -> None:
     sub = sub_of(owner)
     read(sub, head=1)
 
@@ -166,7 +168,7 @@ def test_the_next_live_entry_is_handed_on(owner: Noting) -> None:
     assert sub.own_subscription().read_from == position(2)
 
 
-def test_a_strand_ends_its_reader(owner: Noting) -> None:
+def test_ending_a_subscription_ends_its_reader(owner: RecordingOwner) -> None:
     sub_of(owner).end(DRAINING, delay_ms=7)
 
     assert (owner.ended, owner.delay_ms) == (DRAINING, 7)
@@ -223,7 +225,7 @@ class Client:
         pass
 
 
-class Woven:
+class TwoLogs:
     """Two logs and who reads them, at random."""
 
     def __init__(self, data: st.DataObject) -> None:
@@ -314,27 +316,27 @@ class Woven:
 )
 @given(st.data())
 @pytest.mark.row("C5")
-def test_no_order_of_events_in_two_logs_loses_repeats_or_misorders(
+def test_no_order_of_events_in_two_logs_loses_repeats_or_misorders_entries(
     data: st.DataObject,
 ) -> None:
-    woven = Woven(data)
+    two_logs = TwoLogs(data)
     for _ in range(data.draw(st.integers(10, 150))):
-        chance, log = woven.rng.random(), woven.rng.randrange(2)
+        chance, log = two_logs.rng.random(), two_logs.rng.randrange(2)
         if chance < 0.25:
-            woven.publish(log)
+            two_logs.publish(log)
         elif chance < 0.5:
-            woven.on_audience(log)
+            two_logs.on_audience(log)
         elif chance < 0.8:
-            woven.read(log)
+            two_logs.read(log)
         elif chance < 0.9:
-            woven.client.waiting_bytes = 0
+            two_logs.client.waiting_bytes = 0
         elif chance < 0.95:
-            woven.client.session.send_cursor()
+            two_logs.client.session.send_cursor()
         elif chance < 0.98:
-            woven.follower(log).own_subscription().mark_stale()
+            two_logs.follower(log).own_subscription().mark_stale()
         else:
-            woven.cut_off()
-        if woven.client.session.ended:
-            woven.cut_off()
+            two_logs.cut_off()
+        if two_logs.client.session.ended:
+            two_logs.cut_off()
 
-    woven.settle()
+    two_logs.settle()

@@ -36,7 +36,7 @@ EVERYONE = everyone_log(App("a"))
 LIMITS = SessionLimits(send_buffer_bytes=10_000)
 
 
-class Counting:
+class CountingWriter:
     """An outlet that counts how often it was asked."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Counting:
         return ONE_BY_ONE.write_all(sinks, event, buffer_bytes_max)
 
 
-class Pipe:
+class RecordingSink:
     """A sink that keeps what it was given."""
 
-    def __init__(self, batch_writer: Counting) -> None:
+    def __init__(self, batch_writer: CountingWriter) -> None:
         self.batch_writer = batch_writer
         self.events: list[bytes] = []
         self.is_full = False
@@ -77,7 +77,7 @@ class Pipe:
         self.ended = disconnect
 
 
-class Alone(Session):
+class Ungrouped(Session):
     """A session that is never one of many."""
 
     def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
@@ -90,11 +90,11 @@ class Side:
     def __init__(self, kind: type[Session]) -> None:
         self.hub = Hub()
         self.kind = kind
-        self.batch_writer = Counting()
+        self.batch_writer = CountingWriter()
         self.codec = WebSocketCodec()
         self.carried = TransportCounters("websocket")
         self.readers: dict[int, Session] = {}
-        self.pipes: dict[int, Pipe] = {}
+        self.pipes: dict[int, RecordingSink] = {}
         self.told: list[set[str]] = []
         self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
         self.now_s = 0.0
@@ -105,7 +105,7 @@ class Side:
     def come(
         self, number: int, place: ReadFrom, *, device: str, is_member: bool
     ) -> None:
-        pipe = self.pipes[number] = Pipe(self.batch_writer)
+        pipe = self.pipes[number] = RecordingSink(self.batch_writer)
         session = self.readers[number] = self.kind(
             place,
             codec=self.codec,
@@ -169,7 +169,7 @@ class Side:
             reader.send_cursor()
 
 
-def an_entry(offset: int, **more: Any) -> Entry:
+def make_entry(offset: int, **more: Any) -> Entry:
     return Entry(1, offset, offset, offset, b'"title":"%d"}' % offset, **more)
 
 
@@ -178,7 +178,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sides = (Side(Session), Side(Alone))
+        self.sides = (Side(Session), Side(Ungrouped))
         self.count = 0
         self.has_lost = False
 
@@ -188,7 +188,7 @@ class World(RuleBasedStateMachine):
 
     def send(self, log: Log, *, announced: bool = True, **more: Any) -> None:
         offset = len(self.sides[0].logs[log]) + 1
-        entry = an_entry(offset, **more)
+        entry = make_entry(offset, **more)
         for side in self.sides:
             side.append(log, entry, announced=announced)
 
@@ -340,65 +340,65 @@ def side() -> Side:
     for number in range(10):
         side.come(number, Start.LATEST, device="", is_member=True)
     side.catch_up()
-    side.append(EVERYONE, an_entry(1), announced=True)
+    side.append(EVERYONE, make_entry(1), announced=True)
     for pipe in side.pipes.values():
         pipe.events.clear()
     return side
 
 
-def test_an_entry_is_written_to_all_who_are_level_in_one_go(side: Side) -> None:
+def test_an_entry_is_written_to_all_grouped_readers_in_one_call(side: Side) -> None:
     calls = side.batch_writer.calls
 
-    side.append(EVERYONE, an_entry(2), announced=True)
+    side.append(EVERYONE, make_entry(2), announced=True)
 
     assert side.batch_writer.calls == calls + 1
     assert {tuple(pipe.events) for pipe in side.pipes.values()} == {
-        (b'{"type":"notification","notification":%b}' % an_entry(2).json,)
+        (b'{"type":"notification","notification":%b}' % make_entry(2).json,)
     }
 
 
-def test_what_is_not_for_all_is_given_to_each_and_all_are_level_again(
+def test_an_entry_that_is_not_for_all_is_delivered_individually_and_all_regroup(
     side: Side,
 ) -> None:
     calls = side.batch_writer.calls
 
-    side.append(EVERYONE, an_entry(2, device="tv"), announced=True)
+    side.append(EVERYONE, make_entry(2, device="tv"), announced=True)
     assert side.batch_writer.calls == calls
-    side.append(EVERYONE, an_entry(3), announced=True)
-    side.append(EVERYONE, an_entry(4), announced=True)
+    side.append(EVERYONE, make_entry(3), announced=True)
+    side.append(EVERYONE, make_entry(4), announced=True)
 
     assert side.batch_writer.calls == calls + 2
     assert {len(pipe.events) for pipe in side.pipes.values()} == {3}
 
 
-def test_one_without_room_is_cut_off_and_the_others_go_on(side: Side) -> None:
+def test_a_slow_reader_is_closed_and_the_others_go_on(side: Side) -> None:
     side.pipes[3].is_full = True
 
-    side.append(EVERYONE, an_entry(2), announced=True)
-    side.append(EVERYONE, an_entry(3), announced=True)
+    side.append(EVERYONE, make_entry(2), announced=True)
+    side.append(EVERYONE, make_entry(3), announced=True)
 
     assert side.pipes[3].ended == SLOW
     assert [len(pipe.events) for pipe in side.pipes.values()] == [2] * 3 + [0] + [2] * 6
 
 
-def test_who_has_ended_is_given_nothing_any_more(side: Side) -> None:
+def test_a_reader_that_has_ended_gets_nothing(side: Side) -> None:
     side.readers[5].end(DRAINING)
     said = list(side.pipes[5].events)
 
-    side.append(EVERYONE, an_entry(2), announced=True)
+    side.append(EVERYONE, make_entry(2), announced=True)
 
     assert side.pipes[5].events == said
 
 
-def test_who_is_level_is_where_the_newest_entry_is(side: Side) -> None:
-    side.append(EVERYONE, an_entry(2), announced=True)
+def test_grouped_readers_are_at_the_newest_entry(side: Side) -> None:
+    side.append(EVERYONE, make_entry(2), announced=True)
 
     (sub,) = side.readers[0].audience_subscriptions
-    assert sub.read_from == side.hub.head(EVERYONE) == an_entry(2).position
-    assert sub.own_subscription().read_from == an_entry(2).position
+    assert sub.read_from == side.hub.head(EVERYONE) == make_entry(2).position
+    assert sub.own_subscription().read_from == make_entry(2).position
 
 
-def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
+def test_the_last_reader_to_leave_removes_the_log(side: Side) -> None:
     for number in range(10):
         side.leave(number)
 
@@ -409,26 +409,26 @@ def test_the_last_one_to_leave_takes_the_log_along(side: Side) -> None:
 def test_a_newcomer_to_a_group_is_not_owed_the_cursor_of_those_before(
     side: Side,
 ) -> None:
-    side.append(EVERYONE, an_entry(2), announced=True)
+    side.append(EVERYONE, make_entry(2), announced=True)
     side.hub.mark_stale(EVERYONE)
     side.catch_up()
     side.come(10, Start.LATEST, device="", is_member=True)
     side.catch_up()
     # A second copy of the newest entry groups all of them where they are.
-    side.hub.dispatch(EVERYONE, an_entry(2))
+    side.hub.dispatch(EVERYONE, make_entry(2))
 
     side.tell()
 
     assert side.told == [{str(number) for number in range(10)}]
 
 
-def test_who_is_told_often_is_told_at_intervals(side: Side) -> None:
+def test_grouped_readers_get_their_cursors_at_intervals(side: Side) -> None:
     def told(now_s: float) -> int:
         return len(list(side.hub.take_due_cursor_updates(now_s)))
 
-    side.append(EVERYONE, an_entry(2), announced=True)
+    side.append(EVERYONE, make_entry(2), announced=True)
     assert told(100) == 10
-    side.append(EVERYONE, an_entry(3), announced=True)
+    side.append(EVERYONE, make_entry(3), announced=True)
     assert told(100 + CURSOR_INTERVAL_S / 2) == 0
     assert told(100 + CURSOR_INTERVAL_S) == 10
     assert told(100 + 2 * CURSOR_INTERVAL_S) == 0

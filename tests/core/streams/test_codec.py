@@ -159,7 +159,7 @@ def assert_same(wire: dict[str, Any], notification: Notification) -> None:
 
 
 @given(text, text, st.integers(0, 10**9), st.integers(0, 10**9))
-def test_every_other_event_is_one_too(
+def test_every_other_event_is_one_sse_event_and_one_message(
     problem: str, ref: str, unread: int, marks: int
 ) -> None:
     body = json.dumps({"ids": [problem]}, ensure_ascii=False)[1:-1]
@@ -197,7 +197,7 @@ def read(codec: Codec, events: bytes) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
-def test_both_wires_say_the_same(codec: Codec) -> None:
+def test_both_transports_carry_the_same_events(codec: Codec) -> None:
     cursor = encode_position(POSITION)
 
     assert read(codec, codec.hello(Hello("c", 25, 3, 17))) == [
@@ -228,7 +228,7 @@ def test_both_wires_say_the_same(codec: Codec) -> None:
     ]
 
 
-def test_only_what_moves_the_reader_has_an_id_in_sse() -> None:
+def test_only_events_that_move_the_reader_have_an_id_in_sse() -> None:
     codec = SseCodec()
     assert parse_sse(codec.hello(Hello("c", 25, 3, 17)))[0].id == "c"
     assert parse_sse(codec.gap(Gap.EPOCH, "g", None))[0].id == "g"
@@ -245,7 +245,7 @@ def test_only_what_moves_the_reader_has_an_id_in_sse() -> None:
         assert parse_sse(event)[0].id is None
 
 
-def test_a_farewell_tells_event_source_when_to_come_back() -> None:
+def test_bye_tells_event_source_when_to_reconnect() -> None:
     assert parse_sse(SseCodec().bye(errors.DRAINING, 1_234))[0].retry == 1_234
     # Without a delay the one given before stays in force; 0 would make it hammer.
     assert parse_sse(SseCodec().bye(errors.DRAINING, 0))[0].retry is None
@@ -276,7 +276,7 @@ def test_an_audiences_notification_has_no_cursor() -> None:
     assert "cursor" not in json.loads(WebSocketCodec().entry(entry, None))
 
 
-def test_a_withdrawal_names_what_is_gone() -> None:
+def test_a_withdrawal_names_the_withdrawn_notification() -> None:
     (block,) = parse_sse(SseCodec().entry(WITHDRAWING, TAIL))
     assert (block.event, json.loads(block.data)) == ("withdrawn", {"id": OLD_ID})
     assert json.loads(WebSocketCodec().entry(WITHDRAWING, TAIL)) == {
@@ -286,7 +286,7 @@ def test_a_withdrawal_names_what_is_gone() -> None:
     }
 
 
-def test_a_place_alone_moves_event_source_and_dispatches_nothing() -> None:
+def test_a_cursor_alone_moves_event_source_and_dispatches_nothing() -> None:
     (block,) = parse_sse(SseCodec().cursor("c"))
 
     assert block == Block("", "", "c", None)
@@ -294,7 +294,7 @@ def test_a_place_alone_moves_event_source_and_dispatches_nothing() -> None:
 
 
 @pytest.mark.parametrize("codec", [SseCodec(), WebSocketCodec()])
-def test_what_is_in_no_log_has_no_cursor(codec: Codec) -> None:
+def test_an_ephemeral_notification_has_no_cursor(codec: Codec) -> None:
     notification = b'{"title":"t"}'
 
     event = codec.ephemeral(notification)
@@ -316,5 +316,5 @@ def test_the_parser_can_fail(stream: bytes) -> None:
         parse_sse(stream)
 
 
-def test_the_parser_takes_a_lone_cr_for_the_end_of_a_line() -> None:
+def test_the_parser_ends_a_line_at_a_lone_cr() -> None:
     assert parse_sse(b"data: a\rid: b\r\n\r") == [Block("", "a", "b", None)]

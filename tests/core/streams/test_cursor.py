@@ -50,7 +50,7 @@ def with_one(mark: str = "AAAAAA", place: str | None = None) -> str:
 
 
 @given(st.just(ZERO) | places, st.dictionaries(audiences, places, max_size=33))
-def test_a_cursor_that_was_written_is_read_again(
+def test_a_cursor_survives_a_round_trip(
     own: Position, there: dict[Log, Position]
 ) -> None:
     marked = {audience_key(log): place for log, place in there.items()}
@@ -66,7 +66,7 @@ def test_a_cursor_that_was_written_is_read_again(
 
 
 @given(texts)
-def test_whatever_is_sent_is_a_cursor_or_nothing(text: str) -> None:
+def test_any_text_is_a_cursor_or_none(text: str) -> None:
     cursor = Cursor.parse(text)
 
     if cursor is not None:
@@ -74,12 +74,12 @@ def test_whatever_is_sent_is_a_cursor_or_nothing(text: str) -> None:
         assert Cursor.parse(cursor.text) == cursor
 
 
-def test_the_own_place_comes_first_and_is_all_there_is_without_audiences() -> None:
+def test_the_own_position_comes_first_and_alone_without_audiences() -> None:
     assert Cursor(PLACE).text == encode_position(PLACE)
     assert Cursor.parse(encode_position(PLACE)) == Cursor(PLACE)
 
 
-def test_a_bare_id_is_a_place_of_unknown_epoch() -> None:
+def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
     cursor = Cursor.parse("019abc00-0000-7000-8000-040000000005")
 
     assert cursor is not None
@@ -87,13 +87,13 @@ def test_a_bare_id_is_a_place_of_unknown_epoch() -> None:
     assert not cursor.audiences
 
 
-def test_a_mark_that_is_unknown_is_kept_and_hurts_nobody() -> None:
+def test_the_part_of_an_unknown_audience_is_kept() -> None:
     cursor = Cursor.parse(with_one("______"))
 
     assert cursor == Cursor(PLACE, {"______": PLACE})
 
 
-def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
+def test_an_audience_without_entries_has_a_part_without_a_position() -> None:
     news, everyone = topic_log(APP, Topic("news")), everyone_log(APP)
 
     tail = tail_of([(news, ZERO), (everyone, PLACE)])
@@ -125,23 +125,23 @@ def test_an_audience_that_is_silent_is_named_without_a_place() -> None:
         encode_position(PLACE) + "." + encode_position(PLACE),
     ],
 )
-def test_what_is_forged_badly_is_no_cursor(text: str) -> None:
+def test_a_badly_forged_cursor_is_none(text: str) -> None:
     assert Cursor.parse(text) is None
 
 
-def test_what_is_too_long_is_no_cursor() -> None:
+def test_a_cursor_that_is_too_long_is_none() -> None:
     text = encode_position(PLACE)
     for n in range(60):
         text += f".{n:06}{encode_position(PLACE)}"
         assert (Cursor.parse(text) is None) == (len(text) > CURSOR_CHARS_MAX)
 
 
-def test_a_cursor_with_every_audience_a_reader_can_hear_is_short_enough() -> None:
+def test_a_cursor_with_all_audiences_of_a_reader_is_short_enough() -> None:
     # Everybody, sixteen topics of the player's and sixteen of the stream's.
     assert 27 + 33 * 34 <= CURSOR_CHARS_MAX
 
 
-def test_audiences_of_one_player_have_marks_of_their_own() -> None:
+def test_the_audiences_of_a_player_have_distinct_keys() -> None:
     logs = [topic_log(APP, Topic(f"topic-{n}")) for n in range(1_000)]
 
     assert len({audience_key(log) for log in [*logs, everyone_log(APP)]}) == 1_001

@@ -34,7 +34,7 @@ NEWS = topic_log(App("app"), Topic("news"))
 LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 
-class Kept:
+class RecordingSink:
     """A sink that takes everything and tells."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
@@ -73,17 +73,17 @@ class Kept:
 
 
 @pytest.fixture
-def sink() -> Kept:
-    return Kept()
+def sink() -> RecordingSink:
+    return RecordingSink()
 
 
 @pytest.fixture
-def session(sink: Kept) -> Session:
-    return a_session(sink)
+def session(sink: RecordingSink) -> Session:
+    return make_session(sink)
 
 
-def a_session(
-    sink: Kept,
+def make_session(
+    sink: RecordingSink,
     place: ReadFrom = Start.LATEST,
     *,
     expires_at_s: float | None = None,
@@ -108,7 +108,7 @@ def entry(offset: int, fragment: bytes = b'"title":"t"}') -> Entry:
     return Entry(1, offset, offset, offset, fragment)
 
 
-def give(
+def read_own(
     session: Session,
     *entries: Entry,
     head: int,
@@ -138,7 +138,7 @@ def sub_of(
     )
 
 
-def woven(session: Session, *places: ReadFrom) -> list[AudienceSubscription]:
+def with_audiences(session: Session, *places: ReadFrom) -> list[AudienceSubscription]:
     """Let the session hear audiences too, each from a place on."""
     logs = [NEWS, everyone_log(NEWS.app)]
     audience_subscriptions = [
@@ -148,7 +148,7 @@ def woven(session: Session, *places: ReadFrom) -> list[AudienceSubscription]:
     return audience_subscriptions
 
 
-def tell(
+def read_audience(
     sub: AudienceSubscription,
     *entries: Entry,
     head: int,
@@ -163,7 +163,7 @@ def tell(
         sub.on_history(read_from, history, unread=0, marks=0)
 
 
-def places_in(cursor: str) -> tuple[int, ...]:
+def offsets_in(cursor: str) -> tuple[int, ...]:
     """Return the offsets that a cursor names: own, of news, of everybody's."""
     parsed = Cursor.parse(cursor)
     assert parsed is not None
@@ -187,10 +187,10 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
 
 
-def test_a_stream_begins_with_hello(session: Session, sink: Kept) -> None:
+def test_a_stream_begins_with_hello(session: Session, sink: RecordingSink) -> None:
     assert session.joining
 
-    give(session, head=4, marks=7)
+    read_own(session, head=4, marks=7)
 
     assert sink.take_all() == [
         {
@@ -204,7 +204,7 @@ def test_a_stream_begins_with_hello(session: Session, sink: Kept) -> None:
     assert not session.joining
 
 
-def test_nothing_but_a_ping_comes_before_hello(session: Session, sink: Kept) -> None:
+def test_only_a_ping_may_precede_hello(session: Session, sink: RecordingSink) -> None:
     session.offer(entry(1))
     session.on_mark(marks=1, unread=0, body=b'"all":true')
     session.tick(25, 0)
@@ -212,17 +212,17 @@ def test_nothing_but_a_ping_comes_before_hello(session: Session, sink: Kept) -> 
     assert kinds(sink.take_all()) == ["ping"]
 
 
-def test_hello_comes_once(session: Session, sink: Kept) -> None:
-    give(session, head=4)
+def test_hello_comes_once(session: Session, sink: RecordingSink) -> None:
+    read_own(session, head=4)
     session.subscription.mark_stale()
 
-    give(session, entry(5), head=5)
+    read_own(session, entry(5), head=5)
 
     assert kinds(sink.take_all()) == ["hello", "notification"]
 
 
-def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
-    session = a_session(sink, position(1))
+def test_a_gap_precedes_the_entries_after_it(sink: RecordingSink) -> None:
+    session = make_session(sink, position(1))
     read_from = session.subscription.begin_read()
     session.offer(entry(10))
 
@@ -239,8 +239,10 @@ def test_a_gap_is_told_before_what_follows_it(sink: Kept) -> None:
     assert session.transport.gaps == {Gap.TRIMMED: 1}
 
 
-def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
-    session = a_session(sink, ZERO)
+def test_a_stream_from_the_zero_position_begins_with_the_zero_cursor(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink, ZERO)
 
     session.on_history(
         session.subscription.begin_read(), History(ZERO, ZERO, []), unread=0, marks=0
@@ -249,8 +251,10 @@ def test_a_place_of_nothing_is_greeted_with_the_zero_cursor(sink: Kept) -> None:
     assert sink.take_all()[0]["cursor"] == encode_position(ZERO)
 
 
-def test_a_read_for_another_place_does_not_begin_the_stream(sink: Kept) -> None:
-    session = a_session(sink, position(5))
+def test_a_read_from_another_position_does_not_begin_the_stream(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink, position(5))
     session.subscription.begin_read()
 
     session.on_history(
@@ -261,23 +265,27 @@ def test_a_read_for_another_place_does_not_begin_the_stream(sink: Kept) -> None:
     assert session.joining
 
 
-def test_marks_that_the_feed_lost_are_made_up_for(session: Session, sink: Kept) -> None:
-    give(session, head=1, marks=5)
+def test_a_lost_announcement_of_marks_is_made_up_for(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_own(session, head=1, marks=5)
     session.on_mark(marks=6, unread=1, body=b'"all":true')
     sink.take_all()
     session.subscription.mark_stale()
-    give(session, head=1, marks=6)
+    read_own(session, head=1, marks=6)
     assert sink.take_all() == []
 
     session.subscription.mark_stale()
-    give(session, head=1, marks=8)
+    read_own(session, head=1, marks=8)
 
     assert sink.take_all() == [
         {"type": "read", "ids": None, "unread": 3, "marks_version": 8}
     ]
 
 
-def test_a_mark_made_while_joining_is_not_lost(session: Session, sink: Kept) -> None:
+def test_a_mark_made_while_joining_is_not_lost(
+    session: Session, sink: RecordingSink
+) -> None:
     read_from = session.subscription.begin_read()
     session.on_mark(marks=6, unread=1, body=b'"all":true')
     history = History(position(1), position(1), [])
@@ -285,18 +293,20 @@ def test_a_mark_made_while_joining_is_not_lost(session: Session, sink: Kept) -> 
     session.on_history(read_from, history, unread=3, marks=5)
 
     assert session.subscription.state is State.REPLAYING
-    give(session, head=1, marks=6)
+    read_own(session, head=1, marks=6)
     assert kinds(sink.take_all()) == ["hello", "read"]
 
 
-def test_history_that_weighs_too_much_is_taken_in_portions(sink: Kept) -> None:
+def test_history_larger_than_the_buffer_is_taken_in_portions(
+    sink: RecordingSink,
+) -> None:
     # Each of the entries fits; all of them together are five times the buffer.
-    session = a_session(sink, position(0))
+    session = make_session(sink, position(0))
     entries = [entry(n, b'"body":"%b"}' % (b"x" * 1_000)) for n in range(1, 51)]
     got: list[int] = []
     for _ in range(50):
         done = len(got)
-        give(session, *entries[done:], head=50)
+        read_own(session, *entries[done:], head=50)
         assert session.ended is None
         got += kinds(sink.take_all()).count("notification") * [done]
         if session.subscription.state is State.LIVE:
@@ -306,16 +316,18 @@ def test_history_that_weighs_too_much_is_taken_in_portions(sink: Kept) -> None:
     assert session.subscription.read_from == position(50)
 
 
-def test_the_largest_entry_passes_though_it_fills_the_buffer(sink: Kept) -> None:
-    session = a_session(sink, position(0))
+def test_an_entry_that_fills_the_buffer_is_delivered(sink: RecordingSink) -> None:
+    session = make_session(sink, position(0))
 
-    give(session, entry(1, b'"body":"%b"}' % (b"x" * 9_000)), head=1, unread=1)
+    read_own(session, entry(1, b'"body":"%b"}' % (b"x" * 9_000)), head=1, unread=1)
 
     assert kinds(sink.take_all()) == ["hello", "notification", "unread"]
 
 
-def test_a_full_buffer_cuts_the_reader_as_slow(session: Session, sink: Kept) -> None:
-    give(session, head=0)
+def test_a_full_buffer_ends_the_stream_as_slow(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_own(session, head=0)
     for n in range(1, 200):
         session.offer(entry(n))
 
@@ -325,9 +337,11 @@ def test_a_full_buffer_cuts_the_reader_as_slow(session: Session, sink: Kept) -> 
     assert sink.closed == []
 
 
-def test_one_event_larger_than_the_buffer_is_no_slowness(sink: Kept) -> None:
-    session = a_session(sink)
-    give(session, head=0)
+def test_one_event_larger_than_the_buffer_does_not_end_the_stream(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink)
+    read_own(session, head=0)
     sink.take_all()
 
     session.offer(entry(1, b'"body":"%b"}' % (b"x" * 20_000)))
@@ -335,8 +349,10 @@ def test_one_event_larger_than_the_buffer_is_no_slowness(sink: Kept) -> None:
     assert session.ended is None
 
 
-def test_a_reader_is_congested_before_it_is_slow(session: Session, sink: Kept) -> None:
-    give(session, head=0)
+def test_a_reader_is_congested_before_it_is_slow(
+    session: Session, sink: RecordingSink
+) -> None:
+    read_own(session, head=0)
     assert not session.congested
 
     sink.waiting_bytes = LIMITS.send_buffer_bytes // 4 + 1
@@ -344,7 +360,9 @@ def test_a_reader_is_congested_before_it_is_slow(session: Session, sink: Kept) -
     assert session.congested
 
 
-def test_what_waits_too_long_cuts_the_reader(session: Session, sink: Kept) -> None:
+def test_bytes_queued_for_too_long_end_the_stream(
+    session: Session, sink: RecordingSink
+) -> None:
     sink.since_s = 100.0
 
     session.tick(109.9, 0)
@@ -355,7 +373,9 @@ def test_what_waits_too_long_cuts_the_reader(session: Session, sink: Kept) -> No
     assert sink.aborted == [errors.SLOW]
 
 
-def test_a_farewell_that_is_not_taken_is_cut_off(session: Session, sink: Kept) -> None:
+def test_a_bye_that_is_not_read_is_aborted(
+    session: Session, sink: RecordingSink
+) -> None:
     # Its slot and its lease would be held for as long as the client likes.
     sink.since_s = 100.0
     session.end(errors.TOKEN_INVALID)
@@ -366,21 +386,21 @@ def test_a_farewell_that_is_not_taken_is_cut_off(session: Session, sink: Kept) -
     assert sink.aborted == [errors.TOKEN_INVALID]
 
 
-def test_an_ended_stream_asks_for_no_history(session: Session) -> None:
+def test_an_ended_stream_gets_no_history(session: Session) -> None:
     session.end(errors.DRAINING)
 
     assert session.congested
 
 
-def test_a_ping_comes_every_heartbeat(session: Session, sink: Kept) -> None:
+def test_a_ping_comes_every_heartbeat(session: Session, sink: RecordingSink) -> None:
     for now_s in range(101):
         session.tick(now_s, 0)
 
     assert sink.take_all() == [{"type": "ping"}] * 4
 
 
-def test_it_is_due_again_at_its_ping_and_sooner_while_something_waits(
-    session: Session, sink: Kept
+def test_it_is_due_at_its_ping_and_sooner_while_bytes_are_queued(
+    session: Session, sink: RecordingSink
 ) -> None:
     assert session.tick(10, 0) == LIMITS.heartbeat_s - 10
 
@@ -389,8 +409,8 @@ def test_it_is_due_again_at_its_ping_and_sooner_while_something_waits(
     assert session.tick(11, 0) == LIMITS.send_age_s / 2
 
 
-def test_a_stream_ends_when_its_token_does(sink: Kept) -> None:
-    session = a_session(sink, expires_at_s=1_000)
+def test_a_stream_ends_when_its_token_does(sink: RecordingSink) -> None:
+    session = make_session(sink, expires_at_s=1_000)
     session.tick(0, 999.9)
     assert session.ended is None
 
@@ -408,8 +428,8 @@ def test_a_stream_ends_when_its_token_does(sink: Kept) -> None:
     }
 
 
-def test_a_fresh_token_keeps_the_stream_open(sink: Kept) -> None:
-    session = a_session(sink, expires_at_s=1_000)
+def test_a_new_token_keeps_the_stream_open(sink: RecordingSink) -> None:
+    session = make_session(sink, expires_at_s=1_000)
     session.renew(2_000)
 
     session.tick(0, 1_500)
@@ -422,13 +442,13 @@ def test_a_fresh_token_keeps_the_stream_open(sink: Kept) -> None:
     assert session.ended == errors.TOKEN_INVALID
 
 
-def test_nothing_comes_after_the_end(session: Session, sink: Kept) -> None:
-    give(session, head=0)
+def test_nothing_comes_after_the_end(session: Session, sink: RecordingSink) -> None:
+    read_own(session, head=0)
     session.end(errors.DRAINING, delay_ms=7)
     sink.take_all()
 
     session.offer(entry(1))
-    give(session, entry(1), head=1)
+    read_own(session, entry(1), head=1)
     session.on_mark(marks=1, unread=0, body=b'"all":true')
     session.tick(1_000, 1_000)
     session.reply("r", 1)
@@ -441,7 +461,7 @@ def test_nothing_comes_after_the_end(session: Session, sink: Kept) -> None:
     assert session.ended == errors.DRAINING
 
 
-def test_a_farewell_without_room_is_left_out(session: Session, sink: Kept) -> None:
+def test_a_bye_without_room_is_left_out(session: Session, sink: RecordingSink) -> None:
     sink.waiting_bytes = LIMITS.send_buffer_bytes
 
     session.end(errors.DRAINING)
@@ -451,27 +471,27 @@ def test_a_farewell_without_room_is_left_out(session: Session, sink: Kept) -> No
     assert sink.closed == []
 
 
-def test_a_ping_is_answered(session: Session, sink: Kept) -> None:
+def test_a_ping_is_answered(session: Session, sink: RecordingSink) -> None:
     assert session.receive('{"type":"ping"}', 0) is None
 
     assert sink.take_all() == [{"type": "pong"}]
 
 
-def test_a_pong_is_fine(session: Session, sink: Kept) -> None:
+def test_a_pong_is_accepted(session: Session, sink: RecordingSink) -> None:
     assert session.receive('{"type":"pong","more":[1]}', 0) is None
 
     assert sink.events == []
     assert session.ended is None
 
 
-def test_commands_come_out_for_somebody_who_may_wait(session: Session) -> None:
+def test_commands_are_returned_to_the_caller(session: Session) -> None:
     assert session.receive('{"type":"auth","token":"t"}', 0) == Authenticate("t")
     mark = session.receive('{"type":"read","all":true,"ref":"7"}', 0)
     assert mark == MarkRead(all=True, ref="7")
 
 
 def test_only_commands_with_a_reference_are_answered(
-    session: Session, sink: Kept
+    session: Session, sink: RecordingSink
 ) -> None:
     session.reply("", 1)
     session.fail("", "why")
@@ -513,8 +533,8 @@ def test_only_commands_with_a_reference_are_answered(
         "\x00",
     ],
 )
-def test_what_is_no_message_ends_the_stream(
-    text: str, session: Session, sink: Kept
+def test_a_message_outside_the_protocol_ends_the_stream(
+    text: str, session: Session, sink: RecordingSink
 ) -> None:
     assert session.receive(text, 0) is None
 
@@ -523,7 +543,7 @@ def test_what_is_no_message_ends_the_stream(
 
 
 def test_too_many_messages_a_second_end_the_stream(
-    session: Session, sink: Kept
+    session: Session, sink: RecordingSink
 ) -> None:
     for _ in range(MESSAGES_PER_S - 1):
         session.receive('{"type":"pong"}', 100.0)
@@ -536,12 +556,12 @@ def test_too_many_messages_a_second_end_the_stream(
     assert sink.take_all()[-1]["delay_ms"] == 1_000
 
 
-def test_an_sse_stream_says_the_same(sink: Kept) -> None:
+def test_an_sse_stream_has_the_same_events(sink: RecordingSink) -> None:
     session = Session(
         position(1), codec=SseCodec(), sink=sink, limits=LIMITS, pinged_at_s=0
     )
 
-    give(session, entry(2), head=2)
+    read_own(session, entry(2), head=2)
     session.end(errors.DRAINING, delay_ms=1_500)
 
     hello, notification, unread, bye = sink.events
@@ -551,10 +571,10 @@ def test_an_sse_stream_says_the_same(sink: Kept) -> None:
     assert bye.startswith(b"retry: 1500\nevent: bye\n")
 
 
-def test_what_a_stream_begins_with_is_counted_once(sink: Kept) -> None:
-    session = a_session(sink, position(1))
+def test_the_first_entries_of_a_stream_are_counted_once(sink: RecordingSink) -> None:
+    session = make_session(sink, position(1))
 
-    give(session, entry(2), entry(3), head=3, unread=5)
+    read_own(session, entry(2), entry(3), head=3, unread=5)
 
     hello, *_, unread = sink.take_all()
     # A client counts on from `hello`, which has counted these: it is told again.
@@ -562,41 +582,39 @@ def test_what_a_stream_begins_with_is_counted_once(sink: Kept) -> None:
     assert unread == {"type": "unread", "unread": 5}
 
 
-def test_a_stream_begins_when_all_its_logs_have_said_where(
-    session: Session, sink: Kept
+def test_a_stream_begins_after_the_first_read_of_every_log(
+    session: Session, sink: RecordingSink
 ) -> None:
-    news, everyone = woven(session, Start.LATEST, Start.LATEST)
+    news, everyone = with_audiences(session, Start.LATEST, Start.LATEST)
 
-    tell(everyone, head=5)
-    give(session, head=4)
+    read_audience(everyone, head=5)
+    read_own(session, head=4)
     assert session.joining
     assert sink.take_all() == []
-    tell(news, head=3)
+    read_audience(news, head=3)
 
     (hello,) = sink.take_all()
-    assert places_in(hello["cursor"]) == (4, 3, 5)
+    assert offsets_in(hello["cursor"]) == (4, 3, 5)
     assert not session.joining
 
 
 @pytest.mark.parametrize("own_first", [True, False])
-def test_a_log_that_has_not_begun_is_never_held_up(
-    session: Session, own_first: bool
-) -> None:
-    (news,) = woven(session, Start.LATEST)
+def test_the_first_read_of_a_log_never_waits(session: Session, own_first: bool) -> None:
+    (news,) = with_audiences(session, Start.LATEST)
     if own_first:
-        give(session, head=1)
+        read_own(session, head=1)
     else:
-        tell(news, head=1)
+        read_audience(news, head=1)
 
     # Who has begun waits; the other one is what it waits for.
     assert session.congested is own_first
     assert news.congested is not own_first
 
 
-def test_a_stream_that_has_ended_while_it_joins_is_read_for_no_more(
+def test_a_stream_that_ends_while_joining_needs_no_more_reads(
     session: Session,
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
+    (news,) = with_audiences(session, Start.LATEST)
 
     session.end(errors.DRAINING)
 
@@ -604,32 +622,36 @@ def test_a_stream_that_has_ended_while_it_joins_is_read_for_no_more(
     assert news.congested
 
 
-def test_what_follows_in_all_logs_comes_by_time(sink: Kept) -> None:
-    session = a_session(sink, position(1))
-    news, everyone = woven(session, position(2), position(3))
+def test_missed_entries_of_all_logs_are_ordered_by_time(sink: RecordingSink) -> None:
+    session = make_session(sink, position(1))
+    news, everyone = with_audiences(session, position(2), position(3))
 
-    give(session, entry(2), entry(3)._replace(at_ms=30), head=3)
-    tell(news, entry(3)._replace(at_ms=10), entry(4)._replace(at_ms=40), head=4)
-    tell(everyone, entry(4)._replace(at_ms=20), head=4)
+    read_own(session, entry(2), entry(3)._replace(at_ms=30), head=3)
+    read_audience(
+        news, entry(3)._replace(at_ms=10), entry(4)._replace(at_ms=40), head=4
+    )
+    read_audience(everyone, entry(4)._replace(at_ms=20), head=4)
 
     _, *events = sink.take_all()
     assert offsets(events) == [2, 3, 4, 3, 4]
     # Those of audiences have no cursor; each of the others names what came before it,
     # and nothing that did not.
-    assert [places_in(e["cursor"]) for e in events if "cursor" in e] == [
+    assert [offsets_in(e["cursor"]) for e in events if "cursor" in e] == [
         (2, 2, 3),
         (3, 3, 4),
     ]
 
 
-def test_whoever_is_cut_off_at_the_beginning_has_missed_nothing(sink: Kept) -> None:
+def test_a_client_lost_during_the_first_events_misses_nothing(
+    sink: RecordingSink,
+) -> None:
     # Wherever that happens, its last cursor leads to all that it was not given.
-    session = a_session(sink, position(0))
-    (news,) = woven(session, position(0))
+    session = make_session(sink, position(0))
+    (news,) = with_audiences(session, position(0))
     own = [entry(n)._replace(at_ms=2 * n) for n in (1, 2, 3)]
     theirs = [entry(n)._replace(at_ms=2 * n + 1) for n in (1, 2, 3)]
-    give(session, *own, head=3)
-    tell(news, *theirs, head=3)
+    read_own(session, *own, head=3)
+    read_audience(news, *theirs, head=3)
     session.send_cursor()
 
     has = [0, 0]
@@ -637,90 +659,92 @@ def test_whoever_is_cut_off_at_the_beginning_has_missed_nothing(sink: Kept) -> N
         if event["type"] == "notification":
             has["cursor" not in event] += 1
         if "cursor" in event:
-            there = places_in(event["cursor"])
+            there = offsets_in(event["cursor"])
             assert there[0] <= has[0]
             assert there[1] <= has[1]
     assert has == [3, 3]
 
 
-def test_own_entries_that_come_between_history_and_hello_are_neither_lost_nor_doubled(
-    sink: Kept,
+def test_own_entries_between_the_read_and_hello_come_once(
+    sink: RecordingSink,
 ) -> None:
-    session = a_session(sink, position(1))
-    (news,) = woven(session, position(1))
-    give(session, entry(2), head=2)
+    session = make_session(sink, position(1))
+    (news,) = with_audiences(session, position(1))
+    read_own(session, entry(2), head=2)
     session.offer(entry(3))
     assert session.subscription.state is State.REPLAYING
-    tell(news, head=1)
+    read_audience(news, head=1)
 
-    give(session, entry(3), head=3)
+    read_own(session, entry(3), head=3)
     session.offer(entry(4))
 
     assert offsets(sink.take_all()) == [2, 3, 4]
 
 
-def test_own_entries_that_come_before_the_history_follow_it(sink: Kept) -> None:
-    session = a_session(sink, position(1))
-    (news,) = woven(session, position(1))
+def test_own_entries_that_arrive_before_the_read_follow_it(sink: RecordingSink) -> None:
+    session = make_session(sink, position(1))
+    (news,) = with_audiences(session, position(1))
     read_from = session.subscription.begin_read()
     session.offer(entry(3))
     history = History(position(1), position(2), [entry(2)])
 
     session.on_history(read_from, history, unread=0, marks=0)
-    tell(news, head=1)
+    read_audience(news, head=1)
 
     assert offsets(sink.take_all()) == [2, 3]
 
 
-def test_an_audiences_entries_that_come_while_joining_are_read_for(
-    session: Session, sink: Kept
+def test_an_audiences_entries_that_arrive_while_joining_are_read_later(
+    session: Session, sink: RecordingSink
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
-    tell(news, head=1)
+    (news,) = with_audiences(session, Start.LATEST)
+    read_audience(news, head=1)
     news.offer(entry(2))
-    give(session, head=0)
+    read_own(session, head=0)
 
     assert news.own_subscription().state is State.REPLAYING
-    tell(news, entry(2), head=2)
+    read_audience(news, entry(2), head=2)
 
     assert offsets(sink.take_all()) == [2]
 
 
-def test_a_gap_in_an_audience_names_it_and_moves_only_there(sink: Kept) -> None:
-    session = a_session(sink, position(4))
-    (news,) = woven(session, position(1))
-    give(session, entry(5), head=5)
+def test_a_gap_in_an_audience_names_it_and_moves_only_its_position(
+    sink: RecordingSink,
+) -> None:
+    session = make_session(sink, position(4))
+    (news,) = with_audiences(session, position(1))
+    read_own(session, entry(5), head=5)
 
-    tell(news, head=9, gap=Gap.TRIMMED)
+    read_audience(news, head=9, gap=Gap.TRIMMED)
 
     hello, gap, notification, _ = sink.take_all()
     # Cut off between the two it comes back with it, and hears of the gap.
-    assert places_in(hello["cursor"]) == (4, 1, 0)
+    assert offsets_in(hello["cursor"]) == (4, 1, 0)
     assert (gap["type"], gap["reason"], gap["topic"]) == ("gap", "trimmed", "news")
     # What is its own has not been given yet.
-    assert places_in(gap["cursor"]) == (4, 9, 0)
-    assert places_in(notification["cursor"]) == (5, 9, 0)
+    assert offsets_in(gap["cursor"]) == (4, 9, 0)
+    assert offsets_in(notification["cursor"]) == (5, 9, 0)
 
 
-def test_a_gap_of_the_own_log_does_not_move_the_audiences(sink: Kept) -> None:
-    session = a_session(sink, position(4))
-    (news,) = woven(session, position(1))
-    tell(news, entry(2), head=2)
+def test_a_gap_in_the_own_log_does_not_move_the_audiences(sink: RecordingSink) -> None:
+    session = make_session(sink, position(4))
+    (news,) = with_audiences(session, position(1))
+    read_audience(news, entry(2), head=2)
 
-    give(session, head=9, gap=Gap.TRIMMED)
+    read_own(session, head=9, gap=Gap.TRIMMED)
 
     _, gap, notification, _ = sink.take_all()
     assert "topic" not in gap
-    assert places_in(gap["cursor"]) == (9, 1, 0)
+    assert offsets_in(gap["cursor"]) == (9, 1, 0)
     assert offsets([notification]) == [2]
 
 
-def test_a_gap_in_an_audience_is_told_while_live_in_front_of_what_waited(
-    session: Session, sink: Kept
+def test_a_live_audiences_gap_precedes_the_entries_held(
+    session: Session, sink: RecordingSink
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
-    give(session, head=4)
-    tell(news, head=1)
+    (news,) = with_audiences(session, Start.LATEST)
+    read_own(session, head=4)
+    read_audience(news, head=1)
     sink.take_all()
     news.own_subscription().mark_stale()
     read_from = news.own_subscription().begin_read()
@@ -730,18 +754,18 @@ def test_a_gap_in_an_audience_is_told_while_live_in_front_of_what_waited(
     news.on_history(read_from, History(head, head, [], Gap.AHEAD), unread=0, marks=0)
 
     gap, notification = sink.take_all()
-    assert places_in(gap["cursor"]) == (4, 9, 0)
+    assert offsets_in(gap["cursor"]) == (4, 9, 0)
     assert offsets([notification]) == [10]
 
 
-def test_an_audiences_entries_have_no_cursor_and_the_place_is_told_after_them(
-    session: Session, sink: Kept
+def test_an_audiences_entries_have_no_cursor_and_it_is_sent_after_them(
+    session: Session, sink: RecordingSink
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
+    (news,) = with_audiences(session, Start.LATEST)
     moved: list[Session] = []
     session.on_cursor_moved = moved.append
-    give(session, head=4)
-    tell(news, head=1)
+    read_own(session, head=4)
+    read_audience(news, head=1)
     sink.take_all()
 
     news.offer(entry(2))
@@ -752,37 +776,37 @@ def test_an_audiences_entries_have_no_cursor_and_the_place_is_told_after_them(
     live, cursor, own = sink.take_all()
     assert list(live) == ["type", "notification"]
     assert cursor["type"] == "cursor"
-    assert places_in(cursor["cursor"]) == (4, 2, 0)
-    assert places_in(own["cursor"]) == (5, 2, 0)
+    assert offsets_in(cursor["cursor"]) == (4, 2, 0)
+    assert offsets_in(own["cursor"]) == (5, 2, 0)
 
 
-def test_the_place_is_not_told_before_the_stream_has_begun(
-    session: Session, sink: Kept
+def test_no_cursor_is_sent_before_the_stream_has_begun(
+    session: Session, sink: RecordingSink
 ) -> None:
-    woven(session, Start.LATEST)
+    with_audiences(session, Start.LATEST)
 
     session.send_cursor()
 
     assert sink.events == []
 
 
-def test_what_was_said_before_the_player_joined_is_for_others(
-    session: Session, sink: Kept
+def test_an_audiences_entries_before_the_player_joined_are_left_out(
+    session: Session, sink: RecordingSink
 ) -> None:
     news = sub_of(session, place=position(1), joined=position(3))
     session.set_audiences((news,))
-    give(session, head=0)
+    read_own(session, head=0)
 
-    tell(news, entry(2), entry(3), entry(4), head=4)
+    read_audience(news, entry(2), entry(3), entry(4), head=4)
 
     assert offsets(sink.take_all()) == [4]
     assert news.own_subscription().read_from == position(4)
 
 
-def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
-    session: Session, sink: Kept
+def test_a_withdrawal_is_sent_and_the_count_is_read_again_at_once(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=4, unread=3)
+    read_own(session, head=4, unread=3)
     sink.take_all()
 
     session.offer(entry(5, b"")._replace(withdraws=entry(4).id))
@@ -794,14 +818,14 @@ def test_a_withdrawal_is_told_and_the_count_is_read_again_at_once(
         "id": entry(4).id,
     }
     assert session.subscription.state is State.REPLAYING
-    give(session, head=5, unread=2)
+    read_own(session, head=5, unread=2)
     assert sink.take_all() == [{"type": "unread", "unread": 2}]
 
 
-def test_what_takes_the_place_of_another_says_so_first(
-    session: Session, sink: Kept
+def test_a_replacement_is_announced_before_the_notification(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=4, unread=3)
+    read_own(session, head=4, unread=3)
     sink.take_all()
 
     session.offer(entry(5)._replace(replaces=entry(4).id))
@@ -809,17 +833,19 @@ def test_what_takes_the_place_of_another_says_so_first(
     replaced, notification = sink.take_all()
     assert replaced == {"type": "replaced", "id": entry(4).id, "by": entry(5).id}
     assert notification["cursor"] == encode_position(position(5))
-    give(session, head=5, unread=3)
+    read_own(session, head=5, unread=3)
     assert sink.take_all() == [{"type": "unread", "unread": 3}]
 
 
-def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> None:
+def test_an_ended_entry_is_left_out_but_its_replacement_is_announced(
+    sink: RecordingSink,
+) -> None:
     # The reader may show the first; the second came and went while it was away.
-    session = a_session(sink, position(1))
+    session = make_session(sink, position(1))
     second = entry(2, b"")._replace(replaces=entry(1).id, ended=True)
     third = entry(3)._replace(replaces=entry(2).id)
 
-    give(session, second, third, head=3)
+    read_own(session, second, third, head=3)
 
     _, *events = sink.take_all()
     assert kinds(events) == ["replaced", "replaced", "notification", "unread"]
@@ -827,15 +853,15 @@ def test_what_is_dead_is_left_out_and_what_it_replaced_is_told(sink: Kept) -> No
     assert session.subscription.read_from == position(3)
 
 
-def test_a_count_is_corrected_only_when_it_is_off_by_the_same_twice(
-    session: Session, sink: Kept
+def test_the_count_is_corrected_after_the_same_difference_twice(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=4, unread=3)
+    read_own(session, head=4, unread=3)
     sink.take_all()
 
     def checked(unread: int) -> list[dict[str, Any]]:
         session.subscription.mark_stale()
-        give(session, head=4, unread=unread)
+        read_own(session, head=4, unread=unread)
         return sink.take_all()
 
     assert checked(3) == []
@@ -847,152 +873,152 @@ def test_a_count_is_corrected_only_when_it_is_off_by_the_same_twice(
     assert checked(6) == []
 
 
-def test_a_count_that_is_off_stays_so_while_others_arrive(
-    session: Session, sink: Kept
+def test_a_difference_of_the_count_survives_new_entries(
+    session: Session, sink: RecordingSink
 ) -> None:
     # One has expired; that more came meanwhile is no reason to wait for longer.
-    give(session, head=4, unread=3)
+    read_own(session, head=4, unread=3)
     session.subscription.mark_stale()
-    give(session, head=4, unread=2)
+    read_own(session, head=4, unread=2)
     session.offer(entry(5))
     session.subscription.mark_stale()
     sink.take_all()
 
-    give(session, head=5, unread=3)
+    read_own(session, head=5, unread=3)
 
     assert sink.take_all() == [{"type": "unread", "unread": 3}]
 
 
-def test_a_count_is_not_judged_before_all_of_it_has_come(
-    session: Session, sink: Kept
+def test_the_count_is_not_checked_before_all_entries_have_come(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=0, unread=0)
+    read_own(session, head=0, unread=0)
     session.subscription.mark_stale()
     sink.take_all()
 
     for done in range(0, 6, 2):
-        give(session, entry(done + 1), entry(done + 2), head=6, unread=6)
+        read_own(session, entry(done + 1), entry(done + 2), head=6, unread=6)
 
     assert kinds(sink.take_all()) == ["notification"] * 6
 
 
-def test_marks_that_the_feed_lost_are_told_behind_all_that_came(
-    session: Session, sink: Kept
+def test_marks_of_a_lost_announcement_come_after_all_entries(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=0, unread=0)
+    read_own(session, head=0, unread=0)
     session.subscription.mark_stale()
     sink.take_all()
 
-    give(session, entry(1), head=2, unread=1, marks=1)
-    give(session, entry(2), head=2, unread=1, marks=1)
+    read_own(session, entry(1), head=2, unread=1, marks=1)
+    read_own(session, entry(2), head=2, unread=1, marks=1)
 
     *_, read = sink.take_all()
     assert (read["type"], read["unread"]) == ("read", 1)
     session.subscription.mark_stale()
-    give(session, head=2, unread=1, marks=1)
+    read_own(session, head=2, unread=1, marks=1)
     assert sink.take_all() == []
 
 
-def test_what_the_stream_alone_listens_to_is_not_counted(
-    session: Session, sink: Kept
+def test_entries_of_the_streams_own_topics_are_not_counted(
+    session: Session, sink: RecordingSink
 ) -> None:
     own = sub_of(session, is_member=False)
     session.set_audiences((own,))
-    give(session, head=4, unread=3)
-    tell(own, head=1)
+    read_own(session, head=4, unread=3)
+    read_audience(own, head=1)
     own.offer(entry(2))
     sink.take_all()
 
     for _ in range(2):
         session.subscription.mark_stale()
-        give(session, head=4, unread=3)
+        read_own(session, head=4, unread=3)
 
     assert sink.take_all() == []
 
 
-def test_a_withdrawal_in_an_audience_makes_the_next_count_believed(
-    session: Session, sink: Kept
+def test_after_an_audiences_withdrawal_the_next_count_is_believed(
+    session: Session, sink: RecordingSink
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
-    give(session, head=4, unread=3)
-    tell(news, head=1)
+    (news,) = with_audiences(session, Start.LATEST)
+    read_own(session, head=4, unread=3)
+    read_audience(news, head=1)
     news.offer(entry(2, b"")._replace(withdraws=entry(1).id))
     sink.take_all()
     session.subscription.mark_stale()
 
-    give(session, head=4, unread=2)
+    read_own(session, head=4, unread=2)
 
     assert sink.take_all() == [{"type": "unread", "unread": 2}]
 
 
 def test_an_audience_that_is_left_while_joining_is_not_waited_for(
-    session: Session, sink: Kept
+    session: Session, sink: RecordingSink
 ) -> None:
-    _, everyone = woven(session, Start.LATEST, Start.LATEST)
-    give(session, head=4)
-    tell(everyone, head=5)
+    _, everyone = with_audiences(session, Start.LATEST, Start.LATEST)
+    read_own(session, head=4)
+    read_audience(everyone, head=5)
     assert sink.events == []
 
     session.set_audiences((everyone,))
 
     (hello,) = sink.take_all()
-    assert places_in(hello["cursor"]) == (4, 0, 5)
+    assert offsets_in(hello["cursor"]) == (4, 0, 5)
 
 
-def test_what_was_read_of_an_audience_that_is_left_while_joining_is_dropped(
-    sink: Kept,
+def test_the_read_of_an_audience_that_is_left_while_joining_is_dropped(
+    sink: RecordingSink,
 ) -> None:
-    session = a_session(sink, position(4))
-    news, everyone = woven(session, position(1), position(1))
-    tell(news, entry(2), head=2)
+    session = make_session(sink, position(4))
+    news, everyone = with_audiences(session, position(1), position(1))
+    read_audience(news, entry(2), head=2)
     session.set_audiences((everyone,))
-    give(session, head=4)
+    read_own(session, head=4)
 
-    tell(everyone, head=1)
+    read_audience(everyone, head=1)
 
     assert kinds(sink.take_all()) == ["hello"]
 
 
 def test_an_audience_that_is_joined_while_joining_is_waited_for(
-    session: Session, sink: Kept
+    session: Session, sink: RecordingSink
 ) -> None:
-    (news,) = woven(session, Start.LATEST)
-    give(session, head=4)
+    (news,) = with_audiences(session, Start.LATEST)
+    read_own(session, head=4)
     everyone = sub_of(session, everyone_log(NEWS.app))
     session.set_audiences((news, everyone))
-    tell(news, head=1)
+    read_audience(news, head=1)
     assert sink.events == []
 
-    tell(everyone, head=2)
+    read_audience(everyone, head=2)
 
     (hello,) = sink.take_all()
-    assert places_in(hello["cursor"]) == (4, 1, 2)
+    assert offsets_in(hello["cursor"]) == (4, 1, 2)
 
 
-def test_an_audience_that_is_joined_while_live_is_named_from_then_on(
-    session: Session, sink: Kept
+def test_an_audience_that_is_joined_while_live_is_in_later_cursors(
+    session: Session, sink: RecordingSink
 ) -> None:
-    give(session, head=4)
+    read_own(session, head=4)
     moved: list[Session] = []
     session.on_cursor_moved = moved.append
     news = sub_of(session, place=position(1), joined=position(1))
     session.set_audiences((news,))
     assert moved
 
-    tell(news, entry(2), head=2)
+    read_audience(news, entry(2), head=2)
     session.offer(entry(5))
 
     _, joined, own = sink.take_all()
     assert offsets([joined]) == [2]
-    assert places_in(own["cursor"]) == (5, 2, 0)
+    assert offsets_in(own["cursor"]) == (5, 2, 0)
 
 
 @pytest.mark.parametrize(("device", "given"), [("phone", 1), ("tablet", 0), ("", 1)])
-def test_what_is_for_another_device_is_left_out_and_behind_the_reader(
-    sink: Kept, device: str, given: int
+def test_an_entry_for_another_device_is_left_out_and_passed_over(
+    sink: RecordingSink, device: str, given: int
 ) -> None:
-    session = a_session(sink, device=device)
-    give(session, head=0)
+    session = make_session(sink, device=device)
+    read_own(session, head=0)
     sink.take_all()
 
     session.offer(entry(1)._replace(device="phone"))
@@ -1003,13 +1029,13 @@ def test_what_is_for_another_device_is_left_out_and_behind_the_reader(
     assert events[-1]["cursor"] == encode_position(position(2))
 
 
-def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(
-    sink: Kept,
+def test_logs_that_together_exceed_the_buffer_are_sent_in_portions(
+    sink: RecordingSink,
 ) -> None:
     # One entry of each fits; those of all three at once would be the end of it, again
     # and again.
-    session = a_session(sink, position(0))
-    audience_subscriptions = woven(session, position(0), position(0))
+    session = make_session(sink, position(0))
+    audience_subscriptions = with_audiences(session, position(0), position(0))
     large = b'"body":"%b"}' % (b"x" * 4_500)
     got: list[int] = []
     for _ in range(10):
@@ -1024,24 +1050,24 @@ def test_logs_that_outweigh_the_buffer_together_are_carried_in_portions(
         for follower, at in zip(followers, done, strict=True):
             entries = [entry(n, large) for n in range(at + 1, 4)]
             if isinstance(follower, Session):
-                give(follower, *entries, head=3)
+                read_own(follower, *entries, head=3)
             else:
-                tell(follower, *entries, head=3)
+                read_audience(follower, *entries, head=3)
             got += offsets(sink.take_all())
 
     assert session.ended is None
     assert sorted(got) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
-def test_the_logs_of_a_stream_share_the_room_for_history(sink: Kept) -> None:
+def test_the_logs_of_a_stream_share_the_room_for_history(sink: RecordingSink) -> None:
     # Read together they fit, so that none of it is read a second time.
-    session = a_session(sink, position(0))
-    news, everyone = woven(session, position(0), position(0))
+    session = make_session(sink, position(0))
+    news, everyone = with_audiences(session, position(0), position(0))
     entries = [entry(n, b"x" * 100) for n in range(1, 31)]
 
-    give(session, *entries, head=30)
-    tell(news, *entries, head=30)
-    tell(everyone, *entries, head=30)
+    read_own(session, *entries, head=30)
+    read_audience(news, *entries, head=30)
+    read_audience(everyone, *entries, head=30)
 
     third = LIMITS.send_buffer_bytes // 2 // 3 // (100 + ENVELOPE_BYTES)
     assert third == 5
@@ -1049,11 +1075,11 @@ def test_the_logs_of_a_stream_share_the_room_for_history(sink: Kept) -> None:
     assert news.read_from == everyone.read_from == position(third)
 
 
-def test_a_notification_that_is_in_no_log_comes_to_who_is_here(
-    session: Session, sink: Kept
+def test_an_ephemeral_notification_comes_once_the_stream_has_begun(
+    session: Session, sink: RecordingSink
 ) -> None:
     session.send_ephemeral(b'{"title":"early"}')
-    give(session, head=4)
+    read_own(session, head=4)
 
     session.send_ephemeral(b'{"title":"t"}')
 

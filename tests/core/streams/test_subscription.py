@@ -311,7 +311,7 @@ class World:
         self.got += tuple(delivery.entries)
 
 
-class NoDoubt(Subscription):
+class NoStaleMarks(Subscription):
     """Control: holes alone send the reader back to history."""
 
     __slots__ = ()
@@ -348,7 +348,7 @@ class OffsetsAlone(Subscription):
         return super().on_live(entry)
 
 
-class LateReadSettles(Subscription):
+class IgnoresLateMarks(Subscription):
     """Control: a read settles what is doubted after it was asked for."""
 
     __slots__ = ()
@@ -440,7 +440,7 @@ CASES: Final = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.row("C5")
-def test_no_interleaving_loses_repeats_or_misorders(name: str) -> None:
+def test_no_interleaving_loses_repeats_or_misorders_entries(name: str) -> None:
     case, places = CASES[name]
 
     states = explore(case, *places)
@@ -451,14 +451,16 @@ def test_no_interleaving_loses_repeats_or_misorders(name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "case"),
     [
-        (NoDoubt, Case(2, drops=1)),
+        (NoStaleMarks, Case(2, drops=1)),
         (NoDeduplication, Case(2, doubles=1)),
         (OffsetsAlone, Case(2, before=2, cuts=1)),
-        (LateReadSettles, Case(3, before=2, cuts=1, drops=1)),
+        (IgnoresLateMarks, Case(3, before=2, cuts=1, drops=1)),
     ],
 )
 @pytest.mark.row("C5")
-def test_a_flawed_merge_is_found_out(kind: type[Subscription], case: Case) -> None:
+def test_the_search_detects_a_flawed_merge(
+    kind: type[Subscription], case: Case
+) -> None:
     with pytest.raises(AssertionError):
         explore(case, position(case.before) if case.before else ZERO, kind=kind)
 
@@ -470,7 +472,9 @@ def test_a_flawed_merge_is_found_out(kind: type[Subscription], case: Case) -> No
 )
 @given(st.data())
 @pytest.mark.row("C5")
-def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None:
+def test_no_long_history_loses_repeats_or_misorders_entries(
+    data: st.DataObject,
+) -> None:
     cuts = data.draw(st.integers(0, 2))
     case = Case(
         messages=data.draw(st.integers(1, 100)),
@@ -501,7 +505,7 @@ def test_no_long_history_loses_repeats_or_misorders(data: st.DataObject) -> None
     world.judge()
 
 
-def test_a_hole_in_the_feed_sends_the_reader_back_to_history() -> None:
+def test_a_hole_makes_the_reader_replay() -> None:
     subscription = live_at(3)
     assert offsets(subscription.on_live(entry(4))) == [4]
 
@@ -514,7 +518,7 @@ def test_a_hole_in_the_feed_sends_the_reader_back_to_history() -> None:
     assert subscription.state is State.LIVE
 
 
-def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
+def test_entries_held_during_a_read_follow_it() -> None:
     subscription = Subscription(position(1))
     read_from = subscription.begin_read()
     subscription.on_live(entry(3))
@@ -526,7 +530,7 @@ def test_what_is_live_while_a_read_is_under_way_follows_it() -> None:
     assert subscription.state is State.LIVE
 
 
-def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
+def test_more_entries_than_are_held_cost_a_read_and_no_entry() -> None:
     subscription = Subscription(position(0))
     last = PENDING_MAX + 10
     read_from = subscription.begin_read()
@@ -543,7 +547,7 @@ def test_more_than_can_wait_costs_a_read_and_no_entry() -> None:
     assert subscription.state is State.LIVE
 
 
-def test_an_announcement_of_a_lost_past_is_not_waited_for() -> None:
+def test_an_entry_of_a_lost_past_does_not_keep_the_reader_replaying() -> None:
     # The store lost entry 5 after it had announced 6: the log ends at 4.
     subscription = live_at(4)
     subscription.on_live(entry(6))
@@ -553,7 +557,7 @@ def test_an_announcement_of_a_lost_past_is_not_waited_for() -> None:
     assert subscription.state is State.LIVE
 
 
-def test_a_doubt_outlives_the_read_that_was_under_way() -> None:
+def test_a_stale_mark_outlives_the_read_in_progress() -> None:
     subscription = Subscription(position(1))
     read_from = subscription.begin_read()
     subscription.mark_stale()
@@ -564,7 +568,7 @@ def test_a_doubt_outlives_the_read_that_was_under_way() -> None:
     assert subscription.state is State.REPLAYING
 
 
-def test_a_read_asked_for_another_reader_settles_nothing() -> None:
+def test_a_read_for_another_reader_does_not_settle_a_stale_mark() -> None:
     # It came after the read was sent, so an entry announced in between has passed it.
     subscription = Subscription(position(1))
 
@@ -573,7 +577,7 @@ def test_a_read_asked_for_another_reader_settles_nothing() -> None:
     assert subscription.state is State.REPLAYING
 
 
-def test_a_read_of_another_place_is_ignored() -> None:
+def test_a_read_from_another_position_is_ignored() -> None:
     subscription = Subscription(position(5))
     subscription.begin_read()
 
@@ -581,7 +585,7 @@ def test_a_read_of_another_place_is_ignored() -> None:
     assert subscription.read_from == position(5)
 
 
-def test_a_gap_is_told_with_the_place_where_the_stream_goes_on() -> None:
+def test_a_gap_names_the_position_at_which_the_stream_goes_on() -> None:
     subscription = Subscription(position(5))
     head = position(9)
 
@@ -593,7 +597,7 @@ def test_a_gap_is_told_with_the_place_where_the_stream_goes_on() -> None:
     assert offsets(subscription.on_live(entry(10))) == [10]
 
 
-def test_a_new_epoch_is_no_duplicate_of_the_old_one() -> None:
+def test_an_entry_of_a_new_epoch_is_no_duplicate() -> None:
     subscription = live_at(3)
 
     subscription.on_live(entry(1, epoch=2))
@@ -601,7 +605,7 @@ def test_a_new_epoch_is_no_duplicate_of_the_old_one() -> None:
     assert subscription.state is State.REPLAYING
 
 
-def test_a_reader_with_nothing_behind_it_takes_any_epoch() -> None:
+def test_a_reader_at_the_zero_position_accepts_any_epoch() -> None:
     subscription = Subscription(Start.LATEST)
     subscription.on_history(subscription.begin_read(), History(ZERO, ZERO, []))
 
@@ -609,7 +613,7 @@ def test_a_reader_with_nothing_behind_it_takes_any_epoch() -> None:
 
 
 @pytest.mark.parametrize("offset", [2, 3])
-def test_a_late_copy_of_another_past_is_doubted(offset: int) -> None:
+def test_a_late_copy_of_another_past_makes_the_reader_stale(offset: int) -> None:
     subscription = live_at(3)
 
     subscription.on_live(Entry(1, 99, offset, 99, SMALL))

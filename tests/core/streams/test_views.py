@@ -84,7 +84,7 @@ def is_unread(case: Case, offset: int) -> bool:
 
 @settings(max_examples=500, deadline=None)
 @given(cases())
-def test_what_is_unread_is_counted(case: Case) -> None:
+def test_the_unread_entries_are_counted(case: Case) -> None:
     expected = sum(is_unread(case, offset) for offset in range(1, case.head + 1))
 
     assert case.view.unread(case.audience) == expected
@@ -92,14 +92,14 @@ def test_what_is_unread_is_counted(case: Case) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(cases())
-def test_what_is_done_is_told_of_each_offset(case: Case) -> None:
+def test_each_offset_is_done_or_not(case: Case) -> None:
     for offset in range(1, case.head + 1):
         done = offset < case.base or offset in case.read
         assert case.view.is_done(case.first + offset) == done
 
 
 @given(cases())
-def test_a_log_begun_anew_is_unread_as_a_whole(case: Case) -> None:
+def test_after_a_change_of_epoch_the_whole_log_is_unread(case: Case) -> None:
     # Nothing that was noted of the lost one says anything about it.
     head = position(case.head, epoch=2)
     audience = Audience(head, 1, 0, b"")
@@ -124,19 +124,19 @@ def test_a_muted_audience_has_nothing_unread_in_any_epoch() -> None:
         assert view.at(Audience(position(5, epoch), 1, 0, b"")).muted
 
 
-def test_a_silent_audience_has_nothing_unread() -> None:
+def test_an_audience_without_entries_has_nothing_unread() -> None:
     assert View(LOG, ZERO).unread(Audience(ZERO, 1, 0, b"")) == 0
     assert View(LOG, position(3)).unread(Audience(ZERO, 1, 0, b"")) == 0
 
 
-def test_who_joined_before_the_log_was_begun_has_all_of_it() -> None:
+def test_a_player_that_joined_before_the_first_entry_has_all_of_them() -> None:
     view = View(LOG, ZERO)
 
     assert view.unread(Audience(position(4, epoch=9), 1, 0, b"")) == 4
     assert view.shows(entry(1, epoch=9))
 
 
-def test_only_what_follows_joining_is_shown_and_not_what_was_deleted() -> None:
+def test_entries_after_joining_are_shown_unless_deleted() -> None:
     view = View(LOG, position(3), deleted=frozenset({5}))
 
     assert [o for o in range(1, 8) if view.shows(entry(o))] == [4, 6, 7]
