@@ -83,10 +83,10 @@ class RecordingReader(Double):  # type: ignore[misc]
         pass
 
     def settle(self) -> None:
-        """Become live where it is."""
-        place = self.subscription.begin_read()
-        assert isinstance(place, Position)
-        self.on_history(place, History(place, place, []), unread=0, marks=0)
+        """Become live at its position."""
+        read_from = self.subscription.begin_read()
+        assert isinstance(read_from, Position)
+        self.on_history(read_from, History(read_from, read_from, []), unread=0, marks=0)
 
 
 @pytest.fixture
@@ -246,12 +246,12 @@ class JoiningOwner(Double):  # type: ignore[misc]
     ended = None
 
     def __init__(self) -> None:
-        self.heard: list[Delivery] = []
+        self.deliveries: list[Delivery] = []
 
     stream = None
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        self.heard.append(delivery)
+        self.deliveries.append(delivery)
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         raise AssertionError("it has not begun")
@@ -259,9 +259,9 @@ class JoiningOwner(Double):  # type: ignore[misc]
     def end(self, disconnect: Disconnect, *, delay_ms: int = 0) -> None: ...
 
 
-def make_subscription(place: ReadFrom) -> AudienceSubscription:
+def make_subscription(read_from: ReadFrom) -> AudienceSubscription:
     return AudienceSubscription(
-        EVERYONE, JoiningOwner(), place, joined_at=ZERO, is_member=True
+        EVERYONE, JoiningOwner(), read_from, joined_at=ZERO, is_member=True
     )
 
 
@@ -270,34 +270,34 @@ def live_subscription(hub: Hub, at: int) -> AudienceSubscription:
     sub = make_subscription(position(at))
     hub.attach_audience(sub)
     sub.own_subscription().begin_read()
-    place = position(at)
-    sub.on_history(place, History(place, place, []), unread=0, marks=0)
+    read_from = position(at)
+    sub.on_history(read_from, History(read_from, read_from, []), unread=0, marks=0)
     hub.needs_read.clear()
     return sub
 
 
-@pytest.mark.parametrize("place", [Start.LATEST, position(5)])
+@pytest.mark.parametrize("read_from", [Start.LATEST, position(5)])
 def test_a_subscription_at_the_position_of_others_needs_no_read(
-    hub: Hub, place: ReadFrom
+    hub: Hub, read_from: ReadFrom
 ) -> None:
     before = live_subscription(hub, at=5)
-    late = make_subscription(place)
+    late = make_subscription(read_from)
 
     hub.attach_audience(late)
 
     assert late.began_at == position(5)
     assert late.own_subscription().live_at is before.own_subscription().live_at
     assert isinstance(late.owner, JoiningOwner)
-    assert late.owner.heard == [Delivery([])]
+    assert late.owner.deliveries == [Delivery([])]
     assert not hub.needs_read
 
 
-@pytest.mark.parametrize("place", [Start.EARLIEST, position(4), position(6), ZERO])
+@pytest.mark.parametrize("read_from", [Start.EARLIEST, position(4), position(6), ZERO])
 def test_a_subscription_from_another_position_needs_a_read(
-    hub: Hub, place: ReadFrom
+    hub: Hub, read_from: ReadFrom
 ) -> None:
     live_subscription(hub, at=5)
-    late = make_subscription(place)
+    late = make_subscription(read_from)
 
     hub.attach_audience(late)
 

@@ -52,14 +52,14 @@ class RecordingOwner:
     def __init__(self) -> None:
         self.joining = False
         self.congested = False
-        self.heard: list[Delivery] = []
+        self.deliveries: list[Delivery] = []
         self.taken: list[Entry] = []
         self.ended: Disconnect | None = None
 
     stream = None
 
     def on_audience(self, sub: AudienceSubscription, delivery: Delivery) -> None:
-        self.heard.append(delivery)
+        self.deliveries.append(delivery)
 
     def deliver_audience(self, sub: AudienceSubscription, entry: Entry) -> None:
         self.taken.append(entry)
@@ -75,9 +75,12 @@ def owner() -> RecordingOwner:
 
 
 def sub_of(
-    owner: RecordingOwner, place: ReadFrom = Start.LATEST, *, joined: Position = ZERO
+    owner: RecordingOwner,
+    read_from: ReadFrom = Start.LATEST,
+    *,
+    joined: Position = ZERO,
 ) -> AudienceSubscription:
-    return AudienceSubscription(LOG, owner, place, joined_at=joined, is_member=True)
+    return AudienceSubscription(LOG, owner, read_from, joined_at=joined, is_member=True)
 
 
 def read(
@@ -101,7 +104,7 @@ def test_a_subscription_begins_with_its_first_read_even_if_that_is_empty(
     read(sub, head=3)
 
     assert sub.began_at == position(3)
-    assert owner.heard == [Delivery([])]
+    assert owner.deliveries == [Delivery([])]
 
 
 def test_before_a_gap_a_subscription_begins_at_the_clients_position(
@@ -112,7 +115,7 @@ def test_before_a_gap_a_subscription_begins_at_the_clients_position(
     read(sub, head=9, gap=Gap.TRIMMED)
 
     assert sub.began_at == position(1)
-    assert owner.heard == [Delivery([], Gap.TRIMMED, position(9))]
+    assert owner.deliveries == [Delivery([], Gap.TRIMMED, position(9))]
 
 
 def test_an_empty_read_causes_no_delivery(owner: RecordingOwner) -> None:
@@ -122,7 +125,7 @@ def test_an_empty_read_causes_no_delivery(owner: RecordingOwner) -> None:
 
     read(sub, 4, 5, head=5)
 
-    assert owner.heard == [Delivery([])]
+    assert owner.deliveries == [Delivery([])]
     assert sub.own_subscription().read_from == position(5)
 
 
@@ -131,7 +134,7 @@ def test_entries_before_the_player_joined_are_left_out(
 ) -> None:
     sub = sub_of(owner, position(1), joined=position(2))
     read(sub, 2, 3, head=3)
-    assert [e.offset for e in owner.heard[0].entries] == [3]
+    assert [e.offset for e in owner.deliveries[0].entries] == [3]
 
     # Of a log that was begun anew there is nothing the player was too late for.
     anew = entry(1)._replace(epoch=2)
@@ -142,7 +145,7 @@ def test_entries_before_the_player_joined_are_left_out(
     sub.on_history(read_from, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
     sub.offer(anew._replace(offset=2))
 
-    assert [e.offset for e in owner.heard[-1].entries] == [2]
+    assert [e.offset for e in owner.deliveries[-1].entries] == [2]
 
 
 def test_live_entries_before_the_stream_begins_require_a_read(
@@ -155,7 +158,7 @@ def test_live_entries_before_the_stream_begins_require_a_read(
     sub.offer(entry(2))
 
     assert sub.own_subscription().state is State.REPLAYING
-    assert len(owner.heard) == 1
+    assert len(owner.deliveries) == 1
 
 
 def test_the_next_live_entry_is_delivered(owner: RecordingOwner) -> None:
@@ -181,9 +184,9 @@ class Client:
 
     def __init__(self, cursor: Cursor | None) -> None:
         self.cursor = cursor
-        place: ReadFrom = cursor.own if cursor else ZERO
+        read_from: ReadFrom = cursor.own if cursor else ZERO
         self.session = Session(
-            place,
+            read_from,
             codec=WebSocketCodec(),
             sink=self,
             limits=SessionLimits(send_buffer_bytes=1_500),
@@ -205,9 +208,9 @@ class Client:
         self.waiting_bytes += len(event)
         message: dict[str, Any] = json.loads(event)
         if message["type"] == "notification":
-            place = decode_id(message["notification"]["id"])
-            assert place is not None
-            self.got["cursor" not in message].append(place.offset)
+            position = decode_id(message["notification"]["id"])
+            assert position is not None
+            self.got["cursor" not in message].append(position.offset)
         if "cursor" in message:
             self.cursor = Cursor.parse(message["cursor"])
         return True
@@ -242,7 +245,7 @@ class TwoLogs:
     def entry(self, log: int, offset: int) -> Entry:
         return entry(offset)._replace(at_ms=self.times[log][offset - 1])
 
-    def place(self, log: int, offset: int) -> Position:
+    def position(self, log: int, offset: int) -> Position:
         return self.entry(log, offset).position if offset else ZERO
 
     def follower(self, log: int) -> Session | AudienceSubscription:
@@ -256,9 +259,9 @@ class TwoLogs:
 
     def on_audience(self, log: int) -> None:
         if self.queues[log]:
-            heard = self.queues[log].pop(0)
+            entry = self.queues[log].pop(0)
             if self.rng.random() < 0.8:
-                self.follower(log).offer(heard)
+                self.follower(log).offer(entry)
                 self.note()
 
     def read(self, log: int) -> None:
@@ -268,12 +271,12 @@ class TwoLogs:
             if replaying and not follower.congested:
                 self.under[log] = (follower.own_subscription().begin_read(), None)
         elif under[1] is None:
-            place = under[0]
-            assert isinstance(place, Position)
-            last = min(place.offset + 2, self.heads[log])
-            found = [self.entry(log, o) for o in range(place.offset + 1, last + 1)]
-            head = self.place(log, self.heads[log])
-            self.under[log] = (place, History(place, head, found))
+            start = under[0]
+            assert isinstance(start, Position)
+            last = min(start.offset + 2, self.heads[log])
+            entries = [self.entry(log, o) for o in range(start.offset + 1, last + 1)]
+            head = self.position(log, self.heads[log])
+            self.under[log] = (start, History(start, head, entries))
         else:
             self.under[log] = None
             if not follower.congested:

@@ -92,10 +92,10 @@ class Side:
         self.kind = kind
         self.batch_writer = CountingWriter()
         self.codec = WebSocketCodec()
-        self.carried = TransportCounters("websocket")
+        self.counters = TransportCounters("websocket")
         self.readers: dict[int, Session] = {}
         self.pipes: dict[int, RecordingSink] = {}
-        self.told: list[set[str]] = []
+        self.cursor_owners: list[set[str]] = []
         self.logs: dict[Log, list[Entry]] = {EVERYONE: []}
         self.now_s = 0.0
 
@@ -103,21 +103,21 @@ class Side:
         return Log(App("a"), Player(f"p{number}"))
 
     def come(
-        self, number: int, place: ReadFrom, *, device: str, is_member: bool
+        self, number: int, read_from: ReadFrom, *, device: str, is_member: bool
     ) -> None:
         pipe = self.pipes[number] = RecordingSink(self.batch_writer)
         session = self.readers[number] = self.kind(
-            place,
+            read_from,
             codec=self.codec,
             sink=pipe,
             limits=LIMITS,
             pinged_at_s=0,
             connection=str(number),
             device=device,
-            transport=self.carried,
+            transport=self.counters,
         )
         sub = AudienceSubscription(
-            EVERYONE, session, place, joined_at=ZERO, is_member=is_member
+            EVERYONE, session, read_from, joined_at=ZERO, is_member=is_member
         )
         session.set_audiences((sub,))
         self.logs.setdefault(self.own(number), [])
@@ -141,31 +141,31 @@ class Side:
 
     def catch_up(self) -> None:
         for log in list(self.hub.needs_read):
-            places = self.hub.readers_by_position(log)
-            if not places:
+            readers_by_position = self.hub.readers_by_position(log)
+            if not readers_by_position:
                 self.hub.needs_read.discard(log)
-            for place, followers in places.items():
+            for read_from, followers in readers_by_position.items():
                 for follower in followers:
                     follower.own_subscription().begin_read()
-                history = self.history(log, place)
+                history = self.history(log, read_from)
                 for follower in followers:
                     if not follower.congested:
-                        follower.on_history(place, history, unread=0, marks=0)
+                        follower.on_history(read_from, history, unread=0, marks=0)
 
-    def history(self, log: Log, place: ReadFrom) -> History:
+    def history(self, log: Log, read_from: ReadFrom) -> History:
         entries = self.logs[log]
         head = entries[-1].position if entries else ZERO
-        if place is Start.LATEST:
+        if read_from is Start.LATEST:
             return History(head, head, [])
-        offset = place.offset if isinstance(place, Position) else 0
-        start = place if isinstance(place, Position) else ZERO
+        offset = read_from.offset if isinstance(read_from, Position) else 0
+        start = read_from if isinstance(read_from, Position) else ZERO
         return History(start, head, entries[offset:])
 
-    def tell(self) -> None:
+    def send_cursors(self) -> None:
         self.now_s += CURSOR_INTERVAL_S
-        told: list[Any] = list(self.hub.take_due_cursor_updates(self.now_s))
-        self.told.append({reader.connection for reader in told})
-        for reader in told:
+        due: list[Any] = list(self.hub.take_due_cursor_updates(self.now_s))
+        self.cursor_owners.append({reader.connection for reader in due})
+        for reader in due:
             reader.send_cursor()
 
 
@@ -286,9 +286,9 @@ class World(RuleBasedStateMachine):
             side.catch_up()
 
     @rule()
-    def tell(self) -> None:
+    def send_cursors(self) -> None:
         for side in self.sides:
-            side.tell()
+            side.send_cursors()
 
     @invariant()
     def each_has_got_the_same(self) -> None:
@@ -296,8 +296,8 @@ class World(RuleBasedStateMachine):
         for number, pipe in one.pipes.items():
             assert pipe.events == other.pipes[number].events
             assert pipe.ended == other.pipes[number].ended
-        assert one.told == other.told
-        assert one.carried.deliveries == other.carried.deliveries
+        assert one.cursor_owners == other.cursor_owners
+        assert one.counters.deliveries == other.counters.deliveries
 
     @invariant()
     def each_is_at_the_same_place(self) -> None:
@@ -417,18 +417,18 @@ def test_a_newcomer_to_a_group_is_not_owed_the_cursor_of_those_before(
     # A second copy of the newest entry groups all of them where they are.
     side.hub.dispatch(EVERYONE, make_entry(2))
 
-    side.tell()
+    side.send_cursors()
 
-    assert side.told == [{str(number) for number in range(10)}]
+    assert side.cursor_owners == [{str(number) for number in range(10)}]
 
 
 def test_grouped_readers_get_their_cursors_at_intervals(side: Side) -> None:
-    def told(now_s: float) -> int:
+    def due(now_s: float) -> int:
         return len(list(side.hub.take_due_cursor_updates(now_s)))
 
     side.append(EVERYONE, make_entry(2), announced=True)
-    assert told(100) == 10
+    assert due(100) == 10
     side.append(EVERYONE, make_entry(3), announced=True)
-    assert told(100 + CURSOR_INTERVAL_S / 2) == 0
-    assert told(100 + CURSOR_INTERVAL_S) == 10
-    assert told(100 + 2 * CURSOR_INTERVAL_S) == 0
+    assert due(100 + CURSOR_INTERVAL_S / 2) == 0
+    assert due(100 + CURSOR_INTERVAL_S) == 10
+    assert due(100 + 2 * CURSOR_INTERVAL_S) == 0

@@ -163,7 +163,8 @@ def test_every_other_event_is_one_sse_event_and_one_message(
     problem: str, ref: str, unread: int, marks: int
 ) -> None:
     body = json.dumps({"ids": [problem]}, ensure_ascii=False)[1:-1]
-    body = body.replace("\x7f", "\\u007f")  # json.dumps escapes the rest below U+0020.
+    # json.dumps escapes the other control characters itself.
+    body = body.replace("\x7f", "\\u007f")
     for codec in (SseCodec(), WebSocketCodec()):
         events = [
             codec.hello(Hello("cursor", 25, unread, marks)),

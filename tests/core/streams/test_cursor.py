@@ -22,9 +22,9 @@ from streamer.model import (
 )
 
 APP = App("app")
-PLACE = Position(7, 1_764_000_000_000, 9, 5)
+POSITION = Position(7, 1_764_000_000_000, 9, 5)
 
-places = st.builds(
+positions = st.builds(
     Position,
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**48 - 1),
@@ -44,23 +44,23 @@ texts = st.one_of(
 )
 
 
-def with_one(mark: str = "AAAAAA", place: str | None = None) -> str:
-    place = encode_position(PLACE) if place is None else place
-    return f"{encode_position(PLACE)}.{mark}{place}"
+def with_one(key: str = "AAAAAA", position: str | None = None) -> str:
+    position = encode_position(POSITION) if position is None else position
+    return f"{encode_position(POSITION)}.{key}{position}"
 
 
-@given(st.just(ZERO) | places, st.dictionaries(audiences, places, max_size=33))
+@given(st.just(ZERO) | positions, st.dictionaries(audiences, positions, max_size=33))
 def test_a_cursor_survives_a_round_trip(
     own: Position, there: dict[Log, Position]
 ) -> None:
-    marked = {audience_key(log): place for log, place in there.items()}
-    cursor = Cursor(own, marked)
+    by_key = {audience_key(log): position for log, position in there.items()}
+    cursor = Cursor(own, by_key)
 
     text = cursor.text
 
     assert Cursor.parse(text) == cursor
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", text)
-    assert text == encode_position(own) + tail_of(there.items()) or len(marked) < len(
+    assert text == encode_position(own) + tail_of(there.items()) or len(by_key) < len(
         there
     )
 
@@ -75,8 +75,8 @@ def test_any_text_is_a_cursor_or_none(text: str) -> None:
 
 
 def test_the_own_position_comes_first_and_alone_without_audiences() -> None:
-    assert Cursor(PLACE).text == encode_position(PLACE)
-    assert Cursor.parse(encode_position(PLACE)) == Cursor(PLACE)
+    assert Cursor(POSITION).text == encode_position(POSITION)
+    assert Cursor.parse(encode_position(POSITION)) == Cursor(POSITION)
 
 
 def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
@@ -90,19 +90,19 @@ def test_a_bare_id_is_a_cursor_of_an_unknown_epoch() -> None:
 def test_the_part_of_an_unknown_audience_is_kept() -> None:
     cursor = Cursor.parse(with_one("______"))
 
-    assert cursor == Cursor(PLACE, {"______": PLACE})
+    assert cursor == Cursor(POSITION, {"______": POSITION})
 
 
 def test_an_audience_without_entries_has_a_part_without_a_position() -> None:
     news, everyone = topic_log(APP, Topic("news")), everyone_log(APP)
 
-    tail = tail_of([(news, ZERO), (everyone, PLACE)])
+    tail = tail_of([(news, ZERO), (everyone, POSITION)])
 
     assert tail == (
-        f".{audience_key(news)}.{audience_key(everyone)}{encode_position(PLACE)}"
+        f".{audience_key(news)}.{audience_key(everyone)}{encode_position(POSITION)}"
     )
-    assert Cursor.parse(encode_position(PLACE) + tail) == Cursor(
-        PLACE, {audience_key(news): ZERO, audience_key(everyone): PLACE}
+    assert Cursor.parse(encode_position(POSITION) + tail) == Cursor(
+        POSITION, {audience_key(news): ZERO, audience_key(everyone): POSITION}
     )
 
 
@@ -116,13 +116,13 @@ def test_an_audience_without_entries_has_a_part_without_a_position() -> None:
         "." + with_one(),
         with_one("AAAAA"),
         with_one("AAAAAAA"),
-        with_one(place=encode_position(ZERO)),
-        with_one(place=encode_position(PLACE)[:-1]),
-        with_one(place="019abc00-0000-7000-8000-040000000005"),
+        with_one(position=encode_position(ZERO)),
+        with_one(position=encode_position(POSITION)[:-1]),
+        with_one(position="019abc00-0000-7000-8000-040000000005"),
         with_one("......"),
         with_one("é" * 6),
         with_one("\r\n\r\nid"),
-        encode_position(PLACE) + "." + encode_position(PLACE),
+        encode_position(POSITION) + "." + encode_position(POSITION),
     ],
 )
 def test_a_badly_forged_cursor_is_none(text: str) -> None:
@@ -130,9 +130,9 @@ def test_a_badly_forged_cursor_is_none(text: str) -> None:
 
 
 def test_a_cursor_that_is_too_long_is_none() -> None:
-    text = encode_position(PLACE)
+    text = encode_position(POSITION)
     for n in range(60):
-        text += f".{n:06}{encode_position(PLACE)}"
+        text += f".{n:06}{encode_position(POSITION)}"
         assert (Cursor.parse(text) is None) == (len(text) > CURSOR_CHARS_MAX)
 
 

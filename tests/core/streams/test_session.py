@@ -84,13 +84,13 @@ def session(sink: RecordingSink) -> Session:
 
 def make_session(
     sink: RecordingSink,
-    place: ReadFrom = Start.LATEST,
+    read_from: ReadFrom = Start.LATEST,
     *,
     expires_at_s: float | None = None,
     device: str = "",
 ) -> Session:
     return Session(
-        place,
+        read_from,
         codec=WebSocketCodec(),
         sink=sink,
         limits=LIMITS,
@@ -128,21 +128,21 @@ def read_own(
 def sub_of(
     session: Session,
     log: Log = NEWS,
-    place: ReadFrom = Start.LATEST,
+    read_from: ReadFrom = Start.LATEST,
     *,
     joined: Position = ZERO,
     is_member: bool = True,
 ) -> AudienceSubscription:
     return AudienceSubscription(
-        log, session, place, joined_at=joined, is_member=is_member
+        log, session, read_from, joined_at=joined, is_member=is_member
     )
 
 
-def with_audiences(session: Session, *places: ReadFrom) -> list[AudienceSubscription]:
-    """Let the session hear audiences too, each from a place on."""
+def with_audiences(session: Session, *starts: ReadFrom) -> list[AudienceSubscription]:
+    """Give the session audiences, each read from a position or a start."""
     logs = [NEWS, everyone_log(NEWS.app)]
     audience_subscriptions = [
-        sub_of(session, log, place) for log, place in zip(logs, places, strict=False)
+        sub_of(session, log, start) for log, start in zip(logs, starts, strict=False)
     ]
     session.set_audiences(tuple(audience_subscriptions))
     return audience_subscriptions
@@ -169,7 +169,7 @@ def offsets_in(cursor: str) -> tuple[int, ...]:
     assert parsed is not None
     audiences = [NEWS, everyone_log(NEWS.app)]
     there = [parsed.audiences.get(audience_key(log), ZERO) for log in audiences]
-    return (parsed.own.offset, *(place.offset for place in there))
+    return (parsed.own.offset, *(position.offset for position in there))
 
 
 def offsets(events: list[dict[str, Any]]) -> list[int]:
@@ -177,9 +177,9 @@ def offsets(events: list[dict[str, Any]]) -> list[int]:
     found = []
     for event in events:
         if event["type"] == "notification":
-            place = decode_id(event["notification"]["id"])
-            assert place is not None
-            found.append(place.offset)
+            position = decode_id(event["notification"]["id"])
+            assert position is not None
+            found.append(position.offset)
     return found
 
 
@@ -793,7 +793,7 @@ def test_no_cursor_is_sent_before_the_stream_has_begun(
 def test_an_audiences_entries_before_the_player_joined_are_left_out(
     session: Session, sink: RecordingSink
 ) -> None:
-    news = sub_of(session, place=position(1), joined=position(3))
+    news = sub_of(session, read_from=position(1), joined=position(3))
     session.set_audiences((news,))
     read_own(session, head=0)
 
@@ -1001,7 +1001,7 @@ def test_an_audience_that_is_joined_while_live_is_in_later_cursors(
     read_own(session, head=4)
     moved: list[Session] = []
     session.on_cursor_moved = moved.append
-    news = sub_of(session, place=position(1), joined=position(1))
+    news = sub_of(session, read_from=position(1), joined=position(1))
     session.set_audiences((news,))
     assert moved
 
@@ -1013,9 +1013,9 @@ def test_an_audience_that_is_joined_while_live_is_in_later_cursors(
     assert offsets_in(own["cursor"]) == (5, 2, 0)
 
 
-@pytest.mark.parametrize(("device", "given"), [("phone", 1), ("tablet", 0), ("", 1)])
+@pytest.mark.parametrize(("device", "count"), [("phone", 1), ("tablet", 0), ("", 1)])
 def test_an_entry_for_another_device_is_left_out_and_passed_over(
-    sink: RecordingSink, device: str, given: int
+    sink: RecordingSink, device: str, count: int
 ) -> None:
     session = make_session(sink, device=device)
     read_own(session, head=0)
@@ -1025,7 +1025,7 @@ def test_an_entry_for_another_device_is_left_out_and_passed_over(
     session.offer(entry(2))
 
     events = sink.take_all()
-    assert len(events) == given + 1
+    assert len(events) == count + 1
     assert events[-1]["cursor"] == encode_position(position(2))
 
 

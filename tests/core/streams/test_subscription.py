@@ -71,16 +71,16 @@ class Store(NamedTuple):
     def cut(self, count: int) -> Store:
         return self._replace(entries=self.entries[:-count])
 
-    def read(self, place: ReadFrom, limit: int, *, trusting: bool) -> History:
-        """Read as the script does; a `trusting` one compares offsets alone."""
-        if place is Start.LATEST:
+    def read(self, read_from: ReadFrom, limit: int, *, trusting: bool) -> History:
+        """Read as the script does. A `trusting` read compares only offsets."""
+        if read_from is Start.LATEST:
             return History(self.head, self.head, [])
-        if place is Start.EARLIEST:
+        if read_from is Start.EARLIEST:
             start = Position(self.epoch, 0, self.floor - 1, 0)
         else:
-            assert isinstance(place, Position)
-            start = place._replace(epoch=self.epoch)
-            gap = self._gap(place)
+            assert isinstance(read_from, Position)
+            start = read_from._replace(epoch=self.epoch)
+            gap = self._gap(read_from)
             if trusting and gap in (Gap.EPOCH, Gap.DIVERGED, Gap.AHEAD):
                 gap = None
             if gap is not None:
@@ -88,15 +88,15 @@ class Store(NamedTuple):
         first = max(start.offset, self.floor - 1)
         return History(start, self.head, [*self.entries[first : first + limit]])
 
-    def _gap(self, place: Position) -> Gap | None:
-        if place.epoch not in (0, self.epoch):
+    def _gap(self, position: Position) -> Gap | None:
+        if position.epoch not in (0, self.epoch):
             return Gap.EPOCH
-        if place.offset > self.head.offset:
+        if position.offset > self.head.offset:
             return Gap.AHEAD
-        if place.offset + 1 < self.floor:
+        if position.offset + 1 < self.floor:
             return Gap.TRIMMED
-        kept = place.offset >= self.floor or place.offset == self.head.offset
-        if place.offset and kept and place != self._at(place.offset):
+        kept = position.offset >= self.floor or position.offset == self.head.offset
+        if position.offset and kept and position != self._at(position.offset):
             return Gap.DIVERGED
         return None
 
@@ -128,12 +128,14 @@ class World:
         "under",
     )
 
-    def __init__(self, case: Case, place: ReadFrom, kind: type[Subscription]) -> None:
+    def __init__(
+        self, case: Case, read_from: ReadFrom, kind: type[Subscription]
+    ) -> None:
         self.case = case
         self.store = Store()
         for _ in range(case.before):
             self.store = self.store.append(1, len(self.store.entries) + 1, SMALL)
-        self.subscription = kind(place)
+        self.subscription = kind(read_from)
         self.left = case
         self.queue: tuple[Announced, ...] = ()
         self.under: Under | None = None
@@ -168,7 +170,7 @@ class World:
         if left.messages:
             yield "publish"
         if self.queue:
-            yield "hear"
+            yield "announce"
             if left.drops and self.queue[0] is not None:
                 yield "drop"
             if left.doubles and self.queue[0] is not None:
@@ -196,12 +198,12 @@ class World:
             self.left = left._replace(messages=left.messages - 1)
             epoch = 1 + self.case.losses - left.losses
             self.store = self.store.append(epoch, number, SMALL)
-            heard = self.store.entries[-1]
+            entry = self.store.entries[-1]
             if number in self.case.large:
-                heard = heard._replace(fragment=b"")
-            self.queue += (heard,)
-        elif name == "hear":
-            self._hear(self.queue[0])
+                entry = entry._replace(fragment=b"")
+            self.queue += (entry,)
+        elif name == "announce":
+            self._announce(self.queue[0])
             self.queue = self.queue[1:]
         elif name == "drop":
             self.left = left._replace(drops=left.drops - 1)
@@ -209,7 +211,7 @@ class World:
         elif name == "double":
             # Once here and once behind everything else.
             self.left = left._replace(doubles=left.doubles - 1)
-            self._hear(self.queue[0])
+            self._announce(self.queue[0])
             self.queue = (*self.queue[1:], self.queue[0])
         elif name == "ask":
             self.under = Under(self.subscription.begin_read())
@@ -274,17 +276,17 @@ class World:
         # A fault may be told twice: an announcement of the lost past can come between.
         assert len(segments) - 1 <= 2 * faults + self.case.trims, "too many gaps"
 
-    def _hear(self, heard: Announced) -> None:
-        if heard is None:
+    def _announce(self, entry: Announced) -> None:
+        if entry is None:
             self.subscription.mark_stale()
             return
         # As the hub does it, which asks once for all who are at the same place.
         live_at = self.subscription.live_at
-        if live_at is not None and follows_directly(heard, live_at):
-            self.subscription.live_at = heard.position
-            self.got += (heard,)
+        if live_at is not None and follows_directly(entry, live_at):
+            self.subscription.live_at = entry.position
+            self.got += (entry,)
         else:
-            self._deliver(self.subscription.on_live(heard))
+            self._deliver(self.subscription.on_live(entry))
 
     def _answer(self) -> None:
         assert self.under is not None
@@ -359,15 +361,15 @@ class IgnoresLateMarks(Subscription):
 
 
 def explore(
-    case: Case, *places: ReadFrom, kind: type[Subscription] = Subscription
+    case: Case, *starts: ReadFrom, kind: type[Subscription] = Subscription
 ) -> int:
     """Walk every interleaving from each place; return how many states there are."""
     seen: set[object] = set()
-    for place in places:
-        waiting = [World(case, place, kind)]
+    for read_from in starts:
+        waiting = [World(case, read_from, kind)]
         while waiting:
             world = waiting.pop()
-            key = (place, world.key())
+            key = (read_from, world.key())
             if key in seen:
                 continue
             seen.add(key)
@@ -441,9 +443,9 @@ CASES: Final = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.row("C5")
 def test_no_interleaving_loses_repeats_or_misorders_entries(name: str) -> None:
-    case, places = CASES[name]
+    case, starts = CASES[name]
 
-    states = explore(case, *places)
+    states = explore(case, *starts)
 
     assert states > 100
 
@@ -490,10 +492,10 @@ def test_no_long_history_loses_repeats_or_misorders_entries(
         page=data.draw(st.integers(1, 20)),
         large=frozenset(data.draw(st.sets(st.integers(1, 180), max_size=20))),
     )
-    places: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
+    starts: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
     if case.before:
-        places.append(position(data.draw(st.integers(1, case.before))))
-    world = World(case, data.draw(st.sampled_from(places)), Subscription)
+        starts.append(position(data.draw(st.integers(1, case.before))))
+    world = World(case, data.draw(st.sampled_from(starts)), Subscription)
     rng = data.draw(st.randoms(use_true_random=False))
     while steps := [n for n in world.steps() if n != "ask" or rng.random() < 0.3]:
         world.step(rng.choice(steps))
