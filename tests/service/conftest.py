@@ -1,4 +1,4 @@
-"""An inbox, audiences, and readers that note what they are given."""
+"""An inbox, audiences, and clients that record their events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def audiences(redis: RedisConnection, inbox: Inbox) -> PlayerAudiences:
 
 
 class Client:
-    """The other end of a stream: takes everything at once, unless it is told not to."""
+    """The client of a stream: reads everything at once, unless it is stuck."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
 
@@ -48,17 +48,17 @@ class Client:
     ) -> None:
         cursor = place if isinstance(place, Cursor) else None
         self.cursor = cursor
-        """The last one it was told."""
-        self.heard: dict[str, list[str]] = {}
-        """Titles of notifications, by the topic they were sent to, or "everyone"."""
+        """The last cursor that it got."""
+        self.titles: dict[str, list[str]] = {}
+        """Titles of audiences' notifications, by topic, or "everyone"."""
         self.messages: list[dict[str, Any]] = []
         self.offsets: list[int] = []
         self.begin: int | None = None
-        """Offset behind which the stream begins."""
+        """Offset after which the stream begins."""
         self.gaps: list[str] = []
         self.ended: Disconnect | None = None
         self.stuck_bytes: int | None = None
-        """What waits if it has stopped reading."""
+        """Bytes queued if it has stopped reading, None while it reads."""
         self.taken_at_most: int | None = None
         self.session = Session(
             place.own if isinstance(place, Cursor) else place,
@@ -71,8 +71,8 @@ class Client:
             topics=tuple(map(Topic, topics)),
         )
 
-    def write(self, event: bytes, most: int) -> bool:
-        if self.stuck_bytes and self.stuck_bytes + len(event) > most:
+    def write(self, event: bytes, buffer_bytes_max: int) -> bool:
+        if self.stuck_bytes and self.stuck_bytes + len(event) > buffer_bytes_max:
             return False
         if self.stuck_bytes is not None:
             self.stuck_bytes += len(event)
@@ -94,14 +94,14 @@ class Client:
         audience = notification.get("topic") or notification.get("everyone")
         if audience:
             audience = "everyone" if audience is True else audience
-            self.heard.setdefault(audience, []).append(notification["title"])
+            self.titles.setdefault(audience, []).append(notification["title"])
         else:
             place = decode_id(notification["id"])
             assert place is not None
             self.offsets.append(place.offset)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """Return the messages of a kind."""
+        """Return the messages of one type."""
         return [message for message in self.messages if message["type"] == kind]
 
     def buffered(self) -> int:
@@ -117,7 +117,7 @@ class Client:
         self.ended = disconnect
 
     def has(self, last: int) -> bool:
-        """Whether it has everything from its begin to `last`, in order and once."""
+        """Whether it has every offset from its begin to `last`, in order and once."""
         if self.begin is None:
             return False
         expected = list(range(self.begin + 1, last + 1))

@@ -1,4 +1,4 @@
-"""Being let in, being counted, being sent away."""
+"""Admission: slots, leases, timers, and the drain."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def held(redis: RedisConnection, log: Log) -> int:
 # The node's slots.
 
 
-async def test_a_full_node_lets_nobody_in(make: Make) -> None:
+async def test_a_full_node_refuses_connections(make: Make) -> None:
     admission = await make(connections_max=2)
 
     with admission.admit(), admission.admit():
@@ -82,7 +82,7 @@ async def test_a_full_node_lets_nobody_in(make: Make) -> None:
     assert admission.open == 0
 
 
-async def test_connections_that_come_too_fast_are_refused(make: Make) -> None:
+async def test_connections_that_arrive_too_fast_are_refused(make: Make) -> None:
     admission = await make(connects_per_s_max=5)
     outcomes: list[Limit | None] = []
     for _ in range(20):
@@ -97,7 +97,7 @@ async def test_connections_that_come_too_fast_are_refused(make: Make) -> None:
     assert admission.open == 0
 
 
-async def test_a_slot_is_given_back_however_it_ends(admission: Admission) -> None:
+async def test_a_slot_is_released_however_the_block_ends(admission: Admission) -> None:
     for error in (KeyError, asyncio.CancelledError, GeneratorExit):
         with pytest.raises(error), admission.admit():
             raise error
@@ -105,10 +105,10 @@ async def test_a_slot_is_given_back_however_it_ends(admission: Admission) -> Non
     assert admission.open == 0
 
 
-# Listening.
+# Joining.
 
 
-async def test_a_listener_is_counted_while_it_listens(
+async def test_a_reader_holds_a_lease_while_it_is_joined(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
@@ -124,7 +124,7 @@ async def test_a_listener_is_counted_while_it_listens(
     assert await held(redis, log) == 0
 
 
-async def test_one_too_many_is_refused_and_leaves_no_trace(
+async def test_a_reader_beyond_the_players_limit_is_refused_and_leaves_nothing(
     admission: Admission, redis: RedisConnection, log: Log, make_client: type[Client]
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -138,7 +138,7 @@ async def test_one_too_many_is_refused_and_leaves_no_trace(
         assert await held(redis, log) == 2
 
 
-async def test_coming_back_ends_the_one_before(
+async def test_the_same_instance_ends_its_previous_connection(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
@@ -156,7 +156,7 @@ async def test_coming_back_ends_the_one_before(
         assert after.ended is None
 
 
-async def test_another_node_ends_it_as_well(
+async def test_an_instance_on_another_node_ends_its_previous_connection(
     make: Make, log: Log, make_client: type[Client], until: Until
 ) -> None:
     one, other = await make(), await make()
@@ -171,7 +171,7 @@ async def test_another_node_ends_it_as_well(
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_one_who_leaves_while_coming_leaves_nothing_behind(
+async def test_a_cancelled_join_leaves_nothing_behind(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
@@ -199,7 +199,7 @@ async def test_one_who_leaves_while_coming_leaves_nothing_behind(
     assert len(admission._catch_up.hub) == 0
 
 
-async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
+async def test_the_lease_is_released_if_the_log_cannot_be_followed(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
@@ -219,7 +219,7 @@ async def test_a_lease_is_given_back_when_the_log_cannot_be_followed(
     assert await held(redis, log) == 0
 
 
-async def test_a_part_that_dies_takes_the_listening_with_it(
+async def test_a_task_that_fails_ends_the_admission(
     store_url: str,
     redis: RedisConnection,
     inbox: Inbox,
@@ -238,7 +238,7 @@ async def test_a_part_that_dies_takes_the_listening_with_it(
             await admission.run()
 
 
-async def test_time_is_kept_for_every_reader(
+async def test_every_reader_is_ticked(
     admission: Admission, log: Log, make_client: type[Client], until: Until
 ) -> None:
     client = make_client()
@@ -248,10 +248,10 @@ async def test_time_is_kept_for_every_reader(
         await until(lambda: client.ended == errors.TOKEN_INVALID)
 
 
-# What lives on without a coroutine.
+# Connections that outlive their coroutines.
 
 
-async def test_who_stays_holds_everything_until_it_leaves(
+async def test_a_connection_that_stays_holds_everything_until_it_leaves(
     admission: Admission,
     redis: RedisConnection,
     log: Log,
@@ -273,7 +273,7 @@ async def test_who_stays_holds_everything_until_it_leaves(
     assert await held(redis, log) == 0
 
 
-async def test_leaving_twice_gives_back_once(
+async def test_leaving_twice_releases_once(
     admission: Admission, log: Log, make_client: type[Client]
 ) -> None:
     with admission.admit(), admission.admit() as listener:
@@ -286,7 +286,7 @@ async def test_leaving_twice_gives_back_once(
     assert admission.open == 0
 
 
-async def test_what_fails_in_leaving_keeps_no_slot(
+async def test_an_error_while_leaving_keeps_no_slot(
     admission: Admission, redis: RedisConnection, log: Log, make_client: type[Client]
 ) -> None:
     def fail(opened: bool) -> None:
@@ -317,15 +317,15 @@ async def test_a_refusal_opens_nothing(
     assert outcomes == [error is KeyError]
 
 
-async def test_a_reader_is_left_alone_until_something_is_due(
+async def test_a_reader_is_not_ticked_before_it_is_due(
     admission: Admission, log: Log, make_client: type[Client], until: Until
 ) -> None:
     ticks: list[float] = []
     client = make_client()
 
-    class Sleepy:
+    class RecordingTicks:
         @property
-        def stream(self) -> Sleepy:
+        def stream(self) -> RecordingTicks:
             return self
 
         def __getattr__(self, name: str) -> Any:
@@ -336,15 +336,15 @@ async def test_a_reader_is_left_alone_until_something_is_due(
             return 3_600.0
 
     with admission.admit() as listener:
-        await listener.join(log, Sleepy())
+        await listener.join(log, RecordingTicks())
         await until(lambda: ticks)
         assert listener.due - admission._timer_wheel._tick_count == 3_600
 
 
-# Going away.
+# The drain.
 
 
-async def test_a_draining_node_lets_nobody_in(make: Make) -> None:
+async def test_a_draining_node_refuses_connections(make: Make) -> None:
     admission = await make(drain_s=0)
 
     await admission.drain()
@@ -353,7 +353,7 @@ async def test_a_draining_node_lets_nobody_in(make: Make) -> None:
         pass
 
 
-async def test_readers_are_sent_away_one_after_the_other(
+async def test_readers_are_closed_one_after_the_other(
     make: Make,
     inbox: Inbox,
     redis: RedisConnection,
@@ -385,7 +385,7 @@ async def test_readers_are_sent_away_one_after_the_other(
     assert {client.ended for client in clients} == {errors.DRAINING}
     assert max(left_at_s) - min(left_at_s) > 0.4
     assert loop.time() - begun_s < 1.5
-    # Whose turn had not come got what was published meanwhile.
+    # Readers that were not closed yet got what was published meanwhile.
     assert sum(client.offsets == [1] for client in clients) >= 3
     byes = [client.messages[-1] for client in clients]
     assert all(bye["type"] == "bye" and 0 < bye["delay_ms"] <= 2_000 for bye in byes)
@@ -399,7 +399,7 @@ async def test_an_empty_node_is_drained_at_once(make: Make) -> None:
         await admission.drain()
 
 
-async def test_those_who_do_not_leave_hold_nobody_up(
+async def test_readers_that_do_not_leave_do_not_delay_the_drain(
     make: Make, log: Log, make_client: type[Client]
 ) -> None:
     admission = await make(drain_s=0)
@@ -413,7 +413,7 @@ async def test_those_who_do_not_leave_hold_nobody_up(
     assert client.ended == errors.DRAINING
 
 
-async def test_who_was_on_the_way_in_is_sent_away_too(
+async def test_a_reader_that_joins_during_the_drain_is_closed_too(
     make: Make, log: Log, make_client: type[Client]
 ) -> None:
     admission = await make(drain_s=0)

@@ -1,4 +1,4 @@
-"""Whose turn comes when, and who is told to come back."""
+"""The admission queue: the order of service, and which arrivals are refused."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from streamer.errors import Limit, LimitReached
 from streamer.service.streams.admission_queue import RETRY_AFTER_MAX_S, AdmissionQueue
 
 
-class Queue:
-    """Turns on a clock that is set by hand, and those who hold or await one."""
+class World:
+    """A queue with a clock set by the tests, its holders and its waiters."""
 
-    def __init__(self, most: int = 2, wait_max_s: float = 5) -> None:
+    def __init__(self, capacity: int = 2, wait_max_s: float = 5) -> None:
         self.now_s = 100.0
-        self.turns = AdmissionQueue(
-            most,
+        self.queue = AdmissionQueue(
+            capacity,
             Limit.CONNECTS_PER_SECOND,
             wait_max_s=wait_max_s,
             clock_s=lambda: self.now_s,
         )
         self.served: list[int] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._let: dict[int, asyncio.Event] = {}
+        self._released: dict[int, asyncio.Event] = {}
 
     async def come(self, count: int = 1) -> None:
         for _ in range(count):
             number = len(self._tasks)
-            self._let[number] = asyncio.Event()
-            self._tasks.append(asyncio.create_task(self._take(number)))
+            self._released[number] = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._hold(number)))
         await self._settle()
 
-    async def _take(self, number: int) -> None:
-        async with self.turns:
+    async def _hold(self, number: int) -> None:
+        async with self.queue:
             self.served.append(number)
-            await self._let[number].wait()
+            await self._released[number].wait()
 
     async def serve(self, count: int) -> None:
-        """End the turns of those who have been at it for longest."""
+        """End the blocks of the oldest holders."""
         for _ in range(count):
-            number = next(n for n in self.served if not self._let[n].is_set())
-            self._let[number].set()
+            number = next(n for n in self.served if not self._released[n].is_set())
+            self._released[number].set()
             await self._settle()
 
     async def serve_in(self, seconds: float, count: int) -> None:
-        """Let time pass, and end turns evenly meanwhile."""
+        """Let time pass, and end blocks evenly meanwhile."""
         for _ in range(count):
             self.now_s += seconds / count
             await self.serve(1)
 
     async def leave(self, number: int) -> None:
-        """Let somebody give up."""
+        """Let a waiter give up."""
         self._tasks[number].cancel()
         await asyncio.wait([self._tasks[number]])
 
@@ -61,150 +61,150 @@ class Queue:
             await asyncio.sleep(0)
 
     def retry_after_s(self) -> int | None:
-        """Return when the next one is told to come back, None if it may wait."""
+        """Return with what time the next arrival is refused, None if it may wait."""
         try:
-            self.turns.require_capacity()
+            self.queue.require_capacity()
         except LimitReached as refused:
             assert refused.limit is Limit.CONNECTS_PER_SECOND
             return refused.retry_after_s
         return None
 
 
-async def test_so_many_at_a_time_and_in_their_order() -> None:
-    queue = Queue(most=2)
-    await queue.come(5)
-    assert queue.served == [0, 1]
+async def test_the_capacity_and_the_order_are_kept() -> None:
+    world = World(capacity=2)
+    await world.come(5)
+    assert world.served == [0, 1]
 
-    await queue.serve(1)
-    assert queue.served == [0, 1, 2]
-    await queue.serve(2)
-    assert queue.served == [0, 1, 2, 3, 4]
-
-
-async def test_who_gives_up_is_passed_over() -> None:
-    queue = Queue(most=1)
-    await queue.come(3)
-    await queue.leave(1)
-
-    await queue.serve(1)
-
-    assert queue.served == [0, 2]
+    await world.serve(1)
+    assert world.served == [0, 1, 2]
+    await world.serve(2)
+    assert world.served == [0, 1, 2, 3, 4]
 
 
-async def test_who_would_wait_too_long_is_told_for_how_long() -> None:
-    queue = Queue(wait_max_s=5)
-    await queue.come(2 + 100)
+async def test_a_waiter_that_gives_up_is_passed_over() -> None:
+    world = World(capacity=1)
+    await world.come(3)
+    await world.leave(1)
 
-    await queue.serve_in(4.8, 8)
-    assert queue.retry_after_s() is None, "nobody knows yet"
-    await queue.serve_in(0.6, 1)
+    await world.serve(1)
 
-    # Nine turns in 5.4 s, and 91 who wait.
-    assert queue.retry_after_s() == RETRY_AFTER_MAX_S
-    await queue.serve_in(1, 40)
-    await queue.serve_in(1, 5)
-    assert queue.retry_after_s() is None, "it has become fast: 46 wait, 40 a second"
+    assert world.served == [0, 2]
 
 
-async def test_how_long_is_what_the_pace_says() -> None:
-    queue = Queue(wait_max_s=5)
-    await queue.come(2 + 400)
+async def test_an_arrival_that_would_wait_too_long_is_refused_with_the_time() -> None:
+    world = World(wait_max_s=5)
+    await world.come(2 + 100)
 
-    await queue.serve_in(1.01, 40)
+    await world.serve_in(4.8, 8)
+    assert world.retry_after_s() is None, "nobody knows yet"
+    await world.serve_in(0.6, 1)
 
-    # 39.6 a second, and 360 who wait.
-    assert queue.retry_after_s() == 10
-
-
-async def test_a_queue_that_moves_is_worth_waiting_in() -> None:
-    queue = Queue(wait_max_s=5)
-    await queue.come(2 + 200)
-
-    await queue.serve_in(1.01, 50)
-
-    assert queue.retry_after_s() is None
+    # Nine were served in 5.4 s, and 91 wait.
+    assert world.retry_after_s() == RETRY_AFTER_MAX_S
+    await world.serve_in(1, 40)
+    await world.serve_in(1, 5)
+    assert world.retry_after_s() is None, "it has become fast: 46 wait, 40 a second"
 
 
-async def test_a_node_that_stood_still_for_a_moment_is_no_slow_one() -> None:
-    queue = Queue(wait_max_s=5)
-    await queue.come(2 + 100)
-    queue.now_s += 3
+async def test_the_time_follows_from_the_rate() -> None:
+    world = World(wait_max_s=5)
+    await world.come(2 + 400)
 
-    await queue.serve(1)
+    await world.serve_in(1.01, 40)
 
-    assert queue.retry_after_s() is None
+    # 39.6 per second, and 360 wait.
+    assert world.retry_after_s() == 10
 
 
-async def test_few_who_come_are_no_sign_of_slowness() -> None:
-    queue = Queue(most=100, wait_max_s=5)
+async def test_a_fast_queue_refuses_nobody() -> None:
+    world = World(wait_max_s=5)
+    await world.come(2 + 200)
+
+    await world.serve_in(1.01, 50)
+
+    assert world.retry_after_s() is None
+
+
+async def test_a_short_pause_of_the_node_is_not_slowness() -> None:
+    world = World(wait_max_s=5)
+    await world.come(2 + 100)
+    world.now_s += 3
+
+    await world.serve(1)
+
+    assert world.retry_after_s() is None
+
+
+async def test_few_arrivals_are_not_slowness() -> None:
+    world = World(capacity=100, wait_max_s=5)
     for _ in range(3):
-        await queue.come(1)
-        queue.now_s += 60
-        await queue.serve(1)
-    await queue.come(100 + 500)
+        await world.come(1)
+        world.now_s += 60
+        await world.serve(1)
+    await world.come(100 + 500)
 
-    assert queue.retry_after_s() is None
-    await queue.serve_in(1.01, 400)
-    assert queue.retry_after_s() is None
-
-
-async def test_a_queue_that_is_gone_is_forgotten() -> None:
-    queue = Queue(most=1, wait_max_s=5)
-    await queue.come(1 + 20)
-    queue.now_s += 10
-    await queue.serve(1)
-    assert queue.retry_after_s() == RETRY_AFTER_MAX_S
-
-    await queue.serve(20)
-    await queue.come(1 + 20)
-
-    assert queue.retry_after_s() is None
+    assert world.retry_after_s() is None
+    await world.serve_in(1.01, 400)
+    assert world.retry_after_s() is None
 
 
-async def test_who_has_waited_in_vain_is_told_as_well() -> None:
-    queue = Queue(most=1, wait_max_s=0.01)
-    await queue.come()
-    refusals: Counter[str] = queue.turns._refusals
+async def test_the_rate_of_a_past_queue_is_forgotten() -> None:
+    world = World(capacity=1, wait_max_s=5)
+    await world.come(1 + 20)
+    world.now_s += 10
+    await world.serve(1)
+    assert world.retry_after_s() == RETRY_AFTER_MAX_S
+
+    await world.serve(20)
+    await world.come(1 + 20)
+
+    assert world.retry_after_s() is None
+
+
+async def test_a_waiter_that_times_out_is_refused_with_the_time() -> None:
+    world = World(capacity=1, wait_max_s=0.01)
+    await world.come()
+    refusals: Counter[str] = world.queue._refusals
 
     with pytest.raises(LimitReached) as refused:
-        async with queue.turns:
+        async with world.queue:
             raise AssertionError
 
     assert refused.value.retry_after_s == 1
     assert refusals == {"connects_per_second": 1}
-    await queue.serve(1)
-    await queue.come()
-    assert queue.served == [0, 1]
+    await world.serve(1)
+    await world.come()
+    assert world.served == [0, 1]
 
 
-async def test_turns_of_those_who_have_left_are_no_measure() -> None:
-    queue = Queue(most=1, wait_max_s=1)
-    await queue.come()
+async def test_discarded_holders_do_not_count() -> None:
+    world = World(capacity=1, wait_max_s=1)
+    await world.come()
 
     async def gone() -> None:
-        async with queue.turns:
-            queue.turns.discard_sample()
+        async with world.queue:
+            world.queue.discard_sample()
 
     left = [asyncio.create_task(gone()) for _ in range(200)]
-    await queue.come(100)
-    await queue.serve_in(0.01, 1)
+    await world.come(100)
+    await world.serve_in(0.01, 1)
     await asyncio.wait(left)
-    await queue.come(0)
+    await world.come(0)
 
-    await queue.serve_in(1, 40)
+    await world.serve_in(1, 40)
 
-    # 40 a second, and 59 who wait; with the 200 it would be 240.
-    assert queue.retry_after_s() == 2
+    # 40 per second, and 59 wait; with the 200 it would be 240 per second.
+    assert world.retry_after_s() == 2
 
 
 @pytest.mark.parametrize("waiting", [0, 1])
-async def test_an_error_in_a_turn_ends_it(waiting: int) -> None:
-    queue = Queue(most=1)
+async def test_an_error_ends_the_holders_block(waiting: int) -> None:
+    world = World(capacity=1)
 
     with pytest.raises(KeyError):
-        async with queue.turns:
-            await queue.come(waiting)
+        async with world.queue:
+            await world.come(waiting)
             raise KeyError
 
-    await queue.come()
-    assert queue.served == [0]
+    await world.come()
+    assert world.served == [0]

@@ -1,4 +1,4 @@
-"""Readers that join, fall behind, are cut off, and have everything all the same."""
+"""Readers that join, fall behind or lose Pub/Sub, and get everything all the same."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def make_catch_up(
 
 
 async def end(running: asyncio.Task[None]) -> None:
-    # What has died by itself is raised here.
+    # An error of the task itself is raised here.
     if not running.done():
         running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -73,13 +73,13 @@ async def catch_up(make_catch_up: MakeCatchUp) -> CatchUp:
     return await make_catch_up()
 
 
-class Held(Inbox):
-    """An inbox whose reads take place and come back when they are let."""
+class HeldInbox(Inbox):
+    """An inbox whose reads happen and return when a test lets them."""
 
     def __init__(self, redis: RedisConnection) -> None:
         super().__init__(redis)
-        self.let = asyncio.Event()
-        self.let.set()
+        self.released = asyncio.Event()
+        self.released.set()
         self.waiting = 0
         self.reads = 0
 
@@ -87,12 +87,12 @@ class Held(Inbox):
         replies = await super().read_many(reads)
         self.reads += len(reads)
         self.waiting += 1
-        await self.let.wait()
+        await self.released.wait()
         self.waiting -= 1
         return replies
 
 
-async def test_a_reader_gets_what_comes_from_here_on(
+async def test_a_reader_gets_entries_from_now_on(
     catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     await inbox.append(log, [FRAGMENT] * 3)
@@ -105,7 +105,7 @@ async def test_a_reader_gets_what_comes_from_here_on(
         await until(lambda: client.has(5))
 
 
-async def test_a_reader_gets_what_it_missed_and_what_comes(
+async def test_a_reader_gets_missed_and_new_entries(
     catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     positions = (await inbox.append(log, [FRAGMENT] * 250)).stored
@@ -122,10 +122,10 @@ async def test_a_reader_gets_what_it_missed_and_what_comes(
     assert [client.begin for client in clients] == [0, 0, 100]
 
 
-async def test_joining_while_others_publish_has_no_lost_window(
+async def test_joining_during_publishes_loses_no_entry(
     catch_up: CatchUp, inbox: Inbox, make_client: type[Client], until: Until
 ) -> None:
-    # There is no position check here that would repair what a join lost.
+    # No position check runs here that would repair what a join lost.
     rng = random.Random(6)
     published = 0
 
@@ -143,9 +143,9 @@ async def test_joining_while_others_publish_has_no_lost_window(
 
             publishing = asyncio.create_task(publish())
             for _ in range(6):
-                places: list[ReadFrom] = [Start.LATEST, Start.EARLIEST]
-                place = rng.choice([*places, rng.choice(known)])
-                clients.append(make_client(place))
+                starts: list[ReadFrom] = [Start.LATEST, Start.EARLIEST]
+                start = rng.choice([*starts, rng.choice(known)])
+                clients.append(make_client(start))
                 await stack.enter_async_context(
                     catch_up.stream_audiences.follow(log, clients[-1].session)
                 )
@@ -165,7 +165,7 @@ async def test_joining_while_others_publish_has_no_lost_window(
     assert not catch_up.hub.needs_read
 
 
-async def test_one_who_joins_during_anothers_read_misses_nothing(
+async def test_a_reader_that_joins_during_anothers_read_misses_nothing(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
@@ -173,49 +173,49 @@ async def test_one_who_joins_during_anothers_read_misses_nothing(
     until: Until,
 ) -> None:
     # The read was made before the entry, the entry was announced before the second
-    # reader was there, and the answer came afterwards.
-    inbox = Held(redis)
+    # reader was attached, and the result came afterwards.
+    inbox = HeldInbox(redis)
     catch_up = await make_catch_up(inbox=inbox)
     first, second = make_client(ZERO), make_client(ZERO)
-    inbox.let.clear()
+    inbox.released.clear()
     async with catch_up.stream_audiences.follow(log, first.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
         await until(lambda: first.session.subscription._pending)
 
         async with catch_up.stream_audiences.follow(log, second.session):
-            inbox.let.set()
+            inbox.released.set()
 
             await until(lambda: first.has(1) and second.has(1))
 
 
-async def test_a_doubt_during_a_read_is_answered_by_another(
+async def test_a_stale_mark_during_a_read_causes_another(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    class Deaf(CatchUp):
+    class CountingEntries(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
-    inbox = Held(redis)
-    catch_up = await make_catch_up(inbox=inbox, kind=Deaf)
+    inbox = HeldInbox(redis)
+    catch_up = await make_catch_up(inbox=inbox, kind=CountingEntries)
     client = make_client(ZERO)
-    inbox.let.clear()
+    inbox.released.clear()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: inbox.waiting)
         await inbox.append(log, [FRAGMENT])
         catch_up.on_subscribed(log)
 
-        inbox.let.set()
+        inbox.released.set()
 
         await until(lambda: client.has(1))
 
 
 @pytest.mark.row("C1")
-async def test_killed_connections_lose_double_and_disorder_nothing(
+async def test_killed_connections_lose_repeat_and_misorder_nothing(
     catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
@@ -260,14 +260,14 @@ async def test_killed_connections_lose_double_and_disorder_nothing(
 
 
 @pytest.mark.row("C4")
-async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
+async def test_the_position_check_finds_the_loss_of_the_last_message(
     make_catch_up: MakeCatchUp,
     inbox: Inbox,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    # Battery C4: nothing follows that would show the hole.
+    # Battery C4: no entry follows that would reveal the hole.
     class Lossy(CatchUp):
         lost = 0
 
@@ -293,26 +293,26 @@ async def test_the_loss_of_the_last_message_is_found_by_the_position_check(
 
 
 @pytest.mark.row("C4")
-async def test_without_the_position_check_it_would_stay_lost(
+async def test_without_the_position_check_the_last_message_stays_lost(
     make_catch_up: MakeCatchUp,
     inbox: Inbox,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    # The control of the one before.
-    class Deaf(CatchUp):
-        heard = 0
+    # The control of the test before.
+    class CountingEntries(CatchUp):
+        entries = 0
 
         def on_entry(self, log: Log, entry: Entry) -> None:
-            self.heard += 1
+            self.entries += 1
 
-    catch_up = await make_catch_up(kind=Deaf)
+    catch_up = await make_catch_up(kind=CountingEntries)
     client = make_client(ZERO)
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.session.subscription.state is State.LIVE)
         await inbox.append(log, [FRAGMENT])
-        await until(lambda: catch_up.heard)  # type: ignore[attr-defined]
+        await until(lambda: catch_up.entries)  # type: ignore[attr-defined]
 
         assert client.offsets == []
 
@@ -348,7 +348,8 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
                     raise AssertionError
 
             store = await start_store()
-            for log in logs:  # Before the feeds are back: nobody announces it.
+            # Before Pub/Sub is back, so that it is not announced to anyone.
+            for log in logs:
                 await inbox.append(log, [FRAGMENT])
 
             await until(lambda: all(c.has(round_) for c in clients.values()))  # noqa: B023
@@ -356,7 +357,7 @@ async def test_a_store_that_restarts_costs_its_readers_nothing(
     await redis.close()
 
 
-async def test_marks_missed_while_the_feed_was_away_are_told(
+async def test_marks_missed_during_an_interruption_are_sent(
     catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
@@ -375,7 +376,7 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
         await inbox.mark_all(log)
         await until(lambda: len(reads()) == 1)
         await inbox.append(log, [FRAGMENT])
-        # Both in one packet: the mark is made while nobody listens.
+        # Both in one packet: the mark is made while Pub/Sub is interrupted.
         await asyncio.gather(
             redis.call("CLIENT", "KILL", "TYPE", "pubsub"), inbox.mark_all(log)
         )
@@ -386,7 +387,7 @@ async def test_marks_missed_while_the_feed_was_away_are_told(
     assert reads()[1]["unread"] == 0
 
 
-async def test_who_joins_too_far_behind_gets_a_gap(
+async def test_a_reader_that_joins_too_far_behind_gets_a_gap(
     make_catch_up: MakeCatchUp,
     inbox: Inbox,
     log: Log,
@@ -408,18 +409,18 @@ async def test_who_joins_too_far_behind_gets_a_gap(
     assert len(all_.offsets) == 20
 
 
-async def test_who_has_joined_is_never_too_far_behind(
+async def test_a_reader_that_has_joined_is_never_too_far_behind(
     make_catch_up: MakeCatchUp,
     inbox: Inbox,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    class Deaf(CatchUp):
+    class CountingEntries(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
-    catch_up = await make_catch_up(replay_max=10, kind=Deaf, check_s=1)
+    catch_up = await make_catch_up(replay_max=10, kind=CountingEntries, check_s=1)
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
@@ -437,7 +438,7 @@ async def test_a_forged_cursor_harms_nobody(
     make_client: type[Client],
     until: Until,
 ) -> None:
-    # Its time points past entries that follow it, and what it names is just trimmed.
+    # Its time is later than that of entries after it, and its entry is just trimmed.
     inbox = Inbox(redis, LogSettings(entries_max=5))
     catch_up = await make_catch_up(inbox=inbox)
     positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
@@ -458,7 +459,7 @@ async def test_a_forged_cursor_harms_nobody(
     assert [client.gaps for client in clients] == [[], [], ["diverged"], ["epoch"]]
 
 
-async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
+async def test_history_larger_than_the_buffer_is_sent_in_portions(
     catch_up: CatchUp, inbox: Inbox, log: Log, make_client: type[Client], until: Until
 ) -> None:
     large = b'"body":"%b"}' % (b"x" * 10_000)
@@ -471,19 +472,19 @@ async def test_a_past_that_outweighs_the_buffer_is_carried_in_portions(
             await until(lambda: client.stuck_bytes or client.ended)
             assert client.ended is None
             peak = max(peak, client.stuck_bytes)
-            client.stuck_bytes = 0  # It has taken what was there.
+            client.stuck_bytes = 0  # It has read everything that was there.
 
     assert peak <= 100_000
 
 
-async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
+async def test_a_slow_reader_is_not_read_for_and_delays_nobody(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    inbox = Held(redis)
+    inbox = HeldInbox(redis)
     catch_up = await make_catch_up(inbox=inbox)
     await inbox.append(log, [FRAGMENT] * 300)
     slow, quick = make_client(ZERO, buffer=30_000), make_client(ZERO)
@@ -495,7 +496,7 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
         await until(lambda: quick.has(300) and slow.session.congested)
         before = inbox.reads
 
-        await asyncio.sleep(0.3)  # Time for reads that should not be made.
+        await asyncio.sleep(0.3)  # Time for reads that must not happen.
 
         assert inbox.reads - before <= 1
         assert len(slow.offsets) < 300
@@ -503,14 +504,14 @@ async def test_a_reader_that_takes_nothing_is_left_alone_and_delays_nobody(
         await until(lambda: slow.has(300))
 
 
-async def test_a_reader_that_has_ended_is_not_read_for(
+async def test_a_reader_that_has_ended_causes_no_reads(
     make_catch_up: MakeCatchUp,
     redis: RedisConnection,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    inbox = Held(redis)
+    inbox = HeldInbox(redis)
     catch_up = await make_catch_up(inbox=inbox)
     client = make_client(ZERO)
     async with catch_up.stream_audiences.follow(log, client.session):
@@ -519,12 +520,12 @@ async def test_a_reader_that_has_ended_is_not_read_for(
         catch_up.hub.mark_stale(log)
         before = inbox.reads
 
-        await asyncio.sleep(0.3)  # Time for reads that should not be made.
+        await asyncio.sleep(0.3)  # Time for reads that must not happen.
 
         assert inbox.reads - before <= 1
 
 
-async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
+async def test_an_unreadable_log_ends_only_its_readers(
     catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
@@ -549,7 +550,7 @@ async def test_a_log_that_cannot_be_read_ends_its_readers_alone(
         await until(lambda: whole.has(1))
 
 
-async def test_an_audience_that_cannot_be_read_ends_nothing_but_readers(
+async def test_an_unreadable_audience_ends_only_its_readers(
     catch_up: CatchUp,
     inbox: Inbox,
     redis: RedisConnection,
@@ -585,7 +586,7 @@ async def test_more_logs_than_fit_a_packet_are_all_read(
         await until(lambda: all(client.has(1) for client in clients))
 
 
-async def test_coming_and_going_leaves_nothing_behind(
+async def test_joining_and_leaving_leaves_nothing_behind(
     catch_up: CatchUp, inbox: Inbox, make_client: type[Client], until: Until
 ) -> None:
     rng = random.Random(2)
@@ -604,7 +605,8 @@ async def test_coming_and_going_leaves_nothing_behind(
             places: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
             client = make_client(rng.choice(places))
             await until(lambda: catch_up.connected)
-            # Whoever finds that cut off in that moment comes another time.
+            # A reader that joins at the moment of the interruption is refused, and
+            # tries again.
             with contextlib.suppress(TimeoutError, StoreUnavailable):
                 async with asyncio.timeout(rng.random() * 0.2):
                     async with catch_up.stream_audiences.follow(log, client.session):

@@ -27,7 +27,7 @@ class Clock:
 def run(
     caplog: pytest.LogCaptureFixture, end: Disconnect | None, *, transport: str = "sse"
 ) -> tuple[TransportCounters, list[dict[str, Any]]]:
-    """Let a connection live for 2.5 s; return what is counted, and what is told."""
+    """Let a connection live for 2.5 s; return its counters and its log records."""
     clock = Clock()
     journal, counted = ConnectionLog(clock_s=clock), TransportCounters(transport)
     reader = PollWaiter(Start.LATEST, "c", counted)
@@ -43,7 +43,7 @@ def run(
     return counted, [vars(record)["fields"] for record in caplog.records]
 
 
-def test_the_end_of_a_stream_names_the_request_that_opened_it(
+def test_the_end_of_a_stream_is_logged_with_the_request_that_opened_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     counted, lines = run(caplog, errors.DRAINING)
@@ -61,7 +61,7 @@ def test_the_end_of_a_stream_names_the_request_that_opened_it(
     assert (counted.open, counted.closes) == (0, {"draining": 1})
 
 
-def test_a_client_that_goes_by_itself_has_left(
+def test_a_client_that_disconnects_has_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     counted, lines = run(caplog, None)
@@ -70,7 +70,7 @@ def test_a_client_that_goes_by_itself_has_left(
     assert counted.closes == {CLIENT_LEFT: 1}
 
 
-def test_a_held_poll_is_counted_and_not_told_of(
+def test_a_poll_is_counted_but_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     counted, lines = run(caplog, None, transport="longpoll")
@@ -78,7 +78,9 @@ def test_a_held_poll_is_counted_and_not_told_of(
     assert (counted.opened, counted.open, lines) == (1, 0, [])
 
 
-def test_who_never_followed_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_never_joined_is_not_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     counted = TransportCounters("sse")
 
     ConnectionLog().closed(LOG, PollWaiter(Start.LATEST, "c", counted))

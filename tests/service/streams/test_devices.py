@@ -1,4 +1,4 @@
-"""What is for the device used last, and who of a player's listeners gets it."""
+"""Notifications for the latest device, and which of a player's readers get them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
 class Node:
-    """A node of the cluster: what listening needs, and it runs."""
+    """A node: the services that readers need, running."""
 
     def __init__(self, url: str) -> None:
         self.redis = RedisConnection(url)
@@ -65,12 +65,16 @@ async def nodes(store_url: str, until: Until) -> AsyncIterator[list[Node]]:
 def listen(
     nodes: list[Node], log: Log, make_client: type[Client], until: Until
 ) -> Listen:
-    """Give a function that lets a device listen: ``listen(stack, "phone", node=1)``."""
+    """Return a function that joins a device: ``listen(stack, "phone", node=1)``."""
 
     async def listen(
-        stack: AsyncExitStack, device: str, *, node: int = 0, place: Any = Start.LATEST
+        stack: AsyncExitStack,
+        device: str,
+        *,
+        node: int = 0,
+        read_from: Any = Start.LATEST,
     ) -> Any:
-        client = make_client(place)
+        client = make_client(read_from)
         client.session.device = device
         admission = nodes[node].admission.listen(log, client.session)
         await stack.enter_async_context(admission)
@@ -113,9 +117,9 @@ def bodies(client: Any) -> list[str]:
 
 async def have(until: Until, clients: Sequence[Any], *expected: list[str]) -> None:
     """
-    Wait until clients have what is expected.
+    Wait until clients have the expected entries.
 
-    What comes last has to be for all, so that whatever else would come has come.
+    The last one has to be for all, so that every other one has come by then.
     """
     await until(
         lambda: all(
@@ -125,7 +129,7 @@ async def have(until: Until, clients: Sequence[Any], *expected: list[str]) -> No
     assert [bodies(client) for client in clients] == list(expected)
 
 
-async def test_only_the_device_used_last_gets_it(
+async def test_only_the_latest_device_gets_the_notification(
     listen: Listen, send: Send, until: Until
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -141,13 +145,13 @@ async def test_only_the_device_used_last_gets_it(
         await have(until, clients, ["all"], everything, everything)
 
 
-async def test_using_a_device_makes_it_the_last(
+async def test_using_a_device_makes_it_the_latest(
     listen: Listen, send: Send, until: Until, nodes: list[Node], log: Log
 ) -> None:
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")
         tablet = await listen(stack, "tablet", node=1)
-        # The store's clock has milliseconds.
+        # The store's clock has a resolution of milliseconds.
         await asyncio.sleep(0.002)
         await nodes[0].admission.note_use(log, phone.session)
 
@@ -157,7 +161,7 @@ async def test_using_a_device_makes_it_the_last(
         await have(until, (phone, tablet), ["one", "all"], ["all"])
 
 
-async def test_a_device_that_has_left_is_not_the_last(
+async def test_a_device_that_has_left_is_not_the_latest(
     listen: Listen, send: Send, until: Until, redis: RedisConnection, log: Log
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -171,7 +175,7 @@ async def test_a_device_that_has_left_is_not_the_last(
     assert await redis.call("HLEN", devices_key(log)) == 0
 
 
-async def test_a_device_of_a_dead_node_is_not_the_last(
+async def test_a_device_of_a_dead_node_is_not_the_latest(
     listen: Listen, send: Send, until: Until, nodes: list[Node], redis: RedisConnection
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -189,32 +193,32 @@ async def test_a_device_of_a_dead_node_is_not_the_last(
         assert bodies(tablet) == []
 
 
-async def test_with_nobody_there_it_is_for_whoever_comes(
+async def test_without_any_device_every_device_gets_it_later(
     listen: Listen, send: Send, until: Until
 ) -> None:
     await send("one")
 
     async with AsyncExitStack() as stack:
-        phone = await listen(stack, "phone", place=Start.EARLIEST)
+        phone = await listen(stack, "phone", read_from=Start.EARLIEST)
 
         await have(until, (phone,), ["one"])
 
 
-async def test_catching_up_leaves_out_what_was_for_another_device(
+async def test_catching_up_leaves_out_entries_for_another_device(
     listen: Listen, send: Send, until: Until, nodes: list[Node], log: Log
 ) -> None:
-    """And the pages have it all."""
+    """And the pages have all entries."""
     async with AsyncExitStack() as stack:
         tablet = await listen(stack, "tablet")
         await send("tablets")
         await send("all", to_latest=False)
         await have(until, (tablet,), ["tablets", "all"])
     async with AsyncExitStack() as stack:
-        phone = await listen(stack, "phone", node=1, place=Start.EARLIEST)
-        again = await listen(stack, "tablet", place=Start.EARLIEST)
+        phone = await listen(stack, "phone", node=1, read_from=Start.EARLIEST)
+        again = await listen(stack, "tablet", read_from=Start.EARLIEST)
 
         await have(until, (phone, again), ["all"], ["tablets", "all"])
-        # It is not taken for a hole.
+        # It is not mistaken for a hole.
         assert phone.gaps == []
 
     page = await Inbox(nodes[0].redis).page(log, count=9)
@@ -222,10 +226,10 @@ async def test_catching_up_leaves_out_what_was_for_another_device(
     assert len(page.entries) == page.unread == 2
 
 
-async def test_one_that_is_large_is_for_one_device_as_well(
+async def test_a_large_entry_is_for_one_device_as_well(
     listen: Listen, send: Send, until: Until
 ) -> None:
-    """Its fragment is not announced but read."""
+    """Its fragment is not announced, so it is read."""
     large = "x" * 100_000
     async with AsyncExitStack() as stack:
         phone = await listen(stack, "phone")

@@ -1,4 +1,4 @@
-"""Which logs are read although nobody has said that there is something."""
+"""The position check: which logs are read although nothing was announced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHECK_S = 4
 
 
 class World:
-    """A hub whose readers hear of nothing, and positions that are looked at by hand."""
+    """A hub without announcements, and a position check that the tests run."""
 
     def __init__(self, inbox: Inbox, make_client: Any, check_s: int = CHECK_S) -> None:
         self.inbox = inbox
@@ -37,7 +37,7 @@ class World:
         self._make_client = make_client
 
     async def attach(self, log: Log) -> Any:
-        """Let a reader follow a log from its end on."""
+        """Let a reader follow a log from its newest entry on."""
         client = self._make_client()
         self.hub.attach(log, client.session)
         await self.read(log)
@@ -54,19 +54,19 @@ class World:
         self.hub.needs_read.clear()
 
     async def read(self, log: Log) -> None:
-        """Give a log's readers what follows their places."""
-        for place, readers in self.hub.readers_by_position(log).items():
+        """Deliver the entries after their positions to a log's readers."""
+        for read_from, readers in self.hub.readers_by_position(log).items():
             for reader in readers:
                 reader.own_subscription().begin_read()
-            read = await self.inbox.read_after(log, place, count=100)
+            read = await self.inbox.read_after(log, read_from, count=100)
             for reader in readers:
                 reader.on_history(
-                    place, read.history, unread=read.unread, marks=read.marks
+                    read_from, read.history, unread=read.unread, marks=read.marks
                 )
         self.hub.needs_read.clear()
 
-    async def doubted(self, rounds: int = 1) -> set[Log]:
-        """Return what is to be read after so many rounds."""
+    async def stale_logs(self, rounds: int = 1) -> set[Log]:
+        """Return the logs that need a read after so many rounds."""
         for _ in range(rounds * CHECK_S):
             await self.positions.check_due()
         return set(self.hub.needs_read)
@@ -81,17 +81,19 @@ def world(
     return World(inbox, make_client)
 
 
-async def test_who_is_level_costs_no_read(world: World, log: Log, inbox: Inbox) -> None:
+async def test_a_log_in_sync_costs_no_read(
+    world: World, log: Log, inbox: Inbox
+) -> None:
     await inbox.append(log, [FRAGMENT])
     await world.attach(log)
 
-    assert await world.doubted(rounds=3) == set()
+    assert await world.stale_logs(rounds=3) == set()
 
 
 async def test_a_log_without_entries_costs_no_read(world: World, log: Log) -> None:
     await world.attach(log)
 
-    assert await world.doubted(rounds=3) == set()
+    assert await world.stale_logs(rounds=3) == set()
 
 
 async def test_a_missed_entry_is_found_in_one_round(
@@ -100,20 +102,20 @@ async def test_a_missed_entry_is_found_in_one_round(
     client = await world.attach(log)
     await inbox.append(log, [FRAGMENT])
 
-    assert await world.doubted() == {log}
+    assert await world.stale_logs() == {log}
     await world.read(log)
     assert client.has(1)
-    assert await world.doubted(rounds=2) == set()
+    assert await world.stale_logs(rounds=2) == set()
 
 
-async def test_a_log_that_was_lost_is_found(
+async def test_a_lost_log_is_found_in_one_round(
     world: World, log: Log, inbox: Inbox, redis: RedisConnection
 ) -> None:
     await inbox.append(log, [FRAGMENT])
     await world.attach(log)
     await redis.call("DEL", state_key(log), write=True)
 
-    assert await world.doubted() == {log}
+    assert await world.stale_logs() == {log}
 
 
 async def test_a_missed_mark_is_found_in_one_round(
@@ -123,47 +125,47 @@ async def test_a_missed_mark_is_found_in_one_round(
     client = await world.attach(log)
     await inbox.mark_all(log)
 
-    assert await world.doubted() == {log}
+    assert await world.stale_logs() == {log}
     await world.read(log)
     assert client.of("read")[-1]["unread"] == 0
-    assert await world.doubted(rounds=2) == set()
+    assert await world.stale_logs(rounds=2) == set()
 
 
-async def test_an_entry_whose_time_has_come_is_found(
+async def test_an_entry_that_is_due_to_expire_is_found(
     world: World, log: Log, inbox: Inbox
 ) -> None:
     await inbox.append(log, [FRAGMENT])
     await world.attach(log)
     await inbox.append(log, [Draft(FRAGMENT, expires_ms=1)])
     await world.read(log)
-    assert await world.doubted() == {log}, "it was over when it came"
+    assert await world.stale_logs() == {log}, "it was over when it came"
     await world.read(log)
 
-    assert await world.doubted(rounds=2) == set()
+    assert await world.stale_logs(rounds=2) == set()
 
 
-async def test_what_another_has_seen_expire_is_found(
+async def test_an_entry_that_another_node_has_expired_is_found(
     world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
     world = World(Inbox(redis, LogSettings(clock_ms=lambda: now_ms)), make_client)
     await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
     client = await world.attach(log)
-    assert await world.doubted(rounds=2) == set()
+    assert await world.stale_logs(rounds=2) == set()
     assert client.of("hello")[-1]["unread"] == 1
 
     now_ms += 1_000
-    assert await world.doubted() == {log}, "it is due"
+    assert await world.stale_logs() == {log}, "it is due"
     await world.inbox.page(log, count=1)
     world.hub.needs_read.clear()
-    assert await world.doubted() == {log}, "it is over"
+    assert await world.stale_logs() == {log}, "it is over"
     await world.read(log)
-    assert await world.doubted() == {log}, "the count is not what was told"
+    assert await world.stale_logs() == {log}, "the count is not the one that was sent"
     await world.read(log)
     assert client.of("unread")[-1]["unread"] == 0
 
 
-async def test_members_of_an_audience_that_has_thinned_are_read_once(
+async def test_members_of_an_audience_that_has_shrunk_are_read_once(
     world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
@@ -174,32 +176,32 @@ async def test_members_of_an_audience_that_has_thinned_are_read_once(
     stranger = Log(App("other"), Player("p"))
     await world.attach(stranger)
     world.attach_audience(member, everyone)
-    assert await world.doubted(rounds=2) == set()
+    assert await world.stale_logs(rounds=2) == set()
     await inbox.append(everyone, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
-    assert await world.doubted(rounds=2) == {everyone}
+    assert await world.stale_logs(rounds=2) == {everyone}
     await world.read(everyone)
 
     now_ms += 1_000
     await inbox.page(everyone, count=1)
-    assert await world.doubted(rounds=2) == {everyone, log}
+    assert await world.stale_logs(rounds=2) == {everyone, log}
     for _ in range(3):
-        # What was told of a count that is wrong comes with the second look.
+        # The correction of a wrong count comes with the second read.
         await world.read(everyone)
         await world.read(log)
-        await world.doubted()
-    assert await world.doubted(rounds=2) == set()
+        await world.stale_logs()
+    assert await world.stale_logs(rounds=2) == set()
 
 
-async def test_what_cannot_be_glanced_at_is_read(
+async def test_a_log_that_cannot_be_peeked_at_is_read(
     world: World, log: Log, redis: RedisConnection
 ) -> None:
     await world.attach(log)
     await redis.call("SET", state_key(log), "x", write=True)
 
-    assert await world.doubted() == {log}
+    assert await world.stale_logs() == {log}
 
 
-async def test_while_the_store_is_away_nobody_is_doubted(
+async def test_an_unavailable_store_makes_no_log_stale(
     log: Log, inbox: Inbox, make_client: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(inbox, make_client)
@@ -210,11 +212,11 @@ async def test_while_the_store_is_away_nobody_is_doubted(
 
     monkeypatch.setattr(inbox, "peek", away)
     with pytest.raises(StoreUnavailable):
-        await world.doubted()
+        await world.stale_logs()
     assert not world.hub.needs_read
 
 
-async def test_it_goes_on_after_an_outage(
+async def test_the_check_goes_on_after_an_outage(
     log: Log,
     inbox: Inbox,
     make_client: type[Client],
@@ -242,27 +244,29 @@ async def test_it_goes_on_after_an_outage(
     assert failures == 1
 
 
-async def test_what_seems_level_is_read_now_and_then(
+async def test_a_log_in_sync_is_read_now_and_then(
     log: Log, inbox: Inbox, make_client: type[Client]
 ) -> None:
     world = World(inbox, make_client)
     await world.attach(log)
     reads = 0
     for _ in range(2 * READ_EVERY):
-        reads += bool(await world.doubted())
+        reads += bool(await world.stale_logs())
         await world.read(log)
 
     assert reads == 2
 
 
-async def test_who_is_behind_and_forgotten_is_read(world: World, log: Log) -> None:
+async def test_a_stale_reader_without_a_pending_read_is_read(
+    world: World, log: Log
+) -> None:
     client = await world.attach(log)
     client.session.subscription.mark_stale()
 
-    assert await world.doubted() == {log}
+    assert await world.stale_logs() == {log}
 
 
-async def test_who_is_behind_and_about_to_be_read_is_left_alone(
+async def test_a_stale_reader_with_a_pending_read_causes_no_other(
     world: World, log: Log, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.attach(log)
@@ -270,6 +274,6 @@ async def test_who_is_behind_and_about_to_be_read_is_left_alone(
     again: list[Log] = []
     monkeypatch.setattr(world.hub, "mark_stale", again.append)
 
-    await world.doubted()
+    await world.stale_logs()
 
     assert again == []

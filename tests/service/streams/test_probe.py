@@ -1,4 +1,4 @@
-"""The node's probe: readiness follows what the node hears, not its connections."""
+"""The probe: readiness follows from received announcements, not from connections."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from streamer.store.logs.inbox import Inbox
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
-class Deafened(CatchUp):
-    """Connected, and without announcements until it reconnects, if it is deaf."""
+class DroppingAnnouncements(CatchUp):
+    """Drops announcements while `drops`, until it reconnects."""
 
-    deaf = False
+    drops = False
 
     def on_entry(self, log: Log, entry: Entry) -> None:
-        if not self.deaf:
+        if not self.drops:
             super().on_entry(log, entry)
 
     def reconnect(self) -> None:
-        self.deaf = False
+        self.drops = False
         super().reconnect()
 
 
 @pytest.fixture
 async def catch_up(
     store_url: str, inbox: Inbox, audiences: PlayerAudiences
-) -> AsyncIterator[Deafened]:
-    catch_up = Deafened(store_url, inbox, audiences, replay_max=500, check_s=3_600)
+) -> AsyncIterator[DroppingAnnouncements]:
+    catch_up = DroppingAnnouncements(
+        store_url, inbox, audiences, replay_max=500, check_s=3_600
+    )
     running = asyncio.create_task(catch_up.run())
     yield catch_up
     running.cancel()
@@ -48,7 +50,7 @@ async def catch_up(
 async def probe(
     redis: RedisConnection, catch_up: CatchUp, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Probe]:
-    # Longer than a connection takes: a probe sent before it is there is not heard.
+    # Longer than a connection takes: a probe sent before that is not received.
     monkeypatch.setattr(module, "INTERVAL_S", 0.3)
     monkeypatch.setattr(module, "PATIENCE_S", 0.3)
     probe = Probe(redis, catch_up, "node")
@@ -58,15 +60,15 @@ async def probe(
     await asyncio.wait([running])
 
 
-async def test_a_node_that_hears_its_probes_is_ready(
+async def test_a_node_that_receives_its_probes_is_ready(
     probe: Probe, until: Until
 ) -> None:
     await until(lambda: probe.is_delivering)
 
 
-async def test_a_deaf_node_is_not_ready_and_reconnects(
+async def test_a_node_without_announcements_is_not_ready_and_reconnects(
     probe: Probe,
-    catch_up: Deafened,
+    catch_up: DroppingAnnouncements,
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -76,11 +78,11 @@ async def test_a_deaf_node_is_not_ready_and_reconnects(
 
     def note_reconnect() -> None:
         ready.append(probe.is_delivering)
-        Deafened.reconnect(catch_up)
+        DroppingAnnouncements.reconnect(catch_up)
 
     monkeypatch.setattr(catch_up, "reconnect", note_reconnect)
     with caplog.at_level(logging.ERROR):
-        catch_up.deaf = True
+        catch_up.drops = True
         await until(lambda: ready)
 
     assert ready[0] is False

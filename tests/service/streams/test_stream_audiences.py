@@ -1,4 +1,4 @@
-"""Streams of players with audiences: on time, in order, once; whatever happens."""
+"""Streams of players with audiences: on time, in order, once, in all events."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ NEWS = Topic("news")
 MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 
 
-class Deaf(CatchUp):
-    """Does not hear who joined or left."""
+class IgnoringChanges(CatchUp):
+    """Ignores announcements of changed audiences."""
 
     def on_audiences_changed(self, log: Log) -> None:
         pass
 
 
-Say = Callable[..., Awaitable[Position]]
+Publish = Callable[..., Awaitable[Position]]
 
 
 @pytest.fixture
 async def make_catch_up(
     store_url: str, inbox: Inbox, audiences: PlayerAudiences, until: Until
 ) -> AsyncIterator[MakeCatchUp]:
-    """Return what makes feeds that run; position checks are off unless asked for."""
+    """Return a function that runs a `CatchUp`; position checks are off by default."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -84,7 +84,7 @@ async def make_catch_up(
 
 
 async def end(running: asyncio.Task[None]) -> None:
-    # What has died by itself is raised here.
+    # An error of the task itself is raised here.
     if not running.done():
         running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -97,20 +97,20 @@ async def catch_up(make_catch_up: MakeCatchUp) -> CatchUp:
 
 
 @pytest.fixture
-def say(inbox: Inbox) -> Say:
-    return speaker(inbox)
+def publish(inbox: Inbox) -> Publish:
+    return publisher_of(inbox)
 
 
-def speaker(inbox: Inbox) -> Say:
-    """Return what sends a notification to whoever a log is for."""
+def publisher_of(inbox: Inbox) -> Publish:
+    """Return a function that sends a notification to a log."""
 
-    async def say(log: Log, title: str) -> Position:
+    async def publish(log: Log, title: str) -> Position:
         everyone = log.is_audience and log.topic is None
         sent = Notification(title=title, topic=log.topic, everyone=everyone)
-        (place,) = (await inbox.append(log, [encode_fragment(sent)])).stored
-        return place
+        (position,) = (await inbox.append(log, [encode_fragment(sent)])).stored
+        return position
 
-    return say
+    return publish
 
 
 def cursor_at(position: Position) -> Cursor:
@@ -119,14 +119,14 @@ def cursor_at(position: Position) -> Cursor:
     return cursor
 
 
-def news_of(log: Log) -> Log:
+def news_log(log: Log) -> Log:
     return topic_log(log.app, NEWS)
 
 
-async def test_what_topics_and_everybody_are_told_comes_live(
+async def test_notifications_to_topics_and_everyone_come_live(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -136,43 +136,47 @@ async def test_what_topics_and_everybody_are_told_comes_live(
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
-        await say(news_of(log), "n")
-        await say(everyone_log(log.app), "e")
-        await say(topic_log(log.app, Topic("other")), "o")
-        await say(log, "own")
+        await publish(news_log(log), "n")
+        await publish(everyone_log(log.app), "e")
+        await publish(topic_log(log.app, Topic("other")), "o")
+        await publish(log, "own")
 
-        await until(lambda: client.has(1) and len(client.heard) == 2)
-    assert client.heard == {"news": ["n"], "everyone": ["e"]}
+        await until(lambda: client.has(1) and len(client.titles) == 2)
+    assert client.titles == {"news": ["n"], "everyone": ["e"]}
 
 
-async def test_where_the_reader_is_in_its_audiences_is_told_behind_them(
-    catch_up: CatchUp, say: Say, log: Log, make_client: type[Client], until: Until
+async def test_the_cursor_is_sent_after_notifications_of_audiences(
+    catch_up: CatchUp,
+    publish: Publish,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         for n in range(20):
-            await say(everyone_log(log.app), f"e{n}")
+            await publish(everyone_log(log.app), f"e{n}")
 
         await until(lambda: client.of("cursor"))
 
-        # Once for many: at most once a second.
+        # Once for several, at most once per second.
         assert len(client.of("cursor")) < 5
         await until(lambda: client.cursor is not None and client.cursor.audiences)
 
 
-async def test_a_vector_cursor_resumes_without_loss_or_double(
+async def test_a_cursor_resumes_without_loss_or_repetition(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
-    logs = [log, news_of(log), everyone_log(log.app)]
+    logs = [log, news_log(log), everyone_log(log.app)]
     rng = random.Random(5)
-    said = 0
+    published = 0
     got: list[Any] = []
     cursor: Cursor | Start = Start.LATEST
     for _ in range(6):
@@ -180,85 +184,86 @@ async def test_a_vector_cursor_resumes_without_loss_or_double(
         async with catch_up.stream_audiences.follow(log, client.session):
             await until(lambda c=client: c.begin is not None)
             for _ in range(6):
-                said += 1
-                await say(rng.choice(logs), str(said))
-            missing = said - len(got)
+                published += 1
+                await publish(rng.choice(logs), str(published))
+            missing = published - len(got)
             await until(lambda c=client, m=missing: len(c.of("notification")) >= m)
             client.session.send_cursor()
         got += [m["notification"]["title"] for m in client.of("notification")]
         assert client.cursor is not None
         cursor = client.cursor
-        assert sorted(map(int, got)) == list(range(1, said + 1))
-        # What comes while nobody is there.
+        assert sorted(map(int, got)) == list(range(1, published + 1))
+        # Notifications while no reader is there.
         for one in logs:
-            said += 1
-            await say(one, str(said))
+            published += 1
+            await publish(one, str(published))
 
 
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
 async def test_a_bare_id_of_any_log_resumes_without_loss(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
     of: str,
 ) -> None:
     await audiences.join(log, NEWS)
-    logs = {"own": log, "news": news_of(log), "everyone": everyone_log(log.app)}
+    logs = {"own": log, "news": news_log(log), "everyone": everyone_log(log.app)}
     for one in logs.values():
-        await say(one, "before")
-    place = await say(logs[of], "seen")
+        await publish(one, "before")
+    position = await publish(logs[of], "seen")
     for one in logs.values():
-        await say(one, "after")
+        await publish(one, "after")
 
-    client = make_client(cursor_at(place))
+    client = make_client(cursor_at(position))
     async with catch_up.stream_audiences.follow(log, client.session):
-        await until(lambda: client.begin is not None and len(client.heard) == 2)
-        # What it was told in the same moment may come again.
-        await until(lambda: all(h[-1] == "after" for h in client.heard.values()))
+        await until(lambda: client.begin is not None and len(client.titles) == 2)
+        # Notifications of the same millisecond may come again.
+        await until(lambda: all(h[-1] == "after" for h in client.titles.values()))
         await until(lambda: client.has(2 if of != "own" else 3))
 
     assert client.gaps == []
     if of != "own":
-        assert client.heard[of] == ["after"]
+        assert client.titles[of] == ["after"]
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_topic_that_is_joined_while_live_is_heard_from_then_on(
+async def test_a_topic_that_is_joined_while_live_is_followed_from_then_on(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
     announced: bool,
 ) -> None:
-    # Without the announcement the position check finds it, and nothing is lost.
+    # Without the announcement the position check finds the topic; nothing is lost.
     catch_up = await make_catch_up(
-        kind=CatchUp if announced else Deaf, check_s=NEVER_S if announced else 1
+        kind=CatchUp if announced else IgnoringChanges,
+        check_s=NEVER_S if announced else 1,
     )
-    await say(news_of(log), "before")
+    await publish(news_log(log), "before")
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
 
         await audiences.join(log, NEWS)
-        await say(news_of(log), "at once")
-        await until(lambda: client.heard.get("news"))
-        await say(news_of(log), "then")
+        await publish(news_log(log), "at once")
+        await until(lambda: client.titles.get("news"))
+        await publish(news_log(log), "then")
 
-        await until(lambda: len(client.heard["news"]) == 2)
-    assert client.heard == {"news": ["at once", "then"]}
+        await until(lambda: len(client.titles["news"]) == 2)
+    assert client.titles == {"news": ["at once", "then"]}
     assert client.gaps == []
 
 
 @pytest.mark.parametrize("how", ["leave", "mute"])
-async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
+async def test_a_topic_that_is_left_or_muted_is_not_followed_any_more(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -273,20 +278,20 @@ async def test_a_topic_that_is_left_or_muted_is_heard_no_more(
         if how == "leave":
             await audiences.leave(log, NEWS)
         else:
-            await audiences.views.mute(log, news_of(log), muted=True)
+            await audiences.views.mute(log, news_log(log), muted=True)
         await until(lambda: len(client.session.audience_subscriptions) == 1)
-        await say(news_of(log), "n")
-        await say(everyone_log(log.app), "e")
+        await publish(news_log(log), "n")
+        await publish(everyone_log(log.app), "e")
 
-        await until(lambda: client.heard)
-        assert client.heard == {"everyone": ["e"]}
+        await until(lambda: client.titles)
+        assert client.titles == {"everyone": ["e"]}
     assert not catch_up.hub.logs
 
 
-async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
+async def test_an_unmuted_topic_goes_on_where_it_was_muted(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -295,24 +300,24 @@ async def test_a_topic_that_is_shown_again_goes_on_where_it_was_muted(
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
-        await say(news_of(log), "before")
-        await until(lambda: client.heard.get("news"))
-        await audiences.views.mute(log, news_of(log), muted=True)
+        await publish(news_log(log), "before")
+        await until(lambda: client.titles.get("news"))
+        await audiences.views.mute(log, news_log(log), muted=True)
         await until(lambda: len(client.session.audience_subscriptions) == 1)
-        await say(news_of(log), "meanwhile")
+        await publish(news_log(log), "meanwhile")
 
-        await audiences.views.mute(log, news_of(log), muted=False)
+        await audiences.views.mute(log, news_log(log), muted=False)
 
-        await until(lambda: len(client.heard["news"]) > 1)
-        await say(news_of(log), "after")
-        await until(lambda: "after" in client.heard["news"])
-    assert client.heard["news"] == ["before", "meanwhile", "after"]
+        await until(lambda: len(client.titles["news"]) > 1)
+        await publish(news_log(log), "after")
+        await until(lambda: "after" in client.titles["news"])
+    assert client.titles["news"] == ["before", "meanwhile", "after"]
 
 
-async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
+async def test_a_topic_that_is_joined_again_is_followed_from_then_on(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -323,32 +328,32 @@ async def test_a_topic_that_is_left_and_joined_again_is_heard_from_then_on(
         await until(lambda: client.begin == 0)
         await audiences.leave(log, NEWS)
         await until(lambda: len(client.session.audience_subscriptions) == 1)
-        await say(news_of(log), "meanwhile")
+        await publish(news_log(log), "meanwhile")
 
         await audiences.join(log, NEWS)
-        await say(news_of(log), "after")
+        await publish(news_log(log), "after")
 
-        await until(lambda: client.heard.get("news"))
-    assert client.heard["news"] == ["after"]
+        await until(lambda: client.titles.get("news"))
+    assert client.titles["news"] == ["after"]
 
 
 @pytest.mark.parametrize("by", ["cursor", "id"])
 @pytest.mark.parametrize("of", ["own", "news", "everyone"])
-async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
+async def test_a_poll_is_woken_only_by_entries_after_its_cursor(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     until: Until,
     of: str,
     by: str,
 ) -> None:
     await audiences.join(log, NEWS)
-    logs = {"own": log, "news": news_of(log), "everyone": everyone_log(log.app)}
+    logs = {"own": log, "news": news_log(log), "everyone": everyone_log(log.app)}
     for one in reversed(logs.values()):
-        place = await say(one, "before")
-        # An id says the moment: what came in the same one follows it for all it knows.
-        await until(lambda p=place: time.time() * 1000 > p.at_ms + 1)
+        position = await publish(one, "before")
+        # An id has only the time: entries of the same millisecond count as after it.
+        await until(lambda p=position: time.time() * 1000 > p.at_ms + 1)
     after = await inboxes_of(audiences)._merged.entries_after(
         log, Start.EARLIEST, count=9
     )
@@ -363,38 +368,42 @@ async def test_a_held_poll_is_woken_by_what_follows_its_cursor_and_nothing_else(
         )
         assert not waiter.woken.is_set()
 
-        await say(logs[of], "after")
+        await publish(logs[of], "after")
 
         await until(waiter.woken.is_set)
 
 
-async def test_a_stream_listens_to_topics_on_its_own_account(
-    catch_up: CatchUp, say: Say, log: Log, make_client: type[Client], until: Until
+async def test_a_stream_subscribes_to_topics_of_its_own(
+    catch_up: CatchUp,
+    publish: Publish,
+    log: Log,
+    make_client: type[Client],
+    until: Until,
 ) -> None:
     live, other = topic_log(log.app, Topic("live")), topic_log(log.app, Topic("other"))
-    await say(live, "before")
+    await publish(live, "before")
     client = make_client(topics=("live",))
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
-        await say(live, "l1")
-        await until(lambda: client.heard.get("live") == ["l1"])
+        await publish(live, "l1")
+        await until(lambda: client.titles.get("live") == ["l1"])
 
         await catch_up.stream_audiences.listen_to(log, client.session, [Topic("other")])
-        await say(live, "l2")
-        await say(other, "o1")
-        await until(lambda: client.heard.get("other") == ["o1"])
+        await publish(live, "l2")
+        await publish(other, "o1")
+        await until(lambda: client.titles.get("other") == ["o1"])
         await catch_up.stream_audiences.listen_to(log, client.session, [])
 
         assert [sub.log for sub in client.session.audience_subscriptions] == [
             everyone_log(log.app)
         ]
-    assert client.heard["live"] == ["l1"]
+    assert client.titles["live"] == ["l1"]
 
 
-async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
+async def test_a_topic_of_the_stream_that_its_player_joins_is_followed_once_and_stays(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -408,30 +417,30 @@ async def test_a_topic_that_was_asked_for_and_is_joined_is_heard_once_and_stays(
         )
 
         await catch_up.stream_audiences.listen_to(log, client.session, [])
-        await say(news_of(log), "n")
+        await publish(news_log(log), "n")
 
-        await until(lambda: client.heard.get("news"))
-        assert client.heard == {"news": ["n"]}
+        await until(lambda: client.titles.get("news"))
+        assert client.titles == {"news": ["n"]}
 
 
-async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
+async def test_entries_before_the_player_joined_the_topic_stay_uncounted(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
-    # No read of the store comes in between, which would correct the count.
-    catch_up = await make_catch_up(kind=Deaf)
+    # So no read of the store comes in between, which would correct the count.
+    catch_up = await make_catch_up(kind=IgnoringChanges)
     client = make_client(topics=("news",))
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
         for title in "123":
-            await say(news_of(log), title)
-        await until(lambda: client.heard.get("news") == ["1", "2", "3"])
+            await publish(news_log(log), title)
+        await until(lambda: client.titles.get("news") == ["1", "2", "3"])
         _, news = client.session.audience_subscriptions
-        # What the group gets counts for its members.
+        # Entries that the group gets count for its members.
         assert news.group is not None
 
         await audiences.join(log, NEWS)
@@ -442,10 +451,10 @@ async def test_what_came_before_the_player_joined_the_topic_stays_uncounted(
         assert client.session.unread == 0
 
 
-async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
+async def test_changes_of_topics_at_the_same_time_repeat_nothing(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -470,7 +479,7 @@ async def test_who_asks_and_is_regrouped_at_once_hears_everything_once(
     assert not catch_up._pubsub._subscribers
 
 
-async def test_what_cannot_be_listened_to_changes_nothing(
+async def test_a_topic_that_cannot_be_subscribed_to_changes_nothing(
     make_catch_up: MakeCatchUp, log: Log, make_client: type[Client], until: Until
 ) -> None:
     catch_up = await make_catch_up()
@@ -495,10 +504,10 @@ async def test_what_cannot_be_listened_to_changes_nothing(
     assert not catch_up._pubsub._subscribers
 
 
-async def test_two_nodes_tell_their_readers_the_same(
+async def test_readers_of_two_nodes_get_the_same(
     make_catch_up: MakeCatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -512,10 +521,10 @@ async def test_two_nodes_tell_their_readers_the_same(
             )
         await until(lambda: all(client.begin == 0 for client in clients))
         await audiences.join(log, NEWS)
-        await say(news_of(log), "n")
-        await say(everyone_log(log.app), "e")
+        await publish(news_log(log), "n")
+        await publish(everyone_log(log.app), "e")
 
-        await until(lambda: all(len(client.heard) == 2 for client in clients))
+        await until(lambda: all(len(client.titles) == 2 for client in clients))
         inboxes = inboxes_of(audiences)
         me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
         page = await inboxes.page(me, log.player, count=5)
@@ -529,7 +538,7 @@ async def test_two_nodes_tell_their_readers_the_same(
         await until(lambda: all(is_told(client) for client in clients))
     assert marked.unread == 1
     for client in clients:
-        # Joining was a change too, of nothing that could be named.
+        # Joining was a change of the marks, too, without ids to name.
         *_, read = client.of("read")
         assert (read["ids"], read["unread"]) == ([name], 1)
         assert read["marks_version"] == marked.marks
@@ -542,19 +551,19 @@ def inboxes_of(audiences: PlayerAudiences) -> InboxOperations:
     return InboxOperations(inbox, MergedInbox(inbox, page_reads, audiences), audiences)
 
 
-async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
+async def test_hello_and_each_mark_have_the_whole_unread_count(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
 ) -> None:
     await audiences.join(log, NEWS)
     for _ in range(2):
-        await say(news_of(log), "n")
-        await say(everyone_log(log.app), "e")
-    place = await say(log, "own")
+        await publish(news_log(log), "n")
+        await publish(everyone_log(log.app), "e")
+    position = await publish(log, "own")
     client = make_client()
     inboxes = inboxes_of(audiences)
     me = Caller(log.app, log.player, frozenset({"notification:player:self:*"}))
@@ -562,7 +571,7 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
         await until(lambda: client.begin == 1)
         assert client.of("hello")[0]["unread"] == 5
 
-        own = place.id
+        own = position.id
         await inboxes.mark_ids(me, log.player, [own])
         await until(lambda: len(client.of("read")) == 1)
         await inboxes.mark_unread(me, log.player, [own])
@@ -574,10 +583,10 @@ async def test_all_that_is_unread_is_told_in_hello_and_with_each_mark(
     assert client.of("unread") == []
 
 
-async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
+async def test_a_withdrawal_from_an_audience_reaches_its_readers(
     catch_up: CatchUp,
     inbox: Inbox,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -586,18 +595,18 @@ async def test_what_is_withdrawn_from_an_audience_is_told_to_who_hears_it(
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)
-        place = await say(everyone, "e")
-        await inbox.withdraw(everyone, place)
+        position = await publish(everyone, "e")
+        await inbox.withdraw(everyone, position)
 
         await until(lambda: client.of("withdrawn"))
     (withdrawn,) = client.of("withdrawn")
-    assert withdrawn == {"type": "withdrawn", "id": place.id}
+    assert withdrawn == {"type": "withdrawn", "id": position.id}
 
 
-async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
+async def test_a_players_deletion_in_an_audience_reaches_its_streams(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     log: Log,
     make_client: type[Client],
     until: Until,
@@ -610,8 +619,8 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
         catch_up.stream_audiences.follow(beside, other.session),
     ):
         await until(lambda: client.begin == other.begin == 0)
-        place = await say(everyone_log(log.app), "e")
-        name = place.id
+        position = await publish(everyone_log(log.app), "e")
+        name = position.id
 
         await inboxes_of(audiences).delete(me, log.player, name)
 
@@ -621,20 +630,20 @@ async def test_what_a_player_deletes_of_an_audiences_is_told_to_its_streams(
         assert other.of("withdrawn") == []
 
 
-async def test_a_store_that_was_cut_off_costs_nobody_anything(
+async def test_an_interrupted_store_costs_no_reader_anything(
     make_catch_up: MakeCatchUp,
     start_store: Callable[[], Awaitable[Embedded]],
     make_client: type[Client],
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Resubscribing comes in batches, of which this takes several.
+    # Subscribing again happens in batches; this takes several.
     monkeypatch.setattr(pubsub_module, "BATCH", 8)
     store = await start_store()
     redis = RedisConnection(store.url)
     inbox = Inbox(redis)
     audiences = PlayerAudiences(Views(redis, LogSettings()), inbox)
-    say = speaker(inbox)
+    publish = publisher_of(inbox)
     catch_up = await make_catch_up(url=store.url, inbox=inbox, audiences=audiences)
     app = App("cut")
     logs = [Log(app, Player(f"p{n}")) for n in range(20)]
@@ -647,20 +656,20 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
                 catch_up.stream_audiences.follow(log, clients[log].session)
             )
         await until(lambda: all(c.begin == 0 for c in clients.values()))
-        said = []
+        published = []
         for round_ in range(2):
             await store.stop()
             await until(lambda: not catch_up.connected)
             store = await start_store()
-            # Before the feeds are back: nobody announces it.
+            # Before Pub/Sub is back, so that it is not announced to anyone.
             for audience in [*(topic_log(app, Topic(f"t{n}")) for n in range(5))]:
-                await say(audience, f"{round_}")
-            await say(everyone_log(app), f"{round_}")
-            said.append(f"{round_}")
+                await publish(audience, f"{round_}")
+            await publish(everyone_log(app), f"{round_}")
+            published.append(f"{round_}")
 
-            def have_all(said: list[str] = said) -> bool:
+            def have_all(published: list[str] = published) -> bool:
                 return all(
-                    client.heard == {"everyone": said, topic: said}
+                    client.titles == {"everyone": published, topic: published}
                     for client, topic in zip(clients.values(), topics, strict=True)
                 )
 
@@ -669,8 +678,11 @@ async def test_a_store_that_was_cut_off_costs_nobody_anything(
     await redis.close()
 
 
-async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
-    catch_up: CatchUp, audiences: PlayerAudiences, say: Say, make_client: type[Client]
+async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
+    catch_up: CatchUp,
+    audiences: PlayerAudiences,
+    publish: Publish,
+    make_client: type[Client],
 ) -> None:
     rng = random.Random(3)
     app = App("churn")
@@ -684,7 +696,7 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
         for n in range(8):
             log = rng.choice(logs)
             client = make_client(topics=("live",))
-            # On a busy machine only the last, patient ones get in.
+            # On a busy machine only the last ones, with the longest time, get in.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(rng.random() * 0.01 * 2**n):
                     async with catch_up.stream_audiences.follow(log, client.session):
@@ -715,7 +727,7 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
     assert len(catch_up.hub) == 0
     assert not catch_up.hub.logs
     pubsub = catch_up._pubsub
-    # What catching up was about to weave is let go when that is done.
+    # Subscriptions that a refresh was about to add are dropped when it is done.
     async with asyncio.timeout(10):
         while pubsub._subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -724,7 +736,7 @@ async def test_a_reader_that_leaves_while_it_is_woven_leaves_nothing_behind(
 
 
 class Reading:
-    """A player that comes and goes with its last cursor, and keeps all it was given."""
+    """A player that leaves and resumes from its last cursor, and keeps all it got."""
 
     def __init__(self, log: Log, make_client: Any) -> None:
         self.log = log
@@ -741,7 +753,7 @@ class Reading:
     def go(self, catch_up: CatchUp) -> None:
         catch_up.stream_audiences.leave(self.log, self.client.session)
         here = [m["notification"]["id"] for m in self.client.of("notification")]
-        # On one connection nothing comes twice, whatever happens.
+        # On one connection nothing comes twice, in any events.
         assert len(here) == len(set(here))
         self.ids.update(here)
         assert not self.client.gaps
@@ -752,15 +764,15 @@ class Reading:
         return self.ids | here
 
 
-# What goes wrong once in forty times is found by going through it often.
+# Many rounds find a defect that shows once in forty times.
 @pytest.mark.parametrize(
     "seed",
     [11, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(20, 40))],
 )
-async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
+async def test_in_any_events_a_reader_gets_all_that_its_pages_show(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
-    say: Say,
+    publish: Publish,
     redis: RedisConnection,
     make_client: type[Client],
     until: Until,
@@ -779,7 +791,7 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     async def speak() -> None:
         everybody = [everyone_log(app), *(topic_log(app, topic) for topic in topics)]
         for n in range(150):
-            await say(rng.choice(everybody if rng.random() < 0.6 else logs), f"{n}")
+            await publish(rng.choice(everybody if rng.random() < 0.6 else logs), f"{n}")
 
     async def wander(reader: Reading) -> None:
         for _ in range(25):
@@ -789,8 +801,8 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
             elif chance < 0.45:
                 await audiences.leave(reader.log, topic)
             elif chance < 0.6 and reader in readers[::2]:
-                # These stay as they are: who comes back, or asks for what it has muted,
-                # is owed nothing of what it did not want.
+                # These readers keep their audiences: one that joins again or unmutes is
+                # not due the entries in between.
                 muted = rng.random() < 0.5
                 audience = topic_log(app, topic)
                 await audiences.views.mute(reader.log, audience, muted=muted)
@@ -820,9 +832,9 @@ async def test_whatever_happens_a_reader_is_given_all_that_its_pages_show(
     assert not catch_up.hub.logs
 
 
-async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_came(
+async def test_an_audiences_first_entry_is_due_to_a_reader_that_left_before_it(
     catch_up: CatchUp,
-    say: Say,
+    publish: Publish,
     redis: RedisConnection,
     log: Log,
     make_client: type[Client],
@@ -838,10 +850,10 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
         "on_entry",
         lambda of, entry: None if of.is_audience else take(of, entry),
     )
-    first = await say(everyone_log(log.app), "first")
+    first = await publish(everyone_log(log.app), "first")
     while await redis.now_ms() <= first.at_ms:
         pass
-    own = await say(log, "own")
+    own = await publish(log, "own")
     await until(lambda: own.id in reader.has())
     reader.go(catch_up)
     monkeypatch.undo()
@@ -852,34 +864,34 @@ async def test_the_first_word_of_an_audience_is_owed_to_who_has_left_before_it_c
     reader.go(catch_up)
 
 
-async def test_what_was_joined_behind_the_first_look_is_heard(
+async def test_a_topic_that_is_joined_after_the_first_look_is_followed(
     catch_up: CatchUp,
     redis: RedisConnection,
     audiences: PlayerAudiences,
     log: Log,
     make_client: type[Client],
     until: Until,
-    say: Say,
+    publish: Publish,
 ) -> None:
-    # The look comes with the lease, when the feed may not flow yet: nobody would hear
-    # of the topic, but for the read that follows.
+    # The views come with the lease, maybe before Pub/Sub has confirmed: only the read
+    # that follows finds the topic.
     await audiences.views_of(log)
     pending_join = catch_up.stream_audiences.begin_join(log)
-    looked = await redis.call_many(pending_join.commands)
+    replies = await redis.call_many(pending_join.commands)
     await audiences.join(log, NEWS)
     client = make_client()
 
-    await catch_up.stream_audiences.finish_join(pending_join, client.session, looked)
+    await catch_up.stream_audiences.finish_join(pending_join, client.session, replies)
     try:
         await until(lambda: len(client.session.audience_subscriptions) == 2)
         await until(lambda: client.begin is not None)
-        await say(topic_log(log.app, NEWS), "heard")
-        await until(lambda: client.heard.get("news") == ["heard"])
+        await publish(topic_log(log.app, NEWS), "heard")
+        await until(lambda: client.titles.get("news") == ["heard"])
     finally:
         catch_up.stream_audiences.leave(log, client.session)
 
 
-async def test_who_is_turned_back_leaves_no_subscription(
+async def test_an_aborted_join_leaves_no_subscription(
     catch_up: CatchUp, log: Log
 ) -> None:
     pending_join = catch_up.stream_audiences.begin_join(log)
@@ -889,59 +901,59 @@ async def test_who_is_turned_back_leaves_no_subscription(
     assert not catch_up._pubsub._subscribers
 
 
-async def test_where_an_audience_stood_is_asked_of_those_who_hear_it(
+async def test_the_head_of_an_audience_comes_from_its_live_readers(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
     log: Log,
     make_client: type[Client],
     until: Until,
-    say: Say,
+    publish: Publish,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = Log(log.app, Player("other"))
     await audiences.views_of(other)
-    before = await say(everyone_log(log.app), "long ago")
-    # Of the same millisecond it would have to be asked for.
-    while (place := await say(log, "last seen")).at_ms <= before.at_ms:
+    before = await publish(everyone_log(log.app), "long ago")
+    # In the same millisecond the store would have to be asked.
+    while (position := await publish(log, "last seen")).at_ms <= before.at_ms:
         pass
     await audiences.views_of(log)
-    first, late = make_client(), make_client(Cursor(place, {}))
-    asked: list[object] = []
+    first, late = make_client(), make_client(Cursor(position, {}))
+    calls: list[object] = []
 
     async def never(*args: object) -> Position:
-        asked.append(args)
-        return place
+        calls.append(args)
+        return position
 
     async with catch_up.stream_audiences.follow(other, first.session):
         await until(lambda: first.begin is not None)
         monkeypatch.setattr(audiences, "position_before", never)
         async with catch_up.stream_audiences.follow(log, late.session):
             await until(lambda: late.begin is not None)
-            await say(everyone_log(log.app), "now")
-            await until(lambda: late.heard)
+            await publish(everyone_log(log.app), "now")
+            await until(lambda: late.titles)
 
-    assert late.heard == {"everyone": ["now"]}
-    assert not asked
+    assert late.titles == {"everyone": ["now"]}
+    assert not calls
 
 
-async def test_what_an_audience_was_told_since_is_owed_also_where_others_have_it(
+async def test_entries_since_a_bare_id_are_due_even_if_others_have_them(
     catch_up: CatchUp,
     audiences: PlayerAudiences,
     log: Log,
     make_client: type[Client],
     until: Until,
-    say: Say,
+    publish: Publish,
 ) -> None:
     other = Log(log.app, Player("other"))
     await audiences.views_of(log)
-    place = await say(log, "last seen")
-    first, late = make_client(), make_client(cursor_at(place))
+    position = await publish(log, "last seen")
+    first, late = make_client(), make_client(cursor_at(position))
     async with catch_up.stream_audiences.follow(other, first.session):
         await until(lambda: first.begin is not None)
-        await say(everyone_log(log.app), "since")
-        await until(lambda: first.heard)
-        # The hub knows where the log stands, and that is too late for this reader.
+        await publish(everyone_log(log.app), "since")
+        await until(lambda: first.titles)
+        # The hub knows the head, which is too late for this reader.
         async with catch_up.stream_audiences.follow(log, late.session):
-            await until(lambda: late.heard)
+            await until(lambda: late.titles)
 
-    assert late.heard == {"everyone": ["since"]}
+    assert late.titles == {"everyone": ["since"]}

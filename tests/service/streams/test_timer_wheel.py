@@ -1,10 +1,12 @@
+"""The timer wheel: which objects are ticked, and when."""
+
 from __future__ import annotations
 
 from streamer.service.streams.timer_wheel import TICK_S, TimerWheel
 
 
-class Counting:
-    """Wants to be looked at again in `in_s`."""
+class RecordingTimed:
+    """Records its ticks, and is due again in `in_s`."""
 
     def __init__(self, in_s: float | None) -> None:
         self.due = 0
@@ -16,50 +18,50 @@ class Counting:
         return self.in_s
 
 
-def turn(wheel: TimerWheel, count: int) -> None:
+def tick(wheel: TimerWheel, count: int) -> None:
     for i in range(1, count + 1):
         wheel.advance(i * TICK_S, 0.0)
 
 
-def test_a_rider_is_ticked_when_it_is_due_and_not_before() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(2.5)
+def test_a_timed_object_is_ticked_when_it_is_due() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(2.5)
     wheel.add(timed)
 
-    turn(wheel, 8)
+    tick(wheel, 8)
 
     assert timed.ticks == [1.0, 4.0, 7.0]
 
 
-def test_a_rider_that_has_nothing_more_to_do_is_left_alone() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(None)
+def test_a_timed_object_without_more_to_do_is_not_ticked() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(None)
     wheel.add(timed)
 
-    turn(wheel, 3)
+    tick(wheel, 3)
 
     assert timed.ticks == [1.0]
 
 
-def test_a_rider_that_is_overdue_is_ticked_once_a_turn() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(-5.0)
+def test_an_overdue_object_is_ticked_once_a_tick() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(-5.0)
     wheel.add(timed)
 
-    turn(wheel, 3)
+    tick(wheel, 3)
 
     assert timed.ticks == [1.0, 2.0, 3.0]
 
 
-def test_a_rider_that_is_added_again_is_due_once() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(10.0)
+def test_an_object_that_is_added_again_is_due_once() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(10.0)
     wheel.add(timed, 3.0)
     wheel.add(timed, 2.0)
 
-    turn(wheel, 5)
+    tick(wheel, 5)
 
     assert timed.ticks == [2.0]
 
 
-def test_turns_that_were_missed_are_made_up_for() -> None:
-    wheel, early, late = TimerWheel(0.0), Counting(None), Counting(None)
+def test_missed_ticks_are_made_up_for() -> None:
+    wheel, early, late = TimerWheel(0.0), RecordingTimed(None), RecordingTimed(None)
     wheel.add(early, 1.0)
     wheel.add(late, 4.0)
 
@@ -68,9 +70,9 @@ def test_turns_that_were_missed_are_made_up_for() -> None:
     assert early.ticks == late.ticks == [4.2]
 
 
-def test_a_turn_touches_only_those_who_are_due() -> None:
+def test_a_tick_touches_only_objects_that_are_due() -> None:
     wheel = TimerWheel(0.0)
-    riders = [Counting(None) for _ in range(10)]
+    riders = [RecordingTimed(None) for _ in range(10)]
     for i, timed in enumerate(riders):
         wheel.add(timed, float(i + 1))
 
@@ -79,21 +81,21 @@ def test_a_turn_touches_only_those_who_are_due() -> None:
     assert [len(timed.ticks) for timed in riders] == [1] + [0] * 9
 
 
-def test_a_rider_that_is_hastened_is_due_sooner_and_once() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(10.0)
+def test_an_object_made_due_sooner_is_ticked_once() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(10.0)
     wheel.add(timed, 6.0)
     wheel.due_sooner(timed, 2.0)
 
-    turn(wheel, 8)
+    tick(wheel, 8)
 
     assert timed.ticks == [2.0]
 
 
-def test_a_rider_that_is_hastened_is_not_put_off() -> None:
-    wheel, timed = TimerWheel(0.0), Counting(10.0)
+def test_an_object_made_due_sooner_is_not_postponed() -> None:
+    wheel, timed = TimerWheel(0.0), RecordingTimed(10.0)
     wheel.add(timed, 2.0)
     wheel.due_sooner(timed, 6.0)
 
-    turn(wheel, 8)
+    tick(wheel, 8)
 
     assert timed.ticks == [2.0]
