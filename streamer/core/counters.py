@@ -1,10 +1,10 @@
 """
-What a process counts of itself: whole numbers that go up, and spreads of times.
+The counters of one process, and histograms of durations.
 
-Decides what is counted, and by which few words: every label is from a list that is
-closed, never a player's name or an id. Knows nothing of who reads the figures, nor of
-how they are written out: whoever has something to count is handed a `Counters`, or a
-part of one, and adds to it, which is all that a count may cost.
+Decides what is counted and with which labels. Every label has a fixed set of values; a
+player's name or an id is never one. Knows nothing of how counters are exposed. Code
+that counts gets a `Counters`, or a part of one, and adds to it: counting costs no more
+than an addition.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from ..model import Gap
 __all__ = ["CLIENT_LEFT", "Counters", "Histogram", "TransportCounters"]
 
 CLIENT_LEFT: Final = "left"
-"""How a connection has ended that nobody here has ended."""
+"""Reason of a connection that the client or the network closed."""
 
 WRITE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-"""From what a store and a node take at best, to when a player would have noticed."""
+"""From the fastest write of store and node to a delay that players notice."""
 
 LAG_S: Final = (0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3_600)
-"""A scheduler looks four times a second; one that was down is late by more."""
+"""A scheduler polls four times per second; after an outage it is late by more."""
 
 
 class Histogram:
     """
-    Numbers by size.
+    A histogram of numbers.
 
     Args:
-        bounds: The greatest number of each bucket, rising; one without a bound follows.
+        bounds: The largest number of each bucket, ascending. A last bucket without a
+            bound follows.
 
     """
 
@@ -45,7 +46,7 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a number; one below zero, of two clocks that differ, is zero."""
+        """Count a number. A negative one, from clocks that differ, counts as zero."""
         value = max(value, 0.0)
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
@@ -56,7 +57,7 @@ class Histogram:
 
 
 class TransportCounters:
-    """What one transport has carried: ``websocket``, ``sse``, or ``longpoll``."""
+    """Counters of one transport: ``websocket``, ``sse`` or ``longpoll``."""
 
     __slots__ = ("closes", "deliveries", "gaps", "name", "opened")
 
@@ -64,23 +65,23 @@ class TransportCounters:
         self.name = name
         self.opened = 0
         self.closes: Counter[str] = Counter()
-        """By reason; `CLIENT_LEFT` where the client, or the network, has ended it."""
+        """By reason; `CLIENT_LEFT` if the client or the network closed it."""
         self.deliveries = 0
-        """Entries given to connections, each counted once for each."""
+        """Entries written to connections, once per connection."""
         self.gaps: Counter[Gap] = Counter()
 
     @property
     def open(self) -> int:
-        """Connections at this moment."""
+        """The number of connections that are open now."""
         return self.opened - self.closes.total()
 
     def close(self, disconnect: Disconnect | None) -> None:
-        """Count the end of a connection; None is that of a client that has left."""
+        """Count the end of a connection; None if the client left."""
         self.closes[CLIENT_LEFT if disconnect is None else disconnect.reason] += 1
 
 
 class Counters:
-    """Everything that one process has counted since it was started."""
+    """All counters of one process since its start."""
 
     def __init__(self) -> None:
         self.websocket = TransportCounters("websocket")
@@ -88,24 +89,24 @@ class Counters:
         self.longpoll = TransportCounters("longpoll")
 
         self.publishes: Counter[str] = Counter()
-        """Publishes acknowledged: ``stored``, or ``replayed`` by their key."""
+        """Publishes acknowledged: ``stored``, or ``replayed`` by idempotency key."""
         self.entries_stored = 0
-        """Entries that publishes have put into logs; what is scheduled is not in it."""
+        """Entries that publishes appended to logs, without those of schedules."""
         self.publish_to_write_s = Histogram(WRITE_S)
-        """From an entry's time to its being written, once for each that came live."""
+        """From an entry's time until it was written, once per live delivery."""
 
         self.refusals: Counter[str] = Counter()
-        """What was refused, by the name of the limit."""
+        """Refusals, by the name of the limit."""
         self.requests: Counter[tuple[str, str, int]] = Counter()
-        """Requests answered, by method, template of the route, and status."""
+        """Responses, by method, template of the route, and status."""
 
         self.probe_s = Histogram(WRITE_S)
-        """From storing a probe to hearing it."""
+        """From storing a probe to receiving its announcement."""
         self.schedule_lag_s = Histogram(LAG_S)
-        """How late schedules were fired."""
+        """The delay with which schedules were fired."""
 
     def count_publish(self, entries: int) -> None:
-        """Count a publish that is acknowledged, and how many entries it has stored."""
+        """Count an acknowledged publish and the entries that it stored."""
         self.publishes["stored" if entries else "replayed"] += 1
         self.entries_stored += entries
 

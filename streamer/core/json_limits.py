@@ -1,8 +1,8 @@
 """
-Free-form JSON values: what of them is acceptable.
+Limits of free-form JSON values.
 
-Decides whether a value that a sender may choose freely can be read by every client
-there is. Knows Python's picture of JSON.
+Decides whether every client can read a value that a sender chose freely. Knows how
+Python represents JSON.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Final
 __all__ = ["problem_with"]
 
 DEPTH_MAX: Final = 64
-"""Nesting that every parser takes; ours alone would take about a thousand."""
+"""Nesting depth that every parser accepts; ours accepts about a thousand."""
 
 INT_MAX: Final = 2**64 - 1
-"""Integers past 64 bits fail in most clients, and silently lose digits in some."""
+"""Larger integers fail in most clients and silently lose digits in some."""
 
 
 def problem_with(value: Any) -> str | None:  # Any JSON value.
-    """Return what is wrong with `value`, or None. Takes O(size), without recursion."""
+    """Return what is wrong with `value`, or None. O(size), without recursion."""
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()

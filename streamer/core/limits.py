@@ -1,8 +1,8 @@
 """
-Limits that one node keeps by itself: how many at once, and how many a second.
+Limits that each node enforces by itself: concurrency and rate.
 
-Decides whether one more may come in. Knows counts and the time it is given. Knows
-nothing of what is counted, nor of listeners across nodes, which are leases in the
+Decides whether one more is admitted. Knows counts, and the time that its caller passes.
+Knows nothing of what is counted, nor of limits across nodes: those are leases in the
 store.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["RateLimiter", "Slots", "SlotsPerKey"]
 
 
 class Slots:
-    """At most `capacity` holders at once."""
+    """A counting semaphore that refuses instead of waiting."""
 
     def __init__(
         self,
@@ -35,10 +35,10 @@ class Slots:
 
     def acquire(self) -> None:
         """
-        Take a slot; whoever does has to give it back, once.
+        Take a slot; its holder releases it once.
 
         Raises:
-            LimitReached: All slots are taken.
+            LimitReached: All slots are in use.
 
         """
         if self.in_use >= self.capacity:
@@ -47,12 +47,12 @@ class Slots:
         self.in_use += 1
 
     def release(self) -> None:
-        """Give back what was taken."""
+        """Release an acquired slot."""
         self.in_use -= 1
 
 
 class SlotsPerKey:
-    """At most `capacity` holders at once for each key."""
+    """`Slots` of the same capacity for each key."""
 
     def __init__(
         self, capacity: int, limit: Limit, *, refusals: Counter[str] | None = None
@@ -63,14 +63,14 @@ class SlotsPerKey:
         self._refusals = Counter() if refusals is None else refusals
 
     def acquire(self, key: Hashable) -> None:
-        """Take one of `key`'s slots; as `Slots.acquire`."""
+        """Take a slot of `key`; see `Slots.acquire`."""
         if self._in_use[key] >= self.capacity:
             self._refusals[self._limit.name.lower()] += 1
             raise LimitReached(self._limit)
         self._in_use[key] += 1
 
     def release(self, key: Hashable) -> None:
-        """Give back what was taken."""
+        """Release an acquired slot."""
         self._in_use[key] -= 1
         if not self._in_use[key]:
             del self._in_use[key]
@@ -78,10 +78,11 @@ class SlotsPerKey:
 
 class RateLimiter:
     """
-    At most `per_s` events a second, evenly, with bursts of up to `burst`.
+    Admits `per_s` events per second on average, in bursts of up to `burst`.
 
-    The generic cell rate algorithm: one number, the time at which the next event would
-    be exactly on schedule. An event may come up to `burst` intervals ahead of it.
+    It is the generic cell rate algorithm. Its only state is the time at which the next
+    event would be exactly on schedule; an event may come up to `burst` intervals before
+    that.
     """
 
     __slots__ = ("_burst_s", "_interval_s", "_next_s")
@@ -92,7 +93,7 @@ class RateLimiter:
         self._next_s = float("-inf")
 
     def allow(self, now_s: float) -> bool:
-        """Count an event at `now_s`, a monotonic time, unless it is one too many."""
+        """Return whether an event at `now_s`, a monotonic time, is within the rate."""
         if self._next_s - self._burst_s > now_s:
             return False
         self._next_s = max(self._next_s, now_s) + self._interval_s

@@ -1,19 +1,20 @@
 """
-Quotas: what an app may use, and how a node spends what it has borrowed of it.
+Quotas of apps, and the permits that a node has borrowed from them.
 
-Decides which limit counts where an app has none of its own, when a node may pay from
-its own pocket, how much it asks the store for, and how long asking is in vain. Knows
-numbers and the time it is given. Knows nothing of the store, nor of what is published.
+Decides which limit applies if an app has none of its own, whether a node's balance
+covers a request, how many permits it borrows, and for how long borrowing is pointless.
+Knows numbers, and the time that its caller passes. Knows nothing of the store, nor of
+what is published.
 
-What comes in at a rate is a bucket in the store, one per app: it holds what may be
-spent at once, and fills evenly. Nodes borrow permits from it in small portions and
-spend them without asking anybody. Every permit was taken out of the bucket first, so in
-the long run no more is spent than it fills with, by however many nodes; and in any
-stretch of time no more than that and one bucketful, beside the portions in the nodes'
-pockets.
+A quota per time is a token bucket in the store, one per app. It holds the burst and
+fills evenly. Nodes borrow permits from the bucket in small portions and spend them
+without asking the store. Every permit leaves the bucket before it is spent. So in the
+long run all nodes together spend no more than the bucket fills with, and in any period
+no more than that plus one burst plus the balances of the nodes.
 
-Who needs more than a bucketful gets it when the bucket is full, and it owes the rest:
-a batch of a thousand is as good as a thousand alone, only later on.
+A request that needs more permits than the bucket can hold is granted when the bucket is
+full. The bucket then owes the rest: a batch of a thousand costs the same as a thousand
+single publishes, only later.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ import msgspec
 __all__ = ["QUOTA_MAX", "Permits", "QuotaLimits", "QuotaOverrides"]
 
 QUOTA_MAX: Final = 10**15
-"""Far from where a Lua number is no longer exact, 2^53."""
+"""Well below 2^53, where Lua numbers stop being exact."""
 
 BUCKET_STATE_TTL_S: Final = 1.0
-"""How long a node believes what the store has said of a bucket. A flood of what is
-refused costs one question a second; and a store that lost its data is soon noticed."""
+"""How long a node trusts the last known state of a bucket. A flood of refused requests
+costs one command per second, and a store that lost its data is noticed soon."""
 
 _QuotaValue = Annotated[int, msgspec.Meta(ge=0, le=QUOTA_MAX)]
 
 
 class QuotaLimits(NamedTuple):
     """
-    What counts for an app; 0 is no limit.
+    The limits that apply to an app; 0 is no limit.
 
-    Notifications a second, one for each inbox they go to; bytes of them a day, counted
-    in the same way; players with an inbox; schedules that are not due yet.
+    Notifications per second, one for each inbox they go to; their bytes per day,
+    counted in the same way; players with an inbox; schedules that are not due yet.
     """
 
     publishes_per_s: int = 0
@@ -50,9 +51,7 @@ class QuotaLimits(NamedTuple):
 
 
 class QuotaOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    What an app's record says of `QuotaLimits`; None where the node's settings count.
-    """
+    """The limits in an app's record; None where the node's settings apply."""
 
     publishes_per_s: _QuotaValue | None = None
     bytes_per_day: _QuotaValue | None = None
@@ -60,11 +59,11 @@ class QuotaOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
     pending_schedules: _QuotaValue | None = None
 
     def with_defaults(self, defaults: QuotaLimits) -> QuotaLimits:
-        """Return what counts, where `defaults` do without a word here."""
+        """Return the limits that apply; `defaults` replace None."""
         return _limits(self, defaults)
 
 
-# Asked with each publish, and most apps have the same.
+# Called for each publish, and most apps have equal limits.
 @lru_cache(maxsize=1024)
 def _limits(quotas: QuotaOverrides, defaults: QuotaLimits) -> QuotaLimits:
     own = (getattr(quotas, name) for name in QuotaLimits._fields)
@@ -78,12 +77,12 @@ def _limits(quotas: QuotaOverrides, defaults: QuotaLimits) -> QuotaLimits:
 
 class Permits:
     """
-    What a node has borrowed of one bucket, and knows of it.
+    The permits that a node has borrowed from one bucket, and the bucket's last state.
 
     Args:
-        per_s: How fast the bucket fills.
-        burst: What it holds.
-        portion: What to borrow at a time, if no more is needed.
+        per_s: Permits with which the bucket fills per second.
+        burst: Capacity of the bucket.
+        portion: Permits to borrow at a time if no more are needed.
 
     """
 
@@ -107,22 +106,22 @@ class Permits:
         self._bucket_at_s = float("-inf")
 
     def spend(self, needed: int) -> bool:
-        """Spend what is needed from the pocket; return whether it was enough."""
+        """Spend permits from the balance; return whether it covers them."""
         if needed > self._balance:
             return False
         self._balance -= needed
         return True
 
     def refund(self, unused: int) -> None:
-        """Take back what was paid for nothing; more than a bucketful is forgotten."""
+        """Return unused permits to the balance, up to one burst."""
         self._balance = min(self._balance + unused, max(self._balance, self.burst))
 
     def wait_s(self, needed: int, now_s: float) -> float:
         """
-        Return how long there is no use in asking the store; 0 if there may be.
+        Return for how long the bucket cannot cover `needed`; 0 if it may cover it now.
 
-        What was left in the bucket and what has come in since is the most that there
-        can be: the other nodes only take out.
+        What was left in the bucket plus what it filled with since is an upper bound,
+        because other nodes only take permits out.
         """
         if now_s - self._bucket_at_s >= BUCKET_STATE_TTL_S:
             return 0.0
@@ -131,12 +130,12 @@ class Permits:
         return max(0.0, missing / self.per_s)
 
     def borrow_range(self, needed: int) -> tuple[int, int]:
-        """Return how many have to be borrowed for this, and how many would be good."""
+        """Return how many permits must be borrowed, and how many should be."""
         needed_min = needed - self._balance
         assert needed_min > 0
         return needed_min, max(needed_min, self.portion)
 
     def add_borrowed(self, borrowed: int, left: float, now_s: float) -> None:
-        """Take what the store has lent, 0 too, and what it has left."""
+        """Add borrowed permits, which may be 0, and note what the bucket has left."""
         self._balance += borrowed
         self._bucket_left, self._bucket_at_s = left, now_s

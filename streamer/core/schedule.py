@@ -1,15 +1,15 @@
 """
-Scheduled sends: what one is, and the rules it keeps.
+Scheduled sends and their rules.
 
-Decides how far ahead a send may lie, when it counts as late, whose turn it is, when
-each part of a spread audience begins, and whether clocks agree well enough to fire at
-all. Knows times as numbers. Knows nothing of the store.
+Decides how far ahead a send may be, when it counts as late, in which order apps are
+served, when each bucket of a spread audience starts, and whether clocks agree well
+enough to fire. Knows times as numbers. Knows nothing of the store.
 
-A schedule goes through these states, and never back::
+The states of a schedule; there is no way back::
 
     pending ------> sent                  one player: one step
        |  |
-       |  +-------> sending ----> sent    an audience: from `sending` on it is sent
+       |  +-------> sending ----> sent    an audience: `sending` cannot be cancelled
        |
        +----------> cancelled
 
@@ -44,7 +44,7 @@ AHEAD_MAX_MS: Final = 30 * 86_400_000
 """Teak and WalletWerk: at most 30 days ahead."""
 
 LATE_AFTER_MS: Final = 5_000
-"""A send this long past its time says so: the schedule was kept, the time was not."""
+"""A send that is later than this is marked as late."""
 
 CLOCK_SKEW_MAX_MS: Final = 30_000
 
@@ -58,7 +58,7 @@ _TIME: Final = re.compile(
 
 
 class ScheduleState(enum.Enum):
-    """Where a schedule is on its way."""
+    """The state of a schedule."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -70,15 +70,15 @@ class Schedule(NamedTuple):
     """
     One scheduled send.
 
-    It is for one `player`; or for the active cards of a `campaign`, taken when it is
-    sent; or, where both are empty, for a list of players that the store keeps apart.
-    `total` is how many recipients it has, 0 while a campaign's are not known;
-    `delivered` how many of them are served. Times are ms of the store's clock;
-    `settled_ms` is when it was sent or cancelled, 0 before. With `to_latest` it is live
-    only on the device that its player has used last.
+    Its recipients are one `player`; or the players with active cards of a `campaign`,
+    read when it is sent; or, if both are empty, a list of players that the store keeps
+    separately. `total` is the number of recipients, 0 while those of a campaign are not
+    known; `delivered` is how many of them were served. Times are ms of the store's
+    clock; `settled_ms` is when it was sent or cancelled, 0 before. With `to_latest` it
+    is delivered live only to the device that its player used last.
 
-    `type`, `expires_ms` (0: never) and `collapse_key` say what its fragment says. With
-    `ttl_ms` it expires so long after it is due: moved, it expires later.
+    `type`, `expires_ms` (0: never) and `collapse_key` repeat members of its fragment.
+    With `ttl_ms` it expires that long after it is due, also if it is moved.
     """
 
     app: App
@@ -106,24 +106,24 @@ class Schedule(NamedTuple):
 
     @property
     def is_late(self) -> bool:
-        """Whether it went out late."""
+        """Whether it was sent more than `LATE_AFTER_MS` after it was due."""
         sent_ms = self.begun_ms or self.settled_ms
         sent = self.state in (ScheduleState.SENDING, ScheduleState.SENT)
         return sent and sent_ms - self.due_ms > LATE_AFTER_MS
 
 
 def bucket_starts_ms(schedule: Schedule, nth: int) -> int:
-    """Return when the `nth` of a schedule's buckets may begin to be served."""
+    """Return when the `nth` of a schedule's buckets may be served."""
     assert schedule.buckets
     return schedule.begun_ms + schedule.spread_ms * nth // len(schedule.buckets)
 
 
 def round_robin(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
     """
-    Return items so that each app has its turn, its own in the order given.
+    Return items in turns of apps; the items of one app keep their order.
 
-    The n-th of each app come before the next of any: one with a million of them is
-    ahead of nobody by more than one.
+    The n-th items of all apps come before any app's next one, so that an app with a
+    million items delays no other app by more than one item.
     """
     nth: Counter[App] = Counter()
     ranked: list[tuple[int, T]] = []
@@ -136,28 +136,28 @@ def round_robin(items: Iterable[T], app: Callable[[T], App]) -> list[T]:
 
 def clocks_agree(store_ms: int, node_ms: int) -> bool:
     """
-    Whether the store's clock can be trusted to fire by.
+    Whether the clocks of store and node agree well enough to fire schedules.
 
-    Nothing but the store's clock says what is due, so a store whose clock jumped would
-    send a month of schedules at once. A node cannot tell which of the two is wrong, and
-    has no need to: it waits until they agree.
+    The store's clock alone decides what is due, so a store whose clock jumped would
+    send a month of schedules at once. A node cannot know which clock is wrong, and need
+    not: it waits until they agree.
     """
     return abs(store_ms - node_ms) <= CLOCK_SKEW_MAX_MS
 
 
 def parse_time(text: str) -> int | None:
     """
-    Return an ISO 8601 date and time as ms of Unix time, or None if it is none.
+    Return an ISO 8601 date and time as ms of Unix time, or None if it is not one.
 
-    ``T`` or a blank may stand between the two; seconds may be left out, and have up to
-    nine digits behind them. Without a zone it is UTC, which has no hour that does not
-    exist. A leap second is not taken: no clock in here ever shows one.
+    The separator is ``T`` or a space. Seconds are optional and may have a fraction of
+    up to nine digits. Without a zone the time is UTC, in which every hour exists. Leap
+    seconds are rejected: no clock of this server ever shows one.
     """
     match = _TIME.fullmatch(text)
     if match is None:
         return None
     zone = f"{match['offset'] or '+00'}{match['minutes'] or '00'}"
-    # What fromisoformat() reads differs between versions of Python; this they all do.
+    # The formats that fromisoformat() accepts differ between versions of Python.
     clock = f"{match['clock']}{match['seconds'] or ':00'}"
     fraction = f"{match['fraction'] or '':0<6.6}"
     try:
@@ -170,6 +170,6 @@ def parse_time(text: str) -> int | None:
 
 
 def to_ms(when: datetime) -> int:
-    """Return a time that has a zone as ms of Unix time, rounded down."""
-    # Arithmetic rather than timestamp(): exact, and the same beyond 2038 everywhere.
+    """Return a time with a zone as ms of Unix time, rounded down."""
+    # Not timestamp(): this is exact, and works after 2038 on every platform.
     return (when - _EPOCH) // timedelta(milliseconds=1)

@@ -1,12 +1,12 @@
 """
-What a store is worth: judged by what it says about itself.
+Suitability of a store, judged by what it reports about itself.
 
-Decides what an acknowledged publish survives on a store, whether the node may promise
-what its settings say, and what an operator has to look at. Knows the words of ``INFO``
-and ``CONFIG``. Knows nothing of how they are asked for.
+Decides what an acknowledged publish survives on a store, whether the store can keep the
+promises of the node's settings, and what an operator has to look at. Knows the fields
+of ``INFO`` and the settings of ``CONFIG``. Knows nothing of how they are read.
 
-A store may keep silent: hosts forbid ``CONFIG``. What is not told is *unknown*, which
-is a warning and no reason to refuse, because nobody could ever use such a host then.
+Some hosts forbid ``CONFIG``. What a store does not report is *unknown*, which is a
+warning and not a reason to refuse the store: such hosts could not be used at all.
 """
 
 from __future__ import annotations
@@ -35,44 +35,44 @@ __all__ = [
 
 CLOCK_WARNING_S: Final = 1.0
 CLOCK_PROBLEM_S: Final = 30.0
-"""Beyond it nothing is fired on time and tokens are judged wrongly."""
+"""Beyond this, schedules are not fired and tokens are judged wrongly."""
 
 MEMORY_WARNING: Final = 0.8
-"""Part of its memory limit at which a store is nearly full."""
+"""Fraction of its memory limit above which a store is nearly full."""
 
 SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")
-"""What to ask ``CONFIG GET`` for."""
+"""The settings to read with ``CONFIG GET``."""
 
 Verdict: TypeAlias = Literal["ok", "warning", "problem"]
 
-# From weak to strong, as far as the store alone goes. "no" leaves it to the system when
-# the log reaches the disk, "none" keeps no log.
+# From weak to strong. With "no" the operating system decides when the append-only file
+# reaches the disk; with "none" there is no such file.
 _STRENGTH: Final = ("none", "no", "everysec", "always")
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check; `text` is for operators."""
 
     verdict: Verdict
     text: str
 
 
 class DurabilityPromise(NamedTuple):
-    """What the settings promise: the durability, and how many replicas confirm."""
+    """The durability that the settings promise, and how many replicas confirm."""
 
     durability: str
     replicas_min: int = 0
 
     @property
     def weakest_log(self) -> str:
-        """The weakest log the store itself may keep."""
-        # A primary that comes back empty wipes its replicas, so `replicated` needs a
-        # log too. It may be a second behind: the replica has the rest.
+        """The weakest durability that the store alone must have."""
+        # A primary that restarts empty wipes its replicas, so `replicated` needs an
+        # append-only file too. It may lag by a second: the replicas have the rest.
         return "everysec" if self.durability == "replicated" else self.durability
 
 
 class StoreFacts(NamedTuple):
-    """What a store says about itself; None stands for not told."""
+    """What a store reports about itself; None if it does not report it."""
 
     info: Mapping[str, str]
     appendonly: str | None
@@ -90,22 +90,22 @@ class StoreFacts(NamedTuple):
 
     @property
     def replicas(self) -> int:
-        """Replicas that are in step, as far as the store has heard from them."""
+        """The number of replicas in sync, as far as the store knows."""
         lines = (self.info.get(f"slave{i}", "") for i in range(self._connected))
         return sum(1 for line in lines if "state=online" in line)
 
     @property
     def log_write_ok(self) -> bool:
-        """Whether the last write of the log went well."""
+        """Whether the last write of the append-only file succeeded."""
         return self.info.get("aof_last_write_status", "ok") == "ok"
 
     @property
     def fsyncs_delayed(self) -> int:
         """
-        How often a write did not wait for the disk any longer, since the store began.
+        How often the store stopped waiting for a delayed sync, since it started.
 
-        Under ``everysec`` the store answers while a sync is under way, for up to two
-        seconds; what it answered then is lost with its process.
+        With ``everysec`` the store replies while a sync is in progress, for up to two
+        seconds; a crash of its process loses what it acknowledged in that time.
         """
         return _number(self.info.get("aof_delayed_fsync"))
 
@@ -119,8 +119,8 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
     Return the facts in the replies to ``INFO`` and ``CONFIG GET``.
 
     Args:
-        info: The reply to ``INFO``; empty where that is forbidden.
-        settings: The reply to ``CONFIG GET`` of `SETTINGS`; None where it is forbidden.
+        info: The reply to ``INFO``; empty if the command is forbidden.
+        settings: The reply to ``CONFIG GET`` of `SETTINGS`; None if it is forbidden.
 
     """
     lines = info.decode(errors="replace").splitlines()
@@ -128,7 +128,7 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
     info_fields = {name: value.strip() for name, _, value in pairs}
     texts = [text.decode(errors="replace") for text in settings or ()]
     config = dict(zip(texts[::2], texts[1::2], strict=False))
-    # INFO may be asked where CONFIG may not, and knows some of it.
+    # INFO may be allowed where CONFIG is not, and has some of the settings.
     maxmemory = config.get("maxmemory", info_fields.get("maxmemory"))
     return StoreFacts(
         info_fields,
@@ -140,18 +140,18 @@ def parse_facts(info: bytes, settings: Sequence[bytes] | None) -> StoreFacts:
 
 
 def durability_of(facts: StoreFacts) -> str:
-    """Return what the store itself keeps: always, everysec, no, none or unknown."""
+    """Return the durability of the store alone: always, everysec, no, none, unknown."""
     if facts.appendonly == "no":
         return "none"
     return facts.appendfsync if facts.appendfsync in _STRENGTH else "unknown"
 
 
 def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
-    """Return all findings by what they are about, worst news included."""
+    """Return all findings by subject."""
     promised = judge_promise(facts, promise)
     durability = judge_durability(facts.appendonly, facts.appendfsync)
     if promised.verdict != "problem" and durability.verdict == "problem":
-        # It is what the settings ask for.
+        # The settings accept it.
         durability = Finding("warning", durability.text)
     findings = {
         "version": judge_version(facts.info),
@@ -173,7 +173,7 @@ def judge(facts: StoreFacts, promise: DurabilityPromise) -> dict[str, Finding]:
 
 
 def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
-    """Say why a node must not start on such a store, None if it may."""
+    """Return why a node must not start on such a store, None if it may."""
     reasons = [
         findings[subject].text
         for subject in ("version", "policy", "promise")
@@ -183,7 +183,7 @@ def unsuitable_reasons(findings: Mapping[str, Finding]) -> str | None:
 
 
 def unready_reason(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
-    """Say why a publish could not be acknowledged for the time, None if it could."""
+    """Return why publishes cannot be acknowledged at present, None if they can."""
     if facts.is_replica:
         return "the store is a read-only replica"
     if promise.durability == "replicated" and facts.replicas < promise.replicas_min:
@@ -194,8 +194,8 @@ def unready_reason(facts: StoreFacts, promise: DurabilityPromise) -> str | None:
 
 
 def judge_version(info: Mapping[str, str]) -> Finding:
-    """Judge what the store is."""
-    # Valkey calls itself Redis 7.2 here, whatever its own number is.
+    """Judge the kind and version of the store."""
+    # Valkey reports itself as Redis 7.2 here, whatever its own version is.
     claimed = info.get("redis_version")
     if claimed is None:
         return Finding(
@@ -212,7 +212,7 @@ def judge_version(info: Mapping[str, str]) -> Finding:
 
 
 def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding:
-    """Judge what an acknowledged publish survives; None stands for not told."""
+    """Judge what acknowledged writes survive; None is a setting that is not known."""
     if appendonly is None or appendfsync is None:
         return Finding(
             "warning",
@@ -245,7 +245,7 @@ def judge_durability(appendonly: str | None, appendfsync: str | None) -> Finding
 
 
 def judge_promise(facts: StoreFacts, promise: DurabilityPromise) -> Finding:
-    """Judge whether the store gives what the setting `durability` promises."""
+    """Judge whether the store provides what the setting `durability` promises."""
     durability = durability_of(facts)
     promised = f"durability={promise.durability}"
     if durability == "unknown":
@@ -264,12 +264,12 @@ def judge_promise(facts: StoreFacts, promise: DurabilityPromise) -> Finding:
         f"{promised}: {facts.replicas} replicas in sync, "
         f"{promise.replicas_min} required"
     )
-    # A replica may come back while the node waits; so it is no reason not to start.
+    # No reason not to start: a replica may return while the node waits.
     return Finding("ok" if facts.replicas >= promise.replicas_min else "warning", text)
 
 
 def judge_policy(policy: str | None) -> Finding:
-    """Judge what the store does when its memory is full; None stands for not told."""
+    """Judge what the store does when its memory is full; None is not known."""
     if policy is None:
         return Finding("warning", "the eviction policy is unknown")
     if policy == "noeviction":
@@ -294,7 +294,7 @@ def judge_clock(ahead_s: float) -> Finding:
 
 
 def judge_memory(maxmemory: int | None, used: int) -> Finding:
-    """Judge the store's memory limit in bytes; None stands for not told."""
+    """Judge the store's memory limit in bytes; None is not known."""
     used_mib = f"{used / 2**20:.1f} MiB used"
     if maxmemory is None:
         return Finding("warning", f"the memory limit is unknown; {used_mib}")

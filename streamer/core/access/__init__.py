@@ -1,1 +1,1 @@
-"""Access: apps, tokens and their signatures, and the rights that follow from them."""
+"""Access: apps, tokens, signatures, and the rights of callers."""

@@ -1,14 +1,14 @@
 """
-An app as it is kept: its name, what its tokens are checked against, what it may use.
+The record of an app: its name, how its tokens are verified, and its quotas.
 
-Decides which combinations of these make sense, which keys count at a time, and whether
-a token that was believed once would still be. Knows keys and times. Knows nothing of
-the form of a token, nor of the store.
+Decides which combinations of members are valid, which keys are valid at a time, and
+whether a token that was accepted once would still be accepted. Knows keys and times.
+Knows nothing of the format of a token, nor of the store.
 
-An app's tokens come from one issuer and have one algorithm. With HS256 the issuer is
-the app's own backend, or this server for it, and both share a secret. With one of the
-others it is somebody else, whose public keys are in the record or in a key set that
-the record names: a file, or a URL.
+The tokens of an app have one issuer and one algorithm. With HS256 the issuer is the
+app's own backend, or this server on its behalf, and both share a secret. With the other
+algorithms the issuer is a third party, whose public keys are in the record or in a key
+set that the record names: a file or a URL.
 """
 
 from __future__ import annotations
@@ -35,19 +35,21 @@ __all__ = [
 ]
 
 SECRET_BYTES_MIN: Final = 32
-"""RFC 7518 section 3.2: an HMAC key is at least as long as the hash."""
+"""RFC 7518 section 3.2: an HMAC key must be at least as long as the hash."""
 
 DEFAULT_ISSUER: Final = "streamer"
 
 RETIRED_MAX: Final = 3
-"""Earlier secrets that count at once: with the current one, as many as are tried."""
+"""
+Retired secrets that stay valid at once; with the current one, as many as are tried.
+"""
 
 NAME_CHARS_MAX: Final = 255
-"""Of an issuer or audience."""
+"""The maximum length of an issuer or audience."""
 
 
 class RetiredSecret(msgspec.Struct, frozen=True):
-    """A secret that was replaced and counts for a while yet."""
+    """A replaced secret that stays valid until `until_s`, Unix time."""
 
     secret: bytes
     until_s: int
@@ -58,16 +60,16 @@ class RetiredSecret(msgspec.Struct, frozen=True):
 
 class AppRecord(msgspec.Struct, frozen=True):
     """
-    An app and what its tokens are checked against.
+    An app and how its tokens are verified.
 
-    `audience` is what ``aud`` has to say; empty stands for the app's name. Either
-    `secret` is given (HS256), or `public_keys`, a key set as text, or `key_set`, an
-    absolute path or a URL. Tokens issued before `not_before_s` do not count; until
-    `revoking_until_s` there may be players with such a time of their own. `quotas` are
-    the app's own, where the settings are not to count.
+    `audience` is the required ``aud``; empty stands for the app's name. One of three is
+    set: `secret` (HS256), `public_keys`, a key set as text, or `key_set`, an absolute
+    path or a URL. Tokens issued before `not_before_s` are revoked; until
+    `revoking_until_s`, players may have a later time of their own. `quotas` override
+    the limits of the settings.
 
     Raises:
-        ValueError: The members do not go together; says why.
+        ValueError: The combination of members is invalid; the message says why.
     """
 
     name: App
@@ -92,26 +94,28 @@ class AppRecord(msgspec.Struct, frozen=True):
 
     @property
     def key_id(self) -> str:
-        """The ``kid`` of tokens made with the secret. It does not give it away."""
+        """
+        The ``kid`` of tokens signed with the secret. It does not reveal the secret.
+        """
         assert self.algorithm == "HS256"
         return secret_key(self.secret).name
 
     @property
     def expected_audience(self) -> str:
-        """What ``aud`` has to say."""
+        """The ``aud`` that tokens must have."""
         return self.audience or self.name
 
     def with_tokens(
         self, changes: Mapping[str, Any], *, fresh_secret: bytes
     ) -> AppRecord:
         """
-        Return the app with other members for its tokens.
+        Return the app with changed members that concern its tokens.
 
-        Where the algorithm changes sides between a shared secret and public keys, what
-        was for the other side goes: `fresh_secret` is for an app that has none.
+        A change between a shared secret and public keys removes the members of the
+        other kind. `fresh_secret` is used if the app needs a secret and has none.
 
         Raises:
-            ValueError: The members do not go together.
+            ValueError: The combination of members is invalid.
         """
         changes = {**changes}
         if changes.get("algorithm", self.algorithm) == "HS256":
@@ -126,7 +130,7 @@ class AppRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, **changes)
 
     def own_keys(self, now_s: int) -> KeySet:
-        """Return the keys that the record itself has."""
+        """Return the keys in the record itself that are valid at `now_s`."""
         if self.algorithm != "HS256":
             assert self.public_keys, "a key set elsewhere has to be fetched"
             return parse_key_set(self.public_keys.encode())
@@ -137,12 +141,12 @@ class AppRecord(msgspec.Struct, frozen=True):
         self, proof: TokenProof, keys: KeySet, *, not_before_s: int = 0
     ) -> bool:
         """
-        Whether the token behind `proof` would be believed again.
+        Whether the token of `proof` would be accepted again.
 
         Args:
-            proof: What it was believed for.
-            keys: The keys that count at present.
-            not_before_s: The player's own time before which tokens do not count.
+            proof: The claims and the key for which it was accepted.
+            keys: The app's keys at present.
+            not_before_s: The player's own time before which tokens are revoked.
 
         """
         return (
@@ -181,13 +185,13 @@ class AppRecord(msgspec.Struct, frozen=True):
 
 
 def key_set_problem(location: str) -> str | None:
-    """Say why a key set cannot be fetched from `location`, None if it can be."""
+    """Return why a key set cannot be fetched from `location`, None if it can be."""
     if location.startswith("/"):
         return None
     try:
         url = urlsplit(location)
         host = url.hostname
-        _ = url.port  # Is parsed, and checked, when it is asked for.
+        _ = url.port  # Parsed and checked on access.
     except ValueError:
         host = None
     if not host or url.scheme not in ("https", "http"):
@@ -200,7 +204,7 @@ def key_set_problem(location: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine, by its name alone."""
+    """Whether `host` is this machine, judged by its name alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,22 +1,21 @@
 """
-Who is asking, and what that caller may do.
+Callers and their rights.
 
-Knows the permission strings a token may carry, the scopes of a backend key, and which
-rights each gives. Knows nothing of tokens, headers or how a caller was recognised.
+Knows the permissions of tokens, the scopes of backend keys, and the rights that each
+grants. Knows nothing of tokens, headers, or how a caller was authenticated.
 
-A token speaks in permissions, which are RallyHere's (rallyhere.gg, operation
+A token has permissions, which are RallyHere's (rallyhere.gg, operation
 player_get_notifications_page, read 2026-11)::
 
     notification:player:{*,read,write}         any player of the app
     notification:player:self:{*,read,write}    the token's own player
 
-A backend key speaks in scopes. It has no player, so ``me`` means nothing to it. The
-scopes for notifications give permissions; the others are asked for by name. A token
-can never bring a scope: what it says in its permissions is looked up in the table of
-permissions only.
+A backend key has scopes. It has no player, so ``me`` is not valid for it. The scopes
+for notifications grant permissions; the others are checked by name. A token can never
+carry a scope: its permissions are looked up in the table of permissions only.
 
-Strings match exactly or not at all. There is no prefix, no case folding and no wildcard
-but the ones written above, and an unknown string is a right to nothing.
+Strings match exactly or not at all. There are no prefixes, no case folding, and no
+wildcards other than those above. An unknown string grants nothing.
 """
 
 from __future__ import annotations
@@ -61,19 +60,20 @@ _READ_SELF: Final = frozenset({f"{_SELF}:*", f"{_SELF}:read"})
 _WRITE_SELF: Final = frozenset({f"{_SELF}:*", f"{_SELF}:write"})
 
 PERMISSIONS: Final = _READ_ANY | _WRITE_ANY | _READ_SELF | _WRITE_SELF
-"""Every permission a token may carry."""
+"""All permissions of tokens."""
 
 DEFAULT_PERMISSIONS: Final = frozenset({f"{_SELF}:*"})
-"""What a token made without any permission gets."""
+"""The permissions of a token that is minted without any."""
 
 SCOPES: Final[frozenset[str]] = frozenset(get_args(Scope))
-"""Every scope a backend key may have."""
+"""All scopes of backend keys."""
 
 DEFAULT_SCOPES: Final = SCOPES - {"admin"}
-"""What a backend key made without any scope gets."""
+"""The scopes of a backend key that is created without any."""
 
 _TICKET: Final = frozenset({f"{_SELF}:read"})
-"""What a ticket gives: it rides in a URL, so the least that opens a stream."""
+"""The permissions of a ticket. It is part of a URL, so it has the least that opens a
+stream."""
 
 _SCOPE_GIVES: Final = {
     "notifications:read": f"{_ANY}:read",
@@ -83,9 +83,10 @@ _SCOPE_GIVES: Final = {
 
 class TokenProof(msgspec.Struct, frozen=True, tag="token"):
     """
-    What a token was believed for: enough to ask later whether it still would be.
+    The claims and the key for which a token was accepted.
 
-    `key` is the name of the key that signed it, and gives nothing away.
+    They suffice to check later whether it would still be accepted. `key` is the name of
+    the key that signed it, which is no secret.
     """
 
     issuer: str
@@ -95,19 +96,19 @@ class TokenProof(msgspec.Struct, frozen=True, tag="token"):
 
 
 class KeyProof(msgspec.Struct, frozen=True, tag="key"):
-    """The digest of the backend key that was recognised."""
+    """The digest of the backend key that authenticated the caller."""
 
     digest: bytes
 
 
 class Caller(msgspec.Struct, frozen=True):
     """
-    Someone whose credential held: a player, a service of the studio, or its backend.
+    An authenticated caller: a player, a service of the studio, or its backend.
 
-    `player` is None for a backend key. `expires_at_s` is when the credential ends, in
-    seconds of Unix time; None where it has no end of its own. `proof` is what the
-    credential is asked about while something long is done for the caller. `topics` are
-    those that a token names, or what they begin with in front of a ``*``.
+    `player` is None for a backend key. `expires_at_s` is when the credential expires,
+    Unix time; None if it does not expire. `proof` is what the credential is checked
+    again by while a stream or poll of the caller is open. `topics` are the topics of a
+    token; one that ends with ``*`` is a prefix.
     """
 
     app: App
@@ -127,7 +128,7 @@ class Caller(msgspec.Struct, frozen=True):
         expires_at_s: int | None = None,
         proof: KeyProof | None = None,
     ) -> Caller:
-        """Return the caller that holds a backend key with these scopes."""
+        """Return the caller of a backend key with these scopes."""
         permissions = {_SCOPE_GIVES[scope] for scope in scopes & _SCOPE_GIVES.keys()}
         return cls(
             app,
@@ -140,11 +141,13 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def as_ticket(self) -> Caller:
-        """The same player, who may listen and mark as read, and nothing else."""
+        """
+        The same player with the rights to stream and to mark as read, and no others.
+        """
         return msgspec.structs.replace(self, permissions=_TICKET)
 
     def may_read(self, player: Player) -> bool:
-        """Whether the caller may see this player's notifications."""
+        """Whether the caller may read this player's notifications."""
         return self._may(player, _READ_ANY, _READ_SELF)
 
     def may_write(self, player: Player) -> bool:
@@ -153,26 +156,26 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def may_write_all(self) -> bool:
-        """Whether the caller may send to every player, and to everybody at once."""
+        """Whether the caller may send to every player, to topics and to everyone."""
         return not self.permissions.isdisjoint(_WRITE_ANY)
 
     def may_listen(self, player: Player) -> bool:
-        """Whether the caller may hold a stream or poll open for this player."""
+        """Whether the caller may open a stream or poll for this player."""
         return self.may_read(player)
 
     def may_mark(self, player: Player) -> bool:
         """
         Whether the caller may mark this player's notifications as read.
 
-        Reading is enough for one's own, since marking is what a reader does. Another
-        player's marks are that player's to see, so changing them takes writing.
+        The right to read is enough for the caller's own inbox. Another player sees the
+        marks, so changing them requires the right to write.
         """
         return self.may_write(player) or (
             player == self.player and self.may_read(player)
         )
 
     def may_subscribe(self, topic: str) -> bool:
-        """Whether the caller's token lets it listen to a topic, or join it."""
+        """Whether the caller's token allows it to subscribe to a topic, or join it."""
         return any(
             topic == name or (name.endswith("*") and topic.startswith(name[:-1]))
             for name in self.topics
@@ -194,7 +197,7 @@ class Caller(msgspec.Struct, frozen=True):
             raise Forbidden(self._permission("write", player))
 
     def require_write_all(self) -> None:
-        """Raise `Forbidden`, naming the permission, unless it may send to everybody."""
+        """Raise `Forbidden`, naming the permission, unless `may_write_all`."""
         if not self.may_write_all:
             raise Forbidden(f"the permission {_ANY}:write")
 
@@ -215,10 +218,11 @@ class Caller(msgspec.Struct, frozen=True):
 
     def require_grant(self, permissions: Iterable[str]) -> None:
         """
-        Raise `Forbidden` unless the caller may give these permissions away.
+        Raise `Forbidden` unless the caller may grant these permissions in a token.
 
-        A right on one's own inbox is what a token is for. A right on everybody's is
-        given by a key that has it, or else minting would be the scope of all scopes.
+        Rights on the player's own inbox may always be granted. Rights on all inboxes
+        require that the key has them itself, or the scope for minting tokens would
+        include all other scopes.
         """
         for scope, right in _SCOPE_GIVES.items():
             wide = {right, f"{_ANY}:*"}
@@ -227,10 +231,10 @@ class Caller(msgspec.Struct, frozen=True):
 
     def require_player(self) -> Player:
         """
-        Return the player that ``me`` stands for in this caller's paths.
+        Return the caller's player, for which ``me`` stands in paths.
 
         Raises:
-            Forbidden: The caller holds a backend key, which belongs to no player.
+            Forbidden: The caller has a backend key, which has no player.
         """
         if self.player is None:
             raise Forbidden("a player's token; a backend key has no player")
@@ -241,7 +245,7 @@ class Caller(msgspec.Struct, frozen=True):
     ) -> bool:
         if not self.permissions.isdisjoint(to_any):
             return True
-        # A backend key has no player, and no player is equal to None.
+        # The player of a backend key is None, which equals no player.
         return player == self.player and not self.permissions.isdisjoint(to_self)
 
     def _permission(self, verb: str, player: Player) -> str:
@@ -251,22 +255,22 @@ class Caller(msgspec.Struct, frozen=True):
 
 def parse_permissions(names: Iterable[str]) -> frozenset[str]:
     """
-    Return the permissions of a token to be made; the default where there are none.
+    Return the permissions of a token to mint; the default if there are none.
 
-    A token that comes in is not held to this: what is unknown in it gives no right.
+    Tokens in requests are not held to this: unknown permissions grant nothing.
 
     Raises:
-        ValueError: A name is unknown. The message lists the known ones.
+        ValueError: A name is unknown. The message lists the valid ones.
     """
     return _parse("permission", names, PERMISSIONS) or DEFAULT_PERMISSIONS
 
 
 def parse_scopes(names: Iterable[str]) -> frozenset[str]:
     """
-    Return the scopes of a backend key to be made; the default where there are none.
+    Return the scopes of a backend key to create; the default if there are none.
 
     Raises:
-        ValueError: A name is unknown. The message lists the known ones.
+        ValueError: A name is unknown. The message lists the valid ones.
     """
     return _parse("scope", names, SCOPES) or DEFAULT_SCOPES
 

@@ -1,14 +1,14 @@
 """
-Keys that tokens are signed with, and whether a signature holds.
+Signing keys, and the verification of signatures.
 
-Decides which keys are good enough, which of them a token may mean, and whether one of
-those has signed it. Knows JSON Web Keys (RFC 7517), PEM, and the four algorithms. Knows
+Decides which keys are acceptable, which of them may have signed a token, and whether
+one of them did. Knows JSON Web Keys (RFC 7517), PEM, and the four algorithms. Knows
 nothing of claims, apps, or where keys come from.
 
-A key is good for one algorithm, the one that its own kind says: RSA for RS256, P-256
-for ES256, Ed25519 for EdDSA. An algorithm is asked for by whoever verifies and never by
-the token, so a public key cannot come to be used as a shared secret: among the keys for
-HS256 there is none (RFC 8725, sections 2.1 and 3.1).
+Each key is for one algorithm, which follows from its type: RSA for RS256, P-256 for
+ES256, Ed25519 for EdDSA. The verifier chooses the algorithm, never the token, so a
+public key cannot be used as a shared secret: it is never among the keys for HS256 (RFC
+8725, sections 2.1 and 3.1).
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ Algorithm: TypeAlias = Literal["HS256", "RS256", "ES256", "EdDSA"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("HS256", "RS256", "ES256", "EdDSA")
 
 KEYS_MAX: Final = 32
-"""Keys read from a set; issuers have two to ten."""
+"""Keys read from a set; issuers publish two to ten."""
 
 KEYS_TRIED_MAX: Final = 4
-"""Keys tried for a token that does not name its own; each costs 30 to 250 µs."""
+"""Keys tried for a token without a ``kid``; each costs 30 to 250 µs."""
 
 RSA_BITS: Final = range(2_048, 8_193)
-"""RFC 7518 section 3.3 asks for 2,048; far longer ones take milliseconds to use."""
+"""RFC 7518 section 3.3 requires 2,048; far longer keys take milliseconds to use."""
 
-# The algorithm as tokens spell it. "EdDSA" left the curve open and is deprecated; its
-# successor names it (RFC 9864). With us both mean Ed25519.
+# The names of the algorithm in tokens. "EdDSA" does not name the curve and is
+# deprecated; its successor does (RFC 9864). Here both mean Ed25519.
 _SPELLINGS: Final[dict[Algorithm, tuple[str, ...]]] = {
     "HS256": ("HS256",),
     "RS256": ("RS256",),
@@ -73,10 +73,10 @@ _PEM: Final = re.compile(
 
 class Key(NamedTuple):
     """
-    A key that is good for `algorithm`.
+    A key for `algorithm`.
 
-    `id` is the ``kid`` that tokens name it by, None where its issuer gave it none.
-    `name` tells it from every other key, and may be known to anybody.
+    `id` is its ``kid``, None if its issuer gave it none. `name` is unique among all
+    keys, and is no secret.
     """
 
     algorithm: Algorithm
@@ -88,7 +88,7 @@ class Key(NamedTuple):
         return f"Key({self.algorithm}, {self.name})"
 
     def verifies(self, signed: bytes, signature: bytes) -> bool:
-        """Whether `signature` is this key's under `signed`."""
+        """Whether `signature` is a signature of `signed` by this key."""
         return _schemes[self.algorithm].verify(signed, signature, self.material)
 
 
@@ -102,8 +102,8 @@ class KeySet:
         """
         Return the keys that may have signed a token which names `key_id`.
 
-        Keys without an id stand for any. A token that names none has few keys to be
-        tried, or it means none.
+        Keys without an id match any. Returns none if more than `KEYS_TRIED_MAX` keys
+        match, so that a token without an id cannot cause many verifications.
         """
         keys = [key for key in self.keys if key.algorithm == algorithm]
         if key_id is not None:
@@ -112,29 +112,29 @@ class KeySet:
         return tuple(keys) if len(keys) <= KEYS_TRIED_MAX else ()
 
     def has(self, algorithm: Algorithm, name: str) -> bool:
-        """Whether the key of that name is still in the set."""
+        """Whether the set has the key of that name."""
         return any(key.algorithm == algorithm and key.name == name for key in self.keys)
 
 
 def names_algorithm(spelling: object, algorithm: Algorithm) -> bool:
-    """Whether a token's ``alg`` says `algorithm`."""
+    """Whether a token's ``alg`` is a name of `algorithm`."""
     return spelling in _SPELLINGS[algorithm]
 
 
 @lru_cache(maxsize=256)
 def secret_key(secret: bytes) -> Key:
-    """Return a shared secret as a key for HS256. Its id does not give it away."""
+    """Return a shared secret as a key for HS256. Its id does not reveal the secret."""
     key_id = hashlib.sha256(b"streamer key id\0" + secret).hexdigest()[:16]
     return Key("HS256", key_id, key_id, OctKey.import_key(secret))
 
 
 def sign(signed: bytes, key: Key) -> bytes:
-    """Return the signature of a key that is not a public one."""
+    """Return the signature of `signed` by a key that is not a public key."""
     return _schemes[key.algorithm].sign(signed, key.material)
 
 
 class _Jwk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is read of a JSON Web Key; every member else is none of our business."""
+    """The members that are read of a JSON Web Key; others are ignored."""
 
     kty: Literal["RSA", "EC", "OKP"]
     n: Annotated[str, Meta(max_length=2_048)] = ""
@@ -146,7 +146,7 @@ class _Jwk(msgspec.Struct, frozen=True, omit_defaults=True):
     use: str = "sig"
     key_ops: tuple[str, ...] = ("verify",)
     alg: str = ""
-    d: Any = None  # Of whatever type: there must be none.
+    d: Any = None  # Of any type: a private key is rejected.
 
 
 class _Set(msgspec.Struct, frozen=True):
@@ -159,13 +159,13 @@ _decode_jwk: Final = msgspec.json.Decoder(_Jwk).decode
 
 def parse_key_set(document: bytes) -> KeySet:
     """
-    Return the keys of a JSON Web Key Set that are good for one of our algorithms.
+    Return the keys of a JSON Web Key Set that are for one of our algorithms.
 
-    Others may be there as well, for encryption or of a kind that came after us; they
-    are left out, as RFC 7517 section 5 asks. So are shared and private ones.
+    Other keys, for encryption or of unknown types, are ignored, as RFC 7517 section 5
+    requires. So are shared and private keys.
 
     Raises:
-        ValueError: It is no key set, or there is no such key in it.
+        ValueError: It is not a key set, or has no such key.
     """
     try:
         found = _decode_set(document).keys
@@ -179,11 +179,10 @@ def parse_key_set(document: bytes) -> KeySet:
 
 def read_public_keys(text: bytes) -> str:
     """
-    Return the public keys in `text`, PEM or JWK or a set of these, as one key set.
+    Return the public keys in `text`, PEM or JWK or a set of either, as one key set.
 
     Raises:
-        ValueError: There is none, one is not good enough, or a private one is among
-            them.
+        ValueError: There is none, one is not acceptable, or there is a private key.
     """
     if b"PRIVATE KEY-----" in text or re.search(rb'"d"\s*:', text):
         raise ValueError("contains a private key; pass only the public key")
@@ -202,7 +201,7 @@ def read_public_keys(text: bytes) -> str:
 
 def _jwk_of(key: Key) -> dict[str, Any]:
     jwk: dict[str, Any] = {**key.material.as_dict(private=False)}
-    # joserfc adds a `kid` of its own making to some.
+    # joserfc adds a `kid` of its own to some keys.
     jwk.pop("kid", None)
     return jwk if key.id is None else {**jwk, "kid": key.id}
 
@@ -210,11 +209,11 @@ def _jwk_of(key: Key) -> dict[str, Any]:
 def _jwk_of_pem(block: bytes) -> dict[str, Any]:
     for kind in (RSAKey, ECKey, OKPKey):
         try:
-            # joserfc warns of a short key; what comes of it here is an error.
+            # joserfc warns of a short key, which is an error here.
             with warnings.catch_warnings(action="ignore"):
                 return dict(kind.import_key(block).as_dict(private=False))
         except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-            continue  # Of another kind; how that shows depends on the two kinds.
+            continue  # Another type; the error depends on both types.
     raise ValueError("contains a PEM block that cannot be read")
 
 
@@ -240,7 +239,7 @@ def _import(jwk: _Jwk) -> Key | None:
         case _Jwk(kty="RSA"):
             algorithm: Algorithm = "RS256"
             if len(jwk.n) < RSA_BITS.start // 6:
-                return None  # Before joserfc warns of it.
+                return None  # joserfc would warn of it.
             material = RSAKey.import_key({"kty": "RSA", "n": jwk.n, "e": jwk.e})
             if material.public_key.key_size not in RSA_BITS:
                 return None
@@ -254,5 +253,5 @@ def _import(jwk: _Jwk) -> Key | None:
             material = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": jwk.x})
         case _:
             return None
-    _ = material.public_key  # Is read, and checked, when it is asked for.
+    _ = material.public_key  # Read and checked on access.
     return Key(algorithm, jwk.kid, material.thumbprint(), material)

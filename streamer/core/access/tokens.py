@@ -1,30 +1,31 @@
 """
-Player and service tokens: made, taken apart, and believed or not.
+Player and service tokens: minting, parsing and verification.
 
-Knows the form of a JSON Web Token, the claims this server asks for, and the one name
-for each thing that can be wrong with them. Knows nothing of headers, stores or clocks:
-the time is an argument, and so is the record whose secret must have signed the token.
+Knows the format of a JSON Web Token, the claims that this server requires, and one
+`Defect` for each thing that can be wrong with them. Knows nothing of headers, stores or
+clocks: the time is an argument, and so is the record whose key must have signed the
+token.
 
-Believing takes three steps, because which app's keys count is written in the token::
+Verification takes three steps, because the token names the app whose keys verify it::
 
-    parse(token)       form only: three segments, two JSON objects, an honest header
-      .issuer, .audience, .key_id    whose keys to look at; nothing else is read yet
-    verify(…, record, keys)          signature by a key of that app, then every claim
+    parse(token)       format only: three segments, two JSON objects, a valid header
+      .issuer, .audience, .key_id    choose the keys; no other claim is read yet
+    verify(…, record, keys)          the signature by a key of that app, then all claims
 
-What is read before the signature held can only choose among the server's own apps and
-their keys. The algorithm is the record's: the token's ``alg`` has to equal it and
-chooses nothing. Ways for a token to bring its own key (``jwk``, ``jku``, ``x5u``,
-``x5c``) are refused, since a token that has one was not made for us.
+What is read before the signature is verified can only choose among the server's own
+apps and their keys. The record decides the algorithm; the token's ``alg`` must equal
+it. Members with which a token brings its own key (``jwk``, ``jku``, ``x5u``, ``x5c``)
+are rejected.
 
-For who sees a token again, the last step is two: `verify_without_times` says what holds
-for as long as record and keys are the same, and `VerifiedToken.at` what depends on the
-time.
+The last step has two parts, for callers that see a token repeatedly:
+`verify_without_times` checks what holds for as long as the record and the keys are the
+same, and `VerifiedToken.at` what depends on the time.
 
-What RFC 7519 leaves open is closed here. Every claim is required, numbers are
-integers, a token lives for at most a day, and a member name given twice refuses the
-token, because two parsers may disagree about which one counts. An issuer that is not
-this server has to put in exactly the same: ``sub``, ``aud`` (one string), ``iss``,
-``iat``, ``exp``, ``ver`` and ``permissions``.
+The format is stricter than RFC 7519. Every claim is required, numbers are integers, the
+lifetime is at most a day, and a duplicate member name makes the token invalid, because
+parsers disagree about which one wins. Tokens of other issuers need exactly the same
+claims: ``sub``, ``aud`` (one string), ``iss``, ``iat``, ``exp``, ``ver`` and
+``permissions``.
 """
 
 from __future__ import annotations
@@ -64,26 +65,26 @@ __all__ = [
 ]
 
 TOKEN_BYTES_MAX: Final = 8_192
-"""A token rides in a header; ours are about 400 bytes. Longer is not even split."""
+"""A token is sent in a header; ours have about 400 bytes. Longer ones are rejected."""
 
 TTL_MAX_S: Final = 86_400
-"""A stolen token is good for a day at most."""
+"""A stolen token is valid for at most a day."""
 
 LEEWAY_S: Final = 30
-"""How far the clocks of a studio's backend and of this server may be apart."""
+"""How much the clocks of a studio's backend and of this server may differ."""
 
 VERSION: Final = 1
-"""Of the set of claims, in the claim ``ver``."""
+"""The version of the set of claims, in the claim ``ver``."""
 
 _SEGMENT = rb"([A-Za-z0-9_-]*)"
 _JWS = re.compile(rb"(%b\.%b)\.%b" % (_SEGMENT, _SEGMENT, _SEGMENT))
 _TYPES: Final = {"jwt", "at+jwt", "application/at+jwt"}
 _REFUSED_IN_HEADER: Final = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
-_INTEGER_MAX: Final = 2**53 - 1  # what every JSON parser agrees on
+_INTEGER_MAX: Final = 2**53 - 1  # Exact in every JSON parser.
 
 
 class Claims(NamedTuple):
-    """What a token that was believed says. `permissions` may hold unknown strings."""
+    """The claims of a valid token. `permissions` may have unknown strings."""
 
     app: App
     player: Player
@@ -94,20 +95,20 @@ class Claims(NamedTuple):
 
 
 class UnverifiedToken(NamedTuple):
-    """A token in its parts, none of which is true yet."""
+    """A parsed token. Nothing in it is verified yet."""
 
     signed: bytes
     signature: bytes
-    header: Mapping[str, Any]  # JSON as the sender wrote it
-    claims: dict[str, Any]  # likewise
+    header: Mapping[str, Any]  # Any JSON.
+    claims: dict[str, Any]  # Any JSON.
 
     @property
     def audience(self) -> str:
         """
-        Which app the token says it is for.
+        The ``aud``, which names the app that the token is for.
 
         Raises:
-            Unauthenticated: ``aud`` is no string, or one that no app expects.
+            Unauthenticated: It is not a string, or no app can have it.
         """
         audience = self.claims.get("aud")
         if not _is_name(audience):
@@ -116,17 +117,17 @@ class UnverifiedToken(NamedTuple):
 
     @property
     def issuer(self) -> str:
-        """Who the token says has issued it; empty where it does not say."""
+        """The ``iss``; empty if it is missing or invalid."""
         issuer = self.claims.get("iss")
         return str(issuer) if _is_name(issuer) else ""
 
     @property
     def key_id(self) -> str | None:
         """
-        The ``kid`` of the key that the token says has signed it, None without one.
+        The ``kid``, which names the key that signed the token; None without one.
 
         Raises:
-            Unauthenticated: It is no text.
+            Unauthenticated: It is not a valid name.
         """
         if "kid" not in self.header:
             return None
@@ -138,10 +139,10 @@ class UnverifiedToken(NamedTuple):
 
 class VerifiedToken(NamedTuple):
     """
-    A token that a key of its app signed, and that says what it has to.
+    A token whose signature and claims are valid, except that its times are not checked.
 
-    It is that by its app's record and all of the app's keys at one time, of which `key`
-    has signed it. Its times were not looked at.
+    It was verified with `record` and `keys`, the app's record and keys at one time;
+    `key` signed it.
     """
 
     token: UnverifiedToken
@@ -153,12 +154,12 @@ class VerifiedToken(NamedTuple):
     topics: tuple[str, ...]
 
     def was_verified_with(self, record: AppRecord, keys: KeySet) -> bool:
-        """Whether it is that by this record and these keys."""
+        """Whether it was verified with this record and these keys."""
         return self.record == record and self.keys == keys.keys
 
     def check(self, now_s: int) -> tuple[int, int]:
         """
-        Return ``iat`` and ``exp``, if the token is in its time and not taken back.
+        Return ``iat`` and ``exp`` if the token is valid at `now_s` and not revoked.
 
         Raises:
             Unauthenticated: CLAIM (`detail` names it), EXPIRED or REVOKED, checked in
@@ -170,10 +171,10 @@ class VerifiedToken(NamedTuple):
         return issued_at_s, expires_at_s
 
     def at(self, now_s: int) -> Claims:
-        """Return what the token says; raises as `check`."""
+        """Return the claims of the token. Raises as `check`."""
         record = self.record
         issued_at_s, expires_at_s = self.check(now_s)
-        # The record's strings, not the token's: one of each for all who listen.
+        # The record's strings, not the token's, so that all callers share them.
         proof = TokenProof(
             record.issuer, record.expected_audience, self.key.name, issued_at_s
         )
@@ -184,7 +185,7 @@ class VerifiedToken(NamedTuple):
 
 def parse(token: bytes) -> UnverifiedToken:
     """
-    Take a token apart.
+    Parse a token.
 
     Raises:
         Unauthenticated: NOT_JWT, MALFORMED (header) or UNREADABLE (claims).
@@ -208,7 +209,7 @@ def parse(token: bytes) -> UnverifiedToken:
 
 def require_algorithm(token: UnverifiedToken, record: AppRecord) -> None:
     """
-    Refuse a token of another algorithm than its app's, before a key is looked for.
+    Reject a token with another algorithm than its app's, before keys are retrieved.
 
     Raises:
         Unauthenticated: SIGNATURE, with the detail ``alg``.
@@ -221,12 +222,12 @@ def verify(
     token: UnverifiedToken, record: AppRecord, keys: KeySet | None = None, *, now_s: int
 ) -> Claims:
     """
-    Return what the token says, if a key of the app signed it and every claim holds.
+    Return the claims of the token if its signature and all claims are valid.
 
     Args:
         token: What `parse` returned.
-        record: The app that the token says it is for.
-        keys: The app's keys; those in the record where there are none elsewhere.
+        record: The app that the token names.
+        keys: The app's keys; None stands for those in the record.
         now_s: Unix time.
 
     Raises:
@@ -242,7 +243,7 @@ def verify_without_times(
     token: UnverifiedToken, record: AppRecord, keys: KeySet
 ) -> VerifiedToken:
     """
-    Return the token, if a key of the app signed it and its claims are those asked for.
+    Return the token if its signature and its claims, except for the times, are valid.
 
     Raises:
         Unauthenticated: SIGNATURE (with ``alg``), KEY_ID, SIGNATURE, VERSION or CLAIM
@@ -278,23 +279,23 @@ def mint(
     not_before_s: int = 0,
 ) -> str:
     """
-    Return a signed token for `player` that is good for `ttl_s` seconds.
+    Return a signed token for `player` that is valid for `ttl_s` seconds.
 
-    Without permissions it gets the default: everything on the player's own inbox.
+    Without permissions it has the default: all rights on the player's own inbox.
 
     Args:
         record: The app, whose secret signs it.
-        player: Whose token it is.
-        permissions: What it gives.
-        topics: The claim of that name.
-        ttl_s: How long it lives.
+        player: The player, in ``sub``.
+        permissions: The claim ``permissions``.
+        topics: The claim ``topics``.
+        ttl_s: The lifetime, up to `TTL_MAX_S`.
         now_s: Unix time.
-        not_before_s: Tokens of the player issued before this were taken back. One that
-            is made in the same second is none of them, and is dated after it.
+        not_before_s: Tokens of the player issued before this are revoked. A token that
+            is minted in the same second is not, because ``iat`` is set to this.
 
     Raises:
-        ValueError: A permission is unknown, `ttl_s` is not 1 to `TTL_MAX_S`, or the
-            app's tokens are signed by somebody else.
+        ValueError: A permission is unknown, `ttl_s` is not 1 to `TTL_MAX_S`, or another
+            party issues the app's tokens.
     """
     if not 1 <= ttl_s <= TTL_MAX_S:
         raise ValueError(
@@ -323,14 +324,14 @@ def mint(
 
 @lru_cache(maxsize=256)
 def _read_header(segment: bytes) -> Mapping[str, Any]:
-    """Return a header, if it is one; that of a key is the same in all its tokens."""
+    """Return a valid header. Cached: all tokens of a key have the same."""
     header = _decode_object(_decode_segment(segment), Defect.MALFORMED)
     for name in _REFUSED_IN_HEADER:
         if name in header:
             raise Unauthenticated(Defect.MALFORMED, name)
     if not isinstance(header.get("alg"), str):
         raise Unauthenticated(Defect.MALFORMED, "alg")
-    # RFC 8725 section 3.11: an id or refresh token of the same issuer is not ours.
+    # RFC 8725 section 3.11: reject an id or refresh token of the same issuer.
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
         raise Unauthenticated(Defect.MALFORMED, "typ")
@@ -349,7 +350,7 @@ def _check_signature(token: UnverifiedToken, record: AppRecord, keys: KeySet) ->
 
 
 def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
-    """Return ``iat`` and ``exp``, if the token is in its time."""
+    """Return ``iat`` and ``exp`` if the token is valid at `now_s`."""
     issued_at = _integer(claims, "iat")
     expires_at = _integer(claims, "exp")
     if issued_at > now_s + LEEWAY_S:
@@ -364,7 +365,7 @@ def _check_times(claims: dict[str, Any], now_s: int) -> tuple[int, int]:
 
 
 def _is_name(value: object) -> bool:
-    # What cannot be printed cannot be encoded either, or belongs into no name.
+    # Unprintable characters cannot be encoded, or do not belong into a name.
     return (
         isinstance(value, str)
         and 0 < len(value) <= NAME_CHARS_MAX
@@ -374,26 +375,26 @@ def _is_name(value: object) -> bool:
 
 def _integer(claims: dict[str, Any], name: str) -> int:
     value = claims.get(name)
-    # `type` and not `isinstance`: True is an int in Python and none in JSON.
+    # Not `isinstance`: True is an int in Python, but not a number in JSON.
     if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
         raise Unauthenticated(Defect.CLAIM, name)
     return value
 
 
-# Most tokens of an app permit the same, and who listens keeps it for as long.
+# Most tokens of an app have equal permissions, which each open stream keeps.
 @lru_cache(maxsize=256)
 def _shared_set(permissions: tuple[str, ...]) -> frozenset[str]:
     return frozenset(permissions)
 
 
 def _strings(claims: dict[str, Any], name: str) -> tuple[str, ...]:
-    # A string is refused: "in" would find a permission in the middle of it.
+    # Not a string: "in" would find a permission within it.
     value = claims.get(name)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise Unauthenticated(Defect.CLAIM, name)
     try:
         "".join(value).encode()
-    except UnicodeEncodeError:  # A lone surrogate, which no key or frame can carry.
+    except UnicodeEncodeError:  # A lone surrogate cannot be stored or sent.
         raise Unauthenticated(Defect.CLAIM, name) from None
     return tuple(value)
 
@@ -437,8 +438,8 @@ def _decode_segment(segment: bytes) -> bytes:
         raw = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
     except binascii.Error as exc:
         raise ValueError("not base64url") from exc
-    # The last digit has unused bits, so one text has several spellings. Only the
-    # canonical one counts, else a token could be varied without breaking it.
+    # The last digit has unused bits, so several texts decode to the same bytes. Only
+    # the canonical one is valid, or a token could be altered without breaking it.
     if _encode_segment(raw) != segment:
         raise ValueError("not canonical base64url")
     return raw
