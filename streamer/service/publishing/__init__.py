@@ -1,1 +1,1 @@
-"""Publishing: from a decoded message to what is appended, once."""
+"""Publishing: from a decoded message to its entries, with idempotency."""

@@ -1,8 +1,9 @@
 """
-From what was decoded to what is appended: messages, and the drafts they become.
+Messages, and the drafts of entries that they become.
 
-Decides what of a notification the store is told beside its text, and what is too large
-to be kept. Knows how entries are written. Knows nothing of who sends, nor of requests.
+Decides which members of a notification the store gets besides its JSON, and which
+notifications are too large. Knows how entries are encoded. Knows nothing of callers or
+requests.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ __all__ = [
 ]
 
 FRAGMENT_BYTES_MAX: Final = 524_288
-"""A RallyHere notification may carry 256 KiB of custom data; escaping can double it."""
+"""A RallyHere notification may have 256 KiB of custom data; escaping can double it."""
 
 Device = Literal["all", "latest"]
 
 
 class Message(NamedTuple):
     """
-    A notification and whom it is for: the logs of players, or one audience's.
+    A notification and its recipients: the logs of players, or the log of one audience.
 
-    It lives for `ttl_ms` from the store's time on; with 0, for as long as it says
-    itself. On the `device` ``latest`` it is live only on the one a player used last.
+    It expires `ttl_ms` after the store's time at publishing; with 0, at its own
+    `expires_at`. With `device` ``latest`` it is delivered live only to the device that
+    a player used last.
     """
 
     logs: Sequence[Log]
@@ -50,7 +52,7 @@ class Message(NamedTuple):
 
 
 def addressed_to(log: Log, notification: Notification) -> Notification:
-    """Return a notification that says which audience `log` is, if it is one's."""
+    """Return the notification with its audience set, if `log` is an audience's."""
     if not log.is_audience:
         return notification
     if log.topic is not None:
@@ -61,7 +63,7 @@ def addressed_to(log: Log, notification: Notification) -> Notification:
 def with_expiry(
     notifications: Sequence[Notification], ttls_ms: Sequence[int], now_ms: int
 ) -> list[Notification]:
-    """Say of notifications when they end that live for a while from now on."""
+    """Return notifications with `expires_at` set where their TTL is not 0."""
     return [
         msgspec.structs.replace(notification, expires_at=iso_time(now_ms + ttl_ms))
         if ttl_ms
@@ -71,7 +73,7 @@ def with_expiry(
 
 
 def encode(notifications: Sequence[Notification]) -> list[bytes]:
-    """Return notifications as the log keeps them. Raises Invalid."""
+    """Return notifications as fragments of JSON, as logs store them. Raises Invalid."""
     return [_encode(i, notification) for i, notification in enumerate(notifications)]
 
 
@@ -92,7 +94,7 @@ def _encode(i: int, notification: Notification) -> bytes:
 def draft_of(
     i: int, notification: Notification, fragment: bytes, device: Device = "all"
 ) -> Draft:
-    """Return the `i`-th notification of a request as it is appended. Raises Invalid."""
+    """Return the draft of the `i`-th notification of a request. Raises Invalid."""
     expires_ms: int | None = 0
     if notification.expires_at is not None:
         expires_ms = parse_time(notification.expires_at)
@@ -110,26 +112,26 @@ def draft_of(
 
 
 def indexes_by_log(messages: Sequence[Message]) -> dict[Log, Sequence[int]]:
-    """Return who is sent something, and the numbers of what, in order, each once."""
+    """Return, for each log, the indexes of its messages, ascending and distinct."""
     if len(messages) == 1:
         return dict.fromkeys(messages[0].logs, (0,))
     indexes: dict[Log, list[int]] = {}
     for i, message in enumerate(messages):
         for log in message.logs:
             of_log = indexes.setdefault(log, [])
-            if not of_log or of_log[-1] != i:  # It may be named twice.
+            if not of_log or of_log[-1] != i:  # A message may name a log twice.
                 of_log.append(i)
     return {**indexes}
 
 
 def drafts_of(messages: Sequence[Message], *, now_ms: int | None = None) -> list[Draft]:
     """
-    Return messages as they are appended.
+    Return the drafts of messages.
 
-    Without a time nothing is said yet of when those end that live for a while.
+    Without `now_ms`, messages with a TTL have no time of expiry yet.
 
     Raises:
-        Invalid: One cannot be stored.
+        Invalid: A message cannot be encoded or is too large.
 
     """
     drafts = []

@@ -35,7 +35,7 @@ class IdempotentRequest(NamedTuple):
     """
     An app's idempotency key and the digest of the request that it stands for.
 
-    Both are empty for a request without a key; such a request has nothing to claim.
+    Both are empty for a request without a key, which claims nothing.
     """
 
     app: App

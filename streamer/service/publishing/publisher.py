@@ -1,14 +1,15 @@
 """
-Publishing: from what a surface decoded to what is stored and acknowledged.
+Publishing: from decoded messages to stored and acknowledged entries.
 
-Decides that everything is checked before anything is written, and what is answered when
-the store does not confirm. Knows idempotency keys. Knows nothing of how a surface
-writes its requests, nor of who is listening.
+Decides that everything is checked before anything is written, and which error a caller
+gets if the store does not confirm. Knows idempotency keys. Knows nothing of how a
+surface encodes requests, nor of subscribers.
 
-What comes back without an error is stored, announced, and as durable as the store's
-setting says. A batch to one player is one atomic step. Across players it is applied in
-order, not atomically: when some of it is not confirmed the caller is told to repeat it
-with its idempotency key, which completes it and doubles nothing.
+A publish that returns is stored and announced, and as durable as the setting
+`durability` says. All messages for one log are appended in one atomic step. Logs are
+written in order, not atomically: if the store does not confirm all of them, the caller
+repeats the request with its idempotency key, which stores what is missing and nothing
+twice.
 """
 
 from __future__ import annotations
@@ -54,17 +55,17 @@ __all__ = [
 
 PLAYERS_MAX: Final = 1_000
 BATCH: Final = 100
-"""Logs appended to in one packet; other callers' commands come between packets."""
+"""Logs written in one packet; commands of other callers run between packets."""
 
 
 class PublishResult(NamedTuple):
     """
-    What became of a publish.
+    The result of `Publisher.publish`.
 
-    `positions` has a list per recipient asked for, in the order of the request, and in
-    each list the positions of the notifications in their order: None where the player
-    has muted the type, and nothing was stored. `replayed` is true when an earlier
-    request with the same idempotency key had stored all of it.
+    `positions` has a list per player of the request, in its order, with the positions
+    of the notifications in their order. A position is None if the player has muted the
+    type, so that nothing was stored. `replayed` is true if an earlier request with the
+    same idempotency key stored all of it.
     """
 
     positions: list[tuple[Player, list[Position | None]]]
@@ -73,10 +74,11 @@ class PublishResult(NamedTuple):
 
 class SendResult(NamedTuple):
     """
-    What became of messages: for each one, the recipients asked for and its places.
+    The result of `Publisher.send`.
 
-    A place is None where the player has muted the type. `replayed` is as in
-    `PublishResult`.
+    `positions` has a list per message, with its logs in the order of the request and
+    its position in each. A position is None if the player has muted the type.
+    `replayed` is as in `PublishResult`.
     """
 
     positions: list[list[tuple[Log, Position | None]]]
@@ -91,10 +93,10 @@ class Publisher:
     Store notifications and announce them.
 
     Args:
-        redis: The way to the store, for idempotency keys.
-        inbox: Where notifications go.
-        figures: What counts them.
-        quotas: What the app still may use.
+        redis: The connection to the store, for idempotency keys.
+        inbox: The logs.
+        counters: Counts publishes.
+        quotas: The quotas of apps; without, nothing is limited.
 
     """
 
@@ -123,23 +125,24 @@ class Publisher:
         """
         Store every notification in the inbox of every player.
 
-        A player that is named twice gets them once.
+        A player that is named twice gets them once. O(players * notifications).
 
         Args:
-            caller: Who sends.
-            players: To whom.
-            notifications: What.
-            ttls_ms: For each notification how long it lives, 0 for what it says itself;
-                none at all stands for that of every one. When it ends is then counted
-                from the store's time, and not a part of what a repetition repeats.
-            device: Whether it is live only on the device that a player used last.
-            idempotency_key: What a repetition has too.
+            caller: The sender.
+            players: The recipients, at least one.
+            notifications: The notifications, at least one.
+            ttls_ms: The lifetime of each notification, from the store's time on; 0 if
+                its own `expires_at` applies. Empty stands for 0 for all. The time of
+                expiry that results is not part of what a repetition has to equal.
+            device: With ``latest``, delivered live only to the device that a player
+                used last.
+            idempotency_key: Identifies repetitions for 24 hours.
 
         Raises:
             Forbidden: The caller may not send to one of the players.
-            Invalid: The key or a notification is not acceptable.
-            OverQuota: The app may not; the key is as free as before.
-            Conflict: The key was used for something else within 24 hours.
+            Invalid: The key or a notification is invalid.
+            OverQuota: A quota of the app is used up; the key is not claimed.
+            Conflict: The key was used for another request within 24 hours.
             StoreUnavailable: Nothing was stored.
             OutcomeUnknown: Some or all of it may have been stored.
 
@@ -174,9 +177,9 @@ class Publisher:
         idempotency_key: str | None = None,
     ) -> SendResult:
         """
-        Store messages in the logs they are for, in their order.
+        Store messages in their logs, in their order.
 
-        What is for one log is stored in one step. Raises as `publish` does.
+        All messages for one log are stored in one step. Raises as `publish`.
         """
         _require_write(caller, messages)
         drafts = drafts_of(messages)
@@ -198,16 +201,16 @@ class Publisher:
 
     async def send_ephemeral(self, caller: Caller, message: Message) -> str:
         """
-        Send a notification to who is listening now, and keep nothing; return its id.
+        Send a notification to current subscribers without storing it; return its id.
 
-        It has no place in any log: who misses it never learns of it.
+        Delivery is at most once: subscribers that miss it never receive it.
 
         Raises:
             Forbidden: The caller may not send to one of the recipients.
-            Invalid: The notification is not acceptable.
-            OverQuota: The app may not.
+            Invalid: The notification is invalid.
+            OverQuota: A quota of the app is used up.
             StoreUnavailable: Nothing was sent.
-            OutcomeUnknown: Some may have got it.
+            OutcomeUnknown: Some subscribers may have received it.
 
         """
         _require_write(caller, [message])
@@ -229,15 +232,15 @@ class Publisher:
         self, caller: Caller, audience: Log, notification_id: str
     ) -> None:
         """
-        Take a notification back that an audience was sent, from all its players.
+        Withdraw a notification that was sent to an audience, for all its players.
 
-        Doing it twice is no error while it is kept.
+        Idempotent as long as the notification is kept.
 
         Raises:
-            Forbidden: The caller may not write to everybody.
-            NotFound: There is none of that id, or not any more.
-            StoreUnavailable: Nothing was done.
-            OutcomeUnknown: Repeating it is harmless.
+            Forbidden: The caller may not write to all players.
+            NotFound: The audience's log has no notification of that id.
+            StoreUnavailable: Nothing was withdrawn.
+            OutcomeUnknown: It may have been withdrawn; a retry is safe.
 
         """
         assert audience.is_audience
@@ -253,7 +256,7 @@ class Publisher:
         drafts: Sequence[Draft],
         now_ms: int,
     ) -> None:
-        """Raise Invalid where notifications have ended before they are sent."""
+        """Raise Invalid if notifications expire before they are sent."""
         expired = [
             i
             for i, (message, draft) in enumerate(zip(messages, drafts, strict=True))
@@ -261,7 +264,7 @@ class Publisher:
         ]
         if not expired:
             return
-        # A repetition is answered as the first request was, however late it comes.
+        # A repetition gets the response of the first request, however late it arrives.
         if await request.is_claimed(self._redis):
             return
         problem = "must be in the future"
@@ -272,7 +275,7 @@ class Publisher:
     async def _charge_and_append(
         self, request: IdempotentRequest, batches: Batches
     ) -> list[AppendResult]:
-        """Append what the app may still send; see `send`."""
+        """Charge the app and append the batches; see `send`."""
         sizes = [len(draft.fragment) for _, batch in batches for draft in batch]
         async with self._quotas.charged(
             request.app,
@@ -281,13 +284,13 @@ class Publisher:
             players=(log.player for log, _ in batches if not log.is_audience),
         ) as charge:
             if request.key:
-                # Appends only see a log's own batch. The claim detects that the key
-                # comes back with another list of players.
+                # An append sees the batch of its log only. The claim detects a reuse
+                # of the key with another list of players.
                 await request.claim(self._redis)
             appended = await self._append(batches, request.once)
             appended_now = [reply for reply in appended if not reply.replayed]
             if len(appended_now) < len(appended):
-                # What was stored by an earlier request was paid for by that.
+                # The earlier request was charged for what it stored.
                 charge.refund(1 - len(appended_now) / len(appended))
         self._counters.count_publish(
             sum([reply.stored_count for reply in appended_now])
@@ -329,7 +332,7 @@ def _send_result(
 
 
 def _failure_of(outcomes: Sequence[AppendResult | Exception]) -> Exception:
-    """Return what to tell a caller of whose appends not all were confirmed."""
+    """Return the error of a publish of which not all appends were confirmed."""
     refusals = [outcome for outcome in outcomes if isinstance(outcome, ResponseError)]
     if any(isinstance(outcome, StoreConflict) for outcome in refusals):
         return Conflict()
@@ -343,7 +346,7 @@ def _failure_of(outcomes: Sequence[AppendResult | Exception]) -> Exception:
 def _parts(
     messages: Sequence[Message], drafts: Sequence[Draft]
 ) -> Iterator[str | bytes]:
-    """Yield what has to be equal in a repetition of a publish."""
+    """Yield the parts of a publish that have to be equal in a repetition."""
     for message, draft in zip(messages, drafts, strict=True):
         yield "\0".join([log.name for log in message.logs])
         yield f"{message.ttl_ms} {message.device}"

@@ -1,1 +1,1 @@
-"""Scheduling: schedules, campaigns, and the scheduler that sends them."""
+"""Scheduling: schedules, campaigns, and the scheduler that fires them."""

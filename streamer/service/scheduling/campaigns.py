@@ -1,9 +1,9 @@
 """
 Campaigns and their cards: creating, reading and changing them.
 
-Decides the scopes each step needs, and that an unknown campaign and another app's are
-the same. Knows the store's campaigns. Knows nothing of how a surface writes any of it,
-nor of what is sent to a campaign.
+Decides the scopes that each operation requires, and that a campaign of another app does
+not exist for a caller. Knows the campaigns in the store. Knows nothing of how a surface
+encodes them, nor of sends to campaigns.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ...store.scheduling.timetable import Timetable
 __all__ = ["SENDS_MAX", "CampaignOperations", "CampaignSummary", "require_campaign"]
 
 SENDS_MAX: Final = 3
-"""WalletWerk: notifications of a campaign in its life, so that nobody is spammed."""
+"""WalletWerk: notifications that a campaign may have in its lifetime."""
 
 
 class CampaignSummary(NamedTuple):
-    """A campaign with its numbers."""
+    """A campaign with the numbers of its cards and used notification slots."""
 
     campaign: Campaign
     cards: int
@@ -32,11 +32,11 @@ class CampaignSummary(NamedTuple):
 
 class CampaignOperations:
     """
-    What a caller may do with campaigns and cards.
+    The operations on campaigns and cards, with the rights of a caller.
 
     Args:
-        campaigns: Where they are.
-        timetable: Has the time.
+        campaigns: The campaigns in the store.
+        timetable: Has the store's time.
 
     """
 
@@ -48,11 +48,11 @@ class CampaignOperations:
         self, caller: Caller, campaign_id: str, name: str | None
     ) -> CampaignSummary:
         """
-        Make a campaign, or rename it; without a name it keeps the one it has.
+        Create a campaign, or rename it; without a name it keeps its name.
 
         Raises:
             Forbidden: The caller's key lacks the scope.
-            Unavailable: It may have been made; a repetition is harmless.
+            Unavailable: It may have been created; a retry is safe.
 
         """
         caller.require_scope("campaigns:write")
@@ -79,13 +79,15 @@ class CampaignOperations:
         self, caller: Caller, campaign_id: str, cards: Sequence[Card]
     ) -> None:
         """
-        Write cards of a campaign, each whole, in any number.
+        Create or replace cards of a campaign. O(cards).
+
+        Each card is written atomically, all of them are not.
 
         Raises:
             Forbidden: The caller's key lacks the scope.
-            NotFound: There is no such campaign in the caller's app.
+            NotFound: The caller's app has no such campaign.
             StoreUnavailable: None was written.
-            OutcomeUnknown: Some may have been; a repetition is harmless.
+            OutcomeUnknown: Some may have been written; a retry is safe.
 
         """
         caller.require_scope("campaigns:write")
@@ -95,7 +97,9 @@ class CampaignOperations:
     async def set_status(
         self, caller: Caller, campaign_id: str, card_id: str, status: CardStatus
     ) -> Card:
-        """Change a card's status. Raises as `put_cards`, NotFound for the card too."""
+        """
+        Change the status of a card. Raises as `put_cards`, and NotFound for the card.
+        """
         caller.require_scope("campaigns:write")
         await self._require(caller, campaign_id)
         card = await self._campaigns.set_status(

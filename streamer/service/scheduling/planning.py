@@ -1,9 +1,9 @@
 """
-What is entered for a send: when it starts, what it says, and both at another time.
+The time and the content of a schedule, when it is created and when it is moved.
 
-Decides that a time in the past means now, how far ahead one may lie, and that nothing
-is sent after it has expired. Knows schedules, and drafts of what they say. Knows
-nothing of who asks, nor of the timetable.
+Decides that a time in the past means now, how far ahead a time may be, and that nothing
+is sent after it has expired. Knows schedules and drafts. Knows nothing of callers, nor
+of the timetable.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["rescheduled_fragment", "start_ms", "with_notification"]
 
 def start_ms(due_ms: int, now_ms: int) -> int:
     """
-    Return the time to enter: one that is past means now, and is not late.
+    Return when a schedule is due. A past time means now, and does not count as late.
 
     Raises:
-        Invalid: It is more than 30 days ahead.
+        Invalid: The time is more than 30 days ahead.
 
     """
     if due_ms - now_ms > AHEAD_MAX_MS:
@@ -34,12 +34,13 @@ def with_notification(
     schedule: Schedule, notification: Notification, *, ttl_ms: int = 0
 ) -> Schedule:
     """
-    Return the schedule, whose fragment is the notification's, as one that sends it.
+    Return the schedule with the members that depend on its notification.
 
-    With `ttl_ms` it expires so long after its time, and says so.
+    Its fragment is that of the notification. With `ttl_ms` the notification expires
+    that long after the schedule is due.
 
     Raises:
-        Invalid: It cannot be stored, or would expire before its time.
+        Invalid: It cannot be encoded, or would expire before it is due.
 
     """
     fragment = schedule.fragment
@@ -61,9 +62,10 @@ def with_notification(
 
 def rescheduled_fragment(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
     """
-    Return what a schedule says at another time, and when that expires.
+    Return the fragment of a schedule at another time, and when it expires, in ms.
 
-    The first is empty where it stays as it is. Raises Invalid if it would have expired.
+    The fragment is empty if it does not change. Raises Invalid if the notification
+    would expire before `due_ms`.
     """
     if not schedule.ttl_ms:
         if 0 < schedule.expires_ms <= due_ms:
@@ -73,8 +75,8 @@ def rescheduled_fragment(schedule: Schedule, due_ms: int) -> tuple[bytes, int]:
                 )
             )
         return b"", 0
-    # In place rather than decoded and encoded anew, which would change how numbers of
-    # `data` are written. Only `data` may say the same, and it stands in front.
+    # Replaced in place: decoding and encoding would change how numbers in `data` are
+    # written. Only `data` may contain the same text, and it comes before.
     before, _, after = schedule.fragment.rpartition(_expires_at(schedule.expires_ms))
     expires_ms = due_ms + schedule.ttl_ms
     return before + _expires_at(expires_ms) + after, expires_ms

@@ -1,11 +1,11 @@
 """
-Firing what is due.
+The scheduler, which fires schedules that are due.
 
-Decides when to look into the timetable, in what portions to send, and that apps take
-turns, so that one with a million due holds up nobody else's. Any number of schedulers
-may run, and any of them may be killed at any point: each step is one script that either
-happened or did not, so there is no lease that could run out and no leader. Knows the
-timetable. Knows nothing of who scheduled what.
+Decides when to poll the timetable, in which portions to send, and that apps take turns,
+so that an app with a million due schedules does not delay the others. Any number of
+schedulers may run, and any of them may be killed at any time: each step is one atomic
+script, so there is no lease that could expire and no leader. Knows the timetable. Knows
+nothing of the callers that created schedules.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from .sender import BATCH, Sender, run_all
 __all__ = ["Scheduler"]
 
 POLL_S: Final = 0.25
-"""Two looks fit into the second within which a send goes out, with time to send it."""
+"""Allows two polls within the second in which a send is due, and time to send it."""
 
 IDLE_POLL_S: Final = 1.0
-"""A look for audiences that others have begun to serve and left, where none was: one's
-own are served as soon as they are begun."""
+"""The interval of polls for audiences while there was none. They find what another
+scheduler began and left; what this one begins is served at once."""
 
 FIRED_PER_POLL_MAX: Final = 1_000
-"""Fired before looking again. The store fires some thousands a second, so what has just
-become due waits for less than a second behind the backlog of another app."""
+"""Schedules fired per poll. The store fires some thousands per second, so that the
+backlog of one app delays what has just become due by less than a second."""
 
 AUDIENCES_CONCURRENT: Final = 16
-"""Audiences served at once."""
+"""Audiences served concurrently."""
 
 BACK_OFF_S: Final = 1.0
 
@@ -51,9 +51,9 @@ class Scheduler:
     One scheduler.
 
     Args:
-        timetable: What is due.
+        timetable: The schedules in the store.
         clock_s: Unix time of this node.
-        lag_s: What counts how late something was fired.
+        lag_s: Counts the delays with which schedules are fired.
 
     """
 
@@ -70,18 +70,18 @@ class Scheduler:
         self._sender = Sender(timetable.recipients)
         self._clock_s = clock_s
         self._paused = False
-        # What wakes the serving of audiences; whether there was one at its last look.
+        # Wakes the serving of audiences; whether its last poll found one.
         self._audience_begun = asyncio.Event()
         self._has_audiences = False
 
     @property
     def paused(self) -> bool:
-        """Whether nothing is fired, because clocks disagree."""
+        """Whether firing is paused because clocks differ."""
         return self._paused
 
     async def run(self) -> None:
-        """Fire what is due; runs until cancelled, raises when broken."""
-        # Apart, so that an audience of a million holds up nobody's reminder.
+        """Fire what is due until cancelled. Raises on unexpected errors."""
+        # Separate, so that an audience of a million delays no schedule of one player.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self.fire_due, _wait_to_fire), name="fire")
             tasks.create_task(
@@ -89,7 +89,7 @@ class Scheduler:
             )
 
     async def fire_due(self) -> bool:
-        """Fire and begin what is due; return whether there may be more at once."""
+        """Fire or begin what is due; return whether more may be due already."""
         now_ms = await self._timetable.now_ms()
         if not self._check_clocks(now_ms):
             return False
@@ -100,14 +100,14 @@ class Scheduler:
         return len(dues) >= BATCH
 
     async def send_begun(self) -> bool:
-        """Serve audiences for a while; return whether there is more to do at once."""
+        """Serve audiences for one time slice; return whether recipients are left."""
         self._audience_begun.clear()
         schedules = round_robin(await self._sending(), lambda schedule: schedule.app)
         self._has_audiences = bool(schedules)
         if not schedules:
             return False
         now_ms = await self._timetable.now_ms()
-        # A spread audience has its times as well.
+        # Buckets of a spread audience have times, too.
         if not self._check_clocks(now_ms):
             return False
         more = False
@@ -123,14 +123,14 @@ class Scheduler:
             try:
                 busy = await step()
             except Unavailable:
-                # What was under way is found again as it was.
+                # The next poll finds what was in progress.
                 await asyncio.sleep(BACK_OFF_S * random.uniform(0.5, 1))
             else:
                 await (asyncio.sleep(0) if busy else wait())
 
     async def _wait_to_send(self) -> None:
         if self._has_audiences:
-            # One that is spread has its times, which are nobody's to announce.
+            # Nothing announces that the next bucket of a spread audience is due.
             await _wait_to_fire()
             return
         with contextlib.suppress(TimeoutError):
@@ -153,13 +153,13 @@ class Scheduler:
     async def _fire(self, dues: list[ScheduleRef], now_ms: int) -> None:
         schedules = await self._timetable.get_many(dues)
         single = [s for s in schedules if s is not None and s.player is not None]
-        # What has no record any more is taken out by beginning it.
+        # Beginning a schedule without a record removes it from the timetable.
         audience = [
             (due, schedule)
             for due, schedule in zip(dues, schedules, strict=True)
             if schedule is None or schedule.player is None
         ]
-        # In due order per player, also when several of one player's were overdue.
+        # Several overdue schedules of one player fire in the order of their times.
         single.sort(key=lambda schedule: (schedule.due_ms, schedule.created_ms))
         fired = await self._firing.fire_each(single)
         begun = await self._firing.begin_sending([due for due, _ in audience])

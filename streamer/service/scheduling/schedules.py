@@ -1,11 +1,11 @@
 """
-Scheduling: entering sends into the timetable, asking for them, cancelling them.
+Schedules: creating, reading, moving and cancelling them.
 
-Decides the rights each needs and that everything is checked before anything is written.
-Knows the timetable. Knows nothing of when a send goes out: `scheduler` does.
+Decides the rights that each operation requires, and that everything is checked before
+anything is written. Knows the timetable. Knows nothing of firing: see `scheduler`.
 
-A schedule that was entered without an error is as durable as a notification. It goes
-out not before its time by the store's clock, once, and late rather than never.
+A schedule whose creation returned is as durable as a notification. It is sent once, not
+before its time by the store's clock, and late rather than never.
 """
 
 from __future__ import annotations
@@ -49,22 +49,24 @@ RECIPIENTS_MAX: Final = 100_000
 
 
 class CancelResult(NamedTuple):
-    """The state of a schedule after it was asked to be cancelled or moved."""
+    """
+    The result of cancelling or moving a schedule; `state` is its state after that.
+    """
 
     schedule_id: str
     state: ScheduleState
     done: bool
-    """Whether it was cancelled or moved; else it had gone out, or been cancelled."""
+    """Whether it was cancelled or moved; else it was already sent or cancelled."""
 
 
 class Schedules:
     """
-    What a caller may do with schedules.
+    The operations on schedules, with the rights of a caller.
 
     Args:
-        redis: The way to the store, for idempotency keys.
-        timetable: Where they go.
-        quotas: What the app still may use.
+        redis: The connection to the store, for idempotency keys.
+        timetable: The schedules in the store.
+        quotas: The quotas of apps; without, nothing is limited.
 
     """
 
@@ -77,12 +79,12 @@ class Schedules:
 
     async def now_ms(self) -> int:
         """
-        Return the store's time, by which it is judged what is due.
+        Return the store's time, which decides what is due.
 
-        Of a node whose clock is wrong nothing else depends on it either.
+        A node's own clock is not used, so that a wrong one has no effect.
 
         Raises:
-            StoreUnavailable: It cannot be asked.
+            StoreUnavailable: The store cannot be reached.
 
         """
         return await self._timetable.now_ms()
@@ -101,23 +103,36 @@ class Schedules:
         idempotency_key: str | None = None,
     ) -> tuple[Schedule, bool]:
         """
-        Schedule one notification for players, as one schedule that is cancelled whole.
+        Schedule one notification for all players, as one schedule.
 
-        An audience stands for a single player, by the name of its log. A time in the
-        past means at once. A player that is named twice gets it once.
-        With `ttl_ms` it expires so long after its time. With `to_latest` it is live
-        only on the device that a player has used last of those it listens on. Returns
-        the schedule, and whether an earlier request with the same idempotency key had
-        made it.
+        An audience is a single recipient, by the name of its log. A past time means
+        now. A player that is named twice gets the notification once. O(players).
+
+        Args:
+            caller: The sender.
+            players: The recipients, 1 to `RECIPIENTS_MAX`.
+            notification: The notification.
+            due_ms: When to send it, in ms of the store's time.
+            ttl_ms: How long after that it expires; 0 if its own `expires_at` applies.
+            spread_ms: The time over which the recipients are spread, up to
+                `SPREAD_MAX_MS`.
+            to_latest: Whether it is delivered live only to the device that a player
+                used last.
+            label: A name for `cancel_by_label`.
+            idempotency_key: Identifies repetitions for 24 hours.
+
+        Returns:
+            The schedule, and whether an earlier request with the same idempotency key
+            created it.
 
         Raises:
             Forbidden: The caller may not send to one of the players.
-            Invalid: The time is more than 30 days ahead, or not before it expires, or
-                something is too large.
-            OverQuota: The app may not; the key is as free as before.
-            Conflict: The idempotency key was used for something else.
+            Invalid: The time is more than 30 days ahead or not before the notification
+                expires, or something is too large.
+            OverQuota: A quota of the app is used up; the key is not claimed.
+            Conflict: The idempotency key was used for another request.
             StoreUnavailable: Nothing was scheduled.
-            OutcomeUnknown: It may have been; repeat it with the idempotency key.
+            OutcomeUnknown: It may have been scheduled; retry with the idempotency key.
 
         """
         recipients = list(dict.fromkeys(players))
@@ -155,7 +170,7 @@ class Schedules:
             if entered.added:
                 return schedule._replace(created_ms=entered.created_ms), False
             charge.refund()
-        # A twin of this request was faster.
+        # A concurrent repetition of this request was faster.
         return as_first_answered(await self.get_checked(caller, schedule.id)), True
 
     async def schedule_each(
@@ -171,15 +186,28 @@ class Schedules:
         idempotency_key: str | None = None,
     ) -> tuple[list[str], bool]:
         """
-        Schedule one notification for each player, each a schedule of its own.
+        Schedule one notification for each player, as one schedule per player.
 
-        Returns an id for each of `players`, in their order; one that is named twice has
-        the same id twice. The second says whether an earlier request with the same
-        idempotency key had entered them all; `extra_part` is what else has to be the
-        same for that. With `to_latest` it is live only on the device that a player has
-        used last of those it listens on. They can be found again by player and `label`.
-        What is due goes out at once. Raises as `schedule`; all is checked before the
-        first is entered.
+        Schedules that are due already are fired at once. Everything is checked before
+        the first schedule is added; they are not added atomically.
+
+        Args:
+            caller: The sender.
+            players: The recipients, 1 to `RECIPIENTS_MAX`.
+            notification: The notification.
+            due_ms: When to send it, in ms of the store's time.
+            label: A name for `cancel_by_label`.
+            extra_part: What else has to be equal in a repetition.
+            to_latest: Whether it is delivered live only to the device that a player
+                used last.
+            idempotency_key: Identifies repetitions for 24 hours.
+
+        Returns:
+            The ids of the schedules in the order of `players`; a player that is named
+            twice has the same id twice. And whether an earlier request with the same
+            idempotency key had created them all.
+
+        Raises as `schedule`.
         """
         recipients = list(dict.fromkeys(players))
         _check_request(caller, recipients, 0)
@@ -229,16 +257,18 @@ class Schedules:
         Return a schedule.
 
         Raises:
-            Forbidden: The caller may not see schedules.
-            NotFound: There is none of that id in the caller's app.
-            StoreUnavailable: It cannot be read now.
+            Forbidden: The caller may not read schedules.
+            NotFound: The caller's app has no schedule of that id.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_scope("schedules:write")
         return await self.get_checked(caller, schedule_id)
 
     async def get_checked(self, caller: Caller, schedule_id: str) -> Schedule:
-        """Return a schedule that the caller's rights have been checked for."""
+        """
+        Return a schedule without checking scopes. Raises NotFound, StoreUnavailable.
+        """
         schedule = await self._timetable.get(caller.app, schedule_id)
         if schedule is None:
             raise NotFound("the schedule")
@@ -247,30 +277,32 @@ class Schedules:
     async def page(
         self, caller: Caller, *, after: tuple[int, str], limit: int
     ) -> list[Schedule]:
-        """Return the app's schedules by time of making. Raises as `get`."""
+        """Return the app's schedules by time of creation. Raises as `get`."""
         caller.require_scope("schedules:write")
         return await self._timetable.page(caller.app, after=after, limit=limit)
 
     async def cancel(self, caller: Caller, schedule_id: str) -> CancelResult:
         """
-        Cancel a schedule that has not begun.
+        Cancel a schedule that has not begun to be sent.
 
-        Whether it was cancelled or goes out is decided in one step; `CancelResult.done`
-        says which. Raises as `get`, and OutcomeUnknown: asking again is harmless.
+        One atomic step decides whether it is cancelled or sent; see
+        `CancelResult.done`. Raises as `get`, and OutcomeUnknown: a retry is safe.
         """
         return await self._change(caller, schedule_id, None)
 
     async def move(self, caller: Caller, schedule_id: str, due_ms: int) -> CancelResult:
-        """Move a schedule that has not begun to another time; see `cancel`."""
+        """
+        Move a schedule that has not begun to be sent to another time; see `cancel`.
+        """
         caller.require_scope("schedules:write")
         starts_ms = start_ms(due_ms, await self.now_ms())
         return await self._change(caller, schedule_id, starts_ms)
 
     async def cancel_many(self, caller: Caller, ids: Sequence[str]) -> list[str]:
         """
-        Cancel schedules that have one player each; return the ids cancelled.
+        Cancel schedules of one player each; return the ids of the cancelled ones.
 
-        What is none of those, or has gone out, is left out. Raises as `cancel`.
+        Other schedules, and those already sent, are ignored. Raises as `cancel`.
         """
         caller.require_scope("schedules:write")
         parsed = [parse_schedule_id(caller.app, text) for text in dict.fromkeys(ids)]
@@ -284,7 +316,7 @@ class Schedules:
         self, caller: Caller, players: Sequence[Player], label: str
     ) -> list[str]:
         """
-        Cancel what is pending for players under a label; return the ids cancelled.
+        Cancel the pending schedules of players with a label; return their ids.
 
         Raises as `cancel`.
         """
@@ -307,7 +339,7 @@ class Schedules:
                 cancelled.append(schedule.id)
             return done
 
-        # Together, so that they share packets.
+        # Concurrently, so that they share packets.
         pending = [s for s in schedules if s.state is ScheduleState.PENDING]
         await run_all(map(cancel, pending))
         if cancelled:
@@ -344,7 +376,7 @@ class Schedules:
     def _charged(
         self, schedules: Sequence[Schedule], players: Sequence[str]
     ) -> ChargedBlock:
-        """Charge for schedules of one app, and take their places; see `Quotas`."""
+        """Charge an app for schedules, and take their slots; see `Quotas`."""
         app = schedules[0].app
         return self._quotas.charged(
             app,
@@ -355,7 +387,7 @@ class Schedules:
         )
 
     async def _add_all(self, schedules: Sequence[Schedule]) -> list[bool]:
-        """Enter schedules; return which are new. Raises if not all are entered."""
+        """Add schedules; return which are new. Raises if not all were added."""
         outcomes = await self._timetable.add_many(schedules)
         failures = [o for o in outcomes if isinstance(o, Exception)]
         for failure in failures:
@@ -368,16 +400,16 @@ class Schedules:
         return [outcome.added for outcome in outcomes if isinstance(outcome, AddResult)]
 
     async def _fire_now(self, schedules: Sequence[Schedule]) -> None:
-        # A scheduler would do it within a moment, and will if this fails.
+        # If this fails, a scheduler does it a moment later.
         with contextlib.suppress(Unavailable):
             await self._timetable.firing.fire(schedules)
 
 
 def _check_request(caller: Caller, players: Sequence[str], spread_ms: int) -> None:
-    """Raise Forbidden or Invalid unless all is as it has to be."""
+    """Raise Forbidden or Invalid unless the request is valid."""
     assert players
     for player in players:
-        # An audience has a name that is no caller's own: it takes writing to any.
+        # No caller's player has the name of an audience: it requires writing to any.
         caller.require_write(Player(player))
     if not 0 <= spread_ms <= SPREAD_MAX_MS:
         problem = f"must be at most {SPREAD_MAX_MS // 60_000} minutes"

@@ -1,12 +1,12 @@
 """
-Serving an audience: from a list of recipients to their inboxes.
+Delivery of a schedule to its list of recipients.
 
-Decides in what portions, and when each part of a spread audience has its turn. Knows
-its recipients. Knows nothing of when a schedule is due: it is being sent already.
+Decides the size of portions, and when each bucket of a spread audience is served. Knows
+recipients. Knows nothing of when a schedule is due: it is being sent already.
 
-Every step is one script that either happened or did not, and none depends on who did
-the one before. So any number may serve one audience at once, and whoever is killed is
-followed by another who goes on at the place where it stopped.
+Every step is one atomic script, and none depends on which scheduler executed the one
+before. So several schedulers may serve one audience concurrently, and another one
+continues where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ...store.scheduling.recipients import Recipients
 __all__ = ["BATCH", "Sender", "run_all"]
 
 BATCH: Final = 100
-"""Schedules fired, or recipients served, in one step: about a millisecond of the store.
-A thousand would hold everybody else up for seven."""
+"""Schedules fired, or recipients served, in one step, which blocks the store for about
+a millisecond. A thousand would block it for seven."""
 
 BUCKETS_CONCURRENT: Final = 4
-"""Buckets served at once. Most of a step is waiting for the store to sync."""
+"""Buckets served concurrently. Most of a step is waiting for the store to sync."""
 
 TIME_SLICE_S: Final = 0.2
-"""An audience has the others wait no longer than this, be it as large as it may."""
+"""The longest time for which one audience delays the next, whatever its size."""
 
 
 class Sender:
@@ -37,7 +37,7 @@ class Sender:
     Serves audiences.
 
     Args:
-        recipients: Where they wait.
+        recipients: The recipients in the store.
 
     """
 
@@ -48,12 +48,12 @@ class Sender:
         self, schedule: Schedule, now_ms: int, *, for_s: float = TIME_SLICE_S
     ) -> bool:
         """
-        Serve of an audience what may be served at this time, for about `for_s`.
+        Serve the buckets of an audience that have started, for about `for_s` seconds.
 
-        Returns whether there is more to do at once.
+        Returns whether recipients of these buckets are left.
 
         Raises:
-            Unavailable: Some of it is not served; doing it again goes on from there.
+            Unavailable: Some recipients were not served; another call continues.
 
         """
         served = await self._recipients.served_buckets(schedule)
@@ -62,7 +62,7 @@ class Sender:
             for nth, bucket in enumerate(schedule.buckets)
             if bucket not in served and bucket_starts_ms(schedule, nth) <= now_ms
         ]
-        # Several schedulers at work on one audience shall not meet at every step.
+        # Keeps concurrent schedulers from serving the same buckets.
         random.shuffle(ready)
         if schedule.campaign:
             ready = await self._enlist(schedule, ready)
@@ -73,7 +73,7 @@ class Sender:
         )
 
     async def _enlist(self, schedule: Schedule, buckets: Sequence[int]) -> list[int]:
-        """Note who has a card; return the buckets in which somebody has."""
+        """Enlist the players with active cards; return the buckets that have some."""
         counts = await self._recipients.enlist_cards(schedule, buckets)
         empty = {bucket: 0 for bucket in buckets if not counts[bucket]}
         await self._recipients.finish(schedule, empty)
@@ -90,7 +90,7 @@ class Sender:
     async def _serve_bucket(
         self, schedule: Schedule, bucket: int, until_s: float
     ) -> bool:
-        """Serve a bucket's recipients; return whether time was up before the end."""
+        """Serve the recipients of a bucket; return whether the time was too short."""
         while asyncio.get_running_loop().time() < until_s:
             players, count = await self._recipients.next_players(
                 schedule, bucket, limit=BATCH
@@ -98,15 +98,15 @@ class Sender:
             if players:
                 await self._recipients.deliver(schedule, bucket, players)
                 continue
-            # Without a count nobody has written them down: gone with the store's data.
+            # Without a count the store has lost the list of recipients.
             await self._recipients.finish(schedule, {bucket: count or 0})
             return False
         return True
 
 
 async def run_all(coroutines: Iterable[Coroutine[Any, Any, bool]]) -> bool:
-    """Wait for all; raise the first failure, else return whether any said true."""
-    # Not a task group: that would hide which failure it was in a group of them.
+    """Wait for all; raise the first failure, or return whether any returned true."""
+    # Not a task group, which would wrap the failure in an exception group.
     outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -1,13 +1,12 @@
 """
-Server sessions: a backend key exchanged for a token that ends by itself.
+Server sessions: a backend key exchanged for a token that expires.
 
-Decides what such a token is, how long it lives, and who its bearer is. Knows backend
-keys and one key of the store. Knows nothing of headers or of the vendor that has
-sessions of this kind.
+Decides the format of the token, its lifetime, and its caller. Knows backend keys and
+one key of the store. Knows nothing of headers, nor of how LootLocker encodes sessions.
 
-A session is 256 random bits behind ``ss_``, kept by its digest next to the digest of
-the key it was opened with. So its bearer is whoever holds that key at the moment of
-the request: a session ends with its key, and has its scopes and no others.
+A token is ``ss_`` and 256 random bits. The store has its digest with the digest of the
+backend key that opened the session. So a session ends with its key, and has the present
+scopes of the key.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ __all__ = ["SESSION_PREFIX", "SESSION_TTL_MS", "ServerSessions"]
 SESSION_PREFIX: Final = b"ss_"
 
 SESSION_TTL_MS: Final = 24 * 3_600_000
-"""Life of a session from its opening or its last renewal on."""
+"""The lifetime of a session since it was opened or last renewed."""
 
 _RANDOM_BYTES: Final = 32
 
 
 class ServerSessions:
     """
-    Sessions of backends. Every method raises StoreUnavailable.
+    The sessions of backends. All methods raise StoreUnavailable.
 
     Args:
-        redis: The way to the store.
-        apps: Where backend keys are.
-        clock: Unix time in seconds, against which keys expire.
+        redis: The connection to the store.
+        apps: The backend keys in the store.
+        clock: Unix time in seconds, for the expiry of keys.
 
     """
 
@@ -58,11 +57,11 @@ class ServerSessions:
 
     async def open(self, key: bytes) -> str:
         """
-        Return the token of a session for the holder of a backend key.
+        Open a session with a backend key; return its token.
 
         Raises:
-            Unauthenticated: UNKNOWN_KEY: it is none of ours.
-            OutcomeUnknown: Opening another one is harmless.
+            Unauthenticated: UNKNOWN_KEY: the key does not exist.
+            OutcomeUnknown: It may have been opened; opening another one is safe.
 
         """
         digest = key_digest(key)
@@ -74,10 +73,10 @@ class ServerSessions:
 
     async def caller(self, token: bytes, *, renew: bool = False) -> Caller:
         """
-        Return who bears a token; with `renew` its life begins anew.
+        Return the caller of a token; with `renew`, restart the session's lifetime.
 
         Raises:
-            Unauthenticated: UNKNOWN_KEY: there is no such session, or not any more.
+            Unauthenticated: UNKNOWN_KEY: the session does not exist or has ended.
 
         """
         name = session_key(key_digest(token))

@@ -1,9 +1,9 @@
 """
-Deliveries: a registered message to some players, each scheduled by itself.
+Deliveries: a registered text to several players, with one schedule per player.
 
-Decides how often an app may ask, and that the text first registered under an identifier
-is the one that goes out. Knows schedules, registered texts and rates. Knows nothing of
-how a surface writes its requests.
+Decides how often an app may call an operation, and that the text registered first under
+an identifier is the one that is sent. Knows schedules, registered texts and rates.
+Knows nothing of how Teak encodes requests.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ...store.scheduling.registered_texts import RegisteredTexts
 __all__ = ["CALLS_PER_S", "Deliveries"]
 
 CALLS_PER_S: Final = 30
-"""Teak: calls of each operation that an app may make in any second, on all nodes."""
+"""Teak: calls of each operation that an app may make per second, on all nodes."""
 
 
 class Deliveries:
     """
-    What a caller may do with deliveries.
+    The operations on deliveries, with the rights of a caller.
 
     Args:
-        schedules: Where they go.
+        schedules: The operations on schedules.
         messages: Texts by identifier.
         rates: What counts calls.
         refusals: What counts those that are too many.
@@ -55,11 +55,11 @@ class Deliveries:
 
     async def count_call(self, caller: Caller, operation: str) -> None:
         """
-        Count a call of the caller's app, whatever comes of it.
+        Count a call of the caller's app, whether it succeeds or not.
 
         Raises:
-            RateLimited: It is one too many.
-            StoreUnavailable: It cannot be counted.
+            RateLimited: The app's rate is exceeded.
+            StoreUnavailable: The call cannot be counted.
 
         """
         try:
@@ -80,10 +80,11 @@ class Deliveries:
         idempotency_key: str | None = None,
     ) -> tuple[list[str], bool]:
         """
-        Schedule a message for players; see `Schedules.schedule_each`.
+        Schedule a text for players; see `Schedules.schedule_each`.
 
-        Of a player's devices the one used last gets it live. `message` counts only if
-        nothing is registered under the identifier.
+        It is delivered live only to the device that a player used last. `message` is
+        registered under the identifier unless another text is registered already, which
+        is sent instead.
         """
         for player in players:
             caller.require_write(player)
@@ -100,11 +101,13 @@ class Deliveries:
         )
 
     async def cancel(self, caller: Caller, ids: Sequence[str]) -> list[str]:
-        """Cancel deliveries by id; return the ids cancelled. See `Schedules`."""
+        """
+        Cancel deliveries by id; return the ids of those cancelled. See `Schedules`.
+        """
         return await self._schedules.cancel_many(caller, ids)
 
     async def cancel_by_identifier(
         self, caller: Caller, players: Sequence[Player], identifier: str
     ) -> list[str]:
-        """Cancel an identifier's deliveries to players; return the ids cancelled."""
+        """Cancel the deliveries of an identifier to players; return their ids."""
         return await self._schedules.cancel_by_label(caller, players, identifier)

@@ -1,13 +1,13 @@
 """
-What is sent to campaigns, at once or at a time.
+Sends to campaigns, at once or at a time.
 
-Decides the scopes each step needs, and how many notifications a campaign may have in
-its life. Knows the store's campaigns and the timetable. Knows nothing of how WalletWerk
-writes any of it.
+Decides the scopes that each operation requires, and how many notifications a campaign
+may have in its lifetime. Knows the campaigns in the store and the timetable. Knows
+nothing of how WalletWerk encodes them.
 
-What is sent goes to the players whose card is active when it is sent, not when it was
-asked for. It holds one of the campaign's slots from the moment it is entered, which one
-step of the store decides, and gives it back only when it is cancelled before its time.
+A send goes to the players whose card is active when it is sent, not when it was
+created. It takes one of the campaign's slots when it is created, in one atomic step,
+and releases the slot only if it is cancelled before it begins.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from ...store.scheduling.timetable import Timetable
 __all__ = ["CampaignSends"]
 
 AT_ONCE: Final = "at once"
-"""Label of what was not scheduled, but sent as it came in."""
+"""The label of sends that were not scheduled."""
 
 SEND_NOW_S: Final = 2.0
-"""How long a caller waits for what is sent at once; a scheduler does the rest."""
+"""How long a request waits for a send at once; a scheduler does the rest."""
 
 
 class CampaignSends:
     """
-    What a caller may send to campaigns.
+    The operations on sends to campaigns, with the rights of a caller.
 
     Args:
-        redis: The way to the store, for idempotency keys.
-        campaigns: Where they are.
-        timetable: Where what is sent goes.
-        quotas: What the app still may use.
+        redis: The connection to the store, for idempotency keys.
+        campaigns: The campaigns in the store.
+        timetable: The schedules in the store.
+        quotas: The quotas of apps; without, nothing is limited.
 
     """
 
@@ -71,8 +71,8 @@ class CampaignSends:
 
         Raises:
             Forbidden: The caller's key lacks the scope.
-            NotFound: There is no such campaign in the caller's app.
-            StoreUnavailable: It is not known.
+            NotFound: The caller's app has no such campaign.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_scope("campaigns:write")
@@ -90,17 +90,17 @@ class CampaignSends:
         """
         Send to a campaign at a time, or at once.
 
-        Returns the schedule as far as it has got, and whether an earlier request with
-        the same idempotency key had made it.
+        Returns the schedule in its present state, and whether an earlier request with
+        the same idempotency key created it.
 
         Raises:
             Forbidden, NotFound: As `check`.
             Invalid: The time is not in the future, or more than 30 days ahead.
-            UsedUp: The campaign has had all its notifications.
-            OverQuota: The app may not; the key is as free as before.
-            Conflict: The idempotency key was used for something else.
-            StoreUnavailable: Nothing was entered.
-            OutcomeUnknown: It may have been; repeat it with the idempotency key.
+            UsedUp: The campaign has no notification slot left.
+            OverQuota: A quota of the app is used up; the key is not claimed.
+            Conflict: The idempotency key was used for another request.
+            StoreUnavailable: Nothing was created.
+            OutcomeUnknown: It may have been created; retry with the idempotency key.
 
         """
         await self.check(caller, campaign_id)
@@ -124,12 +124,12 @@ class CampaignSends:
             0,
             fragment,
             campaign=campaign_id,
-            # Which of them have cards is known when it is sent.
+            # When it is sent, those without active cards are skipped.
             buckets=tuple(range(BUCKETS)),
             label="" if due_ms is not None else AT_ONCE,
         )
         schedule = with_notification(schedule, notification)
-        # Like what goes to a whole audience: who has a card is known when it is sent.
+        # Charged as one delivery: the number of active cards is known when it is sent.
         async with self._quotas.charged(
             caller.app,
             deliveries=1,
@@ -150,11 +150,11 @@ class CampaignSends:
     async def _earlier(
         self, request: IdempotentRequest, schedule_id: str
     ) -> Schedule | None:
-        """Return what an earlier request with the same key has made."""
+        """Return the schedule of an earlier request with the same key, if any."""
         if not request.seed:
             return None
         earlier = await self._timetable.get(request.app, schedule_id)
-        # What was sent at once is told as far as it has got: so it was before.
+        # The first response to a send at once had its state at that time, too.
         if earlier is None or earlier.label == AT_ONCE:
             return earlier
         return as_first_answered(earlier)
@@ -163,12 +163,13 @@ class CampaignSends:
         self, caller: Caller, campaign_id: str, *, state: ScheduleState | None
     ) -> list[Schedule]:
         """
-        Return what was scheduled for a campaign, newest first; all that is in `state`.
+        Return the scheduled sends of a campaign, newest first; with `state`, only
+        those.
 
         Raises:
             Forbidden: The caller's key lacks the scope.
-            NotFound: There is no such campaign in the caller's app.
-            StoreUnavailable: It cannot be read now.
+            NotFound: The caller's app has no such campaign.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_scope("campaigns:read")
@@ -194,10 +195,10 @@ class CampaignSends:
         self, caller: Caller, campaign_id: str, send_id: str
     ) -> tuple[Schedule, CancelResult]:
         """
-        Cancel what has not begun to be sent, and give its slot back.
+        Cancel a send that has not begun, and release its slot. Idempotent.
 
-        `CancelResult.state` says what it is then; a second call is harmless. Raises as
-        `get`, and OutcomeUnknown.
+        `CancelResult.state` is the state after that. Raises as `get`, and
+        OutcomeUnknown.
         """
         await self.check(caller, campaign_id)
         due = ScheduleRef.of(await self._require_send(caller, campaign_id, send_id))
@@ -218,7 +219,7 @@ class CampaignSends:
         return schedule
 
     async def _send_now(self, schedule: Schedule) -> None:
-        """Do what a scheduler would do within a moment, as far as it goes."""
+        """Send at once, for up to `SEND_NOW_S`, what a scheduler would send soon."""
         try:
             await self._timetable.firing.begin_sending([ScheduleRef.of(schedule)])
             begun = await self._timetable.get(schedule.app, schedule.id)
@@ -226,5 +227,5 @@ class CampaignSends:
                 now_ms = await self._timetable.now_ms()
                 await self._sender.send(begun, now_ms, for_s=SEND_NOW_S)
         except Unavailable:
-            # It is entered, which is what was asked for.
+            # It is scheduled; a scheduler sends it.
             return
