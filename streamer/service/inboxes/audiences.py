@@ -1,12 +1,12 @@
 """
-Which audiences a player belongs to, and what it has not read of theirs.
+The audiences of players, and the unread counts in them.
 
-Decides when a player began to be one of everybody, and reads views and audiences
-together. Knows the views and the logs. Knows nothing of who asks.
+Decides since when a player belongs to everyone, and reads views and audiences together.
+Knows views and logs. Knows nothing of callers.
 
-A player is one of everybody from its first appearance on: its first notification, its
-first page or stream. That is written down when its views are looked at for the first
-time. A topic is joined and left in so many words, on behalf of the player.
+A player belongs to everyone since it first appeared: since its first notification, page
+or stream. The first read of its views stores that. Topics are joined and left
+explicitly.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["PlayerAudiences", "later_position", "unread_count"]
 
 
 def unread_count(views: Iterable[View], audiences: dict[Log, Audience]) -> int:
-    """Return how many notifications of its audiences a player has not read."""
-    # One that was joined a moment ago has not been looked at.
+    """Return the number of unread notifications in a player's audiences."""
+    # An audience that was joined a moment ago has not been read yet.
     return sum(v.unread(audiences[v.log]) for v in views if v.log in audiences)
 
 
 def later_position(joined: Position, other: Position) -> Position:
-    """Return the later place in an audience; of a log that was lost, the other."""
+    """Return the later position; `other` if the log was lost since `joined`."""
     if joined.epoch not in (0, other.epoch) and not other.is_zero:
         return other
     return max(joined, other, key=lambda position: position.offset)
@@ -40,11 +40,11 @@ def later_position(joined: Position, other: Position) -> Position:
 
 class PlayerAudiences:
     """
-    The audiences of players. Every method raises StoreUnavailable.
+    The audiences of players. All methods raise StoreUnavailable.
 
     Args:
-        views: What players see of them.
-        inbox: Their logs.
+        views: The views of players in the store.
+        inbox: The logs.
 
     """
 
@@ -53,21 +53,24 @@ class PlayerAudiences:
         self._inbox = inbox
 
     async def views_of(self, log: Log) -> list[View]:
-        """Return a player's views, everybody's among them."""
+        """Return a player's views, including that of everyone's log."""
         (views,) = await self.views_of_many([log])
         if isinstance(views, Exception):
             raise views
         return views
 
     def views_in(self, log: Log, replies: Sequence[Any]) -> list[View] | None:
-        """Return a player's views from replies to `Views.peek`, if these say all."""
+        """
+        Return a player's views from replies to `Views.peek`, None if they do not
+        suffice.
+        """
         if not replies or any(isinstance(reply, Exception) for reply in replies):
             return None
         stored = self.views.parse_peek(log, replies)
         return None if stored is None else stored.views
 
     async def views_of_many(self, logs: Sequence[Log]) -> list[list[View] | Exception]:
-        """Return the views of players; what cannot be read is an exception."""
+        """Return the views of players; an exception where they cannot be read."""
         stored = await self.views.read_many(logs)
         return [
             views
@@ -77,27 +80,30 @@ class PlayerAudiences:
         ]
 
     async def with_everyone(self, log: Log, stored: PlayerViews) -> list[View]:
-        """Return the views as read; let a player that has none be one of everybody."""
+        """
+        Return stored views with that of everyone's log, which is added if it is
+        missing.
+        """
         everyone = everyone_log(log.app)
         if any(view.log == everyone for view in stored.views):
             return stored.views
         joined = await self.position_before(everyone, stored.known_since_ms)
-        # A store that is full can be read; then it is written down another time.
+        # A full store can still be read; a later read stores the view.
         with contextlib.suppress(Unavailable):
             await self.views.join(log, everyone, joined, announce=False)
         return [*stored.views, View(everyone, joined)]
 
     async def read(self, logs: Iterable[Log]) -> dict[Log, Audience]:
-        """Return audiences as they are at this moment."""
+        """Return the present state of audiences."""
         distinct = list(dict.fromkeys(logs))
         audiences = await self._inbox.audiences(distinct)
         return dict(zip(distinct, audiences, strict=True))
 
     async def unread_counts(self, logs: Sequence[Log]) -> list[int | Exception]:
         """
-        Return how many notifications of its audiences each player has not read.
+        Return the number of unread notifications in each player's audiences.
 
-        What cannot be read is an exception.
+        It is an exception where it cannot be read.
         """
         views_of_logs = await self.views_of_many(logs)
         audience_logs = {
@@ -114,33 +120,34 @@ class PlayerAudiences:
 
     async def join(self, log: Log, topic: Topic) -> bool:
         """
-        Let a player have what is sent to a topic from now on, wherever it looks.
+        Subscribe a player to a topic, from the topic's present head on.
 
-        Returns whether it did not have it already.
+        Returns whether it was not subscribed yet.
 
         Raises:
-            LimitReached: It has joined as many topics as it may.
-            OutcomeUnknown: Repeating it is harmless.
+            LimitReached: The player has joined the maximum number of topics.
+            OutcomeUnknown: A retry is safe.
 
         """
-        # Everybody's first, so that a player with a topic is one of everybody too.
+        # Everyone's view first: a player with a topic belongs to everyone, too.
         await self.views_of(log)
         audience = topic_log(log.app, topic)
         head = (await self.read([audience]))[audience].head
         return await self.views.join(log, audience, head)
 
     async def leave(self, log: Log, topic: Topic) -> bool:
-        """Let a player have nothing of a topic any more; return whether it had."""
+        """Unsubscribe a player from a topic; return whether it was subscribed."""
         return await self.views.leave(log, topic_log(log.app, topic))
 
     async def resolve_cursor(
         self, log: Log, views: Sequence[View], cursor: Cursor
     ) -> Cursor:
         """
-        Return where a cursor is: a bare id may be that of an audience's notification.
+        Return a cursor over all logs for one that may be a bare id.
 
-        In the other logs it is then behind what was sent before that moment: what was
-        sent in the same one may come twice.
+        The id may be that of a notification in an audience's log. In the other logs the
+        cursor is then after everything that was sent before that notification; what was
+        sent in the same millisecond may be delivered twice.
         """
         own = cursor.own
         if own.epoch or cursor.audiences or own.is_zero:
@@ -162,7 +169,10 @@ class PlayerAudiences:
         return Cursor(await self.position_before(log, own.at_ms), positions)
 
     async def position_before(self, audience: Log, at_ms: int) -> Position:
-        """Return the place behind all that an audience was sent before a time."""
+        """
+        Return the position after all entries of an audience that were sent before a
+        time.
+        """
         if at_ms == 0:
             return ZERO
         page = await self._inbox.page(

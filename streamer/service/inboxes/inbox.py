@@ -1,13 +1,13 @@
 """
-Reading an inbox and marking it, for somebody who may.
+Reading and marking an inbox.
 
-Decides the rights each needs, what a cursor or an id of the caller's means, and in
-which of a player's logs it is looked for. Knows the inbox, and the audiences merged
-into it. Knows nothing of surfaces: they choose the limits and write the answer.
+Decides the rights that each operation requires, what a caller's cursor or id means, and
+in which of a player's logs it is looked up. Knows the inbox, and the audiences merged
+into it. Knows nothing of surfaces: they choose the limits and encode the responses.
 
-A mark is made in the audiences' views first and in the player's own log last, which
-tells of all of it with the count of all that is unread. A caller that gets no answer
-repeats it: marking twice is marking once.
+Marks are written to the views of audiences first and to the player's own log last,
+which announces all of them with the total unread count. Marking is idempotent: a caller
+without a response repeats it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["InboxOperations", "MergedPage", "PageEntry", "parse_cursor"]
 
 def parse_cursor(text: str, *where: str) -> Cursor:
     """
-    Return the place that a caller's cursor or id names.
+    Parse a cursor or the id of a notification.
 
     Raises:
-        Invalid: It is neither; the error says `where` it stood.
+        Invalid: It is neither; `where` is the location in the error.
 
     """
     if cursor := Cursor.parse(text):
@@ -44,12 +44,12 @@ def parse_cursor(text: str, *where: str) -> Cursor:
 
 class InboxOperations:
     """
-    What a caller may do with inboxes.
+    The operations on inboxes, with the rights of a caller.
 
     Args:
-        inbox: Players' own logs.
-        merged: The same with what their audiences were sent.
-        audiences: Who belongs to what.
+        inbox: The players' own logs.
+        merged: The same merged with the logs of their audiences.
+        audiences: The audiences of players.
 
     """
 
@@ -92,8 +92,8 @@ class InboxOperations:
 
         Raises:
             Forbidden: The caller may not read this inbox.
-            NotFound: No such notification in it, or not any more.
-            StoreUnavailable: It cannot be read now.
+            NotFound: The inbox has no such notification.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_read(player)
@@ -107,7 +107,9 @@ class InboxOperations:
         self, caller: Caller, player: Player, start: Cursor | Start, *, count: int
     ) -> EntriesAfter:
         """
-        Read what follows a place, oldest first. Raises Forbidden, StoreUnavailable.
+        Read the entries after `start`, oldest first; see `MergedInbox.entries_after`.
+
+        Raises Forbidden, StoreUnavailable.
         """
         caller.require_listen(player)
         return await self._merged.entries_after(
@@ -123,13 +125,13 @@ class InboxOperations:
         ids_max: int = MARK_IDS_MAX,
     ) -> MarkResult:
         """
-        Mark notifications as read; unknown ids are ignored.
+        Mark notifications as read. Idempotent; unknown ids are ignored.
 
         Raises:
             Forbidden: The caller may not mark this inbox.
             Invalid: There are more than `ids_max`.
             StoreUnavailable: Nothing was marked.
-            OutcomeUnknown: Repeating it is harmless.
+            OutcomeUnknown: A retry is safe.
 
         """
         positions = self._positions(caller, player, ids, ids_max)
@@ -142,7 +144,7 @@ class InboxOperations:
     async def mark_unread(
         self, caller: Caller, player: Player, ids: Sequence[str]
     ) -> MarkResult:
-        """Take back the marks of notifications; see `mark_ids`."""
+        """Mark notifications as unread; see `mark_ids`."""
         positions = self._positions(caller, player, ids, MARK_IDS_MAX)
         log = Log(caller.app, player)
         elsewhere, changed = await self._change_marks(log, "unread", positions)
@@ -154,10 +156,10 @@ class InboxOperations:
         self, caller: Caller, player: Player, cursor: Cursor
     ) -> MarkResult:
         """
-        Mark all up to a place; see `mark_ids`. A foreign one marks nothing.
+        Mark all notifications up to a cursor as read; see `mark_ids`.
 
-        In an audience that the cursor does not name it is what came before the moment
-        of the own place.
+        Positions of other logs mark nothing. In an audience that the cursor does not
+        name, what was sent up to the time of the own position is marked.
         """
         caller.require_mark(player)
         log = Log(caller.app, player)
@@ -177,7 +179,7 @@ class InboxOperations:
         )
 
     async def mark_all(self, caller: Caller, player: Player) -> MarkResult:
-        """Mark all that is in the inbox at this moment; see `mark_ids`."""
+        """Mark all notifications that are in the inbox now; see `mark_ids`."""
         caller.require_mark(player)
         log = Log(caller.app, player)
         views = await self._audiences.views_of(log)
@@ -188,15 +190,16 @@ class InboxOperations:
         self, caller: Caller, player: Player, notification_id: str
     ) -> None:
         """
-        Take a notification out of one player's inbox; other players keep theirs.
+        Delete a notification from one player's inbox; other players keep theirs.
 
-        The player's streams are told. Doing it twice is no error while it is kept.
+        The player's streams are notified. Idempotent as long as the notification is
+        kept.
 
         Raises:
             Forbidden: The caller may not mark this inbox.
-            NotFound: No such notification in it.
-            StoreUnavailable: Nothing was done.
-            OutcomeUnknown: Repeating it is harmless.
+            NotFound: The inbox has no such notification.
+            StoreUnavailable: Nothing was deleted.
+            OutcomeUnknown: A retry is safe.
 
         """
         caller.require_mark(player)
@@ -216,8 +219,8 @@ class InboxOperations:
             ):
                 continue
             if position.offset not in view.deleted:
-                # Streams are told first: who dies in between is asked again, and tells
-                # them twice, which they bear.
+                # Streams are notified first: if the node dies before the change, the
+                # caller retries, and streams are notified twice, which is harmless.
                 await self._inbox.append_withdrawal(log, position.id)
                 await self._audiences.views.change(
                     log,
@@ -234,11 +237,11 @@ class InboxOperations:
         self, caller: Caller, players: Sequence[Player]
     ) -> list[int]:
         """
-        Return how many notifications each player has not read, in their order.
+        Return the number of unread notifications of each player, in their order.
 
         Raises:
             Forbidden: The caller may not read one of the inboxes.
-            StoreUnavailable: They cannot be read now.
+            StoreUnavailable: The store cannot be read.
 
         """
         for player in players:
@@ -269,7 +272,9 @@ class InboxOperations:
     async def _change_marks(
         self, log: Log, change: Literal["ids", "unread"], positions: Sequence[Position]
     ) -> tuple[int, bool]:
-        """Change marks in the views; return what is unread there, and if some did."""
+        """
+        Change marks in the views; return their unread count, and whether any changed.
+        """
         views = await self._audiences.views_of(log)
         audiences = await self._audiences_with_entries(views)
         if not audiences:
@@ -304,7 +309,9 @@ class InboxOperations:
         views: Sequence[View],
         position_in: Callable[[Log], Awaitable[Position]] | None,
     ) -> tuple[int, bool]:
-        """Mark up to an offset in each view, or to its end; as `_change_marks`."""
+        """
+        Mark up to a position in each view, or up to its head; see `_change_marks`.
+        """
         audiences = await self._audiences_with_entries(views)
         changed = False
         for view in views:
@@ -334,7 +341,9 @@ class InboxOperations:
     async def _audiences_with_entries(
         self, views: Sequence[View]
     ) -> dict[Log, Audience]:
-        """Return the audiences of views, none where all are silent."""
+        """
+        Return the audiences of views; empty if none of them has ever had an entry.
+        """
         audiences = await self._audiences.read(view.log for view in views)
         if all(audience.head.is_zero for audience in audiences.values()):
             return {}

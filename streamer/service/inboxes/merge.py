@@ -1,14 +1,14 @@
 """
-One inbox out of several logs: pages, catching up, and counts.
+Several logs merged into one inbox: pages, catch-up reads, and counts.
 
-Decides how a player's own log and those of its audiences become one list, ordered by
-id, and how far into each a caller is then. Knows the store's pages and the player's
-views. Knows nothing of who asks, nor of surfaces.
+Decides how a player's own log and those of its audiences become one list ordered by id,
+and the cursor after each part of it. Knows the store's pages and the player's views.
+Knows nothing of callers or surfaces.
 
-An audience's message is stored once, so a page is made by reading the same stretch of
-each log and taking the newest. Where a log gave less than its share, because entries
-are large or over, what is older than its last one is left for the next page: nothing is
-shown before what is newer than it.
+An audience's message is stored once, so a page is built by reading the same range of
+each log and taking the newest entries. If a log returned fewer entries than requested,
+because they are large or have ended, what is older than its last entry is left for the
+next page: no entry is shown before a newer one.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ WALK_PAGE_ENTRIES: Final = 100
 
 class MergedPage(NamedTuple):
     """
-    Entries newest first. `version` changes with anything that a page could show.
+    A page of entries, newest first.
 
-    `entries` is None when the caller's version is still the one; the rest means nothing
-    then. `cursor` is the place behind everything there is. `following` is where an
-    older page begins, that place included; None is the end.
+    `version` changes with everything that a page could show. `entries` is None if the
+    caller's version is current; the other members are not meaningful then. `cursor` is
+    after all entries of all logs. `following` is the position at which the next, older
+    page begins, inclusive; None at the end.
     """
 
     version: str
@@ -48,7 +49,7 @@ class MergedPage(NamedTuple):
 
 
 class EntriesAfter(NamedTuple):
-    """What follows a place, oldest first, where the caller is then, or why not."""
+    """Entries after a cursor, oldest first, and the cursor after them; or a gap."""
 
     entries: list[Entry]
     cursor: Cursor
@@ -72,14 +73,14 @@ class _Bounds(NamedTuple):
     def reaches(
         self, position: Position | None, audience: Log | None
     ) -> TypeGuard[Position]:
-        """Whether there is a place, and it is not older than what is asked for."""
+        """Whether there is a position, and it is within the bounds."""
         oldest = self.oldest_in(audience)
         return position is not None and (
             oldest is None or position.order > oldest.order
         )
 
     def has(self, entry: Entry, audience: Log | None) -> bool:
-        """Whether an entry is between the bounds, by id."""
+        """Whether an entry is within the bounds, by id."""
         order = entry.order
         if self.newest is not None:
             newest = self.newest.order
@@ -98,13 +99,13 @@ _AudienceRead = tuple[View, AudiencePage]
 
 
 class _MergedRead(NamedTuple):
-    """What was read for a page; without entries where the caller has it."""
+    """The result of one read for a page; without entries if the version is current."""
 
     own: Page
     audiences: list[_AudienceRead]
-    """The audiences that have ever said something."""
+    """The audiences whose logs have ever had an entry."""
     cursor: Cursor
-    """The place behind all there was, in every log: also in those that were silent."""
+    """After all entries of every log, including logs that were empty."""
     audiences_version: str
     entries: list[PageEntry] | None
     following: Position | None
@@ -112,12 +113,14 @@ class _MergedRead(NamedTuple):
 
 class MergedInbox:
     """
-    Players' inboxes with what their audiences were sent. Raises StoreUnavailable.
+    Players' inboxes merged with the logs of their audiences.
+
+    All methods raise StoreUnavailable.
 
     Args:
         inbox: The logs.
-        overviews: What reads them together.
-        audiences: Who belongs to what.
+        page_reads: Reads pages of several logs together.
+        audiences: The audiences of players.
 
     """
 
@@ -139,16 +142,16 @@ class MergedInbox:
         version: str = "",
     ) -> MergedPage:
         """
-        Read up to `count` entries, newest first, between two places.
+        Read up to `count` entries, newest first, between two bounds.
 
         Args:
-            log: The player's.
-            newest: Place to begin at; None is the newest entry.
+            log: The player's own log.
+            newest: The position to begin at; None is the newest entry.
             newest_included: Whether the entry at `newest` belongs to the page.
-            oldest: Where the caller is: what is behind that is left out, in each log.
-            count: Entries at most; fewer where they are large, or where the player has
-                deleted some, but one at least.
-            version: What the caller has; entries are left out if it is current.
+            oldest: The caller's cursor: only entries after it, in each log.
+            count: The maximum number of entries. There are fewer if they are large or
+                the player has deleted some, but at least one if there is any.
+            version: The caller's version; if it is current, `entries` is None.
 
         """
         bounds = _Bounds(newest, newest_included, oldest)
@@ -157,11 +160,11 @@ class MergedInbox:
             read = await self._read(log, bounds, count, version)
             if read.entries is None:
                 return _merged_page(read, read)
-            # What has come since the first one is not behind the caller.
+            # The cursor must not be after entries appended since the first read.
             first = first or read
             if read.entries or read.following is None:
                 return _merged_page(first, read)
-            # All that came is the player's no more; what is older may be.
+            # The player has none of the entries any more, but may have older ones.
             bounds = bounds._replace(newest=read.following, newest_included=True)
             version = ""
 
@@ -169,10 +172,10 @@ class MergedInbox:
         self, log: Log, start: Cursor | Start, *, count: int
     ) -> EntriesAfter:
         """
-        Read up to `count` entries that follow a place, oldest first.
+        Read up to `count` entries after `start`, oldest first.
 
-        Where there are any, at least one is given. With a `gap` there are none, and the
-        cursor is not to be gone on from.
+        At least one, if there are any. With a `gap` there are none, and the cursor must
+        not be used.
         """
         views = _unmuted(await self._audiences.views_of(log))
         if isinstance(start, Cursor):
@@ -186,7 +189,7 @@ class MergedInbox:
             after = await self._after(views, reads, count)
             if after.entries or after.gap or not after.more:
                 return after
-            # All that came is over: what follows may not be.
+            # All entries of this read have ended; later ones may not have.
             positions = [after.cursor.own]
             for view in views:
                 mark = audience_key(view.log)
@@ -197,7 +200,9 @@ class MergedInbox:
             ]
 
     async def walk(self, log: Log) -> AsyncIterator[PageEntry]:
-        """Yield everything in an inbox, newest first, in portions of their moments."""
+        """
+        Yield all entries of an inbox, newest first, read in pages at different times.
+        """
         newest = None
         while True:
             page = await self.page(log, newest=newest, count=WALK_PAGE_ENTRIES)
@@ -208,7 +213,7 @@ class MergedInbox:
             newest = page.following
 
     async def get(self, log: Log, position: Position) -> PageEntry | None:
-        """Return the entry at a place by its id, of whatever log; or None."""
+        """Return the entry of an id from any of the logs, or None."""
         oldest = Cursor(position._replace(tag=position.tag - 1))
         read = await self._read(log, _Bounds(position, True, oldest), 1, "")
         return read.entries[0] if read.entries else None
@@ -216,7 +221,7 @@ class MergedInbox:
     async def _read(
         self, log: Log, bounds: _Bounds, count: int, version: str
     ) -> _MergedRead:
-        # An entry on the newest place may be of any log; it is one more to look at.
+        # One more, because the entry at `newest` may be excluded, in any of the logs.
         read_count = count + 1
         own_version, _, audiences_version = version.partition(_VERSION_SEPARATOR)
         own, stored_views, everyone = await self._page_reads.read(
@@ -260,7 +265,7 @@ class MergedInbox:
         bounds: _Bounds,
         count: int,
     ) -> list[AudiencePage]:
-        """Return the audience's part of a page for each view."""
+        """Return a page of the audience's log for each view."""
         first = everyone_log(log.app)
         same_bounds = bounds.oldest_in(first) == bounds.oldest_in(None)
         missing = [
@@ -285,7 +290,9 @@ class MergedInbox:
         audiences: Sequence[_AudienceRead],
         candidates: list[_Candidate],
     ) -> list[PageEntry]:
-        """Say of audiences' entries when they were marked."""
+        """
+        Return the entries; those of audiences with the time at which they were marked.
+        """
         done_by_log = {
             view.log: [
                 c.page_entry.entry.offset
@@ -342,7 +349,7 @@ class MergedInbox:
                 (entry, i) for entry in history.entries if _is_visible(entry, view)
             ]
         visible.sort(key=lambda pair: pair[0].order)
-        # Nothing is known of a log behind the place where its portion ended.
+        # Entries after the end of a log's portion are not known yet.
         end = min(ends, default=None)
         certain = [pair for pair in visible if end is None or pair[0].order <= end]
         returned = certain[:count]
@@ -379,7 +386,7 @@ def _own_read_from(start: Cursor | Start) -> ReadFrom:
 
 
 def _audiences_version(audiences: Sequence[_AudienceRead]) -> str:
-    """Return what stands for the audiences in a version, "" while they are silent."""
+    """Return the part of a version for audiences, "" if none has ever had an entry."""
     versions = [f"{view.log.name}{read.page.version}" for view, read in audiences]
     return f"{zlib.crc32(' '.join(versions).encode()):x}" if versions else ""
 
@@ -387,7 +394,7 @@ def _audiences_version(audiences: Sequence[_AudienceRead]) -> str:
 def _newest_of_own(
     own: Page, bounds: _Bounds, count: int
 ) -> tuple[list[PageEntry], Position | None]:
-    """Return what `_newest_of_all` does where no audience has said anything."""
+    """Return what `_newest_of_all` returns if no audience has ever had an entry."""
     entries = own.entries or []
     if bounds.newest is not None or bounds.oldest is not None:
         entries = [entry for entry in entries if bounds.has(entry.entry, None)]
@@ -398,7 +405,7 @@ def _newest_of_own(
 
 
 def _cursor(own: Page, views: Sequence[View], pages: Sequence[AudiencePage]) -> Cursor:
-    """Return the place behind what was read of each log."""
+    """Return the cursor after what was read of each log."""
     heads = {
         audience_key(view.log): read.page.head
         for view, read in zip(views, pages, strict=True)
@@ -428,7 +435,7 @@ def _newest_of_all(
     candidates.sort(
         key=lambda candidate: candidate.page_entry.entry.order, reverse=True
     )
-    # Nothing is known of a log behind the place where its page ended.
+    # Entries older than the end of a log's page are not known yet.
     end = max(ends, key=lambda position: position.order, default=None)
     newest = [
         candidate
@@ -442,7 +449,7 @@ def _newest_of_all(
 
 
 def _merged_page(first: _MergedRead, read: _MergedRead) -> MergedPage:
-    """Return the page that was read, of an inbox as it was when the first one was."""
+    """Return the page of `read` with the state of the inbox at the `first` read."""
     unread = sum(view.unread(read.audience) for view, read in first.audiences)
     return MergedPage(
         f"{first.own.version}{_VERSION_SEPARATOR}{first.audiences_version}",

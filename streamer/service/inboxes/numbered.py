@@ -1,15 +1,14 @@
 """
-Listing an inbox by number: the entries that match, from the n-th on, and how many.
+Pages by number: the matching entries of an inbox from the n-th on, and their total.
 
-Decides how much of an inbox is read for a list. Cursors make a page cheap wherever it
-is; vendors whose lists have page numbers, totals and filters need entries counted. The
-store can count all of them, and those that are read or not, without looking at any.
-What entries say is nothing it knows of: a list that is filtered by that reads the whole
-inbox, in portions, so that nobody has to wait for it, and then asks for the few that
-are shown.
+Decides how much of an inbox is read for a page. Pages by cursor are cheap anywhere;
+vendors whose lists have page numbers, totals and filters need entries to be counted.
+The store counts all entries, and the read or unread ones, without reading any. It does
+not know their content: a list filtered by content reads the whole inbox, in portions,
+so that other commands run in between, and then the few entries of the page.
 
-Where audiences have said something to the player, the n-th entry is known only by
-walking there. How many there are still is counted.
+If a player has entries of audiences, its n-th entry is found only by walking to it. The
+total is still counted.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from .merge import MergedInbox
 __all__ = ["FragmentFilter", "NumberedInbox", "NumberedPage"]
 
 FragmentFilter = Callable[[bytes], bool]
-"""Whether a list shows a notification, by its fragment."""
+"""Returns whether a list shows a notification, by its fragment."""
 
 
 class NumberedInbox:
     """
-    What a caller may list.
+    The lists of inboxes by number, with the rights of a caller.
 
     Args:
-        lists: Players' own logs by number.
-        merged: The same with what their audiences were sent.
-        audiences: Who belongs to what.
+        lists: The players' own logs by number.
+        merged: The inboxes merged with the logs of audiences.
+        audiences: The audiences of players.
 
     """
 
@@ -58,19 +57,22 @@ class NumberedInbox:
         matches: FragmentFilter | None = None,
     ) -> NumberedPage:
         """
-        Return up to `count` entries after the first `skip` of those that match.
+        Return up to `count` matching entries after the first `skip`, and their total.
+
+        O(entries kept); the entries themselves are read only if `matches` is given or
+        the player has entries of audiences.
 
         Args:
-            caller: Who reads.
-            player: Whose inbox.
-            skip: Entries that match and are not wanted.
-            count: Entries that are.
-            read: Whether they have a read mark; None for both.
-            matches: What else they have to be; None for nothing.
+            caller: The reader.
+            player: The player whose inbox is listed.
+            skip: The number of matching entries to skip.
+            count: The maximum number of entries.
+            read: Whether entries have a read mark; None for both.
+            matches: Another filter; None for none.
 
         Raises:
             Forbidden: The caller may not read this inbox.
-            StoreUnavailable: It cannot be read now.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_read(player)
@@ -121,7 +123,7 @@ class NumberedInbox:
         matches: FragmentFilter | None,
         total: int | None,
     ) -> NumberedPage:
-        """Walk to what is wanted, or to the end where nobody knows how many match."""
+        """Walk to the end of the page, or of the inbox if the total is not known."""
         entries: list[PageEntry] = []
         matching = 0
         async for entry in self._merged.walk(log):

@@ -1,12 +1,13 @@
 """
-Receipts: what became of a notification, for the backend that sent it.
+Receipts: the fate of a notification, for the backend that sent it.
 
-Decides who may know, and in which log it is looked for. Knows the receipts of players'
-logs, and what players did with audiences' entries. Knows nothing of surfaces.
+Decides the rights that each operation requires, and in which log a notification is
+looked up. Knows the receipts of logs, and the marks of players on entries of audiences.
+Knows nothing of surfaces.
 
-What a player did with an audience's message is known with the player; how many did is
-counted with the message. The count is made behind the mark, in another slot: it may be
-lower than the truth by those that were cut off between the two, and never higher.
+The marks on an audience's message are stored with each player, their numbers with the
+message. A number is increased after the mark, in another slot of the store. It may be
+too low by the marks whose node died in between, and is never too high.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .audiences import PlayerAudiences
 __all__ = ["AudienceReceipt", "Receipt", "ReceiptOperations"]
 
 COUNTED_MAX = 1_000
-"""Entries for which one acknowledgement is counted; of older ones it is not."""
+"""Entries that one acknowledgement counts; older ones are not counted."""
 
 
 class AudienceReceipt(NamedTuple):
-    """What became of an audience's message: as for one player, and for how many."""
+    """The receipt of an audience's message, and the numbers of its players' marks."""
 
     receipt: Receipt
     read: int
@@ -36,11 +37,11 @@ class AudienceReceipt(NamedTuple):
 
 class ReceiptOperations:
     """
-    What a caller may know of what became of notifications.
+    The operations on receipts, with the rights of a caller.
 
     Args:
-        store: Receipts in the store.
-        audiences: Who belongs to what.
+        store: The receipts in the store.
+        audiences: The audiences of players.
 
     """
 
@@ -50,14 +51,14 @@ class ReceiptOperations:
 
     async def acknowledge(self, caller: Caller, player: Player, cursor: Cursor) -> None:
         """
-        Note that a client of the player's has everything up to a cursor.
+        Acknowledge that a client of the player has everything up to a cursor.
 
-        Places that are not in their logs are ignored.
+        Positions that do not exist in their logs are ignored. Idempotent.
 
         Raises:
             Forbidden: The caller may not mark this inbox.
-            StoreUnavailable: Nothing is noted.
-            OutcomeUnknown: Repeating it is harmless.
+            StoreUnavailable: Nothing was acknowledged.
+            OutcomeUnknown: A retry is safe.
 
         """
         caller.require_mark(player)
@@ -88,12 +89,12 @@ class ReceiptOperations:
         self, caller: Caller, player: Player, notification_id: str
     ) -> Receipt:
         """
-        Return what became of a notification for one player.
+        Return the receipt of a notification for one player.
 
         Raises:
             Forbidden: The caller may not read this inbox.
-            NotFound: It was never there, or is not any more.
-            StoreUnavailable: It cannot be read now.
+            NotFound: The inbox never had it, or no longer keeps it.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_read(player)
@@ -125,12 +126,12 @@ class ReceiptOperations:
         self, caller: Caller, audience: Log, notification_id: str
     ) -> AudienceReceipt:
         """
-        Return what became of an audience's message, for all its players together.
+        Return the receipt of an audience's message, for all its players together.
 
         Raises:
-            Forbidden: The caller may not write to everybody.
-            NotFound: It was never there, or is not any more.
-            StoreUnavailable: It cannot be read now.
+            Forbidden: The caller may not write to all players.
+            NotFound: The log never had it, or no longer keeps it.
+            StoreUnavailable: The store cannot be read.
 
         """
         caller.require_write_all()

@@ -1,14 +1,15 @@
 """
-Going through an inbox: pages of what matches, newest first or oldest first.
+Search in an inbox: pages of matching entries, newest first or oldest first.
 
-Decides how much is looked at for one page, and where the next one begins. What entries
-say is nothing the store knows of, so a page of those that match is read in portions,
-and may end before it is full: who asks goes on from there. Knows inboxes. Knows nothing
-of what a surface lets a caller ask for.
+Decides how many entries are scanned for one page, and where the next one begins. The
+store does not know the content of entries, so a page of matching ones is read in
+portions and may end before it is full; the caller continues from there. Knows inboxes.
+Knows nothing of the filters that a surface offers.
 
-Newest first a place goes by time alone, as in every page. Oldest first it is a cursor,
-as on a stream: nothing that comes meanwhile, in any of the player's logs, is passed
-over. Where a cursor is good no more, that is said, and it goes on with what is newer.
+Newest first, pages are divided by time alone, as all pages are. Oldest first, they are
+divided by cursors, as streams are: no entry that is appended meanwhile, in any of the
+player's logs, is skipped. If a cursor is no longer valid, the page has a gap and
+continues with newer entries.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .merge import EntriesAfter, MergedPage
 __all__ = ["SCANNED_MAX", "EntryFilter", "InboxSearch", "SearchPage"]
 
 SCANNED_MAX: Final = 1_000
-"""Entries looked at for one page of those that match."""
+"""Entries scanned for one page of matching ones."""
 
 SCAN_PAGE_ENTRIES: Final = 100
 
@@ -39,11 +40,11 @@ _NOTHING: Final = ZERO.order
 
 class SearchPage(NamedTuple):
     """
-    A page of what matches. `state` is the inbox's when it was begun to be read.
+    A page of matching entries. `state` is that of the inbox at the first read.
 
-    `entries` is None when the caller's version is still the one. `next` is the place
-    that the next page goes on from, None where nothing follows. With a `gap` what was
-    behind the caller's place is not all there any more.
+    `entries` is None if the caller's version is current. `next` is the cursor of the
+    next page, None at the end. With a `gap`, some entries after the caller's cursor are
+    no longer kept.
     """
 
     state: MergedPage
@@ -59,9 +60,9 @@ class _Target(NamedTuple):
 
 class _StartPoint(NamedTuple):
     """
-    Where to read from, and why not from where the caller is.
+    Where to read from, and the gap if that is not the caller's cursor.
 
-    What is not newer than `seen_up_to`, by its time, was had.
+    Entries up to the order `seen_up_to` are skipped.
     """
 
     read_from: Cursor | Start
@@ -71,11 +72,11 @@ class _StartPoint(NamedTuple):
 
 class InboxSearch:
     """
-    What a caller may go through. Every method raises Forbidden and StoreUnavailable.
+    The searches in inboxes. All methods raise Forbidden and StoreUnavailable.
 
     Args:
-        inboxes: What is read.
-        audiences: Who finds a place by its time.
+        inboxes: The operations on inboxes.
+        audiences: The audiences of players.
 
     """
 
@@ -95,10 +96,10 @@ class InboxSearch:
         version: str = "",
     ) -> SearchPage:
         """
-        Read a page of the entries that match, or of all, from behind `newest` on.
+        Read a page of matching entries, or of all, older than `newest`.
 
-        It may have fewer than `count`, and be empty, and be followed by another all the
-        same: after `SCANNED_MAX` entries the caller has to ask again.
+        It ends after `SCANNED_MAX` entries. So it may have fewer than `count`, or none,
+        and still be followed by another page.
         """
         state = page = await self._inboxes.page(
             caller,
@@ -112,7 +113,7 @@ class InboxSearch:
         if state.entries is None:
             return SearchPage(state, None)
         if matches is None:
-            # Another page follows only where there is an entry on this one.
+            # Another page follows only if this one has an entry.
             follows = page.following is not None
             last = Cursor(state.entries[-1].entry.position) if follows else None
             return SearchPage(state, state.entries, last)
@@ -149,9 +150,9 @@ class InboxSearch:
         version: str = "",
     ) -> SearchPage:
         """
-        Read a page of the entries that match, or of all, from behind `after` on.
+        Read a page of matching entries, or of all, after the cursor `after`.
 
-        The rest is as with `newest_first`.
+        Otherwise as `newest_first`.
         """
         target = _Target(caller, player)
         state = await self._inboxes.page(caller, player, count=1, version=version)
@@ -165,7 +166,7 @@ class InboxSearch:
         while True:
             read = await self._inboxes.entries_after(*target, read_from, count=portion)
             if read.gap is not None:
-                # It was good a moment ago.
+                # The cursor was valid a moment ago.
                 read_from, gap = Start.EARLIEST, read.gap
                 continue
             for marked_entry in await self._with_marks(target, read.entries):
@@ -185,7 +186,7 @@ class InboxSearch:
             read_from = read.cursor
 
     async def _start_point(self, target: _Target, after: Cursor | None) -> _StartPoint:
-        """Return where to read from if `after` is asked for."""
+        """Return where to read from for the cursor `after`."""
         if after is None:
             return _StartPoint(Start.EARLIEST)
         is_id = after.own.epoch == 0 and not after.own.is_zero
@@ -195,8 +196,8 @@ class InboxSearch:
             return _StartPoint(after, seen_up_to=seen_up_to)
         gap: Gap | None = read.gap
         if is_id and gap in (Gap.AHEAD, Gap.DIVERGED):
-            # The id is in none of the logs that are read: it is gone, or of an audience
-            # that was left or muted. Only a cursor would notice.
+            # None of the logs has the id: its entry is no longer kept, or is of an
+            # audience that was left or muted. That is a gap for cursors only.
             gap = None
         log = Log(target.caller.app, target.player)
         before = await self._audiences.position_before(log, after.own.at_ms)
@@ -211,7 +212,7 @@ class InboxSearch:
     async def _with_marks(
         self, target: _Target, entries: list[Entry]
     ) -> list[PageEntry]:
-        """Return entries with their marks; without those that ended meanwhile."""
+        """Return entries with their marks, without those that have ended meanwhile."""
         if not entries:
             return []
         first, last = entries[0].position, entries[-1].position
@@ -233,11 +234,11 @@ class InboxSearch:
         read: EntriesAfter,
         entry: Entry,
     ) -> Cursor | None:
-        """Return the place behind an entry that was read, None if it is the last."""
+        """Return the cursor after an entry that was read, None if it is the last."""
         if entry.order == read.entries[-1].order:
             return read.cursor if read.more else None
-        # Only the store knows the places in all logs. Entries may have ended meanwhile,
-        # so that the same number of them would lead past this one.
+        # The positions in all logs are known only after a read up to the entry. If
+        # entries have ended meanwhile, the same count would read beyond it.
         count = _count_to(entry, read.entries)
         while count:
             again = await self._inboxes.entries_after(*target, read_from, count=count)

@@ -1,12 +1,12 @@
 """
-What players have to do with topics, and what they do not want.
+The topics of players, and what they have muted.
 
-Decides the rights each needs. Knows the audiences and the mutes. Knows nothing of
-surfaces.
+Decides the rights that each operation requires. Knows audiences and mutes. Knows
+nothing of surfaces.
 
-A player's own token opens the topics that it names, and no others: which a player may
-join is the backend's to say. A backend key, which may write to everybody, lets any
-player join and leave. What a player does not want it says itself.
+A player may join the topics that its token names and no others: the backend decides
+which. A backend key that may write to all players may subscribe any player to any
+topic. Players mute with their own tokens.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class JoinedTopic(NamedTuple):
 
 class TopicOperations:
     """
-    What a caller may do with players' topics and mutes.
+    The operations on players' topics and mutes, with the rights of a caller.
 
-    All raise Forbidden and StoreUnavailable; those that change something OutcomeUnknown
-    too, and a repetition is harmless.
+    All methods raise Forbidden and StoreUnavailable. Those that change something also
+    raise OutcomeUnknown; a retry is safe.
 
     Args:
-        audiences: Who belongs to what.
-        mutes: Which types players do not want.
+        audiences: The audiences of players.
+        mutes: The muted types in the store.
 
     """
 
@@ -58,22 +58,22 @@ class TopicOperations:
 
     async def join(self, caller: Caller, player: Player, topic: Topic) -> None:
         """
-        Let a player have what a topic is sent from now on.
+        Subscribe a player to a topic. Idempotent.
 
         Raises:
-            LimitReached: The player has joined as many topics as it may.
+            LimitReached: The player has joined the maximum number of topics.
 
         """
         _require_topic(caller, player, topic)
         await self._audiences.join(Log(caller.app, player), topic)
 
     async def leave(self, caller: Caller, player: Player, topic: Topic) -> None:
-        """Let a player have nothing of a topic any more."""
+        """Unsubscribe a player from a topic. Idempotent."""
         _require_topic(caller, player, topic)
         await self._audiences.leave(Log(caller.app, player), topic)
 
     async def muted_types(self, caller: Caller, player: Player) -> list[str]:
-        """Return the types of notification that a player has muted, by name."""
+        """Return the types of notifications that a player has muted, by name."""
         caller.require_read(player)
         return await self._mutes.of(Log(caller.app, player))
 
@@ -81,10 +81,10 @@ class TopicOperations:
         self, caller: Caller, player: Player, type_: str, *, muted: bool
     ) -> None:
         """
-        Store nothing of a type for a player from now on, or store it again.
+        Mute or unmute a type: a muted one is not stored for the player. Idempotent.
 
         Raises:
-            LimitReached: The player has muted as many types as it may.
+            LimitReached: The player has muted the maximum number of types.
 
         """
         caller.require_mark(player)
@@ -95,10 +95,10 @@ class TopicOperations:
         self, caller: Caller, player: Player, topic: Topic, *, muted: bool
     ) -> None:
         """
-        Show a player nothing of a topic until it is shown again.
+        Mute or unmute a topic: a muted one is not shown to the player. Idempotent.
 
         Raises:
-            NotFound: The player has not joined it, so there is nothing to mute.
+            NotFound: The topic is to be muted, and the player has not joined it.
 
         """
         caller.require_mark(player)

@@ -32,8 +32,8 @@ class Deliveries:
     Args:
         schedules: The operations on schedules.
         messages: Texts by identifier.
-        rates: What counts calls.
-        refusals: What counts those that are too many.
+        rates: The rates of calls in the store.
+        refusals: Counts the calls that were refused.
 
     """
 
