@@ -1,9 +1,9 @@
 """
-The parts of a server, built from the settings and not opened.
+The components of a server, built from the settings.
 
-Knows which part needs which, and nothing of surfaces: `app` puts those on top. Nothing
-here does any I/O; connections come with the first use, and what has to run is run by
-`app.App`.
+Knows which component needs which. Knows nothing of surfaces: `app` adds them. Nothing
+here does any I/O: connections are opened on first use, and `app.App` runs the
+background tasks.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ STORE_TIMEOUT_S: Final = 5.0
 
 class Components:
     """
-    One node's parts.
+    The components of one node.
 
     Args:
         config: The settings.
-        store_url: Where the store is, whether embedded or not.
+        store_url: The URL of the store, embedded or not.
 
     """
 
@@ -80,13 +80,13 @@ class Components:
         views = Views(self.redis, settings)
         audiences = PlayerAudiences(views, inbox)
 
-        # Who may do what.
+        # Access.
         key_sets = KeySets()
         self.authenticator = Authenticator(self.apps, key_sets=key_sets)
         self.revocation_check = RevocationCheck(self.apps, key_sets)
         self.tickets = Tickets(TicketStore(self.redis), self.revocation_check)
 
-        # Who is listening.
+        # Streams.
         catch_up = CatchUp(
             store_url,
             inbox,
@@ -109,7 +109,7 @@ class Components:
             took_s=self.counters.probe_s,
         )
 
-        # What can be asked for.
+        # Publishing, scheduling and inboxes.
         self.quotas = Quotas(
             self.authenticator.app_record,
             QuotaUsage(self.redis, settings),
@@ -133,7 +133,7 @@ class Components:
         self.in_flight = InFlight(config, self.counters)
         self.streams = self._streams()
 
-        # What runs wherever the background does.
+        # Background tasks.
         self.scheduler = Scheduler(self.timetable, lag_s=self.counters.schedule_lag_s)
         self.store_watch = StoreWatch(self.redis, config)
 

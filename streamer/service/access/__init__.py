@@ -1,1 +1,1 @@
-"""Access: credentials checked, minted and revoked."""
+"""Access: authentication, tickets, minting and revocation of credentials."""

@@ -1,29 +1,29 @@
 """
-From the headers of a request to the caller who sent it.
+Authentication: from the headers of a request to its caller.
 
-Knows where a credential may be carried, how a backend key is told from a token, which
-app a token belongs to, and for how long the records that credentials are checked
-against may be remembered. Knows nothing of rights: `Caller` has them.
+Knows which headers carry a credential, how a backend key differs from a token, which
+app a token belongs to, and how long the records that verify credentials are cached.
+Knows nothing of rights: `Caller` has them.
 
-A credential comes in one of three places; in more than one only if all say the same:
+A credential is in one of three headers; if it is in several, all must be equal:
 
     Authorization: Bearer CREDENTIAL
     x-auth-token: CREDENTIAL
     Cookie: Authorization=bearer CREDENTIAL
 
-Records are kept for `RECORD_TTL_S`. A credential that was taken back ends within that
-time, and while it lasts a request needs no store to be recognised. Only what was found
-is kept: that something is unknown is asked again each time, so a fresh key or app
-counts at once. However many callers ask for one record, the store is asked once.
+Records are cached for `RECORD_TTL_S`. A revoked credential is rejected within that
+time; meanwhile requests are authenticated without the store. Only existing records are
+cached, so that a new key or app is valid at once. Concurrent lookups of one record
+share one read.
 
-That a token is genuine is kept too, with the record and the keys by which it is: by any
-others it is looked at anew. Its times are looked at with each request, and so is
-whether its player's tokens were taken back. Of one that is refused nothing is kept.
+Verified tokens are cached with the record and the keys that verified them; with any
+other record or keys they are verified again. Each request checks the times of its
+token, and whether the player's tokens were revoked. Rejected tokens are not cached.
 
-A token belongs to the app whose issuer and audience it names. For most the audience is
-the app's name; a foreign issuer may have another, so there is an index of the pairs.
-Neither is believed for it: whichever app comes out, its keys have to have signed the
-token, and its record has to say the same issuer and audience.
+A token belongs to the app whose issuer and audience it names. For most apps the
+audience is the app's name. A foreign issuer may use another one, so there is an index
+of the pairs. Neither is trusted: the keys of the app that is found must have signed the
+token, and its record must have the same issuer and audience.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ __all__ = [
 ]
 
 RECORD_TTL_S: Final = 5.0
-"""How long a revoked key may still work."""
+"""How long a revoked key may stay valid."""
 
 RECORDS_MAX: Final = 10_000
-"""Records kept of each kind; about 1 KiB each. The oldest gives way."""
+"""Records cached of each kind; about 1 KiB each. The oldest is evicted."""
 
 TOKENS_MAX: Final = 1_024
-"""Genuine tokens kept, by their digests; about 2 KiB each. The oldest gives way."""
+"""Verified tokens cached, by digest; about 2 KiB each. The oldest is evicted."""
 
 _SCHEME: Final = b"bearer"
 _COOKIE: Final = b"Authorization"
@@ -74,10 +74,10 @@ _Value = TypeVar("_Value")
 
 class Credentials(NamedTuple):
     """
-    What a request offers as proof, not looked at yet.
+    The credential of a request, not verified yet.
 
-    `from_cookie` says that a browser may have added it by itself, so that the page it
-    acts for has to be asked about: check ``Origin`` before doing anything for it.
+    `from_cookie` is true if a browser may have added it without the page's doing. The
+    origin of the page must be checked before anything is done for it.
     """
 
     token: bytes
@@ -90,7 +90,7 @@ class Credentials(NamedTuple):
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[bytes, bytes]]) -> Credentials:
         """
-        Find the credential in the headers of an ASGI scope.
+        Return the credential in the headers of an ASGI scope.
 
         Raises:
             Unauthenticated: MISSING, AMBIGUOUS or SCHEME.
@@ -122,7 +122,7 @@ class Credentials(NamedTuple):
         cls, headers: Iterable[tuple[bytes, bytes]], name: bytes
     ) -> Credentials:
         """
-        Find the credential in the one header that counts, where others do not.
+        Return the credential in the only header that may carry one.
 
         Raises:
             Unauthenticated: MISSING or AMBIGUOUS.
@@ -137,26 +137,26 @@ class Credentials(NamedTuple):
     @classmethod
     def from_token(cls, token: str) -> Credentials:
         """
-        Take the credential that a stream's client sent in a message.
+        Return the credential that a client sent in a message on its stream.
 
         Raises:
             Unauthenticated: MISSING.
         """
         if not token:
             raise Unauthenticated(Defect.MISSING)
-        # A lone surrogate is a wrong credential like any other, not a crash.
+        # A lone surrogate must be an invalid credential, not an error.
         return cls(token.encode("utf-8", "surrogatepass"))
 
 
 class Authenticator:
     """
-    Recognise callers.
+    Authenticates callers.
 
     Args:
-        apps: Where records come from.
-        key_sets: Where the keys of foreign issuers come from.
-        clock: Unix time in seconds, against which tokens expire.
-        monotonic: Seconds by which remembered records age.
+        apps: The records in the store.
+        key_sets: The keys of apps.
+        clock: Unix time in seconds, for the expiry of credentials.
+        monotonic: A monotonic clock in seconds, for the age of cached records.
 
     """
 
@@ -175,17 +175,17 @@ class Authenticator:
         self._app_records: _RecordCache[App, AppRecord] = _RecordCache(monotonic)
         self._not_before_s: _RecordCache[Log, int] = _RecordCache(monotonic)
         self._key_records: _RecordCache[bytes, KeyRecord] = _RecordCache(monotonic)
-        # Those whose tokens are genuine, by the token's digest, as they came in.
+        # Verified tokens and their callers by digest, in the order of insertion.
         self._verified: OrderedDict[bytes, tuple[VerifiedToken, Caller]] = OrderedDict()
 
     async def caller(self, credentials: Credentials) -> Caller:
         """
-        Return who holds these credentials.
+        Return the caller of these credentials.
 
         Raises:
-            Unauthenticated: They do not hold; `defect` and `detail` say why.
-            StoreUnavailable: The record to check them against is not at hand.
-            IssuerUnavailable: Neither are its issuer's keys.
+            Unauthenticated: They are invalid; `defect` and `detail` say why.
+            StoreUnavailable: A record is not cached and cannot be read.
+            IssuerUnavailable: The keys of the token's issuer cannot be retrieved.
         """
         if credentials.token.startswith(KEY_PREFIX):
             caller = await self._key_caller(credentials.token)
@@ -235,10 +235,10 @@ class Authenticator:
 
     async def _find_app(self, issuer: str, audience: str) -> AppRecord:
         """
-        Return the app that may have such a token.
+        Return the app with this issuer and audience.
 
         Raises:
-            Unauthenticated: CLAIM, ``aud``: there is none.
+            Unauthenticated: CLAIM with ``aud``: no app has this audience.
         """
         name = parse_app(audience)
         record = await self._record(name) if name else None
@@ -246,7 +246,7 @@ class Authenticator:
             return record
         pair = issuer, audience
         other = await self._names.find(pair, lambda: self._apps.find_name(*pair))
-        # The app that only has the name is the one to say what is wrong.
+        # With no match, the app of that name determines the defect.
         record = (await self._record(other) if other else None) or record
         if record is None:
             raise Unauthenticated(Defect.CLAIM, "aud")
@@ -281,11 +281,11 @@ def _caller_of(claims: Claims) -> Caller:
 
 
 class _RecordCache(Generic[_Key, _Record]):
-    """Records found in the store, kept for a while and asked for once at a time."""
+    """A cache of records with a TTL and at most one read at a time per key."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # In the order in which they came in, so the oldest is always the first.
+        # In the order of insertion: the oldest is the first.
         self._entries: OrderedDict[_Key, tuple[_Record, float]] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[_Record | None]] = {}
 
@@ -293,15 +293,15 @@ class _RecordCache(Generic[_Key, _Record]):
         self, key: _Key, load: Callable[[], Awaitable[_Record | None]]
     ) -> _Record | None:
         """
-        Return the record kept for `key`, or what `load` finds.
+        Return the cached record of `key`, or the result of `load`.
 
-        Cancelling one caller leaves the question open for the others.
+        Cancelling one caller does not cancel the read for others.
         """
         record = self._cached(key)
         if record is not None:
             return record
-        # A question that was on its way before this call may have missed what was
-        # stored since. The second one cannot have.
+        # A read that began before this call may have missed a record stored since. A
+        # second read cannot.
         was_loading = key in self._loading
         record = await self._load_once(key, load)
         if record is None and was_loading:
@@ -320,7 +320,7 @@ class _RecordCache(Generic[_Key, _Record]):
         task = self._loading.get(key)
         if task is None:
             task = asyncio.create_task(self._load(key, load))
-            # All who wait may be cancelled; the failure is then nobody's to hear.
+            # If all callers are cancelled, nothing retrieves the exception.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._loading[key] = task
         return await asyncio.shield(task)
@@ -328,8 +328,8 @@ class _RecordCache(Generic[_Key, _Record]):
     async def _load(
         self, key: _Key, load: Callable[[], Awaitable[_Record | None]]
     ) -> _Record | None:
-        # The answer is as old as the question, so that a record is never believed
-        # for longer than it should be by the time the store took.
+        # The age counts from before the read, so that the time that the read takes
+        # does not extend the TTL.
         loaded_at_s = self._monotonic()
         try:
             record = await load()
@@ -345,7 +345,7 @@ class _RecordCache(Generic[_Key, _Record]):
 def _keep(
     entries: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, max_entries: int
 ) -> None:
-    """Keep a value as the newest; drop the oldest of more than `max_entries`."""
+    """Insert a value as the newest; evict the oldest of more than `max_entries`."""
     entries.pop(key, None)
     if len(entries) >= max_entries:
         entries.popitem(last=False)
@@ -353,15 +353,14 @@ def _keep(
 
 
 def _only(values: list[bytes]) -> bytes:
-    # Two of a header that has one meaning: whoever is in front of this server may
-    # have looked at the other one.
+    # With two such headers, a proxy may have checked the other one.
     if len(values) > 1:
         raise Unauthenticated(Defect.AMBIGUOUS)
     return values[0] if values else b""
 
 
 def _strip_scheme(value: bytes) -> bytes:
-    """Return the credential of ``Bearer CREDENTIAL``, empty where there is none."""
+    """Return the credential of ``Bearer CREDENTIAL``, empty if there is none."""
     scheme, _, credential = value.strip().partition(b" ")
     if scheme and scheme.lower() != _SCHEME:
         raise Unauthenticated(Defect.SCHEME)
@@ -374,5 +373,5 @@ def _cookies(headers: Iterable[bytes]) -> Iterable[bytes]:
         for pair in header.split(b";"):
             name, _, value = pair.partition(b"=")
             if name.strip() == _COOKIE:
-                # Not every cookie jar writes a space; some quote it, some encode it.
+                # Clients write this value without a space, quoted, or percent-encoded.
                 yield unquote_to_bytes(value.strip()).strip(b'"')

@@ -1,19 +1,19 @@
 """
-The public keys of foreign issuers: where they are had, and for how long they count.
+The public keys of foreign issuers: retrieval and caching of key sets.
 
-Decides when a key set is fetched, again or at all. Knows files, HTTP and the bounds of
-both. Knows nothing of tokens: it is asked for an app's keys, among which one of a given
-id ought to be.
+Decides when a key set is fetched. Knows files and HTTP, and limits of both. Knows
+nothing of tokens: its callers ask for the keys of an app, and for a key id that should
+be among them.
 
-An issuer rotates its keys without telling anybody, so a token that names an unknown one
-is a reason to look; and anybody can make up such tokens, so it is a reason once in
-`FETCH_INTERVAL_MIN_S` at most. However many ask, one fetch is under way for a place. A
-set that was had once is kept while its issuer is away: an outage of theirs must not
-lock out players whose tokens can be checked. What is not in the set any more ends with
-the next fetch, at most `KEY_SET_TTL_S` after it was taken out, while the place answers.
+Issuers rotate their keys without notice, so an unknown key id triggers a fetch. Anyone
+can make up key ids, so such fetches happen at most once in `FETCH_INTERVAL_MIN_S`, and
+at most one fetch per location is in progress. While an issuer is unavailable, its last
+key set stays in use: an outage of the issuer must not lock out players. A key that the
+issuer removes becomes invalid with the next fetch: within `KEY_SET_TTL_S`, if the
+location responds.
 
-HTTP is https, redirects are not followed (whoever answers in the issuer's name would
-choose where we go), and neither time nor bytes are the other side's to decide.
+URLs must be https. Redirects are not followed, because they would let a response choose
+the location. The time and the size of a fetch are limited.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FETCH_TIMEOUT_S: Final = 5.0
 DOCUMENT_BYTES_MAX: Final = 256 * 1024
 
 PARSED_SETS_MAX: Final = 1_000
-"""Sets kept that came in records, one an app."""
+"""Key sets cached that are part of a record, one per app."""
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 
@@ -56,7 +56,7 @@ _logger = logging.getLogger(__name__)
 
 
 class KeySetUnavailable(Exception):
-    """A key set could not be fetched; says why."""
+    """A key set could not be fetched; the message says why."""
 
 
 async def fetch_key_set(location: str) -> bytes:
@@ -64,7 +64,7 @@ async def fetch_key_set(location: str) -> bytes:
     Return the document at `location`, a path or a URL as `AppRecord` allows them.
 
     Raises:
-        KeySetUnavailable: There is none, it is too large, or nobody answers.
+        KeySetUnavailable: It does not exist, is too large, or cannot be retrieved.
     """
     if location.startswith("/"):
         return await asyncio.to_thread(_read, location)
@@ -76,8 +76,8 @@ class KeySets:
     The keys of apps.
 
     Args:
-        fetch: Returns the document at a place, or raises `KeySetUnavailable`.
-        monotonic: Seconds by which sets age.
+        fetch: Returns the document at a location, or raises `KeySetUnavailable`.
+        monotonic: A monotonic clock in seconds, for the age of key sets.
 
     """
 
@@ -96,10 +96,10 @@ class KeySets:
         self, record: AppRecord, key_id: str | None = None, *, now_s: int
     ) -> KeySet:
         """
-        Return the keys that count for an app, and look for one of `key_id` if need be.
+        Return the valid keys of an app; fetch them if `key_id` is not among them.
 
         Raises:
-            IssuerUnavailable: They are elsewhere, and were never had.
+            IssuerUnavailable: Its key set was never retrieved, and cannot be now.
         """
         if record.key_set:
             source = self._sources.get(record.key_set)
@@ -118,7 +118,7 @@ class KeySets:
 
 
 class _KeySetSource:
-    """One place and what was had from it last."""
+    """A location and the last key set retrieved from it."""
 
     def __init__(
         self, location: str, fetch: Fetch, monotonic: Callable[[], float]
@@ -137,7 +137,8 @@ class _KeySetSource:
         if self._keys is None:
             await self._refresh()
         elif is_stale and self._failed:
-            # The last one failed: this one may take its time, and nobody waits for it.
+            # The last fetch failed: this one may be slow, so callers do not wait for
+            # it.
             self._start()
         elif is_stale:
             await self._refresh()
@@ -152,7 +153,9 @@ class _KeySetSource:
         return self._keys
 
     async def _refresh(self) -> None:
-        """Wait for the fetch that is under way, or one that may be started."""
+        """
+        Wait for the fetch in progress, or start one if it is time, and wait for it.
+        """
         if fetching := self._start():
             await asyncio.shield(fetching)
 
@@ -194,7 +197,7 @@ class _KeySetSource:
 
 def _read(path: str) -> bytes:
     try:
-        # Not to wait for whoever writes into a pipe.
+        # Non-blocking: opening a pipe would wait for its writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise KeySetUnavailable("not a regular file")
@@ -207,14 +210,14 @@ def _read(path: str) -> bytes:
 
 
 async def _get(url: str) -> bytes:
-    # Imported for those who need it: it takes longer to load than all the rest.
+    # Imported here, because most servers need none and it is slow to load.
     import httpx2
 
     headers = {
         "Accept": "application/jwk-set+json, application/json",
         "Accept-Encoding": "identity",
     }
-    # A proxy that the environment names is for what is not on this machine.
+    # A proxy from the environment is not used for loopback addresses.
     trust_env = not is_loopback(urlsplit(url).hostname or "")
     try:
         async with (
@@ -224,7 +227,7 @@ async def _get(url: str) -> bytes:
             if response.status_code != 200:
                 raise KeySetUnavailable(f"HTTP status {response.status_code}")
             document = bytearray()
-            # As it comes: nothing that is packed is unpacked.
+            # Raw: compressed content is not decompressed.
             async for chunk in response.aiter_raw():
                 document += chunk
                 if len(document) > DOCUMENT_BYTES_MAX:
@@ -235,7 +238,7 @@ async def _get(url: str) -> bytes:
 
 
 def _redacted(location: str) -> str:
-    """Return a place for the log: a URL may hold a password, or a query a secret."""
+    """Return a location for the log, without password and query."""
     if location.startswith("/"):
         return location
     url = urlsplit(location)

@@ -1,8 +1,8 @@
 """
-Tokens for players, made for a backend.
+Tokens for players, minted for a backend.
 
-Decides who may have which made. Knows the rules of `core.access.tokens` and where apps
-are.
+Decides which tokens a caller may mint. Knows `core.access.tokens` and the apps in the
+store.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["MintedToken", "TokenMint"]
 
 
 class MintedToken(NamedTuple):
-    """A token and when it ends."""
+    """A token and when it expires, Unix time."""
 
     token: str
     expires_at_s: int
 
 
 class TokenMint:
-    """Make tokens with the secrets of `apps`, dated by `clock`, a Unix time."""
+    """Mints tokens with the secrets of `apps` at `clock`, Unix time in seconds."""
 
     def __init__(self, apps: Apps, *, clock: Callable[[], float] = time.time) -> None:
         self._apps = apps
@@ -44,13 +44,13 @@ class TokenMint:
         ttl_s: int,
     ) -> MintedToken:
         """
-        Make a token for a player of the caller's app.
+        Mint a token for a player of the caller's app.
 
         Raises:
-            Forbidden: The caller may not, or may not give these permissions; or the
-                app's tokens are signed by somebody else.
-            Invalid: A permission is unknown, or they make the token too long.
-            Unavailable: The store is away.
+            Forbidden: The caller may not mint tokens, or not with these permissions; or
+                another party issues the app's tokens.
+            Invalid: A permission is unknown, or the token would be too long.
+            Unavailable: The store is unavailable.
         """
         caller.require_scope("tokens:mint")
         caller.require_grant(permissions)

@@ -1,18 +1,18 @@
 """
-Ending what goes on when its credential was taken back.
+The revocation check: ends open streams and polls whose credential was revoked.
 
-Decides whether callers who were recognised once still would be, and ends the listeners
-of those who would not. Knows apps, keys and readers. Knows nothing of tokens' form: a
-caller carries a proof, which is what its credential was believed for.
+Decides whether authenticated callers would still be authenticated, and ends the readers
+of those that would not. Knows apps, keys and readers. Knows nothing of the format of
+tokens: a caller has a proof, with the claims and the key for which its credential was
+accepted.
 
-A stream that is open asks for nothing, so nobody looks at its credential again. The
-sweep does, all listeners of this node every `INTERVAL_S`. It reads the records anew and
-by app, player and key, not by connection. Where an app's record and keys are those of
-the last time, and none of its players' tokens are being taken back, what was found out
-then of a listener holds. The others are looked at `PORTION` at a time, so that neither
-the store nor anybody on this node notices. Credentials that end by
-themselves are the sessions' own business, and end with the second. While the store is
-away nothing ends: an outage is no revocation.
+An open stream sends no requests, so its credential is not checked again. This check
+does that for all readers of the node every `INTERVAL_S`. It reads the current records
+by app, player and key, not by connection. If an app's record and keys have not changed
+since the last check, and none of its players' tokens are being revoked, the last result
+holds for its readers. The others are checked in portions of `PORTION`, so that neither
+the store nor this node is blocked. Sessions end by themselves when their credential
+expires. While the store is unavailable nothing ends: an outage is not a revocation.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ from .key_sets import KeySets
 __all__ = ["INTERVAL_S", "RevocationCheck"]
 
 INTERVAL_S: Final = 10.0
-"""With the time of reading, what was taken back ends within half a minute."""
+"""With the time that the check takes, revoked credentials end within 30 s."""
 
 PORTION: Final = 500
-"""Looking at as many takes a millisecond or two."""
+"""Readers checked at a time, which takes a millisecond or two."""
 
 _logger = logging.getLogger(__name__)
 
 
 class _TokenRules(NamedTuple):
-    """What an app's tokens are judged by; keys by algorithm and name."""
+    """
+    The record and the keys that verify an app's tokens; keys by algorithm and name.
+    """
 
     record: AppRecord
     keys: frozenset[tuple[Algorithm, str]]
@@ -53,13 +55,13 @@ class _TokenRules(NamedTuple):
 
 class RevocationCheck:
     """
-    The listeners of this node, each with its caller.
+    The readers of this node with their callers, and the check of all of them.
 
     Args:
-        apps: Where records are read.
-        key_sets: Where the keys of foreign issuers come from.
+        apps: The records in the store.
+        key_sets: The keys of apps.
         clock: Unix time in seconds.
-        interval_s: How often everybody is asked about.
+        interval_s: The time between two checks.
 
     """
 
@@ -77,27 +79,27 @@ class RevocationCheck:
         self._interval_s = interval_s
         self._callers: dict[Reader, Caller] = {}
         self._unchecked: set[Reader] = set()
-        """Those whose caller was in no sweep yet."""
+        """Readers that no check has included yet."""
         self._rules: dict[App, _TokenRules] = {}
-        """What the last sweep has gone by."""
+        """The rules of the last check."""
 
     def add(self, reader: Reader, caller: Caller) -> None:
-        """End `reader` from here on when its caller's credential does not hold."""
+        """Add a reader, which ends when its caller's credential is revoked."""
         self._callers[reader] = caller
         self._unchecked.add(reader)
 
     def remove(self, reader: Reader) -> None:
-        """Forget a reader; one that was not added is passed over."""
+        """Remove a reader; unknown ones are ignored."""
         self._callers.pop(reader, None)
         self._unchecked.discard(reader)
 
     def renew(self, reader: Reader, caller: Caller) -> None:
-        """Go by a fresh credential from here on."""
+        """Replace the credential of a reader."""
         assert reader in self._callers
         self.add(reader, caller)
 
     async def run(self) -> None:
-        """Sweep for ever; runs until cancelled."""
+        """Check all readers periodically until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
@@ -105,16 +107,16 @@ class RevocationCheck:
             except Unavailable:
                 _logger.info("could not check credentials: the store is unavailable")
             except Exception:
-                # A record that cannot be read, say. Those of the others are looked at
-                # next time, and nobody's stream may end for it.
+                # For example a record that cannot be decoded. It must not end the
+                # node's streams; the next check tries again.
                 _logger.exception("could not check credentials")
 
     async def check_all(self) -> None:
         """
-        End every listener whose credential was taken back.
+        End every reader whose credential was revoked.
 
         Raises:
-            Unavailable: The store is away; who was not looked at goes on.
+            Unavailable: The store is unavailable; readers not checked stay open.
         """
         unchecked, self._unchecked = self._unchecked, set()
         try:
@@ -126,7 +128,9 @@ class RevocationCheck:
         self._rules = rules
 
     async def _read_rules(self) -> dict[App, _TokenRules]:
-        """Return what tokens are judged by, of those apps where it is for all alike."""
+        """
+        Return the rules of apps, except those whose players have rules of their own.
+        """
         names = tuple({caller.app for caller in self._callers.values()})
         now_s = int(self._clock())
         rules = {}
@@ -142,7 +146,7 @@ class RevocationCheck:
     def _to_check(
         self, unchecked: Collection[Reader], rules: Mapping[App, _TokenRules]
     ) -> list[tuple[Reader, Caller]]:
-        """Return those of whom the last sweep's finding may not hold."""
+        """Return the readers for which the last result may no longer hold."""
         unchanged = {
             app for app, app_rules in rules.items() if self._rules.get(app) == app_rules
         }
@@ -161,7 +165,7 @@ class RevocationCheck:
             ended = [
                 reader
                 for reader, caller in portion
-                # Who has renewed or gone in the meantime is not meant.
+                # A reader may have renewed its credential or left meanwhile.
                 if caller in revoked and self._callers.get(reader) is caller
             ]
             for reader in ended:
@@ -173,13 +177,13 @@ class RevocationCheck:
 
     async def find_revoked(self, callers: Iterable[Caller]) -> set[Caller]:
         """
-        Return those whose credential would not be believed any more, whatever its time.
+        Return the callers whose credential was revoked, regardless of its expiry.
 
-        Reads the records anew. What cannot be judged, because the issuer's keys are
-        not to be had, is left as it is.
+        Reads the current records. Callers whose issuer's keys cannot be retrieved are
+        not included.
 
         Raises:
-            Unavailable: The store is away.
+            Unavailable: The store is unavailable.
         """
         distinct = set(callers)
         by_token = {one for one in distinct if isinstance(one.proof, TokenProof)}

@@ -1,15 +1,16 @@
 """
-Tickets: a stream's credential that may ride in a URL.
+Tickets: credentials for streams that may be part of a URL.
 
-Decides who gets one, what it is worth, and when it opens a stream. Knows callers, the
-tickets in the store, and whether a credential still holds. Knows nothing of queries and
-headers.
+Decides which callers get a ticket, its rights, and when it opens a stream. Knows
+callers, the tickets in the store, and the check for revoked credentials. Knows nothing
+of queries and headers.
 
-EventSource cannot send headers, and what is in a URL ends up in logs, histories and
-proxies. So a page asks for a ticket with its token, and opens its stream with that. The
-ticket is worth a stream and nothing else, counts for one use within a minute, and then
-only for whoever says what that stream brought last, until two minutes after it closed.
-It never outlives its token, nor its being taken back.
+EventSource cannot send headers, and URLs end up in logs, histories and proxies. So a
+page requests a ticket with its token, and opens its stream with the ticket. A ticket
+opens streams and nothing else. It is valid for one use within a minute; after that,
+only to resume that stream, with the last event id that the stream delivered, until two
+minutes after the stream was closed. It becomes invalid when its token expires or is
+revoked.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ __all__ = [
 ]
 
 PREFIX: Final = "tk_"
-"""Begins every ticket, and no token or backend key."""
+"""The prefix of tickets; no token or backend key has it."""
 
 FIRST_USE_S: Final = FIRST_MS // 1_000
 
 RENEW_S: Final = 60.0
-"""How often open tickets are renewed; they last for three times that."""
+"""How often the tickets of open streams are renewed; they last three times as long."""
 
 TEXT_CHARS_MAX: Final = 64
 
@@ -52,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 
 class OpenTicket(NamedTuple):
-    """A ticket in use. `first` is whether it had not been used before."""
+    """A ticket in use. `first` is true at its first use."""
 
     digest: bytes
     caller: Caller
@@ -61,13 +62,13 @@ class OpenTicket(NamedTuple):
 
 class Tickets:
     """
-    The tickets of this server, and those whose streams are open on this node.
+    Issues tickets, and renews those of the streams that are open on this node.
 
     Args:
-        store: Tickets in the store.
-        revocation_check: What knows whether a credential still holds.
+        store: The tickets in the store.
+        revocation_check: Finds revoked credentials.
         clock: Unix time in seconds.
-        renew_s: How often open ones are renewed.
+        renew_s: How often the tickets of open streams are renewed.
 
     """
 
@@ -88,11 +89,11 @@ class Tickets:
 
     async def issue(self, caller: Caller) -> str:
         """
-        Return a ticket for a stream of the caller's own player.
+        Issue a ticket for streams of the caller's own player.
 
         Raises:
-            Forbidden: The caller is no player, or may not listen.
-            Unavailable: The store is away.
+            Forbidden: The caller has no player, may not stream, or does not expire.
+            Unavailable: The store is unavailable.
         """
         caller.require_listen(caller.require_player())
         if caller.expires_at_s is None:
@@ -108,15 +109,15 @@ class Tickets:
 
     async def open(self, text: str, *, resuming: bool) -> OpenTicket:
         """
-        Use a ticket for a stream; where this returns, `close` is due.
+        Use a ticket for a stream. If this returns, the caller must call `close`.
 
         Args:
-            text: The ticket, as the client has sent it.
-            resuming: Whether the client says what its stream brought last.
+            text: The ticket as the client sent it.
+            resuming: Whether the client sent the last event id of its stream.
 
         Raises:
-            Unauthenticated: TICKET, or REVOKED.
-            Unavailable: The store is away.
+            Unauthenticated: TICKET or REVOKED.
+            Unavailable: The store is unavailable.
         """
         if not text.startswith(PREFIX) or len(text) > TEXT_CHARS_MAX:
             raise Unauthenticated(Defect.TICKET)
@@ -140,9 +141,9 @@ class Tickets:
         End the use of a ticket.
 
         Args:
-            ticket: What `open` has given. Once is enough.
-            opened: Whether there has been a stream; without one a ticket that was used
-                for the first time is as it was.
+            ticket: The result of `open`. Call this once for each.
+            opened: Whether the stream was opened. If not, the first use of a ticket is
+                undone.
 
         """
         self._open[ticket.digest].pop()
@@ -151,18 +152,18 @@ class Tickets:
         await self._release(ticket.digest, opened=opened or not ticket.first)
 
     def close_soon(self, ticket: OpenTicket, *, opened: bool) -> None:
-        """Do as `close` does, without waiting for it."""
+        """Call `close` in the background."""
         closing = asyncio.create_task(self.close(ticket, opened=opened))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
     async def wait_closed(self) -> None:
-        """Wait for what `close_soon` has begun."""
+        """Wait for all calls of `close_soon` to complete."""
         if self._closing:
             await asyncio.wait(self._closing)
 
     async def run(self) -> None:
-        """Renew the tickets of open streams; runs until cancelled."""
+        """Renew the tickets of open streams periodically until cancelled."""
         while True:
             await asyncio.sleep(self._renew_s)
             try:
@@ -187,10 +188,10 @@ class Tickets:
 
 def instance_of(text: str) -> str:
     """
-    Return the instance of a client that has a ticket and names none.
+    Return the instance of a client that has a ticket and names no instance.
 
-    A stream that is opened again takes over from itself, which may not have been seen
-    to be gone.
+    So a resumed stream replaces its predecessor, whose end the server may not have
+    noticed yet.
     """
     digest = hashlib.sha256(b"streamer instance\0" + text.encode()).hexdigest()
     return f"ticket.{digest[:32]}"

@@ -1,1 +1,1 @@
-"""Node: quotas, requests in flight, and the state of the store."""
+"""The node: quotas, requests in flight, and the state of its store."""

@@ -1,7 +1,7 @@
 """
-Lines of the log of which there are thousands a second.
+Log records for code that logs thousands of lines per second.
 
-Knows Python's logging. What a line has in it is said by whoever tells it.
+Knows Python's logging. Knows nothing of the content of records.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def emit(
     logger: logging.Logger, message: str, fields: dict[str, Any], level: int
 ) -> None:
     """
-    Log a message as it is, with further members, if lines of its level are wanted.
+    Log a message without formatting, with further members, if the level is enabled.
 
-    `Logger.log` would find out where it is called from, and when, by whom: a third of
-    what a line costs, and the same for all of them, or nothing that a line has.
+    `Logger.log` would look up caller, thread and process, which is a third of the cost
+    of a line. They are the same for all of these lines, or not part of a line.
     """
     if logger.isEnabledFor(level):
         logger.handle(_FastRecord(logger.name, level, message, fields))

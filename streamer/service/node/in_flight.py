@@ -1,10 +1,9 @@
 """
-Requests in flight: how many a node works on at once.
+Requests in flight: how many a node processes concurrently.
 
-Decides whether a request that is answered at once may be worked on, and that no app has
-all of the node: the others find room beside its flood. Held polls and streams are not
-counted here: they have slots of their own, so that a node full of streams still serves
-pages.
+Decides whether a short request may be processed, and that no app uses the whole node:
+others are still served while one floods it. Streams and held polls are not counted
+here. They have slots of their own, so that a node full of streams still serves pages.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["InFlight", "InFlightGuard"]
 
 
 class InFlight:
-    """The node's requests in flight, and each app's and player's among them."""
+    """The requests in flight of the node, and of each app and player."""
 
     def __init__(self, config: Config, counters: Counters | None = None) -> None:
         refusals = None if counters is None else counters.refusals
@@ -42,7 +41,7 @@ class InFlight:
 
     def track(self, log: Log) -> InFlightGuard:
         """
-        Count a request about `log` for the length of a block.
+        Return a context manager that counts a request about `log`.
 
         Entering it raises:
             LimitReached: The node, the app or the player has too many in flight.
@@ -51,11 +50,11 @@ class InFlight:
         return InFlightGuard(self, log.app, log)
 
     def track_app(self, app: App) -> InFlightGuard:
-        """Count a request of an app, about no player in particular; see `track`."""
+        """Return a context manager that counts a request of an app; see `track`."""
         return InFlightGuard(self, app, None)
 
     def acquire(self, app: App, log: Log | None) -> None:
-        """Take a slot of each, or of none and raise LimitReached."""
+        """Take all slots of a request, or raise LimitReached and take none."""
         self._all.acquire()
         try:
             self._by_app.acquire(app)
@@ -70,7 +69,7 @@ class InFlight:
             raise
 
     def release(self, app: App, log: Log | None) -> None:
-        """Give back what was taken."""
+        """Release the slots of a request."""
         if log is not None:
             self._by_log.release(log)
         self._by_app.release(app)
@@ -79,9 +78,9 @@ class InFlight:
 
 class InFlightGuard:
     """
-    A request's slots for the length of a block.
+    The context manager of one request; see `InFlight.track`.
 
-    No `contextlib.contextmanager`: two of these were a twentieth of a publish.
+    Not a `contextlib.contextmanager`: two of these were a twentieth of a publish.
     """
 
     __slots__ = ("_app", "_in_flight", "_log")

@@ -1,19 +1,20 @@
 """
-Quotas: what an app still may use, asked before anything is written for it.
+Quotas of apps, charged before anything is written.
 
-Decides which limits count for an app at present, who is refused, and what is given back
-of what was paid for nothing. Knows the use of quotas in the store, and the records of
-apps. Knows nothing of what is published, nor of how a surface tells a refusal.
+Decides which limits apply to an app at present, which requests are refused, and what is
+refunded if a request stored nothing. Knows the usage of quotas in the store, and the
+records of apps. Knows nothing of what is published, nor of how a surface encodes a
+refusal.
 
-What comes in at a rate, notifications and their bytes, is paid from permits that this
-node has borrowed; so most publishes ask nobody (`core.quotas`). Players and places of
-schedules are asked for in the store, and only where an app has such a quota: what it
-did before it had one is not counted.
+Notifications per second and bytes per day are charged to permits that this node has
+borrowed, so that most publishes need no command (`core.quotas`). Players and schedule
+slots are counted in the store, and only if an app has such a quota; usage before an app
+had the quota is not counted.
 
-A node believes its count of an app's players for a second. Below the quota everybody
-may be sent something; at the quota, only who has an inbox already. So an app can come
-to have as many players more as it is sent to, for the first time, within a second, and
-the count itself is good to about two percent.
+A node caches the number of an app's players for a second. Below the quota, any player
+may receive notifications; at the quota, only players that have an inbox. So an app can
+exceed the quota by the players that it first sends to within a second, and the count
+itself is accurate to about two percent.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ from ...store.client.connection import RedisConnection
 __all__ = ["APPS_MAX", "Charge", "ChargedBlock", "Quotas"]
 
 APPS_MAX: Final = 10_000
-"""Apps whose permits are kept; the oldest gives way, and its permits are lost."""
+"""Apps whose permits are cached; the oldest is evicted, and its permits are lost."""
 
 COUNT_TTL_S: Final = 1.0
-"""How long the count of an app's players is believed."""
+"""How long the number of an app's players is cached."""
 
 DAY_S: Final = 86_400
 
 PORTIONS_PER_S: Final = 50
-"""How often a node borrows at most, for an app that is at its rate. As many nodes as
-this could have a second's worth in their pockets beside what the bucket allows."""
+"""How often per second a node borrows for an app that is at its rate. Each node may
+burst up to 20 ms of quota beyond what the bucket allows."""
 
 PORTIONS_PER_DAY: Final = 1_440
-"""As little as a minute's worth is lost with a node that ends."""
+"""A node that ends loses up to one minute of quota."""
 
 FindApp = Callable[[App], Awaitable[AppRecord | None]]
 
 
 class Charge:
-    """What was paid for a request, and the places that it took."""
+    """The permits and schedule slots that were charged for a request."""
 
     def __init__(self, quotas: Quotas, app: App) -> None:
         self._quotas = quotas
@@ -63,33 +64,33 @@ class Charge:
         self._slots: set[str] = set()
 
     def add_payment(self, permits: Permits, paid: int) -> None:
-        """Note what was paid with."""
+        """Note permits that were spent."""
         self._payments.append((permits, paid))
 
     def add_slots(self, slots: Collection[str]) -> None:
-        """Note which places were taken."""
+        """Note schedule slots that were taken."""
         self._slots.update(slots)
 
     def refund(self, share: float = 1.0) -> None:
-        """Give back so much of what was paid, once: nothing was stored for it."""
+        """Refund a share of the permits, once, for what was not stored."""
         for permits, paid in self._payments:
             permits.refund(round(paid * share))
         self._payments.clear()
 
     async def release_slots(self, ids: Collection[str]) -> None:
-        """Give the places of these schedules back, if this request took them."""
+        """Release the slots of these schedules, if this request took them."""
         if slots := self._slots.intersection(ids):
             self._slots -= slots
             await self._quotas.free_schedule_slots(self._app, slots)
 
     async def refund_all(self) -> None:
-        """Give everything back."""
+        """Refund all permits and release all slots."""
         self.refund()
         await self.release_slots(tuple(self._slots))
 
 
 class _Cost(NamedTuple):
-    """What an app is to be charged for; see `Quotas.charged`."""
+    """The arguments of `Quotas.charged`."""
 
     app: App
     deliveries: int
@@ -100,9 +101,9 @@ class _Cost(NamedTuple):
 
 class ChargedBlock:
     """
-    A block that an app is charged for; gives its `Charge`.
+    The context manager of `Quotas.charged`; entering it returns a `Charge`.
 
-    No `contextlib.asynccontextmanager`, which was a twentieth of a publish.
+    Not a `contextlib.asynccontextmanager`, which was a twentieth of a publish.
     """
 
     __slots__ = ("_charge", "_cost", "_quotas")
@@ -130,12 +131,12 @@ class ChargedBlock:
 
     async def _refund_all(self) -> None:
         with contextlib.suppress(StoreUnavailable):
-            # Places that stay taken are free when their schedules would be due.
+            # Slots that are not released become free when their schedules would be due.
             await self._charge.refund_all()
 
 
 class _PlayerCount(NamedTuple):
-    """How many players an app had at a time; if not `exact`, it has at most so many."""
+    """The number of an app's players at a time; an upper bound if not `exact`."""
 
     players: int
     at_s: float
@@ -144,14 +145,14 @@ class _PlayerCount(NamedTuple):
 
 class Quotas:
     """
-    The quotas of all apps, as one node keeps them.
+    The quotas of all apps, as one node enforces them.
 
     Args:
-        find_app: Gives an app's record; what it gives may be some seconds old.
-        used: What the store remembers.
-        defaults: What counts for an app without quotas of its own.
-        monotonic: Seconds by which what is known of the store's buckets ages.
-        refusals: Counts what was refused, by quota.
+        find_app: Returns an app's record, which may be some seconds old.
+        used: The usage of quotas in the store.
+        defaults: The limits of an app without quotas of its own.
+        monotonic: A monotonic clock in seconds.
+        refusals: Counts refusals by quota.
 
     """
 
@@ -169,14 +170,14 @@ class Quotas:
         self._defaults = defaults
         self._monotonic = monotonic
         self._refusals = Counter() if refusals is None else refusals
-        # In the order in which they came in, so the oldest is always the first.
+        # In the order of insertion: the oldest is the first.
         self._permits: dict[tuple[App, Quota], Permits] = {}
         self._borrowing: dict[tuple[App, Quota], asyncio.Lock] = {}
         self._counts: dict[App, _PlayerCount] = {}
 
     @classmethod
     def unlimited(cls, redis: RedisConnection) -> Quotas:
-        """Return the quotas of a node where no app has any."""
+        """Return quotas that limit nothing."""
 
         async def no_record(_: App) -> None:
             return None
@@ -184,7 +185,7 @@ class Quotas:
         return cls(no_record, QuotaUsage(redis), QuotaLimits())
 
     async def limits(self, app: App) -> QuotaLimits:
-        """Return what counts for an app. Raises StoreUnavailable."""
+        """Return the limits that apply to an app. Raises StoreUnavailable."""
         record = await self._find_app(app)
         return record.quotas.with_defaults(self._defaults) if record else self._defaults
 
@@ -198,28 +199,29 @@ class Quotas:
         slots: dict[str, int] | None = None,
     ) -> ChargedBlock:
         """
-        Charge an app for what a block does.
+        Return a context manager that charges an app for its block.
 
-        Where the block is refused, or the store is away, it has stored nothing, and
-        everything is given back.
+        If the block raises Rejected or StoreUnavailable, it has stored nothing, and
+        everything is refunded.
 
         Args:
-            app: Whose it is.
-            deliveries: Notifications, each as often as it is stored.
+            app: The app to charge.
+            deliveries: Notifications, once per inbox that they are stored in.
             size: Their bytes, counted in the same way.
-            players: In whose inboxes they are stored; gone through if it matters.
-            slots: When each schedule that is entered is due, by id.
+            players: The players whose inboxes they are stored in; iterated only if the
+                app has a quota of players.
+            slots: The times at which new schedules are due, in ms, by id.
 
         Entering it raises:
             OverQuota: A quota is used up; nothing was charged.
-            StoreUnavailable: That cannot be told.
+            StoreUnavailable: The quotas cannot be checked; nothing was charged.
 
         """
         cost = _Cost(app, deliveries, size, players, slots or {})
         return ChargedBlock(self, cost)
 
     async def charge(self, charge: Charge, cost: _Cost) -> None:
-        """Charge what is asked for; see `charged`. What was paid is noted."""
+        """Charge a cost; see `charged`. `charge` notes what was charged."""
         app = cost.app
         limits = await self.limits(app)
         if not any(limits):
@@ -236,9 +238,9 @@ class Quotas:
 
     async def free_schedule_slots(self, app: App, ids: Collection[str]) -> None:
         """
-        Give back the places of schedules that are cancelled.
+        Release the slots of cancelled schedules.
 
-        Where the store is away they stay taken until their schedules would be due.
+        If the store is unavailable, they stay taken until their schedules would be due.
         """
         with contextlib.suppress(StoreUnavailable):
             if ids and (await self.limits(app)).pending_schedules:
@@ -257,7 +259,7 @@ class Quotas:
             return
         permits = self._permits_of(app, bucket)
         if not permits.spend(needed):
-            # Before the queue: a flood of what is refused must not wait for itself.
+            # Before the lock: refused requests of a flood must not wait for each other.
             self._refuse(bucket, permits.wait_s(needed, self._monotonic()))
             lock = self._borrowing.setdefault((app, bucket.quota), asyncio.Lock())
             async with lock:
@@ -267,10 +269,12 @@ class Quotas:
     async def _borrow(
         self, app: App, bucket: _Bucket, permits: Permits, needed: int
     ) -> None:
-        """Borrow what is missing and pay. What others borrowed meanwhile counts."""
+        """
+        Borrow the missing permits, unless another request did meanwhile, and spend.
+        """
         if permits.spend(needed):
             return
-        # Older than the answer, so that waiting is never said to be in vain too long.
+        # Before the reply, so that requests are never refused for too long.
         now_s = self._monotonic()
         self._refuse(bucket, permits.wait_s(needed, now_s))
         needed_min, portion = permits.borrow_range(needed)
@@ -343,7 +347,7 @@ class Quotas:
 
 
 class _Bucket(NamedTuple):
-    """A bucket of the store's: what is in it, how much, and how fast it fills."""
+    """A token bucket in the store: its quota, capacity, rate and portions."""
 
     quota: Quota
     name: str

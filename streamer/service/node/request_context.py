@@ -1,9 +1,8 @@
 """
-The request that is being served: its id, and whose it is.
+The request that is being served: its id and its app.
 
-Decides how an id looks. It is a context variable because a line of the log can be
-written anywhere below a request, by code that knows nothing of requests; no decision
-is made by it.
+Decides the format of ids. It is a context variable because code that knows nothing of
+requests may write log lines while it serves one. It influences nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ...model import App, new_name
 __all__ = ["RequestContext", "current_request", "note_app", "request_id"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-"""Fits UUIDs, ULIDs and the hex ids of proxies, and no token: that has dots."""
+"""Matches UUIDs, ULIDs and the hex ids of proxies, but no token: those have dots."""
 
 
 class RequestContext:
@@ -25,8 +24,8 @@ class RequestContext:
     One request.
 
     Args:
-        received_id: The id that it came with; one that is not well-formed gets a new
-            one.
+        received_id: The id that the client sent; replaced by a new one if it is not
+            well-formed.
 
     """
 
@@ -37,7 +36,7 @@ class RequestContext:
             received_id = new_name()
         self.id = received_id
         self.app = ""
-        """The app of its caller, once that is known."""
+        """The app of the caller, "" before authentication."""
 
 
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
@@ -46,13 +45,13 @@ current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
 
 
 def request_id() -> str:
-    """Return the id of the request that is being served, "" outside of one."""
+    """Return the id of the request that is being served, "" outside a request."""
     context = current_request.get()
     return "" if context is None else context.id
 
 
 def note_app(app: App) -> None:
-    """Note whose request is being served."""
+    """Set the app of the request that is being served."""
     context = current_request.get()
     if context is not None:
         context.app = app

@@ -1,18 +1,17 @@
 """
-Keeping an eye on the store: is it still the one that was promised?
+Checks of the store: whether it still keeps the promises of the settings.
 
-Decides whether a node may start on a store, and when one that was good stops being so.
-Knows what the settings promise. What the store's words mean is decided by
-`core.store_health`.
+Decides whether a node may start on a store, when a store is checked, and what is
+logged. Knows the settings. `core.store_health` judges what the store reports.
 
-A store is asked when the node connects and every 30 s. At the start a store that would
-break a promise is refused. Later on the same makes the node not ready and is logged:
-its streams are of no less use than before, and an operator who turns the setting back
-needs no restart.
+A node checks the store when it connects and every 30 s. It refuses to start on a store
+that would break a promise. Later the same store makes the node not ready and is logged.
+Streams stay open, and an operator who corrects the store's setting need not restart the
+node.
 
-Under ``everysec`` a store whose disk cannot keep up answers before the log is written,
-and tells so by a counter only. It is asked every two seconds then, and is *degraded*
-while the counter goes up.
+With ``appendfsync everysec`` a store whose disk does not keep up replies before its
+append-only file is written, and reports that by a counter only. It is checked every two
+seconds, and its durability is *degraded* while the counter increases.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ CHECK_S: Final = 30.0
 CHECK_EVERYSEC_S: Final = 2.0
 POLL_S: Final = 1.0
 """
-How soon a connection that was made anew is noticed, and an absence looked into; and how
-often a store that would not do is looked at.
+The interval in which a new connection or an outage is noticed, and in which an
+unsuitable store is checked.
 """
 
 DEGRADED_S: Final = 30.0
-"""How long a store counts as degraded after it last answered ahead of its disk."""
+"""How long durability stays degraded after the store last replied before its disk."""
 
 RETRY_S: Final = 0.05
 
@@ -61,11 +60,11 @@ _logger = logging.getLogger(__name__)
 
 class StoreWatch:
     """
-    The node's opinion of its store.
+    The checks of the node's store.
 
     Args:
-        redis: The way to the store.
-        config: What is promised.
+        redis: The connection to the store.
+        config: The settings, which promise a durability.
         clock_s: A monotonic clock.
 
     """
@@ -89,7 +88,7 @@ class StoreWatch:
 
     @property
     def durability(self) -> str:
-        """What is in force: always, everysec, degraded, replicated, none, unknown."""
+        """One of always, everysec, degraded, replicated, none and unknown."""
         if self._facts is None:
             return "unknown"
         durability = durability_of(self._facts)
@@ -100,7 +99,7 @@ class StoreWatch:
         return "none" if durability == "no" else durability
 
     def unready_reason(self) -> str | None:
-        """Say why this store would not do at present, None if it would."""
+        """Return why the store is unsuitable at present, None if it is suitable."""
         if self._facts is None:
             return "the store has not responded yet"
         return unsuitable_reasons(self._findings) or unready_reason(
@@ -108,18 +107,18 @@ class StoreWatch:
         )
 
     async def run(self) -> None:
-        """Look, again and again; runs until cancelled."""
+        """Check the store periodically until cancelled."""
         while True:
             try:
                 if self._is_check_due():
                     await self.check()
             except StoreUnavailable:
-                # Another may answer in its place, so it is looked at first thing.
+                # Another store may replace it: check as soon as one responds.
                 self._checked_at_s = float("-inf")
             await asyncio.sleep(RETRY_S if self._facts is None else POLL_S)
 
     async def wait_first_check(self) -> None:
-        """Look until the store was seen once."""
+        """Retry until the store was checked once."""
         while self._facts is None:
             try:
                 await self.check()
@@ -127,7 +126,7 @@ class StoreWatch:
                 await asyncio.sleep(RETRY_S)
 
     async def check(self) -> None:
-        """Ask the store and note what has changed. Raises StoreUnavailable."""
+        """Check the store and log what has changed. Raises StoreUnavailable."""
         facts = await read_facts(self._redis)
         self._checked_at_s = self._clock_s()
         self._connects = self._redis.connects
@@ -139,7 +138,7 @@ class StoreWatch:
 
     def _is_check_due(self) -> bool:
         if self.unready_reason() is not None:
-            return True  # What it lacks, a replica say, may have come a moment later.
+            return True  # What is missing, such as a replica, may return at any time.
         everysec = self._facts is not None and durability_of(self._facts) == "everysec"
         every_s = CHECK_EVERYSEC_S if everysec else CHECK_S
         return (
@@ -164,9 +163,10 @@ class StoreWatch:
 
 async def refuse_unsuitable_store(url: str, config: Config) -> None:
     """
-    Look at the store before anything is started on it.
+    Check the store before the node starts on it.
 
-    A store that is away is not judged: the node waits for it, and is not ready.
+    A store that is unavailable is not judged: the node starts, and is not ready until
+    the store responds.
 
     Raises:
         StoreUnfit: It would break what the settings promise.
