@@ -1,9 +1,9 @@
 """
-The composition root: puts the surfaces on the parts, and opens nothing.
+The composition root: builds the surfaces on the components, and opens nothing.
 
-`build` makes the whole object graph from the settings, without I/O. What has to run
-runs in `App.run`, which the process owns: a part that dies takes the process with it,
-because a server that goes on answering while it delivers nothing is worse than none.
+`build` makes the whole object graph from the settings, without I/O. All background
+tasks run in `App.run`, which the process owns. A task that fails ends the process: a
+server that answers and delivers nothing is worse than one that restarts.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class App:
     """
     A built server.
 
-    `asgi` answers requests; `run` has to run beside it; `drain` sends readers away.
-    `metrics` are those of this process.
+    `asgi` answers requests while `run` runs. `drain` disconnects the readers. `metrics`
+    are those of this process.
     """
 
     asgi: ASGIApp
@@ -85,23 +85,25 @@ class App:
         )
 
     async def run(self) -> None:
-        """Run what a node needs until cancelled; raise when a part is broken."""
+        """Run the tasks of a node until cancelled. Raises if one of them fails."""
         components = self._components
         async with self._connected(), asyncio.TaskGroup() as tasks:
-            tasks.create_task(components.admission.run(), name="listening")
+            tasks.create_task(components.admission.run(), name="admission")
             tasks.create_task(components.probe.run(), name="probe")
-            tasks.create_task(components.revocation_check.run(), name="sweep")
+            tasks.create_task(
+                components.revocation_check.run(), name="revocation check"
+            )
             tasks.create_task(components.tickets.run(), name="tickets")
             if components.config.background:
                 self._start_background(tasks)
             else:
-                # What the store is worth has to be known before the node is ready.
+                # Readiness requires one check of the store.
                 tasks.create_task(
                     components.store_watch.wait_first_check(), name="store watch"
                 )
 
     async def run_background(self) -> None:
-        """Run what `streamer scheduler` does, alone, until cancelled."""
+        """Run the tasks of `streamer scheduler` until cancelled."""
         async with self._connected(), asyncio.TaskGroup() as tasks:
             self._start_background(tasks)
 
@@ -120,22 +122,22 @@ class App:
 
     async def ready(self) -> None:
         """Return as soon as a publish would be stored and delivered."""
-        # The store has no event for being there.
+        # The store has no event for becoming available.
         while self.unready():  # noqa: ASYNC110
             await asyncio.sleep(READY_POLL_S)
 
     def unready(self) -> str | None:
-        """Say why a publish would not be stored and delivered, None if it would be."""
+        """Return why a publish would not be stored and delivered, None if it would."""
         if self.admission.draining:
             return "draining"
         if reason := self._components.store_watch.unready_reason():
             return reason
         if not self._components.probe.is_delivering:
-            return "the store is away, or this node does not hear its announcements"
+            return "the store is unavailable, or its announcements do not arrive"
         return None
 
     def facts(self) -> dict[str, str | int]:
-        """Tell this process from others, and what a publish survives with it."""
+        """Return what identifies this process, and the durability of its store."""
         return {
             "node": self.admission.node,
             "pid": os.getpid(),
@@ -143,7 +145,7 @@ class App:
         }
 
     async def drain(self) -> None:
-        """Say goodbye to every reader within the drain window; take no new ones."""
+        """Disconnect every reader within the drain window; admit no new ones."""
         await self.admission.drain()
 
 
@@ -184,7 +186,7 @@ def _asgi(app: App, components: Components) -> Starlette:
         Gateway.fallback,
         WalletWerk.fallback,
     )
-    # In front of the first route, which compiles it.
+    # Before the first route, which compiles the convertor.
     register_url_convertor("path", AnyText())
     return Application(
         [
@@ -234,8 +236,8 @@ def _native(components: Components) -> list[BaseRoute]:
         campaigns=CampaignOperations(Campaigns(components.redis), components.timetable),
         allowed_origins=components.origins,
     )
-    rooms = (publishing, native, inboxes, topics, campaigns)
-    return [route for room in rooms for route in room.routes()]
+    parts = (publishing, native, inboxes, topics, campaigns)
+    return [route for part in parts for route in part.routes()]
 
 
 def _vendors(components: Components) -> list[BaseRoute]:
@@ -300,7 +302,7 @@ def _middleware(config: Config) -> list[Middleware]:
             "Last-Event-ID",
             "X-Auth-Token",
             "X-Session-Token",
-            # What LootLocker's SDK adds to each request of a game in a browser.
+            # LootLocker's SDK adds these to each request of a game in a browser.
             "LL-Request-Id",
             "LL-Version",
             "SDK-Version",
@@ -314,7 +316,7 @@ def _middleware(config: Config) -> list[Middleware]:
 
 
 def _no_route(error: HTTPException, headers: Headers) -> Response:
-    """Return the answer to a path or method that no surface has."""
+    """Return the response to a path or method of no surface."""
     return problems.problem_response(
         error.status_code,
         "not-found" if error.status_code == 404 else "not-allowed",
@@ -324,7 +326,7 @@ def _no_route(error: HTTPException, headers: Headers) -> Response:
 
 
 def _failed(headers: Headers) -> Response:
-    """Return the answer to a request that failed; the log has the traceback."""
+    """Return the response to a request that failed. The log has the traceback."""
     return problems.problem_response(
-        500, "internal", "this is a fault of ours", request_id=request_id()
+        500, "internal", "internal server error", request_id=request_id()
     )

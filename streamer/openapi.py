@@ -1,8 +1,8 @@
 """
-The contract of this server: what all surfaces say of themselves, as one document.
+The contract of this server: the declarations of all surfaces as one OpenAPI document.
 
-Knows which surfaces there are and what is true of every path. `app` serves it, and the
-tests hold it against the routes, the tables of errors, and every answer they get.
+Knows which surfaces exist and what applies to every path. `app` serves the document.
+Tests check it against the routes, the tables of errors, and every response they get.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ SURFACES: Final = (
     OPERATIONS,
     PAGES,
 )
-"""In the order of reading."""
+"""In the order of the document."""
 
 ABOUT: Final = """
-Notifications for a game's players: published once, kept in an inbox, pushed to every
-open connection. The native surface is this server's own; the others are those of
+Notifications for players of games: published once, kept in an inbox, and pushed to
+every open connection. The native API is this server's own. The others are the APIs of
 vendors, on the same inboxes.
 
-What is true of every path: what takes `GET` takes `HEAD`; another method is a 405 with
-`Allow`, an unknown path a 404. What is no proper HTTP is a 400 before any surface sees
-it, and the connection is closed. A fault of ours is a 500. Every answer of a surface
-has an `X-Request-Id`, the caller's where it is well-formed.
+Every path that supports `GET` supports `HEAD`. An unsupported method returns 405 with
+`Allow`, an unknown path 404, an internal error 500. A request that is not valid HTTP
+returns 400, and the connection is closed. Every other response has an `X-Request-Id`
+header: the one of the request if it is well-formed, otherwise a new one.
 """
 
-UNREAD: Final = {
-    414: "The path and the query are too long to be read.",
-    431: "The headers are too long to be read.",
+UNROUTED: Final = {
+    414: "The URL is too long.",
+    431: "The headers are too long.",
 }
 
 
@@ -56,5 +56,9 @@ def document() -> Schema:
     """Return the contract as an OpenAPI document."""
     version = metadata.version("streamer-server")
     return write(
-        SURFACES, title="streamer", version=version, description=ABOUT, unread=UNREAD
+        SURFACES,
+        title="streamer",
+        version=version,
+        description=ABOUT,
+        unrouted=UNROUTED,
     )

@@ -1,9 +1,9 @@
 """
 Operations bound to their handlers, as routes.
 
-Decides how a declaration becomes a route: path and methods come from the operation, the
-operations of one path share one route, and errors get the answer of the surface's own
-table. So the document and the routing table cannot disagree. Knows Starlette's routes.
+Decides how a declaration becomes a route: path and method come from the operation,
+operations of one path share one route, and errors become the responses of the surface's
+own table. So the document and the routes cannot disagree. Knows Starlette's routes.
 Knows nothing of any surface.
 """
 
@@ -32,7 +32,7 @@ class Endpoints(Generic[C]):
 
     Args:
         identify: Returns the caller of a request, in the form the handlers take.
-        refuse: Returns the surface's answer to an error.
+        refuse: Returns the surface's response to an error.
 
     """
 
@@ -45,7 +45,7 @@ class Endpoints(Generic[C]):
         self._refuse = refuse
 
     def bind(self, *bound: tuple[Operation, Handler[C]]) -> list[BaseRoute]:
-        """Return the routes of operations, in the order in which they are tried."""
+        """Return the routes of operations, in the order of matching."""
         return bind(
             (operation, Endpoint(self._identify, handler, self._refuse))
             for operation, handler in bound
@@ -56,8 +56,8 @@ class Endpoint(Generic[C]):
     """
     An ASGI application that answers one operation; see `Endpoints`.
 
-    It is no function of a request, around which Starlette would put two more: they
-    cost a publish a twentieth of its time, and would do nothing here.
+    It is not a function of a request, since Starlette would wrap that twice: the
+    wrappers cost a publish 5 % of its time, and would do nothing here.
     """
 
     __slots__ = ("_handler", "_identify", "_refuse")
@@ -83,10 +83,10 @@ class Endpoint(Generic[C]):
 
 class Methods:
     """
-    An ASGI application that hands a request to the operation of its method.
+    An ASGI application that passes a request to the operation of its method.
 
-    `operations` has those of one path. A single route for all of them makes a 405 name
-    every method in ``Allow``.
+    `operations` has the operations of one path. They share a route, so that a 405 lists
+    all methods in ``Allow``.
     """
 
     __slots__ = ("_apps", "operations")
@@ -108,9 +108,9 @@ class Methods:
 
 def bind(bound: Iterable[tuple[Operation, ASGIApp]]) -> list[BaseRoute]:
     """
-    Return the routes of operations and of the ASGI applications that answer them.
+    Return routes that pass requests for operations to ASGI applications.
 
-    Routes stand in the order in which their paths come first.
+    The order of routes is the order in which their paths first occur.
     """
     by_path: dict[str, Methods] = {}
     for operation, app in bound:
@@ -123,13 +123,13 @@ def bind(bound: Iterable[tuple[Operation, ASGIApp]]) -> list[BaseRoute]:
 
 
 def bind_websocket(operation: Operation, app: ASGIApp) -> list[BaseRoute]:
-    """Return the routes by which an operation's paths take a WebSocket."""
+    """Return routes that pass WebSockets on an operation's paths to `app`."""
     assert operation.websocket, f"{operation.path} declares no WebSocket"
     return [WebSocketRoute(path, app) for path in _templates(operation)]
 
 
 def _templates(operation: Operation) -> list[str]:
-    """Return an operation's paths as Starlette has them, with convertors."""
+    """Return an operation's paths in Starlette's syntax, with convertors."""
     templates = [operation.path, *operation.other_paths]
     for parameter in operation.parameters:
         if parameter.where == "path" and parameter.has_slashes:

@@ -1,10 +1,10 @@
 """
 The contract as one OpenAPI 3.1 document.
 
-Decides its layout. What is in it comes from the surfaces' declarations, and for errors
-from their tables: each is asked what it answers to every error that an operation is
-declared to be refused with, and status, headers and an example are what it says.
-Pure; the same declarations always give the same document.
+Decides its layout. The content comes from the surfaces' declarations. Responses to
+errors come from the surfaces' tables: status, headers and example are the response that
+a table returns for a declared error. Pure; the same declarations always give the same
+document.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["write"]
 OPENAPI: Final = "3.1.0"
 
 _RETRY_AFTER: Final = Header(
-    "Retry-After", "Seconds until it is worth another try.", int
+    "Retry-After", "Seconds to wait before the next attempt.", int
 )
-_TOLD: Final = {
+_REFUSAL_HEADERS: Final = {
     "retry-after": _RETRY_AFTER,
-    "www-authenticate": Header("WWW-Authenticate", "How to prove who you are."),
+    "www-authenticate": Header("WWW-Authenticate", "The authentication scheme."),
 }
-"""Headers of refusals; what else a refusal has is no part of what it says."""
+"""The documented headers of responses to errors."""
 
 
 def write(
@@ -41,28 +41,31 @@ def write(
     title: str,
     version: str,
     description: str,
-    unread: Mapping[int, str],
+    unrouted: Mapping[int, str],
 ) -> Schema:
     """
     Return the document that has all of `surfaces`, in their order.
 
     Args:
-        surfaces: What is written down.
+        surfaces: The declarations.
         title: Of the document.
-        version: Of what it describes.
-        description: What is true of every path, as Markdown.
-        unread: Statuses of requests that no surface gets to see, and their reasons.
+        version: Of the API.
+        description: What applies to every path, as Markdown.
+        unrouted: Descriptions of the responses to requests that reach no surface, by
+            status.
 
     """
     paths: Schema = {}
     components: Schema = {
         "schemas": {},
-        "responses": {f"any.{status}": _unread(unread[status]) for status in unread},
+        "responses": {
+            f"any.{status}": _unrouted(unrouted[status]) for status in unrouted
+        },
         "securitySchemes": {},
     }
     everywhere = {
         str(status): {"$ref": f"#/components/responses/any.{status}"}
-        for status in unread
+        for status in unrouted
     }
     for surface in surfaces:
         page = _Page(surface)
@@ -91,9 +94,9 @@ def write(
     }
 
 
-def _unread(reason: str) -> Schema:
+def _unrouted(description: str) -> Schema:
     return {
-        "description": reason,
+        "description": description,
         "content": {"application/problem+json": {"schema": {"type": "object"}}},
     }
 
@@ -122,7 +125,7 @@ class _Page:
         if body := operation.body:
             written["requestBody"] = self._body(body)
         written["responses"] = self._responses(operation)
-        # An empty list says that it is open, whatever the document says in general.
+        # An empty list declares that no credential is needed.
         written["security"] = [{scheme.name: []} for scheme in operation.security]
         if operation.other_paths:
             written["x-also-at"] = list(operation.other_paths)
@@ -144,7 +147,7 @@ class _Page:
         }
 
     def _schema(self, type_: Any) -> Schema:
-        # Not a mapping: an Annotated with a dictionary in it cannot be hashed.
+        # Not a mapping, since an Annotated that contains a dictionary is not hashable.
         return next(schema for it, schema in self._described if it is type_)
 
     def _parameter(self, parameter: Parameter) -> Schema:
@@ -164,24 +167,24 @@ class _Page:
             str(answer.status): self._answer(answer) for answer in operation.responses
         }
         surface = self._surface
-        told = []
+        refused = []
         if surface.refuse is not None:
-            told = [(surface.refuse(error), error) for error in operation.refusals]
-        by_status = sorted(told, key=lambda pair: pair[0].status_code)
+            refused = [(surface.refuse(error), error) for error in operation.refusals]
+        by_status = sorted(refused, key=lambda pair: pair[0].status_code)
         for status, pairs in groupby(by_status, lambda pair: pair[0].status_code):
-            refused = self._refused(status, list(pairs))
-            (content,) = refused["content"].values()
-            # Something that is no error of ours may be told with that status too.
+            response = self._refused(status, list(pairs))
+            (content,) = response["content"].values()
+            # A declared response may have the same status.
             for also in written.get(str(status), {}).get("content", {}).values():
                 content["examples"] |= also["examples"]
-            written[str(status)] = self._shared(str(status), refused)
+            written[str(status)] = self._shared(str(status), response)
         if surface.failed is not None:
-            failed = self._refused(500, [(surface.failed, None)])
-            written["500"] = self._shared("500", failed)
+            response = self._refused(500, [(surface.failed, None)])
+            written["500"] = self._shared("500", response)
         return written
 
     def _shared(self, status: str, response: Schema) -> Schema:
-        """Return a reference to a response that several operations have."""
+        """Return a reference to a response that operations share."""
         number = 0
         name = f"{self._surface.name}.{status}"
         while self.responses.setdefault(name, response) != response:
@@ -209,13 +212,13 @@ class _Page:
         return written
 
     def _refused(
-        self, status: int, told: Sequence[tuple[Response, Exception | None]]
+        self, status: int, refused: Sequence[tuple[Response, Exception | None]]
     ) -> Schema:
         examples = {}
-        for response, error in told:
-            name = "Fault" if error is None else name_of(error)
+        for response, error in refused:
+            name = "InternalError" if error is None else name_of(error)
             examples[name] = {"value": msgspec.json.decode(bytes(response.body))}
-        first, _ = told[0]
+        first, _ = refused[0]
         media = first.headers["content-type"].partition(";")[0]
         surface = self._surface
         schema = self._schema(surface.error_types.get(status, surface.error_type))
@@ -223,11 +226,11 @@ class _Page:
             "description": http.HTTPStatus(status).phrase,
             "content": {media: {"schema": schema, "examples": examples}},
         }
-        always = set.intersection(*(set(it.headers.keys()) for it, _ in told))
-        some = set.union(*(set(it.headers.keys()) for it, _ in told))
+        always = set.intersection(*(set(it.headers.keys()) for it, _ in refused))
+        some = set.union(*(set(it.headers.keys()) for it, _ in refused))
         headers = [
             msgspec.structs.replace(header, always=name in always)
-            for name, header in _TOLD.items()
+            for name, header in _REFUSAL_HEADERS.items()
             if name in some
         ]
         if headers:
@@ -246,7 +249,7 @@ class _Page:
 
 
 def _types(surface: Surface) -> Iterator[Any]:
-    """Yield every type that is part of a surface's contract."""
+    """Yield every type in a surface's declarations."""
     if surface.error_type is not None:
         yield surface.error_type
     yield from surface.error_types.values()

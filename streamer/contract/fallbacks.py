@@ -1,9 +1,9 @@
 """
-The answers to requests that no operation answers.
+Responses to requests that no operation answers.
 
-Decides whose answer it is: a surface owns every path under its prefixes, so a client of
-a vendor's API never sees another vendor's shape. Knows Starlette's exception for a path
-or method without a route. Knows no shape.
+Decides which surface responds: a surface owns every path under its prefixes, so a
+client of one vendor's API never sees a response in another format. Knows Starlette's
+exception for a path or method without a route. Knows no format.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["Fallback", "Fallbacks"]
 
 class Fallback(NamedTuple):
     """
-    How a surface answers a request that none of its operations answers.
+    A surface's responses to requests that none of its operations answers.
 
     Args:
-        prefixes: The paths that are the surface's own.
-        no_route: Returns the answer to a path or method that has no operation; takes
+        prefixes: The surface owns the paths that begin with one of these.
+        no_route: Returns the response to a path or method without an operation. Takes
             the headers of the request.
-        failed: Returns the answer to a request that ended in an unexpected exception,
-            None where the answer is that of the server as a whole.
+        failed: Returns the response to a request that ended in an unexpected exception.
+            None if the surface has no such response of its own.
 
     """
 
@@ -42,9 +42,9 @@ class Fallbacks:
     The fallbacks of all surfaces together.
 
     Args:
-        no_route: Answers where the path is under no surface's prefix.
-        failed: Answers where no surface does.
-        surfaces: Those that have prefixes.
+        no_route: Responds to paths without a surface.
+        failed: Responds where no surface does.
+        surfaces: The fallbacks of surfaces with prefixes.
 
     """
 
@@ -59,16 +59,16 @@ class Fallbacks:
         self._surfaces = surfaces
 
     def no_route(self, scope: Scope, error: HTTPException) -> Response:
-        """Return the answer to a path or method that has no route."""
+        """Return the response to a path or method without a route."""
         surface = self._surface_of(scope)
-        answer = surface.no_route if surface else self._no_route
-        return answer(error, Headers(scope=scope))
+        respond = surface.no_route if surface else self._no_route
+        return respond(error, Headers(scope=scope))
 
     def failed(self, scope: Scope) -> Response:
-        """Return the answer to a request that failed; the server logs why."""
+        """Return the response to a request that failed. The server logs the cause."""
         surface = self._surface_of(scope)
-        answer = (surface.failed if surface else None) or self._failed
-        return answer(Headers(scope=scope))
+        respond = (surface.failed if surface else None) or self._failed
+        return respond(Headers(scope=scope))
 
     def _surface_of(self, scope: Scope) -> Fallback | None:
         path: str = scope["path"]

@@ -1,13 +1,12 @@
 """
-The words in which a surface declares what it can be asked, and what it answers.
+The vocabulary in which surfaces declare their operations.
 
-Decides nothing about any surface: each has a ``contract.py`` beside its ``routes.py``
-that says it in these words, and `document` writes all of them down as one OpenAPI
-document. Types are the very ones that decode requests and encode answers; limits are
-the constants that are checked; and what an error is answered with is not declared at
-all but asked of the surface's own table.
+Decides nothing about any surface: each has a ``contract.py`` that declares operations
+in these terms. `binding` makes routes from them, `document` an OpenAPI document. Types
+are those that decode requests and encode responses, limits are the constants that are
+enforced, and the responses to errors come from the surface's own table.
 
-Knows nothing of OpenAPI's layout, nor of Starlette's routes.
+Knows nothing of OpenAPI's layout or of Starlette's routes.
 """
 
 from __future__ import annotations
@@ -56,16 +55,16 @@ JSON: Final = "application/json"
 _DIGITS_MAX: Final = 9
 
 TIME: Final = Meta(extra_json_schema={"format": "date-time"})
-"""What a text is besides: a time of RFC 3339."""
+"""Adds to a string that it is a time of RFC 3339."""
 UUID: Final = Meta(extra_json_schema={"format": "uuid"})
 
 
 def matching(pattern: str) -> Meta:
     """
-    Return what says that a text matches `pattern`, without checking it.
+    Return metadata that documents a pattern without checking it.
 
-    Regular expressions that msgspec would check itself are freed too often when the
-    process ends (msgspec issue 717): it crashes, after all is done.
+    msgspec frees the regular expressions that it checks itself once too often when the
+    process ends (its issue 717), which crashes the process after its work is done.
     """
     return Meta(extra_json_schema={"pattern": pattern})
 
@@ -73,15 +72,15 @@ def matching(pattern: str) -> Meta:
 T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Type = Any  # whatever msgspec can describe: a Struct, an Annotated, a Literal, ...
+Type = Any  # any type that msgspec describes: a Struct, an Annotated, a Literal, ...
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """
     A value outside the body.
 
-    `default` is what holds where it is left out. A segment of a path that `has_slashes`
-    may have some, and line feeds too.
+    `default` applies when the parameter is absent. A path segment that `has_slashes`
+    may contain slashes and line feeds.
     """
 
     name: str
@@ -94,7 +93,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntParameter(Parameter, frozen=True, kw_only=True):
-    """An integer of the query, from `least` to `most`."""
+    """An integer in the query, from `least` to `most`."""
 
     default: int
     least: int
@@ -102,16 +101,16 @@ class IntParameter(Parameter, frozen=True, kw_only=True):
 
     def read(self, query: Mapping[str, str]) -> int:
         """
-        Return the value that a query has, the default where it has none.
+        Return the parameter's value in `query`, or its default.
 
         Raises:
-            Invalid: It is no integer, or out of bounds.
+            Invalid: The value is not an integer, or out of bounds.
 
         """
         text = query.get(self.name)
         if text is None:
             return self.default
-        # `isdecimal` also takes digits of other scripts, which int() would read.
+        # `isdecimal` also accepts digits of other scripts, which int() would read.
         if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX:
             number = int(text)
             if self.least <= number <= self.most:
@@ -123,7 +122,7 @@ class IntParameter(Parameter, frozen=True, kw_only=True):
 def integer(
     name: str, description: str, *, default: int, least: int, most: int
 ) -> IntParameter:
-    """Return an optional parameter of the query that is an integer."""
+    """Return an optional integer parameter of the query."""
     return IntParameter(
         name=name,
         type=Annotated[int, Meta(ge=least, le=most)],
@@ -147,7 +146,7 @@ def query(
 def path(
     name: str, type: Type, description: str, *, has_slashes: bool = False
 ) -> Parameter:
-    """Return a segment of the path."""
+    """Return a path parameter."""
     return Parameter(
         name=name,
         type=type,
@@ -159,20 +158,21 @@ def path(
 
 
 def header(name: str, type: Type, description: str) -> Parameter:
-    """Return an optional header of the request."""
+    """Return an optional request header."""
     return Parameter(name=name, type=type, description=description, where="header")
 
 
 IDEMPOTENCY_KEY: Final = header(
     "Idempotency-Key",
     Annotated[str, matching(r"^[!-~]([ -~]{0,253}[!-~])?$")],
-    "Of your choice, one per effect and the same in all attempts: a repetition "
-    "within 24 hours has no second effect and is answered as the first one was.",
+    "A string of your choice that identifies the request, the same in every attempt. "
+    "A repeated key within 24 hours has no second effect and returns the first "
+    "response.",
 )
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A header of an answer; `always` says that no such answer lacks it."""
+    """A response header; with `always`, every such response has it."""
 
     name: str
     description: str
@@ -182,20 +182,21 @@ class Header(msgspec.Struct, frozen=True):
 
 REPLAYED: Final = Header(
     "Idempotent-Replayed",
-    "`true` where the idempotency key was used before: this is the first answer.",
+    "`true` if this repeats the response to an earlier request with the same key.",
     Literal["true"],
     always=False,
 )
-NO_STORE: Final = Header("Cache-Control", "No cache may keep it.", Literal["no-store"])
+NO_STORE: Final = Header(
+    "Cache-Control", "The response must not be cached.", Literal["no-store"]
+)
 CACHED: Final = (
-    Header("ETag", "What `If-None-Match` takes. It changes when the answer does."),
-    Header("Cache-Control", "Ask again with `If-None-Match`, whatever is kept."),
+    Header("ETag", "Version of the response, for `If-None-Match`."),
+    Header("Cache-Control", "Caches must revalidate with `If-None-Match`."),
 )
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event of a stream, as EventSource reads it; the schema of a stream is that
-    of each."""
+    """One event of a stream, as EventSource parses it."""
 
     data: str
     event: str | UnsetType = UNSET
@@ -205,9 +206,10 @@ class Event(msgspec.Struct, frozen=True):
 
 class Link(msgspec.Struct, frozen=True):
     """
-    Where an answer leads: its values are parameters of another operation.
+    An operation that takes values of this response as parameters.
 
-    `operation` is ``surface.name``. `parameters` are OpenAPI's runtime expressions.
+    `operation` is ``surface.name``. `parameters` maps its parameters to OpenAPI runtime
+    expressions.
     """
 
     operation: str
@@ -215,14 +217,14 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class ResponseSpec(msgspec.Struct, frozen=True):
-    """What is answered when all is well. Without a `type` there is no body."""
+    """A response that is not an error. Without a `type` it has no body."""
 
     status: int
     description: str
     type: Type = None
     headers: tuple[Header, ...] = ()
     media: str = JSON
-    examples: Mapping[str, Any] = {}  # JSON values, by a name for each
+    examples: Mapping[str, Any] = {}  # JSON values by name
     links: tuple[Link, ...] = ()
 
 
@@ -231,12 +233,13 @@ class Body(Generic[T]):
     The JSON body of a request.
 
     Args:
-        type: Decodes it.
+        type: What it decodes to.
         bytes_max: Its limit.
-        also: The types of other media types, where a surface takes some. `read` reads
-            JSON only.
-        required: Whether it has to be there; if not, no body is an empty object.
-        examples: JSON values, by a name for each.
+        also: Types by media type, for surfaces that accept more than JSON. `read`
+            accepts JSON only.
+        required: Whether the body must be present. If not, an absent body reads as an
+            empty object.
+        examples: JSON values by name.
 
     """
 
@@ -256,7 +259,7 @@ class Body(Generic[T]):
         self.examples = examples or {}
 
     async def read(self, request: Request) -> T:
-        """Return a request's body. Raises as `read_body` and `decode` do."""
+        """Return the body of a request. Raises what `read_body` and `decode` raise."""
         body = await read_body(request, self.bytes_max)
         return self.decode(body if body or self.required else b"{}")
 
@@ -265,8 +268,8 @@ class Body(Generic[T]):
         Decode a body.
 
         Raises:
-            Malformed: It is no JSON.
-            Invalid: It does not fit the type; has the first problem.
+            Malformed: The body is not JSON.
+            Invalid: The body does not match the type. Has the first problem.
 
         """
         return decode_body(self._decoder, body)
@@ -278,9 +281,9 @@ class Body(Generic[T]):
 
 class Scheme(msgspec.Struct, frozen=True):
     """
-    Where a credential rides.
+    How a request carries a credential.
 
-    `definition` is OpenAPI's security scheme; two surfaces may name the same one.
+    `definition` is an OpenAPI security scheme. Several surfaces may use the same one.
     """
 
     name: str
@@ -315,19 +318,19 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     One method of one path.
 
     Args:
-        method: Of HTTP. What takes GET takes HEAD as well.
-        path: A template, in which every ``{segment}`` is one of `parameters`.
-        name: Its name within the surface, in camelCase; part of its ``operationId``.
-        summary: One line without a full stop.
-        description: What a type cannot say, as Markdown.
-        parameters: Outside the body.
-        body: What is sent, if anything is.
-        responses: What comes back when all is well.
-        refusals: An instance of every error it may be refused with; the surface's own
-            table says what becomes of each. `refusals` has them in bundles.
-        security: Credentials of which one is needed; none means that it is open.
-        other_paths: Other spellings of the path with the same meaning.
-        websocket: What a WebSocket on the same path speaks, as Markdown.
+        method: The HTTP method. An operation with GET also answers HEAD.
+        path: A template in which every ``{segment}`` is one of `parameters`.
+        name: Unique within the surface, in camelCase; part of the ``operationId``.
+        summary: One line in the imperative, without a full stop.
+        description: What the types cannot say, as Markdown.
+        parameters: Values outside the body.
+        body: The request body, if the operation takes one.
+        responses: All responses that are not errors.
+        refusals: An instance of every error that the operation may raise. The surface's
+            own table maps them to responses; the module `refusals` has bundles.
+        security: Alternative credentials. Empty if the operation needs none.
+        other_paths: Other paths at which the same operation is available.
+        websocket: The protocol of a WebSocket on the same path, as Markdown.
 
     """
 
@@ -350,23 +353,24 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
     One surface's part of the contract.
 
     Args:
-        name: One word, in front of the names of its operations and schemas.
-        title: The heading its operations are under.
+        name: One word; the prefix of the names of operations and schemas.
+        title: The heading of its operations in the document.
         description: What it is, as Markdown.
-        refuse: Its table: the answer to an error; None where nothing is refused.
-        error_type: The type of the bodies that come from there.
-        error_types: The same by status, where that differs.
-        failed: Its answer to a fault of ours.
-        operations: In the order of reading.
-        never_raised: Errors that nothing it asks for raises, so its table has no place
-            for them. A test holds that every other error has one.
+        refuse: Returns the response to an error. None if no operation raises any.
+        error_type: The type of the bodies of these responses.
+        error_types: Exceptions to `error_type`, by status.
+        failed: The response to a request that failed unexpectedly, None if the surface
+            has no response of its own.
+        operations: In the order of the document.
+        never_raised: Errors that none of its operations raises, which `refuse` does not
+            handle. A test ensures that it handles every other error.
 
     """
 
     name: str
     title: str
     description: str
-    refuse: Callable[[Any], Response] | None = None  # an Error, or one of its own
+    refuse: Callable[[Any], Response] | None = None  # of an Error
     error_type: Type = None
     error_types: Mapping[int, Type] = {}
     failed: Response | None = None

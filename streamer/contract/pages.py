@@ -1,10 +1,10 @@
 """
-The contract, served: ``/openapi.json`` for programs, ``/docs`` for people.
+The API description: ``/openapi.json`` for programs, ``/docs`` for people.
 
-Decides what a browser may do there: run the viewer that comes with this server, and
-talk to this server. Nothing is fetched from anywhere else. The viewer is Swagger UI, as
-the package `offapi` carries it (Apache-2.0); its files are read, and it is not run.
-Knows Starlette.
+Decides what a browser may do there: run the viewer that ships with this server, and
+send requests to this server. Nothing is loaded from elsewhere. The viewer is Swagger UI
+from the package `offapi` (Apache-2.0), whose files are read without importing it. Knows
+Starlette.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .schemas import Schema
 
 __all__ = ["PAGES", "Pages"]
 
-# Swagger UI has its icons as data.
+# Swagger UI embeds its icons as data URLs.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -43,7 +43,7 @@ window.addEventListener("load", () => {
     deepLinking: true,
     docExpansion: "none",
     defaultModelsExpandDepth: 0,
-    // Answers are checked by nobody else.
+    // Keeps the document from being sent to a public validator.
     validatorUrl: null,
   });
 });
@@ -62,7 +62,7 @@ _PAGE: Final = b"""\
 </html>
 """
 _HEADERS: Final = {
-    # Named without a version, so asked again; an unchanged one is a 304.
+    # The names have no version, so caches revalidate; an unchanged file is a 304.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
@@ -71,11 +71,11 @@ _HEADERS: Final = {
 
 GUARDED: Final = (
     *CACHED,
-    Header("Content-Security-Policy", "Everything comes from here."),
+    Header("Content-Security-Policy", "Allows content of this server only."),
 )
-KNOWN: Final = header("If-None-Match", str, "The ETag of what is had.")
+KNOWN: Final = header("If-None-Match", str, "ETag of the cached response.")
 
-UNCHANGED: Final = ResponseSpec(304, "It has not changed.", headers=GUARDED)
+UNCHANGED: Final = ResponseSpec(304, "Not modified.", headers=GUARDED)
 
 
 JSON: Final = "application/json"
@@ -91,7 +91,10 @@ def _page(path: str, name: str, summary: str, media: str) -> Operation:
         name=name,
         summary=summary,
         parameters=(KNOWN,),
-        responses=(ResponseSpec(200, "A text.", str, GUARDED, media=media), UNCHANGED),
+        responses=(
+            ResponseSpec(200, "The file.", str, GUARDED, media=media),
+            UNCHANGED,
+        ),
     )
 
 
@@ -99,30 +102,37 @@ DOCUMENT: Final = Operation(
     method="GET",
     path="/openapi.json",
     name="document",
-    summary="Read the contract as an OpenAPI document",
+    summary="Retrieve the OpenAPI document",
     parameters=(KNOWN,),
-    responses=(ResponseSpec(200, "OpenAPI 3.1.", dict, GUARDED), UNCHANGED),
+    responses=(
+        ResponseSpec(200, "The OpenAPI 3.1 document.", dict, GUARDED),
+        UNCHANGED,
+    ),
 )
-PAGE: Final = _page("/docs", "page", "Read the contract in a browser", HTML)
-START: Final = _page("/docs/start.js", "start", "What starts its viewer", SCRIPT)
-VIEWER: Final = _page("/docs/viewer.js", "viewer", "The viewer", SCRIPT)
-STYLE: Final = _page("/docs/viewer.css", "style", "The viewer's style", STYLESHEET)
+PAGE: Final = _page("/docs", "page", "View this page", HTML)
+START: Final = _page(
+    "/docs/start.js", "start", "Retrieve the script that starts the viewer", SCRIPT
+)
+VIEWER: Final = _page("/docs/viewer.js", "viewer", "Retrieve the viewer", SCRIPT)
+STYLE: Final = _page(
+    "/docs/viewer.css", "style", "Retrieve the viewer's style sheet", STYLESHEET
+)
 
 
 PAGES: Final = Surface(
     name="contract",
-    title="This contract",
-    description="What you are reading.",
+    title="API description",
+    description="The OpenAPI document and this page.",
     operations=(DOCUMENT, PAGE, START, VIEWER, STYLE),
 )
 
 
 class Pages:
     """
-    The routes of the contract.
+    The routes of the API description.
 
     Args:
-        write: Gives the document. It is asked once, when somebody wants to see it.
+        write: Returns the document. Called once, at the first request for it.
 
     """
 
@@ -144,7 +154,7 @@ class Pages:
 
 
 class _Text:
-    """What is the same for everybody. `read` is called once, when it is asked for."""
+    """A file as an ASGI application. `read` is called once, at the first request."""
 
     def __init__(self, media: str, read: Callable[[], bytes]) -> None:
         self._media = media
@@ -168,7 +178,7 @@ class _Text:
 
 
 def _viewer() -> Path:
-    # Importing the package would read all the viewers it has, which is megabytes.
+    # Importing the package would read all of its viewers, which are megabytes.
     spec = importlib.util.find_spec("offapi")
     assert spec is not None and spec.origin is not None, "offapi is a dependency"
     return Path(spec.origin).parent

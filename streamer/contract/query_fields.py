@@ -1,8 +1,8 @@
 """
-The parameters of a query, read so that every problem is reported at once.
+The parameters of a query, read so that one response reports every problem.
 
-Decides how problems are collected. Knows declared parameters. A surface whose API has
-kinds of parameters of its own adds a method for each kind.
+Decides how problems are collected. Knows declared parameters. A surface with further
+kinds of parameters subclasses `QueryFields` and adds a method for each kind.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ __all__ = ["QueryFields"]
 
 class QueryFields:
     """
-    The fields of a query. A wrong one reads as its default until `done` is called.
+    The fields of a query.
 
-    `problems` has what is wrong so far, in the order of reading.
+    An invalid field reads as its default; `done` raises. `problems` has the problems so
+    far, in the order of reading.
     """
 
     def __init__(self, query: Mapping[str, str]) -> None:
@@ -39,6 +40,6 @@ class QueryFields:
         self.problems.append(FieldError(("query", name), problem))
 
     def done(self) -> None:
-        """Raise Invalid if anything is wrong."""
+        """Raise Invalid if there are problems."""
         if self.problems:
             raise Invalid(*self.problems)

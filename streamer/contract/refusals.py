@@ -1,9 +1,9 @@
 """
-An instance of every error, in bundles that operations are declared with.
+An instance of every error, in bundles for the declaration of operations.
 
-Decides which errors come together: whoever checks a credential may find any of its
-defects, whoever decodes a body may find it malformed, mistyped, too large or wrong.
-Knows nothing of statuses: a surface's table is asked what it answers to each.
+Decides which errors occur together: checking a credential may find any of its defects,
+decoding a body may find it malformed, of another type, too large or invalid. Knows
+nothing of statuses, which a surface's table assigns.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ CREDENTIAL: Final[Errors] = (
     ),
     IssuerUnavailable(),
 )
-"""A credential is looked at."""
+"""The operation checks a credential."""
 
-RIGHT: Final[Errors] = (Forbidden("the right to do it"),)
-"""And what it allows."""
+RIGHT: Final[Errors] = (Forbidden("the scope notifications:send"),)
+"""The operation checks what the credential permits."""
 
 FOREIGN_ORIGIN: Final[Errors] = (ForeignOrigin("an allowed origin"),)
-"""A browser could be made to send it in its user's name."""
+"""A page of another origin could make a browser send the request."""
 
 BAD_PATH: Final[Errors] = (
     Invalid(FieldError(("path", "player"), "is not a player name")),
@@ -109,7 +109,7 @@ BODY: Final[Errors] = (
     *KIND,
     *TOO_LARGE,
 )
-"""A body is read and decoded."""
+"""The operation reads and decodes a body."""
 
 KEY: Final[Errors] = (
     Invalid(
@@ -117,17 +117,17 @@ KEY: Final[Errors] = (
     ),
     Conflict(),
 )
-"""An idempotency key is taken."""
+"""The operation accepts an idempotency key."""
 
 IN_FLIGHT: Final[Errors] = (
     LimitReached(Limit.REQUESTS_PER_PLAYER),
     LimitReached(Limit.REQUESTS_PER_APP),
     LimitReached(Limit.REQUESTS_PER_NODE),
 )
-"""It counts as a request in flight, of a player or of an app."""
+"""The operation counts as a request in flight, of a player or an app."""
 
 QUOTA: Final[Errors] = tuple(OverQuota(quota, 1_000) for quota in Quota)
-"""It counts against what an app may use."""
+"""The operation counts against the quotas of an app."""
 
 CONNECTING: Final[Errors] = (
     LimitReached(Limit.LISTENERS_PER_PLAYER),
@@ -135,16 +135,16 @@ CONNECTING: Final[Errors] = (
     LimitReached(Limit.CONNECTS_PER_SECOND),
     Draining(),
 )
-"""It is held open, as a listener."""
+"""The operation holds a connection open."""
 
 TOPIC_LIMIT: Final[Errors] = (LimitReached(Limit.TOPICS_PER_PLAYER),)
 MUTE_LIMIT: Final[Errors] = (LimitReached(Limit.MUTES_PER_PLAYER),)
 
 STORE: Final[Errors] = (StoreUnavailable(),)
-"""The store is asked."""
+"""The operation reads from the store."""
 
 WRITE: Final[Errors] = (StoreUnavailable(), OutcomeUnknown())
-"""Something is written to the store."""
+"""The operation writes to the store."""
 
 TOO_LATE: Final[Errors] = (TooLate("sent"),)
 RATE_LIMITED: Final[Errors] = (RateLimited(30),)
@@ -152,7 +152,7 @@ USED_UP: Final[Errors] = (UsedUp("the notifications of a campaign", 3),)
 
 
 def unknown(*things: str) -> Errors:
-    """Return what says that each of `things` is unknown."""
+    """Return errors that say that `things` do not exist."""
     return tuple(NotFound(thing) for thing in things)
 
 
@@ -175,11 +175,11 @@ EVERY: Final[Errors] = (
     *USED_UP,
     *unknown("the notification"),
 )
-"""One of everything, for the test that no class of error is forgotten here."""
+"""All of them, for the test that every class of error is here."""
 
 
 def name_of(error: Exception) -> str:
-    """Return a name for `error` that tells it from others of its class."""
+    """Return a name that distinguishes `error` from others of its class."""
     name = type(error).__name__
     match error:
         case Unauthenticated(defect=defect):

@@ -1,8 +1,8 @@
 """
-JSON responses, with the headers that mean the same on every surface.
+JSON responses, with the headers that have the same meaning on every surface.
 
-Decides the form of a response, never its content. Knows which errors say when to try
-again. Knows no surface.
+Decides the form of a response, never its content. Knows which errors tell when to
+retry. Knows no surface.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def json_response(
     Return a response.
 
     Args:
-        body: JSON.
-        status: Of HTTP.
-        headers: Further ones.
-        media_type: A kind of JSON.
-        replayed: Whether it is the response to an earlier request with the same
-            idempotency key.
-        retry_after_s: Seconds until it is worth another try, None to say nothing.
+        body: JSON text.
+        status: The HTTP status.
+        headers: Additional headers.
+        media_type: A JSON media type.
+        replayed: Whether an earlier request with the same idempotency key had this
+            response.
+        retry_after_s: Seconds to wait before a retry. None omits ``Retry-After``.
 
     """
     sent = [(b"content-length", b"%d" % len(body))]
@@ -62,7 +62,7 @@ def no_content() -> Response:
 
 
 def retry_after_of(error: Error) -> int | None:
-    """Return after how many seconds a request is worth another try, None if unknown."""
+    """Return how many seconds to wait before a retry, None if the error has no time."""
     match error:
         case (
             LimitReached(retry_after_s=retry_after_s)

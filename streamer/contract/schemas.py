@@ -1,9 +1,9 @@
 """
 Types as JSON Schemas.
 
-Decides how what msgspec says of a type becomes what OpenAPI 3.1 takes, which is JSON
-Schema 2020-12 with patterns of ECMAScript. Every surface has names of its own, so two
-may have a ``MarkBody``.
+Decides how msgspec's schema of a type becomes a schema of OpenAPI 3.1, which is JSON
+Schema 2020-12 with ECMAScript patterns. The names of schemas have the surface as their
+prefix.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ __all__ = ["Schema", "describe"]
 Schema = dict[str, Any]  # JSON
 
 _LITERAL: Final = re.compile(r"``(.+?)``")
-# Python's anchors of a whole text, and surrogates, of which no decoded text has any.
+# Python's anchors, and the surrogates, which no decoded string contains.
 _PATTERN: Final = ((r"\A", "^"), (r"\Z", "$"), (r"\ud800-\udfff", ""))
 
 
 def describe(prefix: str, types: Sequence[Any]) -> tuple[list[Schema], Schema]:
     """
-    Return a schema for each of `types`, and the named ones they refer to.
+    Return a schema for each of `types`, and the named schemas that they refer to.
 
     Args:
-        prefix: What stands in front of the names, with a dot.
-        types: Whatever msgspec can describe.
+        prefix: Precedes the names, with a dot between.
+        types: Any types that msgspec describes.
 
     """
     template = f"#/components/schemas/{prefix}.{{name}}"

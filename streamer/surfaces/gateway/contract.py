@@ -1,8 +1,8 @@
 """
-What the gateway's surface can be asked, and what it answers.
+The contract of the casino gateway's surface.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
-hold, with their own types and limits.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes`, `wire` and
+`refusals` implement, with their types and limits.
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ PLAYER_TOKEN: Final = Scheme(
         "description": "A player's token.",
     },
 )
-BRAND: Final = path("brand_id", str, "The app.")
-VERSION: Final = path("version", str, "Any.")
-PLAYER: Final = path("player_id", str, "The token's own player.", has_slashes=True)
-ONLY_UNREAD: Final = query("only_unread", wire.Boolean, "Leave out what was read.")
+BRAND: Final = path("brand_id", str, "Id of the brand: the name of the app.")
+VERSION: Final = path("version", str, "API version. Any value is accepted.")
+PLAYER: Final = path("player_id", str, "Id of the token's player.", has_slashes=True)
+ONLY_UNREAD: Final = query(
+    "only_unread", wire.Boolean, "Return only unread notifications."
+)
 CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT)
 MARK_BODY: Final = Body[wire.GatewayMarkBody](wire.GatewayMarkBody, wire.BODY_BYTES_MAX)
 NO_BOOLEAN: Final = Invalid(
@@ -87,11 +89,9 @@ def _list(path: str, name: str, *parameters: Parameter) -> Operation:
         path=f"/gateway{path}",
         name=name,
         summary="List notifications, newest first",
-        description=f"At most {wire.LIST_MAX:,}.",
+        description=f"Returns at most {wire.LIST_MAX:,} notifications.",
         parameters=(*parameters, ONLY_UNREAD),
-        responses=(
-            ResponseSpec(200, "All of them.", GatewayListResponse, (NO_STORE,)),
-        ),
+        responses=(ResponseSpec(200, "The list.", GatewayListResponse, (NO_STORE,)),),
         refusals=(*CALLER_ERRORS, NO_BOOLEAN, *IN_FLIGHT, *STORE),
         security=(PLAYER_TOKEN,),
         other_paths=(path,),
@@ -104,10 +104,10 @@ def _mark(path: str, name: str, *parameters: Parameter) -> Operation:
         path=f"/gateway{path}",
         name=name,
         summary="Mark notifications as read",
-        description="Unknown ids are ignored.",
+        description="Unknown ids are ignored. This operation is idempotent.",
         parameters=parameters,
         body=MARK_BODY,
-        responses=(ResponseSpec(200, "They are.", GatewayMarkResponse),),
+        responses=(ResponseSpec(200, "Marked as read.", GatewayMarkResponse),),
         refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *WRITE),
         security=(PLAYER_TOKEN,),
         other_paths=(path,),
@@ -125,11 +125,17 @@ STREAM: Final = Operation(
     method="GET",
     path="/gateway/sse/{brand_id}/stream",
     name="stream",
-    summary="Listen, over Server-Sent Events",
-    description="With `Accept: text/event-stream`. It does not resume.",
+    summary="Open a stream of Server-Sent Events",
+    description=("Requires `Accept: text/event-stream`. A stream cannot be resumed."),
     parameters=(BRAND,),
     responses=(
-        ResponseSpec(200, "Frames.", Event, (NO_STORE,), media="text/event-stream"),
+        ResponseSpec(
+            200,
+            "The frames of the stream.",
+            Event,
+            (NO_STORE,),
+            media="text/event-stream",
+        ),
     ),
     refusals=(*CALLER_ERRORS, ACCEPT, *CONNECTING, *STORE),
     security=(PLAYER_TOKEN,),
@@ -137,7 +143,7 @@ STREAM: Final = Operation(
 GATEWAY: Final = Surface(
     name="gateway",
     title="Casino gateway",
-    description="A casino gateway's list, marks and stream.",
+    description="A casino gateway's lists, read marks and stream.",
     refuse=refusals.refusal,
     error_type=refusals.GatewayError,
     failed=refusals.failed(Headers()),

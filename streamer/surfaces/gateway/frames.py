@@ -1,8 +1,8 @@
 """
-The gateway's stream as a codec: what a session says, in the gateway's frames.
+The gateway's stream as a codec: the events of a session as the gateway's frames.
 
-Decides which of a session's events the gateway has a frame for. Knows the clock, which
-two of the frames show. Knows nothing of connections.
+Decides which events have a frame. Knows the clock, which two of the frames show. Knows
+nothing of connections.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LOST: Final = "Events were lost, read the list of notifications"
 
 class GatewayCodec:
     """
-    Events as frames for the listeners of one player, whom each frame names.
+    Events as frames for the streams of one player, whom each frame names.
 
     Args:
-        log: Whose.
-        clock: Unix time in seconds.
+        log: The player's log.
+        clock: Returns Unix time in seconds.
 
     """
 
@@ -40,11 +40,11 @@ class GatewayCodec:
         return wire.encode_connected(self._now_ms())
 
     def entry(self, entry: Entry, tail: str | None) -> bytes:
-        # There is no frame for what is gone; the list does not show it any more.
+        # A withdrawal has no frame; the list no longer shows the notification.
         return NOTHING if entry.withdraws else wire.encode_event(self._log, entry)
 
     def ephemeral(self, notification: bytes) -> bytes:
-        # Every frame names a notification that the list has.
+        # Every frame names a notification that the list has, too.
         return NOTHING
 
     def replaced(self, entry: Entry) -> bytes:

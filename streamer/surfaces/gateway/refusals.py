@@ -1,15 +1,15 @@
 """
 The gateway surface's errors: statuses and messages.
 
-Decides the status and the message for each error, as ``{status: "error", message}``.
-Pure. Where the gateway's pages are silent, this is what holds:
+Decides the status and the message of each error, as ``{status: "error", message}``.
+Pure. Where the gateway's pages specify nothing, these rules apply:
 
-Whatever is wrong with the credential is the one 401 of the pages, word for word: none,
-a bad one, another brand's, another player's, one that may not read.
+Every problem with the credential is the one 401 of the pages, word for word: a missing
+or invalid credential, another brand or player, and a token that may not read.
 
-409 is a player with too many listeners, 429 one with too many requests at once, 503
-this node's limits and its troubles; 409, 429 and 503 have ``Retry-After``. The stream
-without ``Accept: text/event-stream`` is a 406.
+409 means too many open streams of the player, 429 too many concurrent requests, 503 a
+limit of this node, or an unavailable store. These three have ``Retry-After``. A request
+for the stream without ``Accept: text/event-stream`` is a 406.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def refusal(error: Error) -> Response:
         case errors.Unavailable():
             status, message = 503, f"Service unavailable - {error}"
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
+            raise AssertionError(f"{error!r} is not in the table of refusals")
     return _response(status, message, retry_after_s=retry_after_of(error))
 
 

@@ -1,9 +1,10 @@
 """
-The casino gateway's surface: a player's list, marks and stream.
+The casino gateway's surface: a player's list, read marks and stream.
 
-Decides who may ask: the bearer of a token for that brand and, where the path names one,
-that player. Knows Starlette, the services and `wire`. The credential comes in a header
-that no browser sends by itself, so the page that a request comes from needs no look.
+Decides which callers are permitted: those with a token of that brand and, if the path
+names one, of that player. Knows Starlette, the services, `wire` and `refusals`. The
+credential is in a header that browsers do not send by themselves, so the origin of a
+request needs no check.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ __all__ = ["Gateway"]
 KEEPALIVE_S: Final = 15
 
 
-Asker = tuple[Caller, Player]
+PlayerCaller = tuple[Caller, Player]
 
 
 class Gateway:
     """
-    The surface and its routes.
+    The surface, with its routes.
 
     Args:
-        authenticator: Who recognises players.
-        inboxes: Where notifications are marked.
-        listing: Where they are listed.
-        in_flight: What counts requests in flight.
-        streams: What streams are made of; their heartbeat is the gateway's own.
-        clock: Unix time in seconds, shown in the stream's frames.
+        authenticator: Identifies players.
+        inboxes: Marks notifications.
+        listing: Lists notifications.
+        in_flight: Counts requests in flight.
+        streams: The components of streams. The heartbeat is the gateway's.
+        clock: Returns Unix time in seconds, for the frames of the stream.
 
     """
 
@@ -90,8 +91,8 @@ class Gateway:
             *bind([(contract.STREAM, self._sse)]),
         ]
 
-    async def page(self, request: Request, asker: Asker) -> Response:
-        caller, player = asker
+    async def page(self, request: Request, player_caller: PlayerCaller) -> Response:
+        caller, player = player_caller
         with self._in_flight.track(Log(caller.app, player)):
             only_unread = wire.parse_only_unread(request.query_params)
             listed = await self._listing.page(
@@ -103,8 +104,10 @@ class Gateway:
         body = wire.encode_list(Log(caller.app, player), listed.entries)
         return json_response(body, headers={"Cache-Control": "no-store"})
 
-    async def mark_read(self, request: Request, asker: Asker) -> Response:
-        caller, player = asker
+    async def mark_read(
+        self, request: Request, player_caller: PlayerCaller
+    ) -> Response:
+        caller, player = player_caller
         with self._in_flight.track(Log(caller.app, player)):
             caller.require_mark(player)
             ids = (await contract.MARK_BODY.read(request)).ids()
@@ -119,13 +122,13 @@ class Gateway:
         codec = GatewayCodec(Log(caller.app, player), self._clock)
         return StreamRequest(caller, Opening(Start.LATEST, instance=""), codec)
 
-    async def _player(self, request: Request) -> Asker:
+    async def _player(self, request: Request) -> PlayerCaller:
         """
-        Return who asks, as whom.
+        Return the caller and its player.
 
         Raises:
-            Unauthenticated: It is nobody, or not of this brand, or not this player.
-            Forbidden: It is no player, or one who may not read.
+            Unauthenticated: The credential is invalid, or of another brand or player.
+            Forbidden: The caller is not a player, or may not read.
 
         """
         sent = Credentials.from_header(request.headers.raw, b"x-auth-token")

@@ -1,35 +1,35 @@
 """
-The casino gateway's notification API as bytes: lists, marks, the frames of its stream.
+The casino gateway's notification API as bytes: lists, marks, frames of the stream.
 
-Decides shapes, limits, statuses, and how one notification is written in the gateway's
-words. Pure: no I/O, no services, no clock. The contract is the gateway's pages "Get
-Notifications", "Mark Notifications as Read" and those of its event stream
-(cgdocs.pages.dev, read 2026-11). Where they are silent, this is what holds:
+Decides types, limits, and the form of a notification in the gateway's terms; `refusals`
+has the errors. Pure: no I/O, no services, no clock. The specification is the gateway's
+pages "Get Notifications", "Mark Notifications as Read" and those of its event stream
+(cgdocs.pages.dev, read 2026-11). Where they specify nothing, these rules apply:
 
-`brand_id` is the app and the token's subject is the player. Both are integers where
-they are decimal, without a leading zero and within 64 bits, and strings otherwise. Any
-`version` is understood. Both prefixes, with and without ``/gateway``, take paths with
-and without the player's id.
+`brand_id` is the app, and the subject of the token is the player. Both are integers if
+they are decimal, have no leading zero and fit 64 bits, otherwise strings. Any `version`
+is accepted. Paths exist with and without the prefix ``/gateway``, and with and without
+the player's id.
 
 Only ``x-auth-token`` counts as a credential.
 
-A list is newest first and has at most 1,000 notifications; older ones are not told of.
-`total_count` is their number. `only_unread` is a boolean as Go reads it, empty is
-false, anything else a 400. `time` is UTC. `event` is ``notification`` where there is no
-type, and `event_details` is the data where that is an object, else an object with
-`title`, `body` and `data`, as far as there are any.
+A list is newest first and has at most 1,000 notifications; older ones are omitted.
+`total_count` is the number of listed notifications. `only_unread` is a boolean in Go's
+syntax; empty is false, anything else a 400. `time` is UTC. `event` is ``notification``
+if there is no type. `event_details` is the data if that is an object, otherwise an
+object with `title`, `body` and `data`, as far as they are present.
 
-`message_ids` is a list of strings and not empty. A string that is no id, or another
-player's, is an unknown id and ignored; any number of ids is marked in one step, as far
-as they fit the body's 256 KiB. An id that comes twice is marked once.
+`message_ids` is a list of strings and not empty. A string that is not an id, or the id
+of another player, is unknown and ignored. One step marks any number of ids that fit the
+body's 256 KiB. A repeated id is marked once.
 
-The stream begins where the log ends at that moment: what was missed is in the list.
-``connected`` comes after the subscription exists, so nothing falls between. Frames are
-``data:`` lines alone, and a comment with each keepalive; there is no ``id:``, since the
-gateway does not resume. A read mark is no frame, as with the gateway. Where events were
-lost, because the store has lost its tail, there is an error frame: whoever gets it
-reads the list. So there is at the end of the token, before the stream ends; all other
-ends are without a word, since clients come back by themselves.
+The stream begins at the end of the log: earlier notifications are in the list.
+``connected`` is sent after the subscription exists, so nothing falls in between. Frames
+are ``data:`` lines only, with a comment before each keepalive. There is no ``id:``,
+since the gateway does not resume. A read mark has no frame, as on the gateway. If
+events are lost because the store lost its tail, an error frame tells the client to read
+the list. When the token expires, an error frame precedes the end of the stream. Streams
+that end for other reasons have no such frame, since clients reconnect by themselves.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ __all__ = [
 
 BODY_BYTES_MAX: Final = 256 * 1024
 LIST_MAX: Final = 1_000
-"""A deliberate difference: the gateway's list has no limit but 90 days."""
+"""A deliberate difference: the gateway's list has no limit except 90 days."""
 IDS_MAX: Final = 10_000
-"""Ids of one request; the body's limit comes first."""
+"""Ids per request. The limit on the body is reached earlier."""
 
 UNTYPED: Final = "notification"
 SUCCESS: Final = "Success"
 INT_MAX: Final = 2**63 - 1
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-# Go's strconv.ParseBool; the gateway is written in it.
+# The syntax of Go's strconv.ParseBool; the gateway is written in Go.
 _BOOLEANS: Final = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("", "0", "f", "F", "FALSE", "false", "False"), False),
@@ -87,7 +87,7 @@ Id = int | str
 
 
 class GatewayMarkBody(msgspec.Struct, frozen=True):
-    """``PATCH …``: what was read."""
+    """``PATCH …``: the notifications to mark as read."""
 
     message_ids: Annotated[list[str], Meta(min_length=1)]
 
@@ -96,7 +96,7 @@ class GatewayMarkBody(msgspec.Struct, frozen=True):
 
 
 def parse_only_unread(query: Mapping[str, str]) -> bool:
-    """Return what the query says. Raises Invalid."""
+    """Return the value of the query parameter. Raises Invalid."""
     only_unread = _BOOLEANS.get(query.get("only_unread", ""))
     if only_unread is None:
         raise Invalid(FieldError(("query", "only_unread"), "must be true or false"))
@@ -104,7 +104,7 @@ def parse_only_unread(query: Mapping[str, str]) -> bool:
 
 
 class GatewayNotification(msgspec.Struct, frozen=True):
-    """A notification as a list has it."""
+    """A notification as in lists."""
 
     message_id: str
     brand_id: Id
@@ -116,7 +116,7 @@ class GatewayNotification(msgspec.Struct, frozen=True):
 
 
 class _EventData(msgspec.Struct, frozen=True):
-    """The same as the stream has it, where its receivers are in the envelope."""
+    """A notification as in the stream, where the envelope has brand and player."""
 
     message_id: str
     event: str
@@ -147,7 +147,7 @@ class _Success(msgspec.Struct, frozen=True):
 
 
 class _SignalFrame(msgspec.Struct, frozen=True):
-    """A frame of the stream's own."""
+    """A frame about the stream itself."""
 
     type: str
     timestamp: str
@@ -161,16 +161,16 @@ class _ErrorFrame(msgspec.Struct, frozen=True):
 MARKED: Final = _encode(
     _Success(SUCCESS, GatewayMessage("notification was successfully updated"))
 )
-"""The answer to every mark that was made."""
+"""The response to every successful mark."""
 
 
 def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
-    """Return the answer to a list: `entries` of the inbox `log`."""
+    """Return a list of `entries` of the inbox `log`."""
     brand_id, player_id = _id(log.app), _id(log.player)
-    shown = []
+    notifications = []
     for found in entries:
         event, details = _event(found.entry)
-        shown.append(
+        notifications.append(
             GatewayNotification(
                 message_id=found.entry.id,
                 brand_id=brand_id,
@@ -181,23 +181,23 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
                 time=_time(found.entry.at_ms),
             )
         )
-    return _encode(_Success(SUCCESS, GatewayList(shown, len(shown))))
+    return _encode(_Success(SUCCESS, GatewayList(notifications, len(notifications))))
 
 
 def encode_event(log: Log, entry: Entry) -> bytes:
-    """Return the frame of a notification for the player of `log`."""
+    """Return the frame of a notification to the player of `log`."""
     event, details = _event(entry)
     data = _EventData(entry.id, event, details, False, _time(entry.at_ms))
     return _data(_Envelope(_id(log.app), _id(log.player), "notification", data))
 
 
 def encode_connected(at_ms: int) -> bytes:
-    """Return the first frame."""
+    """Return the first frame of a stream."""
     return _data(_SignalFrame("connected", iso_time(at_ms)))
 
 
 def encode_keepalive(at_ms: int) -> bytes:
-    """Return a comment, for what is between, and a frame, for the client."""
+    """Return a comment, for proxies, and a frame, for the client."""
     time = _time(at_ms)
     return b": keepalive %b\n%b" % (
         time.encode(),
@@ -206,12 +206,12 @@ def encode_keepalive(at_ms: int) -> bytes:
 
 
 def encode_error(message: str) -> bytes:
-    """Return the frame that tells of trouble."""
+    """Return an error frame."""
     return _data(_ErrorFrame("error", message))
 
 
 def _data(frame: msgspec.Struct) -> bytes:
-    # One line: JSON escapes every control character.
+    # A single line, since JSON escapes every control character.
     return b"data: %b\n\n" % _encode(frame)
 
 

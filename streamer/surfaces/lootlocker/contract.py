@@ -1,8 +1,8 @@
 """
-What the LootLocker surface can be asked, and what it answers.
+The contract of the LootLocker surface.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes`, `wire` and
-`refusals` hold, with their own types and limits.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes`, `wire` and
+`refusals` implement, with their types and limits.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ SERVER: Final = Scheme(
         "type": "apiKey",
         "in": "header",
         "name": "x-auth-token",
-        "description": "What `POST /server/session` gave, or a backend key.",
+        "description": "The token from `POST /server/session`, or a backend key.",
     },
 )
 GAME: Final = Scheme(
@@ -106,7 +106,9 @@ GAME: Final = Scheme(
         "description": "A player's token.",
     },
 )
-REQUEST_ID: Final = header("LL-Request-Id", str, "A name for the request.")
+REQUEST_ID: Final = header(
+    "LL-Request-Id", str, "Id of the request, for error messages."
+)
 SEND_BODY: Final = Body[wire.LootLockerSendBody](
     wire.LootLockerSendBody,
     wire.BODY_BYTES_MAX,
@@ -123,17 +125,17 @@ SEND_BODY: Final = Body[wire.LootLockerSendBody](
 MARK_BODY: Final = Body[wire.LootLockerMarkBody](
     wire.LootLockerMarkBody, wire.BODY_BYTES_MAX
 )
-# What is empty is absent.
+# An empty value means absent.
 Flag = Annotated[str, matching(r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])?$")]
 
 OPEN_SESSION: Final = Operation(
     method="POST",
     path="/server/session",
     name="openSession",
-    summary="Open a server's session",
-    description="What is in the body does not matter.",
+    summary="Create a server session",
+    description="The body is ignored.",
     parameters=(REQUEST_ID,),
-    responses=(ResponseSpec(200, "Good for 24 hours.", SessionResponse),),
+    responses=(ResponseSpec(200, "The session, valid for 24 hours.", SessionResponse),),
     refusals=(*CREDENTIAL, *WRITE),
     security=(SERVER_KEY,),
     other_paths=("/server/session/",),
@@ -142,9 +144,9 @@ PING: Final = Operation(
     method="GET",
     path="/server/ping",
     name="ping",
-    summary="Keep a server's session",
+    summary="Renew a server session",
     parameters=(REQUEST_ID,),
-    responses=(ResponseSpec(200, "The time here.", PingResponse),),
+    responses=(ResponseSpec(200, "The time of the server.", PingResponse),),
     refusals=(*CREDENTIAL, *WRITE),
     security=(SERVER,),
     other_paths=("/server/ping/",),
@@ -156,7 +158,7 @@ SEND: Final = Operation(
     summary="Send a notification to a player",
     parameters=(REQUEST_ID, IDEMPOTENCY_KEY),
     body=SEND_BODY,
-    responses=(ResponseSpec(200, "It is in the inbox.", EmptyResponse, (REPLAYED,)),),
+    responses=(ResponseSpec(200, "Sent.", EmptyResponse, (REPLAYED,)),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *KEY, *IN_FLIGHT, *QUOTA, *WRITE),
     security=(SERVER,),
     other_paths=("/server/notifications/v1",),
@@ -165,27 +167,31 @@ LIST: Final = Operation(
     method="GET",
     path="/game/notifications/v1",
     name="list",
-    summary="List one's notifications, newest first",
+    summary="List the player's notifications, newest first",
     description=(
-        "A `page` or `per_page` that is none is told of in "
-        "`pagination.errors`, and the nearest good value is used."
+        "An invalid `page` or `per_page` is reported in `pagination.errors`, and "
+        "replaced by the nearest valid value."
     ),
     parameters=(
         REQUEST_ID,
-        query("page", str, "From 1.", default="1"),
+        query("page", str, "Number of the page, from 1.", default="1"),
         query(
             "per_page",
             str,
-            f"From 1 to {wire.PER_PAGE_MAX}.",
+            f"Notifications per page, from 1 to {wire.PER_PAGE_MAX}.",
             default=str(wire.PER_PAGE),
         ),
-        query("read", Flag, "Only those that are read, or are not."),
-        query("notification_type", str, "Only those."),
-        query("priority", Literal[("", *wire.PRIORITIES)], "Only those."),
-        query("source", str, "Only those."),
-        query("custom", Flag, "Whether it was sent by the game's owner."),
+        query("read", Flag, "Only notifications that are read, or unread."),
+        query("notification_type", str, "Only notifications of this type."),
+        query(
+            "priority",
+            Literal[("", *wire.PRIORITIES)],
+            "Only notifications of this priority.",
+        ),
+        query("source", str, "Only notifications of this source."),
+        query("custom", Flag, "Only notifications that the game sent, or others."),
     ),
-    responses=(ResponseSpec(200, "A page.", wire.LootLockerListResponse),),
+    responses=(ResponseSpec(200, "The page.", wire.LootLockerListResponse),),
     refusals=(*CREDENTIAL, *RIGHT, *BAD_QUERY, *IN_FLIGHT, *STORE),
     security=(GAME,),
     other_paths=("/game/notifications/v1/",),
@@ -195,10 +201,10 @@ MARK_READ: Final = Operation(
     path="/game/notifications/v1/read",
     name="markRead",
     summary="Mark notifications as read",
-    description="Unknown ids are ignored.",
+    description="Unknown ids are ignored. This operation is idempotent.",
     parameters=(REQUEST_ID,),
     body=MARK_BODY,
-    responses=(ResponseSpec(204, "They are."),),
+    responses=(ResponseSpec(204, "Marked as read."),),
     refusals=(*CREDENTIAL, *RIGHT, *BODY, *IN_FLIGHT, *WRITE),
     security=(GAME,),
     other_paths=("/game/notifications/v1/read/",),
@@ -207,9 +213,9 @@ MARK_ALL_READ: Final = Operation(
     method="PUT",
     path="/game/notifications/v1/read/all",
     name="markAllRead",
-    summary="Mark everything as read",
+    summary="Mark all notifications as read",
     parameters=(REQUEST_ID,),
-    responses=(ResponseSpec(204, "It is."),),
+    responses=(ResponseSpec(204, "Marked as read."),),
     refusals=(*CREDENTIAL, *RIGHT, *IN_FLIGHT, *WRITE),
     security=(GAME,),
     other_paths=("/game/notifications/v1/read/all/",),
@@ -217,7 +223,7 @@ MARK_ALL_READ: Final = Operation(
 LOOTLOCKER: Final = Surface(
     name="lootlocker",
     title="LootLocker",
-    description="LootLocker's Server API for sending, and what a game reads and marks.",
+    description="LootLocker's Server API for sending, and its Game API for reading.",
     refuse=refuse,
     error_type=LootLockerError,
     failed=refusals.failed(REQUEST),

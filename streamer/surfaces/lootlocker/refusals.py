@@ -1,21 +1,20 @@
 """
-What the LootLocker surface answers when it does not do what it was asked.
+The LootLocker surface's errors: statuses and codes.
 
 Decides statuses and codes of ``{code, message, request_id, trace_id}``. Pure. The codes
 ``parameter_missing``, ``parameter_invalid``, ``request_body_invalid`` and
 ``internal_server_error`` are LootLocker's (docs.lootlocker.com, error codes, read
-2026-11); which status goes with a code is not public, so here all but the last are 400.
-The others are named in the same manner. `param` names the field that is wrong; where
-several are, the message tells of all.
+2026-11). Their statuses are not public; here they are 400, except the last. The other
+codes follow the same style. `param` names the invalid field; with several, the message
+has all of them.
 
-Who is not known gets 401, who may not gets 403; the SDKs open a fresh session on both.
-A player or a game with too many requests in flight gets 429, and so does a game that
-has used up a quota; everything that is this server's own trouble is a 503. All of them
-have ``Retry-After``.
+An unknown caller gets 401, a caller without the right 403; the SDKs start a new session
+on both. Too many requests in flight of a player or a game, and a used quota, are 429.
+Problems of this server are 503. 429 and 503 have ``Retry-After``.
 
-`request_id` is what the client sent as ``LL-Request-Id``, if that is 1 to 64 letters,
-digits, ``.``, ``_`` or ``-``, else one is made. `trace_id` is the same: there is no
-further name for a request here. There is no `doc_url`.
+`request_id` is the client's ``LL-Request-Id`` if that is 1 to 64 letters, digits,
+``.``, ``_`` or ``-``, otherwise a new UUID. `trace_id` is the same, since a request has
+no other id here. There is no `doc_url`.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = ["failed", "no_route", "refusal", "request_id"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_TOO_MANY: Final = (
+_RATE_LIMITS: Final = (
     errors.Limit.REQUESTS_PER_PLAYER,
     errors.Limit.REQUESTS_PER_APP,
 )
@@ -46,38 +45,38 @@ _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 
 
 def request_id(headers: Headers) -> str:
-    """Return the name of a request."""
-    given = headers.get("ll-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    """Return the id of a request: the client's, or a new one."""
+    sent = headers.get("ll-request-id", "")
+    return sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
 
 
 def refusal(error: Error, request: str) -> Response:
-    """Return the answer that tells the request of that name of an error."""
+    """Return the response to an error of the request with the id `request`."""
     match error:
         case Invalid(errors=fields):
             return _invalid(fields, request)
         case errors.Malformed():
-            answer = 400, "request_body_invalid"
+            outcome = 400, "request_body_invalid"
         case errors.Unsupported():
-            answer = 415, "request_body_invalid"
+            outcome = 415, "request_body_invalid"
         case errors.TooLarge():
-            answer = 413, "request_body_too_large"
+            outcome = 413, "request_body_too_large"
         case errors.Unauthenticated():
-            answer = 401, "unauthorized"
+            outcome = 401, "unauthorized"
         case errors.Forbidden():
-            answer = 403, "forbidden"
+            outcome = 403, "forbidden"
         case errors.Conflict():
-            answer = 422, "idempotency_key_reused"
-        case errors.LimitReached(limit=limit) if limit in _TOO_MANY:
-            answer = 429, "rate_limited"
+            outcome = 422, "idempotency_key_reused"
+        case errors.LimitReached(limit=limit) if limit in _RATE_LIMITS:
+            outcome = 429, "rate_limited"
         case errors.OverQuota():
-            answer = 429, "rate_limited"
+            outcome = 429, "rate_limited"
         case errors.LimitReached() | errors.Unavailable():
-            answer = 503, "service_unavailable"
+            outcome = 503, "service_unavailable"
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
+            raise AssertionError(f"{error!r} is not in the table of refusals")
     retry_after_s = retry_after_of(error)
-    return _response(*answer, str(error), request, retry_after_s=retry_after_s)
+    return _response(*outcome, str(error), request, retry_after_s=retry_after_s)
 
 
 def no_route(error: HTTPException, headers: Headers) -> Response:
@@ -88,8 +87,8 @@ def no_route(error: HTTPException, headers: Headers) -> Response:
 
 
 def failed(request: str) -> Response:
-    """Return the response to a request of that name that failed."""
-    return _response(500, "internal_server_error", "this is a fault of ours", request)
+    """Return the response to the request with the id `request`, which failed."""
+    return _response(500, "internal_server_error", "internal server error", request)
 
 
 def _response(
@@ -133,7 +132,7 @@ def _sentence(error: FieldError) -> str:
 
 
 def _param(where: tuple[str | int, ...]) -> str:
-    # The publisher counts notifications; here there is one, and it has the content.
+    # The publisher counts notifications. Here there is one, and it has the content.
     if len(where) > 1 and isinstance(where[1], int):
         return "content"
     return ".".join(map(str, where[1:])) or str(where[0])

@@ -1,9 +1,9 @@
 """
-The LootLocker surface: a server's sessions and sending, a player's list and marks.
+The LootLocker surface: server sessions and sending, a player's list and read marks.
 
-Decides nothing but which service a path asks, and which header counts on it. Knows
-Starlette, the services, `wire` and `refusals`. Credentials come in headers that no
-browser sends by itself, so the page that a request comes from needs no look.
+Decides only which service an operation calls, and which header has its credential.
+Knows Starlette, the services, `wire` and `refusals`. Credentials are in headers that
+browsers do not send by themselves, so the origin of a request needs no check.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ _logger = logging.getLogger(__name__)
 
 def _failed(headers: Headers) -> Response:
     name = request_id(headers)
-    # The server logs the traceback; this line says which LL-Request-Id it belongs to.
+    # The server logs the traceback; this line relates it to the LL-Request-Id.
     _logger.error("request %s failed", name)
     return failed(name)
 
 
 class LootLocker:
     """
-    The surface and its routes.
+    The surface, with its routes.
 
     Args:
-        authenticator: Who recognises players and backend keys.
-        sessions: What keeps servers' sessions.
-        publisher: Where notifications go.
-        inboxes: Where they are marked.
-        listing: Where they are listed.
-        in_flight: What counts requests in flight.
+        authenticator: Identifies players and backend keys.
+        sessions: Keeps server sessions.
+        publisher: Publishes notifications.
+        inboxes: Marks notifications.
+        listing: Lists notifications.
+        in_flight: Counts requests in flight.
         retention_ms: Age at which an entry leaves an inbox.
-        clock: Unix time in seconds, told to who pings.
+        clock: Returns Unix time in seconds, for the response to a ping.
 
     """
 
@@ -136,8 +136,8 @@ class LootLocker:
                     read=query.read,
                     matches=query.matches(),
                 )
-        shown = wire.encode_list(listed, player, query, retention_ms=self._retention_ms)
-        return json_response(shown, headers={"Cache-Control": "no-store"})
+        body = wire.encode_list(listed, player, query, retention_ms=self._retention_ms)
+        return json_response(body, headers={"Cache-Control": "no-store"})
 
     async def mark_read(self, request: Request, caller: Caller) -> Response:
         player = caller.require_player()
@@ -153,11 +153,11 @@ class LootLocker:
         return no_content()
 
     async def _renewed(self, request: Request) -> Caller:
-        """Return the backend that asks, and renew its session."""
+        """Return the calling backend, and renew its session."""
         return await self._server(request, renew=True)
 
     async def _server(self, request: Request, *, renew: bool = False) -> Caller:
-        """Return the backend that asks, by its session or its key."""
+        """Return the calling backend, by its session or its key."""
         sent = Credentials.from_header(request.headers.raw, b"x-auth-token")
         if sent.token.startswith(SESSION_PREFIX):
             return await self._sessions.caller(sent.token, renew=renew)
@@ -167,7 +167,7 @@ class LootLocker:
         return caller
 
     async def _game(self, request: Request) -> Caller:
-        """Return the player who asks."""
+        """Return the calling player."""
         sent = Credentials.from_header(request.headers.raw, b"x-session-token")
         return await self._authenticator.caller(sent)
 

@@ -1,40 +1,42 @@
 """
-LootLocker's notification API as bytes: requests, lists, the sending's answer.
+LootLocker's notification API as bytes: requests, lists, the response to a send.
 
-Decides shapes, limits of fields, and how one notification is written in LootLocker's
-words; `refusals` has the errors. Pure: no I/O, no services. The contract is the page
-"Send Notification to Player" of the Server API (ref.lootlocker.com, read 2026-11) and,
-for what a game reads, LootLocker's own SDKs. Where both are silent, this is what holds:
+Decides the types and limits of fields, and the form of a notification in LootLocker's
+terms; `refusals` has the errors. Pure: no I/O, no services. The specification is the
+page "Send Notification to Player" of the Server API (ref.lootlocker.com, read 2026-11)
+and, for the game's side, LootLocker's own SDKs. Where both specify nothing, these rules
+apply:
 
 Sending. The path works with and without its last slash. `content` is required and may
-be null, which is a value. `properties` is required, may be empty, and what an item of
-it lacks is an empty string. `emergency` is refused, as on the page. The type has no
-digits, as on the page, although an SDK allows them. Members that the page does not have
-are ignored. Nothing but the body's 256 KiB limits how much content and how many
-properties there are; content is at most 64 levels deep and its integers have 64 bits.
-Every ULID names a player: one that has never been seen has an inbox from here on. The
-sending takes an optional ``Idempotency-Key``.
+be null, which is a value. `properties` is required and may be empty; a missing member
+of an item is an empty string. `emergency` is refused, as on the page. The type has no
+digits, as on the page, although an SDK allows them. Unknown members are ignored. Only
+the body's 256 KiB limit the size of the content and the number of properties. Content
+has at most 64 levels and integers of 64 bits. Every ULID names a player; a new player
+has an inbox from the first notification on. An ``Idempotency-Key`` is optional.
 
-Lists are newest first, and without `read` have both. `player_id` is the ULID of a
-player whose name is a UUID or ULID, and any other name as it is. A notification's `id`
-is the ULID of the same 128 bits that other surfaces write as a UUID; marking takes both
-spellings. `read_at` is left out until it was read: LootLocker's own Unity SDK keeps it
-as a time that cannot be null. `expiration_date` is the day on which the entry leaves
-the inbox by its age. `custom` is true and `source` is ``lootlocker.server_api`` for
-everything here, whichever surface it came in on: all of it was sent by the game's own
-backend, nothing by LootLocker. So another `source`, or ``custom=false``, matches
-nothing. A `priority`, `read` or `custom` that is none is a 400.
+Lists are newest first, and have read and unread notifications unless `read` is set.
+`player_id` is a ULID if the player's name is a UUID or ULID, otherwise the name. The
+`id` of a notification is the ULID of the 128 bits that other surfaces show as a UUID;
+marking accepts both forms. An unread notification has no `read_at`: LootLocker's Unity
+SDK stores it as a time that cannot be null. `expiration_date` is the day on which the
+entry leaves the inbox because of its age. `custom` is true and `source` is
+``lootlocker.server_api`` for every notification, whichever surface it was sent on,
+since the game's own backend sends all of them, and LootLocker none. So another
+`source`, or ``custom=false``, matches nothing. An invalid `priority`, `read` or
+`custom` is a 400.
 
-Pages are counted from 1. There are 20 on one, and 100 at most. A `page` or `per_page`
-that is none is told of in `pagination.errors` of a good answer, and the nearest good
-value is used. A page behind the last one is empty; its `prev_page` is the last one.
+Pages are numbered from 1. A page has 20 notifications by default and at most 100. An
+invalid `page` or `per_page` is reported in `pagination.errors` of a successful
+response, and replaced by the nearest valid value. A page after the last one is empty;
+its `prev_page` is the last one.
 
 Marking ignores unknown ids, and an empty list marks nothing; both are a 204.
 
-A server session lives for 24 hours after it was opened or last pinged; it ends at once
-with its key. A backend key may be used in place of a session. What is in the body of
-``POST /server/session`` does not matter. Both headers carry nothing but what is said
-here: a player's token is no server's, and a key is no player's session.
+A server session lives for 24 hours after it was created or last pinged, and ends at
+once with its key. A backend key may be used instead of a session. The body of ``POST
+/server/session`` is ignored. A header accepts only its own kind of credential: a
+player's token is not a server session, and a key is not a player's session.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ __all__ = [
 
 BODY_BYTES_MAX: Final = 256 * 1024
 IDS_MAX: Final = 10_000
-"""Ids of one request; the body's limit comes first."""
+"""Ids per request. The limit on the body is reached earlier."""
 
 PER_PAGE: Final = 20
 PER_PAGE_MAX: Final = 100
@@ -101,7 +103,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def encode_ulid(text: str) -> str:
-    """Return the ULID of the 128 bits that a UUID names, any other text as it is."""
+    """Return a UUID as the ULID of the same 128 bits, any other text unchanged."""
     if not _UUID.fullmatch(text):
         return text
     number = uuid.UUID(text).int
@@ -113,7 +115,7 @@ class LootLockerProperty(msgspec.Struct, frozen=True):
     value: str = ""
 
 
-def _told(**schema: Any) -> Meta:
+def _documented(**schema: Any) -> Meta:
     """Return the schema of a field that `LootLockerSendBody.checked` checks."""
     return Meta(extra_json_schema=schema)
 
@@ -121,34 +123,34 @@ def _told(**schema: Any) -> Meta:
 class LootLockerSendBody(msgspec.Struct, frozen=True):
     """``POST /server/notifications/v1``."""
 
-    notification_type: Annotated[str, _told(pattern=TYPE_PATTERN)]
-    priority: Annotated[str, _told(enum=SENDABLE)]
-    recipient: Annotated[str, _told(pattern=ULID_PATTERN)]
+    notification_type: Annotated[str, _documented(pattern=TYPE_PATTERN)]
+    priority: Annotated[str, _documented(enum=SENDABLE)]
+    recipient: Annotated[str, _documented(pattern=ULID_PATTERN)]
     content: Any  # any JSON value, null among them
     properties: list[LootLockerProperty]
 
     def checked(self) -> tuple[Player, Notification]:
         """
-        Return whom it is for and what is to be published.
+        Return the recipient and the notification to publish.
 
         Raises:
-            Invalid: Some fields are wrong; all of them are listed.
+            Invalid: Some fields are invalid. Lists all of them.
 
         """
-        wrong = []
+        problems = []
         if not _TYPE.fullmatch(self.notification_type):
-            problem = "must be three groups of a-z, '_' and '-' with dots between"
-            wrong.append(FieldError(("body", "notification_type"), problem))
+            problem = "must be three groups of a-z, '_' and '-', separated by dots"
+            problems.append(FieldError(("body", "notification_type"), problem))
         if self.priority not in SENDABLE:
             problem = f"must be one of {', '.join(SENDABLE)}"
-            wrong.append(FieldError(("body", "priority"), problem))
+            problems.append(FieldError(("body", "priority"), problem))
         player = parse_player(self.recipient)
         if player is None or not _ULID.fullmatch(self.recipient):
-            wrong.append(FieldError(("body", "recipient"), "must be a ULID"))
+            problems.append(FieldError(("body", "recipient"), "must be a ULID"))
         if unfit := problem_with(self.content):
-            wrong.append(FieldError(("body", "content"), unfit))
-        if wrong or player is None:
-            raise Invalid(*wrong)
+            problems.append(FieldError(("body", "content"), unfit))
+        if problems or player is None:
+            raise Invalid(*problems)
         return player, self._notification()
 
     def _notification(self) -> Notification:
@@ -169,7 +171,7 @@ class LootLockerMarkBody(msgspec.Struct, frozen=True):
     notifications: list[str]
 
     def ids(self) -> list[str]:
-        """Return ids as other surfaces write them; what is no id stays as it is."""
+        """Return ids as on other surfaces. A text that is not an id is unchanged."""
         return [_uuid_of(text) for text in dict.fromkeys(self.notifications)]
 
 
@@ -179,14 +181,14 @@ def _uuid_of(text: str) -> str:
 
 
 class PageError(msgspec.Struct, frozen=True):
-    """What was wrong with a paging value that was not used as it is."""
+    """The problem of an invalid paging parameter."""
 
     field: str
     message: str
 
 
 class LootLockerListQuery(NamedTuple):
-    """The parameters of a list, understood."""
+    """The parsed parameters of a list."""
 
     page: int
     per_page: int
@@ -199,7 +201,7 @@ class LootLockerListQuery(NamedTuple):
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> LootLockerListQuery:
-        """Raise Invalid with all that is wrong in `query`, but for its paging."""
+        """Parse a query. Raises Invalid with every problem but those of paging."""
         fields = _ListFields(query)
         parsed = cls(
             page=fields.number("page", 1, 10**PAGE_DIGITS_MAX - 1),
@@ -216,16 +218,16 @@ class LootLockerListQuery(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """How many entries are on the pages before this one."""
+        """The number of entries on the pages before this one."""
         return (self.page - 1) * self.per_page
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing in any inbox can match."""
+        """Whether no notification can match."""
         return self.custom is False or self.source not in (None, SHOWN_SOURCE)
 
     def matches(self) -> FragmentFilter | None:
-        """Return what an entry has to be apart from read, None for nothing."""
+        """Return the filter by type and priority, None without one."""
         if self.type is None and self.priority is None:
             return None
 
@@ -243,7 +245,7 @@ class _ListFields(QueryFields):
     """
     The fields of a list's query.
 
-    `errors` has the paging values that were not used as they are; the list tells them.
+    `errors` has the problems of paging parameters, which the response reports.
     """
 
     def __init__(self, query: Mapping[str, str]) -> None:
@@ -254,7 +256,7 @@ class _ListFields(QueryFields):
         text = self.query.get(name)
         if not text:
             return default
-        # `isdecimal` also takes digits of other scripts, which int() would read.
+        # `isdecimal` also accepts digits of other scripts, which int() would read.
         if not (text.isascii() and text.isdecimal()):
             self.errors.append(PageError(name, "must be a number"))
             return default
@@ -277,7 +279,7 @@ class _ListFields(QueryFields):
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """What lists are filtered by; the rest of a fragment is not decoded."""
+    """The fields that filters compare. The rest of a fragment is not decoded."""
 
     type: str | None = None
     priority: str = "medium"
@@ -292,7 +294,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class LootLockerNotification(msgspec.Struct, frozen=True):
-    """A notification as LootLocker's SDKs read it."""
+    """A notification as LootLocker's SDKs parse it."""
 
     id: str
     player_id: str
@@ -330,18 +332,22 @@ def encode_list(
     *,
     retention_ms: int,
 ) -> bytes:
-    """Return a page of a list. `retention_ms` is how old an entry may become."""
-    shown = [_shown(found, player, retention_ms) for found in listed.entries]
-    return _encode(LootLockerListResponse(shown, _pagination(listed.total, query)))
+    """Return a page. Entries leave the inbox at the age `retention_ms`."""
+    notifications = [
+        _notification_of(found, player, retention_ms) for found in listed.entries
+    ]
+    return _encode(
+        LootLockerListResponse(notifications, _pagination(listed.total, query))
+    )
 
 
 def encode_session(token: str) -> bytes:
-    """Return the answer to a session that was opened."""
+    """Return the response to a new session."""
     return _encode({"token": token})
 
 
 def encode_pong(at_ms: int) -> bytes:
-    """Return the answer to a ping: the time it is here."""
+    """Return the response to a ping: the time of the server."""
     return _encode({"pong": iso_time(at_ms)})
 
 
@@ -359,7 +365,7 @@ def _pagination(total: int, query: LootLockerListQuery) -> LootLockerPagination:
     )
 
 
-def _shown(
+def _notification_of(
     found: PageEntry, player: Player, retention_ms: int
 ) -> LootLockerNotification:
     entry = found.entry
@@ -382,5 +388,5 @@ def _shown(
 def _body(notification: Notification) -> Any:
     if notification.data is not msgspec.UNSET:
         return notification.data
-    said = {"title": notification.title, "body": notification.body}
-    return {name: text for name, text in said.items() if text is not None}
+    texts = {"title": notification.title, "body": notification.body}
+    return {name: text for name, text in texts.items() if text is not None}

@@ -1,8 +1,9 @@
 """
-What the native surface can be asked, and what it answers.
+The contract of the native surface: its streams and credentials, and all of its parts.
 
-Decides nothing: it says in the words of `streamer.contract` what routes, wires and
-services hold, with their own types and limits; `responses` has the shapes of answers.
+Decides nothing. Declares in the terms of `streamer.contract` what routes, wires and
+services implement, with their types and limits. `common.responses` has the types of
+responses.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ TICKET: Final = Scheme(
         "type": "apiKey",
         "in": "query",
         "name": "ticket",
-        "description": "From `POST /v1/tickets`, for EventSource. Good once.",
+        "description": "A ticket from `POST /v1/tickets`, for EventSource. Single use.",
     },
 )
 
@@ -65,37 +66,53 @@ TICKET_BODY: Final = CheckedBody[credentials.TicketBody](
 )
 
 _STREAM: Final = """
-With a WebSocket upgrade it is a WebSocket, otherwise Server-Sent Events. It is always
-the stream of the token's own player. `clients/PROTOCOL.md` has the messages in full.
+A request with a WebSocket upgrade opens a WebSocket, any other request a stream of
+Server-Sent Events. The stream is that of the token's player. `clients/PROTOCOL.md`
+documents all messages.
 
-Every notification comes with the cursor behind it. A stream that is opened with it
-goes on there: what was missed comes first, or a `gap` says that it cannot.
+Every notification has a cursor. To resume, open a stream with the last cursor received:
+missed notifications come first, or a `gap` event reports that some cannot be delivered.
 """
 _WEBSOCKET: Final = """
-Answered with 101, or refused as above. Text messages, one JSON object each, with a
-`type`. From the server: `hello` (`cursor`, `heartbeat_s`, `unread`, `marks_version`),
+The response is 101, or an error as above. Messages are text, each a JSON object with a
+`type`. The server sends `hello` (`cursor`, `heartbeat_s`, `unread`, `marks_version`),
 `notification` (`cursor`, `notification`), `gap` (`reason`, `cursor`), `read`, `ping`,
-`pong`, `reply`, `error`, and `bye` (`code`, `reason`, `reconnect`, `delay_ms`) as the
-last one; the close has the same code. From the client: `auth` (`token`), `read` (as the
-body of the request, with an optional `ref`), `ping`, `pong`; anything else is 4203.
-Codes from 4000 mean: come back; from 4100: after the delay; from 4200: not with that.
+`pong`, `reply`, `error`, and finally `bye` (`code`, `reason`, `reconnect`, `delay_ms`);
+the close frame has the same code. The client sends `auth` (`token`), `read` (the body
+of the HTTP operation, with an optional `ref`), `ping` and `pong`; any other message
+closes the connection with 4203. Codes 4000-4099: reconnect. Codes 4100-4199: reconnect
+after the delay. Codes 4200-4299: do not reconnect with the same credential.
 """
 
 STREAM: Final = Operation(
     method="GET",
     path="/v1/stream",
     name="stream",
-    summary="Listen, over Server-Sent Events or a WebSocket",
+    summary="Open a stream of Server-Sent Events or a WebSocket",
     description=_STREAM,
     parameters=(
-        query("cursor", Cursor, "Where to begin: a cursor, an id, `earliest`."),
-        query("instance", Instance, "One running client, at random."),
-        query("device", Instance, "The device, for ever."),
-        query("refusals", Literal["stream"], "Be refused within the stream."),
-        header("Last-Event-ID", Cursor, "Wins over `cursor`."),
+        query(
+            "cursor",
+            Cursor,
+            "Where to start: after a cursor or id, or at the `earliest` entry.",
+        ),
+        query("instance", Instance, "Random id of the running client instance."),
+        query("device", Instance, "Permanent id of the device."),
+        query(
+            "refusals",
+            Literal["stream"],
+            "Receive errors as events of the stream instead of HTTP errors.",
+        ),
+        header("Last-Event-ID", Cursor, "Takes precedence over `cursor`."),
     ),
     responses=(
-        ResponseSpec(200, "Events.", Event, (NO_STORE,), media="text/event-stream"),
+        ResponseSpec(
+            200,
+            "The events of the stream.",
+            Event,
+            (NO_STORE,),
+            media="text/event-stream",
+        ),
     ),
     refusals=(*CALLER_ERRORS, *BAD_QUERY, *BAD_HEADER, *CONNECTING, *STORE),
     security=(PLAYER_TOKEN, COOKIE, TICKET),
@@ -105,8 +122,8 @@ MINT_TOKEN: Final = Operation(
     method="POST",
     path="/v1/tokens",
     name="mintToken",
-    summary="Make a token for a player",
-    description="Needs the scope `tokens:mint`.",
+    summary="Create a token for a player",
+    description="Requires the scope `tokens:mint`.",
     body=TOKEN_BODY,
     responses=(ResponseSpec(200, "The token.", TokenResponse, (NO_STORE,)),),
     refusals=(*CALLER_ERRORS, *BODY, *STORE),
@@ -116,8 +133,8 @@ ISSUE_TICKET: Final = Operation(
     method="POST",
     path="/v1/tickets",
     name="issueTicket",
-    summary="Get a ticket for EventSource",
-    description="With a player's token.",
+    summary="Create a ticket for EventSource",
+    description="Requires a player's token.",
     body=TICKET_BODY,
     responses=(ResponseSpec(200, "The ticket.", TicketResponse, (NO_STORE,)),),
     refusals=(*CALLER_ERRORS, *BODY, *WRITE),
@@ -127,12 +144,12 @@ NATIVE: Final = Surface(
     name="native",
     title="Native",
     description=(
-        "Publish, inboxes, topics, streams, schedules and credentials. Errors are "
-        "problem documents (RFC 9457)."
+        "Publishing, inboxes, topics, streams, schedules, campaigns and credentials. "
+        "Errors are problem documents (RFC 9457)."
     ),
     refuse=problems.problem,
     error_type=Problem,
-    failed=problems.problem_response(500, "internal", "this is a fault of ours"),
+    failed=problems.problem_response(500, "internal", "internal server error"),
     never_raised=(UsedUp, RateLimited),
     operations=(
         *PUBLISHING_OPERATIONS,

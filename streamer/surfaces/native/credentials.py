@@ -1,7 +1,7 @@
 """
-Tokens and tickets as bytes: what is asked for, and what is answered.
+Requests and responses about tokens and tickets, as bytes.
 
-Decides shapes and limits of fields. Pure: no I/O, no services.
+Decides the types and limits of fields. Pure: no I/O, no services.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...service.access.tickets import FIRST_USE_S
 __all__ = ["TicketBody", "TokenBody", "encode_ticket", "encode_token"]
 
 TTL_S: Final = 3_600
-"""Of a token whose maker does not say: a leaked one is good for an hour at most."""
+"""The default lifetime: a leaked token is valid for an hour at most."""
 
 _Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,255}\Z")]
 
@@ -28,7 +28,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/tokens``; `permissions` is absent or has some."""
+    """``POST /v1/tokens``. `permissions` is absent or not empty."""
 
     player: str
     permissions: Annotated[list[_Text], Meta(min_length=1, max_length=16)] | None = None
@@ -40,7 +40,7 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Return the player, normalised.
 
         Raises:
-            Invalid: It is no player's name.
+            Invalid: The name is not a player name.
 
         """
         player = parse_player(self.player)
@@ -50,7 +50,7 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/tickets``: there is nothing to choose."""
+    """``POST /v1/tickets``: an empty object."""
 
 
 def encode_token(minted: MintedToken) -> bytes:

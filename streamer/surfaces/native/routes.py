@@ -1,10 +1,9 @@
 """
-The native surface: the stream, and the credentials that open it.
+The native surface's streams, and the credentials that open them.
 
-Decides nothing but which service a path asks. Knows Starlette, the services, and the
-wires. What else the surface has is in the modules beside this one: `publish_routes`,
-`inbox_routes`, `topic_routes`, `campaign_routes`. ``me`` in a path is the player of the
-caller's token.
+Decides only which service an operation calls. Knows Starlette, the services, and the
+wires. The packages beside this module have the other operations. ``me`` in a path is
+the player of the caller's token.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _SECRET: Final = {"Cache-Control": "no-store"}
 
 
 class Native:
-    """The surface's streams and credentials, and their routes."""
+    """Streams and credentials of the native surface, with their routes."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """
-What the ground crew can ask, and what it is answered.
+The contract of the operational endpoints: probes and metrics.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes` holds.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes` implements.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """Which process has answered, and what a publish survives with it."""
+    """The process that responded, and the durability of its store."""
 
     status: Literal["ready"]
     node: str
@@ -47,37 +47,49 @@ class Absent(msgspec.Struct, frozen=True):
 
 SCRAPER: Final = Scheme(
     "metrics",
-    {"type": "http", "scheme": "bearer", "description": "The `metrics_token`."},
+    {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The value of the setting `metrics_token`.",
+    },
 )
 
 ALIVE: Final = Operation(
     method="GET",
     path="/healthz",
     name="alive",
-    summary="Ask whether the process answers",
-    responses=(ResponseSpec(200, "It does.", Alive, (NO_STORE,)),),
+    summary="Check whether the process responds",
+    responses=(ResponseSpec(200, "The process responds.", Alive, (NO_STORE,)),),
 )
 READY: Final = Operation(
     method="GET",
     path="/readyz",
     name="ready",
-    summary="Ask whether a publish would be stored and delivered",
+    summary="Check whether the node is ready",
     responses=(
-        ResponseSpec(200, "It would.", Ready, (NO_STORE,)),
-        ResponseSpec(503, "It would not, and why.", NotReady, (NO_STORE,)),
+        ResponseSpec(
+            200, "Ready: a publish would be stored and delivered.", Ready, (NO_STORE,)
+        ),
+        ResponseSpec(503, "Not ready, with the reason.", NotReady, (NO_STORE,)),
     ),
 )
 METRICS: Final = Operation(
     method="GET",
     path="/metrics",
     name="metrics",
-    summary="Scrape the metrics of this process",
-    description="Where the setting `metrics_token` is set.",
+    summary="Retrieve the metrics of this process",
+    description="Available if the setting `metrics_token` is set.",
     responses=(
-        ResponseSpec(200, "For Prometheus.", str, (NO_STORE,), media="text/plain"),
+        ResponseSpec(
+            200,
+            "Metrics in Prometheus' text format.",
+            str,
+            (NO_STORE,),
+            media="text/plain",
+        ),
         ResponseSpec(
             404,
-            "Not for whoever asks.",
+            "The token is missing or wrong, or `metrics_token` is not set.",
             Absent,
             media="application/problem+json",
         ),
@@ -87,7 +99,7 @@ METRICS: Final = Operation(
 OPERATIONS: Final = Surface(
     name="operations",
     title="Operations",
-    description="For probes and people.",
+    description="Health checks and metrics.",
     operations=(
         ALIVE,
         READY,

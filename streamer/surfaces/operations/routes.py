@@ -1,10 +1,10 @@
 """
-What the ground crew asks: is it alive, would it deliver.
+The operational endpoints: health checks and metrics.
 
-``/healthz`` says that the process answers. ``/readyz`` says 200 only while what is
-published comes back to this node, and the node is not going away; else 503 with the
-reason. ``/readyz`` also tells which process has answered, and what a publish survives.
-``/metrics`` is there for whoever has its token, and for nobody else.
+``/healthz`` responds while the process does. ``/readyz`` responds 200 while a published
+notification comes back to this node and the node is not draining, otherwise 503 with
+the reason. It also identifies the process and states the durability of its store.
+``/metrics`` requires a token; without it the path does not exist.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _encode = msgspec.json.Encoder().encode
 
 class Operations:
     """
-    The two probes, and the metrics.
+    Health checks and metrics, with their routes.
 
     Args:
-        unready: Says why this node is not ready, None when it is.
-        facts: Gives what is said besides.
-        collect: Gives the metrics.
-        metrics_token: Who bears it may have them; empty is nobody.
+        unready: Returns why this node is not ready, None if it is ready.
+        facts: Returns additional members of the response.
+        collect: Returns the metrics.
+        metrics_token: The token that ``/metrics`` requires. If it is empty, the path
+            does not exist.
 
     """
 
@@ -77,9 +78,9 @@ class Operations:
         await answer(scope, receive, send)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, self._bearer):
-            # As if it were not there.
+        credential = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(credential, self._bearer):
+            # As if the path did not exist.
             raise HTTPException(404)
         answer = Response(
             render(self._collect()),

@@ -1,8 +1,8 @@
 """
-What the RallyHere surface can be asked, and what it answers.
+The contract of the RallyHere surface.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes`, `wire` and
-`refusals` hold, with their own types and limits.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes`, `wire` and
+`refusals` implement, with their types and limits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = ["RALLYHERE"]
 
 
 class RallyHereError(msgspec.Struct, frozen=True):
-    """`auth_success` is false where another token would help."""
+    """`auth_success` is false if a new token may help."""
 
     auth_success: bool
     error_code: str
@@ -61,12 +61,12 @@ class RallyHereError(msgspec.Struct, frozen=True):
 
 
 class ValidationFailure(msgspec.Struct, frozen=True):
-    """Everything that is wrong with a request."""
+    """Every problem of a request."""
 
     detail: list[refusals.ValidationItem]
 
 
-Place = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
+CursorOrId = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 PlayerId = Annotated[
     str,
     matching(
@@ -76,7 +76,10 @@ PlayerId = Annotated[
 ]
 
 PLAYER: Final = path(
-    "player_uuid", PlayerId, "A UUID, a ULID, or `me`.", has_slashes=True
+    "player_uuid",
+    PlayerId,
+    "Id of the player: a UUID, a ULID, or `me`.",
+    has_slashes=True,
 )
 CALLER_ERRORS: Final = (*CREDENTIAL, *FOREIGN_ORIGIN, *BAD_PATH, *RIGHT, *IN_FLIGHT)
 TOKEN: Final = Scheme(
@@ -99,17 +102,30 @@ PAGE: Final = Operation(
     method="GET",
     path=INBOX,
     name="page",
-    summary="Read a page, newest first",
+    summary="Retrieve a page of notifications, newest first",
     parameters=(
         PLAYER,
         wire.PAGE_SIZE,
-        query("start_at", Place, "The newest one wanted, inclusive."),
-        query("exclude_before", Place, "Nothing up to this one."),
-        header("If-None-Match", str, "The ETag of the page that is had."),
+        query(
+            "start_at",
+            CursorOrId,
+            "Cursor or id of the first notification on the page.",
+        ),
+        query(
+            "exclude_before",
+            CursorOrId,
+            "Only notifications newer than this cursor or id.",
+        ),
+        header("If-None-Match", str, "ETag of the cached page."),
     ),
     responses=(
-        ResponseSpec(200, "`cursor` feeds `start_at`.", wire.RallyHerePage, CACHED),
-        ResponseSpec(304, "Nothing has changed.", headers=CACHED),
+        ResponseSpec(
+            200,
+            "The page. Pass `cursor` as `start_at` for the next one.",
+            wire.RallyHerePage,
+            CACHED,
+        ),
+        ResponseSpec(304, "Not modified.", headers=CACHED),
     ),
     refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(TOKEN, COOKIE),
@@ -119,13 +135,13 @@ CREATE: Final = Operation(
     path=INBOX,
     name="create",
     summary="Create notifications",
-    description="All of them or none.",
+    description="Creates all of the notifications or none.",
     parameters=(PLAYER, IDEMPOTENCY_KEY),
     body=CREATE_BODY,
     responses=(
         ResponseSpec(
             200,
-            "The last one's id.",
+            "Id of the last notification.",
             wire.CreatedResponse,
             (REPLAYED,),
             links=(
@@ -146,8 +162,8 @@ ONE: Final = Operation(
     method="GET",
     path=f"{INBOX}/{{notification_id}}",
     name="one",
-    summary="Read one notification",
-    parameters=(PLAYER, path("notification_id", str, "Its id.")),
+    summary="Retrieve a notification",
+    parameters=(PLAYER, path("notification_id", str, "Id of the notification.")),
     responses=(ResponseSpec(200, "The notification.", wire.RallyHereNotification),),
     refusals=(*CALLER_ERRORS, *unknown("the notification"), *STORE),
     security=(TOKEN, COOKIE),
@@ -158,24 +174,27 @@ POLL: Final = Operation(
     name="poll",
     summary="Wait for notifications, oldest first",
     description=(
-        "Answers at once if there are any after `exclude_before`, else with "
-        "the first that comes, or with none at the deadline."
+        "Returns at once if there are notifications after `exclude_before`, otherwise "
+        "when the first one arrives, or at the deadline without any."
     ),
     parameters=(
         PLAYER,
         wire.MAX_PAGE_SIZE,
-        query("exclude_before", Place, "The `cursor` of the poll before."),
+        query("exclude_before", CursorOrId, "The `cursor` of the previous poll."),
         query(
             "offset_reset_strategy",
             Start,
-            "Where to begin without a place that is still good.",
+            "Where to start without `exclude_before`, or if it is no longer valid.",
             default=Start.LATEST.value,
         ),
         wire.DEADLINE,
     ),
     responses=(
         ResponseSpec(
-            200, "`cursor` feeds `exclude_before`.", wire.RallyHerePage, (NO_STORE,)
+            200,
+            "Pass `cursor` as `exclude_before` to the next poll.",
+            wire.RallyHerePage,
+            (NO_STORE,),
         ),
     ),
     refusals=(*CALLER_ERRORS, *BAD_QUERY, *CONNECTING, *STORE),
@@ -184,7 +203,7 @@ POLL: Final = Operation(
 RALLYHERE: Final = Surface(
     name="rallyhere",
     title="RallyHere",
-    description="RallyHere's notification API: page, long poll, create, one by id.",
+    description="RallyHere's notification API: pages, long poll and creation.",
     refuse=refusals.refusal,
     error_type=RallyHereError,
     error_types={422: ValidationFailure},

@@ -1,26 +1,25 @@
 """
-What the RallyHere surface answers when it does not do what it was asked.
+The RallyHere surface's errors: statuses and codes.
 
-Decides statuses, error codes and the shapes ``{auth_success, error_code, desc}`` and,
-for 422, ``{detail: [{loc, msg, type}]}``. Pure. Where the vendor's page is silent, this
-is what holds:
+Decides statuses, error codes and the formats ``{auth_success, error_code, desc}`` and,
+for 422, ``{detail: [{loc, msg, type}]}``. Pure. Where the vendor's page specifies
+nothing, these rules apply:
 
-Every defect of a credential is a 403 with ``auth_success`` false, which is what makes
-RallyHere's clients refresh their token; there is no 401. All other errors say true, a
-missing right among them. No credential, several, or another scheme is
-``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``.
+Every defect of a credential is a 403 with ``auth_success`` false, which makes
+RallyHere's clients refresh their token; there is no 401. All other errors have true,
+including a missing right. A missing credential, several credentials, and another scheme
+are ``auth_token_format``; an unknown backend key is ``auth_invalid_key_id``.
 
-``too_many_listening_to_single_client`` is also what a player's requests in flight run
-into, and ``connection_limit_reached`` the node's and the app's; both come with
+``too_many_listening_to_single_client`` is also the limit on requests in flight of a
+player, and ``connection_limit_reached`` those of the node and of the app. Both have
 ``Retry-After``.
 
 Codes that the page does not have: ``resource_not_found`` (404, from the OpenAPI
-document) also for a path that does not exist, ``method_not_allowed`` (405),
-``body_too_large`` (413), ``quota_exceeded`` (429, with ``Retry-After``) where the app
-has used what it may use, ``service_unavailable`` (503, with ``Retry-After``) while the
-store is away or this server is going away. A body that is no JSON, or is sent as
-something else, is a 422, and so is an idempotency key that was used for another
-request.
+document) also for an unknown path, ``method_not_allowed`` (405), ``body_too_large``
+(413), ``quota_exceeded`` (429, with ``Retry-After``) if the app has used a quota,
+``service_unavailable`` (503, with ``Retry-After``) while the store is unavailable or
+this node drains. A body that is not JSON or has another media type is a 422, and so is
+an idempotency key of a different request.
 """
 
 from __future__ import annotations
@@ -70,17 +69,17 @@ _DEFECTS: Final = {
     Defect.REVOKED: ("auth_token_expired", "Token is expired"),
     Defect.TICKET: ("auth_token_format", "Invalid Authorization - {}"),
 }
-"""Code and description of each; {} stands for the claim, or for what is wrong."""
+"""Code and description of each defect. {} is the claim, or the defect."""
 
-_TOO_MANY: Final = (409, "too_many_listening_to_single_client")
-_NO_ROOM: Final = (503, "connection_limit_reached")
+_PLAYER_LIMIT: Final = (409, "too_many_listening_to_single_client")
+_NODE_LIMIT: Final = (503, "connection_limit_reached")
 _LIMITS: Final = {
-    errors.Limit.LISTENERS_PER_PLAYER: _TOO_MANY,
-    errors.Limit.REQUESTS_PER_PLAYER: _TOO_MANY,
-    errors.Limit.CONNECTIONS_PER_NODE: _NO_ROOM,
-    errors.Limit.CONNECTS_PER_SECOND: _NO_ROOM,
-    errors.Limit.REQUESTS_PER_NODE: _NO_ROOM,
-    errors.Limit.REQUESTS_PER_APP: _NO_ROOM,
+    errors.Limit.LISTENERS_PER_PLAYER: _PLAYER_LIMIT,
+    errors.Limit.REQUESTS_PER_PLAYER: _PLAYER_LIMIT,
+    errors.Limit.CONNECTIONS_PER_NODE: _NODE_LIMIT,
+    errors.Limit.CONNECTS_PER_SECOND: _NODE_LIMIT,
+    errors.Limit.REQUESTS_PER_NODE: _NODE_LIMIT,
+    errors.Limit.REQUESTS_PER_APP: _NODE_LIMIT,
 }
 
 
@@ -118,7 +117,7 @@ def refusal(error: Error) -> Response:
         case errors.Conflict():
             return _bad_header("idempotency-key", desc)
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
+            raise AssertionError(f"{error!r} is not in the table of refusals")
     return _response(
         status,
         code,
@@ -148,7 +147,7 @@ def _response(
 
 
 class ValidationItem(msgspec.Struct, frozen=True):
-    """One item of a validation error. `type` is a word of Pydantic's."""
+    """One item of a validation error. `type` is one of Pydantic's error types."""
 
     loc: list[str | int]
     msg: str
@@ -163,7 +162,7 @@ def _item(error: FieldError) -> ValidationItem:
     if missing := _MISSING.fullmatch(error.problem):
         return ValidationItem([*loc, missing[1]], "Field required", "missing")
     if len(loc) > 1 and loc[0] == "body" and isinstance(loc[1], int):
-        # The publisher counts notifications; here they are members of a list.
+        # The publisher counts notifications; here they are items of a list.
         loc.insert(1, "notifications")
     if loc[0] == "header":
         loc = [str(name).lower() for name in loc]

@@ -1,9 +1,9 @@
 """
-The RallyHere surface: page, long poll, create, one by id.
+The RallyHere surface: pages, long poll, creation, retrieval by id.
 
-Decides the order of checks and which service a path asks. Knows Starlette, the
-services, `wire` and `refusals`. Each operation exists twice, by a player's id and for
-``me``, the player of the caller's token, whose name need not be a UUID.
+Decides the order of checks and which service an operation calls. Knows Starlette, the
+services, `wire` and `refusals`. Every operation accepts the id of a player or ``me``,
+the player of the caller's token, whose name need not be a UUID.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["RallyHere"]
 
 
 class RallyHere:
-    """The surface and its routes."""
+    """The surface, with its routes."""
 
     fallback = Fallback(("/notification/",), no_route)
 
@@ -71,7 +71,7 @@ class RallyHere:
         player = _player_of(request, caller)
         caller.require_read(player)
         query = PageQuery.parse(request.query_params)
-        given = request.headers.get("if-none-match", "")
+        if_none_match = request.headers.get("if-none-match", "")
         with self._in_flight.track(Log(caller.app, player)):
             page = await self._inboxes.page(
                 caller,
@@ -79,7 +79,7 @@ class RallyHere:
                 newest=query.start_at,
                 oldest=query.exclude_before,
                 count=query.page_size,
-                version=query.known_version(given),
+                version=query.known_version(if_none_match),
             )
         etag = query.etag(page.version)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -93,7 +93,7 @@ class RallyHere:
         query = PollQuery.parse(request.query_params)
         log = Log(caller.app, player)
         with self._in_flight.track(log):
-            entries, cursor = await self._after(caller, player, query.place, query)
+            entries, cursor = await self._after(caller, player, query.start, query)
         if not entries and query.deadline_s:
             await wait_for_entry(
                 self._admission,
@@ -103,7 +103,7 @@ class RallyHere:
                 request=request,
                 caller=caller,
             )
-            # Whatever ended it: the log knows what there is.
+            # Whatever ended the wait, the log has what arrived.
             entries, cursor = await self._after(caller, player, cursor, query)
         body = wire.encode_poll(entries, cursor)
         return json_response(body, headers={"Cache-Control": "no-store"})
@@ -134,24 +134,24 @@ class RallyHere:
         return json_response(wire.encode_notification(found.entry))
 
     async def _after(
-        self, caller: Caller, player: Player, place: Cursor | Start, query: PollQuery
+        self, caller: Caller, player: Player, start: Cursor | Start, query: PollQuery
     ) -> tuple[list[Entry], Cursor]:
-        """Read what follows `place`; return it and where the caller is then."""
+        """Return the entries after a position, and the cursor after them."""
         count = query.max_page_size
-        read = await self._inboxes.entries_after(caller, player, place, count=count)
+        read = await self._inboxes.entries_after(caller, player, start, count=count)
         if read.gap:
-            place = query.reset_to
-            read = await self._inboxes.entries_after(caller, player, place, count=count)
+            start = query.reset_to
+            read = await self._inboxes.entries_after(caller, player, start, count=count)
         return read.entries, read.cursor
 
 
 def _player_of(request: Request, caller: Caller) -> Player:
     """
-    Return the player of a path; ``me`` is the one of the caller's token.
+    Return the player of a path. ``me`` is the player of the caller's token.
 
     Raises:
-        Forbidden: It is ``me``, and the caller is no player.
-        Invalid: It is no id.
+        Forbidden: The path has ``me``, and the caller is not a player.
+        Invalid: The path has no valid id.
 
     """
     text = request.path_params["player_uuid"]
@@ -159,7 +159,7 @@ def _player_of(request: Request, caller: Caller) -> Player:
 
 
 def _wait_s(query: PollQuery, caller: Caller) -> float:
-    """Return how long a poll may wait: its credential has to hold as long."""
+    """Return how long a poll may wait, at most until its credential expires."""
     if caller.expires_at_s is None:
         return query.deadline_s
     left_s = caller.expires_at_s + LEEWAY_S - time.time()

@@ -1,35 +1,36 @@
 """
-The RallyHere notification API as bytes: parameters, bodies, answers.
+The RallyHere notification API as bytes: parameters, bodies, responses.
 
-Decides shapes, limits of fields, and how one notification is written in RallyHere's
-words; `refusals` has the errors. Pure: no I/O, no services. The contract is the page
-player_get_notifications_page of rallyhere.gg and its OpenAPI document (read 2026-11).
-Where both are silent, this is what holds:
+Decides the types and limits of fields, and the form of a notification in RallyHere's
+terms; `refusals` has the errors. Pure: no I/O, no services. The specification is the
+page player_get_notifications_page of rallyhere.gg and its OpenAPI document (read
+2026-11). Where both specify nothing, these rules apply:
 
-Checks come in the order credential, player, right, parameters. Who is nobody learns
-nothing, a client with a wrong id is told of that and not of rights, and who may not
-read an inbox cannot find out what its cursors look like.
+Checks come in the order credential, player, right, parameters. So an unauthenticated
+caller learns nothing, a client with an invalid id learns of that before rights, and a
+caller that may not read an inbox learns nothing about its cursors.
 
-Cursors and notification ids are accepted alike and mean the place of an entry; empty is
-absent. The page's ``cursor`` feeds ``start_at``: it names the next older entry not yet
-returned, and past the oldest, or past the end of the window that ``exclude_before``
-cuts, the place in front of every entry. A page from there is empty for ever and has
-the same cursor; a long poll from there begins with the oldest. A page finds its place
-by time alone, so a cursor whose entry is gone still divides newer from older. A long
-poll resets by its strategy when entries behind its cursor are gone for good, or the
-cursor is another log's. Text that is no cursor at all is a 422 in both.
+Cursors and notification ids are interchangeable and name the position of an entry. An
+empty one is absent. The ``cursor`` of a page is for ``start_at``: it names the next
+older entry that was not returned. After the oldest entry, or after the end of the
+window that ``exclude_before`` bounds, it is the position before every entry. A page
+from there is always empty and has the same cursor; a long poll from there begins with
+the oldest entry. A page compares times only, so a cursor whose entry no longer exists
+still separates newer from older entries. A long poll resets by its strategy if entries
+after its cursor are lost, or if the cursor belongs to another log. A text that is not a
+cursor is a 422 in both.
 
-The ETag of a page covers the inbox and the query: the same entries under other
-parameters are another page. A tag without quotes is understood too, since the page
-calls it a plain string.
+The ETag of a page depends on the inbox and the query: the same entries under other
+parameters are another page. A tag without quotes is accepted, too, since the page calls
+it a plain string.
 
-A long poll ends with its credential, if that is before the deadline, and when the
-server goes away: with 200, no entries, and a cursor that goes on. The server that is
-going away refuses the next one with 503.
+A long poll ends when its credential expires, if that is before the deadline, and when
+the node drains: with 200, no entries, and a cursor to continue from. The draining node
+refuses the next poll with 503.
 
-Creating is atomic for the batch. Members that the page does not have are ignored, as
-its server does (it is a FastAPI application); null is absence where a field is
-optional. The keys and values of ``custom_data`` have 256 KiB at most in all.
+A batch is created atomically. Unknown members are ignored, as on RallyHere's server (a
+FastAPI application). Null means absent for optional fields. The keys and values of
+``custom_data`` have at most 256 KiB in total.
 """
 
 from __future__ import annotations
@@ -80,17 +81,21 @@ __all__ = [
 ]
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
-"""A hundred messages of 4,096 characters of four bytes each, and data with them."""
+"""A hundred messages of 4,096 characters of four bytes each, with their data."""
 
 NOTIFICATIONS_MAX: Final = 100
 TEXT_CHARS_MAX: Final = 4_096
 CUSTOM_DATA_BYTES_MAX: Final = 256 * 1024
 
-PAGE_SIZE: Final = integer("page_size", "How many.", default=10, least=1, most=100)
-MAX_PAGE_SIZE: Final = integer(
-    "max_page_size", "How many.", default=10, least=1, most=100
+PAGE_SIZE: Final = integer(
+    "page_size", "Maximum number of notifications.", default=10, least=1, most=100
 )
-DEADLINE: Final = integer("deadline", "Seconds.", default=30, least=0, most=900)
+MAX_PAGE_SIZE: Final = integer(
+    "max_page_size", "Maximum number of notifications.", default=10, least=1, most=100
+)
+DEADLINE: Final = integer(
+    "deadline", "Seconds to wait at most.", default=30, least=0, most=900
+)
 
 SOURCE: Final = "rallyhere"
 
@@ -104,18 +109,18 @@ def parse_player_id(text: str) -> Player:
     Return the player of a path.
 
     Raises:
-        Invalid: It is neither a UUID nor a ULID, which is ``bad_id``.
+        Invalid: It is neither a UUID nor a ULID. The code is ``bad_id``.
 
     """
     player = parse_player(text)
-    # A ULID comes out of it as the UUID it is; any other name as itself.
+    # `parse_player` returns a ULID as a UUID, and any other name unchanged.
     if player is None or not _UUID.fullmatch(player):
-        raise Invalid(FieldError(("path", "player_uuid"), "is no UUID and no ULID"))
+        raise Invalid(FieldError(("path", "player_uuid"), "must be a UUID or a ULID"))
     return player
 
 
 class PageQuery(NamedTuple):
-    """The parameters of a page, understood."""
+    """The parsed parameters of a page."""
 
     page_size: int
     start_at: Cursor | None
@@ -123,7 +128,7 @@ class PageQuery(NamedTuple):
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PageQuery:
-        """Raise Invalid with all that is wrong in `query`."""
+        """Parse a query. Raises Invalid with every problem."""
         fields = _PollFields(query)
         parsed = cls(
             page_size=fields.int(PAGE_SIZE),
@@ -135,7 +140,7 @@ class PageQuery(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A name for these parameters, to be part of an ETag."""
+        """A digest of these parameters, for the ETag."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def etag(self, version: str) -> str:
@@ -144,17 +149,18 @@ class PageQuery(NamedTuple):
 
     def known_version(self, if_none_match: str) -> str:
         """
-        Return the version of the inbox that the caller's page shows, if it is a page
-        of these parameters, else "".
+        Return the version of the inbox that the caller has cached.
+
+        It is "" if the cached page has other parameters.
         """
-        # One tag is what clients send; of a list nothing is known before it is read.
+        # Clients send one tag. A list of tags is compared after reading the page.
         tag = if_none_match.strip().removeprefix("W/").strip('"')
         version, _, digest = tag.rpartition("-")
         return version if digest == self.digest else ""
 
 
 class PollQuery(NamedTuple):
-    """The parameters of a long poll, understood."""
+    """The parsed parameters of a long poll."""
 
     max_page_size: int
     exclude_before: Cursor | None
@@ -163,7 +169,7 @@ class PollQuery(NamedTuple):
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PollQuery:
-        """Raise Invalid with all that is wrong in `query`."""
+        """Parse a query. Raises Invalid with every problem."""
         fields = _PollFields(query)
         parsed = cls(
             max_page_size=fields.int(MAX_PAGE_SIZE),
@@ -175,8 +181,8 @@ class PollQuery(NamedTuple):
         return parsed
 
     @property
-    def place(self) -> Cursor | Start:
-        """Where the caller is."""
+    def start(self) -> Cursor | Start:
+        """The position after which the poll starts."""
         return self.exclude_before or self.reset_to
 
 
@@ -203,9 +209,9 @@ class _PollFields(QueryFields):
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
 
 
-# Unknown members are ignored here, see above.
+# Unknown members are ignored, see above.
 class NotificationCreate(msgspec.Struct, frozen=True):
-    """A notification as its sender writes it."""
+    """A notification as in requests."""
 
     message: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
     rh_url: _Text | None = None
@@ -231,7 +237,7 @@ class NotificationCreate(msgspec.Struct, frozen=True):
 
 
 class NotificationCreates(msgspec.Struct, frozen=True):
-    """A batch of them."""
+    """A batch of notifications to create."""
 
     items: Annotated[
         list[NotificationCreate], Meta(min_length=1, max_length=NOTIFICATIONS_MAX)
@@ -239,29 +245,29 @@ class NotificationCreates(msgspec.Struct, frozen=True):
 
     def notifications(self) -> list[Notification]:
         """
-        Return what is to be published, in order.
+        Return the notifications to publish, in order.
 
         Raises:
-            Invalid: The custom data of some is too large; all of them are listed.
+            Invalid: Some have too much custom data. Lists all of them.
 
         """
-        wrong = [
+        problems = [
             FieldError(
                 ("body", "notifications", i, "custom_data"),
-                f"has {size} bytes, allowed {CUSTOM_DATA_BYTES_MAX}",
+                f"has {size} bytes, the limit is {CUSTOM_DATA_BYTES_MAX}",
             )
             for i, item in enumerate(self.items)
             if (size := item.custom_data_bytes) > CUSTOM_DATA_BYTES_MAX
         ]
-        if wrong:
-            raise Invalid(*wrong)
+        if problems:
+            raise Invalid(*problems)
         return [item.notification() for item in self.items]
 
 
 class RallyHereNotification(
     msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 ):
-    """A notification as RallyHere's clients read it, in the page's order of fields."""
+    """A notification as in responses, with the page's order of fields."""
 
     message: str
     rh_url: str | UnsetType = UNSET
@@ -272,13 +278,13 @@ class RallyHereNotification(
 
 
 class CreatedResponse(msgspec.Struct, frozen=True):
-    """The last of a batch that was created."""
+    """The id of the last notification of a created batch."""
 
     notification_id: str
 
 
 class RallyHerePage(msgspec.Struct, frozen=True):
-    """A page, or what a long poll found."""
+    """A page, or the result of a long poll."""
 
     notifications: list[RallyHereNotification]
     cursor: str
@@ -290,27 +296,27 @@ def encode_notification(entry: Entry) -> bytes:
 
 
 def encode_page(page: MergedPage) -> bytes:
-    """Return a page; its cursor names the next older entry."""
-    # In front of every entry that there is or will be: nothing is older than that.
+    """Return a page. Its cursor names the next older entry."""
+    # The position before every entry, present and future: nothing is older.
     cursor = Cursor(page.following or ZERO)
     return _encode_many([found.entry for found in page.entries or ()], cursor)
 
 
 def encode_poll(entries: Sequence[Entry], cursor: Cursor) -> bytes:
-    """Return what a long poll found; its caller is at `cursor` after it."""
+    """Return the result of a long poll. The next poll starts after `cursor`."""
     return _encode_many(entries, cursor)
 
 
 def encode_created(positions: Sequence[Position | None]) -> bytes:
-    """Return the answer to a batch whose notifications stand at `positions`."""
+    """Return the response to a batch whose notifications are at `positions`."""
     stored = [place.id for place in positions if place is not None]
-    # RallyHere knows no player that has muted something; the answer has to have an id.
+    # RallyHere has no mutes, and its response always has an id.
     return _encode(CreatedResponse(stored[-1] if stored else _NO_ID))
 
 
 def _encode_many(entries: Sequence[Entry], cursor: Cursor) -> bytes:
-    shown = RallyHerePage([_shown(entry) for entry in entries], cursor.text)
-    return _encode(shown)
+    page = RallyHerePage([_shown(entry) for entry in entries], cursor.text)
+    return _encode(page)
 
 
 def _shown(entry: Entry) -> RallyHereNotification:
@@ -333,8 +339,7 @@ def _message(notification: Notification) -> str:
 
 
 def _custom_data(notification: Notification) -> dict[str, str]:
-    # A property of the sender's that is called so wins: it is what the sender wrote
-    # into this map, or would have.
+    # A property with the same name takes precedence: the sender wrote it for this map.
     pairs = {
         "type": notification.type,
         "title": notification.title,

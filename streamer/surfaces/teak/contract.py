@@ -1,9 +1,10 @@
 """
-What the Teak surface can be asked, and what it answers.
+The contract of the Teak surface.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
-hold. Parameters come in two encodings and are checked one by one, so that all that is
-wrong is told at once; their types are written down here, with the limits of `wire`.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes`, `wire` and
+`refusals` implement. Parameters come in two encodings and are checked one by one, so
+that a response reports every problem. Their types are documented here, with the limits
+of `wire`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ __all__ = ["TEAK"]
 
 PATH: Final = "/v2/schedule"
 
-# Whatever is a name may be a number as well.
+# A number is accepted wherever a name is.
 Text = int | Annotated[str, matching(r"\S")]
 User = (
     int
@@ -74,7 +75,7 @@ Users = Annotated[list[User], Meta(min_length=1, max_length=wire.USERS_MAX)]
 When = Annotated[
     str,
     Meta(
-        description="ISO 8601, UTC unless it says otherwise; past means at once.",
+        description="ISO 8601, in UTC unless it has an offset. Past: send at once.",
         examples=["2018-08-23 17:00:00"],
     ),
 ]
@@ -86,7 +87,7 @@ class TeakCredential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TeakMessage(TeakCredential, frozen=True, kw_only=True):
-    """A message to users. The text of an identifier is that of its first call."""
+    """A message to users. The first call with an identifier sets its text."""
 
     notification_identifier: Identifier
     notification_message: Sentence
@@ -98,7 +99,7 @@ class ScheduleCall(TeakMessage, frozen=True, kw_only=True):
 
 
 class ScheduleForm(TeakMessage, frozen=True, kw_only=True):
-    """A value alone is a list of one."""
+    """A single value is a list of one."""
 
     user_ids: list[str] | str
 
@@ -106,14 +107,14 @@ class ScheduleForm(TeakMessage, frozen=True, kw_only=True):
 class UnscheduleCall(TeakCredential, frozen=True, kw_only=True):
     """Either `ids`, or `user_ids` together with `notification_identifier`."""
 
-    # What is empty is absent.
+    # An empty value means absent.
     ids: Annotated[list[str | int], Meta(max_length=wire.IDS_MAX)] | UnsetType = UNSET
     notification_identifier: Identifier | UnsetType = UNSET
     user_ids: Annotated[list[User], Meta(max_length=wire.USERS_MAX)] | UnsetType = UNSET
 
 
 class UnscheduleForm(TeakCredential, frozen=True, kw_only=True):
-    """The same, where a value alone is a list of one."""
+    """The same. A single value is a list of one."""
 
     ids: list[str] | str | UnsetType = UNSET
     notification_identifier: Identifier | UnsetType = UNSET
@@ -126,7 +127,7 @@ class DeliveriesResponse(msgspec.Struct, frozen=True):
 
 
 class TeakError(msgspec.Struct, frozen=True):
-    """All that is wrong, by parameter."""
+    """Every problem, by parameter."""
 
     status: Literal["error", "rate_limit"]
     errors: dict[str, list[str]]
@@ -138,7 +139,7 @@ def refuse(error: Any) -> Response:
 
 UNKNOWN: Final = ResponseSpec(
     404,
-    "The game is not known by that secret.",
+    "Unknown game, or wrong secret.",
     TeakError,
     examples={
         "UnknownGame": {
@@ -169,7 +170,10 @@ SCHEDULE: Final = Operation(
     ),
     responses=(
         ResponseSpec(
-            200, "An id for each user, in order.", DeliveriesResponse, (REPLAYED,)
+            200,
+            "The id of a delivery for each user, in order.",
+            DeliveriesResponse,
+            (REPLAYED,),
         ),
         UNKNOWN,
     ),
@@ -179,12 +183,12 @@ UNSCHEDULE: Final = Operation(
     method="POST",
     path="/v2/unschedule",
     name="unschedule",
-    summary="Cancel deliveries",
+    summary="Cancel scheduled deliveries",
     body=Body[UnscheduleCall](
         UnscheduleCall, wire.BODY_BYTES_MAX, also={FORM: UnscheduleForm}
     ),
     responses=(
-        ResponseSpec(200, "The ids of what was cancelled.", DeliveriesResponse),
+        ResponseSpec(200, "The ids of the cancelled deliveries.", DeliveriesResponse),
         UNKNOWN,
     ),
     refusals=REFUSALS,
@@ -192,7 +196,7 @@ UNSCHEDULE: Final = Operation(
 TEAK: Final = Surface(
     name="teak",
     title="Teak",
-    description="Teak's direct notification scheduling. The credential is in the body.",
+    description="Teak's direct notification scheduling. The body has the credential.",
     refuse=refuse,
     error_type=TeakError,
     never_raised=(

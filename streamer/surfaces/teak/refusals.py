@@ -1,15 +1,15 @@
 """
 The Teak surface's errors: statuses and messages.
 
-Decides the status and the words for each error, as ``{status, errors}``, in which
-`errors` has every problem by parameter. Pure. Where Teak's pages are silent, this is
-what holds:
+Decides the status and the messages of each error, as ``{status, errors}``, where
+`errors` has every problem by parameter. Pure. Where Teak's pages specify nothing, these
+rules apply:
 
-A wrong secret is a 404 on ``game_id``, word for word what an unknown game is: nothing
-can be probed. The same goes for a player's token. A key without the scope for an
-operation is a 403 on ``authorization``, which Teak knows from ``/v2/identify``. What is
-no JSON and no form is a 422 on ``body``; another media type 415, a body over its limit
-413, and an unavailable store 503.
+A wrong secret is a 404 on ``game_id``, word for word the response to an unknown game,
+so that nobody can find out which games exist. A player's token is a wrong secret, too.
+A key without the scope for an operation is a 403 on ``authorization``, as on Teak's
+``/v2/identify``. A body that is neither JSON nor a form is a 422 on ``body``; another
+media type is a 415, a body over its limit a 413, and an unavailable store a 503.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...errors import Error, Invalid, Rejected
 
 __all__ = ["InvalidParameters", "Problems", "UnknownGame", "refusal"]
 
-GAME_ID_CHARS_SHOWN: Final = 100
+GAME_ID_SHOWN_MAX: Final = 100
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -33,14 +33,14 @@ Problems = dict[str, list[str]]
 
 
 class InvalidParameters(Rejected):
-    """Parameters are wrong. `errors` has every one with all that is said about it."""
+    """Parameters are invalid. `errors` has every problem, by parameter."""
 
     def __init__(self, errors: Problems) -> None:
         self.errors = errors
 
 
 class UnknownGame(Rejected):
-    """No game has that id and secret."""
+    """No game has this id and secret."""
 
     def __init__(self, game_id: str) -> None:
         self.game_id = game_id
@@ -50,10 +50,10 @@ def refusal(error: Error, path: str) -> Response:
     """Return the response to an error, on the operation at `path`."""
     message = str(error)
     match error:
-        case InvalidParameters(errors=wrong):
-            status, problems = 422, wrong
+        case InvalidParameters(errors=problems):
+            status = 422
         case UnknownGame(game_id=game_id):
-            shown = game_id[:GAME_ID_CHARS_SHOWN]
+            shown = game_id[:GAME_ID_SHOWN_MAX]
             status, problems = 404, {"game_id": [f"Unknown app id {shown}"]}
         case errors.RateLimited(per_s=per_s):
             message = (
@@ -62,7 +62,7 @@ def refusal(error: Error, path: str) -> Response:
             )
             status, problems = 429, {"rate_limit": [message]}
         case errors.OverQuota():
-            # Teak has one word for it, whatever there was too much of.
+            # Teak has one word for every kind of excess.
             message = f"{error}. Please wait and try again"
             status, problems = 429, {"rate_limit": [message]}
         case errors.Forbidden():
@@ -80,7 +80,7 @@ def refusal(error: Error, path: str) -> Response:
         case errors.Unavailable():
             status, problems = 503, {"unavailable": [message]}
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
+            raise AssertionError(f"{error!r} is not in the table of refusals")
     kind = "rate_limit" if status == 429 else "error"
     body = _encode({"status": kind, "errors": problems})
     return json_response(body, status, retry_after_s=retry_after_of(error))

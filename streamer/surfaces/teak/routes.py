@@ -1,8 +1,8 @@
 """
-The Teak surface: schedule and unschedule.
+The Teak surface: scheduling and cancelling deliveries.
 
-Decides the order of checks: what is there at all, the credential, the rate, then all
-parameters at once. Knows Starlette, the services and `wire`.
+Decides the order of checks: the form of the parameters, the credential, the rate, then
+all parameters at once. Knows Starlette, the services, `wire` and `refusals`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Teak:
-    """The surface and its routes."""
+    """The surface, with its routes."""
 
     def __init__(self, *, authenticator: Authenticator, deliveries: Deliveries) -> None:
         self._authenticator = authenticator
@@ -54,13 +54,13 @@ class Teak:
     async def schedule(
         self, request: Request, call: tuple[Caller, ScheduleRequest]
     ) -> Response:
-        caller, asked = call
+        caller, parameters = call
         ids, replayed = await self._deliveries.schedule(
             caller,
-            asked.players,
-            identifier=asked.identifier,
-            message=asked.message,
-            due_ms=asked.due_ms,
+            parameters.players,
+            identifier=parameters.identifier,
+            message=parameters.message,
+            due_ms=parameters.due_ms,
             source=wire.SOURCE,
             idempotency_key=request.headers.get("idempotency-key"),
         )
@@ -69,40 +69,40 @@ class Teak:
     async def unschedule(
         self, request: Request, call: tuple[Caller, UnscheduleRequest]
     ) -> Response:
-        caller, asked = call
-        if asked.ids:
-            ids = await self._deliveries.cancel(caller, asked.ids)
+        caller, parameters = call
+        if parameters.ids:
+            ids = await self._deliveries.cancel(caller, parameters.ids)
         else:
             ids = await self._deliveries.cancel_by_identifier(
-                caller, asked.players, asked.identifier
+                caller, parameters.players, parameters.identifier
             )
         return json_response(wire.encode_ids(ids))
 
     def _endpoints(
-        self, understand: Callable[[Parameters, int], T]
+        self, parse: Callable[[Parameters, int], T]
     ) -> Endpoints[tuple[Caller, T]]:
         async def identify(request: Request) -> tuple[Caller, T]:
             parameters = await _parameters(request)
             credential = parameters.credential()
-            nameless = bool(parameters.wrong)
-            understood = understand(parameters, await self._deliveries.now_ms())
-            if nameless:
-                # Nobody is anybody yet: the same is said of every game.
-                parameters.done()
+            is_incomplete = bool(parameters.problems)
+            call = parse(parameters, await self._deliveries.now_ms())
+            if is_incomplete:
+                # Without a whole credential the response is the same for every game.
+                parameters.raise_problems()
             caller = await self._caller(credential)
             await self._deliveries.count_call(caller, request.scope["path"])
-            parameters.done()
-            return caller, understood
+            parameters.raise_problems()
+            return caller, call
 
         return Endpoints(identify, _refuse)
 
     async def _caller(self, credential: Credential) -> Caller:
         """
-        Return the game.
+        Return the calling game.
 
         Raises:
-            UnknownGame: It is not known by that secret.
-            StoreUnavailable: It cannot be looked up now.
+            UnknownGame: No game has this id and secret.
+            StoreUnavailable: The store cannot be reached.
 
         """
         secret = Credentials.from_token(credential.secret_key)

@@ -1,27 +1,28 @@
 """
-The Teak scheduling API as bytes: parameters in two encodings, and answers.
+The Teak scheduling API as bytes: parameters in two encodings, and responses.
 
-Decides shapes and limits of parameters; `refusals` has the errors. Pure: no I/O, no
-services. The contract is the page "Direct Notification Scheduling" of Teak's
+Decides the types and limits of parameters; `refusals` has the errors. Pure: no I/O, no
+services. The specification is the page "Direct Notification Scheduling" of Teak's
 Server API (read 2026-11) and, for ``/v2/unschedule``, its successor at docs.teak.io.
-Where both are silent, this is what holds:
+Where both specify nothing, these rules apply:
 
-``game_id`` is the app and ``secret_key`` one of its backend keys. Only calls with a
-right secret are counted, so nobody can use up a game's rate who does not have its key;
-of those all are, whatever their answer.
+``game_id`` is the app and ``secret_key`` one of its backend keys. The rate counts only
+calls with the right secret, whatever their response. So nobody can use up the rate of a
+game without its key.
 
-All that is wrong is told at once, by parameter, and nothing is scheduled or registered
-then. A scalar that is sent twice has its last value. Identifiers may be JSON numbers.
-Other parameters, those of later versions of the API among them, are ignored.
+A response reports every problem, by parameter, and then nothing is scheduled or
+registered. A repeated scalar has its last value. Identifiers may be JSON numbers. Other
+parameters, among them those of later versions of the API, are ignored.
 
-In a form ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
-or repeated. A ``+`` that was not escaped arrives as a blank, and is read as the sign of
-an offset where only that can be meant.
+In a form, ``user_ids[]=a``, ``user_ids[0]=a`` and ``user_ids=a`` all make a list, once
+or repeated. An unescaped ``+`` arrives as a space; it is read as the sign of an offset
+where nothing else is possible.
 
-``send_time`` is UTC unless it says otherwise; absent, empty or past is at once. ``ids``
-has an id for each of ``user_ids``, in their order. A user who is named twice gets one
-delivery, and its id stands twice. ``/v2/unschedule`` lists what it cancelled; what is
-unknown, sent or cancelled before is left out of it, with 200.
+``send_time`` is UTC unless it has an offset. If it is absent, empty or past, the
+message is sent at once. ``ids`` has an id for each of ``user_ids``, in order. A user
+who is named twice gets one delivery, whose id is repeated. ``/v2/unschedule`` returns
+the ids of the cancelled deliveries; unknown, sent and previously cancelled ones are
+omitted, with 200.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ _LOST_PLUS: Final = re.compile(r"(:\d\d(\.\d+)?) (\d\d:?\d\d)", re.ASCII)
 
 
 class Credential(NamedTuple):
-    """Who says that they are the game; nothing of it is believed yet."""
+    """The credential of a call, not yet checked."""
 
     game_id: str
     secret_key: str
@@ -77,7 +78,7 @@ class Credential(NamedTuple):
 
 
 class ScheduleRequest(NamedTuple):
-    """``/v2/schedule``, understood. `due_ms` of 0 is at once."""
+    """A parsed ``/v2/schedule``. `due_ms` of 0 sends at once."""
 
     identifier: str
     message: str
@@ -86,7 +87,7 @@ class ScheduleRequest(NamedTuple):
 
 
 class UnscheduleRequest(NamedTuple):
-    """``/v2/unschedule``: either `ids`, or `players` and `identifier`."""
+    """A parsed ``/v2/unschedule``: either `ids`, or `players` and `identifier`."""
 
     ids: list[str]
     players: list[Player]
@@ -94,7 +95,7 @@ class UnscheduleRequest(NamedTuple):
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """Return the parameters of a JSON body. Raises Wrong."""
+    """Return the parameters of a JSON body. Raises InvalidParameters."""
     try:
         return _decode_object(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -102,7 +103,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def parse_form(body: bytes) -> dict[str, Any]:
-    """Return the parameters of a form, lists where there are brackets. Raises Wrong."""
+    """Return the parameters of a form. Raises InvalidParameters."""
     try:
         pairs = parse_qsl(
             body.decode(),
@@ -119,28 +120,28 @@ def parse_form(body: bytes) -> dict[str, Any]:
         lists.setdefault(plain, []).append(value)
         if plain != name:
             bracketed.add(plain)
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, values in lists.items():
         is_list = name in bracketed or name in ("user_ids", "ids")
-        found[name] = values if is_list else values[-1]
-    if isinstance(when := found.get("send_time"), str):
-        found["send_time"] = _LOST_PLUS.sub(r"\1+\3", when)
-    return found
+        parameters[name] = values if is_list else values[-1]
+    if isinstance(when := parameters.get("send_time"), str):
+        parameters["send_time"] = _LOST_PLUS.sub(r"\1+\3", when)
+    return parameters
 
 
 class Parameters:
-    """The parameters of a call; notes what is wrong and goes on, so all is told."""
+    """The parameters of a call. Collects problems until `raise_problems`."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-        self.wrong: Problems = {}
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self.problems: Problems = {}
 
     def credential(self) -> Credential:
-        """Return who calls. What is missing is noted as any other parameter is."""
+        """Return the credential. Missing parts are problems like any other."""
         return Credential(self._text("game_id"), self._text("secret_key"))
 
     def schedule(self, now_ms: int) -> ScheduleRequest:
-        """Return what ``/v2/schedule`` is asked for; see `done`."""
+        """Return the parsed ``/v2/schedule``, valid if there are no problems."""
         return ScheduleRequest(
             self._text("notification_identifier", IDENTIFIER_CHARS_MAX),
             self._text("notification_message", MESSAGE_CHARS_MAX),
@@ -149,11 +150,11 @@ class Parameters:
         )
 
     def unschedule(self, _now_ms: int) -> UnscheduleRequest:
-        """Return what ``/v2/unschedule`` is asked for; see `done`."""
+        """Return the parsed ``/v2/unschedule``, valid if there are no problems."""
         if self._has("ids"):
             for name in ("user_ids", "notification_identifier"):
                 if self._has(name):
-                    self._note(name, "must not be given together with ids")
+                    self._note(name, "cannot be combined with ids")
             return UnscheduleRequest(self._list("ids", IDS_MAX), [], "")
         if not self._has("user_ids") and not self._has("notification_identifier"):
             self._note(
@@ -164,16 +165,16 @@ class Parameters:
         identifier = self._text("notification_identifier", IDENTIFIER_CHARS_MAX)
         return UnscheduleRequest([], self._players(), identifier)
 
-    def done(self) -> None:
-        """Raise Wrong if anything was."""
-        if self.wrong:
-            raise InvalidParameters(self.wrong)
+    def raise_problems(self) -> None:
+        """Raise InvalidParameters if there are problems."""
+        if self.problems:
+            raise InvalidParameters(self.problems)
 
     def _has(self, name: str) -> bool:
-        return self._given.get(name) not in (None, "", [])
+        return self._values.get(name) not in (None, "", [])
 
     def _text(self, name: str, chars_max: int = 0) -> str:
-        value = _as_text(self._given.get(name, ""))
+        value = _as_text(self._values.get(name, ""))
         if value is None:
             self._note(name, "must be a string")
         elif not value.strip():
@@ -185,17 +186,17 @@ class Parameters:
         return ""
 
     def _list(self, name: str, most: int) -> list[str]:
-        given = self._given.get(name)
-        if given in (None, "", []):
+        value = self._values.get(name)
+        if value in (None, "", []):
             self._note(name, _PRESENT)
             return []
-        if not isinstance(given, list):
+        if not isinstance(value, list):
             self._note(name, "must be an array of strings")
             return []
-        if len(given) > most:
-            self._note(name, f"must have at most {most} items, has {len(given)}")
+        if len(value) > most:
+            self._note(name, f"must have at most {most} items, has {len(value)}")
             return []
-        texts = [_as_text(item) for item in given]
+        texts = [_as_text(item) for item in value]
         if any(text is None for text in texts):
             self._note(name, "must be an array of strings")
         return [text for text in texts if text is not None]
@@ -205,7 +206,7 @@ class Parameters:
         for text in self._list("user_ids", USERS_MAX):
             player = parse_player(text)
             if player is None:
-                self._note("user_ids", f"{text[:40]!r} cannot be a player's id")
+                self._note("user_ids", f"{text[:40]!r} is not a valid player id")
             else:
                 players.append(player)
         return players
@@ -213,8 +214,8 @@ class Parameters:
     def _time(self, name: str, now_ms: int) -> int:
         if not self._has(name):
             return 0
-        given = self._given[name]
-        at_ms = parse_time(given.strip()) if isinstance(given, str) else None
+        value = self._values[name]
+        at_ms = parse_time(value.strip()) if isinstance(value, str) else None
         if at_ms is None:
             problem = "must be an ISO8601 time, as in 2018-08-23 17:00:00"
             self._note(name, problem)
@@ -225,11 +226,11 @@ class Parameters:
         return 0
 
     def _note(self, name: str, problem: str) -> None:
-        self.wrong.setdefault(name, []).append(problem)
+        self.problems.setdefault(name, []).append(problem)
 
 
 def _as_text(value: Any) -> str | None:  # any JSON
-    # A number that Teak's own examples write as a string is one all the same.
+    # Teak's own examples have numbers as strings, so both are accepted.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is None:
@@ -242,5 +243,5 @@ def _is_unicode(text: str) -> bool:
 
 
 def encode_ids(ids: Sequence[str]) -> bytes:
-    """Return the answer that names deliveries."""
+    """Return a response with the ids of deliveries."""
     return _encode({"status": "ok", "ids": ids})

@@ -1,9 +1,10 @@
 """
-What the WalletWerk surface can be asked, and what it answers.
+The contract of the WalletWerk surface.
 
-Decides nothing: it says in the words of `streamer.contract` what `routes` and `wire`
-hold, with their own types and limits. The shapes of answers, which `wire` builds from
-dictionaries, are written down here; the surface's tests hold every answer against them.
+Decides nothing. Declares in the terms of `streamer.contract` what `routes`, `wire` and
+`refusals` implement, with their types and limits. The types of responses, which `wire`
+builds from dictionaries, are documented here; the tests check every response against
+them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ __all__ = ["WALLETWERK"]
 
 Count = Annotated[int, Meta(ge=0)]
 Time = Annotated[str, TIME]
-# What is empty is absent.
+# An empty value means absent.
 Status = Literal["", "pending", "sending", "sent", "cancelled", "failed"]
 
 
@@ -101,8 +102,8 @@ class WalletWerkError(msgspec.Struct, frozen=True):
     error: WalletWerkErrorDetail
 
 
-CAMPAIGN: Final = path("campaign", str, "The campaign.")
-ID: Final = path("id", str, "The notification. `scheduled` is none.")
+CAMPAIGN: Final = path("campaign", str, "Id of the campaign.")
+ID: Final = path("id", str, "Id of the notification.")
 SEND_BODY: Final = Body[wire.CampaignSendBody](
     wire.CampaignSendBody, wire.BODY_BYTES_MAX
 )
@@ -111,30 +112,30 @@ SCHEDULE_BODY: Final = Body[wire.CampaignScheduleBody](
 )
 BASE: Final = "/campaigns/{campaign}/notifications"
 ALSO: Final = f"/api/v1{BASE}"
-MADE: Final = {"campaign": "$request.path.campaign", "id": "$response.body#/data/id"}
-MADE_ONE: Final = Link("walletwerk.one", MADE)
-MADE_CANCEL: Final = Link("walletwerk.cancel", MADE)
+CREATED: Final = {"campaign": "$request.path.campaign", "id": "$response.body#/data/id"}
+TO_ONE: Final = Link("walletwerk.one", CREATED)
+TO_CANCEL: Final = Link("walletwerk.cancel", CREATED)
 CALLER_ERRORS: Final = (*CREDENTIAL, *FOREIGN_ORIGIN, *RIGHT, *unknown("the campaign"))
-NO_SEND: Final = unknown("the notification")
-SENDS: Final = (*CALLER_ERRORS, *BODY, *KEY, *USED_UP, *QUOTA, *WRITE)
+NO_NOTIFICATION: Final = unknown("the notification")
+SEND_ERRORS: Final = (*CALLER_ERRORS, *BODY, *KEY, *USED_UP, *QUOTA, *WRITE)
 
 SEND: Final = Operation(
     method="POST",
     path=BASE,
     name="send",
-    summary="Send to a campaign",
+    summary="Send a notification to a campaign",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
     body=SEND_BODY,
     responses=(
         ResponseSpec(
             201,
-            "How far it has got.",
+            "The notification, sent or still being sent.",
             CampaignNotificationResponse,
             (REPLAYED,),
-            links=(MADE_ONE,),
+            links=(TO_ONE,),
         ),
     ),
-    refusals=SENDS,
+    refusals=SEND_ERRORS,
     security=(BEARER, COOKIE),
     other_paths=(ALSO,),
 )
@@ -142,20 +143,20 @@ SCHEDULE: Final = Operation(
     method="POST",
     path=f"{BASE}/schedule",
     name="schedule",
-    summary="Send to a campaign later",
-    description="In the future, and at most 30 days ahead.",
+    summary="Schedule a notification to a campaign",
+    description="`scheduledFor` must be in the future, within 30 days.",
     parameters=(CAMPAIGN, IDEMPOTENCY_KEY),
     body=SCHEDULE_BODY,
     responses=(
         ResponseSpec(
             201,
-            "It is pending.",
+            "The notification, pending.",
             CampaignNotificationResponse,
             (REPLAYED,),
-            links=(MADE_ONE, MADE_CANCEL),
+            links=(TO_ONE, TO_CANCEL),
         ),
     ),
-    refusals=SENDS,
+    refusals=SEND_ERRORS,
     security=(BEARER, COOKIE),
     other_paths=(f"{ALSO}/schedule",),
 )
@@ -163,14 +164,14 @@ SCHEDULED: Final = Operation(
     method="GET",
     path=f"{BASE}/scheduled",
     name="scheduled",
-    summary="List what is scheduled, newest first",
+    summary="List scheduled notifications, newest first",
     parameters=(
         CAMPAIGN,
         wire.LIMIT,
         wire.OFFSET,
-        query("status", Status, "Only those."),
+        query("status", Status, "Only notifications with this status."),
     ),
-    responses=(ResponseSpec(200, "A page.", CampaignNotificationsResponse),),
+    responses=(ResponseSpec(200, "The page.", CampaignNotificationsResponse),),
     refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
     other_paths=(f"{ALSO}/scheduled",),
@@ -179,10 +180,10 @@ ONE: Final = Operation(
     method="GET",
     path=f"{BASE}/{{id}}",
     name="one",
-    summary="Look at a notification",
+    summary="Retrieve a notification",
     parameters=(CAMPAIGN, ID),
     responses=(ResponseSpec(200, "The notification.", CampaignNotificationResponse),),
-    refusals=(*CALLER_ERRORS, *NO_SEND, *STORE),
+    refusals=(*CALLER_ERRORS, *NO_NOTIFICATION, *STORE),
     security=(BEARER, COOKIE),
     other_paths=(f"{ALSO}/{{id}}",),
 )
@@ -191,10 +192,15 @@ CANCEL: Final = Operation(
     path=f"{BASE}/{{id}}",
     name="cancel",
     summary="Cancel a notification",
-    description="While it is pending. Its slot is free again.",
+    description=(
+        "Only a pending notification can be cancelled. It no longer counts against "
+        "the campaign's limit."
+    ),
     parameters=(CAMPAIGN, ID),
-    responses=(ResponseSpec(200, "It is cancelled.", CampaignNotificationResponse),),
-    refusals=(*CALLER_ERRORS, *NO_SEND, *TOO_LATE, *WRITE),
+    responses=(
+        ResponseSpec(200, "The cancelled notification.", CampaignNotificationResponse),
+    ),
+    refusals=(*CALLER_ERRORS, *NO_NOTIFICATION, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
     other_paths=(f"{ALSO}/{{id}}",),
 )

@@ -1,14 +1,15 @@
 """
 The WalletWerk surface's errors: statuses and codes.
 
-Decides the status and the code for each error, as
-``{success: false, error: {code, message}}``. Pure. Where WalletWerk's pages are silent,
-this is what holds:
+Decides the status and the code of each error, as
+``{success: false, error: {code, message}}``. Pure. WalletWerk's pages specify no
+statuses, so these rules apply:
 
-400 for what is wrong with a request, 401, 403, 404, 409 for what can no longer be
-cancelled or an idempotency key of another request, 413, 415, 429 for the quota, 503.
-``NOTIFICATION_LIMIT_EXCEEDED`` has no ``Retry-After``: there is no use in waiting. What
-the app may use at all is another quota: ``RATE_LIMIT_EXCEEDED``, with ``Retry-After``.
+400 for an invalid request; 401, 403 and 404 as usual; 409 for a notification that can
+no longer be cancelled, and for an idempotency key of a different request; 413; 415; 429
+for limits; 503. ``NOTIFICATION_LIMIT_EXCEEDED``, the limit of a campaign, has no
+``Retry-After``, since waiting does not help. ``RATE_LIMIT_EXCEEDED``, a quota of the
+app, has one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def refusal(error: Error) -> Response:
             status, code = 429, "RATE_LIMIT_EXCEEDED"
         case errors.TooLate(state=state):
             status, code = 409, "NOTIFICATION_NOT_PENDING"
-            message = f"Only pending notifications can be cancelled, this is {state}"
+            message = (
+                f"Only pending notifications can be cancelled. This one is {state}"
+            )
         case errors.Conflict():
             status, code = 409, "IDEMPOTENCY_KEY_REUSED"
         case errors.TooLarge():
@@ -66,7 +69,7 @@ def refusal(error: Error) -> Response:
         case errors.Unavailable():
             status, code = 503, "SERVICE_UNAVAILABLE"
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of refusals")
+            raise AssertionError(f"{error!r} is not in the table of refusals")
     return _response(
         status, code, message, headers=headers, retry_after_s=retry_after_of(error)
     )

@@ -1,8 +1,8 @@
 """
-The WalletWerk surface: send to a campaign, schedule, list, get, cancel.
+The WalletWerk surface: send to a campaign, schedule, list, retrieve, cancel.
 
-Decides nothing but which service a path asks. Knows Starlette, the services and `wire`.
-Every operation is there twice, with ``/api/v1`` in front and without.
+Decides only which service an operation calls. Knows Starlette, the services, `wire` and
+`refusals`. Every path exists with and without the prefix ``/api/v1``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PREFIXES: Final = ("/campaigns/", "/api/v1/campaigns/")
 
 
 class WalletWerk:
-    """The surface and its routes."""
+    """The surface, with its routes."""
 
     fallback = Fallback(PREFIXES, no_route)
 
@@ -52,7 +52,7 @@ class WalletWerk:
         return endpoints.bind(
             (contract.SEND, self.send),
             (contract.SCHEDULE, self.schedule),
-            # Before the ids, of which it is none.
+            # Before the ids, since `scheduled` is not an id.
             (contract.SCHEDULED, self.scheduled),
             (contract.ONE, self.one),
             (contract.CANCEL, self.cancel),
@@ -86,8 +86,11 @@ class WalletWerk:
     async def scheduled(self, request: Request, caller: Caller) -> Response:
         campaign = request.path_params["campaign"]
         query = CampaignSendsQuery.parse(request.query_params)
-        found = await self._sends.list_scheduled(caller, campaign, state=query.state)
-        return json_response(wire.encode_list([] if query.is_empty else found, query))
+        schedules = await self._sends.list_scheduled(
+            caller, campaign, state=query.state
+        )
+        body = wire.encode_list([] if query.is_empty else schedules, query)
+        return json_response(body)
 
     async def one(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
@@ -97,7 +100,7 @@ class WalletWerk:
     async def cancel(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
         schedule, cancelled = await self._sends.cancel(caller, campaign, send_id)
-        # A second cancellation has nothing left to do, and is not refused for it.
+        # A second cancellation has nothing to do, and succeeds.
         if cancelled.state is not ScheduleState.CANCELLED:
             raise TooLate(cancelled.state.value)
         return _shown(schedule)
@@ -109,6 +112,6 @@ def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response
 
 
 def _shown(schedule: Schedule) -> Response:
-    # Only one that was sent at once has a label.
+    # Only a notification that was sent at once has a label.
     body = wire.encode_notification(schedule, scheduled=not schedule.label)
     return json_response(body)

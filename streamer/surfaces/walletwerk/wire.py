@@ -1,26 +1,27 @@
 """
-The WalletWerk notifications API as bytes: bodies, parameters, answers.
+The WalletWerk notifications API as bytes: bodies, parameters, responses.
 
-Decides shapes and limits of fields. Pure: no I/O, no services.
-The contract is the page "Notifications API" of WalletWerk's developer documentation
-(read 2026-11). It shows no answer at all; shapes follow its sibling pages: everything
-is in ``{success, data}`` or ``{success: false, error: {code, message}}``, fields are
-camelCase, lists have ``limit``, ``offset`` and ``pagination``. This is what holds:
+Decides the types and limits of fields; `refusals` has the errors. Pure: no I/O, no
+services. The specification is the page "Notifications API" of WalletWerk's developer
+documentation (read 2026-11). It shows no response; the form follows its sibling pages:
+everything is in ``{success, data}`` or ``{success: false, error: {code, message}}``,
+fields are camelCase, lists have ``limit``, ``offset`` and ``pagination``. These rules
+apply:
 
 A notification is ``pending``, ``sending``, ``sent`` or ``cancelled``. (``failed`` is a
-status too, as a filter; nothing here ever has it, since what fails is tried again.) It
-holds one of its campaign's three slots from the moment it is created, and gives it back
-when it is cancelled while pending, never later. One that is sent at once is answered
-when it is sent, or after two seconds with how far it has got. ``recipientCount`` is
-how many players have it, each once, however many active cards they hold; null while
-pending.
+status, too, but only as a filter: a failed attempt is repeated, so nothing has it.) A
+notification occupies one of the three slots of its campaign from its creation, and
+releases it only if it is cancelled while pending. A notification that is sent at once
+gets its response when it is sent, or after two seconds with its progress.
+``recipientCount`` is the number of players that have received it, each counted once
+however many active cards the player holds; null while pending.
 
-``scheduledFor`` is UTC unless it says otherwise, has to be in the future by the store's
-clock, and is null for what was sent at once. That is no part of the list of scheduled
-ones, but can be read by its id. The list is newest first. ``scheduled`` is no id.
+``scheduledFor`` is UTC unless it has an offset, must be in the future by the store's
+clock, and is null if the notification was sent at once. Such a notification is not in
+the list of scheduled ones, but can be retrieved by its id. The list is newest first.
+``scheduled`` is not an id.
 
-Members of a body that the page does not have are ignored. What was created is a 201;
-`refusals` has the errors.
+Unknown members of a body are ignored. Creating is a 201.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ __all__ = [
 BODY_BYTES_MAX: Final = 256 * 1024
 HEADER_CHARS_MAX: Final = 100
 BODY_CHARS_MAX: Final = 500
-LIMIT: Final = integer("limit", "How many.", default=20, least=1, most=100)
+LIMIT: Final = integer(
+    "limit", "Maximum number of notifications.", default=20, least=1, most=100
+)
 OFFSET: Final = integer(
-    "offset", "How many to leave out.", default=0, least=0, most=1_000_000
+    "offset", "Number of notifications to skip.", default=0, least=0, most=1_000_000
 )
 
 SOURCE: Final = "walletwerk"
@@ -62,7 +65,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class CampaignSendBody(msgspec.Struct, frozen=True):
-    """A notification to be sent at once. Unknown members are ignored, see above."""
+    """A notification to send at once. Unknown members are ignored, see above."""
 
     header: Annotated[str, Meta(min_length=1, max_length=HEADER_CHARS_MAX)]
     body: Annotated[str, Meta(min_length=1, max_length=BODY_CHARS_MAX)]
@@ -72,12 +75,12 @@ class CampaignSendBody(msgspec.Struct, frozen=True):
 
 
 class CampaignScheduleBody(CampaignSendBody, frozen=True, kw_only=True):
-    """A notification to be sent later."""
+    """A notification to send later."""
 
     scheduled_for: Annotated[str, TIME] = msgspec.field(name="scheduledFor")
 
     def due_ms(self) -> int:
-        """Return when it is to be sent. Raises Invalid if that is no time."""
+        """Return the time to send it. Raises Invalid."""
         at_ms = parse_time(self.scheduled_for)
         if at_ms is None:
             problem = "must be an ISO 8601 date and time, as in 2026-11-20T18:00:00Z"
@@ -86,7 +89,7 @@ class CampaignScheduleBody(CampaignSendBody, frozen=True, kw_only=True):
 
 
 class CampaignSendsQuery(NamedTuple):
-    """The parameters of the list. `state` of None is any; `is_empty` fits nothing."""
+    """The parsed parameters. `state` of None is any; `is_empty` matches nothing."""
 
     limit: int
     offset: int
@@ -95,7 +98,7 @@ class CampaignSendsQuery(NamedTuple):
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> CampaignSendsQuery:
-        """Raise Invalid with all that is wrong in `query`."""
+        """Parse a query. Raises Invalid with every problem."""
         fields = QueryFields(query)
         limit, offset = fields.int(LIMIT), fields.int(OFFSET)
         status = query.get("status") or None
@@ -111,28 +114,30 @@ class CampaignSendsQuery(NamedTuple):
 
 
 def encode_notification(schedule: Schedule, *, scheduled: bool) -> bytes:
-    """Return the answer that has one notification."""
-    return _success(_shown(schedule, scheduled=scheduled))
+    """Return a response with one notification."""
+    return _success(_notification(schedule, scheduled=scheduled))
 
 
-def encode_list(found: Sequence[Schedule], query: CampaignSendsQuery) -> bytes:
-    """Return the page of `found` that is asked for."""
-    total = len(found)
-    shown = found[query.offset : query.offset + query.limit]
+def encode_list(schedules: Sequence[Schedule], query: CampaignSendsQuery) -> bytes:
+    """Return a response with the page of `schedules` that the query asks for."""
+    total = len(schedules)
+    page = schedules[query.offset : query.offset + query.limit]
     return _success(
         {
-            "notifications": [_shown(schedule, scheduled=True) for schedule in shown],
+            "notifications": [
+                _notification(schedule, scheduled=True) for schedule in page
+            ],
             "pagination": {
                 "total": total,
                 "limit": query.limit,
                 "offset": query.offset,
-                "hasMore": query.offset + len(shown) < total,
+                "hasMore": query.offset + len(page) < total,
             },
         }
     )
 
 
-def _shown(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
+def _notification(schedule: Schedule, *, scheduled: bool) -> dict[str, Any]:
     notification = decode_fragment(schedule.fragment)
     reached = schedule.state in (ScheduleState.SENDING, ScheduleState.SENT)
     changed_ms = max(schedule.created_ms, schedule.begun_ms, schedule.settled_ms)

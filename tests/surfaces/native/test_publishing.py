@@ -100,7 +100,7 @@ async def test_a_list_has_a_thousand_messages_at_most(backend: Backend) -> None:
 async def test_a_list_has_a_thousand_recipients_at_most(backend: Backend) -> None:
     told = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
 
-    assert told == {"/2/to": "goes beyond 1000 recipients of one request"}
+    assert told == {"/2/to": "exceeds the limit of 1000 recipients per request"}
     assert await backend.titles("a") == []
 
 
@@ -136,7 +136,7 @@ async def test_everything_wrong_with_a_list_is_told_at_once(backend: Backend) ->
         "/0/title": "Expected `str | null`, got `int`",
         "/1/to": "is missing",
         "/2/ttl_s": "Expected `int` >= 1",
-        "/2/expires_at": "needs a time zone, as in 2026-11-20T18:00:00Z",
+        "/2/expires_at": "requires a time zone, as in 2026-11-20T18:00:00Z",
         "/3": "Expected `object`, got `str`",
     }
 

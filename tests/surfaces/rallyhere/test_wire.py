@@ -129,7 +129,7 @@ def test_a_cursor_and_its_id_name_one_place() -> None:
 def test_the_end_is_a_place() -> None:
     query = wire.PollQuery.parse({"exclude_before": encode_position(ZERO)})
 
-    assert query.place == Cursor(ZERO)
+    assert query.start == Cursor(ZERO)
 
 
 def test_all_wrong_parameters_are_told() -> None:

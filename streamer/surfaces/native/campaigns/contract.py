@@ -1,7 +1,5 @@
 """
-What the native surface can be asked about campaigns, and what it answers.
-
-Part of `contract`; shapes that `wire` builds by hand are written down here.
+The contract of campaigns and their cards, with the types of responses.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class NotificationsUsed(msgspec.Struct, frozen=True):
-    """How many notifications a campaign has had, of those it may have."""
+    """How many of its notifications a campaign has used."""
 
     used: Count
     limit: Count
@@ -75,7 +73,7 @@ class CardResponse(msgspec.Struct, frozen=True):
 
 
 class CardsResponse(msgspec.Struct, frozen=True):
-    """A page of cards. `next` as `after` gives the next one."""
+    """A page of cards. Pass `next` as `after` to get the next page."""
 
     cards: list[CardResponse]
     next: str | None
@@ -85,9 +83,11 @@ class CardsWrittenResponse(msgspec.Struct, frozen=True):
     written: Count
 
 
-CAMPAIGN_ID: Final = path("id", CampaignId, "The campaign.")
-CARD_ID: Final = path("card", str, "The card.", has_slashes=True)
-LIMIT: Final = integer("limit", "How many.", default=100, least=1, most=1_000)
+CAMPAIGN_ID: Final = path("id", CampaignId, "Id of the campaign.")
+CARD_ID: Final = path("card", str, "Id of the card.", has_slashes=True)
+LIMIT: Final = integer(
+    "limit", "Maximum number of cards.", default=100, least=1, most=1_000
+)
 CAMPAIGN_BODY: Final = CheckedBody[wire.CampaignBody](wire.CampaignBody, required=False)
 CARDS_BODY: Final = CheckedBody[list[wire.CardBody]](wire.Cards, wire.CARDS_BYTES_MAX)
 STATUS_BODY: Final = CheckedBody[wire.StatusBody](wire.StatusBody)
@@ -102,8 +102,8 @@ CAMPAIGNS: Final = Operation(
     path="/v1/campaigns",
     name="campaigns",
     summary="List campaigns",
-    description="Needs the scope `campaigns:read`, as all that reads here.",
-    responses=(ResponseSpec(200, "All of them.", CampaignsResponse),),
+    description="Requires the scope `campaigns:read`, as all reads of campaigns.",
+    responses=(ResponseSpec(200, "All campaigns of the app.", CampaignsResponse),),
     refusals=(*CALLER_ERRORS, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -111,7 +111,7 @@ CAMPAIGN: Final = Operation(
     method="GET",
     path=ONE,
     name="campaign",
-    summary="Look at a campaign",
+    summary="Retrieve a campaign",
     parameters=(CAMPAIGN_ID,),
     responses=(ResponseSpec(200, "The campaign.", CampaignResponse),),
     refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *STORE),
@@ -121,8 +121,8 @@ PUT_CAMPAIGN: Final = Operation(
     method="PUT",
     path=ONE,
     name="putCampaign",
-    summary="Make or rename a campaign",
-    description="Needs the scope `campaigns:write`, as all that writes here.",
+    summary="Create or rename a campaign",
+    description="Requires the scope `campaigns:write`, as all changes of campaigns.",
     parameters=(CAMPAIGN_ID,),
     body=CAMPAIGN_BODY,
     responses=(
@@ -150,10 +150,10 @@ CARDS: Final = Operation(
     parameters=(
         CAMPAIGN_ID,
         LIMIT,
-        query("after", str, "The `next` of the page before."),
-        query("status", CardStatus | Literal[""], "Only those."),
+        query("after", str, "The `next` of the previous page."),
+        query("status", CardStatus | Literal[""], "Only cards with this status."),
     ),
-    responses=(ResponseSpec(200, "A page of them.", CardsResponse),),
+    responses=(ResponseSpec(200, "A page of cards.", CardsResponse),),
     refusals=(*CALLER_ERRORS, *NO_CAMPAIGN, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -161,13 +161,13 @@ PUT_CARDS: Final = Operation(
     method="PUT",
     path=f"{ONE}/cards",
     name="putCards",
-    summary="Write cards in bulk",
+    summary="Create or replace cards in bulk",
     parameters=(CAMPAIGN_ID,),
     body=CARDS_BODY,
     responses=(
         ResponseSpec(
             200,
-            "How many were written.",
+            "The number of cards written.",
             CardsWrittenResponse,
             links=(
                 Link("native.cards", {"id": "$request.path.id"}),
@@ -183,7 +183,7 @@ CARD: Final = Operation(
     method="GET",
     path=f"{ONE}/cards/{{card}}",
     name="card",
-    summary="Look at a card",
+    summary="Retrieve a card",
     parameters=(CAMPAIGN_ID, CARD_ID),
     responses=(ResponseSpec(200, "The card.", CardResponse),),
     refusals=(*CALLER_ERRORS, *NO_CARD, *STORE),
@@ -193,7 +193,7 @@ SET_CARD_STATUS: Final = Operation(
     method="PATCH",
     path=f"{ONE}/cards/{{card}}",
     name="setCardStatus",
-    summary="Change a card's status",
+    summary="Change the status of a card",
     parameters=(CAMPAIGN_ID, CARD_ID),
     body=STATUS_BODY,
     responses=(ResponseSpec(200, "The card.", CardResponse),),

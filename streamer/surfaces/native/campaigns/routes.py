@@ -1,8 +1,8 @@
 """
-The native surface's campaigns: make, list, and keep their cards.
+The native surface's campaigns: create, list, and maintain their cards.
 
-Decides nothing but which service a path asks. Knows Starlette, the service, and the two
-wires. What is sent to a campaign is asked for on the surface of its vendor.
+Decides only which service an operation calls. Knows Starlette, the service, and the
+wire. Notifications to campaigns are sent on the surface of their vendor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["NativeCampaigns"]
 
 
 class NativeCampaigns:
-    """The campaigns of the native surface and their routes."""
+    """Campaigns on the native surface, with their routes."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class NativeCampaigns:
         )
 
     async def campaigns(self, request: Request, caller: Caller) -> Response:
-        found = await self._campaigns.list_all(caller)
-        return json_response(wire.encode_campaigns(found))
+        campaigns = await self._campaigns.list_all(caller)
+        return json_response(wire.encode_campaigns(campaigns))
 
     async def campaign(self, request: Request, caller: Caller) -> Response:
         state = await self._campaigns.get(caller, request.path_params["id"])
@@ -69,7 +69,7 @@ class NativeCampaigns:
         cards, after = await self._campaigns.cards(
             caller,
             request.path_params["id"],
-            after=wire.parse_place(query.get("after") or "0."),
+            after=wire.parse_after(query.get("after") or "0."),
             limit=limit,
             status=wire.parse_status(query.get("status")),
         )

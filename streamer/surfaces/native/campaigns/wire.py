@@ -1,7 +1,7 @@
 """
-The native campaigns as bytes: campaigns, cards and their pages.
+Campaigns as bytes: campaigns, cards and pages of cards.
 
-Decides shapes and limits of fields. Pure: no I/O, no services.
+Decides the types and limits of fields. Pure: no I/O, no services.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = [
     "encode_campaigns",
     "encode_card",
     "encode_cards",
+    "parse_after",
     "parse_campaign_id",
     "parse_cards",
-    "parse_place",
     "parse_status",
 ]
 
@@ -40,7 +40,7 @@ CARDS_MAX: Final = 10_000
 CAMPAIGN_PATTERN: Final = r"\A[A-Za-z0-9_.:-]{1,128}\Z"
 
 _CAMPAIGN: Final = re.compile(CAMPAIGN_PATTERN)
-_PLACE: Final = re.compile(r"(\d{1,3})\.(.{0,128})", re.ASCII | re.DOTALL)
+_POSITION: Final = re.compile(r"(\d{1,3})\.(.{0,128})", re.ASCII | re.DOTALL)
 _CARD_ID: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -70,7 +70,7 @@ class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_campaign_id(text: str) -> str:
-    """Return the id of a campaign that is to be made. Raises Invalid."""
+    """Return the id of a campaign to create. Raises Invalid."""
     if _CAMPAIGN.fullmatch(text):
         return text
     problem = "must be 1 to 128 letters, digits, '_', '-', '.' or ':'"
@@ -78,29 +78,31 @@ def parse_campaign_id(text: str) -> str:
 
 
 def parse_cards(bodies: Sequence[CardBody]) -> list[Card]:
-    """Return cards with their players normalised. Raises Invalid with all wrong."""
-    cards, wrong = [], []
+    """Return cards with normalised players. Raises Invalid with every problem."""
+    cards, problems = [], []
     for i, body in enumerate(bodies):
         player = parse_player(body.player)
         if player is None:
-            wrong.append(FieldError(("body", i, "player"), "is not a player name"))
+            problems.append(FieldError(("body", i, "player"), "is not a player name"))
         else:
             cards.append(Card(body.id, player, body.status))
-    if wrong:
-        raise Invalid(*wrong)
+    if problems:
+        raise Invalid(*problems)
     return cards
 
 
-def parse_place(text: str) -> tuple[int, str]:
-    """Return the place that ``next`` named. Raises Invalid."""
-    match = _PLACE.fullmatch(text)
+def parse_after(text: str) -> tuple[int, str]:
+    """Return the position of a ``next``. Raises Invalid."""
+    match = _POSITION.fullmatch(text)
     if match is None:
-        raise Invalid(FieldError(("query", "after"), "is not a place in the cards"))
+        raise Invalid(
+            FieldError(("query", "after"), "is not the next of a page of cards")
+        )
     return int(match[1]), match[2]
 
 
 def parse_status(text: str | None) -> CardStatus | None:
-    """Return a status to look for, None for any. Raises Invalid."""
+    """Return the status to filter by, None for any. Raises Invalid."""
     if not text:
         return None
     try:
@@ -112,7 +114,7 @@ def parse_status(text: str | None) -> CardStatus | None:
 
 
 def encode_campaign(state: CampaignSummary) -> bytes:
-    """Return a campaign with its numbers."""
+    """Return a campaign with its counts."""
     return _encode(
         {
             **_campaign(state.campaign),
@@ -123,19 +125,19 @@ def encode_campaign(state: CampaignSummary) -> bytes:
 
 
 def encode_campaigns(campaigns: Sequence[Campaign]) -> bytes:
-    """Return an app's campaigns."""
+    """Return a response with the campaigns of an app."""
     return _encode({"campaigns": [_campaign(campaign) for campaign in campaigns]})
 
 
 def encode_card(card: Card) -> bytes:
-    """Return one card."""
+    """Return a response with one card."""
     return _encode(_card(card))
 
 
 def encode_cards(cards: Sequence[Card], after: tuple[int, str] | None) -> bytes:
-    """Return a page of cards; there may be more behind the place `after`."""
-    place = None if after is None else f"{after[0]}.{after[1]}"
-    return _encode({"cards": [_card(card) for card in cards], "next": place})
+    """Return a page of cards. Further cards may follow the position `after`."""
+    next_ = None if after is None else f"{after[0]}.{after[1]}"
+    return _encode({"cards": [_card(card) for card in cards], "next": next_})
 
 
 def _campaign(campaign: Campaign) -> dict[str, Any]:

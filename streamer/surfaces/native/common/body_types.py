@@ -1,11 +1,11 @@
 """
-Bodies of requests, decoded so that all that is wrong with one is told at once.
+Request bodies, decoded so that one response reports every problem.
 
-Decides how a body that does not fit its type is taken apart. msgspec stops at the first
-thing that is wrong. So a good body is decoded once, as a whole; only a bad one is gone
-through again, field by field and item by item, each with the type it has to be of.
+Decides how the problems of a body are found. msgspec stops at the first problem. So a
+valid body is decoded once, as a whole; an invalid one is decoded again, field by field
+and item by item, each with its own type.
 
-Knows msgspec's types. Knows nothing of what any field means.
+Knows msgspec's types. Knows nothing of the meaning of fields.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ __all__ = [
 
 T = TypeVar("T")
 Where = tuple[str | int, ...]
-"""A path into a request, as `FieldError` has it."""
+"""A path into a request, as in `FieldError`."""
 
 PROBLEMS_MAX: Final = 100
-"""Problems told of one request. Who has more of them has one, many times."""
+"""Problems reported per request. A request with more repeats one of them."""
 
 NAME_MAX: Final = 255
 
 BODY_BYTES_MAX: Final = 256 * 1024
-"""The limit of a body, unless it has one of its own."""
+"""The limit of bodies without a limit of their own."""
 
 _BODY: Final[Where] = ("body",)
 
@@ -66,16 +66,16 @@ class _Field(NamedTuple):
 
 class BodyType(Generic[T]):
     """
-    What a JSON value has to be, down to its fields and items.
+    The type of a JSON value, down to its fields and items.
 
     Args:
-        type_: A type that msgspec decodes; of what it is made of, structs and lists
-            are taken apart, everything else is right or wrong as a whole: not what
-            its title says, if it has one.
+        type_: A type that msgspec decodes. The fields of structs and the items of lists
+            are checked one by one, any other value as a whole. If such a type has a
+            title, a problem says that the value is not what the title names.
 
     """
 
-    def __init__(self, type_: Any) -> None:  # what a type checker has no name for
+    def __init__(self, type_: Any) -> None:  # a type form
         self.decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
         self._fields: dict[str, _Field] = {}
         self._item: BodyType[Any] | None = None
@@ -96,9 +96,9 @@ class BodyType(Generic[T]):
         Decode a body.
 
         Raises:
-            Malformed: It is no JSON.
-            Invalid: It is of another shape; has all that is wrong, up to
-                `PROBLEMS_MAX`.
+            Malformed: The body is not JSON.
+            Invalid: The body does not match the type. Has up to `PROBLEMS_MAX`
+                problems.
 
         """
         try:
@@ -108,7 +108,7 @@ class BodyType(Generic[T]):
             raise
 
     def problems(self, raw: bytes, where: Where = _BODY) -> Iterator[FieldError]:
-        """Yield all that is wrong with a value that is at `where`, in its order."""
+        """Yield every problem of a value at `where`, in order."""
         try:
             decode_body(self.decoder, raw)
         except Invalid as error:
@@ -118,21 +118,21 @@ class BodyType(Generic[T]):
                 yield first
                 yield from parts
             else:
-                # The parts are good; it is what they are together that is not.
+                # Every part is valid; their combination is not.
                 (whole,) = error.errors
                 problem = f"is not {self._title}" if self._title else whole.problem
                 yield FieldError((*where, *whole.where[1:]), problem)
 
-    def good_parts(self, raw: bytes) -> dict[str, Any]:  # each of its field's type
-        """Return the fields of an object that are as they have to be, decoded."""
-        good = {}
+    def valid_fields(self, raw: bytes) -> dict[str, Any]:  # of the fields' types
+        """Return the valid fields of an object, decoded."""
+        fields = {}
         for name, value in _opened(_members, raw, {}).items():
             if field := self._fields.get(name):
                 try:
-                    good[name] = decode_body(field.body_type.decoder, value)
+                    fields[name] = decode_body(field.body_type.decoder, value)
                 except Invalid:
                     continue
-        return good
+        return fields
 
     def _problems_of_parts(self, raw: bytes, where: Where) -> Iterator[FieldError]:
         if self._item is not None:
@@ -148,7 +148,7 @@ class BodyType(Generic[T]):
             if field := self._fields.get(name):
                 yield from field.body_type.problems(value, (*where, name))
             elif self._closed:
-                # A name of a megabyte is not said back.
+                # A name of a megabyte is not repeated in the response.
                 yield FieldError((*where, name[:NAME_MAX]), "is not a known field")
         for name, field in self._fields.items():
             if field.required and name not in members:
@@ -156,7 +156,7 @@ class BodyType(Generic[T]):
 
 
 class CheckedBody(Body[T]):
-    """A body of which every problem is reported, not only the first."""
+    """A body whose `decode` reports every problem, not only the first."""
 
     def __init__(
         self,
@@ -175,15 +175,15 @@ class CheckedBody(Body[T]):
 
 
 def items_of(raw: bytes) -> list[bytes]:
-    """Return the items of a list, none where it is none. Raises Malformed."""
+    """Return the items of a list, none if it is not a list. Raises Malformed."""
     items: list[bytes] = _opened(_items, raw, [])
     return items
 
 
 def refuse(problems: Iterable[FieldError]) -> None:
     """Raise `Invalid` with the first `PROBLEMS_MAX` problems, if there are any."""
-    if told := list(islice(problems, PROBLEMS_MAX)):
-        raise Invalid(*told)
+    if reported := list(islice(problems, PROBLEMS_MAX)):
+        raise Invalid(*reported)
 
 
 def _opened(decoder: Any, raw: bytes, otherwise: Any) -> Any:  # of the decoder's type
@@ -194,13 +194,13 @@ def _opened(decoder: Any, raw: bytes, otherwise: Any) -> Any:  # of the decoder'
 
 
 def _plain(type_: Any) -> Any:  # types, as msgspec takes them
-    """Return a type without limits, and without null or absence beside it."""
+    """Return a type without constraints, null and absence."""
     alone = _alone(type_)
     return get_args(alone)[0] if get_origin(alone) is Annotated else alone
 
 
 def _alone(type_: Any) -> Any:
-    """Return a type without null or absence beside it, if it is a single one then."""
+    """Return a type without null and absence, if a single type remains."""
     if get_origin(type_) not in (Union, types.UnionType):
         return type_
     kinds = [it for it in get_args(type_) if it not in (type(None), UnsetType)]

@@ -1,8 +1,8 @@
 """
 What the routes of the native surface have in common.
 
-Decides how a request says who calls, whom it is about and what it has, and that what is
-wrong is answered as a problem document. Knows Starlette. Knows no service.
+Decides how a request identifies its caller and player, and that errors become problem
+documents. Knows Starlette. Knows no service.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ T = TypeVar("T")
 
 
 def endpoints(callers: Callers) -> Endpoints[Caller]:
-    """Return what binds operations of the surface to handlers that take a `Caller`."""
+    """Return endpoints whose handlers take a `Caller`."""
     return Endpoints(callers.of, lambda error, _: problems.problem(error))
 
 
 def player_of(request: Request, caller: Caller) -> Player:
     """
-    Return the player that a path is about; ``me`` is the one of the caller's token.
+    Return the player of a path. ``me`` is the player of the caller's token.
 
     Raises:
-        Forbidden: The caller is no player.
-        Invalid: It is no player's name.
+        Forbidden: The path has ``me``, and the caller is not a player.
+        Invalid: The path has no valid player name.
 
     """
     text = request.path_params["player"]
@@ -48,6 +48,6 @@ def player_of(request: Request, caller: Caller) -> Player:
 
 
 def cursor_in(query: QueryParams, name: str) -> Cursor | None:
-    """Return the cursor of a query, None where there is none. Raises Invalid."""
+    """Return a cursor of a query, None if it is absent. Raises Invalid."""
     text = query.get(name)
     return parse_cursor(text, "query", name) if text else None

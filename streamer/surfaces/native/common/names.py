@@ -1,7 +1,7 @@
 """
-Names in bodies and paths: players, topics and types of notification.
+Names in bodies and paths: players, topics and types of notifications.
 
-Decides how the rules of `model` are told to whoever decodes them. Pure.
+Decides how decoders apply the rules of `model`. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 TYPE_CHARS_MAX: Final = 255
 
-# What a title says is said of a text that does not fit; see `shapes`.
+# A problem with such a value says that it is not what the title names.
 PlayerText = Annotated[
     str,
     Meta(
@@ -47,36 +47,36 @@ TopicText = Annotated[str, Meta(pattern=rf"\A{TOPIC_PATTERN}\Z", title="a topic"
 
 
 def player_named(text: str) -> Player:
-    """Return the player of a text that was decoded as `PlayerText`."""
+    """Return the player of a string decoded as `PlayerText`."""
     player = parse_player(text)
-    # No decoded text has a surrogate, which is all that the pattern says nothing of.
+    # The pattern allows surrogates, but no decoded string has any.
     assert player is not None
     return player
 
 
 def topic_named(text: str) -> Topic:
-    """Return the topic of a text that was decoded as `TopicText`."""
+    """Return the topic of a string decoded as `TopicText`."""
     topic = parse_topic(text)
     assert topic is not None
     return topic
 
 
 def player_in_path(text: str) -> Player:
-    """Return the player that a path names. Raises Invalid."""
+    """Return the player of a path. Raises Invalid."""
     if player := parse_player(text):
         return player
     raise Invalid(FieldError(("path", "player"), "is not a player name"))
 
 
 def topic_in_path(text: str) -> Topic:
-    """Return the topic that a path names. Raises Invalid."""
+    """Return the topic of a path. Raises Invalid."""
     if topic := parse_topic(text):
         return topic
     raise Invalid(FieldError(("path", "topic"), "is not a topic"))
 
 
 def type_in_path(text: str) -> str:
-    """Return the type of notification that a path names. Raises Invalid."""
+    """Return the type of notification of a path. Raises Invalid."""
     if 1 <= len(text) <= TYPE_CHARS_MAX:
         return text
     problem = f"must have 1 to {TYPE_CHARS_MAX} characters"

@@ -1,7 +1,7 @@
 """
-Words that the parts of the native surface's contract have in common.
+Parameters and errors that operations of the native surface share.
 
-Decides nothing: types of values outside of bodies, and bundles of errors.
+Decides nothing: types of values outside bodies, and bundles of errors.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ TopicName = Annotated[str, Meta(pattern=f"^{TOPIC_PATTERN}$")]
 PLAYER: Final[Parameter] = path(
     "player",
     PlayerName,
-    "The player's name, or `me` for the player of the token.",
+    "Name of the player, or `me` for the player of the token.",
     has_slashes=True,
 )
-TOPIC: Final[Parameter] = path("topic", TopicName, "The topic.", has_slashes=True)
-ID: Final[Parameter] = path("id", str, "Its id.")
-LIMIT: Final = integer("limit", "How many.", default=20, least=1, most=100)
+TOPIC: Final[Parameter] = path(
+    "topic", TopicName, "Name of the topic.", has_slashes=True
+)
+ID: Final[Parameter] = path("id", str, "Id of the notification.")
+LIMIT: Final = integer(
+    "limit", "Maximum number of items.", default=20, least=1, most=100
+)
 
 INBOX: Final = "/v1/players/{player}/notifications"
 CALLER_ERRORS: Final = (*CREDENTIAL, *RIGHT, *FOREIGN_ORIGIN)
-"""What may go wrong with who asks, on all that is no stream."""
+"""Errors about the caller, of all operations but streams."""

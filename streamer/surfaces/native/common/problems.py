@@ -1,10 +1,10 @@
 """
-The native surface's refusals: every error as a problem document (RFC 9457).
+The native surface's errors as problem documents (RFC 9457).
 
-Decides the status and the word for each error. `type` is a word of ours behind
-``about:`` that never changes its meaning; `detail` is for people; `errors` lists every
-field that is wrong, each with a JSON pointer (RFC 6901) into the body, or the name of a
-header, parameter or path segment. Pure: no I/O, no services.
+Decides the status and the type of each error. `type` is ``about:`` and a word whose
+meaning never changes. `detail` is for people. `errors` lists every invalid field, each
+with a JSON pointer (RFC 6901) into the body, or the name of a header, query parameter
+or path parameter. Pure: no I/O, no services.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ __all__ = ["problem", "problem_response"]
 _encode: Final = msgspec.json.Encoder().encode
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+# The title of a type is its words, except for these.
+_TITLES: Final = {
+    "internal": "internal server error",
+    "issuer-away": "token issuer unavailable",
+    "not-allowed": "method not allowed",
+    "store-away": "store unavailable",
+    "unsupported-media": "unsupported media type",
+}
 _LIMIT_STATUS: Final = {
     errors.Limit.LISTENERS_PER_PLAYER: 409,
     errors.Limit.REQUESTS_PER_PLAYER: 409,
@@ -34,7 +42,7 @@ _LIMIT_STATUS: Final = {
 
 
 def problem(error: Error) -> Response:
-    """Return the problem document that tells of an error."""
+    """Return an error as a problem document."""
     headers = None
     members: dict[str, Any] = {}
     match error:
@@ -69,7 +77,7 @@ def problem(error: Error) -> Response:
         case errors.Unavailable():
             status, kind = 503, _UNAVAILABLE[type(error)]
         case _:
-            raise AssertionError(f"{error!r} has no place in the table of problems")
+            raise AssertionError(f"{error!r} is not in the table of problems")
     return problem_response(
         status,
         kind,
@@ -97,10 +105,10 @@ def problem_response(
     retry_after_s: int | None = None,
     **members: Any,
 ) -> Response:
-    """Return a problem document with further members."""
+    """Return a problem document. `members` are additional ones."""
     document = {
         "type": f"about:{kind}",
-        "title": kind.replace("-", " "),
+        "title": _TITLES.get(kind) or kind.replace("-", " "),
         "status": status,
         "detail": detail,
         **members,

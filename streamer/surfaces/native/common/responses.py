@@ -1,8 +1,8 @@
 """
-The shapes of the native surface's answers.
+The types of the native surface's responses.
 
-The wires build most of them from bytes that are in the store already; they are written
-down here for the contract, and the surface's tests hold every answer against them.
+The wires build most responses from bytes that the store already holds. These types
+document them in the contract, and the tests check every response against them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Time = Annotated[str, TIME]
 
 
 class NotificationResponse(Notification, frozen=True, kw_only=True):
-    """A notification, with what the server has added; absent is not null."""
+    """A notification, with fields that the server adds. Absent fields are not null."""
 
     id: Id
     created_at: Time
@@ -50,9 +50,9 @@ class NotificationResponse(Notification, frozen=True, kw_only=True):
 
 class PageResponse(msgspec.Struct, frozen=True):
     """
-    A page. `next` gives the next one, as ``before``, or as ``after`` oldest first.
+    A page. Pass `next` as ``before``, or as ``after`` if the oldest come first.
 
-    `gap` is there where something behind ``after`` is not all there any more.
+    `gap` is present if notifications after ``after`` are no longer available.
     """
 
     notifications: list[NotificationResponse]
@@ -63,14 +63,14 @@ class PageResponse(msgspec.Struct, frozen=True):
 
 
 class AudienceName(msgspec.Struct, frozen=True):
-    """An audience, as it is named in ``to``: one of the two."""
+    """An audience as in ``to``. One of the fields is present."""
 
     topic: str | UnsetType = UNSET
     everyone: bool | UnsetType = UNSET
 
 
 class PublishResult(msgspec.Struct, frozen=True):
-    """What became of a message for one recipient: an id, unless it is muted there."""
+    """The result for one recipient: an id, or `muted` if it was not stored."""
 
     to: str | AudienceName
     id: Id | UnsetType = UNSET
@@ -78,13 +78,13 @@ class PublishResult(msgspec.Struct, frozen=True):
 
 
 class PublishResponse(msgspec.Struct, frozen=True):
-    """An id per recipient, in the order of the request."""
+    """A result per recipient, in the order of the request."""
 
     results: list[PublishResult]
 
 
 class ReceiptResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a notification for one player."""
+    """The state of a notification for one player."""
 
     id: Id
     state: Literal["stored", "acknowledged", "read", "expired", "withdrawn", "replaced"]
@@ -95,7 +95,7 @@ class ReceiptResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AudienceReceiptResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a notification for an audience, and for how many players."""
+    """The state of a notification to an audience, with numbers of players."""
 
     id: Id
     state: Literal["stored", "expired", "withdrawn", "replaced"]
@@ -111,7 +111,7 @@ class PlayerUnread(msgspec.Struct, frozen=True):
 
 
 class UnreadCountsResponse(msgspec.Struct, frozen=True):
-    """In the order of the request."""
+    """A count per player, in the order of the request."""
 
     unread: list[PlayerUnread]
 
@@ -122,20 +122,20 @@ class TopicItem(msgspec.Struct, frozen=True):
 
 
 class TopicsResponse(msgspec.Struct, frozen=True):
-    """The topics that a player has joined, by name."""
+    """The topics that a player is subscribed to, sorted by name."""
 
     topics: list[TopicItem]
 
 
 class MutesResponse(msgspec.Struct, frozen=True):
-    """What a player does not want, by name."""
+    """What a player has muted, sorted by name."""
 
     types: list[str]
     topics: list[str]
 
 
 class ScheduleResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule. `total` is 0 while a campaign's audience is not known."""
+    """A schedule. `total` is 0 until the recipients of a campaign are known."""
 
     id: Id
     state: ScheduleState
@@ -156,7 +156,7 @@ class ScheduledResponse(msgspec.Struct, frozen=True):
 
 
 class SchedulesResponse(msgspec.Struct, frozen=True):
-    """A page of schedules, oldest first. `next` as `after` gives the next one."""
+    """A page of schedules, oldest first. Pass `next` as `after` for the next page."""
 
     schedules: list[ScheduleResponse]
     next: str | None
@@ -177,7 +177,7 @@ class TicketResponse(msgspec.Struct, frozen=True):
 
 
 class ProblemItem(msgspec.Struct, frozen=True):
-    """One thing that is wrong: where, in one of four ways, and what."""
+    """One problem and where it is: one of the four other fields."""
 
     problem: str
     pointer: str | UnsetType = UNSET
@@ -187,7 +187,7 @@ class ProblemItem(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem document (RFC 9457). `type` never changes its meaning."""
+    """A problem document (RFC 9457). The meaning of a `type` never changes."""
 
     type: Annotated[str, matching("^about:")]
     title: str

@@ -1,7 +1,5 @@
 """
-What the native surface can be asked about inboxes, and what it answers.
-
-Part of `contract`.
+The contract of inboxes: pages, marks, receipts, unread counts.
 """
 
 from __future__ import annotations
@@ -60,12 +58,14 @@ Texts = Annotated[
 Priorities = Annotated[list[Priority], Meta(max_length=FILTER_MAX)]
 
 _PAGE: Final = """
-The player's own notifications and those of its audiences, as one list. `type` and
-`priority` may come several times, or be lists with commas. A page that is filtered may
-have fewer than `limit`, and be empty, and have a `next` all the same.
+The player's own notifications and those of the player's audiences, merged into one
+list. `type` and `priority` may be repeated or contain several values separated by
+commas. A filtered page may have fewer than `limit` notifications, even none, and still
+have a `next`.
 
-With `order=oldest` it begins behind `after`, or at the oldest that is kept, and `next`
-is a cursor for `after`; `gap` says that something behind `after` is gone, and why.
+With `order=oldest` a page begins after `after`, or with the oldest retained
+notification, and `next` is a cursor for `after`. `gap` reports that notifications after
+`after` are no longer available, and why.
 """
 
 MARK_BODY: Final = CheckedBody[wire.MarkBody](
@@ -85,23 +85,32 @@ PAGE: Final = Operation(
     method="GET",
     path=INBOX,
     name="page",
-    summary="Read a page of an inbox",
+    summary="Retrieve a page of an inbox",
     description=_PAGE,
     parameters=(
         PLAYER,
         LIMIT,
-        query("before", Cursor, "Older than this cursor or id."),
-        query("after", Cursor, "Newer than this cursor or id."),
-        query("order", Order, "Which come first.", default="newest"),
-        query("type", Texts, "Of one of these types."),
-        query("priority", Priorities, "Of one of these priorities."),
-        query("topic", TopicName, "Sent to this topic."),
-        query("unread", Literal["true"], "Not marked as read."),
-        header("If-None-Match", str, "The ETag of the page that is had."),
+        query("before", Cursor, "Only notifications older than this cursor or id."),
+        query("after", Cursor, "Only notifications newer than this cursor or id."),
+        query(
+            "order",
+            Order,
+            "Whether the newest or the oldest come first.",
+            default="newest",
+        ),
+        query("type", Texts, "Only notifications of these types."),
+        query("priority", Priorities, "Only notifications of these priorities."),
+        query("topic", TopicName, "Only notifications to this topic."),
+        query("unread", Literal["true"], "Only unread notifications."),
+        header("If-None-Match", str, "ETag of the cached page."),
     ),
     responses=(
-        ResponseSpec(200, "A page.", PageResponse, CACHED),
-        ResponseSpec(304, "Nothing has changed, marks included.", headers=CACHED),
+        ResponseSpec(200, "The page.", PageResponse, CACHED),
+        ResponseSpec(
+            304,
+            "Not modified: neither notifications nor read marks have changed.",
+            headers=CACHED,
+        ),
     ),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BAD_QUERY, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
@@ -110,7 +119,7 @@ ONE: Final = Operation(
     method="GET",
     path=f"{INBOX}/{{id}}",
     name="one",
-    summary="Read one notification",
+    summary="Retrieve a notification",
     parameters=(PLAYER, ID),
     responses=(ResponseSpec(200, "The notification.", NotificationResponse),),
     refusals=(
@@ -126,13 +135,14 @@ DELETE: Final = Operation(
     method="DELETE",
     path=f"{INBOX}/{{id}}",
     name="delete",
-    summary="Take a notification out of an inbox",
+    summary="Delete a notification from an inbox",
     description=(
-        "A player's own, or, with the scope `notifications:send`, any player's. An "
-        "audience's stays in the other players' inboxes. Twice is once."
+        "A player's token may delete the player's own notifications, a key with the "
+        "scope `notifications:send` those of any player. A notification to an audience "
+        "remains in the inboxes of other players. This operation is idempotent."
     ),
     parameters=(PLAYER, ID),
-    responses=(ResponseSpec(204, "It is not in there any more."),),
+    responses=(ResponseSpec(204, "Deleted."),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -140,7 +150,7 @@ RECEIPT: Final = Operation(
     method="GET",
     path=f"{INBOX}/{{id}}/receipt",
     name="receipt",
-    summary="What became of a notification",
+    summary="Retrieve the receipt of a notification",
     parameters=(PLAYER, ID),
     responses=(ResponseSpec(200, "The receipt.", ReceiptResponse),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *IN_FLIGHT, *STORE),
@@ -150,15 +160,19 @@ MARK_READ: Final = Operation(
     method="POST",
     path=f"{INBOX}/read",
     name="markRead",
-    summary="Mark as read",
+    summary="Mark notifications as read",
     description=(
-        "With exactly one of `ids`, `up_to` (a cursor or id, inclusive) and "
-        "`all`, which is true. Marking twice is marking once; unknown ids are "
-        "ignored. The player's streams are told."
+        "Requires exactly one of `ids`, `up_to` (a cursor or id, inclusive) and `all` "
+        "(always true). Unknown ids are ignored. Notifies the player's open streams. "
+        "This operation is idempotent."
     ),
     parameters=(PLAYER,),
     body=MARK_BODY,
-    responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
+    responses=(
+        ResponseSpec(
+            200, "The number of unread notifications afterwards.", UnreadResponse
+        ),
+    ),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -166,11 +180,18 @@ MARK_UNREAD: Final = Operation(
     method="POST",
     path=f"{INBOX}/unread",
     name="markUnread",
-    summary="Take read marks back",
-    description="Unknown ids are ignored. The player's streams are told.",
+    summary="Mark notifications as unread",
+    description=(
+        "Unknown ids are ignored. Notifies the player's open streams. This operation "
+        "is idempotent."
+    ),
     parameters=(PLAYER,),
     body=MARK_UNREAD_BODY,
-    responses=(ResponseSpec(200, "How many are unread after it.", UnreadResponse),),
+    responses=(
+        ResponseSpec(
+            200, "The number of unread notifications afterwards.", UnreadResponse
+        ),
+    ),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -178,11 +199,14 @@ ACKNOWLEDGE: Final = Operation(
     method="POST",
     path=f"{INBOX}/ack",
     name="acknowledge",
-    summary="Say that everything up to a cursor has arrived",
-    description="For receipts. What is not in the inbox any more is ignored.",
+    summary="Acknowledge notifications up to a cursor",
+    description=(
+        "Receipts then show the notifications as acknowledged. Notifications that are "
+        "no longer in the inbox are ignored."
+    ),
     parameters=(PLAYER,),
     body=ACK_BODY,
-    responses=(ResponseSpec(204, "It is noted."),),
+    responses=(ResponseSpec(204, "Acknowledged."),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *BODY, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -190,10 +214,10 @@ COUNT_UNREAD: Final = Operation(
     method="POST",
     path="/v1/unread",
     name="countUnread",
-    summary="Count what many players have not read",
-    description="Needs the scope `notifications:read`.",
+    summary="Retrieve the unread counts of several players",
+    description="Requires the scope `notifications:read`.",
     body=UNREAD_BODY,
-    responses=(ResponseSpec(200, "A count for each.", UnreadCountsResponse),),
+    responses=(ResponseSpec(200, "A count for each player.", UnreadCountsResponse),),
     refusals=(*CALLER_ERRORS, *BODY, *IN_FLIGHT, *STORE),
     security=(BEARER, COOKIE),
 )

@@ -1,7 +1,7 @@
 """
-The native surface's inboxes: pages, marks, deleting, receipts, counts.
+The native surface's inboxes: pages, marks, deletion, receipts, unread counts.
 
-Decides nothing but which service a path asks. Knows Starlette, the services, and the
+Decides only which service an operation calls. Knows Starlette, the services, and the
 wire.
 """
 
@@ -29,22 +29,17 @@ from ....service.node.in_flight import InFlight
 from ....transports.web.callers import Callers
 from ....transports.web.requests import RawResponse, tag_matches
 from ..common import names
-from ..common.endpoints import (
-    cursor_in,
-    endpoints,
-    player_of,
-)
+from ..common.endpoints import cursor_in, endpoints, player_of
 from ..common.parameters import LIMIT
 from . import contract, wire
 
 __all__ = ["NativeInboxes"]
 
-
 _REVALIDATED: Final = (b"cache-control", b"private, no-cache")
 
 
 class _PageRequest(NamedTuple):
-    """What the query of a page asks for; `mark` tells its pages from others."""
+    """The query of a page. `mark` distinguishes its pages from those of others."""
 
     oldest_first: bool
     matches: EntryFilter | None
@@ -55,7 +50,7 @@ class _PageRequest(NamedTuple):
 
 
 class NativeInboxes:
-    """Players' inboxes on the native surface, and their routes."""
+    """Inboxes of players on the native surface, with their routes."""
 
     def __init__(
         self,
@@ -75,7 +70,7 @@ class NativeInboxes:
 
     def routes(self) -> list[BaseRoute]:
         return endpoints(self._callers).bind(
-            # What is asked for most is tried first.
+            # The most frequent operation is matched first.
             (contract.PAGE, self.page),
             (contract.COUNT_UNREAD, self.unread),
             (contract.MARK_READ, self.mark_read),
@@ -88,12 +83,12 @@ class NativeInboxes:
 
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
-        asked = _asked(request.scope["query_string"])
+        query = _page_request(request.scope["query_string"])
         known = request.headers.get("if-none-match", "")
-        version = _known_version(known, asked.mark) if known else ""
+        version = _known_version(known, query.mark) if known else ""
         with self._in_flight.track(Log(caller.app, player)):
-            found = await self._search(caller, player, asked, version)
-        etag = f'"{found.state.version}{asked.mark}"'
+            found = await self._search(caller, player, query, version)
+        etag = f'"{found.state.version}{query.mark}"'
         if found.entries is None or (known and tag_matches(known, etag)):
             return RawResponse(304, [(b"etag", etag.encode()), _REVALIDATED])
         answer = json_response(wire.encode_page(found))
@@ -101,24 +96,24 @@ class NativeInboxes:
         return answer
 
     async def _search(
-        self, caller: Caller, player: Player, asked: _PageRequest, version: str
+        self, caller: Caller, player: Player, query: _PageRequest, version: str
     ) -> SearchPage:
-        if asked.oldest_first:
+        if query.oldest_first:
             return await self._searching.oldest_first(
                 caller,
                 player,
-                after=asked.after,
-                count=asked.limit,
-                matches=asked.matches,
+                after=query.after,
+                count=query.limit,
+                matches=query.matches,
                 version=version,
             )
         return await self._searching.newest_first(
             caller,
             player,
-            newest=asked.before,
-            oldest=asked.after,
-            count=asked.limit,
-            matches=asked.matches,
+            newest=query.before,
+            oldest=query.after,
+            count=query.limit,
+            matches=query.matches,
             version=version,
         )
 
@@ -176,18 +171,20 @@ class NativeInboxes:
 
 
 @lru_cache(maxsize=256)
-def _asked(query_string: bytes) -> _PageRequest:
-    """Return what a page's query asks for, which most ask alike. Raises Invalid."""
+def _page_request(query_string: bytes) -> _PageRequest:
+    """Return the query of a page, cached since most are the same. Raises Invalid."""
     query = QueryParams(query_string)
     filter_ = wire.read_filter(query)
     oldest_first = wire.read_order(query)
     limit = LIMIT.read(query)
     before, after = cursor_in(query, "before"), cursor_in(query, "after")
     if oldest_first and before is not None:
-        raise Invalid(FieldError(("query", "before"), "is for newest first"))
+        raise Invalid(
+            FieldError(("query", "before"), "cannot be combined with order=oldest")
+        )
     return _PageRequest(
         oldest_first=oldest_first,
-        matches=None if filter_.lets_all_pass else filter_.matches,
+        matches=None if filter_.matches_all else filter_.matches,
         mark=filter_.mark(oldest_first=oldest_first),
         limit=limit,
         before=before,
@@ -196,8 +193,8 @@ def _asked(query_string: bytes) -> _PageRequest:
 
 
 def _known_version(known: str, mark: str) -> str:
-    # One tag, as every client sends that was given one by us, saves reading the
-    # entries; a list is compared afterwards.
+    # A single tag of this surface, which is what clients send, saves reading the
+    # entries. A list of tags is compared after reading.
     tag = known.strip().removeprefix("W/").strip('"')
     if tag.isascii() and len(tag) <= 100 and tag.endswith(mark):
         return tag.removesuffix(mark)

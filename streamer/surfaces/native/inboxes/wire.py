@@ -1,8 +1,8 @@
 """
 Inboxes as bytes: pages, marks and receipts.
 
-Decides shapes and limits of fields, and by what a page can be filtered. Pure: no I/O,
-no services.
+Decides the types and limits of fields, and the filters of pages. Pure: no I/O, no
+services.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 PLAYERS_COUNTED_MAX: Final = 1_000
 
 FILTER_MAX: Final = 32
-"""Values of one parameter that a page can be filtered by."""
+"""Maximum number of values of one filter."""
 
 PRIORITIES: Final[frozenset[str]] = frozenset(get_args(Priority))
 
@@ -54,20 +54,17 @@ _Ids = Annotated[list[str], Meta(max_length=MARK_IDS_MAX)]
 
 
 class MarkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST …/read``: exactly one of the three."""
+    """``POST …/read``: exactly one of the fields."""
 
     ids: _Ids | UnsetType = UNSET
     up_to: str | UnsetType = UNSET
     all: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        given = [
-            field for field in (self.ids, self.up_to, self.all) if field is not UNSET
-        ]
-        if len(given) != 1 or self.all is False:
-            raise ValueError(
-                "needs exactly one of ids, up_to and all, which must be true"
-            )
+        fields = self.ids, self.up_to, self.all
+        count = sum(field is not UNSET for field in fields)
+        if count != 1 or self.all is False:
+            raise ValueError("requires exactly one of ids, up_to and all=true")
 
 
 class MarkUnreadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +74,7 @@ class MarkUnreadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST …/ack``: everything up to there has arrived."""
+    """``POST …/ack``: the cursor up to which everything has arrived."""
 
     cursor: Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 
@@ -91,7 +88,7 @@ class UnreadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    """What a filter goes by."""
+    """The fields that filters compare."""
 
     type: str | None = None
     priority: str = "medium"
@@ -103,9 +100,9 @@ _decode_facts: Final = msgspec.json.Decoder(_Facts).decode
 
 class Filter(msgspec.Struct, frozen=True):
     """
-    What the notifications of a page have to be; what is empty is not looked at.
+    The filter of a page. Empty fields match every notification.
 
-    Of `types` and `priorities` they have to have one each.
+    A notification matches if it has one of `types` and one of `priorities`.
     """
 
     types: tuple[str, ...] = ()
@@ -126,25 +123,25 @@ class Filter(msgspec.Struct, frozen=True):
         )
 
     @property
-    def lets_all_pass(self) -> bool:
+    def matches_all(self) -> bool:
         return self == Filter()
 
     def mark(self, *, oldest_first: bool) -> str:
-        """Return what tells pages of this filter from others, "" for plain ones."""
-        if self.lets_all_pass and not oldest_first:
+        """Return a suffix for ETags of pages of this filter, "" for plain pages."""
+        if self.matches_all and not oldest_first:
             return ""
         return f"-{zlib.crc32(_encode([self, oldest_first])):x}"
 
 
 def read_filter(query: QueryParams) -> Filter:
-    """Return what a page is filtered by. Raises Invalid."""
+    """Return the filter of a page. Raises Invalid."""
     topic = query.get("topic")
     unread = query.get("unread")
     if unread not in (None, "true"):
-        raise Invalid(FieldError(("query", "unread"), "must be true, or left out"))
+        raise Invalid(FieldError(("query", "unread"), "must be true or absent"))
     priorities = _listed(query, "priority")
     if not PRIORITIES.issuperset(priorities):
-        problem = f"must be of {', '.join(get_args(Priority))}"
+        problem = f"must be one of {', '.join(get_args(Priority))}"
         raise Invalid(FieldError(("query", "priority"), problem))
     named = None if topic is None else parse_topic(topic)
     if topic is not None and named is None:
@@ -153,7 +150,7 @@ def read_filter(query: QueryParams) -> Filter:
 
 
 def read_order(query: QueryParams) -> bool:
-    """Return whether a page is to be oldest first. Raises Invalid."""
+    """Return whether the oldest come first on a page. Raises Invalid."""
     order = query.get("order", "newest")
     if order in ("newest", "oldest"):
         return order == "oldest"
@@ -161,10 +158,10 @@ def read_order(query: QueryParams) -> bool:
 
 
 def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
-    """Return the items of a parameter that comes often, or is a list with commas."""
+    """Return the values of a parameter that is repeated or separated by commas."""
     items = [item for value in query.getlist(name) for item in value.split(",")]
     if len(items) > FILTER_MAX:
-        problem = f"has {len(items)} items, allowed {FILTER_MAX}"
+        problem = f"has {len(items)} values, the limit is {FILTER_MAX}"
     elif not all(1 <= len(item) <= TYPE_CHARS_MAX for item in items):
         problem = f"must have 1 to {TYPE_CHARS_MAX} characters"
     else:
@@ -173,12 +170,12 @@ def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
 
 
 def encode_entry(found: PageEntry) -> bytes:
-    """Return a notification as pages show it: with the time of its read mark."""
+    """Return a notification as on pages, with the time of its read mark."""
     return join_entries([found.row])
 
 
 def encode_page(page: SearchPage) -> bytes:
-    """Return a page; `next` is where the next one goes on, if there is one."""
+    """Return a page."""
     gap = b""
     if page.gap is not None:
         gap = b',"gap":"%b"' % page.gap.value.encode()
@@ -192,13 +189,13 @@ def encode_page(page: SearchPage) -> bytes:
 
 
 def encode_unread(players: Sequence[Player], counts: Sequence[int]) -> bytes:
-    """Return how many notifications each player has not read."""
+    """Return the unread count of each player."""
     counted = zip(players, counts, strict=True)
     return _encode({"unread": [{"player": p, "unread": n} for p, n in counted]})
 
 
 def encode_receipt(notification_id: str, receipt: Receipt) -> bytes:
-    """Return what became of a notification for one player."""
+    """Return the receipt of a notification for one player."""
     state: str = receipt.ended or "stored"
     if not receipt.ended and receipt.read_at_ms:
         state = "read"
@@ -212,7 +209,7 @@ def encode_receipt(notification_id: str, receipt: Receipt) -> bytes:
 
 
 def encode_audience_receipt(notification_id: str, found: AudienceReceipt) -> bytes:
-    """Return what became of a notification for an audience: for how many players."""
+    """Return the receipt of a notification to an audience."""
     receipt = found.receipt
     document = _receipt(notification_id, receipt.ended or "stored", receipt)
     document["acknowledged"] = found.acknowledged

@@ -1,7 +1,5 @@
 """
-What the native surface can be asked about publishing, and what it answers.
-
-Part of `contract`.
+The contract of publishing: messages, receipts of audiences, schedules.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from ....contract.operation import (
     Link,
     Operation,
     ResponseSpec,
+    path,
     query,
 )
 from ....contract.refusals import (
@@ -45,15 +44,17 @@ from . import message_body, schedule_wire, wire
 __all__ = ["PUBLISHING_OPERATIONS"]
 
 _PUBLISH: Final = """
-One message, or a list of up to 1,000 that have 1,000 recipients together at most and
-are stored before it is answered. Needs the scope `notifications:send`. With `send_at`
-in the future, with `spread_s`, or to more than 1,000 players a message is a schedule.
-At least one of `type`, `title`, `body` and `data` has to be there.
+The body is one message, or a list of at most 1,000 messages with at most 1,000
+recipients in total. All of them are stored before the response. Requires the scope
+`notifications:send`. A message with `send_at` in the future, with `spread_s`, or to
+more than 1,000 players becomes a schedule. At least one of `type`, `title`, `body` and
+`data` is required.
 
-A topic's message is stored once, for the players that have joined the topic; everyone's
-for all players that the app ever had. With `persist: false` it is for who listens now,
-is kept nowhere, and has no use for an idempotency key. All that is wrong is told at
-once, each with a pointer.
+A message to a topic is stored once, for the players subscribed to the topic; a
+message to everyone, for all players that the app has had so far. A message with
+`persist: false` reaches only streams that are open now; it is not stored, and its
+idempotency key has no effect. The response to an invalid request lists every problem,
+each with a JSON pointer.
 """
 
 MOVE_BODY: Final = CheckedBody[schedule_wire.MoveBody](schedule_wire.MoveBody)
@@ -61,7 +62,8 @@ MOVE_BODY: Final = CheckedBody[schedule_wire.MoveBody](schedule_wire.MoveBody)
 TO_FIRST: Final = "$response.body#/results/0/to"
 TO_TOPIC: Final = "$request.body#/to/topic"
 FIRST_ID: Final = "$response.body#/results/0/id"
-SCHEDULE_ID: Final = "$response.body#/schedule/id"
+SCHEDULE_ID: Final = path("id", str, "Id of the schedule.")
+LINKED_SCHEDULE: Final = "$response.body#/schedule/id"
 OF_TOPIC: Final = "/v1/topics/{topic}/notifications/{id}"
 OF_EVERYONE: Final = "/v1/everyone/notifications/{id}"
 GONE: Final = unknown("the notification")
@@ -109,7 +111,7 @@ PUBLISH: Final = Operation(
     responses=(
         ResponseSpec(
             200,
-            "Stored in every inbox. Of a list of messages it is a list of these.",
+            "Stored in every inbox. A list of messages returns a list of results.",
             PublishResponse | list[PublishResponse],
             (REPLAYED,),
             links=(
@@ -126,13 +128,13 @@ PUBLISH: Final = Operation(
         ),
         ResponseSpec(
             202,
-            "It is a schedule.",
+            "The message became a schedule.",
             ScheduledResponse,
             (REPLAYED,),
             links=(
-                Link("native.schedule", {"id": SCHEDULE_ID}),
-                Link("native.moveSchedule", {"id": SCHEDULE_ID}),
-                Link("native.cancelSchedule", {"id": SCHEDULE_ID}),
+                Link("native.schedule", {"id": LINKED_SCHEDULE}),
+                Link("native.moveSchedule", {"id": LINKED_SCHEDULE}),
+                Link("native.cancelSchedule", {"id": LINKED_SCHEDULE}),
             ),
         ),
     ),
@@ -143,13 +145,13 @@ WITHDRAW_FROM_TOPIC: Final = Operation(
     method="DELETE",
     path=OF_TOPIC,
     name="withdrawFromTopic",
-    summary="Take a message back from a topic",
+    summary="Withdraw a message to a topic",
     description=(
-        "From every player's inbox; streams are told. Needs the scope "
-        "`notifications:send`. Twice is once."
+        "Removes the message from every player's inbox and notifies open streams. "
+        "Requires the scope `notifications:send`. This operation is idempotent."
     ),
     parameters=(TOPIC, ID),
-    responses=(ResponseSpec(204, "It is withdrawn."),),
+    responses=(ResponseSpec(204, "Withdrawn."),),
     refusals=(*CALLER_ERRORS, *BAD_PATH, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -157,10 +159,13 @@ WITHDRAW_FROM_EVERYONE: Final = Operation(
     method="DELETE",
     path=OF_EVERYONE,
     name="withdrawFromEveryone",
-    summary="Take a message back from everyone",
-    description="As from a topic.",
+    summary="Withdraw a message to everyone",
+    description=(
+        "Works as for a topic. Requires the scope `notifications:send`. This operation "
+        "is idempotent."
+    ),
     parameters=(ID,),
-    responses=(ResponseSpec(204, "It is withdrawn."),),
+    responses=(ResponseSpec(204, "Withdrawn."),),
     refusals=(*CALLER_ERRORS, *GONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -168,10 +173,10 @@ TOPIC_RECEIPT: Final = Operation(
     method="GET",
     path=f"{OF_TOPIC}/receipt",
     name="topicReceipt",
-    summary="What became of a topic's message",
+    summary="Retrieve the receipt of a message to a topic",
     description=(
-        "How many players have read it, and whose clients have it. Needs the scope "
-        "`notifications:send`."
+        "The number of players that have read the message, and of players whose "
+        "clients have acknowledged it. Requires the scope `notifications:send`."
     ),
     parameters=(TOPIC, ID),
     responses=(ResponseSpec(200, "The receipt.", AudienceReceiptResponse),),
@@ -182,8 +187,8 @@ EVERYONE_RECEIPT: Final = Operation(
     method="GET",
     path=f"{OF_EVERYONE}/receipt",
     name="everyoneReceipt",
-    summary="What became of a message to everyone",
-    description="As of a topic's.",
+    summary="Retrieve the receipt of a message to everyone",
+    description=("Works as for a topic. Requires the scope `notifications:send`."),
     parameters=(ID,),
     responses=(ResponseSpec(200, "The receipt.", AudienceReceiptResponse),),
     refusals=(*CALLER_ERRORS, *GONE, *IN_FLIGHT, *STORE),
@@ -194,12 +199,14 @@ SCHEDULES: Final = Operation(
     path="/v1/schedules",
     name="schedules",
     summary="List schedules",
-    description="Needs the scope `schedules:write`.",
+    description="Requires the scope `schedules:write`, as all operations on schedules.",
     parameters=(
         LIMIT,
-        query("after", str, "The `next` of the page before."),
+        query("after", str, "The `next` of the previous page."),
     ),
-    responses=(ResponseSpec(200, "Oldest first.", SchedulesResponse),),
+    responses=(
+        ResponseSpec(200, "A page of schedules, oldest first.", SchedulesResponse),
+    ),
     refusals=(*CALLER_ERRORS, *BAD_QUERY, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -207,8 +214,8 @@ SCHEDULE: Final = Operation(
     method="GET",
     path="/v1/schedules/{id}",
     name="schedule",
-    summary="Look at a schedule",
-    parameters=(ID,),
+    summary="Retrieve a schedule",
+    parameters=(SCHEDULE_ID,),
     responses=(ResponseSpec(200, "The schedule.", ScheduleResponse),),
     refusals=(*CALLER_ERRORS, *unknown("the schedule"), *STORE),
     security=(BEARER, COOKIE),
@@ -217,10 +224,10 @@ MOVE_SCHEDULE: Final = Operation(
     method="PATCH",
     path="/v1/schedules/{id}",
     name="moveSchedule",
-    summary="Move a schedule",
-    parameters=(ID,),
+    summary="Reschedule a pending schedule",
+    parameters=(SCHEDULE_ID,),
     body=MOVE_BODY,
-    responses=(ResponseSpec(200, "The schedule, moved.", ScheduleResponse),),
+    responses=(ResponseSpec(200, "The schedule with its new time.", ScheduleResponse),),
     refusals=(*CALLER_ERRORS, *unknown("the schedule"), *BODY, *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -229,9 +236,9 @@ CANCEL_SCHEDULE: Final = Operation(
     path="/v1/schedules/{id}",
     name="cancelSchedule",
     summary="Cancel a schedule",
-    description="A second cancellation is answered as the first one was.",
-    parameters=(ID,),
-    responses=(ResponseSpec(200, "The schedule, cancelled.", ScheduleResponse),),
+    description="This operation is idempotent.",
+    parameters=(SCHEDULE_ID,),
+    responses=(ResponseSpec(200, "The cancelled schedule.", ScheduleResponse),),
     refusals=(*CALLER_ERRORS, *unknown("the schedule"), *TOO_LATE, *WRITE),
     security=(BEARER, COOKIE),
 )

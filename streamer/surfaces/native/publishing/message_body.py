@@ -1,9 +1,9 @@
 """
-One message of a publish: what it may say, and to whom.
+One message of a publish request: its fields and its recipients.
 
-Decides shapes and limits of its fields, which of them go together, and how it is taken
-by the services. What is not to be kept has no use for anything that says how it is
-kept. Pure: no I/O, no services.
+Decides the types and limits of fields, which of them exclude each other, and how the
+services receive the message. A message that is not stored cannot have fields about
+storing. Pure: no I/O, no services.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = ["PublishBody", "PublishRequest", "RecipientsBody", "shown_log"]
 DATA_BYTES_MAX: Final = 64 * 1024
 TTL_MAX_S: Final = 365 * 86_400
 TIME_MAX_MS: Final = 253_402_300_799_999
-"""The end of the year 9999 in UTC, the last one that RFC 3339 can write."""
+"""The end of the year 9999 in UTC, the last year of RFC 3339."""
 
 SOURCE: Final = "native"
 
@@ -56,7 +56,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _Url = Annotated[str, Meta(min_length=1, max_length=4096)]
 _Time = Annotated[datetime, TIME]
 
-_OF_WHAT_IS_KEPT: Final = (
+_STORED_ONLY: Final = (
     "ttl_s",
     "expires_at",
     "collapse_key",
@@ -77,7 +77,7 @@ class PropertyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RecipientsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom a message is for: exactly one of the three."""
+    """The recipients of a message: exactly one of the fields."""
 
     players: (
         Annotated[list[PlayerText], Meta(min_length=1, max_length=RECIPIENTS_MAX)]
@@ -87,23 +87,21 @@ class RecipientsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     everyone: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        given = (
+        count = (
             (self.players is not UNSET)
             + (self.topic is not UNSET)
             + (self.everyone is not UNSET)
         )
-        if given != 1 or self.everyone is False:
-            raise ValueError(
-                "needs exactly one of players, topic and everyone, which must be true"
-            )
+        if count != 1 or self.everyone is False:
+            raise ValueError("requires exactly one of players, topic and everyone=true")
 
 
 class PublishRequest(NamedTuple):
     """
-    A message as the services take it.
+    A message in the form that the services take.
 
-    `due_ms` is when to send it, None for at once. One that is not to `persist` is for
-    who is listening now.
+    `due_ms` is the time to send it, None to send it at once. Without `persist` it
+    reaches only streams that are open now.
     """
 
     message: Message
@@ -113,7 +111,7 @@ class PublishRequest(NamedTuple):
 
     @property
     def is_for_later(self) -> bool:
-        """Whether it becomes a schedule."""
+        """Whether the message becomes a schedule."""
         many = len(self.message.logs) > PLAYERS_MAX
         return many or self.due_ms is not None or self.spread_ms > 0
 
@@ -121,7 +119,7 @@ class PublishRequest(NamedTuple):
 class PublishBody(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """``POST /v1/notifications``: one message."""
+    """One message of ``POST /v1/notifications``."""
 
     to: RecipientsBody
     type: Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)] | None = None
@@ -132,35 +130,37 @@ class PublishBody(
     priority: Priority = "medium"
     resource: ResourceBody | None = None
     ttl_s: Annotated[int, Meta(ge=1, le=TTL_MAX_S)] | None = None
-    """Seconds that it lives, from when it is sent; instead of ``expires_at``."""
+    """Lifetime in seconds from the time of sending; excludes ``expires_at``."""
     expires_at: _Time | None = None
-    """When it ends, with a time zone."""
+    """Time at which it expires, with a time zone."""
     collapse_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    """What it is about: it takes the place of the last one with the same key."""
+    """It replaces the previous notification with the same key."""
     device: Device = "all"
-    """Whether it is live only on the device that the player has used last."""
+    """Whether it is pushed only to the device that the player used last."""
     persist: bool = True
-    """Whether it is kept; false is for who listens now, and for nobody else."""
+    """Whether it is stored; if not, it reaches only streams that are open now."""
     send_at: _Time | None = None
-    """When to send it, with a time zone; absent or past means at once."""
+    """Time to send it, with a time zone; absent or past sends it at once."""
     spread_s: Annotated[int, Meta(ge=0, le=SPREAD_MAX_MS // 1000)] = 0
-    """Seconds over which a large audience is served."""
+    """Seconds over which to spread the deliveries."""
 
-    def read(self, app: App, where: Where, wrong: list[FieldError]) -> PublishRequest:
+    def read(
+        self, app: App, where: Where, problems: list[FieldError]
+    ) -> PublishRequest:
         """
-        Return what is asked for; add what is wrong with it to `wrong`.
+        Return the message; add its problems to `problems`.
 
-        Worth nothing if something is.
+        With problems, the result must not be used.
         """
         if self._may_contradict_itself:
-            wrong += self._contradictions(where)
+            problems += self._contradictions(where)
         due_ms = expires_ms = None
         if self.send_at is not None:
-            due_ms = _time(self.send_at, (*where, "send_at"), wrong)
+            due_ms = _time(self.send_at, (*where, "send_at"), problems)
         if self.expires_at is not None:
-            expires_ms = _time(self.expires_at, (*where, "expires_at"), wrong)
+            expires_ms = _time(self.expires_at, (*where, "expires_at"), problems)
         if self.data is not UNSET and (problem := _problem_with_data(self.data)):
-            wrong.append(FieldError((*where, "data"), problem))
+            problems.append(FieldError((*where, "data"), problem))
         resource = self.resource
         notification = Notification(
             type=self.type,
@@ -178,9 +178,9 @@ class PublishBody(
         message = Message(self._logs(app), notification, ttl_ms, self.device)
         return PublishRequest(message, due_ms, 1000 * self.spread_s, self.persist)
 
-    def given(self, names: Sequence[str]) -> list[str]:
-        """Return those of `names` that are not left at what holds without them."""
-        # No field that is asked for here has null for a value of its own.
+    def changed_fields(self, names: Sequence[str]) -> list[str]:
+        """Return those of the fields `names` that do not have their default."""
+        # None of these fields has null as a value.
         defaults = {"device": "all", "spread_s": 0}
         return [name for name in names if getattr(self, name) != defaults.get(name)]
 
@@ -194,45 +194,47 @@ class PublishBody(
 
     @property
     def _may_contradict_itself(self) -> bool:
-        # In a list of hundreds nearly all are of the plainest kind.
+        # In a list of hundreds, nearly all messages are plain.
         is_plain = self.persist and self.ttl_s is None and self.device == "all"
         return not is_plain or (self.title is None and self.body is None)
 
     def _contradictions(self, where: Where) -> Iterator[FieldError]:
         texts = self.type, self.title, self.body
         if self.data is UNSET and all(text is None for text in texts):
-            problem = "needs at least one of type, title, body and data"
+            problem = "requires at least one of type, title, body and data"
             yield FieldError(where, problem)
         if self.ttl_s is not None and self.expires_at is not None:
-            yield FieldError((*where, "ttl_s"), "goes without expires_at")
+            yield FieldError((*where, "ttl_s"), "cannot be combined with expires_at")
         to_players = self.to.players is not UNSET
         if self.device == "latest" and not to_players:
-            yield FieldError((*where, "device"), "latest is for players")
+            yield FieldError(
+                (*where, "device"), "latest requires recipients in players"
+            )
         if self.persist:
             return
-        for name in self.given(_OF_WHAT_IS_KEPT):
-            yield FieldError((*where, name), "is for what is kept: see persist")
+        for name in self.changed_fields(_STORED_ONLY):
+            yield FieldError((*where, name), "cannot be combined with persist=false")
         if to_players and len(self.to.players or ()) > PLAYERS_MAX:
-            problem = f"are more than {PLAYERS_MAX}: see persist"
+            problem = f"must be at most {PLAYERS_MAX} with persist=false"
             yield FieldError((*where, "to", "players"), problem)
 
 
 def shown_log(log: Log) -> str | dict[str, Any]:
-    """Return a recipient as answers name it: a player, or an audience as in ``to``."""
+    """Return a recipient as in responses: a player, or an audience as in ``to``."""
     if not log.is_audience:
         return log.player
     return {"everyone": True} if log.topic is None else {"topic": log.topic}
 
 
-def _time(when: datetime, where: Where, wrong: list[FieldError]) -> int | None:
-    """Return a time as ms of Unix time, None where it is a wrong one."""
+def _time(when: datetime, where: Where, problems: list[FieldError]) -> int | None:
+    """Return a time as Unix time in ms, None if it is invalid."""
     if when.tzinfo is None:
-        problem = "needs a time zone, as in 2026-11-20T18:00:00Z"
-        wrong.append(FieldError(where, problem))
+        problem = "requires a time zone, as in 2026-11-20T18:00:00Z"
+        problems.append(FieldError(where, problem))
         return None
     at_ms = to_ms(when)
     if at_ms > TIME_MAX_MS:
-        wrong.append(FieldError(where, "lies behind the year 9999"))
+        problems.append(FieldError(where, "must be before the year 10000"))
         return None
     return max(at_ms, 0)
 
@@ -243,4 +245,4 @@ def _problem_with_data(data: Any) -> str | None:  # any JSON value
     size = len(_encode(data))
     if size <= DATA_BYTES_MAX:
         return None
-    return f"has {size} bytes of JSON, allowed {DATA_BYTES_MAX}"
+    return f"has {size} bytes of JSON, the limit is {DATA_BYTES_MAX}"

@@ -1,7 +1,7 @@
 """
-The native surface's publishing: now, later, to whom listens, and taking it back.
+The native surface's publishing: messages, withdrawals, receipts, schedules.
 
-Decides nothing but which service a path asks. Knows Starlette, the services, and the
+Decides only which service an operation calls. Knows Starlette, the services, and the
 wires.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["NativePublishing"]
 
 
 class NativePublishing:
-    """Publishing on the native surface, and its routes."""
+    """Publishing on the native surface, with its routes."""
 
     def __init__(
         self,
@@ -69,15 +69,15 @@ class NativePublishing:
 
     async def publish(self, request: Request, caller: Caller) -> Response:
         body = await read_body(request, wire.PUBLISH_BYTES_MAX)
-        asked, many = wire.decode_publish(caller.app, body)
+        requests, many = wire.decode_publish(caller.app, body)
         key = header_of(request, b"idempotency-key", None)
         with self._in_flight.track_app(caller.app):
             try:
                 if many:
-                    return await self._send(caller, asked, key, many=True)
-                return await self._publish_one(caller, asked[0], key)
+                    return await self._send(caller, requests, key, many=True)
+                return await self._publish_one(caller, requests[0], key)
             except Invalid as error:
-                raise error if many else wire.placed(error) from None
+                raise error if many else wire.of_single_message(error) from None
 
     async def withdraw(self, request: Request, caller: Caller) -> Response:
         audience = _audience(request, caller)
@@ -96,9 +96,11 @@ class NativePublishing:
     async def schedules(self, request: Request, caller: Caller) -> Response:
         limit = LIMIT.read(request.query_params)
         after = schedule_wire.parse_after(request.query_params.get("after") or "0.")
-        found = await self._schedules.page(caller, after=after, limit=limit + 1)
-        shown, more = found[:limit], len(found) > limit
-        return json_response(schedule_wire.encode_schedules(shown, more=more))
+        schedules = await self._schedules.page(caller, after=after, limit=limit + 1)
+        more = len(schedules) > limit
+        return json_response(
+            schedule_wire.encode_schedules(schedules[:limit], more=more)
+        )
 
     async def schedule(self, request: Request, caller: Caller) -> Response:
         schedule = await self._schedules.get(caller, request.path_params["id"])
@@ -114,46 +116,46 @@ class NativePublishing:
 
     async def cancel_schedule(self, request: Request, caller: Caller) -> Response:
         changed = await self._schedules.cancel(caller, request.path_params["id"])
-        # A second cancellation has nothing left to do, and is not refused for it.
+        # A second cancellation has nothing to do, and succeeds.
         if changed.state is not ScheduleState.CANCELLED:
             raise TooLate(changed.state.value)
         return await self.schedule(request, caller)
 
     async def _publish_one(
-        self, caller: Caller, asked: PublishRequest, key: str | None
+        self, caller: Caller, publish: PublishRequest, key: str | None
     ) -> Response:
-        if not asked.persist:
-            sent_id = await self._publisher.send_ephemeral(caller, asked.message)
-            sent = [[(log, sent_id) for log in asked.message.logs]]
+        if not publish.persist:
+            sent_id = await self._publisher.send_ephemeral(caller, publish.message)
+            sent = [[(log, sent_id) for log in publish.message.logs]]
             return json_response(wire.encode_results(sent, many=False))
-        if asked.is_for_later:
-            return await self._schedule(caller, asked, key)
-        return await self._send(caller, [asked], key, many=False)
+        if publish.is_for_later:
+            return await self._schedule(caller, publish, key)
+        return await self._send(caller, [publish], key, many=False)
 
     async def _send(
         self,
         caller: Caller,
-        asked: Sequence[PublishRequest],
+        requests: Sequence[PublishRequest],
         key: str | None,
         *,
         many: bool,
     ) -> Response:
-        messages = [one.message for one in asked]
+        messages = [publish.message for publish in requests]
         sent = await self._publisher.send(caller, messages, idempotency_key=key)
         body = wire.encode_results(sent.positions, many=many)
         return json_response(body, replayed=sent.replayed)
 
     async def _schedule(
-        self, caller: Caller, asked: PublishRequest, key: str | None
+        self, caller: Caller, publish: PublishRequest, key: str | None
     ) -> Response:
-        message = asked.message
+        message = publish.message
         schedule, replayed = await self._schedules.schedule(
             caller,
             [log.name for log in message.logs],
             message.notification,
-            due_ms=asked.due_ms or 0,
+            due_ms=publish.due_ms or 0,
             ttl_ms=message.ttl_ms,
-            spread_ms=asked.spread_ms,
+            spread_ms=publish.spread_ms,
             to_latest=message.device == "latest",
             idempotency_key=key,
         )

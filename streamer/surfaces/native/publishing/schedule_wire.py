@@ -1,7 +1,8 @@
 """
-Schedules as bytes: what is asked of them, and how they are shown.
+Schedules as bytes: requests, responses, and positions in their list.
 
-Decides shapes, and what a place in their list looks like. Pure: no I/O, no services.
+Decides the types of fields, and the format of a position in the list. Pure: no I/O, no
+services.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     send_at: Annotated[datetime, TIME]
 
     def due_ms(self) -> int:
-        """Return the new time. Raises Invalid if it has no zone."""
+        """Return the new time. Raises Invalid if it has no time zone."""
         if self.send_at.tzinfo is not None:
             return to_ms(self.send_at)
-        problem = "needs a time zone, as in 2026-11-20T18:00:00Z"
+        problem = "requires a time zone, as in 2026-11-20T18:00:00Z"
         raise Invalid(FieldError(("body", "send_at"), problem))
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
-    """Return a schedule as the native surface shows it."""
+    """Return a schedule as in responses."""
     document: dict[str, Any] = {
         "id": schedule.id,
         "state": schedule.state.value,
@@ -60,7 +61,7 @@ def encode_schedule(schedule: Schedule) -> bytes:
 
 
 def encode_schedules(schedules: Sequence[Schedule], *, more: bool) -> bytes:
-    """Return a page of schedules; with `more`, others follow the last of them."""
+    """Return a page of schedules. With `more`, further schedules follow it."""
     last = schedules[-1] if more else None
     return b'{"schedules":[%b],"next":%b}' % (
         b",".join(map(encode_schedule, schedules)),
@@ -69,8 +70,10 @@ def encode_schedules(schedules: Sequence[Schedule], *, more: bool) -> bytes:
 
 
 def parse_after(text: str) -> tuple[int, str]:
-    """Return the place that ``next`` named. Raises Invalid."""
+    """Return the position of a ``next``. Raises Invalid."""
     created, _, schedule_id = text.partition(".")
     if created.isascii() and created.isdecimal() and len(text) <= 64:
         return int(created), schedule_id
-    raise Invalid(FieldError(("query", "after"), "is not a place in the schedules"))
+    raise Invalid(
+        FieldError(("query", "after"), "is not the next of a page of schedules")
+    )

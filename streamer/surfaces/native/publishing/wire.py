@@ -1,11 +1,12 @@
 """
-Publishing as bytes: one message or a list of them, and what is answered.
+Publish requests and responses as bytes: one message or a list of them.
 
-Decides what a list may have, and that everything that is wrong with a request is told
-at once. Pure: no I/O, no services.
+Decides what a list may contain, and that the response reports every problem of a
+request. Pure: no I/O, no services.
 
-A message for now is stored and answered with an id per recipient; one for later, or for
-more players than fit one answer, becomes a schedule, and is alone in its request.
+A message to be sent at once is stored, and the response has an id per recipient. A
+message to be sent later, or to more players than fit one response, becomes a schedule;
+it must be the only message of its request.
 """
 
 from __future__ import annotations
@@ -31,22 +32,21 @@ __all__ = [
     "PublishBatch",
     "decode_publish",
     "encode_results",
-    "placed",
+    "of_single_message",
 ]
 
 PUBLISH_BYTES_MAX: Final = 2 * 1024 * 1024
 
 BATCH_MAX: Final = 1_000
-"""Messages in one request."""
+"""Messages per request."""
 
 DELIVERIES_MAX: Final = PLAYERS_MAX
-"""Recipients of all messages of one list together: it is answered when all are stored.
-"""
+"""Recipients of all messages of a request, which responds when all are stored."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 _CONTENT: Final = frozenset({"type", "title", "body", "data"})
-_OF_A_SCHEDULE: Final = ("send_at", "spread_s")
+_SINGLE_ONLY: Final = ("send_at", "spread_s")
 
 PublishBatch: TypeAlias = Annotated[
     list[PublishBody], Meta(min_length=1, max_length=BATCH_MAX)
@@ -63,8 +63,8 @@ def decode_publish(app: App, body: bytes) -> tuple[list[PublishRequest], bool]:
     Return the messages of a body, and whether it is a list.
 
     Raises:
-        Malformed: It is no JSON.
-        Invalid: Has everything that is wrong, in the order of the messages.
+        Malformed: The body is not JSON.
+        Invalid: Has every problem, in the order of the messages.
 
     """
     many = body.lstrip()[:1] == b"["
@@ -76,31 +76,31 @@ def decode_publish(app: App, body: bytes) -> tuple[list[PublishRequest], bool]:
     except Invalid:
         refuse(_every_problem(app, body, many=many))
         raise
-    wrong: list[FieldError] = []
-    asked = []
+    problems: list[FieldError] = []
+    requests = []
     for i, message in enumerate(messages):
         where: Where = ("body", i) if many else ("body",)
-        asked.append(message.read(app, where, wrong))
+        requests.append(message.read(app, where, problems))
         if many and (message.send_at or message.spread_s or not message.persist):
-            wrong += _not_in_a_list(message, where)
+            problems += _not_in_a_list(message, where)
     if many:
-        wrong += _too_many(asked)
-    if wrong:
-        refuse(wrong)
-    return asked, many
+        problems += _too_many(requests)
+    if problems:
+        refuse(problems)
+    return requests, many
 
 
 def _every_problem(app: App, body: bytes, *, many: bool) -> Iterator[FieldError]:
-    """Yield all that is wrong with a body that does not fit its type."""
+    """Yield every problem of a body that does not match its type."""
     messages = items_of(body) if many else [body]
-    told = False
+    found = False
     for i, raw in enumerate(messages):
         where: Where = ("body", i) if many else ("body",)
         for problem in _problems_of_message(app, raw, where, many=many):
-            told = True
+            found = True
             yield problem
-    if not told:
-        # The messages are good; there are none, or too many.
+    if not found:
+        # Every message is valid; there are none, or too many.
         yield from (_MANY if many else _ONE).problems(body)
 
 
@@ -110,41 +110,41 @@ def _problems_of_message(
     problems = list(islice(_ONE.problems(raw, where), PROBLEMS_MAX))
     yield from problems
     if any(problem.where == where for problem in problems):
-        return  # no object at all
-    good = _ONE.good_parts(raw)
-    bad = {problem.where[len(where)] for problem in problems}
-    good.setdefault("to", _STAND_IN)
-    if bad & _CONTENT:
-        # It does say something, if only it could be read.
-        good.setdefault("data", None)
-    message = PublishBody(**good)
-    wrong: list[FieldError] = []
-    message.read(app, where, wrong)
-    yield from wrong
+        return  # not an object
+    fields = _ONE.valid_fields(raw)
+    invalid = {problem.where[len(where)] for problem in problems}
+    fields.setdefault("to", _STAND_IN)
+    if invalid & _CONTENT:
+        # The message has content, though it is invalid.
+        fields.setdefault("data", None)
+    message = PublishBody(**fields)
+    contradictions: list[FieldError] = []
+    message.read(app, where, contradictions)
+    yield from contradictions
     if many:
         yield from _not_in_a_list(message, where)
 
 
 def _not_in_a_list(message: PublishBody, where: Where) -> Iterator[FieldError]:
-    for name in message.given(_OF_A_SCHEDULE):
-        yield FieldError((*where, name), "is for a single message")
+    for name in message.changed_fields(_SINGLE_ONLY):
+        yield FieldError((*where, name), "requires a single message")
     if not message.persist:
-        yield FieldError((*where, "persist"), "false is for a single message")
+        yield FieldError((*where, "persist"), "false requires a single message")
 
 
-def _too_many(asked: Sequence[PublishRequest]) -> list[FieldError]:
-    """Return what is wrong where a list has more recipients than it may."""
+def _too_many(requests: Sequence[PublishRequest]) -> list[FieldError]:
+    """Return the problem of a list that has too many recipients."""
     count = 0
-    for i, one in enumerate(asked):
-        count += len(one.message.logs)
+    for i, request in enumerate(requests):
+        count += len(request.message.logs)
         if count > DELIVERIES_MAX:
-            problem = f"goes beyond {DELIVERIES_MAX} recipients of one request"
+            problem = f"exceeds the limit of {DELIVERIES_MAX} recipients per request"
             return [FieldError(("body", i, "to"), problem)]
     return []
 
 
-def placed(error: Invalid) -> Invalid:
-    """Return what services say of the only message of a list as said of a message."""
+def of_single_message(error: Invalid) -> Invalid:
+    """Return the problems of the only message of a list as those of a message."""
     return Invalid(
         *(
             FieldError(("body", *where[2:]), problem)
@@ -159,19 +159,19 @@ def encode_results(
     sent: Sequence[Sequence[tuple[Log, Position | str | None]]], *, many: bool
 ) -> bytes:
     """
-    Return the answer to a publish: an id per recipient, in the request's order.
+    Return the response to a publish request: a result per recipient, in its order.
 
-    For a list of messages it is a list of such answers. Who has muted the type gets no
-    notification, and has no id.
+    For a list of messages it is a list of such objects. A recipient that has muted the
+    type has no id, since it gets no notification.
     """
-    answers = [{"results": [_result(*one) for one in message]} for message in sent]
-    return _encode(answers if many else answers[0])
+    results = [{"results": [_result(*one) for one in message]} for message in sent]
+    return _encode(results if many else results[0])
 
 
-def _result(log: Log, place: Position | str | None) -> dict[str, Any]:
+def _result(log: Log, stored: Position | str | None) -> dict[str, Any]:
     to = shown_log(log)
-    if place is None:
+    if stored is None:
         return {"to": to, "muted": True}
-    if isinstance(place, str):
-        return {"to": to, "id": place}
-    return {"to": to, "id": place.id}
+    if isinstance(stored, str):
+        return {"to": to, "id": stored}
+    return {"to": to, "id": stored.id}

@@ -1,7 +1,5 @@
 """
-What the native surface can be asked about topics and mutes, and what it answers.
-
-Part of `contract`.
+The contract of topics and mutes.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ TypeName = Annotated[str, Meta(min_length=1, max_length=TYPE_CHARS_MAX)]
 TYPE: Final = path("type", TypeName, "The type of notification.", has_slashes=True)
 TOPICS_OF: Final = "/v1/players/{player}/topics"
 MUTES_OF: Final = "/v1/players/{player}/mutes"
-THE_PLAYER: Final = "$request.path.player"
-THE_TOPIC: Final = {"player": THE_PLAYER, "topic": "$request.path.topic"}
+PATH_PLAYER: Final = "$request.path.player"
+PATH_TOPIC: Final = {"player": PATH_PLAYER, "topic": "$request.path.topic"}
 ABOUT_ONE: Final = (*CALLER_ERRORS, *BAD_PATH, *IN_FLIGHT)
 
 TOPICS: Final = Operation(
@@ -41,7 +39,11 @@ TOPICS: Final = Operation(
     name="topics",
     summary="List a player's topics",
     parameters=(PLAYER,),
-    responses=(ResponseSpec(200, "All of them.", TopicsResponse),),
+    responses=(
+        ResponseSpec(
+            200, "All topics that the player is subscribed to.", TopicsResponse
+        ),
+    ),
     refusals=(*ABOUT_ONE, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -49,21 +51,23 @@ JOIN_TOPIC: Final = Operation(
     method="PUT",
     path=f"{TOPICS_OF}/{{topic}}",
     name="joinTopic",
-    summary="Let a player have what a topic is sent from now on",
+    summary="Subscribe a player to a topic",
     description=(
-        "A player's own token has to name the topic in its claim `topics`; a "
-        "backend key needs the scope `notifications:send`. At most 16 topics."
+        "The player receives notifications sent to the topic from now on. A player's "
+        "token must name the topic in its claim `topics`; a backend key requires the "
+        "scope `notifications:send`. A player can be subscribed to at most 16 topics. "
+        "This operation is idempotent."
     ),
     parameters=(PLAYER, TOPIC),
     responses=(
         ResponseSpec(
             204,
-            "The player has joined it.",
+            "The player is subscribed.",
             links=(
-                Link("native.topics", {"player": THE_PLAYER}),
-                Link("native.muteTopic", THE_TOPIC),
-                Link("native.unmuteTopic", THE_TOPIC),
-                Link("native.leaveTopic", THE_TOPIC),
+                Link("native.topics", {"player": PATH_PLAYER}),
+                Link("native.muteTopic", PATH_TOPIC),
+                Link("native.unmuteTopic", PATH_TOPIC),
+                Link("native.leaveTopic", PATH_TOPIC),
             ),
         ),
     ),
@@ -74,12 +78,13 @@ LEAVE_TOPIC: Final = Operation(
     method="DELETE",
     path=f"{TOPICS_OF}/{{topic}}",
     name="leaveTopic",
-    summary="Let a player have nothing of a topic any more",
+    summary="Unsubscribe a player from a topic",
     description=(
-        "Needs the same rights as joining. What it was sent is not there either."
+        "Requires the same rights as subscribing. Earlier notifications of the topic "
+        "disappear from the inbox, too. This operation is idempotent."
     ),
     parameters=(PLAYER, TOPIC),
-    responses=(ResponseSpec(204, "The player is not in it."),),
+    responses=(ResponseSpec(204, "The player is not subscribed."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -87,9 +92,9 @@ MUTES: Final = Operation(
     method="GET",
     path=MUTES_OF,
     name="mutes",
-    summary="List what a player has muted",
+    summary="List a player's mutes",
     parameters=(PLAYER,),
-    responses=(ResponseSpec(200, "Types and topics.", MutesResponse),),
+    responses=(ResponseSpec(200, "The muted types and topics.", MutesResponse),),
     refusals=(*ABOUT_ONE, *STORE),
     security=(BEARER, COOKIE),
 )
@@ -99,11 +104,12 @@ MUTE_TYPE: Final = Operation(
     name="muteType",
     summary="Mute a type of notification",
     description=(
-        "Nothing of it that is sent to this player is stored from now on, and the "
-        "sender is told so. At most 100 types."
+        "From now on, notifications of this type to this player are not stored, and "
+        "the response to their publisher says so. A player can mute at most 100 types. "
+        "This operation is idempotent."
     ),
     parameters=(PLAYER, TYPE),
-    responses=(ResponseSpec(204, "It is muted."),),
+    responses=(ResponseSpec(204, "Muted."),),
     refusals=(*ABOUT_ONE, *MUTE_LIMIT, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -111,9 +117,9 @@ UNMUTE_TYPE: Final = Operation(
     method="DELETE",
     path=f"{MUTES_OF}/types/{{type}}",
     name="unmuteType",
-    summary="Take the mute of a type back",
+    summary="Unmute a type of notification",
     parameters=(PLAYER, TYPE),
-    responses=(ResponseSpec(204, "It is not muted."),),
+    responses=(ResponseSpec(204, "Not muted."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -121,10 +127,13 @@ MUTE_TOPIC: Final = Operation(
     method="PUT",
     path=f"{MUTES_OF}/topics/{{topic}}",
     name="muteTopic",
-    summary="Mute a topic that the player has joined",
-    description="It is shown nowhere until the mute is taken back; then all of it is.",
+    summary="Mute a topic that the player is subscribed to",
+    description=(
+        "Hides the topic's notifications. They are still stored, and appear when the "
+        "topic is unmuted. This operation is idempotent."
+    ),
     parameters=(PLAYER, TOPIC),
-    responses=(ResponseSpec(204, "It is muted."),),
+    responses=(ResponseSpec(204, "Muted."),),
     refusals=(*ABOUT_ONE, *unknown("the topic"), *WRITE),
     security=(BEARER, COOKIE),
 )
@@ -132,9 +141,9 @@ UNMUTE_TOPIC: Final = Operation(
     method="DELETE",
     path=f"{MUTES_OF}/topics/{{topic}}",
     name="unmuteTopic",
-    summary="Take the mute of a topic back",
+    summary="Unmute a topic",
     parameters=(PLAYER, TOPIC),
-    responses=(ResponseSpec(204, "It is not muted."),),
+    responses=(ResponseSpec(204, "Not muted."),),
     refusals=(*ABOUT_ONE, *WRITE),
     security=(BEARER, COOKIE),
 )

@@ -1,7 +1,7 @@
 """
 The native surface's topics and mutes of players.
 
-Decides nothing but which service a path asks. Knows Starlette, the service, and the
+Decides only which service an operation calls. Knows Starlette, the service, and the
 wire.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["NativeTopics"]
 
 
 class NativeTopics:
-    """What players have joined and muted on the native surface, and the routes."""
+    """Topics and mutes of players on the native surface, with their routes."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class NativeTopics:
 
     def routes(self) -> list[BaseRoute]:
         return endpoints(self._callers).bind(
-            # Before the topics, since a player's name may have a slash too.
+            # Before the topics, since a player's name may contain slashes.
             (contract.MUTE_TYPE, self.mute_type),
             (contract.UNMUTE_TYPE, self.unmute_type),
             (contract.MUTE_TOPIC, self.mute_topic),

@@ -17,12 +17,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def encode_topics(topics: Sequence[JoinedTopic]) -> bytes:
-    """Return the topics that a player has joined."""
-    shown = [{"topic": it.topic, "muted": it.muted} for it in topics]
-    return _encode({"topics": shown})
+    """Return a response with the topics that a player is subscribed to."""
+    items = [{"topic": it.topic, "muted": it.muted} for it in topics]
+    return _encode({"topics": items})
 
 
 def encode_mutes(types: Sequence[str], topics: Sequence[JoinedTopic]) -> bytes:
-    """Return what a player does not want."""
+    """Return a response with the types and topics that a player has muted."""
     muted = [it.topic for it in topics if it.muted]
     return _encode({"types": types, "topics": muted})
