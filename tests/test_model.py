@@ -226,10 +226,10 @@ def test_id_and_time_precede_the_fragment() -> None:
 
 
 @given(positions)
-def test_an_entry_is_written_with_its_id_at_any_position(place: Position) -> None:
-    # Python writes no time behind the year 9999.
-    at_ms = place.at_ms % 253_402_300_800_000
-    entry = Entry(1, at_ms, place.offset, place.tag, b'"title":"t"}')
+def test_an_entry_is_written_with_its_id_at_any_position(position: Position) -> None:
+    # Python writes no time after the year 9999.
+    at_ms = position.at_ms % 253_402_300_800_000
+    entry = Entry(1, at_ms, position.offset, position.tag, b'"title":"t"}')
 
     assert entry.json == notification_json(entry.id, at_ms, entry.fragment)
 

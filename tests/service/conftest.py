@@ -41,12 +41,12 @@ class Client:
 
     def __init__(
         self,
-        place: ReadFrom | Cursor = Start.LATEST,
+        read_from: ReadFrom | Cursor = Start.LATEST,
         *,
         buffer: int = 2**20,
         topics: tuple[str, ...] = (),
     ) -> None:
-        cursor = place if isinstance(place, Cursor) else None
+        cursor = read_from if isinstance(read_from, Cursor) else None
         self.cursor = cursor
         """The last cursor that it got."""
         self.titles: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ class Client:
         """Bytes queued if it has stopped reading, None while it reads."""
         self.taken_at_most: int | None = None
         self.session = Session(
-            place.own if isinstance(place, Cursor) else place,
+            read_from.own if isinstance(read_from, Cursor) else read_from,
             codec=WebSocketCodec(),
             sink=self,
             limits=SessionLimits(send_buffer_bytes=buffer),
@@ -96,9 +96,9 @@ class Client:
             audience = "everyone" if audience is True else audience
             self.titles.setdefault(audience, []).append(notification["title"])
         else:
-            place = decode_id(notification["id"])
-            assert place is not None
-            self.offsets.append(place.offset)
+            position = decode_id(notification["id"])
+            assert position is not None
+            self.offsets.append(position.offset)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the messages of one type."""

@@ -136,14 +136,14 @@ def test_entries_before_the_player_joined_are_left_out(
     read(sub, 2, 3, head=3)
     assert [e.offset for e in owner.deliveries[0].entries] == [3]
 
-    # Of a log that was begun anew there is nothing the player was too late for.
-    anew = entry(1)._replace(epoch=2)
+    # The position of joining does not apply to another epoch of the log.
+    renewed = entry(1)._replace(epoch=2)
     sub.own_subscription().mark_stale()
     read_from = sub.own_subscription().begin_read()
     assert isinstance(read_from, Position)
-    head = anew.position
+    head = renewed.position
     sub.on_history(read_from, History(head, head, [], Gap.EPOCH), unread=0, marks=0)
-    sub.offer(anew._replace(offset=2))
+    sub.offer(renewed._replace(offset=2))
 
     assert [e.offset for e in owner.deliveries[-1].entries] == [2]
 

@@ -428,7 +428,7 @@ CASES: Final = {
         Case(3, before=2, losses=1, drops=1, doubts=1),
         (position(2), position(1)),
     ),
-    "the tail is lost and written anew": (
+    "the tail is lost and grows again": (
         Case(4, before=2, cuts=1, drops=1),
         (position(2), position(1)),
     ),

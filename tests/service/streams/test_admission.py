@@ -258,14 +258,14 @@ async def test_a_connection_that_stays_holds_everything_until_it_leaves(
     make_client: type[Client],
     until: Until,
 ) -> None:
-    with admission.admit() as listener:
-        await listener.join(log, make_client().session)
-        listener.stay()
+    with admission.admit() as connection:
+        await connection.join(log, make_client().session)
+        connection.stay()
 
     assert admission.open == 1
     assert await held(redis, log) == 1
 
-    listener.leave()
+    connection.leave()
 
     assert admission.open == 0
     assert len(admission._catch_up.hub) == 0
@@ -276,11 +276,11 @@ async def test_a_connection_that_stays_holds_everything_until_it_leaves(
 async def test_leaving_twice_releases_once(
     admission: Admission, log: Log, make_client: type[Client]
 ) -> None:
-    with admission.admit(), admission.admit() as listener:
-        await listener.join(log, make_client().session)
+    with admission.admit(), admission.admit() as connection:
+        await connection.join(log, make_client().session)
 
-        listener.leave()
-        listener.leave()
+        connection.leave()
+        connection.leave()
 
         assert admission.open == 1
     assert admission.open == 0
@@ -292,12 +292,12 @@ async def test_an_error_while_leaving_keeps_no_slot(
     def fail(opened: bool) -> None:
         raise KeyError("broken")
 
-    listener = admission.admit()
-    await listener.join(log, make_client().session)
-    listener.on_leave = fail
+    connection = admission.admit()
+    await connection.join(log, make_client().session)
+    connection.on_leave = fail
 
     with pytest.raises(KeyError):
-        listener.leave()
+        connection.leave()
 
     assert admission.open == 0
     await admission._leases.wait_released()
@@ -310,8 +310,8 @@ async def test_a_refusal_opens_nothing(
 ) -> None:
     outcomes: list[bool] = []
 
-    with pytest.raises(error), admission.admit() as listener:
-        listener.on_leave = outcomes.append
+    with pytest.raises(error), admission.admit() as connection:
+        connection.on_leave = outcomes.append
         raise error
 
     assert outcomes == [error is KeyError]
@@ -335,10 +335,10 @@ async def test_a_reader_is_not_ticked_before_it_is_due(
             ticks.append(now_s)
             return 3_600.0
 
-    with admission.admit() as listener:
-        await listener.join(log, RecordingTicks())
+    with admission.admit() as connection:
+        await connection.join(log, RecordingTicks())
         await until(lambda: ticks)
-        assert listener.due - admission._timer_wheel._tick_count == 3_600
+        assert connection.due - admission._timer_wheel._tick_count == 3_600
 
 
 # The drain.

@@ -602,8 +602,8 @@ async def test_joining_and_leaving_leaves_nothing_behind(
         nonlocal visits
         for _ in range(15):
             log = rng.choice(logs)
-            places: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
-            client = make_client(rng.choice(places))
+            starts: list[ReadFrom] = [ZERO, Start.LATEST, Start.EARLIEST]
+            client = make_client(rng.choice(starts))
             await until(lambda: catch_up.connected)
             # A reader that joins at the moment of the interruption is refused, and
             # tries again.

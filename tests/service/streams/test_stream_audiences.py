@@ -473,8 +473,8 @@ async def test_changes_of_topics_at_the_same_time_repeat_nothing(
                         log, client.session, topics[::-1]
                     ),
                 )
-            hears = [sub.log for sub in client.session.audience_subscriptions]
-            assert len(hears) == len(set(hears))
+            followed = [sub.log for sub in client.session.audience_subscriptions]
+            assert len(followed) == len(set(followed))
     assert not catch_up.hub.logs
     assert not catch_up._pubsub._subscribers
 
@@ -708,8 +708,8 @@ async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
                         change = rng.choice([audiences.join, audiences.leave])
                         await change(log, topic)
                         await asyncio.sleep(rng.random() * 0.05)
-            hears = [sub.log for sub in client.session.audience_subscriptions]
-            assert not hears
+            followed = [sub.log for sub in client.session.audience_subscriptions]
+            assert not followed
 
     async def disturb() -> None:
         for _ in range(3):
@@ -789,9 +789,14 @@ async def test_in_any_events_a_reader_gets_all_that_its_pages_show(
         await until(lambda r=reader: r.client.begin is not None)
 
     async def speak() -> None:
-        everybody = [everyone_log(app), *(topic_log(app, topic) for topic in topics)]
+        audience_logs = [
+            everyone_log(app),
+            *(topic_log(app, topic) for topic in topics),
+        ]
         for n in range(150):
-            await publish(rng.choice(everybody if rng.random() < 0.6 else logs), f"{n}")
+            await publish(
+                rng.choice(audience_logs if rng.random() < 0.6 else logs), f"{n}"
+            )
 
     async def wander(reader: Reading) -> None:
         for _ in range(25):
@@ -885,8 +890,8 @@ async def test_a_topic_that_is_joined_after_the_first_look_is_followed(
     try:
         await until(lambda: len(client.session.audience_subscriptions) == 2)
         await until(lambda: client.begin is not None)
-        await publish(topic_log(log.app, NEWS), "heard")
-        await until(lambda: client.titles.get("news") == ["heard"])
+        await publish(topic_log(log.app, NEWS), "later")
+        await until(lambda: client.titles.get("news") == ["later"])
     finally:
         catch_up.stream_audiences.leave(log, client.session)
 
