@@ -245,7 +245,13 @@ async def connect(url: str, connection: RespConnection, *, name: str) -> None:
     except asyncio.CancelledError:
         await opened.disconnect(nowait=True)
         raise
-    connection.adopt(opened)
+    try:
+        connection.adopt(opened)
+    except StoreUnavailable:
+        # The object of redis-py would warn of an unclosed connection when it is
+        # collected, in whichever task is running then.
+        await opened.disconnect(nowait=True)
+        raise
 
 
 class RedisConnection:

@@ -15,13 +15,19 @@ from types import NoneType
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from streamer.errors import OutcomeUnknown, StoreUnavailable, Unavailable
 from streamer.model import ZERO, Log, Player
 from streamer.store.client import connection as connection_module
 from streamer.store.client.commands import PackedCall, Script, ScriptCall, pack_args
-from streamer.store.client.connection import GATHERED_BYTES_MAX, RedisConnection
+from streamer.store.client.connection import (
+    GATHERED_BYTES_MAX,
+    RedisConnection,
+    RespConnection,
+    connect,
+)
 from streamer.store.client.replies import StoreConflict
 from streamer.store.logs.inbox import Inbox, Once
 from streamer.store.server.embedded import Embedded
@@ -601,3 +607,24 @@ async def test_a_replica_is_unavailable_for_writes(
         await redis.call("SET", "k", "v", write=True)
 
     await redis.close()
+
+
+async def test_a_connection_that_is_lost_before_it_is_adopted_is_closed(
+    store_url: str,
+) -> None:
+    """Otherwise redis-py warns when it is collected, in a task that did nothing."""
+    opened: list[AbstractConnection] = []
+
+    class Losing(RespConnection):
+        def adopt(self, connection: AbstractConnection) -> None:
+            opened.append(connection)
+            assert connection._writer is not None
+            connection._writer.transport.abort()
+            super().adopt(connection)
+
+    losing = Losing(lambda replies: None, lambda: None)
+
+    with pytest.raises(StoreUnavailable):
+        await connect(store_url, losing, name="test")
+
+    assert not opened[0].is_connected
