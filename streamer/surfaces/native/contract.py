@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+from msgspec import Meta
+
 from ...contract.operation import (
     BEARER,
     COOKIE,
@@ -32,12 +34,13 @@ from ...contract.refusals import (
     STORE,
     WRITE,
 )
+from ...core.streams.client_messages import TOPICS_MAX
 from ...errors import RateLimited, UsedUp
 from . import credentials
 from .campaigns.contract import CAMPAIGN_OPERATIONS
 from .common import problems
 from .common.body_types import CheckedBody
-from .common.parameters import CALLER_ERRORS, Cursor
+from .common.parameters import CALLER_ERRORS, Cursor, TopicName
 from .common.responses import Problem, TicketResponse, TokenResponse
 from .inboxes.contract import INBOX_OPERATIONS
 from .publishing.contract import PUBLISHING_OPERATIONS
@@ -48,6 +51,7 @@ __all__ = ["NATIVE"]
 INSTANCE_PATTERN: Final = r"^[A-Za-z0-9_.-]{0,64}$"
 
 Instance = Annotated[str, matching(INSTANCE_PATTERN)]
+Topics = Annotated[list[TopicName], Meta(max_length=TOPICS_MAX)]
 
 
 TICKET: Final = Scheme(
@@ -79,9 +83,11 @@ The response is 101, or an error as above. Messages are text, each a JSON object
 `notification` (`cursor`, `notification`), `gap` (`reason`, `cursor`), `read`, `ping`,
 `pong`, `reply`, `error`, and finally `bye` (`code`, `reason`, `reconnect`, `delay_ms`);
 the close frame has the same code. The client sends `auth` (`token`), `read` (the body
-of the HTTP operation, with an optional `ref`), `ping` and `pong`; any other message
-closes the connection with 4203. Codes 4000-4099: reconnect. Codes 4100-4199: reconnect
-after the delay. Codes 4200-4299: do not reconnect with the same credential.
+of the HTTP operation), `ack` (`cursor`), `subscribe` and `unsubscribe` (`topics`),
+`ping` and `pong`; any other message closes the connection with 4203. A message with a
+`ref` gets a `reply` or an `error` with the same `ref`. Codes 4000-4099: reconnect.
+Codes 4100-4199: reconnect after the delay. Codes 4200-4299: do not reconnect with the
+same credential.
 """
 
 STREAM: Final = Operation(
@@ -98,6 +104,7 @@ STREAM: Final = Operation(
         ),
         query("instance", Instance, "Random id of the running client instance."),
         query("device", Instance, "Permanent id of the device."),
+        query("topics", Topics, "Topics to deliver on this stream only."),
         query(
             "refusals",
             Literal["stream"],
