@@ -1,4 +1,4 @@
-"""Who is offered an entry, and which logs have to be read."""
+"""The hub: which readers are offered an entry, and which logs need a read."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def entry(offset: int) -> Entry:
 
 
 Double: Any = object
-"""A base for what has those members of a protocol that the hub needs here."""
+"""A base of test doubles with only those members of a protocol that the hub uses."""
 
 
 class RecordingReader(Double):  # type: ignore[misc]
-    """A reader that notes what it is given."""
+    """A reader that records its deliveries."""
 
     joining = False
     congested = False
@@ -239,7 +239,7 @@ def test_all_readers_may_change_during_the_iteration(hub: Hub) -> None:
 
 
 class JoiningOwner(Double):  # type: ignore[misc]
-    """Whose strands they are."""
+    """The owner of subscriptions, still joining."""
 
     joining = True
     congested = False
@@ -266,7 +266,7 @@ def make_subscription(read_from: ReadFrom) -> AudienceSubscription:
 
 
 def live_subscription(hub: Hub, at: int) -> AudienceSubscription:
-    """Return a strand that is there and live."""
+    """Return an attached, live subscription."""
     sub = make_subscription(position(at))
     hub.attach_audience(sub)
     sub.own_subscription().begin_read()

@@ -1,4 +1,4 @@
-"""Ids, cursors, names and fragments: what they hold, and what is none."""
+"""Ids, positions, names and fragments: round trips, and invalid ones."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_log_is_a_players_a_topics_or_everyones() -> None:
 
 def test_the_zero_position_is_encoded() -> None:
     assert decode_position(encode_position(ZERO)) == ZERO
-    # Nothing is behind it in whatever epoch it was read.
+    # It is before the first entry, whatever the epoch.
     assert decode_position(encode_position(Position(7, 0, 0, 0))) == ZERO
 
 
@@ -128,7 +128,7 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
         "é" * 27,
         " " + "A" * 26,
         "\ud800" * 27,
-        "00000000-0000-7000-8000-000000000000",  # Offset 0 is no entry.
+        "00000000-0000-7000-8000-000000000000",  # Offset 0 has no entry.
         "00000000-0000-4000-8004-000000000000",  # Version 4.
         "00000000-0000-7000-c004-000000000000",  # Another variant.
         "00000000000070008004000000000000",  # No dashes.
@@ -159,7 +159,7 @@ def test_two_spellings_of_128_bits_are_one_player() -> None:
         "a:b/c d",
         "Jürgen ♥",
         "ME",
-        # Neither spelling, so each stands for itself.
+        # In neither spelling, so each is a name of its own.
         "01563e3ab5d3d6764c61efb99302bd5b",
         "01arz3ndektsv4rrffq69g5fav",
         "81ARZ3NDEKTSV4RRFFQ69G5FAV",

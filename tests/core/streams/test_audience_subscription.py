@@ -1,9 +1,10 @@
 """
-A reader's place in an audience's log, and streams woven of two logs.
+A reader's subscription to an audience's log, and streams that merge two logs.
 
-`TwoLogs` is a player's log, an audience's, feeds that drop, and a client that is cut
-off at any moment and comes back with the last cursor it has seen. Whatever the order,
-it gets everything of both logs in order; and no more than once unless it was cut off.
+`TwoLogs` is a player's log, an audience's log, announcements that get lost, and a
+client that may lose its connection at any moment and resumes from the last cursor it
+has seen. In every order of events the client gets all entries of both logs in order,
+and none twice unless it lost its connection.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def entry(offset: int) -> Entry:
 
 
 class RecordingOwner:
-    """A listener that notes what it hears."""
+    """A reader that records its deliveries."""
 
     def __init__(self) -> None:
         self.joining = False
@@ -178,7 +179,7 @@ def test_ending_a_subscription_ends_its_reader(owner: RecordingOwner) -> None:
 
 
 class Client:
-    """One connection: notes what it is given in each log, and the last cursor."""
+    """One connection: records its entries of each log, and the last cursor."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
 
@@ -229,7 +230,7 @@ class Client:
 
 
 class TwoLogs:
-    """Two logs and who reads them, at random."""
+    """Two logs and their reader, with random events."""
 
     def __init__(self, data: st.DataObject) -> None:
         self.rng = data.draw(st.randoms(use_true_random=False))
@@ -240,7 +241,7 @@ class TwoLogs:
         self.under: list[tuple[ReadFrom, History | None] | None] = [None, None]
         self.queues: list[list[Entry]] = [[], []]
         self.has = [0, 0]
-        """Up to where the client has each log."""
+        """The last offset that the client has of each log."""
 
     def entry(self, log: int, offset: int) -> Entry:
         return entry(offset)._replace(at_ms=self.times[log][offset - 1])
@@ -284,7 +285,7 @@ class TwoLogs:
                 self.note()
 
     def cut_off(self) -> None:
-        """Come back with the last cursor; what came since then comes again."""
+        """Resume from the last cursor; entries after it come again."""
         cursor = self.client.cursor
         self.client = Client(cursor)
         self.under = [None, None]

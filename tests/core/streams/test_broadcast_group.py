@@ -1,9 +1,9 @@
 """
-Being level with many: it is the same for each as being by itself, and cheaper.
+Grouped readers behave as individual readers do, and cost less.
 
-`World` has one hub whose readers may be level and one whose readers never are. All that
-happens happens to both, and in both each reader gets the same bytes, knows the same
-count and says the same cursor.
+`World` has one hub whose readers may be grouped and one whose readers never are. Every
+event happens to both, and in both each reader gets the same bytes, has the same unread
+count and sends the same cursor.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS = SessionLimits(send_buffer_bytes=10_000)
 
 
 class CountingWriter:
-    """An outlet that counts how often it was asked."""
+    """A batch writer that counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -50,7 +50,7 @@ class CountingWriter:
 
 
 class RecordingSink:
-    """A sink that keeps what it was given."""
+    """A sink that keeps its events."""
 
     def __init__(self, batch_writer: CountingWriter) -> None:
         self.batch_writer = batch_writer
@@ -78,7 +78,7 @@ class RecordingSink:
 
 
 class Ungrouped(Session):
-    """A session that is never one of many."""
+    """A session that is never grouped."""
 
     def delivery_profile(self) -> tuple[DeliveryProfile, Any] | None:
         return None
@@ -174,7 +174,7 @@ def make_entry(offset: int, **more: Any) -> Entry:
 
 
 class World(RuleBasedStateMachine):
-    """What happens to both sides."""
+    """Random events on both sides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,8 @@ class World(RuleBasedStateMachine):
         self.count += 1
         for side in self.sides:
             if self.has_lost:
-                # Of those who differ about the head, who is asked is nobody's promise.
+                # Readers may differ about the head; which of them is asked is not
+                # specified.
                 side.hub.mark_stale(EVERYONE)
                 side.catch_up()
             side.come(self.count, Start.LATEST, device=device, is_member=is_member)
@@ -335,7 +336,7 @@ TestWorld = World.TestCase
 
 @pytest.fixture
 def side() -> Side:
-    """Ten readers, all of them level."""
+    """Ten readers, all grouped."""
     side = Side(Session)
     for number in range(10):
         side.come(number, Start.LATEST, device="", is_member=True)
@@ -414,7 +415,7 @@ def test_a_newcomer_to_a_group_is_not_owed_the_cursor_of_those_before(
     side.catch_up()
     side.come(10, Start.LATEST, device="", is_member=True)
     side.catch_up()
-    # A second copy of the newest entry groups all of them where they are.
+    # A duplicate of the newest entry groups all of them at their position.
     side.hub.dispatch(EVERYONE, make_entry(2))
 
     side.send_cursors()

@@ -1,4 +1,4 @@
-"""Events as a strict parser of each wire reads them, whatever their text is."""
+"""Events of any content, read by a strict parser of each transport's format."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ WITHDRAWING = Entry(*POSITION, b"", withdraws=OLD_ID)
 
 
 class Block(NamedTuple):
-    """What an event stream's parser dispatches."""
+    """An event as an event stream's parser dispatches it."""
 
     event: str
     data: str
@@ -76,11 +76,11 @@ class Block(NamedTuple):
 
 def parse_sse(stream: bytes) -> list[Block]:
     """
-    Parse an event stream to the letter of the HTML Standard, 9.2.6.
+    Parse an event stream by the rules of the HTML Standard, 9.2.6.
 
-    Lines end with CR LF, LF or CR. What the standard lets pass in silence, because
-    browsers have to, is an error here: unknown fields, comments, NUL in an id, and an
-    unfinished block at the end.
+    Lines end with CR LF, LF or CR. Input that the standard ignores, because browsers
+    have to, is an error here: unknown fields, comments, NUL in an id, and an unfinished
+    block at the end.
     """
     lines = re.split("\r\n|\n|\r", stream.decode("utf-8", "strict"))
     assert lines.pop() == "", "the last line is not ended"
@@ -248,7 +248,7 @@ def test_only_events_that_move_the_reader_have_an_id_in_sse() -> None:
 
 def test_bye_tells_event_source_when_to_reconnect() -> None:
     assert parse_sse(SseCodec().bye(errors.DRAINING, 1_234))[0].retry == 1_234
-    # Without a delay the one given before stays in force; 0 would make it hammer.
+    # Without a delay the earlier one stays in force; with 0 it would reconnect at once.
     assert parse_sse(SseCodec().bye(errors.DRAINING, 0))[0].retry is None
 
 
@@ -269,7 +269,7 @@ def test_an_entry_is_encoded_once_for_all_readers(codec: Codec) -> None:
 
 
 def test_an_audiences_notification_has_no_cursor() -> None:
-    # So that it is the same bytes for everybody who hears the audience.
+    # So the bytes are the same for every reader of the audience.
     entry = entry_of(Notification(title="t"))
 
     (block,) = parse_sse(SseCodec().entry(entry, None))

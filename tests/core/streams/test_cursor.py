@@ -1,4 +1,4 @@
-"""Cursors: what is written is read again, and what is forged is nothing or a place."""
+"""Cursors: a round trip, and forged ones, which are invalid or lead to a position."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_any_text_is_a_cursor_or_none(text: str) -> None:
     cursor = Cursor.parse(text)
 
     if cursor is not None:
-        # It may be a bare id, whose text is another; but it names the same places.
+        # It may be a bare id, which has another text, but names the same positions.
         assert Cursor.parse(cursor.text) == cursor
 
 
@@ -137,7 +137,7 @@ def test_a_cursor_that_is_too_long_is_none() -> None:
 
 
 def test_a_cursor_with_all_audiences_of_a_reader_is_short_enough() -> None:
-    # Everybody, sixteen topics of the player's and sixteen of the stream's.
+    # Everyone, sixteen topics of the player and sixteen of the stream.
     assert 27 + 33 * 34 <= CURSOR_CHARS_MAX
 
 

@@ -29,7 +29,7 @@ NEWS, EVERYONE = SUBS = [
 ]
 ROOM = 10_000
 ONE = ENVELOPE_BYTES + len(b'"n":1}')
-"""What each entry weighs."""
+"""Bytes of each entry as an event."""
 
 
 def at(offset: int) -> Position:

@@ -1,4 +1,4 @@
-"""Streams over a sink that keeps what it is given, and a clock of our own."""
+"""Sessions with a sink that records its events, and a clock set by the tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMITS = SessionLimits(heartbeat_s=25, send_buffer_bytes=10_000, send_age_s=10)
 
 
 class RecordingSink:
-    """A sink that takes everything and tells."""
+    """A sink that records everything."""
 
     batch_writer: BatchWriter = ONE_BY_ONE
 
@@ -66,7 +66,7 @@ class RecordingSink:
         self.aborted.append(disconnect)
 
     def take_all(self) -> list[dict[str, Any]]:
-        """Return what the reader got, and let it have taken it."""
+        """Return the events, as if the client had read them all."""
         events, self.events = self.events, []
         self.waiting_bytes = 0
         return [json.loads(event) for event in events]
@@ -116,7 +116,7 @@ def read_own(
     marks: int = 0,
     unread: int = 3,
 ) -> None:
-    """Let the session read its log."""
+    """Let the session read its player's own log."""
     read_from = session.subscription.begin_read()
     first = entries[0].offset - 1 if entries else head
     start = read_from if isinstance(read_from, Position) else position(first)
@@ -154,7 +154,7 @@ def read_audience(
     head: int,
     gap: Gap | None = None,
 ) -> None:
-    """Let the strand read its log."""
+    """Let a subscription read its audience's log."""
     read_from = sub.own_subscription().begin_read()
     first = entries[0].offset - 1 if entries else head
     start = read_from if isinstance(read_from, Position) else position(first)
@@ -164,7 +164,7 @@ def read_audience(
 
 
 def offsets_in(cursor: str) -> tuple[int, ...]:
-    """Return the offsets that a cursor names: own, of news, of everybody's."""
+    """Return the offsets in a cursor: own, of the topic news, of everyone's log."""
     parsed = Cursor.parse(cursor)
     assert parsed is not None
     audiences = [NEWS, everyone_log(NEWS.app)]
@@ -232,7 +232,7 @@ def test_a_gap_precedes_the_entries_after_it(sink: RecordingSink) -> None:
     )
 
     hello, gap, notification, _ = sink.take_all()
-    # Whoever is cut off between the two comes back with it and hears of the gap.
+    # A client that loses its connection in between resumes here and gets the gap.
     assert hello["cursor"] == encode_position(position(1))
     assert gap == {"type": "gap", "reason": "trimmed", "cursor": encode_position(head)}
     assert notification["cursor"] == encode_position(position(10))
@@ -300,7 +300,7 @@ def test_a_mark_made_while_joining_is_not_lost(
 def test_history_larger_than_the_buffer_is_taken_in_portions(
     sink: RecordingSink,
 ) -> None:
-    # Each of the entries fits; all of them together are five times the buffer.
+    # Each entry fits; all of them together are five times the buffer.
     session = make_session(sink, position(0))
     entries = [entry(n, b'"body":"%b"}' % (b"x" * 1_000)) for n in range(1, 51)]
     got: list[int] = []
@@ -376,7 +376,7 @@ def test_bytes_queued_for_too_long_end_the_stream(
 def test_a_bye_that_is_not_read_is_aborted(
     session: Session, sink: RecordingSink
 ) -> None:
-    # Its slot and its lease would be held for as long as the client likes.
+    # Otherwise the client could hold its slot and its lease for ever.
     sink.since_s = 100.0
     session.end(errors.TOKEN_INVALID)
 
@@ -577,7 +577,7 @@ def test_the_first_entries_of_a_stream_are_counted_once(sink: RecordingSink) -> 
     read_own(session, entry(2), entry(3), head=3, unread=5)
 
     hello, *_, unread = sink.take_all()
-    # A client counts on from `hello`, which has counted these: it is told again.
+    # `hello` has counted these entries, and the client counts them again.
     assert hello["unread"] == 5
     assert unread == {"type": "unread", "unread": 5}
 
@@ -606,7 +606,7 @@ def test_the_first_read_of_a_log_never_waits(session: Session, own_first: bool) 
     else:
         read_audience(news, head=1)
 
-    # Who has begun waits; the other one is what it waits for.
+    # The log that has begun waits for the other one.
     assert session.congested is own_first
     assert news.congested is not own_first
 
@@ -634,8 +634,8 @@ def test_missed_entries_of_all_logs_are_ordered_by_time(sink: RecordingSink) -> 
 
     _, *events = sink.take_all()
     assert offsets(events) == [2, 3, 4, 3, 4]
-    # Those of audiences have no cursor; each of the others names what came before it,
-    # and nothing that did not.
+    # Entries of audiences have no cursor. Each of the others names exactly the entries
+    # that came before it.
     assert [offsets_in(e["cursor"]) for e in events if "cursor" in e] == [
         (2, 2, 3),
         (3, 3, 4),
@@ -645,7 +645,7 @@ def test_missed_entries_of_all_logs_are_ordered_by_time(sink: RecordingSink) -> 
 def test_a_client_lost_during_the_first_events_misses_nothing(
     sink: RecordingSink,
 ) -> None:
-    # Wherever that happens, its last cursor leads to all that it was not given.
+    # Its last cursor leads to every entry that it has not got, at any moment.
     session = make_session(sink, position(0))
     (news,) = with_audiences(session, position(0))
     own = [entry(n)._replace(at_ms=2 * n) for n in (1, 2, 3)]
@@ -718,10 +718,10 @@ def test_a_gap_in_an_audience_names_it_and_moves_only_its_position(
     read_audience(news, head=9, gap=Gap.TRIMMED)
 
     hello, gap, notification, _ = sink.take_all()
-    # Cut off between the two it comes back with it, and hears of the gap.
+    # A client that loses its connection in between resumes here and gets the gap.
     assert offsets_in(hello["cursor"]) == (4, 1, 0)
     assert (gap["type"], gap["reason"], gap["topic"]) == ("gap", "trimmed", "news")
-    # What is its own has not been given yet.
+    # Its own entry has not been sent yet.
     assert offsets_in(gap["cursor"]) == (4, 9, 0)
     assert offsets_in(notification["cursor"]) == (5, 9, 0)
 
@@ -840,7 +840,7 @@ def test_a_replacement_is_announced_before_the_notification(
 def test_an_ended_entry_is_left_out_but_its_replacement_is_announced(
     sink: RecordingSink,
 ) -> None:
-    # The reader may show the first; the second came and went while it was away.
+    # The client may show the first; the second came and ended while it was offline.
     session = make_session(sink, position(1))
     second = entry(2, b"")._replace(replaces=entry(1).id, ended=True)
     third = entry(3)._replace(replaces=entry(2).id)
@@ -865,7 +865,7 @@ def test_the_count_is_corrected_after_the_same_difference_twice(
         return sink.take_all()
 
     assert checked(3) == []
-    assert checked(5) == []  # An audience's message may be on its way.
+    assert checked(5) == []  # An audience's entry may be on its way.
     assert checked(3) == []
     assert checked(5) == []
     assert checked(6) == []  # And another.
@@ -876,7 +876,7 @@ def test_the_count_is_corrected_after_the_same_difference_twice(
 def test_a_difference_of_the_count_survives_new_entries(
     session: Session, sink: RecordingSink
 ) -> None:
-    # One has expired; that more came meanwhile is no reason to wait for longer.
+    # One has expired. New entries do not delay the correction.
     read_own(session, head=4, unread=3)
     session.subscription.mark_stale()
     read_own(session, head=4, unread=2)
@@ -1032,8 +1032,8 @@ def test_an_entry_for_another_device_is_left_out_and_passed_over(
 def test_logs_that_together_exceed_the_buffer_are_sent_in_portions(
     sink: RecordingSink,
 ) -> None:
-    # One entry of each fits; those of all three at once would be the end of it, again
-    # and again.
+    # One entry of each log fits. The entries of all three logs at once would end the
+    # stream as slow, again and again.
     session = make_session(sink, position(0))
     audience_subscriptions = with_audiences(session, position(0), position(0))
     large = b'"body":"%b"}' % (b"x" * 4_500)
@@ -1060,7 +1060,7 @@ def test_logs_that_together_exceed_the_buffer_are_sent_in_portions(
 
 
 def test_the_logs_of_a_stream_share_the_room_for_history(sink: RecordingSink) -> None:
-    # Read together they fit, so that none of it is read a second time.
+    # Together their portions fit, so that no entry is read twice.
     session = make_session(sink, position(0))
     news, everyone = with_audiences(session, position(0), position(0))
     entries = [entry(n, b"x" * 100) for n in range(1, 31)]

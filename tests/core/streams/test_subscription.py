@@ -1,10 +1,11 @@
 """
 Every interleaving of small cases, and many of large ones, against a plain model.
 
-A `World` is a log that may be cut, a feed that may drop and double, one read under way
-that may be late, and a reader. `explore` walks every order of events that a `Case`
-allows, brings each end to rest with a last doubt, and judges what the reader got: the
-log's entries in order, none missing, none twice, or an explicit gap and then the rest.
+A `World` is a log that may lose its tail, announcements that may be dropped or doubled,
+one read in progress that may be late, and a reader. `explore` walks every order of
+events that a `Case` allows, lets each end settle with a last stale mark, and checks
+what the reader got: the log's entries in order, none missing, none twice, or an
+explicit gap and then the rest.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ SMALL: Final = b"x"
 
 
 class Case(NamedTuple):
-    """What may happen in a world, each at any time and in any order."""
+    """The events that may happen in a world, at any time and in any order."""
 
     messages: int
     drops: int = 0
     doubles: int = 0
     doubts: int = 0
     losses: int = 0
-    """Times that the store loses its log; the feed is interrupted each time."""
+    """How often the store loses its log; each time Pub/Sub is interrupted."""
     cuts: int = 0
-    """Times that it loses the newest entry or two, and goes on from there."""
+    """How often it loses the newest entry or two, and goes on from there."""
     trims: int = 0
     before: int = 0
-    """Messages in the log before the reader comes."""
+    """Messages in the log before the reader joins."""
     page: int = 2
     large: frozenset[int] = frozenset()
     """Messages, counted from 1, that are announced without a fragment."""
 
 
 class Store(NamedTuple):
-    """The log as the store has it; `entries` are those of the epoch, trimmed or not."""
+    """The log in the store; `entries` are all of the epoch, trimmed ones included."""
 
     epoch: int = 0
     entries: tuple[Entry, ...] = ()
@@ -105,18 +106,18 @@ class Store(NamedTuple):
 
 
 class Under(NamedTuple):
-    """A read under way: not carried out yet, or its answer on the way back."""
+    """A read in progress: not carried out yet, or with its result on the way."""
 
     read_from: ReadFrom
     answer: History | None = None
 
 
 Announced = Entry | None
-"""What comes by the feed; None is the confirmation of a fresh subscription."""
+"""An announcement; None is the confirmation of a new subscription."""
 
 
 class World:
-    """One state of everything, and the steps that lead on from it."""
+    """One state of everything, and the steps that lead from it."""
 
     __slots__ = (
         "case",
@@ -140,7 +141,7 @@ class World:
         self.queue: tuple[Announced, ...] = ()
         self.under: Under | None = None
         self.got: tuple[Entry | Position, ...] = ()
-        """What the reader was given; a position is where the stream begins anew."""
+        """What the reader got; after a position the stream goes on from there."""
 
     def copy(self) -> World:
         other = object.__new__(type(self))
@@ -165,7 +166,7 @@ class World:
         return (self.store, self.left, self.queue, self.got, reader)
 
     def steps(self) -> Iterator[str]:
-        """Name what can happen next."""
+        """Name the steps that can happen next."""
         left = self.left
         if left.messages:
             yield "publish"
@@ -191,7 +192,7 @@ class World:
             yield "trim"
 
     def step(self, name: str) -> None:
-        """Let it happen."""
+        """Let a step happen."""
         left = self.left
         if name == "publish":
             number = self.case.before + self.case.messages - left.messages + 1
@@ -209,7 +210,7 @@ class World:
             self.left = left._replace(drops=left.drops - 1)
             self.queue = self.queue[1:]
         elif name == "double":
-            # Once here and once behind everything else.
+            # Once here and once after everything else.
             self.left = left._replace(doubles=left.doubles - 1)
             self._announce(self.queue[0])
             self.queue = (*self.queue[1:], self.queue[0])
@@ -237,7 +238,7 @@ class World:
             raise AssertionError(name)
 
     def settle(self) -> int:
-        """Let everything come to rest, with a last position check; count the reads."""
+        """Let everything settle, with a last position check; count the reads."""
         self.subscription.mark_stale()
         reads = 0
         while self.under or self.subscription.state is State.REPLAYING:
@@ -254,9 +255,9 @@ class World:
         return reads
 
     def judge(self) -> None:
-        """Hold what the reader got against what is in the log."""
-        # One that the log has lost may come again behind the gap that says so: its
-        # announcement can be as late as it likes.
+        """Compare what the reader got with the log."""
+        # An entry that the log has lost may come again after the gap: its announcement
+        # may be late by any time.
         kept = [item for item in self.got if item in self.store.entries]
         assert len(set(kept)) == len(kept), "an entry came twice"
         segments: list[tuple[Position, list[Entry]]] = []
@@ -273,14 +274,14 @@ class World:
         rest = [*self.store.entries[start.offset :]]
         assert segment == rest, "not what is in the log"
         faults = self.case.losses + self.case.cuts
-        # A fault may be told twice: an announcement of the lost past can come between.
+        # One fault may cause two gaps: an entry of the lost past can come in between.
         assert len(segments) - 1 <= 2 * faults + self.case.trims, "too many gaps"
 
     def _announce(self, entry: Announced) -> None:
         if entry is None:
             self.subscription.mark_stale()
             return
-        # As the hub does it, which asks once for all who are at the same place.
+        # As the hub does, once for all readers at the same position.
         live_at = self.subscription.live_at
         if live_at is not None and follows_directly(entry, live_at):
             self.subscription.live_at = entry.position
@@ -314,7 +315,7 @@ class World:
 
 
 class NoStaleMarks(Subscription):
-    """Control: holes alone send the reader back to history."""
+    """Control: only holes make the reader replay."""
 
     __slots__ = ()
 
@@ -329,7 +330,7 @@ class NoStaleMarks(Subscription):
 
 
 class NoDeduplication(Subscription):
-    """Control: what is live is delivered, seen or not."""
+    """Control: every live entry is delivered, seen or not."""
 
     __slots__ = ()
 
@@ -340,7 +341,7 @@ class NoDeduplication(Subscription):
 
 
 class OffsetsAlone(Subscription):
-    """Control: neither epochs nor tags are compared, here or in the log."""
+    """Control: neither epochs nor tags are compared, here or in the store."""
 
     __slots__ = ()
 
@@ -351,7 +352,7 @@ class OffsetsAlone(Subscription):
 
 
 class IgnoresLateMarks(Subscription):
-    """Control: a read settles what is doubted after it was asked for."""
+    """Control: a read settles a stale mark that was set after it began."""
 
     __slots__ = ()
 
@@ -363,7 +364,7 @@ class IgnoresLateMarks(Subscription):
 def explore(
     case: Case, *starts: ReadFrom, kind: type[Subscription] = Subscription
 ) -> int:
-    """Walk every interleaving from each place; return how many states there are."""
+    """Walk every interleaving from each start; return the number of states."""
     seen: set[object] = set()
     for read_from in starts:
         waiting = [World(case, read_from, kind)]
@@ -485,8 +486,8 @@ def test_no_long_history_loses_repeats_or_misorders_entries(
         doubts=data.draw(st.integers(0, 5)),
         losses=data.draw(st.integers(0, 2)),
         cuts=cuts,
-        # What is trimmed cannot be compared: an entry that was written anew and has
-        # left since is not missed.
+        # Trimmed entries cannot be compared: one that was replaced by another and
+        # trimmed since is not missed.
         trims=0 if cuts else data.draw(st.integers(0, 5)),
         before=data.draw(st.integers(0, 30)),
         page=data.draw(st.integers(1, 20)),
@@ -571,7 +572,7 @@ def test_a_stale_mark_outlives_the_read_in_progress() -> None:
 
 
 def test_a_read_for_another_reader_does_not_settle_a_stale_mark() -> None:
-    # It came after the read was sent, so an entry announced in between has passed it.
+    # The mark was set after the read began: an entry announced before may be lost.
     subscription = Subscription(position(1))
 
     subscription.on_history(position(1), page(1, head=1))

@@ -89,7 +89,7 @@ def test_a_mark_brings_a_number_and_forgets_the_difference() -> None:
 
 
 def test_a_mark_does_not_end_the_distrust() -> None:
-    # What made the number a guess may have happened after the mark was counted.
+    # The reason for the distrust may be later than the count of the mark.
     count = UnreadCount(3)
     count.distrust()
 

@@ -1,4 +1,4 @@
-"""What a player has not read of an audience, against counting one by one."""
+"""A player's unread entries of an audience, compared with counting one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAR = 2**32 - 100
 
 
 def bitmap(base: int, offsets: set[int]) -> bytes:
-    """Return what SETBIT would have made of these offsets."""
+    """Return the bitmap that SETBIT would have made of these offsets."""
     above = [offset for offset in offsets if offset >= base]
     if not above:
         return b""
@@ -31,10 +31,10 @@ def position(offset: int, epoch: int = 1) -> Position:
 
 
 class Case(NamedTuple):
-    """A player's view of an audience, each offset said by name."""
+    """A player's view of an audience, with each offset listed."""
 
     first: int
-    """All numbers are counted from here."""
+    """All offsets are relative to this one."""
     head: int
     floor: int
     joined: int
@@ -71,7 +71,7 @@ def cases(draw: st.DrawFn) -> Case:
         read=draw(offsets),
         ended=draw(offsets),
         base=8 * draw(st.integers(0, (head + 1) // 8)),
-        # What the store says begins at or below the oldest entry that is kept.
+        # The store's bitmap begins at or below the oldest retained entry.
         dead_base=8 * draw(st.integers(0, floor // 8)),
     )
 
@@ -100,7 +100,7 @@ def test_each_offset_is_done_or_not(case: Case) -> None:
 
 @given(cases())
 def test_after_a_change_of_epoch_the_whole_log_is_unread(case: Case) -> None:
-    # Nothing that was noted of the lost one says anything about it.
+    # The marks in the lost log do not apply to the new one.
     head = position(case.head, epoch=2)
     audience = Audience(head, 1, 0, b"")
     lost = case.view._replace(joined=position(9), deleted=frozenset(range(100)))

@@ -37,7 +37,7 @@ MakeCatchUp = Callable[..., Awaitable[CatchUp]]
 async def make_catch_up(
     store_url: str, inbox: Inbox, until: Until
 ) -> AsyncIterator[MakeCatchUp]:
-    """Return what makes feeds that run; position checks are off unless asked for."""
+    """Return a function that runs a `CatchUp`; position checks are off by default."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -196,12 +196,12 @@ async def test_a_stale_mark_during_a_read_causes_another(
     make_client: type[Client],
     until: Until,
 ) -> None:
-    class CountingEntries(CatchUp):
+    class IgnoringEntries(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
     inbox = HeldInbox(redis)
-    catch_up = await make_catch_up(inbox=inbox, kind=CountingEntries)
+    catch_up = await make_catch_up(inbox=inbox, kind=IgnoringEntries)
     client = make_client(ZERO)
     inbox.released.clear()
     async with catch_up.stream_audiences.follow(log, client.session):
@@ -416,11 +416,11 @@ async def test_a_reader_that_has_joined_is_never_too_far_behind(
     make_client: type[Client],
     until: Until,
 ) -> None:
-    class CountingEntries(CatchUp):
+    class IgnoringEntries(CatchUp):
         def on_entry(self, log: Log, entry: Entry) -> None:
             pass
 
-    catch_up = await make_catch_up(replay_max=10, kind=CountingEntries, check_s=1)
+    catch_up = await make_catch_up(replay_max=10, kind=IgnoringEntries, check_s=1)
     client = make_client()
     async with catch_up.stream_audiences.follow(log, client.session):
         await until(lambda: client.begin == 0)

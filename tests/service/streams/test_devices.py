@@ -86,7 +86,7 @@ def listen(
 
 @pytest.fixture
 def send(nodes: list[Node], log: Log) -> Send:
-    """Give a function that sends to the device used last, or to all."""
+    """Return a function that sends to the latest device, or to all."""
     timetable = Timetable(nodes[1].redis)
 
     async def send(*bodies: str, to_latest: bool = True) -> None:

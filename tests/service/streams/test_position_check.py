@@ -76,7 +76,7 @@ class World:
 def world(
     inbox: Inbox, make_client: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    # What is level is read now and then all the same; one test is about that.
+    # A log in sync is read now and then all the same; one test is about that.
     monkeypatch.setattr(module, "READ_EVERY", 10**20)
     return World(inbox, make_client)
 

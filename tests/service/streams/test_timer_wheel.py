@@ -72,13 +72,13 @@ def test_missed_ticks_are_made_up_for() -> None:
 
 def test_a_tick_touches_only_objects_that_are_due() -> None:
     wheel = TimerWheel(0.0)
-    riders = [RecordingTimed(None) for _ in range(10)]
-    for i, timed in enumerate(riders):
+    objects = [RecordingTimed(None) for _ in range(10)]
+    for i, timed in enumerate(objects):
         wheel.add(timed, float(i + 1))
 
     wheel.advance(1.0, 0.0)
 
-    assert [len(timed.ticks) for timed in riders] == [1] + [0] * 9
+    assert [len(timed.ticks) for timed in objects] == [1] + [0] * 9
 
 
 def test_an_object_made_due_sooner_is_ticked_once() -> None:
