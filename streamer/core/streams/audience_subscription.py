@@ -24,7 +24,7 @@ from ...errors import Disconnect
 from ...model import Entry, Log, Position
 from .batch_writer import DeliveryProfile
 from .cursor import part_of
-from .subscription import Delivery, History, ReadFrom, Start, State, Subscription
+from .subscription import Delivery, History, ReadFrom, State, Subscription
 from .views import is_after
 
 __all__ = ["AudienceSubscription", "Group", "OpenStream", "StreamOwner"]
@@ -234,15 +234,13 @@ class AudienceSubscription:
     def on_history(
         self, read_from: ReadFrom, history: History, *, unread: int, marks: int
     ) -> None:
-        if (
-            self.own_subscription().state is State.LIVE
-            or read_from != self.own_subscription().read_from
-        ):
+        subscription = self.own_subscription()
+        if subscription.state is State.LIVE or read_from != subscription.read_from:
             return
         stream = self.owner.stream
         if stream is not None:
             history = stream.trim_to_buffer(history)
-        delivery = self.own_subscription().on_history(read_from, history)
+        delivery = subscription.on_history(read_from, history)
         entries = [
             entry for entry in delivery.entries if is_after(self.joined_at, entry)
         ]
@@ -251,10 +249,9 @@ class AudienceSubscription:
             # If a gap follows, `hello` names the client's old position. A client that
             # loses its connection between the two would never learn of the gap
             # otherwise.
-            gap = history.gap is not None and not isinstance(read_from, Start)
-            self.began_at = (
-                read_from if gap and isinstance(read_from, Position) else history.start
-            )
+            self.began_at = history.start
+            if history.gap is not None and isinstance(read_from, Position):
+                self.began_at = read_from
         if begins or entries or delivery.gap:
             self.owner.on_audience(self, delivery._replace(entries=entries))
 

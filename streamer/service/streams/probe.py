@@ -34,11 +34,12 @@ PATIENCE_S: Final = 5.0
 
 RETRY_S: Final = (0.002, 0.05)
 """
-Between attempts: the first wait, and the longest. The feed of a node that starts is
-connected within a few ms, and until the first probe the node is not ready.
+The first and the longest wait between attempts. A node that starts has its Pub/Sub
+connected within a few milliseconds, and is not ready before its first probe.
 """
 
 KEPT_MS: Final = 60_000
+"""Retention of probes."""
 
 _FRAGMENT: Final = b'"type":"probe"}'
 
