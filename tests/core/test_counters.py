@@ -14,7 +14,7 @@ def test_a_number_is_counted_in_the_bucket_whose_bound_it_does_not_exceed() -> N
     assert (histogram.count, histogram.sum) == (4, 102.0)
 
 
-def test_clocks_that_differ_make_no_negative_time() -> None:
+def test_a_negative_duration_counts_as_zero() -> None:
     histogram = Histogram((1.0,))
 
     histogram.observe(-3.0)
@@ -22,7 +22,7 @@ def test_clocks_that_differ_make_no_negative_time() -> None:
     assert (histogram.counts, histogram.sum) == ([1, 0], 0.0)
 
 
-def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
+def test_open_connections_are_those_opened_and_not_ended() -> None:
     transport = TransportCounters("sse")
 
     transport.opened += 3
@@ -33,7 +33,7 @@ def test_what_is_open_is_what_was_opened_and_has_not_ended() -> None:
     assert transport.closes == {SLOW.reason: 1, CLIENT_LEFT: 1}
 
 
-def test_a_publish_that_stored_nothing_new_was_a_repetition() -> None:
+def test_a_publish_that_stored_nothing_counts_as_replayed() -> None:
     counters = Counters()
 
     counters.count_publish(3)

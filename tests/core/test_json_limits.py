@@ -44,11 +44,11 @@ def test_deep_nesting_is_refused(kind: type) -> None:
     )
 
 
-def test_depth_costs_no_recursion() -> None:
+def test_deep_nesting_needs_no_recursion() -> None:
     assert problem_with(nested(100_000, list))
 
 
 @pytest.mark.parametrize("value", [INT_MAX + 1, -INT_MAX - 1, 10**400])
-def test_integers_past_64_bits_are_refused_wherever_they_are(value: int) -> None:
+def test_integers_beyond_64_bits_are_refused_anywhere(value: int) -> None:
     assert problem_with(value) == "has an integer of more than 64 bits"
     assert problem_with([{"a": [0, value]}])

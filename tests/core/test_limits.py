@@ -8,7 +8,7 @@ from streamer.core.limits import RateLimiter, Slots, SlotsPerKey
 from streamer.errors import Limit, LimitReached
 
 
-def test_one_too_many_is_refused_and_takes_nothing() -> None:
+def test_slots_beyond_the_capacity_are_refused() -> None:
     slots = Slots(2, Limit.CONNECTIONS_PER_NODE, retry_after_s=7)
     slots.acquire()
     slots.acquire()
@@ -21,7 +21,7 @@ def test_one_too_many_is_refused_and_takes_nothing() -> None:
     assert slots.in_use == 2
 
 
-def test_a_slot_that_was_given_back_is_there_for_the_next() -> None:
+def test_a_released_slot_can_be_acquired() -> None:
     slots = Slots(1, Limit.CONNECTIONS_PER_NODE)
 
     slots.acquire()
@@ -55,7 +55,7 @@ def test_a_key_without_holders_is_forgotten() -> None:
     assert not slots._in_use
 
 
-def test_a_burst_passes_and_then_the_rate_counts() -> None:
+def test_a_burst_is_admitted_and_then_the_rate() -> None:
     rate = RateLimiter(10, burst=5)
     assert [rate.allow(0.0) for _ in range(6)] == [True] * 5 + [False]
 
@@ -65,7 +65,7 @@ def test_a_burst_passes_and_then_the_rate_counts() -> None:
 
 
 @pytest.mark.parametrize("start_s", [0.0, 1e5, 1e7])
-def test_a_second_lets_through_what_it_should(start_s: float) -> None:
+def test_the_rate_is_admitted_each_second(start_s: float) -> None:
     rate = RateLimiter(100, burst=1)
 
     passed = sum(rate.allow(start_s + ms / 1_000) for ms in range(10_000))
@@ -73,7 +73,7 @@ def test_a_second_lets_through_what_it_should(start_s: float) -> None:
     assert 990 <= passed <= 1_001
 
 
-def test_what_is_refused_does_not_count() -> None:
+def test_refused_events_do_not_count() -> None:
     rate = RateLimiter(1, burst=1)
     assert rate.allow(0.0)
     assert not any(rate.allow(0.5) for _ in range(100))
@@ -81,7 +81,7 @@ def test_what_is_refused_does_not_count() -> None:
     assert rate.allow(1.0)
 
 
-def test_idle_time_is_not_saved_up() -> None:
+def test_idle_time_does_not_extend_the_burst() -> None:
     rate = RateLimiter(10, burst=3)
     rate.allow(0.0)
 

@@ -13,7 +13,7 @@ from streamer.core.quotas import (
 )
 
 
-def test_an_apps_own_quotas_go_before_the_settings() -> None:
+def test_an_apps_quotas_override_the_settings() -> None:
     own = QuotaOverrides(publishes_per_s=5, players=0)
 
     limits = own.with_defaults(
@@ -23,12 +23,12 @@ def test_an_apps_own_quotas_go_before_the_settings() -> None:
     assert limits == QuotaLimits(publishes_per_s=5, bytes_per_day=8, players=0)
 
 
-def test_a_quota_below_zero_is_not_read() -> None:
+def test_a_negative_quota_is_invalid() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"players":-1}', type=QuotaOverrides)
 
 
-def test_what_was_borrowed_is_spent_and_no_more() -> None:
+def test_only_borrowed_permits_are_spent() -> None:
     permits = Permits(10, 10, portion=3)
     assert not permits.spend(1)
 
@@ -39,7 +39,7 @@ def test_what_was_borrowed_is_spent_and_no_more() -> None:
     assert not permits.spend(1)
 
 
-def test_who_lacks_some_borrows_the_rest_or_a_portion() -> None:
+def test_missing_permits_or_a_portion_are_borrowed() -> None:
     permits = Permits(10, 10, portion=3)
     permits.add_borrowed(2, 8, now_s=0)
 
@@ -47,7 +47,7 @@ def test_who_lacks_some_borrows_the_rest_or_a_portion() -> None:
     assert permits.borrow_range(9) == (7, 7)
 
 
-def test_what_was_paid_for_nothing_is_spent_again() -> None:
+def test_refunded_permits_are_spent_again() -> None:
     permits = Permits(10, 10)
     permits.add_borrowed(4, 6, now_s=0)
     assert permits.spend(4)
@@ -57,7 +57,7 @@ def test_what_was_paid_for_nothing_is_spent_again() -> None:
     assert permits.spend(4)
 
 
-def test_a_pocket_holds_a_bucketful_at_most() -> None:
+def test_a_balance_is_limited_to_one_burst() -> None:
     permits = Permits(10, 10)
 
     permits.refund(1_000)
@@ -66,11 +66,11 @@ def test_a_pocket_holds_a_bucketful_at_most() -> None:
     assert not permits.spend(1)
 
 
-def test_of_an_unknown_bucket_it_is_worth_asking() -> None:
+def test_an_unknown_bucket_has_no_wait() -> None:
     assert Permits(10, 10).wait_s(1_000, now_s=0) == 0
 
 
-def test_asking_is_in_vain_until_enough_can_have_come_in() -> None:
+def test_a_wait_lasts_until_the_bucket_may_cover_it() -> None:
     permits = Permits(10, 10)
     permits.add_borrowed(0, 2.5, now_s=100)
 
@@ -79,14 +79,14 @@ def test_asking_is_in_vain_until_enough_can_have_come_in() -> None:
     assert permits.wait_s(3, now_s=100.06) == 0
 
 
-def test_more_than_a_bucketful_waits_for_a_full_bucket() -> None:
+def test_more_than_one_burst_waits_for_a_full_bucket() -> None:
     permits = Permits(10, 10)
     permits.add_borrowed(0, 9.5, now_s=100)
 
     assert permits.wait_s(500, now_s=100) == pytest.approx(0.05)
 
 
-def test_what_the_store_said_is_believed_for_a_while() -> None:
+def test_the_state_of_a_bucket_expires() -> None:
     permits = Permits(1, 10)
     permits.add_borrowed(0, -1_000, now_s=100)
 

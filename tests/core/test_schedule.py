@@ -55,7 +55,7 @@ def schedule(**fields: Any) -> Schedule:
         ("0001-01-01T00:00:00+23:59", -62_135_683_140_000),
     ],
 )
-def test_a_time_in_any_accepted_spelling_is_understood(text: str, at_ms: int) -> None:
+def test_a_time_in_any_accepted_format_is_parsed(text: str, at_ms: int) -> None:
     assert parse_time(text) == at_ms
 
 
@@ -98,7 +98,7 @@ def test_a_time_in_any_accepted_spelling_is_understood(text: str, at_ms: int) ->
         "2018-08-23 17:00:00" + "0" * 10_000,
     ],
 )
-def test_anything_else_is_no_time(text: str) -> None:
+def test_other_texts_are_not_times(text: str) -> None:
     assert parse_time(text) is None
 
 
@@ -110,14 +110,14 @@ def test_a_time_is_rounded_down_to_a_millisecond_before_the_epoch_too() -> None:
 
 
 @pytest.mark.parametrize(("apart_ms", "agree"), [(30_000, True), (30_001, False)])
-def test_clocks_more_than_half_a_minute_apart_disagree(
+def test_clocks_that_differ_by_more_than_30_s_disagree(
     apart_ms: int, agree: bool
 ) -> None:
     assert clocks_agree(1_000_000, 1_000_000 + apart_ms) is agree
     assert clocks_agree(1_000_000 + apart_ms, 1_000_000) is agree
 
 
-def test_the_parts_of_a_spread_audience_begin_evenly() -> None:
+def test_the_buckets_of_a_spread_audience_start_evenly() -> None:
     spread = schedule(buckets=(4, 7, 9, 11), spread_ms=1_000, begun_ms=5_000)
 
     assert [bucket_starts_ms(spread, i) for i in range(4)] == [
@@ -128,12 +128,12 @@ def test_the_parts_of_a_spread_audience_begin_evenly() -> None:
     ]
 
 
-def test_what_is_not_spread_begins_at_once() -> None:
+def test_without_a_spread_all_buckets_start_at_once() -> None:
     assert bucket_starts_ms(schedule(buckets=(1, 2), begun_ms=5_000), 1) == 5_000
 
 
 @pytest.mark.parametrize("late_ms", [0, LATE_AFTER_MS, LATE_AFTER_MS + 1])
-def test_what_went_out_well_after_its_time_is_late(late_ms: int) -> None:
+def test_a_send_well_after_its_time_is_late(late_ms: int) -> None:
     sent = schedule(
         state=ScheduleState.SENT, player=Player("p"), settled_ms=1_000 + late_ms
     )
@@ -142,7 +142,7 @@ def test_what_went_out_well_after_its_time_is_late(late_ms: int) -> None:
     assert sent.is_late is sending.is_late is (late_ms > LATE_AFTER_MS)
 
 
-def test_what_was_cancelled_is_not_late() -> None:
+def test_a_cancelled_schedule_is_not_late() -> None:
     cancelled = schedule(state=ScheduleState.CANCELLED, settled_ms=10**9)
 
     assert not cancelled.is_late

@@ -55,7 +55,7 @@ def info_with(line: bytes) -> bytes:
         ("yes", "whatever", "unknown"),
     ],
 )
-def test_what_a_store_keeps_is_its_log_and_its_sync(
+def test_durability_follows_from_appendonly_and_appendfsync(
     appendonly: str, appendfsync: str, kept: str
 ) -> None:
     assert durability_of(facts(appendonly, appendfsync)) == kept
@@ -78,7 +78,7 @@ STORES = {
 
 @pytest.mark.parametrize("promised", GIVEN)
 @pytest.mark.parametrize("store", STORES)
-def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) -> None:
+def test_a_promise_requires_a_store_that_keeps_it(promised: str, store: str) -> None:
     findings = judge(facts(*STORES[store]), DurabilityPromise(promised, 1))
 
     reason = unsuitable_reasons(findings)
@@ -87,7 +87,7 @@ def test_a_promise_is_given_on_stores_that_keep_it(promised: str, store: str) ->
 
 
 @pytest.mark.parametrize("promised", GIVEN)
-def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
+def test_an_unknown_configuration_is_only_a_warning(
     promised: str,
 ) -> None:
     findings = judge(parse_facts(INFO, None), DurabilityPromise(promised))
@@ -97,14 +97,14 @@ def test_a_store_that_does_not_tell_is_a_warning_and_no_reason_to_refuse(
     assert "unknown" in findings["durability"].text
 
 
-def test_a_store_that_tells_nothing_at_all_is_not_refused_either() -> None:
+def test_a_store_that_reports_nothing_is_not_refused() -> None:
     silent = parse_facts(b"", None)
 
     assert unsuitable_reasons(judge(silent, DurabilityPromise("always"))) is None
     assert unready_reason(silent, DurabilityPromise("always")) is None
 
 
-def test_what_is_asked_for_is_no_problem() -> None:
+def test_a_durability_that_the_settings_accept_is_no_problem() -> None:
     findings = judge(facts("no"), DurabilityPromise("none"))
 
     assert findings["durability"].verdict == "warning"
@@ -128,7 +128,7 @@ def test_a_store_that_is_too_old_is_refused() -> None:
     assert "7.0" in (unsuitable_reasons(judge(old, DurabilityPromise("always"))) or "")
 
 
-def test_replicas_count_when_they_are_in_step() -> None:
+def test_only_replicas_in_sync_count() -> None:
     assert facts().replicas == 1
     assert unready_reason(facts(), DurabilityPromise("replicated", 1)) is None
     assert "1 of 2 required" in (
@@ -137,7 +137,7 @@ def test_replicas_count_when_they_are_in_step() -> None:
     assert unready_reason(facts(), DurabilityPromise("always", 2)) is None
 
 
-def test_missing_replicas_do_not_keep_a_node_from_starting() -> None:
+def test_missing_replicas_do_not_prevent_a_start() -> None:
     findings = judge(facts(), DurabilityPromise("replicated", 2))
 
     assert unsuitable_reasons(findings) is None
@@ -153,21 +153,21 @@ def test_a_replica_is_a_problem_and_no_reason_to_refuse() -> None:
     assert unready_reason(replica, DurabilityPromise("always")) is not None
 
 
-def test_a_log_that_was_not_written_is_a_problem() -> None:
+def test_a_failed_write_of_the_append_only_file_is_a_problem() -> None:
     failed = parse_facts(info_with(b"aof_last_write_status:err"), settings())
 
     assert judge(failed, DurabilityPromise("always"))["log"].verdict == "problem"
     assert "log" not in judge(facts(), DurabilityPromise("always"))
 
 
-def test_memory_is_a_warning_near_its_limit() -> None:
+def test_memory_near_its_limit_is_a_warning() -> None:
     assert judge_memory(0, 2**40).verdict == "ok"
     assert judge_memory(100, 80).verdict == "ok"
     assert judge_memory(100, 81).verdict == "warning"
     assert judge_memory(None, 1).verdict == "warning"
 
 
-def test_numbers_that_are_none_count_as_zero() -> None:
+def test_invalid_numbers_count_as_zero() -> None:
     odd = parse_facts(b"used_memory:lots\r\naof_delayed_fsync:-1\r\n", None)
 
     assert (odd.used_memory, odd.fsyncs_delayed) == (0, 0)

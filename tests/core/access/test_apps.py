@@ -43,14 +43,14 @@ def foreign(**members: Any) -> AppRecord:
         ({"audience": "x" * 256}, "the audience has more than 255"),
     ],
 )
-def test_members_that_do_not_go_together_make_no_app(
+def test_invalid_combinations_of_members_are_refused(
     members: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         foreign(**members)
 
 
-def test_an_issuer_has_a_name() -> None:
+def test_an_issuer_must_have_a_name() -> None:
     with pytest.raises(ValueError, match="the issuer is empty"):
         AppRecord(App("demo"), SECRET, "", 0)
 
@@ -67,7 +67,7 @@ def test_an_issuer_has_a_name() -> None:
         "http://localhost/",
     ],
 )
-def test_a_key_set_comes_from_a_file_https_or_this_machine(place: str) -> None:
+def test_a_key_set_may_be_a_file_https_or_loopback(place: str) -> None:
     assert key_set_problem(place) is None
 
 
@@ -89,17 +89,17 @@ def test_a_key_set_comes_from_a_file_https_or_this_machine(place: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_a_key_set_comes_from_nowhere_else(place: str) -> None:
+def test_other_locations_of_key_sets_are_refused(place: str) -> None:
     assert key_set_problem(place) is not None
 
 
 @given(st.text(max_size=60))
-def test_noise_for_a_place_never_crashes(place: str) -> None:
+def test_noise_as_a_location_never_crashes(place: str) -> None:
     key_set_problem(place)
     key_set_problem(f"https://{place}")
 
 
-def test_a_retired_secret_counts_until_its_time() -> None:
+def test_a_retired_secret_is_valid_until_its_time() -> None:
     record = msgspec.structs.replace(DEMO, retired=(RetiredSecret(bytes(32), 100),))
 
     assert len(record.own_keys(99).keys) == 2
@@ -107,7 +107,7 @@ def test_a_retired_secret_counts_until_its_time() -> None:
     assert record.own_keys(99).keys[0].name == record.key_id
 
 
-def test_a_record_survives_the_store_and_refuses_what_does_not_make_sense() -> None:
+def test_a_record_round_trips_and_rejects_invalid_members() -> None:
     for record in (DEMO, foreign(), foreign(key_set="", public_keys=RSA)):
         encoded = msgspec.json.encode(record)
         assert msgspec.json.decode(encoded, type=AppRecord) == record
@@ -116,7 +116,7 @@ def test_a_record_survives_the_store_and_refuses_what_does_not_make_sense() -> N
         msgspec.json.decode(broken, type=AppRecord)
 
 
-def test_no_secret_is_shown_when_printed() -> None:
+def test_printing_shows_no_secret() -> None:
     record = msgspec.structs.replace(DEMO, retired=(RetiredSecret(bytes(32), 100),))
 
     assert "x00" not in repr(record) + repr(record.retired)
@@ -135,14 +135,14 @@ def test_an_app_changes_from_a_secret_to_keys_and_back() -> None:
     assert (back.secret, back.key_set, back.issuer) == (bytes(32), "", "https://id")
 
 
-def test_keys_of_one_kind_take_the_place_of_the_other() -> None:
+def test_keys_of_one_kind_replace_the_other() -> None:
     inline = foreign().with_tokens({"public_keys": RSA}, fresh_secret=b"")
 
     assert (inline.key_set, inline.public_keys) == ("", RSA)
     assert inline.with_tokens({"key_set": URL}, fresh_secret=b"") == foreign()
 
 
-def test_what_is_not_given_stays() -> None:
+def test_members_that_are_not_changed_stay() -> None:
     changed = DEMO.with_tokens({"issuer": "else"}, fresh_secret=bytes(32))
 
     assert changed == msgspec.structs.replace(DEMO, issuer="else")
@@ -179,7 +179,7 @@ PROOF = TokenProof("streamer", "demo", DEMO.key_id, 1_000)
         ),
     ],
 )
-def test_a_record_vouches_for_what_it_would_believe_again(
+def test_a_record_accepts_the_tokens_that_would_verify_again(
     proof: TokenProof, changes: dict[str, Any], not_before_s: int, holds: bool
 ) -> None:
     record = msgspec.structs.replace(DEMO, **changes)

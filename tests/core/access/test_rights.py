@@ -69,7 +69,7 @@ RIGHTS = [
     [row[1:] for row in RIGHTS],
     ids=[row[0] for row in RIGHTS],
 )
-def test_rights_are_those_of_the_table(caller: Caller, own: str, other: str) -> None:
+def test_rights_match_the_table(caller: Caller, own: str, other: str) -> None:
     assert rights_on(caller, OWN) == own
     assert rights_on(caller, OTHER) == other
 
@@ -92,7 +92,7 @@ def rights_on(caller: Caller, player: Player) -> str:
     return held
 
 
-def test_a_refusal_names_the_narrowest_permission_that_would_do() -> None:
+def test_a_refusal_names_the_narrowest_sufficient_permission() -> None:
     caller = with_token()
 
     with pytest.raises(Forbidden, match=r"permission notification:player:self:read$"):
@@ -109,13 +109,13 @@ def test_me_is_the_player_of_the_token() -> None:
     assert with_token().require_player() == OWN
 
 
-def test_me_is_nobody_for_a_backend_key() -> None:
+def test_a_backend_key_has_no_player() -> None:
     with pytest.raises(Forbidden, match="player's token"):
         with_key(*SCOPES).require_player()
 
 
 @pytest.mark.parametrize("scope", sorted(SCOPES))
-def test_a_key_has_the_scopes_it_was_given_and_no_other(scope: str) -> None:
+def test_a_key_has_exactly_its_scopes(scope: str) -> None:
     caller = with_key(scope)
 
     for asked in SCOPES:
@@ -126,25 +126,25 @@ def test_a_key_has_the_scopes_it_was_given_and_no_other(scope: str) -> None:
                 caller.require_scope(asked)  # type: ignore[arg-type]  # likewise
 
 
-def test_a_token_that_claims_a_scope_has_none() -> None:
+def test_a_scope_in_a_token_grants_nothing() -> None:
     with pytest.raises(Forbidden):
         with_token(*SCOPES).require_scope("tokens:mint")
 
 
-def test_an_unknown_scope_in_a_record_gives_nothing() -> None:
+def test_an_unknown_scope_in_a_record_grants_nothing() -> None:
     assert with_key("root", "notifications:*").scopes == frozenset()
 
 
-def test_a_key_made_without_scopes_gets_all_but_admin() -> None:
+def test_a_key_without_scopes_gets_all_but_admin() -> None:
     assert parse_scopes([]) == DEFAULT_SCOPES == SCOPES - {"admin"}
 
 
-def test_a_token_made_without_permissions_gets_its_own_player() -> None:
+def test_a_token_without_permissions_gets_its_own_inbox() -> None:
     assert parse_permissions([]) == DEFAULT_PERMISSIONS
     assert {"notification:player:self:*"} == DEFAULT_PERMISSIONS
 
 
-def test_known_names_are_taken_as_they_are() -> None:
+def test_valid_names_are_accepted() -> None:
     assert parse_permissions(PERMISSIONS) == PERMISSIONS
     assert parse_scopes(["admin", "admin"]) == {"admin"}
 
@@ -174,7 +174,7 @@ def test_an_unknown_scope_is_refused_with_the_list() -> None:
         ({"notifications:send", "notifications:read"}, "notification:player:*", True),
     ],
 )
-def test_a_key_gives_away_no_right_on_everybody_that_it_has_not(
+def test_a_key_grants_no_right_on_all_inboxes_that_it_lacks(
     scopes: set[str], permission: str, may: bool
 ) -> None:
     caller = Caller.from_key(APP, frozenset(scopes))
@@ -186,7 +186,7 @@ def test_a_key_gives_away_no_right_on_everybody_that_it_has_not(
             caller.require_grant([permission])
 
 
-def test_a_ticket_is_worth_listening_and_marking_and_nothing_else() -> None:
+def test_a_ticket_may_stream_and_mark_and_nothing_else() -> None:
     caller = with_token("notification:player:*", "notification:player:self:*").as_ticket
 
     assert caller.may_listen(OWN)

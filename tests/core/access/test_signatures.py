@@ -45,7 +45,7 @@ def number(value: int) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def test_keys_are_read_with_the_algorithm_of_their_kind() -> None:
+def test_keys_get_the_algorithm_of_their_type() -> None:
     keys = parse_key_set(
         key_set(jwk(RSA, kid="r"), jwk(EC, kid="e", use="sig"), jwk(ED, alg="Ed25519"))
     ).keys
@@ -86,7 +86,7 @@ def test_keys_are_read_with_the_algorithm_of_their_kind() -> None:
         ("empty", {}),
     ],
 )
-def test_a_key_that_is_not_good_is_left_out(name: str, odd: Any) -> None:
+def test_an_unacceptable_key_is_ignored(name: str, odd: Any) -> None:
     assert [key.id for key in parse_key_set(key_set(odd, jwk(RSA, kid="r"))).keys] == [
         "r"
     ]
@@ -109,18 +109,18 @@ def test_a_key_that_is_not_good_is_left_out(name: str, odd: Any) -> None:
         b"<html>not here</html>",
     ],
 )
-def test_what_is_no_key_set_is_refused(document: bytes) -> None:
+def test_an_invalid_key_set_is_refused(document: bytes) -> None:
     with pytest.raises(ValueError, match="not a JSON Web Key Set"):
         parse_key_set(document)
 
 
-def test_only_so_many_keys_are_read() -> None:
+def test_the_number_of_keys_is_limited() -> None:
     keys = [jwk(ED, kid=str(i)) for i in range(KEYS_MAX + 10)]
 
     assert len(parse_key_set(key_set(*keys)).keys) == KEYS_MAX
 
 
-def test_the_id_in_a_token_chooses_the_key() -> None:
+def test_the_key_id_of_a_token_selects_the_key() -> None:
     keys = parse_key_set(key_set(jwk(RSA, kid="a"), jwk(EC, kid="a"), jwk(ED)))
 
     assert [key.id for key in keys.candidates("RS256", "a")] == ["a"]
@@ -129,7 +129,7 @@ def test_the_id_in_a_token_chooses_the_key() -> None:
     assert [key.id for key in keys.candidates("EdDSA", "whatever")] == [None]
 
 
-def test_a_token_without_an_id_has_few_keys_to_be_tried() -> None:
+def test_few_keys_are_tried_for_a_token_without_an_id() -> None:
     def candidates(count: int) -> int:
         keys = [jwk(ED, kid=str(i)) for i in range(count)]
         return len(parse_key_set(key_set(*keys)).candidates("EdDSA", None))
@@ -138,7 +138,7 @@ def test_a_token_without_an_id_has_few_keys_to_be_tried() -> None:
 
 
 @pytest.mark.parametrize("pair", [(RSA, "RS256"), (EC, "ES256"), (ED, "Ed25519")])
-def test_a_signature_holds_for_what_was_signed_alone(pair: tuple[Any, str]) -> None:
+def test_a_signature_verifies_only_what_was_signed(pair: tuple[Any, str]) -> None:
     from joserfc.jws import JWSRegistry
 
     private, algorithm = pair
@@ -152,7 +152,7 @@ def test_a_signature_holds_for_what_was_signed_alone(pair: tuple[Any, str]) -> N
         assert not key.verifies(b"this", wrong)
 
 
-def test_a_secret_signs_and_its_id_does_not_give_it_away() -> None:
+def test_a_secret_signs_and_its_id_does_not_reveal_it() -> None:
     key = secret_key(bytes(32))
 
     assert key.verifies(b"this", sign(b"this", key))
@@ -162,7 +162,7 @@ def test_a_secret_signs_and_its_id_does_not_give_it_away() -> None:
     assert "0000" not in repr(key)
 
 
-def test_a_set_knows_which_keys_it_still_has() -> None:
+def test_a_set_knows_its_keys_by_name() -> None:
     keys = parse_key_set(key_set(jwk(RSA), jwk(EC)))
     name = keys.keys[0].name
 
@@ -227,7 +227,7 @@ def test_a_kid_is_kept() -> None:
         ),
     ],
 )
-def test_what_will_not_do_as_public_keys_is_said(text: bytes, problem: str) -> None:
+def test_unacceptable_public_keys_are_refused(text: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         read_public_keys(text)
 

@@ -22,7 +22,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "no credential, an empty one, two different ones",
         [
-            f"{AUTHENTICATOR}::test_none_or_more_than_one_is_refused_by_name",
+            f"{AUTHENTICATOR}::test_missing_and_ambiguous_credentials_have_a_defect",
             f"{NATIVE}::test_no_credential_is_401",
             f"{STREAMS}::test_a_websocket_without_a_credential_is_closed",
         ],
@@ -30,15 +30,15 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "alg none, NoNe or missing; HS256 signed with the public key",
         [
-            f"{TOKENS}::test_a_bad_token_is_refused_by_name",
-            f"{TOKENS}::test_a_bad_token_of_a_foreign_issuer_is_refused_by_name",
+            f"{TOKENS}::test_an_invalid_token_is_refused_with_its_defect",
+            f"{TOKENS}::test_an_invalid_foreign_token_is_refused_with_its_defect",
         ],
     ),
     (
         "kid that is a path or not a string; jwk, jku, x5u; unknown crit",
         [
-            f"{TOKENS}::test_a_key_id_that_is_no_text_is_looked_up_nowhere",
-            f"{TOKENS}::test_a_bad_token_is_refused_by_name",
+            f"{TOKENS}::test_an_invalid_key_id_is_not_looked_up",
+            f"{TOKENS}::test_an_invalid_token_is_refused_with_its_defect",
         ],
     ),
     (
@@ -51,13 +51,13 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "another audience, issuer or kind of token",
         [
-            f"{TOKENS}::test_a_token_does_not_count_in_another_app",
-            f"{TOKENS}::test_a_bad_token_of_a_foreign_issuer_is_refused_by_name",
+            f"{TOKENS}::test_a_token_is_not_valid_in_another_app",
+            f"{TOKENS}::test_an_invalid_foreign_token_is_refused_with_its_defect",
         ],
     ),
     (
         "clock skew beyond the leeway",
-        [f"{TOKENS}::test_a_bad_token_is_refused_by_name"],
+        [f"{TOKENS}::test_an_invalid_token_is_refused_with_its_defect"],
     ),
     (
         "a token that expires or is revoked while it streams",
@@ -71,17 +71,17 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "a key set that is unavailable, slow or huge; a flood of unknown kids",
         [
             "tests/service/access/test_key_sets.py"
-            "::test_a_set_that_was_had_is_kept_when_the_next_is_not",
+            "::test_the_last_set_stays_in_use_when_a_fetch_fails",
             "tests/service/access/test_key_sets.py::test_a_flood_of_unknown_ids_is_one_fetch",
-            "tests/service/access/test_key_sets.py::test_a_set_that_never_ends_is_cut_off",
-            "tests/service/access/test_key_sets.py::test_a_slow_issuer_is_given_up",
+            "tests/service/access/test_key_sets.py::test_an_endless_set_is_rejected",
+            "tests/service/access/test_key_sets.py::test_a_slow_issuer_times_out",
         ],
     ),
     (
         "confused permissions: substrings, case, another's inbox",
         [
             f"{RIGHTS}::test_every_route_responds_as_the_table_says",
-            "tests/core/access/test_rights.py::test_rights_are_those_of_the_table",
+            "tests/core/access/test_rights.py::test_rights_match_the_table",
         ],
     ),
     (
@@ -228,8 +228,8 @@ CHECKLIST: list[tuple[str, list[str]]] = [
             "tests/store/logs/test_inbox.py::test_every_key_expires",
             "tests/store/logs/test_inbox.py::test_only_the_newest_entries_are_kept",
             f"{QUOTAS}::test_bytes_are_counted_for_each_inbox",
-            f"{QUOTAS}::test_at_the_quota_only_who_has_an_inbox_is_sent_anything",
-            f"{QUOTAS}::test_so_many_schedules_may_be_pending",
+            f"{QUOTAS}::test_at_the_quota_only_players_with_an_inbox_are_sent_to",
+            f"{QUOTAS}::test_pending_schedules_are_limited",
         ],
     ),
     (
@@ -238,13 +238,13 @@ CHECKLIST: list[tuple[str, list[str]]] = [
             f"{STREAMS}::test_connecting_too_fast_is_refused",
             "tests/service/streams/test_admission.py"
             "::test_connections_that_come_too_fast_are_refused",
-            "tests/service/node/test_in_flight.py::test_a_player_has_a_share_of_its_own",
+            "tests/service/node/test_in_flight.py::test_a_player_has_a_limit_of_its_own",
         ],
     ),
     (
         "operation: short secrets, stores that evict, files of other users",
         [
-            f"{TOKENS}::test_a_secret_of_31_bytes_makes_no_app",
+            f"{TOKENS}::test_a_secret_of_31_bytes_is_refused",
             "tests/store/server/test_embedded.py::test_only_the_owner_can_read_the_store",
             "tests/core/test_store_health.py::test_a_store_that_evicts_is_refused",
         ],

@@ -154,7 +154,7 @@ REFUSED: list[tuple[str, Headers, Defect]] = [
     [row[1:] for row in FOUND],
     ids=[row[0] for row in FOUND],
 )
-def test_a_credential_is_found_wherever_it_may_be(
+def test_a_credential_is_found_in_any_of_its_headers(
     headers: Headers, token: bytes, from_cookie: bool
 ) -> None:
     assert Credentials.from_headers(headers) == (token, from_cookie)
@@ -165,7 +165,7 @@ def test_a_credential_is_found_wherever_it_may_be(
     [row[1:] for row in REFUSED],
     ids=[row[0] for row in REFUSED],
 )
-def test_none_or_more_than_one_is_refused_by_name(
+def test_missing_and_ambiguous_credentials_have_a_defect(
     headers: Headers, defect: Defect
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:
@@ -193,14 +193,14 @@ def test_noise_in_headers_never_crashes(headers: Headers) -> None:
     assert found.token
 
 
-def test_a_first_message_brings_a_credential_too() -> None:
+def test_a_message_may_carry_a_credential() -> None:
     assert Credentials.from_token("abc") == (b"abc", False)
     assert Credentials.from_token("\ud800").token
     with pytest.raises(Unauthenticated, match="no credential"):
         Credentials.from_token("")
 
 
-def test_credentials_do_not_show_the_secret_when_printed() -> None:
+def test_printed_credentials_do_not_show_the_secret() -> None:
     assert "abc" not in repr(Credentials(b"abc"))
 
 
@@ -259,7 +259,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await redis.close()
 
 
-async def test_a_token_makes_its_player_the_caller(world: World) -> None:
+async def test_the_caller_of_a_token_is_its_player(world: World) -> None:
     demo = await world.apps.create(DEMO)
 
     caller = await world.caller(world.token(demo))
@@ -270,7 +270,7 @@ async def test_a_token_makes_its_player_the_caller(world: World) -> None:
     assert caller.expires_at_s == NOW_S + 60
 
 
-async def test_a_backend_key_makes_a_caller_without_a_player(world: World) -> None:
+async def test_the_caller_of_a_backend_key_has_no_player(world: World) -> None:
     await world.apps.create(DEMO)
 
     caller = await world.caller(await world.apps.add_key(DEMO))
@@ -293,7 +293,7 @@ async def test_a_backend_key_makes_a_caller_without_a_player(world: World) -> No
         ("sk_" + "A" * 100_000, Defect.UNKNOWN_KEY, ""),
     ],
 )
-async def test_what_does_not_hold_is_refused_by_name(
+async def test_an_invalid_credential_is_refused_with_its_defect(
     world: World, text: str, defect: Defect, detail: str
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:
@@ -316,7 +316,7 @@ async def test_a_token_signed_by_another_app_is_refused(world: World) -> None:
     await world.refuses(world.token(forged), Defect.KEY_ID)
 
 
-async def test_a_token_ends_when_the_clock_says_so(world: World) -> None:
+async def test_a_token_expires_by_the_clock(world: World) -> None:
     token = world.token(await world.apps.create(DEMO))
     await world.caller(token)
 
@@ -328,7 +328,7 @@ async def test_a_token_ends_when_the_clock_says_so(world: World) -> None:
 # Records.
 
 
-async def test_a_record_is_asked_for_once_in_its_time(world: World) -> None:
+async def test_a_record_is_read_once_in_its_ttl(world: World) -> None:
     demo = await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
 
@@ -342,7 +342,7 @@ async def test_a_record_is_asked_for_once_in_its_time(world: World) -> None:
     assert world.redis.reads == 3
 
 
-async def test_what_is_unknown_is_asked_again_so_that_it_counts_at_once(
+async def test_missing_records_are_not_cached(
     world: World,
 ) -> None:
     future = AppRecord(DEMO, bytes(32), "streamer", 0)
@@ -353,7 +353,7 @@ async def test_what_is_unknown_is_asked_again_so_that_it_counts_at_once(
     assert (await world.caller(world.token(demo))).player == "p1"
 
 
-async def test_a_revoked_key_ends_within_the_time_of_its_record(world: World) -> None:
+async def test_a_revoked_key_is_rejected_within_the_ttl(world: World) -> None:
     await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
     await world.caller(key)
@@ -365,7 +365,7 @@ async def test_a_revoked_key_ends_within_the_time_of_its_record(world: World) ->
     await world.refuses(key, Defect.UNKNOWN_KEY)
 
 
-async def test_many_callers_ask_the_store_once(world: World) -> None:
+async def test_concurrent_callers_share_one_read(world: World) -> None:
     await world.apps.create(DEMO)
     key = await world.apps.add_key(DEMO)
     world.redis.gate.clear()
@@ -379,7 +379,7 @@ async def test_many_callers_ask_the_store_once(world: World) -> None:
     assert world.redis.reads == 1
 
 
-async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
+async def test_a_cancelled_caller_does_not_cancel_the_read_of_others(
     world: World,
 ) -> None:
     await world.apps.create(DEMO)
@@ -396,7 +396,7 @@ async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(
     assert world.redis.reads == 1
 
 
-async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -> None:
+async def test_an_app_created_during_a_read_is_found(world: World) -> None:
     unmade = AppRecord(DEMO, bytes(32), "streamer", 0)
     world.redis.gate.clear()
     # It looks for another app of that audience next, and finds the one made meanwhile.
@@ -412,7 +412,7 @@ async def test_an_app_made_while_it_was_asked_for_counts_at_once(world: World) -
     await early
 
 
-async def test_a_kept_record_works_while_the_store_is_away(
+async def test_a_cached_record_authenticates_during_an_outage(
     world: World,
 ) -> None:
     demo = await world.apps.create(DEMO)
@@ -428,7 +428,7 @@ async def test_a_kept_record_works_while_the_store_is_away(
         await world.caller(token)
 
 
-async def test_every_caller_hears_that_the_store_is_away(world: World) -> None:
+async def test_every_concurrent_caller_gets_store_unavailable(world: World) -> None:
     world.redis.url = "unix:///nowhere/valkey.sock"
     await world.redis.close()
 
@@ -439,7 +439,7 @@ async def test_every_caller_hears_that_the_store_is_away(world: World) -> None:
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
 
 
-async def test_the_oldest_record_gives_way_when_there_are_too_many(
+async def test_the_oldest_cached_record_is_evicted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECORDS_MAX", 2)
@@ -467,7 +467,7 @@ async def until(fact: Callable[[], bool]) -> None:
 # Keys that end.
 
 
-async def test_a_key_says_when_it_ends_and_is_refused_from_then_on(
+async def test_a_key_expires(
     world: World,
 ) -> None:
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
@@ -487,7 +487,7 @@ async def test_a_key_says_when_it_ends_and_is_refused_from_then_on(
 # Tokens that were taken back.
 
 
-async def test_tokens_of_an_app_are_refused_within_the_time_of_its_record(
+async def test_revoked_tokens_of_an_app_are_rejected_within_the_ttl(
     world: World,
 ) -> None:
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
@@ -502,7 +502,7 @@ async def test_tokens_of_an_app_are_refused_within_the_time_of_its_record(
     assert (await world.caller(world.token(demo))).player == "p1"
 
 
-async def test_tokens_of_a_player_are_refused_and_those_of_others_are_not(
+async def test_revoking_the_tokens_of_a_player_affects_no_other(
     world: World,
 ) -> None:
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
@@ -519,7 +519,7 @@ async def test_tokens_of_a_player_are_refused_and_those_of_others_are_not(
     assert (await world.caller(world.token(demo))).player == "p1"
 
 
-async def test_players_are_asked_about_only_while_some_are_revoked(
+async def test_players_are_checked_only_while_revocations_are_recent(
     world: World,
 ) -> None:
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
@@ -563,9 +563,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return noted
 
 
-async def test_a_signature_is_looked_at_once(
-    world: World, checked: list[bytes]
-) -> None:
+async def test_a_signature_is_verified_once(world: World, checked: list[bytes]) -> None:
     token = world.token(await world.apps.create(DEMO))
 
     first = await world.caller(token)
@@ -575,7 +573,7 @@ async def test_a_signature_is_looked_at_once(
     assert len(checked) == 1
 
 
-async def test_a_genuine_token_vouches_for_no_other(world: World) -> None:
+async def test_a_cached_token_authenticates_no_other(world: World) -> None:
     demo = await world.apps.create(DEMO)
     token = world.token(demo)
     await world.caller(token)
@@ -588,7 +586,7 @@ async def test_a_genuine_token_vouches_for_no_other(world: World) -> None:
     await world.refuses(f"{head}.{claims}.", Defect.SIGNATURE)
 
 
-async def test_a_token_of_a_secret_that_was_replaced_ends_with_its_grace(
+async def test_a_token_of_a_retired_secret_ends_with_the_grace_period(
     world: World,
 ) -> None:
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
@@ -603,7 +601,7 @@ async def test_a_token_of_a_secret_that_was_replaced_ends_with_its_grace(
     await world.refuses(token, Defect.KEY_ID)
 
 
-async def test_a_token_of_an_app_that_was_made_anew_is_looked_at_anew(
+async def test_a_cached_token_is_verified_again_for_a_recreated_app(
     world: World,
 ) -> None:
     token = world.token(await world.apps.create(DEMO))
@@ -624,7 +622,7 @@ async def test_a_token_of_an_app_that_was_made_anew_is_looked_at_anew(
         ({"audience": "another"}, Defect.CLAIM, "aud"),
     ],
 )
-async def test_a_genuine_token_is_held_to_what_its_app_asks_for_by_now(
+async def test_a_cached_token_is_verified_with_the_present_record(
     world: World, change: dict[str, str], defect: Defect, detail: str
 ) -> None:
     token = world.token(await world.apps.create(DEMO))
@@ -636,7 +634,7 @@ async def test_a_genuine_token_is_held_to_what_its_app_asks_for_by_now(
     await world.refuses(token, defect, detail)
 
 
-async def test_the_oldest_token_gives_way_when_there_are_too_many(
+async def test_the_oldest_cached_token_is_evicted(
     world: World, checked: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TOKENS_MAX", 2)
@@ -653,7 +651,7 @@ async def test_the_oldest_token_gives_way_when_there_are_too_many(
     assert len(checked) == 4
 
 
-async def test_of_a_token_that_is_refused_nothing_is_kept(
+async def test_rejected_tokens_are_not_cached(
     world: World, checked: list[bytes]
 ) -> None:
     token = world.token(await world.apps.create(DEMO))
@@ -703,7 +701,7 @@ async def add_foreign(
     )
 
 
-async def test_a_foreign_token_counts_in_the_app_of_its_issuer_and_audience(
+async def test_a_foreign_token_belongs_to_the_app_of_its_issuer_and_audience(
     world: World,
 ) -> None:
     await add_foreign(world)
@@ -718,7 +716,7 @@ async def test_a_foreign_token_counts_in_the_app_of_its_issuer_and_audience(
     assert (caller.proof.issuer, caller.proof.audience) == (ISSUER, "urn:game")
 
 
-async def test_the_audience_chooses_among_apps_and_proves_nothing(
+async def test_the_audience_selects_an_app_and_proves_nothing(
     world: World,
 ) -> None:
     await add_foreign(world)
@@ -733,13 +731,13 @@ async def test_the_audience_chooses_among_apps_and_proves_nothing(
     await world.refuses(world.token(forged), Defect.SIGNATURE, "alg")
 
 
-async def test_an_audience_may_be_the_name_of_the_app_too(world: World) -> None:
+async def test_an_audience_may_be_the_name_of_the_app(world: World) -> None:
     await add_foreign(world, "game", "")
 
     assert (await world.caller(foreign_token(NOW_S, aud="game"))).app == "game"
 
 
-async def test_a_foreign_app_is_asked_for_once_in_its_time(world: World) -> None:
+async def test_the_app_of_an_audience_is_read_once_in_its_ttl(world: World) -> None:
     await add_foreign(world)
     for _ in range(3):
         await world.caller(foreign_token(NOW_S))
@@ -748,7 +746,7 @@ async def test_a_foreign_app_is_asked_for_once_in_its_time(world: World) -> None
     assert world.redis.reads == 2
 
 
-async def test_a_key_set_is_asked_for_an_unknown_key_of_its_algorithm_alone(
+async def test_only_a_token_of_the_apps_algorithm_triggers_a_fetch(
     world: World,
 ) -> None:
     asked: list[str] = []
@@ -779,7 +777,7 @@ async def test_a_key_set_is_asked_for_an_unknown_key_of_its_algorithm_alone(
     assert len(asked) == 2
 
 
-async def test_a_token_ends_with_the_key_that_its_issuer_has_taken_out(
+async def test_a_token_is_rejected_when_its_issuer_removes_the_key(
     world: World,
 ) -> None:
     keys = [jwk(KEY, "k1")]
@@ -803,7 +801,9 @@ async def test_a_token_ends_with_the_key_that_its_issuer_has_taken_out(
     await world.refuses(token, Defect.KEY_ID)
 
 
-async def test_a_token_that_cannot_be_checked_is_no_bad_token(world: World) -> None:
+async def test_a_token_that_cannot_be_verified_is_issuer_unavailable(
+    world: World,
+) -> None:
     await add_foreign(world, public_keys="", key_set="/nowhere/jwks.json")
 
     with pytest.raises(IssuerUnavailable):

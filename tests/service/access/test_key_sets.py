@@ -109,7 +109,7 @@ def world() -> World:
     return World()
 
 
-async def test_a_set_is_fetched_once_for_all_who_ask(
+async def test_a_set_is_fetched_once_for_concurrent_callers(
     world: World, issuer: Issuer
 ) -> None:
     found = await asyncio.gather(*(world.kids(issuer.url, "a") for _ in range(50)))
@@ -146,7 +146,7 @@ async def test_a_flood_of_unknown_ids_is_one_fetch(
     assert issuer.asked == 3
 
 
-async def test_who_asks_while_a_fetch_is_under_way_waits_for_it(
+async def test_callers_wait_for_the_fetch_in_progress(
     world: World, issuer: Issuer
 ) -> None:
     await world.kids(issuer.url, "a")
@@ -167,7 +167,7 @@ async def test_who_asks_while_a_fetch_is_under_way_waits_for_it(
     assert issuer.asked == 2
 
 
-async def test_a_key_that_was_taken_out_ends_with_the_freshness(
+async def test_a_removed_key_is_invalid_after_the_ttl(
     world: World, issuer: Issuer
 ) -> None:
     await world.kids(issuer.url, "a")
@@ -192,7 +192,7 @@ BAD_ANSWERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("answer", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
-async def test_a_set_that_was_had_is_kept_when_the_next_is_not(
+async def test_the_last_set_stays_in_use_when_a_fetch_fails(
     world: World, issuer: Issuer, answer: bytes
 ) -> None:
     await world.kids(issuer.url, "a")
@@ -210,7 +210,7 @@ async def test_a_set_that_was_had_is_kept_when_the_next_is_not(
     assert await world.kids(issuer.url, "b") == ["b"]
 
 
-async def test_nobody_waits_a_second_time_for_an_issuer_that_failed(
+async def test_callers_do_not_wait_for_an_issuer_that_failed_before(
     world: World, issuer: Issuer
 ) -> None:
     await world.kids(issuer.url, "a")
@@ -224,7 +224,7 @@ async def test_nobody_waits_a_second_time_for_an_issuer_that_failed(
     assert await world.kids(issuer.url, "a") == ["a"]
 
 
-async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
+async def test_without_any_set_the_issuer_is_unavailable_and_retried(
     world: World, issuer: Issuer
 ) -> None:
     issuer.answer = lambda: b""
@@ -239,7 +239,7 @@ async def test_without_any_set_the_issuer_is_away_and_soon_asked_again(
     assert await world.kids(issuer.url, "a") == ["a"]
 
 
-async def test_an_issuer_that_nobody_is_has_no_set(
+async def test_an_unreachable_issuer_is_unavailable(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(IssuerUnavailable):
@@ -249,7 +249,7 @@ async def test_an_issuer_that_nobody_is_has_no_set(
     assert "secret" not in caplog.text
 
 
-async def test_a_slow_issuer_is_given_up(
+async def test_a_slow_issuer_times_out(
     world: World, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FETCH_TIMEOUT_S", 0.05)
@@ -259,7 +259,7 @@ async def test_a_slow_issuer_is_given_up(
         await world.kids(issuer.url, "a")
 
 
-async def test_a_set_that_never_ends_is_cut_off(issuer: Issuer) -> None:
+async def test_an_endless_set_is_rejected(issuer: Issuer) -> None:
     issuer.answer = lambda: (
         b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (DOCUMENT_BYTES_MAX + 65_536)
     )
@@ -268,7 +268,7 @@ async def test_a_set_that_never_ends_is_cut_off(issuer: Issuer) -> None:
         await fetch_key_set(issuer.url)
 
 
-async def test_a_packed_set_is_not_unpacked(issuer: Issuer) -> None:
+async def test_a_compressed_set_is_not_decompressed(issuer: Issuer) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"
     issuer.answer = lambda: head + b"\x1f\x8b\x08\x00"
 
@@ -303,7 +303,7 @@ async def test_a_set_in_a_file_is_read_again_for_an_unknown_id(
     assert await world.kids(str(path), "b") == ["a", "b"]
 
 
-async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+async def test_only_regular_files_are_read(tmp_path: Path) -> None:
     pipe, large = tmp_path / "pipe", tmp_path / "large"
     os.mkfifo(pipe)
     large.write_bytes(b" " * (DOCUMENT_BYTES_MAX + 1))

@@ -29,7 +29,7 @@ async def make(apps: Apps, caller: Caller = MINTER, **asked: Any) -> MintedToken
     return await TokenMint(apps).mint(caller, Player("p1"), **given)
 
 
-async def test_a_token_is_made_that_is_believed(apps: Apps) -> None:
+async def test_a_minted_token_authenticates(apps: Apps) -> None:
     await apps.create(DEMO)
 
     minted = await make(apps)
@@ -41,7 +41,7 @@ async def test_a_token_is_made_that_is_believed(apps: Apps) -> None:
     assert 55 < minted.expires_at_s - time.time() <= 60
 
 
-async def test_a_token_made_right_after_a_revocation_is_believed(apps: Apps) -> None:
+async def test_a_token_minted_right_after_a_revocation_is_valid(apps: Apps) -> None:
     await apps.create(DEMO)
     await apps.revoke_tokens(DEMO, Player("p1"))
     await apps.revoke_tokens(DEMO)
@@ -52,7 +52,7 @@ async def test_a_token_made_right_after_a_revocation_is_believed(apps: Apps) -> 
     assert caller.expires_at_s == minted.expires_at_s
 
 
-async def test_minting_needs_its_scope_and_gives_no_right_that_the_key_has_not(
+async def test_minting_requires_its_scope_and_grants_no_right_that_the_key_lacks(
     apps: Apps,
 ) -> None:
     await apps.create(DEMO)
@@ -66,7 +66,7 @@ async def test_minting_needs_its_scope_and_gives_no_right_that_the_key_has_not(
         await make(apps, permissions=["notification:player:read"])
 
 
-async def test_an_app_without_a_secret_makes_no_tokens(apps: Apps) -> None:
+async def test_an_app_without_a_secret_mints_no_tokens(apps: Apps) -> None:
     await apps.create(DEMO, algorithm="RS256", key_set="https://id.example/jwks")
 
     with pytest.raises(Forbidden, match="its own secret"):
@@ -84,7 +84,7 @@ async def test_an_app_without_a_secret_makes_no_tokens(apps: Apps) -> None:
         {"topics": ["ü" * 255] * 30},
     ],
 )
-async def test_what_makes_no_token_is_invalid(
+async def test_invalid_arguments_mint_no_token(
     apps: Apps, asked: dict[str, Any]
 ) -> None:
     await apps.create(DEMO)

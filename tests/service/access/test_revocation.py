@@ -71,7 +71,7 @@ def waiter() -> PollWaiter:
     return PollWaiter(Start.LATEST, "c")
 
 
-async def test_what_holds_is_left_alone(world: World) -> None:
+async def test_valid_credentials_are_not_revoked(world: World) -> None:
     callers = [
         await world.token_caller("p1"),
         await world.token_caller("p1", OTHER),
@@ -83,7 +83,7 @@ async def test_what_holds_is_left_alone(world: World) -> None:
     assert await world.revoked() == []
 
 
-async def test_a_revoked_app_ends_its_own_tokens_alone(world: World) -> None:
+async def test_revoking_an_app_affects_only_its_tokens(world: World) -> None:
     mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
     key = await world.caller(await world.apps.add_key(DEMO))
 
@@ -93,7 +93,7 @@ async def test_a_revoked_app_ends_its_own_tokens_alone(world: World) -> None:
     assert await world.revoked(await world.token_caller("p1")) == [False]
 
 
-async def test_a_revoked_player_ends_alone(world: World) -> None:
+async def test_revoking_a_player_affects_no_other(world: World) -> None:
     first, second = await world.token_caller("p1"), await world.token_caller("p2")
 
     await world.apps.revoke_tokens(DEMO, Player("p1"))
@@ -102,7 +102,7 @@ async def test_a_revoked_player_ends_alone(world: World) -> None:
     assert await world.revoked(await world.token_caller("p1")) == [False]
 
 
-async def test_a_revoked_key_ends_alone(world: World) -> None:
+async def test_revoking_a_key_affects_no_other(world: World) -> None:
     texts = [await world.apps.add_key(DEMO) for _ in range(3)]
     callers = [await world.caller(text) for text in texts]
     records = [await world.apps.find_key(text.encode()) for text in texts]
@@ -116,7 +116,7 @@ async def test_a_revoked_key_ends_alone(world: World) -> None:
 
 
 @pytest.mark.parametrize(("grace_s", "ends"), [(0, True), (60, False)])
-async def test_a_secret_that_is_over_ends_what_it_signed(
+async def test_an_expired_secret_revokes_its_tokens(
     world: World, grace_s: int, ends: bool
 ) -> None:
     caller = await world.token_caller("p1")
@@ -126,7 +126,7 @@ async def test_a_secret_that_is_over_ends_what_it_signed(
     assert await world.revoked(caller) == [ends]
 
 
-async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None:
+async def test_a_changed_issuer_or_a_deleted_app_revokes_tokens(world: World) -> None:
     mine, other = await world.token_caller("p1"), await world.token_caller("p1", OTHER)
 
     await world.apps.change_tokens(DEMO, {"issuer": "else"})
@@ -135,7 +135,7 @@ async def test_another_issuer_or_no_app_at_all_ends_tokens(world: World) -> None
     assert await world.revoked(mine, other) == [True, True]
 
 
-async def test_a_key_that_left_the_set_ends_what_it_signed(
+async def test_a_key_removed_from_its_set_revokes_its_tokens(
     redis: RedisConnection,
 ) -> None:
     keys = [ECKey.generate_key("P-256") for _ in range(2)]
@@ -188,7 +188,7 @@ def _foreign_token(key: Any) -> str:
 # Readers.
 
 
-async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
+async def test_readers_of_revoked_credentials_are_ended(world: World) -> None:
     readers = [waiter() for _ in range(3)]
     callers = [await world.token_caller(player) for player in ("p1", "p2", "p1")]
     for reader, caller in zip(readers, callers, strict=True):
@@ -204,7 +204,7 @@ async def test_listeners_of_what_was_taken_back_are_ended(world: World) -> None:
     assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
 
 
-async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
+async def test_a_renewed_reader_stays_open(world: World) -> None:
     reader = waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
@@ -215,7 +215,7 @@ async def test_who_has_renewed_in_time_goes_on(world: World) -> None:
     assert reader.ended is None
 
 
-async def test_who_renews_while_it_is_asked_about_goes_on(
+async def test_a_reader_that_renews_during_a_check_stays_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = waiter()
@@ -235,7 +235,7 @@ async def test_who_renews_while_it_is_asked_about_goes_on(
     assert reader.ended is None
 
 
-async def test_all_portions_are_looked_at(
+async def test_all_portions_are_checked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PORTION", 2)
@@ -270,7 +270,7 @@ class Asked:
         return players
 
 
-async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
+async def test_checked_readers_are_checked_again_after_changes_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, revocation_check = (
@@ -303,7 +303,7 @@ async def test_who_was_found_in_order_is_asked_about_when_something_has_changed(
     assert [readers[name].ended for name in readers] == [None, TOKEN_INVALID, None]
 
 
-async def test_keys_are_asked_about_each_time(
+async def test_keys_are_checked_every_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
@@ -316,7 +316,7 @@ async def test_keys_are_asked_about_each_time(
     assert len(asked.take()) == 2
 
 
-async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
+async def test_readers_that_an_outage_left_unchecked_are_checked_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
@@ -332,7 +332,7 @@ async def test_who_was_not_looked_at_for_an_outage_is_looked_at_later(
     assert asked.take() == ["p1"]
 
 
-async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
+async def test_an_outage_of_the_store_ends_no_reader(world: World) -> None:
     reader = waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     world.redis.url = "unix:///nowhere/valkey.sock"
@@ -344,7 +344,7 @@ async def test_a_store_that_is_away_ends_nobody(world: World) -> None:
     assert reader.ended is None
 
 
-async def test_the_sweep_goes_on_after_an_outage_and_a_broken_record(
+async def test_the_check_continues_after_an_outage_and_a_broken_record(
     world: World, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     revocation_check = RevocationCheck(world.apps, world.key_sets, interval_s=0.005)

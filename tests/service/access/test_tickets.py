@@ -119,7 +119,7 @@ async def test_a_ticket_opens_one_stream_for_its_player(world: World) -> None:
     assert not await world.opens(text)
 
 
-async def test_of_two_first_uses_at_once_one_wins(world: World) -> None:
+async def test_one_of_two_concurrent_first_uses_succeeds(world: World) -> None:
     for _ in range(10):
         text = await world.ticket()
 
@@ -128,7 +128,7 @@ async def test_of_two_first_uses_at_once_one_wins(world: World) -> None:
         assert sorted(opened) == [False, True]
 
 
-async def test_the_stream_of_a_ticket_is_opened_again_and_again(world: World) -> None:
+async def test_the_stream_of_a_ticket_can_be_resumed_repeatedly(world: World) -> None:
     text = await world.ticket()
 
     assert await world.opens(text)
@@ -137,7 +137,7 @@ async def test_the_stream_of_a_ticket_is_opened_again_and_again(world: World) ->
         assert not await world.opens(text)
 
 
-async def test_a_stream_that_was_not_seen_to_be_gone_is_opened_again(
+async def test_a_stream_can_be_resumed_before_its_end_is_noticed(
     world: World,
 ) -> None:
     text = await world.ticket()
@@ -148,7 +148,7 @@ async def test_a_stream_that_was_not_seen_to_be_gone_is_opened_again(
         assert await world.opens(text, resuming=True)
 
 
-async def test_a_refused_stream_leaves_the_ticket_as_it_was(world: World) -> None:
+async def test_a_refused_stream_does_not_use_its_ticket(world: World) -> None:
     text = await world.ticket()
 
     for _ in range(2):
@@ -164,7 +164,7 @@ async def test_a_refused_stream_leaves_the_ticket_as_it_was(world: World) -> Non
     assert not await world.opens(text)
 
 
-async def test_a_client_that_goes_has_used_its_ticket(world: World) -> None:
+async def test_a_cancelled_stream_has_used_its_ticket(world: World) -> None:
     text = await world.ticket()
     entered = asyncio.Event()
 
@@ -200,7 +200,7 @@ async def test_a_ticket_of_a_revoked_token_opens_nothing(
     assert refused.value.defect is Defect.REVOKED
 
 
-async def test_a_ticket_ends_with_its_token(world: World) -> None:
+async def test_a_ticket_expires_with_its_token(world: World) -> None:
     caller = await world.caller(ttl_s=1)
     text = await world.tickets.issue(caller)
 
@@ -228,7 +228,7 @@ async def test_open_tickets_are_renewed(world: World, until: Until) -> None:
     await asyncio.wait([keeping])
 
 
-async def test_only_a_player_who_may_listen_gets_a_ticket(world: World) -> None:
+async def test_only_a_player_that_may_stream_gets_a_ticket(world: World) -> None:
     caller = await world.caller()
     writer = msgspec.structs.replace(
         caller, permissions=frozenset({"notification:player:self:write"})
@@ -241,7 +241,7 @@ async def test_only_a_player_who_may_listen_gets_a_ticket(world: World) -> None:
             await world.tickets.issue(other)
 
 
-async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> None:
+async def test_an_outage_of_the_store_issues_and_opens_nothing(world: World) -> None:
     text, caller = await world.ticket(), await world.caller()
     world.redis.url = "unix:///nowhere/valkey.sock"
     await world.redis.close()
@@ -253,7 +253,7 @@ async def test_a_store_that_is_away_keeps_and_opens_nothing(world: World) -> Non
             pass
 
 
-async def test_a_stream_that_ends_while_the_store_is_away_ends_well(
+async def test_a_stream_may_end_during_an_outage_of_the_store(
     world: World,
 ) -> None:
     text = await world.ticket()
@@ -263,7 +263,7 @@ async def test_a_stream_that_ends_while_the_store_is_away_ends_well(
         await world.redis.close()
 
 
-def test_the_instance_of_a_ticket_is_its_own_and_tells_nothing() -> None:
+def test_the_instance_of_a_ticket_is_unique_and_does_not_reveal_it() -> None:
     text = "tk_" + "A" * 43
 
     assert instance_of(text) == instance_of(text)

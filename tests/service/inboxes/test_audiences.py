@@ -45,7 +45,7 @@ def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> PlayerAudie
     return PlayerAudiences(Views(redis, LogSettings(clock_ms=clock)), inbox)
 
 
-async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
+async def test_a_player_belongs_to_everyone_since_it_first_appeared(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
@@ -59,7 +59,7 @@ async def test_a_player_is_one_of_everybody_from_its_first_appearance_on(
     assert await audiences.unread_counts([log]) == [1]
 
 
-async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
+async def test_lost_views_are_restored_from_the_age_of_the_inbox(
     audiences: PlayerAudiences,
     inbox: Inbox,
     redis: RedisConnection,
@@ -77,7 +77,7 @@ async def test_a_player_whose_views_are_forgotten_is_known_by_its_inbox(
     assert await audiences.views_of(log) == [View(EVERYONE, before)]
 
 
-async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
+async def test_concurrent_first_reads_of_views_agree(
     audiences: PlayerAudiences, inbox: Inbox, log: Log
 ) -> None:
     await asyncio.gather(
@@ -89,7 +89,7 @@ async def test_two_who_look_for_the_first_time_at_once_agree_afterwards(
     assert len(await audiences.views_of(log)) == 1
 
 
-async def test_who_joins_has_what_is_sent_from_then_on(
+async def test_a_joined_topic_counts_from_its_present_head(
     audiences: PlayerAudiences, inbox: Inbox, log: Log
 ) -> None:
     await inbox.append(NEWS, [FRAGMENT] * 2)
@@ -105,7 +105,7 @@ async def test_who_joins_has_what_is_sent_from_then_on(
     assert await audiences.unread_counts([log]) == [0]
 
 
-async def test_who_has_a_topic_is_one_of_everybody_too(
+async def test_a_player_with_a_topic_belongs_to_everyone(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
@@ -116,7 +116,7 @@ async def test_who_has_a_topic_is_one_of_everybody_too(
     assert await audiences.unread_counts([log]) == [1]
 
 
-async def test_one_topic_too_many_is_refused(
+async def test_a_topic_beyond_the_limit_is_refused(
     audiences: PlayerAudiences, log: Log
 ) -> None:
     for n in range(TOPICS_MAX):
@@ -128,7 +128,7 @@ async def test_one_topic_too_many_is_refused(
     assert refused.value.limit is Limit.TOPICS_PER_PLAYER
 
 
-async def test_many_are_counted_at_once(
+async def test_unread_counts_of_many_players(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
     logs = [Log(APP, Player(f"many-{n}")) for n in range(4)]
@@ -142,7 +142,7 @@ async def test_many_are_counted_at_once(
     assert await audiences.unread_counts(logs) == [1, 3, 1, 1]
 
 
-def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
+def test_an_audience_that_was_not_read_yet_counts_nothing() -> None:
     place = Position(1, 5, 5, 5)
 
     views = [View(EVERYONE, ZERO), View(NEWS, ZERO)]
@@ -150,7 +150,7 @@ def test_one_that_was_joined_a_moment_ago_is_not_counted_yet() -> None:
     assert unread_count(views, {EVERYONE: Audience(place, 1, 0, b"")}) == 5
 
 
-async def test_the_place_before_a_moment_is_behind_what_came_before_it(
+async def test_position_before_a_time_is_after_all_earlier_entries(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
     begun_ms = clock.now_ms
@@ -174,7 +174,7 @@ async def test_the_place_before_a_moment_is_behind_what_came_before_it(
     assert await before(NEWS, clock.now_ms + 1) == head
 
 
-async def test_a_bare_id_is_looked_for_in_all_logs(
+async def test_a_bare_id_is_resolved_in_all_logs(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))

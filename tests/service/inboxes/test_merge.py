@@ -97,7 +97,7 @@ def world(redis: RedisConnection) -> World:
     return World(redis)
 
 
-async def test_a_page_is_newest_first_whatever_log_it_is_of(world: World) -> None:
+async def test_a_page_is_newest_first_across_logs(world: World) -> None:
     await world.join(world.news)
     said = []
     for log in (world.log, world.news, world.everyone, world.guild, world.news):
@@ -112,7 +112,7 @@ async def test_a_page_is_newest_first_whatever_log_it_is_of(world: World) -> Non
     assert page.following is None
 
 
-async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_meanwhile(
+async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, first, own = world.inbox.page, list[Position](), list[Position]()
@@ -136,7 +136,7 @@ async def test_the_first_word_of_an_audience_is_behind_a_page_that_was_read_mean
     assert [entry.id for entry in after.entries] == ids(first)
 
 
-async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -> None:
+async def test_a_cursor_has_positions_of_empty_logs(world: World) -> None:
     page = await world.page()
     after = await world.merged.entries_after(world.log, page.cursor, count=20)
 
@@ -144,7 +144,7 @@ async def test_a_place_is_told_of_audiences_that_were_silent_too(world: World) -
     assert page.cursor.audiences == after.cursor.audiences == silent
 
 
-async def test_what_was_said_before_joining_is_for_others(world: World) -> None:
+async def test_entries_before_joining_are_not_shown(world: World) -> None:
     await world.say(world.news, 3)
     await world.say(world.everyone, 2)
     world.ms += 1
@@ -158,7 +158,7 @@ async def test_what_was_said_before_joining_is_for_others(world: World) -> None:
     assert (await world.page(1)).unread == 2
 
 
-async def test_whose_first_notification_came_first_has_what_everybody_was_told_since(
+async def test_everyones_entries_after_a_players_first_notification_are_shown(
     world: World,
 ) -> None:
     # It had never looked; what came in between is in its inbox all the same.
@@ -171,7 +171,7 @@ async def test_whose_first_notification_came_first_has_what_everybody_was_told_s
     assert await world.shown() == since + own
 
 
-async def test_a_muted_audience_is_shown_and_counted_nowhere(world: World) -> None:
+async def test_a_muted_audience_is_neither_shown_nor_counted(world: World) -> None:
     await world.join(world.news)
     (place,) = await world.say(world.news)
     await world.views.mute(world.log, world.news, muted=True)
@@ -187,7 +187,7 @@ async def test_a_muted_audience_is_shown_and_counted_nowhere(world: World) -> No
     assert await world.shown() == ids([place])
 
 
-async def test_one_is_found_by_its_id_in_whatever_log_it_is(world: World) -> None:
+async def test_an_entry_is_found_by_id_in_any_log(world: World) -> None:
     await world.join(world.news)
     for log in (world.log, world.everyone, world.news):
         places = await world.say(log, 3)
@@ -203,7 +203,7 @@ async def test_one_is_found_by_its_id_in_whatever_log_it_is(world: World) -> Non
     assert await world.merged.get(world.log, foreign._replace(tag=0)) is None
 
 
-async def test_a_version_changes_exactly_when_what_is_shown_does(world: World) -> None:
+async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
     world_page = await world.page()
     version, known = world_page.version, world_page
 
@@ -252,7 +252,7 @@ async def test_a_version_changes_exactly_when_what_is_shown_does(world: World) -
     assert await world.shown() == []
 
 
-async def test_marks_made_by_who_got_no_answer_are_seen_all_the_same(
+async def test_marks_of_an_interrupted_request_change_the_version(
     world: World,
 ) -> None:
     # The views were marked, and then the store was gone: the caller repeats it.
@@ -278,7 +278,7 @@ async def test_marks_made_by_who_got_no_answer_are_seen_all_the_same(
     assert page.entries[0].read_at_ms
 
 
-async def test_read_times_are_those_of_the_mark(world: World) -> None:
+async def test_read_times_are_the_times_of_marks(world: World) -> None:
     await world.join(world.news)
     first, second = ids(await world.say(world.news, 2))
     own, other = ids(await world.say(world.log, 2))
@@ -300,7 +300,7 @@ async def test_read_times_are_those_of_the_mark(world: World) -> None:
     assert page.unread == 0
 
 
-async def test_an_audience_that_was_lost_is_unread_when_it_speaks_again(
+async def test_a_lost_audience_log_starts_unread(
     world: World,
 ) -> None:
     await world.join(world.news)
@@ -317,7 +317,7 @@ async def test_an_audience_that_was_lost_is_unread_when_it_speaks_again(
     assert page.unread == 2
 
 
-async def test_up_to_marks_what_is_not_newer_in_each_log(world: World) -> None:
+async def test_marking_up_to_a_cursor_applies_to_each_log(world: World) -> None:
     await world.join(world.news)
     said = []
     for log in (world.news, world.log, world.everyone, world.log, world.news):
@@ -339,7 +339,7 @@ async def test_up_to_marks_what_is_not_newer_in_each_log(world: World) -> None:
     assert marked.unread == 1
 
 
-async def test_what_follows_an_id_comes_whatever_log_it_is_of(world: World) -> None:
+async def test_entries_after_an_id_come_from_all_logs(world: World) -> None:
     await world.join(world.news)
     said = []
     for n in range(12):
@@ -354,7 +354,7 @@ async def test_what_follows_an_id_comes_whatever_log_it_is_of(world: World) -> N
         assert [entry.id for entry in after.entries] == said[n + 1 :]
 
 
-async def test_up_to_a_place_in_a_log_that_was_lost_marks_nothing(
+async def test_a_position_of_a_lost_log_marks_nothing(
     world: World,
 ) -> None:
     await world.join(world.news)
@@ -368,7 +368,7 @@ async def test_up_to_a_place_in_a_log_that_was_lost_marks_nothing(
     assert marked.unread == 3
 
 
-async def test_what_a_player_deletes_is_gone_for_that_one_alone(world: World) -> None:
+async def test_deleting_affects_one_player_only(world: World) -> None:
     other = Log(world.app, Player("bob"))
     await world.audiences.views_of(other)
     await world.audiences.views_of(world.log)
@@ -388,7 +388,7 @@ async def test_what_a_player_deletes_is_gone_for_that_one_alone(world: World) ->
         await world.inboxes.delete(world.me, world.log.player, foreign)
 
 
-async def test_who_deletes_what_came_before_it_joined_deletes_nothing(
+async def test_entries_before_joining_cannot_be_deleted(
     world: World,
 ) -> None:
     (name,) = ids(await world.say(world.news))
@@ -399,7 +399,7 @@ async def test_who_deletes_what_came_before_it_joined_deletes_nothing(
         await world.inboxes.delete(world.me, world.log.player, name)
 
 
-async def test_a_page_begins_behind_where_the_caller_is_in_each_log(
+async def test_a_page_is_bounded_by_the_cursor_in_each_log(
     world: World,
 ) -> None:
     await world.join(world.news)
@@ -525,7 +525,7 @@ async def test_nothing_follows_a_page_that_ends_where_the_player_joined(
     assert page.following is None
 
 
-async def test_a_page_is_bounded_in_each_log_by_its_own_position(
+async def test_everyones_log_is_bounded_by_its_own_position(
     world: World,
 ) -> None:
     # As a client's cursor is that has had a newer entry of its own log, live, and not
@@ -542,7 +542,7 @@ async def test_a_page_is_bounded_in_each_log_by_its_own_position(
     assert [found.entry.id for found in page.entries or ()] == missed
 
 
-async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> None:
+async def test_a_lost_audience_log_is_a_gap(world: World) -> None:
     await world.join(world.news)
     await world.say(world.news)
     cursor = (await world.page()).cursor
@@ -555,7 +555,7 @@ async def test_a_place_that_is_gone_in_an_audience_is_a_gap(world: World) -> Non
     assert after.entries == []
 
 
-async def test_many_that_are_over_do_not_let_newer_ones_of_another_log_go_first(
+async def test_ended_entries_do_not_let_newer_ones_of_another_log_go_first(
     world: World,
 ) -> None:
     await world.join(world.news)

@@ -51,7 +51,7 @@ class InboxOperations:
     ("ending", "place"),
     [(set(), 4), ({1}, 4), ({1, 2, 3}, 4), ({4}, 3), ({3, 4}, 2), ({1, 2, 3, 4}, 0)],
 )
-async def test_the_next_page_skips_nothing_when_entries_end(
+async def test_the_next_page_skips_nothing_when_entries_end_meanwhile(
     ending: set[int], place: int
 ) -> None:
     inboxes: Any = InboxOperations()

@@ -12,7 +12,9 @@ LOGGER = logging.getLogger("streamer.test")
 FORMAT = logging.Formatter("%(levelname)s %(name)s %(message)s %(fields)s")
 
 
-def test_a_line_says_what_logging_would(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_has_what_logging_would_write(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     fields = {"status": 200}
     with caplog.at_level(logging.INFO):
         LOGGER.log(logging.WARNING, "100 %% of it", extra={"fields": fields})
@@ -24,7 +26,7 @@ def test_a_line_says_what_logging_would(caplog: pytest.LogCaptureFixture) -> Non
     assert vars(ours).keys() >= vars(theirs).keys() - {"taskName"}
 
 
-def test_a_line_of_a_level_that_is_not_wanted_is_not_made(
+def test_no_record_is_created_for_a_disabled_level(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):

@@ -15,7 +15,7 @@ ONE = Log(App("a"), Player("p"))
 OTHER = Log(App("a"), Player("q"))
 
 
-def test_slots_are_given_back_however_the_block_ends() -> None:
+def test_slots_are_released_however_the_block_ends() -> None:
     requests = InFlight(Config(requests_in_flight_max=1, requests_per_player_max=1))
 
     with pytest.raises(KeyError), requests.track(ONE):
@@ -27,7 +27,7 @@ def test_slots_are_given_back_however_the_block_ends() -> None:
         pass
 
 
-def test_a_player_has_a_share_of_its_own() -> None:
+def test_a_player_has_a_limit_of_its_own() -> None:
     requests = InFlight(Config(requests_in_flight_max=10, requests_per_player_max=1))
 
     with requests.track(ONE):
@@ -46,7 +46,7 @@ def test_the_same_name_in_another_app_is_another_player() -> None:
         pass
 
 
-def test_the_node_has_a_limit_over_all_players() -> None:
+def test_the_node_has_a_limit_for_all_players() -> None:
     requests = InFlight(Config(requests_in_flight_max=2, requests_per_player_max=2))
 
     with requests.track(ONE), requests.track(OTHER):
@@ -68,7 +68,7 @@ def test_a_refusal_takes_nothing() -> None:
         stack.enter_context(requests.track(OTHER))
 
 
-def test_an_app_leaves_the_others_a_share() -> None:
+def test_an_app_cannot_use_the_whole_node() -> None:
     config = Config(requests_in_flight_max=4, requests_per_app_percent=75)
     requests = InFlight(config)
     with ExitStack() as stack:
@@ -83,7 +83,7 @@ def test_an_app_leaves_the_others_a_share() -> None:
     assert refused.value.limit is Limit.REQUESTS_PER_APP
 
 
-def test_one_app_may_be_given_all_of_the_node() -> None:
+def test_one_app_may_be_allowed_to_use_the_whole_node() -> None:
     config = Config(requests_in_flight_max=2, requests_per_app_percent=100)
     requests = InFlight(config)
 

@@ -152,7 +152,7 @@ async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[MakeN
 # Notifications a second.
 
 
-async def test_an_app_without_quotas_asks_nobody(make_node: MakeNode) -> None:
+async def test_an_app_without_quotas_needs_no_command(make_node: MakeNode) -> None:
     node = make_node()
 
     assert await node.publish(P, Q)
@@ -171,7 +171,7 @@ async def test_each_inbox_counts(make_node: MakeNode, clock: Clock) -> None:
     assert await node.publish(P, Q, R)
 
 
-async def test_a_refusal_says_what_and_how_long(make_node: MakeNode) -> None:
+async def test_a_refusal_has_the_quota_and_the_delay(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
 
@@ -186,7 +186,7 @@ async def test_a_refusal_says_what_and_how_long(make_node: MakeNode) -> None:
     assert node.refusals == {"publishes_per_s": 1}
 
 
-async def test_what_is_refused_is_not_stored_and_takes_no_key(
+async def test_a_refused_publish_stores_nothing_and_claims_no_key(
     make_node: MakeNode, redis: RedisConnection
 ) -> None:
     node = make_node(publishes_per_s=1)
@@ -198,7 +198,7 @@ async def test_what_is_refused_is_not_stored_and_takes_no_key(
     assert await node.used.call("KEYS", "*:log:*:q") == []
 
 
-async def test_most_publishes_pay_from_what_was_borrowed(make_node: MakeNode) -> None:
+async def test_most_publishes_spend_borrowed_permits(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1_000)
 
     for _ in range(100):
@@ -208,7 +208,7 @@ async def test_most_publishes_pay_from_what_was_borrowed(make_node: MakeNode) ->
     assert node.used.asked <= 6
 
 
-async def test_a_flood_of_what_is_refused_asks_once(
+async def test_a_flood_of_refused_publishes_borrows_once(
     make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(publishes_per_s=1)
@@ -262,7 +262,7 @@ async def test_a_conflict_is_not_charged(make_node: MakeNode) -> None:
     assert await node.publish()
 
 
-async def test_a_quota_that_is_changed_counts_at_once(make_node: MakeNode) -> None:
+async def test_a_changed_quota_applies_at_once(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
     assert not await node.publish()
@@ -272,7 +272,7 @@ async def test_a_quota_that_is_changed_counts_at_once(make_node: MakeNode) -> No
     assert await node.publish()
 
 
-async def test_apps_do_not_pay_for_each_other(make_node: MakeNode) -> None:
+async def test_apps_are_charged_separately(make_node: MakeNode) -> None:
     node = make_node(publishes_per_s=1)
     await node.publish()
     assert not await node.publish()
@@ -301,7 +301,7 @@ async def test_bytes_are_counted_for_each_inbox(
     await node.publisher.publish(BACKEND, [P], big)
 
 
-async def test_what_one_quota_refuses_another_is_not_charged_for(
+async def test_a_refusal_by_one_quota_refunds_the_other(
     make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(publishes_per_s=3, bytes_per_day=200)
@@ -320,7 +320,7 @@ async def test_what_one_quota_refuses_another_is_not_charged_for(
 # Players.
 
 
-async def test_at_the_quota_only_who_has_an_inbox_is_sent_anything(
+async def test_at_the_quota_only_players_with_an_inbox_are_sent_to(
     make_node: MakeNode,
 ) -> None:
     node = make_node(players=2)
@@ -346,7 +346,7 @@ async def test_players_are_counted_across_nodes(
     assert not await second.publish(R)
 
 
-async def test_one_player_after_the_other_is_counted_at_once(
+async def test_new_players_are_counted_at_once(
     make_node: MakeNode,
 ) -> None:
     node = make_node(players=3)
@@ -359,7 +359,7 @@ async def test_one_player_after_the_other_is_counted_at_once(
 # Pending schedules.
 
 
-async def test_so_many_schedules_may_be_pending(make_node: MakeNode) -> None:
+async def test_pending_schedules_are_limited(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=2)
     assert await node.schedule()
     assert await node.schedule(P, Q)
@@ -374,7 +374,7 @@ async def test_so_many_schedules_may_be_pending(make_node: MakeNode) -> None:
     assert await node.used.call("EXISTS", request_key(APP, "k")) == 0
 
 
-async def test_a_cancelled_schedule_gives_its_place_back(make_node: MakeNode) -> None:
+async def test_a_cancelled_schedule_releases_its_slot(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=1)
     made = await node.schedule()
     assert made is not None
@@ -385,7 +385,7 @@ async def test_a_cancelled_schedule_gives_its_place_back(make_node: MakeNode) ->
     assert await node.schedule()
 
 
-async def test_a_moved_schedule_keeps_its_place(
+async def test_a_moved_schedule_keeps_its_slot(
     make_node: MakeNode, clock: Clock
 ) -> None:
     node = make_node(pending_schedules=1)
@@ -398,7 +398,7 @@ async def test_a_moved_schedule_keeps_its_place(
     assert not await node.schedule()
 
 
-async def test_a_repeated_schedule_has_one_place(make_node: MakeNode) -> None:
+async def test_a_repeated_schedule_has_one_slot(make_node: MakeNode) -> None:
     node = make_node(pending_schedules=2, publishes_per_s=2)
     first = await node.schedule(idempotency_key="k")
 
@@ -408,7 +408,7 @@ async def test_a_repeated_schedule_has_one_place(make_node: MakeNode) -> None:
     assert await node.schedule()
 
 
-async def test_schedules_of_one_call_have_places_for_all_or_none(
+async def test_schedules_of_one_call_get_all_slots_or_none(
     make_node: MakeNode, redis: RedisConnection
 ) -> None:
     node = make_node(pending_schedules=2)

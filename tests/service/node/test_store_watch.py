@@ -33,7 +33,9 @@ async def redis(store: Embedded) -> AsyncIterator[RedisConnection]:
     await redis.close()
 
 
-async def test_a_store_that_keeps_the_promise_will_do(redis: RedisConnection) -> None:
+async def test_a_store_that_keeps_the_promise_is_suitable(
+    redis: RedisConnection,
+) -> None:
     watch = StoreWatch(redis, Config())
     assert watch.unready_reason() is not None
     assert watch.durability == "unknown"
@@ -53,7 +55,7 @@ async def test_a_store_that_keeps_the_promise_will_do(redis: RedisConnection) ->
         ("maxmemory-policy", "allkeys-lru", "allkeys-lru"),
     ],
 )
-async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_later(
+async def test_an_unsuitable_store_is_refused_at_the_start_and_unready_later(
     store: Embedded,
     redis: RedisConnection,
     caplog: pytest.LogCaptureFixture,
@@ -73,7 +75,7 @@ async def test_a_store_that_breaks_it_is_refused_at_the_start_and_not_ready_late
         await refuse_unsuitable_store(store.url, Config())
 
 
-async def test_it_is_good_again_when_the_store_is(
+async def test_the_node_is_ready_again_when_the_store_is_suitable(
     redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch = StoreWatch(redis, Config())
@@ -87,7 +89,7 @@ async def test_it_is_good_again_when_the_store_is(
     assert "resolved: durability=always requires" in caplog.text
 
 
-async def test_what_does_not_change_is_said_once(
+async def test_an_unchanged_finding_is_logged_once(
     redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch = StoreWatch(redis, Config(durability="everysec"))
@@ -101,7 +103,7 @@ async def test_what_does_not_change_is_said_once(
     assert len(caplog.records) == 1
 
 
-async def test_a_store_that_hides_its_settings_is_taken_on_its_operators_word(
+async def test_a_store_that_hides_its_settings_is_accepted_with_a_warning(
     store: Embedded, redis: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     await redis.call(
@@ -131,7 +133,7 @@ async def test_a_store_without_replicas_cannot_replicate(
     assert watch.durability == "replicated"
 
 
-async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
+async def test_an_unavailable_store_is_not_judged(tmp_path: Path) -> None:
     await refuse_unsuitable_store(f"unix://{tmp_path}/nobody", Config())
 
     watch = StoreWatch(RedisConnection(f"unix://{tmp_path}/nobody"), Config())
@@ -139,7 +141,7 @@ async def test_a_store_that_is_away_is_not_judged(tmp_path: Path) -> None:
         await watch.check()
 
 
-async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
+async def test_a_store_that_replaces_another_is_checked_at_once(
     store: Embedded, redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_watch, "POLL_S", 0.01)
@@ -157,7 +159,7 @@ async def test_a_store_that_answers_in_anothers_place_is_looked_at_at_once(
         running.cancel()
 
 
-async def test_a_store_that_would_not_do_is_looked_at_until_it_does(
+async def test_an_unsuitable_store_is_checked_until_it_is_suitable(
     redis: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_watch, "POLL_S", 0.01)
@@ -181,7 +183,7 @@ async def until(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_looking_once_ends_when_the_store_was_seen(
+async def test_waiting_for_the_first_check_ends_with_it(
     redis: RedisConnection,
 ) -> None:
     watch = StoreWatch(redis, Config())
@@ -236,7 +238,7 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
     ("fsync", "every_s"),
     [("always", store_watch.CHECK_S), ("everysec", store_watch.CHECK_EVERYSEC_S)],
 )
-async def test_a_store_that_syncs_every_second_is_asked_more_often(
+async def test_an_everysec_store_is_checked_more_often(
     redis: RedisConnection, fsync: str, every_s: float
 ) -> None:
     times = Times()

@@ -58,7 +58,7 @@ async def test_every_player_gets_every_notification_in_order(
         assert await titles(inbox, player) == ["a", "b"]
 
 
-async def test_a_player_named_twice_gets_it_once_and_is_answered_twice(
+async def test_a_player_named_twice_gets_one_entry_and_two_results(
     publisher: Publisher, inbox: Inbox
 ) -> None:
     published = await publisher.publish(BACKEND, [P, Q, P], [HELLO])
@@ -68,7 +68,7 @@ async def test_a_player_named_twice_gets_it_once_and_is_answered_twice(
     assert await titles(inbox, P) == ["hello"]
 
 
-async def test_more_players_than_fit_a_packet(
+async def test_more_players_than_fit_into_a_packet(
     publisher: Publisher, inbox: Inbox
 ) -> None:
     players = [Player(f"p{n}") for n in range(2 * BATCH + 3)]
@@ -93,7 +93,7 @@ async def test_more_players_than_fit_a_packet(
         ([P, Q], [HELLO], "ü"),
     ],
 )
-async def test_what_is_wrong_with_any_part_stores_nothing(
+async def test_one_invalid_notification_stores_nothing(
     publisher: Publisher,
     redis: RedisConnection,
     players: Sequence[Player],
@@ -106,7 +106,7 @@ async def test_what_is_wrong_with_any_part_stores_nothing(
     assert await redis.call("DBSIZE") == 0
 
 
-async def test_who_may_not_send_to_one_sends_to_none(
+async def test_one_forbidden_player_stores_nothing(
     publisher: Publisher, redis: RedisConnection
 ) -> None:
     caller = Caller(APP, P, frozenset({"notification:player:self:*"}))
@@ -121,7 +121,7 @@ async def test_who_may_not_send_to_one_sends_to_none(
 # Keys.
 
 
-async def test_a_repeated_request_gives_the_first_answer(
+async def test_a_repeated_request_returns_the_first_result(
     publisher: Publisher, inbox: Inbox
 ) -> None:
     first = await publisher.publish(BACKEND, [P, Q], [HELLO], idempotency_key="k")
@@ -152,7 +152,7 @@ async def test_a_key_of_another_request_is_a_conflict_and_stores_nothing(
     assert await titles(inbox, P) == await titles(inbox, Q) == ["hello"]
 
 
-async def test_a_key_is_noticed_by_its_player_too(
+async def test_a_log_detects_a_conflict_without_the_claim(
     publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
     # The record of the request is gone, that of the append is not.
@@ -176,7 +176,7 @@ async def test_a_key_belongs_to_one_app(publisher: Publisher) -> None:
 
 
 @pytest.mark.row("D2")
-async def test_one_key_from_many_at_once_is_one_effect(
+async def test_concurrent_requests_with_one_key_have_one_effect(
     publisher: Publisher, inbox: Inbox
 ) -> None:
     outcomes: list[PublishResult] = await asyncio.gather(
@@ -220,7 +220,7 @@ class Failing(Inbox):
         ([None, OutcomeUnknown()], OutcomeUnknown),
     ],
 )
-async def test_what_was_not_confirmed_is_completed_with_the_key(
+async def test_a_retry_with_the_key_completes_an_unconfirmed_publish(
     redis: RedisConnection, inbox: Inbox, answers: list[Any], error: type[Unavailable]
 ) -> None:
     players = [Player(f"p{n}") for n in range(BATCH + 10)]
@@ -235,7 +235,9 @@ async def test_what_was_not_confirmed_is_completed_with_the_key(
         assert await titles(inbox, player) == ["hello"]
 
 
-async def test_a_mixed_packet_is_unknown(redis: RedisConnection) -> None:
+async def test_a_partly_confirmed_packet_is_outcome_unknown(
+    redis: RedisConnection,
+) -> None:
     class Mixed(Inbox):
         async def append_many(self, *_: Any, **__: Any) -> list[Any]:
             return [StoreUnavailable(), AppendResult([], False)]
@@ -244,7 +246,7 @@ async def test_a_mixed_packet_is_unknown(redis: RedisConnection) -> None:
         await Publisher(redis, Mixed(redis)).publish(BACKEND, [P, Q], [HELLO])
 
 
-async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
+async def test_an_unreachable_store_is_store_unavailable(tmp_path: Path) -> None:
     redis = RedisConnection(f"unix://{tmp_path}/no.sock")
     publisher = Publisher(redis, Inbox(redis))
 
@@ -256,7 +258,7 @@ async def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
 # What a player does not want, and what does not last.
 
 
-async def test_who_has_muted_a_type_has_no_place_in_the_answer(
+async def test_a_muted_type_has_no_position(
     publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
     await Mutes(redis).mute(Log(APP, P), "news")
@@ -271,7 +273,7 @@ async def test_who_has_muted_a_type_has_no_place_in_the_answer(
     assert await titles(inbox, P) == ["hello"]
 
 
-async def test_what_lives_for_a_while_is_published_once_under_a_key(
+async def test_a_repetition_with_a_ttl_is_recognized(
     publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
     first = await publisher.publish(

@@ -28,12 +28,12 @@ def test_a_time_in_the_past_means_now() -> None:
     assert start_ms(NOON + AHEAD_MAX_MS, NOON) == NOON + AHEAD_MAX_MS
 
 
-def test_a_time_past_thirty_days_is_refused() -> None:
+def test_a_time_beyond_thirty_days_is_refused() -> None:
     with pytest.raises(Invalid):
         start_ms(NOON + AHEAD_MAX_MS + 1, NOON)
 
 
-def test_what_is_sent_is_known_of_the_schedule() -> None:
+def test_a_schedule_has_the_members_of_its_notification() -> None:
     message = Notification(body="b", type="t", collapse_key="c", source="s")
 
     made = scheduled(message)
@@ -43,14 +43,14 @@ def test_what_is_sent_is_known_of_the_schedule() -> None:
     assert (made.expires_ms, made.ttl_ms) == (0, 0)
 
 
-def test_a_life_is_counted_from_the_time_of_the_send() -> None:
+def test_a_ttl_starts_when_the_schedule_is_due() -> None:
     made = scheduled(Notification(body="b"), ttl_ms=10)
 
     assert made.expires_ms == NOON + 10
     assert decode_fragment(made.fragment).expires_at == iso_time(NOON + 10)
 
 
-def test_nothing_is_sent_at_its_end_or_later() -> None:
+def test_nothing_is_sent_when_it_has_expired() -> None:
     message = Notification(body="b", expires_at=iso_time(NOON + 1))
 
     made = scheduled(message)
@@ -62,7 +62,7 @@ def test_nothing_is_sent_at_its_end_or_later() -> None:
     assert rescheduled_fragment(made, NOON) == (b"", 0)
 
 
-def test_at_another_time_only_the_end_is_said_anew() -> None:
+def test_moving_a_schedule_changes_only_its_expiry() -> None:
     data = {"expires_at": iso_time(NOON + 10), "odds": 1e-07}
     made = scheduled(Notification(body="b", data=data), ttl_ms=10)
 

@@ -139,7 +139,7 @@ async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) ->
 # Firing.
 
 
-async def test_what_is_due_is_fired_in_due_order(
+async def test_schedules_fire_in_the_order_of_their_times(
     timetable: Timetable, scheduler: Scheduler, inbox: Inbox
 ) -> None:
     order = list(range(40))
@@ -152,7 +152,7 @@ async def test_what_is_due_is_fired_in_due_order(
     assert await received(inbox, "p") == [str(i) for i in reversed(range(40))]
 
 
-async def test_what_is_due_of_an_app_does_not_wait_behind_anothers_backlog(
+async def test_an_apps_backlog_does_not_delay_another_app(
     timetable: Timetable,
     scheduler: Scheduler,
     inbox: Inbox,
@@ -173,7 +173,7 @@ async def test_what_is_due_of_an_app_does_not_wait_behind_anothers_backlog(
     assert 50 <= len(await received(inbox, "p")) < 200
 
 
-async def test_audiences_of_an_app_do_not_wait_behind_anothers(
+async def test_an_apps_audiences_do_not_delay_another_app(
     timetable: Timetable, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[App] = []
@@ -192,7 +192,7 @@ async def test_audiences_of_an_app_do_not_wait_behind_anothers(
     assert sorted(served[:2]) == sorted([APP, OTHER])
 
 
-async def test_schedulers_at_once_fire_everything_once(
+async def test_concurrent_schedulers_fire_everything_once(
     store_url: str, timetable: Timetable, clock: Clock, inbox: Inbox
 ) -> None:
     """E1, in one process: three at work, each stopped at random points all the time."""
@@ -235,7 +235,7 @@ async def test_schedulers_at_once_fire_everything_once(
     assert await counts(inbox, players) == {6: 400}
 
 
-async def test_after_an_outage_all_goes_out_in_order_and_says_so(
+async def test_after_an_outage_late_schedules_fire_in_order_and_are_marked(
     timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
 ) -> None:
     """E6: the time of a thousand sends passes while nobody is there to send them."""
@@ -265,7 +265,7 @@ async def test_after_an_outage_all_goes_out_in_order_and_says_so(
 
 
 @pytest.mark.parametrize("ahead_s", [31, -31, 3_600, -86_400])
-async def test_nothing_is_fired_while_clocks_disagree(
+async def test_nothing_fires_while_clocks_disagree(
     timetable: Timetable,
     scheduler: Scheduler,
     inbox: Inbox,
@@ -296,7 +296,7 @@ async def test_nothing_is_fired_while_clocks_disagree(
     assert await counts(inbox, ["p", "q"]) == {1: 2}
 
 
-async def test_a_store_whose_clock_jumps_fires_nothing_early(
+async def test_a_jump_of_the_stores_clock_fires_nothing_early(
     timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
 ) -> None:
     await add(timetable, [reminder("p", NOON + 600_000)])
@@ -336,7 +336,7 @@ class Zombie(RedisConnection):
 
 
 @pytest.mark.parametrize("stop_at", ["fire", "begin", "deliver", "finish"])
-async def test_a_scheduler_that_was_stopped_sends_nothing_a_second_time(
+async def test_a_paused_scheduler_sends_nothing_twice(
     store_url: str,
     timetable: Timetable,
     scheduler: Scheduler,
@@ -396,7 +396,7 @@ class Fragile(RedisConnection):
 
 @pytest.mark.parametrize("kind", ["players", "campaign"])
 @pytest.mark.parametrize("done", [False, True], ids=["not sent", "carried out"])
-async def test_an_audience_goes_on_where_a_dead_scheduler_left_it(
+async def test_an_audience_continues_where_a_killed_scheduler_stopped(
     store_url: str,
     timetable: Timetable,
     inbox: Inbox,
@@ -472,7 +472,7 @@ async def test_a_spread_audience_is_served_over_its_window(
     assert decode_fragment(read.history.entries[0].fragment).due_at is None
 
 
-async def test_a_large_audience_does_not_hold_up_a_small_one(
+async def test_a_large_audience_does_not_delay_a_small_one(
     timetable: Timetable, scheduler: Scheduler, inbox: Inbox
 ) -> None:
     large = await add_audience(timetable, [f"p{i}" for i in range(6_000)])
@@ -486,7 +486,7 @@ async def test_a_large_audience_does_not_hold_up_a_small_one(
         assert more
 
 
-async def test_a_scheduler_outlives_the_store(
+async def test_a_scheduler_survives_an_outage_of_the_store(
     start_store: StartStore, tmp_path: Path
 ) -> None:
     store = await start_store()
@@ -543,7 +543,7 @@ async def test_a_campaign_without_cards_is_sent_to_nobody(
     assert (found.state, found.delivered) == (ScheduleState.SENT, 0)
 
 
-async def test_how_late_something_was_fired_is_counted_once(
+async def test_the_delay_of_a_schedule_is_counted_once(
     timetable: Timetable, clock: Clock
 ) -> None:
     late, other = (

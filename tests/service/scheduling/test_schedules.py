@@ -77,7 +77,7 @@ async def count(redis: RedisConnection, clock: Clock, player: Player) -> int:
         (-62_135_683_140_000, NOON),
     ],
 )
-async def test_a_time_is_within_thirty_days_and_a_past_one_is_at_once(
+async def test_a_time_is_within_thirty_days_and_a_past_one_is_now(
     schedules: Schedules, backend: Caller, due_ms: int, starts_ms: int
 ) -> None:
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=due_ms)
@@ -89,7 +89,7 @@ async def test_a_time_is_within_thirty_days_and_a_past_one_is_at_once(
 @pytest.mark.parametrize(
     "due_ms", [NOON + AHEAD_MAX_MS + 1, 253_402_300_799_000, 2**63]
 )
-async def test_a_time_past_thirty_days_is_refused(
+async def test_a_time_beyond_thirty_days_is_refused(
     schedules: Schedules, backend: Caller, timetable: Timetable, due_ms: int
 ) -> None:
     with pytest.raises(Invalid):
@@ -102,7 +102,7 @@ async def test_a_time_past_thirty_days_is_refused(
     assert await schedules.page(backend, after=(0, ""), limit=9) == []
 
 
-async def test_only_the_stores_clock_counts(
+async def test_only_the_stores_clock_is_used(
     redis: RedisConnection, backend: Caller, clock: Clock
 ) -> None:
     """E4: of two nodes with whatever clocks the same comes, since none is asked."""
@@ -119,7 +119,7 @@ async def test_only_the_stores_clock_counts(
 # Scheduling.
 
 
-async def test_what_is_returned_is_what_is_read(
+async def test_a_returned_schedule_equals_the_stored_one(
     schedules: Schedules, backend: Caller
 ) -> None:
     for players in ([ALICE], [ALICE, BOB]):
@@ -146,7 +146,7 @@ async def test_each_player_has_a_schedule_of_its_own(
     assert [schedule.player for schedule in found] == players
 
 
-async def test_what_is_due_at_once_is_there_at_once(
+async def test_a_schedule_that_is_due_is_sent_at_once(
     schedules: Schedules, backend: Caller, redis: RedisConnection, clock: Clock
 ) -> None:
     await schedules.schedule_each(backend, [ALICE], MESSAGE, due_ms=0, label="l")
@@ -154,7 +154,7 @@ async def test_what_is_due_at_once_is_there_at_once(
     assert await count(redis, clock, ALICE) == 1
 
 
-async def test_one_player_that_may_not_be_written_to_and_nothing_is_scheduled(
+async def test_one_forbidden_player_schedules_nothing(
     schedules: Schedules, backend: Caller
 ) -> None:
     player = Caller(App("app"), ALICE, frozenset({"notification:player:self:*"}))
@@ -173,7 +173,7 @@ async def test_one_player_that_may_not_be_written_to_and_nothing_is_scheduled(
         ([Player(f"p{i}") for i in range(RECIPIENTS_MAX + 1)], 0),
     ],
 )
-async def test_past_a_limit_nothing_is_scheduled(
+async def test_beyond_a_limit_nothing_is_scheduled(
     schedules: Schedules, backend: Caller, players: Sequence[Player], spread_ms: int
 ) -> None:
     with pytest.raises(Invalid):
@@ -188,7 +188,7 @@ async def test_past_a_limit_nothing_is_scheduled(
 
 
 @pytest.mark.parametrize("players", [[ALICE], [ALICE, BOB]])
-async def test_a_repetition_makes_nothing_and_is_told_the_same(
+async def test_a_repetition_creates_nothing_and_returns_the_same(
     schedules: Schedules, backend: Caller, clock: Clock, players: list[Player]
 ) -> None:
     first, _ = await schedules.schedule(
@@ -205,7 +205,7 @@ async def test_a_repetition_makes_nothing_and_is_told_the_same(
 
 
 @pytest.mark.parametrize("players", [[ALICE], [ALICE, BOB]])
-async def test_twins_at_once_make_one(
+async def test_concurrent_repetitions_create_one(
     schedules: Schedules, backend: Caller, players: list[Player]
 ) -> None:
     twins = await asyncio.gather(
@@ -268,7 +268,7 @@ class Fragile(RedisConnection):
 
 @pytest.mark.parametrize("fails_at", range(1, 9))
 @pytest.mark.parametrize("done", [False, True])
-async def test_what_was_cut_off_is_completed_by_its_repetition(
+async def test_a_repetition_completes_an_interrupted_request(
     store_url: str,
     clock: Clock,
     schedules: Schedules,
@@ -307,7 +307,7 @@ async def test_what_was_cut_off_is_completed_by_its_repetition(
 # Asking, cancelling, moving.
 
 
-async def test_a_schedule_is_its_apps_and_its_scopes(
+async def test_schedules_require_their_app_and_scope(
     schedules: Schedules, backend: Caller
 ) -> None:
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
@@ -330,7 +330,7 @@ async def test_a_schedule_is_its_apps_and_its_scopes(
         await schedules.page(sender, after=(0, ""), limit=9)
 
 
-async def test_cancelling_says_whether_it_did(
+async def test_cancelling_returns_whether_it_did(
     schedules: Schedules, timetable: Timetable, backend: Caller
 ) -> None:
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
@@ -354,7 +354,7 @@ async def test_cancelling_says_whether_it_did(
     )
 
 
-async def test_many_are_cancelled_and_what_is_not_is_left_out(
+async def test_cancelling_many_returns_the_cancelled_ones(
     schedules: Schedules, timetable: Timetable, backend: Caller
 ) -> None:
     ids, _ = await schedules.schedule_each(
@@ -390,7 +390,7 @@ async def test_a_schedule_is_moved_within_thirty_days(
 
 
 @pytest.mark.parametrize("players", [[ALICE], [ALICE, BOB]])
-async def test_what_lives_for_a_while_expires_so_long_after_its_time(
+async def test_a_ttl_starts_at_the_time_of_the_schedule(
     schedules: Schedules,
     timetable: Timetable,
     backend: Caller,
@@ -411,7 +411,7 @@ async def test_what_lives_for_a_while_expires_so_long_after_its_time(
     assert said.data == message.data
 
 
-async def test_what_ends_at_a_time_is_not_sent_after_it(
+async def test_a_schedule_after_the_expiry_is_refused(
     schedules: Schedules, backend: Caller
 ) -> None:
     message = Notification(body="b", expires_at=iso_time(NOON + 10))
@@ -425,7 +425,7 @@ async def test_what_ends_at_a_time_is_not_sent_after_it(
     assert (await schedules.get(backend, made.id)).due_ms == NOON + 9
 
 
-async def test_a_repetition_of_what_lives_for_a_while_is_told_the_same(
+async def test_a_repetition_with_a_ttl_returns_the_same(
     schedules: Schedules, backend: Caller, clock: Clock
 ) -> None:
     first, _ = await schedules.schedule(
@@ -441,7 +441,7 @@ async def test_a_repetition_of_what_lives_for_a_while_is_told_the_same(
     assert (again.id, again.expires_ms) == (first.id, NOON + 10)
 
 
-async def test_an_audience_that_is_moved_again_and_again_keeps_its_recipients(
+async def test_a_repeatedly_moved_audience_keeps_its_recipients(
     schedules: Schedules, backend: Caller, redis: RedisConnection
 ) -> None:
     made, _ = await schedules.schedule(
