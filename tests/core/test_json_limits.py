@@ -1,4 +1,4 @@
-"""What senders may put into free-form values."""
+"""The limits of free-form JSON values."""
 
 from __future__ import annotations
 

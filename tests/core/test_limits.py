@@ -1,4 +1,4 @@
-"""Slots and rates, with a clock of our own."""
+"""Slots, and rates with the clock of the test."""
 
 from __future__ import annotations
 

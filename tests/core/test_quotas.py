@@ -1,4 +1,4 @@
-"""What a node spends of what it has borrowed, and when it need not ask."""
+"""Borrowed permits, and when borrowing is pointless."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from streamer.core.schedule import (
 )
 from streamer.model import App, Player
 
-SEED_PAGE = 1_535_043_600_000  # 2018-08-23 17:00:00, the example on Teak's page
+SEED_PAGE = 1_535_043_600_000  # 2018-08-23 17:00:00, from Teak's documentation
 
 
 def schedule(**fields: Any) -> Schedule:
@@ -41,16 +41,16 @@ def schedule(**fields: Any) -> Schedule:
         ("2018-08-23T19:00:00 +0200", SEED_PAGE),
         ("2018-08-23T19:00:00+02", SEED_PAGE),
         ("2018-08-23T12:30:00-04:30", SEED_PAGE),
-        # An hour that clocks in Berlin skip; UTC, and so we, have it.
+        # An hour that clocks in Berlin skip; it exists in UTC.
         ("2026-03-29 02:30:00", 1_774_751_400_000),
         ("2026-03-29T02:30:00+01:00", 1_774_747_800_000),
-        # One they have twice: the offset says which.
+        # An hour that they have twice; the offset decides.
         ("2026-10-25T02:30:00+02:00", 1_792_888_200_000),
         ("2026-10-25T02:30:00+01:00", 1_792_891_800_000),
         ("2028-02-29 00:00:00", 1_835_395_200_000),
         ("1969-12-31 23:59:59", -1_000),
         ("9999-12-31T23:59:59Z", 253_402_300_799_000),
-        # Behind the last year and in front of the first, once it is UTC.
+        # After the last year and before the first, in UTC.
         ("9999-12-31T23:59:59-23:59", 253_402_387_139_000),
         ("0001-01-01T00:00:00+23:59", -62_135_683_140_000),
     ],

@@ -61,7 +61,7 @@ def test_durability_follows_from_appendonly_and_appendfsync(
     assert durability_of(facts(appendonly, appendfsync)) == kept
 
 
-# A row per promise: the stores it may be given on.
+# A row per promise: the stores that keep it.
 GIVEN = {
     "always": {"always"},
     "everysec": {"always", "everysec"},

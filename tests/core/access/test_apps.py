@@ -1,4 +1,4 @@
-"""What an app's record may say, and whether it still vouches for a token."""
+"""Valid records of apps, and the tokens that they still accept."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_printing_shows_no_secret() -> None:
     assert "x00" not in repr(record) + repr(record.retired)
 
 
-# Changing sides.
+# Changes between a secret and public keys.
 
 
 def test_an_app_changes_from_a_secret_to_keys_and_back() -> None:
@@ -150,7 +150,7 @@ def test_members_that_are_not_changed_stay() -> None:
         DEMO.with_tokens({"key_set": URL}, fresh_secret=bytes(32))
 
 
-# Vouching.
+# Accepting tokens again.
 
 PROOF = TokenProof("streamer", "demo", DEMO.key_id, 1_000)
 

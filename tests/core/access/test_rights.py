@@ -1,4 +1,4 @@
-"""The rights of each kind of caller, as a table, and the names they go by."""
+"""The rights of each kind of caller as a table, and the names of rights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RIGHTS = [
     ("key default", with_key(*DEFAULT_SCOPES), "rwml", "rwml"),
     ("key admin", with_key("admin"), "", ""),
     ("key schedules", with_key("schedules:write"), "", ""),
-    # Nothing below is a permission, however much it looks like one.
+    # None of these is a permission, though they look like one.
     ("suffix", with_token("notification:player:self:readx"), "", ""),
     ("case", with_token("Notification:Player:Self:Read"), "", ""),
     ("space", with_token(" notification:player:read"), "", ""),
@@ -120,10 +120,10 @@ def test_a_key_has_exactly_its_scopes(scope: str) -> None:
 
     for asked in SCOPES:
         if asked == scope:
-            caller.require_scope(asked)  # type: ignore[arg-type]  # a str from the set
+            caller.require_scope(asked)  # type: ignore[arg-type]  # A str of the set.
         else:
             with pytest.raises(Forbidden, match=f"the scope {asked}"):
-                caller.require_scope(asked)  # type: ignore[arg-type]  # likewise
+                caller.require_scope(asked)  # type: ignore[arg-type]  # A str of the set.
 
 
 def test_a_scope_in_a_token_grants_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Which keys are good enough, which a token may mean, and whether one has signed."""
+"""Acceptable keys, the selection of keys for a token, and signatures."""
 
 from __future__ import annotations
 

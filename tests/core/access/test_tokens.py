@@ -1,8 +1,8 @@
 """
-Good tokens, a corpus of bad ones with the name of what is wrong, and noise.
+Valid tokens, a corpus of invalid ones with their defects, and noise.
 
-The tokens are signed here by hand, so that the corpus can be as wrong as it likes and
-does not share a bug with the code it tests.
+The tokens are signed here by hand, so that the corpus may have any error and shares no
+bug with the code under test.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def segment(raw: bytes) -> bytes:
 def signed(
     header: bytes, claims: bytes, *, secret: bytes = SECRET, digest: str = "sha256"
 ) -> bytes:
-    """A token of these two texts, whatever they are."""
+    """Return a token of any two texts."""
     text = segment(header) + b"." + segment(claims)
     return text + b"." + segment(hmac.digest(secret, text, digest))
 
@@ -80,7 +80,7 @@ def with_claims(**changes: Any) -> bytes:
 
 
 def with_claims_text(find: str, replace: str) -> bytes:
-    """Change the claims as text, for what `json.dumps` would not write."""
+    """Change the claims as text, for JSON that `json.dumps` does not write."""
     text = CLAIMS.decode()
     assert find in text
     return signed(HEADER, text.replace(find, replace).encode("utf-8", "surrogatepass"))
@@ -494,7 +494,7 @@ def test_a_token_with_one_byte_changed_is_refused(place: int, change: int) -> No
         read(bytes(token))
 
 
-# What is read before anything is believed.
+# What is read before verification.
 
 
 @pytest.mark.parametrize("issuer", [ABSENT, None, 7, "", "x" * 256, "a\nb", "\ud800"])
@@ -514,7 +514,7 @@ def test_an_invalid_key_id_is_not_looked_up(kid: Any) -> None:
         _ = tokens.parse(with_header(kid=kid)).key_id
 
 
-# Secrets that follow each other, and tokens that were taken back.
+# Rotated secrets and revoked tokens.
 
 ROTATED = msgspec.structs.replace(
     RECORD, secret=OTHER_SECRET, retired=(RetiredSecret(SECRET, NOW_S + 100),)
@@ -561,7 +561,7 @@ def test_a_token_minted_in_the_second_of_the_revocation_is_valid() -> None:
         assert read(token.encode(), record=record).proof.issued_at_s == NOW_S + 1
 
 
-# Algorithms of two keys.
+# Asymmetric algorithms.
 
 _KEYS: dict[str, Any] = {
     "RS256": RSAKey.generate_key(2_048),
@@ -598,7 +598,7 @@ def signed_by(
     header: dict[str, Any],
     claims: dict[str, Any] | None = None,
 ) -> bytes:
-    """A token whose signature is that of `scheme`, whatever its header says."""
+    """Return a token signed with `scheme`, whatever its header says."""
     name = "Ed25519" if scheme == "EdDSA" else scheme
     text = segment(json.dumps(header).encode())
     text += b"." + segment(json.dumps(claims or GOOD_CLAIMS).encode())

@@ -1,4 +1,4 @@
-"""Where credentials are found, who they make a caller, and how long records last."""
+"""Credentials in headers, their callers, and the caching of records and tokens."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_printed_credentials_do_not_show_the_secret() -> None:
 
 
 class CountingConnection(RedisConnection):
-    """A link that counts the reads of a record and can hold their answers back."""
+    """A connection that counts reads of records and can delay their replies."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -229,7 +229,7 @@ class CountingConnection(RedisConnection):
 
 
 class World:
-    """One store, its apps, an authenticator, and the time they share."""
+    """A store, its apps, an authenticator, and their clock."""
 
     def __init__(self, redis: CountingConnection) -> None:
         self.redis = redis
@@ -399,7 +399,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_read_of_others(
 async def test_an_app_created_during_a_read_is_found(world: World) -> None:
     unmade = AppRecord(DEMO, bytes(32), "streamer", 0)
     world.redis.gate.clear()
-    # It looks for another app of that audience next, and finds the one made meanwhile.
+    # The lookup of that audience follows, and finds the app created meanwhile.
     early = asyncio.create_task(world.refuses(world.token(unmade), Defect.KEY_ID))
     await until(lambda: world.redis.held == 1)
     demo = await world.apps.create(DEMO)
@@ -458,13 +458,13 @@ async def test_the_oldest_cached_record_is_evicted(
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    """Give the loop to others until `fact` holds."""
+    """Yield to other tasks until `fact` is true."""
     async with asyncio.timeout(5):
         while not fact():  # noqa: ASYNC110  # There is no event for it.
             await asyncio.sleep(0)
 
 
-# Keys that end.
+# Expiring keys.
 
 
 async def test_a_key_expires(
@@ -484,7 +484,7 @@ async def test_a_key_expires(
     await world.refuses(key, Defect.UNKNOWN_KEY)
 
 
-# Tokens that were taken back.
+# Revoked tokens.
 
 
 async def test_revoked_tokens_of_an_app_are_rejected_within_the_ttl(
@@ -546,12 +546,12 @@ async def test_players_are_checked_only_while_revocations_are_recent(
     assert len(asked) == 1
 
 
-# Genuine tokens, which are kept.
+# The cache of verified tokens.
 
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return where each signature is noted that is looked at."""
+    """Return a list to which each verified signature is appended."""
     noted: list[bytes] = []
     verifies = Key.verifies
 
@@ -722,7 +722,7 @@ async def test_the_audience_selects_an_app_and_proves_nothing(
     await add_foreign(world)
     demo = await world.apps.create(DEMO)
 
-    # Of our own, for the other app; and of the other issuer, for ours.
+    # Our token for the other app, and the other issuer's token for ours.
     await world.refuses(foreign_token(NOW_S, aud="demo"), Defect.SIGNATURE, "alg")
     await world.refuses(foreign_token(NOW_S, aud="game"), Defect.CLAIM, "aud")
     await world.refuses(foreign_token(NOW_S, iss="streamer"), Defect.CLAIM, "aud")
@@ -742,7 +742,7 @@ async def test_the_app_of_an_audience_is_read_once_in_its_ttl(world: World) -> N
     for _ in range(3):
         await world.caller(foreign_token(NOW_S))
 
-    # The pair and the record: "urn:game" is no name that an app could have.
+    # The pair and the record: "urn:game" cannot be the name of an app.
     assert world.redis.reads == 2
 
 

@@ -1,8 +1,8 @@
 """
-When a key set is fetched, what it may be, and what counts while it cannot be had.
+When a key set is fetched, its limits, and which keys are valid while it cannot be.
 
-The issuer is a server on this machine that counts what it is asked and answers as it is
-told. Time is the test's own.
+The issuer is a server on this machine that counts requests and sends a given response.
+The clock is that of the test.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GUARD_S = 10
 
 
 def key_set(*kids: str) -> bytes:
-    """Return a set of keys called so; the same name is the same key."""
+    """Return a set of keys with these ids; equal ids are equal keys."""
     members = [{**KEYS[ord(kid[0]) % 3], "kid": kid} for kid in kids]
     return json.dumps({"keys": members}).encode()
 
@@ -47,7 +47,7 @@ def record(place: str, **members: Any) -> AppRecord:
 
 
 class Issuer:
-    """A server of key sets: `answer` is what it says, `asked` how often it was."""
+    """A server of key sets that sends `answer`; `asked` is the number of requests."""
 
     def __init__(self) -> None:
         self.document = key_set("a")
@@ -55,7 +55,7 @@ class Issuer:
         self.asked = 0
         self.requests: list[bytes] = []
         self.flowing = asyncio.Event()
-        """Cleared, answers wait."""
+        """While it is cleared, responses wait."""
         self.flowing.set()
         self.url = ""
 
@@ -75,7 +75,7 @@ class Issuer:
             writer.write(self.answer())
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
-            pass  # Whoever asks has heard enough.
+            pass  # The client closed the connection.
         finally:
             writer.close()
 
@@ -92,7 +92,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 class World:
-    """Key sets, and the time they go by."""
+    """Key sets and their clock."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -158,7 +158,7 @@ async def test_callers_wait_for_the_fetch_in_progress(
         while issuer.asked < 2:  # noqa: ASYNC110  # It happens in another task.
             await asyncio.sleep(0.001)
 
-    # Who needs none of the new keys is not held up by it.
+    # Callers that need no new key do not wait.
     assert await world.kids(issuer.url, "a") == ["a"]
     asking[0].cancel()
     issuer.flowing.set()
@@ -220,7 +220,7 @@ async def test_callers_do_not_wait_for_an_issuer_that_failed_before(
     issuer.flowing.clear()
     world.now_s += FETCH_INTERVAL_MIN_S
 
-    # The answer would never come.
+    # The response never comes.
     assert await world.kids(issuer.url, "a") == ["a"]
 
 

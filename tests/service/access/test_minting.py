@@ -1,4 +1,4 @@
-"""Which tokens a backend may have made."""
+"""The tokens that a backend may mint."""
 
 from __future__ import annotations
 

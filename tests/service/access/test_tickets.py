@@ -1,4 +1,4 @@
-"""Who gets a ticket, and when it opens a stream."""
+"""Which callers get a ticket, and when it opens a stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 async def stream(
     tickets: Tickets, text: str, *, resuming: bool = False
 ) -> AsyncIterator[Caller]:
-    """Use a ticket as a stream does: refused by one of our errors, it has been none."""
+    """Use a ticket as a stream does; an error of ours means it was not opened."""
     ticket = await tickets.open(text, resuming=resuming)
     opened = True
     try:
@@ -60,7 +60,7 @@ async def stream(
 
 
 class World:
-    """A store with an app, and tickets for one of its players."""
+    """A store with an app, and the tickets of one of its players."""
 
     def __init__(self, redis: RedisConnection) -> None:
         self.redis = redis

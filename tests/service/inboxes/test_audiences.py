@@ -1,4 +1,4 @@
-"""Who belongs to what, since when, and what is unread there."""
+"""The audiences of a player, since when it belongs to them, and unread counts."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_position_before_a_time_is_after_all_earlier_entries(
     assert await before(NEWS, begun_ms + 11) == said[3]
     assert await before(NEWS, begun_ms + 99) == said[-1]
     assert await before(EVERYONE, begun_ms + 99) == ZERO
-    # Also when all of that is over.
+    # Also if all of these have ended.
     for place in said:
         await inbox.withdraw(NEWS, place)
     head = (await inbox.page(NEWS, count=0)).head
@@ -192,7 +192,7 @@ async def test_a_bare_id_is_resolved_in_all_logs(
     assert await audiences.resolve_cursor(log, views, cursor(own)) == cursor(own)
     found = await audiences.resolve_cursor(log, views, cursor(news))
     assert found == Cursor(own, {audience_key(NEWS): news})
-    # Nobody's id, and what is more than an id, stay what they are.
+    # An unknown id, and a cursor that is more than an id, are returned unchanged.
     foreign = cursor(news._replace(tag=news.tag ^ 1))
     assert await audiences.resolve_cursor(log, views, foreign) == foreign
     assert await audiences.resolve_cursor(log, views, found) is found

@@ -1,4 +1,4 @@
-"""An inbox made of several logs, against one list that is merged by hand."""
+"""An inbox merged from several logs, compared with a list merged by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ _apps = itertools.count(1)
 
 
 class World:
-    """One player, everybody and two topics, in an app and at a time of their own."""
+    """
+    One player, everyone's log and two topics, in an app of their own at a fixed time.
+    """
 
     def __init__(self, redis: RedisConnection) -> None:
         self.app = App(f"merge-{next(_apps)}")
@@ -116,7 +118,7 @@ async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, first, own = world.inbox.page, list[Position](), list[Position]()
-    await world.page()  # Everybody's messages are the player's from here on.
+    await world.page()  # From here on the player belongs to everyone.
 
     async def read_later(*args: Any, **options: Any) -> Any:
         if not first:
@@ -125,7 +127,7 @@ async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
             own.extend(await world.say(world.log))
         return await read(*args, **options)
 
-    # As if something had come between the script and the command behind it.
+    # As if an entry had been appended between the script and the command after it.
     monkeypatch.setattr(world.inbox, "parse_first_page", lambda *args: None)
     monkeypatch.setattr(world.inbox, "page", read_later)
     page = await world.page()
@@ -161,7 +163,7 @@ async def test_entries_before_joining_are_not_shown(world: World) -> None:
 async def test_everyones_entries_after_a_players_first_notification_are_shown(
     world: World,
 ) -> None:
-    # It had never looked; what came in between is in its inbox all the same.
+    # It never read its inbox; the entry in between is in it nevertheless.
     await world.say(world.everyone)
     world.ms += 1
     own = ids(await world.say(world.log))
@@ -194,7 +196,7 @@ async def test_an_entry_is_found_by_id_in_any_log(world: World) -> None:
         for place in places:
             found = await world.merged.get(world.log, place._replace(epoch=0))
             assert found is not None
-            # Its epoch and tag are those of no other log.
+            # Epoch and tag are unique to its log.
             assert found.entry.position == place
         other = places[1]._replace(tag=places[1].tag ^ 1)
         assert await world.merged.get(world.log, other) is None
@@ -255,7 +257,7 @@ async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
 async def test_marks_of_an_interrupted_request_change_the_version(
     world: World,
 ) -> None:
-    # The views were marked, and then the store was gone: the caller repeats it.
+    # The views were marked, then the store was unavailable: the caller retries.
     (place,) = await world.say(world.everyone)
     world.ms += 1
     await world.audiences.views.join(world.log, world.everyone, ZERO)
@@ -330,7 +332,7 @@ async def test_marking_up_to_a_cursor_applies_to_each_log(world: World) -> None:
         return cursor
 
     mark_up_to = world.inboxes.mark_up_to
-    for n in (0, 1, 2):  # The ids of an audience's and of the player's own.
+    for n in (0, 1, 2):  # Ids of an audience's entry and of the player's own.
         marked = await mark_up_to(world.me, world.log.player, parsed(said[n]))
         assert marked.unread == 4 - n
     page = await world.page()
@@ -381,7 +383,7 @@ async def test_deleting_affects_one_player_only(world: World) -> None:
     assert (await world.page()).unread == 0
     page = await world.merged.page(other, count=5)
     assert [found.entry.id for found in page.entries or ()] == [name]
-    # Twice is no error; what is not there is.
+    # Deleting twice is no error; deleting an unknown entry is.
     await world.inboxes.delete(world.me, world.log.player, name)
     (foreign,) = ids(await world.say(world.guild))
     with pytest.raises(NotFound):
@@ -406,7 +408,7 @@ async def test_a_page_is_bounded_by_the_cursor_in_each_log(
     for log in (world.log, world.news, world.everyone):
         await world.say(log)
     cursor = (await world.page()).cursor
-    # All in the same moment, so that only the places tell them apart.
+    # All in the same millisecond, so that only positions differ.
     fresh = []
     for log in (world.log, world.news, world.everyone):
         fresh += ids(await world.say(log))
@@ -528,8 +530,8 @@ async def test_nothing_follows_a_page_that_ends_where_the_player_joined(
 async def test_everyones_log_is_bounded_by_its_own_position(
     world: World,
 ) -> None:
-    # As a client's cursor is that has had a newer entry of its own log, live, and not
-    # yet those of everyone's log before it.
+    # The cursor of a client that received a newer entry of its own log live, but not
+    # yet an older one of everyone's log.
     await world.say(world.everyone)
     before = (await world.page()).cursor
     world.ms += 1
@@ -600,7 +602,7 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
         )
         assert after.gap is None
         got += [entry.id for entry in after.entries]
-        # As a client would bring it.
+        # As a client sends it.
         parsed = Cursor.parse(after.cursor.text)
         assert parsed is not None
         place = parsed
@@ -653,7 +655,7 @@ async def compare(url: str, todo: list[tuple[str, int, int]], size: int) -> None
 
 
 class ByHand:
-    """All that was said, in one list, and what became of it."""
+    """A model of the inbox: all entries in one list, and their state."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -663,7 +665,7 @@ class ByHand:
         self.deleted: set[Position] = set()
         self.read: set[Position] = set()
         self.since: dict[Log, int] = {world.log: 0, world.everyone: 0}
-        """How many had been said in a log when it was joined."""
+        """The number of entries in a log when it was joined."""
 
     async def say(self, which: int, count: int) -> None:
         log = self.world.logs[which]
@@ -723,7 +725,7 @@ class ByHand:
             self.deleted -= of_it
 
     def shown(self) -> list[tuple[Log, Position]]:
-        """Return what the player has, newest first."""
+        """Return the entries of the player, newest first."""
         shown = []
         seen: dict[Log, int] = {}
         for log, place in self.said:

@@ -1,8 +1,9 @@
 """
-Where a page ends while its inbox changes.
+The end of a page while its inbox changes.
 
-What is found, and in which order, is tested on a whole server, in the surfaces' tests.
-Here entries end between two reads of one page, which no server does on demand.
+Which entries match, and in which order, is tested on a whole server in the tests of
+surfaces. Here entries end between two reads of one page, which a server cannot be made
+to do.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def entry(offset: int) -> Entry:
 
 
 class InboxOperations:
-    """One inbox, of entries 1 to 6."""
+    """One inbox with the entries 1 to 6."""
 
     def __init__(self) -> None:
         self.kept = [1, 2, 3, 4, 5, 6]
@@ -61,7 +62,7 @@ async def test_the_next_page_skips_nothing_when_entries_end_meanwhile(
 
     def matches(found: PageEntry) -> bool:
         if found.entry.offset == even[-1]:
-            # The page is full: what ends now ends before the place is looked for.
+            # The page is full: this entry ends before the next cursor is read.
             inboxes.kept = [o for o in inboxes.kept if o not in ending]
         return found.entry.offset in even
 

@@ -1,4 +1,4 @@
-"""A line that is made in one go says what one does that `Logger.log` has made."""
+"""A fast log record equals one of `Logger.log`."""
 
 from __future__ import annotations
 

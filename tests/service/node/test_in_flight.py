@@ -1,4 +1,4 @@
-"""Requests in flight, of the node and of each player."""
+"""The limits of requests in flight per node, app and player."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotas: who is refused, when nobody is asked, and what is given back."""
+"""Quotas: refusals, borrowed permits, and refunds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOUR_MS = 3_600_000
 
 
 class Clock:
-    """What time it is, for the store and for every node."""
+    """The time of the store and of every node."""
 
     def __init__(self) -> None:
         self.now_ms = NOON_MS
@@ -54,7 +54,7 @@ class Clock:
 
 
 class Counted(RedisConnection):
-    """A link that knows how often it was used."""
+    """A connection that counts its uses."""
 
     asked = 0
 
@@ -66,7 +66,7 @@ class Counted(RedisConnection):
 
 
 class Node:
-    """One node: what it publishes and schedules for an app with these quotas."""
+    """One node that publishes and schedules for an app with these quotas."""
 
     def __init__(self, redis: RedisConnection, clock: Clock, **quotas: int) -> None:
         self.own = QuotaOverrides(**quotas)
@@ -88,7 +88,7 @@ class Node:
         return AppRecord(name, bytes(32), "i", 0, quotas=self.own)
 
     async def publish(self, *players: Player, **how: Any) -> bool:
-        """Publish to players; return whether that was let through."""
+        """Publish to players; return whether no quota refused it."""
         try:
             await self.publisher.publish(BACKEND, players or [P], [HELLO], **how)
         except OverQuota:
@@ -96,7 +96,7 @@ class Node:
         return True
 
     async def schedule(self, *players: Player, **how: Any) -> str | None:
-        """Schedule for players in an hour; return its id if it was let through."""
+        """Schedule for players in an hour; return its id unless a quota refused it."""
         due_ms = NOON_MS + HOUR_MS
         try:
             made, _ = await self.schedules.schedule(
@@ -149,7 +149,7 @@ async def make_node(redis: RedisConnection, clock: Clock) -> AsyncIterator[MakeN
         await node.used.close()
 
 
-# Notifications a second.
+# Notifications per second.
 
 
 async def test_an_app_without_quotas_needs_no_command(make_node: MakeNode) -> None:
@@ -204,7 +204,7 @@ async def test_most_publishes_spend_borrowed_permits(make_node: MakeNode) -> Non
     for _ in range(100):
         assert await node.publish()
 
-    # Twenty at a time; a script is sent twice the first time.
+    # Twenty at a time; the first EVALSHA is followed by an EVAL.
     assert node.used.asked <= 6
 
 
@@ -235,7 +235,7 @@ async def test_nodes_together_keep_the_rate(
         through += sum(outcomes)
         clock.now_ms += 250
 
-    # Five seconds' worth and a bucketful, less what is left in pockets.
+    # Five seconds of quota and one burst, less the balances of the nodes.
     assert through <= 6 * per_s
     assert through >= 5 * per_s - 4 * (per_s // 50 + 1)
 
@@ -281,7 +281,7 @@ async def test_apps_are_charged_separately(make_node: MakeNode) -> None:
     await node.publisher.publish(other, [P], [HELLO])
 
 
-# Bytes a day.
+# Bytes per day.
 
 
 async def test_bytes_are_counted_for_each_inbox(

@@ -20,7 +20,7 @@ GUARD_S = 20
 
 @pytest.fixture
 async def store(store_binary: Path, tmp_path: Path) -> AsyncIterator[Embedded]:
-    """Give a store whose settings a test may spoil."""
+    """Yield a store whose settings a test may change."""
     store = await Embedded.start(tmp_path / "store", binary=store_binary)
     yield store
     await store.stop()
@@ -179,7 +179,7 @@ async def test_an_unsuitable_store_is_checked_until_it_is_suitable(
 
 async def until(fact: Callable[[], object]) -> None:
     async with asyncio.timeout(GUARD_S):
-        while not fact():  # noqa: ASYNC110  # nobody announces it
+        while not fact():  # noqa: ASYNC110  # There is no event for it.
             await asyncio.sleep(0.005)
 
 
@@ -195,7 +195,7 @@ async def test_waiting_for_the_first_check_ends_with_it(
 
 
 class Times:
-    """A clock, and a store that has delayed so many syncs."""
+    """A clock, and a store with this number of delayed syncs."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -221,7 +221,7 @@ async def test_a_disk_that_does_not_keep_up_degrades_and_recovers(
         clock_s=times.clock_s,
     )
     seen = []
-    # What was before we came is no news.
+    # Syncs delayed before the start do not count.
     for after_s, more in ((0, 0), (2, 1), (2, 0), (27.9, 0), (0.1, 0)):
         times.now_s += after_s
         times.delayed += more

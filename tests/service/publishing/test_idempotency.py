@@ -1,4 +1,4 @@
-"""Which requests are repetitions of each other, and whose a claimed key is."""
+"""Equality of requests, and claims of keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing: all checked before anything is written, and keys that make it once."""
+"""Publishing: checks before writes, and idempotency keys."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_key_of_another_request_is_a_conflict_and_stores_nothing(
 async def test_a_log_detects_a_conflict_without_the_claim(
     publisher: Publisher, inbox: Inbox, redis: RedisConnection
 ) -> None:
-    # The record of the request is gone, that of the append is not.
+    # The claim is gone; the record of the append is not.
     await publisher.publish(BACKEND, [P], [HELLO], idempotency_key="k")
     await redis.call("DEL", request_key(APP, "k"))
 
@@ -191,11 +191,11 @@ async def test_concurrent_requests_with_one_key_have_one_effect(
     assert await titles(inbox, P) == await titles(inbox, Q) == ["hello"]
 
 
-# What is said when the store does not confirm.
+# Publishes that the store does not confirm.
 
 
 class Failing(Inbox):
-    """Stores, and answers for each packet what it is told."""
+    """An inbox that stores packets, and returns the given outcome for each."""
 
     def __init__(self, redis: RedisConnection, *answers: Any) -> None:
         super().__init__(redis)
@@ -255,7 +255,7 @@ async def test_an_unreachable_store_is_store_unavailable(tmp_path: Path) -> None
             await publisher.publish(BACKEND, [P], [HELLO], idempotency_key=key)
 
 
-# What a player does not want, and what does not last.
+# Mutes and expiry.
 
 
 async def test_a_muted_type_has_no_position(
@@ -281,7 +281,7 @@ async def test_a_repetition_with_a_ttl_is_recognized(
     )
     at_ms = await now_ms(redis)
     while await now_ms(redis) == at_ms:
-        pass  # Another time now than then.
+        pass  # Waits for another millisecond.
 
     again = await publisher.publish(
         BACKEND, [P], [HELLO], ttls_ms=[60_000], idempotency_key="k"

@@ -1,4 +1,4 @@
-"""When a send starts, what it says, and both at another time."""
+"""The time and the content of a schedule, when created and when moved."""
 
 from __future__ import annotations
 

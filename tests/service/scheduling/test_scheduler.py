@@ -1,4 +1,4 @@
-"""Schedulers that run, die, stop and disagree about the time."""
+"""Schedulers that run, are killed, pause, and have wrong clocks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 
 class Clock:
-    """What time it is for the store, in ms, and for this node, in seconds."""
+    """The time of the store, in ms, and of this node, in seconds."""
 
     def __init__(self) -> None:
         self.store_ms = NOON
@@ -118,7 +118,7 @@ async def received(inbox: Inbox, player: str) -> list[str | None]:
 
 
 async def counts(inbox: Inbox, players: Sequence[str]) -> Counter[int]:
-    """Return how many players have how many notifications."""
+    """Return how many players have each number of notifications."""
     found = [await received(inbox, player) for player in players]
     return Counter(map(len, found))
 
@@ -131,7 +131,7 @@ async def is_sent(timetable: Timetable, schedule: Schedule) -> bool:
 
 async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
     async with asyncio.timeout(within_s):
-        # What happens elsewhere has no event here.
+        # There is no event for it in this process.
         while not await fact():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -195,7 +195,7 @@ async def test_an_apps_audiences_do_not_delay_another_app(
 async def test_concurrent_schedulers_fire_everything_once(
     store_url: str, timetable: Timetable, clock: Clock, inbox: Inbox
 ) -> None:
-    """E1, in one process: three at work, each stopped at random points all the time."""
+    """E1, in one process: three schedulers, each cancelled at random points."""
     players = [f"p{i}" for i in range(400)]
     everything = [reminder(p, NOON + i % 7) for i, p in enumerate(players * 5)]
     await add(timetable, everything)
@@ -238,7 +238,7 @@ async def test_concurrent_schedulers_fire_everything_once(
 async def test_after_an_outage_late_schedules_fire_in_order_and_are_marked(
     timetable: Timetable, scheduler: Scheduler, inbox: Inbox, clock: Clock
 ) -> None:
-    """E6: the time of a thousand sends passes while nobody is there to send them."""
+    """E6: a thousand schedules become due while no scheduler runs."""
     players = [f"p{i}" for i in range(20)]
     due = [(p, NOON + 1_000 * i) for p in players for i in range(50)]
     random.shuffle(due)
@@ -256,7 +256,7 @@ async def test_after_an_outage_late_schedules_fire_in_order_and_are_marked(
             iso_time(NOON + 1_000 * i) for i in range(50)
         ]
         assert [n.body for n in sent] == [str(NOON + 1_000 * i) for i in range(50)]
-    # On time is not marked.
+    # A send on time is not marked.
     await add(timetable, [reminder("q", clock.store_ms)])
     await scheduler.fire_due()
     log = Log(APP, Player("q"))
@@ -273,7 +273,7 @@ async def test_nothing_fires_while_clocks_disagree(
     caplog: pytest.LogCaptureFixture,
     ahead_s: float,
 ) -> None:
-    """E5: neither a reminder nor the rest of an audience; and it says so, once."""
+    """E5: neither a single player nor the rest of an audience; logged once."""
     await add(timetable, [reminder("p")])
     audience = await add_audience(timetable, ["q"])
     await timetable.firing.begin_sending([ScheduleRef.of(audience)])
@@ -314,7 +314,7 @@ async def test_a_jump_of_the_stores_clock_fires_nothing_early(
 
 
 class Zombie(RedisConnection):
-    """A link whose user is stopped right before a write, and goes on later."""
+    """A connection that pauses its user before one write, until `go_on`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -344,7 +344,7 @@ async def test_a_paused_scheduler_sends_nothing_twice(
     clock: Clock,
     stop_at: str,
 ) -> None:
-    """E3: it has read what is due, is stopped, and goes on when all is done."""
+    """E3: it pauses after reading what is due, and resumes when all is sent."""
     players = ["p", "q", "r"]
     await add(timetable, [reminder("p")])
     audience = await add_audience(timetable, players)
@@ -375,9 +375,9 @@ async def test_a_paused_scheduler_sends_nothing_twice(
 
 class Fragile(RedisConnection):
     """
-    A link that fails at the nth command, before it is sent or after it was carried out.
+    A connection that fails at the nth command, before or after its execution.
 
-    The user dies of it, as a process does, and another one takes over.
+    Its user is then replaced, as a killed process is.
     """
 
     def __init__(self, url: str, *, fails_at: int, done: bool) -> None:
@@ -405,7 +405,7 @@ async def test_an_audience_continues_where_a_killed_scheduler_stopped(
     kind: str,
     done: bool,
 ) -> None:
-    """A scheduler dies at its first step, the next at its second, and so on."""
+    """A scheduler fails at its first step, the next at its second, and so on."""
     # All in one bucket, so that a bucket has several portions.
     players = [p for i in range(100_000) if bucket_of(APP, p := f"p{i}") == 3][:250]
     players += [f"x{i}" for i in range(10)]
@@ -466,7 +466,7 @@ async def test_a_spread_audience_is_served_over_its_window(
     assert 70 < served[2] < 140
     assert served[-1] == 200
     assert await counts(inbox, players) == {1: 200}
-    # Whoever had its turn late because of the window is not late.
+    # A recipient that is served late within the spread is not late.
     log = Log(APP, Player(players[0]))
     read = await inbox.read_after(log, Start.EARLIEST, count=9)
     assert decode_fragment(read.history.entries[0].fragment).due_at is None

@@ -1,4 +1,4 @@
-"""What a caller may do with schedules, and what of it is one step."""
+"""The operations on schedules: rights, limits, idempotency and atomicity."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def test_a_time_beyond_thirty_days_is_refused(
 async def test_only_the_stores_clock_is_used(
     redis: RedisConnection, backend: Caller, clock: Clock
 ) -> None:
-    """E4: of two nodes with whatever clocks the same comes, since none is asked."""
-    clock.now_ms = 5_000  # A store that is 57 years behind every node.
+    """E4: nodes with different clocks schedule the same, since no clock is read."""
+    clock.now_ms = 5_000  # A store whose clock is 57 years behind every node.
     schedules = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
 
     made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
@@ -245,12 +245,12 @@ async def test_another_request_with_the_key_is_refused(
     with pytest.raises(Conflict):
         await schedules.schedule(backend, **{**request, **change})
 
-    # Another app's key of the same name is another key.
+    # The same key of another app is another key.
     await schedules.schedule(caller_of("other"), **{**request, **change})
 
 
 class Fragile(RedisConnection):
-    """A link that fails at its nth command, and is well again after that."""
+    """A connection that fails at its nth command only."""
 
     def __init__(self, url: str, *, fails_at: int, done: bool) -> None:
         super().__init__(url)
@@ -304,7 +304,7 @@ async def test_a_repetition_completes_an_interrupted_request(
     assert [schedule.total for schedule in found].count(2) == 1
 
 
-# Asking, cancelling, moving.
+# Reading, cancelling, moving.
 
 
 async def test_schedules_require_their_app_and_scope(
@@ -448,7 +448,7 @@ async def test_a_repeatedly_moved_audience_keeps_its_recipients(
         backend, [ALICE, BOB], MESSAGE, due_ms=NOON + AHEAD_MAX_MS
     )
     for bucket in made.buckets:
-        # As if it had waited for most of its life.
+        # As if most of its TTL had passed.
         await redis.call("PEXPIRE", recipients_key(bucket, made.app, made.id), 1_000)
 
     await schedules.move(backend, made.id, NOON + AHEAD_MAX_MS)
