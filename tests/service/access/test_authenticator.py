@@ -187,10 +187,10 @@ def test_missing_and_ambiguous_credentials_have_a_defect(
 )
 def test_noise_in_headers_never_crashes(headers: Headers) -> None:
     try:
-        found = Credentials.from_headers(headers)
+        credentials = Credentials.from_headers(headers)
     except Unauthenticated:
         return
-    assert found.token
+    assert credentials.token
 
 
 def test_a_message_may_carry_a_credential() -> None:
@@ -525,12 +525,12 @@ async def test_players_are_checked_only_while_revocations_are_recent(
     world.apps = Apps(world.redis, clock=lambda: world.now_s)
     demo = await world.apps.create(DEMO)
     await world.apps.revoke_tokens(DEMO, Player("p2"))
-    asked: list[Any] = []
-    ask = world.apps.revoked_before_s
+    calls: list[Any] = []
+    original = world.apps.revoked_before_s
 
     async def count(logs: Any) -> list[int]:
-        asked.append(logs)
-        return await ask(logs)
+        calls.append(logs)
+        return await original(logs)
 
     world.authenticator = Authenticator(
         world.apps, clock=lambda: world.now_s, monotonic=lambda: world.now_s
@@ -539,11 +539,11 @@ async def test_players_are_checked_only_while_revocations_are_recent(
 
     for _ in range(3):
         await world.caller(world.token(demo))
-    assert len(asked) == 1
+    assert len(calls) == 1
 
     world.now_s += 2 * 86_400
     await world.caller(world.token(demo))
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 # The cache of verified tokens.
@@ -677,14 +677,14 @@ def foreign_token(
     now_s: float, *, key: Any = KEY, kid: str = "k1", **claims: Any
 ) -> str:
     header = {"alg": "ES256", "typ": "JWT", "kid": kid}
-    given = {
+    payload = {
         **{"iss": ISSUER, "aud": "urn:game", "sub": "p1", "ver": 1},
         **{"iat": int(now_s), "exp": int(now_s) + 60},
         **{"permissions": ["notification:player:self:read"], **claims},
     }
     parts = [
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
-        for part in (header, given)
+        for part in (header, payload)
     ]
     signed = b".".join(parts)
     signature = JWSRegistry(algorithms=["ES256"]).get_alg("ES256").sign(signed, key)
@@ -695,9 +695,9 @@ def foreign_token(
 async def add_foreign(
     world: World, name: str = "game", audience: str = "urn:game", **tokens: Any
 ) -> None:
-    given = {"public_keys": json.dumps({"keys": [jwk(KEY, "k1")]})} | tokens
+    members = {"public_keys": json.dumps({"keys": [jwk(KEY, "k1")]})} | tokens
     await world.apps.create(
-        App(name), issuer=ISSUER, algorithm="ES256", audience=audience, **given
+        App(name), issuer=ISSUER, algorithm="ES256", audience=audience, **members
     )
 
 
@@ -749,11 +749,11 @@ async def test_the_app_of_an_audience_is_read_once_in_its_ttl(world: World) -> N
 async def test_only_a_token_of_the_apps_algorithm_triggers_a_fetch(
     world: World,
 ) -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     async def fetch(place: str) -> bytes:
-        asked.append(place)
-        return json.dumps({"keys": [jwk(KEY, f"k{len(asked)}")]}).encode()
+        calls.append(place)
+        return json.dumps({"keys": [jwk(KEY, f"k{len(calls)}")]}).encode()
 
     now_s = [1_000.0]
     key_sets = KeySets(fetch=fetch, monotonic=lambda: now_s[0])
@@ -770,11 +770,11 @@ async def test_only_a_token_of_the_apps_algorithm_triggers_a_fetch(
     demo = await world.apps.create(DEMO)
     forged = msgspec.structs.replace(demo, issuer=ISSUER, audience="urn:game")
     await world.refuses(world.token(forged), Defect.SIGNATURE, "alg")
-    assert len(asked) == 1
+    assert len(calls) == 1
     assert (await world.caller(foreign_token(NOW_S, kid="k2"))).app == "game"
     for i in range(50):
         await world.refuses(foreign_token(NOW_S, kid=f"x{i}"), Defect.KEY_ID)
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
 async def test_a_token_is_rejected_when_its_issuer_removes_the_key(

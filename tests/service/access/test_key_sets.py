@@ -41,18 +41,18 @@ def key_set(*kids: str) -> bytes:
     return json.dumps({"keys": members}).encode()
 
 
-def record(place: str, **members: Any) -> AppRecord:
-    given = {"algorithm": "ES256", "key_set": place, **members}
-    return AppRecord(App("demo"), b"", "https://id.example", 0, **given)
+def record(location: str, **members: Any) -> AppRecord:
+    members = {"algorithm": "ES256", "key_set": location, **members}
+    return AppRecord(App("demo"), b"", "https://id.example", 0, **members)
 
 
 class Issuer:
-    """A server of key sets that sends `answer`; `asked` is the number of requests."""
+    """A server of key sets that sends `answer` and counts requests."""
 
     def __init__(self) -> None:
         self.document = key_set("a")
         self.answer: Callable[[], bytes] = self.ok
-        self.asked = 0
+        self.request_count = 0
         self.requests: list[bytes] = []
         self.flowing = asyncio.Event()
         """While it is cleared, responses wait."""
@@ -70,7 +70,7 @@ class Issuer:
     ) -> None:
         try:
             self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-            self.asked += 1
+            self.request_count += 1
             await self.flowing.wait()
             writer.write(self.answer())
             await writer.drain()
@@ -98,9 +98,9 @@ class World:
         self.now_s = 1_000.0
         self.key_sets = KeySets(monotonic=lambda: self.now_s)
 
-    async def kids(self, place: str, kid: str | None = None) -> list[str | None]:
+    async def kids(self, location: str, kid: str | None = None) -> list[str | None]:
         async with asyncio.timeout(GUARD_S):
-            keys = await self.key_sets.keys_of(record(place), kid, now_s=NOW_S)
+            keys = await self.key_sets.keys_of(record(location), kid, now_s=NOW_S)
         return [key.id for key in keys.keys]
 
 
@@ -112,11 +112,11 @@ def world() -> World:
 async def test_a_set_is_fetched_once_for_concurrent_callers(
     world: World, issuer: Issuer
 ) -> None:
-    found = await asyncio.gather(*(world.kids(issuer.url, "a") for _ in range(50)))
+    key_ids = await asyncio.gather(*(world.kids(issuer.url, "a") for _ in range(50)))
 
-    assert found == [["a"]] * 50
+    assert key_ids == [["a"]] * 50
     assert await world.kids(issuer.url, "a") == ["a"]
-    assert issuer.asked == 1
+    assert issuer.request_count == 1
 
 
 async def test_a_rotated_key_is_found_by_its_id(world: World, issuer: Issuer) -> None:
@@ -125,7 +125,7 @@ async def test_a_rotated_key_is_found_by_its_id(world: World, issuer: Issuer) ->
     world.now_s += FETCH_INTERVAL_MIN_S
 
     assert await world.kids(issuer.url, "b") == ["a", "b"]
-    assert issuer.asked == 2
+    assert issuer.request_count == 2
 
 
 async def test_a_flood_of_unknown_ids_is_one_fetch(
@@ -136,14 +136,14 @@ async def test_a_flood_of_unknown_ids_is_one_fetch(
 
     for i in range(200):
         assert await world.kids(issuer.url, f"unknown {i}") == ["a"]
-    assert issuer.asked == 2
+    assert issuer.request_count == 2
 
     world.now_s += FETCH_INTERVAL_MIN_S - 0.1
     await world.kids(issuer.url, "unknown")
-    assert issuer.asked == 2
+    assert issuer.request_count == 2
     world.now_s += 0.1
     await world.kids(issuer.url, "unknown")
-    assert issuer.asked == 3
+    assert issuer.request_count == 3
 
 
 async def test_callers_wait_for_the_fetch_in_progress(
@@ -155,7 +155,7 @@ async def test_callers_wait_for_the_fetch_in_progress(
     world.now_s += FETCH_INTERVAL_MIN_S
     asking = [asyncio.create_task(world.kids(issuer.url, "b")) for _ in range(20)]
     async with asyncio.timeout(GUARD_S):
-        while issuer.asked < 2:  # noqa: ASYNC110  # It happens in another task.
+        while issuer.request_count < 2:  # noqa: ASYNC110  # It happens in another task.
             await asyncio.sleep(0.001)
 
     # Callers that need no new key do not wait.
@@ -164,7 +164,7 @@ async def test_callers_wait_for_the_fetch_in_progress(
     issuer.flowing.set()
 
     assert await asyncio.gather(*asking[1:]) == [["b"]] * 19
-    assert issuer.asked == 2
+    assert issuer.request_count == 2
 
 
 async def test_a_removed_key_is_invalid_after_the_ttl(
@@ -202,7 +202,7 @@ async def test_the_last_set_stays_in_use_when_a_fetch_fails(
     for _ in range(3):
         assert await world.kids(issuer.url, "a") == ["a"]
         assert await world.kids(issuer.url, "b") == ["a"]
-    assert issuer.asked == 2
+    assert issuer.request_count == 2
 
     world.now_s += FETCH_INTERVAL_MIN_S
     issuer.answer = issuer.ok
@@ -232,7 +232,7 @@ async def test_without_any_set_the_issuer_is_unavailable_and_retried(
     for _ in range(3):
         with pytest.raises(IssuerUnavailable):
             await world.kids(issuer.url, "a")
-    assert issuer.asked == 1
+    assert issuer.request_count == 1
 
     issuer.answer = issuer.ok
     world.now_s += FETCH_INTERVAL_MIN_S
@@ -284,7 +284,7 @@ async def test_a_redirect_is_not_followed(issuer: Issuer) -> None:
 
     with pytest.raises(KeySetUnavailable, match="HTTP status 301"):
         await fetch_key_set(issuer.url)
-    assert issuer.asked == 1
+    assert issuer.request_count == 1
 
 
 # Files.
@@ -308,7 +308,7 @@ async def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     large.write_bytes(b" " * (DOCUMENT_BYTES_MAX + 1))
 
-    for place, problem in [
+    for location, problem in [
         (tmp_path / "nothing", "No such file"),
         (tmp_path, "irectory"),
         (pipe, "not a regular file"),
@@ -316,7 +316,7 @@ async def test_only_regular_files_are_read(tmp_path: Path) -> None:
     ]:
         with pytest.raises(KeySetUnavailable, match=problem):
             async with asyncio.timeout(GUARD_S):
-                await fetch_key_set(str(place))
+                await fetch_key_set(str(location))
 
 
 # Keys in the record.
@@ -339,4 +339,4 @@ async def test_two_apps_of_one_issuer_are_one_fetch(
         app = record(issuer.url, algorithm=algorithm)
         await world.key_sets.keys_of(app, now_s=NOW_S)
 
-    assert issuer.asked == 1
+    assert issuer.request_count == 1

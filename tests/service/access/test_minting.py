@@ -24,9 +24,14 @@ def apps(redis: RedisConnection) -> Apps:
     return Apps(redis)
 
 
-async def make(apps: Apps, caller: Caller = MINTER, **asked: Any) -> MintedToken:
-    given: dict[str, Any] = {"permissions": (), "topics": (), "ttl_s": 60, **asked}
-    return await TokenMint(apps).mint(caller, Player("p1"), **given)
+async def make(apps: Apps, caller: Caller = MINTER, **arguments: Any) -> MintedToken:
+    defaults: dict[str, Any] = {
+        "permissions": (),
+        "topics": (),
+        "ttl_s": 60,
+        **arguments,
+    }
+    return await TokenMint(apps).mint(caller, Player("p1"), **defaults)
 
 
 async def test_a_minted_token_authenticates(apps: Apps) -> None:
@@ -76,7 +81,7 @@ async def test_an_app_without_a_secret_mints_no_tokens(apps: Apps) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {"permissions": ["root"]},
         {"ttl_s": 0},
@@ -85,9 +90,9 @@ async def test_an_app_without_a_secret_mints_no_tokens(apps: Apps) -> None:
     ],
 )
 async def test_invalid_arguments_mint_no_token(
-    apps: Apps, asked: dict[str, Any]
+    apps: Apps, arguments: dict[str, Any]
 ) -> None:
     await apps.create(DEMO)
 
     with pytest.raises(Invalid):
-        await make(apps, **asked)
+        await make(apps, **arguments)

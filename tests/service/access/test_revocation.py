@@ -1,4 +1,4 @@
-"""Who is ended when a credential is taken back, and who is not."""
+"""Which credentials count as revoked, and which readers are ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
 class World:
-    """A store, callers of it, and a sweep that is called by hand."""
+    """A store, callers, and a revocation check that runs on demand."""
 
     def __init__(self, redis: RedisConnection, key_sets: KeySets | None = None) -> None:
         self.redis = redis
@@ -50,7 +50,7 @@ class World:
         return await self.caller(token)
 
     async def caller(self, text: str) -> Caller:
-        # Anew each time, so that nothing is remembered.
+        # A new one each time, so that nothing is cached.
         authenticator = Authenticator(self.apps, key_sets=self.key_sets)
         return await authenticator.caller(Credentials.from_token(text))
 
@@ -163,7 +163,7 @@ async def test_a_key_removed_from_its_set_revokes_its_tokens(
     served.append(keys[1:])
     assert await world.revoked(*callers) == [False, False]  # In the background.
     async with asyncio.timeout(5):
-        # The fetch is nobody's to wait for.
+        # No caller waits for the fetch.
         while await world.revoked(*callers) != [True, False]:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -200,7 +200,7 @@ async def test_readers_of_revoked_credentials_are_ended(world: World) -> None:
 
     await world.revocation_check.check_all()
 
-    # The third has gone before.
+    # The third reader was removed before.
     assert [reader.ended for reader in readers] == [TOKEN_INVALID, None, None]
 
 
@@ -219,17 +219,17 @@ async def test_a_reader_that_renews_during_a_check_stays_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = waiter()
-    ask = world.revocation_check.find_revoked
+    find_revoked = world.revocation_check.find_revoked
     await world.apps.revoke_tokens(OTHER)
 
-    async def ask_slowly(callers: Any) -> Any:
-        revoked = await ask(callers)
+    async def find_and_renew(callers: Any) -> Any:
+        revoked = await find_revoked(callers)
         world.revocation_check.renew(reader, await world.token_caller("p1"))
         return revoked
 
     world.revocation_check.add(reader, await world.token_caller("p1"))
     await world.apps.revoke_tokens(DEMO)
-    monkeypatch.setattr(world.revocation_check, "find_revoked", ask_slowly)
+    monkeypatch.setattr(world.revocation_check, "find_revoked", find_and_renew)
     await world.revocation_check.check_all()
 
     assert reader.ended is None
@@ -250,22 +250,22 @@ async def test_all_portions_are_checked(
     assert [reader.ended for reader in readers] == [TOKEN_INVALID] * 5
 
 
-class Asked:
-    """Notes whom a sweep looks at."""
+class CheckedPlayers:
+    """Records the players that a check includes."""
 
     def __init__(
         self, revocation_check: RevocationCheck, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self._ask = revocation_check.find_revoked
+        self._find_revoked = revocation_check.find_revoked
         self.players: list[str] = []
         monkeypatch.setattr(revocation_check, "find_revoked", self)
 
     async def __call__(self, callers: Any) -> Any:
-        asked = list(callers)
-        self.players += [str(caller.player) for caller in asked]
-        return await self._ask(asked)
+        to_check = list(callers)
+        self.players += [str(caller.player) for caller in to_check]
+        return await self._find_revoked(to_check)
 
-    def take(self) -> list[str]:
+    def pop(self) -> list[str]:
         players, self.players = sorted(self.players), []
         return players
 
@@ -273,53 +273,51 @@ class Asked:
 async def test_checked_readers_are_checked_again_after_changes_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, revocation_check = (
-        Asked(world.revocation_check, monkeypatch),
+    checked, revocation_check = (
+        CheckedPlayers(world.revocation_check, monkeypatch),
         world.revocation_check,
     )
     readers = {name: waiter() for name in ("p1", "p2", "p3")}
     for name in ("p1", "p2"):
         revocation_check.add(readers[name], await world.token_caller(name))
     await revocation_check.check_all()
-    assert asked.take() == ["p1", "p2"]
+    assert checked.pop() == ["p1", "p2"]
 
     await revocation_check.check_all()
-    assert asked.take() == [], "nothing has changed"
+    assert checked.pop() == [], "nothing has changed"
     revocation_check.add(readers["p3"], await world.token_caller("p3"))
     await revocation_check.check_all()
-    assert asked.take() == ["p3"], "it is new"
+    assert checked.pop() == ["p3"], "it is new"
     revocation_check.renew(readers["p1"], await world.token_caller("p1"))
     await revocation_check.check_all()
-    assert asked.take() == ["p1"], "it has another credential"
+    assert checked.pop() == ["p1"], "it has another credential"
     await world.apps.rotate(DEMO)
     await revocation_check.check_all()
-    assert asked.take() == ["p1", "p2", "p3"], "the keys are others"
+    assert checked.pop() == ["p1", "p2", "p3"], "the keys are others"
     await world.apps.revoke_tokens(DEMO, Player("p2"))
     await revocation_check.check_all()
     await revocation_check.check_all()
-    assert asked.take() == sorted(["p1", "p2", "p3"] * 2), (
-        "players are being taken back"
-    )
+    assert checked.pop() == sorted(["p1", "p2", "p3"] * 2), "players are being revoked"
     assert [readers[name].ended for name in readers] == [None, TOKEN_INVALID, None]
 
 
 async def test_keys_are_checked_every_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
+    checked, reader = CheckedPlayers(world.revocation_check, monkeypatch), waiter()
     caller = await world.caller(await world.apps.add_key(DEMO))
     world.revocation_check.add(reader, caller)
 
     await world.revocation_check.check_all()
     await world.revocation_check.check_all()
 
-    assert len(asked.take()) == 2
+    assert len(checked.pop()) == 2
 
 
 async def test_readers_that_an_outage_left_unchecked_are_checked_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, reader = Asked(world.revocation_check, monkeypatch), waiter()
+    checked, reader = CheckedPlayers(world.revocation_check, monkeypatch), waiter()
     world.revocation_check.add(reader, await world.token_caller("p1"))
     url, world.redis.url = world.redis.url, "unix:///nowhere/valkey.sock"
     await world.redis.close()
@@ -329,7 +327,7 @@ async def test_readers_that_an_outage_left_unchecked_are_checked_later(
     world.redis.url = url
     await world.revocation_check.check_all()
 
-    assert asked.take() == ["p1"]
+    assert checked.pop() == ["p1"]
 
 
 async def test_an_outage_of_the_store_ends_no_reader(world: World) -> None:

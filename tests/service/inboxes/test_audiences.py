@@ -154,21 +154,21 @@ async def test_position_before_a_time_is_after_all_earlier_entries(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
     begun_ms = clock.now_ms
-    said: list[Position] = []
+    positions: list[Position] = []
     for _ in range(4):
-        said += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
+        positions += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
         clock.now_ms += 10
     before = audiences.position_before
 
     assert await before(NEWS, 0) == ZERO
     assert await before(NEWS, begun_ms) == ZERO
-    assert await before(NEWS, begun_ms + 1) == said[1]
-    assert await before(NEWS, begun_ms + 10) == said[1]
-    assert await before(NEWS, begun_ms + 11) == said[3]
-    assert await before(NEWS, begun_ms + 99) == said[-1]
+    assert await before(NEWS, begun_ms + 1) == positions[1]
+    assert await before(NEWS, begun_ms + 10) == positions[1]
+    assert await before(NEWS, begun_ms + 11) == positions[3]
+    assert await before(NEWS, begun_ms + 99) == positions[-1]
     assert await before(EVERYONE, begun_ms + 99) == ZERO
     # Also if all of these have ended.
-    for place in said:
+    for place in positions:
         await inbox.withdraw(NEWS, place)
     head = (await inbox.page(NEWS, count=0)).head
     assert await before(NEWS, clock.now_ms + 1) == head
@@ -190,9 +190,9 @@ async def test_a_bare_id_is_resolved_in_all_logs(
         return parsed
 
     assert await audiences.resolve_cursor(log, views, cursor(own)) == cursor(own)
-    found = await audiences.resolve_cursor(log, views, cursor(news))
-    assert found == Cursor(own, {audience_key(NEWS): news})
+    resolved = await audiences.resolve_cursor(log, views, cursor(news))
+    assert resolved == Cursor(own, {audience_key(NEWS): news})
     # An unknown id, and a cursor that is more than an id, are returned unchanged.
     foreign = cursor(news._replace(tag=news.tag ^ 1))
     assert await audiences.resolve_cursor(log, views, foreign) == foreign
-    assert await audiences.resolve_cursor(log, views, found) is found
+    assert await audiences.resolve_cursor(log, views, resolved) is resolved

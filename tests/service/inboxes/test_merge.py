@@ -67,7 +67,7 @@ class World:
     def logs(self) -> list[Log]:
         return [self.log, self.everyone, self.news, self.guild]
 
-    async def say(self, log: Log, count: int = 1) -> list[Position]:
+    async def append(self, log: Log, count: int = 1) -> list[Position]:
         return (await self.inbox.append(log, [FRAGMENT] * count)).stored
 
     async def page(self, count: int = 20, **options: Any) -> MergedPage:
@@ -101,15 +101,15 @@ def world(redis: RedisConnection) -> World:
 
 async def test_a_page_is_newest_first_across_logs(world: World) -> None:
     await world.join(world.news)
-    said = []
+    sent_ids = []
     for log in (world.log, world.news, world.everyone, world.guild, world.news):
         world.ms += 1
-        places = await world.say(log)
-        said += ids(places) if log != world.guild else []
+        places = await world.append(log)
+        sent_ids += ids(places) if log != world.guild else []
 
     page = await world.page()
 
-    assert [found.entry.id for found in page.entries or ()] == said[::-1]
+    assert [found.entry.id for found in page.entries or ()] == sent_ids[::-1]
     assert page.unread == 4 == await world.unread()
     assert page.following is None
 
@@ -122,9 +122,9 @@ async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
 
     async def read_later(*args: Any, **options: Any) -> Any:
         if not first:
-            first.extend(await world.say(world.everyone))
+            first.extend(await world.append(world.everyone))
             world.ms += 1
-            own.extend(await world.say(world.log))
+            own.extend(await world.append(world.log))
         return await read(*args, **options)
 
     # As if an entry had been appended between the script and the command after it.
@@ -147,16 +147,18 @@ async def test_a_cursor_has_positions_of_empty_logs(world: World) -> None:
 
 
 async def test_entries_before_joining_are_not_shown(world: World) -> None:
-    await world.say(world.news, 3)
-    await world.say(world.everyone, 2)
+    await world.append(world.news, 3)
+    await world.append(world.everyone, 2)
     world.ms += 1
     assert await world.shown() == []
     await world.join(world.news)
     world.ms += 1
 
-    heard = ids(await world.say(world.news)) + ids(await world.say(world.everyone))
+    expected = ids(await world.append(world.news)) + ids(
+        await world.append(world.everyone)
+    )
 
-    assert sorted(await world.shown()) == sorted(heard)
+    assert sorted(await world.shown()) == sorted(expected)
     assert (await world.page(1)).unread == 2
 
 
@@ -164,18 +166,18 @@ async def test_everyones_entries_after_a_players_first_notification_are_shown(
     world: World,
 ) -> None:
     # It never read its inbox; the entry in between is in it nevertheless.
-    await world.say(world.everyone)
+    await world.append(world.everyone)
     world.ms += 1
-    own = ids(await world.say(world.log))
+    own = ids(await world.append(world.log))
     world.ms += 1
-    since = ids(await world.say(world.everyone))
+    since = ids(await world.append(world.everyone))
 
     assert await world.shown() == since + own
 
 
 async def test_a_muted_audience_is_neither_shown_nor_counted(world: World) -> None:
     await world.join(world.news)
-    (place,) = await world.say(world.news)
+    (place,) = await world.append(world.news)
     await world.views.mute(world.log, world.news, muted=True)
 
     page = await world.page()
@@ -192,7 +194,7 @@ async def test_a_muted_audience_is_neither_shown_nor_counted(world: World) -> No
 async def test_an_entry_is_found_by_id_in_any_log(world: World) -> None:
     await world.join(world.news)
     for log in (world.log, world.everyone, world.news):
-        places = await world.say(log, 3)
+        places = await world.append(log, 3)
         for place in places:
             found = await world.merged.get(world.log, place._replace(epoch=0))
             assert found is not None
@@ -200,7 +202,7 @@ async def test_an_entry_is_found_by_id_in_any_log(world: World) -> None:
             assert found.entry.position == place
         other = places[1]._replace(tag=places[1].tag ^ 1)
         assert await world.merged.get(world.log, other) is None
-    (foreign,) = await world.say(world.guild)
+    (foreign,) = await world.append(world.guild)
     assert await world.merged.get(world.log, foreign) is None
     assert await world.merged.get(world.log, foreign._replace(tag=0)) is None
 
@@ -223,12 +225,12 @@ async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
         return world.inboxes.mark_ids(world.me, world.log.player, [name])
 
     await changes(world.page(), expected=False)
-    await changes(world.say(world.guild), expected=False)
-    await changes(world.say(world.log), expected=True)
-    await changes(world.say(world.everyone), expected=True)
+    await changes(world.append(world.guild), expected=False)
+    await changes(world.append(world.log), expected=True)
+    await changes(world.append(world.everyone), expected=True)
     await changes(world.join(world.news), expected=True)
     await changes(world.join(world.news), expected=False)
-    (news,) = await world.say(world.news)
+    (news,) = await world.append(world.news)
     await changes(world.page(), expected=True)
     (name,) = ids([news])
     await changes(mark(name), expected=True)
@@ -237,7 +239,7 @@ async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
         world.inboxes.mark_unread(world.me, world.log.player, [name]), expected=True
     )
     await changes(world.inbox.withdraw(world.news, news), expected=True)
-    (other,) = await world.say(world.everyone)
+    (other,) = await world.append(world.everyone)
     await changes(world.page(), expected=True)
     name = ids([other])[0]
     delete = world.inboxes.delete
@@ -245,7 +247,7 @@ async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
     await changes(delete(world.me, world.log.player, name), expected=False)
     mute = world.views.mute
     await changes(mute(world.log, world.news, muted=True), expected=True)
-    await changes(world.say(world.news), expected=False)
+    await changes(world.append(world.news), expected=False)
     await changes(mute(world.log, world.news, muted=False), expected=True)
     await changes(world.inboxes.mark_all(world.me, world.log.player), expected=True)
     await changes(world.inboxes.mark_all(world.me, world.log.player), expected=False)
@@ -258,7 +260,7 @@ async def test_marks_of_an_interrupted_request_change_the_version(
     world: World,
 ) -> None:
     # The views were marked, then the store was unavailable: the caller retries.
-    (place,) = await world.say(world.everyone)
+    (place,) = await world.append(world.everyone)
     world.ms += 1
     await world.audiences.views.join(world.log, world.everyone, ZERO)
     version = (await world.page()).version
@@ -282,8 +284,8 @@ async def test_marks_of_an_interrupted_request_change_the_version(
 
 async def test_read_times_are_the_times_of_marks(world: World) -> None:
     await world.join(world.news)
-    first, second = ids(await world.say(world.news, 2))
-    own, other = ids(await world.say(world.log, 2))
+    first, second = ids(await world.append(world.news, 2))
+    own, other = ids(await world.append(world.log, 2))
     world.ms += 10
     await world.inboxes.mark_ids(world.me, world.log.player, [first, own])
     marked_ms = world.ms
@@ -306,12 +308,12 @@ async def test_a_lost_audience_log_starts_unread(
     world: World,
 ) -> None:
     await world.join(world.news)
-    await world.say(world.news, 3)
+    await world.append(world.news, 3)
     await world.inboxes.mark_all(world.me, world.log.player)
     world.ms += 1
     await world.redis.call("DEL", *inbox_keys(world.news), write=True)
 
-    fresh = ids(await world.say(world.news, 2))
+    fresh = ids(await world.append(world.news, 2))
 
     page = await world.page()
     assert [f.entry.id for f in page.entries or ()] == fresh[::-1]
@@ -321,10 +323,10 @@ async def test_a_lost_audience_log_starts_unread(
 
 async def test_marking_up_to_a_cursor_applies_to_each_log(world: World) -> None:
     await world.join(world.news)
-    said = []
+    sent_ids = []
     for log in (world.news, world.log, world.everyone, world.log, world.news):
         world.ms += 1
-        said += ids(await world.say(log))
+        sent_ids += ids(await world.append(log))
 
     def parsed(text: str) -> Cursor:
         cursor = Cursor.parse(text)
@@ -333,37 +335,37 @@ async def test_marking_up_to_a_cursor_applies_to_each_log(world: World) -> None:
 
     mark_up_to = world.inboxes.mark_up_to
     for n in (0, 1, 2):  # Ids of an audience's entry and of the player's own.
-        marked = await mark_up_to(world.me, world.log.player, parsed(said[n]))
+        marked = await mark_up_to(world.me, world.log.player, parsed(sent_ids[n]))
         assert marked.unread == 4 - n
     page = await world.page()
-    await world.say(world.news)
+    await world.append(world.news)
     marked = await mark_up_to(world.me, world.log.player, page.cursor)
     assert marked.unread == 1
 
 
 async def test_entries_after_an_id_come_from_all_logs(world: World) -> None:
     await world.join(world.news)
-    said = []
+    sent_ids = []
     for n in range(12):
         world.ms += 1
-        said += ids(await world.say(world.logs[n % 3]))
+        sent_ids += ids(await world.append(world.logs[n % 3]))
 
-    for n, text in enumerate(said):
+    for n, text in enumerate(sent_ids):
         cursor = Cursor.parse(text)
         assert cursor is not None
         after = await world.merged.entries_after(world.log, cursor, count=20)
         assert after.gap is None
-        assert [entry.id for entry in after.entries] == said[n + 1 :]
+        assert [entry.id for entry in after.entries] == sent_ids[n + 1 :]
 
 
 async def test_a_position_of_a_lost_log_marks_nothing(
     world: World,
 ) -> None:
     await world.join(world.news)
-    await world.say(world.news, 3)
+    await world.append(world.news, 3)
     cursor = (await world.page()).cursor
     await world.redis.call("DEL", *inbox_keys(world.news), write=True)
-    await world.say(world.news, 3)
+    await world.append(world.news, 3)
 
     marked = await world.inboxes.mark_up_to(world.me, world.log.player, cursor)
 
@@ -375,7 +377,7 @@ async def test_deleting_affects_one_player_only(world: World) -> None:
     await world.audiences.views_of(other)
     await world.audiences.views_of(world.log)
     world.ms += 1
-    (name,) = ids(await world.say(world.everyone))
+    (name,) = ids(await world.append(world.everyone))
 
     await world.inboxes.delete(world.me, world.log.player, name)
 
@@ -385,7 +387,7 @@ async def test_deleting_affects_one_player_only(world: World) -> None:
     assert [found.entry.id for found in page.entries or ()] == [name]
     # Deleting twice is no error; deleting an unknown entry is.
     await world.inboxes.delete(world.me, world.log.player, name)
-    (foreign,) = ids(await world.say(world.guild))
+    (foreign,) = ids(await world.append(world.guild))
     with pytest.raises(NotFound):
         await world.inboxes.delete(world.me, world.log.player, foreign)
 
@@ -393,9 +395,9 @@ async def test_deleting_affects_one_player_only(world: World) -> None:
 async def test_entries_before_joining_cannot_be_deleted(
     world: World,
 ) -> None:
-    (name,) = ids(await world.say(world.news))
+    (name,) = ids(await world.append(world.news))
     await world.join(world.news)
-    await world.say(world.news)
+    await world.append(world.news)
 
     with pytest.raises(NotFound):
         await world.inboxes.delete(world.me, world.log.player, name)
@@ -406,12 +408,12 @@ async def test_a_page_is_bounded_by_the_cursor_in_each_log(
 ) -> None:
     await world.join(world.news)
     for log in (world.log, world.news, world.everyone):
-        await world.say(log)
+        await world.append(log)
     cursor = (await world.page()).cursor
     # All in the same millisecond, so that only positions differ.
     fresh = []
     for log in (world.log, world.news, world.everyone):
-        fresh += ids(await world.say(log))
+        fresh += ids(await world.append(log))
 
     page = await world.page(oldest=cursor)
 
@@ -423,14 +425,14 @@ async def test_an_entry_appended_while_a_page_reads_on_is_after_its_cursor(
     world: World, monkeypatch: pytest.MonkeyPatch, is_own: bool
 ) -> None:
     await world.join(world.news)
-    (kept,) = ids(await world.say(world.news))
-    await world.delete(*await world.say(world.news, 2))
+    (kept,) = ids(await world.append(world.news))
+    await world.delete(*await world.append(world.news, 2))
     page_reads, fresh = world.merged._page_reads, list[str]()
     read = page_reads.read
 
     async def append_before_second_read(*args: Any, **options: Any) -> Any:
         if options["newest"] is not None:
-            fresh.extend(ids(await world.say(world.log if is_own else world.news)))
+            fresh.extend(ids(await world.append(world.log if is_own else world.news)))
         return await read(*args, **options)
 
     # The first read finds two deleted entries only, so that the page reads on.
@@ -452,14 +454,14 @@ async def test_no_entry_is_shown_before_newer_ones_that_were_not_read_yet(
     # A page of one reads two of each log. Those of the audiences are deleted, so that
     # what is older in them is not known yet: some of it is newer than the player's own.
     await world.join(world.news)
-    (oldest,) = ids(await world.say(world.everyone))
+    (oldest,) = ids(await world.append(world.everyone))
     world.ms += 1
-    (own,) = ids(await world.say(world.log))
+    (own,) = ids(await world.append(world.log))
     world.ms += 1
-    (newest,) = ids(await world.say(world.news))
+    (newest,) = ids(await world.append(world.news))
     world.ms += 1
     for log in (world.everyone, world.news):
-        await world.delete(*await world.say(log, 2))
+        await world.delete(*await world.append(log, 2))
 
     walked, page = list[str](), await world.page(1)
     while True:
@@ -475,13 +477,13 @@ async def test_no_entry_follows_before_older_ones_that_were_not_read_yet(
     world: World,
 ) -> None:
     await world.join(world.news)
-    (withdrawn,) = await world.say(world.news)
+    (withdrawn,) = await world.append(world.news)
     world.ms += 1
-    first = ids(await world.say(world.news))
+    first = ids(await world.append(world.news))
     world.ms += 1
-    second = ids(await world.say(world.everyone))
+    second = ids(await world.append(world.everyone))
     world.ms += 1
-    third = ids(await world.say(world.everyone))
+    third = ids(await world.append(world.everyone))
     await world.inbox.withdraw(world.news, withdrawn)
 
     walked, start, more = list[str](), Cursor(ZERO), True
@@ -499,10 +501,10 @@ async def test_nothing_follows_a_page_that_ends_where_the_caller_is(
     world: World, audience_speaks: bool, which: int
 ) -> None:
     if audience_speaks:
-        await world.say(world.everyone)
+        await world.append(world.everyone)
         world.ms += 1
     log = world.logs[which]
-    oldest, *between, newest = await world.say(log, 4)
+    oldest, *between, newest = await world.append(log, 4)
 
     # Reads `newest` as well as the two, so that its log goes on at `oldest`.
     page = await world.page(
@@ -516,10 +518,10 @@ async def test_nothing_follows_a_page_that_ends_where_the_caller_is(
 async def test_nothing_follows_a_page_that_ends_where_the_player_joined(
     world: World,
 ) -> None:
-    await world.say(world.news, 4)
+    await world.append(world.news, 4)
     await world.join(world.news)
     world.ms += 1
-    joined = ids(await world.say(world.news, 2))
+    joined = ids(await world.append(world.news, 2))
 
     page = await world.page(2)
 
@@ -532,12 +534,12 @@ async def test_everyones_log_is_bounded_by_its_own_position(
 ) -> None:
     # The cursor of a client that received a newer entry of its own log live, but not
     # yet an older one of everyone's log.
-    await world.say(world.everyone)
+    await world.append(world.everyone)
     before = (await world.page()).cursor
     world.ms += 1
-    missed = ids(await world.say(world.everyone))
+    missed = ids(await world.append(world.everyone))
     world.ms += 1
-    (own,) = await world.say(world.log)
+    (own,) = await world.append(world.log)
 
     page = await world.page(oldest=before._replace(own=own))
 
@@ -546,10 +548,10 @@ async def test_everyones_log_is_bounded_by_its_own_position(
 
 async def test_a_lost_audience_log_is_a_gap(world: World) -> None:
     await world.join(world.news)
-    await world.say(world.news)
+    await world.append(world.news)
     cursor = (await world.page()).cursor
     await world.redis.call("DEL", *inbox_keys(world.news), write=True)
-    await world.say(world.news)
+    await world.append(world.news)
 
     after = await world.merged.entries_after(world.log, cursor, count=5)
 
@@ -561,11 +563,11 @@ async def test_ended_entries_do_not_let_newer_ones_of_another_log_go_first(
     world: World,
 ) -> None:
     await world.join(world.news)
-    over = await world.say(world.news, 8)
+    over = await world.append(world.news, 8)
     world.ms += 1
-    (alive,) = ids(await world.say(world.news))
+    (alive,) = ids(await world.append(world.news))
     world.ms += 1
-    (newest,) = ids(await world.say(world.log))
+    (newest,) = ids(await world.append(world.log))
     for place in over:
         await world.inbox.withdraw(world.news, place)
 
@@ -582,14 +584,14 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
 ) -> None:
     for topic in (world.news, world.guild):
         await world.join(topic)
-    said: list[str] = []
+    sent_ids: list[str] = []
     writing = True
 
     async def write() -> None:
         nonlocal writing
         for n in range(40):
             world.ms += n % 3 == 0
-            said.extend(ids(await world.say(world.logs[n % 4], 1 + n % 3)))
+            sent_ids.extend(ids(await world.append(world.logs[n % 4], 1 + n % 3)))
         writing = False
 
     got: list[str] = []
@@ -611,11 +613,11 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
     await writer
 
     assert len(got) == len(set(got))
-    assert sorted(got) == sorted(said)
+    assert sorted(got) == sorted(sent_ids)
 
 
 steps = st.one_of(
-    st.tuples(st.just("say"), st.integers(0, 3), st.integers(1, 4)),
+    st.tuples(st.just("append"), st.integers(0, 3), st.integers(1, 4)),
     st.tuples(st.just("wait"), st.integers(1, 3), st.just(0)),
     st.tuples(st.just("withdraw"), st.integers(0, 50), st.just(0)),
     st.tuples(st.just("delete"), st.integers(0, 50), st.just(0)),
@@ -659,7 +661,7 @@ class ByHand:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.said: list[tuple[Log, Position]] = []
+        self.sent: list[tuple[Log, Position]] = []
         self.ends: dict[Position, int] = {}
         self.gone: set[Position] = set()
         self.deleted: set[Position] = set()
@@ -667,22 +669,22 @@ class ByHand:
         self.since: dict[Log, int] = {world.log: 0, world.everyone: 0}
         """The number of entries in a log when it was joined."""
 
-    async def say(self, which: int, count: int) -> None:
+    async def append(self, which: int, count: int) -> None:
         log = self.world.logs[which]
-        self.said += [(log, place) for place in await self.world.say(log, count)]
+        self.sent += [(log, place) for place in await self.world.append(log, count)]
 
     async def expire(self, which: int, after_ms: int) -> None:
         log, ends_ms = self.world.logs[which], self.world.ms + after_ms
         draft = Draft(FRAGMENT, expires_ms=ends_ms)
         (place,) = (await self.world.inbox.append(log, [draft])).stored
-        self.said.append((log, place))
+        self.sent.append((log, place))
         self.ends[place] = ends_ms
 
     async def wait(self, ms: int, _: int) -> None:
         self.world.ms += ms
 
     def _at(self, number: int) -> tuple[Log, Position] | None:
-        return self.said[number % len(self.said)] if self.said else None
+        return self.sent[number % len(self.sent)] if self.sent else None
 
     async def withdraw(self, number: int, _: int) -> None:
         if (one := self._at(number)) is not None:
@@ -712,7 +714,7 @@ class ByHand:
     async def join(self, which: int, _: int) -> None:
         log = self.world.logs[which]
         if log not in self.since:
-            self.since[log] = sum(of == log for of, _ in self.said)
+            self.since[log] = sum(of == log for of, _ in self.sent)
         await self.world.join(log)
 
     async def leave(self, which: int, _: int) -> None:
@@ -720,19 +722,19 @@ class ByHand:
         assert log.topic is not None
         await self.world.audiences.leave(self.world.log, log.topic)
         if self.since.pop(log, None) is not None:
-            of_it = {place for of, place in self.said if of == log}
+            of_it = {place for of, place in self.sent if of == log}
             self.read -= of_it
             self.deleted -= of_it
 
     def shown(self) -> list[tuple[Log, Position]]:
         """Return the entries of the player, newest first."""
         shown = []
-        seen: dict[Log, int] = {}
-        for log, place in self.said:
-            seen[log] = seen.get(log, 0) + 1
+        counts: dict[Log, int] = {}
+        for log, place in self.sent:
+            counts[log] = counts.get(log, 0) + 1
             late = self.ends.get(place, self.world.ms + 1) <= self.world.ms
             over = place in self.gone or place in self.deleted or late
-            if log in self.since and seen[log] > self.since[log] and not over:
+            if log in self.since and counts[log] > self.since[log] and not over:
                 shown.append((log, place))
         return sorted(shown, key=lambda one: one[1].order, reverse=True)
 

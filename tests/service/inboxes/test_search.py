@@ -43,9 +43,9 @@ class InboxOperations:
     ) -> EntriesAfter:
         start = 0 if place is Start.EARLIEST else place.own.offset
         following = [o for o in self.kept if o > start]
-        given = [entry(o) for o in following[:count]]
-        cursor = Cursor(given[-1].position if given else Position(1, 0, 0, 0))
-        return EntriesAfter(given, cursor, None, more=len(following) > count)
+        entries = [entry(o) for o in following[:count]]
+        cursor = Cursor(entries[-1].position if entries else Position(1, 0, 0, 0))
+        return EntriesAfter(entries, cursor, None, more=len(following) > count)
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,12 @@ class Clock:
 class Counted(RedisConnection):
     """A connection that counts its uses."""
 
-    asked = 0
+    uses = 0
 
     async def call_many(
         self, commands: Sequence[Command | bytes], **how: Any
     ) -> list[Any]:
-        self.asked += 1
+        self.uses += 1
         return await super().call_many(commands, **how)
 
 
@@ -158,7 +158,7 @@ async def test_an_app_without_quotas_needs_no_command(make_node: MakeNode) -> No
     assert await node.publish(P, Q)
     assert await node.schedule()
 
-    assert node.used.asked == 0
+    assert node.used.uses == 0
 
 
 async def test_each_inbox_counts(make_node: MakeNode, clock: Clock) -> None:
@@ -205,7 +205,7 @@ async def test_most_publishes_spend_borrowed_permits(make_node: MakeNode) -> Non
         assert await node.publish()
 
     # Twenty at a time; the first EVALSHA is followed by an EVAL.
-    assert node.used.asked <= 6
+    assert node.used.uses <= 6
 
 
 async def test_a_flood_of_refused_publishes_borrows_once(
@@ -214,12 +214,12 @@ async def test_a_flood_of_refused_publishes_borrows_once(
     node = make_node(publishes_per_s=1)
     assert await node.publish(*(Player(f"p{n}") for n in range(30)))
     assert not await node.publish()
-    asked = node.used.asked
+    uses = node.used.uses
 
     for _ in range(50):
         assert not await node.publish()
 
-    assert node.used.asked == asked
+    assert node.used.uses == uses
 
 
 @pytest.mark.parametrize("per_s", [7, 300])
@@ -351,9 +351,9 @@ async def test_new_players_are_counted_at_once(
 ) -> None:
     node = make_node(players=3)
 
-    let_through = [await node.publish(Player(f"p{n}")) for n in range(6)]
+    accepted = [await node.publish(Player(f"p{n}")) for n in range(6)]
 
-    assert let_through == [True] * 3 + [False] * 3
+    assert accepted == [True] * 3 + [False] * 3
 
 
 # Pending schedules.

@@ -293,10 +293,10 @@ async def test_a_repetition_with_a_ttl_is_recognized(
             BACKEND, [P], [HELLO], ttls_ms=[60_001], idempotency_key="k"
         )
     page = await inbox.page(Log(APP, P), count=1)
-    found = (page.entries or [])[0]
-    expires_at = decode_fragment(found.entry.fragment).expires_at
+    stored = (page.entries or [])[0]
+    expires_at = decode_fragment(stored.entry.fragment).expires_at
     assert expires_at is not None
-    lives_ms = (parse_time(expires_at) or 0) - found.entry.at_ms
+    lives_ms = (parse_time(expires_at) or 0) - stored.entry.at_ms
     assert lives_ms == pytest.approx(60_000, abs=10_000)
 
 

@@ -36,40 +36,40 @@ def test_a_time_beyond_thirty_days_is_refused() -> None:
 def test_a_schedule_has_the_members_of_its_notification() -> None:
     message = Notification(body="b", type="t", collapse_key="c", source="s")
 
-    made = scheduled(message)
+    schedule = scheduled(message)
 
-    assert decode_fragment(made.fragment) == message
-    assert (made.type, made.collapse_key, made.source) == ("t", "c", "s")
-    assert (made.expires_ms, made.ttl_ms) == (0, 0)
+    assert decode_fragment(schedule.fragment) == message
+    assert (schedule.type, schedule.collapse_key, schedule.source) == ("t", "c", "s")
+    assert (schedule.expires_ms, schedule.ttl_ms) == (0, 0)
 
 
 def test_a_ttl_starts_when_the_schedule_is_due() -> None:
-    made = scheduled(Notification(body="b"), ttl_ms=10)
+    schedule = scheduled(Notification(body="b"), ttl_ms=10)
 
-    assert made.expires_ms == NOON + 10
-    assert decode_fragment(made.fragment).expires_at == iso_time(NOON + 10)
+    assert schedule.expires_ms == NOON + 10
+    assert decode_fragment(schedule.fragment).expires_at == iso_time(NOON + 10)
 
 
 def test_nothing_is_sent_when_it_has_expired() -> None:
     message = Notification(body="b", expires_at=iso_time(NOON + 1))
 
-    made = scheduled(message)
+    schedule = scheduled(message)
     with pytest.raises(Invalid):
         scheduled(Notification(body="b", expires_at=iso_time(NOON)))
     with pytest.raises(Invalid):
-        rescheduled_fragment(made, NOON + 1)
+        rescheduled_fragment(schedule, NOON + 1)
 
-    assert rescheduled_fragment(made, NOON) == (b"", 0)
+    assert rescheduled_fragment(schedule, NOON) == (b"", 0)
 
 
 def test_moving_a_schedule_changes_only_its_expiry() -> None:
     data = {"expires_at": iso_time(NOON + 10), "odds": 1e-07}
-    made = scheduled(Notification(body="b", data=data), ttl_ms=10)
+    schedule = scheduled(Notification(body="b", data=data), ttl_ms=10)
 
-    fragment, expires_ms = rescheduled_fragment(made, NOON + 5)
+    fragment, expires_ms = rescheduled_fragment(schedule, NOON + 5)
 
     assert expires_ms == NOON + 15
     before, after = iso_time(NOON + 10).encode(), iso_time(NOON + 15).encode()
     assert fragment.count(before) == 1
-    assert fragment.replace(after, before) == made.fragment
+    assert fragment.replace(after, before) == schedule.fragment
     assert decode_fragment(fragment).data == data

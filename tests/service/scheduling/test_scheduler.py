@@ -119,14 +119,14 @@ async def received(inbox: Inbox, player: str) -> list[str | None]:
 
 async def counts(inbox: Inbox, players: Sequence[str]) -> Counter[int]:
     """Return how many players have each number of notifications."""
-    found = [await received(inbox, player) for player in players]
-    return Counter(map(len, found))
+    stored = [await received(inbox, player) for player in players]
+    return Counter(map(len, stored))
 
 
 async def is_sent(timetable: Timetable, schedule: Schedule) -> bool:
-    found = await timetable.get(APP, schedule.id)
-    assert found is not None
-    return found.state is ScheduleState.SENT
+    stored = await timetable.get(APP, schedule.id)
+    assert stored is not None
+    return stored.state is ScheduleState.SENT
 
 
 async def until(fact: Callable[[], Awaitable[bool]], *, within_s: float = 30) -> None:
@@ -368,9 +368,9 @@ async def test_a_paused_scheduler_sends_nothing_twice(
     await redis.close()
 
     assert await counts(inbox, players) == {2: 1, 1: 2}
-    found = await timetable.get(APP, audience.id)
-    assert found is not None
-    assert (found.state, found.delivered) == (ScheduleState.SENT, 3)
+    stored = await timetable.get(APP, audience.id)
+    assert stored is not None
+    assert (stored.state, stored.delivered) == (ScheduleState.SENT, 3)
 
 
 class Fragile(RedisConnection):
@@ -440,9 +440,9 @@ async def test_an_audience_continues_where_a_killed_scheduler_stopped(
 
     assert deaths > 5
     assert await counts(inbox, players) == {1: len(players)}
-    found = await timetable.get(APP, audience.id)
-    assert found is not None
-    assert found.delivered == len(players)
+    stored = await timetable.get(APP, audience.id)
+    assert stored is not None
+    assert stored.delivered == len(players)
 
 
 async def test_a_spread_audience_is_served_over_its_window(
@@ -456,9 +456,9 @@ async def test_a_spread_audience_is_served_over_its_window(
     for _ in range(6):
         while await scheduler.send_begun():
             pass
-        found = await timetable.get(APP, audience.id)
-        assert found is not None
-        served.append(found.delivered)
+        stored = await timetable.get(APP, audience.id)
+        assert stored is not None
+        served.append(stored.delivered)
         clock.store_ms += 20_000
 
     assert served == sorted(set(served))
@@ -538,9 +538,9 @@ async def test_a_campaign_without_cards_is_sent_to_nobody(
     while await scheduler.send_begun():
         pass
 
-    found = await timetable.get(APP, empty.id)
-    assert found is not None
-    assert (found.state, found.delivered) == (ScheduleState.SENT, 0)
+    stored = await timetable.get(APP, empty.id)
+    assert stored is not None
+    assert (stored.state, stored.delivered) == (ScheduleState.SENT, 0)
 
 
 async def test_the_delay_of_a_schedule_is_counted_once(

@@ -80,10 +80,10 @@ async def count(redis: RedisConnection, clock: Clock, player: Player) -> int:
 async def test_a_time_is_within_thirty_days_and_a_past_one_is_now(
     schedules: Schedules, backend: Caller, due_ms: int, starts_ms: int
 ) -> None:
-    made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=due_ms)
+    created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=due_ms)
 
-    assert made.due_ms == starts_ms
-    assert (await schedules.get(backend, made.id)).due_ms == starts_ms
+    assert created.due_ms == starts_ms
+    assert (await schedules.get(backend, created.id)).due_ms == starts_ms
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ async def test_only_the_stores_clock_is_used(
     clock.now_ms = 5_000  # A store whose clock is 57 years behind every node.
     schedules = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
 
-    made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
+    created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
 
-    assert made.due_ms == 5_000
+    assert created.due_ms == 5_000
     with pytest.raises(Invalid):
         await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON)
 
@@ -123,13 +123,13 @@ async def test_a_returned_schedule_equals_the_stored_one(
     schedules: Schedules, backend: Caller
 ) -> None:
     for players in ([ALICE], [ALICE, BOB]):
-        made, replayed = await schedules.schedule(
+        created, replayed = await schedules.schedule(
             backend, players, MESSAGE, due_ms=NOON + 5, spread_ms=1_000, label="l"
         )
 
         assert not replayed
-        assert await schedules.get(backend, made.id) == made
-        assert made.total == len(players)
+        assert await schedules.get(backend, created.id) == created
+        assert created.total == len(players)
 
 
 async def test_each_player_has_a_schedule_of_its_own(
@@ -142,8 +142,8 @@ async def test_each_player_has_a_schedule_of_its_own(
     )
 
     assert ids[0] == ids[2] != ids[1]
-    found = [await schedules.get(backend, schedule_id) for schedule_id in ids]
-    assert [schedule.player for schedule in found] == players
+    stored = [await schedules.get(backend, schedule_id) for schedule_id in ids]
+    assert [schedule.player for schedule in stored] == players
 
 
 async def test_a_schedule_that_is_due_is_sent_at_once(
@@ -217,7 +217,7 @@ async def test_concurrent_repetitions_create_one(
         )
     )
 
-    assert len({made for made, _ in twins}) == 1
+    assert len({created for created, _ in twins}) == 1
     assert sum(not replayed for _, replayed in twins) == 1
 
 
@@ -282,13 +282,13 @@ async def test_a_repetition_completes_an_interrupted_request(
     due_ms = NOON + 5
 
     async def both(of: Schedules) -> tuple[str, list[str]]:
-        made, _ = await of.schedule(
+        created, _ = await of.schedule(
             backend, players, MESSAGE, due_ms=due_ms, idempotency_key="k"
         )
         ids, _ = await of.schedule_each(
             backend, players, MESSAGE, due_ms=due_ms, label="l", idempotency_key="e"
         )
-        return made.id, ids
+        return created.id, ids
 
     for _ in range(2):
         try:
@@ -299,9 +299,9 @@ async def test_a_repetition_completes_an_interrupted_request(
     one, each = await both(schedules)
     await redis.close()
 
-    found = await schedules.page(backend, after=(0, ""), limit=9)
-    assert {schedule.id for schedule in found} == {one, *each}
-    assert [schedule.total for schedule in found].count(2) == 1
+    stored = await schedules.page(backend, after=(0, ""), limit=9)
+    assert {schedule.id for schedule in stored} == {one, *each}
+    assert [schedule.total for schedule in stored].count(2) == 1
 
 
 # Reading, cancelling, moving.
@@ -310,21 +310,21 @@ async def test_a_repetition_completes_an_interrupted_request(
 async def test_schedules_require_their_app_and_scope(
     schedules: Schedules, backend: Caller
 ) -> None:
-    made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
+    created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
     sender = caller_of("app", "notifications:send")
     foreign = caller_of("other")
 
     for ask in (schedules.get, schedules.cancel):
         with pytest.raises(NotFound):
-            await ask(foreign, made.id)
+            await ask(foreign, created.id)
         with pytest.raises(NotFound):
             await ask(backend, "nothing")
         with pytest.raises(Forbidden):
-            await ask(sender, made.id)
+            await ask(sender, created.id)
     with pytest.raises(NotFound):
-        await schedules.move(foreign, made.id, NOON)
+        await schedules.move(foreign, created.id, NOON)
     with pytest.raises(Forbidden):
-        await schedules.move(sender, made.id, NOON)
+        await schedules.move(sender, created.id, NOON)
     assert await schedules.page(foreign, after=(0, ""), limit=9) == []
     with pytest.raises(Forbidden):
         await schedules.page(sender, after=(0, ""), limit=9)
@@ -333,17 +333,17 @@ async def test_schedules_require_their_app_and_scope(
 async def test_cancelling_returns_whether_it_did(
     schedules: Schedules, timetable: Timetable, backend: Caller
 ) -> None:
-    made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
+    created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
     sent, _ = await schedules.schedule(backend, [BOB], MESSAGE, due_ms=NOON)
     await timetable.firing.fire([sent])
 
-    assert await schedules.cancel(backend, made.id) == (
-        made.id,
+    assert await schedules.cancel(backend, created.id) == (
+        created.id,
         ScheduleState.CANCELLED,
         True,
     )
-    assert await schedules.cancel(backend, made.id) == (
-        made.id,
+    assert await schedules.cancel(backend, created.id) == (
+        created.id,
         ScheduleState.CANCELLED,
         False,
     )
@@ -369,24 +369,24 @@ async def test_cancelling_many_returns_the_cancelled_ones(
         caller_of("other"), [ALICE], MESSAGE, due_ms=NOON + 5
     )
 
-    asked = [*ids, sent.id, audience.id, foreign.id, "x", ids[0]]
-    assert await schedules.cancel_many(backend, asked) == ids
-    assert await schedules.cancel_many(backend, asked) == []
+    ids_to_cancel = [*ids, sent.id, audience.id, foreign.id, "x", ids[0]]
+    assert await schedules.cancel_many(backend, ids_to_cancel) == ids
+    assert await schedules.cancel_many(backend, ids_to_cancel) == []
     assert (await schedules.get(backend, audience.id)).state is ScheduleState.PENDING
 
 
 async def test_a_schedule_is_moved_within_thirty_days(
     schedules: Schedules, backend: Caller, clock: Clock
 ) -> None:
-    made, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
+    created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=NOON + 5)
 
-    assert (await schedules.move(backend, made.id, NOON + AHEAD_MAX_MS)).done
+    assert (await schedules.move(backend, created.id, NOON + AHEAD_MAX_MS)).done
     with pytest.raises(Invalid):
-        await schedules.move(backend, made.id, NOON + AHEAD_MAX_MS + 1)
-    assert (await schedules.get(backend, made.id)).due_ms == NOON + AHEAD_MAX_MS
+        await schedules.move(backend, created.id, NOON + AHEAD_MAX_MS + 1)
+    assert (await schedules.get(backend, created.id)).due_ms == NOON + AHEAD_MAX_MS
     clock.now_ms += 9
-    assert (await schedules.move(backend, made.id, 0)).done
-    assert (await schedules.get(backend, made.id)).due_ms == NOON + 9
+    assert (await schedules.move(backend, created.id, 0)).done
+    assert (await schedules.get(backend, created.id)).due_ms == NOON + 9
 
 
 @pytest.mark.parametrize("players", [[ALICE], [ALICE, BOB]])
@@ -397,18 +397,18 @@ async def test_a_ttl_starts_at_the_time_of_the_schedule(
     players: list[Player],
 ) -> None:
     message = Notification(body="b", data={"expires_at": iso_time(NOON + 15)})
-    made, _ = await schedules.schedule(
+    created, _ = await schedules.schedule(
         backend, players, message, due_ms=NOON + 5, ttl_ms=10
     )
-    assert made.expires_ms == NOON + 15
+    assert created.expires_ms == NOON + 15
 
-    await schedules.move(backend, made.id, NOON + 100)
+    await schedules.move(backend, created.id, NOON + 100)
 
-    moved = await schedules.get(backend, made.id)
+    moved = await schedules.get(backend, created.id)
     assert (moved.due_ms, moved.expires_ms) == (NOON + 100, NOON + 110)
-    said = decode_fragment(moved.fragment)
-    assert said.expires_at == iso_time(NOON + 110)
-    assert said.data == message.data
+    notification = decode_fragment(moved.fragment)
+    assert notification.expires_at == iso_time(NOON + 110)
+    assert notification.data == message.data
 
 
 async def test_a_schedule_after_the_expiry_is_refused(
@@ -418,11 +418,11 @@ async def test_a_schedule_after_the_expiry_is_refused(
 
     with pytest.raises(Invalid):
         await schedules.schedule(backend, [ALICE], message, due_ms=NOON + 10)
-    made, _ = await schedules.schedule(backend, [ALICE], message, due_ms=NOON + 9)
+    created, _ = await schedules.schedule(backend, [ALICE], message, due_ms=NOON + 9)
     with pytest.raises(Invalid):
-        await schedules.move(backend, made.id, NOON + 10)
+        await schedules.move(backend, created.id, NOON + 10)
 
-    assert (await schedules.get(backend, made.id)).due_ms == NOON + 9
+    assert (await schedules.get(backend, created.id)).due_ms == NOON + 9
 
 
 async def test_a_repetition_with_a_ttl_returns_the_same(
@@ -444,15 +444,19 @@ async def test_a_repetition_with_a_ttl_returns_the_same(
 async def test_a_repeatedly_moved_audience_keeps_its_recipients(
     schedules: Schedules, backend: Caller, redis: RedisConnection
 ) -> None:
-    made, _ = await schedules.schedule(
+    created, _ = await schedules.schedule(
         backend, [ALICE, BOB], MESSAGE, due_ms=NOON + AHEAD_MAX_MS
     )
-    for bucket in made.buckets:
+    for bucket in created.buckets:
         # As if most of its TTL had passed.
-        await redis.call("PEXPIRE", recipients_key(bucket, made.app, made.id), 1_000)
+        await redis.call(
+            "PEXPIRE", recipients_key(bucket, created.app, created.id), 1_000
+        )
 
-    await schedules.move(backend, made.id, NOON + AHEAD_MAX_MS)
+    await schedules.move(backend, created.id, NOON + AHEAD_MAX_MS)
 
-    for bucket in made.buckets:
-        left_ms = await redis.call("PTTL", recipients_key(bucket, made.app, made.id))
+    for bucket in created.buckets:
+        left_ms = await redis.call(
+            "PTTL", recipients_key(bucket, created.app, created.id)
+        )
         assert left_ms > AHEAD_MAX_MS
