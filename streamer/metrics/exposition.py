@@ -1,8 +1,8 @@
 """
-Figures as text, in Prometheus' exposition format 0.0.4.
+Metrics as text, in Prometheus' exposition format 0.0.4.
 
-Decides how families of samples are written down, and how those of several processes
-become one text. Pure; knows nothing of what the figures mean.
+Decides how families of samples are encoded, and how the families of several processes
+are merged. Pure. Knows nothing of the meaning of metrics.
 (https://prometheus.io/docs/instrumenting/exposition_formats/, read 2026-11-21.)
 """
 
@@ -33,7 +33,7 @@ Labels = Mapping[str, str]
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """One number. `suffix` is what its name has behind that of its family."""
+    """One value. `suffix` follows the name of the family."""
 
     value: float
     labels: dict[str, str] = {}
@@ -41,7 +41,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True):
-    """What has one name, with all its labels."""
+    """A metric with the samples of all its labels."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -50,27 +50,27 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 
 
 def counter(name: str, help: str, *samples: tuple[float, Labels]) -> Family:
-    """Return numbers that only go up; the name is to end in ``_total``."""
+    """Return a family of counters. The name must end in ``_total``."""
     return Family(name, "counter", help, _samples(samples))
 
 
 def gauge(name: str, help: str, *samples: tuple[float, Labels]) -> Family:
-    """Return numbers as they are at the moment."""
+    """Return a family of gauges."""
     return Family(name, "gauge", help, _samples(samples))
 
 
-def histogram(name: str, help: str, counted: Histogram) -> Family:
-    """Return a histogram, whose buckets each have in them what is in the smaller."""
+def histogram(name: str, help: str, counts: Histogram) -> Family:
+    """Return a histogram. Its buckets are cumulative."""
     samples, total = [], 0
-    for bound, count in zip((*counted.bounds, "+Inf"), counted.counts, strict=True):
+    for bound, count in zip((*counts.bounds, "+Inf"), counts.counts, strict=True):
         total += count
         samples.append(Sample(total, {"le": str(bound)}, "_bucket"))
-    samples += [Sample(counted.sum, {}, "_sum"), Sample(total, {}, "_count")]
+    samples += [Sample(counts.sum, {}, "_sum"), Sample(total, {}, "_count")]
     return Family(name, "histogram", help, samples)
 
 
 def merge(processes: Mapping[str, Iterable[Family]]) -> list[Family]:
-    """Return the families of several processes as one each; `worker` tells whose."""
+    """Merge the families of several processes, with a label `worker`."""
     merged: dict[str, Family] = {}
     for worker, families in processes.items():
         for family in families:
@@ -87,7 +87,7 @@ def merge(processes: Mapping[str, Iterable[Family]]) -> list[Family]:
 
 
 def render(families: Iterable[Family]) -> bytes:
-    """Return families as text."""
+    """Return families in the text format."""
     lines = []
     for family in families:
         lines.append(f"# HELP {family.name} {_escape(family.help)}")
@@ -96,8 +96,8 @@ def render(families: Iterable[Family]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _samples(given: Iterable[tuple[float, Labels]]) -> list[Sample]:
-    return [Sample(value, dict(labels)) for value, labels in given]
+def _samples(values: Iterable[tuple[float, Labels]]) -> list[Sample]:
+    return [Sample(value, dict(labels)) for value, labels in values]
 
 
 def _line(name: str, sample: Sample) -> str:

@@ -1,31 +1,31 @@
 """
-What Prometheus is told of a process: every metric, its name, labels and help.
+Every metric of a process: its name, labels and help text.
 
-Decides names and words. Knows the figures and the parts that have some of their own.
-Knows nothing of who asks. No label has more than a few dozen values: never a player's
-name, an id, or an app.
+Decides names and texts. Knows the counters, and the components that count for
+themselves. Knows nothing of scrapers. No label has more than a few dozen values: never
+the name of a player, an id, or an app.
 
 =============================================  =========================================
 streamer_connections{transport}                open now: websocket, sse, longpoll
-streamer_connections_opened_total{transport}
-streamer_closes_total{transport,reason}        ended, by reason; ``left``: by the client
-streamer_slow_closes_total{transport}          of these, who did not take what was sent
-streamer_deliveries_total{transport}           entries given to streams, once for each
+streamer_connections_opened_total{transport}   opened
+streamer_closes_total{transport,reason}        closed, by reason; ``left``: by client
+streamer_slow_closes_total{transport}          of these, closed for a slow reader
+streamer_deliveries_total{transport}           entries sent, per stream
 streamer_publish_to_write_seconds              from storing to writing, live entries
-streamer_gaps_total{transport,reason}          streams that were told of a gap
+streamer_gaps_total{transport,reason}          gaps reported to streams
 streamer_publishes_total{outcome}              acknowledged: ``stored``, ``replayed``
-streamer_stored_total                          entries that publishes put into inboxes
-streamer_refusals_total{limit}                 what a limit has refused
+streamer_stored_total                          entries that publishes stored in inboxes
+streamer_refusals_total{limit}                 refusals, by limit
 streamer_requests_total{method,route,status}   requests answered, streams opened
-streamer_store_errors_total{connection,kind}   commands that failed
+streamer_store_errors_total{connection,kind}   failed commands
 streamer_store_connects_total{connection}      connections made to the store
-streamer_store_interruptions_total             losses of the connection of announcements
-streamer_store_roundtrip_seconds               from storing a probe to hearing it
-streamer_schedule_lag_seconds                  how late schedules were fired here
-streamer_schedule_paused                       1 while the clocks do not agree
-streamer_ready                                 1 while ``/readyz`` would say 200
+streamer_store_interruptions_total             losses of the Pub/Sub connection
+streamer_store_roundtrip_seconds               from storing a probe to its announcement
+streamer_schedule_lag_seconds                  delay of schedules fired by this process
+streamer_schedule_paused                       1 while the clocks disagree
+streamer_ready                                 1 while ``/readyz`` returns 200
 streamer_build_info{version}                   always 1
-process_…                                      as every Prometheus client names them
+process_…                                      as in Prometheus' client libraries
 =============================================  =========================================
 """
 
@@ -60,11 +60,11 @@ class Metrics:
     The metrics of this process.
 
     Args:
-        figures: What was counted.
-        catch_up: Who hears announcements.
-        links: The connections to the store, by what they are for.
-        scheduler: Who fires what is due.
-        ready: Whether this process would store and deliver.
+        counters: The counters of this process.
+        catch_up: Counts losses of the Pub/Sub connection.
+        redis: The connections to the store, by purpose.
+        scheduler: Knows whether firing is paused.
+        ready: Returns whether a publish would be stored and delivered.
 
     """
 
@@ -86,7 +86,7 @@ class Metrics:
         self._version = metadata.version("streamer-server")
 
     def collect(self) -> list[Family]:
-        """Return all of them as they are at this moment."""
+        """Return the current values of all metrics."""
         return [
             *self._connections(),
             *self._deliveries(),
@@ -100,18 +100,17 @@ class Metrics:
         transports = self._counters.transports
         yield gauge(
             "streamer_connections",
-            "Streams and held polls that are open.",
+            "Open streams and long polls.",
             *((one.open, {"transport": one.name}) for one in transports),
         )
         yield counter(
             "streamer_connections_opened_total",
-            "Streams and held polls that were opened.",
+            "Streams and long polls opened.",
             *((one.opened, {"transport": one.name}) for one in transports),
         )
         yield counter(
             "streamer_closes_total",
-            "Streams and held polls that have ended; 'left' are those that nobody here "
-            "has ended.",
+            "Streams and long polls closed, by reason. 'left': the client closed it.",
             *(
                 (count, {"transport": one.name, "reason": reason})
                 for one in transports
@@ -120,7 +119,7 @@ class Metrics:
         )
         yield counter(
             "streamer_slow_closes_total",
-            "Streams cut because their reader did not take what was sent.",
+            "Streams closed because their reader was too slow.",
             *((one.closes[SLOW.reason], {"transport": one.name}) for one in transports),
         )
 
@@ -129,19 +128,19 @@ class Metrics:
         streams = (counters.websocket, counters.sse)
         yield counter(
             "streamer_deliveries_total",
-            "Notifications given to streams, each counted once for each stream.",
+            "Notifications sent to streams, counted once per stream.",
             *((one.deliveries, {"transport": one.name}) for one in streams),
         )
         yield histogram(
             "streamer_publish_to_write_seconds",
-            "From the time the store gave a notification to its being written to all "
-            "who listen here, once per notification that came live. The two clocks are "
-            "those of the store's machine and of this one: their difference is in it.",
+            "Time from storing a live notification to writing it to all streams of "
+            "this process. Includes the difference between the clocks of the store's "
+            "machine and of this one.",
             counters.publish_to_write_s,
         )
         yield counter(
             "streamer_gaps_total",
-            "Streams that were told of notifications they cannot have.",
+            "Gaps reported to streams: notifications that cannot be delivered.",
             *(
                 (one.gaps[gap], {"transport": one.name, "reason": gap.value})
                 for one in streams
@@ -150,12 +149,12 @@ class Metrics:
         )
         yield counter(
             "streamer_publishes_total",
-            "Publishes acknowledged; 'replayed' had been stored before, by their key.",
+            "Publishes acknowledged. 'replayed': repeated with the same key.",
             *((counters.publishes[each], {"outcome": each}) for each in OUTCOMES),
         )
         yield counter(
             "streamer_stored_total",
-            "Notifications that publishes have put into inboxes.",
+            "Notifications that publishes stored in inboxes.",
             (counters.entries_stored, {}),
         )
 
@@ -165,13 +164,13 @@ class Metrics:
         limits = dict.fromkeys([*known, *refusals])
         yield counter(
             "streamer_refusals_total",
-            "What was refused, by the limit that was reached.",
+            "Requests and connections refused, by limit.",
             *((refusals[limit], {"limit": limit}) for limit in limits),
         )
         yield counter(
             "streamer_requests_total",
-            "Requests answered and streams opened, by the template of their route. "
-            "Status 499: the client left before.",
+            "Requests answered and streams opened, by route template. Status 499: the "
+            "client left before the response.",
             *(
                 (count, {"method": method, "route": route, "status": str(status)})
                 for (method, route, status), count in self._counters.requests.items()
@@ -182,8 +181,8 @@ class Metrics:
         connections = self._redis.items()
         yield counter(
             "streamer_store_errors_total",
-            "Commands that failed: 'away' ones were not done, of 'unknown' ones nobody "
-            "knows, 'refused' ones the store has answered with an error.",
+            "Failed commands. 'away': not executed, the store was unavailable; "
+            "'unknown': no response arrived; 'refused': the store returned an error.",
             *(
                 (redis.errors[kind], {"connection": name, "kind": kind})
                 for name, redis in connections
@@ -197,30 +196,30 @@ class Metrics:
         )
         yield counter(
             "streamer_store_interruptions_total",
-            "Losses of the connection that announcements come by.",
+            "Losses of the Pub/Sub connection to the store.",
             (self._catch_up.interruptions, {}),
         )
         yield histogram(
             "streamer_store_roundtrip_seconds",
-            "From storing a probe to hearing it announced, every 5 seconds.",
+            "Time from storing a probe to its announcement, every 5 seconds.",
             self._counters.probe_s,
         )
 
     def _state(self) -> Iterator[Family]:
         yield histogram(
             "streamer_schedule_lag_seconds",
-            "From when schedules were due to the look that has fired them, here.",
+            "Delay of schedules that this process fired.",
             self._counters.schedule_lag_s,
         )
         yield gauge(
             "streamer_schedule_paused",
-            "1 while nothing is fired, because the clocks of this node and of the "
+            "1 while no schedule is fired because the clocks of this node and of the "
             "store disagree.",
             (int(self._scheduler.paused), {}),
         )
         yield gauge(
             "streamer_ready",
-            "1 while what is published is stored, and comes back to this process.",
+            "1 while publishes are stored and delivered to this process.",
             (int(self._ready()), {}),
         )
         version: Labels = {"version": self._version}
@@ -229,29 +228,29 @@ class Metrics:
     def _process(self) -> Iterator[Family]:
         yield counter(
             "process_cpu_seconds_total",
-            "Processor time, user's and system's.",
+            "Total user and system CPU time spent in seconds.",
             (time.process_time(), {}),
         )
         yield gauge(
             "process_start_time_seconds",
-            "When this process was built, in Unix time.",
+            "Start time of the process since the Unix epoch in seconds.",
             (self._started_s, {}),
         )
         yield gauge(
             "process_max_fds",
-            "Files that may be open.",
+            "Maximum number of open file descriptors.",
             (resource.getrlimit(resource.RLIMIT_NOFILE)[0], {}),
         )
         if not _PROC.exists():
-            return  # macOS: what it has instead are peaks, and no numbers of files.
+            return  # macOS has only peaks of memory, and no number of files.
         yield gauge(
             "process_open_fds",
-            "Files that are open.",
+            "Number of open file descriptors.",
             (len(os.listdir(_PROC / "fd")), {}),
         )
         pages = int((_PROC / "statm").read_text().split()[1])
         yield gauge(
             "process_resident_memory_bytes",
-            "Memory that is resident.",
+            "Resident memory size in bytes.",
             (pages * resource.getpagesize(), {}),
         )

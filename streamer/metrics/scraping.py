@@ -1,10 +1,10 @@
 """
-A listener of its own for ``/metrics``, beside the server's port.
+A separate listener for ``/metrics``, beside the server's port.
 
-Decides what is answered there: ``GET /metrics`` and nothing else. It is for a port that
-only the ground crew reaches, so it asks for no credential. Knows sockets, and as much
-of HTTP as a scraper needs: one request, one answer, and the connection is closed.
-Knows nothing of what the figures mean.
+Decides what it answers: ``GET /metrics`` and nothing else. It is meant for a port that
+only operators can reach, so it requires no credential. Knows sockets, and the part of
+HTTP that a scraper needs: one request, one response, then the connection is closed.
+Knows nothing of the meaning of metrics.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Collect", "scraping"]
 Collect = Callable[[], list[Family]]
 
 HEAD_BYTES_MAX: Final = 16_384
-PATIENCE_S: Final = 5.0
-"""How long a scraper may take, to ask and to take the answer."""
+TIMEOUT_S: Final = 5.0
+"""Limit on the duration of a scrape, from connecting to the end of the response."""
 
 
 @asynccontextmanager
 async def scraping(bind: str, collect: Collect) -> AsyncIterator[None]:
     """
-    Answer scrapers on ``host:port`` for the block; on nothing where that is empty.
+    Answer scrapers on ``host:port`` for the block. Does nothing if it is empty.
 
     Raises:
-        OSError: The place cannot be listened on; says why.
+        OSError: The address cannot be bound.
 
     """
     if not bind:
@@ -46,14 +46,14 @@ async def scraping(bind: str, collect: Collect) -> AsyncIterator[None]:
     async def answer(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        # Whoever is too slow, says too much, or leaves, has no answer to get.
+        # A scraper that is too slow, sends too much or leaves gets no response.
         with contextlib.suppress(
             TimeoutError,
             OSError,
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(_answer(head, collect))
                 await writer.drain()
