@@ -164,7 +164,7 @@ class _Page:
 
     def _responses(self, operation: Operation) -> Schema:
         written = {
-            str(answer.status): self._answer(answer) for answer in operation.responses
+            str(spec.status): self._response(spec) for spec in operation.responses
         }
         surface = self._surface
         refused = []
@@ -192,23 +192,23 @@ class _Page:
             name = f"{self._surface.name}.{status}.{number}"
         return {"$ref": f"#/components/responses/{name}"}
 
-    def _answer(self, answer: ResponseSpec) -> Schema:
-        written: Schema = {"description": answer.description}
-        if answer.headers:
-            written["headers"] = self._headers(answer.headers)
-        if answer.links:
+    def _response(self, spec: ResponseSpec) -> Schema:
+        written: Schema = {"description": spec.description}
+        if spec.headers:
+            written["headers"] = self._headers(spec.headers)
+        if spec.links:
             written["links"] = {
                 link.operation: {
                     "operationId": link.operation,
                     "parameters": dict(link.parameters),
                 }
-                for link in answer.links
+                for link in spec.links
             }
-        if answer.type is not None:
-            content: Schema = {"schema": self._schema(answer.type)}
-            if answer.examples:
-                content["examples"] = _examples(answer.examples)
-            written["content"] = {answer.media: content}
+        if spec.type is not None:
+            content: Schema = {"schema": self._schema(spec.type)}
+            if spec.examples:
+                content["examples"] = _examples(spec.examples)
+            written["content"] = {spec.media: content}
         return written
 
     def _refused(

@@ -73,7 +73,7 @@ GUARDED: Final = (
     *CACHED,
     Header("Content-Security-Policy", "Allows content of this server only."),
 )
-KNOWN: Final = header("If-None-Match", str, "ETag of the cached response.")
+IF_NONE_MATCH: Final = header("If-None-Match", str, "ETag of the cached response.")
 
 UNCHANGED: Final = ResponseSpec(304, "Not modified.", headers=GUARDED)
 
@@ -90,7 +90,7 @@ def _page(path: str, name: str, summary: str, media: str) -> Operation:
         path=path,
         name=name,
         summary=summary,
-        parameters=(KNOWN,),
+        parameters=(IF_NONE_MATCH,),
         responses=(
             ResponseSpec(200, "The file.", str, GUARDED, media=media),
             UNCHANGED,
@@ -103,7 +103,7 @@ DOCUMENT: Final = Operation(
     path="/openapi.json",
     name="document",
     summary="Retrieve the OpenAPI document",
-    parameters=(KNOWN,),
+    parameters=(IF_NONE_MATCH,),
     responses=(
         ResponseSpec(200, "The OpenAPI 3.1 document.", dict, GUARDED),
         UNCHANGED,
@@ -163,10 +163,10 @@ class _Text:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {**_HEADERS, "ETag": self._etag}
         if etag_matches(Request(scope), self._etag):
-            answer = Response(status_code=304, headers=headers)
+            response = Response(status_code=304, headers=headers)
         else:
-            answer = Response(self._body, headers=headers, media_type=self._media)
-        await answer(scope, receive, send)
+            response = Response(self._body, headers=headers, media_type=self._media)
+        await response(scope, receive, send)
 
     @cached_property
     def _body(self) -> bytes:

@@ -160,8 +160,8 @@ class Metrics:
 
     def _requests(self) -> Iterator[Family]:
         refusals = self._counters.refusals
-        known = (each.name.lower() for each in (*Limit, *Quota))
-        limits = dict.fromkeys([*known, *refusals])
+        names = (each.name.lower() for each in (*Limit, *Quota))
+        limits = dict.fromkeys([*names, *refusals])
         yield counter(
             "streamer_refusals_total",
             "Requests and connections refused, by limit.",

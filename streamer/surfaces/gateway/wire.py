@@ -168,17 +168,17 @@ def encode_list(log: Log, entries: Sequence[PageEntry]) -> bytes:
     """Return a list of `entries` of the inbox `log`."""
     brand_id, player_id = _id(log.app), _id(log.player)
     notifications = []
-    for found in entries:
-        event, details = _event(found.entry)
+    for page_entry in entries:
+        event, details = _event(page_entry.entry)
         notifications.append(
             GatewayNotification(
-                message_id=found.entry.id,
+                message_id=page_entry.entry.id,
                 brand_id=brand_id,
                 player_id=player_id,
                 event=event,
                 event_details=details,
-                is_read=found.read_at_ms > 0,
-                time=_time(found.entry.at_ms),
+                is_read=page_entry.read_at_ms > 0,
+                time=_time(page_entry.entry.at_ms),
             )
         )
     return _encode(_Success(SUCCESS, GatewayList(notifications, len(notifications))))

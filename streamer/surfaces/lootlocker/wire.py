@@ -334,7 +334,8 @@ def encode_list(
 ) -> bytes:
     """Return a page. Entries leave the inbox at the age `retention_ms`."""
     notifications = [
-        _notification_of(found, player, retention_ms) for found in listed.entries
+        _notification_of(page_entry, player, retention_ms)
+        for page_entry in listed.entries
     ]
     return _encode(
         LootLockerListResponse(notifications, _pagination(listed.total, query))
@@ -366,9 +367,9 @@ def _pagination(total: int, query: LootLockerListQuery) -> LootLockerPagination:
 
 
 def _notification_of(
-    found: PageEntry, player: Player, retention_ms: int
+    page_entry: PageEntry, player: Player, retention_ms: int
 ) -> LootLockerNotification:
-    entry = found.entry
+    entry = page_entry.entry
     notification = decode_fragment(entry.fragment)
     return LootLockerNotification(
         id=encode_ulid(entry.id),
@@ -378,8 +379,8 @@ def _notification_of(
         source=SHOWN_SOURCE,
         content=Content(notification.properties, _body(notification)),
         custom=True,
-        read=found.read_at_ms > 0,
-        read_at=iso_time(found.read_at_ms) if found.read_at_ms else UNSET,
+        read=page_entry.read_at_ms > 0,
+        read_at=iso_time(page_entry.read_at_ms) if page_entry.read_at_ms else UNSET,
         created_at=iso_time(entry.at_ms),
         expiration_date=iso_time(entry.at_ms + retention_ms),
     )

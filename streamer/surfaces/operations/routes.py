@@ -66,31 +66,31 @@ class Operations:
         return bind(bound)
 
     async def healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _answer(200, {"status": "alive"})(scope, receive, send)
+        await _json(200, {"status": "alive"})(scope, receive, send)
 
     async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = self._unready()
         if reason is None:
-            answer = _answer(200, {"status": "ready", **self._facts()})
+            response = _json(200, {"status": "ready", **self._facts()})
         else:
             body = {"status": "not ready", "reason": reason, **self._facts()}
-            answer = _answer(503, body)
-        await answer(scope, receive, send)
+            response = _json(503, body)
+        await response(scope, receive, send)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         credential = Headers(scope=scope).get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(credential, self._bearer):
             # As if the path did not exist.
             raise HTTPException(404)
-        answer = Response(
+        response = Response(
             render(self._collect()),
             headers={"Cache-Control": "no-store"},
             media_type=CONTENT_TYPE,
         )
-        await answer(scope, receive, send)
+        await response(scope, receive, send)
 
 
-def _answer(status: int, body: Mapping[str, str | int]) -> Response:
+def _json(status: int, body: Mapping[str, str | int]) -> Response:
     return Response(
         _encode(body),
         status,

@@ -128,10 +128,10 @@ class RallyHere:
         player = _player_of(request, caller)
         caller.require_read(player)
         with self._in_flight.track(Log(caller.app, player)):
-            found = await self._inboxes.get(
+            page_entry = await self._inboxes.get(
                 caller, player, request.path_params["notification_id"]
             )
-        return json_response(wire.encode_notification(found.entry))
+        return json_response(wire.encode_notification(page_entry.entry))
 
     async def _after(
         self, caller: Caller, player: Player, start: Cursor | Start, query: PollQuery

@@ -299,7 +299,7 @@ def encode_page(page: MergedPage) -> bytes:
     """Return a page. Its cursor names the next older entry."""
     # The position before every entry, present and future: nothing is older.
     cursor = Cursor(page.following or ZERO)
-    return _encode_many([found.entry for found in page.entries or ()], cursor)
+    return _encode_many([page_entry.entry for page_entry in page.entries or ()], cursor)
 
 
 def encode_poll(entries: Sequence[Entry], cursor: Cursor) -> bytes:
@@ -309,7 +309,7 @@ def encode_poll(entries: Sequence[Entry], cursor: Cursor) -> bytes:
 
 def encode_created(positions: Sequence[Position | None]) -> bytes:
     """Return the response to a batch whose notifications are at `positions`."""
-    stored = [place.id for place in positions if place is not None]
+    stored = [position.id for position in positions if position is not None]
     # RallyHere has no mutes, and its response always has an id.
     return _encode(CreatedResponse(stored[-1] if stored else _NO_ID))
 

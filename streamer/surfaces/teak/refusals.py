@@ -53,8 +53,8 @@ def refusal(error: Error, path: str) -> Response:
         case InvalidParameters(errors=problems):
             status = 422
         case UnknownGame(game_id=game_id):
-            shown = game_id[:GAME_ID_SHOWN_MAX]
-            status, problems = 404, {"game_id": [f"Unknown app id {shown}"]}
+            echoed = game_id[:GAME_ID_SHOWN_MAX]
+            status, problems = 404, {"game_id": [f"Unknown app id {echoed}"]}
         case errors.RateLimited(per_s=per_s):
             message = (
                 f"{path} may only be called {per_s} times per second. "

@@ -95,7 +95,7 @@ class WalletWerk:
     async def one(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
         schedule = await self._sends.get(caller, campaign, send_id)
-        return _shown(schedule)
+        return _response(schedule)
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
         campaign, send_id = request.path_params["campaign"], request.path_params["id"]
@@ -103,7 +103,7 @@ class WalletWerk:
         # A second cancellation has nothing to do, and succeeds.
         if cancelled.state is not ScheduleState.CANCELLED:
             raise TooLate(cancelled.state.value)
-        return _shown(schedule)
+        return _response(schedule)
 
 
 def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response:
@@ -111,7 +111,7 @@ def _created(schedule: Schedule, *, scheduled: bool, replayed: bool) -> Response
     return json_response(body, 201, replayed=replayed)
 
 
-def _shown(schedule: Schedule) -> Response:
+def _response(schedule: Schedule) -> Response:
     # Only a notification that was sent at once has a label.
     body = wire.encode_notification(schedule, scheduled=not schedule.label)
     return json_response(body)

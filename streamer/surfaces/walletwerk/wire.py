@@ -107,8 +107,8 @@ class CampaignSendsQuery(NamedTuple):
             try:
                 state = ScheduleState(status)
             except ValueError:
-                known = "pending, sending, sent, cancelled or failed"
-                fields.note("status", f"must be {known}")
+                states = "pending, sending, sent, cancelled or failed"
+                fields.note("status", f"must be {states}")
         fields.done()
         return cls(limit, offset, state, status == "failed")
 

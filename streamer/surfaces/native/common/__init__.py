@@ -1,1 +1,1 @@
-"""Common to the native API: names, body types, answers, and contract words."""
+"""Parts that all operations of the native API share."""

@@ -39,11 +39,11 @@ _REVALIDATED: Final = (b"cache-control", b"private, no-cache")
 
 
 class _PageRequest(NamedTuple):
-    """The query of a page. `mark` distinguishes its pages from those of others."""
+    """The parsed query of a page. `etag_suffix` identifies it in ETags."""
 
     oldest_first: bool
     matches: EntryFilter | None
-    mark: str
+    etag_suffix: str
     limit: int
     before: Cursor | None
     after: Cursor | None
@@ -84,16 +84,18 @@ class NativeInboxes:
     async def page(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
         query = _page_request(request.scope["query_string"])
-        known = request.headers.get("if-none-match", "")
-        version = _known_version(known, query.mark) if known else ""
+        if_none_match = request.headers.get("if-none-match", "")
+        version = ""
+        if if_none_match:
+            version = _known_version(if_none_match, query.etag_suffix)
         with self._in_flight.track(Log(caller.app, player)):
-            found = await self._search(caller, player, query, version)
-        etag = f'"{found.state.version}{query.mark}"'
-        if found.entries is None or (known and tag_matches(known, etag)):
+            page = await self._search(caller, player, query, version)
+        etag = f'"{page.state.version}{query.etag_suffix}"'
+        if page.entries is None or (if_none_match and tag_matches(if_none_match, etag)):
             return RawResponse(304, [(b"etag", etag.encode()), _REVALIDATED])
-        answer = json_response(wire.encode_page(found))
-        answer.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
-        return answer
+        response = json_response(wire.encode_page(page))
+        response.raw_headers += [(b"etag", etag.encode()), _REVALIDATED]
+        return response
 
     async def _search(
         self, caller: Caller, player: Player, query: _PageRequest, version: str
@@ -121,8 +123,8 @@ class NativeInboxes:
         player = player_of(request, caller)
         notification_id = request.path_params["id"]
         with self._in_flight.track(Log(caller.app, player)):
-            found = await self._inboxes.get(caller, player, notification_id)
-        return json_response(wire.encode_entry(found))
+            page_entry = await self._inboxes.get(caller, player, notification_id)
+        return json_response(wire.encode_entry(page_entry))
 
     async def delete(self, request: Request, caller: Caller) -> Response:
         player = player_of(request, caller)
@@ -185,17 +187,17 @@ def _page_request(query_string: bytes) -> _PageRequest:
     return _PageRequest(
         oldest_first=oldest_first,
         matches=None if filter_.matches_all else filter_.matches,
-        mark=filter_.mark(oldest_first=oldest_first),
+        etag_suffix=filter_.etag_suffix(oldest_first=oldest_first),
         limit=limit,
         before=before,
         after=after,
     )
 
 
-def _known_version(known: str, mark: str) -> str:
+def _known_version(if_none_match: str, etag_suffix: str) -> str:
     # A single tag of this surface, which is what clients send, saves reading the
     # entries. A list of tags is compared after reading.
-    tag = known.strip().removeprefix("W/").strip('"')
-    if tag.isascii() and len(tag) <= 100 and tag.endswith(mark):
-        return tag.removesuffix(mark)
+    tag = if_none_match.strip().removeprefix("W/").strip('"')
+    if tag.isascii() and len(tag) <= 100 and tag.endswith(etag_suffix):
+        return tag.removesuffix(etag_suffix)
     return ""

@@ -87,7 +87,7 @@ class UnreadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-class _Facts(msgspec.Struct, frozen=True):
+class _FilterFields(msgspec.Struct, frozen=True):
     """The fields that filters compare."""
 
     type: str | None = None
@@ -95,7 +95,7 @@ class _Facts(msgspec.Struct, frozen=True):
     topic: str | None = None
 
 
-_decode_facts: Final = msgspec.json.Decoder(_Facts).decode
+_decode_filter_fields: Final = msgspec.json.Decoder(_FilterFields).decode
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -110,23 +110,23 @@ class Filter(msgspec.Struct, frozen=True):
     topic: Topic | None = None
     unread: bool = False
 
-    def matches(self, found: PageEntry) -> bool:
-        if self.unread and found.read_at_ms:
+    def matches(self, page_entry: PageEntry) -> bool:
+        if self.unread and page_entry.read_at_ms:
             return False
         if not (self.types or self.priorities or self.topic):
             return True
-        facts = _decode_facts(b"{" + found.entry.fragment)
+        fields = _decode_filter_fields(b"{" + page_entry.entry.fragment)
         return (
-            (not self.types or facts.type in self.types)
-            and (not self.priorities or facts.priority in self.priorities)
-            and (self.topic is None or facts.topic == self.topic)
+            (not self.types or fields.type in self.types)
+            and (not self.priorities or fields.priority in self.priorities)
+            and (self.topic is None or fields.topic == self.topic)
         )
 
     @property
     def matches_all(self) -> bool:
         return self == Filter()
 
-    def mark(self, *, oldest_first: bool) -> str:
+    def etag_suffix(self, *, oldest_first: bool) -> str:
         """Return a suffix for ETags of pages of this filter, "" for plain pages."""
         if self.matches_all and not oldest_first:
             return ""
@@ -135,7 +135,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 def read_filter(query: QueryParams) -> Filter:
     """Return the filter of a page. Raises Invalid."""
-    topic = query.get("topic")
+    topic_text = query.get("topic")
     unread = query.get("unread")
     if unread not in (None, "true"):
         raise Invalid(FieldError(("query", "unread"), "must be true or absent"))
@@ -143,10 +143,10 @@ def read_filter(query: QueryParams) -> Filter:
     if not PRIORITIES.issuperset(priorities):
         problem = f"must be one of {', '.join(get_args(Priority))}"
         raise Invalid(FieldError(("query", "priority"), problem))
-    named = None if topic is None else parse_topic(topic)
-    if topic is not None and named is None:
+    topic = None if topic_text is None else parse_topic(topic_text)
+    if topic_text is not None and topic is None:
         raise Invalid(FieldError(("query", "topic"), "is not a topic"))
-    return Filter(_listed(query, "type"), priorities, named, unread is not None)
+    return Filter(_listed(query, "type"), priorities, topic, unread is not None)
 
 
 def read_order(query: QueryParams) -> bool:
@@ -169,9 +169,9 @@ def _listed(query: QueryParams, name: str) -> tuple[str, ...]:
     raise Invalid(FieldError(("query", name), problem))
 
 
-def encode_entry(found: PageEntry) -> bytes:
+def encode_entry(page_entry: PageEntry) -> bytes:
     """Return a notification as on pages, with the time of its read mark."""
-    return join_entries([found.row])
+    return join_entries([page_entry.row])
 
 
 def encode_page(page: SearchPage) -> bytes:
@@ -180,7 +180,7 @@ def encode_page(page: SearchPage) -> bytes:
     if page.gap is not None:
         gap = b',"gap":"%b"' % page.gap.value.encode()
     return b'{"notifications":[%b],"next":%b,"unread":%d,"cursor":"%b"%b}' % (
-        join_entries([found.row for found in page.entries or ()]),
+        join_entries([page_entry.row for page_entry in page.entries or ()]),
         _encode(page.next.text if page.next else None),
         page.state.unread,
         page.state.cursor.text.encode(),
@@ -208,12 +208,14 @@ def encode_receipt(notification_id: str, receipt: Receipt) -> bytes:
     return _encode(document)
 
 
-def encode_audience_receipt(notification_id: str, found: AudienceReceipt) -> bytes:
+def encode_audience_receipt(
+    notification_id: str, of_audience: AudienceReceipt
+) -> bytes:
     """Return the receipt of a notification to an audience."""
-    receipt = found.receipt
+    receipt = of_audience.receipt
     document = _receipt(notification_id, receipt.ended or "stored", receipt)
-    document["acknowledged"] = found.acknowledged
-    document["read"] = found.read
+    document["acknowledged"] = of_audience.acknowledged
+    document["read"] = of_audience.read
     return _encode(document)
 
 

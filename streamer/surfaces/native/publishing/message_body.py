@@ -42,7 +42,7 @@ from ..common.names import (
     topic_named,
 )
 
-__all__ = ["PublishBody", "PublishRequest", "RecipientsBody", "shown_log"]
+__all__ = ["PublishBody", "PublishRequest", "RecipientsBody", "recipient_of"]
 
 DATA_BYTES_MAX: Final = 64 * 1024
 TTL_MAX_S: Final = 365 * 86_400
@@ -219,7 +219,7 @@ class PublishBody(
             yield FieldError((*where, "to", "players"), problem)
 
 
-def shown_log(log: Log) -> str | dict[str, Any]:
+def recipient_of(log: Log) -> str | dict[str, Any]:
     """Return a recipient as in responses: a player, or an audience as in ``to``."""
     if not log.is_audience:
         return log.player

@@ -17,7 +17,7 @@ from ....contract.operation import TIME
 from ....core.schedule import Schedule, to_ms
 from ....errors import FieldError, Invalid
 from ....model import Log, iso_time
-from .message_body import shown_log
+from .message_body import recipient_of
 
 __all__ = ["MoveBody", "encode_schedule", "encode_schedules", "parse_after"]
 
@@ -54,7 +54,7 @@ def encode_schedule(schedule: Schedule) -> bytes:
     if schedule.spread_ms:
         document["spread_s"] = schedule.spread_ms // 1000
     if schedule.player is not None:
-        document["to"] = shown_log(Log(schedule.app, schedule.player))
+        document["to"] = recipient_of(Log(schedule.app, schedule.player))
     if schedule.campaign:
         document["campaign"] = schedule.campaign
     return _encode(document)

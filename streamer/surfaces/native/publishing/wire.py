@@ -23,7 +23,7 @@ from ....model import App, Log, Position
 from ....service.publishing.publisher import PLAYERS_MAX
 from ....transports.web.requests import decode_body
 from ..common.body_types import PROBLEMS_MAX, BodyType, Where, items_of, refuse
-from .message_body import PublishBody, PublishRequest, RecipientsBody, shown_log
+from .message_body import PublishBody, PublishRequest, RecipientsBody, recipient_of
 
 __all__ = [
     "BATCH_MAX",
@@ -93,13 +93,13 @@ def decode_publish(app: App, body: bytes) -> tuple[list[PublishRequest], bool]:
 def _every_problem(app: App, body: bytes, *, many: bool) -> Iterator[FieldError]:
     """Yield every problem of a body that does not match its type."""
     messages = items_of(body) if many else [body]
-    found = False
+    has_problems = False
     for i, raw in enumerate(messages):
         where: Where = ("body", i) if many else ("body",)
         for problem in _problems_of_message(app, raw, where, many=many):
-            found = True
+            has_problems = True
             yield problem
-    if not found:
+    if not has_problems:
         # Every message is valid; there are none, or too many.
         yield from (_MANY if many else _ONE).problems(body)
 
@@ -169,7 +169,7 @@ def encode_results(
 
 
 def _result(log: Log, stored: Position | str | None) -> dict[str, Any]:
-    to = shown_log(log)
+    to = recipient_of(log)
     if stored is None:
         return {"to": to, "muted": True}
     if isinstance(stored, str):
