@@ -275,11 +275,11 @@ def parse_scopes(names: Iterable[str]) -> frozenset[str]:
     return _parse("scope", names, SCOPES) or DEFAULT_SCOPES
 
 
-def _parse(kind: str, names: Iterable[str], known: frozenset[str]) -> frozenset[str]:
+def _parse(kind: str, names: Iterable[str], valid: frozenset[str]) -> frozenset[str]:
     permissions = frozenset(names)
-    if unknown := permissions - known:
+    if unknown := permissions - valid:
         raise ValueError(
             f"unknown {kind} {', '.join(map(repr, sorted(unknown)))}; "
-            f"valid are {', '.join(sorted(known))}"
+            f"valid are {', '.join(sorted(valid))}"
         )
     return permissions

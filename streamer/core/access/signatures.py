@@ -168,10 +168,10 @@ def parse_key_set(document: bytes) -> KeySet:
         ValueError: It is not a key set, or has no such key.
     """
     try:
-        found = _decode_set(document).keys
+        jwks = _decode_set(document).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a JSON Web Key Set: {exc}") from exc
-    keys = [key for raw in found[:KEYS_MAX] if (key := _parse_jwk(bytes(raw)))]
+    keys = [key for raw in jwks[:KEYS_MAX] if (key := _parse_jwk(bytes(raw)))]
     if not keys:
         raise ValueError("no public key for RS256, ES256 or EdDSA")
     return KeySet(keys)

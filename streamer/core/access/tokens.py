@@ -19,7 +19,7 @@ are rejected.
 
 The last step has two parts, for callers that see a token repeatedly:
 `verify_without_times` checks what holds for as long as the record and the keys are the
-same, and `VerifiedToken.at` what depends on the time.
+same, and `VerifiedToken.claims_at` what depends on the time.
 
 The format is stricter than RFC 7519. Every claim is required, numbers are integers, the
 lifetime is at most a day, and a duplicate member name makes the token invalid, because
@@ -157,7 +157,7 @@ class VerifiedToken(NamedTuple):
         """Whether it was verified with this record and these keys."""
         return self.record == record and self.keys == keys.keys
 
-    def check(self, now_s: int) -> tuple[int, int]:
+    def check_times(self, now_s: int) -> tuple[int, int]:
         """
         Return ``iat`` and ``exp`` if the token is valid at `now_s` and not revoked.
 
@@ -170,10 +170,10 @@ class VerifiedToken(NamedTuple):
             raise Unauthenticated(Defect.REVOKED)
         return issued_at_s, expires_at_s
 
-    def at(self, now_s: int) -> Claims:
-        """Return the claims of the token. Raises as `check`."""
+    def claims_at(self, now_s: int) -> Claims:
+        """Return the claims of the token. Raises as `check_times`."""
         record = self.record
-        issued_at_s, expires_at_s = self.check(now_s)
+        issued_at_s, expires_at_s = self.check_times(now_s)
         # The record's strings, not the token's, so that all callers share them.
         proof = TokenProof(
             record.issuer, record.expected_audience, self.key.name, issued_at_s
@@ -236,7 +236,7 @@ def verify(
     """
     if keys is None:
         keys = record.own_keys(now_s)
-    return verify_without_times(token, record, keys).at(now_s)
+    return verify_without_times(token, record, keys).claims_at(now_s)
 
 
 def verify_without_times(

@@ -221,11 +221,11 @@ class Authenticator:
         now_s = int(self._clock())
         keys = await self._key_sets.keys_of(record, unverified.key_id, now_s=now_s)
         if verified is not None and verified.was_verified_with(record, keys):
-            verified.check(now_s)
+            verified.check_times(now_s)
         else:
             newly_verified = tokens.verify_without_times(unverified, record, keys)
-            caller = _caller_of(newly_verified.at(now_s))
-            _keep(
+            caller = _caller_of(newly_verified.claims_at(now_s))
+            _insert(
                 self._verified, digest, (newly_verified, caller), max_entries=TOKENS_MAX
             )
         assert caller is not None
@@ -338,11 +338,11 @@ class _RecordCache(Generic[_Key, _Record]):
         if record is None:
             self._entries.pop(key, None)
         else:
-            _keep(self._entries, key, (record, loaded_at_s), max_entries=RECORDS_MAX)
+            _insert(self._entries, key, (record, loaded_at_s), max_entries=RECORDS_MAX)
         return record
 
 
-def _keep(
+def _insert(
     entries: OrderedDict[_Key, _Value], key: _Key, value: _Value, *, max_entries: int
 ) -> None:
     """Insert a value as the newest; evict the oldest of more than `max_entries`."""

@@ -193,8 +193,8 @@ class RevocationCheck:
     async def _revoked_tokens(self, callers: Collection[Caller]) -> set[Caller]:
         now_s = int(self._clock())
         names = tuple({caller.app for caller in callers})
-        found = zip(names, await self._apps.get_many(names), strict=True)
-        records = {name: record for name, record in found if record is not None}
+        pairs = zip(names, await self._apps.get_many(names), strict=True)
+        records = {name: record for name, record in pairs if record is not None}
         revoking = {
             name for name, record in records.items() if now_s < record.revoking_until_s
         }
@@ -238,8 +238,8 @@ class RevocationCheck:
             by_digest.setdefault(caller.proof.digest, set()).add(caller)
         digests = tuple(by_digest)
         revoked: set[Caller] = set()
-        found = await self._apps.find_keys(digests)
-        for digest, record in zip(digests, found, strict=True):
+        records = await self._apps.find_keys(digests)
+        for digest, record in zip(digests, records, strict=True):
             if record is None or record.is_expired(self._clock() * 1000):
                 revoked |= by_digest[digest]
         return revoked

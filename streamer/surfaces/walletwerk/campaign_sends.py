@@ -174,14 +174,14 @@ class CampaignSends:
         """
         caller.require_scope("campaigns:read")
         await require_campaign(self._campaigns, caller, campaign_id)
-        found = await self._timetable.list_index(
+        sends = await self._timetable.list_index(
             sends_key(caller.app, campaign_id),
             bucket=bucket_of(caller.app, campaign_id),
             app=caller.app,
         )
         return [
             schedule
-            for schedule in reversed(found)
+            for schedule in reversed(sends)
             if schedule.label != AT_ONCE and state in (None, schedule.state)
         ]
 
