@@ -237,7 +237,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             f"{STREAMS}::test_connecting_too_fast_is_refused",
             "tests/service/streams/test_admission.py"
-            "::test_connections_that_come_too_fast_are_refused",
+            "::test_connections_that_arrive_too_fast_are_refused",
             "tests/service/node/test_in_flight.py::test_a_player_has_a_limit_of_its_own",
         ],
     ),
