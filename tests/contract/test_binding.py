@@ -67,7 +67,7 @@ async def test_an_operation_is_answered_at_all_its_paths(
         assert answer.text == "alice GET {'id': '1'}"
 
 
-async def test_operations_of_one_path_are_told_apart_by_method(
+async def test_operations_of_one_path_differ_by_method(
     client: httpx2.AsyncClient,
 ) -> None:
     assert (await client.delete("/things/1")).text.startswith("nobody DELETE")
@@ -79,14 +79,14 @@ async def test_operations_of_one_path_are_told_apart_by_method(
     assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
 
 
-async def test_only_a_parameter_that_says_so_has_slashes(
+async def test_only_a_parameter_declared_so_has_slashes(
     client: httpx2.AsyncClient,
 ) -> None:
     assert (await client.get("/names/a/b")).text == "nobody GET {'name': 'a/b'}"
     assert (await client.get("/things/a/b")).status_code == 404
 
 
-async def test_an_error_gets_the_answer_of_the_surface(
+async def test_an_error_becomes_the_response_of_the_surface(
     client: httpx2.AsyncClient,
 ) -> None:
     answer = await client.get("/things/none")
@@ -94,11 +94,11 @@ async def test_an_error_gets_the_answer_of_the_surface(
     assert answer.text == f"/things/none: {NotFound('the thing')}"
 
 
-def test_an_operation_is_not_bound_twice() -> None:
+def test_an_operation_cannot_be_bound_twice() -> None:
     with pytest.raises(AssertionError):
         Endpoints(identify, refuse).bind((READ, show), (READ, show))
 
 
-def test_a_websocket_has_to_be_declared() -> None:
+def test_a_websocket_must_be_declared() -> None:
     with pytest.raises(AssertionError):
         bind_websocket(READ, lambda *_: None)  # type: ignore[arg-type]

@@ -37,16 +37,16 @@ def all_errors() -> set[type[Error]]:
     return {kind for kind in found if kind.__module__ == errors.__name__}
 
 
-def test_it_is_openapi_3_1(written: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi_3_1(written: dict[str, Any]) -> None:
     assert written["openapi"] == "3.1.0"
     OpenAPIV31SpecValidator(written).validate()
 
 
-def test_it_is_the_same_every_time(written: dict[str, Any]) -> None:
+def test_the_document_is_deterministic(written: dict[str, Any]) -> None:
     assert json.dumps(document()) == json.dumps(written)
 
 
-def test_a_process_that_has_written_it_ends_well() -> None:
+def test_a_process_that_wrote_the_document_exits_cleanly() -> None:
     # msgspec (issue 717) may crash when what it has taken apart is freed, if that has
     # regular expressions in odd places; see `operation.matching`. Not always, so twice.
     for _ in range(2):
@@ -54,7 +54,7 @@ def test_a_process_that_has_written_it_ends_well() -> None:
         subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_it_has_every_surface(written: dict[str, Any]) -> None:
+def test_the_document_has_every_surface(written: dict[str, Any]) -> None:
     surfaces = {"native", "rallyhere", "lootlocker", "gateway", "teak", "walletwerk"}
     named = {
         operation["operationId"].partition(".")[0]
@@ -65,12 +65,12 @@ def test_it_has_every_surface(written: dict[str, Any]) -> None:
     assert named == surfaces | {"operations", "contract"}
 
 
-def test_no_operation_is_named_twice() -> None:
+def test_names_of_operations_are_unique() -> None:
     names = [f"{it.name}.{op.name}" for it in SURFACES for op in it.operations]
     assert len(set(names)) == len(names)
 
 
-def test_every_segment_of_a_path_is_a_parameter_of_it() -> None:
+def test_every_segment_in_braces_is_a_declared_parameter() -> None:
     for surface in SURFACES:
         for operation in surface.operations:
             given = {it.name for it in operation.parameters if it.where == "path"}
@@ -78,7 +78,7 @@ def test_every_segment_of_a_path_is_a_parameter_of_it() -> None:
             assert given == in_path, operation.path
 
 
-def test_links_lead_to_operations_and_name_their_parameters() -> None:
+def test_links_name_operations_and_their_parameters() -> None:
     known = {f"{it.name}.{op.name}": op for it in SURFACES for op in it.operations}
     for operation in known.values():
         for answer in operation.responses:
@@ -99,7 +99,7 @@ def test_the_samples_have_one_of_every_kind(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("surface", REFUSING, ids=lambda it: it.name)
-def test_every_error_has_a_place_in_a_table_or_is_never_raised(
+def test_every_error_is_in_the_table_or_never_raised(
     surface: Surface,
 ) -> None:
     declared = {
@@ -112,7 +112,7 @@ def test_every_error_has_a_place_in_a_table_or_is_never_raised(
 
 
 @pytest.mark.parametrize("surface", REFUSING, ids=lambda it: it.name)
-def test_what_a_table_says_is_in_the_contract(
+def test_responses_of_the_tables_are_in_the_document(
     surface: Surface, written: dict[str, Any]
 ) -> None:
     for operation in surface.operations:

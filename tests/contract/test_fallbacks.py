@@ -44,7 +44,7 @@ FALLBACKS = Fallbacks(
         ("/x/a/", "server", "server"),
     ],
 )
-def test_a_surface_answers_for_the_paths_under_its_prefixes(
+def test_a_surface_responds_to_paths_under_its_prefixes(
     path: str, no_route: str, failed: str
 ) -> None:
     scope = {"type": "http", "path": path, "headers": [(b"x-name", b"r1")]}

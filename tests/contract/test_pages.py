@@ -33,7 +33,7 @@ async def test_the_document_is_served(client: httpx2.AsyncClient) -> None:
     "path",
     ["/openapi.json", "/docs", "/docs/start.js", "/docs/viewer.js", "/docs/viewer.css"],
 )
-async def test_what_is_known_is_not_sent_again(
+async def test_a_cached_file_is_not_sent_again(
     client: httpx2.AsyncClient, path: str
 ) -> None:
     etag = (await client.get(path)).headers["etag"]
@@ -43,7 +43,9 @@ async def test_what_is_known_is_not_sent_again(
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_the_page_has_everything_from_here(client: httpx2.AsyncClient) -> None:
+async def test_the_page_loads_files_of_this_server_only(
+    client: httpx2.AsyncClient,
+) -> None:
     page = (await client.get("/docs")).text
 
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -53,7 +55,9 @@ async def test_the_page_has_everything_from_here(client: httpx2.AsyncClient) -> 
             assert (await client.get(source)).status_code == 200, source
 
 
-async def test_a_browser_may_run_nothing_else(client: httpx2.AsyncClient) -> None:
+async def test_the_policy_allows_scripts_of_this_server_only(
+    client: httpx2.AsyncClient,
+) -> None:
     policy = (await client.get("/docs")).headers["content-security-policy"]
 
     assert "default-src 'none'" in policy

@@ -19,13 +19,13 @@ def parsed(*families: Family) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "a\nb", "ü"])
-def test_whatever_a_label_is_it_is_read_as_it_was(value: str) -> None:
+def test_any_label_value_survives_the_text_format(value: str) -> None:
     found = parsed(counter("x_total", 'its "help"\n\\', (1, {"l": value})))
 
     assert found == {("x_total", (("l", value),)): 1.0}
 
 
-def test_a_bucket_has_in_it_what_is_in_the_smaller_ones() -> None:
+def test_buckets_are_cumulative() -> None:
     counted = Histogram((0.5, 1))
     for number in (0.1, 0.2, 0.7, 5.0):
         counted.observe(number)
@@ -39,7 +39,7 @@ def test_a_bucket_has_in_it_what_is_in_the_smaller_ones() -> None:
     }
 
 
-def test_several_processes_share_a_family_and_are_told_apart() -> None:
+def test_families_of_several_processes_are_merged_with_a_worker_label() -> None:
     one, other = gauge("g", "g", (1, {})), gauge("g", "g", (2, {"l": "v"}))
 
     text = render(merge({"0": [one], "1": [other]})).decode()

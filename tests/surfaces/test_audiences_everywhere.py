@@ -119,20 +119,22 @@ def everywhere(bodies: list[str]) -> dict[str, list[str]]:
     return dict.fromkeys(surfaces, bodies)
 
 
-async def test_every_surface_shows_what_audiences_were_sent(player: Player) -> None:
+async def test_every_surface_shows_notifications_to_audiences(player: Player) -> None:
     await filled(player)
 
     assert await player.shown() == everywhere(["mine", "all", "news"])
 
 
-async def test_who_has_not_joined_has_nothing_of_a_topic(player: Player) -> None:
+async def test_a_player_without_the_subscription_has_nothing_of_a_topic(
+    player: Player,
+) -> None:
     await player.send("news", {"topic": "news"})
     await player.send("all", {"everyone": True})
 
     assert await player.shown() == everywhere(["all"])
 
 
-async def test_a_mark_of_one_surface_is_seen_on_the_others(player: Player) -> None:
+async def test_a_mark_on_one_surface_shows_on_the_others(player: Player) -> None:
     ids = await filled(player)
     answer = await player.client.put(
         f"{LOOTLOCKER}/read",
@@ -146,7 +148,7 @@ async def test_a_mark_of_one_surface_is_seen_on_the_others(player: Player) -> No
     assert await player.unread() == 2
 
 
-async def test_marking_all_marks_what_audiences_were_sent(player: Player) -> None:
+async def test_marking_all_marks_notifications_to_audiences(player: Player) -> None:
     await filled(player)
     answer = await player.client.put(
         f"{LOOTLOCKER}/read/all", headers={"x-session-token": player.token}
@@ -158,7 +160,7 @@ async def test_marking_all_marks_what_audiences_were_sent(player: Player) -> Non
     assert await player.unread() == 0
 
 
-async def test_what_is_withdrawn_is_gone_everywhere(player: Player) -> None:
+async def test_a_withdrawn_notification_disappears_everywhere(player: Player) -> None:
     mine, everyone, news = await filled(player)
     for path in (
         f"{NATIVE}/{mine}",
@@ -172,7 +174,7 @@ async def test_what_is_withdrawn_is_gone_everywhere(player: Player) -> None:
     assert await player.unread() == 0
 
 
-async def test_what_is_replaced_is_gone_everywhere(player: Player) -> None:
+async def test_a_replaced_notification_disappears_everywhere(player: Player) -> None:
     for to in ({"players": [PLAYER]}, {"everyone": True}):
         await player.send("old", to, collapse_key="score")
         await player.send("new", to, collapse_key="score")
@@ -181,7 +183,7 @@ async def test_what_is_replaced_is_gone_everywhere(player: Player) -> None:
     assert await player.unread() == 2
 
 
-async def test_what_has_expired_is_gone_everywhere(player: Player) -> None:
+async def test_an_expired_notification_disappears_everywhere(player: Player) -> None:
     await player.send("short", {"players": [PLAYER]}, ttl_s=1)
     await player.send("short", {"everyone": True}, ttl_s=1)
     await player.send("long", {"everyone": True}, ttl_s=3_600)
@@ -192,7 +194,7 @@ async def test_what_has_expired_is_gone_everywhere(player: Player) -> None:
     assert await player.shown() == everywhere(["long"])
 
 
-async def test_a_player_deletes_for_itself_alone(
+async def test_a_deletion_affects_one_player_only(
     player: Player, client: httpx2.AsyncClient, backend_key: str, mint: Mint
 ) -> None:
     other = Player(client, backend_key, mint("other"), mint.name())
@@ -207,7 +209,7 @@ async def test_a_player_deletes_for_itself_alone(
     assert [n["id"] for n in page.json()["notifications"]] == [everyone]
 
 
-async def test_a_muted_topic_is_shown_nowhere(player: Player) -> None:
+async def test_a_muted_topic_is_hidden_everywhere(player: Player) -> None:
     await filled(player)
     path = f"/v1/players/{PLAYER}/mutes/topics/news"
     answer = await player.client.put(path, headers=player.bearer)
@@ -217,7 +219,9 @@ async def test_a_muted_topic_is_shown_nowhere(player: Player) -> None:
     assert await player.unread() == 2
 
 
-async def test_a_held_poll_wakes_for_everyone(player: Player, server: Server) -> None:
+async def test_a_notification_to_everyone_wakes_a_waiting_poll(
+    player: Player, server: Server
+) -> None:
     path = f"{RALLYHERE}/stream/notification/lp?deadline=10"
     polling = asyncio.create_task(player._get(path, player.bearer))
     async with asyncio.timeout(GUARD_S):

@@ -78,7 +78,7 @@ def test_every_operation_is_bound_once_at_each_of_its_paths(routes: list[Any]) -
     assert bound == declared
 
 
-def test_a_websocket_is_taken_where_one_is_declared(routes: list[Any]) -> None:
+def test_a_websocket_is_accepted_where_one_is_declared(routes: list[Any]) -> None:
     declared = [
         operation.path
         for surface in SURFACES
@@ -89,7 +89,7 @@ def test_a_websocket_is_taken_where_one_is_declared(routes: list[Any]) -> None:
     assert [it.path for it in routes if isinstance(it, WebSocketRoute)] == declared
 
 
-def test_an_answer_that_is_not_in_the_contract_is_told(
+def test_a_response_that_is_not_in_the_contract_is_detected(
     conformance: Conformance,
 ) -> None:
     # What holds the answers of all tests of this folder would not be missed.
@@ -202,7 +202,7 @@ async def site(start: Start, mint: Mint, add_key: AddKey) -> Any:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.timeout(2 * BROWSER_GUARD_S)
-async def test_a_browser_shows_the_contract_and_breaks_no_rule_of_it(
+async def test_a_browser_shows_the_contract_without_errors(
     site: Site, tmp_path: Path
 ) -> None:
     assert CHROMIUM is not None
@@ -251,7 +251,7 @@ def group_of(operation: str) -> str:
     return group
 
 
-def test_every_operation_is_in_one_group_with_those_it_leads_to() -> None:
+def test_every_operation_is_in_the_group_of_those_it_links_to() -> None:
     for surface in SURFACES:
         for operation in surface.operations:
             group = group_of(f"{surface.name}.{operation.name}")

@@ -191,7 +191,7 @@ async def post_token(site: Site, key: str, body: Any) -> Any:
     return await site.http.post("/v1/tokens", json=body, headers=site.bearer(key))
 
 
-async def test_a_backend_makes_a_token_that_works(site: Site, backend_key: str) -> None:
+async def test_a_backend_creates_a_valid_token(site: Site, backend_key: str) -> None:
     before_s = int(time.time())
 
     answer = await post_token(
@@ -244,7 +244,7 @@ async def test_a_backend_makes_a_token_that_works(site: Site, backend_key: str) 
         {"player": "alice", "app": "other"},
     ],
 )
-async def test_a_token_that_makes_no_sense_is_422(
+async def test_an_invalid_request_for_a_token_is_422(
     site: Site, backend_key: str, body: Any
 ) -> None:
     answer = await post_token(site, backend_key, body)
@@ -253,7 +253,7 @@ async def test_a_token_that_makes_no_sense_is_422(
     assert answer.json()["errors"]
 
 
-async def test_only_a_key_with_the_scope_makes_tokens(
+async def test_only_a_key_with_the_scope_creates_tokens(
     site: Site, add_key: AddKey, mint: Mint
 ) -> None:
     body = {"player": "alice"}
@@ -293,7 +293,7 @@ async def test_a_player_gets_a_ticket(site: Site, mint: Mint) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_only_a_player_who_may_listen_gets_one(
+async def test_a_ticket_requires_the_right_to_open_streams(
     site: Site, mint: Mint, backend_key: str
 ) -> None:
     async def status(token: str, body: bytes = b"") -> int:
@@ -313,7 +313,7 @@ async def test_only_a_player_who_may_listen_gets_one(
 # Streams by ticket.
 
 
-async def test_a_ticket_opens_one_event_stream_and_the_same_again(
+async def test_a_ticket_opens_one_event_stream_and_its_reconnects(
     site: Site, mint: Mint, backend_key: str
 ) -> None:
     ticket = await site.ticket(mint("alice"))
@@ -334,7 +334,7 @@ async def test_a_ticket_opens_one_event_stream_and_the_same_again(
     assert farewell["code"] == 4202
 
 
-async def test_of_two_who_use_a_ticket_at_once_one_gets_the_stream(
+async def test_one_of_two_concurrent_uses_of_a_ticket_wins(
     site: Site, mint: Mint
 ) -> None:
     for _ in range(5):
@@ -348,7 +348,7 @@ async def test_of_two_who_use_a_ticket_at_once_one_gets_the_stream(
         await winner.response.aclose()
 
 
-async def test_a_ticket_opens_a_websocket_that_may_mark_and_not_publish(
+async def test_a_websocket_with_a_ticket_may_mark_but_not_publish(
     site: Site, mint: Mint, backend_key: str
 ) -> None:
     await publish(site, backend_key, "to be read")
@@ -364,7 +364,7 @@ async def test_a_ticket_opens_a_websocket_that_may_mark_and_not_publish(
     assert refused.value.response.status_code == 401
 
 
-async def test_nothing_but_a_ticket_rides_in_the_query(
+async def test_the_query_accepts_only_tickets_as_credentials(
     site: Site, mint: Mint, backend_key: str
 ) -> None:
     for other in (backend_key, mint("alice"), "tk_", "tk_" + "A" * 43, "x" * 2_000):
@@ -390,7 +390,7 @@ async def test_a_ticket_beside_another_credential_is_ambiguous(
     assert (await site.sse(ticket=ticket)).status == 200
 
 
-async def test_a_stream_that_was_refused_leaves_the_ticket_good(
+async def test_a_refused_stream_leaves_the_ticket_valid(
     open_site: Open, mint: Mint, until: Until
 ) -> None:
     site = await open_site(listeners_per_player_max=1)
@@ -443,7 +443,7 @@ async def held_poll(site: Site, token: str) -> AsyncIterator[asyncio.Task[Any]]:
     await asyncio.wait([polling])
 
 
-async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
+async def test_streams_and_polls_end_when_a_players_tokens_are_revoked(
     site: Site, mint: Mint, until: Until
 ) -> None:
     alice, bob = mint("alice"), mint("bob")
@@ -472,7 +472,7 @@ async def test_streams_and_polls_end_when_a_players_tokens_are_taken_back(
     assert site.server.readers("bob") == 1
 
 
-async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
+async def test_a_poll_with_a_backend_key_ends_when_the_key_is_revoked(
     site: Site, backend_key: str, mint: Mint, until: Until
 ) -> None:
     player = "018f5a4e-0000-7000-8000-00000000002a"
@@ -488,7 +488,7 @@ async def test_a_poll_with_a_backend_key_ends_when_the_key_is_taken_back(
         assert (await polling).status_code == 403
 
 
-async def test_the_sweep_runs_by_itself(
+async def test_the_revocation_check_runs_periodically(
     start: Start, mint: Mint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await start()
@@ -546,7 +546,7 @@ async def test_a_renewed_stream_outlives_the_revocation_of_its_first_token(
         ("may not listen", 4201),
     ],
 )
-async def test_what_is_no_fresh_token_of_the_player_ends_the_stream(
+async def test_an_invalid_fresh_token_ends_the_stream(
     site: Site, mint: Mint, backend_key: str, kind: str, code: int
 ) -> None:
     tokens: dict[str, str] = {
@@ -568,7 +568,7 @@ async def test_what_is_no_fresh_token_of_the_player_ends_the_stream(
     assert await close_code(websocket) == code
 
 
-async def test_marks_go_by_the_fresh_token(site: Site, mint: Mint) -> None:
+async def test_marks_use_the_rights_of_the_fresh_token(site: Site, mint: Mint) -> None:
     reader = "notification:player:self:read"
     websocket = await site.websocket(headers=site.bearer(mint("alice", reader)))
     await hello(websocket)
@@ -644,7 +644,7 @@ async def refused_websocket(site: Site, **asked: Any) -> tuple[int, int]:
         ("good", {"instance": "a b"}, 4_203),
     ],
 )
-async def test_a_final_refusal_is_told_in_the_stream(
+async def test_a_final_error_is_sent_in_the_stream(
     site: Site, mint: Mint, backend_key: str, kind: str, query: Any, code: int
 ) -> None:
     tokens = {
@@ -665,7 +665,7 @@ async def test_a_final_refusal_is_told_in_the_stream(
     assert 300_000 <= retry_ms <= 600_000
 
 
-async def test_no_credential_and_a_used_ticket_are_told_in_the_stream(
+async def test_a_missing_credential_and_a_used_ticket_are_sent_in_the_stream(
     site: Site, mint: Mint
 ) -> None:
     ticket = await site.ticket(mint("alice"))
@@ -677,7 +677,7 @@ async def test_no_credential_and_a_used_ticket_are_told_in_the_stream(
     assert (await refused_websocket(site, query=f"ticket={ticket}"))[0] == 4_200
 
 
-async def test_a_limit_is_told_in_the_stream_with_a_delay(
+async def test_a_reached_limit_is_sent_in_the_stream_with_a_delay(
     open_site: Open, mint: Mint
 ) -> None:
     site = await open_site(listeners_per_player_max=1)
@@ -695,7 +695,7 @@ async def test_a_limit_is_told_in_the_stream_with_a_delay(
     assert 5_000 <= delay_ms <= 11_000
 
 
-async def test_a_full_and_a_draining_node_are_told_in_the_stream(
+async def test_a_full_and_a_draining_node_are_sent_in_the_stream(
     open_site: Open, mint: Mint
 ) -> None:
     site = await open_site(connections_max=1)
@@ -711,7 +711,7 @@ async def test_a_full_and_a_draining_node_are_told_in_the_stream(
     site.server.app.admission.draining = False
 
 
-async def test_an_issuer_that_is_away_is_worth_another_try(site: Site) -> None:
+async def test_an_unavailable_issuer_allows_a_retry(site: Site) -> None:
     given = {"algorithm": "ES256", "key_set": "/nowhere/jwks.json"}
     await site.apps.create(App("away"), issuer="https://away", **given)
     key = ECKey.generate_key("P-256")
@@ -729,7 +729,7 @@ async def test_an_issuer_that_is_away_is_worth_another_try(site: Site) -> None:
     assert plain.response.json()["type"] == "about:issuer-away"
 
 
-async def test_a_foreign_page_is_refused_before_anything_is_opened(
+async def test_a_page_of_another_origin_is_refused_before_a_stream_opens(
     site: Site, mint: Mint
 ) -> None:
     foreign = {
@@ -743,7 +743,7 @@ async def test_a_foreign_page_is_refused_before_anything_is_opened(
     assert refused.value.response.status_code == 403
 
 
-async def test_refusals_go_nowhere_else(site: Site, mint: Mint) -> None:
+async def test_refusals_accepts_no_other_value(site: Site, mint: Mint) -> None:
     headers = site.bearer(mint("alice"))
 
     for odd in ("", "status", "STREAM"):

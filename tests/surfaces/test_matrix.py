@@ -369,7 +369,7 @@ async def gateway_mark(studio: Studio, ids: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("mark", [native_mark, lootlocker_mark, gateway_mark])
-async def test_what_is_marked_on_one_surface_is_read_on_all(
+async def test_a_mark_on_one_surface_shows_on_all(
     studio: Studio, mark: Callable[[Studio, list[str]], Awaitable[Any]]
 ) -> None:
     await studio.publish_all()

@@ -84,7 +84,7 @@ async def test_the_native_surface_names_the_quota(
     ],
     ids=["rallyhere", "lootlocker", "teak", "walletwerk"],
 )
-def test_each_vendor_has_words_for_it(
+def test_every_vendor_surface_has_a_response_for_it(
     refuse: Callable[[Error], Any], said: dict[str, Any]
 ) -> None:
     answer = refuse(OverQuota(Quota.PLAYERS, 7, retry_after_s=9))
@@ -95,7 +95,7 @@ def test_each_vendor_has_words_for_it(
     assert "quota of 7 players" in str(body)
 
 
-async def test_an_app_that_is_over_hurts_no_other(
+async def test_an_app_over_its_quota_does_not_affect_others(
     spent: httpx2.AsyncClient, add_key: AddKey, bearer: dict[str, str]
 ) -> None:
     other = {"Authorization": f"Bearer {await add_key(app='other')}"}
@@ -105,7 +105,7 @@ async def test_an_app_that_is_over_hurts_no_other(
     assert answer.status_code == 200
 
 
-async def test_what_is_stored_is_read_as_before(
+async def test_stored_notifications_stay_readable(
     spent: httpx2.AsyncClient, mint: Mint, bearer: dict[str, str]
 ) -> None:
     page = await spent.get("/v1/players/me/notifications", headers=mint.bearer("alice"))

@@ -64,7 +64,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         [
             f"{STREAMS}::test_an_expired_token_ends_its_streams",
             f"{CREDENTIALS}"
-            "::test_streams_and_polls_end_when_a_players_tokens_are_taken_back",
+            "::test_streams_and_polls_end_when_a_players_tokens_are_revoked",
         ],
     ),
     (
@@ -88,7 +88,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "access to objects of another player or app by their id",
         [
             f"{RIGHTS}::test_an_app_has_no_access_to_another_app",
-            f"{NATIVE}::test_another_apps_inboxes_are_unseen",
+            f"{NATIVE}::test_inboxes_of_another_app_are_invisible",
         ],
     ),
     (
@@ -103,7 +103,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a credential in the query string; a ticket used twice",
         [
-            f"{CREDENTIALS}::test_nothing_but_a_ticket_rides_in_the_query",
+            f"{CREDENTIALS}::test_the_query_accepts_only_tickets_as_credentials",
             "tests/store/access/test_tickets.py::test_a_ticket_is_used_once",
             f"{CREDENTIALS}::test_a_ticket_is_in_no_log",
         ],
@@ -111,9 +111,9 @@ CHECKLIST: list[tuple[str, list[str]]] = [
     (
         "a page of another origin opens a stream with a cookie",
         [
-            f"{CREDENTIALS}::test_a_foreign_page_is_refused_before_anything_is_opened",
+            f"{CREDENTIALS}::test_a_page_of_another_origin_is_refused_before_a_stream_opens",
             "tests/surfaces/rallyhere/test_errors.py"
-            "::test_a_foreign_page_holds_no_poll_with_a_cookie",
+            "::test_a_page_of_another_origin_cannot_poll_with_a_cookie",
         ],
     ),
     (
@@ -174,7 +174,7 @@ CHECKLIST: list[tuple[str, list[str]]] = [
         "free-form data with a million keys",
         [
             "tests/surfaces/rallyhere/test_create.py::test_a_batch_has_limits",
-            f"{NATIVE}::test_texts_have_limits",
+            f"{NATIVE}::test_strings_have_limits",
         ],
     ),
     (

@@ -120,7 +120,7 @@ async def test_every_spelling_of_the_path_is_the_same_list(casino: Casino) -> No
         assert answer.json() == whole
 
 
-async def test_only_unread_leaves_out_what_was_read(casino: Casino) -> None:
+async def test_only_unread_omits_read_notifications(casino: Casino) -> None:
     ids = [await casino.publish(data={"n": i}) for i in range(3)]
     await casino.mark(ids[1])
 
@@ -133,7 +133,7 @@ async def test_only_unread_leaves_out_what_was_read(casino: Casino) -> None:
         assert [item["is_read"] for item in shown] == [False, True, False]
 
 
-async def test_another_only_unread_is_refused(
+async def test_an_invalid_only_unread_is_refused(
     casino: Casino, assert_error: AssertError
 ) -> None:
     for text in ("yes", "2", "tRUE", " true"):
@@ -181,9 +181,7 @@ async def test_event_and_details_are_filled(casino: Casino) -> None:
     ]
 
 
-async def test_names_that_are_numbers_are_shown_as_such(
-    casino: Casino, mint: Mint
-) -> None:
+async def test_numeric_names_are_shown_as_numbers(casino: Casino, mint: Mint) -> None:
     for player, shown_as in (
         ("0", 0),
         ("12345", 12_345),
@@ -222,7 +220,7 @@ async def test_a_brand_may_have_a_name(
     assert (shown["brand_id"], shown["player_id"]) == (brand, 7)
 
 
-async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
+async def test_every_defect_of_a_credential_is_the_same_401(
     casino: Casino,
     client: httpx2.AsyncClient,
     mint: Mint,
@@ -262,7 +260,7 @@ async def test_all_that_is_wrong_with_a_credential_is_the_same_401(
             assert answer.json() == examples["errors"]["401"]
 
 
-async def test_a_service_reads_nobody_else_s_list(
+async def test_a_service_token_reads_its_own_list_only(
     casino: Casino, mint: Mint, assert_error: AssertError
 ) -> None:
     service = mint("1", "notification:player:*", app="1001")
@@ -310,7 +308,7 @@ async def test_unknown_ids_are_ignored(casino: Casino) -> None:
     assert (await casino.mark(mine)).json() == answer.json()
 
 
-async def test_another_player_s_ids_are_unknown(casino: Casino, mint: Mint) -> None:
+async def test_ids_of_another_player_are_unknown(casino: Casino, mint: Mint) -> None:
     mine = await casino.publish(data={})
     headers = casino.headers
     casino.headers = {"x-auth-token": mint("2", app="1001")}
@@ -321,7 +319,7 @@ async def test_another_player_s_ids_are_unknown(casino: Casino, mint: Mint) -> N
     assert [item["is_read"] for item in await casino.shown()] == [False]
 
 
-async def test_what_is_no_list_of_ids_is_a_400(
+async def test_an_invalid_list_of_ids_is_a_400(
     casino: Casino, client: httpx2.AsyncClient, examples: dict[str, Any]
 ) -> None:
     for body in (
@@ -357,7 +355,7 @@ async def test_as_many_ids_as_fit_the_body_are_marked(
     assert_error(await casino.mark(*other, *other), 413)
 
 
-async def test_other_paths_are_told_of_in_the_same_shape(
+async def test_unknown_paths_and_methods_have_the_same_error_format(
     casino: Casino, assert_error: AssertError
 ) -> None:
     for path in ("/gateway/nothing", "/gateway/notifications/1.0", "/notifications/x"):
@@ -367,7 +365,7 @@ async def test_other_paths_are_told_of_in_the_same_shape(
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "PATCH"}
 
 
-async def test_what_runs_out_is_told_with_a_time(
+async def test_limits_and_outages_have_a_retry_time(
     start: Start, casino_at: CasinoAt, assert_error: AssertError
 ) -> None:
     full = casino_at(await start(requests_in_flight_max=0))

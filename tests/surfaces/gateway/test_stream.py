@@ -72,7 +72,7 @@ async def test_what_is_published_after_connected_arrives_at_once(
     assert (shown["message_id"], shown["time"]) == (published, at)
 
 
-async def test_frames_are_data_lines_alone(
+async def test_frames_are_data_lines_only(
     open_stream: OpenStream, casino: Casino
 ) -> None:
     stream = await open_stream()
@@ -86,7 +86,7 @@ async def test_frames_are_data_lines_alone(
         assert len(block.splitlines()) == 1
 
 
-async def test_another_player_s_and_brand_s_events_do_not_arrive(
+async def test_events_of_other_players_and_brands_do_not_arrive(
     open_stream: OpenStream,
     casino: Casino,
     client: httpx2.AsyncClient,
@@ -106,7 +106,9 @@ async def test_another_player_s_and_brand_s_events_do_not_arrive(
     assert event["event_data"]["event_details"] == {"n": 2}
 
 
-async def test_a_read_mark_is_no_frame(open_stream: OpenStream, casino: Casino) -> None:
+async def test_a_read_mark_has_no_frame(
+    open_stream: OpenStream, casino: Casino
+) -> None:
     stream = await open_stream()
     await casino.mark(await casino.publish(data={"n": 1}))
     await casino.publish(data={"n": 2})
@@ -136,7 +138,7 @@ async def test_a_keepalive_is_a_comment_and_a_frame_every_15_s(
     assert stream.text.split("\n\n")[2].split("\n")[0] == f": keepalive {stamp}"
 
 
-async def test_the_header_has_to_name_event_streams(
+async def test_the_accept_header_must_name_event_streams(
     open_stream: OpenStream, token: str
 ) -> None:
     for accept in ("text/event-stream", "text/html, Text/Event-Stream;q=0.9"):
@@ -149,7 +151,7 @@ async def test_the_header_has_to_name_event_streams(
         assert '"status":"error"' in stream.text
 
 
-async def test_who_may_not_listen_gets_the_same_401(
+async def test_a_stream_without_the_right_is_the_same_401(
     open_stream: OpenStream,
     mint: Mint,
     token: str,
@@ -176,7 +178,7 @@ async def test_who_may_not_listen_gets_the_same_401(
         )
 
 
-async def test_a_refusal_is_never_told_in_a_stream(
+async def test_errors_are_never_sent_within_a_stream(
     server: Server, assert_error: AssertError
 ) -> None:
     answer = await server.get(f"{STREAM}?refusals=stream")
@@ -188,7 +190,7 @@ async def test_a_refusal_is_never_told_in_a_stream(
     ("setting", "status"),
     [({"listeners_per_player_max": 1}, 409), ({"connections_max": 1}, 503)],
 )
-async def test_limits_have_the_gateway_s_shape(
+async def test_limits_have_the_gateways_error_format(
     start: Start,
     open_stream: OpenStream,
     casino_at: CasinoAt,
@@ -211,7 +213,7 @@ async def test_limits_have_the_gateway_s_shape(
     assert again.status == 200
 
 
-async def test_a_reader_that_takes_nothing_is_cut(
+async def test_a_reader_that_does_not_read_is_disconnected(
     start: Start, open_stream: OpenStream, casino_at: CasinoAt, until: Until
 ) -> None:
     server = await start()
@@ -229,7 +231,7 @@ async def test_a_reader_that_takes_nothing_is_cut(
     assert len(stream.data) == 1
 
 
-async def test_a_drain_ends_it_without_a_word(
+async def test_a_drain_ends_the_stream_without_a_frame(
     start: Start, open_stream: OpenStream
 ) -> None:
     server = await start(drain_s=0)
@@ -243,7 +245,7 @@ async def test_a_drain_ends_it_without_a_word(
     assert refused.status == 503
 
 
-async def test_the_end_of_the_token_is_told(
+async def test_an_error_frame_announces_the_end_of_the_token(
     open_stream: OpenStream, server: Server, examples: dict[str, Any]
 ) -> None:
     stream = await open_stream()
@@ -256,7 +258,7 @@ async def test_the_end_of_the_token_is_told(
     ]
 
 
-async def test_events_that_are_lost_are_told_of(
+async def test_lost_events_are_reported(
     open_stream: OpenStream, casino: Casino, redis: RedisConnection
 ) -> None:
     await casino.publish(data={"n": 1})
@@ -274,7 +276,7 @@ async def test_events_that_are_lost_are_told_of(
     )
 
 
-async def test_a_client_that_goes_away_leaves_nothing(
+async def test_a_client_that_disconnects_leaves_no_reader_and_no_lease(
     open_stream: OpenStream, server: Server, until: Until
 ) -> None:
     stream = await open_stream()
@@ -296,14 +298,14 @@ async def test_a_client_that_goes_away_leaves_nothing(
         errors.STORE_UNAVAILABLE,
     ],
 )
-def test_only_the_end_of_a_token_has_a_word(disconnect: Any) -> None:
+def test_only_the_end_of_a_token_has_a_farewell_frame(disconnect: Any) -> None:
     codec = GatewayCodec(LOG, lambda: 0)
 
     assert codec.bye(disconnect, 100) == b""
     assert codec.bye(errors.TOKEN_INVALID, 0).startswith(b'data: {"type":"error"')
 
 
-def test_every_gap_is_the_same_to_a_client() -> None:
+def test_every_gap_has_the_same_frame() -> None:
     codec = GatewayCodec(LOG, lambda: 0)
 
     assert len({codec.gap(gap, "cursor", None) for gap in Gap}) == 1

@@ -29,7 +29,7 @@ REFUSALS: list[tuple[Error, int]] = [
 
 
 @pytest.mark.parametrize(("error", "status"), REFUSALS, ids=str)
-def test_every_error_has_a_place(error: Error, status: int) -> None:
+def test_every_error_is_in_the_table(error: Error, status: int) -> None:
     answer = refusal(error)
 
     assert answer.status_code == status

@@ -124,7 +124,7 @@ async def test_pages_have_numbers(game_server: GameServer, player: Player) -> No
     assert not any(page["errors"] for page in paging)
 
 
-async def test_a_bad_paging_value_is_told_of_in_a_good_answer(
+async def test_an_invalid_page_is_reported_in_a_successful_response(
     game_server: GameServer, player: Player
 ) -> None:
     await game_server.say("a")
@@ -155,7 +155,7 @@ async def test_filters_go_together(game_server: GameServer, player: Player) -> N
     assert await player.contents(priority="high", per_page=1, page=2) == [2]
 
 
-async def test_all_here_is_custom_and_of_the_server(
+async def test_every_notification_is_custom_and_from_the_server_api(
     game_server: GameServer, player: Player
 ) -> None:
     await game_server.say(1)
@@ -171,7 +171,7 @@ async def test_all_here_is_custom_and_of_the_server(
         assert (await player.paging(**query))["total"] == 0
 
 
-async def test_a_filter_that_is_none_is_refused(
+async def test_an_invalid_filter_is_refused(
     player: Player, assert_error: AssertError
 ) -> None:
     for query in ({"read": "1"}, {"custom": "yes"}, {"priority": "urgent"}):
@@ -179,7 +179,7 @@ async def test_a_filter_that_is_none_is_refused(
         assert error["param"] in query
 
 
-async def test_what_a_reader_needs_is_filled(
+async def test_required_fields_have_values(
     client: httpx2.AsyncClient, backend_key: str, mint: Mint, player_of: PlayerOf
 ) -> None:
     alice = player_of(mint("alice"))
@@ -217,7 +217,7 @@ async def test_a_native_emergency_is_shown(
     assert len(await alice.shown(priority="emergency")) == 1
 
 
-async def test_both_spellings_are_one_notification(
+async def test_a_ulid_and_a_uuid_identify_one_notification(
     client: httpx2.AsyncClient,
     backend_key: str,
     player: Player,
@@ -245,7 +245,7 @@ def crockford(text: str) -> int:
     return number
 
 
-async def test_what_was_sent_here_is_read_natively(
+async def test_a_notification_sent_here_is_read_natively(
     game_server: GameServer, client: httpx2.AsyncClient, mint: Mint, recipient: str
 ) -> None:
     await game_server.say({"foo": "bar"})
@@ -261,7 +261,7 @@ async def test_what_was_sent_here_is_read_natively(
     assert shown["source"] == "lootlocker"
 
 
-async def test_ids_are_marked_in_either_spelling(
+async def test_ids_are_marked_in_either_form(
     game_server: GameServer, player: Player
 ) -> None:
     await game_server.say("a", "b", "c")
@@ -283,7 +283,7 @@ async def test_an_empty_list_marks_nothing(
     assert await player.contents(read="false") == ["a"]
 
 
-async def test_all_is_all_that_is_there(
+async def test_marking_all_marks_every_notification(
     game_server: GameServer, player: Player
 ) -> None:
     await game_server.say("a", "b")
@@ -296,7 +296,7 @@ async def test_all_is_all_that_is_there(
     assert await player.contents(read="true") == ["b", "a"]
 
 
-async def test_another_player_s_ids_are_unknown(
+async def test_ids_of_another_player_are_unknown(
     game_server: GameServer, player: Player, mint: Mint, player_of: PlayerOf
 ) -> None:
     await game_server.say("a")
@@ -306,7 +306,7 @@ async def test_another_player_s_ids_are_unknown(
     assert await player.contents(read="false") == ["a"]
 
 
-async def test_what_is_no_list_of_ids_is_refused(
+async def test_an_invalid_list_of_ids_is_refused(
     client: httpx2.AsyncClient, player: Player, assert_error: AssertError
 ) -> None:
     for body, code in (
@@ -333,7 +333,7 @@ async def test_as_many_ids_as_fit_the_body_are_marked(
     assert (await player.read(*ids, *ids)).status_code == 413
 
 
-async def test_no_player_is_a_401(
+async def test_a_missing_player_token_is_a_401(
     client: httpx2.AsyncClient, backend_key: str, mint: Mint, assert_error: AssertError
 ) -> None:
     for headers in (
@@ -349,7 +349,7 @@ async def test_no_player_is_a_401(
             assert_error(answer, 401, "unauthorized")
 
 
-async def test_a_key_is_no_player(
+async def test_a_backend_key_is_not_a_player(
     client: httpx2.AsyncClient, backend_key: str, assert_error: AssertError
 ) -> None:
     headers = {"x-session-token": backend_key}
@@ -357,7 +357,7 @@ async def test_a_key_is_no_player(
     assert_error(await client.get(LIST, headers=headers), 403, "forbidden")
 
 
-async def test_who_may_not_read_gets_no_list(
+async def test_a_list_requires_the_right_to_read(
     mint: Mint, player_of: PlayerOf, assert_error: AssertError
 ) -> None:
     writer = player_of(mint("alice", "notification:player:self:write"))
@@ -366,7 +366,7 @@ async def test_who_may_not_read_gets_no_list(
         assert_error(await writer.list(**query), 403, "forbidden")
 
 
-async def test_apps_are_apart(
+async def test_apps_are_isolated(
     game_server: GameServer, mint: Mint, player_of: PlayerOf, recipient: str
 ) -> None:
     await game_server.say("secret")

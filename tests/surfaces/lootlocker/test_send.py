@@ -111,7 +111,7 @@ async def test_key_and_value_may_be_missing(
     ]
 
 
-async def test_properties_keep_order_and_twins(
+async def test_properties_keep_their_order_and_duplicates(
     game_server: GameServer, player: Player
 ) -> None:
     sent = [{"key": "k", "value": str(i)} for i in range(200)]
@@ -123,7 +123,7 @@ async def test_properties_keep_order_and_twins(
     assert empty["content"]["context"] == []
 
 
-async def test_other_properties_are_refused(
+async def test_invalid_properties_are_refused(
     game_server: GameServer, assert_error: AssertError
 ) -> None:
     wrong: list[Any] = [None, {}, "k", ["k"], [{"key": 1}], [{"value": None}]]
@@ -133,7 +133,7 @@ async def test_other_properties_are_refused(
         assert error["param"].startswith("properties")
 
 
-async def test_all_that_is_wrong_is_told_at_once(
+async def test_one_response_reports_every_problem(
     game_server: GameServer, assert_error: AssertError
 ) -> None:
     answer = await game_server.send(
@@ -145,7 +145,7 @@ async def test_all_that_is_wrong_is_told_at_once(
         assert f"{name}: " in message
 
 
-async def test_a_body_has_256_kib_at_most(
+async def test_a_body_has_at_most_256_kib(
     game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     room = 256 * KIB - len((await game_server.send(content="")).request.content)
@@ -157,7 +157,7 @@ async def test_a_body_has_256_kib_at_most(
     assert [len(text) for text in await player.contents()] == [room, 0]
 
 
-async def test_what_is_no_object_is_refused(
+async def test_a_body_that_is_not_an_object_is_refused(
     game_server: GameServer, assert_error: AssertError
 ) -> None:
     broken = [b"", b"{", b"\xff", b'"\\ud800"', b"[" * 100_000, b"[]", b"null", b'"x"']
@@ -174,7 +174,7 @@ async def test_another_media_type_is_refused(
     assert_error(answer, 415, "request_body_invalid")
 
 
-async def test_members_that_are_unknown_are_ignored(
+async def test_unknown_members_are_ignored(
     game_server: GameServer, player: Player
 ) -> None:
     await game_server.say(1, source="triggers", expiration_date="2020-01-01")
@@ -183,7 +183,7 @@ async def test_members_that_are_unknown_are_ignored(
     assert shown["source"] == "lootlocker.server_api"
 
 
-async def test_a_key_makes_a_sending_happen_once(
+async def test_a_send_with_an_idempotency_key_happens_once(
     game_server: GameServer, player: Player, assert_error: AssertError
 ) -> None:
     first = await game_server.send(key="k-1", content=1)
@@ -199,7 +199,7 @@ async def test_a_key_makes_a_sending_happen_once(
 
 
 @pytest.mark.parametrize("length", [255, 256])
-async def test_a_key_has_255_characters_at_most(
+async def test_an_idempotency_key_has_at_most_255_characters(
     game_server: GameServer, assert_error: AssertError, length: int
 ) -> None:
     answer = await game_server.send(key="k" * length)
@@ -211,7 +211,7 @@ async def test_a_key_has_255_characters_at_most(
         assert error["param"] == "Idempotency-Key"
 
 
-async def test_a_request_has_the_name_that_the_client_gave(
+async def test_a_request_has_the_id_that_the_client_sent(
     client: httpx2.AsyncClient, assert_error: AssertError
 ) -> None:
     for given, taken in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
@@ -232,7 +232,7 @@ async def test_a_request_has_the_name_that_the_client_gave(
         ("DELETE", "/game/notifications/v1", 405, "method_not_allowed"),
     ],
 )
-async def test_other_paths_are_told_of_in_the_same_shape(
+async def test_unknown_paths_and_methods_have_the_same_error_format(
     client: httpx2.AsyncClient,
     assert_error: AssertError,
     method: str,
@@ -245,7 +245,7 @@ async def test_other_paths_are_told_of_in_the_same_shape(
     assert_error(answer, status, code)
 
 
-async def test_what_runs_out_is_told_with_a_time(
+async def test_limits_and_outages_have_a_retry_time(
     start: Start,
     mint: Mint,
     assert_error: AssertError,
@@ -263,7 +263,7 @@ async def test_what_runs_out_is_told_with_a_time(
     assert_error(await full.send(), 429, "rate_limited")
 
 
-async def test_a_fault_of_ours_is_a_500_in_the_same_shape(
+async def test_an_internal_error_is_a_500_in_the_same_format(
     game_server: GameServer,
     answered_client: httpx2.AsyncClient,
     assert_error: AssertError,

@@ -26,7 +26,7 @@ async def open_session(client: Any, key: str) -> str:
     return token
 
 
-async def test_a_session_s_token_sends(
+async def test_a_session_token_sends(
     client: httpx2.AsyncClient,
     backend_key: str,
     game_server_of: GameServerOf,
@@ -39,7 +39,7 @@ async def test_a_session_s_token_sends(
     assert await player.contents() == ["hello"]
 
 
-async def test_what_is_in_the_body_does_not_matter(
+async def test_the_body_is_ignored(
     client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     headers = {"x-server-key": backend_key}
@@ -49,7 +49,7 @@ async def test_what_is_in_the_body_does_not_matter(
         assert answer.status_code == 200
 
 
-async def test_a_ping_tells_the_time(
+async def test_a_ping_returns_the_time(
     client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     token = await open_session(client, backend_key)
@@ -137,7 +137,7 @@ async def test_a_session_has_the_scopes_of_its_key(
         assert_error(answer, 403, "forbidden")
 
 
-async def test_a_session_counts_in_its_own_app_alone(
+async def test_a_session_is_valid_in_its_own_app_only(
     client: httpx2.AsyncClient,
     add_key: AddKey,
     game_server_of: GameServerOf,
@@ -150,7 +150,7 @@ async def test_a_session_counts_in_its_own_app_alone(
     assert await player.shown() == []
 
 
-async def test_no_wrong_key_can_be_told_from_another(
+async def test_every_wrong_key_has_the_same_response(
     client: httpx2.AsyncClient, backend_key: str, mint: Mint, assert_error: AssertError
 ) -> None:
     wrong = [
@@ -171,14 +171,14 @@ async def test_no_wrong_key_can_be_told_from_another(
     assert len(messages) == 1
 
 
-async def test_no_key_is_a_401(
+async def test_a_missing_key_is_a_401(
     client: httpx2.AsyncClient, assert_error: AssertError
 ) -> None:
     for headers in ({}, {"x-server-key": " "}):
         assert_error(await client.post(SESSION, headers=headers), 401, "unauthorized")
 
 
-async def test_only_the_header_of_the_page_counts(
+async def test_only_the_documented_header_counts(
     client: httpx2.AsyncClient,
     backend_key: str,
     assert_error: AssertError,
@@ -196,7 +196,7 @@ async def test_only_the_header_of_the_page_counts(
         assert_error(answer, 401, "unauthorized")
 
 
-async def test_a_player_s_token_is_no_server_s(
+async def test_a_player_token_is_not_a_server_token(
     mint: Mint, game_server_of: GameServerOf, recipient: str, assert_error: AssertError
 ) -> None:
     for permission in ("self:*", "*"):

@@ -35,7 +35,7 @@ def assert_refused(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a.b.c", "_.-._", "pull.message.test", "-_-.b_.c-"])
-def test_a_type_is_three_groups(kind: str) -> None:
+def test_a_type_has_three_groups(kind: str) -> None:
     _, notification = send(notification_type=kind)
 
     assert notification.type == kind
@@ -45,12 +45,12 @@ def test_a_type_is_three_groups(kind: str) -> None:
     "kind",
     ["", "a", "a.b", "a.b.c.d", "A.b.c", "a.b.1", "a..c", " a.b.c", "a.b.c\n", "ä.b.c"],
 )
-def test_another_type_is_refused(kind: str) -> None:
+def test_an_invalid_type_is_refused(kind: str) -> None:
     assert_refused("notification_type", kind)
 
 
 @pytest.mark.parametrize("priority", ["emergency", "", "Low", "critical", "high "])
-def test_another_priority_is_refused(priority: str) -> None:
+def test_an_invalid_priority_is_refused(priority: str) -> None:
     assert_refused("priority", priority)
 
 
@@ -68,7 +68,7 @@ def test_another_priority_is_refused(priority: str) -> None:
         "0195fc45-81c8-fe7c-bd31-87f1bd229a3d",
     ],
 )
-def test_another_recipient_is_refused(recipient: str) -> None:
+def test_an_invalid_recipient_is_refused(recipient: str) -> None:
     assert_refused("recipient", recipient)
 
 
@@ -77,7 +77,7 @@ def test_an_integer_of_more_than_64_bits_is_refused(number: int) -> None:
     assert_refused("content", [number])
 
 
-def test_content_is_64_levels_deep_at_most() -> None:
+def test_content_has_at_most_64_levels() -> None:
     content: Any = []
     for _ in range(63):
         content = [content]
@@ -87,7 +87,7 @@ def test_content_is_64_levels_deep_at_most() -> None:
 
 
 @pytest.mark.parametrize("name", ["priority", "recipient", "notification_type"])
-def test_null_is_no_text(name: str) -> None:
+def test_null_is_not_a_string(name: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         send(**{name: None})
 
@@ -112,7 +112,7 @@ def test_null_is_no_text(name: str) -> None:
         ({"per_page": "many"}, 1, 20, "per_page"),
     ],
 )
-def test_a_bad_paging_value_becomes_the_nearest_good_one(
+def test_an_invalid_page_becomes_the_nearest_valid_one(
     query: Any, page: int, per_page: int, field: str | None
 ) -> None:
     parsed = LootLockerListQuery.parse(query)
@@ -121,7 +121,7 @@ def test_a_bad_paging_value_becomes_the_nearest_good_one(
     assert [error.field for error in parsed.errors] == ([field] if field else [])
 
 
-def test_all_that_is_wrong_with_a_query_is_told() -> None:
+def test_every_problem_of_a_query_is_reported() -> None:
     with pytest.raises(Invalid) as caught:
         LootLockerListQuery.parse({"read": "1", "custom": "yes", "priority": "urgent"})
 
@@ -140,12 +140,12 @@ def test_all_that_is_wrong_with_a_query_is_told() -> None:
         ("0195fc45-81c8-fe7c-bd31-87f1bd229a3d", "01JQY4B0E8ZSYBTCC7Y6YJ56HX"),
     ],
 )
-def test_a_ulid_is_the_same_bits(uuid: str, ulid: str) -> None:
+def test_a_ulid_has_the_bits_of_the_uuid(uuid: str, ulid: str) -> None:
     assert encode_ulid(uuid) == ulid
     assert set(LootLockerMarkBody([ulid, ulid.lower(), uuid]).ids()) == {uuid}
 
 
-def test_what_is_no_uuid_stays_as_it_is() -> None:
+def test_a_text_that_is_not_a_uuid_is_unchanged() -> None:
     assert encode_ulid("alice") == "alice"
     assert LootLockerMarkBody(["alice", "8" + "Z" * 25]).ids() == [
         "alice",
@@ -172,7 +172,7 @@ REFUSALS: list[tuple[Error, int, str]] = [
 
 
 @pytest.mark.parametrize(("error", "status", "code"), REFUSALS, ids=lambda x: str(x))
-def test_every_error_has_a_place(error: Error, status: int, code: str) -> None:
+def test_every_error_is_in_the_table(error: Error, status: int, code: str) -> None:
     answer = refusal(error, "r-1")
 
     body = msgspec.json.decode(answer.body)

@@ -41,13 +41,13 @@ def wrong(body: Any) -> dict[str, str]:
     return {"/".join(map(str, error.where[1:])): error.problem for error in told}
 
 
-def test_what_is_good_is_decoded() -> None:
+def test_a_valid_body_is_decoded() -> None:
     tree = TREE.decode(b'{"leaves":[{"name":"a"}],"best":{"name":"b","size":1}}')
 
     assert tree == Tree([Leaf("a")], Leaf("b", 1))
 
 
-def test_problems_of_all_fields_and_items_are_told() -> None:
+def test_problems_of_all_fields_and_items_are_reported() -> None:
     leaves = [{"name": 1, "size": "x"}, {"name": "a"}, None, {"name": "a", "sise": 1}]
 
     told = wrong({"leaves": leaves, "best": {}, "more": 1})
@@ -64,25 +64,25 @@ def test_problems_of_all_fields_and_items_are_told() -> None:
     assert told["best/name"] == "is missing"
 
 
-def test_what_has_a_title_is_spoken_of_by_it() -> None:
+def test_a_problem_names_the_title_of_the_type() -> None:
     assert wrong({"best": {"name": "long"}}) == {"best/name": "is not a name"}
 
 
-def test_good_items_may_be_wrong_together() -> None:
+def test_valid_fields_may_be_invalid_together() -> None:
     leaves = [{"name": "a"}] * 201
 
     assert wrong({"leaves": leaves}) == {"leaves": "Expected `array` of length <= 200"}
 
 
-def test_what_is_no_object_has_one_problem() -> None:
+def test_a_body_that_is_not_an_object_has_one_problem() -> None:
     assert wrong([]) == {"": "Expected `object`, got `array`"}
 
 
-def test_only_so_many_problems_are_told() -> None:
+def test_the_number_of_problems_is_limited() -> None:
     assert len(wrong({"leaves": [{}] * 200})) == PROBLEMS_MAX
 
 
-def test_the_last_of_two_fields_of_one_name_excuses_no_other() -> None:
+def test_a_valid_duplicate_does_not_excuse_an_invalid_field() -> None:
     with pytest.raises(Invalid) as refused:
         TREE.decode(b'{"best":1,"best":{"name":"a"}}')
 
@@ -90,7 +90,7 @@ def test_the_last_of_two_fields_of_one_name_excuses_no_other() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"best":1,', b'{"best":\xff}'])
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         TREE.decode(body)
 
@@ -115,7 +115,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @settings(max_examples=500)
 @given(VALUES)
-def test_any_publish_is_read_or_refused_with_places_that_are_in_it(value: Any) -> None:
+def test_any_publish_is_accepted_or_refused_with_valid_pointers(value: Any) -> None:
     try:
         asked, many = decode_publish(DEMO, json.dumps(value).encode())
     except Invalid as refused:

@@ -48,7 +48,7 @@ def problem(answer: Any, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
-async def test_a_campaign_is_made_and_read(backend: Backend) -> None:
+async def test_a_campaign_is_created_and_retrieved(backend: Backend) -> None:
     shown = good(await backend.ask("GET", URL))
 
     assert (shown["id"], shown["name"], shown["cards"]) == ("c", "Summer", 0)
@@ -56,7 +56,7 @@ async def test_a_campaign_is_made_and_read(backend: Backend) -> None:
     assert shown["created_at"] == shown["updated_at"]
 
 
-async def test_making_it_again_renames_it_or_leaves_it(backend: Backend) -> None:
+async def test_putting_a_campaign_again_renames_or_keeps_it(backend: Backend) -> None:
     first = good(await backend.ask("GET", URL))
 
     assert good(await backend.ask("PUT", URL, {}))["name"] == "Summer"
@@ -103,7 +103,7 @@ async def test_a_status_is_changed(backend: Backend) -> None:
     assert good(await backend.ask("GET", url)) == changed
 
 
-async def test_a_player_is_known_by_either_spelling(backend: Backend) -> None:
+async def test_a_ulid_and_a_uuid_identify_one_player(backend: Backend) -> None:
     ulid = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
     uuid = "015f4bff-cd73-5334-ada7-8edc1d4a6f1f"
     cards = [card("k", ulid), card("l", uuid.upper())]
@@ -139,7 +139,9 @@ async def test_ten_thousand_cards_fit_and_one_more_does_not(backend: Backend) ->
         [{**card("k"), "more": 1}],
     ],
 )
-async def test_one_wrong_card_and_none_is_written(backend: Backend, wrong: Any) -> None:
+async def test_an_invalid_card_prevents_the_whole_write(
+    backend: Backend, wrong: Any
+) -> None:
     cards = [card("good"), *wrong] if wrong else wrong
 
     problem(await backend.ask("PUT", f"{URL}/cards", cards), 422, "invalid")
@@ -147,7 +149,7 @@ async def test_one_wrong_card_and_none_is_written(backend: Backend, wrong: Any) 
     assert good(await backend.ask("GET", URL))["cards"] == 0
 
 
-async def test_all_wrong_players_are_named(backend: Backend) -> None:
+async def test_every_invalid_player_is_reported(backend: Backend) -> None:
     cards = [card("a"), card("b", "me"), card("c", "me")]
 
     answer = await backend.ask("PUT", f"{URL}/cards", cards)
@@ -157,14 +159,12 @@ async def test_all_wrong_players_are_named(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "é", "x" * 129, "a%0A"])
-async def test_a_name_that_is_none_makes_no_campaign(
-    backend: Backend, name: str
-) -> None:
+async def test_an_invalid_id_creates_no_campaign(backend: Backend, name: str) -> None:
     problem(await backend.ask("PUT", f"/v1/campaigns/{name}", {}), 400, "invalid")
     problem(await backend.ask("GET", f"/v1/campaigns/{name}"), 404, "not-found")
 
 
-async def test_what_is_not_there_is_not_found(backend: Backend) -> None:
+async def test_an_unknown_campaign_or_card_is_not_found(backend: Backend) -> None:
     for method, url, body in (
         ("GET", "/v1/campaigns/d", None),
         ("GET", "/v1/campaigns/d/cards", None),
@@ -181,13 +181,13 @@ async def test_what_is_not_there_is_not_found(backend: Backend) -> None:
     "query",
     [{"limit": 0}, {"limit": 1_001}, {"after": "x"}, {"status": "lost"}],
 )
-async def test_a_wrong_parameter_is_refused(
+async def test_an_invalid_parameter_is_refused(
     backend: Backend, query: dict[str, Any]
 ) -> None:
     problem(await backend.ask("GET", f"{URL}/cards", **query), 400, "invalid")
 
 
-async def test_scopes_decide(
+async def test_operations_require_their_scopes(
     backend: Backend, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     await backend.ask("PUT", f"{URL}/cards", [card("k")])
@@ -214,7 +214,7 @@ async def test_scopes_decide(
     problem(nobody, 401, "unauthenticated")
 
 
-async def test_another_apps_campaign_is_not_found(
+async def test_a_campaign_of_another_app_is_not_found(
     backend: Backend, client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     foreign = Backend(client, await add_key(app="other"))
@@ -223,7 +223,7 @@ async def test_another_apps_campaign_is_not_found(
     assert good(await foreign.ask("GET", "/v1/campaigns"))["campaigns"] == []
 
 
-async def test_a_browsers_foreign_page_is_refused(backend: Backend) -> None:
+async def test_a_page_of_another_origin_is_refused(backend: Backend) -> None:
     backend.headers["Origin"] = "https://elsewhere.example"
 
     assert (await backend.ask("PUT", URL, {})).status_code == 403

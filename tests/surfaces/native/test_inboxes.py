@@ -130,7 +130,7 @@ async def mixed(backend: Backend, alice: Player, next_millisecond: Any) -> list[
         ({}, "543210"),
     ],
 )
-async def test_a_page_shows_what_matches(
+async def test_a_page_has_the_matching_notifications(
     backend: Backend, mixed: list[str], query: Any, shown: str
 ) -> None:
     assert await backend.bodies(**query) == list(shown)
@@ -144,7 +144,7 @@ async def test_a_page_shows_what_matches(
 
 @pytest.mark.parametrize("name", ["type", "priority", "unread", "topic", "order"])
 @pytest.mark.parametrize("value", ["", "no such", "x" * 256, ",".join("x" * 33)])
-async def test_a_wrong_filter_is_pointed_at(
+async def test_an_invalid_filter_is_named(
     backend: Backend, name: str, value: str
 ) -> None:
     answer = await backend.page(**{name: value})
@@ -156,14 +156,14 @@ async def test_a_wrong_filter_is_pointed_at(
         assert [error["query"] for error in answer.json()["errors"]] == [name]
 
 
-async def test_before_is_for_newest_first(backend: Backend, mixed: list[str]) -> None:
+async def test_before_requires_newest_first(backend: Backend, mixed: list[str]) -> None:
     answer = await backend.page(order="oldest", before=mixed[2])
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["query"] == "before"
 
 
-async def test_a_long_search_goes_on_from_next(backend: Backend) -> None:
+async def test_a_long_search_continues_from_next(backend: Backend) -> None:
     first = await backend.say("first", type="rare")
     for _ in range(2):
         players = {"to": {"players": ["alice"]}, "body": "x", "type": "common"}
@@ -182,7 +182,7 @@ async def test_a_long_search_goes_on_from_next(backend: Backend) -> None:
 @pytest.mark.parametrize(
     "query", [{"type": "a"}, {"order": "oldest"}, {"unread": "true"}, {}]
 )
-async def test_a_filtered_page_has_a_tag_of_its_own(
+async def test_a_filtered_page_has_its_own_etag(
     backend: Backend, alice: Player, mixed: list[str], query: Any
 ) -> None:
     etag = (await backend.page(**query)).headers["ETag"]
@@ -198,7 +198,7 @@ async def test_a_filtered_page_has_a_tag_of_its_own(
 # Oldest first.
 
 
-async def test_next_of_the_oldest_brings_what_came_since(
+async def test_next_of_the_oldest_page_returns_later_notifications(
     backend: Backend, mixed: list[str]
 ) -> None:
     page = (await backend.page(order="oldest", limit=5)).json()
@@ -213,7 +213,7 @@ async def test_next_of_the_oldest_brings_what_came_since(
     assert bodies == list("567")
 
 
-async def test_what_is_read_says_so_oldest_first_too(
+async def test_read_marks_appear_oldest_first_too(
     backend: Backend, mixed: list[str]
 ) -> None:
     page = (await backend.page(order="oldest")).json()
@@ -223,7 +223,7 @@ async def test_what_is_read_says_so_oldest_first_too(
 
 
 @pytest.mark.parametrize("number", range(6))
-async def test_an_id_is_a_place_to_go_on_from(
+async def test_a_page_continues_from_an_id(
     backend: Backend, mixed: list[str], number: int
 ) -> None:
     page = (await backend.page(order="oldest", after=mixed[number])).json()
@@ -266,7 +266,7 @@ async def test_a_cursor_that_was_overtaken_is_a_gap(
 
 
 @pytest.mark.parametrize("number", range(6))
-async def test_what_is_deleted_is_in_no_page(
+async def test_a_deleted_notification_is_on_no_page(
     backend: Backend, alice: Player, mixed: list[str], number: int
 ) -> None:
     for _ in range(2):
@@ -278,7 +278,7 @@ async def test_what_is_deleted_is_in_no_page(
     assert (await alice.ask("GET", f"/{mixed[number]}")).status_code == 404
 
 
-async def test_others_keep_what_one_has_deleted(
+async def test_a_deletion_affects_one_player_only(
     backend: Backend, alice: Player, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     await client.get(f"{ME}/notifications", headers=mint.bearer("bob"))
@@ -291,9 +291,7 @@ async def test_others_keep_what_one_has_deleted(
     assert len(page.json()["notifications"]) == 1
 
 
-async def test_a_backend_takes_back_what_it_sent(
-    backend: Backend, alice: Player
-) -> None:
+async def test_a_backend_deletes_what_it_sent(backend: Backend, alice: Player) -> None:
     sent = await backend.say("x")
 
     answer = await backend.ask("DELETE", f"{ALICE}/notifications/{sent}")
@@ -303,7 +301,7 @@ async def test_a_backend_takes_back_what_it_sent(
     assert (await backend.receipt(sent))["state"] == "withdrawn"
 
 
-async def test_another_deletes_nothing(
+async def test_another_caller_deletes_nothing(
     backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     sent = await backend.say("x")
@@ -316,14 +314,16 @@ async def test_another_deletes_nothing(
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, "x"])
-async def test_what_never_was_is_not_deleted(alice: Player, unknown: str) -> None:
+async def test_an_unknown_notification_is_not_deleted(
+    alice: Player, unknown: str
+) -> None:
     assert (await alice.ask("DELETE", f"/{unknown}")).status_code == 404
 
 
 # Marks and counts.
 
 
-async def test_a_mark_is_taken_back(
+async def test_a_read_mark_is_removed(
     backend: Backend, alice: Player, mixed: list[str]
 ) -> None:
     assert await alice.mark("unread", mixed[1], mixed[2], "unknown") == 6
@@ -332,7 +332,7 @@ async def test_a_mark_is_taken_back(
 
 
 @pytest.mark.parametrize("body", [{}, {"ids": "x"}, {"ids": ["x"] * 1_001}, []])
-async def test_a_wrong_mark_takes_nothing_back(alice: Player, body: Any) -> None:
+async def test_an_invalid_unmark_removes_nothing(alice: Player, body: Any) -> None:
     assert (await alice.ask("POST", "/unread", body)).status_code == 422
 
 
@@ -348,7 +348,7 @@ async def test_many_players_are_counted_in_one_call(
     assert counted == [("bob", 1), ("alice", 4), ("nobody", 0), ("bob", 1)]
 
 
-async def test_all_wrong_names_are_told(backend: Backend) -> None:
+async def test_every_invalid_name_is_reported(backend: Backend) -> None:
     answer = await backend.ask("POST", "/v1/unread", {"players": ["me", "a", ""]})
 
     assert answer.status_code == 422
@@ -356,7 +356,7 @@ async def test_all_wrong_names_are_told(backend: Backend) -> None:
     assert pointers == ["/players/0", "/players/2"]
 
 
-async def test_a_player_counts_its_own_only(
+async def test_a_player_retrieves_its_own_count_only(
     client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     headers = mint.bearer("alice")
@@ -371,7 +371,7 @@ async def test_a_player_counts_its_own_only(
 
 
 @pytest.mark.parametrize("number", [0, 3, 4])
-async def test_a_receipt_says_how_far_it_came(
+async def test_a_receipt_has_the_state(
     backend: Backend, alice: Player, mixed: list[str], number: int
 ) -> None:
     sent = mixed[number]
@@ -391,7 +391,7 @@ async def test_a_receipt_says_how_far_it_came(
     assert receipt["read_at"].endswith("Z")
 
 
-async def test_a_receipt_says_what_took_its_place(backend: Backend) -> None:
+async def test_a_receipt_shows_a_replacement(backend: Backend) -> None:
     first = await backend.say("1", collapse_key="k", ttl_s=60)
     await backend.say("2", collapse_key="k")
 
@@ -401,14 +401,18 @@ async def test_a_receipt_says_what_took_its_place(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, "x"])
-async def test_what_never_was_has_no_receipt(backend: Backend, unknown: str) -> None:
+async def test_an_unknown_notification_has_no_receipt(
+    backend: Backend, unknown: str
+) -> None:
     answer = await backend.ask("GET", f"{ALICE}/notifications/{unknown}/receipt")
 
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "A" * 2_049, 1])
-async def test_a_wrong_acknowledgement_is_refused(alice: Player, cursor: Any) -> None:
+async def test_an_invalid_acknowledgement_is_refused(
+    alice: Player, cursor: Any
+) -> None:
     answer = await alice.ask("POST", "/ack", {"cursor": cursor})
 
     assert answer.status_code == 422

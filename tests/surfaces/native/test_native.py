@@ -100,7 +100,7 @@ def bodies(page: Any) -> list[str]:
 # Publishing.
 
 
-async def test_what_is_published_is_what_is_read(
+async def test_a_published_notification_is_read_unchanged(
     backend: Backend, alice: Reader
 ) -> None:
     sent: dict[str, Any] = {
@@ -172,7 +172,9 @@ async def test_a_key_of_another_request_is_a_conflict(
     assert bodies(await alice.page()) == ["x"]
 
 
-async def test_twins_at_once_are_stored_once(backend: Backend, alice: Reader) -> None:
+async def test_concurrent_duplicates_are_stored_once(
+    backend: Backend, alice: Reader
+) -> None:
     answers = await asyncio.gather(
         *(backend.publish("alice", "bob", body="x", key="k") for _ in range(10))
     )
@@ -182,7 +184,7 @@ async def test_twins_at_once_are_stored_once(backend: Backend, alice: Reader) ->
     assert bodies(await alice.page()) == ["x"]
 
 
-async def test_different_requests_with_one_key_at_once_have_one_winner(
+async def test_one_of_concurrent_requests_with_one_key_wins(
     backend: Backend, alice: Reader
 ) -> None:
     answers = await asyncio.gather(
@@ -209,7 +211,7 @@ async def test_keys_of_apps_are_separate(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-async def test_next_walks_every_entry_once(
+async def test_next_visits_every_entry_once(
     backend: Backend, alice: Reader, limit: int
 ) -> None:
     await backend.say("alice", *"0123456")
@@ -253,7 +255,7 @@ async def test_an_empty_inbox_has_a_page(alice: Reader) -> None:
     assert page["cursor"]
 
 
-async def test_a_known_page_is_not_sent_again(backend: Backend, alice: Reader) -> None:
+async def test_a_cached_page_is_not_sent_again(backend: Backend, alice: Reader) -> None:
     await backend.say("alice", "a")
     etag = (await alice.page()).headers["ETag"]
 
@@ -265,7 +267,7 @@ async def test_a_known_page_is_not_sent_again(backend: Backend, alice: Reader) -
 
 
 @pytest.mark.parametrize("change", ["publish", "mark"])
-async def test_whatever_a_page_shows_changes_its_etag(
+async def test_every_visible_change_changes_the_etag(
     backend: Backend, alice: Reader, change: str
 ) -> None:
     await backend.say("alice", "a")
@@ -360,7 +362,7 @@ async def test_marks_are_idempotent(backend: Backend, alice: Reader) -> None:
         {"some": True},
     ],
 )
-async def test_a_wrong_mark_marks_nothing(
+async def test_an_invalid_mark_marks_nothing(
     backend: Backend, alice: Reader, what: Any
 ) -> None:
     await backend.say("alice", "a")
@@ -369,7 +371,7 @@ async def test_a_wrong_mark_marks_nothing(
     assert await alice.unread() == 1
 
 
-async def test_anothers_marks_need_the_right_to_write(
+async def test_marks_of_another_player_require_the_right_to_write(
     client: httpx2.AsyncClient, mint: Mint, backend: Backend, alice: Reader
 ) -> None:
     await backend.say("alice", "a")
@@ -434,7 +436,7 @@ async def test_hostile_bodies_are_refused_and_nothing_is_stored(
     assert await Reader(client, mint.bearer("a")).unread() == 0
 
 
-async def test_a_problem_points_at_the_field(backend: Backend) -> None:
+async def test_a_problem_has_a_pointer_to_the_field(backend: Backend) -> None:
     wrong_type = await backend.publish("alice", body="x", properties=[{"key": 1}])
     wrong_player = await backend.publish("alice", "me", "\x7f", body="x")
 
@@ -447,7 +449,7 @@ async def test_a_problem_points_at_the_field(backend: Backend) -> None:
 @pytest.mark.parametrize(
     ("member", "limit"), [("type", 255), ("title", 1_000), ("body", 4_096)]
 )
-async def test_texts_have_limits(backend: Backend, member: str, limit: int) -> None:
+async def test_strings_have_limits(backend: Backend, member: str, limit: int) -> None:
     fits = {member: "\U0001f600" * limit}
     one_more = {member: "x" * (limit + 1)}
 
@@ -499,7 +501,7 @@ async def test_hostile_player_names_are_refused(
 
 
 @pytest.mark.parametrize("player", ["a%2Fb", "é", "%F0%9F%98%80", "a:b{c}", "*", ".x"])
-async def test_odd_player_names_are_names(
+async def test_unusual_player_names_are_valid(
     client: httpx2.AsyncClient, backend: Backend, player: str
 ) -> None:
     url = inbox(player)
@@ -514,7 +516,7 @@ async def test_odd_player_names_are_names(
 # Apps and access.
 
 
-async def test_another_apps_inboxes_are_unseen(
+async def test_inboxes_of_another_app_are_invisible(
     client: httpx2.AsyncClient,
     mint: Mint,
     backend: Backend,
@@ -539,7 +541,7 @@ async def test_no_credential_is_401(client: httpx2.AsyncClient) -> None:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_a_backend_key_is_no_player(
+async def test_a_backend_key_is_not_a_player(
     client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     answer = await client.get(inbox(), headers=bearer(backend_key))
@@ -572,7 +574,7 @@ async def test_a_post_with_a_cookie_needs_an_origin(
     assert answer.status_code == status
 
 
-async def test_a_get_with_a_cookie_needs_none(
+async def test_a_get_with_a_cookie_needs_no_origin(
     client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     cookie = {"Cookie": f"Authorization=bearer {mint('alice')}"}

@@ -62,7 +62,7 @@ def ahead(**time: float) -> str:
 # Lists of messages.
 
 
-async def test_a_list_is_answered_by_a_list(backend: Backend) -> None:
+async def test_a_list_of_messages_returns_a_list(backend: Backend) -> None:
     messages = [to("b", "a", title="1"), {**to(), "to": {"everyone": True}}, to("a")]
 
     answer = await backend.publish(messages)
@@ -91,13 +91,13 @@ async def test_a_repeated_list_is_not_stored_again(backend: Backend) -> None:
     assert await backend.titles() == ["1", "2"]
 
 
-async def test_a_list_has_a_thousand_messages_at_most(backend: Backend) -> None:
+async def test_a_list_has_at_most_a_thousand_messages(backend: Backend) -> None:
     told = await backend.refused([to("alice")] * 1_001)
 
     assert told == {"": "Expected `array` of length <= 1000"}
 
 
-async def test_a_list_has_a_thousand_recipients_at_most(backend: Backend) -> None:
+async def test_a_list_has_at_most_a_thousand_recipients(backend: Backend) -> None:
     told = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
 
     assert told == {"/2/to": "exceeds the limit of 1000 recipients per request"}
@@ -107,7 +107,7 @@ async def test_a_list_has_a_thousand_recipients_at_most(backend: Backend) -> Non
 @pytest.mark.parametrize(
     "said", [{"send_at": "2100-01-01T00:00:00Z"}, {"spread_s": 1}, {"persist": False}]
 )
-async def test_what_is_for_one_message_is_refused_in_a_list(
+async def test_fields_of_a_single_message_are_refused_in_a_list(
     backend: Backend, said: Any
 ) -> None:
     told = await backend.refused([to("alice"), to("alice", **said)])
@@ -120,7 +120,7 @@ async def test_what_is_for_one_message_is_refused_in_a_list(
 # What is wrong.
 
 
-async def test_everything_wrong_with_a_list_is_told_at_once(backend: Backend) -> None:
+async def test_one_response_reports_every_problem_of_a_list(backend: Backend) -> None:
     told = await backend.refused(
         [
             to("alice", "me", titel="x", title=1),
@@ -174,13 +174,13 @@ async def test_a_pointer_is_escaped(backend: Backend) -> None:
         ({"properties": [{"key": "k", "value": "\0" * 4_096}] * 64}, ""),
     ],
 )
-async def test_a_wrong_field_is_pointed_at(
+async def test_an_invalid_field_has_a_pointer(
     backend: Backend, message: Any, pointer: str
 ) -> None:
     assert list(await backend.refused({**to("alice"), **message})) == [pointer]
 
 
-async def test_what_a_service_finds_in_a_list_is_pointed_at(backend: Backend) -> None:
+async def test_problems_found_by_services_have_pointers(backend: Backend) -> None:
     past = "2020-01-01T00:00:00Z"
 
     told = await backend.refused([to("a"), to("a", expires_at=past), to("b")])
@@ -192,7 +192,7 @@ async def test_what_a_service_finds_in_a_list_is_pointed_at(backend: Backend) ->
 # Audiences.
 
 
-async def test_a_topic_reaches_who_has_joined_it(
+async def test_a_topic_reaches_its_subscribers(
     backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     url = "/v1/players/alice/topics/a/b"
@@ -208,7 +208,7 @@ async def test_a_topic_reaches_who_has_joined_it(
     assert await backend.titles("bob") == []
 
 
-async def test_everyone_reaches_every_player_there_is(
+async def test_everyone_reaches_every_known_player(
     backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     await backend.titles("alice")  # her first appearance
@@ -220,7 +220,7 @@ async def test_everyone_reaches_every_player_there_is(
 
 
 @pytest.mark.parametrize("audience", [{"topic": "t"}, {"everyone": True}])
-async def test_a_player_sends_to_no_audience(
+async def test_a_player_cannot_send_to_an_audience(
     client: httpx2.AsyncClient, mint: Mint, audience: Any
 ) -> None:
     headers = mint.bearer("alice", topics=("t",))
@@ -230,7 +230,7 @@ async def test_a_player_sends_to_no_audience(
 
 
 @pytest.mark.parametrize("audience", [{"topic": "t"}, {"everyone": True}])
-async def test_a_schedule_is_for_an_audience_too(
+async def test_a_message_to_an_audience_can_be_scheduled(
     backend: Backend, client: httpx2.AsyncClient, until: Until, audience: Any
 ) -> None:
     await backend.titles("alice")
@@ -251,7 +251,7 @@ async def test_a_schedule_is_for_an_audience_too(
 
 
 @pytest.mark.parametrize("audience", ["topics/t", "everyone"])
-async def test_an_audience_can_be_told_no_more(
+async def test_a_message_to_an_audience_is_withdrawn(
     backend: Backend, client: httpx2.AsyncClient, mint: Mint, audience: str
 ) -> None:
     await backend.titles("alice")
@@ -270,7 +270,7 @@ async def test_an_audience_can_be_told_no_more(
     assert (await client.delete(unknown, headers=backend.headers)).status_code == 404
 
 
-async def test_an_audiences_receipt_sums_up(
+async def test_the_receipt_of_an_audience_has_totals(
     backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     for player in ("alice", "bob", "carol"):
@@ -296,7 +296,7 @@ async def test_an_audiences_receipt_sums_up(
 # What a message may say.
 
 
-async def test_a_ttl_says_when_it_ends(
+async def test_a_ttl_becomes_an_expiry_time(
     backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     sent = await backend.send(ttl_s=3_600)
@@ -309,7 +309,9 @@ async def test_a_ttl_says_when_it_ends(
     assert abs((end - begin).total_seconds() - 3_600) < 5
 
 
-async def test_what_has_expired_is_not_there(backend: Backend, until: Until) -> None:
+async def test_an_expired_notification_is_on_no_page(
+    backend: Backend, until: Until
+) -> None:
     await backend.send(title="short", expires_at=ahead(seconds=1))
     await backend.send(title="long")
 
@@ -319,7 +321,7 @@ async def test_what_has_expired_is_not_there(backend: Backend, until: Until) -> 
     await until(only_one_is_left)
 
 
-async def test_a_late_repetition_is_answered_as_the_first_was(
+async def test_a_late_repetition_returns_the_first_response(
     backend: Backend, until: Until
 ) -> None:
     message = to("alice", expires_at=ahead(seconds=1))
@@ -337,7 +339,7 @@ async def test_a_late_repetition_is_answered_as_the_first_was(
     assert (await backend.publish(message)).status_code == 422
 
 
-async def test_a_collapse_key_leaves_the_last_one(backend: Backend) -> None:
+async def test_a_collapse_key_keeps_the_last_notification(backend: Backend) -> None:
     for title in ("1", "2"):
         await backend.send(title=title, collapse_key="score")
     await backend.publish(
@@ -347,7 +349,7 @@ async def test_a_collapse_key_leaves_the_last_one(backend: Backend) -> None:
     assert await backend.titles() == ["4"]
 
 
-async def test_who_has_muted_a_type_has_no_id(
+async def test_a_recipient_that_muted_the_type_has_no_id(
     backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     url = "/v1/players/bob/mutes/types/ad"
@@ -361,7 +363,7 @@ async def test_who_has_muted_a_type_has_no_id(
     assert await backend.titles("bob") == []
 
 
-async def test_what_is_not_kept_is_in_no_inbox(backend: Backend) -> None:
+async def test_an_ephemeral_notification_is_in_no_inbox(backend: Backend) -> None:
     answer = await backend.publish(to("alice", "bob", persist=False))
 
     assert answer.status_code == 200, answer.text
@@ -371,7 +373,7 @@ async def test_what_is_not_kept_is_in_no_inbox(backend: Backend) -> None:
     assert await backend.titles() == []
 
 
-async def test_what_is_not_kept_reaches_who_listens(
+async def test_an_ephemeral_notification_reaches_open_streams(
     backend: Backend, open_events: OpenEvents, mint: Mint
 ) -> None:
     stream = await open_events("/v1/stream", mint.bearer("alice"))

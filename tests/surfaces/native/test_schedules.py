@@ -75,7 +75,7 @@ def problem(answer: Any, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
-async def test_what_is_scheduled_arrives_at_its_time(
+async def test_a_scheduled_notification_arrives_at_its_time(
     backend: Backend, read: Read, until: Until
 ) -> None:
     when = ahead(seconds=0.4)
@@ -96,7 +96,7 @@ async def test_what_is_scheduled_arrives_at_its_time(
     assert sent["settled_at"] >= sent["send_at"]
 
 
-async def test_a_schedule_keeps_what_its_message_says(
+async def test_a_schedule_has_the_fields_of_its_message(
     backend: Backend, read: Read, until: Until
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
@@ -114,7 +114,7 @@ async def test_a_schedule_keeps_what_its_message_says(
     assert shown["expires_at"] < made["notification"]["expires_at"]
 
 
-async def test_what_is_past_goes_out_at_once(
+async def test_a_past_time_sends_at_once(
     backend: Backend, read: Read, until: Until
 ) -> None:
     made = await backend.schedule(send_at="2018-08-23T17:00:00Z")
@@ -124,7 +124,7 @@ async def test_what_is_past_goes_out_at_once(
     assert "due_at" not in shown
 
 
-async def test_an_audience_goes_out_with_its_progress_told(
+async def test_a_large_schedule_reports_its_progress(
     backend: Backend, read: Read, until: Until
 ) -> None:
     players = [f"p{i}" for i in range(120)]
@@ -171,7 +171,7 @@ async def test_schedules_are_listed_by_pages(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("query", [{"after": "x"}, {"limit": 0}, {"limit": 101}])
-async def test_a_wrong_parameter_is_refused(
+async def test_an_invalid_parameter_is_refused(
     backend: Backend, query: dict[str, Any]
 ) -> None:
     answer = await backend.client.get(
@@ -181,7 +181,7 @@ async def test_a_wrong_parameter_is_refused(
     problem(answer, 400, "invalid")
 
 
-async def test_what_is_cancelled_stays_so(backend: Backend) -> None:
+async def test_a_cancelled_schedule_stays_cancelled(backend: Backend) -> None:
     made = await backend.schedule()
 
     cancelled = await backend.ask("DELETE", made["id"])
@@ -194,7 +194,9 @@ async def test_what_is_cancelled_stays_so(backend: Backend) -> None:
     problem(moved, 409, "too-late")
 
 
-async def test_what_has_gone_out_is_too_late(backend: Backend, until: Until) -> None:
+async def test_a_sent_schedule_cannot_be_changed(
+    backend: Backend, until: Until
+) -> None:
     made = await backend.schedule(send_at=ahead(seconds=-1))
     await until(lambda: backend.is_sent(made["id"]))
 
@@ -203,7 +205,7 @@ async def test_what_has_gone_out_is_too_late(backend: Backend, until: Until) -> 
     problem(await backend.ask("PATCH", made["id"], move), 409, "too-late")
 
 
-async def test_what_is_moved_to_the_past_goes_out_at_once(
+async def test_a_schedule_moved_to_the_past_is_sent_at_once(
     backend: Backend, until: Until
 ) -> None:
     made = await backend.schedule()
@@ -223,7 +225,7 @@ async def test_what_is_moved_to_the_past_goes_out_at_once(
         "%Y-%m-%d %H:%M:%SZ",
     ],
 )
-async def test_a_time_in_an_accepted_spelling_is_understood(
+async def test_every_accepted_time_format_is_parsed(
     backend: Backend, send_at: str
 ) -> None:
     when = datetime.now(UTC) + timedelta(days=29)
@@ -253,7 +255,7 @@ async def test_a_time_in_an_accepted_spelling_is_understood(
         {},
     ],
 )
-async def test_what_is_no_time_within_thirty_days_is_refused(
+async def test_an_invalid_or_distant_time_is_refused(
     backend: Backend, send_at: Any
 ) -> None:
     wrong = problem(await backend.publish("alice", send_at=send_at), 422, "invalid")
@@ -265,16 +267,14 @@ async def test_what_is_no_time_within_thirty_days_is_refused(
     assert (await backend.get(made["id"]))["send_at"] == made["send_at"]
 
 
-async def test_thirty_days_are_the_limit(backend: Backend) -> None:
+async def test_a_schedule_is_at_most_thirty_days_ahead(backend: Backend) -> None:
     await backend.schedule(send_at=ahead(days=30))
     refused = await backend.publish("alice", send_at=ahead(days=30, seconds=2))
     problem(refused, 422, "invalid")
 
 
 @pytest.mark.parametrize("spread_s", [0, 14_400])
-async def test_four_hours_are_the_widest_window(
-    backend: Backend, spread_s: int
-) -> None:
+async def test_a_spread_is_at_most_four_hours(backend: Backend, spread_s: int) -> None:
     made = await backend.schedule("a", "b", spread_s=spread_s)
     assert made.get("spread_s", 0) == spread_s
 
@@ -283,7 +283,7 @@ async def test_four_hours_are_the_widest_window(
         problem(refused, 422, "invalid")
 
 
-async def test_one_bad_player_and_nothing_is_scheduled(
+async def test_an_invalid_player_prevents_the_whole_schedule(
     backend: Backend, client: httpx2.AsyncClient
 ) -> None:
     refused = await backend.publish("alice", "me", send_at=ahead(hours=1))
@@ -293,7 +293,7 @@ async def test_one_bad_player_and_nothing_is_scheduled(
     assert listed.json() == {"schedules": [], "next": None}
 
 
-async def test_a_repetition_with_its_key_is_answered_the_same(
+async def test_a_repetition_with_its_key_has_the_same_response(
     backend: Backend, read: Read, until: Until
 ) -> None:
     when = ahead(seconds=0.3)
@@ -314,7 +314,7 @@ async def test_a_repetition_with_its_key_is_answered_the_same(
     problem(refused, 422, "idempotency-key-reuse")
 
 
-async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
+async def test_schedules_of_other_apps_look_unknown(
     backend: Backend, client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     made = await backend.schedule()
@@ -333,7 +333,7 @@ async def test_schedules_of_other_apps_and_unknown_ones_are_the_same(
     assert (await backend.get(made["id"]))["state"] == "pending"
 
 
-async def test_a_player_may_schedule_for_itself_but_sees_no_schedules(
+async def test_a_player_schedules_for_itself_but_cannot_list_schedules(
     backend: Backend, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     alice = Backend(client, mint("alice"))

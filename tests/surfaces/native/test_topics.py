@@ -58,7 +58,7 @@ def alice(client: httpx2.AsyncClient, mint: Mint) -> Somebody:
 # Topics.
 
 
-async def test_a_backend_lets_players_join_and_leave(backend: Somebody) -> None:
+async def test_a_backend_subscribes_and_unsubscribes_players(backend: Somebody) -> None:
     for topic in ("b", "a/b", "b"):
         await backend.does("PUT", f"{TOPICS.format('alice')}/{topic}")
     assert await backend.topics() == [("a/b", False), ("b", False)]
@@ -69,7 +69,7 @@ async def test_a_backend_lets_players_join_and_leave(backend: Somebody) -> None:
     assert await backend.topics() == [("a/b", False)]
 
 
-async def test_a_player_joins_what_its_token_names(alice: Somebody) -> None:
+async def test_a_player_subscribes_to_topics_of_its_token(alice: Somebody) -> None:
     me = TOPICS.format("me")
     for topic, status in (("open", 204), ("guild/7", 204), ("other", 403)):
         await alice.does("PUT", f"{me}/{topic}", status)
@@ -80,13 +80,13 @@ async def test_a_player_joins_what_its_token_names(alice: Somebody) -> None:
     assert await alice.topics("me") == [("guild/7", False)]
 
 
-async def test_a_player_joins_for_nobody_else(alice: Somebody) -> None:
+async def test_a_player_subscribes_itself_only(alice: Somebody) -> None:
     for method in ("PUT", "DELETE"):
         await alice.does(method, f"{TOPICS.format('bob')}/open", 403)
     await alice.does("GET", TOPICS.format("bob"), 403)
 
 
-async def test_a_key_that_only_reads_lets_nobody_join(
+async def test_a_key_that_only_reads_cannot_subscribe_players(
     client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     key = await add_key("notifications:read")
@@ -96,7 +96,7 @@ async def test_a_key_that_only_reads_lets_nobody_join(
     assert await reader.topics() == []
 
 
-async def test_a_player_has_so_many_topics(backend: Somebody) -> None:
+async def test_the_number_of_topics_is_limited(backend: Somebody) -> None:
     for number in range(16):
         await backend.does("PUT", f"{TOPICS.format('alice')}/{number}")
 
@@ -107,21 +107,21 @@ async def test_a_player_has_so_many_topics(backend: Somebody) -> None:
 
 
 @pytest.mark.parametrize("topic", ["a%20b", "%00", "x" * 129, "é", ""])
-async def test_a_wrong_topic_is_refused(backend: Somebody, topic: str) -> None:
+async def test_an_invalid_topic_is_refused(backend: Somebody, topic: str) -> None:
     for path in (TOPICS, f"{MUTES}/topics"):
         answer = await backend.ask("PUT", f"{path.format('alice')}/{topic}")
         assert answer.status_code == 400
         assert [error["path"] for error in answer.json()["errors"]] == ["topic"]
 
 
-async def test_a_topic_may_have_the_words_of_a_path(backend: Somebody) -> None:
+async def test_a_topic_may_contain_segments_of_a_path(backend: Somebody) -> None:
     topic = "x/topics/y"
     await backend.does("PUT", f"{TOPICS.format('alice')}/{topic}")
 
     assert await backend.topics() == [(topic, False)]
 
 
-async def test_a_player_with_a_slash_has_topics(backend: Somebody) -> None:
+async def test_a_player_name_with_a_slash_has_topics(backend: Somebody) -> None:
     await backend.does("PUT", f"{TOPICS.format('a%2Fb')}/t")
 
     assert await backend.topics("a%2Fb") == [("t", False)]
@@ -145,7 +145,7 @@ async def test_a_muted_type_is_not_stored(backend: Somebody, alice: Somebody) ->
     assert await backend.unread() == 1
 
 
-async def test_a_muted_topic_is_not_shown_until_it_is_again(
+async def test_a_muted_topic_is_hidden_until_it_is_unmuted(
     backend: Somebody, alice: Somebody
 ) -> None:
     await backend.does("PUT", f"{TOPICS.format('alice')}/t")
@@ -163,14 +163,14 @@ async def test_a_muted_topic_is_not_shown_until_it_is_again(
     assert await backend.unread() == 1
 
 
-async def test_only_a_joined_topic_can_be_muted(alice: Somebody) -> None:
+async def test_only_a_subscribed_topic_can_be_muted(alice: Somebody) -> None:
     url = f"{MUTES.format('me')}/topics/t"
 
     await alice.does("PUT", url, 404)
     await alice.does("DELETE", url)
 
 
-async def test_a_player_has_so_many_mutes(alice: Somebody) -> None:
+async def test_the_number_of_mutes_is_limited(alice: Somebody) -> None:
     for number in range(100):
         await alice.does("PUT", f"{MUTES.format('me')}/types/{number}")
 
@@ -181,14 +181,14 @@ async def test_a_player_has_so_many_mutes(alice: Somebody) -> None:
 
 
 @pytest.mark.parametrize("type_", ["", "x" * 256])
-async def test_a_wrong_type_is_refused(alice: Somebody, type_: str) -> None:
+async def test_an_empty_or_long_type_is_refused(alice: Somebody, type_: str) -> None:
     answer = await alice.ask("PUT", f"{MUTES.format('me')}/types/{type_}")
 
     assert answer.status_code == 400
     assert [error["path"] for error in answer.json()["errors"]] == ["type"]
 
 
-async def test_anothers_mutes_are_its_own(alice: Somebody) -> None:
+async def test_a_player_changes_its_own_mutes_only(alice: Somebody) -> None:
     bob = MUTES.format("bob")
 
     await alice.does("GET", bob, 403)

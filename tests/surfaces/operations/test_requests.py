@@ -11,7 +11,7 @@ import pytest
 from ..conftest import Mint, Server, Start
 
 
-async def test_a_fault_of_ours_names_its_request(
+async def test_an_internal_error_has_the_request_id(
     server: Server,
     answered_client: httpx2.AsyncClient,
     mint: Mint,
@@ -30,7 +30,7 @@ async def test_a_fault_of_ours_names_its_request(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_the_access_log_can_be_left_out(
+async def test_the_access_log_can_be_disabled(
     start: Start, caplog: pytest.LogCaptureFixture, wanted: bool
 ) -> None:
     server = await start(access_log=wanted)

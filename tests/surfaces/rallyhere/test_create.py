@@ -25,7 +25,7 @@ def places(answer: Any) -> list[list[str | int]]:
     return [detail["loc"] for detail in answer.json()["detail"]]
 
 
-async def test_the_answer_is_the_last_id(inbox: Inbox) -> None:
+async def test_the_response_has_the_last_id(inbox: Inbox) -> None:
     answer = await inbox.create({"message": "a"}, {"message": "b"})
 
     assert answer.status_code == 200
@@ -41,7 +41,7 @@ async def test_an_empty_message_alone_is_stored(inbox: Inbox) -> None:
     assert messages(await inbox.page()) == [""]
 
 
-async def test_what_is_sent_is_what_is_read(inbox: Inbox) -> None:
+async def test_a_created_notification_is_read_unchanged(inbox: Inbox) -> None:
     sent = {
         "message": "line\r\nbreak \x00 \u2028 \U0001f600 <b>",
         "rh_url": "x" * TEXT_MAX,
@@ -80,7 +80,7 @@ async def test_an_etag_needs_no_url(inbox: Inbox) -> None:
         {"message": "", "unknown": {"is": ["ignored"]}, "notification_id": 1},
     ],
 )
-async def test_what_the_page_permits_is_stored(inbox: Inbox, item: Any) -> None:
+async def test_every_documented_form_is_stored(inbox: Inbox, item: Any) -> None:
     answer = await inbox.create(item)
 
     assert answer.status_code == 200, answer.text
@@ -122,7 +122,7 @@ async def test_what_the_page_permits_is_stored(inbox: Inbox, item: Any) -> None:
         ([], []),
     ],
 )
-async def test_what_is_wrong_is_told_and_nothing_is_stored(
+async def test_problems_are_reported_and_nothing_is_stored(
     inbox: Inbox, item: Any, place: list[str]
 ) -> None:
     answer = await inbox.create({"message": "good"}, item)
@@ -131,7 +131,7 @@ async def test_what_is_wrong_is_told_and_nothing_is_stored(
     assert messages(await inbox.page()) == []
 
 
-async def test_a_missing_field_is_called_missing(inbox: Inbox) -> None:
+async def test_a_missing_field_has_the_type_missing(inbox: Inbox) -> None:
     (detail,) = (await inbox.create({})).json()["detail"]
 
     assert detail["type"] == "missing"
@@ -259,7 +259,7 @@ async def test_a_key_has_limits(inbox: Inbox, key: bytes) -> None:
     assert messages(await inbox.page()) == []
 
 
-async def test_without_a_key_a_repetition_is_another_notification(inbox: Inbox) -> None:
+async def test_a_repetition_without_a_key_is_stored_again(inbox: Inbox) -> None:
     await inbox.say("a")
     await inbox.say("a")
 

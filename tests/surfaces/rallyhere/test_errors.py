@@ -200,7 +200,7 @@ async def test_a_post_with_a_cookie_needs_an_origin(
         assert answer.status_code == status
 
 
-async def test_a_foreign_page_holds_no_poll_with_a_cookie(
+async def test_a_page_of_another_origin_cannot_poll_with_a_cookie(
     client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     headers = {
@@ -223,7 +223,7 @@ async def test_a_foreign_page_holds_no_poll_with_a_cookie(
         *(BOB + "0", BOB.replace("-", ""), "{" + BOB + "}", "8" + "Z" * 25),
     ],
 )
-async def test_a_player_that_is_no_id_is_a_bad_id(
+async def test_an_invalid_player_is_a_bad_id(
     client: httpx2.AsyncClient, mint: Mint, player: str
 ) -> None:
     url = f"{BASE}/{player}/notification"
@@ -248,7 +248,7 @@ BOTH, NONE = (200, 200, 200, 404), (403, 403, 403, 403)
         ("notification:player:self:write", WRITE, NONE),
     ],
 )
-async def test_permissions_allow_what_the_page_says(
+async def test_permissions_allow_the_documented_operations(
     client: httpx2.AsyncClient,
     mint: Mint,
     player: str,
@@ -266,7 +266,7 @@ async def test_permissions_allow_what_the_page_says(
                 assert_error(answer, 403, "insufficient_permissions")
 
 
-async def test_a_backend_key_acts_for_any_player_but_is_nobody(
+async def test_a_backend_key_acts_for_any_player_but_not_for_me(
     client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     headers = bearer(backend_key)
@@ -277,7 +277,7 @@ async def test_a_backend_key_acts_for_any_player_but_is_nobody(
         assert_error(answer, 403, "insufficient_permissions")
 
 
-async def test_a_backend_key_has_its_scopes_alone(
+async def test_a_backend_key_has_only_its_scopes(
     client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
     headers = bearer(await add_key("notifications:read"))
@@ -352,7 +352,7 @@ async def test_requests_in_flight_have_limits(
         assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_a_store_that_is_away_is_said_so(
+async def test_an_unavailable_store_is_reported(
     store_binary: Path, tmp_path: Path
 ) -> None:
     embedded = await Embedded.start(tmp_path, binary=store_binary)

@@ -72,7 +72,7 @@ async def test_an_empty_inbox_has_a_cursor(inbox: Inbox) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 7, 100])
-async def test_cursors_walk_every_entry_once(inbox: Inbox, page_size: int) -> None:
+async def test_cursors_visit_every_entry_once(inbox: Inbox, page_size: int) -> None:
     await inbox.say(*(str(i) for i in range(7)))
 
     walked: list[str] = []
@@ -87,7 +87,7 @@ async def test_cursors_walk_every_entry_once(inbox: Inbox, page_size: int) -> No
     assert walked == [str(i) for i in range(6, -1, -1)]
 
 
-async def test_the_end_stays_the_end(inbox: Inbox) -> None:
+async def test_a_page_after_the_end_stays_empty(inbox: Inbox) -> None:
     await inbox.say("a")
     end = (await inbox.page()).json()["cursor"]
 
@@ -98,7 +98,7 @@ async def test_the_end_stays_the_end(inbox: Inbox) -> None:
     assert page.json()["cursor"] == end
 
 
-async def test_start_at_is_inclusive_and_takes_ids(inbox: Inbox) -> None:
+async def test_start_at_is_inclusive_and_accepts_ids(inbox: Inbox) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
@@ -113,7 +113,7 @@ async def test_exclude_before_is_exclusive(inbox: Inbox) -> None:
     assert messages(await inbox.page(exclude_before=first)) == ["c", "b"]
 
 
-async def test_both_form_a_window(inbox: Inbox) -> None:
+async def test_start_at_and_exclude_before_form_a_window(inbox: Inbox) -> None:
     ids = [await inbox.say(str(i)) for i in range(5)]
 
     page = await inbox.page(start_at=ids[3], exclude_before=ids[0])
@@ -135,7 +135,7 @@ async def test_empty_cursors_are_absent(inbox: Inbox) -> None:
     assert messages(await inbox.page(start_at="", exclude_before="")) == ["a"]
 
 
-async def test_a_trimmed_cursor_goes_on_by_its_place(
+async def test_a_cursor_of_a_trimmed_entry_still_works(
     start: Start, mint: Mint, player: str, inbox_of: type[Inbox]
 ) -> None:
     server = await start(entries_max=3)
@@ -182,14 +182,14 @@ async def test_a_malformed_cursor_is_refused(
     assert detail["loc"] == ["query", name]
 
 
-async def test_all_wrong_parameters_are_told_at_once(inbox: Inbox) -> None:
+async def test_one_response_reports_every_invalid_parameter(inbox: Inbox) -> None:
     answer = await inbox.page(page_size=0, start_at="x", exclude_before="y")
 
     wrong = [detail["loc"][1] for detail in answer.json()["detail"]]
     assert wrong == ["page_size", "start_at", "exclude_before"]
 
 
-async def test_a_known_page_is_not_sent_again(inbox: Inbox) -> None:
+async def test_a_cached_page_is_not_sent_again(inbox: Inbox) -> None:
     await inbox.say("a")
     etag = (await inbox.page()).headers["ETag"]
 
@@ -204,7 +204,7 @@ async def test_a_known_page_is_not_sent_again(inbox: Inbox) -> None:
         assert again.status_code == 200, tag
 
 
-async def test_the_etag_is_of_the_inbox_and_the_query(inbox: Inbox) -> None:
+async def test_the_etag_depends_on_the_inbox_and_the_query(inbox: Inbox) -> None:
     first = await inbox.say("a")
     etags = [
         (await inbox.page()).headers["ETag"],
@@ -255,7 +255,9 @@ async def test_a_ulid_and_its_uuid_are_one_player(
     assert messages(await inbox_of(client, headers, ulid).page()) == ["a"]
 
 
-async def test_one_by_id(inbox: Inbox, shapes: dict[str, Any]) -> None:
+async def test_a_notification_is_retrieved_by_id(
+    inbox: Inbox, shapes: dict[str, Any]
+) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
@@ -308,7 +310,7 @@ async def test_apps_are_separate(
     assert (await other.one(mine)).status_code == 404
 
 
-async def test_what_others_published_is_shown_in_these_words(
+async def test_notifications_of_other_surfaces_have_this_form(
     inbox: Inbox, client: httpx2.AsyncClient, backend_key: str, player: str
 ) -> None:
     async def publish(**message: Any) -> None:

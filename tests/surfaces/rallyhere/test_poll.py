@@ -52,14 +52,14 @@ async def test_a_poll_is_oldest_first_and_has_ten(inbox: Inbox) -> None:
     assert messages(answer) == ["10", "11"]
 
 
-async def test_a_poll_after_an_id_goes_on_behind_it(inbox: Inbox) -> None:
+async def test_a_poll_starts_after_an_id(inbox: Inbox) -> None:
     first = await inbox.say("a")
     await inbox.say("b")
 
     assert messages(await inbox.poll(exclude_before=first)) == ["b"]
 
 
-async def test_without_a_cursor_the_strategy_counts(inbox: Inbox) -> None:
+async def test_without_a_cursor_the_strategy_applies(inbox: Inbox) -> None:
     await inbox.say("a")
 
     assert messages(await inbox.poll(deadline=0)) == []
@@ -76,7 +76,9 @@ async def test_the_cursor_of_an_empty_inbox_loses_nothing(inbox: Inbox) -> None:
     assert messages(await inbox.poll(exclude_before=start)) == ["a", "b"]
 
 
-async def test_the_end_of_the_pages_is_in_front_of_everything(inbox: Inbox) -> None:
+async def test_the_cursor_after_the_last_page_precedes_every_entry(
+    inbox: Inbox,
+) -> None:
     await inbox.say("a", "b")
     end = (await inbox.page()).json()["cursor"]
 
@@ -221,7 +223,7 @@ async def test_a_chain_of_polls_misses_nothing(inbox: Inbox) -> None:
     assert seen == [str(i) for i in range(total)]
 
 
-async def test_an_empty_timeout_has_a_cursor_that_goes_on(inbox: Inbox) -> None:
+async def test_an_empty_poll_has_a_cursor_to_continue_from(inbox: Inbox) -> None:
     await inbox.say("before")
     begun_s = time.monotonic()
 
@@ -245,7 +247,7 @@ async def test_a_poll_ends_with_its_token(
     assert messages(answer) == []
 
 
-async def test_a_poll_with_a_backend_key_waits_as_well(
+async def test_a_poll_with_a_backend_key_waits_too(
     inbox: Inbox,
     server: Server,
     player: str,
@@ -266,7 +268,7 @@ async def test_a_poll_with_a_backend_key_waits_as_well(
 # Slots.
 
 
-async def test_only_a_poll_that_waits_is_a_listener(
+async def test_only_a_waiting_poll_occupies_a_slot(
     start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(listeners_per_player_max=1, connections_max=1)
@@ -281,7 +283,7 @@ async def test_only_a_poll_that_waits_is_a_listener(
     assert messages(await held) == ["b"]
 
 
-async def test_one_listener_too_many_is_refused(
+async def test_a_poll_over_the_limit_is_refused(
     start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(listeners_per_player_max=2)
@@ -321,7 +323,7 @@ async def test_a_full_node_refuses(
     assert messages(await held) == ["a"]
 
 
-async def test_a_client_that_goes_away_frees_its_slot(
+async def test_a_client_that_disconnects_frees_its_slot(
     inbox: Inbox, server: Server, player: str, until: Until
 ) -> None:
     gone = asyncio.Event()
@@ -373,7 +375,7 @@ async def test_a_poll_that_is_cancelled_frees_its_slot(
     await until(freed)
 
 
-async def test_a_node_that_goes_away_answers_with_nothing(
+async def test_a_draining_node_ends_polls_without_notifications(
     start: Start, mint: Mint, player: str, inbox_of: type[Inbox], until: Until
 ) -> None:
     server = await start(drain_s=0)
@@ -391,7 +393,9 @@ async def test_a_node_that_goes_away_answers_with_nothing(
     assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_a_poll_on_its_way_in_is_sent_away_too(start: Start, player: str) -> None:
+async def test_a_poll_that_is_being_admitted_is_drained_too(
+    start: Start, player: str
+) -> None:
     # It had been admitted and was waiting for its lease while `drain` ended those who
     # were attached; nobody told it, and it was held until its deadline.
     server = await start()

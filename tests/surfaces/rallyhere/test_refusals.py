@@ -6,7 +6,7 @@ from streamer.errors import Defect, Forbidden, Limit, LimitReached, Unauthentica
 from streamer.surfaces.rallyhere.refusals import refusal
 
 
-def test_every_defect_of_a_credential_says_auth_success_false() -> None:
+def test_every_defect_of_a_credential_has_auth_success_false() -> None:
     for defect in Defect:
         response = refusal(Unauthenticated(defect, "detail"))
         body = msgspec.json.decode(response.body)
@@ -16,7 +16,7 @@ def test_every_defect_of_a_credential_says_auth_success_false() -> None:
         assert "{}" not in body["desc"]
 
 
-def test_a_missing_right_says_auth_success_true() -> None:
+def test_a_missing_right_has_auth_success_true() -> None:
     response = refusal(Forbidden("the permission x"))
 
     assert response.status_code == 403

@@ -59,7 +59,7 @@ def test_a_message_is_the_body_or_title_or_type(
 
 
 @pytest.mark.parametrize("character", ["x", "é", "\U0001f600"])
-def test_what_is_longer_is_cut_at_a_character(character: str) -> None:
+def test_a_long_text_is_cut_at_a_character(character: str) -> None:
     fits = character * TEXT_MAX
     cut = character * (TEXT_MAX - 1) + "…"
 
@@ -76,7 +76,7 @@ def test_what_is_longer_is_cut_at_a_character(character: str) -> None:
         assert written["custom_data"] == {"k": expected}
 
 
-def test_empty_values_are_left_out() -> None:
+def test_empty_values_are_omitted() -> None:
     written = shown(
         Notification(
             body="b",
@@ -91,13 +91,13 @@ def test_empty_values_are_left_out() -> None:
     assert "etag" not in written
 
 
-def test_the_senders_own_property_wins_over_the_type() -> None:
+def test_a_property_takes_precedence_over_the_type() -> None:
     written = shown(Notification(type="t", properties=(Property("type", "mine"),)))
 
     assert written["custom_data"] == {"type": "mine"}
 
 
-def test_an_etag_is_known_for_its_own_query_alone() -> None:
+def test_an_etag_matches_its_own_query_only() -> None:
     query = wire.PageQuery.parse({})
     other = wire.PageQuery.parse({"page_size": "11"})
 
@@ -109,13 +109,13 @@ def test_an_etag_is_known_for_its_own_query_alone() -> None:
     assert query.known_version("") == ""
 
 
-def test_a_default_given_is_the_same_page() -> None:
+def test_an_explicit_default_is_the_same_page() -> None:
     assert wire.PageQuery.parse({"page_size": "10", "start_at": ""}) == (
         wire.PageQuery.parse({})
     )
 
 
-def test_a_cursor_and_its_id_name_one_place() -> None:
+def test_a_cursor_and_its_id_name_one_position() -> None:
     place = Position(7, 1_700_000_000_123, 9, 5)
     entry = Entry(*place, b"")
 
@@ -126,13 +126,13 @@ def test_a_cursor_and_its_id_name_one_place() -> None:
     assert by_id == Cursor(place._replace(epoch=0))
 
 
-def test_the_end_is_a_place() -> None:
+def test_the_position_before_every_entry_is_a_cursor() -> None:
     query = wire.PollQuery.parse({"exclude_before": encode_position(ZERO)})
 
     assert query.start == Cursor(ZERO)
 
 
-def test_all_wrong_parameters_are_told() -> None:
+def test_every_invalid_parameter_is_reported() -> None:
     with pytest.raises(Invalid) as caught:
         wire.PollQuery.parse(
             {

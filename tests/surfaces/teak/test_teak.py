@@ -128,7 +128,7 @@ async def test_a_call_without_a_time_is_delivered_at_once(
     assert shown["source"] == "teak"
 
 
-async def test_the_time_on_the_page_is_long_past_and_so_at_once(
+async def test_the_example_time_is_past_and_sends_at_once(
     game: Game, read: Read
 ) -> None:
     ids_of(await game.schedule(send_time=PAGE["send_time"]))
@@ -137,21 +137,21 @@ async def test_the_time_on_the_page_is_long_past_and_so_at_once(
     assert "due_at" not in shown
 
 
-async def test_an_unknown_game_is_answered_as_on_the_page(game: Game) -> None:
+async def test_an_unknown_game_has_the_documented_response(game: Game) -> None:
     answer = await game.schedule(game_id="42")
 
     assert answer.status_code == 404
     assert answer.json() == PAGE["not_found"]
 
 
-async def test_a_missing_identifier_is_answered_as_on_the_page(game: Game) -> None:
+async def test_a_missing_identifier_has_the_documented_response(game: Game) -> None:
     answer = await game.schedule(notification_identifier=None)
 
     assert answer.status_code == 422
     assert answer.json() == PAGE["validation"]
 
 
-async def test_the_thirty_first_call_in_a_second_is_answered_as_on_the_page(
+async def test_the_31st_call_in_a_second_has_the_documented_response(
     game: Game,
 ) -> None:
     """Whatever the answers to the others were."""
@@ -191,7 +191,7 @@ async def test_a_wrong_secret_is_an_unknown_game(
         assert refused.text == unknown.text.replace("nobody", mint.name())
 
 
-async def test_who_has_not_the_secret_cannot_use_up_the_rate(
+async def test_calls_without_the_secret_do_not_count_against_the_rate(
     game: Game, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     stranger = Game(client, "sk_wrong", mint.name())
@@ -201,7 +201,7 @@ async def test_who_has_not_the_secret_cannot_use_up_the_rate(
     ids_of(await game.schedule())
 
 
-async def test_games_and_operations_have_rates_of_their_own(
+async def test_games_and_operations_have_separate_rates(
     game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     other = Game(client, await add_key(app="other"), mint.name("other"))
@@ -211,7 +211,7 @@ async def test_games_and_operations_have_rates_of_their_own(
     ids_of(await game.unschedule(ids=["x"]))
 
 
-async def test_a_key_without_the_right_to_send_is_told_so(
+async def test_a_key_without_the_scope_is_a_403(
     game: Game, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     reader = Game(client, await add_key("notifications:read"), mint.name())
@@ -221,7 +221,9 @@ async def test_a_key_without_the_right_to_send_is_told_so(
     errors_of(await reader.unschedule(ids=["x"]), 403)
 
 
-async def test_nobody_is_told_of_all_that_is_wrong(client: httpx2.AsyncClient) -> None:
+async def test_a_missing_credential_is_reported_with_every_problem(
+    client: httpx2.AsyncClient,
+) -> None:
     answer = await client.post("/v2/schedule", json={"user_ids": "x"})
 
     errors = errors_of(answer)
@@ -241,7 +243,7 @@ async def test_a_game_may_be_a_number(
 # Parameters.
 
 
-async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_scheduled(
+async def test_every_problem_is_reported_and_nothing_is_scheduled(
     game: Game, bodies: Bodies
 ) -> None:
     answer = await game.schedule(
@@ -278,7 +280,7 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_scheduled(
         ("send_time", "d+30", "d+31"),
     ],
 )
-async def test_every_limit_holds(
+async def test_every_limit_is_enforced(
     game: Game, name: str, at_limit: Any, past_it: Any
 ) -> None:
     if name == "send_time":
@@ -319,7 +321,7 @@ async def test_every_limit_holds(
         ("send_time", ["2018-08-23 17:00:00"]),
     ],
 )
-async def test_what_is_no_parameter_is_refused(
+async def test_an_invalid_parameter_is_refused(
     game: Game, bodies: Bodies, name: str, value: Any
 ) -> None:
     body = {**game.call(), name: value}
@@ -344,7 +346,7 @@ async def test_what_is_no_parameter_is_refused(
         "%Y-%m-%dT%H:%M:%S.250Z",
     ],
 )
-async def test_a_time_in_every_spelling_is_waited_for(
+async def test_every_time_format_delays_the_delivery(
     game: Game, bodies: Bodies, client: httpx2.AsyncClient, spelling: str
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
@@ -358,7 +360,7 @@ async def test_a_time_in_every_spelling_is_waited_for(
     assert schedule["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
 
 
-async def test_a_time_of_another_zone_is_understood(
+async def test_a_time_with_an_offset_is_parsed(
     game: Game, client: httpx2.AsyncClient
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
@@ -381,7 +383,7 @@ async def test_a_time_of_another_zone_is_understood(
     ],
     ids=["bracketed", "repeated", "numbered", "mixed"],
 )
-async def test_a_form_is_as_good_as_json(
+async def test_a_form_is_equivalent_to_json(
     game: Game, bodies: Bodies, pairs: list[tuple[str, str]]
 ) -> None:
     scalars = list(game.call(user_ids=None, notification_message="a & b = ü").items())
@@ -399,7 +401,7 @@ async def test_a_form_with_one_user_makes_a_list(game: Game, bodies: Bodies) -> 
     assert len(ids_of(await game.post("/v2/schedule", body, FORM))) == 1
 
 
-async def test_a_plus_that_was_not_escaped_in_a_form_is_one(
+async def test_an_unescaped_plus_in_a_form_is_a_plus(
     game: Game, bodies: Bodies
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=3)
@@ -427,7 +429,7 @@ async def test_a_plus_that_was_not_escaped_in_a_form_is_one(
         (b"x" * 300_000, JSON, 413),
     ],
 )
-async def test_a_body_that_cannot_be_read_is_refused(
+async def test_a_malformed_body_is_refused(
     game: Game, body: bytes, media_type: str, status: int
 ) -> None:
     errors_of(await game.post("/v2/schedule", body, media_type), status)
@@ -449,14 +451,14 @@ async def test_ids_come_in_the_order_of_the_users(
         assert shown["to"] == user
 
 
-async def test_a_user_named_twice_gets_it_once(game: Game, bodies: Bodies) -> None:
+async def test_a_repeated_user_gets_one_delivery(game: Game, bodies: Bodies) -> None:
     ids = ids_of(await game.schedule(user_ids=["alice", "bob", "alice"]))
 
     assert ids[0] == ids[2] != ids[1]
     assert await bodies("alice") == await bodies("bob") == ["come back"]
 
 
-async def test_a_call_again_schedules_again(game: Game, bodies: Bodies) -> None:
+async def test_a_repeated_call_schedules_again(game: Game, bodies: Bodies) -> None:
     first, second = ids_of(await game.schedule()), ids_of(await game.schedule())
 
     assert first != second
@@ -482,7 +484,7 @@ async def test_the_first_message_of_an_identifier_is_its_message(
     assert shown["body"] == "ours"
 
 
-async def test_callers_that_race_for_an_identifier_agree(
+async def test_concurrent_calls_with_an_identifier_agree_on_its_message(
     game: Game, bodies: Bodies
 ) -> None:
     await asyncio.gather(
@@ -493,9 +495,7 @@ async def test_callers_that_race_for_an_identifier_agree(
     assert len(await bodies("alice")) == 20
 
 
-async def test_what_is_due_soon_arrives_by_itself(
-    game: Game, bodies: Bodies, until: Until
-) -> None:
+async def test_a_due_delivery_arrives(game: Game, bodies: Bodies, until: Until) -> None:
     when = f"{datetime.now(UTC) + timedelta(seconds=0.3):%Y-%m-%dT%H:%M:%S.%fZ}"
     ids_of(await game.schedule(send_time=when))
 
@@ -521,7 +521,9 @@ async def test_a_repetition_with_its_key_has_one_effect(
     assert await bodies("alice") == ["come back"]
 
 
-async def test_twins_at_once_have_one_effect(game: Game, bodies: Bodies) -> None:
+async def test_concurrent_duplicates_have_one_effect(
+    game: Game, bodies: Bodies
+) -> None:
     twins = await asyncio.gather(*(game.schedule("k") for _ in range(10)))
 
     assert len({tuple(ids_of(twin)) for twin in twins}) == 1
@@ -554,7 +556,7 @@ async def test_another_request_with_the_key_is_refused(
 # Cancelling.
 
 
-async def test_what_is_cancelled_by_id_is_listed_and_not_sent(
+async def test_a_delivery_cancelled_by_id_is_listed_and_not_sent(
     game: Game, client: httpx2.AsyncClient
 ) -> None:
     users = ["alice", "bob", "carl"]
@@ -578,7 +580,7 @@ async def test_unknown_sent_and_foreign_ids_are_not_listed(
     assert ids_of(await other.unschedule(ids=foreign)) == foreign
 
 
-async def test_what_is_cancelled_by_user_is_of_that_identifier(game: Game) -> None:
+async def test_cancelling_by_user_affects_one_identifier(game: Game) -> None:
     users, later = ["alice", "bob"], ahead(hours=1)
     daily = ids_of(await game.schedule(user_ids=users, send_time=later))
     daily += ids_of(await game.schedule(user_ids=["alice"], send_time=later))
@@ -619,7 +621,7 @@ async def test_what_is_cancelled_by_user_is_of_that_identifier(game: Game) -> No
         ),
     ],
 )
-async def test_what_is_not_to_be_cancelled_is_refused(
+async def test_invalid_cancellations_are_refused(
     game: Game, parameters: dict[str, Any], wrong: set[str]
 ) -> None:
     assert errors_of(await game.unschedule(**parameters)).keys() == wrong
@@ -629,6 +631,6 @@ async def test_a_thousand_ids_are_cancelled_at_once(game: Game) -> None:
     ids_of(await game.unschedule(ids=[f"x{i}" for i in range(1_000)]))
 
 
-async def test_only_posting_is_possible(client: httpx2.AsyncClient) -> None:
+async def test_only_post_is_supported(client: httpx2.AsyncClient) -> None:
     for path in ("/v2/schedule", "/v2/unschedule"):
         assert (await client.get(path)).status_code == 405

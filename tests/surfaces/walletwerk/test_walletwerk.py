@@ -128,7 +128,7 @@ def error_of(answer: Any, status: int) -> str:
 # Sending.
 
 
-async def test_what_is_sent_reaches_active_cards_only(
+async def test_a_notification_reaches_active_cards_only(
     campaign: Campaign, client: httpx2.AsyncClient, mint: Mint
 ) -> None:
     await campaign.put_cards(**{kind: kind for kind in KINDS})
@@ -155,7 +155,7 @@ async def test_what_is_sent_reaches_active_cards_only(
     assert data_of(await campaign.get(sent["id"])) == sent
 
 
-async def test_a_player_with_several_cards_gets_it_once(
+async def test_a_player_with_several_cards_gets_one_notification(
     campaign: Campaign, titles: Titles
 ) -> None:
     cards = [
@@ -193,7 +193,7 @@ async def test_both_bases_are_the_same(
 # Scheduling.
 
 
-async def test_cards_count_as_they_are_when_it_is_sent(
+async def test_the_cards_at_the_time_of_sending_count(
     campaign: Campaign, titles: Titles, until: Until
 ) -> None:
     await campaign.put_cards(bob="draft", carl="active")
@@ -222,9 +222,7 @@ async def test_cards_count_as_they_are_when_it_is_sent(
         "%Y-%m-%dT%H:%M:%S.000000Z",
     ],
 )
-async def test_a_time_in_every_spelling_is_understood(
-    campaign: Campaign, spelling: str
-) -> None:
+async def test_every_time_format_is_parsed(campaign: Campaign, spelling: str) -> None:
     when = datetime.now(UTC) + timedelta(days=29)
 
     made = data_of(await campaign.schedule(when.strftime(spelling)), 201)
@@ -248,7 +246,9 @@ async def test_a_time_in_every_spelling_is_understood(
         ["2999-01-01T00:00:00Z"],
     ],
 )
-async def test_what_is_no_time_ahead_is_refused(campaign: Campaign, when: Any) -> None:
+async def test_a_time_that_is_not_in_the_future_is_refused(
+    campaign: Campaign, when: Any
+) -> None:
     answer = await campaign.client.post(
         f"{campaign.url}/schedule",
         headers=campaign.headers,
@@ -260,7 +260,7 @@ async def test_what_is_no_time_ahead_is_refused(campaign: Campaign, when: Any) -
     assert data_of(await campaign.scheduled())["pagination"]["total"] == 0
 
 
-async def test_the_future_is_thirty_days_long(campaign: Campaign) -> None:
+async def test_a_time_is_at_most_thirty_days_ahead(campaign: Campaign) -> None:
     data_of(await campaign.schedule(ahead(days=30)), 201)
     error_of(await campaign.schedule(ahead(days=30, seconds=2)), 400)
     error_of(await campaign.schedule(ahead(seconds=-1)), 400)
@@ -279,7 +279,7 @@ async def test_the_future_is_thirty_days_long(campaign: Campaign) -> None:
         ("body", "b", 7),
     ],
 )
-async def test_every_limit_holds(
+async def test_every_limit_is_enforced(
     campaign: Campaign, name: str, at_limit: str, past_it: Any
 ) -> None:
     for call in (campaign.send, campaign.schedule):
@@ -292,7 +292,9 @@ async def test_every_limit_holds(
 # Three in a lifetime.
 
 
-async def test_the_fourth_is_one_too_many(campaign: Campaign, titles: Titles) -> None:
+async def test_the_fourth_notification_is_refused(
+    campaign: Campaign, titles: Titles
+) -> None:
     data_of(await campaign.send(), 201)
     data_of(await campaign.schedule(), 201)
     data_of(await campaign.send(), 201)
@@ -303,7 +305,7 @@ async def test_the_fourth_is_one_too_many(campaign: Campaign, titles: Titles) ->
     assert await titles("alice") == ["h", "h"]
 
 
-async def test_of_many_who_race_for_the_last_slot_one_gets_it(
+async def test_one_of_many_concurrent_requests_gets_the_last_slot(
     campaign: Campaign, titles: Titles, client: httpx2.AsyncClient, backend_key: str
 ) -> None:
     """From three keys' holders' point of view, over both bases, sends and schedules."""
@@ -326,7 +328,7 @@ async def test_of_many_who_race_for_the_last_slot_one_gets_it(
     assert (await titles("alice")).count("last") + len(listed) == 2
 
 
-async def test_a_slot_comes_back_with_a_cancellation_while_pending(
+async def test_a_cancellation_while_pending_releases_the_slot(
     campaign: Campaign,
 ) -> None:
     made = [data_of(await campaign.schedule(), 201) for _ in range(3)]
@@ -344,7 +346,7 @@ async def test_a_slot_comes_back_with_a_cancellation_while_pending(
     error_of(await campaign.send(), 429)
 
 
-async def test_a_slot_comes_back_by_whatever_surface_it_is_cancelled(
+async def test_a_cancellation_on_any_surface_releases_the_slot(
     campaign: Campaign,
 ) -> None:
     made = [data_of(await campaign.schedule(), 201) for _ in range(3)]
@@ -356,7 +358,7 @@ async def test_a_slot_comes_back_by_whatever_surface_it_is_cancelled(
     data_of(await campaign.send(), 201)
 
 
-async def test_what_is_refused_takes_no_slot(campaign: Campaign) -> None:
+async def test_a_refused_request_takes_no_slot(campaign: Campaign) -> None:
     for _ in range(3):
         error_of(await campaign.send(header=""), 400)
         error_of(await campaign.schedule(ahead(days=31)), 400)
@@ -428,7 +430,7 @@ async def test_the_list_is_filtered_by_status(campaign: Campaign, until: Until) 
         {"status": "done"},
     ],
 )
-async def test_a_wrong_parameter_is_refused(
+async def test_an_invalid_parameter_is_refused(
     campaign: Campaign, query: dict[str, Any]
 ) -> None:
     refused = await campaign.scheduled(**query)
@@ -437,12 +439,12 @@ async def test_a_wrong_parameter_is_refused(
     assert next(iter(query)) in refused.json()["error"]["message"]
 
 
-async def test_limits_of_the_list_hold(campaign: Campaign) -> None:
+async def test_limits_of_the_list_are_enforced(campaign: Campaign) -> None:
     data_of(await campaign.scheduled(limit=1))
     data_of(await campaign.scheduled(limit=100, offset=0))
 
 
-async def test_what_has_gone_out_cannot_be_cancelled(campaign: Campaign) -> None:
+async def test_a_sent_notification_cannot_be_cancelled(campaign: Campaign) -> None:
     sent = data_of(await campaign.send(), 201)
 
     assert (
@@ -465,13 +467,13 @@ async def test_cancelled_notifications_never_arrive(
 
 
 @pytest.mark.parametrize("send_id", ["scheduled", "x", "01a1fb68-f083-7000-8000-0"])
-async def test_what_is_no_id_is_unknown(campaign: Campaign, send_id: str) -> None:
+async def test_an_invalid_id_is_unknown(campaign: Campaign, send_id: str) -> None:
     assert error_of(await campaign.cancel(send_id), 404) == "NOTIFICATION_NOT_FOUND"
     if send_id != "scheduled":
         assert error_of(await campaign.get(send_id), 404) == "NOTIFICATION_NOT_FOUND"
 
 
-async def test_another_campaigns_and_another_apps_are_unknown(
+async def test_ids_of_other_campaigns_and_apps_are_unknown(
     campaign: Campaign, client: httpx2.AsyncClient, backend_key: str, add_key: AddKey
 ) -> None:
     made = data_of(await campaign.schedule(), 201)
@@ -496,7 +498,7 @@ async def test_another_campaigns_and_another_apps_are_unknown(
     assert data_of(await campaign.get(made["id"])) == made
 
 
-async def test_a_native_schedule_is_no_notification_of_a_campaign(
+async def test_a_native_schedule_is_not_a_notification_of_the_campaign(
     campaign: Campaign,
 ) -> None:
     answer = await campaign.client.post(
@@ -512,7 +514,7 @@ async def test_a_native_schedule_is_no_notification_of_a_campaign(
 # Who calls.
 
 
-async def test_scopes_decide(
+async def test_operations_require_their_scopes(
     campaign: Campaign, client: httpx2.AsyncClient, add_key: AddKey, mint: Mint
 ) -> None:
     made = data_of(await campaign.schedule(), 201)
@@ -537,7 +539,7 @@ async def test_scopes_decide(
 
 
 @pytest.mark.parametrize("header", ["", "Bearer sk_wrong", "Bearer x", "Basic x"])
-async def test_nobody_is_401(
+async def test_a_missing_credential_is_401(
     client: httpx2.AsyncClient, campaign: Campaign, header: str
 ) -> None:
     campaign.headers = {"Authorization": header} if header else {}
@@ -567,7 +569,7 @@ async def test_a_repetition_with_its_key_takes_one_slot(
     assert data_of(await campaign.send("k"), 201) == data_of(first, 201)
 
 
-async def test_twins_at_once_take_one_slot(campaign: Campaign) -> None:
+async def test_concurrent_duplicates_take_one_slot(campaign: Campaign) -> None:
     when = ahead(hours=1)
 
     twins = await asyncio.gather(*(campaign.schedule(when, key="k") for _ in range(10)))
@@ -576,7 +578,7 @@ async def test_twins_at_once_take_one_slot(campaign: Campaign) -> None:
     assert data_of(await campaign.scheduled())["pagination"]["total"] == 1
 
 
-async def test_a_repetition_is_answered_as_the_first_whatever_became_of_it(
+async def test_a_repetition_after_a_cancellation_has_the_first_response(
     campaign: Campaign, until: Until
 ) -> None:
     when = ahead(seconds=0.3)
@@ -619,7 +621,7 @@ async def test_another_request_with_the_key_is_refused(
         (b" " * 300_000, "application/json", 413),
     ],
 )
-async def test_a_body_that_cannot_be_read_is_refused(
+async def test_a_malformed_body_is_refused(
     campaign: Campaign, body: bytes, media_type: str, status: int
 ) -> None:
     headers = {**campaign.headers, "content-type": media_type}
@@ -627,7 +629,7 @@ async def test_a_body_that_cannot_be_read_is_refused(
         error_of(await campaign.client.post(url, headers=headers, content=body), status)
 
 
-async def test_what_is_not_there_is_refused_in_its_shape(
+async def test_unknown_paths_have_the_same_error_format(
     campaign: Campaign, client: httpx2.AsyncClient
 ) -> None:
     for base in ("/campaigns", "/api/v1/campaigns"):
