@@ -1,4 +1,4 @@
-"""Operations bound to handlers: their paths, their methods, and what they refuse."""
+"""Operations bound to handlers: paths, methods and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract as a document: it is OpenAPI, and says what the surfaces say."""
+"""The contract as a document: valid OpenAPI, complete, and true to the surfaces."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def written() -> dict[str, Any]:
 
 
 def all_errors() -> set[type[Error]]:
-    """Return every error that a caller may be refused with."""
+    """Return every error that a caller may get."""
 
     def leaves(kind: type[Error]) -> set[type[Error]]:
         below = kind.__subclasses__()
         return {kind}.union(*map(leaves, below))
 
-    # The two branches are never raised themselves. What is of other modules, or of a
-    # store that is unfit, ends the process before the first request.
+    # The two branches are never raised themselves. Errors of other modules, and of an
+    # unsuitable store, end the process before the first request.
     found = leaves(Error) - {Error, errors.Rejected, errors.Unavailable, StoreUnfit}
     return {kind for kind in found if kind.__module__ == errors.__name__}
 
@@ -47,8 +47,8 @@ def test_the_document_is_deterministic(written: dict[str, Any]) -> None:
 
 
 def test_a_process_that_wrote_the_document_exits_cleanly() -> None:
-    # msgspec (issue 717) may crash when what it has taken apart is freed, if that has
-    # regular expressions in odd places; see `operation.matching`. Not always, so twice.
+    # msgspec (issue 717) may crash when it frees types with regular expressions; see
+    # `operation.matching`. It does not always crash, so the test runs twice.
     for _ in range(2):
         program = "from streamer.openapi import document; document()"
         subprocess.run([sys.executable, "-c", program], check=True)

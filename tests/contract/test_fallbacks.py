@@ -1,4 +1,4 @@
-"""The answers to requests that no operation answers, by the prefix of their paths."""
+"""Responses to requests that no operation answers, by the prefix of the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract, served: to programs and to a browser, from here and nowhere else."""
+"""The served API description: the document, and the page with its files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_the_policy_allows_scripts_of_this_server_only(
 
 
 async def test_the_viewer_reads_openapi_3_1(client: httpx2.AsyncClient) -> None:
-    # Swagger UI does since 5.0; an older one shows nothing but an error.
+    # Swagger UI does since 5.0; an older version shows only an error.
     viewer = (await client.get("/docs/viewer.js")).text
 
     version = re.search(r'PACKAGE_VERSION:"(\d+)\.', viewer)

@@ -1,4 +1,4 @@
-"""The text that is exposed, as Prometheus' own parser reads it."""
+"""The text format, as Prometheus' own parser reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.metrics.exposition import Family, counter, gauge, histogram, merge
 
 
 def parsed(*families: Family) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return every sample by its name and labels."""
+    """Return every sample by name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(render(families).decode())

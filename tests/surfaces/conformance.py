@@ -1,8 +1,8 @@
 """
-Holds answers against the contract.
+Checks responses against the contract.
 
-Stricter than the contract is to its readers: what a declared object has beyond what is
-declared is wrong here, so that nothing is answered that nobody wrote down.
+Stricter than the contract is to clients: a member that a declared object does not
+declare is an error here, so that no response has undocumented members.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STREAM = "text/event-stream"
 
 
 class Conformance:
-    """What has to be true of every answer of a server."""
+    """A check of every response of a server."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._components = _strict(document["components"])
@@ -28,14 +28,14 @@ class Conformance:
             for spelling, item in document["paths"].items()
             for path in (spelling, *_also_at(item))
         ]
-        # The one with more of its own words is meant: "read" is no id.
+        # The most specific path comes first: "read" is not an id.
         self._paths.sort(key=lambda pair: -_words(pair[0].pattern))
         self._validators: dict[str, Any] = {}
 
     def check(
         self, method: str, path: str, status: int, headers: Any, body: bytes
     ) -> None:
-        """Raise AssertionError if such an answer is not in the contract."""
+        """Raise AssertionError if the contract has no such response."""
         operation = self._operation(method, path)
         if operation is None:
             return

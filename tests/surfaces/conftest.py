@@ -90,12 +90,12 @@ class Mint:
         )
 
     def bearer(self, player: str, *permissions: str, **kind: Any) -> dict[str, str]:
-        """Return the headers of a caller."""
+        """Return the headers with a token."""
         return {"Authorization": f"Bearer {self(player, *permissions, **kind)}"}
 
 
 class Server:
-    """A running server: the app, and a client of it."""
+    """A running server, with a client."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Server:
     async def get(
         self, path: str, headers: dict[str, str] | None = None
     ) -> httpx2.Response:
-        """Send a GET request to the port: what is answered before a stream begins."""
+        """Send a GET request to the port, for a response without a stream."""
         url = f"http://127.0.0.1:{await self.listen()}{path}"
         hooks = self.client.event_hooks
         async with httpx2.AsyncClient(event_hooks=hooks) as client:
@@ -147,13 +147,13 @@ class Server:
         return Log(self._mint.name(app), Player(player))
 
     async def leases(self, player: str, app: str = "demo") -> int:
-        """Return how many listeners the store counts for a player."""
+        """Return the number of leases of a player in the store."""
         key = lease_key(self.log(player, app))
         count: int = await self.redis.call("HLEN", key)
         return count
 
     def readers(self, player: str, app: str = "demo") -> int:
-        """Return how many listeners of a player this server has."""
+        """Return the number of readers of a player on this server."""
         hub = self.app.admission._catch_up.hub
         return len(hub.readers(self.log(player, app)))
 
@@ -167,7 +167,7 @@ AddKey = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 def until() -> Until:
-    """Give a function that returns as soon as what it is given says true."""
+    """Return a function that waits for a fact."""
 
     async def until(fact: Callable[[], Any]) -> None:
         async with asyncio.timeout(GUARD_S):
@@ -194,7 +194,7 @@ def store_url(session_store: str) -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def redis(store_url: str) -> AsyncIterator[RedisConnection]:
-    """Give a way to the store that is not the server's."""
+    """Yield a connection to the store that is not the server's."""
     redis = RedisConnection(store_url, name="test")
     yield redis
     await redis.close()
@@ -213,7 +213,7 @@ async def make_mint(redis: RedisConnection) -> Mint:
 
 @pytest.fixture
 def add_key(redis: RedisConnection, mint: Mint) -> AddKey:
-    """Give a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
+    """Return a function that makes a backend key: ``add_key(*scopes, app="demo")``."""
 
     async def add_key(*scopes: str, app: str = "demo") -> str:
         return await Apps(redis).add_key(mint.name(app), scopes)
@@ -230,7 +230,7 @@ async def backend_key(add_key: Callable[..., Awaitable[str]]) -> str:
 @pytest.fixture
 def next_millisecond(redis: RedisConnection) -> Callable[[], Awaitable[None]]:
     """
-    Give a function that waits until the store's clock shows another millisecond.
+    Return a function that waits until the store's clock shows another millisecond.
 
     It has to be called between publishes to different logs if their order matters. An
     id carries milliseconds and no more, and entries of one millisecond are ordered by
@@ -271,10 +271,10 @@ async def running(store_url: str, config: Config) -> AsyncIterator[App]:
 async def client_of(
     app: App, conformance: Conformance, *, raises: bool = True
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """Give a client for the block. With `raises` it raises what a request fails of."""
+    """Yield a client for the block. With `raises` it raises exceptions of the app."""
 
     async def conforms(response: httpx2.Response) -> None:
-        """Hold every answer that a test gets against the contract."""
+        """Check every response that a test gets against the contract."""
         if not response.headers.get("content-type", "").startswith(STREAM):
             await response.aread()
             request = response.request
@@ -298,7 +298,7 @@ async def client_of(
 async def start(
     store_url: str, redis: RedisConnection, mint: Mint, conformance: Conformance
 ) -> AsyncIterator[Start]:
-    """Give a function that starts a server of the test's own, settings by name."""
+    """Return a function that starts a server of the test's own, settings by name."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Server:
@@ -323,7 +323,7 @@ async def shared_app(store_url: str) -> AsyncIterator[App]:
 async def server(
     shared_app: App, redis: RedisConnection, mint: Mint, conformance: Conformance
 ) -> AsyncIterator[Server]:
-    """Give the server of the module, with a client of the test's own."""
+    """Yield the server of the module, with a client of the test's own."""
     async with client_of(shared_app, conformance) as client:
         server = Server(shared_app, client, redis, mint, Config())
         yield server
@@ -344,7 +344,7 @@ def client(server: Server) -> httpx2.AsyncClient:
 async def answered_client(
     server: Server, conformance: Conformance
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """Give a client that gets the answer to a request that fails, not the exception."""
+    """Yield a client that gets the response to a failed request, not the exception."""
     async with client_of(server.app, conformance, raises=False) as client:
         yield client
 
@@ -354,7 +354,7 @@ OpenEvents = Callable[..., Awaitable[EventStream]]
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_events(server: Server) -> AsyncIterator[OpenEvents]:
-    """Give a function that opens an event stream: ``open_events(path, headers)``."""
+    """Return a function that opens an event stream: ``open_events(path, headers)``."""
     opened: list[EventStream] = []
 
     async def open_events(

@@ -1,4 +1,4 @@
-"""An event stream of a server on a port, read as it comes."""
+"""An event stream of a server on a port, read as it arrives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["EventStream"]
 
 GUARD_S = 5
 RECEIVE_BUFFER_BYTES = 4_096
-"""Small, so that a client that does not read is soon noticed."""
+"""Small, so that the server soon notices a client that does not read."""
 
 
 class EventStream(asyncio.Protocol):
@@ -34,7 +34,7 @@ class EventStream(asyncio.Protocol):
 
     @classmethod
     async def open(cls, port: int, path: str, headers: dict[str, str]) -> EventStream:
-        """Send a request for a stream; its answer has not begun yet."""
+        """Send a request for a stream, whose response has not begun yet."""
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -57,7 +57,7 @@ class EventStream(asyncio.Protocol):
         ]
 
     async def until(self, fact: Callable[[EventStream], object]) -> None:
-        """Wait for a fact, or the end; the fact has to hold then."""
+        """Wait for a fact, or the end of the stream. The fact must hold then."""
         async with asyncio.timeout(GUARD_S):
             while not fact(self) and not self._lost.is_set():
                 self._arrived.clear()
@@ -65,7 +65,7 @@ class EventStream(asyncio.Protocol):
         assert fact(self), (self.status, self.text)
 
     async def take(self, count: int) -> list[dict[str, Any]]:
-        """Return the data of the first `count` events as soon as they are there."""
+        """Return the data of the first `count` events as soon as they have arrived."""
         await self.until(lambda stream: len(stream.data) >= count)
         return self.data[:count]
 

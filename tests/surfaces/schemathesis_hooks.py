@@ -1,5 +1,5 @@
 """
-What Schemathesis is told besides the contract; see `test_contract.py`.
+Hooks for Schemathesis besides the contract; see `test_contract.py`.
 
 Loaded by Schemathesis itself, in its own process.
 """
@@ -18,22 +18,22 @@ DEADLINE_S_MAX = 900
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Change a request before it is sent; what is bad in it stays bad."""
+    """Adapt a request before it is sent. An invalid one stays invalid."""
     if case.path.startswith("/v2/"):
         _authenticate(case.body)
     elif case.path.endswith("/lp"):
         _do_not_wait(case)
     elif case.path == "/v1/stream" and (case.query or {}).get("refusals") == "stream":
-        # Refusals within a stream are 200 by design, and so nothing here would ever
-        # seem to be refused.
+        # Errors within a stream are 200 by design, so every invalid request would seem
+        # to be accepted.
         del case.query["refusals"]
     elif case.path == "/gateway/sse/{brand_id}/stream":
-        # OpenAPI lets nobody declare this header, and the gateway wants it.
+        # OpenAPI ignores a declaration of this header, which the gateway requires.
         case.headers = {**(case.headers or {}), "Accept": "text/event-stream"}
 
 
 def _authenticate(body: Any) -> None:
-    """Put in a credential that holds, in place of one that might."""
+    """Replace a well-formed credential with a valid one."""
     given = body if isinstance(body, dict) else {}
     texts = [given.get("game_id"), given.get("secret_key")]
     if all(isinstance(text, str) and text.strip() for text in texts):
@@ -42,7 +42,7 @@ def _authenticate(body: Any) -> None:
 
 
 def _do_not_wait(case: Any) -> None:
-    """Have a long poll answered at once where it would wait for its deadline."""
+    """Let a long poll return at once instead of waiting for its deadline."""
     query = dict(case.query or {})
     deadline = str(query.get("deadline", 30))
     if deadline.isdecimal() and int(deadline[:9]) <= DEADLINE_S_MAX:

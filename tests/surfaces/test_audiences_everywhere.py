@@ -1,8 +1,8 @@
 """
-What was sent to everyone and to a topic is in the player's inbox on every surface.
+Notifications to everyone and to topics are in the player's inbox on every surface.
 
-So is what has become of it: a mark made on one surface is one on all, and what is over
-is over everywhere. The surfaces are read as their vendors' clients do.
+So is their state: a mark on one surface shows on all, and a notification that ended is
+gone on all. The surfaces are read as their vendors' clients do.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ RALLYHERE = f"/notification/v1/player/{PLAYER}"
 LOOTLOCKER = "/game/notifications/v1"
 GATEWAY = "/gateway/notifications/1.0"
 MARKING = ("native", "lootlocker", "gateway")
-"""Surfaces that show what is read."""
+"""Surfaces that show read marks."""
 
 GUARD_S = 10
 
 
 class Player:
-    """One player's inbox as every surface shows it."""
+    """One player's inbox on every surface."""
 
     def __init__(
         self, client: Any, key: str, token: str, app: str, settle: Any = None
@@ -78,7 +78,7 @@ class Player:
         }
 
     async def read(self) -> dict[str, list[bool]]:
-        """Return which of them each surface that shows marks shows as read."""
+        """Return the read marks on each surface that shows them, oldest first."""
         native = await self._get(NATIVE, self.bearer)
         looted = await self._get(LOOTLOCKER, {"x-session-token": self.token})
         gate = await self._get(f"{GATEWAY}/{self.app}", {"x-auth-token": self.token})
@@ -97,12 +97,12 @@ async def player(
     client: httpx2.AsyncClient, backend_key: str, mint: Mint, next_millisecond: Any
 ) -> Player:
     player = Player(client, backend_key, mint(PLAYER), mint.name(), next_millisecond)
-    await player.shown()  # Its first appearance: from here on it is one of everyone.
+    await player.shown()  # The first request makes the player one of everyone.
     return player
 
 
 async def filled(player: Player) -> list[str]:
-    """Send something to the player, to everyone, and to a topic it has joined."""
+    """Publish to the player, to everyone, and to a topic of the player; return ids."""
     answer = await player.client.put(
         f"/v1/players/{PLAYER}/topics/news", headers=player.backend
     )

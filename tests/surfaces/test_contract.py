@@ -1,8 +1,8 @@
 """
-The contract against the server: the same operations, and the answers it says.
+The contract against the server: every operation, and its responses.
 
-Schemathesis asks everything that the document lets it think of, in all of its phases:
-the examples, the limits of every value, values at random, and chains of operations.
+Schemathesis sends requests derived from the document, in all of its phases: the
+examples, the limits of every value, random values, and chains of operations.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CHROMIUM = next(
 def routes() -> list[Any]:
     config = msgspec.structs.replace(Config(), metrics_token=SCRAPER)
     asgi: Any = build(config, "unix:///nowhere").asgi
-    # The access log is around it.
+    # The access log wraps the application.
     return list(asgi._app.routes)
 
 
@@ -92,7 +92,7 @@ def test_a_websocket_is_accepted_where_one_is_declared(routes: list[Any]) -> Non
 def test_a_response_that_is_not_in_the_contract_is_detected(
     conformance: Conformance,
 ) -> None:
-    # What holds the answers of all tests of this folder would not be missed.
+    # The check of all responses in this folder must itself be able to fail.
     kind = {"content-type": "application/json"}
     more, other = b'{"status":"alive","and":"well"}', b'{"status":"dead"}'
 
@@ -109,7 +109,7 @@ def test_a_response_that_is_not_in_the_contract_is_detected(
 
 
 class Site:
-    """A server on a port, and credentials for everything it can be asked."""
+    """A server on a port, with credentials for all of its operations."""
 
     def __init__(
         self, url: str, *, key: str, token: str, service: str, app: str
@@ -121,13 +121,13 @@ class Site:
         self.service = service
 
     def config(self, max_examples: int) -> str:
-        """Return Schemathesis' settings: which credential goes where, what is off."""
+        """Return Schemathesis' settings: credentials, and disabled checks."""
         return f"""\
 max-stream-events = 2
 request-timeout = {GUARD_S}
 continue-on-failure = true
 
-# An operation that only ever says 401 or 403 was not asked with what it needs.
+# An operation that only ever returns 401 or 403 lacked its credential.
 [warnings]
 fail-on = ["missing_auth"]
 
@@ -139,7 +139,7 @@ database = "none"
 [phases.stateful.generation]
 max-examples = {4 * max_examples}
 
-# It would take `POST /v1/tokens` for a login, and go on as that player.
+# It would take `POST /v1/tokens` for a login, and continue as that player.
 [auth]
 auto-signup = false
 
@@ -153,25 +153,25 @@ gateway = {{ api_key = "{self.token}" }}
 "lootlocker.server" = {{ api_key = "{self.key}" }}
 "lootlocker.game" = {{ api_key = "{self.token}" }}
 
-# A token is for one app and one player: others are 401.
+# A token is valid for one app and one player; others are 401.
 [parameters]
 "path.brand_id" = "{self.app}"
 "path.player_id" = "alice"
 
-# A cursor, an id or a place has to be one that was given out, a time has to be ahead,
-# an idempotency key not used before, a body to say something: no schema says so, and
-# to refuse what is well-formed is no fault.
+# A cursor or id must exist, a time must be in the future, an idempotency key must be
+# new, a body must have content. Schemas cannot say so, and it is no failure to refuse
+# such a well-formed request.
 [checks]
 positive_data_acceptance.enabled = false
-# What is too long is wrong as well: 413, 414, 431.
+# Too long is invalid, too: 413, 414, 431.
 negative_data_rejection.expected-statuses = ["4xx"]
 
-# What is cancelled can still be looked at.
+# A cancelled schedule can still be retrieved.
 [[operations]]
 include-operation-id = {CANCELLED_NAMES}
 checks.use_after_free.enabled = false
 
-# To whom it does not know, it is not there.
+# Without the token the path does not exist.
 [[operations]]
 include-operation-id = "operations.metrics"
 checks.missing_required_header.enabled = false
@@ -263,7 +263,7 @@ def test_every_operation_is_in_the_group_of_those_it_links_to() -> None:
 async def probe(
     site: Site, folder: Path, max_examples: int, *, seed: int, pattern: str
 ) -> None:
-    """Let Schemathesis ask the operations of a group. Fails with its report."""
+    """Run Schemathesis on the operations of a group. Fails with its report."""
     settings = folder / "schemathesis.toml"
     settings.write_text(site.config(max_examples))
     process = await asyncio.create_subprocess_exec(

@@ -1,7 +1,7 @@
 """
-Tokens and tickets over HTTP, and what becomes of streams when credentials change.
+Tokens and tickets over HTTP, and the effect of changed credentials on streams.
 
-Streams are real ones, over sockets, on a host in this process.
+The streams are real, over sockets, on a host in this process.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ Open = Callable[..., Awaitable[Site]]
 
 @asynccontextmanager
 async def hosted(app: Any) -> AsyncIterator[str]:
-    """Serve an app on a port for the block; give the URL."""
+    """Serve an app on a port for the block; yield the URL."""
     config = Config(host="127.0.0.1", port=0, drain_s=1)
     host = Host(app.asgi, config, drain=app.drain)
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -128,7 +128,7 @@ async def hosted(app: Any) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_site(start: Start, mint: Mint) -> AsyncIterator[Open]:
-    """Give a function that opens a site of the test's own, settings by name."""
+    """Return a function that opens a site of the test's own, settings by name."""
     async with AsyncExitStack() as stack:
 
         async def open_site(**settings: Any) -> Site:
@@ -148,7 +148,7 @@ async def shared_url(shared_app: Any) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(server: Server, shared_url: str, mint: Mint) -> AsyncIterator[Site]:
-    """Give the site of the module, with clients of the test's own."""
+    """Yield the site of the module, with clients of the test's own."""
     async with AsyncExitStack() as clients:
         yield Site(server, shared_url, mint, clients)
 
@@ -329,7 +329,7 @@ async def test_a_ticket_opens_one_event_stream_and_its_reconnects(
     assert again.response.json()["defect"] == "ticket"
     await resumed.until("hello")
     assert json.loads((await resumed.event())["data"])["title"] == "while it was away"
-    # The first was not seen to be gone, and was taken over from.
+    # The server had not noticed the end of the first stream, and replaced it.
     farewell = json.loads((await first.until("bye"))["data"])
     assert farewell["code"] == 4202
 
@@ -425,13 +425,13 @@ async def test_a_ticket_is_in_no_log(
     own = [
         record.getMessage()
         for record in caplog.records
-        # The client's libraries log what they ask for, and nothing of ours does.
+        # Only the client's libraries log URLs.
         if not record.name.startswith(("httpx", "httpcore", "websockets"))
     ]
     assert not any(ticket in line or token in line for line in own)
 
 
-# Credentials that are taken back.
+# Revoked credentials.
 
 
 @asynccontextmanager
@@ -610,11 +610,11 @@ async def test_a_stream_of_a_foreign_issuer_is_opened_renewed_and_ended(
     assert await close_code(websocket) == 4200
 
 
-# Refusals inside the stream.
+# Errors within the stream.
 
 
 async def refused_sse(site: Site, **asked: Any) -> tuple[int, int, int]:
-    """Return the code, the delay told, and how long EventSource will wait, in ms."""
+    """Return the code, the announced delay, and EventSource's retry time, in ms."""
     stream = await site.sse(refusals="stream", **asked)
     assert stream.status == 200
     assert stream.response.headers["content-type"].startswith("text/event-stream")

@@ -1,8 +1,8 @@
 """
-Every way in against every way out: six publishers, seven readers.
+Every publishing surface against every reading surface: six publishers, seven readers.
 
-What each reader has to show is written down here by hand, from the table of the
-vendors' fields, and not computed by the code under test.
+The expected results are written by hand, from the table of the vendors' fields, and not
+computed by the code under test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INBOX = f"/v1/players/{PLAYER}/notifications"
 RALLYHERE = f"/notification/v1/player/{PLAYER}"
 GUARD_S = 10
 
-# How each publisher is called, oldest first: path, body, how the key is given.
+# The requests of each publishing surface, oldest first: surface, path, body.
 SENT: list[tuple[str, str, dict[str, Any]]] = [
     (
         "native",
@@ -90,7 +90,7 @@ SENT: list[tuple[str, str, dict[str, Any]]] = [
     ),
 ]
 
-# What a reader has to show of each, in the order in which they were sent.
+# The fields that reading surfaces must show of each, in order.
 NATIVE: list[dict[str, Any]] = [
     {
         "type": "quest.done",
@@ -205,7 +205,7 @@ class Studio:
             assert answer.is_success, answer.text
 
     async def _arrived(self, count: int) -> None:
-        # What goes through the timetable is there a moment after its answer.
+        # A scheduled notification is stored a moment after the response.
         async with asyncio.timeout(GUARD_S):
             while len(await self.native_page()) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -249,7 +249,7 @@ async def studio(server: Server, backend_key: str, mint: Mint) -> Studio:
 
 
 async def shown_by(stream: Any, studio: Studio, pick: Any) -> list[Any]:
-    """Publish to an open stream; return what it showed of the notifications."""
+    """Publish while a stream is open; return the notifications it delivered."""
 
     def shown(stream: Any) -> list[Any]:
         picked = map(pick, stream.data)

@@ -1,4 +1,4 @@
-"""An app over its quota, told by every surface in its own words."""
+"""An app over its quota, in the response of every surface."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AddKey = Callable[..., Awaitable[str]]
 async def client(
     start: Start, redis: RedisConnection, mint: Mint
 ) -> httpx2.AsyncClient:
-    """Give a client of a server where ``demo`` has one byte a day."""
+    """Return a client of a server on which ``demo`` has one byte per day."""
     await Apps(redis).update(
         mint.name(),
         lambda record: msgspec.structs.replace(
@@ -50,14 +50,14 @@ async def bearer(backend_key: str) -> dict[str, str]:
 async def spent(
     client: httpx2.AsyncClient, bearer: dict[str, str]
 ) -> httpx2.AsyncClient:
-    """Give that client, with the quota used up."""
+    """Return that client, with the quota used up."""
     sent = await client.post("/v1/notifications", json=HELLO, headers=bearer)
     assert sent.status_code == 200, sent.text
     return client
 
 
 def told_to_wait(answer: Any) -> Any:
-    """Return the body of a 429 that says how long."""
+    """Return the body of a 429 with a retry time."""
     assert answer.status_code == 429, answer.text
     assert 1 <= int(answer.headers["retry-after"]) <= 86_400 * 400
     return answer.json()

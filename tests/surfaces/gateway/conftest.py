@@ -48,7 +48,7 @@ class Casino:
         return await self.client.get(path, headers=self.headers, params=query)
 
     async def shown(self, **query: Any) -> Rows:
-        """Return the notifications of a list that must be there."""
+        """Return the notifications of a list, which must succeed."""
         answer = await self.list(**query)
         assert answer.status_code == 200, answer.text
         body = answer.json()
@@ -83,7 +83,7 @@ async def server(start: Start) -> Any:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def brand_key(redis: Any, mint: Mint) -> str:
-    """Make the brand and return its backend key."""
+    """Create the brand; return its backend key."""
     apps = Apps(redis)
     mint.records["1001"] = await apps.create(App("1001"))
     return await apps.add_key(App("1001"))
@@ -107,13 +107,13 @@ def casino(client: httpx2.AsyncClient, brand_key: str, token: str) -> Casino:
 
 @pytest.fixture
 def casino_at(brand_key: str, token: str) -> CasinoAt:
-    """Give the same on another server: ``casino_at(server)``."""
+    """Return the constructor for another server: ``casino_at(server)``."""
     return lambda server: Casino(server.client, brand_key, token)
 
 
 @pytest.fixture
 def open_stream(open_events: OpenEvents, token: str) -> OpenStream:
-    """Give a function that opens a stream, by default the player's."""
+    """Return a function that opens a stream, by default the player's."""
 
     async def open_stream(
         headers: dict[str, str] | None = None,
@@ -139,7 +139,7 @@ def examples() -> dict[str, Any]:
 
 @pytest.fixture
 def assert_error() -> AssertError:
-    """Give a check of an error's shape."""
+    """Return a check of the format of an error."""
 
     def assert_error(answer: Any, status: int) -> str:
         assert answer.status_code == status, answer.text

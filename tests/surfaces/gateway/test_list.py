@@ -20,14 +20,14 @@ SECOND = "/notifications/1.0/1001/12345"
 
 
 def without_id_and_time(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a list without what is the server's to choose."""
+    """Return a list without the values that the server chooses."""
     for shown in body["data"]["notifications"]:
         del shown["message_id"], shown["time"]
     return body
 
 
 async def publish_example(casino: Any, example: dict[str, Any]) -> list[str]:
-    """Publish what the response of an example shows; return ids, the oldest first."""
+    """Publish the notifications of an example; return the ids, oldest first."""
     ids = []
     for shown in reversed(example["response"]["data"]["notifications"]):
         ids.append(

@@ -1,4 +1,4 @@
-"""A game on LootLocker's API: its server, which sends, and a player, who reads."""
+"""A game on LootLocker's API: its server sends, a player reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Contents = list[Any]
 
 
 class GameServer:
-    """The studio's server, by a credential of its own."""
+    """The game's server, with its own credential."""
 
     def __init__(
         self, client: httpx2.AsyncClient, token: str, message: dict[str, Any]
@@ -31,19 +31,19 @@ class GameServer:
         self.message = message
 
     async def send(self, *, without: str = "", key: str = "", **changes: Any) -> Any:
-        """Send the page's example with changes."""
+        """Send the example of the page with changes."""
         body = {**self.message, **changes}
         body.pop(without, None)
         headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
         return await self.client.post(SEND, headers=headers, json=body)
 
     async def post(self, body: bytes, **headers: str) -> Any:
-        """Send a body as it is."""
+        """Send a raw body."""
         sent = {**self.headers, "content-type": "application/json", **headers}
         return await self.client.post(SEND, headers=sent, content=body)
 
     async def say(self, *contents: Any, **changes: Any) -> None:
-        """Send notifications that must be stored."""
+        """Send notifications, which must succeed."""
         for content in contents:
             answer = await self.send(content=content, **changes)
             assert answer.status_code == 200, answer.text
@@ -60,7 +60,7 @@ class Player:
         return await self.client.get(LIST, headers=self.headers, params=query)
 
     async def shown(self, **query: Any) -> Rows:
-        """Return the notifications of a page that must be there."""
+        """Return the notifications of a page, which must succeed."""
         answer = await self.list(**query)
         assert answer.status_code == 200, answer.text
         shown: Rows = answer.json()["notifications"]
@@ -98,7 +98,7 @@ def example() -> dict[str, Any]:
 
 @pytest.fixture
 def recipient(example: dict[str, Any]) -> str:
-    """Return the player of the example, as other surfaces write the name."""
+    """Return the player of the example, named as on other surfaces."""
     return "0195fc45-81c8-fe7c-bd31-87f1bd229a3d"
 
 
@@ -111,7 +111,7 @@ def game_server(
 
 @pytest.fixture
 def game_server_of(client: httpx2.AsyncClient, example: dict[str, Any]) -> GameServerOf:
-    """Give the way to a server with another credential: ``game_server_of(token)``."""
+    """Return the constructor of servers: ``game_server_of(token)``."""
     return lambda token: GameServer(client, token, example["request"])
 
 
@@ -122,13 +122,13 @@ def player(client: httpx2.AsyncClient, mint: Mint, recipient: str) -> Player:
 
 @pytest.fixture
 def player_of(client: httpx2.AsyncClient) -> PlayerOf:
-    """Give the way to another player's game: ``player_of(token)``."""
+    """Return the constructor of players: ``player_of(token)``."""
     return lambda token: Player(client, token)
 
 
 @pytest.fixture
 def assert_error() -> AssertError:
-    """Give a check of an error's shape, which returns the body."""
+    """Return a check of the format of an error, which returns the body."""
 
     def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:
         assert answer.status_code == status, answer.text

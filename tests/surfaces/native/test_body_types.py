@@ -1,4 +1,4 @@
-"""All that is wrong with a body, told at once."""
+"""Every problem of a body in one response."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TREE = BodyType[Tree](Tree)
 
 
 def wrong(body: Any) -> dict[str, str]:
-    """Return the problems that a tree has, by the place of each."""
+    """Return the problems of a tree by location."""
     with pytest.raises(Invalid) as refused:
         TREE.decode(json.dumps(body).encode())
     told = refused.value.errors
@@ -122,7 +122,7 @@ def test_any_publish_is_accepted_or_refused_with_valid_pointers(value: Any) -> N
         for error in refused.errors:
             assert error.where[0] == "body"
             there = value
-            # But for what is missing, whose place is the one where it should be.
+            # Except for a missing field, whose location does not exist.
             for step in error.where[1:-1]:
                 there = there[step]
     else:

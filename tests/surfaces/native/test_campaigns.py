@@ -1,4 +1,4 @@
-"""Campaigns and cards as a backend keeps them."""
+"""Campaigns and cards on the native surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inboxes on the native surface: filters, both directions, deleting, receipts."""
+"""Inboxes on the native surface: filters, both directions, deletion, receipts."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Backend:
         return await self.client.get(url, headers=headers, params=query)
 
     async def bodies(self, **query: Any) -> list[str]:
-        """Return what is on a page of alice's."""
+        """Return the bodies on a page of alice's inbox."""
         page = await self.page(**query)
         assert page.status_code == 200, page.text
         return [shown["body"] for shown in page.json()["notifications"]]
 
     async def walk(self, step: str, **query: Any) -> list[str]:
-        """Return what is on all pages, going on from `next`."""
+        """Return the bodies on all pages, following `next`."""
         walked: list[str] = []
         while True:
             page = (await self.page(**query)).json()
@@ -94,7 +94,7 @@ def alice(client: httpx2.AsyncClient, mint: Mint) -> Player:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def mixed(backend: Backend, alice: Player, next_millisecond: Any) -> list[str]:
-    """Fill alice's inbox, from two audiences too; return the ids, oldest first."""
+    """Fill alice's inbox, in part from two audiences; return the ids, oldest first."""
     await backend.bodies()
     await backend.ask("PUT", f"{ALICE}/topics/t")
     ids = []
@@ -107,7 +107,7 @@ async def mixed(backend: Backend, alice: Player, next_millisecond: Any) -> list[
         {"body": "5"},
     ):
         ids.append(await backend.say(**message))
-        await next_millisecond()  # Each goes to another log than the one before.
+        await next_millisecond()  # Consecutive ones are in different logs.
     await alice.mark("read", ids[1], ids[2])
     return ids
 
@@ -262,7 +262,7 @@ async def test_a_cursor_that_was_overtaken_is_a_gap(
     assert [shown["body"] for shown in page["notifications"]] == list("345")
 
 
-# Deleting.
+# Deletion.
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -48,7 +48,7 @@ class Backend:
         return await self.client.post(PUBLISH, headers=sent, content=body)
 
     async def say(self, player: str, *bodies: str) -> list[str]:
-        """Publish one notification each; return their ids."""
+        """Publish one notification per body; return the ids."""
         ids = []
         for body in bodies:
             answer = await self.publish(player, body=body)
@@ -385,7 +385,7 @@ async def test_marks_of_another_player_require_the_right_to_write(
     assert await alice.unread() == 1
 
 
-# Bad input.
+# Invalid requests.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Publishing on the native surface: lists, audiences, and what a message may say."""
+"""Publishing on the native surface: lists, audiences, fields of a message."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Backend:
         return result
 
     async def titles(self, player: str = "alice") -> list[str]:
-        """Return what is in an inbox, oldest first."""
+        """Return the titles in an inbox, oldest first."""
         url = f"/v1/players/{player}/notifications"
         answer = await self.client.get(url, headers=self.headers)
         return [shown["title"] for shown in reversed(answer.json()["notifications"])]
 
     async def refused(self, body: Any, status: int = 422) -> dict[str, str]:
-        """Publish what is wrong; return the problems by pointer."""
+        """Publish an invalid body; return the problems by pointer."""
         answer = await self.publish(body)
         assert answer.status_code == status, answer.text
         errors = answer.json().get("errors", [])
@@ -117,7 +117,7 @@ async def test_fields_of_a_single_message_are_refused_in_a_list(
     assert await backend.titles() == []
 
 
-# What is wrong.
+# Invalid requests.
 
 
 async def test_one_response_reports_every_problem_of_a_list(backend: Backend) -> None:
@@ -211,7 +211,7 @@ async def test_a_topic_reaches_its_subscribers(
 async def test_everyone_reaches_every_known_player(
     backend: Backend, client: httpx2.AsyncClient
 ) -> None:
-    await backend.titles("alice")  # her first appearance
+    await backend.titles("alice")  # makes alice one of everyone
 
     result = await backend.send(to={"everyone": True}, title="hello")
 
@@ -293,7 +293,7 @@ async def test_the_receipt_of_an_audience_has_totals(
     assert (await client.get(url, headers=mint.bearer("alice"))).status_code == 403
 
 
-# What a message may say.
+# Fields of a message.
 
 
 async def test_a_ttl_becomes_an_expiry_time(

@@ -1,4 +1,4 @@
-"""Topics and mutes of players on the native surface: who may, and what it does."""
+"""Topics and mutes of players on the native surface: rights and effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a request in a whole server: its id, its line in the log."""
+"""The id and the log line of a request in a whole server."""
 
 from __future__ import annotations
 

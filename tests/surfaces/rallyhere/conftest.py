@@ -1,4 +1,4 @@
-"""A player of RallyHere's, and the four operations as that player's client."""
+"""A player, and a client with RallyHere's four operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASE = "/notification/v1/player"
 
 
 class Inbox:
-    """One player's notifications as one caller may see them."""
+    """The inbox of one player, with the credential of one caller."""
 
     def __init__(
         self, client: httpx2.AsyncClient, headers: dict[str, str], player: str
@@ -45,7 +45,7 @@ class Inbox:
         )
 
     async def post(self, body: bytes, **headers: str) -> httpx2.Response:
-        """Send a body as it is."""
+        """Send a raw body."""
         sent = {**self.headers, "content-type": "application/json", **headers}
         return await self.client.post(self.url, headers=sent, content=body)
 
@@ -54,7 +54,7 @@ class Inbox:
         return await self.client.get(url, headers=self.headers)
 
     async def say(self, *messages: str) -> str:
-        """Create notifications that must be stored; return the last id."""
+        """Create notifications, which must succeed; return the last id."""
         answer = await self.create(*({"message": message} for message in messages))
         assert answer.status_code == 200, answer.text
         notification_id: str = answer.json()["notification_id"]
@@ -68,19 +68,19 @@ def player() -> str:
 
 @pytest.fixture
 def inbox(client: httpx2.AsyncClient, mint: Mint, player: str) -> Inbox:
-    """Give the player's inbox as the player sees it."""
+    """Return the player's inbox, with the player's token."""
     return Inbox(client, mint.bearer(player), player)
 
 
 @pytest.fixture
 def inbox_of() -> type[Inbox]:
-    """Give the way to another inbox: ``inbox_of(client, headers, player)``."""
+    """Return the constructor of inboxes: ``inbox_of(client, headers, player)``."""
     return Inbox
 
 
 @pytest.fixture(scope="session")
 def shapes() -> dict[str, Any]:
-    """Return the shapes of answers that the vendor's page documents."""
+    """Return the forms of responses that the vendor's page documents."""
     text = (Path(__file__).parent / "fixtures" / "page.json").read_bytes()
     shapes: dict[str, Any] = msgspec.json.decode(text)
     return shapes

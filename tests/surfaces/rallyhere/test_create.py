@@ -17,7 +17,7 @@ def messages(answer: Any) -> list[str]:
 
 
 def places(answer: Any) -> list[list[str | int]]:
-    """Return where a validation error found something."""
+    """Return the locations of a validation error."""
     assert answer.status_code == 422, answer.text
     assert answer.json().keys() == {"detail"}
     for detail in answer.json()["detail"]:

@@ -29,7 +29,7 @@ def segment(raw: bytes) -> bytes:
 
 
 def forge(record: Any, *, header: Any = None, claims: Any = None) -> str:
-    """Return a token with a good signature and, where given, wrong parts."""
+    """Return a token with a valid signature and the given parts."""
     now_s = int(time.time())
     good_header = {"alg": "HS256", "typ": "JWT", "kid": record.key_id}
     good_claims = {
@@ -58,7 +58,7 @@ def bearer(token: str) -> dict[str, str]:
 
 Headers = Callable[[Any], dict[str, str]]
 
-# What the page calls each defect of a credential. `record` is the app's.
+# The documented code of each defect of a credential. `record` is the app's.
 DEFECTS: list[tuple[str, str, Headers]] = [
     ("auth_token_format", "no credential", lambda record: {}),
     ("auth_token_format", "not Bearer", lambda record: {"Authorization": "Basic eDp5"}),
@@ -122,7 +122,7 @@ def assert_error(answer: httpx2.Response, status: int, code: str) -> None:
 async def operations(
     client: httpx2.AsyncClient, headers: dict[str, str], player: str
 ) -> list[httpx2.Response]:
-    """Return what each operation answers."""
+    """Return the response of each operation."""
     inbox = f"{BASE}/{player}/notification"
     poll = f"{BASE}/{player}/stream/notification/lp"
     creates = {"notifications": [{"message": "a"}]}
@@ -326,7 +326,7 @@ async def test_other_methods_are_not_allowed(client: httpx2.AsyncClient) -> None
     assert allowed == {"GET", "HEAD", "POST"}
 
 
-# Limits and faults.
+# Limits and outages.
 
 
 async def test_requests_in_flight_have_limits(
@@ -335,7 +335,7 @@ async def test_requests_in_flight_have_limits(
     server = await start(requests_per_player_max=2, requests_in_flight_max=3)
     mine = mint.bearer(player)
     bobs = mint.bearer(BOB)
-    # Known tokens are checked without the store, so that all begin in one turn.
+    # Cached tokens are checked without the store, so all requests begin together.
     await server.client.get(f"{BASE}/me/notification", headers=mine)
 
     answers = await asyncio.gather(

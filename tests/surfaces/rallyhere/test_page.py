@@ -247,7 +247,7 @@ async def test_me_and_the_id_are_one_inbox(
 async def test_a_ulid_and_its_uuid_are_one_player(
     client: httpx2.AsyncClient, mint: Mint, inbox_of: type[Inbox]
 ) -> None:
-    # 2^128 - 1 in both spellings.
+    # 2^128 - 1 in both forms.
     uuid, ulid = "ffffffff-ffff-ffff-ffff-ffffffffffff", "7" + "Z" * 25
     headers = mint.bearer(uuid)
     await inbox_of(client, headers, uuid.upper()).say("a")

@@ -15,7 +15,7 @@ from ..conftest import Mint, Server, Start, Until
 from .conftest import Inbox
 
 HELD_S = 5
-"""A deadline that no test waits for: what is held longer has failed."""
+"""A deadline that no test reaches: a poll that is held longer has failed."""
 
 
 def messages(answer: Any) -> list[str]:
@@ -34,11 +34,11 @@ def error_code(answer: Any) -> tuple[int, str]:
 
 
 async def start_cursor(inbox: Any) -> str:
-    """Return the cursor of the place behind the newest entry."""
+    """Return the cursor after the newest entry."""
     return cursor(await inbox.poll(deadline=0))
 
 
-# What is there.
+# Existing notifications.
 
 
 async def test_a_poll_is_oldest_first_and_has_ten(inbox: Inbox) -> None:
@@ -134,7 +134,7 @@ async def test_a_foreign_cursor_resets_by_strategy(
 async def test_parameters_have_limits(
     inbox: Inbox, name: str, good: list[str], bad: list[str]
 ) -> None:
-    # With something to give, so that no poll is held.
+    # With a notification to return, so that no poll waits.
     start = await start_cursor(inbox)
     await inbox.say("a")
     query = {"exclude_before": start}
@@ -396,8 +396,8 @@ async def test_a_draining_node_ends_polls_without_notifications(
 async def test_a_poll_that_is_being_admitted_is_drained_too(
     start: Start, player: str
 ) -> None:
-    # It had been admitted and was waiting for its lease while `drain` ended those who
-    # were attached; nobody told it, and it was held until its deadline.
+    # A poll that was admitted and waited for its lease was not yet attached when
+    # `drain` ended the attached ones, so it was held until its deadline.
     server = await start()
     admission = server.app.admission
     waiter = PollWaiter(ZERO, admission.new_connection())

@@ -24,7 +24,7 @@ def test_a_missing_right_has_auth_success_true() -> None:
 
 
 def test_every_limit_is_409_or_503() -> None:
-    # What only the native surface can ask for is refused by that alone.
+    # Limits of native operations are refused by the native surface only.
     native = {Limit.TOPICS_PER_PLAYER, Limit.MUTES_PER_PLAYER}
     limits = set(Limit) - native
     statuses = {limit: refusal(LimitReached(limit)).status_code for limit in limits}

@@ -32,7 +32,7 @@ class Game:
         self.credential = {"game_id": game_id, "secret_key": secret}
 
     def call(self, **parameters: Any) -> dict[str, Any]:
-        """Return the parameters of a good call; what is given as None is left out."""
+        """Return the parameters of a valid call; None omits one."""
         good = {
             **self.credential,
             "notification_identifier": "daily",
@@ -69,7 +69,7 @@ def game(client: httpx2.AsyncClient, backend_key: str, mint: Mint) -> Game:
 
 @pytest.fixture
 def read(client: httpx2.AsyncClient, mint: Mint) -> Read:
-    """Give a function that returns a player's notifications, oldest first."""
+    """Return a function that returns a player's notifications, oldest first."""
 
     async def read(player: str, app: str = "demo") -> list[dict[str, Any]]:
         url = "/v1/players/me/notifications"
@@ -114,7 +114,7 @@ def errors_of(answer: Any, status: int = 422) -> dict[str, list[str]]:
     return errors
 
 
-# As the page has it.
+# The examples of the page.
 
 
 async def test_a_call_without_a_time_is_delivered_at_once(
@@ -154,7 +154,7 @@ async def test_a_missing_identifier_has_the_documented_response(game: Game) -> N
 async def test_the_31st_call_in_a_second_has_the_documented_response(
     game: Game,
 ) -> None:
-    """Whatever the answers to the others were."""
+    """Whatever the responses to the other calls were."""
     calls = [game.schedule(user_ids=["u"] if i % 2 else []) for i in range(40)]
     answers = await asyncio.gather(*calls)
 
@@ -165,7 +165,7 @@ async def test_the_31st_call_in_a_second_has_the_documented_response(
     assert {answer.status_code for answer in answers} == {200, 422, 429}
 
 
-# Who calls.
+# Credentials.
 
 
 async def test_a_wrong_secret_is_an_unknown_game(
@@ -262,7 +262,7 @@ async def test_every_problem_is_reported_and_nothing_is_scheduled(
     }
     assert len(errors["user_ids"]) == 3
     assert await bodies("alice") == []
-    # Nor is anything registered.
+    # Nothing is registered, either.
     ids_of(await game.schedule(notification_message="first"))
     assert await bodies("alice") == ["first"]
 
@@ -553,7 +553,7 @@ async def test_another_request_with_the_key_is_refused(
     assert await bodies("bob") == []
 
 
-# Cancelling.
+# Cancellation.
 
 
 async def test_a_delivery_cancelled_by_id_is_listed_and_not_sent(

@@ -29,7 +29,7 @@ FIELDS = {
 
 
 class Campaign:
-    """A campaign, as the holder of a key sees it."""
+    """A campaign, with the credential of one caller."""
 
     def __init__(self, client: Any, key: str, *, name: str = "c", at: str = "") -> None:
         self.client = client
@@ -39,7 +39,7 @@ class Campaign:
         self.native_url = f"/v1/campaigns/{name}"
 
     async def make(self, **cards: str) -> None:
-        """Make it, with a card for each player of the status given."""
+        """Create it, with a card for each player in the given status."""
         url = self.native_url
         answer = await self.client.put(url, headers=self.headers, json={})
         assert answer.status_code == 200, answer.text
@@ -90,7 +90,7 @@ Titles = Callable[[str], Awaitable[list[str]]]
 
 @pytest.fixture
 def titles(client: httpx2.AsyncClient, mint: Mint) -> Titles:
-    """Give a function that returns titles of a player's notifications."""
+    """Return a function that returns titles of a player's notifications."""
 
     async def titles(player: str) -> list[str]:
         url = "/v1/players/me/notifications"
@@ -289,7 +289,7 @@ async def test_every_limit_is_enforced(
         assert name in refused.json()["error"]["message"]
 
 
-# Three in a lifetime.
+# Three per campaign.
 
 
 async def test_the_fourth_notification_is_refused(
@@ -308,7 +308,7 @@ async def test_the_fourth_notification_is_refused(
 async def test_one_of_many_concurrent_requests_gets_the_last_slot(
     campaign: Campaign, titles: Titles, client: httpx2.AsyncClient, backend_key: str
 ) -> None:
-    """From three keys' holders' point of view, over both bases, sends and schedules."""
+    """Return concurrent requests: three keys, both base paths, sends and schedules."""
     data_of(await campaign.send(header="1"), 201)
     data_of(await campaign.schedule(), 201)
     other = Campaign(client, backend_key, at="/api/v1")
@@ -336,12 +336,12 @@ async def test_a_cancellation_while_pending_releases_the_slot(
 
     cancelled = data_of(await campaign.cancel(made[0]["id"]))
     assert cancelled["status"] == "cancelled"
-    # A second time gives no second slot.
+    # A second cancellation releases no second slot.
     data_of(await campaign.cancel(made[0]["id"]))
 
     sent = data_of(await campaign.send(), 201)
     error_of(await campaign.send(), 429)
-    # Neither does what has gone out.
+    # Neither does a sent notification.
     assert error_of(await campaign.cancel(sent["id"]), 409)
     error_of(await campaign.send(), 429)
 
@@ -365,7 +365,7 @@ async def test_a_refused_request_takes_no_slot(campaign: Campaign) -> None:
         data_of(await campaign.send(), 201)
 
 
-# Listing, getting, cancelling.
+# Listing, retrieving, cancelling.
 
 
 async def test_the_list_is_newest_first_with_pagination(
@@ -492,7 +492,7 @@ async def test_ids_of_other_campaigns_and_apps_are_unknown(
         await Campaign(client, backend_key, name="unknown").send(),
     ):
         assert error_of(answer, 404) == "CAMPAIGN_NOT_FOUND"
-    # It was there before, and has to be there after.
+    # It existed before, and must exist after.
     await foreign.make()
     assert error_of(await foreign.get(made["id"]), 404) == "NOTIFICATION_NOT_FOUND"
     assert data_of(await campaign.get(made["id"])) == made
@@ -511,7 +511,7 @@ async def test_a_native_schedule_is_not_a_notification_of_the_campaign(
     assert error_of(await campaign.cancel(schedule_id), 404)
 
 
-# Who calls.
+# Credentials.
 
 
 async def test_operations_require_their_scopes(
@@ -550,7 +550,7 @@ async def test_a_missing_credential_is_401(
     assert refused.headers["www-authenticate"] == "Bearer"
 
 
-# Repetition.
+# Idempotency.
 
 
 async def test_a_repetition_with_its_key_takes_one_slot(
@@ -565,7 +565,7 @@ async def test_a_repetition_with_its_key_takes_one_slot(
     assert await titles("alice") == ["h"]
     for _ in range(2):
         data_of(await campaign.send(), 201)
-    # Full, and yet the same answer.
+    # The limit is reached, and yet the response is the same.
     assert data_of(await campaign.send("k"), 201) == data_of(first, 201)
 
 
@@ -588,7 +588,7 @@ async def test_a_repetition_after_a_cancellation_has_the_first_response(
         return bool(data_of(await campaign.get(first["id"]))["status"] == "sent")
 
     await until(is_sent)
-    # Its time is past by then.
+    # Its time has passed by then.
     assert data_of(await campaign.schedule(when, key="k"), 201) == first
 
 
