@@ -75,7 +75,7 @@ class Slot:
 
     @property
     def serving(self) -> Worker | None:
-        """The process that serves; None if there is none at present."""
+        """The process that serves; None between two processes."""
         if self._worker is None or self._worker.ended.done():
             return None
         return self._worker

@@ -38,7 +38,7 @@ def find_server() -> Path:
     Return the server program: that of the wheel, otherwise one on ``PATH``.
 
     Raises:
-        StoreFailed: There is none of version 7.0 or later.
+        StoreFailed: No server of version 7.0 or later is installed.
     """
     rejected = []
     for name, path in (

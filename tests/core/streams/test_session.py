@@ -376,7 +376,7 @@ def test_bytes_queued_for_too_long_end_the_stream(
 def test_a_bye_that_is_not_read_is_aborted(
     session: Session, sink: RecordingSink
 ) -> None:
-    # Otherwise the client could hold its slot and its lease for ever.
+    # Otherwise the client could hold its slot and its lease indefinitely.
     sink.since_s = 100.0
     session.end(errors.TOKEN_INVALID)
 
