@@ -78,7 +78,7 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
                      audiences), codec (events as bytes), client_messages
       access/        apps, tokens, signatures, rights
       ...            schedule, quotas, limits, store_health, json_limits, counters
-    store/           REMEMBERS. Everything Redis: keys; lua/, one script per atomic step
+    store/           REMEMBERS. Everything Redis: keys; lua/, a script per step
       client/        connection (multiplexed), commands, replies, pubsub
                      (announcements), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, server_binary
@@ -168,13 +168,13 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
 ::
 
     Append of a batch in which nothing can end
-        path   lua/_append_fast.lua
-        twin   lua/append.lua, the general append
+        path   lua/logs/_append_fast.lua
+        twin   lua/logs/append.lua, the general append
         test   tests/store/logs/test_inbox.py
         bench  bench/publish.py
     First page: entries read beside the script
         path   store.logs.inbox
-        twin   lua/page.lua
+        twin   lua/logs/page.lua
         test   tests/store/logs/test_page_reads.py
         bench  bench/page.py
     Peek at a log instead of a read
@@ -184,7 +184,7 @@ in this code is implemented twice. ``docs/decisions/0030`` has the rule.
         bench  bench/fanout.py
     Peek at a player's views instead of a script
         path   store.logs.views
-        twin   lua/views.lua
+        twin   lua/views/views.lua
         test   tests/store/logs/test_views.py
         bench  bench/connect.py
     Page of an app without a log for everyone

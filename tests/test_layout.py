@@ -208,3 +208,9 @@ def test_the_project_stands_alone(folder: str) -> None:
         if path.suffix in (".py", ".lua", ".md", ".toml", ".ts", ".cs", ".js"):
             if path != Path(__file__):
                 assert not outside.search(path.read_text()), path
+
+
+def test_no_two_scripts_have_the_same_name() -> None:
+    names = [path.stem for path in PACKAGE.rglob("*.lua")]
+
+    assert len(set(names)) == len(names)

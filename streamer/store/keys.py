@@ -74,8 +74,8 @@ Beside the log of a player:
     Types of notification that the player has muted, at most 100. No expiry.
 ``{b}:views:app:player`` hash
     The audiences that the player has joined, with the player's marks in each;
-    ``lua/_view.lua`` lists the fields. No expiry while the player has joined a topic,
-    otherwise twice the retention + 2 days after the last read.
+    ``lua/views/_view.lua`` lists the fields. No expiry while the player has joined a
+    topic, otherwise twice the retention + 2 days after the last read.
 ``{b}:live:app:player`` sharded channel
     Announcements; `store.client.pubsub` has the format. An audience has one too.
 
@@ -101,8 +101,8 @@ Both expire after 24 hours.
 
 ``{b}:once:app:digest of the key:player`` string
     Result of the appends to this player's log under an idempotency key: the digest of
-    the request, then what ``lua/append.lua`` returned. In the player's slot, so that
-    the append writes it.
+    the request, then what ``lua/logs/append.lua`` returned. In the player's slot, so
+    that the append writes it.
 ``{k}:request:app:key`` string
     Digest of the request that used the idempotency key.
 

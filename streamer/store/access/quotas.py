@@ -75,7 +75,7 @@ class QuotaUsage:
         Borrow permits from a token bucket of an app. O(1).
 
         Returns how many were lent, 0 if there were fewer than `needed`, and how many
-        are left; see ``lua/quota_permits.lua``.
+        are left; see ``lua/access/quota_permits.lua``.
 
         Raises:
             StoreUnavailable: The store is unreachable; permits may be lost.

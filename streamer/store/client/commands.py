@@ -64,21 +64,25 @@ class KeyedCommand:
         return b"%b$%d\r\n%b\r\n%b" % (self._head, len(raw), raw, self._args)
 
 
+_FILES: Final = {
+    path.stem: path for path in (Path(__file__).parents[1] / "lua").rglob("*.lua")
+}
+
+
 class Script:
     """
     A Lua script and its digest.
 
     Args:
-        name: Its file in ``lua/``, without the suffix.
+        name: Its file below ``lua/``, without the suffix. No two have the same name.
         includes: Files, named the same way, whose text goes before the script's.
 
     """
 
     def __init__(self, name: str, *, includes: Sequence[str] = ()) -> None:
-        folder = Path(__file__).parents[1] / "lua"
         parts = [*includes, name]
         self.name = name
-        self.text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
+        self.text = "\n".join(_FILES[part].read_text() for part in parts)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.packed_sha = pack_args("EVALSHA", self.sha)
 

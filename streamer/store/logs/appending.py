@@ -1,5 +1,5 @@
 """
-The arguments of ``lua/append``, encoded for many logs at once.
+The arguments of ``lua/logs/append``, encoded for many logs at once.
 
 Decides which arguments are encoded once for all batches of a request. Encodes them
 itself instead of building tuples for `commands.pack_all`, which took a quarter of a

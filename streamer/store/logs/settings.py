@@ -29,7 +29,9 @@ class LogSettings(NamedTuple):
     """
 
     def script_args(self) -> tuple[int, int]:
-        """Return the arguments that every script with ``lua/_inbox`` takes first."""
+        """
+        Return the arguments that every script with ``lua/logs/_inbox`` takes first.
+        """
         return self.retention_ms, self.clock_ms()
 
 

@@ -2,7 +2,7 @@
 Views: which audiences a player has joined, and the player's marks in them.
 
 Decides how to join, leave, mute and mark; each is one script in the player's slot, and
-therefore atomic. Knows the scripts ``lua/view*`` and their replies. Knows nothing of
+therefore atomic. Knows the scripts ``lua/views/`` and their replies. Knows nothing of
 rights, nor of the content of entries.
 
 An audience's log is in another slot than the player's keys, so no script can use both.
