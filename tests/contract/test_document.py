@@ -73,9 +73,9 @@ def test_names_of_operations_are_unique() -> None:
 def test_every_segment_in_braces_is_a_declared_parameter() -> None:
     for surface in SURFACES:
         for operation in surface.operations:
-            given = {it.name for it in operation.parameters if it.where == "path"}
+            declared = {it.name for it in operation.parameters if it.where == "path"}
             in_path = {part[1:-1] for part in operation.path.split("/") if "{" in part}
-            assert given == in_path, operation.path
+            assert declared == in_path, operation.path
 
 
 def test_links_name_operations_and_their_parameters() -> None:

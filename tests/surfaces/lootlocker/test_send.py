@@ -214,10 +214,10 @@ async def test_an_idempotency_key_has_at_most_255_characters(
 async def test_a_request_has_the_id_that_the_client_sent(
     client: httpx2.AsyncClient, assert_error: AssertError
 ) -> None:
-    for given, taken in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
-        answer = await client.post(SEND, headers={"LL-Request-Id": given})
+    for sent, is_kept in (("a1B-._", True), ("x" * 64, True), ("x" * 65, False)):
+        answer = await client.post(SEND, headers={"LL-Request-Id": sent})
         error = assert_error(answer, 401, "unauthorized")
-        assert (error["request_id"] == given) is taken
+        assert (error["request_id"] == sent) is is_kept
 
     answer = await client.post(SEND)
     assert len(assert_error(answer, 401, "unauthorized")["request_id"]) == 36

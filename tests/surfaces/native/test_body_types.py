@@ -32,13 +32,13 @@ class Tree(msgspec.Struct, forbid_unknown_fields=True):
 TREE = BodyType[Tree](Tree)
 
 
-def wrong(body: Any) -> dict[str, str]:
+def problems_of(body: Any) -> dict[str, str]:
     """Return the problems of a tree by location."""
     with pytest.raises(Invalid) as refused:
         TREE.decode(json.dumps(body).encode())
-    told = refused.value.errors
-    assert all(error.where[0] == "body" for error in told)
-    return {"/".join(map(str, error.where[1:])): error.problem for error in told}
+    problems = refused.value.errors
+    assert all(error.where[0] == "body" for error in problems)
+    return {"/".join(map(str, error.where[1:])): error.problem for error in problems}
 
 
 def test_a_valid_body_is_decoded() -> None:
@@ -50,9 +50,9 @@ def test_a_valid_body_is_decoded() -> None:
 def test_problems_of_all_fields_and_items_are_reported() -> None:
     leaves = [{"name": 1, "size": "x"}, {"name": "a"}, None, {"name": "a", "sise": 1}]
 
-    told = wrong({"leaves": leaves, "best": {}, "more": 1})
+    problems = problems_of({"leaves": leaves, "best": {}, "more": 1})
 
-    assert list(told) == [
+    assert list(problems) == [
         "leaves/0/name",
         "leaves/0/size",
         "leaves/2",
@@ -60,26 +60,28 @@ def test_problems_of_all_fields_and_items_are_reported() -> None:
         "best/name",
         "more",
     ]
-    assert told["leaves/3/sise"] == told["more"] == "is not a known field"
-    assert told["best/name"] == "is missing"
+    assert problems["leaves/3/sise"] == problems["more"] == "is not a known field"
+    assert problems["best/name"] == "is missing"
 
 
 def test_a_problem_names_the_title_of_the_type() -> None:
-    assert wrong({"best": {"name": "long"}}) == {"best/name": "is not a name"}
+    assert problems_of({"best": {"name": "long"}}) == {"best/name": "is not a name"}
 
 
 def test_valid_fields_may_be_invalid_together() -> None:
     leaves = [{"name": "a"}] * 201
 
-    assert wrong({"leaves": leaves}) == {"leaves": "Expected `array` of length <= 200"}
+    assert problems_of({"leaves": leaves}) == {
+        "leaves": "Expected `array` of length <= 200"
+    }
 
 
 def test_a_body_that_is_not_an_object_has_one_problem() -> None:
-    assert wrong([]) == {"": "Expected `object`, got `array`"}
+    assert problems_of([]) == {"": "Expected `object`, got `array`"}
 
 
 def test_the_number_of_problems_is_limited() -> None:
-    assert len(wrong({"leaves": [{}] * 200})) == PROBLEMS_MAX
+    assert len(problems_of({"leaves": [{}] * 200})) == PROBLEMS_MAX
 
 
 def test_a_valid_duplicate_does_not_excuse_an_invalid_field() -> None:
@@ -117,7 +119,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(VALUES)
 def test_any_publish_is_accepted_or_refused_with_valid_pointers(value: Any) -> None:
     try:
-        asked, many = decode_publish(DEMO, json.dumps(value).encode())
+        requests, many = decode_publish(DEMO, json.dumps(value).encode())
     except Invalid as refused:
         for error in refused.errors:
             assert error.where[0] == "body"
@@ -127,4 +129,4 @@ def test_any_publish_is_accepted_or_refused_with_valid_pointers(value: Any) -> N
                 there = there[step]
     else:
         assert many == isinstance(value, list)
-        assert len(asked) == (len(value) if many else 1)
+        assert len(requests) == (len(value) if many else 1)

@@ -92,28 +92,28 @@ async def test_a_repeated_list_is_not_stored_again(backend: Backend) -> None:
 
 
 async def test_a_list_has_at_most_a_thousand_messages(backend: Backend) -> None:
-    told = await backend.refused([to("alice")] * 1_001)
+    problems = await backend.refused([to("alice")] * 1_001)
 
-    assert told == {"": "Expected `array` of length <= 1000"}
+    assert problems == {"": "Expected `array` of length <= 1000"}
 
 
 async def test_a_list_has_at_most_a_thousand_recipients(backend: Backend) -> None:
-    told = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
+    problems = await backend.refused([to("a"), to(*map(str, range(999))), to("b")])
 
-    assert told == {"/2/to": "exceeds the limit of 1000 recipients per request"}
+    assert problems == {"/2/to": "exceeds the limit of 1000 recipients per request"}
     assert await backend.titles("a") == []
 
 
 @pytest.mark.parametrize(
-    "said", [{"send_at": "2100-01-01T00:00:00Z"}, {"spread_s": 1}, {"persist": False}]
+    "fields", [{"send_at": "2100-01-01T00:00:00Z"}, {"spread_s": 1}, {"persist": False}]
 )
 async def test_fields_of_a_single_message_are_refused_in_a_list(
-    backend: Backend, said: Any
+    backend: Backend, fields: Any
 ) -> None:
-    told = await backend.refused([to("alice"), to("alice", **said)])
+    problems = await backend.refused([to("alice"), to("alice", **fields)])
 
-    (field,) = said
-    assert list(told) == [f"/1/{field}"]
+    (field,) = fields
+    assert list(problems) == [f"/1/{field}"]
     assert await backend.titles() == []
 
 
@@ -121,7 +121,7 @@ async def test_fields_of_a_single_message_are_refused_in_a_list(
 
 
 async def test_one_response_reports_every_problem_of_a_list(backend: Backend) -> None:
-    told = await backend.refused(
+    problems = await backend.refused(
         [
             to("alice", "me", titel="x", title=1),
             {"title": "t"},
@@ -130,7 +130,7 @@ async def test_one_response_reports_every_problem_of_a_list(backend: Backend) ->
         ]
     )
 
-    assert told == {
+    assert problems == {
         "/0/to/players/1": "is not a player name",
         "/0/titel": "is not a known field",
         "/0/title": "Expected `str | null`, got `int`",
@@ -142,9 +142,9 @@ async def test_one_response_reports_every_problem_of_a_list(backend: Backend) ->
 
 
 async def test_a_pointer_is_escaped(backend: Backend) -> None:
-    told = await backend.refused(to("alice", **{"a/b~c": 1}))
+    problems = await backend.refused(to("alice", **{"a/b~c": 1}))
 
-    assert list(told) == ["/a~1b~0c"]
+    assert list(problems) == ["/a~1b~0c"]
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ async def test_an_invalid_field_has_a_pointer(
 async def test_problems_found_by_services_have_pointers(backend: Backend) -> None:
     past = "2020-01-01T00:00:00Z"
 
-    told = await backend.refused([to("a"), to("a", expires_at=past), to("b")])
+    problems = await backend.refused([to("a"), to("a", expires_at=past), to("b")])
 
-    assert told == {"/1/expires_at": "must be in the future"}
+    assert problems == {"/1/expires_at": "must be in the future"}
     assert await backend.titles("a") == []
 
 
@@ -237,8 +237,8 @@ async def test_a_message_to_an_audience_can_be_scheduled(
     await client.put("/v1/players/alice/topics/t", headers=backend.headers)
     body = {"to": audience, "title": "later", "send_at": ahead(seconds=0.3)}
 
-    made = (await backend.publish(body)).json()["schedule"]
-    assert (made["to"], made["total"]) == (audience, 1)
+    schedule = (await backend.publish(body)).json()["schedule"]
+    assert (schedule["to"], schedule["total"]) == (audience, 1)
 
     async def has_come() -> bool:
         return await backend.titles("alice") == ["later"]
@@ -256,8 +256,8 @@ async def test_a_message_to_an_audience_is_withdrawn(
 ) -> None:
     await backend.titles("alice")
     await client.put("/v1/players/alice/topics/t", headers=backend.headers)
-    who = {"everyone": True} if audience == "everyone" else {"topic": "t"}
-    sent = await backend.send(to=who, title="oops")
+    recipients = {"everyone": True} if audience == "everyone" else {"topic": "t"}
+    sent = await backend.send(to=recipients, title="oops")
     url = f"/v1/{audience}/notifications/{sent['id']}"
 
     assert (await client.delete(url, headers=mint.bearer("alice"))).status_code == 403

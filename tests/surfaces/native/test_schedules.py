@@ -79,19 +79,19 @@ async def test_a_scheduled_notification_arrives_at_its_time(
     backend: Backend, read: Read, until: Until
 ) -> None:
     when = ahead(seconds=0.4)
-    made = await backend.schedule("alice", send_at=when, title="T")
-    assert made["state"] == "pending"
-    assert (made["total"], made["delivered"], made["late"]) == (1, 0, False)
-    assert made["notification"] == {"title": "T", "body": "b", "source": "native"}
-    assert made["to"] == "alice"
+    schedule = await backend.schedule("alice", send_at=when, title="T")
+    assert schedule["state"] == "pending"
+    assert (schedule["total"], schedule["delivered"], schedule["late"]) == (1, 0, False)
+    assert schedule["notification"] == {"title": "T", "body": "b", "source": "native"}
+    assert schedule["to"] == "alice"
     assert await read("alice") == []
 
-    await until(lambda: backend.is_sent(made["id"]))
+    await until(lambda: backend.is_sent(schedule["id"]))
 
     (shown,) = await read("alice")
     assert (shown["title"], shown["body"]) == ("T", "b")
     assert when[:23] <= shown["created_at"]
-    sent = await backend.get(made["id"])
+    sent = await backend.get(schedule["id"])
     assert (sent["delivered"], sent["late"]) == (1, False)
     assert sent["settled_at"] >= sent["send_at"]
 
@@ -100,26 +100,26 @@ async def test_a_schedule_has_the_fields_of_its_message(
     backend: Backend, read: Read, until: Until
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
-    said = {"ttl_s": 60, "collapse_key": "k", "device": "latest"}
-    made = await backend.schedule("alice", send_at=when.isoformat(), **said)
-    ends = datetime.fromisoformat(made["notification"]["expires_at"])
+    fields = {"ttl_s": 60, "collapse_key": "k", "device": "latest"}
+    schedule = await backend.schedule("alice", send_at=when.isoformat(), **fields)
+    ends = datetime.fromisoformat(schedule["notification"]["expires_at"])
     assert abs((ends - when).total_seconds() - 60) < 1
 
     now = {"send_at": ahead(seconds=0.1)}
-    assert (await backend.ask("PATCH", made["id"], now)).status_code == 200
-    await until(lambda: backend.is_sent(made["id"]))
+    assert (await backend.ask("PATCH", schedule["id"], now)).status_code == 200
+    await until(lambda: backend.is_sent(schedule["id"]))
 
     (shown,) = await read("alice")
     assert shown["collapse_key"] == "k"
-    assert shown["expires_at"] < made["notification"]["expires_at"]
+    assert shown["expires_at"] < schedule["notification"]["expires_at"]
 
 
 async def test_a_past_time_sends_at_once(
     backend: Backend, read: Read, until: Until
 ) -> None:
-    made = await backend.schedule(send_at="2018-08-23T17:00:00Z")
+    schedule = await backend.schedule(send_at="2018-08-23T17:00:00Z")
 
-    await until(lambda: backend.is_sent(made["id"]))
+    await until(lambda: backend.is_sent(schedule["id"]))
     (shown,) = await read("alice")
     assert "due_at" not in shown
 
@@ -129,11 +129,11 @@ async def test_a_large_schedule_reports_its_progress(
 ) -> None:
     players = [f"p{i}" for i in range(120)]
 
-    made = await backend.schedule(*players, "p0", send_at=ahead(seconds=0.2))
-    assert made["total"] == 120
-    await until(lambda: backend.is_sent(made["id"]))
+    schedule = await backend.schedule(*players, "p0", send_at=ahead(seconds=0.2))
+    assert schedule["total"] == 120
+    await until(lambda: backend.is_sent(schedule["id"]))
 
-    assert (await backend.get(made["id"]))["delivered"] == 120
+    assert (await backend.get(schedule["id"]))["delivered"] == 120
     for player in players:
         assert len(await read(player)) == 1
 
@@ -143,16 +143,16 @@ async def test_more_than_a_thousand_players_are_served_by_the_scheduler(
 ) -> None:
     answer = await backend.publish(*(f"p{i}" for i in range(1_001)))
     assert answer.status_code == 202, answer.text
-    made = answer.json()["schedule"]
+    schedule = answer.json()["schedule"]
 
-    await until(lambda: backend.is_sent(made["id"]))
+    await until(lambda: backend.is_sent(schedule["id"]))
 
-    assert (await backend.get(made["id"]))["delivered"] == 1_001
+    assert (await backend.get(schedule["id"]))["delivered"] == 1_001
 
 
 async def test_schedules_are_listed_by_pages(backend: Backend) -> None:
-    made = [await backend.schedule() for _ in range(5)]
-    seen: list[Any] = []
+    schedule = [await backend.schedule() for _ in range(5)]
+    listed: list[Any] = []
     after = ""
     while True:
         answer = await backend.client.get(
@@ -161,13 +161,13 @@ async def test_schedules_are_listed_by_pages(backend: Backend) -> None:
             params={"limit": 2, **({"after": after} if after else {})},
         )
         page = answer.json()
-        seen += page["schedules"]
+        listed += page["schedules"]
         after = page["next"]
         if after is None:
             break
 
-    assert sorted(seen, key=str) == sorted(made, key=str)
-    assert seen == sorted(seen, key=lambda s: (s["created_at"], s["id"]))
+    assert sorted(listed, key=str) == sorted(schedule, key=str)
+    assert listed == sorted(listed, key=lambda s: (s["created_at"], s["id"]))
 
 
 @pytest.mark.parametrize("query", [{"after": "x"}, {"limit": 0}, {"limit": 101}])
@@ -182,38 +182,40 @@ async def test_an_invalid_parameter_is_refused(
 
 
 async def test_a_cancelled_schedule_stays_cancelled(backend: Backend) -> None:
-    made = await backend.schedule()
+    schedule = await backend.schedule()
 
-    cancelled = await backend.ask("DELETE", made["id"])
+    cancelled = await backend.ask("DELETE", schedule["id"])
     assert cancelled.status_code == 200
     assert cancelled.json()["state"] == "cancelled"
-    again = await backend.ask("DELETE", made["id"])
+    again = await backend.ask("DELETE", schedule["id"])
     assert again.status_code == 200
     assert again.json() == cancelled.json()
-    moved = await backend.ask("PATCH", made["id"], {"send_at": ahead(hours=2)})
+    moved = await backend.ask("PATCH", schedule["id"], {"send_at": ahead(hours=2)})
     problem(moved, 409, "too-late")
 
 
 async def test_a_sent_schedule_cannot_be_changed(
     backend: Backend, until: Until
 ) -> None:
-    made = await backend.schedule(send_at=ahead(seconds=-1))
-    await until(lambda: backend.is_sent(made["id"]))
+    schedule = await backend.schedule(send_at=ahead(seconds=-1))
+    await until(lambda: backend.is_sent(schedule["id"]))
 
-    problem(await backend.ask("DELETE", made["id"]), 409, "too-late")
+    problem(await backend.ask("DELETE", schedule["id"]), 409, "too-late")
     move = {"send_at": ahead(hours=1)}
-    problem(await backend.ask("PATCH", made["id"], move), 409, "too-late")
+    problem(await backend.ask("PATCH", schedule["id"], move), 409, "too-late")
 
 
 async def test_a_schedule_moved_to_the_past_is_sent_at_once(
     backend: Backend, until: Until
 ) -> None:
-    made = await backend.schedule()
+    schedule = await backend.schedule()
 
-    moved = await backend.ask("PATCH", made["id"], {"send_at": "2018-08-23T17:00:00Z"})
+    moved = await backend.ask(
+        "PATCH", schedule["id"], {"send_at": "2018-08-23T17:00:00Z"}
+    )
     assert moved.status_code == 200
 
-    await until(lambda: backend.is_sent(made["id"]))
+    await until(lambda: backend.is_sent(schedule["id"]))
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ async def test_every_accepted_time_format_is_parsed(
 ) -> None:
     when = datetime.now(UTC) + timedelta(days=29)
 
-    made = await backend.schedule(send_at=when.strftime(send_at))
+    schedule = await backend.schedule(send_at=when.strftime(send_at))
 
-    assert made["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
+    assert schedule["send_at"].startswith(f"{when:%Y-%m-%dT%H:%M:%S}.")
 
 
 @pytest.mark.parametrize(
@@ -261,10 +263,10 @@ async def test_an_invalid_or_distant_time_is_refused(
     wrong = problem(await backend.publish("alice", send_at=send_at), 422, "invalid")
     assert [error["pointer"] for error in wrong["errors"]] == ["/send_at"]
 
-    made = await backend.schedule()
-    moved = await backend.ask("PATCH", made["id"], {"send_at": send_at})
+    schedule = await backend.schedule()
+    moved = await backend.ask("PATCH", schedule["id"], {"send_at": send_at})
     problem(moved, 422, "invalid")
-    assert (await backend.get(made["id"]))["send_at"] == made["send_at"]
+    assert (await backend.get(schedule["id"]))["send_at"] == schedule["send_at"]
 
 
 async def test_a_schedule_is_at_most_thirty_days_ahead(backend: Backend) -> None:
@@ -275,8 +277,8 @@ async def test_a_schedule_is_at_most_thirty_days_ahead(backend: Backend) -> None
 
 @pytest.mark.parametrize("spread_s", [0, 14_400])
 async def test_a_spread_is_at_most_four_hours(backend: Backend, spread_s: int) -> None:
-    made = await backend.schedule("a", "b", spread_s=spread_s)
-    assert made.get("spread_s", 0) == spread_s
+    schedule = await backend.schedule("a", "b", spread_s=spread_s)
+    assert schedule.get("spread_s", 0) == spread_s
 
     for wrong in (14_401, -1, "x"):
         refused = await backend.publish("a", send_at=ahead(hours=1), spread_s=wrong)
@@ -317,10 +319,10 @@ async def test_a_repetition_with_its_key_has_the_same_response(
 async def test_schedules_of_other_apps_look_unknown(
     backend: Backend, client: httpx2.AsyncClient, add_key: AddKey
 ) -> None:
-    made = await backend.schedule()
+    schedule = await backend.schedule()
     foreign = Backend(client, await add_key(app="other"))
 
-    for schedule_id in (made["id"], "nothing"):
+    for schedule_id in (schedule["id"], "nothing"):
         for method, body in (
             ("GET", None),
             ("DELETE", None),
@@ -330,7 +332,7 @@ async def test_schedules_of_other_apps_look_unknown(
             assert problem(answer, 404, "not-found")["detail"] == (
                 "the schedule does not exist"
             )
-    assert (await backend.get(made["id"]))["state"] == "pending"
+    assert (await backend.get(schedule["id"]))["state"] == "pending"
 
 
 async def test_a_player_schedules_for_itself_but_cannot_list_schedules(
@@ -338,8 +340,8 @@ async def test_a_player_schedules_for_itself_but_cannot_list_schedules(
 ) -> None:
     alice = Backend(client, mint("alice"))
 
-    made = await alice.schedule("alice")
+    schedule = await alice.schedule("alice")
 
-    problem(await alice.ask("GET", made["id"]), 403, "forbidden")
+    problem(await alice.ask("GET", schedule["id"]), 403, "forbidden")
     refused = await alice.publish("bob", send_at=ahead(hours=1))
     problem(refused, 403, "forbidden")
