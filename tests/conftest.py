@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = dealt + rest
 
 
-GUARD_S = 15
+GUARD_S = 20
 Until = Callable[[Callable[..., object]], Awaitable[None]]
 StartStore = Callable[[], Awaitable[Embedded]]
 

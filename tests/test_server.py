@@ -19,7 +19,7 @@ from streamer.config import Config
 from streamer.server import DRAIN_GRACE_S, Host, run_app
 from streamer.transports.server.http_protocol import NEW_CONNECTION_S
 
-GUARD_S = 10
+GUARD_S = 20
 
 
 class FakeApp:

@@ -28,7 +28,7 @@ from streamer_client import Client
 
 from .scripted import FakeClock, ScriptedServer
 
-GUARD_S = 10
+GUARD_S = 20
 
 
 class Running:

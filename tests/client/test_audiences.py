@@ -30,7 +30,7 @@ from .proxy import LosingProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GUARD_S = 10
+GUARD_S = 20
 _numbers = itertools.count(1)
 
 

@@ -42,7 +42,7 @@ from streamer.store.keys import lease_key
 from .conformance import STREAM, Conformance
 from .event_stream import EventStream
 
-GUARD_S = 5
+GUARD_S = 20
 FACT_POLL_S = 0.002
 HERE = Path(__file__).parent
 

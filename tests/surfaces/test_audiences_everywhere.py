@@ -23,7 +23,7 @@ GATEWAY = "/gateway/notifications/1.0"
 MARKING = ("native", "lootlocker", "gateway")
 """Surfaces that show read marks."""
 
-GUARD_S = 10
+GUARD_S = 20
 
 
 class Player:

@@ -33,7 +33,7 @@ from .conftest import AddKey, Mint, Start
 
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 SCRAPER = "metrics-of-a-test"
-GUARD_S = 10
+GUARD_S = 20
 BROWSER_GUARD_S = 60
 CANCELLED_NAMES = [
     *("native.schedule", "native.cancelSchedule", "native.moveSchedule"),

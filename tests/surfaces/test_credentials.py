@@ -30,7 +30,7 @@ from streamer.store.access.apps import Apps
 
 from .conftest import AddKey, Mint, Server, Start
 
-GUARD_S = 10
+GUARD_S = 20
 Until = Callable[[Callable[[], Any]], Awaitable[None]]
 
 

@@ -32,7 +32,7 @@ from streamer.service.access.key_sets import (
 
 KEYS = [ECKey.generate_key("P-256").as_dict(private=False) for _ in range(3)]
 NOW_S = 1_800_000_000
-GUARD_S = 10
+GUARD_S = 20
 
 
 def key_set(*kids: str) -> bytes:
