@@ -107,8 +107,9 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       streams/       opening, sse, websocket, longpoll; detached and detached_websocket
                      (streams that have left ASGI), framing, inbound, commands
       web/           requests, callers, routing, access_log
-    contract/        DECLARES. The vocabulary in which surfaces declare operations; the
-                     OpenAPI document and the page made from it
+    contract/        DECLARES. operation (how a surface declares one), binding (routes
+                     from declarations), document and pages (OpenAPI, /docs),
+                     fallbacks, responses, refusals, query_fields, schemas
     metrics/         registry (every metric), exposition, scraping
     surfaces/        TRANSLATE. native/ rallyhere/ lootlocker/ gateway/ teak/
                      walletwerk/ operations/: wire (pure), routes, contract
