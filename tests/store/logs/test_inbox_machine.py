@@ -650,7 +650,7 @@ def test_the_inbox_is_what_the_model_says(any_store: str) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 @pytest.mark.row("C5")
 def test_the_inbox_is_what_the_model_says_in_long_runs(any_store: str) -> None:
     assert check(any_store, examples=500, steps=80) > 50_000
