@@ -43,8 +43,9 @@ class Client(Publishing, Inboxes):
     Args:
         url: The server, such as ``https://push.game.example``; a path in it is kept.
         token: A player's token, or a backend key.
-        token_source: Returns a token: if there is none yet, when the server refuses the
-            current one, and on an open stream before it expires, if that is known.
+        token_source: Returns a token: at first, unless `token` is passed; when the
+            server refuses the current one; and on an open stream before it expires,
+            if that is known.
         transport: Carries the HTTP requests instead of the network.
         clock: Time and randomness.
 
