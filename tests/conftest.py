@@ -130,13 +130,18 @@ def session_store(
     loop.close()
 
 
+def empty(url: str) -> None:
+    """Remove everything from the store behind a socket file."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(url.removeprefix("unix://"))
+        connection.sendall(b"FLUSHALL SYNC\r\n")
+        assert connection.recv(64) == b"+OK\r\n"
+
+
 @pytest.fixture
 def store_url(session_store: str) -> str:
     """Return the URL of an empty store."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(session_store.removeprefix("unix://"))
-        connection.sendall(b"FLUSHALL SYNC\r\n")
-        assert connection.recv(64) == b"+OK\r\n"
+    empty(session_store)
     return session_store
 
 

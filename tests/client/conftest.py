@@ -26,6 +26,7 @@ from streamer.store.access.apps import AppRecord, Apps
 from streamer.store.client.connection import RedisConnection
 from streamer_client import Client
 
+from ..conftest import empty
 from .scripted import FakeClock, ScriptedServer
 
 GUARD_S = 20
@@ -44,12 +45,12 @@ class Running:
         self._app: App | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def prepare(self, name: str = "game") -> None:
+    async def prepare(self) -> None:
         """Create the app and its backend key."""
         redis = RedisConnection(self._store_url)
         apps = Apps(redis)
-        self._record = await apps.create(AppName(name))
-        self.key = await apps.add_key(AppName(name))
+        self._record = await apps.create(AppName("game"))
+        self.key = await apps.add_key(AppName("game"))
         await redis.close()
 
     def token(
@@ -113,12 +114,13 @@ async def serve_streams(store_url: str) -> AsyncIterator[Serve]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_server(
-    session_store: str, request: pytest.FixtureRequest
-) -> AsyncIterator[Running]:
+async def shared_server(session_store: str) -> AsyncIterator[Running]:
     """Give one server for all tests of a module, each with players of its own."""
+    # A process that takes tests over from another may come back to a module, and finds
+    # the app that it created the first time.
+    empty(session_store)
     running = Running(session_store, {})
-    await running.prepare(request.path.stem)
+    await running.prepare()
     await running.start()
     yield running
     await running.stop()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,6 +38,7 @@ from streamer.store.access.apps import Apps
 from streamer.store.client.connection import RedisConnection
 from streamer.store.keys import lease_key
 
+from ..conftest import empty
 from .conformance import STREAM, Conformance
 from .event_stream import EventStream
 
@@ -185,10 +185,7 @@ def until() -> Until:
 @pytest.fixture(scope="module")
 def store_url(session_store: str) -> str:
     """Return the URL of a store that is empty when a module begins."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(session_store.removeprefix("unix://"))
-        connection.sendall(b"FLUSHALL SYNC\r\n")
-        assert connection.recv(64) == b"+OK\r\n"
+    empty(session_store)
     return session_store
 
 
