@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 REF_CHARS_MAX: Final = 64
+"""Characters of a command's `ref`, which its answer repeats."""
 MARK_IDS_MAX: Final = 1_000
 TOPICS_MAX: Final = 16
 """Topics that one stream may subscribe to, beside those of its player."""
@@ -94,8 +95,10 @@ def parse_message(text: str) -> Command | Ping | Pong | None:
     if isinstance(message, MarkRead) and not _is_one_mark(message):
         return None
     if isinstance(message, Subscribe | Unsubscribe):
-        few = 1 <= len(message.topics) <= TOPICS_MAX
-        if not few or len(message.ref) > REF_CHARS_MAX:
+        if not 1 <= len(message.topics) <= TOPICS_MAX:
+            return None
+    if isinstance(message, MarkRead | Subscribe | Unsubscribe | Acknowledge):
+        if len(message.ref) > REF_CHARS_MAX:
             return None
     return message
 
@@ -103,7 +106,5 @@ def parse_message(text: str) -> Command | Ping | Pong | None:
 def _is_one_mark(message: MarkRead) -> bool:
     chosen = (message.ids is not None, message.up_to is not None, bool(message.all))
     return (
-        sum(chosen) == 1
-        and len(message.ref) <= REF_CHARS_MAX
-        and len(message.ids or ()) <= MARK_IDS_MAX
+        sum(chosen) == 1 and len(message.ids or ()) <= MARK_IDS_MAX
     )

@@ -43,6 +43,7 @@ def test_the_number_of_marked_ids_is_limited(ids: int, *, accepted: bool) -> Non
         {"type": "read", "all": True},
         {"type": "subscribe", "topics": ["t"]},
         {"type": "unsubscribe", "topics": ["t"]},
+        {"type": "ack", "cursor": "c"},
     ],
 )
 def test_a_reference_is_limited(message: dict[str, Any]) -> None:
