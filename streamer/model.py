@@ -4,15 +4,18 @@ Notifications, entries, positions, ids, players: the nouns, and the limits of fi
 Knows how they are written as text and bytes: the id, the cursor and the stored
 fragment. Knows nothing of Redis, HTTP, connections or the vendors' terms.
 
-The id of an entry is its own locator. It is a UUIDv7 whose 74 free bits contain the
-entry's point in the log::
+The id of an entry is its own locator. It is a UUIDv7 that contains the entry's point in
+the log::
 
-    48 bits   4   12 bits  2   20 bits   42 bits
-    at_ms    ver  offset  var  offset    tag
+    48 bits   4   12 bits   2   32 bits   30 bits
+    ms       ver  fraction var  offset    tag
 
-So an id leads to its entry without an index, and the ids of one log sort as the log
-does. The tag is random and belongs to the entry alone: it reveals a store that lost its
-tail in a failover and has assigned an offset a second time.
+The time is in microseconds: `fraction` is the part of a millisecond in units of 1/4096,
+rounded down (RFC 9562, section 6.2, method 3). Not every fraction is that of a whole
+number of microseconds, and a UUID with another one is no id. So an id leads to its
+entry without an index, and ids sort by time, offset and tag. The tag is random and
+belongs to the entry alone: it reveals a store that lost its tail in a failover and has
+assigned an offset a second time.
 
 A position is a point in one log. `epoch` identifies the log's incarnation; the other
 fields identify the last entry that the reader has. Encoded as an opaque string it is
@@ -142,8 +145,9 @@ Priority = Literal["low", "medium", "high", "emergency"]
 
 EPOCH_MAX: Final = 2**32 - 1
 OFFSET_MAX: Final = 2**32 - 1
-TAG_MAX: Final = 2**42 - 1
-AT_MS_MAX: Final = 2**48 - 1
+TAG_MAX: Final = 2**30 - 1
+AT_US_MAX: Final = 2**48 * 1000 - 1
+"""The last time of an id. Scripts calculate with times below 2**53, until 2255."""
 
 TOPIC_PATTERN: Final = r"[A-Za-z0-9_.:/-]{1,128}"
 
@@ -241,7 +245,7 @@ class Position(NamedTuple):
     """A point in one log, directly after the entry with this offset and tag."""
 
     epoch: int
-    at_ms: int
+    at_us: int
     offset: int
     tag: int
 
@@ -290,11 +294,13 @@ class Entry(NamedTuple):
     `fragment` is as `encode_fragment` returns it. An entry with a `device` is left out
     by streams on the player's other devices; pages show it. An entry that `withdraws`
     another is no notification: it is sent to streams and shown nowhere. An entry that
-    has `ended` was withdrawn, replaced or has expired; readers pass over it.
+    has `ended` was withdrawn, replaced or has expired; readers pass over it. `at_us` is
+    when it was stored, Unix time in microseconds by the store's clock. It never goes
+    back within a log.
     """
 
     epoch: int
-    at_ms: int
+    at_us: int
     offset: int
     tag: int
     fragment: bytes
@@ -307,16 +313,21 @@ class Entry(NamedTuple):
 
     @property
     def position(self) -> Position:
-        return Position(self.epoch, self.at_ms, self.offset, self.tag)
+        return Position(self.epoch, self.at_us, self.offset, self.tag)
 
     @property
     def order(self) -> tuple[int, int, int]:
         """See `Position.order`."""
-        return self.at_ms, self.offset, self.tag
+        return self.at_us, self.offset, self.tag
+
+    @property
+    def at_ms(self) -> int:
+        """The time in ms, rounded down, as all surfaces write it."""
+        return self.at_us // 1_000
 
     @property
     def id(self) -> str:
-        return encode_id(self.at_ms, self.offset, self.tag)
+        return encode_id(self.at_us, self.offset, self.tag)
 
     @property
     def is_for_all(self) -> bool:
@@ -331,14 +342,14 @@ class Entry(NamedTuple):
     @property
     def json(self) -> bytes:
         """The notification as one line of JSON, with id and time first."""
-        return entry_json(self.at_ms, self.offset, self.tag, self.fragment)
+        return entry_json(self.at_us, self.offset, self.tag, self.fragment)
 
     @property
     def cursor_and_json(self) -> tuple[bytes, bytes]:
         """The encoded position, with which the entry's cursor begins, and the JSON."""
-        epoch, at_ms, offset, tag, fragment = self[:5]
-        cursor = _cursor(_CURSOR_BYTES.pack(epoch, *_words(at_ms, offset, tag)))
-        return cursor, entry_json(at_ms, offset, tag, fragment)
+        epoch, at_us, offset, tag, fragment = self[:5]
+        cursor = _cursor(_CURSOR_BYTES.pack(epoch, *_words(at_us, offset, tag)))
+        return cursor, entry_json(at_us, offset, tag, fragment)
 
 
 # Seeded by the system. The global generator may have been seeded by anyone.
@@ -373,10 +384,10 @@ def notification_json(notification_id: str, at_ms: int, fragment: bytes) -> byte
     )
 
 
-def entry_json(at_ms: int, offset: int, tag: int, fragment: bytes) -> bytes:
+def entry_json(at_us: int, offset: int, tag: int, fragment: bytes) -> bytes:
     """Do the same as `notification_json` for an entry of a log, in one step."""
-    seconds, ms = divmod(at_ms, 1000)
-    high, low = _words(at_ms, offset, tag)
+    seconds, us = divmod(at_us, 1_000_000)
+    high, low = _words(at_us, offset, tag)
     return b'{"id":"%08x-%04x-%04x-%04x-%012x","created_at":"%b.%03dZ",%b' % (
         high >> 32,
         high >> 16 & 0xFFFF,
@@ -384,7 +395,7 @@ def entry_json(at_ms: int, offset: int, tag: int, fragment: bytes) -> bytes:
         low >> 48,
         low & 0xFFFFFFFFFFFF,
         _iso_second_bytes(seconds),
-        ms,
+        us // 1_000,
         fragment,
     )
 
@@ -400,17 +411,14 @@ def new_epoch() -> int:
 
 
 def new_tag() -> int:
-    """Return 42 random bits."""
+    """Return 30 random bits."""
     return new_tags(1)[0]
 
 
 def new_tags(count: int) -> list[int]:
-    """Return `count` times 42 random bits, with one call of the kernel."""
-    random_bytes = os.urandom(6 * count)
-    return [
-        int.from_bytes(random_bytes[i : i + 6]) >> 6
-        for i in range(0, len(random_bytes), 6)
-    ]
+    """Return `count` times 30 random bits, with one call of the kernel."""
+    words = struct.unpack(f"={count}I", os.urandom(4 * count))
+    return [word >> 2 for word in words]
 
 
 def new_name() -> str:
@@ -418,9 +426,9 @@ def new_name() -> str:
     return f"{_names.getrandbits(64):016x}"
 
 
-def encode_id(at_ms: int, offset: int, tag: int) -> str:
+def encode_id(at_us: int, offset: int, tag: int) -> str:
     """Return the id of an entry as a dashed lower-case UUID."""
-    return _dashed(f"{_pack(at_ms, offset, tag):032x}")
+    return _dashed(f"{_pack(at_us, offset, tag):032x}")
 
 
 def decode_id(text: str) -> Position | None:
@@ -439,7 +447,7 @@ def encode_position(position: Position) -> str:
     if position.is_zero:
         raw = bytes(20)
     else:
-        packed = _pack(position.at_ms, position.offset, position.tag)
+        packed = _pack(position.at_us, position.offset, position.tag)
         raw = position.epoch.to_bytes(4) + packed.to_bytes(16)
     return _cursor(raw).decode()
 
@@ -494,24 +502,27 @@ def _dashed(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _pack(at_ms: int, offset: int, tag: int) -> int:
+def _pack(at_us: int, offset: int, tag: int) -> int:
     assert 0 < offset <= OFFSET_MAX
     assert 0 <= tag <= TAG_MAX
-    assert 0 <= at_ms <= AT_MS_MAX
-    high, low = _words(at_ms, offset, tag)
+    assert 0 <= at_us <= AT_US_MAX
+    high, low = _words(at_us, offset, tag)
     return high << 64 | low
 
 
-def _words(at_ms: int, offset: int, tag: int) -> tuple[int, int]:
+def _words(at_us: int, offset: int, tag: int) -> tuple[int, int]:
     """Return the two halves of an id, 64 bits each."""
-    high = at_ms << 16 | 0x7 << 12 | offset >> 20
-    return high, 0b10 << 62 | (offset & 0xFFFFF) << 42 | tag
+    ms, us = divmod(at_us, 1_000)
+    high = ms << 16 | 0x7 << 12 | us * 4_096 // 1_000
+    return high, 0b10 << 62 | offset << 30 | tag
 
 
 def _unpack(epoch: int, number: int) -> Position | None:
     if number >> 76 & 0xF != 0x7 or number >> 62 & 0b11 != 0b10:
         return None
-    offset = (number >> 64 & 0xFFF) << 20 | (number >> 42 & 0xFFFFF)
-    if offset == 0:
+    fraction, offset = number >> 64 & 0xFFF, number >> 30 & OFFSET_MAX
+    # The microseconds of which this can be the fraction: it was rounded down.
+    us = (fraction * 1_000 + 4_095) // 4_096
+    if offset == 0 or us * 4_096 // 1_000 != fraction:
         return None
-    return Position(epoch, number >> 80, offset, number & TAG_MAX)
+    return Position(epoch, (number >> 80) * 1_000 + us, offset, number & TAG_MAX)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model import (
-    AT_MS_MAX,
+    AT_US_MAX,
     CURSOR_CHARS_MAX,
     EPOCH_MAX,
     OFFSET_MAX,
@@ -49,7 +49,7 @@ from streamer.model import (
 positions = st.builds(
     Position,
     st.integers(0, EPOCH_MAX),
-    st.integers(0, AT_MS_MAX),
+    st.integers(0, AT_US_MAX),
     st.integers(1, OFFSET_MAX),
     st.integers(0, TAG_MAX),
 )
@@ -216,7 +216,7 @@ def test_null_data_differs_from_no_data() -> None:
 
 
 def test_id_and_time_precede_the_fragment() -> None:
-    entry = Entry(1, 1_700_000_000_123, 2, 3, b'"title":"t"}')
+    entry = Entry(1, 1_700_000_000_123_999, 2, 3, b'"title":"t"}')
 
     assert json.loads(entry.json) == {
         "id": entry.id,
@@ -228,10 +228,10 @@ def test_id_and_time_precede_the_fragment() -> None:
 @given(positions)
 def test_an_entry_is_written_with_its_id_at_any_position(position: Position) -> None:
     # Python writes no time after the year 9999.
-    at_ms = position.at_ms % 253_402_300_800_000
-    entry = Entry(1, at_ms, position.offset, position.tag, b'"title":"t"}')
+    at_us = position.at_us % 253_402_300_800_000_000
+    entry = Entry(1, at_us, position.offset, position.tag, b'"title":"t"}')
 
-    assert entry.json == notification_json(entry.id, at_ms, entry.fragment)
+    assert entry.json == notification_json(entry.id, entry.at_ms, entry.fragment)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@
 #include <time.h>
 
 #define OFFSET_MAX UINT32_MAX
-#define TAG_MAX ((UINT64_C(1) << 42) - 1)
+#define TAG_MAX ((UINT64_C(1) << 30) - 1)
 #define AT_MS_MAX UINT64_C(253402300799999) /* The year 9999 has four digits. */
+#define AT_US_MAX (AT_MS_MAX * 1000 + 999)
 
 static char *put(char *out, const char *text, size_t size)
 {
@@ -52,13 +53,14 @@ static char *put_time(char *out, uint64_t at_ms)
 }
 
 /* The id of an entry: a UUID of version 7, 36 characters. */
-static char *put_id(char *out, uint64_t at_ms, uint64_t offset, uint64_t tag)
+static char *put_id(char *out, uint64_t at_us, uint64_t offset, uint64_t tag)
 {
-    uint64_t low = UINT64_C(2) << 62 | (offset & 0xFFFFF) << 42 | tag;
+    uint64_t ms = at_us / 1000, fraction = at_us % 1000 * 4096 / 1000;
+    uint64_t low = UINT64_C(2) << 62 | offset << 30 | tag;
 
-    out = put_char(put_number(out, at_ms >> 16, 16, 8), '-');
-    out = put_char(put_number(out, at_ms, 16, 4), '-');
-    out = put_number(put_char(out, '7'), offset >> 20, 16, 3);
+    out = put_char(put_number(out, ms >> 16, 16, 8), '-');
+    out = put_char(put_number(out, ms, 16, 4), '-');
+    out = put_number(put_char(out, '7'), fraction, 16, 3);
     out = put_char(put_number(put_char(out, '-'), low >> 48, 16, 4), '-');
     return put_number(out, low, 16, 12);
 }
@@ -82,7 +84,7 @@ static const char *parse(const char *text, char separator, uint64_t max, uint64_
 }
 
 /*
- * Write `count` entries, separated by commas. `stream_ids` ("<ms>-<offset>") and `tags`
+ * Write `count` entries, separated by commas. `stream_ids` ("<at_us>-<offset>") and `tags`
  * (decimal) are separated by spaces. `fragments` are lines, `size` bytes in total; each
  * is the end of its entry. `read_at_ms` has the time of each read mark, 0 for none, and
  * may be NULL. An entry takes at most 124 bytes plus its fragment.
@@ -95,10 +97,10 @@ long streamer_join_entries(char *out, long count, const char *stream_ids,
     const char *begin = out, *end = fragments + size;
 
     for (long i = 0; i < count; i++) {
-        uint64_t at_ms, offset, tag;
+        uint64_t at_us, offset, tag;
         const char *line;
 
-        stream_ids = parse(stream_ids, '-', AT_MS_MAX, &at_ms);
+        stream_ids = parse(stream_ids, '-', AT_US_MAX, &at_us);
         stream_ids = parse(stream_ids, ' ', OFFSET_MAX, &offset);
         tags = parse(tags, ' ', TAG_MAX, &tag);
         if (stream_ids == NULL || tags == NULL || fragments > end)
@@ -108,8 +110,8 @@ long streamer_join_entries(char *out, long count, const char *stream_ids,
             line = end;
         if (i > 0)
             out = put_char(out, ',');
-        out = put_id(put(out, "{\"id\":\"", 7), at_ms, offset, tag);
-        out = put_time(put(out, "\",\"created_at\":\"", 16), at_ms);
+        out = put_id(put(out, "{\"id\":\"", 7), at_us, offset, tag);
+        out = put_time(put(out, "\",\"created_at\":\"", 16), at_us / 1000);
         out = put(out, "\",", 2);
         out = put(out, fragments, (size_t)(line - fragments));
         if (read_at_ms != NULL && read_at_ms[i] != 0) {

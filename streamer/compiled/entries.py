@@ -37,8 +37,8 @@ _in_c: Final = find(
 
 Row = tuple[bytes, bytes, bytes, int]
 """
-An entry of a log: its stream id ``<ms>-<offset>``, its tag in decimal, its fragment as
-`model.encode_fragment` returns it, and the Unix ms of its read mark, 0 for none.
+An entry of a log: its stream id ``<at_us>-<offset>``, its tag in decimal, its fragment
+as `model.encode_fragment` returns it, and the Unix ms of its read mark, 0 for none.
 """
 
 
@@ -72,8 +72,8 @@ def join_entries(rows: Sequence[Row]) -> bytes:
 
 
 def _in_python(stream_id: bytes, tag: bytes, fragment: bytes, read_at_ms: int) -> bytes:
-    at_ms, _, offset = stream_id.partition(b"-")
-    text = entry_json(int(at_ms), int(offset), int(tag), fragment)
+    at_us, _, offset = stream_id.partition(b"-")
+    text = entry_json(int(at_us), int(offset), int(tag), fragment)
     if not read_at_ms:
         return text
     return b'%b,"read_at":"%b"}' % (text[:-1], iso_time(read_at_ms).encode())

@@ -23,6 +23,7 @@ the character U+0001 followed by ``t`` and the topic, or by ``e`` for everyone. 
 player's name can contain that character.
 
 Times are Unix time in ms by the store's clock, except where another unit is named.
+``at_us`` is the time of an entry, in microseconds.
 *Retention* is the age at which entries leave a log, 90 days by default. *No expiry*
 means that the key stays until its content is deleted.
 
@@ -37,13 +38,13 @@ Six keys per log, of a player or an audience. An entry is *done* when it is read
 ended (expired, withdrawn or replaced); what is not done is unread.
 
 ``{b}:log:app:player`` stream
-    One item per entry, with the id ``<at_ms>-<offset>``. Fields: ``t`` the tag, ``n``
+    One item per entry, with the id ``<at_us>-<offset>``. Fields: ``t`` the tag, ``n``
     the fragment, and, if the entry has them, ``d`` the only device it is for, ``r`` the
     id of the notification that it replaces, ``w`` the id of the notification that it
     withdraws. An entry with ``w`` is a control entry; its fragment is empty.
     Expires: retention + 1 day after the last append, renewed at most once an hour.
 ``{b}:state:app:player`` hash
-    ``epoch``; ``head``, ``ms`` and ``tag``, the offset, time and tag of the newest
+    ``epoch``; ``head``, ``at_us`` and ``tag``, the offset, time and tag of the newest
     entry; ``base``, below which every offset is done; ``marks``, a count of changes to
     the read marks; ``range``, the highest offset up to which all entries were marked at
     once; ``acked``, the highest offset that a client has acknowledged. Once the log has
@@ -65,7 +66,7 @@ ended (expired, withdrawn or replaced); what is not done is unread.
     half a unit further from 0.
     Expires with the log.
 ``{b}:collapse:app:player`` hash
-    Collapse key -> ``time offset tag`` of the newest entry with that key.
+    Collapse key -> ``at_us offset tag`` of the newest entry with that key.
     Expires with the log.
 
 Beside the log of a player:

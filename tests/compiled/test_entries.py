@@ -23,15 +23,16 @@ from ..vectors.ids import IDS
 from .twins import WAYS, go
 
 YEAR_9999_MS = 253_402_300_799_999
+YEAR_9999_US = YEAR_9999_MS * 1_000 + 999
 FRAGMENT = b'"title":"Hi"}'
 
-times = st.integers(0, YEAR_9999_MS)
+times = st.integers(0, YEAR_9999_US)
 said = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 rows = st.tuples(
     st.tuples(times, st.integers(1, OFFSET_MAX)).map(lambda at: b"%d-%d" % at),
     st.integers(0, TAG_MAX).map(lambda tag: b"%d" % tag),
     said.map(lambda text: encode_fragment(Notification(body=text))),
-    st.just(0) | times,
+    st.just(0) | st.integers(0, YEAR_9999_MS),
 )
 
 
@@ -41,7 +42,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def row(
-    place: bytes = b"1790000000000-1",
+    place: bytes = b"1790000000000000-1",
     tag: bytes = b"7",
     fragment: bytes = FRAGMENT,
     read_at_ms: int = 0,
@@ -62,16 +63,17 @@ def test_both_ways_write_the_same(given_rows: list[Row]) -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("count", [0, 1, FEW - 1, FEW, 20])
 def test_each_entry_has_id_time_and_fragment(count: int) -> None:
+    first_us = 1_790_000_000_000_000
     given_rows = [
-        row(b"1790000000%03d-%d" % (n, n + 1), b"%d" % n) for n in range(count)
+        row(b"%d-%d" % (first_us + 999 * n, n + 1), b"%d" % n) for n in range(count)
     ]
 
     written = json.loads(b"[%b]" % join_entries(given_rows))
 
     assert written == [
         {
-            "id": encode_id(1_790_000_000_000 + n, n + 1, n),
-            "created_at": iso_time(1_790_000_000_000 + n),
+            "id": encode_id(first_us + 999 * n, n + 1, n),
+            "created_at": iso_time((first_us + 999 * n) // 1_000),
             "title": "Hi",
         }
         for n in range(count)
@@ -80,7 +82,7 @@ def test_each_entry_has_id_time_and_fragment(count: int) -> None:
 
 @pytest.mark.usefixtures("way")
 def test_each_entry_has_the_id_of_its_vector() -> None:
-    vectors = [vector for vector in IDS if vector.at_ms <= YEAR_9999_MS]
+    vectors = [vector for vector in IDS if vector.at_us <= YEAR_9999_US]
     assert len(vectors) >= FEW
 
     text = join_entries(
@@ -127,13 +129,13 @@ def test_unexpected_fragments_are_passed_on_unchanged(
 @pytest.mark.parametrize(
     ("place", "tag"),
     [
-        (b"1790000000000", b"7"),
-        (b"1790000000000-", b"7"),
+        (b"1790000000000000", b"7"),
+        (b"1790000000000000-", b"7"),
         (b"-1", b"7"),
-        (b"1790000000000-x", b"7"),
-        (b"1790000000000-1", b""),
-        (b"1790000000000-1", b"0x7"),
-        (b"253402300800000-1", b"7"),
+        (b"1790000000000000-x", b"7"),
+        (b"1790000000000000-1", b""),
+        (b"1790000000000000-1", b"0x7"),
+        (b"253402300800000000-1", b"7"),
         (b"99999999999999999999999999-1", b"7"),
     ],
 )

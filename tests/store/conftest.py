@@ -28,12 +28,12 @@ async def guard() -> AsyncIterator[None]:
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(clock_ms=clock))
+    return Inbox(redis, LogSettings(clock_us=clock))
 
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, LogSettings(clock_ms=clock))
+    return Timetable(redis, LogSettings(clock_us=clock))
 
 
 @pytest.fixture(scope="session")

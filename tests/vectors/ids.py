@@ -19,7 +19,7 @@ class IdVector(NamedTuple):
     """One id: the numbers in it, and every spelling of it."""
 
     what: str
-    at_ms: int
+    at_us: int
     offset: int
     tag: int
     stream_id: str

@@ -102,7 +102,7 @@ class Greeting:
             (b.sub, entry) for b in self._beginnings for entry in b.delivery.entries
         ]
         if len(self._beginnings) > 1:
-            missed.sort(key=lambda pair: pair[1].at_ms)
+            missed.sort(key=lambda pair: pair[1].order)
         count = fitting([entry for _, entry in missed], room_bytes)
         entries: list[tuple[Subscriber, Entry, str | None]] = []
         tail = None

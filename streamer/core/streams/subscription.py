@@ -175,7 +175,7 @@ class Subscription:
             if entry.offset == position.offset:
                 same = entry.tag == position.tag
             else:
-                same = entry.at_ms <= position.at_ms
+                same = entry.at_us <= position.at_us
             if not same:
                 self.mark_stale()
             return _NOTHING

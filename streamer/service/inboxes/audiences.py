@@ -87,7 +87,7 @@ class PlayerAudiences:
         everyone = everyone_log(log.app)
         if any(view.log == everyone for view in stored.views):
             return stored.views
-        joined = await self.position_before(everyone, stored.known_since_ms)
+        joined = await self.position_before(everyone, stored.known_since_us)
         # A full store can still be read; a later read stores the view.
         with contextlib.suppress(Unavailable):
             await self.views.join(log, everyone, joined, announce=False)
@@ -147,7 +147,7 @@ class PlayerAudiences:
 
         The id may be that of a notification in an audience's log. In the other logs the
         cursor is then after everything that was sent before that notification; what was
-        sent in the same millisecond may be delivered twice.
+        sent in the same microsecond may be delivered twice.
         """
         own = cursor.own
         if own.epoch or cursor.audiences or own.is_zero:
@@ -163,26 +163,26 @@ class PlayerAudiences:
             if lookup.offsets:
                 position = own._replace(epoch=lookup.epoch)
             else:
-                position = await self.position_before(view.log, own.at_ms)
+                position = await self.position_before(view.log, own.at_us)
             if not position.is_zero:
                 positions[audience_key(view.log)] = position
-        return Cursor(await self.position_before(log, own.at_ms), positions)
+        return Cursor(await self.position_before(log, own.at_us), positions)
 
-    async def position_before(self, audience: Log, at_ms: int) -> Position:
+    async def position_before(self, audience: Log, at_us: int) -> Position:
         """
         Return the position after all entries of an audience that were sent before a
-        time.
+        time, in microseconds.
         """
-        if at_ms == 0:
+        if at_us == 0:
             return ZERO
         page = await self._inbox.page(
             audience,
-            newest=Position(0, at_ms, 1, 0),
+            newest=Position(0, at_us, 1, 0),
             newest_included=False,
             count=1,
         )
         if page.entries:
             return page.entries[0].entry.position
-        if not page.head.is_zero and page.head.at_ms < at_ms:
+        if not page.head.is_zero and page.head.at_us < at_us:
             return page.head
         return ZERO

@@ -169,8 +169,8 @@ class InboxOperations:
         async def position_in(audience: Log) -> Position:
             named = cursor.audiences.get(audience_key(audience))
             if named is None:
-                at_ms = cursor.own.at_ms + 1
-                named = await self._audiences.position_before(audience, at_ms)
+                at_us = cursor.own.at_us + 1
+                named = await self._audiences.position_before(audience, at_us)
             return named
 
         elsewhere, changed = await self._mark_up_to(log, views, position_in)

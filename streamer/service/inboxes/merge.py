@@ -326,7 +326,7 @@ class MergedInbox:
         named = start.audiences.get(audience_key(view.log))
         if named is not None:
             return named
-        before = await self._audiences.position_before(view.log, start.own.at_ms)
+        before = await self._audiences.position_before(view.log, start.own.at_us)
         return later_position(view.joined, before)
 
     async def _after(

@@ -200,7 +200,7 @@ class InboxSearch:
             # audience that was left or muted. That is a gap for cursors only.
             gap = None
         log = Log(target.caller.app, target.player)
-        before = await self._audiences.position_before(log, after.own.at_ms)
+        before = await self._audiences.position_before(log, after.own.at_us)
         read_from = after._replace(own=before)
         again = await self._inboxes.entries_after(*target, read_from, count=1)
         return _StartPoint(

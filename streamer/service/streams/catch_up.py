@@ -138,7 +138,7 @@ class CatchUp:
 
     def on_entry(self, log: Log, entry: Entry) -> None:
         if self.hub.dispatch(log, entry) and log.app != PROBE_APP:
-            latency_s = time.time() - entry.at_ms / 1_000
+            latency_s = time.time() - entry.at_us / 1e6
             self._counters.publish_to_write_s.observe(latency_s)
 
     def on_read(self, log: Log, *, marks: int, unread: int, body: bytes) -> None:

@@ -298,8 +298,8 @@ class StreamAudiences:
         # The audience was not among the player's then, or the cursor is a bare id. The
         # reader is owed everything since that moment.
         head = self._hub.head(view.log)
-        if head is None or head.at_ms >= cursor.own.at_ms:
-            head = await self._audiences.position_before(view.log, cursor.own.at_ms)
+        if head is None or head.at_us >= cursor.own.at_us:
+            head = await self._audiences.position_before(view.log, cursor.own.at_us)
         return later_position(view.joined, head)
 
 

@@ -8,7 +8,7 @@ handler reads the log.
 
 An announcement is one message on a log's channel, its parts separated by spaces::
 
-    entry <epoch> <at_ms> <offset> <tag> <fragment, empty if it is large>
+    entry <epoch> <at_us> <offset> <tag> <fragment, empty if it is large>
     with <fields> <epoch> …   the same for an entry with further fields, written as
                               name=value,name=value: device, replaces, withdraws
     read <marks version> <unread> <JSON members>
@@ -298,8 +298,8 @@ class PubSub:
 
 
 def _entry(text: bytes) -> Entry:
-    epoch, at_ms, offset, tag, fragment = text.split(b" ", 4)
-    return Entry(int(epoch), int(at_ms), int(offset), int(tag), fragment)
+    epoch, at_us, offset, tag, fragment = text.split(b" ", 4)
+    return Entry(int(epoch), int(at_us), int(offset), int(tag), fragment)
 
 
 def _in_batches(command: str, channels: Iterable[bytes]) -> list[Command]:

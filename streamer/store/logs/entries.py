@@ -38,7 +38,7 @@ __all__ = [
     "position_args",
 ]
 
-PEEK_FIELDS: Final = ("epoch", "ms", "head", "tag", "marks", "ended", "ends_at")
+PEEK_FIELDS: Final = ("epoch", "at_us", "head", "tag", "marks", "ended", "ends_at")
 """Fields of a log's state, see `store.keys`, in the order of `parse_peek`."""
 
 _NOT_STORED: Final = b"-"
@@ -152,7 +152,7 @@ class PageEntry:
         """The entry as `compiled.entries` encodes it."""
         if self._item is None:
             entry = self.entry
-            stream_id = b"%d-%d" % (entry.at_ms, entry.offset)
+            stream_id = b"%d-%d" % (entry.at_us, entry.offset)
             return stream_id, b"%d" % entry.tag, entry.fragment, self.read_at_ms
         stream_id, fields = self._item
         return stream_id, fields[1], fields[3], self.read_at_ms
@@ -211,7 +211,7 @@ def bound(position: Position | None, included: bool, default: str) -> str:
         return default
     if position.is_zero:
         return "0-0"  # No entry is there, and Redis refuses "(0-0".
-    return f"{'' if included else '('}{position.at_ms}-{position.offset}"
+    return f"{'' if included else '('}{position.at_us}-{position.offset}"
 
 
 def parse_position(fields: list[bytes]) -> Position:
@@ -223,8 +223,8 @@ def parse_position(fields: list[bytes]) -> Position:
 def parse_entry(epoch: int, item: list[Any]) -> Entry:
     """Return the entry of a log's item, whose fields `store.keys` describes."""
     stream_id, fields = item
-    at_ms, _, offset = stream_id.partition(b"-")
-    entry = Entry(epoch, int(at_ms), int(offset), int(fields[1]), fields[3])
+    at_us, _, offset = stream_id.partition(b"-")
+    entry = Entry(epoch, int(at_us), int(offset), int(fields[1]), fields[3])
     if len(fields) == 4:
         return entry
     optional = dict(zip(fields[4::2], fields[5::2], strict=True))
@@ -237,9 +237,9 @@ def parse_entry(epoch: int, item: list[Any]) -> Entry:
 
 
 def parse_append_result(reply: bytes) -> AppendResult:
-    replayed, epoch, at_ms, offset, tags = reply.split(b" ")
+    replayed, epoch, at_us, offset, tags = reply.split(b" ")
     if tags.isdigit():  # Most batches are one entry.
-        position = Position(int(epoch), int(at_ms), int(offset), int(tags))
+        position = Position(int(epoch), int(at_us), int(offset), int(tags))
         return AppendResult([position], replayed == b"1")
     positions: list[Position | None] = []
     following = int(offset)
@@ -247,7 +247,7 @@ def parse_append_result(reply: bytes) -> AppendResult:
         if tag == _NOT_STORED:
             positions.append(None)
         else:
-            positions.append(Position(int(epoch), int(at_ms), following, int(tag)))
+            positions.append(Position(int(epoch), int(at_us), following, int(tag)))
             following += 1
     return AppendResult(positions, replayed == b"1")
 
@@ -310,9 +310,9 @@ def parse_first_page(
     if len(items) != due:
         return None
     if due:
-        _, at_ms, offset, tag = head
+        _, at_us, offset, tag = head
         (first, (_, first_tag, *_)), (last, _) = items[0], items[-1]
-        if first != at_ms + b"-" + offset or first_tag != tag:
+        if first != at_us + b"-" + offset or first_tag != tag:
             return None
         if not last.endswith(b"-%d" % (newest.offset - due + 1)):
             return None

@@ -94,7 +94,9 @@ class ReceiptStore:
         replies = await self._redis.run_many(calls, write=False)
         for (_, position), reply in zip(positions, replies, strict=True):
             ok(reply)
-            receipts.append(None if reply is None else _receipt(position.at_ms, *reply))
+            receipts.append(
+                None if reply is None else _receipt(position.at_us // 1_000, *reply)
+            )
         return receipts
 
 

@@ -22,17 +22,21 @@ class LogSettings(NamedTuple):
     """Age at which an entry leaves the log."""
     entries_max: int = 10_000
     """Entries kept per log. Beyond that the oldest leave."""
-    clock_ms: Callable[[], int] = lambda: 0
+    clock_us: Callable[[], int] = lambda: 0
     """
-    Returns the time to use, Unix ms. 0 stands for the store's own clock, on which
-    several nodes agree; tests pass a clock of their own.
+    Returns the time to use, Unix time in microseconds. 0 stands for the store's own
+    clock, on which several nodes agree; tests pass a clock of their own.
     """
 
     def script_args(self) -> tuple[int, int]:
         """
         Return the arguments that every script with ``lua/logs/_inbox`` takes first.
         """
-        return self.retention_ms, self.clock_ms()
+        return self.retention_ms, self.clock_us()
+
+    def clock_ms(self) -> int:
+        """Return the time to use in Unix ms, or 0; see `clock_us`."""
+        return self.clock_us() // 1_000
 
 
 DEFAULTS: Final = LogSettings()

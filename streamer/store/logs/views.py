@@ -57,12 +57,12 @@ class PlayerViews(NamedTuple):
     """
     A player's views.
 
-    If the view of everyone's log is not among them, `known_since_ms` is the time since
-    when the player is known; otherwise it is meaningless.
+    If the view of everyone's log is not among them, `known_since_us` is the time since
+    when the player is known, in microseconds; otherwise it is meaningless.
     """
 
     views: list[View]
-    known_since_ms: int
+    known_since_us: int
 
 
 class LiveOffsets(NamedTuple):
@@ -184,7 +184,7 @@ class Views:
         for audience, positions in requests:
             args: list[str | bytes | int] = [*self._settings.script_args()]
             for position in positions:
-                args += [position.at_ms, position.offset, position.tag]
+                args += [position.at_us, position.offset, position.tag]
             calls.append(ScriptCall(_FIND, inbox_keys(audience), args))
         live = []
         for reply in await self._redis.run_many(calls, write=False):
@@ -274,8 +274,8 @@ class Views:
 
 def parse(log: Log, reply: list[Any]) -> PlayerViews:
     """Return the views in a reply to `Views.read_call`."""
-    since_ms, views = reply
-    return PlayerViews([_view(log, *fields) for fields in views], int(since_ms))
+    since_us, views = reply
+    return PlayerViews([_view(log, *fields) for fields in views], int(since_us))
 
 
 # Players who are new since the last message to everyone joined at the same position.

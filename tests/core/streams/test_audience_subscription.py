@@ -244,7 +244,7 @@ class TwoLogs:
         """The last offset that the client has of each log."""
 
     def entry(self, log: int, offset: int) -> Entry:
-        return entry(offset)._replace(at_ms=self.times[log][offset - 1])
+        return entry(offset)._replace(at_us=self.times[log][offset - 1])
 
     def position(self, log: int, offset: int) -> Position:
         return self.entry(log, offset).position if offset else ZERO

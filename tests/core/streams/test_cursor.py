@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from streamer.core.streams.cursor import Cursor, audience_key, tail_of
 from streamer.model import (
+    AT_US_MAX,
     CURSOR_CHARS_MAX,
+    TAG_MAX,
     ZERO,
     App,
     Log,
@@ -27,9 +29,9 @@ POSITION = Position(7, 1_764_000_000_000, 9, 5)
 positions = st.builds(
     Position,
     st.integers(0, 2**32 - 1),
-    st.integers(0, 2**48 - 1),
+    st.integers(0, AT_US_MAX),
     st.integers(1, 2**32 - 1),
-    st.integers(0, 2**42 - 1),
+    st.integers(0, TAG_MAX),
 )
 audiences = st.one_of(
     st.just(everyone_log(APP)),

@@ -36,8 +36,8 @@ def at(offset: int) -> Position:
     return Position(1, offset, offset, offset)
 
 
-def entry(offset: int, at_ms: int | None = None) -> Entry:
-    return Entry(1, offset if at_ms is None else at_ms, offset, offset, b'"n":1}')
+def entry(offset: int, at_us: int | None = None) -> Entry:
+    return Entry(1, offset if at_us is None else at_us, offset, offset, b'"n":1}')
 
 
 def greeting(*beginnings: Beginning) -> Greeting:
@@ -146,8 +146,8 @@ def test_every_entry_comes_or_is_read_again_from_the_position_before_it(
     entries: dict[AudienceSubscription | None, list[Entry]] = {
         sub: [] for sub in (None, *SUBS)
     }
-    for sub, at_ms in sorted(moments, key=lambda moment: moment[1]):
-        entries[sub].append(entry(len(entries[sub]) + 1, at_ms))
+    for sub, at_us in sorted(moments, key=lambda moment: moment[1]):
+        entries[sub].append(entry(len(entries[sub]) + 1, at_us))
     one = greeting(
         *(Beginning(sub, ZERO, Delivery(those)) for sub, those in entries.items())
     )

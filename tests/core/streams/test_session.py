@@ -626,11 +626,11 @@ def test_missed_entries_of_all_logs_are_ordered_by_time(sink: RecordingSink) -> 
     session = make_session(sink, position(1))
     news, everyone = with_audiences(session, position(2), position(3))
 
-    read_own(session, entry(2), entry(3)._replace(at_ms=30), head=3)
+    read_own(session, entry(2), entry(3)._replace(at_us=30), head=3)
     read_audience(
-        news, entry(3)._replace(at_ms=10), entry(4)._replace(at_ms=40), head=4
+        news, entry(3)._replace(at_us=10), entry(4)._replace(at_us=40), head=4
     )
-    read_audience(everyone, entry(4)._replace(at_ms=20), head=4)
+    read_audience(everyone, entry(4)._replace(at_us=20), head=4)
 
     _, *events = sink.take_all()
     assert offsets(events) == [2, 3, 4, 3, 4]
@@ -648,8 +648,8 @@ def test_a_client_lost_during_the_first_events_misses_nothing(
     # Its last cursor leads to every entry that it has not got, at any moment.
     session = make_session(sink, position(0))
     (news,) = with_audiences(session, position(0))
-    own = [entry(n)._replace(at_ms=2 * n) for n in (1, 2, 3)]
-    theirs = [entry(n)._replace(at_ms=2 * n + 1) for n in (1, 2, 3)]
+    own = [entry(n)._replace(at_us=2 * n) for n in (1, 2, 3)]
+    theirs = [entry(n)._replace(at_us=2 * n + 1) for n in (1, 2, 3)]
     read_own(session, *own, head=3)
     read_audience(news, *theirs, head=3)
     session.send_cursor()

@@ -37,24 +37,24 @@ NEWS = topic_log(APP, Topic("news"))
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(clock_ms=clock))
+    return Inbox(redis, LogSettings(clock_us=clock))
 
 
 @pytest.fixture
 def audiences(redis: RedisConnection, inbox: Inbox, clock: Clock) -> PlayerAudiences:
-    return PlayerAudiences(Views(redis, LogSettings(clock_ms=clock)), inbox)
+    return PlayerAudiences(Views(redis, LogSettings(clock_us=clock)), inbox)
 
 
 async def test_a_player_belongs_to_everyone_since_it_first_appeared(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     places = (await inbox.append(EVERYONE, [FRAGMENT] * 3)).stored
-    clock.now_ms += 1
+    clock.now_us += 1
 
     assert await audiences.views_of(log) == [View(EVERYONE, places[-1])]
 
     await inbox.append(EVERYONE, [FRAGMENT])
-    clock.now_ms += 1
+    clock.now_us += 1
     assert await audiences.views_of(log) == [View(EVERYONE, places[-1])]
     assert await audiences.unread_counts([log]) == [1]
 
@@ -67,9 +67,9 @@ async def test_lost_views_are_restored_from_the_age_of_the_inbox(
     log: Log,
 ) -> None:
     (before,) = (await inbox.append(EVERYONE, [FRAGMENT])).stored
-    clock.now_ms += 1
+    clock.now_us += 1
     await inbox.append(log, [FRAGMENT])
-    clock.now_ms += 1
+    clock.now_us += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await audiences.views_of(log)
     await redis.call("DEL", views_key(log), write=True)
@@ -109,7 +109,7 @@ async def test_a_player_with_a_topic_belongs_to_everyone(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
-    clock.now_ms += 1
+    clock.now_us += 1
     await inbox.append(EVERYONE, [FRAGMENT])
 
     assert [view.log for view in await audiences.views_of(log)] == [EVERYONE, NEWS]
@@ -135,7 +135,7 @@ async def test_unread_counts_of_many_players(
     for log in logs:
         await audiences.views_of(log)
     await audiences.join(logs[1], Topic("news"))
-    clock.now_ms += 1
+    clock.now_us += 1
     await inbox.append(EVERYONE, [FRAGMENT])
     await inbox.append(NEWS, [FRAGMENT] * 2)
 
@@ -153,34 +153,34 @@ def test_an_audience_that_was_not_read_yet_counts_nothing() -> None:
 async def test_position_before_a_time_is_after_all_earlier_entries(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock
 ) -> None:
-    begun_ms = clock.now_ms
+    begun_us = clock.now_us
     positions: list[Position] = []
     for _ in range(4):
         positions += (await inbox.append(NEWS, [FRAGMENT] * 2)).stored
-        clock.now_ms += 10
+        clock.now_us += 10
     before = audiences.position_before
 
     assert await before(NEWS, 0) == ZERO
-    assert await before(NEWS, begun_ms) == ZERO
-    assert await before(NEWS, begun_ms + 1) == positions[1]
-    assert await before(NEWS, begun_ms + 10) == positions[1]
-    assert await before(NEWS, begun_ms + 11) == positions[3]
-    assert await before(NEWS, begun_ms + 99) == positions[-1]
-    assert await before(EVERYONE, begun_ms + 99) == ZERO
+    assert await before(NEWS, begun_us) == ZERO
+    assert await before(NEWS, begun_us + 1) == positions[1]
+    assert await before(NEWS, begun_us + 10) == positions[1]
+    assert await before(NEWS, begun_us + 11) == positions[3]
+    assert await before(NEWS, begun_us + 99) == positions[-1]
+    assert await before(EVERYONE, begun_us + 99) == ZERO
     # Also if all of these have ended.
     for place in positions:
         await inbox.withdraw(NEWS, place)
     head = (await inbox.page(NEWS, count=0)).head
-    assert await before(NEWS, clock.now_ms + 1) == head
+    assert await before(NEWS, clock.now_us + 1) == head
 
 
 async def test_a_bare_id_is_resolved_in_all_logs(
     audiences: PlayerAudiences, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
     await audiences.join(log, Topic("news"))
-    clock.now_ms += 1
+    clock.now_us += 1
     (own,) = (await inbox.append(log, [FRAGMENT])).stored
-    clock.now_ms += 1
+    clock.now_us += 1
     (news,) = (await inbox.append(NEWS, [FRAGMENT])).stored
     views = await audiences.views_of(log)
 

@@ -47,14 +47,14 @@ class World:
 
     def __init__(self, redis: RedisConnection) -> None:
         self.app = App(f"merge-{next(_apps)}")
-        self.ms = 1_764_000_000_000
+        self.us = 1_764_000_000_000_000
         self.log = Log(self.app, Player("alice"))
         self.everyone = everyone_log(self.app)
         self.news = topic_log(self.app, Topic("news"))
         self.guild = topic_log(self.app, Topic("guild"))
         self.redis = redis
-        self.inbox = Inbox(redis, LogSettings(clock_ms=lambda: self.ms))
-        self.views = Views(redis, LogSettings(clock_ms=lambda: self.ms))
+        self.inbox = Inbox(redis, LogSettings(clock_us=lambda: self.us))
+        self.views = Views(redis, LogSettings(clock_us=lambda: self.us))
         self.audiences = PlayerAudiences(self.views, self.inbox)
         page_reads = PageReads(redis, self.inbox, self.views)
         self.merged = MergedInbox(self.inbox, page_reads, self.audiences)
@@ -62,6 +62,11 @@ class World:
         self.me = Caller(
             self.app, self.log.player, frozenset({"notification:player:self:*"})
         )
+
+    @property
+    def ms(self) -> int:
+        """The time in ms, which is that of marks and of expiries."""
+        return self.us // 1_000
 
     @property
     def logs(self) -> list[Log]:
@@ -103,7 +108,7 @@ async def test_a_page_is_newest_first_across_logs(world: World) -> None:
     await world.join(world.news)
     sent_ids = []
     for log in (world.log, world.news, world.everyone, world.guild, world.news):
-        world.ms += 1
+        world.us += 1
         places = await world.append(log)
         sent_ids += ids(places) if log != world.guild else []
 
@@ -123,7 +128,7 @@ async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
     async def read_later(*args: Any, **options: Any) -> Any:
         if not first:
             first.extend(await world.append(world.everyone))
-            world.ms += 1
+            world.us += 1
             own.extend(await world.append(world.log))
         return await read(*args, **options)
 
@@ -149,10 +154,10 @@ async def test_a_cursor_has_positions_of_empty_logs(world: World) -> None:
 async def test_entries_before_joining_are_not_shown(world: World) -> None:
     await world.append(world.news, 3)
     await world.append(world.everyone, 2)
-    world.ms += 1
+    world.us += 1
     assert await world.shown() == []
     await world.join(world.news)
-    world.ms += 1
+    world.us += 1
 
     expected = ids(await world.append(world.news)) + ids(
         await world.append(world.everyone)
@@ -167,9 +172,9 @@ async def test_everyones_entries_after_a_players_first_notification_are_shown(
 ) -> None:
     # It never read its inbox; the entry in between is in it nevertheless.
     await world.append(world.everyone)
-    world.ms += 1
+    world.us += 1
     own = ids(await world.append(world.log))
-    world.ms += 1
+    world.us += 1
     since = ids(await world.append(world.everyone))
 
     assert await world.shown() == since + own
@@ -251,7 +256,7 @@ async def test_a_version_changes_exactly_with_the_page(world: World) -> None:
     await changes(mute(world.log, world.news, muted=False), expected=True)
     await changes(world.inboxes.mark_all(world.me, world.log.player), expected=True)
     await changes(world.inboxes.mark_all(world.me, world.log.player), expected=False)
-    world.ms += 91 * DAY_MS
+    world.us += 91 * DAY_MS * 1_000
     await changes(world.page(), expected=True)
     assert await world.shown() == []
 
@@ -261,7 +266,7 @@ async def test_marks_of_an_interrupted_request_change_the_version(
 ) -> None:
     # The views were marked, then the store was unavailable: the caller retries.
     (place,) = await world.append(world.everyone)
-    world.ms += 1
+    world.us += 1
     await world.audiences.views.join(world.log, world.everyone, ZERO)
     version = (await world.page()).version
     views = world.audiences.views
@@ -286,10 +291,10 @@ async def test_read_times_are_the_times_of_marks(world: World) -> None:
     await world.join(world.news)
     first, second = ids(await world.append(world.news, 2))
     own, other = ids(await world.append(world.log, 2))
-    world.ms += 10
+    world.us += 10_000
     await world.inboxes.mark_ids(world.me, world.log.player, [first, own])
     marked_ms = world.ms
-    world.ms += 10
+    world.us += 10_000
     await world.inboxes.mark_all(world.me, world.log.player)
 
     page = await world.page()
@@ -310,7 +315,7 @@ async def test_a_lost_audience_log_starts_unread(
     await world.join(world.news)
     await world.append(world.news, 3)
     await world.inboxes.mark_all(world.me, world.log.player)
-    world.ms += 1
+    world.us += 1
     await world.redis.call("DEL", *inbox_keys(world.news), write=True)
 
     fresh = ids(await world.append(world.news, 2))
@@ -325,7 +330,7 @@ async def test_marking_up_to_a_cursor_applies_to_each_log(world: World) -> None:
     await world.join(world.news)
     sent_ids = []
     for log in (world.news, world.log, world.everyone, world.log, world.news):
-        world.ms += 1
+        world.us += 1
         sent_ids += ids(await world.append(log))
 
     def parsed(text: str) -> Cursor:
@@ -347,7 +352,7 @@ async def test_entries_after_an_id_come_from_all_logs(world: World) -> None:
     await world.join(world.news)
     sent_ids = []
     for n in range(12):
-        world.ms += 1
+        world.us += 1
         sent_ids += ids(await world.append(world.logs[n % 3]))
 
     for n, text in enumerate(sent_ids):
@@ -376,7 +381,7 @@ async def test_deleting_affects_one_player_only(world: World) -> None:
     other = Log(world.app, Player("bob"))
     await world.audiences.views_of(other)
     await world.audiences.views_of(world.log)
-    world.ms += 1
+    world.us += 1
     (name,) = ids(await world.append(world.everyone))
 
     await world.inboxes.delete(world.me, world.log.player, name)
@@ -410,7 +415,7 @@ async def test_a_page_is_bounded_by_the_cursor_in_each_log(
     for log in (world.log, world.news, world.everyone):
         await world.append(log)
     cursor = (await world.page()).cursor
-    # All in the same millisecond, so that only positions differ.
+    # All in the same microsecond, so that only positions differ.
     fresh = []
     for log in (world.log, world.news, world.everyone):
         fresh += ids(await world.append(log))
@@ -455,11 +460,11 @@ async def test_no_entry_is_shown_before_newer_ones_that_were_not_read_yet(
     # what is older in them is not known yet: some of it is newer than the player's own.
     await world.join(world.news)
     (oldest,) = ids(await world.append(world.everyone))
-    world.ms += 1
+    world.us += 1
     (own,) = ids(await world.append(world.log))
-    world.ms += 1
+    world.us += 1
     (newest,) = ids(await world.append(world.news))
-    world.ms += 1
+    world.us += 1
     for log in (world.everyone, world.news):
         await world.delete(*await world.append(log, 2))
 
@@ -478,11 +483,11 @@ async def test_no_entry_follows_before_older_ones_that_were_not_read_yet(
 ) -> None:
     await world.join(world.news)
     (withdrawn,) = await world.append(world.news)
-    world.ms += 1
+    world.us += 1
     first = ids(await world.append(world.news))
-    world.ms += 1
+    world.us += 1
     second = ids(await world.append(world.everyone))
-    world.ms += 1
+    world.us += 1
     third = ids(await world.append(world.everyone))
     await world.inbox.withdraw(world.news, withdrawn)
 
@@ -502,7 +507,7 @@ async def test_nothing_follows_a_page_that_ends_where_the_caller_is(
 ) -> None:
     if audience_speaks:
         await world.append(world.everyone)
-        world.ms += 1
+        world.us += 1
     log = world.logs[which]
     oldest, *between, newest = await world.append(log, 4)
 
@@ -520,7 +525,7 @@ async def test_nothing_follows_a_page_that_ends_where_the_player_joined(
 ) -> None:
     await world.append(world.news, 4)
     await world.join(world.news)
-    world.ms += 1
+    world.us += 1
     joined = ids(await world.append(world.news, 2))
 
     page = await world.page(2)
@@ -536,9 +541,9 @@ async def test_everyones_log_is_bounded_by_its_own_position(
     # yet an older one of everyone's log.
     await world.append(world.everyone)
     before = (await world.page()).cursor
-    world.ms += 1
+    world.us += 1
     missed = ids(await world.append(world.everyone))
-    world.ms += 1
+    world.us += 1
     (own,) = await world.append(world.log)
 
     page = await world.page(oldest=before._replace(own=own))
@@ -564,9 +569,9 @@ async def test_ended_entries_do_not_let_newer_ones_of_another_log_go_first(
 ) -> None:
     await world.join(world.news)
     over = await world.append(world.news, 8)
-    world.ms += 1
+    world.us += 1
     (alive,) = ids(await world.append(world.news))
-    world.ms += 1
+    world.us += 1
     (newest,) = ids(await world.append(world.log))
     for place in over:
         await world.inbox.withdraw(world.news, place)
@@ -590,7 +595,7 @@ async def test_walking_forward_while_others_append_loses_and_repeats_nothing(
     async def write() -> None:
         nonlocal writing
         for n in range(40):
-            world.ms += n % 3 == 0
+            world.us += n % 3 == 0
             sent_ids.extend(ids(await world.append(world.logs[n % 4], 1 + n % 3)))
         writing = False
 
@@ -681,7 +686,7 @@ class ByHand:
         self.ends[place] = ends_ms
 
     async def wait(self, ms: int, _: int) -> None:
-        self.world.ms += ms
+        self.world.us += 1_000 * ms
 
     def _at(self, number: int) -> tuple[Log, Position] | None:
         return self.sent[number % len(self.sent)] if self.sent else None

@@ -43,8 +43,8 @@ class Clock:
     def __init__(self) -> None:
         self.now_ms = NOON_MS
 
-    def ms(self) -> int:
-        return self.now_ms
+    def us(self) -> int:
+        return self.now_ms * 1_000
 
     def s(self) -> float:
         return self.now_ms / 1_000
@@ -74,14 +74,14 @@ class Node:
         self.used = Counted(redis.url)
         self.quotas = Quotas(
             self.record,
-            QuotaUsage(self.used, LogSettings(clock_ms=clock.ms), clock_s=clock.s),
+            QuotaUsage(self.used, LogSettings(clock_us=clock.us), clock_s=clock.s),
             QuotaLimits(),
             monotonic=clock.monotonic_s,
             refusals=self.refusals,
         )
-        self.inbox = Inbox(redis, LogSettings(clock_ms=clock.ms))
+        self.inbox = Inbox(redis, LogSettings(clock_us=clock.us))
         self.publisher = Publisher(redis, self.inbox, quotas=self.quotas)
-        timetable = Timetable(redis, LogSettings(clock_ms=clock.ms))
+        timetable = Timetable(redis, LogSettings(clock_us=clock.us))
         self.schedules = Schedules(redis, timetable, self.quotas)
 
     async def record(self, name: App) -> AppRecord:

@@ -43,8 +43,8 @@ class Clock:
         self.store_ms = NOON
         self.node_ahead_s = 0.0
 
-    def ms(self) -> int:
-        return self.store_ms
+    def us(self) -> int:
+        return self.store_ms * 1_000
 
     def node_s(self) -> float:
         return self.store_ms / 1000 + self.node_ahead_s
@@ -57,12 +57,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, LogSettings(clock_ms=clock.ms))
+    return Timetable(redis, LogSettings(clock_us=clock.us))
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(clock_ms=clock.ms))
+    return Inbox(redis, LogSettings(clock_us=clock.us))
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ async def test_concurrent_schedulers_fire_everything_once(
         nonlocal stops
         while True:
             redis = RedisConnection(store_url)
-            mine = Timetable(redis, LogSettings(clock_ms=clock.ms))
+            mine = Timetable(redis, LogSettings(clock_us=clock.us))
             running = asyncio.create_task(Scheduler(mine, clock_s=clock.node_s).run())
             try:
                 await asyncio.sleep(random.uniform(0.01, 0.2))
@@ -351,7 +351,7 @@ async def test_a_paused_scheduler_sends_nothing_twice(
     redis = Zombie(store_url)
     redis.stop_at = stop_at
     zombie = Scheduler(
-        Timetable(redis, LogSettings(clock_ms=clock.ms)), clock_s=clock.node_s
+        Timetable(redis, LogSettings(clock_us=clock.us)), clock_s=clock.node_s
     )
 
     async def work() -> None:
@@ -427,7 +427,7 @@ async def test_an_audience_continues_where_a_killed_scheduler_stopped(
     for nth in itertools.count(1):
         fragile = Fragile(store_url, fails_at=nth, done=done)
         mortal = Scheduler(
-            Timetable(fragile, LogSettings(clock_ms=clock.ms)), clock_s=clock.node_s
+            Timetable(fragile, LogSettings(clock_us=clock.us)), clock_s=clock.node_s
         )
         try:
             await mortal.fire_due()

@@ -39,7 +39,7 @@ ALICE, BOB = Player("alice"), Player("bob")
 
 @pytest.fixture
 def timetable(redis: RedisConnection, clock: Clock) -> Timetable:
-    return Timetable(redis, LogSettings(clock_ms=clock))
+    return Timetable(redis, LogSettings(clock_us=clock))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def caller_of(app: str = "app", *scopes: str) -> Caller:
 
 
 async def count(redis: RedisConnection, clock: Clock, player: Player) -> int:
-    read = await Inbox(redis, LogSettings(clock_ms=clock)).read_after(
+    read = await Inbox(redis, LogSettings(clock_us=clock)).read_after(
         Log(App("app"), player), Start.EARLIEST, count=100
     )
     return len(read.history.entries)
@@ -107,7 +107,7 @@ async def test_only_the_stores_clock_is_used(
 ) -> None:
     """E4: nodes with different clocks schedule the same, since no clock is read."""
     clock.now_ms = 5_000  # A store whose clock is 57 years behind every node.
-    schedules = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
+    schedules = Schedules(redis, Timetable(redis, LogSettings(clock_us=clock)))
 
     created, _ = await schedules.schedule(backend, [ALICE], MESSAGE, due_ms=0)
 
@@ -277,7 +277,7 @@ async def test_a_repetition_completes_an_interrupted_request(
     done: bool,
 ) -> None:
     redis = Fragile(store_url, fails_at=fails_at, done=done)
-    fragile = Schedules(redis, Timetable(redis, LogSettings(clock_ms=clock)))
+    fragile = Schedules(redis, Timetable(redis, LogSettings(clock_us=clock)))
     players = [ALICE, BOB]
     due_ms = NOON + 5
 

@@ -13,7 +13,16 @@ import pytest
 
 from streamer.core.streams.subscription import ReadFrom, Start, State
 from streamer.errors import DRAINING, RESYNC, StoreUnavailable
-from streamer.model import ZERO, App, Entry, Log, Player, Position, everyone_log
+from streamer.model import (
+    AT_US_MAX,
+    ZERO,
+    App,
+    Entry,
+    Log,
+    Player,
+    Position,
+    everyone_log,
+)
 from streamer.service.inboxes.audiences import PlayerAudiences
 from streamer.service.streams.catch_up import BATCH, CatchUp
 from streamer.store.client.connection import RedisConnection
@@ -442,7 +451,7 @@ async def test_a_forged_cursor_harms_nobody(
     inbox = Inbox(redis, LogSettings(entries_max=5))
     catch_up = await make_catch_up(inbox=inbox)
     positions = (await inbox.append(log, [FRAGMENT] * 8)).stored
-    forged = [positions[2]._replace(at_ms=ms) for ms in (2**48 - 1, 0)]
+    forged = [positions[2]._replace(at_us=us) for us in (AT_US_MAX, 0)]
     forged += [positions[5]._replace(tag=0), Position(7, 7, 7, 7)]
     clients = [make_client(position) for position in forged]
     async with AsyncExitStack() as stack:

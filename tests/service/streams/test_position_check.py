@@ -148,7 +148,9 @@ async def test_an_entry_that_another_node_has_expired_is_found(
     world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
-    world = World(Inbox(redis, LogSettings(clock_ms=lambda: now_ms)), make_client)
+    world = World(
+        Inbox(redis, LogSettings(clock_us=lambda: now_ms * 1_000)), make_client
+    )
     await world.inbox.append(log, [Draft(FRAGMENT, expires_ms=now_ms + 1_000)])
     client = await world.attach(log)
     assert await world.stale_logs(rounds=2) == set()
@@ -169,7 +171,7 @@ async def test_members_of_an_audience_that_has_shrunk_are_read_once(
     world: World, log: Log, redis: RedisConnection, make_client: type[Client]
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms))
+    inbox = Inbox(redis, LogSettings(clock_us=lambda: now_ms * 1_000))
     world = World(inbox, make_client)
     everyone = everyone_log(log.app)
     member = await world.attach(log)

@@ -23,8 +23,8 @@ class Clock:
     def __init__(self) -> None:
         self.now_ms = NOON_MS
 
-    def ms(self) -> int:
-        return self.now_ms
+    def us(self) -> int:
+        return self.now_ms * 1_000
 
     def s(self) -> float:
         return self.now_ms / 1_000
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def used(redis: RedisConnection, clock: Clock) -> QuotaUsage:
-    return QuotaUsage(redis, LogSettings(clock_ms=clock.ms), clock_s=clock.s)
+    return QuotaUsage(redis, LogSettings(clock_us=clock.us), clock_s=clock.s)
 
 
 async def borrow(

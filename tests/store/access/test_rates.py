@@ -19,7 +19,7 @@ APP = App("app")
 
 @pytest.fixture
 def rates(redis: RedisConnection, clock: Clock) -> Rates:
-    return Rates(redis, clock_ms=clock)
+    return Rates(redis, clock_ms=lambda: clock.now_ms)
 
 
 async def allowed(rates: Rates, calls: int, *, app: App = APP, name: str = "op") -> int:

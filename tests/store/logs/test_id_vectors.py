@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -11,10 +12,13 @@ from streamer.store.client.commands import Script
 from streamer.store.client.connection import RedisConnection
 from streamer.store.logs.entries import parse_entry
 
-from ...clock import NOON
+from ...clock import NOON_US
 from ...vectors.ids import IDS, IdVector
 
 Numbers = tuple[int, int, int]
+
+EXACT = [vector for vector in IDS if vector.at_us < 2**53]
+"""Those with a time that a number of Lua holds."""
 
 ID_OF = """
 local ids = {}
@@ -27,8 +31,8 @@ return ids
 SPLIT_ID = """
 local numbers = {}
 for i = 3, #ARGV do
-  local ms, offset = split_id(ARGV[i])
-  numbers[#numbers + 1] = int(ms) .. ' ' .. int(offset)
+  local at_us, offset = split_id(ARGV[i])
+  numbers[#numbers + 1] = int(at_us) .. ' ' .. int(offset)
 end
 return numbers
 """
@@ -38,23 +42,33 @@ async def run(store_url: str, code: str, *args: str | int) -> list[bytes]:
     """Run code that follows the functions of the scripts."""
     redis = RedisConnection(store_url)
     text = Script("_append", includes=("_inbox",)).text + code
-    reply: list[bytes] = await redis.call("EVAL", text, 0, 1, NOON, *args)
+    reply: list[bytes] = await redis.call("EVAL", text, 0, 1, NOON_US, *args)
     await redis.close()
     return reply
 
 
 async def test_scripts_write_the_ids_of_the_vectors(any_store: str) -> None:
-    numbers = [number for vector in IDS for number in vector[1:4]]
+    numbers = [number for vector in EXACT for number in vector[1:4]]
 
     ids = await run(any_store, ID_OF, *numbers)
 
-    assert [id_.decode() for id_ in ids] == [vector.uuid for vector in IDS]
+    assert [id_.decode() for id_ in ids] == [vector.uuid for vector in EXACT]
 
 
 async def test_scripts_read_the_stream_ids_of_the_vectors(any_store: str) -> None:
-    parts = await run(any_store, SPLIT_ID, *(v.stream_id for v in IDS))
+    parts = await run(any_store, SPLIT_ID, *(v.stream_id for v in EXACT))
 
-    assert parts == [b"%d %d" % (vector.at_ms, vector.offset) for vector in IDS]
+    assert parts == [b"%d %d" % (vector.at_us, vector.offset) for vector in EXACT]
+
+
+async def test_scripts_write_every_microsecond_as_the_model_does(
+    store_url: str,
+) -> None:
+    orders = [(NOON_US + us, 1, 2) for us in range(1_000)]
+
+    ids = await run(store_url, ID_OF, *itertools.chain(*orders))
+
+    assert [id_.decode() for id_ in ids] == [encode_id(*order) for order in orders]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -64,9 +78,9 @@ async def test_scripts_write_random_ids_as_the_model_does(
     rng = random.Random(seed)
     orders: list[Numbers] = [
         (
-            rng.getrandbits(rng.choice([1, 20, 48])),
-            rng.getrandbits(rng.choice([1, 20, 21, 32])) or 1,
-            rng.getrandbits(rng.choice([1, 24, 25, 42])),
+            rng.getrandbits(rng.choice([1, 10, 51, 53])),
+            rng.getrandbits(rng.choice([1, 18, 19, 32])) or 1,
+            rng.getrandbits(rng.choice([1, 24, 25, 30])),
         )
         for _ in range(50)
     ]

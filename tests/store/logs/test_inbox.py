@@ -12,7 +12,17 @@ from redis.exceptions import ResponseError
 
 from streamer.core.streams.subscription import Start
 from streamer.errors import OutcomeUnknown, StoreUnavailable
-from streamer.model import ZERO, App, Gap, Log, Player, Position
+from streamer.model import (
+    AT_US_MAX,
+    OFFSET_MAX,
+    TAG_MAX,
+    ZERO,
+    App,
+    Gap,
+    Log,
+    Player,
+    Position,
+)
 from streamer.store.client.connection import RedisConnection
 from streamer.store.client.pubsub import PubSub
 from streamer.store.client.replies import StoreConflict
@@ -28,7 +38,7 @@ from streamer.store.logs.inbox import (
 from streamer.store.logs.mutes import Mutes
 from streamer.store.logs.settings import LogSettings
 
-from ...clock import NOON
+from ...clock import NOON_US
 from ...conftest import Until
 from ..recording import RecordingHandler
 
@@ -91,22 +101,24 @@ async def test_ids_sort_as_the_log_does(inbox: Inbox, log: Log) -> None:
 
 
 async def test_times_of_a_log_never_decrease(redis: RedisConnection, log: Log) -> None:
-    now_ms = [5_000_000, 4_000_000, 6_000_000]
-    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms.pop(0)))
+    now_us = [5_000_000, 4_999_999, 5_000_001]
+    inbox = Inbox(redis, LogSettings(clock_us=lambda: now_us.pop(0)))
 
-    at_ms = [(await inbox.append(log, [b"x"])).stored[0].at_ms for _ in range(3)]
+    at_us = [(await inbox.append(log, [b"x"])).stored[0].at_us for _ in range(3)]
 
-    assert at_ms == [5_000_000, 5_000_000, 6_000_000]
+    assert at_us == [5_000_000, 5_000_000, 5_000_001]
 
 
 async def test_times_are_those_of_the_store_clock(
     inbox: Inbox, redis: RedisConnection, log: Log
 ) -> None:
-    seconds, _ = await redis.call("TIME")
+    before = await redis.call("TIME")
 
     (position,) = (await inbox.append(log, [b"x"])).stored
 
-    assert 0 <= position.at_ms - int(seconds) * 1_000 < 60_000
+    after = await redis.call("TIME")
+    seconds, us = divmod(position.at_us, 1_000_000)
+    assert tuple(map(int, before)) < (seconds, us) < tuple(map(int, after))
 
 
 async def test_each_log_has_its_own_epoch(inbox: Inbox, log: Log) -> None:
@@ -295,7 +307,7 @@ async def test_the_first_entry_of_an_hour_renews_the_keys(
 ) -> None:
     hour_ms = 1_800_000_000_000
     now_ms = hour_ms - 1 if renewed else hour_ms
-    inbox = Inbox(redis, LogSettings(clock_ms=lambda: now_ms))
+    inbox = Inbox(redis, LogSettings(clock_us=lambda: now_ms * 1_000))
     positions = await fill(inbox, log, 3)
     await inbox.mark_ids(log, positions[:1])
     await inbox.mark_up_to(log, positions[1])
@@ -345,7 +357,9 @@ async def test_entries_older_than_the_retention_leave_without_a_timer(
     redis: RedisConnection, log: Log
 ) -> None:
     now_ms = 1_000_000
-    inbox = Inbox(redis, LogSettings(retention_ms=1_000, clock_ms=lambda: now_ms))
+    inbox = Inbox(
+        redis, LogSettings(retention_ms=1_000, clock_us=lambda: now_ms * 1_000)
+    )
     await fill(inbox, log, 3)
     now_ms += 600
     await fill(inbox, log, 2)
@@ -394,7 +408,7 @@ async def test_the_fast_append_writes_what_the_general_one_does(
     pubsub = PubSub(store_url, recorder)
     running = asyncio.create_task(pubsub.run())
     await until(lambda: pubsub.connected)
-    inbox = Inbox(redis, LogSettings(entries_max=4, clock_ms=lambda: NOON))
+    inbox = Inbox(redis, LogSettings(entries_max=4, clock_us=lambda: NOON_US))
     # A muted type disables the fast path, whichever it is.
     long = Log(log.app, Player(log.player + "-long"))
     await Mutes(redis).mute(long, "other")
@@ -447,8 +461,8 @@ async def test_a_forged_time_skips_no_entry(redis: RedisConnection, log: Log) ->
     positions = await fill(inbox, log, 8)
     place = positions[2]
 
-    for at_ms in (0, place.at_ms + 1, 2**48 - 1):
-        read = await inbox.read_after(log, place._replace(at_ms=at_ms), count=99)
+    for at_us in (0, place.at_us + 1, AT_US_MAX):
+        read = await inbox.read_after(log, place._replace(at_us=at_us), count=99)
         assert read.history.gap is None
         assert [e.offset for e in read.history.entries] == [4, 5, 6, 7, 8]
 
@@ -461,8 +475,8 @@ async def test_a_forged_time_skips_no_entry(redis: RedisConnection, log: Log) ->
         (lambda p: p[9]._replace(offset=2**32 - 1), Gap.AHEAD),
         (lambda p: forged(p[9]), Gap.DIVERGED),
         (lambda p: forged(p[5]), Gap.DIVERGED),
-        (lambda p: p[5]._replace(at_ms=p[5].at_ms - 1), Gap.DIVERGED),
-        (lambda p: p[9]._replace(at_ms=p[9].at_ms + 1), Gap.DIVERGED),
+        (lambda p: p[5]._replace(at_us=p[5].at_us - 1), Gap.DIVERGED),
+        (lambda p: p[9]._replace(at_us=p[9].at_us + 1), Gap.DIVERGED),
         (lambda p: p[1], Gap.TRIMMED),
         (lambda p: ZERO, Gap.TRIMMED),
         (lambda p: p[4], Gap.TOO_FAR),
@@ -531,7 +545,7 @@ async def test_every_cursor_can_bound_a_page(
     inbox: Inbox, log: Log, included: bool
 ) -> None:
     await fill(inbox, log, 3)
-    last = Position(1, 2**48 - 1, 2**32 - 1, 2**42 - 1)
+    last = Position(1, AT_US_MAX, OFFSET_MAX, TAG_MAX)
 
     for place, below in ((ZERO, []), (last, [3, 2, 1])):
         page = await inbox.page(log, newest=place, newest_included=included, count=9)
@@ -568,7 +582,9 @@ async def test_paging_shows_each_entry_once_during_other_changes(
     clock = [1_000_000]
     inbox = Inbox(
         redis,
-        LogSettings(retention_ms=3_000, entries_max=60, clock_ms=lambda: clock[0]),
+        LogSettings(
+            retention_ms=3_000, entries_max=60, clock_us=lambda: clock[0] * 1_000
+        ),
     )
     known: list[Position] = []
     stop = False
@@ -640,7 +656,7 @@ async def test_marking_up_to_a_diverged_position_marks_nothing(
     for wrong in (
         forged(place),
         place._replace(epoch=place.epoch ^ 1),
-        place._replace(at_ms=place.at_ms + 1),
+        place._replace(at_us=place.at_us + 1),
         place._replace(offset=6),
         ZERO,
     ):
@@ -653,7 +669,7 @@ async def test_the_time_of_the_first_mark_counts(
     redis: RedisConnection, log: Log
 ) -> None:
     clock = [1_000_000]
-    inbox = Inbox(redis, LogSettings(clock_ms=lambda: clock[0]))
+    inbox = Inbox(redis, LogSettings(clock_us=lambda: clock[0] * 1_000))
     positions = await fill(inbox, log, 6)
     for marking in (
         inbox.mark_ids(log, [positions[1]]),
@@ -696,7 +712,9 @@ async def test_counts_do_not_drift_under_concurrent_marks(
     clock = [1_000_000]
     inbox = Inbox(
         redis,
-        LogSettings(retention_ms=4_000, entries_max=50, clock_ms=lambda: clock[0]),
+        LogSettings(
+            retention_ms=4_000, entries_max=50, clock_us=lambda: clock[0] * 1_000
+        ),
     )
     other = Log(log.app, Player("other"))
     known = await fill(inbox, log, 20) + await fill(inbox, other, 3)

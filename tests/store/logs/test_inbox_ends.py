@@ -24,12 +24,12 @@ from ..recording import RecordingHandler
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
+    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_us=clock))
 
 
 @pytest.fixture
 def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
-    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
+    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_us=clock))
 
 
 async def put(inbox: Inbox, log: Log, *drafts: Draft | bytes) -> list[Position]:
@@ -98,7 +98,7 @@ async def test_an_entry_that_does_not_exist_is_not_withdrawn(
     for wrong in (
         place._replace(tag=place.tag ^ 1),
         place._replace(offset=9),
-        place._replace(at_ms=place.at_ms + 1),
+        place._replace(at_us=place.at_us + 1),
         note,
     ):
         assert await inbox.withdraw(log, wrong) is None
@@ -423,7 +423,7 @@ async def test_an_ended_entry_is_not_marked_unread(
 async def test_entries_below_the_bitmap_can_be_marked_unread(
     redis: RedisConnection, log: Log, clock: Clock
 ) -> None:
-    inbox = Inbox(redis, LogSettings(clock_ms=clock))
+    inbox = Inbox(redis, LogSettings(clock_us=clock))
     places = [p for _ in range(10) for p in await put(inbox, log, *[b"x"] * 1000)]
     await inbox.mark_all(log)
     wrong = [places[1], places[4_321], places[-1]]
@@ -442,7 +442,7 @@ async def test_records_of_entries_that_have_left_are_deleted(
     redis: RedisConnection, log: Log
 ) -> None:
     clock = [NOON]
-    inbox = Inbox(redis, LogSettings(entries_max=50, clock_ms=lambda: clock[0]))
+    inbox = Inbox(redis, LogSettings(entries_max=50, clock_us=lambda: clock[0] * 1_000))
     keys = inbox_keys(log)
     for n in range(40):
         clock[0] += 1

@@ -39,12 +39,13 @@ from streamer.store.logs.settings import LogSettings
 from streamer.store.logs.views import Views
 
 RETENTION_MS = 1_000_000
+RETENTION_US = RETENTION_MS * 1_000
 ENTRIES_MAX = 12
 numbers = itertools.count()
 
 
 def at(place: Position, fragment: bytes, **facts: Any) -> Entry:
-    return Entry(place.epoch, place.at_ms, place.offset, place.tag, fragment, **facts)
+    return Entry(place.epoch, place.at_us, place.offset, place.tag, fragment, **facts)
 
 
 class Model:
@@ -65,11 +66,11 @@ class Model:
         self.by_key: dict[str, Entry] = {}
         self.acked = 0
 
-    def tidy(self, now_ms: int) -> None:
-        kept = [e for e in self.entries if e.at_ms >= now_ms - RETENTION_MS]
+    def tidy(self, now_us: int) -> None:
+        kept = [e for e in self.entries if e.at_us >= now_us - RETENTION_US]
         self.entries = kept[-ENTRIES_MAX:]
         for entry in self.live:
-            if 0 < self.expires.get(entry.offset, 0) <= now_ms:
+            if 0 < self.expires.get(entry.offset, 0) <= now_us // 1_000:
                 self.ended_by[entry.offset] = "expired"
 
     @property
@@ -161,9 +162,9 @@ class InboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.redis = RedisConnection(self.url)
-        self.now_ms = 1_700_000_000_000
+        self.now_us = 1_700_000_000_000_000
         self.log = Log(App("machine"), Player(f"p{next(numbers)}"))
-        settings = LogSettings(RETENTION_MS, ENTRIES_MAX, lambda: self.now_ms)
+        settings = LogSettings(RETENTION_MS, ENTRIES_MAX, lambda: self.now_us)
         self.inbox = Inbox(self.redis, settings)
         self.lists = NumberedLists(self.redis, settings)
         self.receipts = ReceiptStore(self.redis, settings)
@@ -208,7 +209,7 @@ class InboxMachine(RuleBasedStateMachine):
             )
             for n, (collapse_key, ttl_ms) in enumerate(kinds)
         ]
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
         appended = self.run(self.inbox.append(self.log, drafts))
 
@@ -217,16 +218,16 @@ class InboxMachine(RuleBasedStateMachine):
         assert len(epochs) == 1
         assert epochs == {model.epoch} or model.epoch == 0
         (model.epoch,) = epochs
-        at_ms = max(self.now_ms, model.head.at_ms)
+        at_us = max(self.now_us, model.head.at_us)
         first = model.head.offset + 1
         assert [p.offset for p in appended.stored] == [*range(first, first + count)]
-        assert {p.at_ms for p in appended.stored} == {at_ms}
+        assert {p.at_us for p in appended.stored} == {at_us}
         for place, draft in zip(appended.stored, drafts, strict=True):
             entry = at(place, draft.fragment)
             model.append(entry, draft.collapse_key, draft.expires_ms)
             if 0 < draft.expires_ms <= self.now_ms:
                 model.ended_by[entry.offset] = "expired"
-        model.tidy(self.now_ms)
+        model.tidy(self.now_us)
         last: Position = appended.stored[-1]
         return last
 
@@ -235,7 +236,7 @@ class InboxMachine(RuleBasedStateMachine):
         forged=st.sampled_from(["", "", "", "tag", "time", "offset", "other log"]),
     )
     def withdraw(self, place: Position, forged: str) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         asked = forge(place, forged)
         if asked.is_zero:
             return
@@ -262,17 +263,21 @@ class InboxMachine(RuleBasedStateMachine):
         """Copy the position of a control entry from the store to the model."""
         head = self.run(self.inbox.page(self.log, count=0)).head
         assert head.offset == self.model.head.offset + 1
-        assert head.at_ms == max(self.now_ms, self.model.head.at_ms)
+        assert head.at_us == max(self.now_us, self.model.head.at_us)
         self.model.append_control_entry(head, withdrawn)
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
-    @rule(ms=st.integers(1, RETENTION_MS * 3 // 4))
-    def time_passes(self, ms: int) -> None:
-        self.now_ms += ms
+    @property
+    def now_ms(self) -> int:
+        return self.now_us // 1_000
 
-    @rule(ms=st.integers(1, 5_000))
-    def the_clock_is_set_back(self, ms: int) -> None:
-        self.now_ms -= ms
+    @rule(us=st.integers(1, 2_000) | st.integers(1, RETENTION_US * 3 // 4))
+    def time_passes(self, us: int) -> None:
+        self.now_us += us
+
+    @rule(us=st.integers(1, 2_000) | st.integers(1, 5_000_000))
+    def the_clock_is_set_back(self, us: int) -> None:
+        self.now_us -= us
 
     @rule()
     def a_copy_is_made(self) -> None:
@@ -323,7 +328,7 @@ class InboxMachine(RuleBasedStateMachine):
     def mark_ids(
         self, known: list[Position], picked: set[int], forged: str, force: bool
     ) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         found = [e.position for i, e in enumerate(self.model.entries) if i in picked]
         if forged:
             found = [forge(position, forged) for position in found]
@@ -345,7 +350,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(place=places, forged=st.sampled_from(["", "", "tag", "epoch", "offset"]))
     def mark_up_to(self, place: Position, forged: str) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         asked = forge(place, forged)
 
         marked = self.run(self.inbox.mark_up_to(self.log, asked))
@@ -356,7 +361,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule()
     def mark_all(self) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
         marked = self.run(self.inbox.mark_all(self.log))
 
@@ -368,7 +373,7 @@ class InboxMachine(RuleBasedStateMachine):
         forged=st.sampled_from(["", "", "tag", "time", "offset"]),
     )
     def mark_unread(self, known: list[Position], picked: set[int], forged: str) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         found = [e.position for i, e in enumerate(self.model.entries) if i in picked]
         if forged:
             found = [forge(position, forged) for position in found]
@@ -388,7 +393,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(place=places, forged=st.sampled_from(["", "", "tag", "epoch", "offset"]))
     def acknowledge(self, place: Position, forged: str) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         asked = forge(place, forged)
 
         news = self.run(self.receipts.acknowledge(self.log, asked))
@@ -409,7 +414,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def walk_the_pages(self, limit: int) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         left = self.model.live[::-1]
         newest = None
         while True:
@@ -434,7 +439,7 @@ class InboxMachine(RuleBasedStateMachine):
         included: tuple[bool, bool],
         limit: int,
     ) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         newest, oldest = bounds
 
         page = self.run(
@@ -472,7 +477,7 @@ class InboxMachine(RuleBasedStateMachine):
     def read_after(
         self, place: Position, forged: str, limit: int, replay_max: int, bytes_max: int
     ) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
         asked = forge(place, forged)
 
         (read,) = self.run(
@@ -499,7 +504,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def read_from_the_earliest(self, limit: int) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
         read = self.run(self.inbox.read_after(self.log, Start.EARLIEST, count=limit))
 
@@ -510,7 +515,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(target=places)
     def read_from_the_latest(self) -> Position:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
         read = self.run(self.inbox.read_after(self.log, Start.LATEST, count=5))
 
@@ -526,7 +531,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_and_versions_are_right(self) -> None:
-        self.model.tidy(self.now_ms)
+        self.model.tidy(self.now_us)
 
         page = self.run(self.inbox.page(self.log, count=100))
 
@@ -613,7 +618,7 @@ def forge(position: Position, part: str) -> Position:
     if part == "tag":
         return position._replace(tag=position.tag ^ 1)
     if part == "time":
-        return position._replace(at_ms=position.at_ms + 10**9)
+        return position._replace(at_us=position.at_us + 10**12)
     if part == "epoch":
         return position._replace(epoch=position.epoch % (2**32 - 1) + 1)
     if part == "offset":

@@ -12,19 +12,19 @@ from streamer.store.logs.inbox import Inbox
 from streamer.store.logs.numbered import NumberedLists
 from streamer.store.logs.settings import DAY_MS, LogSettings
 
-from ...clock import NOON, Clock
+from ...clock import NOON_US, Clock
 
 LOG = Log(App("demo"), Player("alice"))
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
+    return Inbox(redis, LogSettings(retention_ms=DAY_MS, clock_us=clock))
 
 
 @pytest.fixture
 def lists(redis: RedisConnection, clock: Clock) -> NumberedLists:
-    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
+    return NumberedLists(redis, LogSettings(retention_ms=DAY_MS, clock_us=clock))
 
 
 def fragments(count: int) -> list[bytes]:
@@ -116,7 +116,7 @@ async def test_a_hole_in_a_log_is_skipped(
     inbox: Inbox, lists: NumberedLists, redis: RedisConnection
 ) -> None:
     await inbox.append(LOG, fragments(3))
-    await redis.call("XDEL", inbox_keys(LOG).log, f"{NOON}-2", write=True)
+    await redis.call("XDEL", inbox_keys(LOG).log, f"{NOON_US}-2", write=True)
 
     assert offsets(await lists.page(LOG, skip=0, count=10)) == [3, 1]
     assert offsets(await lists.page(LOG, skip=1, count=1)) == []

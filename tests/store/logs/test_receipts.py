@@ -13,7 +13,7 @@ from ...clock import NOON, Clock
 
 @pytest.fixture
 def receipts(redis: RedisConnection, clock: Clock) -> ReceiptStore:
-    return ReceiptStore(redis, LogSettings(retention_ms=DAY_MS, clock_ms=clock))
+    return ReceiptStore(redis, LogSettings(retention_ms=DAY_MS, clock_us=clock))
 
 
 async def test_a_receipt_shows_each_state_of_a_notification(

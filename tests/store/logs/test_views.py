@@ -38,12 +38,12 @@ FRAGMENT = b'"title":"t"}'
 
 @pytest.fixture
 def views(redis: RedisConnection, clock: Clock) -> Views:
-    return Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
+    return Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_us=clock))
 
 
 @pytest.fixture
 def inbox(redis: RedisConnection, clock: Clock) -> Inbox:
-    return Inbox(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
+    return Inbox(redis, LogSettings(retention_ms=RETENTION_MS, clock_us=clock))
 
 
 async def found(views: Views, log: Log) -> list[View]:
@@ -52,28 +52,28 @@ async def found(views: Views, log: Log) -> list[View]:
     return player.views
 
 
-async def known_since_ms(views: Views, log: Log) -> int:
+async def known_since_us(views: Views, log: Log) -> int:
     (player,) = await views.read_many([log])
     assert not isinstance(player, Exception)
     assert not player.views
-    return player.known_since_ms
+    return player.known_since_us
 
 
 async def test_an_unknown_player_is_known_from_now_on(
     views: Views, clock: Clock, log: Log
 ) -> None:
-    assert await known_since_ms(views, log) == clock.now_ms
+    assert await known_since_us(views, log) == clock.now_us
 
 
 async def test_a_player_is_known_since_the_oldest_entry(
     views: Views, inbox: Inbox, clock: Clock, log: Log
 ) -> None:
-    first_ms = clock.now_ms
+    first_us = clock.now_us
     await inbox.append(log, [FRAGMENT])
-    clock.now_ms += 1_000
+    clock.now_us += 1
     await inbox.append(log, [FRAGMENT])
 
-    assert await known_since_ms(views, log) == first_ms
+    assert await known_since_us(views, log) == first_us
 
 
 async def test_a_player_with_an_empty_log_is_known_since_ever(
@@ -82,7 +82,7 @@ async def test_a_player_with_an_empty_log_is_known_since_ever(
     await inbox.append(log, [FRAGMENT])
     await redis.call("DEL", inbox_keys(log)[1], write=True)
 
-    assert await known_since_ms(views, log) == 0
+    assert await known_since_us(views, log) == 0
 
 
 async def test_a_player_joins_at_a_position(views: Views, log: Log) -> None:
@@ -287,7 +287,7 @@ async def test_only_entries_that_exist_and_have_not_ended_are_found(
     await inbox.withdraw(NEWS, places[1])
     wrong = [
         places[2]._replace(tag=places[2].tag ^ 1),
-        places[2]._replace(at_ms=1),
+        places[2]._replace(at_us=1),
         places[2]._replace(offset=99),
         ZERO,
     ]
@@ -377,7 +377,7 @@ _players = iter(range(10**9))
 
 async def walk(url: str, first: int, joined: int, todo: list[Any]) -> None:
     redis, clock = RedisConnection(url), Clock()
-    views = Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_ms=clock))
+    views = Views(redis, LogSettings(retention_ms=RETENTION_MS, clock_us=clock))
     log = Log(APP, Player(f"walker-{next(_players)}"))
     model = Model(first + joined)
     floor, head = first + 1, first + 12

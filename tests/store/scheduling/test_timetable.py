@@ -173,7 +173,7 @@ async def test_a_concurrent_cancellation_and_send_agree(
     timetable: Timetable, other_redis: RedisConnection, inbox: Inbox, clock: Clock
 ) -> None:
     """E2: either cancelled or delivered, and the result says which."""
-    other = Timetable(other_redis, LogSettings(clock_ms=clock))
+    other = Timetable(other_redis, LogSettings(clock_us=clock))
     made = [reminder(f"p{i}") for i in range(300)]
     await asyncio.gather(*(timetable.add(schedule) for schedule in made))
 
@@ -255,7 +255,7 @@ async def test_only_cancelling_frees_a_slot(
 async def test_of_concurrent_schedules_one_gets_the_last_slot(
     timetable: Timetable, other_redis: RedisConnection, clock: Clock
 ) -> None:
-    other = Timetable(other_redis, LogSettings(clock_ms=clock))
+    other = Timetable(other_redis, LogSettings(clock_us=clock))
     for _ in range(2):
         await campaign(timetable, slots_max=3)
 

@@ -348,7 +348,7 @@ async def test_as_many_ids_as_fit_the_body_are_marked(
     casino: Casino, assert_error: AssertError
 ) -> None:
     mine = await casino.publish(data={})
-    other = [f"00000000-0000-7001-8000-{i:012d}" for i in range(6_600)]
+    other = [f"00000000-0000-7000-8001-{i:012d}" for i in range(6_600)]
 
     assert (await casino.mark(*other, mine)).status_code == 200
     assert [item["is_read"] for item in await casino.shown()] == [True]

@@ -14,7 +14,7 @@ from ..conftest import Mint, Server, Start
 
 ALICE = "/v1/players/alice"
 ME = "/v1/players/me"
-UNKNOWN = "01a1fb45-4a92-7000-8007-ef36e1c1001a"
+UNKNOWN = "01a1fb45-4a92-76ac-8000-00006974eed3"
 
 
 class Backend:

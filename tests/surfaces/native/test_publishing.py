@@ -266,7 +266,7 @@ async def test_a_message_to_an_audience_is_withdrawn(
         answer = await client.delete(url, headers=backend.headers)
         assert (answer.status_code, answer.content) == (204, b"")
     assert await backend.titles() == []
-    unknown = f"/v1/{audience}/notifications/01a1fb45-4a92-7000-8007-ef36e1c1001a"
+    unknown = f"/v1/{audience}/notifications/01a1fb45-4a92-76ac-8000-00006974eed3"
     assert (await client.delete(unknown, headers=backend.headers)).status_code == 404
 
 

@@ -20,7 +20,7 @@ from streamer.store.server.embedded import Embedded
 from ..conftest import AddKey, Mint, Start
 
 BASE = "/notification/v1/player"
-UNKNOWN = "0192f0c1-2b3c-7001-8000-0400000000aa"
+UNKNOWN = "0192f0c1-2b3c-7004-8000-0400000000aa"
 BOB = "0b6f5b0e-0d0f-4f0e-8f5a-3d5d5c0f4b0b"
 
 

@@ -22,7 +22,7 @@ TEXT_MAX = 4_096
 
 def shown(notification: Notification) -> dict[str, object]:
     """Return a notification in RallyHere's form."""
-    entry = Entry(7, 1_700_000_000_123, 1, 5, encode_fragment(notification))
+    entry = Entry(7, 1_700_000_000_123_999, 1, 5, encode_fragment(notification))
     written: dict[str, object] = msgspec.json.decode(wire.encode_notification(entry))
     return written
 

@@ -6,8 +6,8 @@
 -- entry; `withdraws`, an id. Appending adds `offset` and `replaces`.
 
 local OFFSET_MAX = 4294967295
-local HOUR_MS = 3600000
-local DAY_MS = 24 * HOUR_MS
+local HOUR_US = 3600000000
+local DAY_MS = 86400000
 
 -- An entry from arguments of a script: expires "0" for never, collapse "" for no key.
 local function entry_of(tag, fragment, kind, expires, collapse)
@@ -22,12 +22,13 @@ end
 
 -- The id of an entry, as text. Built from parts, because it has 128 bits. The layout is in
 -- tests/vectors/ids.json.
-local function id_of(ms, offset, tag)
-  local low, high = offset % 2 ^ 20, math.floor(offset / 2 ^ 20)
+local function id_of(at_us, offset, tag)
+  local ms = math.floor(at_us / 1000)
+  local fraction = math.floor(at_us % 1000 * 4096 / 1000)
   return string.format('%08x-%04x-%04x-%04x-%06x%06x',
     math.floor(ms / 2 ^ 16), ms % 2 ^ 16,
-    0x7000 + high, 0x8000 + math.floor(low / 2 ^ 6),
-    low % 2 ^ 6 * 2 ^ 18 + math.floor(tag / 2 ^ 24), tag % 2 ^ 24)
+    0x7000 + fraction, 0x8000 + math.floor(offset / 2 ^ 18),
+    offset % 2 ^ 18 * 2 ^ 6 + math.floor(tag / 2 ^ 24), tag % 2 ^ 24)
 end
 
 -- Delete records in `ends` and `collapse` of entries that have left the log.
@@ -52,13 +53,13 @@ end
 local function predecessor(inbox, state, entry)
   local before = redis.call('HGET', inbox.collapse, entry.collapse)
   if not before or not state.ended then return nil end
-  local ms, offset, tag = string.match(before, '^(%d+) (%d+) (%d+)$')
-  if tonumber(ms) < NOW_MS - RETENTION_MS then return nil end
-  if not item_at(inbox, ms, offset, tag) then return nil end
+  local at_us, offset, tag = string.match(before, '^(%d+) (%d+) (%d+)$')
+  if tonumber(at_us) < NOW_US - RETENTION_US then return nil end
+  if not item_at(inbox, at_us, offset, tag) then return nil end
   local score = tonumber(redis.call('ZSCORE', inbox.ends, offset) or COMING)
   -- It may have expired without being recorded as ended yet.
   if is_ended(score) or (score > COMING and score <= NOW_MS) then return nil end
-  return tonumber(offset), id_of(tonumber(ms), tonumber(offset), tonumber(tag))
+  return tonumber(offset), id_of(tonumber(at_us), tonumber(offset), tonumber(tag))
 end
 
 local function store_item(inbox, state, entry)
@@ -72,7 +73,7 @@ local function store_item(inbox, state, entry)
   add('r', entry.replaces)
   add('w', entry.withdraws)
   redis.call(
-    'XADD', inbox.log, int(state.ms) .. '-' .. int(entry.offset), unpack(item))
+    'XADD', inbox.log, int(state.at_us) .. '-' .. int(entry.offset), unpack(item))
 end
 
 -- Record how a stored entry will end, and end the entry that it replaces.
@@ -80,7 +81,7 @@ local function record_ends(inbox, state, entry, replaced)
   if replaced then end_entry(inbox, state, replaced, REPLACED) end
   if entry.collapse then
     redis.call('HSET', inbox.collapse, entry.collapse,
-      table.concat({ int(state.ms), int(entry.offset), entry.tag }, ' '))
+      table.concat({ int(state.at_us), int(entry.offset), entry.tag }, ' '))
   end
   if entry.withdraws then
     end_entry(inbox, state, entry.offset, CONTROL)
@@ -145,17 +146,17 @@ local function append(inbox, state, batch, entries_max, new_epoch)
     if redis.call('EXISTS', unpack(rest)) > 0 then redis.call('DEL', unpack(rest)) end
     state.epoch = tonumber(new_epoch)
   end
-  local before_ms = state.ms
-  state.ms = math.max(NOW_MS, state.ms)
-  local hour, ends = math.floor(state.ms / HOUR_MS), false
+  local before_us = state.at_us
+  state.at_us = math.max(NOW_US, state.at_us)
+  local hour, ends = math.floor(state.at_us / HOUR_US), false
   for _, entry in ipairs(batch) do
     if append_one(inbox, state, entry) then ends = true end
   end
   if state.head > entries_max then redis.call('XTRIM', inbox.log, 'MAXLEN', entries_max) end
   redis.call('HSET', inbox.state, 'epoch', int(state.epoch), 'head', int(state.head),
-    'ms', int(state.ms), 'tag', state.tag)
+    'at_us', int(state.at_us), 'tag', state.tag)
   -- An entry that can end has perhaps created keys, which need an expiry.
-  if ends or hour ~= math.floor(before_ms / HOUR_MS) then trim_and_expire(inbox, state) end
+  if ends or hour ~= math.floor(before_us / HOUR_US) then trim_and_expire(inbox, state) end
 end
 
 -- The beginning of an announcement.
@@ -175,7 +176,7 @@ local function announce(channel, state, batch, inline_max)
     if #fragment > inline_max then fragment = '' end
     if entry.expires and entry.expires <= NOW_MS then fragment = '' end
     redis.call('SPUBLISH', channel, table.concat({ announcement_kind(entry),
-      int(state.epoch), int(state.ms), int(entry.offset), entry.tag, fragment }, ' '))
+      int(state.epoch), int(state.at_us), int(entry.offset), entry.tag, fragment }, ' '))
   end
 end
 

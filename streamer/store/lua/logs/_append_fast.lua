@@ -9,31 +9,32 @@
 if ARGV[9] == '3' then
   local digest = ARGV[6]
   local record = digest ~= '' and redis.call('GET', KEYS[8])
-  local state = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'ms')
+  local state = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'at_us')
   if state[1] and not record and redis.call('EXISTS', KEYS[7]) == 0 then
-    local epoch, head, before_ms = state[1], tonumber(state[2]), tonumber(state[3])
-    local ms = tonumber(ARGV[2])
-    if ms == 0 then
+    local epoch, head, before_us = state[1], tonumber(state[2]), tonumber(state[3])
+    local now_us = tonumber(ARGV[2])
+    if now_us == 0 then
       local time = redis.call('TIME')
-      ms = time[1] * 1000 + math.floor(time[2] / 1000)
+      now_us = time[1] * 1000000 + time[2]
     end
-    if ms < before_ms then ms = before_ms end
-    local last = head + (#ARGV - 9) / 3
-    if ms - before_ms < 3600000 - before_ms % 3600000 and last <= 4294967295 then
+    if now_us < before_us then now_us = before_us end
+    local last, hour_us = head + (#ARGV - 9) / 3, 3600000000
+    if now_us - before_us < hour_us - before_us % hour_us and last <= 4294967295 then
       local channel, inline_max, tags = ARGV[8], tonumber(ARGV[5]), {}
-      local at = epoch .. ' ' .. ms .. ' '
+      local at_us = string.format('%.0f', now_us)
+      local at = epoch .. ' ' .. at_us .. ' '
       local answer = at .. head + 1 .. ' '
       for i = 10, #ARGV, 3 do
         local tag, fragment = ARGV[i], ARGV[i + 1]
         head = head + 1
-        redis.call('XADD', KEYS[2], ms .. '-' .. head, 't', tag, 'n', fragment)
+        redis.call('XADD', KEYS[2], at_us .. '-' .. head, 't', tag, 'n', fragment)
         if #fragment > inline_max then fragment = '' end
         redis.call(
           'SPUBLISH', channel, 'entry ' .. at .. head .. ' ' .. tag .. ' ' .. fragment)
         tags[#tags + 1] = tag
       end
       if head > tonumber(ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]) end
-      redis.call('HSET', KEYS[1], 'head', head, 'ms', ms, 'tag', tags[#tags])
+      redis.call('HSET', KEYS[1], 'head', head, 'at_us', at_us, 'tag', tags[#tags])
       answer = answer .. table.concat(tags, ',')
       if digest ~= '' then
         redis.call('SET', KEYS[8], digest .. ' ' .. answer, 'PX', ARGV[7])

@@ -1,12 +1,14 @@
--- Shared by all scripts that work on a log. Their first two arguments are the retention
--- and the caller's clock, both in ms (clock 0: the store's own; tests pass one). A log is
+-- Shared by all scripts that work on a log. Their first two arguments are the retention in
+-- ms and the caller's clock in microseconds (0: the store's own; tests pass one). A log is
 -- six adjacent keys, see `store.keys`. Offsets, times and tags are below 2^53, so a Lua
--- number holds them.
+-- number holds them. The time of an entry is in microseconds; what names it ends in `_us`.
+-- All other times are in ms.
 --
 -- An entry has *ended* when it has expired, was withdrawn or was replaced. An offset is
 -- *done* when its entry was read or has ended: one bit in the bitmap `done`.
 
 local RETENTION_MS = tonumber(ARGV[1])
+local RETENTION_US = RETENTION_MS * 1000
 
 -- Scores in `ends`. From COMING on, a score is the time in ms at which the entry will
 -- expire. Once expired, it is kept as its negative, so that a clock that is set back
@@ -20,21 +22,23 @@ local BASE_BELOW_MAX = 8192
 -- so that the search for them costs next to nothing per entry.
 local GONE_MAX = 1000
 
-local function clock_ms()
+local function clock_us()
   local given = tonumber(ARGV[2])
   if given > 0 then return given end
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
 end
 
-local NOW_MS = clock_ms()
+local NOW_US = clock_us()
+local NOW_MS = math.floor(NOW_US / 1000)
 
--- An integer as text; tostring() would write 1.7e+12.
+-- An integer as text. Lua itself writes a time as 1.79e+15, which XADD refuses and any
+-- other command would store.
 local function int(number)
-  return string.format('%d', number)
+  return string.format('%.0f', number)
 end
 
--- The two numbers of a stream id "<ms>-<offset>".
+-- The two numbers of a stream id "<at_us>-<offset>".
 local function split_id(id)
   local dash = string.find(id, '-', 1, true)
   return tonumber(string.sub(id, 1, dash - 1)), tonumber(string.sub(id, dash + 1))
@@ -49,12 +53,12 @@ end
 -- The state of a log. `ended` is nil until the log has had an entry that can end. Until
 -- then the keys `ends` and `collapse` do not exist, and no entry has to be checked.
 local function read_state(inbox)
-  local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'ms', 'tag', 'base', 'marks',
-    'ended', 'ends_at')
+  local f = redis.call('HMGET', inbox.state, 'epoch', 'head', 'at_us', 'tag', 'base',
+    'marks', 'ended', 'ends_at')
   return {
     epoch = f[1] and tonumber(f[1]) or 0,
     head = tonumber(f[2] or 0),
-    ms = tonumber(f[3] or 0),
+    at_us = tonumber(f[3] or 0),
     tag = f[4] or '0',
     base = tonumber(f[5] or 0),
     marks = tonumber(f[6] or 0),
@@ -68,12 +72,12 @@ end
 local function floor_offset(inbox, state)
   local first = redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1]
   if not first then return state.head + 1 end
-  local ms, offset = split_id(first[1])
-  if ms >= NOW_MS - RETENTION_MS then return offset end
-  redis.call('XTRIM', inbox.log, 'MINID', int(NOW_MS - RETENTION_MS))
+  local at_us, offset = split_id(first[1])
+  if at_us >= NOW_US - RETENTION_US then return offset end
+  redis.call('XTRIM', inbox.log, 'MINID', int(NOW_US - RETENTION_US))
   first = redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1]
   if not first then return state.head + 1 end
-  ms, offset = split_id(first[1])
+  at_us, offset = split_id(first[1])
   return offset
 end
 
@@ -161,9 +165,9 @@ local function count_unread(inbox, state, floor)
   return state.head - from + 1 - done
 end
 
--- The item with that id and tag, or nil.
-local function item_at(inbox, ms, offset, tag)
-  local id = ms .. '-' .. offset
+-- The item with that id and tag, or nil. All three are text.
+local function item_at(inbox, at_us, offset, tag)
+  local id = at_us .. '-' .. offset
   local item = redis.call('XRANGE', inbox.log, id, id)[1]
   if item and item[2][2] == tag then return item end
   return nil

@@ -23,9 +23,9 @@ local function announce_marks(inbox, state, channel, count, body)
 end
 
 -- Whether a position is one of this log: its epoch or none, an offset in the log, and the
--- tag of the entry there.
-local function is_known_position(state, floor, inbox, epoch, ms, offset, tag)
+-- time and tag of the entry there, both text.
+local function is_known_position(state, floor, inbox, epoch, at_us, offset, tag)
   if epoch ~= 0 and epoch ~= state.epoch then return false end
   if offset > state.head or offset < floor then return false end
-  return item_at(inbox, int(ms), int(offset), tag) ~= nil
+  return item_at(inbox, at_us, int(offset), tag) ~= nil
 end

@@ -5,9 +5,9 @@
 -- Returns 1 if that was new, otherwise 0.
 
 local inbox, state, floor = open_inbox(1)
-local epoch, ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local epoch, at_us = tonumber(ARGV[3]), ARGV[4]
 local offset, tag = tonumber(ARGV[5]), ARGV[6]
-if not is_known_position(state, floor, inbox, epoch, ms, offset, tag) then return 0 end
+if not is_known_position(state, floor, inbox, epoch, at_us, offset, tag) then return 0 end
 if offset <= tonumber(redis.call('HGET', inbox.state, 'acked') or 0) then return 0 end
 redis.call('HSET', inbox.state, 'acked', int(offset))
 return 1

@@ -50,7 +50,7 @@ if #batch > 0 then append(inbox, state, batch, entries_max, new_epoch) end
 local tags = {}
 for i, entry in ipairs(all) do tags[i] = entry.muted and '-' or entry.tag end
 local answer = table.concat(
-  { int(state.epoch), int(state.ms), int(first), table.concat(tags, ',') }, ' ')
+  { int(state.epoch), int(state.at_us), int(first), table.concat(tags, ',') }, ' ')
 if digest ~= '' then
   redis.call('SET', KEYS[once], digest .. ' ' .. answer, 'PX', once_ms)
 end

@@ -13,5 +13,5 @@ if state.ended then
   base = math.max(base, floor - floor % 8)
   bits = redis.call('GETRANGE', inbox.done, int((base - state.base) / 8), -1)
 end
-return { { int(state.epoch), int(state.ms), int(state.head), state.tag }, int(floor),
+return { { int(state.epoch), int(state.at_us), int(state.head), state.tag }, int(floor),
   int(base), bits }

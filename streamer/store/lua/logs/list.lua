@@ -37,32 +37,32 @@ else
 end
 
 -- The time of the entry at `offset`, by binary search between the oldest entry and
--- `late_ms`: the earliest time by which the log had reached that offset.
-local early_ms = nil
-local function time_of(offset, late_ms)
-  if offset == state.head then return state.ms end
-  early_ms = early_ms or split_id(redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1][1])
-  local low, high = early_ms, late_ms
+-- `late_us`: the earliest time by which the log had reached that offset.
+local early_us = nil
+local function time_of(offset, late_us)
+  if offset == state.head then return state.at_us end
+  early_us = early_us or split_id(redis.call('XRANGE', inbox.log, '-', '+', 'COUNT', 1)[1][1])
+  local low, high = early_us, late_us
   while low < high do
-    local middle = math.floor((low + high) / 2)
+    local middle = low + math.floor((high - low) / 2)
     local item = redis.call('XREVRANGE', inbox.log, int(middle), '-', 'COUNT', 1)[1]
-    local ms, reached = split_id(item[1])
-    if reached >= offset then high = ms else low = middle + 1 end
+    local at_us, reached = split_id(item[1])
+    if reached >= offset then high = at_us else low = middle + 1 end
   end
   return low
 end
 
--- A search costs up to 33 reads of one entry, so a gap of up to NEAR entries is read
+-- A search costs up to 43 reads of one entry, so a gap of up to NEAR entries is read
 -- through instead. At most STEP entries are read at a time, because they may be large.
 local NEAR, STEP = 32, 100
 local items, marks = {}, {}
-local late_ms, id, last_read, i = state.ms, nil, nil, 1
+local late_us, id, last_read, i = state.at_us, nil, nil, 1
 while i <= #selected do
   local newest, from = nil, selected[i]
   if id and last_read - from <= NEAR then
     newest, from = '(' .. id, last_read - 1
   else
-    newest = int(time_of(from, late_ms)) .. '-' .. int(from)
+    newest = int(time_of(from, late_us)) .. '-' .. int(from)
   end
   local last = i
   while selected[last + 1] and selected[last] - selected[last + 1] <= NEAR
@@ -72,7 +72,7 @@ while i <= #selected do
   local first = i
   for _, item in ipairs(read) do
     id = item[1]
-    late_ms, last_read = split_id(id)
+    late_us, last_read = split_id(id)
     -- If the log was changed by hand, an entry may be missing; it is skipped.
     while selected[i] and selected[i] > last_read do i = i + 1 end
     if last_read == selected[i] then

@@ -36,10 +36,10 @@ local function mark_up_to(offset)
   end
 end
 
-local function mark_one(ms, offset, tag)
+local function mark_one(at_us, offset, tag)
   local number = tonumber(offset)
   if number < math.max(floor, state.base) or number > state.head then return end
-  if not item_at(inbox, ms, offset, tag) then return end
+  if not item_at(inbox, at_us, offset, tag) then return end
   if not set_done(inbox, state, number) then
     redis.call('HSET', inbox.reads, offset, int(NOW_MS))
   end
@@ -52,9 +52,9 @@ if before > 0 then
   elseif mode == 'all' then
     mark_up_to(state.head)
   else
-    local epoch, ms, offset, tag = unpack(ARGV, FIRST, FIRST + 3)
+    local epoch, at_us, offset, tag = unpack(ARGV, FIRST, FIRST + 3)
     offset = tonumber(offset)
-    if is_known_position(state, floor, inbox, tonumber(epoch), tonumber(ms), offset, tag) then
+    if is_known_position(state, floor, inbox, tonumber(epoch), at_us, offset, tag) then
       mark_up_to(offset)
     end
   end

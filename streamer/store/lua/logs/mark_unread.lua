@@ -24,10 +24,10 @@ local function lower_base(offset)
   redis.call('HSET', inbox.state, 'base', int(base))
 end
 
-local function mark_one_unread(ms, offset, tag)
+local function mark_one_unread(at_us, offset, tag)
   local number = tonumber(offset)
   if number < floor or number > state.head then return false end
-  if not item_at(inbox, ms, offset, tag) then return false end
+  if not item_at(inbox, at_us, offset, tag) then return false end
   if state.ended and is_ended(redis.call('ZSCORE', inbox.ends, offset)) then return false end
   lower_base(number)
   local bit = int(number - state.base)

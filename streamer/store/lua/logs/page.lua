@@ -23,7 +23,7 @@ local inbox, state, floor = open_inbox(1)
 local version = table.concat({ int(state.epoch), int(state.head), state.tag, int(floor),
   int(state.marks), int(state.ended or 0) }, '.')
 if current == version then return { version } end
-local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
+local head = { int(state.epoch), int(state.at_us), int(state.head), state.tag }
 local unread = count_unread(inbox, state, floor)
 
 if reads_items and unread == state.head - floor + 1 then

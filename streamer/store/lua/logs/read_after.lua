@@ -11,22 +11,23 @@
 -- out, so offsets ascend by one. Ended entries are returned without their fragment and with
 -- a field "x"; control entries, which have no fragment, are returned as they are.
 
-local start, offset, tag = ARGV[3], tonumber(ARGV[6]), ARGV[7]
-local epoch, ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local start, epoch = ARGV[3], tonumber(ARGV[4])
+-- The time stays text: that of a forged position may be larger than a Lua number holds.
+local at_us, offset, tag = ARGV[5], tonumber(ARGV[6]), ARGV[7]
 local count, replay_max = tonumber(ARGV[8]), tonumber(ARGV[9])
 local bytes_max = tonumber(ARGV[10])
 local STEP = 8
 
 local inbox, state, floor = open_inbox(1)
-local head = { int(state.epoch), int(state.ms), int(state.head), state.tag }
+local head = { int(state.epoch), int(state.at_us), int(state.head), state.tag }
 
 local function gap()
   if epoch ~= 0 and epoch ~= state.epoch then return 'epoch' end
   if offset > state.head then return 'ahead' end
   if offset + 1 < floor then return 'trimmed' end
   if offset == state.head then
-    if offset > 0 and (tag ~= state.tag or ms ~= state.ms) then return 'diverged' end
-  elseif offset >= floor and not item_at(inbox, int(ms), int(offset), tag) then
+    if offset > 0 and (tag ~= state.tag or at_us ~= int(state.at_us)) then return 'diverged' end
+  elseif offset >= floor and not item_at(inbox, at_us, int(offset), tag) then
     return 'diverged'
   end
   if replay_max > 0 and state.head - offset > replay_max then return 'too_far' end
@@ -37,7 +38,7 @@ local from, reason = head, nil
 if start == 'after' then
   reason = gap()
   if not reason and offset > 0 then
-    from = { int(state.epoch), int(ms), int(offset), tag }
+    from = { int(state.epoch), at_us, int(offset), tag }
   elseif not reason then
     from = { int(state.epoch), '0', '0', '0' }
   end

@@ -7,10 +7,10 @@
 -- the time in ms at which it expires or has expired (0: never, or it ended before).
 
 local inbox, state, floor = open_inbox(1)
-local ms, offset, tag = ARGV[3], ARGV[4], ARGV[5]
+local at_us, offset, tag = ARGV[3], ARGV[4], ARGV[5]
 local number = tonumber(offset)
 
-local item = number >= floor and item_at(inbox, ms, offset, tag)
+local item = number >= floor and item_at(inbox, at_us, offset, tag)
 if not item or field(item, 'w') then return false end
 
 local score = state.ended and tonumber(redis.call('ZSCORE', inbox.ends, offset) or 0) or 0

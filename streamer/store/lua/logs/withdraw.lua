@@ -9,13 +9,13 @@
 
 local entries_max, new_epoch, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local note = { tag = ARGV[6], fragment = '', withdraws = ARGV[7] }
-local ms, offset, tag = ARGV[8], ARGV[9], ARGV[10]
+local at_us, offset, tag = ARGV[8], ARGV[9], ARGV[10]
 
 local inbox, state, floor = open_inbox(1)
 
 if offset then
   local number = tonumber(offset)
-  local item = number >= floor and item_at(inbox, ms, offset, tag)
+  local item = number >= floor and item_at(inbox, at_us, offset, tag)
   if not item or field(item, 'w') then return -1 end
   if state.ended and is_ended(redis.call('ZSCORE', inbox.ends, offset)) then return 0 end
 end

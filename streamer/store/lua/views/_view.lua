@@ -3,7 +3,7 @@
 -- spaces. The fields are
 --
 --   names           names of the joined audiences
---   in <name>       position at joining: epoch ms offset tag
+--   in <name>       position at joining: epoch at_us offset tag
 --   muted <name>    1 while the player has muted the audience
 --   base <name>     every lower offset is done; a multiple of 8
 --   done <name>     bitmap from base on, in the format of SETBIT: read or deleted

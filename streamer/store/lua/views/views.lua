@@ -2,8 +2,8 @@
 --
 -- KEYS  views, state, log
 -- ARGV  retention in ms, clock
--- Returns since when the player is known, in ms, and for each joined audience its name, the
--- position at joining, 1 if muted, base, done, deleted.
+-- Returns since when the player is known, in microseconds, and for each joined audience its
+-- name, the position at joining, 1 if muted, base, done, deleted.
 
 local views, state, log = KEYS[1], KEYS[2], KEYS[3]
 
@@ -14,7 +14,7 @@ if not names then
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if first then return { split_id(first[1]), {} } end
   if redis.call('HEXISTS', state, 'epoch') == 1 then return { 0, {} } end
-  return { NOW_MS, {} }
+  return { NOW_US, {} }
 end
 if redis.call('PTTL', views) < RETENTION_MS then keep_alive(views, names) end
 
@@ -25,4 +25,4 @@ for name in string.gmatch(names, '%S+') do
   found[#found + 1] = { name, f[1], f[2] and 1 or 0, tonumber(f[3] or 0), f[4] or '',
     f[5] or '' }
 end
-return { NOW_MS, found }
+return { NOW_US, found }

@@ -72,7 +72,7 @@ MARK_BODY: Final = CheckedBody[wire.MarkBody](
     wire.MarkBody,
     examples={
         "all": {"all": True},
-        "some": {"ids": ["01a1fb45-4a92-7000-8007-ef36e1c1001a"]},
+        "some": {"ids": ["01a1fb45-4a92-76ac-8000-00006974eed3"]},
     },
 )
 MARK_UNREAD_BODY: Final = CheckedBody[wire.MarkUnreadBody](wire.MarkUnreadBody)
