@@ -692,9 +692,11 @@ async def test_a_reader_that_leaves_while_joining_leaves_nothing_behind(
         for n in range(8):
             log = rng.choice(logs)
             client = make_client(topics=("live",))
-            # On a busy machine only the last ones, with the longest time, get in.
+            # The last visit of each takes the time that it needs: however busy the
+            # machine is, some get in.
+            limit_s = rng.random() * 0.01 * 2**n if n < 7 else None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(rng.random() * 0.01 * 2**n):
+                async with asyncio.timeout(limit_s):
                     async with catch_up.stream_audiences.follow(log, client.session):
                         came += 1
                         topic = Topic(f"t{rng.randrange(4)}")
