@@ -224,28 +224,6 @@ async def backend_key(add_key: Callable[..., Awaitable[str]]) -> str:
     return await add_key()
 
 
-@pytest.fixture
-def next_millisecond(redis: RedisConnection) -> Callable[[], Awaitable[None]]:
-    """
-    Return a function that waits until the store's clock shows another millisecond.
-
-    It has to be called between publishes to different logs if their order matters. An
-    id carries milliseconds and no more, and entries of one millisecond are ordered by
-    their offsets, which say nothing across logs: a page may show them reversed.
-    """
-
-    async def now_ms() -> int:
-        seconds, micros = map(int, await redis.call("TIME"))
-        return seconds * 1000 + micros // 1000
-
-    async def next_millisecond() -> None:
-        begun_ms = await now_ms()
-        while await now_ms() == begun_ms:
-            pass
-
-    return next_millisecond
-
-
 @pytest.fixture(scope="session")
 def conformance() -> Conformance:
     return Conformance(document())

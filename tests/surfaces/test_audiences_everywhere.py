@@ -29,25 +29,21 @@ GUARD_S = 20
 class Player:
     """One player's inbox on every surface."""
 
-    def __init__(
-        self, client: Any, key: str, token: str, app: str, settle: Any = None
-    ) -> None:
+    def __init__(self, client: Any, key: str, token: str, app: str) -> None:
         self.client = client
-        self._settle = settle
         self.app = app
         self.backend = {"Authorization": f"Bearer {key}"}
         self.bearer = {"Authorization": f"Bearer {token}"}
         self.token = token
 
     async def send(self, body: str, to: dict[str, Any], **fields: Any) -> str:
-        """Publish natively, in a millisecond of its own; return the id."""
+        """Publish natively; return the id."""
         order = {"to": to, "body": body, "type": "note", **fields}
         answer = await self.client.post(
             "/v1/notifications", headers=self.backend, json=order
         )
         assert answer.status_code == 200, answer.text
         sent: str = answer.json()["results"][0]["id"]
-        await self._settle()
         return sent
 
     async def _get(self, path: str, headers: dict[str, str]) -> Any:
@@ -93,10 +89,8 @@ class Player:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def player(
-    client: httpx2.AsyncClient, backend_key: str, mint: Mint, next_millisecond: Any
-) -> Player:
-    player = Player(client, backend_key, mint(PLAYER), mint.name(), next_millisecond)
+async def player(client: httpx2.AsyncClient, backend_key: str, mint: Mint) -> Player:
+    player = Player(client, backend_key, mint(PLAYER), mint.name())
     await player.shown()  # The first request makes the player one of everyone.
     return player
 

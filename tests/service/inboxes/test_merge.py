@@ -119,6 +119,82 @@ async def test_a_page_is_newest_first_across_logs(world: World) -> None:
     assert page.following is None
 
 
+async def test_entries_a_microsecond_apart_are_in_the_order_of_their_times(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    # A later entry has the lower offset, which decided within a millisecond.
+    await world.inbox.append(world.log, [FRAGMENT] * 3)
+    world.us += 91 * DAY_MS * 1_000
+    sent_ids = []
+    for log in (world.log, world.news, world.everyone, world.log, world.news):
+        sent_ids += ids(await world.append(log))
+        world.us += 1
+
+    assert await world.shown() == sent_ids[::-1]
+    after = await world.merged.entries_after(world.log, Start.EARLIEST, count=9)
+    assert [entry.id for entry in after.entries] == sent_ids
+    for n, name in enumerate(sent_ids):
+        cursor = Cursor.parse(name)
+        assert cursor is not None
+        after = await world.merged.entries_after(world.log, cursor, count=9)
+        assert [entry.id for entry in after.entries] == sent_ids[n + 1 :]
+
+
+async def test_entries_of_one_microsecond_are_in_the_order_of_offset_and_tag(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    places = []
+    for log in (world.everyone, world.log, world.news):
+        places += await world.append(log, 2)
+
+    expected = ids(sorted(places, key=lambda place: (place.offset, place.tag)))
+    assert await world.shown() == expected[::-1]
+    assert sorted(expected) == expected
+
+
+async def test_entries_that_the_store_has_timed_are_in_the_order_of_storing(
+    world: World,
+) -> None:
+    await world.join(world.news)
+    await world.inbox.append(world.log, [FRAGMENT] * 3)
+    world.us = 0  # The store's own clock.
+    logs = [world.log, world.news, world.everyone] * 30
+
+    # In one packet, so that many share a millisecond.
+    stored = await world.inbox.append_many([(log, [FRAGMENT]) for log in logs])
+
+    places = []
+    for appended in stored:
+        assert not isinstance(appended, Exception)
+        places += appended.stored
+    assert len({place.at_us // 1_000 for place in places}) < len(places)
+    assert await world.shown(len(places)) == ids(places)[::-1]
+
+
+@pytest.mark.parametrize("late_us", [0, 1])
+async def test_an_inbox_has_an_entry_for_exactly_the_retention(
+    world: World, late_us: int
+) -> None:
+    await world.join(world.news)
+    places = [
+        (await world.append(log))[0] for log in (world.log, world.news, world.everyone)
+    ]
+    world.us += 90 * DAY_MS * 1_000 + late_us
+    kept = 3 if late_us == 0 else 0
+
+    assert await world.unread() == kept
+    page = await world.page()
+    assert (len(page.entries or ()), page.unread) == (kept, kept)
+    found = [await world.merged.get(world.log, place) for place in places]
+    assert len(found) - found.count(None) == kept
+    after = await world.merged.entries_after(world.log, Start.EARLIEST, count=9)
+    assert len(after.entries) == kept
+    marked = await world.inboxes.mark_all(world.me, world.log.player)
+    assert (marked.changed, marked.unread) == (kept // 3, 0)  # One is in its own log.
+
+
 async def test_the_first_entry_of_an_audience_is_after_a_concurrent_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

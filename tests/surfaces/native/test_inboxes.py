@@ -93,21 +93,19 @@ def alice(client: httpx2.AsyncClient, mint: Mint) -> Player:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def mixed(backend: Backend, alice: Player, next_millisecond: Any) -> list[str]:
+async def mixed(backend: Backend, alice: Player) -> list[str]:
     """Fill alice's inbox, in part from two audiences; return the ids, oldest first."""
     await backend.bodies()
     await backend.ask("PUT", f"{ALICE}/topics/t")
-    ids = []
-    for message in (
+    messages: list[dict[str, Any]] = [
         {"body": "0", "type": "a", "priority": "high"},
         {"body": "1", "to": {"topic": "t"}, "type": "b"},
         {"body": "2", "type": "a"},
         {"body": "3", "to": {"everyone": True}, "type": "c", "priority": "low"},
         {"body": "4", "to": {"topic": "t"}, "type": "a"},
         {"body": "5"},
-    ):
-        ids.append(await backend.say(**message))
-        await next_millisecond()  # Consecutive ones are in different logs.
+    ]
+    ids = [await backend.say(**message) for message in messages]
     await alice.mark("read", ids[1], ids[2])
     return ids
 
