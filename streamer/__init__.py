@@ -80,7 +80,8 @@ publishing, scheduling, access), so "where is X in layer Y" is one guess.
       ...            schedule, quotas, limits, store_health, json_limits, counters
     store/           REMEMBERS. Everything Redis: keys; lua/, a script per step
       client/        connection (multiplexed), commands, replies, pubsub
-                     (announcements), replicated (writes that replicas confirm), health
+                     (announcements), unannounced (those that the store
+                     refused), replicated (writes that replicas confirm), health
       server/        embedded (the private Valkey), directory, server_binary
       logs/          inbox, appending, entries, page_reads, numbered, receipts, views,
                      mutes, settings

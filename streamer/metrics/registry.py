@@ -19,6 +19,7 @@ streamer_refusals_total{limit}                 refusals, by limit
 streamer_requests_total{method,route,status}   requests answered, streams opened
 streamer_store_errors_total{connection,kind}   failed commands
 streamer_store_connects_total{connection}      connections made to the store
+streamer_store_unannounced_total{connection}   scripts whose announcement was refused
 streamer_store_interruptions_total             losses of the Pub/Sub connection
 streamer_store_roundtrip_seconds               from storing a probe to its announcement
 streamer_schedule_lag_seconds                  delay of schedules fired by this process
@@ -193,6 +194,15 @@ class Metrics:
             "streamer_store_connects_total",
             "Connections made to the store.",
             *((redis.connects, {"connection": name}) for name, redis in connections),
+        )
+        yield counter(
+            "streamer_store_unannounced_total",
+            "Scripts whose announcement the store refused. Streams get what they stored "
+            "late, by the position check.",
+            *(
+                (redis.unannounced.count, {"connection": name})
+                for name, redis in connections
+            ),
         )
         yield counter(
             "streamer_store_interruptions_total",

@@ -105,6 +105,4 @@ def parse_message(text: str) -> Command | Ping | Pong | None:
 
 def _is_one_mark(message: MarkRead) -> bool:
     chosen = (message.ids is not None, message.up_to is not None, bool(message.all))
-    return (
-        sum(chosen) == 1 and len(message.ids or ()) <= MARK_IDS_MAX
-    )
+    return sum(chosen) == 1 and len(message.ids or ()) <= MARK_IDS_MAX

@@ -69,20 +69,39 @@ _FILES: Final = {
 }
 
 
+ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+"""First line of a script that a full store runs."""
+
+
 class Script:
     """
     A Lua script and its digest.
 
+    What a full store does with a script depends on the first line of its file. With
+    ``#!lua flags=allow-oom`` the store runs it. With ``#!lua`` it refuses it before it
+    begins. Without such a line it refuses the first command that takes memory, unless
+    the script has written before.
+
     Args:
         name: Its file below ``lua/``, without the suffix. No two have the same name.
         includes: Files, named the same way, whose text goes before the script's.
+        allow_oom: Whether a full store runs it, whatever the first line says.
 
     """
 
-    def __init__(self, name: str, *, includes: Sequence[str] = ()) -> None:
-        parts = [*includes, name]
+    def __init__(
+        self, name: str, *, includes: Sequence[str] = (), allow_oom: bool = False
+    ) -> None:
+        flags, own = "", _FILES[name].read_text()
+        if own.startswith("#!"):
+            # The store reads it in the first line only.
+            flags, _, own = own.partition("\n")
+            flags += "\n"
+        if allow_oom:
+            flags = ALLOW_OOM
+        parts = [*(_FILES[part].read_text() for part in includes), own]
         self.name = name
-        self.text = "\n".join(_FILES[part].read_text() for part in parts)
+        self.text = flags + "\n".join(parts)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.packed_sha = pack_args("EVALSHA", self.sha)
 

@@ -37,6 +37,7 @@ from redis.exceptions import RedisError, ResponseError
 from ...errors import OutcomeUnknown, StoreUnavailable
 from .commands import Call, Command, Packed, Prepared, Script, ScriptCall, pack_all
 from .replies import Reply, ok, refusal
+from .unannounced import Unannounced, result_of
 
 __all__ = [
     "GATHERED_BYTES_MAX",
@@ -288,6 +289,8 @@ class RedisConnection:
         Failed commands: ``away`` were not executed, ``unknown`` may have been, and
         ``refused`` ones got an error reply of their own.
         """
+        self.unannounced = Unannounced()
+        """Scripts whose announcement was refused; all else that they did is done."""
 
     async def call(self, *command: str | bytes | int, write: bool = False) -> Reply:
         """
@@ -383,7 +386,8 @@ class RedisConnection:
         Run scripts in one packet, in order. A failed one is an exception in the list.
 
         A script that the store does not know is sent again as text. That repeats no
-        write: a call with an unknown digest does nothing.
+        write: a call with an unknown digest does nothing. A script whose announcement
+        was refused has not failed; it is counted in `unannounced`.
 
         Args:
             calls: The scripts.
@@ -404,7 +408,7 @@ class RedisConnection:
             if isinstance(reply, ResponseError) and str(reply).startswith(_NO_SCRIPT)
         ]
         if not unknown:
-            return replies
+            return self._results(replies)
         texts = [calls[i].by_text() for i in unknown]
         try:
             again = await self.call_many([*texts, *after], write=write)
@@ -414,7 +418,10 @@ class RedisConnection:
         of_after = range(len(calls), len(replies))
         for i, reply in zip([*unknown, *of_after], again, strict=True):
             replies[i] = reply
-        return replies
+        return self._results(replies)
+
+    def _results(self, replies: list[Reply]) -> list[Reply]:
+        return [result_of(reply, self.unannounced) for reply in replies]
 
     async def now_ms(self) -> int:
         """Return the store's time. Raises StoreUnavailable."""

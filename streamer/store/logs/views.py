@@ -29,15 +29,15 @@ __all__ = ["LiveOffsets", "PlayerViews", "Views"]
 
 TOPICS_MAX: Final = 16
 
-_VIEWS: Final = Script("views", includes=("_inbox", "_view"))
-_JOIN: Final = Script("view_join", includes=("_inbox", "_view"))
-_LEAVE: Final = Script("view_leave", includes=("_inbox", "_view"))
-_MUTE: Final = Script("view_mute", includes=("_inbox", "_view"))
-_MARK: Final = Script("view_mark", includes=("_inbox", "_view"))
+_VIEWS: Final = Script("views", includes=("_announce", "_inbox", "_view"))
+_JOIN: Final = Script("view_join", includes=("_announce", "_inbox", "_view"))
+_LEAVE: Final = Script("view_leave", includes=("_announce", "_inbox", "_view"))
+_MUTE: Final = Script("view_mute", includes=("_announce", "_inbox", "_view"))
+_MARK: Final = Script("view_mark", includes=("_announce", "_inbox", "_view"))
 _READ_AT: Final = Script("view_read_at")
 _FIND: Final = Script("view_find", includes=("_inbox",))
 
-_ACKNOWLEDGE: Final = Script("view_ack", includes=("_inbox", "_view"))
+_ACKNOWLEDGE: Final = Script("view_ack", includes=("_announce", "_inbox", "_view"))
 _TALLY: Final = Script("tally")
 
 Tally = Literal["read", "acked"]

@@ -43,7 +43,7 @@ schedule can wait, plus the longest outage that may delay it."""
 
 _ENLIST: Final = Script("enlist")
 _DELIVER: Final = Script(
-    "deliver", includes=("_inbox", "_append", "_device", "_schedule")
+    "deliver", includes=("_announce", "_inbox", "_append", "_device", "_schedule")
 )
 _FINISH: Final = Script("finish", includes=("_inbox", "_schedule"))
 

@@ -1,5 +1,5 @@
 -- Appending to a log, for publishes, schedules, recipients of an audience and
--- withdrawals. Include after _inbox.lua.
+-- withdrawals. Include after _announce.lua and _inbox.lua.
 --
 -- An entry is a table with `tag`, `fragment` and `type`, and optionally `device`, the only
 -- device it is for; `expires`, in ms; `collapse`, the key by which it replaces an earlier
@@ -175,7 +175,7 @@ local function announce(channel, state, batch, inline_max)
     local fragment = entry.fragment
     if #fragment > inline_max then fragment = '' end
     if entry.expires and entry.expires <= NOW_MS then fragment = '' end
-    redis.call('SPUBLISH', channel, table.concat({ announcement_kind(entry),
+    publish(channel, table.concat({ announcement_kind(entry),
       int(state.epoch), int(state.at_us), int(entry.offset), entry.tag, fragment }, ' '))
   end
 end

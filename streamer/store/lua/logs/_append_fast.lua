@@ -1,5 +1,5 @@
 -- The fast path of append.lua, for nearly all appends, in half the time. Included before
--- everything else. It requires that no entry of the batch can end or is for one device, the
+-- everything else but _announce.lua. It requires that no entry of the batch can end or is for one device, the
 -- player has muted nothing, the log exists and its keys were renewed this hour, and the
 -- request is no repetition. Otherwise it does nothing, and the script continues below.
 --
@@ -23,23 +23,23 @@ if ARGV[9] == '3' then
       local channel, inline_max, tags = ARGV[8], tonumber(ARGV[5]), {}
       local at_us = string.format('%.0f', now_us)
       local at = epoch .. ' ' .. at_us .. ' '
-      local answer = at .. head + 1 .. ' '
       for i = 10, #ARGV, 3 do
-        local tag, fragment = ARGV[i], ARGV[i + 1]
-        head = head + 1
-        redis.call('XADD', KEYS[2], at_us .. '-' .. head, 't', tag, 'n', fragment)
-        if #fragment > inline_max then fragment = '' end
-        redis.call(
-          'SPUBLISH', channel, 'entry ' .. at .. head .. ' ' .. tag .. ' ' .. fragment)
+        local tag = ARGV[i]
         tags[#tags + 1] = tag
+        redis.call('XADD', KEYS[2], at_us .. '-' .. head + #tags, 't', tag, 'n', ARGV[i + 1])
       end
-      if head > tonumber(ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]) end
-      redis.call('HSET', KEYS[1], 'head', head, 'at_us', at_us, 'tag', tags[#tags])
-      answer = answer .. table.concat(tags, ',')
+      redis.call('HSET', KEYS[1], 'head', last, 'at_us', at_us, 'tag', tags[#tags])
+      local answer = at .. head + 1 .. ' ' .. table.concat(tags, ',')
       if digest ~= '' then
         redis.call('SET', KEYS[8], digest .. ' ' .. answer, 'PX', ARGV[7])
       end
-      return '0 ' .. answer
+      if last > tonumber(ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[3]) end
+      for i, tag in ipairs(tags) do
+        local fragment = ARGV[8 + 3 * i]
+        if #fragment > inline_max then fragment = '' end
+        publish(channel, 'entry ' .. at .. head + i .. ' ' .. tag .. ' ' .. fragment)
+      end
+      return with_refusal('0 ' .. answer)
     end
   end
 end

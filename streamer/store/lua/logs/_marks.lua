@@ -1,4 +1,4 @@
--- Changing read marks. Include after _inbox.lua.
+-- Changing read marks. Include after _announce.lua and _inbox.lua.
 
 -- Delete the marks of entries that have left the log.
 local function trim_reads(inbox, state, floor)
@@ -18,8 +18,7 @@ local function announce_marks(inbox, state, channel, count, body)
     redis.call('PEXPIRE', inbox.state, int(2 * RETENTION_MS + 2 * 86400000))
   end
   expire_with_log(inbox)
-  redis.call('SPUBLISH', channel,
-    table.concat({ 'read', int(state.marks), int(count), body }, ' '))
+  publish(channel, table.concat({ 'read', int(state.marks), int(count), body }, ' '))
 end
 
 -- Whether a position is one of this log: its epoch or none, an offset in the log, and the

@@ -55,4 +55,4 @@ if digest ~= '' then
   redis.call('SET', KEYS[once], digest .. ' ' .. answer, 'PX', once_ms)
 end
 announce(channel, state, batch, inline_max)
-return '0 ' .. answer
+return with_refusal('0 ' .. answer)

@@ -65,4 +65,4 @@ if after < before then trim_reads(inbox, state, floor) end
 if after < before or force then
   announce_marks(inbox, state, channel, after + elsewhere, body)
 end
-return { after + elsewhere, before - after, state.marks }
+return with_refusal({ after + elsewhere, before - after, state.marks })

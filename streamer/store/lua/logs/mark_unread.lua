@@ -46,4 +46,4 @@ local after = count_unread(inbox, state, floor)
 if count > 0 or force then
   announce_marks(inbox, state, channel, after + elsewhere, body)
 end
-return { after + elsewhere, count, state.marks }
+return with_refusal({ after + elsewhere, count, state.marks })

@@ -27,4 +27,4 @@ local batch = { note }
 append(inbox, state, batch, entries_max, new_epoch)
 if offset then end_entry(inbox, state, tonumber(offset), WITHDRAWN) end
 announce(channel, state, batch, 0)
-return 1
+return with_refusal(1)

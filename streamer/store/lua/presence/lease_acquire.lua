@@ -44,14 +44,14 @@ if not fresh and counted + #unknown >= leases_max then return -1 end
 if fresh then
   for _, member in ipairs(unknown) do redis.call('HDEL', KEYS[1], member) end
 end
-for _, member in ipairs(replaced) do
-  redis.call('HDEL', KEYS[1], member)
-  redis.call('SPUBLISH', channel, 'replaced ' .. string.match(member, ':(.*)$'))
-end
+for _, member in ipairs(replaced) do redis.call('HDEL', KEYS[1], member) end
 redis.call('HSET', KEYS[1], node .. ':' .. connection, instance)
 redis.call('PEXPIRE', KEYS[1], lifetime)
 if joined ~= '' and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) == 0 then
   redis.call('HSET', KEYS[2], 'names', everyone, 'in ' .. everyone, joined)
   redis.call('PEXPIRE', KEYS[2], views_lifetime)
 end
-return 1
+for _, member in ipairs(replaced) do
+  publish(channel, 'replaced ' .. string.match(member, ':(.*)$'))
+end
+return with_refusal(1)

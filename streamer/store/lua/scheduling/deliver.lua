@@ -24,6 +24,7 @@ for i = 1, count do
 end
 
 redis.call('LTRIM', recipients, count, -1)
+local served = {}
 for i = 1, count do
   local at, keys = FIRST + 3 * (i - 1), 2 + KEYS_EACH * (i - 1)
   local inbox = inbox_at(keys)
@@ -35,7 +36,8 @@ for i = 1, count do
   local batch = without_muted(KEYS[keys + 6], { entry })
   if #batch > 0 and state.head + 1 <= OFFSET_MAX then
     append(inbox, state, batch, entries_max, new_epoch)
-    announce(ARGV[at + 1], state, batch, inline_max)
+    served[#served + 1] = { ARGV[at + 1], state, batch }
   end
 end
-return count
+for _, one in ipairs(served) do announce(one[1], one[2], one[3], inline_max) end
+return with_refusal(count)

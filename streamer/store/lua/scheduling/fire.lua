@@ -37,4 +37,4 @@ if #batch > 0 then append(inbox, state, batch, entries_max, new_epoch) end
 redis.call('HSET', record, 'delivered', #batch, 'total', 1)
 settle(record, 'sent', kept_ms)
 announce(channel, state, batch, inline_max)
-return 1
+return with_refusal(1)

@@ -1,4 +1,4 @@
--- A player's views of audiences. Include after _inbox.lua. All views of a player are one
+-- A player's views of audiences. Include after _announce.lua and _inbox.lua. All views of a player are one
 -- hash. <name> is the name of an audience, which contains no space. Lists are separated by
 -- spaces. The fields are
 --
@@ -45,5 +45,5 @@ end
 -- Announce to the player's streams that the audiences have changed.
 local function announce_audiences(state, channel)
   count_change(state)
-  redis.call('SPUBLISH', channel, 'audiences')
+  publish(channel, 'audiences')
 end

@@ -16,4 +16,4 @@ names = names == '' and name or names .. ' ' .. name
 redis.call('HSET', views, 'names', names, 'in ' .. name, ARGV[4])
 keep_alive(views, names)
 if channel ~= '' then announce_audiences(KEYS[2], channel) end
-return 1
+return with_refusal(1)

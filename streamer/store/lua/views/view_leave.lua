@@ -15,4 +15,4 @@ for _, field in ipairs(redis.call('HKEYS', views)) do
 end
 keep_alive(views, names)
 announce_audiences(KEYS[2], ARGV[4])
-return 1
+return with_refusal(1)

@@ -14,4 +14,4 @@ else
   changed = redis.call('HDEL', views, field)
 end
 if changed == 1 then announce_audiences(KEYS[2], ARGV[5]) end
-return changed
+return with_refusal(changed)
