@@ -83,6 +83,11 @@ class EventParser:
         self.unknown: list[str] = []
         self.retry_ms: int | None = None
 
+    @property
+    def last_event_id(self) -> str:
+        """The last id that was received, on an event or in a block without one."""
+        return self._id
+
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")

@@ -1,0 +1,566 @@
+"""
+The deployment under test: stores, nodes, and the proxies between all of them.
+
+::
+
+    client -> front (proxy) -> node -> door (proxy) -> store
+
+Each node has a front and a door of its own. `Topology` has what every deployment needs,
+and every fault that any store can have. A subclass says which stores there are and
+which one is the primary, and adds the faults that only it can have; another kind of
+deployment (Sentinel, Cluster) is another subclass. A fault is a method of its name.
+
+Store and server are separate programs here, and each may be another one:
+``STREAMER_TEST_STORE`` names the store, `executable` the `streamer` command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ..e2e.processes import (
+    DURABLE,
+    KEY,
+    ServerProcess,
+    StoreProcess,
+    command,
+    eventually,
+)
+from ..e2e.proxy import ProxiedConnection, TcpProxy
+from .history import History
+from .plan import ONE_STORE, WITH_REPLICA, Fault
+
+HEARTBEAT_S = 2
+"""Setting of the nodes: a reader notices a dead connection after 2.5 times as long."""
+
+REFUSED_COMMANDS = ("evalsha", "zrange", "time", "spublish", "ssubscribe", "xadd")
+
+
+class Proxy(TcpProxy):
+    """A proxy whose target may change, and whose connections can become half-open."""
+
+    def __init__(self, target_port: int) -> None:
+        super().__init__(target_port)
+        self.tamper = self._pass_on
+
+    @staticmethod
+    def _pass_on(pair: ProxiedConnection, chunk: bytes, up: bool) -> bytes:
+        return b"" if "dead" in pair.seen else chunk
+
+    def lead_to(self, port: int) -> None:
+        """Connect to another port from now on; open connections stay."""
+        self._target_port = port
+
+    def half_open(self) -> None:
+        """Pass nothing on any more on the connections that exist."""
+        for pair in self.connections:
+            pair.seen["dead"] = 1
+
+
+class Balancer(TcpProxy):
+    """One port for all nodes: each connection goes to the next node that runs."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self._turn = itertools.cycle(nodes)
+        self._nodes = len(nodes)
+        super().__init__(0)
+
+    @property
+    def _target_port(self) -> int:
+        for node in itertools.islice(self._turn, self._nodes):
+            if not node.ended:
+                break
+        return node.front.port
+
+    @_target_port.setter
+    def _target_port(self, port: int) -> None:
+        pass
+
+
+class Store(StoreProcess):
+    """A store on a port of its own, of the program that the tests run on."""
+
+    def _spawn(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        wanted = os.environ.get("STREAMER_TEST_STORE", "redis-server")
+        program = shutil.which(wanted) or command[0]
+        super()._spawn([program, *command[1:]], env)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        redis = Redis(port=self.port, socket_timeout=5)
+        try:
+            yield redis
+        finally:
+            await redis.aclose()
+
+    async def ask(self, *words: object) -> Any:
+        async with self.connection() as redis:
+            return await redis.execute_command(*words)
+
+    async def role(self) -> str:
+        """Return ``master`` or ``slave``; empty if it does not answer."""
+        try:
+            return str((await self.ask("ROLE"))[0].decode())
+        except (RedisError, OSError):
+            return ""
+
+    async def in_step(self) -> bool:
+        """Whether it is a replica that has everything."""
+        try:
+            info = await self.ask("INFO", "replication")
+        except (RedisError, OSError):
+            return False
+        return bool(info.get("master_link_status") == "up")
+
+
+class Node(ServerProcess):
+    """One node, with its front and its door."""
+
+    front: Proxy
+    door: Proxy
+
+    def __init__(
+        self, folder: Path, *, executable: str, workers: int, **settings: Any
+    ) -> None:
+        super().__init__(folder, **settings, workers=workers)
+        self.name = folder.name
+        self.workers = workers
+        self.executable = executable
+        self.ends_soon = False
+        """Whether a fault is what ends it."""
+        self.lock = asyncio.Lock()
+
+    def words(self, *arguments: str) -> list[str]:
+        if self.executable:
+            return [self.executable, *arguments]
+        return command(*arguments)
+
+    async def open(self, store_port: int) -> None:
+        self.door = Proxy(store_port)
+        self.front = Proxy(self.port)
+        await self.door.start()
+        await self.front.start()
+        self.redis = self.door.redis_url
+
+    def spawn(self) -> None:
+        settings = {
+            f"STREAMER_{name.upper()}": str(value)
+            for name, value in self._settings.items()
+        }
+        self._spawn(
+            [*self.words("serve"), "--port", str(self.port), "--redis", self.redis],
+            self.environment() | settings,
+        )
+
+    def children(self) -> list[int]:
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    async def say(self, *arguments: str) -> str:
+        """Run another `streamer` command on the store; return what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *self.words(*arguments, "--redis", self.redis),
+            env=self.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await process.communicate()
+        assert process.returncode == 0, printed.decode()
+        return printed.decode()
+
+    async def close(self) -> None:
+        self.ends_soon = True
+        await asyncio.to_thread(self.discard)
+        await self.front.close()
+        await self.door.close()
+
+
+class Topology:
+    """
+    One store and some nodes, each with one worker but the last, which has two.
+
+    Args:
+        folder: Where the processes have their files.
+        history: Where faults are noted.
+        executable: The `streamer` command of another checkout; empty means this one.
+        settings: Settings of the nodes.
+    """
+
+    KINDS: tuple[str, ...] = ONE_STORE
+    DURABILITY = "always"
+    loses_unconfirmed = False
+    """Whether what was not acknowledged may have been delivered and be lost."""
+
+    def __init__(
+        self,
+        folder: Path,
+        history: History,
+        *,
+        executable: str = "",
+        nodes: int = 2,
+        **settings: Any,
+    ) -> None:
+        self.history = history
+        self._folder = folder
+        self._store_lock = asyncio.Lock()
+        self.nodes = [
+            Node(
+                folder / f"node{number}",
+                executable=executable,
+                workers=2 if number == nodes - 1 else 1,
+                **{
+                    "durability": self.DURABILITY,
+                    "heartbeat_s": HEARTBEAT_S,
+                    "drain_s": 1,
+                    "access_log": "false",
+                    **settings,
+                },
+            )
+            for number in range(nodes)
+        ]
+        self.balancer = Balancer(self.nodes)
+        self._supervisor: asyncio.Task[None] | None = None
+        self.backend_key = ""
+
+    # What a deployment consists of; other deployments override these.
+
+    def make_stores(self) -> list[Store]:
+        return [Store(self._folder / "store", *DURABLE)]
+
+    async def start_stores(self) -> None:
+        self.stores = self.make_stores()
+        for store in self.stores:
+            await store.start()
+        self.primary = self.stores[0]
+
+    async def restore_stores(self) -> None:
+        """Return when the stores are whole again."""
+        for store in self.stores:
+            if store.ended:
+                await store.start()
+
+    # Start and end.
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        try:
+            await self.start_stores()
+            for node in self.nodes:
+                await node.open(self.primary.port)
+            first = self.nodes[0]
+            await first.say("app", "create", "demo")
+            printed = await first.say("key", "--app", "demo")
+            found = re.search(r"sk_\S+", printed) or KEY.search(printed)
+            assert found, printed
+            self.backend_key = found[0].strip()
+            await asyncio.gather(*(node.start() for node in self.nodes))
+            await self.balancer.start()
+            self._supervisor = asyncio.create_task(self._supervise())
+            yield
+        finally:
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+                await asyncio.wait([self._supervisor])
+                await self.balancer.close()
+            for node in self.nodes:
+                if hasattr(node, "front"):
+                    with suppress(ProcessLookupError, AssertionError):
+                        node.send_signal(signal.SIGCONT)
+                    await node.close()
+            for store in getattr(self, "stores", ()):
+                store.discard()
+
+    async def _supervise(self) -> None:
+        """Start nodes again that ended by themselves, as an init system does."""
+        while True:
+            for node in self.nodes:
+                if node.ended and not node.ends_soon:
+                    last = node.logged.strip().splitlines()[-1:]
+                    self.history.trouble(
+                        "ended", f"{node.name} ended by itself: {last}"
+                    )
+                    node._process = None
+                    node.spawn()
+            await asyncio.sleep(0.25)
+
+    def fronts(self) -> Iterator[int]:
+        """Yield the ports of the fronts in turn, without end."""
+        return itertools.cycle([node.front.port for node in self.nodes])
+
+    async def heal(self) -> bool:
+        """End all faults; return whether every node is ready within the guard."""
+        await self.restore_stores()
+        for node in self.nodes:
+            for proxy in (node.front, node.door):
+                proxy.come_back()
+                proxy.resume()
+        try:
+            for node in self.nodes:
+                await eventually(lambda node=node: _is_ready(node))
+        except AssertionError:
+            states = [(n.name, await n.probe("/readyz")) for n in self.nodes]
+            self.history.trouble("stuck", f"not ready without faults: {states}")
+            return False
+        return True
+
+    # Faults.
+
+    async def inject(self, fault: Fault) -> None:
+        """Cause a fault and undo it when its time is over."""
+        self.history.note("fault", kind=fault.kind, node=fault.node, for_s=fault.for_s)
+        self.history.faults_injected += 1
+        await getattr(self, fault.kind)(self.nodes[fault.node], fault)
+        self.history.note("fault over", kind=fault.kind, node=fault.node)
+
+    async def _replace(
+        self, node: Node, number: int, *, after_s: float, ends: bool = True
+    ) -> None:
+        async with node.lock:
+            if node.ended:
+                return
+            node.ends_soon = True
+            try:
+                node.send_signal(number)
+                if not ends:
+                    await asyncio.sleep(after_s)
+                    if not node.ended:
+                        return
+                    self.history.note(f"{node.name} ended by signal {number}")
+                await node.end()
+                await asyncio.sleep(after_s if ends else 0)
+                node.spawn()
+            finally:
+                node.ends_soon = False
+
+    async def kill(self, node: Node, fault: Fault) -> None:
+        await self._replace(node, signal.SIGKILL, after_s=fault.for_s / 2)
+
+    async def term(self, node: Node, fault: Fault) -> None:
+        await self._replace(node, signal.SIGTERM, after_s=0)
+
+    async def hup(self, node: Node, fault: Fault) -> None:
+        await self._replace(node, signal.SIGHUP, after_s=1.5, ends=False)
+
+    async def kill_worker(self, node: Node, fault: Fault) -> None:
+        node = self.nodes[-1]
+        async with node.lock:
+            if not node.ended and (children := node.children()):
+                with suppress(ProcessLookupError):
+                    os.kill(children[fault.choice % len(children)], signal.SIGKILL)
+
+    async def stop(self, node: Node, fault: Fault) -> None:
+        async with node.lock:
+            if node.ended:
+                return
+            pids = [node.pid, *node.children()]
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
+                await asyncio.sleep(fault.for_s if number == signal.SIGSTOP else 0)
+
+    async def client_cut(self, node: Node, fault: Fault) -> None:
+        node.front.cut()
+
+    async def client_stall(self, node: Node, fault: Fault) -> None:
+        await self._stall(node.front, fault)
+
+    async def client_half_open(self, node: Node, fault: Fault) -> None:
+        node.front.half_open()
+
+    async def door_cut(self, node: Node, fault: Fault) -> None:
+        node.door.cut()
+
+    async def door_stall(self, node: Node, fault: Fault) -> None:
+        await self._stall(node.door, fault)
+
+    async def door_half_open(self, node: Node, fault: Fault) -> None:
+        node.door.half_open()
+
+    async def door_refuse(self, node: Node, fault: Fault) -> None:
+        node.door.go_away()
+        await asyncio.sleep(fault.for_s)
+        node.door.come_back()
+
+    async def _stall(self, proxy: Proxy, fault: Fault) -> None:
+        proxy.stall()
+        await asyncio.sleep(fault.for_s)
+        proxy.resume()
+
+    async def store_kill(self, node: Node, fault: Fault) -> None:
+        await self._restart(signal.SIGKILL, fault)
+
+    async def store_restart(self, node: Node, fault: Fault) -> None:
+        await self._restart(signal.SIGTERM, fault)
+
+    async def _restart(self, number: int, fault: Fault) -> None:
+        async with self._store_lock:
+            await self.primary.stop(number)
+            await asyncio.sleep(fault.for_s / 2)
+            await self.primary.start()
+
+    async def client_kill(self, node: Node, fault: Fault) -> None:
+        await self._tell("CLIENT", "KILL", "TYPE", "normal")
+
+    async def client_kill_pubsub(self, node: Node, fault: Fault) -> None:
+        await self._tell("CLIENT", "KILL", "TYPE", "pubsub")
+
+    async def client_pause(self, node: Node, fault: Fault) -> None:
+        what = ("ALL", "WRITE")[fault.choice % 2]
+        await self._tell("CLIENT", "PAUSE", int(fault.for_s * 1000), what)
+
+    async def script_flush(self, node: Node, fault: Fault) -> None:
+        await self._tell("SCRIPT", "FLUSH")
+
+    async def store_full(self, node: Node, fault: Fault) -> None:
+        await self._meanwhile(
+            ("CONFIG", "SET", "maxmemory", "1"),
+            ("CONFIG", "SET", "maxmemory", "0"),
+            fault,
+        )
+
+    async def refuse_channels(self, node: Node, fault: Fault) -> None:
+        await self._meanwhile(
+            ("ACL", "SETUSER", "default", "resetchannels"),
+            ("ACL", "SETUSER", "default", "allchannels"),
+            fault,
+        )
+
+    async def refuse_command(self, node: Node, fault: Fault) -> None:
+        refused = REFUSED_COMMANDS[fault.choice % len(REFUSED_COMMANDS)]
+        self.history.note("refused command", command=refused)
+        await self._meanwhile(
+            ("ACL", "SETUSER", "default", f"-{refused}"),
+            ("ACL", "SETUSER", "default", "+@all"),
+            fault,
+        )
+
+    async def _tell(self, *words: object) -> None:
+        async with self._store_lock:
+            # The connection that asks may be killed, too.
+            with suppress(RedisError, OSError):
+                await self.primary.ask(*words)
+
+    async def _meanwhile(
+        self, begin: tuple[str, ...], end: tuple[str, ...], fault: Fault
+    ) -> None:
+        async with self._store_lock:
+            await self.primary.ask(*begin)
+            await asyncio.sleep(fault.for_s)
+            await self.primary.ask(*end)
+
+
+async def _is_ready(node: Node) -> bool:
+    return await node.probe("/readyz") == 200
+
+
+class OneStore(Topology):
+    """One durable store."""
+
+
+class StoreWithReplica(Topology):
+    """
+    A primary and a replica, which change their roles.
+
+    All nodes know the store by one address, that of their door. After a switch the door
+    leads to the other store; connections that exist stay connected to the old primary,
+    as they do behind a DNS name or a virtual address.
+    """
+
+    KINDS = WITH_REPLICA
+    DURABILITY = "replicated"
+    loses_unconfirmed = True
+
+    def make_stores(self) -> list[Store]:
+        options = (*DURABLE, "--repl-diskless-sync-delay", "0")
+        return [Store(self._folder / f"store{number}", *options) for number in (0, 1)]
+
+    async def start_stores(self) -> None:
+        await super().start_stores()
+        await self._follow(self._other)
+        await eventually(self._other.in_step)
+
+    @property
+    def _other(self) -> Store:
+        one, two = self.stores
+        return two if self.primary is one else one
+
+    async def _follow(self, replica: Store) -> None:
+        await replica.ask("REPLICAOF", "127.0.0.1", self.primary.port)
+
+    def _elect(self, store: Store) -> None:
+        self.primary = store
+        self.history.note("primary", store=store.port)
+        for node in self.nodes:
+            node.door.lead_to(store.port)
+
+    async def restore_stores(self) -> None:
+        async with self._store_lock:
+            await super().restore_stores()
+            if await self._other.role() != "slave":
+                await self._follow(self._other)
+            await eventually(self._other.in_step)
+
+    async def _restart(self, number: int, fault: Fault) -> None:
+        await super()._restart(number, fault)
+        async with self._store_lock:
+            await eventually(self._other.in_step)
+
+    async def failover(self, node: Node, fault: Fault) -> None:
+        """A planned failover, in which nothing is lost and no connection is closed."""
+        async with self._store_lock:
+            await eventually(self._other.in_step)
+            other = self._other
+            await self.primary.ask("FAILOVER")
+            await eventually(lambda: _is_primary(other))
+            self._elect(other)
+            await eventually(self._other.in_step)
+
+    async def switch(self, node: Node, fault: Fault) -> None:
+        """Exchange the roles by REPLICAOF, with connections that stay open."""
+        async with self._store_lock:
+            await eventually(self._other.in_step)
+            other = self._other
+            await other.ask("REPLICAOF", "NO", "ONE")
+            self._elect(other)
+            await self._follow(self._other)
+            await eventually(self._other.in_step)
+
+    async def promote(self, node: Node, fault: Fault) -> None:
+        """Kill the primary and promote the replica; the old primary returns later."""
+        async with self._store_lock:
+            await eventually(self._other.in_step)
+            other = self._other
+            await self.primary.kill()
+            await other.ask("REPLICAOF", "NO", "ONE")
+            self._elect(other)
+            await asyncio.sleep(fault.for_s / 2)
+            await self._other.start()
+            await self._follow(self._other)
+            await eventually(self._other.in_step)
+
+    async def replica_cut(self, node: Node, fault: Fault) -> None:
+        await self._tell("CLIENT", "KILL", "TYPE", "replica")
+
+
+async def _is_primary(store: Store) -> bool:
+    return await store.role() == "master"
+
+
+TOPOLOGIES: dict[str, type[Topology]] = {
+    "one": OneStore,
+    "replica": StoreWithReplica,
+}
