@@ -60,6 +60,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 SLOW = (
     *("tests/faults/", "tests/e2e/", "tests/packaging/", "tests/workers/"),
+    "tests/torture/",
     "tests/surfaces/test_contract.py",
 )
 """Tests that start processes, or take long."""

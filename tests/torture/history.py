@@ -214,7 +214,7 @@ class History:
         self.notes: list[Note] = []
         self.faults_injected = 0
 
-    def note(self, what: str, **about: Any) -> None:
+    def note(self, what: str, /, **about: Any) -> None:
         """Add a line to the event log."""
         self.notes.append(Note(time.time(), what, about))
 
@@ -242,7 +242,7 @@ class History:
             self.schedules,
         ):
             for one in records:
-                row = asdict(one)  # type: ignore[call-overload]
+                row = asdict(one)
                 rows.append((row["sent_at"], {"request": type(one).__name__, **row}))
         rows += [
             (member.join_sent_at, {"request": "Membership", **asdict(member)})

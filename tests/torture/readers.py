@@ -117,6 +117,9 @@ class StreamReader(Reader):
                 self._record("ended", other=str(ended.code))
             except TimeoutError:
                 self._record("ended", other="silent")
+            except ValueError:
+                # The body of a refusal is no problem document.
+                self._record("refused", other="unreadable")
             await self._back_off()
 
     async def _follow(self) -> None:

@@ -32,13 +32,7 @@ from .readers import ClientReader, PollReader, Reader, StreamReader
 from .topology import HEARTBEAT_S, Topology
 from .traffic import Backend, Cast, Http, PlayerActs
 
-ARRIVAL_S = 30.0
-"""How long deliveries may take once there are no faults."""
-
-BADGE_S = 8.0
-"""How long a badge may be wrong after everything has arrived."""
-
-SETTLE_S = 40.0
+SETTLE_S = 60.0
 """How long requests may remain unanswered once there are no faults."""
 
 SLOTS = 5
@@ -48,7 +42,7 @@ SLOTS_S = 30.0
 
 @dataclass
 class Scale:
-    """How large a run is."""
+    """How large a run is, and how long it waits for what does not come."""
 
     players: int = 4
     backends: int = 3
@@ -59,6 +53,10 @@ class Scale:
     burst: int = 3
     """Acts of each actor in the burst after the faults."""
     nodes: int = 2
+    arrival_s: float = 60.0
+    """How long deliveries may take once there are no faults."""
+    badge_s: float = 20.0
+    """How long a badge may be wrong after everything has arrived."""
 
 
 class Outcome:
@@ -285,12 +283,12 @@ class Run:
             found = check_readings(self.history, loses=loses).troubles
             return [trouble for trouble in found if trouble.kind == "silent"]
 
-        await _poll_until(lambda: not missing(), ARRIVAL_S, 0.3)
+        await _poll_until(lambda: not missing(), self.scale.arrival_s, 0.3)
         begun = time.monotonic()
         while True:
             unread = {p: await self._unread(p) for p in self.cast.players}
             wrong = check_badges(self.history, unread)
-            if not wrong or time.monotonic() - begun > BADGE_S:
+            if not wrong or time.monotonic() - begun > self.scale.badge_s:
                 break
             await asyncio.sleep(0.2)
         self.history.note("badges", right=not wrong, after_s=time.monotonic() - begun)
@@ -401,7 +399,7 @@ async def torture(
     kinds: Sequence[str] = (),
     scale: Scale | None = None,
     executable: str = "",
-    meddle: Callable[[Run], Any] | None = None,
+    meddle: Callable[[Topology], object] | None = None,
     every_s: float = 1.0,
 ) -> Outcome:
     """
@@ -410,7 +408,7 @@ async def torture(
     Args:
         kinds: The faults to choose from; by default all that the topology can have.
         executable: The `streamer` command of another checkout.
-        meddle: Called before the last check; a control falsifies something there.
+        meddle: Called when the deployment runs; a control spoils something there.
     """
     scale = scale or Scale()
     plan = make_plan(
@@ -431,7 +429,10 @@ async def torture(
     )
     loses = topology.loses_unconfirmed
     async with topology.running():
+        if meddle is not None:
+            meddle(topology)
         run = Run(topology, history, plan, scale)
+        complete = False
         async with run.parts():
             for faults in plan.rounds:
                 if not await run.round(faults):
@@ -441,7 +442,6 @@ async def torture(
                 await run.receipts()
                 await run.quiet(loses=loses)
                 await run.slots()
-            if meddle is not None:
-                meddle(run)
-    found = findings(history, loses=loses, further=run.troubles)
+                complete = True
+    found = findings(history, loses=loses, further=run.troubles, complete=complete)
     return Outcome(plan, history, found, folder)

@@ -42,6 +42,9 @@ from ..e2e.proxy import ProxiedConnection, TcpProxy
 from .history import History
 from .plan import ONE_STORE, WITH_REPLICA, Fault
 
+START_S = 60
+"""The longest wait for a node to become ready."""
+
 HEARTBEAT_S = 2
 """Setting of the nodes: a reader notices a dead connection after 2.5 times as long."""
 
@@ -153,6 +156,10 @@ class Node(ServerProcess):
         await self.door.start()
         await self.front.start()
         self.redis = self.door.redis_url
+
+    async def ready(self) -> None:
+        # The start of a process may take long on a busy machine.
+        await eventually(lambda: _is_ready(self), within_s=START_S)
 
     def spawn(self) -> None:
         settings = {
@@ -309,7 +316,7 @@ class Topology:
                 proxy.resume()
         try:
             for node in self.nodes:
-                await eventually(lambda node=node: _is_ready(node))
+                await node.ready()
         except AssertionError:
             states = [(n.name, await n.probe("/readyz")) for n in self.nodes]
             self.history.trouble("stuck", f"not ready without faults: {states}")

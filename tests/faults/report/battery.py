@@ -177,6 +177,21 @@ ROWS = {
         "a browser through disconnects, drains and refusals",
         "it reconnects and receives everything once",
     ),
+    "T1": Row(
+        "torture: nodes and workers on one store, under all faults of processes, "
+        "links and store that a seed determines",
+        "every acknowledged effect is delivered or told by a gap, in order, once; "
+        "pages, counts, badges, marks, receipts, slots and schedules are right after "
+        "quiet",
+    ),
+    "T2": Row(
+        "torture: the same with a replica, planned and forced switches of the primary",
+        "as T1; what was not acknowledged may be lost",
+    ),
+    "T3": Row(
+        "controls of the torture: a message swallowed, one doubled, a count falsified",
+        "the torture finds each of them",
+    ),
 }
 
 NOT_TESTED = {
