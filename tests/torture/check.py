@@ -60,6 +60,7 @@ class Findings(NamedTuple):
     delivered: int
     told: int
     faults: int
+    badges_late_s: float
 
     @property
     def clean(self) -> bool:
@@ -75,7 +76,8 @@ class Findings(NamedTuple):
         return (
             f"{self.faults} faults, {self.acknowledged} acknowledged, {self.owed} "
             f"deliveries owed: {self.told} told by a gap, {self.count('lost')} lost, "
-            f"{self.count('doubled')} doubled, {self.count('silent')} silent{rest}"
+            f"{self.count('doubled')} doubled, {self.count('silent')} silent{rest}; "
+            f"badges right {self.badges_late_s:.1f} s after the last delivery"
         )
 
 
@@ -533,6 +535,7 @@ def findings(
             readings.delivered,
             readings.told,
             history.faults_injected,
+            history.badges_late_s,
         )
     troubles = [*history.troubles, *further, *readings.troubles]
     for inbox in history.inboxes.values():
@@ -550,4 +553,5 @@ def findings(
         readings.delivered,
         readings.told,
         history.faults_injected,
+        history.badges_late_s,
     )

@@ -49,6 +49,8 @@ class Publication:
     id: str = ""
     acked_at: float = math.inf
     """When it was acknowledged; infinity if it never was."""
+    scheduled: bool = False
+    """Whether a schedule sent it; it counts as acknowledged once a page had it."""
 
     @property
     def acked(self) -> bool:
@@ -213,6 +215,8 @@ class History:
         """Violations that were seen while they happened."""
         self.notes: list[Note] = []
         self.faults_injected = 0
+        self.badges_late_s = 0.0
+        """The longest time that a badge was wrong after everything had arrived."""
 
     def note(self, what: str, /, **about: Any) -> None:
         """Add a line to the event log."""

@@ -10,10 +10,12 @@ needed to understand a failure.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .check import (
     check_receipts,
     findings,
 )
-from .history import History, Inbox, Reading, Trouble
+from .history import History, Inbox, Publication, Reading, Trouble, own
 from .plan import Fault, Plan, chance, make_plan
 from .readers import ClientReader, PollReader, Reader, StreamReader
 from .topology import HEARTBEAT_S, Topology
@@ -279,6 +281,8 @@ class Run:
         last_due = max((one.due_at for one in self.history.schedules), default=0.0)
         await asyncio.sleep(max(last_end, last_due, time.time()) - time.time())
 
+        await _poll_until(self._all_fired, self.scale.arrival_s, 0.5)
+
         def missing() -> list[Trouble]:
             found = check_readings(self.history, loses=loses).troubles
             return [trouble for trouble in found if trouble.kind == "silent"]
@@ -291,7 +295,9 @@ class Run:
             if not wrong or time.monotonic() - begun > self.scale.badge_s:
                 break
             await asyncio.sleep(0.2)
-        self.history.note("badges", right=not wrong, after_s=time.monotonic() - begun)
+        late_s = time.monotonic() - begun
+        self.history.note("badges", right=not wrong, after_s=round(late_s, 2))
+        self.history.badges_late_s = max(self.history.badges_late_s, late_s)
         self.troubles += wrong
         for actor in self.players:
             inbox = await self._inbox(actor)
@@ -300,13 +306,44 @@ class Run:
             self.troubles += check_inbox(self.history, inbox)
         self.history.note("quiet")
 
+    async def _all_fired(self) -> bool:
+        """Whether the pages have what every schedule has to send."""
+        for actor in self.players:
+            self._add_fired(actor.player, await actor.all_pages("", limit=100))
+        fired = {(o.key, o.log) for o in self.history.publications if o.scheduled}
+        deleting = {o.player for o in self.history.withdrawals if not o.log}
+        return all(
+            (one.key, own(player)) in fired
+            for one in self.history.schedules
+            if one.cancelled is False and one.acked_at < math.inf
+            for player in one.players
+            if player not in deleting
+        )
+
+    def _add_fired(self, player: str, shown: Sequence[dict[str, Any]]) -> None:
+        """Add what schedules have sent to the publications: it is owed as they are."""
+        known = self.history.ids()
+        keys = {one.key for one in self.history.schedules}
+        for one in shown:
+            if one["title"] in keys and one["id"] not in known:
+                self.history.publications.append(
+                    Publication(
+                        one["title"],
+                        own(player),
+                        datetime.fromisoformat(one["created_at"]).timestamp(),
+                        id=one["id"],
+                        acked_at=time.time(),
+                        scheduled=True,
+                    )
+                )
+
     async def _unread(self, player: str) -> int:
         path = f"/v1/players/{player}/notifications"
         answer = await self.admin.ask("GET", path, params={"limit": "1"})
         return int(answer.json()["unread"])
 
     async def _inbox(self, actor: PlayerActs) -> Inbox:
-        player = actor._player
+        player = actor.player
         newest = await actor.all_pages("", limit=7)
         oldest = await actor.all_pages("oldest", limit=7)
         body = {"players": [player]}

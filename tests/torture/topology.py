@@ -43,7 +43,7 @@ from .history import History
 from .plan import ONE_STORE, WITH_REPLICA, Fault
 
 START_S = 60
-"""The longest wait for a node to become ready."""
+"""The longest wait for a node to become ready, and to end."""
 
 HEARTBEAT_S = 2
 """Setting of the nodes: a reader notices a dead connection after 2.5 times as long."""
@@ -346,6 +346,7 @@ class Topology:
                     if not node.ended:
                         return
                     self.history.note(f"{node.name} ended by signal {number}")
+                await eventually(lambda: node.ended, within_s=START_S)
                 await node.end()
                 await asyncio.sleep(after_s if ends else 0)
                 node.spawn()

@@ -206,7 +206,7 @@ class Backend:
         mine = [
             one
             for one in self._history.publications[-60:]
-            if one.acked and one.key.startswith(f"{self._name}.")
+            if one.acked and one.key.startswith(f"{self._name}.") and not one.scheduled
         ]
         if not mine:
             return
@@ -302,7 +302,7 @@ class PlayerActs:
     def __init__(
         self, player: str, cast: Cast, history: History, http: Http, dice: random.Random
     ) -> None:
-        self._player = player
+        self.player = player
         self._cast = cast
         self._history = history
         self._http = http
@@ -348,18 +348,18 @@ class PlayerActs:
 
     async def mark(self) -> None:
         if ids := await self._some_ids():
-            mark = Mark(self._player, "ids", ids, time.time())
+            mark = Mark(self.player, "ids", ids, time.time())
             await self._mark(mark, "read", {"ids": ids})
 
     async def unmark(self) -> None:
         if ids := await self._some_ids():
-            mark = Mark(self._player, "unread", ids, time.time())
+            mark = Mark(self.player, "unread", ids, time.time())
             await self._mark(mark, "unread", {"ids": ids})
 
     async def mark_all(self) -> None:
         sent_at = time.time()
         known = self._acked_before(sent_at)
-        mark = Mark(self._player, "all", known, sent_at)
+        mark = Mark(self.player, "all", known, sent_at)
         await self._mark(mark, "read", {"all": True})
         mark.limit_at = mark.acked_at
 
@@ -368,7 +368,7 @@ class PlayerActs:
         publications = [
             one
             for one in self._history.publications[-50:]
-            if one.acked and one.log in (own(self._player), EVERYONE, self._topic)
+            if one.acked and one.log in (own(self.player), EVERYONE, self._topic)
         ]
         if publications and self._dice.random() < 0.5:
             last = self._dice.choice(publications)
@@ -381,14 +381,14 @@ class PlayerActs:
                     or (one.log == last.log and one.id <= last.id)
                 )
             }
-            mark = Mark(self._player, "up_to", tuple(known), time.time(), last.acked_at)
+            mark = Mark(self.player, "up_to", tuple(known), time.time(), last.acked_at)
             await self._mark(mark, "read", {"up_to": last.id})
             return
         before = time.time()
         page = await self.page()
         if page["cursor"]:
             known_ids = self._acked_before(before)
-            mark = Mark(self._player, "up_to", known_ids, time.time(), time.time())
+            mark = Mark(self.player, "up_to", known_ids, time.time(), time.time())
             await self._mark(mark, "read", {"up_to": page["cursor"]})
 
     @property
@@ -402,7 +402,7 @@ class PlayerActs:
         if not (ids := await self._some_ids()):
             return
         log = next((o.log for o in self._history.publications if o.id == ids[0]), "")
-        ending = Withdrawal(ids[0], log, self._player, time.time())
+        ending = Withdrawal(ids[0], log, self.player, time.time())
         self._history.withdrawals.append(ending)
         answer = await self._http.ask(
             "DELETE", f"{self._path}/notifications/{ids[0]}", expected=(204, 404)
@@ -415,7 +415,7 @@ class PlayerActs:
         if not page["cursor"]:
             return
         ids = tuple(one["id"] for one in page["notifications"])
-        ack = Acknowledgement(self._player, ids, sent_at)
+        ack = Acknowledgement(self.player, ids, sent_at)
         self._history.acknowledgements.append(ack)
         await self._http.ask(
             "POST",
@@ -433,7 +433,7 @@ class PlayerActs:
                 doubled = sorted({one for one in ids if ids.count(one) > 1})
                 self._history.trouble(
                     "disorder",
-                    f"a walk of {self._player} ({order or 'newest'}) repeats {doubled}",
+                    f"a walk of {self.player} ({order or 'newest'}) repeats {doubled}",
                 )
 
     async def all_pages(self, order: str, *, limit: int) -> list[dict[str, Any]]:
@@ -448,7 +448,7 @@ class PlayerActs:
             params["after" if order else "before"] = page["next"]
 
     async def join(self, topic: str) -> None:
-        one = Membership(self._player, topic, time.time())
+        one = Membership(self.player, topic, time.time())
         self._history.memberships.append(one)
         await self._http.ask("PUT", f"{self._path}/topics/{topic}", expected=(204,))
         one.join_acked_at = time.time()
